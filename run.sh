@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Makes the environment on the first call, then hands over to the command line. `./run.sh` alone prints help.
+#   FEATHERWEIGHT_PYTHON=python ./run.sh ...   use an environment of yours as it is, installing nothing
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+fail() { echo "error: $*" >&2; exit 2; }
+
+# The environment is whole when its stamp holds the checksum of requirements.txt; an install that was cut off leaves no stamp.
+ready() { [ -x "$root/.venv/bin/python" ] && [ "$(cat "$root/.venv/requirements.sum" 2>/dev/null)" = "$(cksum <"$root/requirements.txt")" ]; }
+
+install() {
+    echo "making the environment in .venv (once; torch is large, give it some minutes)" >&2
+    rm -f "$root/.venv/requirements.sum"
+    if command -v uv >/dev/null; then
+        [ -x "$root/.venv/bin/python" ] || uv venv --quiet --python '>=3.11' "$root/.venv" || fail "uv could not make .venv with Python 3.11 or newer"
+        uv pip install --quiet --compile-bytecode --python "$root/.venv/bin/python" -r "$root/requirements.txt" || fail "the packages could not be installed; run the same command again to go on"
+    else
+        if [ ! -x "$root/.venv/bin/python" ]; then
+            for python in python3.13 python3.12 python3.11 python3 python; do
+                "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break || python=
+            done
+            [ -n "$python" ] || fail "Python 3.11 or newer is needed, and was not found"
+            "$python" -m venv "$root/.venv" || fail "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"
+        fi
+        # An environment that uv made has no pip.
+        "$root/.venv/bin/python" -m pip --version >/dev/null 2>&1 || "$root/.venv/bin/python" -m ensurepip >/dev/null || fail "there is no pip in .venv; delete .venv and try again"
+        "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/requirements.txt" || fail "the packages could not be installed; run the same command again to go on"
+    fi
+    cksum <"$root/requirements.txt" >"$root/.venv/requirements.sum"
+}
+
+if [ -n "${FEATHERWEIGHT_PYTHON:-}" ]; then
+    python=$FEATHERWEIGHT_PYTHON
+else
+    ready || install
+    python=$root/.venv/bin/python
+fi
+
+export PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}"
+if [ "${1:-}" = test ]; then
+    shift
+    cd "$root"
+    exec "$python" -m pytest "$@"
+fi
+exec "$python" -m featherweight "$@"

@@ -1,0 +1,184 @@
+"""The weigh-in: what counts, how much of it there is, and the refusal of what is over the limit.
+
+Counted is every number the shipped model was given by training or could have been: parameters, frozen or not, of any
+precision, shared ones once; tensors kept outside `parameters()` (in attributes, lists, dictionaries, or modules hidden
+there); and floating-point buffers that are not statistics of a normalisation layer, since such a buffer is a weight by
+another name. Statistics are shown, and count only if the competition says so.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from featherweight.config import Competition, Recipe
+from featherweight.errors import OverBudget
+from featherweight.models import Classifier, Normalize, build
+
+STATISTICS_OF = (nn.modules.batchnorm._NormBase, Normalize)
+APART = 0.05  # two counters of multiply-adds that differ by more than this don't mean the same network
+
+
+@dataclass(frozen=True)
+class Group:
+    """One of the model's top-level modules."""
+
+    name: str
+    parameters: int
+    statistics: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class WeighIn:
+    """A model against a limit. MACs are multiply-adds for one image; `macs_check` is ptflops' count of the same."""
+
+    name: str
+    groups: list[Group]
+    limit: int
+    counts_statistics: bool
+    macs: int
+    macs_check: int | None = None
+
+    @property
+    def parameters(self) -> int:
+        """All that always counts."""
+        return sum(group.parameters for group in self.groups)
+
+    @property
+    def statistics(self) -> int:
+        """Buffers that hold statistics."""
+        return sum(group.statistics for group in self.groups)
+
+    @property
+    def counted(self) -> int:
+        """What is held against the limit."""
+        return self.parameters + (self.statistics if self.counts_statistics else 0)
+
+    @property
+    def room(self) -> int:
+        """What is left below the limit; negative when over."""
+        return self.limit - self.counted
+
+    def refuse_if_over(self) -> None:
+        """Raise OverBudget, naming the largest groups."""
+        if self.room >= 0:
+            return
+        largest = sorted(self.groups, key=lambda group: -group.parameters)[:3]
+        parts = ", ".join(f"{group.name} {group.parameters:,}" for group in largest if group.parameters)
+        raise OverBudget(
+            f"{self.name} weighs {self.counted:,} parameters, {-self.room:,} over the limit of {self.limit:,}. "
+            f"The largest parts: {parts}. Take a narrower or shallower model."
+        )
+
+
+def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool = False) -> WeighIn:
+    """Weigh a recipe's model for a competition, without data or memory: it is built and run once on the meta device.
+
+    `cross_check` also counts MACs with ptflops' aten backend.
+    """
+    image = competition.image
+    with torch.device("meta"):
+        model = build(recipe.model, len(competition.classes), image.channels, image.size).eval()
+        example = torch.empty(1, image.channels, image.size, image.size)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(example)  # also brings lazily created parameters into being, so it comes before the count
+    flops = {module: sum(by_operator.values()) for module, by_operator in counter.get_flop_counts().items()}
+    macs_check = _ptflops_macs(model, example) if cross_check else None
+    return _weighed(model, competition, name, flops, macs_check)
+
+
+def weigh_model(model: Classifier, competition: Competition, name: str) -> WeighIn:
+    """Weigh a model that is there, for example one just loaded from the weights to be shipped."""
+    return _weighed(model, competition, name, {}, None)
+
+
+def _weighed(
+    model: Classifier, competition: Competition, name: str, flops: Mapping[str, int], macs_check: int | None
+) -> WeighIn:
+    seen: dict[int, int] = {}
+    groups: list[Group] = []
+    root = type(model).__name__
+    rest = [(f"net.{child}", module) for child, module in model.net.named_children()]
+    for label, module in [*rest, ("net", model.net), ("normalize", model.normalize), ("model", model)]:
+        parameters = statistics = 0
+        for tensor, counts in _tensors(module, set()):
+            new = _new_elements(tensor, seen)
+            parameters += new if counts else 0
+            statistics += 0 if counts else new
+        macs = flops.get(f"{root}.{label}", 0) // 2 if label != "model" else 0
+        if label == "net":  # what the groups before it have not accounted for
+            macs -= sum(group.macs for group in groups)
+        if parameters or statistics or macs:
+            groups.append(Group(label.removeprefix("net."), parameters, statistics, macs))
+    return WeighIn(
+        name,
+        groups,
+        competition.limit.parameters,
+        competition.limit.buffers,
+        flops.get("Global", 0) // 2,
+        macs_check,
+    )
+
+
+def _tensors(thing: Any, visited: set[int]) -> Iterator[tuple[Tensor, bool]]:
+    """Every tensor reachable from a module, and whether it counts: all but integer buffers and known statistics do."""
+    if id(thing) in visited:
+        return
+    visited.add(id(thing))
+    if isinstance(thing, nn.Module):
+        for buffer in thing._buffers.values():
+            if buffer is not None:
+                statistic = isinstance(thing, STATISTICS_OF) or not (buffer.is_floating_point() or buffer.is_complex())
+                yield buffer, not statistic
+                visited.add(id(buffer))
+        for value in vars(thing).values():
+            yield from _tensors(value, visited)
+    elif isinstance(thing, Tensor):
+        yield thing, True
+    elif isinstance(thing, Mapping):
+        for value in thing.values():
+            yield from _tensors(value, visited)
+    elif isinstance(thing, list | tuple | set | frozenset):
+        for value in thing:
+            yield from _tensors(value, visited)
+    elif hasattr(thing, "__dict__") and not isinstance(thing, type) and not callable(thing):
+        yield from _tensors(vars(thing), visited)
+
+
+def _new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
+    """How many numbers `tensor` adds: memory that two tensors share counts once, at its full size."""
+    storage = tensor.untyped_storage()
+    elements = min(tensor.numel(), storage.nbytes() // tensor.element_size())
+    before = seen.get(storage._cdata, 0)
+    seen[storage._cdata] = max(before, elements)
+    return max(0, elements - before)
+
+
+def _ptflops_macs(model: nn.Module, example: Tensor) -> int:
+    # ptflops imports timm and torchvision, three seconds' worth, for hooks that only its other backend uses; it takes
+    # their absence calmly.
+    absent = [name for name in ("timm", "torchvision") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        from ptflops import get_model_complexity_info
+    finally:
+        for name in absent:
+            del sys.modules[name]
+    macs, _ = get_model_complexity_info(
+        model,
+        tuple(example.shape[1:]),
+        backend="aten",
+        as_strings=False,
+        print_per_layer_stat=False,
+        verbose=False,
+        input_constructor=lambda shape: {"images": example},
+    )
+    return int(macs)

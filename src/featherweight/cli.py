@@ -1,0 +1,236 @@
+"""The command line: one short function a command; the work is done elsewhere, and imported only when it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from featherweight import __version__, workspace
+from featherweight.errors import UserError
+
+HELP = """\
+featherweight: the best image classifier that makes the weight.
+
+  ./run.sh RECIPE           train, score, predict, write a checked submission CSV
+  ./run.sh check RECIPE     weigh a recipe (or all) against the limit; trains nothing
+  ./run.sh resume RUN       go on with a run that was stopped
+  ./run.sh runs             every finished run, best first
+  ./run.sh score CSV        check and score a submission
+  ./run.sh schema           write JSON schemas of recipes and competitions, for editors
+  ./run.sh test             run the test suite
+
+Examples
+  ./run.sh wrn16_4                                      digits: two minutes, no download
+  ./run.sh wrn16_4 --competition cifar10 --set train.epochs=2 --set split.subset=10000
+  ./run.sh wrn16_4 --set optimizer.lr=0.2 --seed 1 --name hotter
+
+Each explains itself: ./run.sh check --help"""
+
+# What a full or read-only disk, or a file where a folder should be, looks like to a program.
+CANNOT_WRITE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for the user's mistakes, 3 for over budget, 1 for ours."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(HELP)
+            return 0
+        if words[0] == "--version":
+            print(f"featherweight {__version__}")
+            return 0
+        if words[0] in COMMANDS:
+            return COMMANDS[words[0]](words[1:])
+        return train(words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output (head, a pager) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: cannot write{where}: {error.strerror}; what was there before is untouched", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def train(words: Sequence[str]) -> int:
+    """The main job."""
+    parser = _parser("RECIPE", "Train a recipe, score it, predict the test set, write a checked submission.")
+    parser.add_argument("recipe", help="a recipe's name, or the path of a recipe file")
+    _add_configuration(parser)
+    parser.add_argument("--name", help="the run's name (default: recipe-competition-seed)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
+    if words[0].startswith("-"):
+        raise UserError(f"unknown option {words[0]}; ./run.sh --help shows what there is")
+    workspace.find_config("recipes", words[0], also=COMMANDS)
+    given = parser.parse_args(words)
+    workspace.find_config("competitions", given.competition)
+
+    from featherweight import config, job
+
+    run = job.start(
+        Path(given.recipe).stem,
+        config.load_recipe(given.recipe, _overrides(given)),
+        Path(given.competition).stem,
+        config.load_competition(given.competition),
+        name=given.name,
+        device=given.device,
+        threads=given.threads,
+        command=["./run.sh", *words],
+    )
+    return _finish(run)
+
+
+def resume(words: Sequence[str]) -> int:
+    """Go on with a run."""
+    parser = _parser("resume", "Go on with a run that was stopped; it ends in the same bytes as if it had not been.")
+    parser.add_argument("run", help="the run's name, or its folder")
+    given = parser.parse_args(words)
+
+    from featherweight import job
+
+    return _finish(job.find(given.run))
+
+
+def check(words: Sequence[str]) -> int:
+    """Weigh recipes."""
+    parser = _parser("check", "Weigh a recipe against a competition's limit. Exit code 3 when it is over.")
+    parser.add_argument("recipe", help="a recipe's name, the path of a recipe file, or 'all'")
+    _add_configuration(parser)
+    given = parser.parse_args(words)
+    if given.recipe != "all":
+        workspace.find_config("recipes", given.recipe, also=["all"])
+
+    from featherweight import budget, config, tables
+
+    competition = config.load_competition(given.competition)
+    if given.recipe == "all":
+        recipes = {name: config.load_recipe(name, _overrides(given)) for name in workspace.config_names("recipes")}
+        tables.weigh_ins([budget.weigh(recipe, competition, name) for name, recipe in recipes.items()])
+        return 0
+    recipe = config.load_recipe(given.recipe, _overrides(given))
+    weighed = budget.weigh(recipe, competition, Path(given.recipe).stem, cross_check=True)
+    tables.weigh_in(weighed)
+    weighed.refuse_if_over()
+    return 0
+
+
+def runs(words: Sequence[str]) -> int:
+    """The ledger."""
+    parser = _parser("runs", "Every finished run of every competition, best holdout score first.")
+    parser.add_argument("--competition", help="only this competition's")
+    given = parser.parse_args(words)
+
+    from featherweight import ledger, tables
+
+    rows = ledger.read()
+    if given.competition:
+        rows = rows[rows["competition"] == given.competition]
+    tables.ledger(rows.sort_values(["competition", "holdout"], ascending=[True, False], kind="stable"))
+    print("next: ./run.sh RECIPE for another" if len(rows) else "no finished runs yet: ./run.sh wrn16_4")
+    return 0
+
+
+def score(words: Sequence[str]) -> int:
+    """Score any CSV."""
+    parser = _parser("score", "Check a submission and, where the answers are known, score it.")
+    parser.add_argument("csv", type=Path, help="the submission")
+    parser.add_argument("--competition", default="digits", help="a competition's name, or the path of its file")
+    given = parser.parse_args(words)
+    workspace.find_config("competitions", given.competition)
+
+    from featherweight import config, job
+
+    print(job.score_csv(given.csv, config.load_competition(given.competition)))
+    return 0
+
+
+def schema(words: Sequence[str]) -> int:
+    """Schemas for editors."""
+    parser = _parser(
+        "schema", "Write recipe.schema.json and competition.schema.json, which editors check YAML files against."
+    )
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=workspace.home() / "configs", help="where to (default: configs)"
+    )
+    given = parser.parse_args(words)
+
+    from featherweight import atomic, config
+
+    for kind in (config.Recipe, config.Competition):
+        path = given.folder / f"{kind.__name__.lower()}.schema.json"
+        atomic.write_text(path, config.json_schema(kind))
+        print(f"wrote {path}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "check": check,
+    "resume": resume,
+    "runs": runs,
+    "score": score,
+    "schema": schema,
+}
+
+
+def _finish(run: object) -> int:
+    from featherweight import job, tables
+
+    assert isinstance(run, job.Run)
+    try:
+        tables.summary(run, job.run(run))
+    except KeyboardInterrupt:
+        print(f"\nstopped; go on with: ./run.sh resume {run.name}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"./run.sh {name}".replace(" RECIPE", ""), description=description, allow_abbrev=False
+    )
+
+
+def _add_configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--competition", default="digits", help="a competition's name, or the path of its file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: optimizer.lr=0.2"
+    )
+    parser.add_argument("--seed", type=int, help="the run's seed (default: the recipe's)")
+    parser.add_argument("--views", help="test-time views: none, flip, flip+shift, train:8")
+
+
+def _overrides(given: argparse.Namespace) -> list[str]:
+    """`--seed` and `--views` are short for `--set`."""
+    overrides = list(given.set)
+    if given.seed is not None:
+        overrides.append(f"seed={given.seed}")
+    if given.views is not None:
+        names = [] if given.views == "none" else given.views.split("+")
+        counted = [
+            name.replace("train:", "{name: train, count: ") + "}" if name.startswith("train:") else name
+            for name in names
+        ]
+        overrides.append(f"predict.views=[{', '.join(counted)}]")
+    return overrides

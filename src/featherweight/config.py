@@ -1,0 +1,285 @@
+"""Recipes (what to train) and competitions (what to win): declared, loaded, inherited, overridden, checked.
+
+A recipe never knows paths or classes; a competition never knows models. Both are YAML 1.2 files under `configs/`, found
+first in the workspace and then beside the package, or named by a path.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import Field, Strict, ValidationError, model_validator
+
+from featherweight import atomic, yaml
+from featherweight.data.pack import Image
+from featherweight.data.sources import SOURCES
+from featherweight.errors import UserError
+from featherweight.inference import VIEWS
+from featherweight.models import MODELS
+from featherweight.schema import Choice, Count, Flag, Index, NonNegative, OneOf, Section, Text
+from featherweight.scoring import METRICS
+from featherweight.training.augment import AUGMENTATIONS
+from featherweight.training.losses import LOSSES
+from featherweight.training.optimizers import OPTIMIZERS
+from featherweight.training.schedules import SCHEDULES
+from featherweight.workspace import find_config
+
+
+class Split(Section):
+    """Which training images are held out to be scored; its seed is its own, so runs of all seeds share a holdout."""
+
+    holdout: Annotated[float, Strict(), Field(gt=0, lt=1)] = Field(0.1, description="part of each class held out")
+    seed: Index = 0
+    subset: Count | None = Field(None, description="use only this many training images, stratified, before splitting")
+
+
+class Train(Section):
+    """How long, in what batches, at what precision, and how often to look and to save."""
+
+    epochs: Count = 50
+    batch_size: Count = 64
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on CUDA, else fp32")
+    evaluate_every: Count = Field(1, description="epochs between looks at the holdout")
+    checkpoint_seconds: NonNegative = Field(60, description="a kill loses at most this much work")
+
+
+class Predict(Section):
+    """How a trained model is asked: the test-time views multiply, and the probabilities are averaged by weight."""
+
+    views: list[Annotated[Choice, OneOf(VIEWS)]] = Field(default_factory=list)
+    batch_size: Count = 256
+
+
+class Recipe(Section):
+    """What to train."""
+
+    model: Annotated[Choice, OneOf(MODELS)]
+    optimizer: Annotated[Choice, OneOf(OPTIMIZERS)]
+    schedule: Annotated[Choice, OneOf(SCHEDULES)] = Field("constant", validate_default=True)
+    loss: Annotated[Choice, OneOf(LOSSES)] = Field("cross_entropy", validate_default=True)
+    augment: list[Annotated[Choice, OneOf(AUGMENTATIONS)]] = Field(default_factory=list)
+    split: Split = Split()
+    train: Train = Train()
+    predict: Predict = Predict()
+    seed: Index = 0
+
+
+class Limit(Section):
+    """The weight class. What counts: see `budget`."""
+
+    parameters: Count
+    buffers: Flag = Field(False, description="do buffers (running statistics) count too?")
+
+
+class Submission(Section):
+    """The CSV the competition takes. With a sample file, its header, ids and their order are the law."""
+
+    id: Text = "id"
+    label: Text = "label"
+    sample: Text | None = Field(None, description="the sample submission, relative to the competition's data folder")
+
+
+class Competition(Section):
+    """What to win."""
+
+    title: Text
+    source: Annotated[Choice, OneOf(SOURCES)]
+    image: Image
+    classes: list[Text] = Field(min_length=2, description="the labels as the submission spells them, in index order")
+    limit: Limit
+    metric: Annotated[Choice, OneOf(METRICS)] = Field("accuracy", validate_default=True)
+    submission: Submission = Submission()
+    kaggle: Text | None = Field(None, description="the competition's slug on Kaggle")
+
+    @model_validator(mode="after")
+    def _classes_are_distinct(self) -> Self:
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if twice:
+            raise ValueError(f"classes named twice: {', '.join(twice)}")
+        return self
+
+
+S = TypeVar("S", Recipe, Competition)
+FOLDERS: dict[type[Section], str] = {Recipe: "recipes", Competition: "competitions"}
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe called `name` (or stored at that path), parents merged under it, `key.path=value` overrides on top."""
+    return _load(Recipe, name, overrides)
+
+
+def load_competition(name: str, overrides: Sequence[str] = ()) -> Competition:
+    """The competition called `name` (or stored at that path)."""
+    return _load(Competition, name, overrides)
+
+
+def store(config: Recipe | Competition, path: Path) -> None:
+    """Write the resolved configuration, every default spelled out, so that it loads to the same thing for good."""
+    atomic.write_text(path, yaml.dump(config.model_dump(mode="json")))
+
+
+def json_schema(kind: type[Section]) -> str:
+    """The JSON schema of a recipe or competition file, for editors."""
+    schema = kind.model_json_schema()
+    schema["properties"]["extends"] = {"type": "string", "description": "the parent whose keys this file changes"}
+    schema["required"] = []  # a child may leave to its parent what it does not change
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+@dataclass
+class _Merged:
+    """Plain data merged from several places, remembering for every key the place that said it last."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    origins: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def update(self, layer: Mapping[str, Any], origin_of: Any, at: tuple[Any, ...] = ()) -> None:
+        """Lay `layer` over what is here. Naming another choice starts its section afresh; a list replaces a list."""
+        target = self._section(at)
+        for key, value in layer.items():
+            path = (*at, key)
+            before = target.get(key)
+            self.origins[path] = origin_of(path)
+            if isinstance(before, str) and isinstance(value, Mapping) and "name" not in value:
+                before = target[key] = {"name": before}
+            renamed = (
+                isinstance(before, dict)
+                and isinstance(value, Mapping)
+                and value.get("name", before.get("name")) != before.get("name")
+            )
+            if isinstance(value, Mapping) and isinstance(before, dict) and not renamed:
+                self.update(value, origin_of, path)
+            else:
+                target[key] = value
+                self._remember(path, value, origin_of)
+
+    def _section(self, at: tuple[Any, ...]) -> dict[str, Any]:
+        section = self.data
+        for key in at:
+            section = section[key]
+        return section
+
+    def _remember(self, path: tuple[Any, ...], value: Any, origin_of: Any) -> None:
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, Mapping):
+            items = value.items()
+        elif isinstance(value, list):
+            items = enumerate(value)
+        for key, inner in items:
+            self.origins[(*path, key)] = origin_of((*path, key))
+            self._remember((*path, key), inner, origin_of)
+
+    def origin(self, path: tuple[Any, ...]) -> str:
+        """Where the key at `path`, or the nearest section around it, was said."""
+        while path and path not in self.origins:
+            path = path[:-1]
+        return self.origins.get(path, "")
+
+
+def _load(kind: type[S], name: str, overrides: Sequence[str]) -> S:
+    merged = _Merged()
+    chain = _chain(kind, find_config(FOLDERS[kind], name))
+    for document in chain:
+        layer = {key: value for key, value in document.data.items() if key != "extends"}
+        merged.update(layer, document.where)
+    for override in overrides:
+        _override(merged, override, kind)
+    try:
+        return kind.model_validate(merged.data)
+    except ValidationError as error:
+        raise UserError(_explain(error, merged, chain[-1].path)) from None
+
+
+def _chain(kind: type[Section], path: Path) -> list[yaml.Document]:
+    """The file's ancestors, eldest first, and the file itself."""
+    chain: list[yaml.Document] = []
+    seen: list[Path] = []
+    while True:
+        if path.resolve() in seen:
+            raise UserError(f"{chain[0].where(('extends',))}: extends: {path.stem} extends itself")
+        seen.append(path.resolve())
+        document = yaml.read(path)
+        chain.insert(0, document)
+        parent = document.data.get("extends")
+        if parent is None:
+            return chain
+        if not isinstance(parent, str):
+            raise UserError(f"{document.where(('extends',))}: extends: expected the name of a parent, got {parent!r}")
+        try:
+            path = find_config(FOLDERS[kind], parent)
+        except UserError as error:
+            raise UserError(f"{document.where(('extends',))}: extends: {error}") from None
+
+
+def _override(merged: _Merged, override: str, kind: type[Section]) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key or any(not part for part in key.split(".")):
+        raise UserError(f"--set {override}: expected key=value, for example --set optimizer.lr=0.2")
+    value = yaml.parse(text, f"--set {override}")
+    parts: list[Any] = key.split(".")
+    target: Any = merged.data
+    for depth, part in enumerate(parts[:-1]):
+        if isinstance(target, list) and part.isdigit() and int(part) < len(target):
+            parts[depth] = part = int(part)
+            target[part] = {"name": target[part]} if isinstance(target[part], str) else dict(target[part])
+            target = target[part]
+        elif isinstance(target, dict) and isinstance(target.get(part), dict | list):
+            target[part] = target[part].copy()
+            target = target[part]
+        elif isinstance(target, dict):
+            fresh = {"name": target[part]} if isinstance(target.get(part), str) else {}
+            target[part] = fresh
+            target = fresh
+            merged.origins[tuple(parts[: depth + 1])] = f"--set {override}"
+        else:
+            raise UserError(f"--set {override}: there is nothing at '{'.'.join(map(str, parts[: depth + 1]))}' to set")
+    if isinstance(target, list):
+        around = ".".join(map(str, parts[:-1]))
+        raise UserError(f"--set {override}: name the whole list, or a key of one item, as in {around}.0.KEY=VALUE")
+    restart = parts[-1] == "name" and target.get("name") != value
+    if restart:
+        target.clear()
+    target[parts[-1]] = value
+    merged.origins[tuple(parts)] = f"--set {override}"
+
+
+def _explain(error: ValidationError, merged: _Merged, path: Path) -> str:
+    lines = []
+    for fault in error.errors(include_url=False):
+        where: list[Any] = _without_tags(fault["loc"], merged.data)
+        context = fault.get("ctx", {})
+        if fault["type"] == "unknown_key":
+            where.append(context["key"])
+        message = fault["msg"][0].lower() + fault["msg"][1:].removesuffix(".")
+        message = message.removeprefix("value error, ").replace("input should be", "must be")
+        given = fault["input"]
+        if fault["type"] == "missing":
+            message = "this key is missing"
+        elif isinstance(given, str | int | float | bool) and fault["type"] not in (
+            "unknown_key",
+            "choice",
+            "value_error",
+        ):
+            message += f", got {given!r}"
+        named = (*where, "name") if fault["type"] == "choice" else tuple(where)
+        origin = merged.origin(named) or str(path)
+        lines.append(f"{origin}: {'.'.join(map(str, where))}: {message}" if where else f"{origin}: {message}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _without_tags(location: Iterable[Any], data: Any) -> list[Any]:
+    """Pydantic puts a choice's name into the location of what is wrong inside it; a file has no such level."""
+    path: list[Any] = []
+    for step in location:
+        if isinstance(data, Mapping) and step in data:
+            data = data[step]
+        elif isinstance(data, list) and isinstance(step, int):
+            data = data[step] if step < len(data) else None
+        elif step == data or (isinstance(data, Mapping) and data.get("name") == step):
+            continue
+        path.append(step)
+    return path

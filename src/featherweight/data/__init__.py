@@ -1,0 +1,1 @@
+"""From files to arrays: sources list, packs decode, splits divide."""

@@ -1,0 +1,25 @@
+"""The errors a person may meet, each with the exit code the command line ends in."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. The message says what was wrong, where (file, row or key), and what to do."""
+
+    exit_code = 2
+
+
+class OverBudget(UserError):  # noqa: N818 - it is a verdict
+    """The model has more parameters than the competition allows."""
+
+    exit_code = 3
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'adam'?"` for the known name closest to `name`, or an empty string when none is close."""
+    close = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)
+    original = next((k for k in known if close and k.lower() == close[0]), None)
+    return f"; did you mean '{original}'?" if original else ""

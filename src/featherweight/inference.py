@@ -1,0 +1,123 @@
+"""The only inference: holdout, test-time views, ensembles and the test set all go through `predict_probs`.
+
+A view turns a batch of images into several, each with a weight; views multiply, so `[flip, shift]` asks the model six
+times. The probabilities are averaged by weight. Dropout and drop connect are off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featherweight.models import Classifier
+from featherweight.randomness import Draws, generator
+from featherweight.schema import Count, Fraction
+from featherweight.training.runtime import Runtime
+
+Weighted = Iterator[tuple[float, Tensor]]
+Augmentation = Callable[[Tensor, Draws], Tensor]
+
+
+class View(Protocol):
+    """What `predict_probs` calls: images [B, C, H, W], a batch's random numbers by draw, the training augmentations."""
+
+    def __call__(  # noqa: D102
+        self, images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], /
+    ) -> Weighted: ...
+
+
+def flip(images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation]) -> Weighted:
+    """The image and its mirror image, half each."""
+    yield 0.5, images
+    yield 0.5, images.flip(-1)
+
+
+def shift(
+    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, distance: Fraction = 1 / 32
+) -> Weighted:
+    """The image (half) and it moved up-left and down-right by `distance` of its side (a quarter each), edges reflected.
+
+    The unmoved image weighs double because the moved ones have lost a row and a column (as in airbench, Jordan 2024).
+    """
+    side = images.shape[-1]
+    pixels = max(1, round(side * distance))
+    padded = F.pad(images, [pixels] * 4, mode="reflect")
+    yield 0.5, images
+    yield 0.25, padded[:, :, :side, :side]
+    yield 0.25, padded[:, :, 2 * pixels :, 2 * pixels :]
+
+
+def train(
+    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, count: Count = 8
+) -> Weighted:
+    """Draws of the training augmentations, evenly weighted (LOGBOOK A12)."""
+    for number in range(count):
+        random, view = draws(number), images
+        for operation in augment:
+            view = operation(view, random)
+        yield 1 / count, view
+
+
+VIEWS: dict[str, Callable[..., Weighted]] = {
+    "flip": flip,
+    "shift": shift,
+    "train": train,
+}
+
+
+@torch.no_grad()
+def predict_probs(
+    models: Sequence[Classifier],
+    images: NDArray[np.uint8],
+    *,
+    runtime: Runtime,
+    views: Sequence[View] = (),
+    augment: Sequence[Augmentation] = (),
+    batch_size: int = 256,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda done: None,
+) -> NDArray[np.float32]:
+    """Class probabilities float32 [N, K] of uint8 images [N, H, W, C], averaged over models and views.
+
+    `augment` and `seed` serve the views that draw; `advance` is told of every batch done.
+    """
+    modes = [model.training for model in models]
+    for model in models:
+        runtime.place(model.eval())
+    results = []
+    for first in range(0, len(images), batch_size):
+        pixels = runtime.images(torch.from_numpy(np.array(images[first : first + batch_size])))
+
+        def draws(number: int, first: int = first, size: int = len(pixels)) -> Draws:
+            return Draws(generator(seed, "view", first, number), size, runtime.device)
+
+        total: Tensor | float = 0.0
+        for weight, view in _product(pixels, views, draws, augment):
+            for model in models:
+                with runtime.autocast():
+                    logits = model(view)
+                total = total + logits.float().softmax(1) * (weight / len(models))
+        assert isinstance(total, Tensor)
+        results.append(total.cpu().numpy())
+        advance(len(pixels))
+    for model, training in zip(models, modes, strict=True):
+        model.train(training)
+    return np.concatenate(results).astype(np.float32)
+
+
+def _product(
+    images: Tensor, views: Sequence[View], draws: Callable[[int], Draws], augment: Sequence[Augmentation]
+) -> Weighted:
+    """Every combination of the views, one at a time, with the product of the weights."""
+    if not views:
+        yield 1.0, images
+        return
+    for weight, view in views[0](images, draws, augment):
+        for inner, final in _product(view, views[1:], draws, augment):
+            yield weight * inner, final

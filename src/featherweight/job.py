@@ -1,0 +1,318 @@
+"""The main job, in the order of the flow: weigh, load, split, fit, predict, write, check, score, record.
+
+Everything a run is lies in its folder, `runs/<name>/`, and every stage that is done is found done: that is all there is
+to resuming.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from featherweight import __version__, atomic, budget, ledger, submission, workspace
+from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
+from featherweight.data import pack
+from featherweight.data.pack import Data, Pack
+from featherweight.data.split import holdout_ranks
+from featherweight.errors import UserError, nearest
+from featherweight.inference import predict_probs
+from featherweight.models import Classifier, build
+from featherweight.progress import Progress, say
+from featherweight.randomness import derive
+from featherweight.scoring import Score
+from featherweight.training import checkpoint, runtime
+from featherweight.training.loop import fit
+from featherweight.training.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what was said when it was started."""
+
+    folder: Path
+    recipe_name: str
+    competition_name: str
+    recipe: Recipe
+    competition: Competition
+    facts: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the run, its folder and its CSV."""
+        return self.folder.name
+
+    @property
+    def weights(self) -> Path:
+        """What ships."""
+        return self.folder / "weights.safetensors"
+
+    @property
+    def csv(self) -> Path:
+        """What is uploaded."""
+        return workspace.submissions() / f"{self.name}.csv"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run has to show."""
+
+    parameters: int
+    limit: int
+    holdout: Score
+    test: Score | None
+    minutes: float
+
+
+def start(
+    recipe_name: str,
+    recipe: Recipe,
+    competition_name: str,
+    competition: Competition,
+    *,
+    name: str | None,
+    device: str,
+    threads: int | None,
+    command: list[str],
+) -> Run:
+    """Weigh the model, then make the run's folder, whole, with everything needed to go on after a kill."""
+    budget.weigh(recipe, competition, recipe_name).refuse_if_over()
+    folder = _new_folder(name, f"{recipe_name}-{competition_name}-s{recipe.seed}")
+    facts = {
+        "recipe": recipe_name,
+        "competition": competition_name,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(command),
+        "commit": _commit(),
+        "device": device,
+        "threads": threads or torch.get_num_threads(),
+        "versions": {"featherweight": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    store(recipe, folder / "recipe.yaml")
+    store(competition, folder / "competition.yaml")
+    atomic.write_text(folder / "run.json", json.dumps(facts, indent=2) + "\n")
+    return Run(folder, recipe_name, competition_name, recipe, competition, facts)
+
+
+def find(name: str) -> Run:
+    """The run of that name (or in that folder). Raises UserError with the nearest name."""
+    folder = next((f for f in (workspace.runs() / name, Path(name)) if (f / "run.json").is_file()), None)
+    if folder is None:
+        known = sorted(path.parent.name for path in workspace.runs().glob("*/run.json"))
+        raise UserError(f"there is no run called '{name}'{nearest(name, known)} See them all: ./run.sh runs")
+    facts = json.loads((folder / "run.json").read_text())
+    recipe = load_recipe(str(folder / "recipe.yaml"))
+    competition = load_competition(str(folder / "competition.yaml"))
+    return Run(folder.resolve(), facts["recipe"], facts["competition"], recipe, competition, facts)
+
+
+def run(run: Run) -> Result:
+    """Do what of a run is not yet done, from the weigh-in to the ledger; a run already finished is told again."""
+    try:
+        with FileLock(run.folder / "run.lock", timeout=0):
+            return _run(run)
+    except Timeout:
+        raise UserError(f"the run {run.name} is being worked on by another process") from None
+
+
+def _run(run: Run) -> Result:
+    recipe, competition = run.recipe, run.competition
+    device = runtime.start(run.facts["device"], recipe.train.precision, run.facts["threads"])
+    weighed = budget.weigh(recipe, competition, run.recipe_name)
+    weighed.refuse_if_over()
+    say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
+
+    data = pack.load(competition.source, competition.image, competition.classes)
+    train, holdout = split(run, data.train)
+    to_predict = len(data.test) if data.test else 0
+    say(f"  {len(train):,} images to train on, {len(holdout):,} held out, {to_predict:,} to predict")
+
+    model = _train(run, train, holdout, device)
+    budget.weigh_model(model, competition, run.recipe_name).refuse_if_over()
+
+    holdout_form = submission.holdout_form(competition, holdout.ids)
+    held_probs = _probs(run, "holdout", model, holdout, device)
+    submission.write(run.folder / "holdout.csv", holdout_form, holdout.ids, held_probs)
+    assert holdout.labels is not None
+    truth = dict(zip(holdout.ids, (competition.classes[label] for label in holdout.labels), strict=True))
+    held = submission.score(run.folder / "holdout.csv", holdout_form, truth, competition)
+
+    tested = _submit(run, model, data, device)
+    result = Result(weighed.counted, weighed.limit, held, tested, _minutes(run))
+    _record(run, result, weighed.macs)
+    return result
+
+
+def split(run: Run, train: Pack) -> tuple[Pack, Pack]:
+    """The images to train on and those held out, stored as ids. Raises UserError if they are not those of the start."""
+    wanted = run.recipe.split
+    assert train.labels is not None
+    labels = [str(label) for label in train.labels]
+    used = np.ones(len(train), dtype=bool)
+    if wanted.subset is not None and wanted.subset < len(train):
+        used = holdout_ranks(train.ids, labels, wanted.subset / len(train), wanted.seed)
+        used &= np.cumsum(used) <= wanted.subset
+    kept = train.take(np.flatnonzero(used))
+    held = holdout_ranks(kept.ids, [str(label) for label in kept.labels], wanted.holdout, wanted.seed + 1)  # type: ignore[union-attr]
+    if not held.any():
+        raise UserError(f"split.holdout: {wanted.holdout} of {len(kept)} images leaves none to score; hold out more")
+    parts = kept.take(np.flatnonzero(~held)), kept.take(np.flatnonzero(held))
+    text = json.dumps({"train": parts[0].ids, "holdout": parts[1].ids}) + "\n"
+    stored = run.folder / "split.json"
+    if not stored.exists():
+        atomic.write_text(stored, text)
+    elif stored.read_text() != text:
+        raise UserError(f"the images are not those that {run.name} was started with ({stored}); start a new run")
+    return parts
+
+
+def _train(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Classifier:
+    competition, recipe = run.competition, run.recipe
+    torch.manual_seed(derive(recipe.seed, "init"))
+    model = build(recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
+    if not run.weights.exists():
+        fit(recipe, model, train, holdout, len(competition.classes), augmentations(run), device, run.folder)
+        checkpoint.save_weights(run.weights, model)
+        (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+    checkpoint.load_weights(run.weights, model)
+    return model
+
+
+def augmentations(run: Run) -> list[Any]:
+    """The recipe's augmentations, without mirroring where the competition forbids it."""
+    return [choice for choice in run.recipe.augment if run.competition.image.mirror or choice.name != "flip"]
+
+
+def views(run: Run) -> list[Any]:
+    """The recipe's test-time views, without mirroring where the competition forbids it."""
+    return [choice for choice in run.recipe.predict.views if run.competition.image.mirror or choice.name != "flip"]
+
+
+def _probs(run: Run, part: str, model: Classifier, images: Pack, device: Runtime) -> NDArray[np.float32]:
+    """The model's probabilities for a part of the data, computed once and kept in the run's folder."""
+    stored = run.folder / f"{part}_probs.npy"
+    if not stored.exists():
+        with Progress(f"predict {part}", len(images), "images") as bar:
+            probs = predict_probs(
+                [model],
+                images.images,
+                runtime=device,
+                views=views(run),
+                augment=augmentations(run),
+                batch_size=run.recipe.predict.batch_size,
+                seed=run.recipe.seed,
+                advance=bar.advance,
+            )
+        buffer = io.BytesIO()
+        np.save(buffer, probs)
+        atomic.write_bytes(stored, buffer.getvalue())
+    kept: NDArray[np.float32] = np.load(stored)
+    return kept
+
+
+def _submit(run: Run, model: Classifier, data: Data, device: Runtime) -> Score | None:
+    """Write and check the submission; score it where the answers are known."""
+    if data.test is None:
+        return None
+    form = submission.form(run.competition, data.test.ids)
+    submission.write(run.csv, form, data.test.ids, _probs(run, "test", model, data.test, device))
+    submission.check(run.csv, form)
+    answers = pack.answers(run.competition.source)
+    return submission.score(run.csv, form, answers, run.competition) if answers else None
+
+
+def score_csv(path: Path, competition: Competition) -> str:
+    """Check any submission and, where the answers are known, score it; returns what came out in words."""
+    data = pack.load(competition.source, competition.image, competition.classes)
+    if data.test is None:
+        raise UserError(f"{competition.title} has no test images to submit for")
+    form = submission.form(competition, data.test.ids)
+    answers = pack.answers(competition.source)
+    if answers is None:
+        submission.check(path, form)
+        return f"{path} is a valid submission of {len(form.ids):,} rows; the answers are not known here"
+    return f"{competition.metric.name} {submission.score(path, form, answers, competition)}"
+
+
+def _record(run: Run, result: Result, macs: int) -> None:
+    atomic.write_text(run.folder / "result.json", json.dumps(asdict(result), indent=2) + "\n")
+    test = result.test
+    ledger.record(
+        {
+            "date": run.facts["started"],
+            "run": run.name,
+            "recipe": run.recipe_name,
+            "competition": run.competition_name,
+            "seed": run.recipe.seed,
+            "parameters": result.parameters,
+            "limit": result.limit,
+            "macs": macs,
+            "epochs": run.recipe.train.epochs,
+            "metric": run.competition.metric.name,
+            "holdout": round(result.holdout.value, 6),
+            "holdout_low": round(result.holdout.low, 6),
+            "holdout_high": round(result.holdout.high, 6),
+            "test": round(test.value, 6) if test else "",
+            "test_low": round(test.low, 6) if test else "",
+            "test_high": round(test.high, 6) if test else "",
+            "minutes": round(result.minutes, 2),
+            "device": run.facts["device"],
+            "commit": run.facts["commit"],
+            "csv_sha256": _sha256(run.csv) if run.csv.exists() else "",
+            "weights_sha256": _sha256(run.weights),
+            "command": run.facts["command"],
+        }
+    )
+
+
+def _minutes(run: Run) -> float:
+    lines = (run.folder / "history.csv").read_text().splitlines()
+    return float(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["seconds"]) / 60
+
+
+def _new_folder(name: str | None, default: str) -> Path:
+    if name is not None and (Path(name).name != name or name in ("", ".", "..")):
+        raise UserError(f"--name {name}: expected a plain name, with no folder in it")
+    for number in range(1, sys.maxsize):
+        folder = workspace.runs() / (name or (default if number == 1 else f"{default}-{number}"))
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if name is not None:
+                raise UserError(
+                    f"there is a run called '{name}' already: ./run.sh resume {name}, or take another --name"
+                ) from None
+    raise AssertionError("unreachable")
+
+
+def _commit() -> str:
+    """The commit of the code that runs, with a + when it has been changed since; empty outside a checkout."""
+    git = ["git", "-C", str(workspace.CHECKOUT)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "--", "src", "configs"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if dirty.stdout.strip() else "")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,56 @@
+"""The models a recipe may name, and `build`, the only constructor.
+
+A family is a class (or function) taking `(num_classes, channels, image_size)` and its own keyword-only arguments, which
+are the keys of a recipe's `model` section; see `schema`. To add one: write it in a file here, name it in MODELS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from featherweight.models.wrn import WideResNet
+from featherweight.schema import Choice
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "wrn": WideResNet,
+}
+
+
+class Normalize(nn.Module):
+    """Subtract the training images' mean and divide by their deviation: two buffers, float32 [C, 1, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
+        return (images - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """What is trained, weighed, saved and shipped: images float32 [B, C, H, W] in [0, 1] in, logits [B, K] out."""
+
+    def __init__(self, net: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.normalize = Normalize(channels)
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
+        logits: Tensor = self.net(self.normalize(images))
+        return logits
+
+
+def build(spec: Choice, num_classes: int, channels: int, image_size: int) -> Classifier:
+    """The model a recipe names, freshly initialised from torch's global generator.
+
+    Under `torch.device("meta")` it has shapes and no memory, which is how it is weighed.
+    Raises UserError when the family cannot be built with these arguments (a WRN of depth 17).
+    """
+    return Classifier(spec(num_classes, channels, image_size), channels)

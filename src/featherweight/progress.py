@@ -1,0 +1,67 @@
+"""Progress of long work: a live line with rate, time left and the current score in a terminal, nothing elsewhere.
+
+What matters beyond the moment is told by `say`, which prints a plain line above the live one.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+from rich.text import Text
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Print a line for the user."""
+    console.print(line, markup=False)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        unit = task.fields["unit"]
+        return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else f"- {unit}/s")
+
+
+class Progress:
+    """A live line for `total` units of work; silent where the output is not a terminal."""
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task(what, total=total, unit=unit, note="")
+
+    def advance(self, done: int, note: str | None = None) -> None:
+        """Report `done` more units, and what to show beside them."""
+        if note is not None:
+            self._bar.update(self._task, note=note)
+        self._bar.update(self._task, advance=done)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()

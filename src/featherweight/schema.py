@@ -1,0 +1,131 @@
+"""What recipes and competitions are declared with: checked sections, bounded numbers, and choices.
+
+A *choice* is a function the YAML names. Its keyword-only arguments are the keys the YAML may give, its positional
+arguments are what the program hands it when it calls:
+
+    def sgd(parameters, *, lr: Positive = 0.1, momentum: Rate = 0.9): ...
+    OPTIMIZERS = {"sgd": sgd}
+
+    class Recipe(Section):
+        optimizer: Annotated[Choice, OneOf(OPTIMIZERS)]
+
+    optimizer: {name: sgd, lr: 0.2}      # in the recipe
+    recipe.optimizer(model.parameters()) # in the program
+
+So adding an optimizer, a model, a loss, a metric or a test-time view is one function and one line in the table beside
+it; checking, the nearest name in an error, the JSON schema and the reference page follow from the signature.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Strict,
+    create_model,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from featherweight.errors import nearest
+
+Count = Annotated[int, Strict(), Field(ge=1)]  # 1, 2, 3, ...
+Index = Annotated[int, Strict(), Field(ge=0)]  # 0, 1, 2, ...
+Number = Annotated[float, Strict()]
+Positive = Annotated[float, Strict(), Field(gt=0)]
+NonNegative = Annotated[float, Strict(), Field(ge=0)]
+Rate = Annotated[float, Strict(), Field(ge=0, lt=1)]  # a probability that may not be certain: dropout, momentum
+Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]  # a part of a whole, ends included
+Flag = Annotated[bool, Strict()]
+Text = Annotated[str, Strict(), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of a configuration: immutable, and an unknown key is an error that names the nearest one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    known = list(cls.model_fields)
+                    hint = nearest(str(key), known) or f"; the keys here are {', '.join(known)}"
+                    # `key` goes into the context so that the location of the key, not of its section, is reported.
+                    raise PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", {"key": key, "hint": hint})
+        return data
+
+
+class Choice(Section):
+    """A named function with its keyword arguments bound; calling it passes on the positional ones."""
+
+    target: ClassVar[Callable[..., Any]]
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments as given or defaulted."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
+
+    def __call__(self, *args: Any) -> Any:  # noqa: D102
+        return type(self).target(*args, **self.arguments)
+
+
+class OneOf:
+    """Annotates a `Choice` with the table of functions it may name: `Annotated[Choice, OneOf(OPTIMIZERS)]`."""
+
+    def __init__(self, table: Mapping[str, Callable[..., Any]]) -> None:
+        self.table = table
+
+    @functools.cached_property
+    def sections(self) -> dict[str, type[Choice]]:
+        """Each name's section class, made from the function's signature."""
+        return {name: _section_of(name, target) for name, target in self.table.items()}
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        branches = {name: handler.generate_schema(section) for name, section in self.sections.items()}
+        tagged = core_schema.tagged_union_schema(branches, discriminator="name")
+        return core_schema.no_info_before_validator_function(self._expand, tagged)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"enum": list(self.table)}, handler(schema)]}
+
+    def _expand(self, data: Any) -> Any:
+        if isinstance(data, Choice):
+            return data
+        if isinstance(data, str):
+            data = {"name": data}
+        if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
+            raise PydanticCustomError("choice", "expected a name ({known})", {"known": ", ".join(self.table)})
+        if data["name"] not in self.table:
+            hint = nearest(data["name"], self.table) or ""
+            raise PydanticCustomError(
+                "choice",
+                "there is no '{name}'{hint}; there are {known}",
+                {"name": data["name"], "hint": hint, "known": ", ".join(self.table)},
+            )
+        return data
+
+
+def _section_of(name: str, target: Callable[..., Any]) -> type[Choice]:
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    fields: dict[str, Any] = {"name": (typing.Literal[name], name)}
+    for key, parameter in inspect.signature(target).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[key] = (hints[key], default)
+    section = create_model(name, __base__=Choice, __doc__=inspect.getdoc(target), **fields)
+    section.target = staticmethod(target)
+    return section

@@ -1,0 +1,107 @@
+"""What commands print: the weigh-in, a run's summary, the ledger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from featherweight.progress import console, say
+
+if TYPE_CHECKING:  # torch, which the ledger's table does without
+    import pandas as pd
+
+    from featherweight.budget import WeighIn
+    from featherweight.job import Result, Run
+
+
+def weigh_in(weighed: WeighIn) -> None:
+    """A model by module group against the limit, with what two counters say of its multiply-adds."""
+    table = _table(weighed.name, ["module", "parameters", "share", "statistics", "M multiply-adds"])
+    for group in weighed.groups:
+        share = f"{group.parameters / weighed.limit:.1%}"
+        table.add_row(group.name, f"{group.parameters:,}", share, f"{group.statistics:,}", f"{group.macs / 1e6:,.2f}")
+    table.add_section()
+    share = f"{weighed.counted / weighed.limit:.1%}"
+    table.add_row("total", f"{weighed.counted:,}", share, f"{weighed.statistics:,}", f"{weighed.macs / 1e6:,.2f}")
+    console.print(table)
+    verdict = f"{weighed.room:,} left" if weighed.room >= 0 else f"OVER by {-weighed.room:,}"
+    say(f"limit {weighed.limit:,} parameters{' and statistics' if weighed.counts_statistics else ''}: {verdict}")
+    if weighed.macs_check is not None:
+        apart = abs(weighed.macs - weighed.macs_check) / max(weighed.macs, 1)
+        word = f"ptflops counts {weighed.macs_check / 1e6:,.2f} M"
+        say(f"{word}, {'in agreement' if apart <= 0.05 else f'{apart:.0%} apart: one of them misses an operation'}")
+
+
+def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
+    """A line a recipe."""
+    table = _table("", ["recipe", "parameters", "of the limit", "room", "M multiply-adds", ""])
+    for weighed in all_weighed:
+        share = f"{weighed.counted / weighed.limit:.1%}"
+        verdict = "makes weight" if weighed.room >= 0 else "OVER"
+        table.add_row(
+            weighed.name, f"{weighed.counted:,}", share, f"{weighed.room:,}", f"{weighed.macs / 1e6:,.1f}", verdict
+        )
+    console.print(table)
+
+
+def summary(run: Run, result: Result) -> None:
+    """The end of the main job."""
+    share = result.parameters / result.limit
+    say("")
+    say(f"{run.recipe_name} on {run.competition.title}")
+    say(f"  parameters  {result.parameters:,} of {result.limit:,} ({share:.1%})")
+    say(f"  holdout     {result.holdout}")
+    if result.test:
+        say(f"  test        {result.test}")
+    say(f"  trained in  {_minutes(result.minutes)}")
+    if run.csv.exists():
+        say(f"  submission  {_short(run.csv)}")
+    say(f"  run folder  {_short(run.folder)}")
+    say("")
+    say("next: ./run.sh runs")
+
+
+def ledger(rows: pd.DataFrame) -> None:
+    """All runs, as ordered, scores in percent with their intervals."""
+    table = _table("", ["run", "competition", "parameters", "holdout %", "test %", "minutes", "date"])
+    for row in rows.to_dict("records"):
+        table.add_row(
+            row["run"],
+            row["competition"],
+            f"{row['parameters']:,}",
+            _percent(row, "holdout"),
+            _percent(row, "test"),
+            f"{row['minutes']:.1f}",
+            str(row["date"])[:16].replace("T", " "),
+        )
+    console.print(table)
+
+
+def _percent(row: dict[Any, Any], key: str) -> str:
+    if math.isnan(row[key]):
+        return ""
+    return f"{row[key] * 100:.2f} [{row[f'{key}_low'] * 100:.2f}, {row[f'{key}_high'] * 100:.2f}]"
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes * 60:.0f} seconds" if minutes < 3 else f"{minutes:.1f} minutes"
+
+
+def _short(path: Path) -> str:
+    """A path as one would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
+    return table

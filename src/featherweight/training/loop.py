@@ -1,0 +1,234 @@
+"""The training loop, in the order in which things happen."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featherweight import atomic
+from featherweight.config import Recipe
+from featherweight.data.pack import Pack
+from featherweight.errors import UserError
+from featherweight.inference import predict_probs
+from featherweight.models import Classifier
+from featherweight.progress import Progress as Bar
+from featherweight.progress import say
+from featherweight.randomness import derive
+from featherweight.training import checkpoint
+from featherweight.training.augment import Augmentation
+from featherweight.training.batches import Batch, Batches
+from featherweight.training.runtime import Runtime
+from featherweight.training.schedules import Progress
+
+LOOK_SECONDS = 1.0  # between looks at the losses: each look makes a GPU wait for the host
+
+
+def fit(
+    recipe: Recipe,
+    model: Classifier,
+    train: Pack,
+    holdout: Pack,
+    num_classes: int,
+    augment: list[Augmentation],
+    runtime: Runtime,
+    folder: Path,
+) -> pd.DataFrame:
+    """Train `model` in place and return one row an epoch of losses and accuracies, also kept in `folder/history.csv`.
+
+    Goes on from the checkpoint in `folder`, if there is one, and ends in the same bytes as if it had not been stopped.
+    Raises UserError when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved.
+    """
+    batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime)
+    steps, epochs = batches.steps_per_epoch, recipe.train.epochs
+
+    standardize(model, train.images)
+    runtime.place(model)
+    optimizer = recipe.optimizer(model.parameters())
+    rates = [group["lr"] for group in optimizer.param_groups]
+    state = _State(model, optimizer, runtime.scaler(), torch.zeros(2, steps, device=runtime.device))
+    state.restore(folder / "checkpoint.pt")
+
+    with _interruptible() as stop, Bar(folder.name, steps * epochs, "steps") as bar:
+        bar.advance(state.step, state.note())
+        look = save = time.monotonic()
+        for epoch in range(len(state.history), epochs):
+            model.train()
+            for batch in batches.epoch(epoch, state.step - epoch * steps):
+                began = time.monotonic()
+                factor = recipe.schedule(Progress(state.step, steps, epochs))
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
+
+                torch.manual_seed(derive(recipe.seed, "step", state.step))  # what dropout draws hangs on the step alone
+                loss, right = _step(recipe, state, batch, augment, runtime)
+
+                state.losses[0, state.step - epoch * steps] = loss
+                state.losses[1, state.step - epoch * steps] = right
+                state.step += 1
+                now = time.monotonic()
+                state.seconds += now - began
+                bar.advance(1)
+                if stop.is_set() or runtime.device.type == "cpu" or now - look > LOOK_SECONDS:
+                    look = now
+                    _refuse_nan(state, epoch * steps)
+                if stop.is_set() or now - save >= recipe.train.checkpoint_seconds:
+                    state.save(folder / "checkpoint.pt")
+                    save = time.monotonic()
+                if stop.is_set():
+                    raise KeyboardInterrupt
+            _refuse_nan(state, epoch * steps)
+            state.history.append(_epoch_row(recipe, state, holdout, runtime))
+            atomic.write_text(folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
+            bar.advance(0, state.note())
+            if (epoch + 1) * 10 // epochs > epoch * 10 // epochs:
+                say(f"  epoch {epoch + 1:>{len(str(epochs))}}/{epochs}  {state.note()}")
+    return pd.DataFrame(state.history)
+
+
+def _step(
+    recipe: Recipe, state: _State, batch: Batch, augment: list[Augmentation], runtime: Runtime
+) -> tuple[Tensor, Tensor]:
+    """One optimizer step; returns the loss and the part of the batch classified right, both still on the device."""
+    images = batch.images
+    for operation in augment:
+        images = operation(images, batch.draws)
+    with runtime.autocast():
+        logits = state.model(images)
+    loss = recipe.loss(logits.float(), batch.targets)
+    state.scaler.scale(loss).backward()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    return loss.detach(), (logits.argmax(1) == batch.targets.argmax(1)).float().mean()
+
+
+def standardize(model: Classifier, images: NDArray[np.uint8], chunk: int = 4096) -> None:
+    """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C]."""
+    channels = images.shape[-1]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for first in range(0, len(images), chunk):
+        for channel in range(channels):
+            counts[channel] += np.bincount(images[first : first + chunk, ..., channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    mean = counts @ values / counts.sum(1)
+    variance = counts @ values**2 / counts.sum(1) - mean**2
+    model.normalize.mean.copy_(torch.from_numpy(mean).view(-1, 1, 1))
+    model.normalize.std.copy_(torch.from_numpy(np.sqrt(variance.clip(1e-6))).view(-1, 1, 1))
+
+
+@dataclass
+class _State:
+    """All that changes while a run trains, and so all that a checkpoint holds."""
+
+    model: Classifier
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    losses: Tensor  # float32 [2, steps]: the loss, and the part classified right, of each step of the current epoch
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        checkpoint.save(
+            path,
+            {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "losses": self.losses,
+                "step": self.step,
+                "seconds": self.seconds,
+                "history": self.history,
+            },
+        )
+
+    def restore(self, path: Path) -> None:
+        saved = checkpoint.load(path)
+        if saved is None:
+            return
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.losses.copy_(saved["losses"])
+        self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
+        say(f"  going on from step {self.step:,}")
+
+    def note(self) -> str:
+        if not self.history:
+            return ""
+        row = self.history[-1]
+        looked = next((past for past in reversed(self.history) if not math.isnan(past["holdout_accuracy"])), None)
+        held = f"  holdout {looked['holdout_accuracy']:.2%}" if looked else ""
+        return f"loss {row['train_loss']:.4f}  train {row['train_accuracy']:.2%}{held}"
+
+
+def _epoch_row(recipe: Recipe, state: _State, holdout: Pack, runtime: Runtime) -> dict[str, Any]:
+    epoch = len(state.history) + 1
+    loss, right = state.losses.double().mean(1).tolist()
+    row = {
+        "epoch": epoch,
+        "step": state.step,
+        "lr": state.optimizer.param_groups[0]["lr"],
+        "train_loss": loss,
+        "train_accuracy": right,
+        "holdout_loss": math.nan,
+        "holdout_accuracy": math.nan,
+        "seconds": state.seconds,
+    }
+    if epoch % recipe.train.evaluate_every == 0 or epoch == recipe.train.epochs:
+        probs = predict_probs([state.model], holdout.images, runtime=runtime, batch_size=recipe.predict.batch_size)
+        assert holdout.labels is not None
+        given = probs[np.arange(len(probs)), holdout.labels].astype(np.float64)
+        row["holdout_loss"] = float(-np.log(given.clip(1e-12)).mean())
+        row["holdout_accuracy"] = float((probs.argmax(1) == holdout.labels).mean())
+    return row
+
+
+def _refuse_nan(state: _State, first: int) -> None:
+    """Raise UserError if the loss of any step of this epoch, whose first step is `first`, is not a finite number."""
+    losses = state.losses[0, : state.step - first]
+    if bool(losses.isfinite().all()):
+        return
+    bad = first + int((~losses.isfinite()).nonzero()[0])
+    rate = state.optimizer.param_groups[0]["lr"]
+    raise UserError(
+        f"the loss became {losses[bad - first].item()} at step {bad:,} (epoch {len(state.history) + 1}) "
+        f"with a learning rate of {rate:g}. Try a smaller optimizer.lr, or a schedule with a warm-up; "
+        f"with train.precision fp16 or bf16, try fp32"
+    )
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that Ctrl-C (or SIGTERM) sets instead of breaking in; a second Ctrl-C breaks in."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
