@@ -155,6 +155,7 @@ class _Merged:
                 self.update(value, origin_of, path)
             else:
                 target[key] = value
+                self.forget(path)
                 self._remember(path, value, origin_of)
 
     def _section(self, at: tuple[Any, ...]) -> dict[str, Any]:
@@ -172,6 +173,12 @@ class _Merged:
         for key, inner in items:
             self.origins[(*path, key)] = origin_of((*path, key))
             self._remember((*path, key), inner, origin_of)
+
+    def forget(self, path: tuple[Any, ...]) -> None:
+        """Drop what was known of keys below `path`: something else stands there now."""
+        below = [known for known in self.origins if len(known) > len(path) and known[: len(path)] == path]
+        for known in below:
+            del self.origins[known]
 
     def origin(self, path: tuple[Any, ...]) -> str:
         """Where the key at `path`, or the nearest section around it, was said."""
@@ -244,6 +251,7 @@ def _override(merged: _Merged, override: str, kind: type[Section]) -> None:
     if restart:
         target.clear()
     target[parts[-1]] = value
+    merged.forget(tuple(parts))
     merged.origins[tuple(parts)] = f"--set {override}"
 
 

@@ -123,6 +123,8 @@ def run(run: Run) -> Result:
     """Do what of a run is not yet done, from the weigh-in to the ledger; a run already finished is told again."""
     try:
         with FileLock(run.folder / "run.lock", timeout=0):
+            for cut_off in run.folder.glob(".*.part"):  # what a killed process was writing
+                cut_off.unlink()
             return _run(run)
     except Timeout:
         raise UserError(f"the run {run.name} is being worked on by another process") from None

@@ -21,12 +21,14 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=160)  # in a pipe or a log, the width of a terminal means nothing
 
 
 def say(line: str) -> None:
     """Print a line for the user."""
-    console.print(line, markup=False)
+    console.print(line, markup=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):

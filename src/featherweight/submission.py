@@ -56,7 +56,9 @@ def write(path: Path, form: Form, ids: Sequence[str], probs: NDArray[np.float32]
     """Write the most probable class of each id, in the form's order. `probs` is float32 [N, K], its rows as `ids`."""
     best = {id: form.classes[place] for id, place in zip(ids, probs.argmax(1), strict=True)}
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # The csv module takes a bare carriage return for the reader's business, and the reader for a new row.
+    returns = any("\r" in field for field in (*form.columns, *form.ids, *form.classes))
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
     writer.writerow(form.columns)
     writer.writerows((id, best[id]) for id in form.ids)
     atomic.write_text(path, text.getvalue())

@@ -103,5 +103,5 @@ def _short(path: Path) -> str:
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=place > 0, overflow="fold")
     return table

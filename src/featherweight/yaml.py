@@ -85,7 +85,7 @@ def _parse(text: str, origin: str, kind: str) -> Any:
     try:
         return ruamel.yaml.YAML(typ=kind, pure=True).load(text)
     except MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark and kind == "rt" else ""
         raise UserError(f"{origin}{line}: not valid YAML: {(error.problem or str(error)).splitlines()[0]}") from None
     except (YAMLError, ValueError) as error:
         raise UserError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}") from None

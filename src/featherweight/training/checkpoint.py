@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,16 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any] | None:
     """The state saved at `path`, on the CPU, or None where there is none. Raises UserError for a damaged file."""
+    if not path.exists():
+        return None
+    damaged = UserError(f"{path}: this checkpoint is damaged; delete it to train anew")
+    if not zipfile.is_zipfile(path):  # what torch writes is a zip; given anything else it fails in many ways
+        raise damaged
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
-    except FileNotFoundError:
-        return None
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
-        raise UserError(
-            f"{path}: this checkpoint is damaged ({str(error).splitlines()[0]}); delete it to train anew"
-        ) from None
+    except (RuntimeError, pickle.UnpicklingError):
+        raise damaged from None
+    return state
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
@@ -50,9 +52,8 @@ def load_weights(path: Path, model: nn.Module) -> None:
     except FileNotFoundError:
         raise UserError(f"there are no weights at {path}") from None
     except (safetensors.SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path}: these weights do not fit the recipe ({_first_line(error)})") from None
+        raise UserError(f"{path}: these weights do not fit the recipe ({_detail(error)})") from None
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[1] if len(lines) > 1 else lines[0]
+def _detail(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,105 @@
+"""The whole training pipeline against a bare forward, backward and step, in one process, taking turns.
+
+    PYTHONPATH=src python benchmarks/throughput.py
+
+WRN-16-4 on 32x32 images, batch 128, float32, channels_last. The pipeline is `training.loop.fit` as a run uses it: batches
+gathered from a pack, crop and flip drawn per sample, loss, statistics, step, history. The bare loop is the same model and
+optimizer stepping on one batch that is already there. Writes a dated JSON to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from featherweight.config import Recipe, load_recipe
+from featherweight.data.pack import Pack
+from featherweight.models import build
+from featherweight.training.loop import fit
+from featherweight.training.runtime import Runtime, start
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def random_pack(count: int) -> Pack:
+    """Images of noise: the arithmetic does not depend on what they show."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return Pack([str(place) for place in range(count)], images, rng.integers(0, 10, count).astype(np.int64))
+
+
+def pipeline(recipe: Recipe, images: Pack, holdout: Pack, device: Runtime) -> float:
+    """Images a second inside the training steps of one epoch of `fit`, as its own history counts them."""
+    torch.manual_seed(0)
+    model = build(recipe.model, 10, 3, 32)
+    with tempfile.TemporaryDirectory() as folder:
+        history = fit(recipe, model, images, holdout, 10, list(recipe.augment), device, Path(folder))
+    steps = len(images) // recipe.train.batch_size
+    return float(steps * recipe.train.batch_size / history["seconds"].iloc[-1])
+
+
+def bare(recipe: Recipe, steps: int, device: Runtime) -> float:
+    """Images a second of the same steps with nothing around them."""
+    torch.manual_seed(0)
+    model = device.place(build(recipe.model, 10, 3, 32)).train()
+    optimizer = recipe.optimizer(model.parameters())
+    size = recipe.train.batch_size
+    images = torch.rand(size, 3, 32, 32).to(memory_format=torch.channels_last).to(device.device)
+    targets = torch.randint(10, (size,)).to(device.device)
+    began = time.perf_counter()
+    for _ in range(steps):
+        F.cross_entropy(model(images), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return steps * size / (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=6)
+    given = parser.parse_args()
+    recipe = load_recipe("wrn16_4", ["train.batch_size=128", "train.epochs=1", "train.precision=fp32"])
+    device = start("cpu")
+    images, holdout = random_pack(given.steps * 128), random_pack(1)
+    bare(recipe, 2, device)
+    rates: dict[str, list[float]] = {"pipeline": [], "bare": []}
+    for number in range(given.rounds):
+        rates["pipeline"].append(pipeline(recipe, images, holdout, device))
+        rates["bare"].append(bare(recipe, given.steps, device))
+        print(
+            f"round {number + 1}: pipeline {rates['pipeline'][-1]:.1f}, bare {rates['bare'][-1]:.1f} images/s",
+            flush=True,
+        )
+    ratios = [a / b for a, b in zip(rates["pipeline"], rates["bare"], strict=True)]
+    result = {
+        "what": "WRN-16-4, 32x32, batch 128, float32: images/s of the whole pipeline and of the bare step",
+        "command": "PYTHONPATH=src python benchmarks/throughput.py",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "torch": torch.__version__,
+        "rates": rates,
+        "median": {name: statistics.median(values) for name, values in rates.items()},
+        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"throughput-{datetime.now(UTC):%Y-%m-%d}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(
+        f"pipeline / bare: {statistics.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f}); wrote {path}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What the tests share: a workspace of their own, the real command line in a second process, and small real images."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("here", deadline=None)  # a shared machine's pauses are not faults
+settings.load_profile("here")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty workspace; the checkout's configurations stay within reach."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(folder))
+    for name in ("FEATHERWEIGHT_DATA", "FEATHERWEIGHT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def start(arguments: Sequence[str], **options: object) -> subprocess.Popen[str]:
+    """`./run.sh ARGUMENTS` as a process, with the environment of the tests used as it is."""
+    return subprocess.Popen(
+        ["bash", str(ROOT / "run.sh"), *arguments],
+        env={**os.environ, "FEATHERWEIGHT_PYTHON": sys.executable},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+@pytest.fixture
+def command(home: Path) -> Command:
+    """Run the real command line to its end."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        process = start(arguments)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real development data, where this machine has it."""
+    if not SHARED.is_dir():
+        pytest.skip("the development data are not on this machine")
+    return SHARED

@@ -1,0 +1,53 @@
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from featherweight import atomic
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "new" / "file"
+    atomic.write_text(path, "one")
+    atomic.write_text(path, "two\r\n")
+    assert path.read_bytes() == b"two\r\n"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    import os
+
+    before = os.umask(0o027)
+    try:
+        atomic.write_text(tmp_path / "file", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits there")
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    """The system refuses files over 1 kB to a process of its own: as good as a full disk."""
+    path = tmp_path / "file"
+    path.write_text("old")
+    code = (
+        "from pathlib import Path; from featherweight import atomic; atomic.write_bytes(Path('file'), b'x' * 100_000)"
+    )
+
+    def refuse_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    env = {"PYTHONPATH": str(Path(atomic.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=env,
+        preexec_fn=refuse_large_files,
+        capture_output=True,
+        text=True,
+    )
+    assert "OSError" in done.stderr
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,59 @@
+import numpy as np
+import torch
+
+from featherweight.data.pack import Pack
+from featherweight.training.batches import Batches
+from featherweight.training.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"))
+
+
+def batches(n=25, size=8, seed=0) -> Batches:
+    images = np.arange(n, dtype=np.uint8).repeat(4).reshape(n, 2, 2, 1)
+    pack = Pack([str(i) for i in range(n)], images, np.arange(n, dtype=np.int64) % 3)
+    return Batches(pack, 3, size, seed, CPU)
+
+
+def test_an_epoch_shows_each_image_once_and_labels_follow_images():
+    shown = []
+    for batch in batches(24).epoch(0):
+        values = (batch.images[:, 0, 0, 0] * 255).round().long()
+        assert torch.equal(values, batch.draws.samples)
+        assert torch.equal(batch.targets.argmax(1), values % 3)
+        shown += values.tolist()
+    assert sorted(shown) == list(range(24))
+
+
+def test_an_incomplete_batch_is_left_to_other_epochs():
+    assert batches(25).steps_per_epoch == 3
+    seen = {int(s) for epoch in range(20) for batch in batches(25).epoch(epoch) for s in batch.draws.samples}
+    assert seen == set(range(25))
+
+
+def test_fewer_images_than_a_batch_are_one_batch():
+    assert [len(batch.images) for batch in batches(5, 64).epoch(0)] == [5]
+
+
+def test_starting_in_the_middle_gives_what_would_have_come():
+    whole = list(batches().epoch(3))
+    rest = list(batches().epoch(3, first=1))
+    assert len(rest) == len(whole) - 1
+    for a, b in zip(whole[1:], rest, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.draws.uniform(5), b.draws.uniform(5))
+
+
+def test_epochs_and_seeds_differ():
+    orders = [next(iter(batches(seed=seed).epoch(epoch))).draws.samples.tolist() for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(map(tuple, orders))) == 4
+
+
+def test_images_are_floats_in_channels_last():
+    images = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3), dtype=np.uint8)
+    pack = Pack([str(i) for i in range(8)], images, np.zeros(8, dtype=np.int64))
+    batch = next(iter(Batches(pack, 2, 8, 0, CPU).epoch(0)))
+    assert batch.images.dtype == torch.float32
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(
+        batch.images.permute(0, 2, 3, 1).numpy(), images[batch.draws.samples.numpy()] / 255, atol=1e-7
+    )

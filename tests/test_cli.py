@@ -1,0 +1,92 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+from featherweight import cli
+from featherweight.budget import weigh
+from featherweight.config import load_competition, load_recipe
+
+
+@pytest.mark.parametrize("words", [["--help"], [], ["wnr16_4"], ["tiny", "--competition", "digit"]], ids=" ".join)
+def test_help_and_mistaken_names_import_nothing_heavy(words):
+    """What makes them quick: torch alone takes seconds."""
+    code = "import sys; from featherweight.cli import main; main(sys.argv[1:])\n"
+    code += "print('heavy', {'torch', 'pandas', 'sklearn', 'numpy'} & {*sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT / "src")},
+        check=False,
+    )
+    assert done.stdout.rstrip().endswith("heavy set()"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["wnr16_4"], "error: there is no recipe called 'wnr16_4'; did you mean 'wrn16_4'?"),
+        (["chek"], "error: there is no recipe called 'chek'; did you mean 'check'?"),
+        (["--fast"], "error: unknown option --fast; ./run.sh --help shows what there is"),
+        (["tiny", "--competition", "digit"], "error: there is no competition called 'digit'; did you mean 'digits'?"),
+        (["check", "wrn164"], "error: there is no recipe called 'wrn164'; did you mean 'wrn16_4'?"),
+        (["nowhere.yaml"], "error: there is no file nowhere.yaml"),
+        (["resume", "nothing"], "error: there is no run called 'nothing'"),
+        (["score", "no.csv"], "error: cannot read no.csv: No such file or directory"),
+        (["tiny", "--name", "a/b"], "error: --name a/b: expected a plain name, with no folder in it"),
+        (
+            ["tiny", "--views", "flop"],
+            "error: --set predict.views=[flop]: predict.views.0: there is no 'flop'; did you mean 'flip'?",
+        ),
+        (["tiny", "--device", "gpu"], "error: --device gpu: not a device of this machine"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_message(home, capsys, words, message):
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_check_prints_the_weigh_in_and_decides(home, capsys):
+    assert cli.main(["check", "wrn16_4", "--competition", "cifar10"]) == 0
+    out = capsys.readouterr().out
+    assert "2,748,890" in out
+    assert "2,251,110 left" in out
+    assert "in agreement" in out
+    assert cli.main(["check", "wrn40_3", "--competition", "cifar10"]) == 3
+    assert "over the limit of 5,000,000" in capsys.readouterr().err
+    assert not list(home.iterdir())
+
+
+def test_check_all_weighs_every_recipe(home, capsys):
+    assert cli.main(["check", "all", "--competition", "cifar10"]) == 0
+    out = capsys.readouterr().out
+    weighed = weigh(load_recipe("wrn40_3"), load_competition("cifar10"), "wrn40_3")
+    line = next(line for line in out.splitlines() if "wrn40_3" in line)
+    assert f"{weighed.counted:,}" in line
+    assert "OVER" in line
+
+
+def test_views_are_short_for_set(home, tmp_path):
+    import argparse
+
+    def views(text):
+        given = argparse.Namespace(set=[], seed=None, views=text)
+        return [(view.name, view.arguments) for view in load_recipe("tiny", cli._overrides(given)).predict.views]
+
+    assert views("none") == []
+    assert views("flip+shift") == [("flip", {}), ("shift", {"distance": 1 / 32})]
+    assert views("train:5") == [("train", {"count": 5})]
+
+
+def test_schema_writes_both(home, tmp_path, capsys):
+    assert cli.main(["schema", str(tmp_path)]) == 0
+    assert {p.name for p in tmp_path.glob("*.json")} == {"recipe.schema.json", "competition.schema.json"}
+    assert json.loads((tmp_path / "recipe.schema.json").read_text())["title"] == "Recipe"
+
+
+def test_runs_of_an_empty_workspace(home, capsys):
+    assert cli.main(["runs"]) == 0
+    assert "no finished runs yet" in capsys.readouterr().out

@@ -1,0 +1,132 @@
+import hashlib
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from featherweight.config import Recipe
+from featherweight.data.pack import Pack
+from featherweight.errors import UserError
+from featherweight.models import build
+from featherweight.training import checkpoint, loop
+from featherweight.training.runtime import start
+
+RECIPE = {
+    "model": {"name": "wrn", "depth": 10, "width": 0.25, "dropout": 0.3},
+    "optimizer": {"name": "sgd", "lr": 0.1},
+    "augment": ["crop", "flip"],
+    "train": {"epochs": 3, "batch_size": 16, "checkpoint_seconds": 0},
+}
+
+
+def pack(n: int, seed: int) -> Pack:
+    """Two classes that differ in which half is bright."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    images = rng.integers(0, 100, (n, 8, 8, 1))
+    images[labels == 1, :4] += 150
+    images[labels == 0, 4:] += 150
+    return Pack([str(i) for i in range(n)], images.astype(np.uint8), labels.astype(np.int64))
+
+
+def train(folder, **changes):
+    recipe = Recipe.model_validate({**RECIPE, **changes})
+    folder.mkdir(exist_ok=True)
+    device = start("cpu", recipe.train.precision)
+    torch.manual_seed(recipe.seed)
+    model = build(recipe.model, 2, 1, 8)
+    history = loop.fit(recipe, model, pack(100, 0), pack(40, 1), 2, recipe.augment, device, folder)
+    checkpoint.save_weights(folder / "weights", model)
+    return history, hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
+
+
+def test_it_learns(tmp_path):
+    history, _ = train(tmp_path / "run", train={"epochs": 6, "batch_size": 16}, augment=[])
+    assert history["holdout_accuracy"].iloc[-1] == 1
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2
+    assert history["step"].tolist() == [6, 12, 18, 24, 30, 36]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
+    hashes = [train(tmp_path / f"run{i}", seed=seed)[1] for i, seed in enumerate((0, 0, 1))]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize("stop_at", [1, 6, 11, 18])
+def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, stop_at):
+    """In the middle of an epoch, at its last step before the holdout is looked at, and after the very last step."""
+    _, whole = train(tmp_path / "whole")
+    real, steps = loop._step, 0
+
+    def step(*arguments):
+        nonlocal steps
+        steps += 1
+        if steps == stop_at:
+            signal_self()
+        return real(*arguments)
+
+    def signal_self():
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop, "_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut")
+    monkeypatch.setattr(loop, "_step", real)
+    history, resumed = train(tmp_path / "cut")
+    assert resumed == whole
+    assert len(history) == 3
+    assert not history["holdout_accuracy"].isna().any()
+
+
+def test_how_often_it_saves_and_looks_changes_nothing(tmp_path):
+    often = train(tmp_path / "often")[1]
+    seldom = train(
+        tmp_path / "seldom", train={"epochs": 3, "batch_size": 16, "checkpoint_seconds": 999, "evaluate_every": 2}
+    )
+    assert seldom[1] == often
+    assert seldom[0]["holdout_accuracy"].isna().tolist() == [True, False, False]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path):
+    with pytest.raises(
+        UserError, match=r"the loss became (nan|inf) at step \d+ \(epoch \d\) with a learning rate of 1e\+25"
+    ):
+        train(tmp_path / "run", optimizer={"name": "sgd", "lr": 1e25})
+    saved = checkpoint.load(tmp_path / "run" / "checkpoint.pt")
+    assert saved is None or all(v.isfinite().all() for v in saved["losses"])
+
+
+def test_bf16_trains_on_the_cpu_and_fp16_is_refused(tmp_path):
+    history, _ = train(tmp_path / "run", train={"epochs": 1, "batch_size": 16, "precision": "bf16"})
+    assert np.isfinite(history["train_loss"]).all()
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        start("cpu", "fp16")
+
+
+def test_it_runs_outside_the_main_thread(tmp_path):
+    """Notebooks and web servers have threads, where signals cannot be caught."""
+    done = []
+    thread = threading.Thread(target=lambda: done.append(train(tmp_path / "run")))
+    thread.start()
+    thread.join()
+    assert len(done) == 1
+
+
+def test_standardize_is_the_mean_and_deviation_of_each_channel():
+    images = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
+    recipe = Recipe.model_validate(RECIPE)
+    model = build(recipe.model, 2, 3, 6)
+    loop.standardize(model, images, chunk=7)
+    np.testing.assert_allclose(model.normalize.mean.flatten(), (images / 255).mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(model.normalize.std.flatten(), (images / 255).std((0, 1, 2)), rtol=1e-5)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="--device cuda:99: not a device of this machine"):
+        start("cuda:99")
+    with pytest.raises(UserError, match="--device gpu: not a device of this machine"):
+        start("gpu")
