@@ -38,9 +38,15 @@ else
 fi
 
 export PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}"
-if [ "${1:-}" = test ]; then
-    shift
-    cd "$root"
-    exec "$python" -m pytest "$@"
-fi
+case "${1:-}" in
+    test)
+        shift
+        cd "$root"
+        exec "$python" -m pytest "$@"
+        ;;
+    bench)
+        [ -f "$root/benchmarks/${2:-}.py" ] || fail "there is no benchmark '${2:-}'; there are: $(cd "$root/benchmarks" && ls ./*.py | sed 's|./||; s|.py||' | tr '\n' ' ')"
+        exec "$python" "$root/benchmarks/$2.py" "${@:3}"
+        ;;
+esac
 exec "$python" -m featherweight "$@"

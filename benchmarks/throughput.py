@@ -1,10 +1,10 @@
 """The whole training pipeline against a bare forward, backward and step, in one process, taking turns.
 
-    PYTHONPATH=src python benchmarks/throughput.py
+    ./run.sh bench throughput
 
-WRN-16-4 on 32x32 images, batch 128, float32, channels_last. The pipeline is `training.loop.fit` as a run uses it: batches
-gathered from a pack, crop and flip drawn per sample, loss, statistics, step, history. The bare loop is the same model and
-optimizer stepping on one batch that is already there. Writes a dated JSON to benchmarks/results/.
+WRN-16-4 on 32x32 images, batch 128, float32, channels_last. The pipeline is `training.loop.fit` as a run uses it:
+batches gathered from a pack, crop and flip drawn per sample, loss, statistics, step, NaN check. The bare loop is the
+same model and optimizer stepping on one batch that is already there. Writes a dated JSON to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def main() -> None:
     ratios = [a / b for a, b in zip(rates["pipeline"], rates["bare"], strict=True)]
     result = {
         "what": "WRN-16-4, 32x32, batch 128, float32: images/s of the whole pipeline and of the bare step",
-        "command": "PYTHONPATH=src python benchmarks/throughput.py",
+        "command": "./run.sh bench throughput",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
         "torch": torch.__version__,
         "rates": rates,
         "median": {name: statistics.median(values) for name, values in rates.items()},

@@ -22,6 +22,7 @@ featherweight: the best image classifier that makes the weight.
   ./run.sh score CSV        check and score a submission
   ./run.sh schema           write JSON schemas of recipes and competitions, for editors
   ./run.sh test             run the test suite
+  ./run.sh bench NAME       run a benchmark of benchmarks/ and record it
 
 Examples
   ./run.sh wrn16_4                                      digits: two minutes, no download

@@ -62,13 +62,12 @@ def fit(
     state = _State(model, optimizer, runtime.scaler(), torch.zeros(2, steps, device=runtime.device))
     state.restore(folder / "checkpoint.pt")
 
-    with _interruptible() as stop, Bar(folder.name, steps * epochs, "steps") as bar:
-        bar.advance(state.step, state.note())
-        look = save = time.monotonic()
+    with _interruptible() as stop, Bar("train", steps * epochs, "steps") as bar:
+        bar.advance(state.step, state.note(short=True))
+        look = save = clock = time.monotonic()
         for epoch in range(len(state.history), epochs):
             model.train()
             for batch in batches.epoch(epoch, state.step - epoch * steps):
-                began = time.monotonic()
                 factor = recipe.schedule(Progress(state.step, steps, epochs))
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
@@ -80,7 +79,7 @@ def fit(
                 state.losses[1, state.step - epoch * steps] = right
                 state.step += 1
                 now = time.monotonic()
-                state.seconds += now - began
+                state.seconds, clock = state.seconds + now - clock, now
                 bar.advance(1)
                 if stop.is_set() or runtime.device.type == "cpu" or now - look > LOOK_SECONDS:
                     look = now
@@ -93,7 +92,7 @@ def fit(
             _refuse_nan(state, epoch * steps)
             state.history.append(_epoch_row(recipe, state, holdout, runtime))
             atomic.write_text(folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
-            bar.advance(0, state.note())
+            bar.advance(0, state.note(short=True))
             if (epoch + 1) * 10 // epochs > epoch * 10 // epochs:
                 say(f"  epoch {epoch + 1:>{len(str(epochs))}}/{epochs}  {state.note()}")
     return pd.DataFrame(state.history)
@@ -167,13 +166,14 @@ class _State:
         self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
         say(f"  going on from step {self.step:,}")
 
-    def note(self) -> str:
+    def note(self, short: bool = False) -> str:
         if not self.history:
             return ""
         row = self.history[-1]
         looked = next((past for past in reversed(self.history) if not math.isnan(past["holdout_accuracy"])), None)
         held = f"  holdout {looked['holdout_accuracy']:.2%}" if looked else ""
-        return f"loss {row['train_loss']:.4f}  train {row['train_accuracy']:.2%}{held}"
+        trained = "" if short else f"  train {row['train_accuracy']:.2%}"
+        return f"loss {row['train_loss']:.4f}{trained}{held}"
 
 
 def _epoch_row(recipe: Recipe, state: _State, holdout: Pack, runtime: Runtime) -> dict[str, Any]:
