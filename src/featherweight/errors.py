@@ -18,6 +18,12 @@ class OverBudget(UserError):  # noqa: N818 - it is a verdict
     exit_code = 3
 
 
+class Unavailable(UserError):  # noqa: N818 - the service is
+    """A service or the network failed, not the user: the same command may work later."""
+
+    exit_code = 4
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'adam'?"` for the known name closest to `name`, or an empty string when none is close."""
     close = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)

@@ -1,0 +1,176 @@
+"""A Kaggle of our own on 127.0.0.1, spoken to by the real client package, that fails in every way we can name."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+import zipfile
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+SIGNATURE = "X-Goog-Signature=5ec2e75169"  # a signed address is as good as a password
+TOKEN = "KGAT_5ec2e7_t0ken"
+
+
+def archive(files: dict[str, bytes] | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as target:
+        for name, content in (
+            files or {"train/a/1.png": bytes(range(256)) * 2400, "sample.csv": b"id,label\n"}
+        ).items():
+            target.writestr(name, content)
+    return buffer.getvalue()
+
+
+@dataclass
+class Fault:
+    """What happens to one request instead of its answer: a status and body, a wait, a connection that ends."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    drop: str = ""  # "before" or "after" the request had its effect
+    seconds: float = 0
+    cut: int | None = None  # send only so many bytes of the answer
+
+
+class FakeKaggle(ThreadingHTTPServer):
+    """Holds submissions, uploads and data; `faults[name]` lists what befalls the next requests of that name."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.faults: dict[str, list[Fault | None]] = {}
+        self.asked: list[str] = []
+        self.submissions: list[dict[str, Any]] = []
+        self.uploads: dict[str, bytes] = {}
+        self.data = archive()
+        self.left, self.made = 5, 1
+        self.authorizations: list[str | None] = []
+        self.ranges: list[str | None] = []
+        self.hidden = False  # submissions are made, but not yet listed
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What sends the client here, and anything else nowhere."""
+        address = f"http://127.0.0.1:{self.server_port}"
+        return {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "HTTP_PROXY": address, "HTTPS_PROXY": "http://127.0.0.1:9"}
+
+    def handle_error(self, request: Any, address: Any) -> None:
+        """A client that hangs up is part of the tests."""
+
+    def answer(self, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+        if name == "IntrospectToken":
+            return {"active": asked["token"] == TOKEN, "username": "somebody"}
+        if name == "GetSubmissionLimits":
+            return {"numToday": self.made, "numTotal": self.made, "numAllowedNow": self.left}
+        if name == "StartSubmissionUpload":
+            token = f"blob{len(self.uploads)}"
+            self.uploads[token] = b""
+            return {"token": token, "createUrl": f"http://localhost/upload/{token}?{SIGNATURE}"}
+        if name == "CreateSubmission":
+            reference = 1000 + len(self.submissions)
+            self.submissions.insert(
+                0,
+                {
+                    "ref": reference,
+                    "fileName": "submission.csv",
+                    "date": "2026-11-22T12:00:00.000Z",
+                    "description": asked.get("submissionDescription", ""),
+                    "status": "PENDING",
+                    "content": asked["blobFileTokens"],
+                },
+            )
+            return {"message": "Successfully submitted", "ref": reference}
+        if name == "ListSubmissions":
+            return {"submissions": [] if self.hidden else self.submissions}
+        if name == "GetLeaderboard":
+            rows = [("Ada", "0.99"), ("Grace", "0.98"), ("Barbara", "0.97")]
+            dated = "2026-11-20T10:00:00.000Z"
+            return {
+                "submissions": [
+                    {"teamId": i, "teamName": n, "score": s, "submissionDate": dated} for i, (n, s) in enumerate(rows)
+                ]
+            }
+        raise AssertionError(name)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FakeKaggle
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        name = self.path.rsplit("/", 1)[-1]
+        self.server.authorizations.append(self.headers.get("Authorization"))
+        fault = self._fault(name)
+        if fault and self._befalls(fault, lambda: self.server.answer(name, asked)):
+            return
+        if name == "DownloadDataFiles":
+            self._send(302, b"", {"Location": f"http://localhost/files/data.zip?{SIGNATURE}"})
+            return
+        self._json(200, self.server.answer(name, asked))
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        fault = self._fault("PUT")
+        if fault and self._befalls(fault, lambda: None):
+            return
+        self.server.uploads[self.path.split("/")[-1].split("?")[0]] = content
+        self._send(200, b"", {})
+
+    def do_GET(self) -> None:
+        fault = self._fault("GET")
+        if fault and self._befalls(fault, lambda: None):
+            return
+        asked = self.headers.get("Range")
+        self.server.ranges.append(asked)
+        whole = self.server.data
+        first = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        headers = {"Accept-Ranges": "bytes", "ETag": '"v1"', "Last-Modified": formatdate(0, usegmt=True)}
+        if asked:
+            headers["Content-Range"] = f"bytes {first}-{len(whole) - 1}/{len(whole)}"
+        self._send(206 if asked else 200, whole[first:], headers, fault.cut if fault else None)
+
+    def _fault(self, name: str) -> Fault | None:
+        self.server.asked.append(name)
+        waiting = self.server.faults.get(name, [])
+        return waiting.pop(0) if waiting else None
+
+    def _befalls(self, fault: Fault, effect: Any) -> bool:
+        """Let the fault happen; False where the answer is to follow all the same."""
+        time.sleep(fault.seconds)
+        if fault.drop == "after":
+            effect()
+        if fault.drop:
+            self.close_connection = True
+            self.connection.shutdown(2)
+            return True
+        if fault.status != 200 or fault.body is not None:
+            if isinstance(fault.body, bytes):
+                self._send(fault.status, fault.body, {"Content-Type": "text/html", **fault.headers})
+            else:
+                self._json(fault.status, fault.body or {}, fault.headers)
+            return True
+        return False
+
+    def _json(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        self._send(status, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None) -> None:
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(body[:cut])
+        if cut is not None:
+            self.close_connection = True
