@@ -141,14 +141,35 @@ def runs(words: Sequence[str]) -> int:
     """The ledger."""
     parser = _parser("runs", "Every finished run of every competition, best holdout score first.")
     parser.add_argument("--competition", help="only this competition's")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs with optimizer.lr>0.1",
+    )
+    parser.add_argument("--sort", metavar="KEY", help="largest first by a column or a recipe's key (default: holdout)")
+    parser.add_argument("--ascending", action="store_true", help="with --sort: smallest first")
+    parser.add_argument("--seeds", action="store_true", help="a line a recipe: mean and deviation over its seeds")
+    parser.add_argument("--markdown", action="store_true", help="write the table into README.md, between its markers")
+    parser.add_argument("--plot", action="store_true", help="draw holdout against public scores")
     given = parser.parse_args(words)
 
-    from featherweight import ledger, tables
+    from featherweight import standings, tables
 
-    rows = ledger.read()
+    rows = standings.where(standings.table(), given.where)
     if given.competition:
         rows = rows[rows["competition"] == given.competition]
-    tables.ledger(rows.sort_values(["competition", "holdout"], ascending=[True, False], kind="stable"))
+    rows = standings.ordered(rows, given.sort, given.ascending)
+    if given.markdown:
+        changed = standings.refresh(workspace.home() / "README.md", rows)
+        print("README.md has a new table" if changed else "README.md is up to date")
+    elif given.plot:
+        tables.gaps(standings.gaps(rows), workspace.runs() / "holdout_against_public.png")
+    elif given.seeds:
+        tables.by_seed(standings.by_seed(rows))
+    else:
+        tables.ledger(rows, standings.differences(rows))
     print("next: ./run.sh RECIPE for another" if len(rows) else "no finished runs yet: ./run.sh wrn16_4")
     return 0
 

@@ -267,15 +267,18 @@ def _record(run: Run, result: Result, macs: int) -> None:
             "holdout": round(result.holdout.value, 6),
             "holdout_low": round(result.holdout.low, 6),
             "holdout_high": round(result.holdout.high, 6),
+            "holdout_images": result.holdout.count,
             "test": round(test.value, 6) if test else "",
             "test_low": round(test.low, 6) if test else "",
             "test_high": round(test.high, 6) if test else "",
+            "test_images": run.csv.read_bytes().count(b"\n") - 1 if run.csv.exists() else "",
             "minutes": round(result.minutes, 2),
             "device": run.facts["device"],
             "commit": run.facts["commit"],
             "csv_sha256": _sha256(run.csv) if run.csv.exists() else "",
             "weights_sha256": _sha256(run.weights),
             "command": run.facts["command"],
+            "settings": ledger.settings(run.recipe.model_dump(mode="json")),
         }
     )
 

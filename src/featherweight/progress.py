@@ -23,7 +23,7 @@ from rich.text import Text
 
 console = Console(highlight=False)
 if not console.is_terminal:
-    console = Console(highlight=False, width=160)  # in a pipe or a log, the width of a terminal means nothing
+    console = Console(highlight=False, width=240)  # in a pipe or a log, the width of a terminal means nothing
 
 
 def say(line: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
+from featherweight import atomic, standings
 from featherweight.progress import console, say
 
 if TYPE_CHECKING:  # torch, which the ledger's table does without
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # torch, which the ledger's table does without
 
     from featherweight.budget import WeighIn
     from featherweight.job import Result, Run
+    from featherweight.standings import Gap
 
 
 def weigh_in(weighed: WeighIn) -> None:
@@ -66,20 +68,49 @@ def summary(run: Run, result: Result) -> None:
     say("next: ./run.sh runs")
 
 
-def ledger(rows: pd.DataFrame) -> None:
-    """All runs, as ordered, scores in percent with their intervals."""
-    table = _table("", ["run", "competition", "parameters", "holdout %", "test %", "minutes", "date"])
-    for row in rows.to_dict("records"):
+def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
+    """All runs, as ordered, scores in percent with their intervals, and what sets each one's recipe apart."""
+    public = ["public %"] if rows["public"].notna().any() else []
+    differ = ["differs in"] if any(differences) else []
+    table = _table("", ["run", "competition", "parameters", "holdout %", "test %", *public, "minutes", "date", *differ])
+    for row, difference in zip(rows.to_dict("records"), differences, strict=True):
         table.add_row(
             row["run"],
             row["competition"],
             f"{row['parameters']:,}",
             _percent(row, "holdout"),
             _percent(row, "test"),
+            *([standings.percent(row["public"])] if public else []),
             f"{row['minutes']:.1f}",
             str(row["date"])[:16].replace("T", " "),
+            *([difference] if differ else []),
         )
     console.print(table)
+
+
+def by_seed(rows: pd.DataFrame) -> None:
+    """A line a recipe: means over its seeds, and deviations where there are several."""
+    if not len(rows):
+        return
+    table = _table("", ["recipe", "competition", "parameters", "seeds", "holdout %", "test %", "public %", "minutes"])
+    for row in rows.to_dict("records"):
+        scores = [standings.percent(row[key], row[f"{key}_sd"]) for key in ("holdout", "test", "public")]
+        fields = [row["recipe"], row["competition"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
+        table.add_row(*fields, f"{row['minutes']:.1f}")
+    console.print(table)
+
+
+def gaps(found: Sequence[Gap], picture: Path) -> None:
+    """Holdout against public scores, in words and drawn; nothing is drawn without public scores."""
+    for gap in found:
+        say(str(gap))
+    if not found:
+        say("no run has a public score yet: ./run.sh submit RUN, then ./run.sh scores")
+        return
+    from featherweight.report import figures
+
+    atomic.write_bytes(picture, figures.png(figures.holdout_against_public(found)))
+    say(f"drawn in {_short(picture)}")
 
 
 def _percent(row: dict[Any, Any], key: str) -> str:
@@ -103,5 +134,6 @@ def _short(path: Path) -> str:
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=place > 0, overflow="fold")
+        words = place == 0 or column == "differs in"  # what may be broken over lines in a narrow terminal
+        table.add_column(column, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     return table

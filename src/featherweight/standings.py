@@ -1,0 +1,221 @@
+"""What the ledger says when it is asked: filtered, sorted, seeds grouped, what differs, public scores beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from featherweight import atomic, ledger
+from featherweight.errors import UserError, nearest
+
+MARKERS = ("<!-- runs -->", "<!-- /runs -->")  # the README's table stands between them
+PUBLIC_SHARE = 0.3  # of the test rows behind the public score, where nobody says how many; Kaggle's are 0.2 to 0.5
+CERTAIN = 2.576  # standard errors: chance alone goes beyond in one of a hundred cases
+
+
+def table() -> pd.DataFrame:
+    """Every run with its recipe's keys in `keys` and the scores of its latest submission that has any."""
+    runs = ledger.read()
+    runs["keys"] = [json.loads(text) if text else {} for text in runs["settings"]]
+    made = ledger.submissions()
+    scored = made[made["public"].notna()].drop_duplicates("csv_sha256", keep="last").set_index("csv_sha256")
+    for column in ("public", "private"):
+        runs[column] = [scored[column].get(sha, math.nan) if sha else math.nan for sha in runs["csv_sha256"]]
+    return runs
+
+
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    "=": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+def where(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """The rows for which all conditions hold: a column or recipe key, a comparison, a value (`optimizer.lr>0.1`)."""
+    for condition in conditions:
+        parts = re.fullmatch(r"([\w.#+]+)(>=|<=|!=|=|>|<)(.*)", condition)
+        if parts is None:
+            raise UserError(f"--where {condition}: expected KEY=VALUE, for example recipe=wrn16_4 or optimizer.lr>=0.1")
+        key, comparison, wanted = parts.groups()
+        values = _values(rows, key, f"--where {condition}")
+        kept = [value is not None and _compare(value, comparison, wanted) for value in values]
+        rows = rows[pd.Series(kept, index=rows.index, dtype=bool)]
+    return rows
+
+
+def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.DataFrame:
+    """Competition by competition; in each the largest of `key` first, the best holdout score where none is given."""
+    if key is None:
+        return rows.sort_values(["competition", "holdout"], ascending=[True, False], kind="stable")
+    values = _values(rows, key, f"--sort {key}")
+    with_one = [place for place, value in enumerate(values) if value is not None]
+    with_one.sort(key=lambda place: _rank(values[place]), reverse=not ascending)
+    return rows.iloc[[*with_one, *(place for place, value in enumerate(values) if value is None)]]
+
+
+def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for the runs of one recipe that differ in the seed alone: their number, means and deviations."""
+    groups = []
+    settings = rows["settings"].where(rows["settings"] != "", rows["recipe"])
+    for (competition, _), group in rows.groupby(["competition", settings], sort=False):
+        line = {
+            "competition": competition,
+            "recipe": group["recipe"].iloc[0],
+            "parameters": group["parameters"].iloc[0],
+            "limit": group["limit"].iloc[0],
+            "seeds": group["seed"].nunique(),
+            "minutes": group["minutes"].mean(),
+            "keys": group["keys"].iloc[0],
+            "command": group["command"].iloc[0],
+        }
+        distinct = group.drop_duplicates("seed", keep="last")
+        for score in ("holdout", "test", "public", "private"):
+            line[score], line[f"{score}_sd"] = distinct[score].mean(), distinct[score].std(ddof=1)
+        groups.append(line)
+    found = pd.DataFrame(groups)
+    return (
+        found.sort_values(["competition", "holdout"], ascending=[True, False], kind="stable") if len(found) else found
+    )
+
+
+def differences(rows: pd.DataFrame) -> list[str]:
+    """For each row the recipe keys in which it departs from what most rows of its competition have."""
+    usual: dict[str, dict[str, str]] = {}
+    for competition, group in rows.groupby("competition", sort=False):
+        keys = {key for settings in group["keys"] for key in settings}
+        oldest_first = group.sort_values("date", kind="stable")["keys"]  # of two runs, the later one differs
+        counts = {key: Counter(json.dumps(settings.get(key)) for settings in oldest_first) for key in keys}
+        usual[str(competition)] = {key: count.most_common(1)[0][0] for key, count in counts.items()}
+    return [
+        " ".join(
+            f"{key.removesuffix('.name')}={_shown(row['keys'].get(key))}"
+            for key, common in sorted(usual[row["competition"]].items())
+            if json.dumps(row["keys"].get(key)) != common
+        )
+        for row in rows.to_dict("records")
+    ]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A run's public score against its holdout score; `chance` is what luck explains in 99 of 100 cases."""
+
+    run: str
+    competition: str
+    holdout: float
+    low: float
+    high: float
+    public: float
+    chance: float
+
+    @property
+    def surprising(self) -> bool:
+        """Is there more between them than chance explains?"""
+        return abs(self.public - self.holdout) > self.chance
+
+    def __str__(self) -> str:
+        points = (self.public - self.holdout) * 100
+        between = f"public {self.public:.2%}, holdout {self.holdout:.2%}: {points:+.2f} points"
+        if not self.surprising:
+            return f"{self.run}: {between}, within the {self.chance * 100:.2f} that chance explains"
+        reason = "the hidden test is shifted, or the holdout leaks" if points < 0 else "the hidden test is easier"
+        return f"{self.run}: {between}, more than the {self.chance * 100:.2f} that chance explains: {reason}"
+
+
+def gaps(rows: pd.DataFrame) -> list[Gap]:
+    """Holdout against public score for every run that has both.
+
+    The holdout's standard error is that of its 95 % interval. The public score's follows from it: the same spread an
+    image, over PUBLIC_SHARE of the test images.
+    """
+    found = []
+    for row in rows[rows["public"].notna() & rows["holdout"].notna()].to_dict("records"):
+        error = (row["holdout_high"] - row["holdout_low"]) / (2 * 1.96)
+        behind = row["test_images"] * PUBLIC_SHARE
+        ratio = row["holdout_images"] / behind if behind > 0 and row["holdout_images"] > 0 else 1.0
+        chance = CERTAIN * error * math.sqrt(1 + ratio)
+        scores = {"holdout": row["holdout"], "low": row["holdout_low"], "high": row["holdout_high"]}
+        found.append(Gap(row["run"], row["competition"], **scores, public=row["public"], chance=chance))
+    return found
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """The results table of the README: a line a recipe, means and deviations over its seeds, in percent."""
+    lines = [
+        "| competition | recipe | parameters | seeds | holdout % | test % | public % | minutes |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in by_seed(rows).to_dict("records"):
+        scores = [percent(row[key], row[f"{key}_sd"]) for key in ("holdout", "test", "public")]
+        fields = [row["competition"], row["recipe"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
+        lines.append(f"| {' | '.join([*fields, format(row['minutes'], '.1f')])} |")
+    return "\n".join(lines) + "\n"
+
+
+def refresh(readme: Path, rows: pd.DataFrame) -> bool:
+    """Put the table between the README's markers; True if that changed it. Raises UserError where there are none."""
+    text = readme.read_text() if readme.is_file() else ""
+    pattern = re.compile(f"({re.escape(MARKERS[0])}\n).*?({re.escape(MARKERS[1])})", re.DOTALL)
+    if not pattern.search(text):
+        raise UserError(f"{readme}: there is no place for the table; write the lines {MARKERS[0]} and {MARKERS[1]}")
+    fresh = pattern.sub(lambda found: found[1] + markdown(rows) + found[2], text)
+    if fresh == text:
+        return False
+    atomic.write_text(readme, fresh)
+    return True
+
+
+def percent(value: float, deviation: float = math.nan) -> str:
+    """`93.65`, or `93.65 ± 0.21` where there is a deviation; nothing where there is no value."""
+    if math.isnan(value):
+        return ""
+    return f"{value * 100:.2f}" + ("" if math.isnan(deviation) else f" ± {deviation * 100:.2f}")
+
+
+def _values(rows: pd.DataFrame, key: str, option: str) -> list[Any]:
+    """The column or recipe key `key` of every row, None where a row has none. Raises UserError where none has."""
+    values = [_value(row, key) for row in rows.to_dict("records")]
+    if values and all(value is None for value in values):
+        known = [*ledger.COLUMNS, *{name for keys in rows["keys"] for name in keys}]
+        raise UserError(f"{option}: no run has a '{key}'{nearest(key, known)}")
+    return values
+
+
+def _value(row: dict[Any, Any], key: str) -> Any:
+    if key in row and key not in ("keys", "settings"):
+        value = row[key]
+        return None if isinstance(value, float) and math.isnan(value) else value
+    keys = row["keys"]
+    return keys.get(key, keys.get(f"{key}.name"))
+
+
+def _compare(value: Any, comparison: str, wanted: str) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return bool(COMPARISONS[comparison](float(value), float(wanted)))
+        except ValueError:
+            pass
+    return bool(COMPARISONS[comparison](_shown(value), wanted))
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, then texts by letters."""
+    number = isinstance(value, int | float)
+    return (not number, float(value) if number else 0.0, "" if number else _shown(value))
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
