@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from featherweight import kaggle_client
+from kaggle_server import TOKEN, FakeKaggle
 
 settings.register_profile("here", deadline=None)  # a shared machine's pauses are not faults
 settings.load_profile("here")
@@ -54,6 +57,33 @@ def command(home: Path) -> Command:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture
+def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder without Kaggle credentials, and an environment without them; returns the folder."""
+    for name in [name for name in os.environ if name.startswith("KAGGLE_") or name.lower() in ("no_proxy", "verbose")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "person"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def fake_kaggle(no_credentials: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
+    """A Kaggle of our own, which the client package is sent to, and a token that it accepts."""
+    fake = FakeKaggle()
+    for name, value in {**fake.environment, "KAGGLE_API_TOKEN": TOKEN}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, fake.environment[name.upper()])
+    monkeypatch.setattr(kaggle_client, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(kaggle_client, "LOOKS", (0.0, 0.01))
+    monkeypatch.setattr(kaggle_client, "ANSWER_SECONDS", 1.0)
+    yield fake
+    fake.shutdown()
+    fake.server_close()
 
 
 @pytest.fixture

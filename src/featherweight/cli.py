@@ -20,6 +20,10 @@ featherweight: the best image classifier that makes the weight.
   ./run.sh resume RUN       go on with a run that was stopped
   ./run.sh runs             every finished run, best first
   ./run.sh score CSV        check and score a submission
+  ./run.sh download NAME    fetch a Kaggle competition's data
+  ./run.sh submit RUN       check a run's CSV (or any) and upload it to Kaggle
+  ./run.sh scores           ask Kaggle for the scores, and keep them
+  ./run.sh leaderboard NAME the first teams of a competition
   ./run.sh schema           write JSON schemas of recipes and competitions, for editors
   ./run.sh test             run the test suite
   ./run.sh bench NAME       run a benchmark of benchmarks/ and record it
@@ -82,6 +86,7 @@ def train(words: Sequence[str]) -> int:
     parser.add_argument("--name", help="the run's name (default: recipe-competition-seed)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
+    parser.add_argument("--submit", action="store_true", help="upload the submission to Kaggle when the run is done")
     if words[0].startswith("-"):
         raise UserError(f"unknown option {words[0]}; ./run.sh --help shows what there is")
     workspace.find_config("recipes", words[0], also=COMMANDS)
@@ -90,6 +95,10 @@ def train(words: Sequence[str]) -> int:
 
     from featherweight import config, job
 
+    if given.submit:
+        from featherweight import kaggle_loop
+
+        kaggle_loop.refuse_if_impossible(given.competition)
     run = job.start(
         Path(given.recipe).stem,
         config.load_recipe(given.recipe, _overrides(given)),
@@ -100,7 +109,8 @@ def train(words: Sequence[str]) -> int:
         threads=given.threads,
         command=["./run.sh", *words],
     )
-    return _finish(run)
+    code = _finish(run)
+    return submit([run.name]) if given.submit and code == 0 else code
 
 
 def resume(words: Sequence[str]) -> int:
@@ -207,12 +217,82 @@ def schema(words: Sequence[str]) -> int:
     return 0
 
 
+def download(words: Sequence[str]) -> int:
+    """Data in."""
+    parser = _parser("download", "Fetch a Kaggle competition's data into data/, unpacked and checked.")
+    parser.add_argument("name", help="a competition here, or its name on Kaggle: the end of its address")
+    given = parser.parse_args(words)
+
+    from featherweight import kaggle_loop
+
+    folder = kaggle_loop.download(given.name)
+    print(f"{folder} is ready")
+    if given.name in workspace.config_names("competitions"):
+        print(f"next: ./run.sh wrn16_4 --competition {given.name}")
+        return 0
+    if "init" in COMMANDS:
+        return COMMANDS["init"]([str(folder)])
+    print("next: describe it in configs/competitions/, as digits.yaml and cifar10.yaml there do")
+    return 0
+
+
+def submit(words: Sequence[str]) -> int:
+    """A submission out."""
+    parser = _parser(
+        "submit", "Weigh the run's weights, check its CSV, upload it to Kaggle, and keep its reference in the ledger."
+    )
+    parser.add_argument("what", metavar="RUN|CSV", help="a run's name, or any submission file")
+    parser.add_argument("-m", "--message", help="what to say of it (default: the run, its holdout score, its commit)")
+    parser.add_argument("--competition", help="for a CSV that is of no run")
+    parser.add_argument("--again", action="store_true", help="even if these very bytes were submitted before")
+    parser.add_argument("--wait", action="store_true", help="for the score, up to half an hour")
+    given = parser.parse_args(words)
+
+    from featherweight import kaggle_loop
+
+    options = {"competition": given.competition, "message": given.message, "again": given.again}
+    print(kaggle_loop.submit(given.what, **options, wait_minutes=30 if given.wait else 0))
+    return 0
+
+
+def scores(words: Sequence[str]) -> int:
+    """Its score back."""
+    _parser("scores", "Ask Kaggle for the scores of all submissions, and add what is new to the ledger.").parse_args(
+        words
+    )
+
+    from featherweight import kaggle_loop, tables
+
+    rows = kaggle_loop.scores()
+    tables.submissions(rows)
+    print("next: ./run.sh runs --plot" if len(rows) else "no submissions yet: ./run.sh submit RUN")
+    return 0
+
+
+def leaderboard(words: Sequence[str]) -> int:
+    """The others."""
+    parser = _parser("leaderboard", "The first teams of a competition's public leaderboard.")
+    parser.add_argument("name", help="a competition here, or its name on Kaggle")
+    parser.add_argument("--top", type=int, default=20, help="how many teams (default: 20)")
+    given = parser.parse_args(words)
+
+    from featherweight import kaggle_loop, tables
+
+    tables.leaderboard(kaggle_loop.leaderboard(given.name, given.top))
+    print("next: ./run.sh submit RUN")
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "resume": resume,
     "runs": runs,
     "score": score,
     "schema": schema,
+    "download": download,
+    "submit": submit,
+    "scores": scores,
+    "leaderboard": leaderboard,
 }
 
 

@@ -238,15 +238,34 @@ def _submit(run: Run, model: Classifier, data: Data, device: Runtime) -> Score |
 
 def score_csv(path: Path, competition: Competition) -> str:
     """Check any submission and, where the answers are known, score it; returns what came out in words."""
-    data = pack.load(competition.source, competition.image, competition.classes)
-    if data.test is None:
-        raise UserError(f"{competition.title} has no test images to submit for")
-    form = submission.form(competition, data.test.ids)
+    form = _form(competition)
     answers = pack.answers(competition.source)
     if answers is None:
         submission.check(path, form)
         return f"{path} is a valid submission of {len(form.ids):,} rows; the answers are not known here"
     return f"{competition.metric.name} {submission.score(path, form, answers, competition)}"
+
+
+def check_csv(path: Path, competition: Competition) -> int:
+    """How many rows a submission has. Raises UserError with the row of the first thing that would be refused."""
+    return len(submission.check(path, _form(competition)))
+
+
+def weigh_weights(run: Run) -> budget.WeighIn:
+    """The count made again from the weights that ship. Raises OverBudget, UserError if they are not the recipe's."""
+    competition = run.competition
+    model = build(run.recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
+    checkpoint.load_weights(run.weights, model)
+    weighed = budget.weigh_model(model, competition, run.recipe_name)
+    weighed.refuse_if_over()
+    return weighed
+
+
+def _form(competition: Competition) -> submission.Form:
+    data = pack.load(competition.source, competition.image, competition.classes)
+    if data.test is None:
+        raise UserError(f"{competition.title} has no test images to submit for")
+    return submission.form(competition, data.test.ids)
 
 
 def _record(run: Run, result: Result, macs: int) -> None:

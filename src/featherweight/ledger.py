@@ -102,6 +102,11 @@ def submissions() -> pd.DataFrame:
     return _table({**row, "date": dates[tag]} for tag, row in last.items())
 
 
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dictionaries, without what is empty."""
+    return [{str(key): value for key, value in row.items() if pd.notna(value)} for row in rows.to_dict("records")]
+
+
 def settings(recipe: Mapping[str, Any]) -> str:
     """A recipe as one line of JSON with a key for each thing that can differ; the seed, which is a column, left out."""
     flat = {key: value for key, value in _flatten("", recipe) if key != "seed"}

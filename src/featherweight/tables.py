@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # torch, which the ledger's table does without
 
     from featherweight.budget import WeighIn
     from featherweight.job import Result, Run
+    from featherweight.kaggle_client import Place
     from featherweight.standings import Gap
 
 
@@ -111,6 +112,25 @@ def gaps(found: Sequence[Gap], picture: Path) -> None:
 
     atomic.write_bytes(picture, figures.png(figures.holdout_against_public(found)))
     say(f"drawn in {_short(picture)}")
+
+
+def submissions(rows: pd.DataFrame) -> None:
+    """Every submission as it was last seen, the newest first."""
+    table = _table("", ["run", "kaggle", "reference", "status", "holdout %", "public", "private", "date"])
+    for row in rows.iloc[::-1].to_dict("records"):
+        scores = ["" if math.isnan(row[key]) else f"{row[key]:.5f}" for key in ("public", "private")]
+        date = str(row["date"])[:16].replace("T", " ")
+        name = row["run"] or row["message"]
+        table.add_row(name, row["kaggle"], row["reference"], row["status"], _percent(row, "holdout"), *scores, date)
+    console.print(table)
+
+
+def leaderboard(places: Sequence[Place]) -> None:
+    """The first teams."""
+    table = _table("", ["team", "rank", "score", "date"])
+    for place in places:
+        table.add_row(place.team, str(place.rank), place.score, place.date.replace("T", " "))
+    console.print(table)
 
 
 def _percent(row: dict[Any, Any], key: str) -> str:

@@ -1,0 +1,342 @@
+"""The competition around the model: data in, a checked submission out, its score back into the ledger.
+
+What is about to be uploaded stands in the ledger before it is sent, under a tag made of its bytes that also stands in
+the submission's message. So a lost answer, a kill or a ledger on another machine never leads to a second upload of the
+same bytes: the tag is looked for in Kaggle's own listing first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import shutil
+import stat
+import time
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from featherweight import kaggle_credentials, ledger, workspace
+from featherweight.errors import Unavailable, UserError
+from featherweight.kaggle_client import SITE, Kaggle, Place, Submission
+from featherweight.progress import say
+
+if TYPE_CHECKING:  # torch, without which scores and downloads come sooner
+    from featherweight.config import Competition
+
+SENDING, LOST, REFUSED = "SENDING", "LOST", "REFUSED"  # what the ledger knows beside Kaggle's own words
+POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between looks for a score, the last for good
+LONGEST_MESSAGE = 400
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is to be uploaded, and the run it comes from, if the ledger knows one."""
+
+    csv: Path
+    sha256: str
+    competition_name: str
+    slug: str
+    run: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As one speaks of it."""
+        return str(self.run.get("run") or self.csv.name)
+
+
+def submit(what: str, *, competition: str | None, message: str | None, again: bool, wait_minutes: float = 0) -> str:
+    """Upload a run's submission, or any CSV, and say what came of it.
+
+    Refuses what is over the limit, what the checker refuses, and bytes that were uploaded before (unless `again`).
+    """
+    entry = _entry(what, competition)
+    target = workspace.submissions()
+    try:
+        with FileLock(target / "submit.lock", timeout=0):
+            submission, message = _upload(Kaggle(), entry, message or _message(entry), again)
+    except Timeout:
+        raise UserError("another submission is being made from this workspace; wait for it to end") from None
+    if wait_minutes > 0 and submission.status == "PENDING":
+        submission = _wait(Kaggle(), entry.slug, submission, 60 * wait_minutes)
+    return _told(entry, submission)
+
+
+def refuse_if_impossible(name: str) -> None:
+    """Raise UserError before hours of training that could not be submitted: no name on Kaggle, no credentials."""
+    from featherweight.config import load_competition
+
+    _slug(name, load_competition(name))
+    if kaggle_credentials.find() is None:
+        raise UserError(f"there are no Kaggle credentials: {kaggle_credentials.HOW_TO}")
+
+
+def scores() -> pd.DataFrame:
+    """Ask Kaggle for every submission in the ledger, add what is new, and return them all."""
+    known = ledger.submissions()
+    open_ones = known[known["status"] != REFUSED]
+    if not len(open_ones):
+        return known
+    kaggle = Kaggle()
+    for slug, group in open_ones.groupby("kaggle"):
+        listed = kaggle.submissions(str(slug))
+        for row in ledger.records(group):
+            found = next((s for s in listed if row["tag"] in s.message or str(s.reference) == row["reference"]), None)
+            if found:
+                _record(row, found)
+    return ledger.submissions()
+
+
+def leaderboard(name: str, count: int) -> list[Place]:
+    """The first teams of a competition, named as here or as on Kaggle."""
+    return Kaggle().leaderboard(_slug_and_folder(name)[0], count)
+
+
+def download(name: str) -> Path:
+    """Fetch a competition's data and unpack them into the data folder; returns where they are.
+
+    The folder appears whole or not at all; what a broken connection left of the archive is used when it goes on.
+    """
+    slug, folder = _slug_and_folder(name)
+    if folder.is_dir() and any(folder.iterdir()):
+        say(f"{folder} is there already; to fetch it anew, move it away first")
+        return folder
+    archive = folder.with_name(f"{slug}.zip")
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    whole = archive.is_file() and not archive.with_name(f"{archive.name}.kaggle-partial").exists()
+    for attempt in range(2):
+        if not whole or attempt:
+            say(f"downloading {SITE}/{slug}")
+            Kaggle().download(slug, archive)
+        try:
+            unpack(archive, folder)
+        except zipfile.BadZipFile as error:
+            archive.unlink()
+            if attempt:
+                raise Unavailable(f"what Kaggle sent for {slug} is not a whole zip file ({error})") from None
+            say(f"{archive} is damaged ({error}): fetching it anew")
+        else:
+            archive.unlink()
+            return folder
+    raise AssertionError("unreachable")
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a zip, and the zips directly in it, into a new `folder`, which appears whole or not at all.
+
+    Raises UserError for an archive that reaches outside or does not fit on the disk, BadZipFile for a damaged one.
+    """
+    beside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        _extract(archive, beside)
+        for inner in sorted(beside.glob("*.zip")):
+            with zipfile.ZipFile(inner) as opened:
+                tops = {name.split("/")[0] for name in opened.namelist()}
+            _extract(inner, beside if tops == {inner.stem} else beside / inner.stem)
+            inner.unlink()
+        if folder.is_dir():
+            folder.rmdir()  # it is empty, or we would not be here
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive) as opened:
+        members = opened.infolist()
+        for member in members:
+            target = (folder / member.filename).resolve()
+            if not target.is_relative_to(folder.resolve()) or stat.S_ISLNK(member.external_attr >> 16):
+                raise UserError(
+                    f"{archive}: '{member.filename}' would be written outside {folder}; nothing was unpacked"
+                )
+        size, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
+        if size > free:
+            raise UserError(f"{archive} unpacks to {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB left")
+        opened.extractall(folder)
+
+
+def _entry(what: str, competition: str | None) -> Entry:
+    """Find what is meant, weigh the weights that made it, and check its CSV."""
+    from featherweight import job
+
+    if what.endswith(".csv") or Path(what).is_file():
+        csv = Path(what)
+        if not csv.is_file():
+            raise UserError(f"there is no file {csv}")
+        rows = ledger.read()
+        made_by = ledger.records(rows[rows["csv_sha256"] == _sha256(csv)])
+        run = made_by[-1] if made_by else {}
+        if not run and competition is None:
+            raise UserError(f"{csv} is of no run in the ledger: say which --competition it is for")
+        name = competition or str(run["competition"])
+        stored = job.find(run["run"]).folder if run and (workspace.runs() / run["run"]).is_dir() else None
+    else:
+        found = job.find(what)
+        csv, name, stored = found.csv, found.competition_name, found.folder
+        if not csv.is_file():
+            raise UserError(f"{what} has no submission yet: ./run.sh resume {what}")
+        rows = ledger.read()
+        mine = ledger.records(rows[(rows["run"] == found.name) & (rows["csv_sha256"] == _sha256(csv))])
+        if not mine:
+            raise UserError(f"{csv} is not what {what} wrote (the ledger has another checksum); submit it as a file")
+        run = mine[-1]
+    if stored is not None:
+        job.weigh_weights(job.find(str(stored)))
+    declared = _competition(name, stored)
+    count = job.check_csv(csv, declared)
+    slug = _slug(name, declared)
+    say(f"{csv}: {count:,} rows, checked")
+    return Entry(csv, _sha256(csv), name, slug, run)
+
+
+def _competition(name: str, run_folder: Path | None) -> Competition:
+    """As its file says today, so that a Kaggle name may be added after the run; else as the run has kept it."""
+    from featherweight.config import load_competition
+
+    with suppress(UserError):
+        return load_competition(name)
+    if run_folder is None:
+        return load_competition(name)  # raises what was suppressed
+    return load_competition(str(run_folder / "competition.yaml"))
+
+
+def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Submission, str]:
+    listed = kaggle.submissions(entry.slug)
+    prefix = f"fw-{entry.sha256[:12]}"
+    known = ledger.submissions()
+    mine = ledger.records(known[(known["csv_sha256"] == entry.sha256) & (known["kaggle"] == entry.slug)])
+    earlier = next((s for s in listed if prefix in s.message), None)
+    for row in mine:
+        found = next((s for s in listed if row["tag"] in s.message), None)
+        if row["status"] == SENDING and found:
+            _record(row, found)
+            say("the last attempt had arrived: nothing is uploaded again")
+            return found, message
+        if row["status"] == SENDING:
+            _record(row, LOST)
+        elif row["status"] not in (SENDING, REFUSED, LOST) and earlier is None:
+            earlier = Submission(
+                int(row["reference"] or 0), "", "", row["status"], row.get("public"), None, row["date"]
+            )
+    if earlier and not again:
+        score = f", public score {earlier.public}" if earlier.public is not None else ""
+        raise UserError(
+            f"these very bytes were submitted on {earlier.date[:16].replace('T', ' ')} as {earlier.reference}{score}; "
+            "--again submits them all the same"
+        )
+    limits = kaggle.limits(entry.slug)
+    if limits.left == 0:
+        raise UserError(
+            f"the team has no submissions left today in {entry.slug} ({limits.today} made); "
+            "the count starts anew at midnight UTC"
+        )
+    tags = {row["tag"] for row in mine} | {s.message.rpartition("[")[2].rstrip("]") for s in listed}
+    tag = next(f"{prefix}-{n}" for n in range(1, len(tags) + 2) if f"{prefix}-{n}" not in tags)
+    text = f"{message[:LONGEST_MESSAGE]} [{tag}]"
+    left = "" if limits.left is None else f" ({limits.left} left today)"
+    say(f"submitting {entry.name} to {SITE}/{entry.slug}{left}; by hand this would be")
+    say(f"  {shlex.join(['kaggle', 'competitions', 'submit', entry.slug, '-f', str(entry.csv), '-m', text])}")
+    row = _row(entry, tag, text)
+    ledger.record_submission(row)
+    try:
+        made = kaggle.submit(entry.slug, entry.csv, text, tag)
+    except UserError as error:
+        if not isinstance(error, Unavailable):  # else it may have arrived: the row stays as it is, to be looked for
+            _record(row, REFUSED)
+        raise
+    _record(row, made)
+    return made, text
+
+
+def _wait(kaggle: Kaggle, slug: str, submission: Submission, seconds: float) -> Submission:
+    """Until Kaggle has scored it, or the time is up; a busy Kaggle is asked again."""
+    say("waiting for the score")
+    end = time.monotonic() + seconds
+    rows = ledger.submissions()
+    row = ledger.records(rows[rows["reference"] == str(submission.reference)])[-1]
+    for number in range(10**9):
+        pause = POLLS[min(number, len(POLLS) - 1)]
+        if submission.status != "PENDING" or time.monotonic() + pause > end:
+            break
+        time.sleep(pause)
+        with suppress(Unavailable):
+            listed = kaggle.submissions(slug, pages=1)
+            submission = next((s for s in listed if s.reference == submission.reference), submission)
+    _record(row, submission)
+    return submission
+
+
+def _told(entry: Entry, submission: Submission) -> str:
+    name = f"{entry.name} is submission {submission.reference} of {entry.slug}"
+    if submission.status == "ERROR":
+        raise UserError(f"{name}, and Kaggle could not score it: {submission.fault or 'no reason given'}")
+    if submission.public is None:
+        return f"{name}: {submission.status.lower()}\nnext: ./run.sh scores"
+    holdout = f", holdout {entry.run['holdout']:.5f}" if entry.run else ""
+    return f"{name}: public score {submission.public:.5f}{holdout}\nnext: ./run.sh runs --plot"
+
+
+def _message(entry: Entry) -> str:
+    run = entry.run
+    if not run:
+        return entry.csv.name
+    commit = f", commit {run['commit']}" if run["commit"] else ""
+    return f"{run['run']}: holdout {run['holdout']:.4f} [{run['holdout_low']:.4f}, {run['holdout_high']:.4f}]{commit}"
+
+
+KEPT = ("run", "recipe", "seed", "parameters", "limit", "metric", "holdout", "holdout_low", "holdout_high", "commit")
+
+
+def _row(entry: Entry, tag: str, message: str) -> dict[str, object]:
+    """The ledger's row of a submission about to be sent: what is known of its run, and how it will be found."""
+    own = {"kaggle": entry.slug, "tag": tag, "status": SENDING, "message": message, "csv_sha256": entry.sha256}
+    of_run = {key: entry.run[key] for key in KEPT if key in entry.run}
+    return {"competition": entry.competition_name, **of_run, **own, "date": _now()}
+
+
+def _record(row: Mapping[str, object], news: Submission | str) -> None:
+    """Add to the ledger what is now known of a submission."""
+    if isinstance(news, str):
+        learned: dict[str, object] = {"status": news}
+    else:
+        found = {"public": news.public, "private": news.private}
+        learned = {"status": news.status, "reference": news.reference}
+        learned |= {key: value for key, value in found.items() if value is not None}
+    ledger.record_submission({**row, **learned, "date": _now()})
+
+
+def _slug_and_folder(name: str) -> tuple[str, Path]:
+    """A competition's name on Kaggle, and the folder its data belong in; any other name is taken for Kaggle's own."""
+    if name not in workspace.config_names("competitions"):
+        if not all(part.isalnum() for part in name.split("-")):
+            raise UserError(f"'{name}' is no competition here, and no name Kaggle gives: it is the end of {SITE}/NAME")
+        return name, workspace.data() / name
+    from featherweight.config import load_competition
+
+    declared = load_competition(name)
+    slug, path = _slug(name, declared), declared.source.arguments.get("path")
+    return slug, workspace.data() / (path if isinstance(path, str) else slug)
+
+
+def _slug(name: str, competition: Competition) -> str:
+    if competition.kaggle is None:
+        raise UserError(f"the competition {name} says no Kaggle name: add `kaggle: NAME` ({SITE}/NAME) to its file")
+    return competition.kaggle
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
