@@ -1,13 +1,195 @@
+"""Submissions: forms from sample files, the writer, the checker's words, the scorer."""
+
 import csv
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featherweight import config, submission, yaml
 from featherweight.config import load_competition
 from featherweight.errors import UserError
-from featherweight.submission import Form, check, form, score, write
+from featherweight.submission import Form, check, score, write
+
+BASE = {
+    "title": "Fruit",
+    "source": "digits",
+    "image": {"size": 8, "channels": 1, "mirror": False},
+    "classes": ["apple", "Pear", "sour cherry"],
+    "limit": {"parameters": 1000},
+    "submission": {"id": "Id", "label": "Fruit"},
+}
+
+
+@pytest.fixture(autouse=True)
+def data(home):
+    (home / "data").mkdir()
+
+
+def competition(home, metric="accuracy", **changes):
+    path = home / "fruit.yaml"
+    path.write_text(yaml.dump({**BASE, "metric": metric, "submission": {**BASE["submission"], **changes}}))
+    return config.load_competition(str(path))
+
+
+def sample(home, text):
+    (home / "data" / "sample.csv").write_bytes(text.encode())
+    return "sample.csv"
+
+
+PROBS = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3]], dtype=np.float32)
+IDS = ["007.png", "a b.png", "10.png"]
+
+
+def test_rows_come_in_the_samples_order_with_its_ids_and_header(home):
+    form = submission.form(
+        competition(home, sample=sample(home, "Image,What\r\n10,apple\r\n007,apple\r\na b,apple\r\n\r\n")), IDS
+    )
+    submission.write(home / "s.csv", form, IDS, PROBS)
+    assert (home / "s.csv").read_text() == "Image,What\n10,Pear\n007,apple\na b,sour cherry\n"
+    assert submission.check(home / "s.csv", form).tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize("listed", [["1.png", "2.png"], ["1", "2"], ["test/1.png", "test/2.png"], ["x/1", "x/2"]])
+def test_sample_ids_find_their_images(home, listed):
+    text = "Id,Fruit\n" + "".join(f"{id},apple\n" for id in listed)
+    form = submission.form(competition(home, sample=sample(home, text)), ["2.png", "1.png"])
+    assert form.ids == listed
+    assert form.images == ["1.png", "2.png"]
+
+
+def test_endings_in_the_sample_alone(home):
+    form = submission.form(competition(home, sample=sample(home, "Id,Fruit\n1.jpg,apple\n2.jpg,apple\n")), ["1", "2"])
+    assert form.images == ["1", "2"]
+
+
+def test_codes_in_place_of_names(home):
+    rules = competition(home, codes=True)
+    form = submission.form(rules, IDS)
+    submission.write(home / "s.csv", form, IDS, PROBS)
+    assert (home / "s.csv").read_text() == "Id,Fruit\n007.png,0\na b.png,2\n10.png,1\n"
+    truth = {"007.png": "apple", "a b.png": "sour cherry", "10.png": "apple"}
+    assert submission.score(home / "s.csv", form, truth, rules).value == pytest.approx(2 / 3)
+
+
+def test_probabilities_in_the_samples_column_order(home):
+    text = "Id,sour cherry,apple,Pear\n10.png,0,0,0\n007.png,0,0,0\na b.png,0,0,0\n"
+    rules = competition(home, "log_loss", takes="probabilities", sample=sample(home, text))
+    form = submission.form(rules, IDS)
+    submission.write(home / "s.csv", form, IDS, PROBS)
+    written = pd.read_csv(home / "s.csv", index_col=0)
+    assert list(written.columns) == ["sour cherry", "apple", "Pear"]
+    np.testing.assert_allclose(written.loc["007.png"], [0.1, 0.7, 0.2], atol=1e-6)
+    np.testing.assert_allclose(submission.check(home / "s.csv", form), PROBS[[2, 0, 1]], atol=1e-6)
+    score = submission.score(home / "s.csv", form, dict(zip(IDS, ["apple", "sour cherry", "Pear"], strict=True)), rules)
+    assert score.value == pytest.approx(-np.log([0.7, 0.8, 0.4]).mean(), abs=1e-6)
+
+
+def test_zero_probabilities_are_written_as_more_than_none(home):
+    rules = competition(home, "log_loss", takes="probabilities")
+    form = submission.form(rules, ["a"])
+    submission.write(home / "s.csv", form, ["a"], np.array([[1.0, 0.0, 0.0]]))
+    assert (home / "s.csv").read_text() == "Id,apple,Pear,sour cherry\na,1,1e-15,1e-15\n"
+
+
+def test_a_probability_metric_needs_probabilities(home):
+    with pytest.raises(
+        UserError, match=r"fruit\.yaml: the metric auc judges probabilities: say submission\.takes: probabilities$"
+    ):
+        competition(home, "auc")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "s.csv: the file is empty"),
+        ("Id,Label\n", "s.csv: row 1: the header is 'Id,Label', expected 'Id,Fruit'"),
+        ("Id,Fruit\na,apple,1\n", "s.csv: row 2: expected 2 fields, got 3"),
+        ("Id,Fruit\na,apple\na,Pear\n", "s.csv: row 3: the id 'a' stands in row 2 already"),
+        ("Id,Fruit\nq,apple\n", "s.csv: row 2: the id 'q' is not in the test set"),
+        ("Id,Fruit\na,NaN\n", "s.csv: row 2: the id 'a' has no class"),
+        ("Id,Fruit\na,pear\n", "s.csv: row 2: there is no class 'pear'; did you mean 'Pear'?"),
+        ("Id,Fruit\na,apple\n", "s.csv: 2 of 3 ids are missing, the first is 'b'"),
+        ("Id,Fruit\nb,apple\na,Pear\nc,Pear\n", "s.csv: row 2: the id 'b' stands where 'a' belongs"),
+        ('Id,Fruit\n"a,apple\n', "s.csv: not a CSV file (unexpected end of data)"),
+    ],
+)
+def test_refusals_of_labels(home, text, message, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "s.csv").write_text(text)
+    with pytest.raises(UserError) as error:
+        submission.check(home / "s.csv", submission.form(competition(home), ["a", "b", "c"]))
+    assert str(error.value) == f"{home}/{message}"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,0.1,x,0.3", "'x' is not a probability (the id 'a')"),
+        ("a,0.1,nan,0.3", "nan is not a probability (the id 'a')"),
+        ("a,0.1,-0.2,0.3", "-0.2 is not a probability (the id 'a')"),
+        ("a,0.1,1.2,0.3", "1.2 is not a probability (the id 'a')"),
+        ("a,0,0,0", "every probability of the id 'a' is 0"),
+        ("a,0,1", "expected 4 fields, got 3"),
+    ],
+)
+def test_refusals_of_probabilities(home, row, message):
+    form = submission.form(competition(home, "log_loss", takes="probabilities"), ["a"])
+    (home / "s.csv").write_text(f"Id,apple,Pear,sour cherry\n{row}\n")
+    with pytest.raises(UserError) as error:
+        submission.check(home / "s.csv", form)
+    assert str(error.value) == f"{home}/s.csv: row 2: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Id,Fruit,More\na,b,c\n", "row 1: expected two columns, an id and a label, got 3"),
+        ("Id,Fruit\n1,apple\n1,apple\n", "the id '1' stands there twice"),
+        ("Id,Fruit\n1,apple\n3,apple\n", "the 2 ids are not those of the 2 test images; for example '3' has no image"),
+        ("Id,Fruit\n1,apple\n", "the 1 ids are not those of the 2 test images; for example '2' has no row"),
+    ],
+)
+def test_refusals_of_samples(home, text, message):
+    with pytest.raises(UserError, match=r"sample\.csv") as error:
+        submission.form(competition(home, sample=sample(home, text)), ["1", "2"])
+    assert message in str(error.value)
+
+
+def test_sample_columns_must_be_the_classes(home):
+    text = "Id,apple,Pear,plum\n1,0,0,0\n"
+    with pytest.raises(UserError, match="for example 'plum' is in only one"):
+        submission.form(competition(home, "log_loss", takes="probabilities", sample=sample(home, text)), ["1"])
+
+
+def test_solution_with_usage_is_scored_in_both_parts(home):
+    rules = competition(home)
+    ids = [f"{n}.png" for n in range(6)]
+    form = submission.form(rules, ids)
+    (home / "s.csv").write_text("Id,Fruit\n" + "".join(f"{id},apple\n" for id in ids))
+    (home / "solution.csv").write_text(
+        "Id,Fruit,Usage\n5.png,apple,Public\n0.png,apple,Public\n1.png,Pear,Private\n2.png,apple,private\n"
+        "3.png,apple,Private\n4.png,?,Ignored\n"
+    )
+    answers, parts = submission.solution(home / "solution.csv", rules, form)
+    scores = submission.score_parts(home / "s.csv", form, answers, parts, rules)
+    assert {part: (score.value, score.count) for part, score in scores.items()} == {
+        "": (0.8, 5),
+        "Public": (1.0, 2),
+        "Private": (pytest.approx(2 / 3), 3),
+    }
+
+
+def test_solution_of_one_column_a_class(home):
+    rules = competition(home, "log_loss", takes="probabilities")
+    form = submission.form(rules, ["a", "b"])
+    (home / "solution.csv").write_text("Id,Pear,apple,sour cherry,Usage\na,1,0,0,Public\nb,0,0,1,Private\n")
+    answers, parts = submission.solution(home / "solution.csv", rules, form)
+    assert answers == {"a": "Pear", "b": "sour cherry"}
+    assert parts == {"a": "Public", "b": "Private"}
+
 
 FORM = Form(("Id", "Label"), ["007", "7", "a b.png"], ["cat", "dog", "Dog"])
 GOOD = "Id,Label\n007,cat\n7,dog\na b.png,Dog\n"
@@ -17,7 +199,7 @@ def test_what_is_written_passes_its_check_with_ids_as_given(tmp_path):
     probs = np.eye(3, dtype=np.float32)[[2, 0, 1]]
     write(tmp_path / "s.csv", FORM, ["a b.png", "007", "7"], probs)  # the model's order is not the form's
     assert (tmp_path / "s.csv").read_text() == GOOD
-    assert check(tmp_path / "s.csv", FORM) == {"007": "cat", "7": "dog", "a b.png": "Dog"}
+    assert check(tmp_path / "s.csv", FORM).tolist() == [0, 1, 2]
 
 
 REFUSED = [
@@ -69,17 +251,6 @@ def test_the_score_is_of_the_file(tmp_path):
     assert (result.value, result.count) == (2 / 3, 3)
 
 
-def test_the_sample_file_settles_header_and_order(tmp_path, monkeypatch):
-    monkeypatch.setenv("FEATHERWEIGHT_DATA", str(tmp_path))
-    (tmp_path / "sample.csv").write_text("file,kind\n2,cat\n1,cat\n")
-    competition = load_competition("digits")
-    wanted = competition.submission.model_copy(update={"sample": "sample.csv"})
-    competition = competition.model_copy(update={"submission": wanted})
-    assert form(competition, ["1", "2"]) == Form(("file", "kind"), ["2", "1"], competition.classes)
-    with pytest.raises(UserError, match="'3' is in only one"):
-        form(competition, ["1", "3", "2"])
-
-
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=8)
 
 
@@ -93,6 +264,6 @@ def test_any_ids_and_classes_survive_the_trip(tmp_path_factory, ids, classes, da
     wanted = Form(("i,d", 'la"bel'), ids, classes)
     labels = data.draw(st.lists(st.sampled_from(range(len(classes))), min_size=len(ids), max_size=len(ids)))
     write(path, wanted, ids, np.eye(len(classes), dtype=np.float32)[labels])
-    assert check(path, wanted) == dict(zip(ids, (classes[label] for label in labels), strict=True))
+    assert check(path, wanted).tolist() == labels
     with path.open(newline="", encoding="utf-8") as stream:
         assert [row[0] for row in csv.reader(stream)][1:] == ids

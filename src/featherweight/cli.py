@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -189,12 +190,14 @@ def score(words: Sequence[str]) -> int:
     parser = _parser("score", "Check a submission and, where the answers are known, score it.")
     parser.add_argument("csv", type=Path, help="the submission")
     parser.add_argument("--competition", default="digits", help="a competition's name, or the path of its file")
+    parser.add_argument("--solution", type=Path, help="the answers: a CSV as submitted, perhaps with a Usage column")
     given = parser.parse_args(words)
     workspace.find_config("competitions", given.competition)
 
     from featherweight import config, job
 
-    print(job.score_csv(given.csv, config.load_competition(given.competition)))
+    overrides = [] if given.solution is None else [f"submission.solution={json.dumps(str(given.solution.absolute()))}"]
+    print(job.score_csv(given.csv, config.load_competition(given.competition, overrides)))
     return 0
 
 

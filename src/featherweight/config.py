@@ -21,7 +21,7 @@ from featherweight.errors import UserError
 from featherweight.inference import VIEWS
 from featherweight.models import MODELS
 from featherweight.schema import Choice, Count, Flag, Index, NonNegative, OneOf, Section, Text
-from featherweight.scoring import METRICS
+from featherweight.scoring import METRICS, PROBABILITY_METRICS
 from featherweight.training.augment import AUGMENTATIONS
 from featherweight.training.losses import LOSSES
 from featherweight.training.optimizers import OPTIMIZERS
@@ -80,7 +80,10 @@ class Submission(Section):
 
     id: Text = "id"
     label: Text = "label"
-    sample: Text | None = Field(None, description="the sample submission, relative to the competition's data folder")
+    sample: Text | None = Field(None, description="the sample submission, relative to the data folder")
+    takes: Literal["labels", "probabilities"] = Field("labels", description="the class, or a column a class")
+    codes: Flag = Field(False, description="classes are written as their places in the list (0, 1, ...), not by name")
+    solution: Text | None = Field(None, description="the answers of a competition that is over, with a Usage column")
 
 
 class Competition(Section):
@@ -100,6 +103,12 @@ class Competition(Section):
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         if twice:
             raise ValueError(f"classes named twice: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _submission_suits_the_metric(self) -> Self:
+        if self.metric.name in PROBABILITY_METRICS and self.submission.takes == "labels":
+            raise ValueError(f"the metric {self.metric.name} judges probabilities: say submission.takes: probabilities")
         return self
 
 

@@ -232,18 +232,26 @@ def _submit(run: Run, model: Classifier, data: Data, device: Runtime) -> Score |
     form = submission.form(run.competition, data.test.ids)
     submission.write(run.csv, form, data.test.ids, _probs(run, "test", model, data.test, device))
     submission.check(run.csv, form)
-    answers = pack.answers(run.competition.source)
+    answers, _ = _answers(run.competition, form)
     return submission.score(run.csv, form, answers, run.competition) if answers else None
 
 
 def score_csv(path: Path, competition: Competition) -> str:
     """Check any submission and, where the answers are known, score it; returns what came out in words."""
     form = _form(competition)
-    answers = pack.answers(competition.source)
-    if answers is None:
+    answers, parts = _answers(competition, form)
+    if not answers:
         submission.check(path, form)
         return f"{path} is a valid submission of {len(form.ids):,} rows; the answers are not known here"
-    return f"{competition.metric.name} {submission.score(path, form, answers, competition)}"
+    scores = submission.score_parts(path, form, answers, parts, competition)
+    return "\n".join(f"{f'{part} ' if part else ''}{competition.metric.name} {told}" for part, told in scores.items())
+
+
+def _answers(competition: Competition, form: submission.Form) -> tuple[dict[str, str], dict[str, str]]:
+    """The test images' true classes, and the parts (Public, Private) they are scored in, where these are known."""
+    if competition.submission.solution is not None:
+        return submission.solution(workspace.data() / competition.submission.solution, competition, form)
+    return pack.answers(competition.source) or {}, {}
 
 
 def check_csv(path: Path, competition: Competition) -> int:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from featherweight import atomic, ledger
 from featherweight.errors import UserError, nearest
+from featherweight.scoring import LOWER_IS_BETTER
 
 MARKERS = ("<!-- runs -->", "<!-- /runs -->")  # the README's table stands between them
 PUBLIC_SHARE = 0.3  # of the test rows behind the public score, where nobody says how many; Kaggle's are 0.2 to 0.5
@@ -59,11 +60,18 @@ def where(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
 def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.DataFrame:
     """Competition by competition; in each the largest of `key` first, the best holdout score where none is given."""
     if key is None:
-        return rows.sort_values(["competition", "holdout"], ascending=[True, False], kind="stable")
+        return _best_first(rows)
     values = _values(rows, key, f"--sort {key}")
     with_one = [place for place, value in enumerate(values) if value is not None]
     with_one.sort(key=lambda place: _rank(values[place]), reverse=not ascending)
     return rows.iloc[[*with_one, *(place for place, value in enumerate(values) if value is None)]]
+
+
+def _best_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """By competition, the best holdout score first, whichever way its metric counts."""
+    worth = rows["holdout"].where(~rows["metric"].isin(LOWER_IS_BETTER), -rows["holdout"])
+    ordered = rows.assign(worth=worth).sort_values(["competition", "worth"], ascending=[True, False], kind="stable")
+    return ordered.drop(columns="worth")
 
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -73,6 +81,7 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     for (competition, _), group in rows.groupby(["competition", settings], sort=False):
         line = {
             "competition": competition,
+            "metric": group["metric"].iloc[0],
             "recipe": group["recipe"].iloc[0],
             "parameters": group["parameters"].iloc[0],
             "limit": group["limit"].iloc[0],
@@ -86,9 +95,7 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
             line[score], line[f"{score}_sd"] = distinct[score].mean(), distinct[score].std(ddof=1)
         groups.append(line)
     found = pd.DataFrame(groups)
-    return (
-        found.sort_values(["competition", "holdout"], ascending=[True, False], kind="stable") if len(found) else found
-    )
+    return _best_first(found) if len(found) else found
 
 
 def differences(rows: pd.DataFrame) -> list[str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from featherweight import atomic, standings
 from featherweight.progress import console, say
+from featherweight.scoring import LOWER_IS_BETTER
 
 if TYPE_CHECKING:  # torch, which the ledger's table does without
     import pandas as pd
@@ -136,7 +137,10 @@ def leaderboard(places: Sequence[Place]) -> None:
 def _percent(row: dict[Any, Any], key: str) -> str:
     if math.isnan(row[key]):
         return ""
-    return f"{row[key] * 100:.2f} [{row[f'{key}_low'] * 100:.2f}, {row[f'{key}_high'] * 100:.2f}]"
+    loss = row["metric"] in LOWER_IS_BETTER
+    scale, places = (1, 4) if loss else (100, 2)
+    value, low, high = (f"{row[end] * scale:.{places}f}" for end in (key, f"{key}_low", f"{key}_high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _minutes(minutes: float) -> str:

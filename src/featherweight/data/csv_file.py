@@ -1,0 +1,136 @@
+"""CSV files as people and programs write them: any delimiter, byte-order marks, CRLF, quotes, blank rows at the end.
+
+Every value is text: `007` stays `007`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featherweight.errors import UserError, nearest
+
+DELIMITERS = ",;\t|"
+LOOKED_AT = 50  # rows that settle the delimiter
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file read. `numbers` are the rows' places in the file as an editor or a spreadsheet counts them, from 1."""
+
+    path: Path
+    header: list[str]
+    rows: list[list[str]]
+    numbers: list[int]
+
+    def column(self, name: str) -> list[str]:
+        """The values under a heading. Raises UserError with the nearest heading."""
+        if name not in self.header:
+            raise UserError(
+                f"{self.path}: row 1: there is no column '{name}'"
+                f"{nearest(name, self.header)}; the columns are {', '.join(self.header)}"
+            )
+        place = self.header.index(name)
+        return [row[place] for row in self.rows]
+
+
+def read(path: Path, delimiter: str | None = None) -> Table:
+    """Read a file with a header. Raises UserError for what is not such a table, with the row.
+
+    Args:
+        path: the file; UTF-8, or UTF-16 with its mark.
+        delimiter: one of `, ; tab |`; None finds it out.
+    """
+    text = _text(path)
+    delimiter = delimiter or sniff(text)
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path}: not a CSV file ({error})") from None
+    numbered = [(number, row) for number, row in enumerate(lines, start=1) if any(field.strip() for field in row)]
+    if not numbered:
+        raise UserError(f"{path}: the file is empty")
+    header = [name.strip() for name in numbered[0][1]]
+    twice = next((name for name, times in Counter(header).items() if times > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: row {numbered[0][0]}: there are two columns called '{twice}'")
+    uneven = [(number, len(row)) for number, row in numbered[1:] if len(row) != len(header)]
+    if uneven:
+        number, fields = uneven[0]
+        others = f", and {len(uneven) - 1:,} more rows" if len(uneven) > 1 else ""
+        raise UserError(f"{path}: row {number}: expected {len(header)} fields, got {fields}{others}")
+    return Table(path, header, [row for _, row in numbered[1:]], [number for number, _ in numbered[1:]])
+
+
+def sniff(text: str) -> str:
+    """The delimiter: the one that cuts the first rows into equally many fields, the most if several do."""
+
+    def fields(delimiter: str) -> int:
+        counts = {len(row) for row in _first_rows(text, delimiter)}
+        return counts.pop() if len(counts) == 1 else 0
+
+    best = max(DELIMITERS, key=fields)  # the first of equals: the comma
+    if fields(best) > 1:
+        return best
+    # No delimiter is regular; then the heading decides, and the reader says which row departs from it.
+    heading = text.lstrip().split("\n", 1)[0]
+    return max(DELIMITERS, key=heading.count)
+
+
+def beginning(path: Path, rows: int) -> Table | None:
+    """The header and first rows of a table of any size, or None for what is no table."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(1 << 22)
+        text = _decoded(head, path)
+    except (OSError, UserError):
+        return None
+    if len(head) == 1 << 22:
+        text = text[: text.rfind("\n") + 1]
+    found = _first_rows(text, sniff(text), rows + 1)
+    if not found or any(len(row) != len(found[0]) for row in found):
+        return None
+    return Table(path, [name.strip() for name in found[0]], found[1:], list(range(2, len(found) + 1)))
+
+
+def examples(values: Sequence[str], shown: int = 5) -> str:
+    """The first few of what was found, and how many more there are."""
+    more = f" and {len(values) - shown:,} more" if len(values) > shown else ""
+    return ", ".join(values[:shown]) + more
+
+
+def _first_rows(text: str, delimiter: str, wanted: int = LOOKED_AT) -> list[list[str]]:
+    found: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            if any(field.strip() for field in row):
+                found.append(row)
+            if len(found) == wanted:
+                break
+    except csv.Error:
+        return []
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return _decoded(path.read_bytes(), path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # a spreadsheet's "Unicode text"
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if not wide and error.reason == "unexpected end of data" and len(content) == 1 << 22:
+            return content[: error.start].decode("utf-8-sig")  # a beginning that was cut inside a letter
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    if "\0" in text:
+        raise UserError(f"{path}: not a CSV file (it holds a zero byte)")
+    return text
