@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from featherweight import atomic, yaml
-from featherweight.data.pack import Image
+from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError
 from featherweight.inference import VIEWS

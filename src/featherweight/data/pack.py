@@ -14,64 +14,95 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
-from pydantic import Field, Strict
 
 from featherweight import atomic, workspace
-from featherweight.data.sources import Listing, Samples
+from featherweight.data.csv_file import examples
+from featherweight.data.image import Image, decode, fit
+from featherweight.data.listing import Listing, Samples, Stored
 from featherweight.errors import UserError, nearest
-from featherweight.progress import Progress
-from featherweight.schema import Choice, Flag, Section
+from featherweight.progress import Progress, say
+from featherweight.schema import Choice
 
-FORMAT = 1  # of the decoded arrays: a change here makes every pack anew
-CHUNK = 256  # images a worker decodes between two reports
+__all__ = ["Data", "Image", "Pack", "Rows", "answers", "decode", "load"]
+
+FORMAT = 2  # of the decoded arrays: a change here makes every pack anew
+CHUNK = 128  # images a worker decodes between two reports
+IN_MEMORY = 2**30  # bytes: a part of a pack up to this size is copied into the memory, a larger one stays mapped
 
 
-class Image(Section):
-    """What every image becomes before a model sees it: the `image` section of a competition."""
+class Rows:
+    """Some rows of an array that stays where it is, on the disk: what is asked for is read, and nothing else."""
 
-    size: Annotated[int, Strict(), Field(ge=4, le=1024)] = Field(description="height and width in pixels")
-    channels: Literal[1, 3] = 3
-    mirror: Flag = Field(description="may an image be mirrored and keep its class? (a digit may not)")
+    def __init__(self, array: NDArray[np.uint8], places: NDArray[np.int64]) -> None:
+        self.array, self.places = array, places
+        self.shape, self.dtype, self.ndim = (len(places), *array.shape[1:]), array.dtype, array.ndim
+        self.nbytes = array[:1].nbytes * len(places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """The images at `key` (a place, a slice or an array of places), copied; further indices cut within them."""
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if first is Ellipsis:
+            first, rest = slice(None), [Ellipsis, *rest]
+        images: NDArray[np.uint8] = self.array[self.places[first]]
+        if not rest:
+            return images
+        return images[(slice(None), *rest)] if images.ndim == self.ndim else images[tuple(rest)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.array[self.places], dtype=dtype)
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Decoded images, uint8 [N, H, W, C], possibly mapped from the disk; ids [N]; class indices int64 [N], if known."""
+    """Decoded images, uint8 [N, H, W, C], possibly mapped from the disk; ids [N]; class indices int64 [N], if known.
+
+    `groups` [N] says which images belong together, where the source knows. `images` of a pack too large for the memory
+    are `Rows`, which are indexed like an array.
+    """
 
     ids: list[str]
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
+    groups: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, places: NDArray[np.int64]) -> Pack:
         """The images at `places`, in that order."""
-        labels = None if self.labels is None else self.labels[places]
-        return Pack([self.ids[place] for place in places], self.images[places], labels)
+        return Pack(
+            [self.ids[place] for place in places],
+            _rows(self.images, places),
+            None if self.labels is None else self.labels[places],
+            None if self.groups is None else [self.groups[place] for place in places],
+        )
 
 
 @dataclass(frozen=True)
 class Data:
-    """A competition's images, decoded."""
+    """A competition's images, decoded; `valid` where a validation part came with them."""
 
     train: Pack
     test: Pack | None
+    valid: Pack | None = None
 
 
 def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     """List and decode what a source holds, or map it where that is done. Raises UserError for data not as said."""
     listing: Listing = source(workspace.data())
-    train = _pack(listing.train, image, classes, "train")
+    train = _pack(listing.train, image, classes, "train", source)
     if not len(train):
         raise UserError("there are no training images")
-    return Data(train, _pack(listing.test, image, classes, "test") if listing.test else None)
+    test = _pack(listing.test, image, classes, "test", source) if listing.test else None
+    return Data(train, test, _pack(listing.valid, image, classes, "valid", source) if listing.valid else None)
 
 
 def answers(source: Choice) -> dict[str, str] | None:
@@ -80,91 +111,153 @@ def answers(source: Choice) -> dict[str, str] | None:
     return listing.answers() if listing.answers else None
 
 
-def _pack(samples: Samples, image: Image, classes: Sequence[str], part: str) -> Pack:
-    labels = None if samples.labels is None else _indices(samples, classes)
-    if isinstance(samples.images, np.ndarray):
-        return Pack(samples.ids, _conform(samples.images, image), labels)
-    folder = workspace.packs() / _key(samples.images, image)
-    if not (folder / "images.npy").is_file():
-        _decode_all(samples.images, image, folder, part)
-    return Pack(samples.ids, np.load(folder / "images.npy", mmap_mode="r"), labels)
+def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part: str, source: Choice) -> Pack:
+    if isinstance(samples, Samples) and isinstance(samples.images, np.ndarray):
+        labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
+        return Pack(samples.ids, np.stack([fit(pixels, image) for pixels in samples.images]), labels, samples.groups)
+    files = samples.files if isinstance(samples, Stored) else samples.images
+    assert isinstance(files, list)
+    settings = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
+    folder = workspace.packs() / _key(files, image, settings)
+    if not (folder / "pack.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):  # another process may be at it: then wait for it
+            if not (folder / "pack.json").is_file():
+                _write(samples, image, folder, part)
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    told = json.loads((folder / "pack.json").read_text())
+    if isinstance(samples, Stored):
+        samples = Samples(told["ids"], images, told["labels"], told["groups"])
+    elif told["left_out"]:
+        gone = set(told["left_out"])
+        say(f"{part}: {len(gone):,} images cannot be read and are left out: {examples(sorted(gone))}")
+        samples = _without(samples, gone)
+    labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
+    return Pack(samples.ids, images, labels, samples.groups)
 
 
-def _indices(samples: Samples, classes: Sequence[str]) -> NDArray[np.int64]:
+def _rows(images: Any, places: NDArray[np.int64]) -> Any:
+    """A copy of these rows or, of what is mapped and large, a view that reads them when they are asked for."""
+    if isinstance(images, Rows):
+        images, places = images.array, images.places[places]
+    if isinstance(images, np.memmap) and len(places) * images[:1].nbytes > IN_MEMORY:
+        return Rows(images, places)
+    return np.asarray(images[places])
+
+
+def _without(samples: Samples, gone: set[str]) -> Samples:
+    keep = [place for place, id in enumerate(samples.ids) if id not in gone]
+    return Samples(
+        [samples.ids[place] for place in keep],
+        [],
+        None if samples.labels is None else [samples.labels[place] for place in keep],
+        None if samples.groups is None else [samples.groups[place] for place in keep],
+    )
+
+
+def _indices(ids: Sequence[str], labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
     index = {name: place for place, name in enumerate(classes)}
-    assert samples.labels is not None
-    for id, label in zip(samples.ids, samples.labels, strict=True):
-        if label not in index:
-            raise UserError(
-                f"the image {id} has the class '{label}', which the competition does not list{nearest(label, classes)}"
-            )
-    return np.array([index[label] for label in samples.labels], dtype=np.int64)
+    unknown = sorted(set(labels) - set(index))
+    if unknown:
+        id = ids[labels.index(unknown[0])]
+        more = f" (nor {examples(unknown[1:])})" if len(unknown) > 1 else ""
+        raise UserError(
+            f"the image {id} has the class '{unknown[0]}', which the competition does not list{more}"
+            f"{nearest(unknown[0], classes)}"
+        )
+    return np.array([index[label] for label in labels], dtype=np.int64)
 
 
-def _conform(images: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.shape[1:] != (image.size, image.size, image.channels):
-        have = "x".join(map(str, images.shape[1:]))
-        raise UserError(f"the images are {have}, but the competition says {image.size}x{image.size}x{image.channels}")
-    return images
-
-
-def _key(files: Sequence[Path], image: Image) -> str:
-    digest = hashlib.sha256(f"{FORMAT} {image.size} {image.channels}\n".encode())
+def _key(files: Sequence[Path], image: Image, settings: str) -> str:
+    digest = hashlib.sha256(f"{FORMAT} {image.model_dump_json(exclude={'mirror'})} {settings}\n".encode())
     for file in files:
-        stat = file.stat()
-        digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        try:
+            status = os.stat(file)  # noqa: PTH116 - 50,000 times
+        except OSError as error:
+            raise UserError(f"cannot read {file}: {error.strerror}") from None
+        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:24]
 
 
-def _decode_all(files: Sequence[Path], image: Image, folder: Path, part: str) -> None:
+def _write(samples: Samples | Stored, image: Image, folder: Path, part: str) -> None:
+    """Make a pack's folder, whole."""
+    for remains in folder.parent.glob(f".{folder.name}.*.part"):  # of a packing that was killed: the lock is ours
+        shutil.rmtree(remains, ignore_errors=True)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    beside.mkdir(parents=True)
+    beside.mkdir()
     try:
-        shape = (len(files), image.size, image.size, image.channels)
-        array = np.lib.format.open_memmap(beside / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        faults: list[str] = []
-        chunks = [range(first, min(first + CHUNK, len(files))) for first in range(0, len(files), CHUNK)]
-
-        def decode_chunk(places: range) -> int:
-            for place in places:
-                try:
-                    array[place] = decode(files[place], image)
-                except UserError as error:
-                    faults.append(str(error))
-            return len(places)
-
-        with (
-            ThreadPoolExecutor(os.cpu_count() or 1) as workers,
-            Progress(f"decode {part}", len(files), "images") as progress,
-        ):
-            for done in workers.map(decode_chunk, chunks):
-                progress.advance(done)
-        if faults:
-            shown = "\n".join(sorted(faults)[:20])
-            raise UserError(f"{len(faults)} of {len(files)} images cannot be read; mend or remove them:\n{shown}")
-        array.flush()
-        atomic.write_text(
-            beside / "pack.json", json.dumps({"format": FORMAT, "images": len(files), "image": image.model_dump()})
-        )
-        try:
-            beside.rename(folder)
-        except OSError:
-            if not (folder / "images.npy").is_file():  # else another process was first, with the same bytes
-                raise
+        told: dict[str, Any] = {"format": FORMAT, "image": image.model_dump(), "left_out": []}
+        if isinstance(samples, Stored):
+            read = samples.read()
+            assert isinstance(read.images, np.ndarray)
+            _decode_all(read.images, image, beside, part)
+            told |= {"ids": read.ids, "labels": read.labels, "groups": read.groups}
+        else:
+            faults = _decode_all(samples.images, image, beside, part)
+            if faults:
+                _report(faults, samples, image, folder, part)
+            if faults and part != "test":
+                _drop(beside / "images.npy", sorted(faults))
+                told["left_out"] = [samples.ids[place] for place in sorted(faults)]
+        atomic.write_text(beside / "pack.json", json.dumps(told))
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+        atomic.sync_folder(folder.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def decode(file: Path, image: Image) -> NDArray[np.uint8]:
-    """One image as uint8 [H, W, C] at the competition's size. Raises UserError naming a file that cannot be decoded."""
-    try:
-        with Pillow.open(file) as picture:
-            converted = picture.convert("RGB" if image.channels == 3 else "L")
-            if converted.size != (image.size, image.size):
-                converted = converted.resize((image.size, image.size), Pillow.Resampling.BILINEAR, reducing_gap=2.0)
-            pixels = np.asarray(converted)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-        raise UserError(f"{file}: cannot be read as an image ({error})") from None
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> dict[int, str]:
+    """Decode files, or fit arrays, into `beside/images.npy`; returns what is wrong with which of them."""
+    shape = (len(pictures), image.size, image.size, image.channels)
+    array = np.lib.format.open_memmap(beside / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    faults: dict[int, str] = {}
+
+    def decode_chunk(places: range) -> int:
+        for place in places:
+            try:
+                given = pictures[place]
+                array[place] = fit(given, image) if isinstance(given, np.ndarray) else decode(given, image)
+            except UserError as error:
+                array[place] = 127
+                faults[place] = str(error)
+        return len(places)
+
+    chunks = [range(first, min(first + CHUNK, len(pictures))) for first in range(0, len(pictures), CHUNK)]
+    with (
+        ThreadPoolExecutor(os.cpu_count() or 1) as workers,
+        Progress(f"decode {part}", len(pictures), "images") as progress,
+    ):
+        for done in workers.map(decode_chunk, chunks):
+            progress.advance(done)
+    array.flush()
+    return faults
+
+
+def _report(faults: dict[int, str], samples: Samples, image: Image, folder: Path, part: str) -> None:
+    """All unreadable images by name: raises UserError unless the competition leaves them out."""
+    lines = [faults[place] for place in sorted(faults)]
+    count = f"{len(faults):,} of {len(samples.ids):,} {part} images cannot be read"
+    if image.unreadable == "leave out":
+        if part == "test":
+            say(f"{count}; a grey picture stands in for each, since every row must be predicted\n" + "\n".join(lines))
+        return
+    shown = "\n".join(lines[:20])
+    if len(lines) > 20:
+        listed = folder.with_name(f"unreadable-{folder.name}.txt")
+        atomic.write_text(listed, "\n".join(lines) + "\n")
+        shown += f"\nall of them: {listed}"
+    raise UserError(f"{count}; mend or remove them, or say image.unreadable: leave out\n{shown}")
+
+
+def _drop(path: Path, places: Sequence[int]) -> None:
+    """Take rows out of an array file, some at a time."""
+    full = np.load(path, mmap_mode="r")
+    keep = np.delete(np.arange(len(full)), places)
+    cut = np.lib.format.open_memmap(
+        path.with_suffix(".cut"), mode="w+", dtype=np.uint8, shape=(len(keep), *full.shape[1:])
+    )
+    for first in range(0, len(keep), 4096):
+        cut[first : first + 4096] = full[keep[first : first + 4096]]
+    cut.flush()
+    path.with_suffix(".cut").rename(path)

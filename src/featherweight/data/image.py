@@ -1,0 +1,110 @@
+"""One image, from whatever file or array it comes in to the uint8 square a competition asks for."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+from pydantic import Field, Strict
+
+from featherweight.errors import UserError
+from featherweight.schema import Flag, Section
+
+UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    NotImplementedError,
+    Pillow.DecompressionBombError,
+)
+
+
+class Image(Section):
+    """What every image becomes before a model sees it: the `image` section of a competition."""
+
+    size: Annotated[int, Strict(), Field(ge=4, le=1024)] = Field(description="height and width in pixels")
+    channels: Literal[1, 3] = 3
+    mirror: Flag = Field(description="may an image be mirrored and keep its class? (a digit may not)")
+    fit: Literal["stretch", "crop", "pad"] = Field("stretch", description="how an image that is no square becomes one")
+    unreadable: Literal["stop", "leave out"] = Field("stop", description="what to do about images that are none")
+
+
+def decode(file: Path, image: Image) -> NDArray[np.uint8]:
+    """One image as uint8 [H, W, C] at the competition's size. Raises UserError naming a file that cannot be decoded.
+
+    Of several frames the first is taken, the camera's orientation is heeded, what is transparent becomes white, and 16
+    bits become 8.
+    """
+    try:
+        with Pillow.open(file) as picture:
+            # A JPEG decodes at a half, a quarter or an eighth at once; twice the size leaves something to filter.
+            if picture.format == "JPEG" and min(picture.size) >= 4 * image.size:
+                picture.draft(picture.mode, (2 * image.size, 2 * image.size))
+            turned = ImageOps.exif_transpose(picture) if _is_turned(picture) else picture
+            return _square(turned, image)
+    except UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "no image format that is known" if file.stat().st_size else "the file is empty"
+        raise UserError(f"{file}: cannot be read as an image ({reason})") from None
+
+
+def fit(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
+    """One array [H, W] or [H, W, C] as uint8 [H, W, C] at the competition's size."""
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape == (image.size, image.size, image.channels):
+        return pixels
+    return _square(Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), image)
+
+
+def _is_turned(picture: Pillow.Image) -> bool:
+    """Reading the orientation costs as much as decoding a small image, so only those that carry any are asked."""
+    return any(key in picture.info for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp")) or (
+        picture.format == "TIFF"
+    )
+
+
+def _square(picture: Pillow.Image, image: Image) -> NDArray[np.uint8]:
+    side = (image.size, image.size)
+    picture = _eight_bits(picture, "RGB" if image.channels == 3 else "L")
+    if picture.size != side:
+        if image.fit == "crop":
+            picture = ImageOps.fit(picture, side, Pillow.Resampling.BILINEAR)
+        elif image.fit == "pad":
+            picture = ImageOps.pad(picture, side, Pillow.Resampling.BILINEAR)
+        else:
+            picture = picture.resize(side, Pillow.Resampling.BILINEAR, reducing_gap=2.0)
+    pixels: NDArray[np.uint8] = np.asarray(picture)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _eight_bits(picture: Pillow.Image, mode: str) -> Pillow.Image:
+    if picture.mode == mode:
+        return picture
+    if picture.mode.startswith(("I", "F")):
+        values: Any = np.asarray(picture).astype(np.float64)
+        high = values.max(initial=0)
+        scale = 255 if high <= 1 and picture.mode == "F" else 1 if high <= 255 else 1 / 257
+        return Pillow.fromarray(np.round(values * scale).clip(0, 255).astype(np.uint8)).convert(mode)
+    if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            layer = picture.convert("RGBA")
+        paper = Pillow.new("RGBA", layer.size, "white")
+        return Pillow.alpha_composite(paper, layer).convert(mode)
+    return picture.convert(mode)

@@ -1,0 +1,150 @@
+"""What a source finds: images by id with their classes, and everything that was wrong with them, told at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight.data.csv_file import examples
+from featherweight.errors import UserError
+from featherweight.progress import say
+
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images by id, still to decode (files) or decoded (uint8 [N, H, W] or [N, H, W, C]); their classes, if known.
+
+    `groups` says which images belong together (frames of one track, photos of one plant), where a source knows it.
+    """
+
+    ids: list[str]
+    images: list[Path] | NDArray[np.uint8]
+    labels: list[str] | None = None
+    groups: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Images kept by the thousand in a few files: read once, when they are packed."""
+
+    files: list[Path]
+    read: Callable[[], Samples]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source found. `valid` is a validation part that came with the data.
+
+    `answers` gives the test images' classes by id, where they are known.
+    """
+
+    train: Samples | Stored
+    test: Samples | Stored | None = None
+    valid: Samples | Stored | None = None
+    answers: Callable[[], dict[str, str]] | None = None
+
+
+@dataclass
+class Faults:
+    """What is wrong with a data set, gathered so that all of it is told at once, with examples."""
+
+    where: str
+    found: list[str] = field(default_factory=list)
+
+    def add(self, what: str, names: Sequence[str]) -> None:
+        """Note that `names` are faulty in the way of `what`; nothing when there are none."""
+        if names:
+            self.found.append(f"{what} ({len(names):,}): {examples(list(names))}")
+
+    def settle(self, leave_out: bool) -> None:
+        """Raise UserError with everything, or only tell it where the competition says to leave such images out."""
+        if not self.found:
+            return
+        listed = "\n".join(f"  {line}" for line in self.found)
+        if not leave_out:
+            raise UserError(f"{self.where} does not fit together; mend it, or say source.faults: leave out\n{listed}")
+        say(f"{self.where}: left out\n{listed}")
+
+
+def walk(folder: Path) -> list[str]:
+    """Every image under `folder` at any depth, as a path below it, sorted; hidden files are no images."""
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for parent, inner, files in os.walk(folder, followlinks=True):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
+            inner.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
+        below = os.path.relpath(parent, folder).replace(os.sep, "/")
+        prefix = "" if below == "." else f"{below}/"
+        found += [prefix + name for name in files if is_image(name)]
+    return sorted(found)
+
+
+def is_image(name: str) -> bool:
+    """Does a file's name say that it is an image?"""
+    return os.path.splitext(name)[1].lower() in ENDINGS and not name.startswith(".")  # noqa: PTH122 - 50,000 times
+
+
+def as_uint8(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    """Arrays as programs store images: uint8 [N, H, W] or [N, H, W, C] of 0 to 255, or 0 to 1, channels first or last.
+
+    Raises UserError for what is no such array.
+    """
+    if images.ndim not in (3, 4) or not len(images):
+        shape = "x".join(map(str, images.shape))
+        raise UserError(f"{where}: expected images [N, H, W] or [N, H, W, C], got an array of {shape or 'no size'}")
+    if images.ndim == 4 and images.shape[-1] not in (1, 3):
+        if images.shape[1] not in (1, 3):
+            raise UserError(f"{where}: expected 1 or 3 channels, got an array of {'x'.join(map(str, images.shape))}")
+        images = images.transpose(0, 2, 3, 1)
+    if images.dtype == np.uint8:
+        return np.ascontiguousarray(images)
+    if images.dtype == np.bool_:
+        return images.astype(np.uint8) * 255
+    if images.dtype.kind not in "iuf":
+        raise UserError(f"{where}: expected numbers, got {images.dtype}")
+    low, high = images.min(), images.max()
+    if not (np.isfinite(low) and np.isfinite(high) and low >= 0):
+        raise UserError(f"{where}: pixels go from {low:g} to {high:g}; expected 0 to 255, or 0 to 1")
+    if high <= 1 and images.dtype.kind == "f":
+        return np.round(images * 255).astype(np.uint8)
+    if high <= 255:
+        return np.round(images).astype(np.uint8)
+    if high <= 65535 and images.dtype.kind in "iu":
+        return (images >> 8).astype(np.uint8)
+    raise UserError(f"{where}: pixels go from {low:g} to {high:g}; expected 0 to 255, or 0 to 1")
+
+
+def as_labels(labels: NDArray[Any] | Sequence[Any], count: int, where: str) -> list[str]:
+    """One class an image as text. Raises UserError where there are not `count` of them."""
+    values = np.asarray(labels)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or values.dtype.kind not in "iufUSO":
+        raise UserError(f"{where}: expected one label an image, got an array of {'x'.join(map(str, values.shape))}")
+    if len(values) != count:
+        raise UserError(f"{where}: {len(values):,} labels for {count:,} images")
+    if values.dtype.kind == "f":
+        if not (np.isfinite(values) & (values == np.round(values))).all():
+            raise UserError(f"{where}: the labels are fractions; expected whole numbers or names")
+        values = values.astype(np.int64)
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+
+
+def existing(root: Path, name: str) -> Path:
+    """The file `name` of the data folder. Raises UserError where there is none."""
+    path = root / name
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    return path

@@ -1,0 +1,140 @@
+"""Decoding: formats, modes, orientation, and how an image that is no square becomes one."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from featherweight.data.image import Image, decode, fit
+from featherweight.errors import UserError
+
+SIZE = 16
+COLOUR = Image(size=SIZE, channels=3, mirror=False)
+GREY = Image(size=SIZE, channels=1, mirror=False)
+
+
+def gradient():
+    ramp = np.linspace(0, 255, SIZE).astype(np.uint8)
+    return np.stack(
+        [np.tile(ramp, (SIZE, 1)), np.tile(ramp[:, None], (1, SIZE)), np.full((SIZE, SIZE), 60)], -1
+    ).astype(np.uint8)
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "ppm", "tiff", "webp", "gif", "jpg"])
+def test_formats(tmp_path, ending):
+    pixels = np.full((SIZE, SIZE, 3), 96, np.uint8)
+    Pillow.fromarray(pixels).save(tmp_path / f"x.{ending}")
+    np.testing.assert_allclose(decode(tmp_path / f"x.{ending}", COLOUR), pixels, atol=3)
+
+
+def test_a_wrong_ending(tmp_path):
+    Pillow.fromarray(gradient()).save(tmp_path / "x.png")
+    (tmp_path / "x.png").rename(tmp_path / "x.jpg")
+    np.testing.assert_array_equal(decode(tmp_path / "x.jpg", COLOUR), gradient())
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_modes(tmp_path, mode):
+    """A picture white to the left and black to the right stays so in every mode."""
+    pixels = np.zeros((SIZE, SIZE), np.uint8)
+    pixels[:, : SIZE // 2] = 255
+    if mode in ("I;16", "I", "F"):
+        picture = Pillow.fromarray(pixels.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]) * 257)
+    else:
+        picture = Pillow.fromarray(pixels).convert("RGB").convert(mode.replace("PA", "P"))
+        picture = picture.convert("PA") if mode == "PA" else picture
+    assert picture.mode == mode
+    picture.save(tmp_path / "x.tif" if mode in ("CMYK", "F", "I", "PA") else tmp_path / "x.png") if mode != "PA" else (
+        picture.convert("RGBA").save(tmp_path / "x.png")
+    )
+    path = next(tmp_path.iterdir())
+    np.testing.assert_allclose(decode(path, COLOUR), np.repeat(pixels[..., None], 3, -1), atol=2)
+    np.testing.assert_allclose(decode(path, GREY)[..., 0], pixels, atol=2)
+
+
+def test_sixteen_bits_keep_their_shades(tmp_path):
+    values = (np.arange(SIZE * SIZE, dtype=np.uint16) * 257).reshape(SIZE, SIZE)
+    Pillow.fromarray(values).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(decode(tmp_path / "x.png", GREY)[..., 0], np.arange(256).reshape(SIZE, SIZE))
+
+
+def test_what_is_transparent_becomes_white(tmp_path):
+    pixels = np.zeros((SIZE, SIZE, 4), np.uint8)
+    pixels[0, 0] = (10, 20, 30, 255)
+    Pillow.fromarray(pixels).save(tmp_path / "x.png")
+    decoded = decode(tmp_path / "x.png", COLOUR)
+    assert decoded[0, 0].tolist() == [10, 20, 30]
+    assert decoded[1, 1].tolist() == [255, 255, 255]
+
+
+def test_palette_with_a_transparent_colour(tmp_path):
+    picture = Pillow.new("P", (SIZE, SIZE), 0)
+    picture.putpalette([0, 0, 0, 200, 0, 0])
+    picture.putpixel((0, 0), 1)
+    picture.save(tmp_path / "x.png", transparency=0)
+    decoded = decode(tmp_path / "x.png", COLOUR)
+    assert decoded[0, 0].tolist() == [200, 0, 0]
+    assert decoded[1, 1].tolist() == [255, 255, 255]
+
+
+def test_the_cameras_orientation(tmp_path):
+    picture = Pillow.fromarray(gradient())
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter clockwise
+    picture.save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(decode(tmp_path / "x.png", COLOUR), np.rot90(gradient(), -1))
+
+
+def test_the_first_frame_of_several(tmp_path):
+    frames = [Pillow.new("RGB", (SIZE, SIZE), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(decode(tmp_path / "x.gif", COLOUR)[0, 0], [255, 0, 0], atol=3)
+
+
+@pytest.mark.parametrize("size", [(64, 32), (32, 64), (400, 200), (5, 9)])
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_what_is_no_square_becomes_one(tmp_path, size, ending):
+    pixels = np.full((size[1], size[0], 3), 200, np.uint8)
+    Pillow.fromarray(pixels).save(tmp_path / f"x.{ending}", quality=95)
+    for way in ("stretch", "crop", "pad"):
+        decoded = decode(tmp_path / f"x.{ending}", COLOUR.model_copy(update={"fit": way}))
+        assert decoded.shape == (SIZE, SIZE, 3)
+        black = (decoded < 100).all(-1)
+        assert black.any() == (way == "pad")
+        np.testing.assert_allclose(decoded[~black & (decoded > 190).all(-1)], 200, atol=3)
+
+
+def test_cropping_keeps_the_middle(tmp_path):
+    pixels = np.zeros((SIZE, 3 * SIZE, 3), np.uint8)
+    pixels[:, SIZE : 2 * SIZE] = gradient()
+    Pillow.fromarray(pixels).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(decode(tmp_path / "x.png", COLOUR.model_copy(update={"fit": "crop"})), gradient())
+
+
+def test_arrays_are_fitted_like_files():
+    assert fit(gradient(), COLOUR) is not None
+    assert fit(gradient()[..., 0], COLOUR).shape == (SIZE, SIZE, 3)
+    assert fit(np.zeros((5, 7, 3), np.uint8), GREY).shape == (SIZE, SIZE, 1)
+
+
+def image_bytes(ending):
+    stream = io.BytesIO()
+    Pillow.fromarray(gradient()).save(stream, ending)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"<html>not found</html>", "no image format that is known"),
+        (image_bytes("PNG")[:60], "no image format that is known|Truncated|truncated"),
+        (image_bytes("JPEG")[:300], "truncated"),
+        (image_bytes("BMP")[:200], "truncated"),
+    ],
+)
+def test_what_cannot_be_decoded_says_so(tmp_path, content, reason):
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(UserError, match=rf"(?i)x\.png: cannot be read as an image \(.*({reason})"):
+        decode(tmp_path / "x.png", COLOUR)

@@ -1,0 +1,351 @@
+"""Sources: every layout of data, built here from generated images, listed and packed."""
+
+import collections
+import gzip
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from pydantic import TypeAdapter
+
+from featherweight.config import Competition
+from featherweight.data import pack
+from featherweight.data.image import Image
+from featherweight.data.sources import SOURCES
+from featherweight.errors import UserError
+
+CHOOSE = TypeAdapter(Competition.model_fields["source"].rebuild_annotation()).validate_python
+GREY = Image(size=8, channels=1, mirror=False)
+COLOUR = Image(size=8, channels=3, mirror=False)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def picture(path: Path, value: int, size=(8, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pillow.new("RGB", size, (value, value, value)).save(path)
+
+
+def load(source, classes=("a", "b"), image=COLOUR):
+    return pack.load(CHOOSE(source), image, classes)
+
+
+def means(part):
+    return {id: round(float(pixels.mean())) for id, pixels in zip(part.ids, part.images, strict=True)}
+
+
+def named(part, classes=("a", "b")):
+    return {id: classes[label] for id, label in zip(part.ids, part.labels, strict=True)}
+
+
+# ------------------------------------------------------------------------------------------------------------ folders
+
+
+def test_folders_at_any_depth_with_validation_and_flat_test(root):
+    picture(root / "d/train/a/1.png", 10)
+    picture(root / "d/train/a/more/deep/2.jpg", 20)
+    picture(root / "d/train/b/1.png", 30)
+    picture(root / "d/train/.hidden/3.png", 30)
+    picture(root / "d/train/b/._1.png", 30)
+    (root / "d/train/b/Thumbs.db").write_bytes(b"no image")
+    picture(root / "d/valid/b/9.png", 40)
+    picture(root / "d/test/x.png", 50)
+    source = {"name": "folders", "path": "d", "valid": "valid"}
+    data = load(source)
+    assert named(data.train) == {"a/1.png": "a", "a/more/deep/2.jpg": "a", "b/1.png": "b"}
+    assert means(data.train) == {"a/1.png": 10, "a/more/deep/2.jpg": 20, "b/1.png": 30}
+    assert named(data.valid) == {"b/9.png": "b"}
+    assert means(data.test) == {"x.png": 50}
+    assert data.test.labels is None
+    assert pack.answers(CHOOSE(source)) is None
+
+
+def test_test_folders_called_as_the_classes_are_answers(root):
+    for part in ("train", "test"):
+        picture(root / f"d/{part}/a/1.png", 10)
+        picture(root / f"d/{part}/b/1.png", 30)
+    assert pack.answers(CHOOSE({"name": "folders", "path": "d"})) == {"a/1.png": "a", "b/1.png": "b"}
+    picture(root / "d/test/unknown/1.png", 30)
+    assert pack.answers(CHOOSE({"name": "folders", "path": "d"})) is None
+
+
+def test_a_link_that_leads_back_up_ends(root):
+    picture(root / "d/train/a/1.png", 10)
+    (root / "d/train/a/again").symlink_to(root / "d/train")
+    assert len(load({"name": "folders", "path": "d"}).train) == 1
+
+
+# -------------------------------------------------------------------------------------------------------------- table
+
+
+def csv(root, text, encoding="utf-8"):
+    (root / "d").mkdir(exist_ok=True)
+    (root / "d/labels.csv").write_bytes(text.encode(encoding))
+
+
+TABLE = {"name": "table", "labels": "d/labels.csv", "images": ["d/train"], "test": ["d/test"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,label\n007,a\n8,b\n",
+        "\ufeffid,label\r\n007,a\r\n8,b\r\n\r\n,\r\n",
+        "id;label\n007;a\n8;b\n",
+        "id\tlabel\n007\ta\n8\tb\n",
+        'id,label\n"007","a"\n"8","b"\n',
+        "image name,class\n007.png,a\n8.jpg,b\n",
+        "id,label,note\n007,a,x\n8,b,y\n",
+        "id,label\ntrain/007.png,a\ntrain/8.jpg,b\n",
+        "id,label\nd/train/007.png,a\nd/train/8.jpg,b\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_tables_as_people_write_them(root, text, encoding):
+    csv(root, text, encoding)
+    picture(root / "d/train/007.png", 10)
+    picture(root / "d/train/8.jpg", 20)
+    picture(root / "d/test/009.png", 30)
+    data = load(TABLE)
+    assert list(means(data.train).values()) == [10, 20]
+    assert list(named(data.train).values()) == ["a", "b"]
+    bare = ".png" not in text
+    assert data.train.ids[0] == text.replace('"', "").splitlines()[1].replace(";", ",").replace("\t", ",").split(",")[0]
+    assert data.test.ids == ["009" if bare else "009.png"]
+
+
+def test_columns_by_name_and_groups(root):
+    csv(root, "row,kind,file,plant\n1,a,x,p1\n2,b,y,p2\n")
+    picture(root / "d/train/x.png", 10)
+    picture(root / "d/train/y.png", 20)
+    data = load({**TABLE, "test": [], "id": "file", "label": "kind", "group": "plant"})
+    assert named(data.train) == {"x": "a", "y": "b"}
+    assert data.train.groups == ["p1", "p2"]
+    assert data.test is None
+
+
+def test_several_folders_and_test_images_among_the_training_images(root):
+    csv(root, "id,label\n1,a\n2,b\n")
+    picture(root / "d/part1/1.png", 10)
+    picture(root / "d/part2/2.png", 20)
+    picture(root / "d/part2/3.png", 30)
+    data = load({**TABLE, "images": ["d/part1", "d/part2"], "test": ["d/part1", "d/part2"]})
+    assert means(data.train) == {"1": 10, "2": 20}
+    assert means(data.test) == {"3": 30}
+
+
+def test_every_fault_of_a_table_is_told_at_once(root, capsys):
+    csv(root, "id,label\n1,a\n2,b\n3,\n4,a\n5,a\n5,b\n6,a\n6,a\n")
+    for name in ("1", "2", "3", "5", "6", "7"):
+        picture(root / f"d/train/{name}.png", 10)
+    with pytest.raises(UserError) as error:
+        load({**TABLE, "test": []})
+    assert str(error.value) == (
+        f"{root}/d/labels.csv does not fit together; mend it, or say source.faults: leave out\n"
+        "  rows without a label (1): row 4 (3)\n"
+        "  ids with several labels (1): 5 (a, b)\n"
+        "  labels without an image (1): 4\n"
+        "  images without a label (1): d/train/7.png"
+    )
+    data = load({**TABLE, "test": [], "faults": "leave out"})
+    assert named(data.train) == {"1": "a", "2": "b", "6": "a"}
+    assert "left out" in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------------------------------- pixels, arrays, idx
+
+
+def test_pixel_rows(root):
+    rows = np.arange(5)[:, None] * np.ones((1, 64), dtype=int)
+    heading = ",".join(f"pixel{n}" for n in range(64))
+    lines = [f"{'ab'[n % 2]},{','.join(map(str, row))}" for n, row in enumerate(rows)]
+    (root / "train.csv").write_text(f"label,{heading}\n" + "\n".join(lines) + "\n\n")
+    (root / "test.csv").write_text(heading + "\n" + ",".join(["200"] * 64) + "\n")
+    data = load({"name": "pixels", "train": "train.csv", "test": "test.csv"}, image=GREY)
+    assert means(data.train) == {"1": 0, "2": 1, "3": 2, "4": 3, "5": 4}
+    assert named(data.train)["2"] == "b"
+    assert means(data.test) == {"1": 200}
+
+
+@pytest.mark.parametrize("order", ["last", "first"])
+def test_pixel_rows_of_three_channels(root, order):
+    image = np.zeros((8, 8, 3), dtype=int)
+    image[..., 2] = 90
+    row = image if order == "last" else image.transpose(2, 0, 1)
+    heading = ",".join(f"p{n}" for n in range(192))
+    (root / "t.csv").write_text(f"id,label,{heading}\nx,a,{','.join(map(str, row.ravel()))}\n")
+    data = load({"name": "pixels", "train": "t.csv", "id": "id", "channels": order})
+    assert data.train.ids == ["x"]
+    np.testing.assert_array_equal(data.train.images[0], image)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float", "bool", "uint16", "first"])
+def test_arrays(root, kind):
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    given = {
+        "uint8": images,
+        "float": images / 255,
+        "bool": images > 127,
+        "uint16": images.astype(np.uint16) * 257,
+        "first": images.transpose(0, 3, 1, 2),
+    }[kind]
+    np.savez(root / "all.npz", x=given, y=np.array([[0], [1], [0], [1]]), t=given[:2], i=np.array(["007", "8"]))
+    np.save(root / "y.npy", np.array([0, 1, 0, 1.0]))
+    np.save(root / "answers.npy", np.array([1, 0]))
+    source = {
+        "name": "arrays",
+        "train": "all.npz:x",
+        "labels": "all.npz:y",
+        "test": "all.npz:t",
+        "ids": "all.npz:i",
+        "answers": "answers.npy",
+    }
+    for labels in ("all.npz:y", "y.npy"):
+        data = load({**source, "labels": labels}, ("0", "1"))
+        wanted = np.where(images > 127, 255, 0) if kind == "bool" else images
+        np.testing.assert_array_equal(data.train.images, wanted)
+        assert data.train.labels.tolist() == [0, 1, 0, 1]
+        assert data.test.ids == ["007", "8"]
+    assert pack.answers(CHOOSE(source)) == {"007": "1", "8": "0"}
+
+
+def idx_bytes(array):
+    return (
+        bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    )
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx(root, packed):
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    files = {"i": images, "l": np.arange(6) % 2, "ti": images[:2], "tl": np.array([1, 0])}
+    for name, array in files.items():
+        content = idx_bytes(array)
+        (root / name).write_bytes(gzip.compress(content) if packed else content)
+    source = {"name": "idx", "images": "i", "labels": "l", "test_images": "ti", "test_labels": "tl"}
+    data = load(source, ("0", "1"), GREY)
+    np.testing.assert_array_equal(data.train.images[..., 0], images)
+    assert data.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert pack.answers(CHOOSE(source)) == {"0": "1", "1": "0"}
+
+
+# ------------------------------------------------------------------------------------------------------------ pickles
+
+
+def cifar(root, protocol=2):
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    rows = images.transpose(0, 3, 1, 2).reshape(4, -1)
+    (root / "c").mkdir()
+    for n in (0, 1):
+        content = {b"data": rows[2 * n : 2 * n + 2], b"labels": [0, 1], b"filenames": [b"x", b"y"]}
+        (root / f"c/data_batch_{n + 1}").write_bytes(pickle.dumps(content, protocol))
+    (root / "c/batches.meta").write_bytes(pickle.dumps({b"label_names": [b"a", b"b"]}, protocol))
+    return images
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_cifar_batches_and_a_test_pickle_with_ids(root, protocol):
+    images = cifar(root, protocol)
+    (root / "c/test.pkl").write_bytes(pickle.dumps({"data": images[:2], "ids": np.array([7, 5])}, protocol))
+    source = {
+        "name": "pickles",
+        "train": ["c/data_batch_1", "c/data_batch_2"],
+        "test": "c/test.pkl",
+        "names": "c/batches.meta",
+    }
+    data = load(source, image=Image(size=32, channels=3, mirror=True))
+    np.testing.assert_array_equal(data.train.images, images)
+    assert list(named(data.train).values()) == ["a", "b", "a", "b"]
+    assert data.test.ids == ["7", "5"]
+    assert pack.answers(CHOOSE(source)) == {}
+
+
+def test_coarse_and_fine_labels(root):
+    images = np.zeros((2, 3072), dtype=np.uint8)
+    content = {"data": images, "fine_labels": [0, 1], "coarse_labels": [1, 0]}
+    (root / "train").write_bytes(pickle.dumps(content))
+    meta = {"fine_label_names": ["a", "b"], "coarse_label_names": ["b", "a"]}
+    (root / "meta").write_bytes(pickle.dumps(meta))
+    for labels in ("fine", "coarse"):
+        source = {"name": "pickles", "train": ["train"], "names": "meta", "labels": labels}
+        assert load(source).train.labels.tolist() == [0, 1]
+
+
+class Hostile:
+    def __init__(self, call, *arguments):
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self):
+        return self.call, self.arguments
+
+
+def touch(path):
+    Path(path).touch()
+
+
+@pytest.mark.parametrize("call", [eval, exec, __import__("os").system, open, getattr, touch, __import__, Pillow.open])
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_a_hostile_pickle_is_refused_and_nothing_in_it_runs(root, call, protocol):
+    mark = root / "ran"
+    argument = {
+        eval: f"open({str(mark)!r}, 'w')",
+        exec: f"open({str(mark)!r}, 'w')",
+        __import__("os").system: f"touch {mark}",
+    }
+    content = {"data": [Hostile(call, argument.get(call, str(mark)))], "labels": [0]}
+    (root / "evil").write_bytes(pickle.dumps(content, protocol))
+    with pytest.raises(UserError, match=r"evil: refused: this pickle wants to run .*; nothing in it was run"):
+        load({"name": "pickles", "train": ["evil"]})
+    assert not mark.exists()
+
+
+def test_containers_and_strings_are_admitted(root):
+    content = collections.OrderedDict(data=np.zeros((2, 8, 8, 3), np.uint8), labels=["a", np.str_("b")], x={1, b"z"})
+    (root / "t").write_bytes(pickle.dumps(content))
+    assert load({"name": "pickles", "train": ["t"]}).train.labels.tolist() == [0, 1]
+
+
+# ------------------------------------------------------------------------------------------------------- named sets
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST"])
+def test_torchvision_sets_from_local_files(root, name):
+    raw = root / "torchvision" / name / name / "raw"
+    raw.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(np.arange(10)))
+    source = {"name": "torchvision", "dataset": name}
+    classes = list(pack.answers(CHOOSE(source)).values())
+    assert len(set(classes)) == 10
+    data = load(source, classes, Image(size=28, channels=1, mirror=False))
+    np.testing.assert_array_equal(data.train.images[..., 0], images)
+    assert data.train.labels.tolist() == list(range(10))
+
+
+def test_every_source_is_tried_here():
+    text = Path(__file__).read_text()
+    assert {name for name in SOURCES if f'"name": "{name}"' not in text} <= {"digits"}
+
+
+def test_digits(root):
+    data = load({"name": "digits"}, [str(n) for n in range(10)], GREY)
+    assert (len(data.train), len(data.test)) == (1438, 359)
+
+
+def test_npz_of_objects_is_refused(root):
+    with zipfile.ZipFile(root / "x.npz", "w") as archive, archive.open("x.npy", "w") as stream:
+        np.lib.format.write_array(stream, np.array([Hostile(touch, str(root / "ran"))], dtype=object))
+    with pytest.raises(UserError, match=r"x\.npz: not an array file \(it holds Python objects\)"):
+        load({"name": "arrays", "train": "x.npz:x", "labels": "x.npz:x"})
+    assert not (root / "ran").exists()
