@@ -17,6 +17,7 @@ HELP = """\
 featherweight: the best image classifier that makes the weight.
 
   ./run.sh RECIPE           train, score, predict, write a checked submission CSV
+  ./run.sh init FOLDER      make a competition of a folder or archive of images
   ./run.sh check RECIPE     weigh a recipe (or all) against the limit; trains nothing
   ./run.sh resume RUN       go on with a run that was stopped
   ./run.sh runs             every finished run, best first
@@ -112,6 +113,29 @@ def train(words: Sequence[str]) -> int:
     )
     code = _finish(run)
     return submit([run.name]) if given.submit and code == 0 else code
+
+
+def init(words: Sequence[str]) -> int:
+    """A competition of one's own."""
+    parser = _parser("init", "Look at a folder or archive of images and write a competition file for it.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER_OR_ARCHIVE", help="a folder, or a .zip or .tar.gz")
+    parser.add_argument("--name", help="the competition's name (default: the folder's)")
+    parser.add_argument("--metric", help="what it is scored by (default: accuracy)")
+    parser.add_argument("--limit", type=int, default=5_000_000, help="the most parameters (default: 5,000,000)")
+    parser.add_argument("--size", type=int, help="height and width of the images in pixels (default: as they are)")
+    parser.add_argument(
+        "--mirror", action=argparse.BooleanOptionalAction, help="may an image be mirrored and keep its class?"
+    )
+    given = parser.parse_args(words)
+
+    from featherweight import init as make
+
+    made = make.init(
+        given.folder, name=given.name, metric=given.metric, limit=given.limit, size=given.size, mirror=given.mirror
+    )
+    print("\n".join([*made.found, "", "assumed, and how to change it:", *made.assumed, "", f"wrote {made.path}"]))
+    print(f"next: ./run.sh wrn16_4 --competition {made.path.stem}")
+    return 0
 
 
 def resume(words: Sequence[str]) -> int:
@@ -288,6 +312,7 @@ def leaderboard(words: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
+    "init": init,
     "resume": resume,
     "runs": runs,
     "score": score,

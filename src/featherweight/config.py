@@ -17,7 +17,7 @@ from pydantic import Field, Strict, ValidationError, model_validator
 from featherweight import atomic, yaml
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
-from featherweight.errors import UserError
+from featherweight.errors import UserError, nearest
 from featherweight.inference import VIEWS
 from featherweight.models import MODELS
 from featherweight.schema import Choice, Count, Flag, Index, NonNegative, OneOf, Section, Text
@@ -83,6 +83,7 @@ class Submission(Section):
     sample: Text | None = Field(None, description="the sample submission, relative to the data folder")
     takes: Literal["labels", "probabilities"] = Field("labels", description="the class, or a column a class")
     codes: Flag = Field(False, description="classes are written as their places in the list (0, 1, ...), not by name")
+    spelling: dict[Text, Text] = Field({}, description="classes that are spelled otherwise than in the data, by class")
     solution: Text | None = Field(None, description="the answers of a competition that is over, with a Usage column")
 
 
@@ -92,7 +93,7 @@ class Competition(Section):
     title: Text
     source: Annotated[Choice, OneOf(SOURCES)]
     image: Image
-    classes: list[Text] = Field(min_length=2, description="the labels as the submission spells them, in index order")
+    classes: list[Text] = Field(min_length=2, description="the labels as the data spells them, in index order")
     limit: Limit
     metric: Annotated[Choice, OneOf(METRICS)] = Field("accuracy", validate_default=True)
     submission: Submission = Submission()
@@ -109,6 +110,11 @@ class Competition(Section):
     def _submission_suits_the_metric(self) -> Self:
         if self.metric.name in PROBABILITY_METRICS and self.submission.takes == "labels":
             raise ValueError(f"the metric {self.metric.name} judges probabilities: say submission.takes: probabilities")
+        strange = sorted(set(self.submission.spelling) - set(self.classes))
+        if strange:
+            raise ValueError(
+                f"submission.spelling: there is no class '{strange[0]}'{nearest(strange[0], self.classes)}"
+            )
         return self
 
 

@@ -58,6 +58,10 @@ class Progress:
             self._bar.update(self._task, note=note)
         self._bar.update(self._task, advance=done)
 
+    def update(self, done: int) -> None:
+        """Report how much is done in all."""
+        self._bar.update(self._task, completed=done)
+
     def __enter__(self) -> Self:
         self._bar.start()
         return self

@@ -78,8 +78,10 @@ def holdout_form(competition: Competition, ids: Sequence[str]) -> Form:
 
 def spelled_classes(competition: Competition) -> list[str]:
     """The classes in index order as the submission has them: their names, or their places in the list."""
-    classes = competition.classes
-    return [str(place) for place in range(len(classes))] if competition.submission.codes else list(classes)
+    wanted, classes = competition.submission, competition.classes
+    if wanted.codes:
+        return [str(place) for place in range(len(classes))]
+    return [wanted.spelling.get(name, name) for name in classes]
 
 
 def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]:

@@ -58,11 +58,11 @@ def parse(text: str, origin: str) -> Any:
     return plain(_parse(text, origin, "safe"))
 
 
-def dump(data: Any) -> str:
-    """YAML text, keys in the order given."""
+def dump(data: Any, compact: bool = False) -> str:
+    """YAML text, keys in the order given; `compact` puts the innermost lists and sections on one line each."""
     stream = io.StringIO()
     writer = ruamel.yaml.YAML(typ="safe", pure=True)
-    writer.default_flow_style = False
+    writer.default_flow_style = None if compact else False
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.width = 120
     writer.dump(data, stream)

@@ -1,0 +1,312 @@
+"""`init`: from a folder or archive to a competition that trains, predicts and writes a checked CSV with no editing."""
+
+import csv
+import gzip
+import pickle
+import shutil
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from featherweight import cli, config
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    return tmp_path
+
+
+def pixels(label, channels=3, size=8):
+    """A picture whose brightness tells its class."""
+    noise = RANDOM.integers(0, 40, (size, size, channels), dtype=np.uint8)
+    return noise + np.uint8(60 * label)
+
+
+def picture(path, label, channels=3, size=(8, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = pixels(label, channels)
+    Pillow.fromarray(image if channels == 3 else image[..., 0]).resize(size, 0).save(path)
+
+
+def rows(path, header, lines, delimiter=",", ending="\n"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(delimiter.join(map(str, line)) + ending for line in [header, *lines]).encode())
+
+
+def folders_flat_test(root):
+    for n in range(24):
+        picture(root / f"train/{'abc'[n % 3]} x/{n}.png", n % 3)
+    for n in range(6):
+        picture(root / f"test/00{n}.png", n % 3)
+    rows(root / "sample_submission.csv", ["file", "kind"], [[f"00{n}", "a x"] for n in reversed(range(6))])
+
+
+def folders_nested_valid(root):
+    for part, count in (("train", 24), ("valid", 6), ("test", 6)):
+        for n in range(count):
+            picture(root / f"deep/{part}/{part}/{'ab'[n % 2]}_x/in/{n}.jpg", n % 2)
+    lines = [[f"{'ab'[n % 2]}_x/in/{n}.jpg", "A X"] for n in range(6)]
+    rows(root / "deep/sample.csv", ["id", "label"], [[line[0], "a x"] for line in lines])
+
+
+def folders_numbered(root):
+    for n in range(24):
+        picture(root / f"train/{'abc'[n % 3]}/{n}.png", n % 3, channels=1)
+    for n in range(6):
+        picture(root / f"test/test/{n}.png", n % 3, channels=1)
+    rows(root / "sampleSubmission.csv", ["Id", "Target"], [[f"{n}.png", 0] for n in range(6)])
+
+
+def classes_alone(root):
+    for n in range(24):
+        picture(root / f"{'abc'[n % 3]}/{n}.webp", n % 3)
+
+
+def table_crlf(root):
+    rows(root / "trainLabels.csv", ["ID", "Class"], [[n, "aAb"[n % 3]] for n in range(1, 25)], ending="\r\n")
+    for n in range(1, 31):
+        picture(root / f"{'train' if n < 25 else 'test'}Resized/{n}.Bmp", n % 3)
+    rows(root / "sampleSubmission.csv", ["ID", "Class"], [[n, "a"] for n in range(25, 31)], ending="\r\n")
+
+
+def table_semicolon_mixed_sizes(root):
+    lines = [[n, f"{n:03d}.jpg", f"{n % 7}", ["dog", "cat"][n % 2]] for n in range(24)]
+    rows(root / "train.csv", ["row", "image", "weight", "species"], lines, ";")
+    for n in range(24):
+        picture(root / f"images/{n:03d}.jpg", n % 2, size=(10 + n, 14))
+    for n in range(24, 30):
+        picture(root / f"images/{n:03d}.jpg", n % 2, size=(20, 14))
+    rows(root / "sample_submission.csv", ["image", "species"], [[f"{n:03d}.jpg", "dog"] for n in range(24, 30)])
+
+
+def probabilities(root):
+    names = ["acantharia", "copepod", "shrimp"]
+    for n in range(24):
+        picture(root / f"train/{names[n % 3]}/{n}.jpg", n % 3, channels=1)
+    for n in range(6):
+        picture(root / f"test/{n}.jpg", n % 3, channels=1)
+    header = ["image", "shrimp", "acantharia", "copepod"]
+    rows(root / "sampleSubmission.csv", header, [[f"{n}.jpg", 0.3, 0.3, 0.4] for n in range(6)])
+
+
+def pixel_rows(root):
+    heading = [f"pixel{n}" for n in range(64)]
+    rows(root / "train.csv", ["label", *heading], [[n % 3, *pixels(n % 3, 1).ravel()] for n in range(24)])
+    rows(root / "test.csv", heading, [pixels(n % 3, 1).ravel() for n in range(6)])
+    rows(root / "sample_submission.csv", ["ImageId", "Label"], [[n + 1, 0] for n in range(6)])
+
+
+def npz(root):
+    root.mkdir()
+    images = np.stack([pixels(n % 3) for n in range(30)])
+    labels = np.arange(30) % 3
+    np.savez(root / "all.npz", x_train=images[:24], y_train=labels[:24], x_test=images[24:], y_test=labels[24:])
+
+
+def npy(root):
+    root.mkdir()
+    images = np.stack([pixels(n % 3) for n in range(30)]) / 255
+    np.save(root / "train_images.npy", images[:24])
+    np.save(root / "train_labels.npy", np.arange(24) % 3)
+    np.save(root / "test_images.npy", images[24:])
+    np.save(root / "test_ids.npy", np.arange(100, 106))
+    rows(root / "sample_submission.csv", ["ID", "Label"], [[n, 0] for n in range(100, 106)])
+
+
+def cifar(root):
+    root.mkdir()
+    images = np.stack([pixels(n % 3) for n in range(30)])
+    flat = images.transpose(0, 3, 1, 2).reshape(30, -1)
+    for n in range(2):
+        part = slice(12 * n, 12 * n + 12)
+        content = {b"data": flat[part], b"labels": (np.arange(30) % 3)[part].tolist()}
+        (root / f"data_batch_{n + 1}").write_bytes(pickle.dumps(content))
+    (root / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"cat", b"dog", b"eel"]}))
+    (root / "test_nolabel.pkl").write_bytes(pickle.dumps({b"data": images[24:], b"ids": np.arange(6)}))
+    rows(root / "sample_submission.csv", ["ID", "Labels"], [[n, 0] for n in range(6)])
+
+
+def idx(root):
+    root.mkdir()
+
+    def write(name, array):
+        head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+        (root / name).write_bytes(gzip.compress(head + array.astype(np.uint8).tobytes()))
+
+    for part, count in (("train", 24), ("t10k", 6)):
+        write(f"{part}-images-idx3-ubyte.gz", np.stack([pixels(n % 3, 1)[..., 0] for n in range(count)]))
+        write(f"{part}-labels-idx1-ubyte.gz", np.arange(count) % 3)
+
+
+LAYOUTS = {
+    # layout: source, what the file says, test rows (0: no test)
+    folders_flat_test: ("folders", {"metric": "accuracy", "mirror": True, "channels": 3, "size": 8}, 6),
+    folders_nested_valid: ("folders", {"size": 8, "spelling": {"a_x": "a x", "b_x": "b x"}}, 6),
+    folders_numbered: ("folders", {"codes": True, "channels": 1, "mirror": False}, 6),
+    classes_alone: ("folders", {}, 0),
+    table_crlf: ("table", {"mirror": False, "classes": ["A", "a", "b"]}, 6),
+    table_semicolon_mixed_sizes: ("table", {"classes": ["cat", "dog"]}, 6),
+    probabilities: ("folders", {"metric": "log_loss", "takes": "probabilities"}, 6),
+    pixel_rows: ("pixels", {"channels": 1, "size": 8, "mirror": False}, 6),
+    npz: ("arrays", {"classes": ["0", "1", "2"], "channels": 3}, 6),
+    npy: ("arrays", {"classes": ["0", "1", "2"]}, 6),
+    cifar: ("pickles", {"classes": ["cat", "dog", "eel"], "codes": True}, 6),
+    idx: ("idx", {"channels": 1}, 6),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_init_then_train_predict_and_check(home, layout, capsys):
+    kind, wanted, tested = LAYOUTS[layout]
+    layout(home / "data" / "mine")
+    assert cli.main(["init", "data/mine"]) == 0, capsys.readouterr().err
+    told = capsys.readouterr().out
+    competition = config.load_competition("mine")
+    parts = (competition, competition.image, competition.submission)
+    said = {key: value for part in parts for key, value in part.model_dump().items()}
+    assert competition.source.name == kind
+    assert {key: said[key] for key in wanted if key != "metric"} == {k: v for k, v in wanted.items() if k != "metric"}
+    assert competition.metric.name == wanted.get("metric", "accuracy")
+    assert told.endswith("next: ./run.sh wrn16_4 --competition mine\n")
+
+    settings = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--set", "split.holdout=0.3", "--threads", "1"]
+    assert cli.main(["tiny", "--competition", "mine", "--name", "r", *settings]) == 0, capsys.readouterr().err
+    written = home / "submissions" / "r.csv"
+    assert written.exists() == (tested > 0)
+    if tested:
+        capsys.readouterr()
+        assert cli.main(["score", str(written), "--competition", "mine"]) == 0
+        with written.open() as stream:
+            lines = list(csv.reader(stream))
+        assert len(lines) == tested + 1
+        if competition.submission.sample:
+            with (home / "data" / competition.submission.sample).open() as stream:
+                sample = list(csv.reader(stream))
+            assert lines[0] == sample[0]
+            assert [line[0] for line in lines] == [line[0] for line in sample]
+
+
+@pytest.mark.parametrize("ending", ["zip", "gztar"])
+def test_init_of_an_archive(home, ending, capsys):
+    table_crlf(home / "there" / "street view")
+    archive = shutil.make_archive(str(home / "street-view"), ending, home / "there")
+    assert cli.main(["init", archive, "--metric", "macro_f1", "--limit", "1000000", "--mirror"]) == 0
+    competition = config.load_competition("street-view")
+    assert competition.metric.name == "macro_f1"
+    assert competition.limit.parameters == 1_000_000
+    assert competition.image.mirror
+    assert competition.source.labels == "street-view/street view/trainLabels.csv"
+    assert (home / "data/street-view/street view/trainLabels.csv").exists()
+    capsys.readouterr()
+    assert cli.main(["init", archive]) == 2
+    assert "is there already; delete it, or take another --name" in capsys.readouterr().err
+
+
+def test_faults_are_told_and_left_to_the_user(home, capsys):
+    table_crlf(home / "data" / "mine")
+    (home / "data/mine/trainResized/3.Bmp").unlink()
+    assert cli.main(["init", "data/mine"]) == 0
+    told = capsys.readouterr().out
+    assert "labels without an image (1): 3" in told
+    assert cli.main(["tiny", "--competition", "mine"]) == 2
+    assert "say source.faults: leave out" in capsys.readouterr().err
+
+
+def empty(root):
+    root.mkdir()
+
+
+def strangers(root):
+    root.mkdir()
+    (root / "readme.md").write_text("hello")
+
+
+def one_class(root):
+    for n in range(3):
+        picture(root / f"train/{n}.png", 1)
+    rows(root / "labels.csv", ["id", "label"], [[n, "a"] for n in range(3)])
+
+
+def wrong_sample(root):
+    folders_flat_test(root)
+    rows(root / "sample_submission.csv", ["file", "kind"], [["x", "a x"]])
+
+
+def wrong_columns(root):
+    probabilities(root)
+    rows(root / "sampleSubmission.csv", ["image", "shrimp", "krill"], [["1.jpg", 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (empty, "cannot tell what this is; it holds nothing. Known: "),
+        (strangers, "cannot tell what this is; it holds 1 .md. Known: "),
+        (one_class, "all 3 labelled images have the class 'a'; two are needed"),
+        (
+            wrong_sample,
+            "the 1 ids are not those of the 6 test images; for example 'x' has no image and '000.png' has no row",
+        ),
+        (wrong_columns, "row 1: the columns are not the classes; for example 'acantharia' is in only one"),
+    ],
+)
+def test_what_cannot_be_made_a_competition_leaves_no_file(home, layout, message, capsys):
+    layout(home / "data" / "mine")
+    assert cli.main(["init", "data/mine"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (home / "configs/competitions/mine.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "there is no folder or archive nowhere"),
+        (["data", "--metric", "acuracy"], "there is no such metric; did you mean 'accuracy'?"),
+        (["data", "--name", "../x"], "--name ../x: expected letters, digits, dots, dashes and underscores"),
+    ],
+)
+def test_wrong_words(home, words, message, capsys):
+    assert cli.main(["init", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+REAL = {
+    "streetview_julia": ("table", 62, 20, 6283, 6220),
+    "plant_seedlings64": ("folders", 12, 64, 4750, 794),
+    "cifar10_lossless4k": ("table", 10, 32, 4000, 0),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_competitions(home, name, capsys):
+    archive = SHARED / f"{name}.tar.gz"
+    if not archive.exists():
+        pytest.skip(f"{archive.name} is not here")
+    kind, classes, size, train, test = REAL[name]
+    assert cli.main(["init", str(archive)]) == 0, capsys.readouterr().err
+    competition = config.load_competition(name)
+    assert (competition.source.name, len(competition.classes), competition.image.size) == (kind, classes, size)
+    listing = competition.source(home / "data")
+    assert (len(listing.train.ids), len(listing.test.ids) if listing.test else 0) == (train, test)
+
+
+def test_cifar10_jpeg_folders(home):
+    archives = [SHARED / f"cifar10_jpeg_{part}.tar.gz" for part in ("train", "test")]
+    if not all(archive.exists() for archive in archives):
+        pytest.skip("the CIFAR-10 JPEG archives are not here")
+    for archive in archives:
+        with tarfile.open(archive) as bundle:
+            some = [member for member in bundle if member.name.endswith(("00.jpg", "01.jpg"))]
+            bundle.extractall(home / "data/c", members=some, filter="data")
+    assert cli.main(["init", "data/c"]) == 0
+    assert len(config.load_competition("c").classes) == 10
