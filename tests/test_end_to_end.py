@@ -94,12 +94,12 @@ def test_the_same_seed_gives_the_same_bytes(home: Path, command: Command) -> Non
 
 def test_killed_again_and_again_it_ends_in_the_same_bytes(home: Path, command: Command) -> None:
     """SIGKILL at random moments and in the middle of writing a checkpoint, each time resumed by a new process."""
-    slow = ("tiny", "--set", "train.epochs=30", "--set", "train.checkpoint_seconds=0", "--threads", "1")
+    slow = ("tiny", "--set", "train.epochs=24", "--set", "train.checkpoint_seconds=0", "--threads", "1")
     assert command(*slow, "--name", "whole").returncode == 0
     rng, kills = random.Random(0), 0
     folder = home / "runs" / "cut"
     process = start([*slow, "--name", "cut"])
-    for attempt in range(5):
+    for attempt in range(4):
         deadline = time.monotonic() + 120
         while not (folder / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -118,8 +118,8 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(home: Path, command: C
     assert digest(home, "cut") == digest(home, "whole")
     assert not list(folder.glob(".*.part"))
     assert "cut" in out
-    ledger = (home / "submissions" / "ledger.csv").read_text()
-    assert [line.split(",")[1] for line in ledger.splitlines()] == ["run", "whole", "cut"]
+    with (home / "submissions" / "ledger.csv").open(newline="") as ledger:
+        assert [row["run"] for row in csv.DictReader(ledger)] == ["whole", "cut"]
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(home: Path, command: Command) -> None:
@@ -160,9 +160,8 @@ def test_folders_of_photographs(home: Path, photos: Path, command: Command) -> N
     assert rows[0] == ["id", "label"]
     assert len(rows) == 13
     assert {row[1] for row in rows[1:]} <= {"bright day", "dark night"}
-    packs = list((home / "data" / ".packs").iterdir())
-    assert len(packs) == 2
-    assert not [p for p in packs if p.name.startswith(".")]
+    assert len(list((home / "data" / ".packs").glob("*/images.npy"))) == 2
+    assert not list((home / "data" / ".packs").glob("*.part"))
 
 
 def test_unreadable_images_are_listed_all_at_once(home: Path, photos: Path, command: Command) -> None:
@@ -171,10 +170,10 @@ def test_unreadable_images_are_listed_all_at_once(home: Path, photos: Path, comm
         victim.write_bytes(victim.read_bytes()[:40])
     done = command("tiny", "--competition", "photos")
     assert done.returncode == 2
-    assert "2 of 48 images cannot be read" in done.stderr
+    assert "2 of 48 train images cannot be read" in done.stderr
     assert "bright day/000" in done.stderr
     assert "dark night/001" in done.stderr
-    assert not list((home / "data" / ".packs").iterdir())
+    assert not list((home / "data" / ".packs").glob("*/"))
 
 
 def test_data_changed_under_a_stopped_run_are_noticed(home: Path, photos: Path, command: Command) -> None:
