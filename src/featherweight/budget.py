@@ -8,6 +8,7 @@ another name. Statistics are shown, and count only if the competition says so.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight.config import Competition, Recipe
 from featherweight.errors import OverBudget
-from featherweight.models import Classifier, Normalize, build
+from featherweight.models import Classifier, Normalize, outline
+from featherweight.models.parts import STEM_RULE
 
 STATISTICS_OF = (nn.modules.batchnorm._NormBase, Normalize)
 APART = 0.05  # two counters of multiply-adds that differ by more than this don't mean the same network
@@ -37,7 +39,11 @@ class Group:
 
 @dataclass(frozen=True)
 class WeighIn:
-    """A model against a limit. MACs are multiply-adds for one image; `macs_check` is ptflops' count of the same."""
+    """A model against a limit. MACs are multiply-adds for one image; `macs_check` is ptflops' count of the same.
+
+    `sides` are the heights of the maps on the way through the network, in pixels, the image's first; `stem` is the rule
+    that the first of them follow, in words.
+    """
 
     name: str
     groups: list[Group]
@@ -45,6 +51,8 @@ class WeighIn:
     counts_statistics: bool
     macs: int
     macs_check: int | None = None
+    sides: tuple[int, ...] = ()
+    stem: str = ""
 
     @property
     def parameters(self) -> int:
@@ -84,15 +92,18 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     `cross_check` also counts MACs with ptflops' aten backend.
     """
     image = competition.image
-    with torch.device("meta"):
-        model = build(recipe.model, len(competition.classes), image.channels, image.size).eval()
-        example = torch.empty(1, image.channels, image.size, image.size)
+    model = outline(recipe.model, len(competition.classes), image.channels, image.size)
+    example = torch.empty(1, image.channels, image.size, image.size, device="meta")
+    sides = _watch_sides(model, image.size)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model(example)  # also brings lazily created parameters into being, so it comes before the count
     flops = {module: sum(by_operator.values()) for module, by_operator in counter.get_flop_counts().items()}
     macs_check = _ptflops_macs(model, example) if cross_check else None
-    return _weighed(model, competition, name, flops, macs_check)
+    stem = recipe.model.arguments.get("stem", "")
+    rule = STEM_RULE if stem == "auto" else f"shrinks by {stem}, as the recipe says" if stem else ""
+    weighed = _weighed(model, competition, name, flops, macs_check)
+    return dataclasses.replace(weighed, sides=tuple(sides), stem=rule)
 
 
 def weigh_model(model: Classifier, competition: Competition, name: str) -> WeighIn:
@@ -101,7 +112,11 @@ def weigh_model(model: Classifier, competition: Competition, name: str) -> Weigh
 
 
 def _weighed(
-    model: Classifier, competition: Competition, name: str, flops: Mapping[str, int], macs_check: int | None
+    model: Classifier,
+    competition: Competition,
+    name: str,
+    flops: Mapping[str, int],
+    macs_check: int | None,
 ) -> WeighIn:
     seen: dict[int, int] = {}
     groups: list[Group] = []
@@ -126,6 +141,21 @@ def _weighed(
         flops.get("Global", 0) // 2,
         macs_check,
     )
+
+
+def _watch_sides(model: nn.Module, side: int) -> list[int]:
+    """A list that fills with the sides of the maps, each smaller than the one before, when the model is run."""
+    sides = [side]
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        came, went = inputs[0].shape[-1], output.shape[-1]
+        if came == sides[-1] and went < came:
+            sides.append(went)
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            module.register_forward_hook(note)
+    return sides
 
 
 def _tensors(thing: Any, visited: set[int]) -> Iterator[tuple[Tensor, bool]]:

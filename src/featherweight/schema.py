@@ -109,6 +109,9 @@ class OneOf:
             data = {"name": data}
         if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
             raise PydanticCustomError("choice", "expected a name ({known})", {"known": ", ".join(self.table)})
+        library, slash, variant = data["name"].partition("/")
+        if slash and "variant" in getattr(self.sections.get(library), "model_fields", {}):
+            data = {"variant": variant, **data, "name": library}  # `timm/resnet18` is short for its two keys
         if data["name"] not in self.table:
             hint = nearest(data["name"], self.table) or ""
             raise PydanticCustomError(
