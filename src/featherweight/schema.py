@@ -31,6 +31,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     Strict,
+    TypeAdapter,
     create_model,
     model_validator,
 )
@@ -93,6 +94,11 @@ class OneOf:
     def sections(self) -> dict[str, type[Choice]]:
         """Each name's section class, made from the function's signature."""
         return {name: _section_of(name, target) for name, target in self.table.items()}
+
+    def validate(self, data: Any) -> Choice:
+        """The choice that plain data name. Raises pydantic's ValidationError."""
+        choice: Choice = TypeAdapter(Annotated[Choice, self]).validate_python(data)
+        return choice
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         branches = {name: handler.generate_schema(section) for name, section in self.sections.items()}

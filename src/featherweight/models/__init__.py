@@ -15,12 +15,12 @@ from featherweight.models.adapted import densenet, fpn, googlenet, mobilenet_v2,
 from featherweight.models.efficientnet import EfficientNet
 from featherweight.models.fastnet import FastNet
 from featherweight.models.library import efficientnet_pytorch, timm, torchvision
+from featherweight.models.meta import outlined
 from featherweight.models.mlp import MLP
-from featherweight.models.outline import outlined
 from featherweight.models.resnet import CifarResNet, ResNet
 from featherweight.models.transformer import CompactTransformer
 from featherweight.models.wrn import WideResNet
-from featherweight.schema import Choice
+from featherweight.schema import Choice, OneOf
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "wrn": WideResNet,
@@ -39,6 +39,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "timm": timm,
     "torchvision": torchvision,
 }
+
+
+FAMILIES = OneOf(MODELS)
 
 
 class Normalize(nn.Module):

@@ -209,7 +209,7 @@ class _PyramidClassifier(nn.Module):
         import timm
         from torchvision.ops import FeaturePyramidNetwork
 
-        features = timm.create_model(backbone, features_only=True, in_chans=channels)
+        features: Any = timm.create_model(backbone, features_only=True, in_chans=channels)
         widths = features.feature_info.channels()[-levels:]
         self.backbone, self.levels = features, len(widths)
         self.pyramid = FeaturePyramidNetwork(widths, width)

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from featherweight.errors import UserError, nearest
-from featherweight.models.outline import outlined
+from featherweight.models.meta import outlined
 from featherweight.models.parts import Momentum, Stem, set_batch_norm, stem_shrinks
 from featherweight.schema import Flag, Positive, Rate, Text
 
@@ -63,9 +63,18 @@ def timm(
     fixed = settings is not None and settings.fixed_input_size
     if fixed:
         arguments["img_size"] = image_size
-    if pretrained and torch.get_default_device().type != "meta":
-        arguments |= {"pretrained": True, **({"pretrained_cfg_overlay": {"file": weights}} if weights else {})}
-    make = functools.partial(library.create_model, variant, **arguments)
+    published: dict[str, Any] = {
+        "pretrained": True,
+        **({"pretrained_cfg_overlay": {"file": weights}} if weights else {}),
+    }
+
+    def make() -> nn.Module:
+        outlined = torch.get_default_device().type == "meta"
+        net: nn.Module = library.create_model(
+            variant, **arguments, **(published if pretrained and not outlined else {})
+        )
+        return net
+
     model = at_size(make, f"timm/{variant}", channels, image_size, None if fixed else stem)
     set_batch_norm(model, bn_momentum, bn_eps)
     return model
@@ -179,6 +188,8 @@ def at_size(make: Callable[[], nn.Module], name: str, channels: int, image_size:
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"model: {name} cannot take images of {image_size} px ({reason})") from None
+    if torch.get_default_device().type == "meta":
+        return twin
     model = make()
     _set_strides(model, strides)
     return model

@@ -20,6 +20,7 @@ from featherweight.models.parts import (
     start_convolutions,
     stem_shrinks,
 )
+from featherweight.models.wrn import Widths, group_widths
 from featherweight.schema import Count, Flag, Positive, Rate
 
 Residual = Annotated[Flag, Field(description="false: the plain twin, the same convolutions without shortcuts")]
@@ -45,10 +46,8 @@ class CifarResNet(nn.Module):
         image_size: int,
         *,
         depth: Annotated[Count, Field(description="6n + 2: 20, 32, 44, 56, 110, ...")],
-        width: Annotated[
-            Positive | Annotated[list[Count], Field(min_length=3, max_length=3)],
-            Field(description="a factor, rounded to whole channels; or the channels of the three groups"),
-        ] = 1.0,
+        width: Annotated[Positive, Field(description="multiplies all channels, rounded to whole ones")] = 1.0,
+        widths: Annotated[Widths | None, Field(description="the channels of the groups, in place of the width")] = None,
         residual: Residual = True,
         activation: ActivationName = "relu",
         dropout: Rate = 0.0,
@@ -61,10 +60,10 @@ class CifarResNet(nn.Module):
         if odd or blocks < 1:
             below = max(8, depth - odd)
             raise UserError(f"model.depth: it is 6n + 2, so not {depth}; the nearest are {below} and {below + 6}")
-        widths = width if isinstance(width, list) else [max(1, round(base * width)) for base in (16, 32, 64)]
+        widths = widths or group_widths(width)
         if widths != sorted(widths):
             raise UserError(
-                f"model.width: shortcuts without parameters cannot lose channels, but the groups have {widths}"
+                f"model.widths: shortcuts without parameters cannot lose channels, but the groups have {widths}"
             )
         self.activation = ACTIVATIONS[activation]
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)

@@ -48,9 +48,8 @@ class WideResNet(nn.Module):
         image_size: int,
         *,
         depth: Annotated[Count, Field(description="6n + 4: 10, 16, 22, 28, ...; of bottlenecks 9n + 4: 13, 22, ...")],
-        width: Annotated[
-            Positive | Widths, Field(description="widening factor, rounded to whole channels; or the groups' channels")
-        ],
+        width: Annotated[Positive, Field(description="widening factor; fractions are rounded to whole channels")] = 1.0,
+        widths: Annotated[Widths | None, Field(description="the channels of the groups, in place of the width")] = None,
         block: Literal["basic", "bottleneck"] = "basic",
         shortcut: Literal["projection", "pad"] = "projection",
         activation: ActivationName = "relu",
@@ -61,9 +60,9 @@ class WideResNet(nn.Module):
     ) -> None:
         super().__init__()
         blocks = blocks_of_depth(depth, LAYERS[block])
-        widths = group_widths(width)
+        widths = widths or group_widths(width)
         if shortcut == "pad" and [16, *widths] != sorted([16, *widths]):
-            raise UserError(f"model.width: shortcuts that pad cannot lose channels, but the groups have 16, {widths}")
+            raise UserError(f"model.widths: shortcuts that pad cannot lose channels, but the groups have 16, {widths}")
         self.stem = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.activation = ACTIVATIONS[activation]
         inputs = 16
@@ -90,9 +89,9 @@ class WideResNet(nn.Module):
         return logits
 
 
-def group_widths(width: float | list[int]) -> list[int]:
-    """The channels of the three groups."""
-    return width if isinstance(width, list) else [max(1, round(base * width)) for base in (16, 32, 64)]
+def group_widths(width: float) -> list[int]:
+    """The channels of the three groups, here and in the CIFAR ResNets."""
+    return [max(1, round(base * width)) for base in (16, 32, 64)]
 
 
 def blocks_of_depth(depth: int, layers: int) -> int:
