@@ -8,9 +8,11 @@ another name. Statistics are shown, and count only if the competition says so.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,8 +20,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight.config import Competition, Recipe
-from featherweight.errors import OverBudget
-from featherweight.models import Classifier, Normalize, build
+from featherweight.errors import OverBudget, UserError
+from featherweight.models import FAMILIES, Classifier, Normalize, outline
+from featherweight.models.meta import weightless
+from featherweight.models.parts import STEM_RULE
+from featherweight.models.variants import line, nearest_that_fits
+from featherweight.schema import Choice
 
 STATISTICS_OF = (nn.modules.batchnorm._NormBase, Normalize)
 APART = 0.05  # two counters of multiply-adds that differ by more than this don't mean the same network
@@ -37,7 +43,11 @@ class Group:
 
 @dataclass(frozen=True)
 class WeighIn:
-    """A model against a limit. MACs are multiply-adds for one image; `macs_check` is ptflops' count of the same."""
+    """A model against a limit. MACs are multiply-adds for one image; `macs_check` is ptflops' count of the same.
+
+    `sides` are the heights of the maps on the way through the network, in pixels, the image's first; `stem` is the rule
+    that the first of them follow, in words.
+    """
 
     name: str
     groups: list[Group]
@@ -45,6 +55,9 @@ class WeighIn:
     counts_statistics: bool
     macs: int
     macs_check: int | None = None
+    sides: tuple[int, ...] = ()
+    stem: str = ""
+    find_lighter: Callable[[], Choice | None] = field(default=lambda: None, repr=False, compare=False)
 
     @property
     def parameters(self) -> int:
@@ -67,14 +80,16 @@ class WeighIn:
         return self.limit - self.counted
 
     def refuse_if_over(self) -> None:
-        """Raise OverBudget, naming the largest groups."""
+        """Raise OverBudget, naming the largest groups and the nearest variant that makes weight."""
         if self.room >= 0:
             return
         largest = sorted(self.groups, key=lambda group: -group.parameters)[:3]
         parts = ", ".join(f"{group.name} {group.parameters:,}" for group in largest if group.parameters)
+        lighter = self.find_lighter()
         raise OverBudget(
             f"{self.name} weighs {self.counted:,} parameters, {-self.room:,} over the limit of {self.limit:,}. "
-            f"The largest parts: {parts}. Take a narrower or shallower model."
+            f"The largest parts: {parts}. "
+            + (f"The nearest variant that makes weight: model: {line(lighter)}" if lighter else "Take a lighter model.")
         )
 
 
@@ -82,17 +97,38 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     """Weigh a recipe's model for a competition, without data or memory: it is built and run once on the meta device.
 
     `cross_check` also counts MACs with ptflops' aten backend.
+    Raises UserError for published weights where the competition does not allow them.
     """
     image = competition.image
-    with torch.device("meta"):
-        model = build(recipe.model, len(competition.classes), image.channels, image.size).eval()
-        example = torch.empty(1, image.channels, image.size, image.size)
+    if recipe.model.arguments.get("pretrained") and not competition.limit.allow_pretrained:
+        raise UserError(
+            f"model.pretrained: {competition.title} does not allow weights trained on other images "
+            f"(limit.allow_pretrained in the competition's file)"
+        )
+    model = outline(recipe.model, len(competition.classes), image.channels, image.size)
+    example = torch.empty(1, image.channels, image.size, image.size, device="meta")
+    sides = _watch_sides(model, image.size)
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
+    with torch.no_grad(), weightless(), counter:
         model(example)  # also brings lazily created parameters into being, so it comes before the count
     flops = {module: sum(by_operator.values()) for module, by_operator in counter.get_flop_counts().items()}
     macs_check = _ptflops_macs(model, example) if cross_check else None
-    return _weighed(model, competition, name, flops, macs_check)
+    stem = recipe.model.arguments.get("stem", "")
+    rule = STEM_RULE if stem == "auto" else f"shrinks by {stem}, as the recipe says" if stem else ""
+    weighed = _weighed(model, competition, name, flops, macs_check)
+
+    def fits(spec: Choice) -> bool:
+        return count(spec, competition) <= competition.limit.parameters
+
+    find_lighter = functools.partial(nearest_that_fits, recipe.model, FAMILIES, fits)
+    return dataclasses.replace(weighed, sides=tuple(sides), stem=rule, find_lighter=find_lighter)
+
+
+def count(spec: Choice, competition: Competition) -> int:
+    """What of a model, built without memory, is held against the limit; its lazy layers must not be needed for that."""
+    image = competition.image
+    model = outline(spec, len(competition.classes), image.channels, image.size)
+    return _weighed(model, competition, spec.name, {}, None).counted
 
 
 def weigh_model(model: Classifier, competition: Competition, name: str) -> WeighIn:
@@ -101,7 +137,11 @@ def weigh_model(model: Classifier, competition: Competition, name: str) -> Weigh
 
 
 def _weighed(
-    model: Classifier, competition: Competition, name: str, flops: Mapping[str, int], macs_check: int | None
+    model: Classifier,
+    competition: Competition,
+    name: str,
+    flops: Mapping[str, int],
+    macs_check: int | None,
 ) -> WeighIn:
     seen: dict[int, int] = {}
     groups: list[Group] = []
@@ -126,6 +166,21 @@ def _weighed(
         flops.get("Global", 0) // 2,
         macs_check,
     )
+
+
+def _watch_sides(model: nn.Module, side: int) -> list[int]:
+    """A list that fills with the sides of the maps, each smaller than the one before, when the model is run."""
+    sides = [side]
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        came, went = inputs[0].shape[-1], output.shape[-1]
+        if came == sides[-1] and went < came:
+            sides.append(went)
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            module.register_forward_hook(note)
+    return sides
 
 
 def _tensors(thing: Any, visited: set[int]) -> Iterator[tuple[Tensor, bool]]:

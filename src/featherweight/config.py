@@ -19,7 +19,7 @@ from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
 from featherweight.inference import VIEWS
-from featherweight.models import MODELS
+from featherweight.models import FAMILIES
 from featherweight.schema import Choice, Count, Flag, Index, NonNegative, OneOf, Section, Text
 from featherweight.scoring import METRICS, PROBABILITY_METRICS
 from featherweight.training.augment import AUGMENTATIONS
@@ -57,7 +57,7 @@ class Predict(Section):
 class Recipe(Section):
     """What to train."""
 
-    model: Annotated[Choice, OneOf(MODELS)]
+    model: Annotated[Choice, FAMILIES]
     optimizer: Annotated[Choice, OneOf(OPTIMIZERS)]
     schedule: Annotated[Choice, OneOf(SCHEDULES)] = Field("constant", validate_default=True)
     loss: Annotated[Choice, OneOf(LOSSES)] = Field("cross_entropy", validate_default=True)
@@ -73,6 +73,7 @@ class Limit(Section):
 
     parameters: Count
     buffers: Flag = Field(False, description="do buffers (running statistics) count too?")
+    allow_pretrained: Flag = Field(False, description="may a model start from weights trained on other images?")
 
 
 class Submission(Section):

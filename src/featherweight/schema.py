@@ -31,6 +31,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     Strict,
+    TypeAdapter,
     create_model,
     model_validator,
 )
@@ -94,6 +95,11 @@ class OneOf:
         """Each name's section class, made from the function's signature."""
         return {name: _section_of(name, target) for name, target in self.table.items()}
 
+    def validate(self, data: Any) -> Choice:
+        """The choice that plain data name. Raises pydantic's ValidationError."""
+        choice: Choice = TypeAdapter(Annotated[Choice, self]).validate_python(data)
+        return choice
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         branches = {name: handler.generate_schema(section) for name, section in self.sections.items()}
         tagged = core_schema.tagged_union_schema(branches, discriminator="name")
@@ -109,6 +115,9 @@ class OneOf:
             data = {"name": data}
         if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
             raise PydanticCustomError("choice", "expected a name ({known})", {"known": ", ".join(self.table)})
+        library, slash, variant = data["name"].partition("/")
+        if slash and "variant" in getattr(self.sections.get(library), "model_fields", {}):
+            data = {"variant": variant, **data, "name": library}  # `timm/resnet18` is short for its two keys
         if data["name"] not in self.table:
             hint = nearest(data["name"], self.table) or ""
             raise PydanticCustomError(

@@ -35,6 +35,8 @@ def weigh_in(weighed: WeighIn) -> None:
     console.print(table)
     verdict = f"{weighed.room:,} left" if weighed.room >= 0 else f"OVER by {-weighed.room:,}"
     say(f"limit {weighed.limit:,} parameters{' and statistics' if weighed.counts_statistics else ''}: {verdict}")
+    if len(weighed.sides) > 1:
+        say(f"maps of {' > '.join(map(str, weighed.sides))} px{f'; stem: {weighed.stem}' if weighed.stem else ''}")
     if weighed.macs_check is not None:
         apart = abs(weighed.macs - weighed.macs_check) / max(weighed.macs, 1)
         word = f"ptflops counts {weighed.macs_check / 1e6:,.2f} M"

@@ -69,6 +69,17 @@ def dump(data: Any, compact: bool = False) -> str:
     return stream.getvalue()
 
 
+def dump_flow(data: Any) -> str:
+    """YAML text in one line: `{name: wrn, depth: 16}`."""
+    stream = io.StringIO()
+    writer = ruamel.yaml.YAML(typ="safe", pure=True)
+    writer.default_flow_style = True
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.width = 10_000
+    writer.dump(data, stream)
+    return stream.getvalue().strip()
+
+
 def plain(tree: Any) -> Any:
     """Python's own types in place of the parser's."""
     if isinstance(tree, dict):

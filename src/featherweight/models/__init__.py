@@ -11,12 +11,37 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from featherweight.models.adapted import densenet, fpn, googlenet, mobilenet_v2, vgg
+from featherweight.models.efficientnet import EfficientNet
+from featherweight.models.fastnet import FastNet
+from featherweight.models.library import efficientnet_pytorch, timm, torchvision
+from featherweight.models.meta import outlined
+from featherweight.models.mlp import MLP
+from featherweight.models.resnet import CifarResNet, ResNet
+from featherweight.models.transformer import CompactTransformer
 from featherweight.models.wrn import WideResNet
-from featherweight.schema import Choice
+from featherweight.schema import Choice, OneOf
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "wrn": WideResNet,
+    "cifar_resnet": CifarResNet,
+    "resnet": ResNet,
+    "efficientnet": EfficientNet,
+    "fastnet": FastNet,
+    "mlp": MLP,
+    "compact_transformer": CompactTransformer,
+    "vgg": vgg,
+    "densenet": densenet,
+    "mobilenet_v2": mobilenet_v2,
+    "googlenet": googlenet,
+    "fpn": fpn,
+    "efficientnet_pytorch": efficientnet_pytorch,
+    "timm": timm,
+    "torchvision": torchvision,
 }
+
+
+FAMILIES = OneOf(MODELS)
 
 
 class Normalize(nn.Module):
@@ -50,7 +75,11 @@ class Classifier(nn.Module):
 def build(spec: Choice, num_classes: int, channels: int, image_size: int) -> Classifier:
     """The model a recipe names, freshly initialised from torch's global generator.
 
-    Under `torch.device("meta")` it has shapes and no memory, which is how it is weighed.
     Raises UserError when the family cannot be built with these arguments (a WRN of depth 17).
     """
     return Classifier(spec(num_classes, channels, image_size), channels)
+
+
+def outline(spec: Choice, num_classes: int, channels: int, image_size: int) -> Classifier:
+    """What `build` would make, on the meta device: shapes and no memory, which is how a model is weighed."""
+    return outlined(lambda: build(spec, num_classes, channels, image_size))

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from featherweight.errors import UserError
+from featherweight.models.parts import (
+    ACTIVATIONS,
+    Activation,
+    ActivationName,
+    Momentum,
+    drop_connect,
+    pad_channels,
+    set_batch_norm,
+    start_convolutions,
+)
 from featherweight.schema import Count, Positive, Rate
+
+Widths = Annotated[list[Count], Field(min_length=3, max_length=3)]
+LAYERS = {"basic": 2, "bottleneck": 3}  # convolutions in a block
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-width: pre-activation basic blocks, three groups of (depth - 4) / 6 at 16, 32 and 64 times the width.
+    """WRN-depth-width: pre-activation blocks in three groups at 16, 32 and 64 times the width.
 
-    Dropout stands between a block's two convolutions, as in the paper; the maps halve at the second and third group.
+    Basic blocks hold two 3x3 convolutions, so the depth is 6n + 4; bottlenecks squeeze to a quarter of the channels
+    between two 1x1 convolutions, so it is 9n + 4. The maps halve at the second and third group. Where a block changes
+    the shape its shortcut is a 1x1 convolution, or, with `shortcut: pad`, zeros for the new channels: fewer parameters
+    at equal depth and width (LOGBOOK A). Dropout stands before a block's last convolution, as in the paper; drop
+    connect grows linearly from block to block up to its rate.
     With 10 classes and RGB input WRN-16-4 has 2,748,890 parameters, WRN-40-2 2,243,546 (LOGBOOK A).
     Convolutions start from He's normal initialisation (fan out), batch norms at scale 1 and bias 0.
     """
+
+    group1: nn.Sequential
+    group2: nn.Sequential
+    group3: nn.Sequential
 
     def __init__(
         self,
@@ -26,59 +47,103 @@ class WideResNet(nn.Module):
         channels: int,
         image_size: int,
         *,
-        depth: Annotated[Count, Field(description="6n + 4: 10, 16, 22, 28, 34, 40, ...")],
-        width: Annotated[Positive, Field(description="widening factor; fractions are rounded to whole channels")],
+        depth: Annotated[Count, Field(description="6n + 4: 10, 16, 22, 28, ...; of bottlenecks 9n + 4: 13, 22, ...")],
+        width: Annotated[Positive, Field(description="widening factor; fractions are rounded to whole channels")] = 1.0,
+        widths: Annotated[Widths | None, Field(description="the channels of the groups, in place of the width")] = None,
+        block: Literal["basic", "bottleneck"] = "basic",
+        shortcut: Literal["projection", "pad"] = "projection",
+        activation: ActivationName = "relu",
         dropout: Rate = 0.0,
+        drop_connect: Rate = 0.0,
+        bn_momentum: Momentum = 0.1,
+        bn_eps: Positive = 1e-5,
     ) -> None:
         super().__init__()
-        blocks, odd = divmod(depth - 4, 6)
-        if odd or blocks < 1:
-            below = max(10, depth - odd)
-            raise UserError(
-                f"model.depth: a WRN's depth is 6n + 4, so {depth} is not one; the nearest are {below} and {below + 6}"
-            )
-        widths = [max(1, round(base * width)) for base in (16, 32, 64)]
+        blocks = blocks_of_depth(depth, LAYERS[block])
+        widths = widths or group_widths(width)
+        if shortcut == "pad" and [16, *widths] != sorted([16, *widths]):
+            raise UserError(f"model.widths: shortcuts that pad cannot lose channels, but the groups have 16, {widths}")
         self.stem = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
-        self.group1 = _group(blocks, 16, widths[0], stride=1, dropout=dropout)
-        self.group2 = _group(blocks, widths[0], widths[1], stride=2, dropout=dropout)
-        self.group3 = _group(blocks, widths[1], widths[2], stride=2, dropout=dropout)
+        self.activation = ACTIVATIONS[activation]
+        inputs = 16
+        for group, outputs in enumerate(widths):
+            members = nn.Sequential()
+            for place in range(blocks):
+                rate = drop_connect * (group * blocks + place) / (3 * blocks)
+                stride = 2 if group > 0 and place == 0 else 1
+                members.append(
+                    _Block(inputs, outputs, stride, block, shortcut == "pad", self.activation, dropout, rate)
+                )
+                inputs = outputs
+            self.add_module(f"group{group + 1}", members)
         self.norm = nn.BatchNorm2d(widths[2])
         self.head = nn.Linear(widths[2], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        start_convolutions(self)
         nn.init.zeros_(self.head.bias)
+        set_batch_norm(self, bn_momentum, bn_eps)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         x = self.group3(self.group2(self.group1(self.stem(x))))
-        x = F.relu(self.norm(x), inplace=True)
+        x = self.activation(self.norm(x))
         logits: Tensor = self.head(x.mean((2, 3)))
         return logits
 
 
-class _Block(nn.Module):
-    """Norm, ReLU, conv, norm, ReLU, dropout, conv, plus the input (or its 1x1 projection where the shape changes)."""
+def group_widths(width: float) -> list[int]:
+    """The channels of the three groups, here and in the CIFAR ResNets."""
+    return [max(1, round(base * width)) for base in (16, 32, 64)]
 
-    def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
+
+def blocks_of_depth(depth: int, layers: int) -> int:
+    """Blocks a group. Raises UserError, with the nearest depths, for one that no whole number of blocks gives."""
+    blocks, odd = divmod(depth - 4, 3 * layers)
+    if odd or blocks < 1:
+        below = max(3 * layers + 4, depth - odd)
+        raise UserError(
+            f"model.depth: a WRN's depth is {3 * layers}n + 4, so {depth} is not one; "
+            f"the nearest are {below} and {below + 3 * layers}"
+        )
+    return blocks
+
+
+class _Block(nn.Module):
+    """Norm, activation, convolution, two or three times, plus the input (its projection where the shape changes)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        kind: str,
+        pads: bool,
+        activation: Activation,
+        dropout: float,
+        drop_connect: float,
+    ) -> None:
         super().__init__()
+        inner = max(1, outputs // 4) if kind == "bottleneck" else outputs
         self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.dropout = dropout
-        reshapes = stride != 1 or inputs != outputs
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if reshapes else None
+        if kind == "bottleneck":
+            self.conv1 = nn.Conv2d(inputs, inner, 1, bias=False)
+            self.norm2 = nn.BatchNorm2d(inner)
+            self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, bias=False)
+            self.norm3 = nn.BatchNorm2d(inner)
+            self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
+        else:
+            self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            self.norm2 = nn.BatchNorm2d(outputs)
+            self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.kind, self.activation, self.stride, self.outputs = kind, activation, stride, outputs
+        self.dropout, self.drop_connect = dropout, drop_connect
+        projects = (stride != 1 or inputs != outputs) and not pads
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if projects else None
 
     def forward(self, x: Tensor) -> Tensor:
-        active = F.relu(self.norm1(x), inplace=True)
-        residual: Tensor = F.relu(self.norm2(self.conv1(active)), inplace=True)
+        active = self.activation(self.norm1(x))
+        residual: Tensor = self.activation(self.norm2(self.conv1(active)))
+        if self.kind == "bottleneck":
+            residual = self.activation(self.norm3(self.conv2(residual)))
         residual = F.dropout(residual, self.dropout, self.training)
-        residual = self.conv2(residual)
-        if self.shortcut is not None:
-            x = self.shortcut(active)
-        return residual + x
-
-
-def _group(blocks: int, inputs: int, outputs: int, stride: int, dropout: float) -> nn.Sequential:
-    first = _Block(inputs, outputs, stride, dropout)
-    return nn.Sequential(first, *(_Block(outputs, outputs, 1, dropout) for _ in range(blocks - 1)))
+        residual = self.conv3(residual) if self.kind == "bottleneck" else self.conv2(residual)
+        x = pad_channels(x, self.outputs, self.stride) if self.shortcut is None else self.shortcut(active)
+        return drop_connect(residual, self.drop_connect, self.training) + x

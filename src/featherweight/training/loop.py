@@ -56,6 +56,7 @@ def fit(
     steps, epochs = batches.steps_per_epoch, recipe.train.epochs
 
     standardize(model, train.images)
+    start_from_images(model, train.images)
     runtime.place(model)
     optimizer = recipe.optimizer(model.parameters())
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -127,6 +128,20 @@ def standardize(model: Classifier, images: NDArray[np.uint8], chunk: int = 4096)
     variance = counts @ values**2 / counts.sum(1) - mean**2
     model.normalize.mean.copy_(torch.from_numpy(mean).view(-1, 1, 1))
     model.normalize.std.copy_(torch.from_numpy(np.sqrt(variance.clip(1e-6))).view(-1, 1, 1))
+
+
+def start_from_images(model: Classifier, images: NDArray[np.uint8], sample: int = 5000) -> None:
+    """Let the layers that are computed from the training images, uint8 [N, H, W, C], see a sample of them, normalised.
+
+    Such a layer has a method `start_from_images(images)`. The sample is taken at even distances, the same every time.
+    """
+    starters: list[Any] = [module for module in model.net.modules() if hasattr(module, "start_from_images")]
+    if not starters:
+        return
+    chosen = torch.from_numpy(images[:: max(1, len(images) // sample)][:sample].copy())
+    normalised = model.normalize(chosen.permute(0, 3, 1, 2).float() / 255)
+    for module in starters:
+        module.start_from_images(normalised)
 
 
 @dataclass

@@ -1,0 +1,194 @@
+"""EfficientNet (Tan & Le 2019, arXiv:1905.11946) with its compound scaling and three ways to round depth."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from featherweight.models.parts import (
+    ACTIVATIONS,
+    Activation,
+    ActivationName,
+    Momentum,
+    Stem,
+    drop_connect,
+    set_batch_norm,
+    start_convolutions,
+    stem_shrinks,
+)
+from featherweight.schema import Count, NonNegative, Positive, Rate
+
+# B0's stages: blocks, kernel, stride, expansion, channels out. The stem has 32 channels, the head 1280.
+STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+          (1, 3, 1, 6, 320))  # fmt: skip
+STEM, HEAD = 32, 1280
+DEPTH, WIDTH, RESOLUTION = 1.2, 1.1, 1.15  # the paper's alpha, beta and gamma, to the power of phi
+DepthRounding = Literal["ceil", "round", "spread"]
+
+
+class EfficientNet(nn.Module):
+    """B0's stages of inverted residual blocks, scaled in width, depth and resolution.
+
+    `phi` is the paper's compound coefficient: it multiplies depth by 1.2, width by 1.1 and resolution by 1.15, each to
+    the power phi, on top of the three factors given. Channels are rounded to multiples of 8, as published. Depth is
+    rounded stage by stage as `depth_rounding` says:
+
+    - `ceil`, published: every stage rounds its blocks up. With 10 classes depth 1.0 has 4,020,358 parameters, and every
+      depth above 1.0 and up to 1.2 has 6,525,994, since each stage of two or more blocks gains one (LOGBOOK A).
+    - `round`: every stage rounds to the nearest number, halves to the even one.
+    - `spread`: the total number of blocks is rounded, and the blocks are dealt out by largest remainder, so that a
+      little more depth is a little more network: depth 1.06 has one block more than depth 1.0.
+
+    The image is resized by the resolution, if that is not 1, before the stem. With the published strides (`stem: 4`)
+    the outputs agree with efficientnet-pytorch's, given the same weights. Padding is TensorFlow's: of an odd total the
+    larger part stands at the bottom and right.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        *,
+        width: Positive = 1.0,
+        depth: Positive = 1.0,
+        resolution: Positive = 1.0,
+        phi: NonNegative = 0.0,
+        depth_rounding: DepthRounding = "ceil",
+        head: Annotated[
+            Count | None, Field(description="channels of the last convolution; null: 1280 times the width")
+        ] = None,
+        stem: Stem = "auto",
+        activation: ActivationName = "silu",
+        dropout: Rate = 0.2,
+        drop_connect: Rate = 0.2,
+        bn_momentum: Momentum = 0.01,
+        bn_eps: Positive = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.side = round(image_size * resolution * RESOLUTION**phi)
+        undone = 4 // stem_shrinks(self.side, stem)
+        stages = scaled_stages(width * WIDTH**phi, depth * DEPTH**phi, depth_rounding)
+        inputs, last = end_channels(width * WIDTH**phi, head)
+        self.activation = ACTIVATIONS[activation]
+        stride, undone = _spare(2, undone)
+        self.stem = _Same(channels, inputs, 3, stride)
+        self.norm1 = nn.BatchNorm2d(inputs)
+        total = sum(stage[0] for stage in stages)
+        blocks: list[nn.Module] = []
+        for repeats, kernel, stage_stride, expansion, outputs in stages:
+            first_stride, undone = _spare(stage_stride, undone)
+            for place in range(repeats):
+                stride = first_stride if place == 0 else 1
+                rate = drop_connect * len(blocks) / total
+                skips = place > 0  # a stage's first block changes the channels, or had a stride as published
+                blocks.append(_Block(inputs, outputs, kernel, stride, expansion, skips, self.activation, rate))
+                inputs = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.conv = nn.Conv2d(inputs, last, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(last)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(last, num_classes)
+        start_convolutions(self)
+        set_batch_norm(self, bn_momentum, bn_eps)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        if x.shape[-1] != self.side:
+            x = F.interpolate(x, (self.side, self.side), mode="bilinear", antialias=True)
+        x = self.blocks(self.activation(self.norm1(self.stem(x))))
+        x = self.activation(self.norm2(self.conv(x)))
+        logits: Tensor = self.head(self.dropout(x.mean((2, 3))))
+        return logits
+
+
+def scaled_stages(width: float, depth: float, rounding: DepthRounding) -> list[tuple[int, int, int, int, int]]:
+    """The stages of a scaled network, in the form of STAGES."""
+    repeats = scaled_repeats([stage[0] for stage in STAGES], depth, rounding)
+    return [(n, *stage[1:4], scaled_channels(stage[4], width)) for n, stage in zip(repeats, STAGES, strict=True)]
+
+
+def scaled_repeats(repeats: list[int], depth: float, rounding: DepthRounding) -> list[int]:
+    """Blocks a stage at `depth` times the depth; every stage keeps one at least."""
+    wanted = [round(blocks * depth, 9) for blocks in repeats]  # 9 digits: 3 * 1.1 must not be a hair above 3.3
+    if rounding == "ceil":
+        return [math.ceil(blocks) for blocks in wanted]
+    if rounding == "round":
+        return [max(1, round(blocks)) for blocks in wanted]
+    dealt = [max(1, math.floor(blocks)) for blocks in wanted]
+    remainders = sorted(range(len(wanted)), key=lambda stage: (math.floor(wanted[stage]) - wanted[stage], stage))
+    extra = max(0, round(sum(wanted)) - sum(dealt))
+    for stage in remainders[:extra]:
+        dealt[stage] += 1
+    return dealt
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """`width` times the channels, rounded to a multiple of 8, but not down by more than a tenth."""
+    wanted = channels * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * wanted else rounded
+
+
+def end_channels(width: float, head: int | None) -> tuple[int, int]:
+    """The channels of the stem and of the last convolution."""
+    return scaled_channels(STEM, width), head or scaled_channels(HEAD, width)
+
+
+def _spare(stride: int, undone: int) -> tuple[int, int]:
+    """A stride with what is to be left out of it left out, and what remains to be left out of the strides after it."""
+    return (1, undone // 2) if stride == 2 and undone > 1 else (stride, undone)
+
+
+class _Same(nn.Conv2d):
+    """A convolution without bias, padded so that a stride of s divides the side by s, rounded up."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> None:
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        if stride > 1:
+            rows, columns = (max(0, (-(-side // stride) - 1) * stride + kernel - side) for side in x.shape[-2:])
+            x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+        return super().forward(x)
+
+
+class _Block(nn.Module):
+    """Widen 1x1, filter each channel, squeeze and excite, narrow 1x1; the input is added where the shape stays."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int,
+        expansion: int,
+        skips: bool,
+        activation: Activation,
+        drop_connect: float,
+    ) -> None:
+        super().__init__()
+        inner, squeezed = inputs * expansion, max(1, inputs // 4)
+        self.activation, self.skips, self.drop_connect = activation, skips, drop_connect
+        self.expand = nn.Conv2d(inputs, inner, 1, bias=False) if expansion > 1 else None
+        self.norm1 = nn.BatchNorm2d(inner) if expansion > 1 else None
+        self.depthwise = _Same(inner, inner, kernel, stride, groups=inner)
+        self.norm2 = nn.BatchNorm2d(inner)
+        self.squeeze = nn.Conv2d(inner, squeezed, 1)
+        self.excite = nn.Conv2d(squeezed, inner, 1)
+        self.project = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        if self.expand is not None and self.norm1 is not None:
+            y = self.activation(self.norm1(self.expand(y)))
+        y = self.activation(self.norm2(self.depthwise(y)))
+        y = y * self.excite(self.activation(self.squeeze(y.mean((2, 3), keepdim=True)))).sigmoid()
+        y = self.norm3(self.project(y))
+        return x + drop_connect(y, self.drop_connect, self.training) if self.skips else y

@@ -1,0 +1,245 @@
+"""Networks by library: thin constructors over timm, torchvision and efficientnet-pytorch, and the stem rule for them.
+
+The libraries are imported when a network is built: they take seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from featherweight.errors import UserError, nearest
+from featherweight.models.meta import outlined
+from featherweight.models.parts import Momentum, Stem, set_batch_norm, stem_shrinks
+from featherweight.schema import Flag, Positive, Rate, Text
+
+PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are told apart
+Options = Annotated[
+    dict[str, Any], Field(description="further arguments of the library's constructor, as it names them")
+]
+
+
+def timm(
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    *,
+    variant: Annotated[Text, Field(description="a model of timm's; `name: timm/VARIANT` says the same")],
+    stem: Stem = "auto",
+    dropout: Annotated[Rate | None, Field(description="before the classifier; null: the library's")] = None,
+    drop_connect: Annotated[Rate | None, Field(description="timm's drop_path_rate; null: the library's")] = None,
+    bn_momentum: Momentum | None = None,
+    bn_eps: Positive | None = None,
+    options: Options = {},
+    pretrained: Annotated[
+        Flag, Field(description="start from published weights, where the competition allows it")
+    ] = False,
+    weights: Annotated[
+        Text | None, Field(description="the file of the published weights; null: timm's hub, over the network")
+    ] = None,
+) -> nn.Module:
+    """Any network of timm (https://huggingface.co/docs/timm), by its name there.
+
+    Networks made for one image size, transformers with a position for every patch, are made for this one, and keep the
+    patches their name says. Raises UserError for a name that timm does not know and arguments a network does not take.
+    """
+    import timm as library
+
+    base = variant.split(".")[0]
+    if not library.is_model(base):
+        raise UserError(f"model.variant: timm has no model called '{variant}'{nearest(base, library.list_models())}")
+    arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels, **options}
+    if dropout is not None:
+        arguments["drop_rate"] = dropout
+    if drop_connect is not None:
+        arguments["drop_path_rate"] = drop_connect
+    settings = library.get_pretrained_cfg(variant, allow_unregistered=True)
+    fixed = settings is not None and settings.fixed_input_size
+    if fixed:
+        arguments["img_size"] = image_size
+    published: dict[str, Any] = {
+        "pretrained": True,
+        **({"pretrained_cfg_overlay": {"file": weights}} if weights else {}),
+    }
+
+    def make() -> nn.Module:
+        outlined = torch.get_default_device().type == "meta"
+        net: nn.Module = library.create_model(
+            variant, **arguments, **(published if pretrained and not outlined else {})
+        )
+        return net
+
+    model = at_size(make, f"timm/{variant}", channels, image_size, None if fixed else stem)
+    set_batch_norm(model, bn_momentum, bn_eps)
+    return model
+
+
+def torchvision(
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    *,
+    variant: Annotated[Text, Field(description="a classifier of torchvision's; or `name: torchvision/VARIANT`")],
+    stem: Stem = "auto",
+    bn_momentum: Momentum | None = None,
+    bn_eps: Positive | None = None,
+    options: Options = {},
+) -> nn.Module:
+    """Any classifier of torchvision, by its name there, without published weights and auxiliary heads."""
+    from torchvision import models as library
+
+    known = library.list_models(module=library)
+    if variant not in known:
+        raise UserError(f"model.variant: torchvision has no classifier called '{variant}'{nearest(variant, known)}")
+    arguments = dict(options)
+    if variant in ("googlenet", "inception_v3"):
+        arguments = {"aux_logits": False, "init_weights": True, **arguments}
+
+    def make() -> nn.Module:
+        return seeing(library.get_model(variant, weights=None, num_classes=num_classes, **arguments), channels)
+
+    model = at_size(make, f"torchvision/{variant}", channels, image_size, stem)
+    set_batch_norm(model, bn_momentum, bn_eps)
+    return model
+
+
+def efficientnet_pytorch(
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    *,
+    variant: Annotated[Text, Field(description="b0 to b8, l2")] = "b0",
+    width: Annotated[Positive | None, Field(description="null: the variant's; rounded to multiples of 8")] = None,
+    depth: Annotated[Positive | None, Field(description="null: the variant's; every stage is rounded up")] = None,
+    stem: Stem = "auto",
+    dropout: Rate | None = None,
+    drop_connect: Rate | None = None,
+    bn_momentum: Momentum | None = None,
+    bn_eps: Positive | None = None,
+) -> nn.Module:
+    """EfficientNet of efficientnet-pytorch 0.7.1 (LOGBOOK A7 to A17), with its own defaults: B0's are dropout 0.2,
+    drop connect 0.2, batch-norm momentum 0.01 and epsilon 1e-3. Its depth is rounded up: `efficientnet` knows others.
+    """
+    from efficientnet_pytorch import VALID_MODELS, EfficientNet
+
+    if f"efficientnet-{variant}" not in VALID_MODELS:
+        known = ", ".join(name.removeprefix("efficientnet-") for name in VALID_MODELS)
+        raise UserError(f"model.variant: efficientnet-pytorch has no '{variant}'; there are {known}")
+    given = {
+        "width_coefficient": width,
+        "depth_coefficient": depth,
+        "dropout_rate": dropout,
+        "drop_connect_rate": drop_connect,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+
+    def make() -> nn.Module:
+        # With no image size its padding follows the maps it is given, whatever the strides before them.
+        net: nn.Module = EfficientNet.from_name(
+            f"efficientnet-{variant}", channels, num_classes=num_classes, image_size=None, **given
+        )
+        return net
+
+    model = at_size(make, f"efficientnet_pytorch/{variant}", channels, image_size, stem)
+    set_batch_norm(model, bn_momentum, bn_eps)
+    return model
+
+
+def seeing(model: nn.Module, channels: int) -> nn.Module:
+    """The model with a first convolution for this many channels in place of one for three."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and channels != module.in_channels:
+            parent, _, child = name.rpartition(".")
+            fresh = nn.Conv2d(
+                channels,
+                module.out_channels,
+                module.kernel_size,  # type: ignore[arg-type]
+                module.stride,  # type: ignore[arg-type]
+                module.padding,  # type: ignore[arg-type]
+                bias=module.bias is not None,
+            )
+            setattr(model.get_submodule(parent), child, fresh)
+        if isinstance(module, nn.Conv2d):
+            break
+    return model
+
+
+def at_size(make: Callable[[], nn.Module], name: str, channels: int, image_size: int, stem: Any) -> nn.Module:
+    """The network that `make` makes, its first halvings left out as the stem rule says (None: it is not applied).
+
+    They are found by running the network, without memory, at 224 px. Kernels stay as published, so its parameters do
+    not hang on the image size. Raises UserError where the network cannot be made, or cannot take images of this size.
+    """
+    try:
+        twin = outlined(make)
+        strides = _spared_strides(twin, channels, 4 // stem_shrinks(image_size, stem)) if stem is not None else {}
+        _set_strides(twin, strides)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Using padding='same'")  # of a patch embedding: as meant
+            twin(torch.empty(1, channels, image_size, image_size, device="meta"))
+    except TypeError as error:
+        raise UserError(f"model: {name} does not take these arguments ({error})") from None
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"model: {name} cannot take images of {image_size} px ({reason})") from None
+    if torch.get_default_device().type == "meta":
+        return twin
+    model = make()
+    _set_strides(model, strides)
+    return model
+
+
+def _spared_strides(model: nn.Module, channels: int, undone: int) -> dict[str, int]:
+    """The strides, by module, that make the network shrink images by `undone` (1, 2 or 4) less, from the first on.
+
+    All modules that take maps of one size change together, so parallel branches stay alike.
+    """
+    if undone == 1:
+        return {}
+    sides: dict[str, int] = {}
+
+    def note(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        sides.setdefault(name, inputs[0].shape[-1])
+
+    strided = {name: module for name, module in model.named_modules() if _stride(module) > 1}
+    hooks = [module.register_forward_pre_hook(functools.partial(note, name)) for name, module in strided.items()]
+    with torch.no_grad():
+        model(torch.empty(1, channels, PUBLISHED_SIDE, PUBLISHED_SIDE, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    strides = {}
+    for name, side in sides.items():
+        before = round(PUBLISHED_SIDE / side)
+        after = before * _stride(strided[name])
+        stride = max(1, after // undone) // max(1, before // undone)
+        if stride != _stride(strided[name]):
+            strides[name] = stride
+    return strides
+
+
+def _stride(module: nn.Module) -> int:
+    """A convolution's or pooling's stride; 1 for everything else, and for pooling to one pixel."""
+    if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        return 1
+    stride = module.stride
+    return int(stride[0]) if isinstance(stride, tuple | list) else int(stride)
+
+
+def _set_strides(model: nn.Module, strides: dict[str, int]) -> None:
+    for name, stride in strides.items():
+        module: Any = model.get_submodule(name)
+        if isinstance(module, nn.Conv2d):
+            kernel = module.kernel_size[0]
+            if kernel % 2 == 0 and module.padding == (0, 0):  # patches that did not overlap and now do
+                module.padding = "same" if stride == 1 else ((kernel - stride) // 2,) * 2
+            module.stride = (stride, stride)
+        elif stride == 1:  # pooling of stride 1 would blur and tell nothing new
+            module.kernel_size, module.stride, module.padding = 1, 1, 0
+        else:
+            module.stride = stride

@@ -1,0 +1,43 @@
+"""The multilayer perceptron (LOGBOOK D)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from featherweight.models.parts import ACTIVATIONS, ActivationName, Momentum, set_batch_norm
+from featherweight.schema import Count, Flag, Positive, Rate
+
+
+class MLP(nn.Module):
+    """All pixels in, hidden layers, classes out. Batch norm, where wanted, stands before the activation."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        *,
+        hidden: list[Count] = [512, 256],
+        batch_norm: Flag = False,
+        activation: ActivationName = "relu",
+        dropout: Rate = 0.0,
+        bn_momentum: Momentum = 0.1,
+        bn_eps: Positive = 1e-5,
+    ) -> None:
+        super().__init__()
+        widths = [channels * image_size**2, *hidden]
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) if batch_norm else nn.Identity() for width in hidden)
+        self.activation = ACTIVATIONS[activation]
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(widths[-1], num_classes)
+        set_batch_norm(self, bn_momentum, bn_eps)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        x = x.flatten(1)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = self.dropout(self.activation(norm(layer(x))))
+        logits: Tensor = self.head(x)
+        return logits

@@ -1,0 +1,75 @@
+"""What several families share: the stem rule for small images, activations, batch-norm settings, stochastic depth."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, Strict
+from torch import Tensor, nn
+
+STEM_RULE = (
+    "by 4 from 128 px on, by 2 from 64 px on, by 1 below, so that five halvings leave a last map of 4 px or more"
+)
+
+Stem = Annotated[
+    Literal["auto", 1, 2, 4],
+    Field(description=f"what the first two of the network's halvings shrink the image by; auto: {STEM_RULE}"),
+]
+ActivationName = Literal["relu", "leaky_relu", "gelu", "silu", "hard_swish"]
+Momentum = Annotated[float, Strict(), Field(gt=0, le=1, description="weight of a new batch in the running statistics")]
+
+Activation = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": functools.partial(F.relu, inplace=True),
+    "leaky_relu": functools.partial(F.leaky_relu, negative_slope=0.1, inplace=True),
+    "gelu": F.gelu,
+    "silu": functools.partial(F.silu, inplace=True),
+    "hard_swish": functools.partial(F.hardswish, inplace=True),
+}
+
+
+def stem_shrinks(image_size: int, stem: Literal["auto", 1, 2, 4]) -> int:
+    """What a network's first two halvings shrink an image by: 1, 2 or 4; `auto` is decided by STEM_RULE.
+
+    Networks made for 224 px halve the image five times. At 32 px all five would leave one pixel, so there the first two
+    are left out, which leaves 4 px; the later ones, between which the network widens, stay.
+    """
+    if stem != "auto":
+        return stem
+    return 4 if image_size >= 128 else 2 if image_size >= 64 else 1
+
+
+def set_batch_norm(model: nn.Module, momentum: float | None, eps: float | None) -> None:
+    """Give every batch norm of a model this momentum and epsilon; None leaves what it has."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = module.momentum if momentum is None else momentum
+            module.eps = module.eps if eps is None else eps
+
+
+def start_convolutions(model: nn.Module) -> None:
+    """He's normal initialisation (fan out) of every convolution (He et al. 2015, arXiv:1502.01852)."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def drop_connect(branch: Tensor, rate: float, training: bool) -> Tensor:
+    """Stochastic depth (arXiv:1603.09382): drop a residual branch of each image at `rate`, scale up those that stay."""
+    if rate == 0 or not training:
+        return branch
+    keep = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= rate
+    return branch * (keep / (1 - rate)).to(branch.dtype)
+
+
+def pad_channels(images: Tensor, channels: int, stride: int) -> Tensor:
+    """The shortcut without parameters (He's option A): every `stride`-th pixel, and zeros for the new channels."""
+    if stride > 1:
+        images = images[:, :, ::stride, ::stride]
+    return F.pad(images, (0, 0, 0, 0, 0, channels - images.shape[1])) if channels > images.shape[1] else images

@@ -1,0 +1,114 @@
+"""Compact transformers for small images (Hassani et al. 2021, arXiv:2104.05704)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from featherweight.errors import UserError
+from featherweight.models.parts import drop_connect as drop_branch
+from featherweight.schema import Count, Positive, Rate
+
+TOKENS = 400  # more tokens than these cost more than they tell: the tokenizer shrinks larger images further
+
+
+class CompactTransformer(nn.Module):
+    """CCT-layers/kernel: a convolution and pooling make the tokens, pre-norm encoder layers relate them, and a learned
+    attention over the last layer's tokens pools them.
+
+    The tokenizer halves the image once, and again while more than 20 x 20 tokens would be left. With 10 classes and RGB
+    at 32 px the default, CCT-7/3x1, has 3.76 million parameters; the positions' share grows with the image.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        *,
+        layers: Count = 7,
+        width: Count = 256,
+        heads: Count = 4,
+        mlp_ratio: Annotated[Positive, Field(description="hidden over outer width of the layers' perceptrons")] = 2.0,
+        kernel: Annotated[Count, Field(description="of the tokenizer's convolutions; odd")] = 3,
+        dropout: Rate = 0.0,
+        attention_dropout: Rate = 0.1,
+        drop_connect: Rate = 0.1,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise UserError(f"model.width: {width} cannot be shared evenly among {heads} heads")
+        convolutions: list[nn.Module] = []
+        side, inputs = image_size, channels
+        while not convolutions or side**2 > TOKENS:
+            outputs = width if (-(-side // 2)) ** 2 <= TOKENS else 64
+            convolutions += [
+                nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(3, 2, 1),
+            ]
+            side, inputs = -(-side // 2), outputs
+        self.tokenizer = nn.Sequential(*convolutions)
+        self.positions = nn.Parameter(torch.zeros(1, side**2, width))
+        rates = [drop_connect * place / max(1, layers - 1) for place in range(layers)]
+        self.layers = nn.Sequential(
+            *(_Layer(width, heads, round(width * mlp_ratio), dropout, attention_dropout, rate) for rate in rates)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.pool = nn.Linear(width, 1)
+        self.head = nn.Linear(width, num_classes)
+        nn.init.trunc_normal_(self.positions, std=0.2)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        tokens = self.tokenizer(x).flatten(2).transpose(1, 2) + self.positions
+        tokens = self.norm(self.layers(tokens))
+        pooled = (self.pool(tokens).softmax(1) * tokens).sum(1)
+        logits: Tensor = self.head(pooled)
+        return logits
+
+
+class _Layer(nn.Module):
+    """Attention among the tokens, then a perceptron on each, both normed before and added to what came in."""
+
+    def __init__(
+        self, width: int, heads: int, hidden: int, dropout: float, attention_dropout: float, drop_connect: float
+    ) -> None:
+        super().__init__()
+        self.heads, self.drop_connect = heads, drop_connect
+        self.dropout, self.attention_dropout = dropout, attention_dropout
+        self.norm1 = nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
+        self.join = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, hidden)
+        self.narrow = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self._dropped(self._attend(self.norm1(tokens)))
+        return tokens + self._dropped(
+            self.narrow(F.dropout(F.gelu(self.widen(self.norm2(tokens))), self.dropout, self.training))
+        )
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        batch, count, width = tokens.shape
+        split = self.queries_keys_values(tokens).view(batch, count, 3, self.heads, width // self.heads)
+        queries, keys, values = split.permute(2, 0, 3, 1, 4)
+        weights = (queries @ keys.transpose(2, 3) * (width // self.heads) ** -0.5).softmax(3)
+        attended = F.dropout(weights, self.attention_dropout, self.training) @ values
+        joined: Tensor = self.join(attended.transpose(1, 2).reshape(batch, count, width))
+        return joined
+
+    def _dropped(self, branch: Tensor) -> Tensor:
+        branch = F.dropout(branch, self.dropout, self.training)
+        return drop_branch(branch[..., None], self.drop_connect, self.training)[..., 0]

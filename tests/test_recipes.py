@@ -1,0 +1,126 @@
+"""Every network that ships: it weighs what the logbook or its library says, trains a step and comes back whole."""
+
+import numpy as np
+import pytest
+import torch
+
+from featherweight import budget
+from featherweight.config import load_competition, load_recipe
+from featherweight.data.pack import Pack
+from featherweight.errors import OverBudget
+from featherweight.models import build
+from featherweight.training import checkpoint, loop
+from featherweight.training.runtime import start
+
+# Parameters with 10 classes and RGB at 32 px. From LOGBOOK A and D, the papers and, the rest, the libraries themselves.
+WEIGHTS = {
+    "cct7": 3_760_139,
+    "convnext_atto": 3_377_730,
+    "densenet121": 6_964_106,
+    "densenet121_light": 4_971_466,
+    "efficientnet_b0": 4_020_358,
+    "efficientnet_b0_library": 4_020_358,
+    "efficientnet_d106": 6_525_994,
+    "efficientnet_d106_spread": 4_608_310,
+    "fastnet94": 1_971_640,
+    "fastnet95": 4_604_728,
+    "fastnet96": 4_844_440,
+    "fastvit": 3_264_922,
+    "fpn": 2_316_042,
+    "ghostnet": 3_914_318,
+    "inception": 5_610_154,
+    "inception_light": 4_948_318,
+    "mlp": 1_707_274,
+    "mobilenet_v1": 3_217_226,
+    "mobilenet_v2": 2_236_682,
+    "mobilenet_v3": 4_214_842,
+    "mobilenet_v3_small": 1_528_106,
+    "mobilenet_v4": 2_505_834,
+    "mobileone": 4_278_522,
+    "plain20": 269_722,
+    "plain32": 464_154,
+    "plain34": 21_108_298,
+    "plain34_light": 4_874_797,
+    "plain44": 658_586,
+    "plain50": 20_744_266,
+    "plain50_light": 4_990_378,
+    "plain56": 853_018,
+    "repvit": 4_727_028,
+    "resnet18": 11_173_962,
+    "resnet18_light": 4_869_065,
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet34": 21_282_122,
+    "resnet34_light": 4_915_309,
+    "resnet44": 658_586,
+    "resnet50": 23_520_842,
+    "resnet50_light": 4_771_313,
+    "resnet56": 853_018,
+    "resnet101": 42_512_970,
+    "resnet101_light": 4_943_331,
+    "resnet152": 58_156_618,
+    "resnet152_light": 4_896_473,
+    "shufflenet_v2": 1_263_854,
+    "starnet": 2_678_098,
+    "tiny": 20_794,
+    "vgg16": 134_301_514,
+    "vgg16_bn": 134_309_962,
+    "vgg16_bn_light": 4_955_419,
+    "vgg16_light": 4_950_523,
+    "vgg19": 139_611_210,
+    "vgg19_bn": 139_622_218,
+    "vgg19_bn_light": 4_817_580,
+    "vgg19_light": 4_812_188,
+    "wrn10_5": 1_868_314,
+    "wrn16_4": 2_748_890,
+    "wrn16_5": 4_289_754,
+    "wrn22_4": 4_298_970,
+    "wrn28_3": 3_294_042,
+    "wrn28_3_pad": 3_270_234,
+    "wrn28_4": 5_849_050,
+    "wrn40_2": 2_243_546,
+    "wrn40_3": 5_038_554,
+    "wrn58_11_bottleneck": 4_404_698,
+}
+LIMIT = 5_000_000
+CIFAR = load_competition("cifar10")
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_recipe_weighs_what_is_written(name):
+    weighed = budget.weigh(load_recipe(name), CIFAR, name)
+    assert weighed.counted == WEIGHTS[name]
+    assert weighed.macs > 0
+    if weighed.counted > LIMIT:
+        with pytest.raises(OverBudget, match=f"{name} weighs {weighed.counted:,}.*makes weight: model: "):
+            weighed.refuse_if_over()
+        lighter = weighed.find_lighter()
+        assert budget.count(lighter, CIFAR) <= LIMIT
+    else:
+        weighed.refuse_if_over()
+
+
+@pytest.mark.parametrize("name", [name for name, weight in WEIGHTS.items() if weight <= LIMIT])
+def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path):
+    """Four images of 8 px: everything moves that is not frozen, and the weights come back to the same probabilities."""
+    recipe = load_recipe(name, ["train.epochs=1", "train.batch_size=4", "optimizer.lr=1e-4"])
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    pack = Pack(list("abcd"), images, np.arange(4))
+    torch.manual_seed(0)
+    model = build(recipe.model, 10, 3, 8)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    loop.fit(recipe, model, pack, pack, 10, [], start("cpu", "fp32"), tmp_path)
+    moved = [key for key, value in model.named_parameters() if not torch.equal(value, before[key])]
+    assert len(moved) > len(before) / 2
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+    checkpoint.save_weights(tmp_path / "weights", model)
+    torch.manual_seed(1)
+    other = build(recipe.model, 10, 3, 8).to(memory_format=torch.channels_last)
+    checkpoint.load_weights(tmp_path / "weights", other)
+    example = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        logits = model.eval()(example)
+        assert torch.isfinite(logits).all()
+        assert torch.equal(logits, other.eval()(example))
