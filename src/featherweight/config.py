@@ -20,7 +20,7 @@ from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError
 from featherweight.inference import VIEWS
 from featherweight.models import MODELS
-from featherweight.schema import Choice, Count, Flag, Index, NonNegative, OneOf, Section, Text
+from featherweight.schema import Choice, Count, Flag, Index, NonNegative, OneOf, Positive, Section, Text
 from featherweight.scoring import METRICS
 from featherweight.training.augment import AUGMENTATIONS
 from featherweight.training.losses import LOSSES
@@ -42,9 +42,19 @@ class Train(Section):
 
     epochs: Count = 50
     batch_size: Count = 64
+    accumulate: Count = Field(1, description="pass a batch through the model in this many parts, to need less memory")
+    clip: Positive | None = Field(None, description="the largest norm of all gradients together; longer ones are cut")
+    decay_norms: Flag = Field(True, description="does weight decay pull at norms and biases too?")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on CUDA, else fp32")
     evaluate_every: Count = Field(1, description="epochs between looks at the holdout")
     checkpoint_seconds: NonNegative = Field(60, description="a kill loses at most this much work")
+
+
+class Sam(Section):
+    """Sharpness-aware minimisation around the optimizer, at the cost of a second pass: see `training.sharpness`."""
+
+    rho: Positive = Field(0.05, description="the radius climbed; the papers take 0.05 for SAM, 0.5 for ASAM")
+    adaptive: Flag = Field(False, description="ASAM: measure the radius relative to each weight's size")
 
 
 class Predict(Section):
@@ -59,6 +69,7 @@ class Recipe(Section):
 
     model: Annotated[Choice, OneOf(MODELS)]
     optimizer: Annotated[Choice, OneOf(OPTIMIZERS)]
+    sam: Sam | None = None
     schedule: Annotated[Choice, OneOf(SCHEDULES)] = Field("constant", validate_default=True)
     loss: Annotated[Choice, OneOf(LOSSES)] = Field("cross_entropy", validate_default=True)
     augment: list[Annotated[Choice, OneOf(AUGMENTATIONS)]] = Field(default_factory=list)

@@ -31,8 +31,10 @@ from featherweight.randomness import derive
 from featherweight.training import checkpoint
 from featherweight.training.augment import Augmentation
 from featherweight.training.batches import Batch, Batches
+from featherweight.training.optimizers import groups
 from featherweight.training.runtime import Runtime
 from featherweight.training.schedules import Progress
+from featherweight.training.sharpness import climbed
 
 LOOK_SECONDS = 1.0  # between looks at the losses: each look makes a GPU wait for the host
 
@@ -57,7 +59,7 @@ def fit(
 
     standardize(model, train.images)
     runtime.place(model)
-    optimizer = recipe.optimizer(model.parameters())
+    optimizer = recipe.optimizer(groups(model, recipe.train.decay_norms))
     rates = [group["lr"] for group in optimizer.param_groups]
     state = _State(model, optimizer, runtime.scaler(), torch.zeros(2, steps, device=runtime.device))
     state.restore(folder / "checkpoint.pt")
@@ -72,7 +74,6 @@ def fit(
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
 
-                torch.manual_seed(derive(recipe.seed, "step", state.step))  # what dropout draws hangs on the step alone
                 loss, right = _step(recipe, state, batch, augment, runtime)
 
                 state.losses[0, state.step - epoch * steps] = loss
@@ -102,17 +103,36 @@ def _step(
     recipe: Recipe, state: _State, batch: Batch, augment: list[Augmentation], runtime: Runtime
 ) -> tuple[Tensor, Tensor]:
     """One optimizer step; returns the loss and the part of the batch classified right, both still on the device."""
-    images = batch.images
+    images, targets = batch.images, batch.targets
     for operation in augment:
         images = operation(images, batch.draws)
-    with runtime.autocast():
-        logits = state.model(images)
-    loss = recipe.loss(logits.float(), batch.targets)
-    state.scaler.scale(loss).backward()
+
+    def gradients() -> tuple[Tensor, Tensor]:
+        """Leave the (scaled) gradients in the parameters, gathered over the parts of the batch."""
+        torch.manual_seed(derive(recipe.seed, "step", state.step))  # what dropout draws hangs on the step alone
+        total, right = torch.zeros((), device=runtime.device), torch.zeros((), device=runtime.device)
+        parts = recipe.train.accumulate
+        for part, wanted in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+            with runtime.autocast():
+                logits = state.model(part)
+            share = len(part) / len(images)
+            loss = recipe.loss(logits.float(), wanted) * share
+            state.scaler.scale(loss).backward()
+            total += loss.detach()
+            right += (logits.argmax(1) == wanted.argmax(1)).float().mean() * share
+        return total, right
+
+    loss, right = gradients()
+    if recipe.sam is not None:
+        with climbed(state.model, recipe.sam.rho, recipe.sam.adaptive):
+            gradients()
+    if recipe.train.clip is not None:
+        state.scaler.unscale_(state.optimizer)
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.train.clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
-    return loss.detach(), (logits.argmax(1) == batch.targets.argmax(1)).float().mean()
+    return loss, right
 
 
 def standardize(model: Classifier, images: NDArray[np.uint8], chunk: int = 4096) -> None:
