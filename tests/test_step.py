@@ -9,6 +9,7 @@ from torch import nn
 
 from featherweight.config import Recipe
 from featherweight.randomness import Draws, generator
+from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch
 from featherweight.training.loop import _State, _step
 from featherweight.training.optimizers import groups
@@ -34,7 +35,7 @@ def step(model: nn.Module, scaled: bool = False, **changes) -> tuple[nn.Module, 
     recipe = Recipe.model_validate({**BASE, **changes})
     optimizer = recipe.optimizer(groups(model))
     scaler = torch.amp.GradScaler("cpu", enabled=scaled)
-    state = _State(model, optimizer, scaler, torch.zeros(2, 1))
+    state = _State(model, optimizer, scaler, Averages(model, []), torch.zeros(2, 1))
     loss, _ = _step(recipe, state, batch(), [], RUNTIME)
     return model, loss
 
@@ -90,7 +91,11 @@ def test_the_scaler_leaves_out_a_step_that_overflowed():
     before = copy.deepcopy(model)
     recipe = Recipe.model_validate({**BASE, "sam": {"rho": 0.05}})
     state = _State(
-        model, recipe.optimizer(groups(model)), torch.amp.GradScaler("cpu", init_scale=2.0**127), torch.zeros(2, 1)
+        model,
+        recipe.optimizer(groups(model)),
+        torch.amp.GradScaler("cpu", init_scale=2.0**127),
+        Averages(model, []),
+        torch.zeros(2, 1),
     )
     loud = batch()
     _step(recipe, state, Batch(loud.images * 1e6, loud.targets, loud.draws), [], RUNTIME)

@@ -44,3 +44,5 @@ AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
     "crop": crop,
     "flip": flip,
 }
+
+MIRRORING = ("flip",)  # left out where the competition says that a mirrored image may change its class

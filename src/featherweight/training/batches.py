@@ -43,11 +43,11 @@ class Batches:
         """Whole batches in one pass over the images."""
         return len(self.pack) // self.size
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from the `first` one on."""
+    def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
+        """The batches of an epoch from the `first` one on, up to the `last` one (exclusive)."""
         assert self.pack.labels is not None
         order = torch.randperm(len(self.pack), generator=generator(self.seed, "order", epoch)).numpy()
-        for step in range(first, self.steps_per_epoch):
+        for step in range(first, self.steps_per_epoch if last is None else last):
             places = order[step * self.size : (step + 1) * self.size]
             targets = torch.from_numpy(self.pack.labels[places]).to(self.runtime.device, non_blocking=True)
             yield Batch(

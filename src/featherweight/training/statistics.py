@@ -1,0 +1,46 @@
+"""What a model knows of its inputs: the mean and deviation of the images, and its batch norms' statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.optim.swa_utils
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featherweight.models import Classifier
+from featherweight.randomness import derive
+from featherweight.training.augment import Augmentation
+from featherweight.training.batches import Batches
+from featherweight.training.runtime import Runtime
+
+
+def standardize(model: Classifier, images: NDArray[np.uint8], chunk: int = 4096) -> None:
+    """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C]."""
+    channels = images.shape[-1]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for first in range(0, len(images), chunk):
+        for channel in range(channels):
+            counts[channel] += np.bincount(images[first : first + chunk, ..., channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    mean = counts @ values / counts.sum(1)
+    variance = counts @ values**2 / counts.sum(1) - mean**2
+    model.normalize.mean.copy_(torch.from_numpy(mean).view(-1, 1, 1))
+    model.normalize.std.copy_(torch.from_numpy(np.sqrt(variance.clip(1e-6))).view(-1, 1, 1))
+
+
+def renew(model: Classifier, batches: Batches, augment: Sequence[Augmentation], runtime: Runtime) -> None:
+    """Take the batch-norm statistics anew, from one pass over the training images as they are trained on."""
+
+    def images() -> Iterator[Tensor]:
+        for batch in batches.epoch(-1):  # an order and draws that no epoch of the training has
+            pixels = batch.images
+            for operation in augment:
+                pixels = operation(pixels, batch.draws)
+            yield pixels
+
+    torch.manual_seed(derive(batches.seed, "statistics"))
+    with runtime.autocast():
+        torch.optim.swa_utils.update_bn(images(), model)
