@@ -53,6 +53,9 @@ class Train(Section):
     epochs: Count = 50
     steps: Count | None = Field(None, description="stop after so many steps, however many epochs that takes")
     batch_size: Count = 64
+    normalize: Literal["channel", "pixel"] = Field(
+        "channel", description="subtract the mean of a channel or of a pixel"
+    )
     accumulate: Count = Field(1, description="pass a batch through the model in this many parts, to need less memory")
     clip: Positive | None = Field(None, description="the largest norm of all gradients together; longer ones are cut")
     decay_norms: Flag = Field(True, description="does weight decay pull at norms and biases too?")

@@ -48,6 +48,10 @@ class Draws:
         self.generator, self.size, self.device, self.part, self.epoch = generator, size, device, part, epoch
         self.samples = samples if samples is not None else torch.arange(size)[part]
 
+    def on(self, device: torch.device) -> Draws:
+        """The same numbers to come, wanted on another device."""
+        return Draws(self.generator, self.size, device, self.part, self.epoch, self.samples)
+
     def uniform(self, *shape: int) -> Tensor:
         """float32 [B, *shape] in [0, 1)."""
         numbers = torch.rand((self.size, *shape), generator=self.generator)

@@ -61,7 +61,7 @@ def fit(
     start = beginning(recipe, steps)
     epochs = start.epochs
 
-    standardize(model, train.images)
+    standardize(model, train.images, recipe.train.normalize == "pixel")
     runtime.place(model)
     optimizer = recipe.optimizer(groups(model, recipe.train.decay_norms))
     rates = [group["lr"] for group in optimizer.param_groups]

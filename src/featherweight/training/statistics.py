@@ -17,18 +17,29 @@ from featherweight.training.batches import Batches
 from featherweight.training.runtime import Runtime
 
 
-def standardize(model: Classifier, images: NDArray[np.uint8], chunk: int = 4096) -> None:
-    """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C]."""
+def standardize(model: Classifier, images: NDArray[np.uint8], per_pixel: bool = False, chunk: int = 4096) -> None:
+    """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C].
+
+    `per_pixel` takes the mean of every pixel instead, as He et al. 2015 do on CIFAR-10 (LOGBOOK B).
+    """
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), dtype=np.int64)
+    sums = np.zeros(images.shape[1:], dtype=np.int64)
     for first in range(0, len(images), chunk):
+        part = images[first : first + chunk]
         for channel in range(channels):
-            counts[channel] += np.bincount(images[first : first + chunk, ..., channel].ravel(), minlength=256)
+            counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
+        if per_pixel:
+            sums += part.sum(0, dtype=np.int64)
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(1)
     variance = counts @ values**2 / counts.sum(1) - mean**2
-    model.normalize.mean.copy_(torch.from_numpy(mean).view(-1, 1, 1))
     model.normalize.std.copy_(torch.from_numpy(np.sqrt(variance.clip(1e-6))).view(-1, 1, 1))
+    if per_pixel:
+        pixels = (sums / len(images) / 255).transpose(2, 0, 1)
+        model.normalize.mean = torch.from_numpy(np.ascontiguousarray(pixels)).to(model.normalize.mean)
+    else:
+        model.normalize.mean.copy_(torch.from_numpy(mean).view(-1, 1, 1))
 
 
 def renew(model: Classifier, batches: Batches, augment: Sequence[Augmentation], runtime: Runtime) -> None:
