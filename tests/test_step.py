@@ -28,7 +28,7 @@ def net(norm: bool) -> nn.Module:
 def batch() -> Batch:
     images = torch.rand(13, 2, 5, 5, generator=torch.Generator().manual_seed(1))
     targets = F.one_hot(torch.arange(13) % 3, 3).float()
-    return Batch(images, targets, Draws(generator(0), 13, RUNTIME.device))
+    return Batch(images, targets, Draws(generator(0), 13, RUNTIME.device), torch.tensor([5.0, 4.0, 4.0]))
 
 
 def step(model: nn.Module, scaled: bool = False, **changes) -> tuple[nn.Module, torch.Tensor]:
@@ -45,11 +45,20 @@ def same(one: nn.Module, other: nn.Module, tolerance: float = 1e-6) -> None:
         torch.testing.assert_close(tensor, other.state_dict()[name], rtol=0, atol=tolerance, msg=name)
 
 
-@pytest.mark.parametrize("sam", [None, {"rho": 0.5}, {"rho": 0.5, "adaptive": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"sam": {"rho": 0.5}},
+        {"sam": {"rho": 0.5, "adaptive": True}},
+        {"loss": {"name": "focal", "weights": "effective"}},
+        {"loss": {"name": "cross_entropy", "weights": "inverse"}},
+    ],
+)
 @pytest.mark.parametrize("parts", [2, 5])
-def test_parts_of_a_batch_add_up_to_the_whole(parts, sam):
-    whole, loss = step(net(norm=False).eval(), sam=sam)
-    apart, sum_of_parts = step(net(norm=False).eval(), sam=sam, train={"accumulate": parts})
+def test_parts_of_a_batch_add_up_to_the_whole(parts, changes):
+    whole, loss = step(net(norm=False).eval(), **changes)
+    apart, sum_of_parts = step(net(norm=False).eval(), **changes, train={"accumulate": parts})
     same(whole, apart)
     torch.testing.assert_close(loss, sum_of_parts)
 
@@ -98,7 +107,7 @@ def test_the_scaler_leaves_out_a_step_that_overflowed():
         torch.zeros(2, 1),
     )
     loud = batch()
-    _step(recipe, state, Batch(loud.images * 1e6, loud.targets, loud.draws), [], RUNTIME)
+    _step(recipe, state, Batch(loud.images * 1e6, loud.targets, loud.draws, loud.counts), [], RUNTIME)
     for one, other in zip(model.parameters(), before.parameters(), strict=True):
         assert torch.equal(one, other)
     assert state.scaler.get_scale() == 2.0**126

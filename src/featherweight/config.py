@@ -27,6 +27,7 @@ from featherweight.training.averaging import AVERAGES
 from featherweight.training.losses import LOSSES
 from featherweight.training.mixing import MIXINGS
 from featherweight.training.optimizers import OPTIMIZERS
+from featherweight.training.sampling import SAMPLINGS
 from featherweight.training.schedules import SCHEDULES
 from featherweight.training.watch import Watched
 from featherweight.workspace import find_config
@@ -96,6 +97,7 @@ class Recipe(Section):
     schedule: Annotated[Choice, OneOf(SCHEDULES)] = Field("constant", validate_default=True)
     warmup: Warmup | None = None
     loss: Annotated[Choice, OneOf(LOSSES)] = Field("cross_entropy", validate_default=True)
+    sampling: Annotated[Choice, OneOf(SAMPLINGS)] = Field("each_once", validate_default=True)
     augment: list[Annotated[Choice, OneOf(AUGMENTATIONS)]] = Field(default_factory=list)
     mix: list[Annotated[Choice, OneOf(MIXINGS)]] = Field(default_factory=list)
     averages: list[Annotated[Choice, OneOf(AVERAGES)]] = Field(default_factory=list)

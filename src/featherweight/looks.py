@@ -28,7 +28,9 @@ def schedule(recipe: Recipe, competition: Competition, path: Path) -> str:
     if that never stopped getting better.
     """
     train = _training_pack(recipe, competition)
-    batches = Batches(train, len(competition.classes), recipe.train.batch_size, recipe.seed, start("cpu"))
+    batches = Batches(
+        train, len(competition.classes), recipe.train.batch_size, recipe.seed, start("cpu"), recipe.sampling
+    )
     begin = beginning(recipe, batches.steps_per_epoch)
     steps = sorted({round(place * (begin.total - 1) / POINTS) for place in range(POINTS + 1)})
     base = recipe.optimizer.arguments["lr"]

@@ -56,7 +56,7 @@ def fit(
     Goes on from the checkpoint in `folder`, if there is one, and ends in the same bytes as if it had not been stopped.
     Raises UserError when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved.
     """
-    batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime)
+    batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime, recipe.sampling)
     steps = batches.steps_per_epoch
     start = beginning(recipe, steps)
     epochs = start.epochs
@@ -140,7 +140,7 @@ def _step(
             with runtime.autocast():
                 logits = state.model(part)
             share = len(part) / len(images)
-            loss = recipe.loss(logits.float(), wanted) * share
+            loss = recipe.loss(logits.float(), wanted, batch.counts) * share
             state.scaler.scale(loss).backward()
             total += loss.detach()
             right += (logits.argmax(1) == wanted.argmax(1)).float().mean() * share
