@@ -22,6 +22,8 @@ featherweight: the best image classifier that makes the weight.
   ./run.sh resume RUN       go on with a run that was stopped
   ./run.sh runs             every finished run, best first
   ./run.sh score CSV        check and score a submission
+  ./run.sh schedule RECIPE  draw the learning rate against the epoch
+  ./run.sh augment RECIPE   show training images as the recipe augments them
   ./run.sh download NAME    fetch a Kaggle competition's data
   ./run.sh submit RUN       check a run's CSV (or any) and upload it to Kaggle
   ./run.sh scores           ask Kaggle for the scores, and keep them
@@ -225,6 +227,16 @@ def score(words: Sequence[str]) -> int:
     return 0
 
 
+def schedule(words: Sequence[str]) -> int:
+    """Draw the learning rate."""
+    return _look(words, "schedule", "Draw a recipe's learning rate against the epoch.")
+
+
+def augment(words: Sequence[str]) -> int:
+    """Draw augmented images."""
+    return _look(words, "augment", "Write a sheet of training images as a recipe augments and mixes them.")
+
+
 def schema(words: Sequence[str]) -> int:
     """Schemas for editors."""
     parser = _parser(
@@ -311,17 +323,39 @@ def leaderboard(words: Sequence[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "augment": augment,
     "check": check,
     "init": init,
     "resume": resume,
     "runs": runs,
     "score": score,
+    "schedule": schedule,
     "schema": schema,
     "download": download,
     "submit": submit,
     "scores": scores,
     "leaderboard": leaderboard,
 }
+
+
+def _look(words: Sequence[str], what: str, description: str) -> int:
+    parser = _parser(what, description)
+    parser.add_argument("recipe", help="a recipe's name, or the path of a recipe file")
+    _add_configuration(parser)
+    parser.add_argument("--out", type=Path, help=f"the picture to write (default: RECIPE.{what}.png)")
+    given = parser.parse_args(words)
+    workspace.find_config("recipes", given.recipe)
+
+    from featherweight import config, looks
+
+    path = given.out or Path(f"{Path(given.recipe).stem}.{what}.png")
+    recipe, competition = (
+        config.load_recipe(given.recipe, _overrides(given)),
+        config.load_competition(given.competition),
+    )
+    print(getattr(looks, what)(recipe, competition, path))
+    print(f"wrote {path}")
+    return 0
 
 
 def _finish(run: object) -> int:

@@ -20,12 +20,16 @@ from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
 from featherweight.inference import VIEWS
 from featherweight.models import FAMILIES
-from featherweight.schema import Choice, Count, Flag, Index, NonNegative, OneOf, Section, Text
+from featherweight.schema import Choice, Count, Flag, Fraction, Index, NonNegative, OneOf, Positive, Section, Text
 from featherweight.scoring import METRICS, PROBABILITY_METRICS
 from featherweight.training.augment import AUGMENTATIONS
+from featherweight.training.averaging import AVERAGES
 from featherweight.training.losses import LOSSES
+from featherweight.training.mixing import MIXINGS
 from featherweight.training.optimizers import OPTIMIZERS
+from featherweight.training.sampling import SAMPLINGS
 from featherweight.training.schedules import SCHEDULES
+from featherweight.training.watch import Watched
 from featherweight.workspace import find_config
 
 
@@ -37,14 +41,44 @@ class Split(Section):
     subset: Count | None = Field(None, description="use only this many training images, stratified, before splitting")
 
 
+class Warmup(Section):
+    """A rise of the rate before the schedule; what a schedule counts in epochs or steps it still counts from step 0."""
+
+    epochs: Positive = 5
+    start: Fraction = Field(0.01, description="the factor on the rate at step 0")
+
+
 class Train(Section):
     """How long, in what batches, at what precision, and how often to look and to save."""
 
     epochs: Count = 50
+    steps: Count | None = Field(None, description="stop after so many steps, however many epochs that takes")
     batch_size: Count = 64
+    normalize: Literal["channel", "pixel"] = Field(
+        "channel", description="subtract the mean of a channel or of a pixel"
+    )
+    accumulate: Count = Field(1, description="pass a batch through the model in this many parts, to need less memory")
+    clip: Positive | None = Field(None, description="the largest norm of all gradients together; longer ones are cut")
+    decay_norms: Flag = Field(True, description="does weight decay pull at norms and biases too?")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on CUDA, else fp32")
     evaluate_every: Count = Field(1, description="epochs between looks at the holdout")
     checkpoint_seconds: NonNegative = Field(60, description="a kill loses at most this much work")
+
+
+class Sam(Section):
+    """Sharpness-aware minimisation around the optimizer, at the cost of a second pass: see `training.sharpness`."""
+
+    rho: Positive = Field(0.05, description="the radius climbed; the papers take 0.05 for SAM, 0.5 for ASAM")
+    adaptive: Flag = Field(False, description="ASAM: measure the radius relative to each weight's size")
+
+
+class EarlyStopping(Section):
+    """Stop when the holdout has not got better for a while. The score of the holdout is then its own best: be wary."""
+
+    metric: Watched = "accuracy"
+    patience: Count = Field(2, description="looks at the holdout without a new best")
+    margin: NonNegative = Field(0, description="what a new best must be better by")
+    restore: Literal["best", "last"] = Field("best", description="the weights that ship")
 
 
 class Predict(Section):
@@ -59,13 +93,31 @@ class Recipe(Section):
 
     model: Annotated[Choice, FAMILIES]
     optimizer: Annotated[Choice, OneOf(OPTIMIZERS)]
+    sam: Sam | None = None
     schedule: Annotated[Choice, OneOf(SCHEDULES)] = Field("constant", validate_default=True)
+    warmup: Warmup | None = None
     loss: Annotated[Choice, OneOf(LOSSES)] = Field("cross_entropy", validate_default=True)
+    sampling: Annotated[Choice, OneOf(SAMPLINGS)] = Field("each_once", validate_default=True)
     augment: list[Annotated[Choice, OneOf(AUGMENTATIONS)]] = Field(default_factory=list)
+    mix: list[Annotated[Choice, OneOf(MIXINGS)]] = Field(default_factory=list)
+    averages: list[Annotated[Choice, OneOf(AVERAGES)]] = Field(default_factory=list)
+    ship: Text = Field("raw", description="the weights that ship: raw, or the name of one of the averages")
+    early_stopping: EarlyStopping | None = None
     split: Split = Split()
     train: Train = Train()
     predict: Predict = Predict()
     seed: Index = 0
+
+    @model_validator(mode="after")
+    def _ships_what_there_is(self) -> Self:
+        names = [average.name for average in self.averages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"averages: one of a kind, got {', '.join(names)}")
+        if names and "ship" not in self.model_fields_set:
+            raise ValueError(f"ship: say which weights ship: raw, {', '.join(names)}")
+        if self.ship not in ("raw", *names):
+            raise ValueError(f"ship: there is no '{self.ship}'; the weights there are: {', '.join(['raw', *names])}")
+        return self
 
 
 class Limit(Section):

@@ -35,6 +35,7 @@ from featherweight.progress import Progress, say
 from featherweight.randomness import derive
 from featherweight.scoring import Score
 from featherweight.training import checkpoint, runtime
+from featherweight.training.augment import MIRRORING
 from featherweight.training.loop import fit
 from featherweight.training.runtime import Runtime
 
@@ -158,9 +159,9 @@ def _run(run: Run) -> Result:
     return result
 
 
-def split(run: Run, train: Pack) -> tuple[Pack, Pack]:
-    """The images to train on and those held out, stored as ids. Raises UserError if they are not those of the start."""
-    wanted = run.recipe.split
+def divide(recipe: Recipe, train: Pack) -> tuple[Pack, Pack]:
+    """The images to train on and those held out."""
+    wanted = recipe.split
     assert train.labels is not None
     labels = [str(label) for label in train.labels]
     used = np.ones(len(train), dtype=bool)
@@ -171,7 +172,12 @@ def split(run: Run, train: Pack) -> tuple[Pack, Pack]:
     held = holdout_ranks(kept.ids, [str(label) for label in kept.labels], wanted.holdout, wanted.seed + 1)  # type: ignore[union-attr]
     if not held.any():
         raise UserError(f"split.holdout: {wanted.holdout} of {len(kept)} images leaves none to score; hold out more")
-    parts = kept.take(np.flatnonzero(~held)), kept.take(np.flatnonzero(held))
+    return kept.take(np.flatnonzero(~held)), kept.take(np.flatnonzero(held))
+
+
+def split(run: Run, train: Pack) -> tuple[Pack, Pack]:
+    """The parts of `divide`, stored as ids. Raises UserError if they are not those of the run's start."""
+    parts = divide(run.recipe, train)
     text = json.dumps({"train": parts[0].ids, "holdout": parts[1].ids}) + "\n"
     stored = run.folder / "split.json"
     if not stored.exists():
@@ -186,21 +192,22 @@ def _train(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Classifier:
     torch.manual_seed(derive(recipe.seed, "init"))
     model = build(recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
     if not run.weights.exists():
-        fit(recipe, model, train, holdout, len(competition.classes), augmentations(run), device, run.folder)
+        augment = augmentations(recipe, competition)
+        fit(recipe, model, train, holdout, len(competition.classes), augment, device, run.folder)
         checkpoint.save_weights(run.weights, model)
         (run.folder / "checkpoint.pt").unlink(missing_ok=True)
     checkpoint.load_weights(run.weights, model)
     return model
 
 
-def augmentations(run: Run) -> list[Any]:
+def augmentations(recipe: Recipe, competition: Competition) -> list[Any]:
     """The recipe's augmentations, without mirroring where the competition forbids it."""
-    return [choice for choice in run.recipe.augment if run.competition.image.mirror or choice.name != "flip"]
+    return [choice for choice in recipe.augment if competition.image.mirror or choice.name not in MIRRORING]
 
 
-def views(run: Run) -> list[Any]:
+def views(recipe: Recipe, competition: Competition) -> list[Any]:
     """The recipe's test-time views, without mirroring where the competition forbids it."""
-    return [choice for choice in run.recipe.predict.views if run.competition.image.mirror or choice.name != "flip"]
+    return [choice for choice in recipe.predict.views if competition.image.mirror or choice.name not in MIRRORING]
 
 
 def _probs(run: Run, part: str, model: Classifier, images: Pack, device: Runtime) -> NDArray[np.float32]:
@@ -212,8 +219,8 @@ def _probs(run: Run, part: str, model: Classifier, images: Pack, device: Runtime
                 [model],
                 images.images,
                 runtime=device,
-                views=views(run),
-                augment=augmentations(run),
+                views=views(run.recipe, run.competition),
+                augment=augmentations(run.recipe, run.competition),
                 batch_size=run.recipe.predict.batch_size,
                 seed=run.recipe.seed,
                 advance=bar.advance,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,6 +48,10 @@ class Draws:
         self.generator, self.size, self.device, self.part, self.epoch = generator, size, device, part, epoch
         self.samples = samples if samples is not None else torch.arange(size)[part]
 
+    def on(self, device: torch.device) -> Draws:
+        """The same numbers to come, wanted on another device."""
+        return Draws(self.generator, self.size, device, self.part, self.epoch, self.samples)
+
     def uniform(self, *shape: int) -> Tensor:
         """float32 [B, *shape] in [0, 1)."""
         numbers = torch.rand((self.size, *shape), generator=self.generator)
@@ -56,6 +61,12 @@ class Draws:
         """float32 [B, *shape], mean 0, deviation 1."""
         numbers = torch.randn((self.size, *shape), generator=self.generator)
         return numbers[self.part].to(self.device, non_blocking=True)
+
+    def beta(self, alpha: float, *shape: int) -> Tensor:
+        """float32 [B, *shape] in [0, 1] from Beta(alpha, alpha)."""
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        numbers = np.random.default_rng(seed).beta(alpha, alpha, (self.size, *shape))
+        return torch.from_numpy(numbers)[self.part].float().to(self.device, non_blocking=True)
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """int64 [B, *shape] from 0 to high - 1."""

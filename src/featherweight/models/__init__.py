@@ -7,6 +7,7 @@ are the keys of a recipe's `model` section; see `schema`. To add one: write it i
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,10 @@ FAMILIES = OneOf(MODELS)
 
 
 class Normalize(nn.Module):
-    """Subtract the training images' mean and divide by their deviation: two buffers, float32 [C, 1, 1]."""
+    """Subtract the training images' mean and divide by their deviation: two buffers, float32 [C, 1, 1].
+
+    The mean may also be one of every pixel, [C, H, W].
+    """
 
     mean: Tensor
     std: Tensor
@@ -57,6 +61,11 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         return (images - self.mean) / self.std
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        if f"{prefix}mean" in state_dict:
+            self.mean = self.mean.new_empty(state_dict[f"{prefix}mean"].shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class Classifier(nn.Module):

@@ -2,54 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from featherweight.data.pack import Pack
 from featherweight.randomness import Draws, generator
 from featherweight.training.runtime import Runtime
+from featherweight.training.sampling import each_once
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images float32 [B, C, H, W] in [0, 1], target probabilities float32 [B, K], and the batch's random numbers."""
+    """Images float32 [B, C, H, W] in [0, 1], target probabilities float32 [B, K], the batch's random numbers, and
+    float32 [K], how many of the training images are of each class.
+    """
 
     images: Tensor
     targets: Tensor
     draws: Draws
+    counts: Tensor
 
 
 @dataclass(frozen=True)
 class Batches:
-    """The training images in batches of one size; what is left at an epoch's end waits for another epoch's order."""
+    """The training images in batches of one size; what is left at an epoch's end waits for another epoch's order.
+
+    `sampling` says which images an epoch shows, and in what order.
+    """
 
     pack: Pack
     num_classes: int
     batch_size: int
     seed: int
     runtime: Runtime
+    sampling: Callable[[NDArray[np.int64], int, int], NDArray[np.int64]] = each_once
 
     @property
     def size(self) -> int:
         """Images in a batch: as the recipe says, or all there are."""
-        return min(self.batch_size, len(self.pack))
+        return min(self.batch_size, self.shown)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in one pass over the images."""
-        return len(self.pack) // self.size
+        """Whole batches in one epoch."""
+        return self.shown // self.size
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from the `first` one on."""
-        assert self.pack.labels is not None
-        order = torch.randperm(len(self.pack), generator=generator(self.seed, "order", epoch)).numpy()
-        for step in range(first, self.steps_per_epoch):
+    @functools.cached_property
+    def shown(self) -> int:
+        """Images an epoch shows: as many as there are, unless the sampling shows some more often."""
+        return len(self._order(0))
+
+    @functools.cached_property
+    def counts(self) -> Tensor:
+        """The training images of each class, float32 [K]."""
+        counts = np.bincount(self._labels, minlength=self.num_classes)
+        return torch.from_numpy(counts).float().to(self.runtime.device)
+
+    def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
+        """The batches of an epoch from the `first` one on, up to the `last` one (exclusive)."""
+        order = self._order(epoch)
+        for step in range(first, self.steps_per_epoch if last is None else last):
             places = order[step * self.size : (step + 1) * self.size]
-            targets = torch.from_numpy(self.pack.labels[places]).to(self.runtime.device, non_blocking=True)
+            targets = torch.from_numpy(self._labels[places]).to(self.runtime.device, non_blocking=True)
             yield Batch(
                 # Indexing copies these rows alone, so a mapped pack larger than the memory will do.
                 images=self.runtime.images(torch.from_numpy(self.pack.images[places])),
@@ -61,4 +82,13 @@ class Batches:
                     epoch=epoch,
                     samples=torch.from_numpy(places),
                 ),
+                counts=self.counts,
             )
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return self.sampling(self._labels, self.seed, epoch)
+
+    @property
+    def _labels(self) -> NDArray[np.int64]:
+        assert self.pack.labels is not None
+        return self.pack.labels

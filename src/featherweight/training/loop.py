@@ -8,19 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from featherweight import atomic
-from featherweight.config import Recipe
+from featherweight.config import EarlyStopping, Recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.inference import predict_probs
@@ -30,9 +28,15 @@ from featherweight.progress import say
 from featherweight.randomness import derive
 from featherweight.training import checkpoint
 from featherweight.training.augment import Augmentation
+from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch, Batches
+from featherweight.training.mixing import mix
+from featherweight.training.optimizers import groups
 from featherweight.training.runtime import Runtime
-from featherweight.training.schedules import Progress
+from featherweight.training.schedules import Progress, rising
+from featherweight.training.sharpness import climbed
+from featherweight.training.statistics import renew, standardize, start_from_images
+from featherweight.training.watch import look, since_best
 
 LOOK_SECONDS = 1.0  # between looks at the losses: each look makes a GPU wait for the host
 
@@ -52,38 +56,41 @@ def fit(
     Goes on from the checkpoint in `folder`, if there is one, and ends in the same bytes as if it had not been stopped.
     Raises UserError when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved.
     """
-    batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime)
-    steps, epochs = batches.steps_per_epoch, recipe.train.epochs
+    batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime, recipe.sampling)
+    steps = batches.steps_per_epoch
+    start = beginning(recipe, steps)
+    epochs = start.epochs
 
-    standardize(model, train.images)
+    standardize(model, train.images, recipe.train.normalize == "pixel")
     start_from_images(model, train.images)
     runtime.place(model)
-    optimizer = recipe.optimizer(model.parameters())
+    optimizer = recipe.optimizer(groups(model, recipe.train.decay_norms))
     rates = [group["lr"] for group in optimizer.param_groups]
-    state = _State(model, optimizer, runtime.scaler(), torch.zeros(2, steps, device=runtime.device))
+    averages = Averages(model, recipe.averages)
+    state = _State(model, optimizer, runtime.scaler(), averages, torch.zeros(2, steps, device=runtime.device))
     state.restore(folder / "checkpoint.pt")
 
-    with _interruptible() as stop, Bar("train", steps * epochs, "steps") as bar:
+    with _interruptible() as stop, Bar("train", start.total, "steps") as bar:
         bar.advance(state.step, state.note(short=True))
-        look = save = clock = time.monotonic()
+        looked = save = clock = time.monotonic()
         for epoch in range(len(state.history), epochs):
             model.train()
-            for batch in batches.epoch(epoch, state.step - epoch * steps):
-                factor = recipe.schedule(Progress(state.step, steps, epochs))
+            for batch in batches.epoch(epoch, state.step - epoch * steps, min(steps, start.total - epoch * steps)):
+                factor = rate_factor(recipe, replace(start, step=state.step, history=state.history))
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
 
-                torch.manual_seed(derive(recipe.seed, "step", state.step))  # what dropout draws hangs on the step alone
                 loss, right = _step(recipe, state, batch, augment, runtime)
 
                 state.losses[0, state.step - epoch * steps] = loss
                 state.losses[1, state.step - epoch * steps] = right
                 state.step += 1
+                averages.follow(model, replace(start, step=state.step))
                 now = time.monotonic()
                 state.seconds, clock = state.seconds + now - clock, now
                 bar.advance(1)
-                if stop.is_set() or runtime.device.type == "cpu" or now - look > LOOK_SECONDS:
-                    look = now
+                if stop.is_set() or runtime.device.type == "cpu" or now - looked > LOOK_SECONDS:
+                    looked = now
                     _refuse_nan(state, epoch * steps)
                 if stop.is_set() or now - save >= recipe.train.checkpoint_seconds:
                     state.save(folder / "checkpoint.pt")
@@ -91,57 +98,87 @@ def fit(
                 if stop.is_set():
                     raise KeyboardInterrupt
             _refuse_nan(state, epoch * steps)
-            state.history.append(_epoch_row(recipe, state, holdout, runtime))
+            state.history.append(_epoch_row(recipe, state, holdout, runtime, epoch * steps, last=epoch + 1 == epochs))
             atomic.write_text(folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
             bar.advance(0, state.note(short=True))
             if (epoch + 1) * 10 // epochs > epoch * 10 // epochs:
                 say(f"  epoch {epoch + 1:>{len(str(epochs))}}/{epochs}  {state.note()}")
+            if recipe.early_stopping is not None and _has_settled(recipe.early_stopping, recipe.ship, state):
+                say(f"  stopped after epoch {epoch + 1}: {recipe.early_stopping.metric} has not got better")
+                break
+    _take_what_ships(recipe, state, batches, augment, runtime)
     return pd.DataFrame(state.history)
+
+
+def beginning(recipe: Recipe, steps_per_epoch: int) -> Progress:
+    """Where a run of the recipe starts, and how long it is."""
+    total = recipe.train.steps or recipe.train.epochs * steps_per_epoch
+    warmup = round(recipe.warmup.epochs * steps_per_epoch) if recipe.warmup else 0
+    return Progress(0, steps_per_epoch, -(-total // steps_per_epoch), total, warmup)
+
+
+def rate_factor(recipe: Recipe, progress: Progress) -> float:
+    """The factor on the optimizer's rates at a step."""
+    factor: float = recipe.schedule(progress)
+    return factor * rising(progress, recipe.warmup.start) if recipe.warmup else factor
 
 
 def _step(
     recipe: Recipe, state: _State, batch: Batch, augment: list[Augmentation], runtime: Runtime
 ) -> tuple[Tensor, Tensor]:
     """One optimizer step; returns the loss and the part of the batch classified right, both still on the device."""
-    images = batch.images
+    images, targets = batch.images, batch.targets
     for operation in augment:
         images = operation(images, batch.draws)
-    with runtime.autocast():
-        logits = state.model(images)
-    loss = recipe.loss(logits.float(), batch.targets)
-    state.scaler.scale(loss).backward()
+    images, targets = mix(images, targets, batch.draws, recipe.mix)
+
+    def gradients() -> tuple[Tensor, Tensor]:
+        """Leave the (scaled) gradients in the parameters, gathered over the parts of the batch."""
+        torch.manual_seed(derive(recipe.seed, "step", state.step))  # what dropout draws hangs on the step alone
+        total, right = torch.zeros((), device=runtime.device), torch.zeros((), device=runtime.device)
+        parts = recipe.train.accumulate
+        for part, wanted in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+            with runtime.autocast():
+                logits = state.model(part)
+            share = len(part) / len(images)
+            loss = recipe.loss(logits.float(), wanted, batch.counts) * share
+            state.scaler.scale(loss).backward()
+            total += loss.detach()
+            right += (logits.argmax(1) == wanted.argmax(1)).float().mean() * share
+        return total, right
+
+    loss, right = gradients()
+    if recipe.sam is not None:
+        with climbed(state.model, recipe.sam.rho, recipe.sam.adaptive):
+            gradients()
+    if recipe.train.clip is not None:
+        state.scaler.unscale_(state.optimizer)
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.train.clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
-    return loss.detach(), (logits.argmax(1) == batch.targets.argmax(1)).float().mean()
+    return loss, right
 
 
-def standardize(model: Classifier, images: NDArray[np.uint8], chunk: int = 4096) -> None:
-    """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C]."""
-    channels = images.shape[-1]
-    counts = np.zeros((channels, 256), dtype=np.int64)
-    for first in range(0, len(images), chunk):
-        for channel in range(channels):
-            counts[channel] += np.bincount(images[first : first + chunk, ..., channel].ravel(), minlength=256)
-    values = np.arange(256) / 255
-    mean = counts @ values / counts.sum(1)
-    variance = counts @ values**2 / counts.sum(1) - mean**2
-    model.normalize.mean.copy_(torch.from_numpy(mean).view(-1, 1, 1))
-    model.normalize.std.copy_(torch.from_numpy(np.sqrt(variance.clip(1e-6))).view(-1, 1, 1))
+def _has_settled(stopping: EarlyStopping, ship: str, state: _State) -> bool:
+    """Has the holdout gone without a new best for long enough? Keeps the weights of the best as it passes."""
+    if math.isnan(state.history[-1][f"holdout_{stopping.metric}"]):
+        return False
+    waited = since_best(state.history, stopping.metric, stopping.margin)
+    if waited == 0 and stopping.restore == "best":
+        shipping = state.averages.shipping(ship, state.model)
+        state.best = {name: tensor.clone() for name, tensor in shipping.state_dict().items()}
+    return waited >= stopping.patience
 
 
-def start_from_images(model: Classifier, images: NDArray[np.uint8], sample: int = 5000) -> None:
-    """Let the layers that are computed from the training images, uint8 [N, H, W, C], see a sample of them, normalised.
-
-    Such a layer has a method `start_from_images(images)`. The sample is taken at even distances, the same every time.
-    """
-    starters: list[Any] = [module for module in model.net.modules() if hasattr(module, "start_from_images")]
-    if not starters:
-        return
-    chosen = torch.from_numpy(images[:: max(1, len(images) // sample)][:sample].copy())
-    normalised = model.normalize(chosen.permute(0, 3, 1, 2).float() / 255)
-    for module in starters:
-        module.start_from_images(normalised)
+def _take_what_ships(
+    recipe: Recipe, state: _State, batches: Batches, augment: list[Augmentation], runtime: Runtime
+) -> None:
+    """Give the model the weights that ship: the best, the average's or its own."""
+    shipping = state.averages.shipping(recipe.ship, state.model)
+    state.model.load_state_dict(state.best or shipping.state_dict())
+    if recipe.ship == "swa" and shipping is not state.model:
+        renew(state.model, batches, augment, runtime)
 
 
 @dataclass
@@ -151,10 +188,12 @@ class _State:
     model: Classifier
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    averages: Averages
     losses: Tensor  # float32 [2, steps]: the loss, and the part classified right, of each step of the current epoch
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None  # the weights that did best on the holdout, where early stopping keeps them
 
     def save(self, path: Path) -> None:
         checkpoint.save(
@@ -163,6 +202,8 @@ class _State:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "averages": self.averages.state_dict(),
+                "best": self.best,
                 "losses": self.losses,
                 "step": self.step,
                 "seconds": self.seconds,
@@ -177,6 +218,8 @@ class _State:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
+        self.averages.load_state_dict(saved["averages"])
+        self.best = saved["best"]
         self.losses.copy_(saved["losses"])
         self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
         say(f"  going on from step {self.step:,}")
@@ -191,9 +234,12 @@ class _State:
         return f"loss {row['train_loss']:.4f}{trained}{held}"
 
 
-def _epoch_row(recipe: Recipe, state: _State, holdout: Pack, runtime: Runtime) -> dict[str, Any]:
+def _epoch_row(
+    recipe: Recipe, state: _State, holdout: Pack, runtime: Runtime, first: int, last: bool
+) -> dict[str, Any]:
+    """What is known at the end of the epoch whose first step was `first`, by the weights that ship."""
     epoch = len(state.history) + 1
-    loss, right = state.losses.double().mean(1).tolist()
+    loss, right = state.losses[:, : state.step - first].double().mean(1).tolist()
     row = {
         "epoch": epoch,
         "step": state.step,
@@ -202,14 +248,14 @@ def _epoch_row(recipe: Recipe, state: _State, holdout: Pack, runtime: Runtime) -
         "train_accuracy": right,
         "holdout_loss": math.nan,
         "holdout_accuracy": math.nan,
+        "holdout_f1": math.nan,
         "seconds": state.seconds,
     }
-    if epoch % recipe.train.evaluate_every == 0 or epoch == recipe.train.epochs:
-        probs = predict_probs([state.model], holdout.images, runtime=runtime, batch_size=recipe.predict.batch_size)
+    if epoch % recipe.train.evaluate_every == 0 or last:
+        shipping = state.averages.shipping(recipe.ship, state.model)
+        probs = predict_probs([shipping], holdout.images, runtime=runtime, batch_size=recipe.predict.batch_size)
         assert holdout.labels is not None
-        given = probs[np.arange(len(probs)), holdout.labels].astype(np.float64)
-        row["holdout_loss"] = float(-np.log(given.clip(1e-12)).mean())
-        row["holdout_accuracy"] = float((probs.argmax(1) == holdout.labels).mean())
+        row |= look(probs, holdout.labels)
     return row
 
 

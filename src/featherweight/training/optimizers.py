@@ -1,31 +1,47 @@
-"""The optimizers a recipe may name: each takes the parameters; keyword-only arguments are the recipe's keys."""
+"""The optimizers a recipe may name: each takes parameter groups; keyword-only arguments are the recipe's keys.
+
+All come from torch and timm. A schedule multiplies the rate of every group, so groups may start from different rates.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from featherweight.schema import Flag, NonNegative, Positive, Rate
+from featherweight.schema import Flag, Index, NonNegative, Positive, Rate
 
-Parameters = Iterable[nn.Parameter]
+Groups = list[dict[str, Any]]  # each {"params": [...]}, perhaps with keys that differ from the optimizer's, as in torch
+
+
+def groups(model: nn.Module, decay_norms: bool = True) -> Groups:
+    """The trainable parameters; without `decay_norms`, those of one dimension (norms, biases) get no weight decay."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if decay_norms:
+        return [{"params": parameters}]
+    parts = (
+        {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
+        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
+    )
+    return [part for part in parts if part["params"]]
 
 
 def sgd(
-    parameters: Parameters,
+    parameters: Groups,
     *,
     lr: Positive = 0.1,
     momentum: Rate = 0.9,
     nesterov: Flag = False,
     weight_decay: NonNegative = 5e-4,
 ) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum, or plain with momentum 0."""
     return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov and momentum > 0)
 
 
 def adam(
-    parameters: Parameters,
+    parameters: Groups,
     *,
     lr: Positive = 1e-3,
     beta1: Rate = 0.9,
@@ -36,7 +52,147 @@ def adam(
     return torch.optim.Adam(parameters, lr, (beta1, beta2), weight_decay=weight_decay)
 
 
+def adamw(
+    parameters: Groups,
+    *,
+    lr: Positive = 1e-3,
+    beta1: Rate = 0.9,
+    beta2: Rate = 0.999,
+    weight_decay: NonNegative = 0.01,
+) -> torch.optim.Optimizer:
+    """Adam with decoupled weight decay: each step shrinks the weights by lr * weight_decay (arXiv:1711.05101)."""
+    return torch.optim.AdamW(parameters, lr, (beta1, beta2), weight_decay=weight_decay)
+
+
+def nadam(
+    parameters: Groups,
+    *,
+    lr: Positive = 2e-3,
+    beta1: Rate = 0.9,
+    beta2: Rate = 0.999,
+    weight_decay: NonNegative = 0.0,
+    decoupled: Flag = False,
+) -> torch.optim.Optimizer:
+    """Adam with Nesterov momentum (Dozat 2016; LOGBOOK A14); `decoupled` decays as AdamW does."""
+    return torch.optim.NAdam(
+        parameters, lr, (beta1, beta2), weight_decay=weight_decay, decoupled_weight_decay=decoupled
+    )
+
+
+def adagrad(parameters: Groups, *, lr: Positive = 1e-2, weight_decay: NonNegative = 0.0) -> torch.optim.Optimizer:
+    """Adagrad (Duchi et al. 2011): each rate falls with the sum of its squared gradients."""
+    return torch.optim.Adagrad(parameters, lr, weight_decay=weight_decay)
+
+
+def rmsprop(
+    parameters: Groups,
+    *,
+    lr: Positive = 1e-2,
+    alpha: Rate = 0.99,
+    momentum: Rate = 0.0,
+    weight_decay: NonNegative = 0.0,
+) -> torch.optim.Optimizer:
+    """RMSprop (Hinton 2012), `alpha` being the memory of the squared gradients."""
+    return torch.optim.RMSprop(parameters, lr, alpha, momentum=momentum, weight_decay=weight_decay)
+
+
+def lion(
+    parameters: Groups,
+    *,
+    lr: Positive = 1e-4,
+    beta1: Rate = 0.9,
+    beta2: Rate = 0.99,
+    weight_decay: NonNegative = 0.0,
+) -> torch.optim.Optimizer:
+    """The sign of an interpolated momentum (arXiv:2302.06675): a tenth of AdamW's rate, ten times its decay."""
+    from timm.optim.lion import Lion  # brings torchvision, seconds to import
+
+    optimizer: torch.optim.Optimizer = Lion(parameters, lr, (beta1, beta2), weight_decay)
+    return optimizer
+
+
+def muon(
+    parameters: Groups,
+    *,
+    lr: Positive = 0.02,
+    momentum: Rate = 0.95,
+    nesterov: Flag = True,
+    iterations: Index = 5,
+    weight_decay: NonNegative = 0.0,
+    rest: Literal["adamw", "sgd"] = "adamw",
+    rest_lr: Positive = 1e-3,
+    rest_weight_decay: NonNegative = 0.0,
+) -> torch.optim.Optimizer:
+    """Momentum orthogonalised by Newton-Schulz `iterations` (Jordan 2024), for filters and matrices; `rest` for others.
+
+    A filter [out, in, h, w] is taken as a matrix [out, in * h * w]. The others are norms, biases and the last matrix,
+    which is the classifier; they learn at `rest_lr`, SGD's with Nesterov momentum 0.9.
+    """
+    from timm.optim.muon import Muon
+
+    matrices = [parameter for group in parameters for parameter in group["params"] if parameter.ndim > 1]
+    hidden = {id(parameter) for parameter in matrices[:-1]}
+    ours, others = (_only(parameters, hidden, inside) for inside in (True, False))
+    if rest == "sgd":
+        other = sgd(others, lr=rest_lr, nesterov=True, weight_decay=rest_weight_decay)
+    else:
+        other = adamw(others, lr=rest_lr, weight_decay=rest_weight_decay)
+    if not ours:
+        return other
+    members = Muon(
+        [{**group, "use_muon": True} for group in ours],
+        lr,
+        weight_decay,
+        momentum,
+        nesterov,
+        ns_steps=iterations,
+        ns_coefficients="original",
+        adjust_lr_fn="original",
+    )
+    return Together(members, other)
+
+
+def _only(parameters: Groups, chosen: set[int], inside: bool) -> Groups:
+    """The groups cut down to the parameters whose id is among the chosen, or is not."""
+    cut = [{**group, "params": [p for p in group["params"] if (id(p) in chosen) == inside]} for group in parameters]
+    return [group for group in cut if group["params"]]
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimizers, each with parameters of its own, as one."""
+
+    def __init__(self, *members: torch.optim.Optimizer) -> None:
+        self.members = members
+        super().__init__([{"params": group["params"]} for member in members for group in member.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        # The members' own groups, not copies, so that a rate set here is the rate they step with.
+        self.param_groups = [group for member in self.members for group in member.param_groups]
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Step every member."""
+        for member in self.members:
+            member.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every member's state."""
+        return {"members": [member.state_dict() for member in self.members]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Fill every member."""
+        for member, state in zip(self.members, state_dict["members"], strict=True):
+            member.load_state_dict(state)
+        self._share()
+
+
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": sgd,
     "adam": adam,
+    "adamw": adamw,
+    "nadam": nadam,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "lion": lion,
+    "muon": muon,
 }

@@ -1,22 +1,33 @@
-"""The learning-rate schedules a recipe may name: each maps where a run stands to a factor on the optimizer's rate."""
+"""The learning-rate schedules a recipe may name: each maps where a run stands to a factor on the optimizer's rate.
+
+Each is a pure function of the run's progress, and of the holdout scores so far, so nothing of it needs saving.
+"""
 
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from featherweight.schema import Fraction, NonNegative, Positive
+from pydantic import Field
+
+from featherweight.schema import Count, Fraction, Index, NonNegative, Positive
+from featherweight.training.watch import Watched, values
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands before a step: nothing has been done at step 0."""
+    """Where a run stands before a step: nothing has been done at step 0. `history` is a row of each epoch done."""
 
     step: int
     steps_per_epoch: int
     epochs: int
+    total: int = 0  # steps in the whole run; 0: all of its epochs'
+    warmup: int = 0  # steps of it that warm up
+    history: Sequence[Mapping[str, Any]] = ()
 
     @property
     def epoch(self) -> int:
@@ -24,9 +35,24 @@ class Progress:
         return self.step // self.steps_per_epoch
 
     @property
+    def steps(self) -> int:
+        """Steps that follow the warm-up."""
+        return (self.total or self.steps_per_epoch * self.epochs) - self.warmup
+
+    @property
+    def done(self) -> int:
+        """Steps done of those that follow the warm-up."""
+        return max(0, self.step - self.warmup)
+
+    @property
     def fraction(self) -> float:
-        """Of the whole run, 0 to 1."""
-        return self.step / (self.steps_per_epoch * self.epochs)
+        """Of the run that follows the warm-up, 0 to 1."""
+        return self.done / self.steps if self.steps > 0 else 0.0
+
+
+def rising(progress: Progress, start: float) -> float:
+    """The warm-up's own factor: from `start` up evenly to 1 where the warm-up ends (arXiv:1706.02677)."""
+    return 1.0 if progress.step >= progress.warmup else start + (1 - start) * progress.step / progress.warmup
 
 
 def constant(progress: Progress) -> float:
@@ -34,23 +60,132 @@ def constant(progress: Progress) -> float:
     return 1.0
 
 
-def stepped(progress: Progress, *, at: list[Fraction] = [0.3, 0.5, 0.7, 0.9], factor: Positive = 0.2) -> float:
-    """The rate times `factor` for each of the fractions `at` of the run's epochs that have been reached (LOGBOOK A)."""
+def stepped(
+    progress: Progress,
+    *,
+    at: list[Fraction] = [0.3, 0.5, 0.7, 0.9],
+    epochs: list[Index] = [],
+    factor: Positive = 0.2,
+) -> float:
+    """The rate times `factor` for each of the fractions `at` of the run's epochs that have been reached (LOGBOOK A).
+
+    `epochs` are further plateaus at given epochs, as LOGBOOK A15's at 43, 45 and 47 of 50.
+    """
     # The epoch's number is compared, not the quotient: 0.7 * 10 epochs is reached at epoch 7 whatever floats say.
-    reached = bisect.bisect_right([round(part * progress.epochs, 9) for part in sorted(at)], progress.epoch)
-    return float(factor**reached)
+    places = sorted([round(part * progress.epochs, 9) for part in at] + [float(epoch) for epoch in epochs])
+    return float(factor ** bisect.bisect_right(places, progress.epoch))
 
 
-def cosine(progress: Progress, *, warmup: Fraction = 0.0, final: NonNegative = 0.0) -> float:
-    """Up linearly over the part `warmup` of the run, then down along a half cosine to `final` (arXiv:1608.03983)."""
-    if progress.fraction < warmup:
-        return (progress.fraction + 1 / (progress.steps_per_epoch * progress.epochs)) / warmup
-    down = (progress.fraction - warmup) / (1 - warmup) if warmup < 1 else 0.0
-    return final + (1 - final) * (1 + math.cos(math.pi * down)) / 2
+def milestones(
+    progress: Progress, *, at: list[Index], by: Literal["epoch", "iteration"] = "epoch", factor: Positive = 0.1
+) -> float:
+    """The rate times `factor` at each of the epochs, or iterations, `at` (torch's MultiStepLR; LOGBOOK B: 32k, 48k)."""
+    return float(factor ** bisect.bisect_right(sorted(at), progress.epoch if by == "epoch" else progress.step))
+
+
+def every(progress: Progress, *, epochs: Count, factor: Positive = 0.1) -> float:
+    """The rate times `factor` every so many epochs (torch's StepLR; LOGBOOK C: 30 and 100)."""
+    return float(factor ** (progress.epoch // epochs))
+
+
+def staged(progress: Progress, *, stages: Annotated[list[tuple[Count, Positive]], Field(min_length=1)]) -> float:
+    """Stages of a number of epochs and a factor each, in turn; the last factor stays (LOGBOOK C).
+
+    With lr 1e-6, `stages: [[30, 3], [50, 2], [100, 1]]` is 3e-6 for 30 epochs, 2e-6 for 50, 1e-6 for 100.
+    """
+    ends = list(itertools.accumulate(epochs for epochs, _ in stages))
+    return stages[min(bisect.bisect_right(ends, progress.epoch), len(stages) - 1)][1]
+
+
+def linear(progress: Progress, *, final: NonNegative = 0.0) -> float:
+    """Evenly down to `final` (torch's LinearLR)."""
+    return 1 - (1 - final) * progress.fraction
+
+
+def cosine(progress: Progress, *, final: NonNegative = 0.0) -> float:
+    """Down along a half cosine to `final` (arXiv:1608.03983; torch's CosineAnnealingLR)."""
+    return final + (1 - final) * (1 + math.cos(math.pi * progress.fraction)) / 2
+
+
+def one_cycle(
+    progress: Progress,
+    *,
+    up: Fraction = 0.3,
+    start: NonNegative = 0.04,
+    final: NonNegative = 4e-6,
+    shape: Literal["cosine", "linear"] = "cosine",
+) -> float:
+    """From `start` up to the full rate at the part `up` of the run, then down to `final` (arXiv:1708.07120).
+
+    The defaults are torch's OneCycleLR; `shape: linear` makes a triangle (airbench: up 0.23, start 0.2, final 0.07).
+    """
+    top, end = up * progress.steps - 1, progress.steps - 1
+    begin, low, high = (0.0, start, 1.0) if progress.done <= top else (max(top, 0.0), 1.0, final)
+    length = (top if progress.done <= top else end) - begin
+    part = (progress.done - begin) / length if length > 0 else 1.0
+    if shape == "cosine":
+        part = (1 - math.cos(math.pi * part)) / 2
+    return low + (high - low) * part
+
+
+def cyclic(
+    progress: Progress,
+    *,
+    base: Fraction = 0.1,
+    up: Count = 2000,
+    down: Count | None = None,
+    mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
+    gamma: Fraction = 1.0,
+) -> float:
+    """From `base` of the rate up to it in `up` steps, `down` again in as many or others, over and over.
+
+    torch's CyclicLR (arXiv:1506.01186; LOGBOOK A10): triangular2 halves each further peak, exp_range shrinks them by
+    `gamma` a step.
+    """
+    period = up + (down or up)
+    cycle, place = divmod(progress.done, period)
+    height = place / up if place <= up else (period - place) / (period - up)
+    shrink = {"triangular": 1.0, "triangular2": 0.5**cycle, "exp_range": gamma**progress.done}[mode]
+    return base + (1 - base) * height * shrink
+
+
+def plateau(
+    progress: Progress,
+    *,
+    metric: Watched = "loss",
+    factor: Positive = 0.1,
+    patience: Index = 10,
+    threshold: NonNegative = 1e-4,
+    cooldown: Index = 0,
+    final: NonNegative = 0.0,
+) -> float:
+    """The rate times `factor` after more than `patience` looks at the holdout without a new best, but never below
+    `final` (torch's ReduceLROnPlateau; LOGBOOK A10).
+
+    Better is by the part `threshold` of the best; `cooldown` looks after a cut are not counted.
+    """
+    rate, best, bad, cooling = 1.0, math.inf, 0, 0
+    for value in values(progress.history, metric):
+        if value < best - threshold * abs(best) or math.isinf(best):
+            best, bad = value, 0
+        else:
+            bad += 1
+        if cooling > 0:
+            cooling, bad = cooling - 1, 0
+        if bad > patience:
+            rate, bad, cooling = max(rate * factor, final), 0, cooldown
+    return rate
 
 
 SCHEDULES: dict[str, Callable[..., float]] = {
     "constant": constant,
     "stepped": stepped,
+    "milestones": milestones,
+    "every": every,
+    "staged": staged,
+    "linear": linear,
     "cosine": cosine,
+    "one_cycle": one_cycle,
+    "cyclic": cyclic,
+    "plateau": plateau,
 }

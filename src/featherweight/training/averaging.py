@@ -1,0 +1,115 @@
+"""Averages of the weights along a run: shadows of the model that follow it, from one of which it may go on.
+
+An average a recipe may name maps the progress after a step to its move, or to None where it rests. Parameters and
+batch-norm statistics are averaged alike (as torch's AveragedModel does with use_buffers).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from featherweight.models import Classifier
+from featherweight.schema import Choice, Count, Flag, Fraction, Rate
+from featherweight.training.schedules import Progress
+
+
+class Move(NamedTuple):
+    """How far an average goes towards the model's weights, and whether the model then goes on from the average."""
+
+    part: float
+    back: bool = False
+
+
+def ema(progress: Progress, *, decay: Rate = 0.999, warmup: Flag = True) -> Move:
+    """The exponential moving average, after every step; `warmup` lets it forget its first steps sooner.
+
+    The decay then is at most (1 + t) / (10 + t) after step t, so a short run is not half initial weights.
+    """
+    kept = min(decay, (1 + progress.step) / (10 + progress.step)) if warmup else decay
+    return Move(1 - kept)
+
+
+def swa(progress: Progress, *, start: Fraction = 0.75, every: Count = 1) -> Move | None:
+    """The mean of the weights at the ends of epochs from the part `start` of the run on (arXiv:1803.05407).
+
+    When it ships, its batch-norm statistics are taken anew from a pass over the training images.
+    """
+    epoch, inside = divmod(progress.step, progress.steps_per_epoch)
+    first = max(1, math.ceil(round(start * progress.epochs, 9)))
+    if inside or epoch < first or (epoch - first) % every:
+        return None
+    return Move(1 / ((epoch - first) // every + 1))
+
+
+def lookahead(progress: Progress, *, every: Count = 5, alpha: Fraction = 0.5, growing: Flag = False) -> Move | None:
+    """Slow weights go the part `alpha` towards the model after `every` steps, and it goes on there (arXiv:1907.08610).
+
+    `growing` lets the slow weights hold back more and more: the part is 1 - (1 - alpha) * t^3 at the part t of the run
+    (airbench, Jordan 2024, with alpha 0.226).
+    """
+    if progress.step % every and progress.done != progress.steps:
+        return None
+    return Move(1 - (1 - alpha) * progress.fraction**3 if growing else alpha, back=True)
+
+
+AVERAGES: dict[str, Callable[..., Move | None]] = {
+    "ema": ema,
+    "swa": swa,
+    "lookahead": lookahead,
+}
+
+
+class Averages:
+    """The shadows a recipe asks for, by name; each starts as a copy of the model."""
+
+    def __init__(self, model: Classifier, choices: Sequence[Choice]) -> None:
+        self.choices = choices
+        self.shadows = {choice.name: copy.deepcopy(model).requires_grad_(False) for choice in choices}
+        self.begun: set[str] = set()
+
+    @torch.no_grad()
+    def follow(self, model: Classifier, progress: Progress) -> None:
+        """Move every average that is due after a step."""
+        for choice in self.choices:
+            move = choice(progress)
+            if move is None:
+                continue
+            shadow = self.shadows[choice.name]
+            pairs = list(zip(_tensors(shadow), _tensors(model), strict=True))
+            numbers = [(ours, theirs) for ours, theirs in pairs if ours.is_floating_point()]
+            torch._foreach_lerp_([ours for ours, _ in numbers], [theirs for _, theirs in numbers], move.part)
+            for ours, theirs in pairs:
+                if not ours.is_floating_point():  # how many batches were seen
+                    ours.copy_(theirs)
+            if move.back:
+                for ours, theirs in zip(shadow.parameters(), model.parameters(), strict=True):
+                    theirs.copy_(ours)
+            self.begun.add(choice.name)
+
+    def shipping(self, ship: str, model: Classifier) -> Classifier:
+        """The model to ship: the average called `ship`, or the model itself for "raw" and until the average begins."""
+        return self.shadows[ship] if ship in self.begun else model
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {
+            "begun": sorted(self.begun),
+            "shadows": {name: shadow.state_dict() for name, shadow in self.shadows.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+        self.begun = set(state["begun"])
+        for name, shadow in self.shadows.items():
+            shadow.load_state_dict(state["shadows"][name])
+
+
+def _tensors(model: Classifier) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()

@@ -1,0 +1,53 @@
+"""Sharpness-aware minimisation around any optimizer: the step uses the gradient at a nearby worse point.
+
+SAM (Foret et al. 2020, arXiv:2010.01412) climbs from the weights w along the gradient g to w + rho * g / |g|; ASAM
+(Kwon et al. 2021, arXiv:2102.11600) climbs to w + rho * T^2 g / |T g| with T = |w| + eta for weights and 1 for biases,
+so that a rescaled network sees the same neighbourhood. The loss scale of fp16 cancels out of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+ETA = 0.01  # keeps ASAM's neighbourhood open around weights near 0, as in the paper
+
+
+@contextmanager
+def climbed(model: nn.Module, rho: float, adaptive: bool = False) -> Iterator[None]:
+    """Within it the weights stand uphill along their gradients, which are cleared, and batch-norm statistics rest.
+
+    On leaving, the weights are what they were to the last bit, and the gradients those taken uphill. The statistics
+    have then been updated by the pass before alone. A gradient that overflowed (fp16) moves nothing: the second pass
+    then overflows as well, and the scaler leaves the step out.
+    """
+    climbing = [(name, p, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+    before = [parameter.detach().clone() for _, parameter, _ in climbing]
+    with torch.no_grad():
+        scales = [_scale(name, parameter, adaptive) for name, parameter, _ in climbing]
+        slopes = [gradient * scale for (_, _, gradient), scale in zip(climbing, scales, strict=True)]
+        norm = torch.nn.utils.get_total_norm(slopes)
+        length = torch.where(norm.isfinite(), rho / norm.clamp_min(1e-12), 0.0)
+        for (_, parameter, _), slope, scale in zip(climbing, slopes, scales, strict=True):
+            parameter.add_(slope.nan_to_num(0.0, 0.0, 0.0) * scale * length)
+            parameter.grad = None
+    tracking = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
+    for module in tracking:
+        module.track_running_stats = False  # a batch still normalises by its own statistics, and leaves no trace
+    try:
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True
+        with torch.no_grad():
+            for (_, parameter, _), weights in zip(climbing, before, strict=True):
+                parameter.copy_(weights)
+
+
+def _scale(name: str, parameter: Tensor, adaptive: bool) -> Tensor | float:
+    if not adaptive or name.endswith("bias"):
+        return 1.0
+    return parameter.detach().abs() + ETA

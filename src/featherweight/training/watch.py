@@ -1,0 +1,46 @@
+"""What a schedule or early stopping may watch of the holdout, and when to stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Watched = Literal["loss", "accuracy", "f1", "score"]  # f1: macro; score: by the competition's metric
+History = Sequence[Mapping[str, Any]]
+
+
+def look(probs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """The holdout's loss (nats), accuracy and macro F1 from probabilities [N, K] and classes [N].
+
+    All three are kept because they need not agree: the loss may rise while F1 rises too (LOGBOOK C).
+    """
+    predicted, classes = probs.argmax(1), probs.shape[1]
+    given = probs[np.arange(len(probs)), labels].astype(np.float64)
+    right = np.bincount(labels[predicted == labels], minlength=classes)
+    either = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
+    return {
+        "holdout_loss": float(-np.log(given.clip(1e-12)).mean()),
+        "holdout_accuracy": float((predicted == labels).mean()),
+        "holdout_f1": float((2 * right[either > 0] / either[either > 0]).mean()),
+    }
+
+
+def values(history: History, metric: Watched) -> Iterator[float]:
+    """The metric at each look at the holdout, so signed that lower is better; epochs without a look are passed over."""
+    for row in history:
+        value = row[f"holdout_{metric}"]
+        if not math.isnan(value):
+            yield value if metric == "loss" else -value
+
+
+def since_best(history: History, metric: Watched, margin: float = 0.0) -> int:
+    """Looks at the holdout since the best one; 0 when the last is the best by more than `margin`."""
+    best, since = math.inf, 0
+    for value in values(history, metric):
+        better = value < best - margin
+        best, since = (value, 0) if better else (best, since + 1)
+    return since

@@ -1,0 +1,177 @@
+"""Whole runs with the options that have a state of their own: what ships, when they stop, and that they resume."""
+
+import hashlib
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from featherweight.config import Recipe
+from featherweight.data.pack import Pack
+from featherweight.models import build
+from featherweight.training import checkpoint, loop
+from featherweight.training.runtime import start
+
+RECIPE = {
+    "model": {"name": "wrn", "depth": 10, "width": 0.25, "dropout": 0.3},
+    "optimizer": {"name": "sgd", "lr": 0.1},
+    "augment": ["crop", "flip"],
+}
+
+
+def pack(n: int, seed: int) -> Pack:
+    """Two classes that differ in which half is bright."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    images = rng.integers(0, 100, (n, 8, 8, 1))
+    images[labels == 1, :4] += 150
+    images[labels == 0, 4:] += 150
+    return Pack([str(i) for i in range(n)], images.astype(np.uint8), labels.astype(np.int64))
+
+
+def train(folder, epochs=3, **changes):
+    settings = {"epochs": epochs, "batch_size": 16, "checkpoint_seconds": 0, **changes.pop("train", {})}
+    recipe = Recipe.model_validate({**RECIPE, "train": settings, **changes})
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    model = build(recipe.model, 2, 1, 8)
+    history = loop.fit(recipe, model, pack(100, 0), pack(40, 1), 2, recipe.augment, start("cpu"), folder)
+    checkpoint.save_weights(folder / "weights", model)
+    return history, hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
+
+
+EVERYTHING = {
+    "ema": {"averages": ["ema"], "ship": "ema"},
+    "swa": {"averages": [{"name": "swa", "start": 0.3}], "ship": "swa"},
+    "lookahead, ema and swa": {
+        "averages": [{"name": "swa", "start": 0.3}, "lookahead", {"name": "ema", "decay": 0.5}],
+        "ship": "lookahead",
+    },
+    "sam, muon, accumulation": {
+        "sam": {"rho": 0.1},
+        "optimizer": {"name": "muon", "lr": 0.01},
+        "train": {"accumulate": 2, "clip": 1.0, "decay_norms": False},
+    },
+    "mixing": {"mix": ["mixup", "cutmix", "ricap"]},
+    "plateau and warm-up": {"schedule": {"name": "plateau", "patience": 0}, "warmup": {"epochs": 1}},
+    "early stopping, the best": {"early_stopping": {"patience": 3}, "averages": ["ema"], "ship": "ema"},
+    "a last epoch cut short": {"train": {"steps": 15}},
+}
+
+
+@pytest.mark.parametrize("options", EVERYTHING)
+def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, options):
+    _, whole = train(tmp_path / "whole", **EVERYTHING[options])
+    real, steps = loop._step, 0
+    for stop_at in (4, 9):  # in the first epoch, then again in the second
+
+        def step(*arguments, at=stop_at):
+            nonlocal steps
+            steps += 1
+            if steps == at:
+                raise SystemError("killed")  # not asked to stop: killed after the last checkpoint
+            return real(*arguments)
+
+        monkeypatch.setattr(loop, "_step", step)
+        with pytest.raises(SystemError, match="killed"):
+            train(tmp_path / "cut", **EVERYTHING[options])
+    monkeypatch.setattr(loop, "_step", real)
+    _, resumed = train(tmp_path / "cut", **EVERYTHING[options])
+    assert resumed == whole
+
+
+def test_each_option_is_felt(tmp_path):
+    felt = [name for name in EVERYTHING if "early" not in name]  # whose best may well be the last
+    hashes = {name: train(tmp_path / name, **EVERYTHING[name])[1] for name in felt}
+    hashes["none"] = train(tmp_path / "none")[1]
+    assert len(set(hashes.values())) == len(hashes)
+
+
+def test_an_average_that_does_not_ship_changes_nothing(tmp_path):
+    plain = train(tmp_path / "plain")[1]
+    assert train(tmp_path / "raw", averages=["ema", "swa"], ship="raw")[1] == plain
+
+
+def test_the_shipped_average_is_what_is_scored(tmp_path):
+    """An average that never moves from the initial weights scores the same at every look."""
+    frozen = {"name": "lookahead", "alpha": 0.0, "every": 1000}
+    history, _ = train(
+        tmp_path / "run", epochs=2, averages=[{"name": "ema", "decay": 0.99999, "warmup": False}], ship="ema"
+    )
+    assert history["holdout_loss"].tolist() == pytest.approx([math.log(2)] * 2, abs=0.15)
+    history, _ = train(tmp_path / "back", epochs=2, averages=[frozen], ship="raw")
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+
+
+def test_swa_ships_with_statistics_of_its_own(tmp_path):
+    """Statistics taken from the training images: neither the averaged ones nor those of the last weights."""
+    train(tmp_path / "run", epochs=4, averages=[{"name": "swa", "start": 0.25}], ship="swa")
+    tensors = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    from safetensors.torch import load_file
+
+    shipped = load_file(tmp_path / "run" / "weights")
+    last = {name for name in shipped if name.startswith("net.norm.running")}
+    for name in last:
+        assert not torch.equal(shipped[name], tensors["model"][name])
+        assert not torch.equal(shipped[name], tensors["averages"]["shadows"]["swa"][name])
+    assert shipped["net.norm.num_batches_tracked"] == 6  # one pass
+
+
+def test_early_stopping_waits_and_restores_the_best(tmp_path):
+    """With a rate of nearly nothing after a few epochs the holdout cannot get better."""
+    options = {"schedule": {"name": "milestones", "at": [2], "factor": 1e-12}, "optimizer": {"name": "sgd", "lr": 0.1}}
+    stopping = {"metric": "accuracy", "patience": 3}
+    history, _ = train(tmp_path / "run", epochs=30, early_stopping=stopping, **options)
+    assert len(history) < 30
+    best = history["holdout_accuracy"].max()
+    first = int((history["holdout_accuracy"] == best).idxmax())
+    assert len(history) == first + 1 + 3
+
+    longer = train(tmp_path / "short", epochs=30, early_stopping={**stopping, "restore": "last"}, **options)
+    assert len(longer[0]) == len(history)
+    same_length = train(tmp_path / "best", epochs=30, early_stopping=stopping, **options)
+    assert same_length[1] != longer[1]
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
+    """Scores that peak at the second epoch: what ships is the run as it stood there."""
+    scores = iter([0.5, 0.9, 0.6, 0.7, 0.8])
+
+    def look(probs, labels):
+        return {"holdout_loss": 1.0, "holdout_accuracy": next(scores), "holdout_f1": 0.0}
+
+    monkeypatch.setattr(loop, "look", look)
+    _, best = train(tmp_path / "best", epochs=9, early_stopping={"patience": 3}, schedule="constant")
+    monkeypatch.undo()
+    _, second = train(tmp_path / "second", epochs=2, schedule="constant")
+    assert best == second
+
+
+def test_early_stopping_counts_looks_not_epochs(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        loop, "look", lambda probs, labels: {"holdout_loss": 1.0, "holdout_accuracy": 0.5, "holdout_f1": 0.5}
+    )
+    history, _ = train(
+        tmp_path / "run", epochs=20, train={"evaluate_every": 2}, early_stopping={"metric": "loss", "patience": 2}
+    )
+    assert len(history) == 6
+
+
+def test_a_run_of_so_many_steps_stops_there(tmp_path):
+    history, _ = train(tmp_path / "run", train={"steps": 15})
+    assert history["step"].tolist() == [6, 12, 15]
+    assert np.isfinite(history["holdout_loss"]).tolist() == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"averages": ["ema"]}, "ship: say which weights ship: raw, ema"),
+        ({"averages": ["ema"], "ship": "swa"}, "ship: there is no 'swa'; the weights there are: raw, ema"),
+        ({"averages": ["ema", {"name": "ema", "decay": 0.9}], "ship": "ema"}, "averages: one of a kind"),
+    ],
+)
+def test_what_ships_must_be_said(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe.model_validate({**RECIPE, **changes})

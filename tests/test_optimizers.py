@@ -1,0 +1,110 @@
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from featherweight.schema import OneOf
+from featherweight.training.optimizers import OPTIMIZERS, groups
+
+SECTIONS = OneOf(OPTIMIZERS).sections
+TORCH = {
+    "sgd": lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=5e-4),
+    "adam": lambda p: torch.optim.Adam(p, 1e-3),
+    "adamw": lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.01),
+    "nadam": lambda p: torch.optim.NAdam(p, 2e-3),
+    "adagrad": lambda p: torch.optim.Adagrad(p, 1e-2),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, 1e-2, 0.99),
+}
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 6, 3, bias=False), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6 * 9, 4))
+
+
+def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, first: int, last: int) -> list[torch.Tensor]:
+    for step in range(first, last):
+        torch.manual_seed(step)
+        model(torch.randn(8, 2, 5, 5)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_defaults_are_those_of_torch(name):
+    ours, theirs = net(), net()
+    got = take_steps(ours, SECTIONS[name](name=name)(groups(ours)), 0, 5)
+    for mine, other in zip(got, take_steps(theirs, TORCH[name](theirs.parameters()), 0, 5), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("rest", ["adamw", "sgd"])
+def test_muon_orthogonalises_filters_and_leaves_the_rest_to_another(rest):
+    model = net()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer = SECTIONS["muon"](name="muon", lr=1.0, rest=rest, rest_lr=1e-3)(groups(model))
+    after = take_steps(model, optimizer, 0, 1)
+    moves = [now - then for now, then in zip(after, before, strict=True)]
+    singular = torch.linalg.svdvals(moves[0].flatten(1))
+    assert 0.5 < singular.min() <= singular.max() < 1.5  # five quintic iterations leave them near 1
+    assert all(move.abs().max() < 0.5 for move in moves[1:])
+    if rest == "adamw":  # its first step is the sign of the gradient
+        torch.testing.assert_close(moves[3].abs(), torch.full_like(moves[3], 1e-3), rtol=1e-2, atol=0)
+
+
+def test_muon_without_hidden_matrices_is_the_other_alone():
+    model = nn.Linear(3, 2)
+    assert isinstance(SECTIONS["muon"](name="muon")(groups(model)), torch.optim.AdamW)
+
+
+def test_a_rate_set_on_the_groups_reaches_every_member():
+    model = net()
+    optimizer = SECTIONS["muon"](name="muon")(groups(model, decay_norms=False))
+    state = copy.deepcopy(optimizer.state_dict())
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for then, now in zip(before, take_steps(model, optimizer, 0, 1), strict=True):
+        torch.testing.assert_close(then, now, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_saved_state_goes_on_to_the_same_bits(name):
+    whole = net()
+    expected = take_steps(whole, SECTIONS[name](name=name)(groups(whole, decay_norms=False)), 0, 6)
+
+    half = net()
+    optimizer = SECTIONS[name](name=name)(groups(half, decay_norms=False))
+    take_steps(half, optimizer, 0, 3)
+    stream = io.BytesIO()
+    torch.save({"model": half.state_dict(), "optimizer": optimizer.state_dict()}, stream)
+    stream.seek(0)
+    saved = torch.load(stream, weights_only=True)
+    again = net()
+    again.load_state_dict(saved["model"])
+    optimizer = SECTIONS[name](name=name)(groups(again, decay_norms=False))
+    optimizer.load_state_dict(saved["optimizer"])
+    for one, other in zip(expected, take_steps(again, optimizer, 3, 6), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "muon"])
+def test_weight_decay_leaves_norms_and_biases_alone_when_told_to(name):
+    model = net()
+    parts = groups(model, decay_norms=False)
+    assert [parameter.ndim for parameter in parts[1]["params"]] == [1, 1, 1]
+    optimizer = SECTIONS[name](name=name, weight_decay=0.1)(parts)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+    assert [
+        group["weight_decay"] for group in SECTIONS[name](name=name, weight_decay=0.1)(groups(model)).param_groups
+    ] == [0.1]
+
+
+def test_frozen_parameters_are_not_stepped():
+    model = net()
+    model[0].weight.requires_grad_(False)
+    assert model[0].weight not in {parameter for group in groups(model) for parameter in group["params"]}

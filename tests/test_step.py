@@ -1,0 +1,113 @@
+"""One optimizer step: accumulation, clipping and SAM, under the gradient scaler too."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from featherweight.config import Recipe
+from featherweight.randomness import Draws, generator
+from featherweight.training.averaging import Averages
+from featherweight.training.batches import Batch
+from featherweight.training.loop import _State, _step
+from featherweight.training.optimizers import groups
+from featherweight.training.runtime import start
+
+BASE = {"model": {"name": "wrn", "depth": 10, "width": 0.25}, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.0}}
+RUNTIME = start("cpu")
+
+
+def net(norm: bool) -> nn.Module:
+    torch.manual_seed(0)
+    middle = nn.BatchNorm2d(4) if norm else nn.Identity()
+    return nn.Sequential(nn.Conv2d(2, 4, 3), middle, nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(36, 3))
+
+
+def batch() -> Batch:
+    images = torch.rand(13, 2, 5, 5, generator=torch.Generator().manual_seed(1))
+    targets = F.one_hot(torch.arange(13) % 3, 3).float()
+    return Batch(images, targets, Draws(generator(0), 13, RUNTIME.device), torch.tensor([5.0, 4.0, 4.0]))
+
+
+def step(model: nn.Module, scaled: bool = False, **changes) -> tuple[nn.Module, torch.Tensor]:
+    recipe = Recipe.model_validate({**BASE, **changes})
+    optimizer = recipe.optimizer(groups(model))
+    scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+    state = _State(model, optimizer, scaler, Averages(model, []), torch.zeros(2, 1))
+    loss, _ = _step(recipe, state, batch(), [], RUNTIME)
+    return model, loss
+
+
+def same(one: nn.Module, other: nn.Module, tolerance: float = 1e-6) -> None:
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(tensor, other.state_dict()[name], rtol=0, atol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"sam": {"rho": 0.5}},
+        {"sam": {"rho": 0.5, "adaptive": True}},
+        {"loss": {"name": "focal", "weights": "effective"}},
+        {"loss": {"name": "cross_entropy", "weights": "inverse"}},
+    ],
+)
+@pytest.mark.parametrize("parts", [2, 5])
+def test_parts_of_a_batch_add_up_to_the_whole(parts, changes):
+    whole, loss = step(net(norm=False).eval(), **changes)
+    apart, sum_of_parts = step(net(norm=False).eval(), **changes, train={"accumulate": parts})
+    same(whole, apart)
+    torch.testing.assert_close(loss, sum_of_parts)
+
+
+@pytest.mark.parametrize("changes", [{}, {"sam": {"rho": 0.5}}, {"sam": {"adaptive": True}}, {"train": {"clip": 0.1}}])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_gradient_scaler_changes_nothing(changes, parts):
+    changes = {**changes, "train": {**changes.get("train", {}), "accumulate": parts}}
+    plain, _ = step(net(norm=True), **changes)
+    scaled, _ = step(net(norm=True), scaled=True, **changes)
+    same(plain, scaled)
+
+
+def test_statistics_are_updated_once_a_step():
+    once, _ = step(net(norm=True))
+    twice, _ = step(net(norm=True), sam={"rho": 0.5})
+    for name, buffer in once.named_buffers():
+        assert torch.equal(buffer, dict(twice.named_buffers())[name]), name
+    assert not torch.equal(once[0].weight, twice[0].weight)
+
+
+def test_dropout_is_the_same_in_both_passes_of_sam():
+    """With a vanishing radius SAM is plain descent, which it would not be if the second pass drew anew."""
+    plain, _ = step(net(norm=True))
+    sam, _ = step(net(norm=True), sam={"rho": 1e-12})
+    same(plain, sam)
+
+
+def test_clipping_shortens_the_step_to_the_norm():
+    model = net(norm=False)
+    before = copy.deepcopy(model)
+    step(model, optimizer={"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}, train={"clip": 0.01})
+    moves = [(a - b).flatten() for a, b in zip(model.parameters(), before.parameters(), strict=True)]
+    assert torch.cat(moves).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_scaler_leaves_out_a_step_that_overflowed():
+    model = net(norm=True)
+    before = copy.deepcopy(model)
+    recipe = Recipe.model_validate({**BASE, "sam": {"rho": 0.05}})
+    state = _State(
+        model,
+        recipe.optimizer(groups(model)),
+        torch.amp.GradScaler("cpu", init_scale=2.0**127),
+        Averages(model, []),
+        torch.zeros(2, 1),
+    )
+    loud = batch()
+    _step(recipe, state, Batch(loud.images * 1e6, loud.targets, loud.draws, loud.counts), [], RUNTIME)
+    for one, other in zip(model.parameters(), before.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert state.scaler.get_scale() == 2.0**126
