@@ -128,13 +128,12 @@ def init(words: Sequence[str]) -> int:
     parser.add_argument(
         "--mirror", action=argparse.BooleanOptionalAction, help="may an image be mirrored and keep its class?"
     )
-    given = parser.parse_args(words)
+    parser.add_argument("--kaggle", metavar="NAME", help="its name on Kaggle, the end of its address")
+    given = vars(parser.parse_args(words))
 
     from featherweight import init as make
 
-    made = make.init(
-        given.folder, name=given.name, metric=given.metric, limit=given.limit, size=given.size, mirror=given.mirror
-    )
+    made = make.init(given.pop("folder"), **given)
     print("\n".join([*made.found, "", "assumed, and how to change it:", *made.assumed, "", f"wrote {made.path}"]))
     print(f"next: ./run.sh wrn16_4 --competition {made.path.stem}")
     return 0
@@ -269,10 +268,7 @@ def download(words: Sequence[str]) -> int:
     if given.name in workspace.config_names("competitions"):
         print(f"next: ./run.sh wrn16_4 --competition {given.name}")
         return 0
-    if "init" in COMMANDS:
-        return COMMANDS["init"]([str(folder)])
-    print("next: describe it in configs/competitions/, as digits.yaml and cifar10.yaml there do")
-    return 0
+    return init([str(folder), "--kaggle", given.name])
 
 
 def submit(words: Sequence[str]) -> int:

@@ -55,6 +55,7 @@ def init(
     limit: int = 5_000_000,
     size: int | None = None,
     mirror: bool | None = None,
+    kaggle: str | None = None,
 ) -> Made:
     """Write `configs/competitions/<name>.yaml` for the data in `folder`, an archive being unpacked into `data/` first.
 
@@ -78,7 +79,7 @@ def init(
     if archive:
         unpack(folder, where)
     try:
-        return _made(path, where, name, metric, limit, size, mirror)
+        return _made(path, where, name, metric, limit, size, mirror, kaggle)
     except UserError:
         if archive:
             shutil.rmtree(where, ignore_errors=True)
@@ -86,7 +87,14 @@ def init(
 
 
 def _made(
-    path: Path, folder: Path, name: str, metric: str | None, limit: int, size: int | None, mirror: bool | None
+    path: Path,
+    folder: Path,
+    name: str,
+    metric: str | None,
+    limit: int,
+    size: int | None,
+    mirror: bool | None,
+    kaggle: str | None,
 ) -> Made:
     root = workspace.data()
     found = survey(folder, root)
@@ -116,6 +124,8 @@ def _made(
         "limit": {"parameters": limit},
         "submission": wanted,
     }
+    if kaggle is not None:
+        config["kaggle"] = kaggle
     config["metric"] = metric or ("log_loss" if probabilities else "accuracy")
     if metric is None:
         made.assumed.append(f"  metric: {config['metric']} (say --metric; there are {', '.join(METRICS)})")

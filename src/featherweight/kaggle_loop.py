@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import shutil
-import stat
 import time
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from featherweight import kaggle_credentials, ledger, workspace
+from featherweight.data.unpack import Damaged, unpack
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle_client import SITE, Kaggle, Place, Submission
 from featherweight.progress import say
@@ -105,9 +103,11 @@ def download(name: str) -> Path:
     The folder appears whole or not at all; what a broken connection left of the archive is used when it goes on.
     """
     slug, folder = _slug_and_folder(name)
-    if folder.is_dir() and any(folder.iterdir()):
-        say(f"{folder} is there already; to fetch it anew, move it away first")
-        return folder
+    if folder.is_dir():
+        if any(folder.iterdir()):
+            say(f"{folder} is there already; to fetch it anew, move it away first")
+            return folder
+        folder.rmdir()
     archive = folder.with_name(f"{slug}.zip")
     archive.parent.mkdir(parents=True, exist_ok=True)
     whole = archive.is_file() and not archive.with_name(f"{archive.name}.kaggle-partial").exists()
@@ -117,52 +117,15 @@ def download(name: str) -> Path:
             Kaggle().download(slug, archive)
         try:
             unpack(archive, folder)
-        except zipfile.BadZipFile as error:
+        except Damaged as error:
             archive.unlink()
             if attempt:
-                raise Unavailable(f"what Kaggle sent for {slug} is not a whole zip file ({error})") from None
-            say(f"{archive} is damaged ({error}): fetching it anew")
+                raise Unavailable(f"what Kaggle sent for {slug} is not a whole archive: {error}") from None
+            say(f"{error}: fetching it anew")
         else:
             archive.unlink()
             return folder
     raise AssertionError("unreachable")
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip, and the zips directly in it, into a new `folder`, which appears whole or not at all.
-
-    Raises UserError for an archive that reaches outside or does not fit on the disk, BadZipFile for a damaged one.
-    """
-    beside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        _extract(archive, beside)
-        for inner in sorted(beside.glob("*.zip")):
-            with zipfile.ZipFile(inner) as opened:
-                tops = {name.split("/")[0] for name in opened.namelist()}
-            _extract(inner, beside if tops == {inner.stem} else beside / inner.stem)
-            inner.unlink()
-        if folder.is_dir():
-            folder.rmdir()  # it is empty, or we would not be here
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(archive) as opened:
-        members = opened.infolist()
-        for member in members:
-            target = (folder / member.filename).resolve()
-            if not target.is_relative_to(folder.resolve()) or stat.S_ISLNK(member.external_attr >> 16):
-                raise UserError(
-                    f"{archive}: '{member.filename}' would be written outside {folder}; nothing was unpacked"
-                )
-        size, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
-        if size > free:
-            raise UserError(f"{archive} unpacks to {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB left")
-        opened.extractall(folder)
 
 
 def _entry(what: str, competition: str | None) -> Entry:

@@ -22,6 +22,10 @@ MOST = 5_000_000  # members
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
 
 
+class Damaged(UserError):  # noqa: N818 - as OverBudget is
+    """An archive that is cut short or broken: fetching it again may help."""
+
+
 def is_archive(path: Path) -> bool:
     """Does the name say that this is an archive?"""
     return path.is_file() and path.name.lower().endswith(ENDINGS)
@@ -36,8 +40,9 @@ def stem(path: Path) -> str:
 def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
     """Unpack `archive` as `folder`, which appears whole or not at all, and the archives inside it beside themselves.
 
-    Raises UserError, with nothing left behind, for what is no archive or cut short; for members that would land outside
-    the folder or on each other, links, devices and locked members; and for more than `largest` bytes or the disk holds.
+    Raises, with nothing left behind, Damaged for what is no archive or cut short, and UserError for members that would
+    land outside the folder or on each other, links, devices and locked members; and for more than `largest` bytes or
+    the disk holds.
     """
     if folder.exists():
         raise UserError(f"{folder} is there already; nothing was unpacked: delete it, or take another --name")
@@ -93,7 +98,7 @@ def _extract(archive: Path, folder: Path, room: int) -> int:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = str(error).split("\n")[0].rstrip(":") or type(error).__name__
-        raise UserError(f"{archive}: cannot be unpacked ({reason}); download it again") from None
+        raise Damaged(f"{archive}: cannot be unpacked ({reason}); download it again") from None
     return written
 
 
