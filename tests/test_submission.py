@@ -247,7 +247,8 @@ def test_what_spreadsheets_do_to_a_csv_is_accepted(tmp_path, text):
 
 def test_the_score_is_of_the_file(tmp_path):
     (tmp_path / "s.csv").write_text(GOOD)
-    result = score(tmp_path / "s.csv", FORM, {"007": "cat", "7": "cat", "a b.png": "Dog"}, load_competition("digits"))
+    rules = load_competition("digits").model_copy(update={"classes": FORM.classes})
+    result = score(tmp_path / "s.csv", FORM, {"007": "cat", "7": "cat", "a b.png": "Dog"}, rules)
     assert (result.value, result.count) == (2 / 3, 3)
 
 

@@ -269,10 +269,11 @@ def download(words: Sequence[str]) -> int:
     if given.name in workspace.config_names("competitions"):
         print(f"next: ./run.sh wrn16_4 --competition {given.name}")
         return 0
-    if "init" in COMMANDS:
-        return COMMANDS["init"]([str(folder)])
-    print("next: describe it in configs/competitions/, as digits.yaml and cifar10.yaml there do")
-    return 0
+    try:
+        return init([str(folder)])
+    except UserError as error:
+        print(f"no competition file was made: {error}")
+        return 0
 
 
 def submit(words: Sequence[str]) -> int:
