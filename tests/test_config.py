@@ -86,7 +86,10 @@ REFUSED = [
     ),
     ("model.dropout=1.5", "--set model.dropout=1.5: model.dropout: must be less than 1, got 1.5"),
     ("split.holdout=0", "--set split.holdout=0: split.holdout: must be greater than 0, got 0"),
-    ("split.holdout=1", "--set split.holdout=1: split.holdout: must be less than 1, got 1"),
+    (
+        "split.holdout=1",
+        "--set split.holdout=1: split.holdout: expected a part below 1, or a number of images from 2, got 1",
+    ),
     ("seed=-1", "--set seed=-1: seed: must be greater than or equal to 0, got -1"),
     ("seed", "--set seed: expected key=value, for example --set optimizer.lr=0.2"),
     ("=3", "--set =3: expected key=value, for example --set optimizer.lr=0.2"),

@@ -6,7 +6,6 @@ import pickle
 import shutil
 import struct
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,16 +13,13 @@ from PIL import Image as Pillow
 
 from featherweight import cli, config
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 RANDOM = np.random.default_rng(0)
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
-    return tmp_path
+@pytest.fixture(autouse=True)
+def here(home, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "data").mkdir()
 
 
 def pixels(label, channels=3, size=8):
@@ -288,10 +284,8 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_competitions(home, name, capsys):
-    archive = SHARED / f"{name}.tar.gz"
-    if not archive.exists():
-        pytest.skip(f"{archive.name} is not here")
+def test_real_competitions(home, shared, name, capsys):
+    archive = shared / f"{name}.tar.gz"
     kind, classes, size, train, test = REAL[name]
     assert cli.main(["init", str(archive)]) == 0, capsys.readouterr().err
     competition = config.load_competition(name)
@@ -300,12 +294,9 @@ def test_real_competitions(home, name, capsys):
     assert (len(listing.train.ids), len(listing.test.ids) if listing.test else 0) == (train, test)
 
 
-def test_cifar10_jpeg_folders(home):
-    archives = [SHARED / f"cifar10_jpeg_{part}.tar.gz" for part in ("train", "test")]
-    if not all(archive.exists() for archive in archives):
-        pytest.skip("the CIFAR-10 JPEG archives are not here")
-    for archive in archives:
-        with tarfile.open(archive) as bundle:
+def test_cifar10_jpeg_folders(home, shared):
+    for part in ("train", "test"):
+        with tarfile.open(shared / f"cifar10_jpeg_{part}.tar.gz") as bundle:
             some = [member for member in bundle if member.name.endswith(("00.jpg", "01.jpg"))]
             bundle.extractall(home / "data/c", members=some, filter="data")
     assert cli.main(["init", "data/c"]) == 0

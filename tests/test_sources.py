@@ -24,10 +24,9 @@ COLOUR = Image(size=8, channels=3, mirror=False)
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(tmp_path))
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
+def root(home):
+    (home / "data").mkdir()
+    return home / "data"
 
 
 def picture(path: Path, value: int, size=(8, 8)):

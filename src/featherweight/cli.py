@@ -268,7 +268,11 @@ def download(words: Sequence[str]) -> int:
     if given.name in workspace.config_names("competitions"):
         print(f"next: ./run.sh wrn16_4 --competition {given.name}")
         return 0
-    return init([str(folder), "--kaggle", given.name])
+    try:
+        return init([str(folder), "--kaggle", given.name])
+    except UserError as error:
+        print(f"no competition file was made: {error}")
+        return 0
 
 
 def submit(words: Sequence[str]) -> int:

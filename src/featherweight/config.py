@@ -7,12 +7,13 @@ first in the workspace and then beside the package, or named by a path.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, Strict, ValidationError, model_validator
+from pydantic import AfterValidator, Field, Strict, ValidationError, field_validator, model_validator
 
 from featherweight import atomic, yaml
 from featherweight.data.image import Image
@@ -33,12 +34,30 @@ from featherweight.training.watch import Watched
 from featherweight.workspace import find_config
 
 
+def _part_or_count(share: float) -> float:
+    if share == 1 or (share > 1 and share != int(share)):
+        raise ValueError(f"expected a part below 1, or a number of images from 2, got {share:g}")
+    return share
+
+
+Share = Annotated[float, Strict(), Field(gt=0), AfterValidator(_part_or_count)]
+
+
 class Split(Section):
     """Which training images are held out to be scored; its seed is its own, so runs of all seeds share a holdout."""
 
-    holdout: Annotated[float, Strict(), Field(gt=0, lt=1)] = Field(0.1, description="part of each class held out")
+    holdout: Share = Field(0.1, description="held out to be scored: a part of each class, or a number of images")
+    test: Share | None = Field(None, description="kept for the end, scored once: 6:2:2 is holdout 0.2, test 0.2")
+    folds: Annotated[int, Strict(), Field(ge=2)] | None = Field(None, description="hold out one of this many parts")
+    fold: Index = Field(0, description="which of the folds is held out, from 0")
     seed: Index = 0
     subset: Count | None = Field(None, description="use only this many training images, stratified, before splitting")
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_the_folds(self) -> Self:
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"split.fold: expected less than split.folds ({self.folds}), got {self.fold}")
+        return self
 
 
 class Warmup(Section):
@@ -150,6 +169,7 @@ class Competition(Section):
     limit: Limit
     metric: Annotated[Choice, OneOf(METRICS)] = Field("accuracy", validate_default=True)
     submission: Submission = Submission()
+    group: Text | None = Field(None, description="a regular expression: images whose ids agree in it stay together")
     kaggle: Text | None = Field(None, description="the competition's slug on Kaggle")
 
     @model_validator(mode="after")
@@ -158,6 +178,15 @@ class Competition(Section):
         if twice:
             raise ValueError(f"classes named twice: {', '.join(twice)}")
         return self
+
+    @field_validator("group")
+    @classmethod
+    def _group_is_a_pattern(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return pattern
 
     @model_validator(mode="after")
     def _submission_suits_the_metric(self) -> Self:

@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from featherweight import __version__, atomic, budget, ledger, submission, workspace
 from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
 from featherweight.data import pack
+from featherweight.data.csv_file import examples
 from featherweight.data.pack import Data, Pack
-from featherweight.data.split import holdout_ranks
+from featherweight.data.split import divide as split_ids
+from featherweight.data.split import folds, groups_of, holdout_ranks, scarce
 from featherweight.errors import UserError, nearest
 from featherweight.inference import predict_probs
 from featherweight.models import Classifier, build
@@ -139,52 +141,92 @@ def _run(run: Run) -> Result:
     say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
 
     data = pack.load(competition.source, competition.image, competition.classes)
-    train, holdout = split(run, data.train)
+    train, holdout, kept = split(run, data)
     to_predict = len(data.test) if data.test else 0
-    say(f"  {len(train):,} images to train on, {len(holdout):,} held out, {to_predict:,} to predict")
+    aside = f"{len(kept):,} kept for the end, " if kept else ""
+    say(f"  {len(train):,} images to train on, {len(holdout):,} held out, {aside}{to_predict:,} to predict")
+    for thin in _thin(run, data.train, holdout):
+        say(f"  {thin}")
 
     model = _train(run, train, holdout, device)
     budget.weigh_model(model, competition, run.recipe_name).refuse_if_over()
 
-    holdout_form = submission.holdout_form(competition, holdout.ids)
-    held_probs = _probs(run, "holdout", model, holdout, device)
-    submission.write(run.folder / "holdout.csv", holdout_form, holdout.ids, held_probs)
-    assert holdout.labels is not None
-    truth = dict(zip(holdout.ids, (competition.classes[label] for label in holdout.labels), strict=True))
-    held = submission.score(run.folder / "holdout.csv", holdout_form, truth, competition)
+    held = _scored(run, "holdout", model, holdout, device)
+    ended = _scored(run, "kept", model, kept, device) if kept else None
 
-    tested = _submit(run, model, data, device)
+    tested = _submit(run, model, data, device) or ended
     result = Result(weighed.counted, weighed.limit, held, tested, _minutes(run))
     _record(run, result, weighed.macs)
     return result
 
 
-def divide(recipe: Recipe, train: Pack) -> tuple[Pack, Pack]:
-    """The images to train on and those held out."""
-    wanted = recipe.split
+def _scored(run: Run, part: str, model: Classifier, images: Pack, device: Runtime) -> Score:
+    """A labelled part goes the way of the test set: predicted, written, checked and scored as a CSV of its own."""
+    competition, path = run.competition, run.folder / f"{part}.csv"
+    form = submission.holdout_form(competition, images.ids)
+    submission.write(path, form, images.ids, _probs(run, part, model, images, device))
+    assert images.labels is not None
+    truth = dict(zip(images.ids, (competition.classes[label] for label in images.labels), strict=True))
+    return submission.score(path, form, truth, competition)
+
+
+def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:
+    """In words, what there is too little of to be scored well."""
+    assert holdout.labels is not None
+    there, names = set(holdout.labels.tolist()), run.competition.classes
+    gone = [name for place, name in enumerate(names) if place not in there]
+    told = [f"not in the holdout, so not scored: {examples(gone)}"] if gone else []
+    if run.recipe.split.folds is not None:
+        assert train.labels is not None
+        short = scarce([names[label] for label in train.labels], run.recipe.split.folds)
+        told += [f"{short}: some folds lack them"] if short else []
+    return told
+
+
+def divide(recipe: Recipe, competition: Competition, data: Data) -> tuple[Pack, Pack, Pack | None]:
+    """The images to train on, those held out, and those kept for the end, if the recipe wants any.
+
+    A validation part that came with the data is held out as it is, unless the recipe asks for folds.
+    """
+    wanted, train = recipe.split, data.train
     assert train.labels is not None
-    labels = [str(label) for label in train.labels]
-    used = np.ones(len(train), dtype=bool)
     if wanted.subset is not None and wanted.subset < len(train):
-        used = holdout_ranks(train.ids, labels, wanted.subset / len(train), wanted.seed)
-        used &= np.cumsum(used) <= wanted.subset
-    kept = train.take(np.flatnonzero(used))
-    held = holdout_ranks(kept.ids, [str(label) for label in kept.labels], wanted.holdout, wanted.seed + 1)  # type: ignore[union-attr]
-    if not held.any():
-        raise UserError(f"split.holdout: {wanted.holdout} of {len(kept)} images leaves none to score; hold out more")
-    return kept.take(np.flatnonzero(~held)), kept.take(np.flatnonzero(held))
+        used = holdout_ranks(train.ids, _names(train), wanted.subset / len(train), wanted.seed)
+        train = train.take(np.flatnonzero(used & (np.cumsum(used) <= wanted.subset)))
+    if data.valid is not None and wanted.folds is None:
+        return train, data.valid, None
+    labels, groups, seed = _names(train), train.groups, wanted.seed + 1
+    if competition.group is not None:
+        groups = groups_of(train.ids, competition.group)
+    kept = None
+    if wanted.folds is not None:
+        if wanted.test is not None:
+            first = split_ids(train.ids, labels, holdout=wanted.test, seed=seed, groups=groups)
+            kept, train = train.take(first.holdout), train.take(first.train)
+            labels, groups = _names(train), None if groups is None else [groups[place] for place in first.train]
+        fold = folds(train.ids, labels, wanted.folds, seed, groups)
+        return train.take(np.flatnonzero(fold != wanted.fold)), train.take(np.flatnonzero(fold == wanted.fold)), kept
+    parts = split_ids(train.ids, labels, holdout=wanted.holdout, test=wanted.test or 0, seed=seed, groups=groups)
+    kept = train.take(parts.test) if len(parts.test) else None
+    return train.take(parts.train), train.take(parts.holdout), kept
 
 
-def split(run: Run, train: Pack) -> tuple[Pack, Pack]:
+def _names(pack: Pack) -> list[str]:
+    assert pack.labels is not None
+    return [str(label) for label in pack.labels]
+
+
+def split(run: Run, data: Data) -> tuple[Pack, Pack, Pack | None]:
     """The parts of `divide`, stored as ids. Raises UserError if they are not those of the run's start."""
-    parts = divide(run.recipe, train)
-    text = json.dumps({"train": parts[0].ids, "holdout": parts[1].ids}) + "\n"
+    train, holdout, kept = divide(run.recipe, run.competition, data)
+    told = {"train": train.ids, "holdout": holdout.ids, **({"test": kept.ids} if kept else {})}
+    text = json.dumps(told) + "\n"
     stored = run.folder / "split.json"
     if not stored.exists():
         atomic.write_text(stored, text)
     elif stored.read_text() != text:
         raise UserError(f"the images are not those that {run.name} was started with ({stored}); start a new run")
-    return parts
+    return train, holdout, kept
 
 
 def _train(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Classifier:

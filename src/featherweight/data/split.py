@@ -1,26 +1,211 @@
-"""Which images are held out: seeded, stratified, and a property of the ids, not of the order they are listed in."""
+"""Which images are held out: seeded, stratified, and a property of the ids, not of the order they are listed in.
+
+Ids are ranked by a hash of the seed and the id. So the same ids are held out whatever the file order, the machine or
+the library versions. Images of one group (frames of a track, photos of a plant) always stay together; the groups are
+then what is ranked.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from featherweight.data.csv_file import examples
+from featherweight.errors import UserError
+
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Places int64 [.], ascending, of the images to train on, to hold out, and to keep for the end."""
+
+    train: Places
+    holdout: Places
+    test: Places
 
 
 def holdout_ranks(ids: Sequence[str], labels: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
     """True [N] for the images held out: `fraction` of each class, rounded, but never the whole of one.
 
-    Each class's ids are ranked by a hash of the seed and the id, and the first ones are taken. So the same ids are held
-    out whatever the file order, the machine or the library versions, and adding images moves few across.
+    Adding images moves few across.
     """
+    held = np.zeros(len(ids), dtype=bool)
+    for places in _ranked(ids, labels, seed).values():
+        held[places[: min(round(fraction * len(places)), len(places) - 1)]] = True
+    return held
+
+
+def divide(
+    ids: Sequence[str],
+    labels: Sequence[str],
+    *,
+    holdout: float,
+    test: float = 0,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> Parts:
+    """Divide in two, or in three (6:2:2 is `holdout=0.2, test=0.2`), stratified by class.
+
+    `holdout` and `test` are parts of the whole (below 1) or numbers of images (45k/5k of 50,000 is `holdout=5000`). A
+    class is never held out whole; with groups the parts come as close to what was asked as whole groups can.
+
+    Raises UserError where more is asked for than there is, or nothing would be held out.
+    """
+    sizes = Counter(labels)
+    for wanted in (test, holdout):
+        if wanted >= len(ids):
+            raise UserError(f"split: {wanted:,.0f} of {len(ids):,} images leaves none to train on")
+    if groups is None:
+        taken = _by_class(_ranked(ids, labels, seed), [_quotas(sizes, wanted, len(ids)) for wanted in (test, holdout)])
+    else:
+        parts = [wanted if wanted < 1 else wanted / len(ids) for wanted in (test, holdout)]
+        taken = _by_group(labels, groups, parts, seed)
+    if not len(taken[1]):
+        raise UserError(f"split.holdout: {holdout:g} of {len(ids)} images leaves none to score; hold out more")
+    rest = np.setdiff1d(np.arange(len(ids)), np.concatenate(taken))
+    if not len(rest):
+        raise UserError(f"split: holdout {holdout:g} and test {test:g} leave none of {len(ids):,} images to train on")
+    return Parts(rest, np.sort(taken[1]), np.sort(taken[0]))
+
+
+def folds(
+    ids: Sequence[str], labels: Sequence[str], k: int, seed: int = 0, groups: Sequence[str] | None = None
+) -> Places:
+    """The fold int64 [N], from 0 to k - 1, in which each image is held out, every class spread evenly.
+
+    A class with fewer members (or groups) than folds is in some of the folds only: see `scarce`. Without groups the
+    folds differ by one image at most; with them they are as even in every class as whole groups can make them.
+
+    Raises UserError where there are fewer images, or groups, than folds.
+    """
+    pieces = len(set(groups)) if groups is not None else len(ids)
+    if pieces < k:
+        raise UserError(f"split.folds: {pieces:,} {'groups' if groups is not None else 'images'} make no {k} folds")
+    fold = np.empty(len(ids), dtype=np.int64)
+    if groups is None:
+        dealt = 0
+        for _, places in sorted(_ranked(ids, labels, seed).items()):
+            fold[places] = (dealt + np.arange(len(places))) % k
+            dealt += len(places)
+        return fold
+    members, counts = _groups(labels, groups)
+    order = sorted(members, key=lambda name: (-len(members[name]), _rank(seed, name)))
+    shares = np.zeros((k, len(next(iter(counts.values())))))
+    totals = np.maximum(sum(counts.values()), 1)
+    for name in order:  # the largest first, each to where it leaves the classes evenest
+        added = counts[name] / totals
+        cost = ((shares + added) ** 2 - shares**2).sum(1)
+        emptiest = shares.sum(1)
+        best = min(range(k), key=lambda place: (round(float(cost[place]), 12), float(emptiest[place])))
+        shares[best] += added
+        fold[members[name]] = best
+    return fold
+
+
+def scarce(labels: Sequence[str], wanted: int, groups: Sequence[str] | None = None) -> str:
+    """In words, the classes with fewer members, or groups, than `wanted`; empty where there are none."""
+    pieces: dict[str, set[str]] = defaultdict(set)
+    for place, label in enumerate(labels):
+        pieces[label].add(groups[place] if groups is not None else str(place))
+    short = [f"{label} ({len(found)})" for label, found in sorted(pieces.items()) if len(found) < wanted]
+    if not short:
+        return ""
+    what = "groups" if groups is not None else "images"
+    return f"{len(short)} of {len(pieces)} classes have fewer than {wanted} {what}: {examples(short)}"
+
+
+def groups_of(ids: Sequence[str], pattern: str) -> list[str]:
+    """What `pattern` finds in each id: its parentheses, or all of it where it has none.
+
+    Raises UserError with examples where it finds nothing.
+    """
+    compiled = re.compile(pattern)
+    found = [compiled.search(id) for id in ids]
+    missing = [id for id, match in zip(ids, found, strict=True) if match is None]
+    if missing:
+        raise UserError(f"group: {pattern} is not found in {len(missing):,} of {len(ids):,} ids: {examples(missing)}")
+    return ["/".join(filter(None, match.groups())) or match.group() for match in found if match]
+
+
+def _rank(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
+def _ranked(ids: Sequence[str], labels: Sequence[str], seed: int) -> dict[str, list[int]]:
+    """Each class's places, by rank."""
     members: dict[str, list[int]] = defaultdict(list)
     for place, label in enumerate(labels):
         members[label].append(place)
-    held = np.zeros(len(ids), dtype=bool)
     for places in members.values():
-        places.sort(key=lambda place: hashlib.sha256(f"{seed}:{ids[place]}".encode()).digest())
-        held[places[: min(round(fraction * len(places)), len(places) - 1)]] = True
-    return held
+        places.sort(key=lambda place: _rank(seed, ids[place]))
+    return members
+
+
+def _quotas(sizes: Counter[str], wanted: float, total: int) -> dict[str, int]:
+    """How many of each class: a fraction of each rounded, or a number dealt out by largest remainder."""
+    if wanted < 1:
+        return {label: round(wanted * size) for label, size in sizes.items()}
+    exact = {label: wanted * size / total for label, size in sizes.items()}
+    quotas = {label: int(share) for label, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda label: (quotas[label] - exact[label], label))
+    for label in by_remainder[: int(wanted) - sum(quotas.values())]:
+        quotas[label] += 1
+    return quotas
+
+
+def _by_class(ranked: dict[str, list[int]], quotas: Sequence[dict[str, int]]) -> list[Places]:
+    taken: list[list[int]] = [[] for _ in quotas]
+    for label, places in ranked.items():
+        first = 0
+        for part, quota in zip(taken, quotas, strict=True):
+            last = min(first + quota[label], len(places) - 1)  # one at least is left to train on
+            part += places[first:last]
+            first = last
+    return [np.array(part, dtype=np.int64) for part in taken]
+
+
+def _by_group(labels: Sequence[str], groups: Sequence[str], shares: Sequence[float], seed: int) -> list[Places]:
+    """Whole groups in the order of their ranks, each taken if that brings the classes nearer to these shares of them.
+
+    Where every group is larger than what is asked for, the smallest that can be spared.
+    """
+    members, counts = _groups(labels, groups)
+    order = sorted(members, key=lambda name: _rank(seed, name))
+    sizes = np.sum(list(counts.values()), axis=0)
+    left = sizes
+    taken: list[Places] = []
+
+    def spared(name: str) -> bool:
+        return bool(((left > counts[name]) | (counts[name] == 0)).all())  # some of each class are left to train on
+
+    for share in shares:
+        lacking = share * sizes
+        chosen: list[str] = []
+        for name in order:
+            if spared(name) and np.abs(lacking - counts[name]).sum() < np.abs(lacking).sum():
+                lacking, left = lacking - counts[name], left - counts[name]
+                chosen.append(name)
+        if not chosen and share:
+            chosen = sorted(filter(spared, order), key=lambda name: (len(members[name]), _rank(seed, name)))[:1]
+            left = left - sum(counts[name] for name in chosen)
+        order = [name for name in order if name not in set(chosen)]
+        taken.append(np.array([place for name in chosen for place in members[name]], dtype=np.int64))
+    return taken
+
+
+def _groups(labels: Sequence[str], groups: Sequence[str]) -> tuple[dict[str, list[int]], dict[str, Places]]:
+    """Each group's places, and how many it has of each class, the classes sorted."""
+    column = {label: place for place, label in enumerate(sorted(set(labels)))}
+    members: dict[str, list[int]] = defaultdict(list)
+    counts: dict[str, Places] = defaultdict(lambda: np.zeros(len(column), dtype=np.int64))
+    for place, (label, name) in enumerate(zip(labels, groups, strict=True)):
+        members[name].append(place)
+        counts[name][column[label]] += 1
+    return members, dict(counts)
