@@ -87,7 +87,7 @@ def test_tensors_outside_parameters_count():
             self.boxed = {"a": [torch.zeros(11), (torch.zeros(13),)]}
             self.modules_in_a_list = [nn.Linear(4, 4)]
             self.register_buffer("weight_by_another_name", torch.zeros(17))
-            self.register_buffer("index", torch.zeros(19, dtype=torch.long))
+            self.register_buffer("index", torch.zeros(19, dtype=torch.long), persistent=False)
 
     assert counted(Hidden()) == 7 + 11 + 13 + 20 + 17
 

@@ -2,8 +2,8 @@
 
 Counted is every number the shipped model was given by training or could have been: parameters, frozen or not, of any
 precision, shared ones once; tensors kept outside `parameters()` (in attributes, lists, dictionaries, or modules hidden
-there); and floating-point buffers that are not statistics of a normalisation layer, since such a buffer is a weight by
-another name. Statistics are shown, and count only if the competition says so.
+there); and buffers that are not statistics of a normalisation layer, since such a buffer is a weight by another name.
+What a model computes from numbers in its code is code. Statistics are shown, and count only if the competition says so.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,7 +30,11 @@ from featherweight.models.parts import STEM_RULE
 from featherweight.models.variants import line, nearest_that_fits
 from featherweight.schema import Choice
 
-STATISTICS_OF = (nn.modules.batchnorm._NormBase, Normalize)
+# Buffers that hold statistics of the data. They are shown, and count only if the competition says so.
+STATISTICS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.modules.batchnorm._NormBase: ("running_mean", "running_var", "num_batches_tracked"),
+    Normalize: ("mean", "std"),
+}
 APART = 0.05  # two counters of multiply-adds that differ by more than this don't mean the same network
 
 
@@ -136,6 +143,12 @@ def weigh_model(model: Classifier, competition: Competition, name: str) -> Weigh
     return _weighed(model, competition, name, {}, None)
 
 
+def weigh_ensemble(members: Mapping[str, Classifier], competition: Competition, name: str) -> WeighIn:
+    """Weigh models that are shipped together: their parameters are summed, those that members share count once."""
+    groups = _groups([(label, model) for label, model in members.items()], {})
+    return WeighIn(name, groups, competition.limit.parameters, competition.limit.buffers, 0)
+
+
 def _weighed(
     model: Classifier,
     competition: Competition,
@@ -143,29 +156,35 @@ def _weighed(
     flops: Mapping[str, int],
     macs_check: int | None,
 ) -> WeighIn:
-    seen: dict[int, int] = {}
-    groups: list[Group] = []
     root = type(model).__name__
-    rest = [(f"net.{child}", module) for child, module in model.net.named_children()]
-    for label, module in [*rest, ("net", model.net), ("normalize", model.normalize), ("model", model)]:
-        parameters = statistics = 0
-        for tensor, counts in _tensors(module, set()):
-            new = _new_elements(tensor, seen)
-            parameters += new if counts else 0
-            statistics += 0 if counts else new
-        macs = flops.get(f"{root}.{label}", 0) // 2 if label != "model" else 0
-        if label == "net":  # what the groups before it have not accounted for
-            macs -= sum(group.macs for group in groups)
-        if parameters or statistics or macs:
-            groups.append(Group(label.removeprefix("net."), parameters, statistics, macs))
+    parts = [(f"net.{child}", module) for child, module in model.net.named_children()]
+    parts += [("net", model.net), ("normalize", model.normalize), ("model", model)]
+    macs = {label: flops.get(f"{root}.{label}", 0) // 2 for label, _ in parts[:-1]}
+    macs["net"] -= sum(macs[label] for label, _ in parts[:-3])  # what the groups before it have not accounted for
     return WeighIn(
         name,
-        groups,
+        _groups(parts, macs),
         competition.limit.parameters,
         competition.limit.buffers,
         flops.get("Global", 0) // 2,
         macs_check,
     )
+
+
+def _groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int]) -> list[Group]:
+    """What each part adds to those before it; parts that add nothing are left out."""
+    seen: dict[int, int] = {}
+    visited: dict[int, Any] = {}
+    groups = []
+    for label, module in parts:
+        parameters = statistics = 0
+        for tensor, counts in _tensors(module, visited):
+            new = _new_elements(tensor, seen)
+            parameters += new if counts else 0
+            statistics += 0 if counts else new
+        if parameters or statistics or macs.get(label, 0):
+            groups.append(Group(label.removeprefix("net."), parameters, statistics, macs.get(label, 0)))
+    return groups
 
 
 def _watch_sides(model: nn.Module, side: int) -> list[int]:
@@ -183,35 +202,79 @@ def _watch_sides(model: nn.Module, side: int) -> list[int]:
     return sides
 
 
-def _tensors(thing: Any, visited: set[int]) -> Iterator[tuple[Tensor, bool]]:
-    """Every tensor reachable from a module, and whether it counts: all but integer buffers and known statistics do."""
-    if id(thing) in visited:
+def _tensors(thing: Any, visited: dict[int, Any]) -> Iterator[tuple[Tensor, bool]]:
+    """Every tensor reachable from a module, and whether it counts: all but statistics and the indices of the code do.
+
+    Followed are attributes and slots, containers, modules hidden in them, what functions close over or have as
+    defaults, and arrays of numpy and bytes, which hold numbers as tensors do.
+    """
+    if thing is None or isinstance(thing, str | int | float | complex | type | ModuleType) or id(thing) in visited:
         return
-    visited.add(id(thing))
+    visited[id(thing)] = thing  # kept, so that nothing else can come to have its id or its memory
+    inside: Iterable[Any] = ()
     if isinstance(thing, nn.Module):
-        for buffer in thing._buffers.values():
+        for name, buffer in thing._buffers.items():
             if buffer is not None:
-                statistic = isinstance(thing, STATISTICS_OF) or not (buffer.is_floating_point() or buffer.is_complex())
-                yield buffer, not statistic
-                visited.add(id(buffer))
-        for value in vars(thing).values():
-            yield from _tensors(value, visited)
+                yield buffer, _counts(thing, name, buffer)
+                visited[id(buffer)] = buffer
     elif isinstance(thing, Tensor):
         yield thing, True
+    elif isinstance(thing, np.ndarray | bytes | bytearray):
+        array = np.frombuffer(thing, dtype=np.uint8) if isinstance(thing, bytes | bytearray) else thing
+        if array.dtype.kind in "biufc" and array.size:
+            numbers = torch.empty(array.size, dtype=torch.complex64 if array.dtype.kind == "c" else torch.uint8)
+            visited[id(numbers)] = numbers
+            yield numbers, True
     elif isinstance(thing, Mapping):
-        for value in thing.values():
-            yield from _tensors(value, visited)
-    elif isinstance(thing, list | tuple | set | frozenset):
-        for value in thing:
-            yield from _tensors(value, visited)
-    elif hasattr(thing, "__dict__") and not isinstance(thing, type) and not callable(thing):
-        yield from _tensors(vars(thing), visited)
+        inside = thing.values()
+    elif isinstance(thing, list | tuple | set | frozenset | deque):
+        inside = thing
+    elif isinstance(thing, FunctionType):
+        cells = [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
+        inside = [*cells, thing.__defaults__, thing.__kwdefaults__]
+    elif isinstance(thing, functools.partial):
+        inside = (thing.func, thing.args, thing.keywords)
+    elif isinstance(thing, MethodType):
+        inside = (thing.__self__,)
+    for value in inside:
+        yield from _tensors(value, visited)
+    yield from _tensors(getattr(thing, "__dict__", None), visited)
+    for name in _slots(type(thing)):  # type: ignore[arg-type]
+        yield from _tensors(getattr(thing, name, None), visited)
+
+
+def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
+    """Does a buffer count? Not the statistics of a norm; nor whole numbers that are not saved, which the code makes."""
+    for kind, statistics in STATISTICS.items():
+        if isinstance(module, kind) and name in statistics:
+            return False
+    made_by_code = name in module._non_persistent_buffers_set and not (
+        buffer.is_floating_point() or buffer.is_complex()
+    )
+    return not made_by_code
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # a function that closes over itself and is not yet there
+        return False
+
+
+@functools.cache
+def _slots(kind: type) -> tuple[str, ...]:
+    """The names of what objects of a class hold outside their `__dict__`."""
+    names: list[str] = []
+    for ancestor in kind.__mro__:
+        slots: Any = vars(ancestor).get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else slots
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
 def _new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
-    """How many numbers `tensor` adds: memory that two tensors share counts once, at its full size."""
+    """How many numbers `tensor` adds: shared memory counts once, and whole, however small or many its views are."""
     storage = tensor.untyped_storage()
-    elements = min(tensor.numel(), storage.nbytes() // tensor.element_size())
+    elements = storage.nbytes() // tensor.element_size() * (2 if tensor.is_complex() else 1)
     before = seen.get(storage._cdata, 0)
     seen[storage._cdata] = max(before, elements)
     return max(0, elements - before)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from featherweight import __version__, workspace
-from featherweight.errors import UserError
+from featherweight.errors import UserError, nearest
 
 HELP = """\
 featherweight: the best image classifier that makes the weight.
@@ -19,6 +19,7 @@ featherweight: the best image classifier that makes the weight.
   ./run.sh RECIPE           train, score, predict, write a checked submission CSV
   ./run.sh init FOLDER      make a competition of a folder or archive of images
   ./run.sh check RECIPE     weigh a recipe (or all) against the limit; trains nothing
+  ./run.sh fill FAMILY      the members of a family of models that fill the limit
   ./run.sh resume RUN       go on with a run that was stopped
   ./run.sh runs             every finished run, best first
   ./run.sh score CSV        check and score a submission
@@ -170,6 +171,38 @@ def check(words: Sequence[str]) -> int:
     weighed = budget.weigh(recipe, competition, Path(given.recipe).stem, cross_check=True)
     tables.weigh_in(weighed)
     weighed.refuse_if_over()
+    return 0
+
+
+def fill(words: Sequence[str]) -> int:
+    """Fill the budget."""
+    parser = _parser("fill", "The members of a family of models that fill a parameter limit, as lines for a recipe.")
+    parser.add_argument("family", help="wrn, cifar_resnet, efficientnet, mobilenet_v2, densenet, fastnet")
+    parser.add_argument("--competition", default="digits", help="whose classes, images and limit")
+    parser.add_argument("--limit", type=int, help="parameters (default: the competition's limit)")
+    parser.add_argument("--max-macs", type=float, metavar="M", help="at most so many million multiply-adds an image")
+    parser.add_argument("--count", type=int, default=10, help="how many to show (default: 10)")
+    parser.add_argument("--write", metavar="NAME", help="write the best one as the recipe NAME")
+    given = parser.parse_args(words)
+    workspace.find_config("competitions", given.competition)
+
+    import time
+
+    from featherweight import config, solver, tables
+
+    if given.family not in solver.SEARCHES:
+        known = ", ".join(solver.SEARCHES)
+        raise UserError(f"fill: no family '{given.family}'{nearest(given.family, solver.SEARCHES)}; there are {known}")
+    began = time.monotonic()
+    max_macs = given.max_macs and given.max_macs * 1e6
+    found, counted = solver.fill(given.family, config.load_competition(given.competition), given.limit, max_macs)
+    if not found:
+        raise UserError(f"fill: no {given.family} is that small; raise --limit or --max-macs, or take another family")
+    tables.members(found[: given.count], counted, time.monotonic() - began)
+    if given.write:
+        path = workspace.home() / "configs" / "recipes" / f"{given.write}.yaml"
+        solver.write(found[0], given.write, path)
+        print(f"wrote {path}\nnext: ./run.sh {given.write} --competition {given.competition}")
     return 0
 
 
@@ -326,6 +359,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "augment": augment,
     "check": check,
     "init": init,
+    "fill": fill,
     "resume": resume,
     "runs": runs,
     "score": score,

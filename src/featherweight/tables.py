@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from featherweight import atomic, standings
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # torch, which the ledger's table does without
     from featherweight.budget import WeighIn
     from featherweight.job import Result, Run
     from featherweight.kaggle_client import Place
+    from featherweight.solver import Member
     from featherweight.standings import Gap
 
 
@@ -53,6 +55,19 @@ def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
             weighed.name, f"{weighed.counted:,}", share, f"{weighed.room:,}", f"{weighed.macs / 1e6:,.1f}", verdict
         )
     console.print(table)
+
+
+def members(found: Sequence[Member], counted: int, seconds: float) -> None:
+    """What the solver found: a recipe's line a member."""
+    table = _table("", ["in a recipe", "parameters", "of the limit", "M multiply-adds"])
+    for member in found:
+        weighed = member.weighed
+        share = f"{weighed.counted / weighed.limit:.2%}"
+        table.add_row(escape(member.line), f"{weighed.counted:,}", share, f"{weighed.macs / 1e6:,.1f}")
+    console.print(table)
+    say(
+        f"{counted:,} candidates counted and {len(found)} weighed in {seconds:.1f} seconds; best known structures first"
+    )
 
 
 def summary(run: Run, result: Result) -> None:

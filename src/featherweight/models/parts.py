@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
-STEM_RULE = (
-    "by 4 from 128 px on, by 2 from 64 px on, by 1 below, so that five halvings leave a last map of 4 px or more"
-)
+STEM_RULE = "shrinks by 4 from 128 px on, by 2 from 64 px on, not below: small images keep maps worth looking at"
 
 Stem = Annotated[
     Literal["auto", 1, 2, 4],

@@ -1,0 +1,127 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featherweight import budget, cli, solver
+from featherweight.config import load_competition, load_recipe
+from featherweight.models import FAMILIES, outline
+
+CIFAR = load_competition("cifar10")
+WIDTHS = st.lists(st.integers(1, 120), min_size=3, max_size=3)
+IMAGES = st.tuples(st.sampled_from([1, 3]), st.integers(2, 200))
+
+
+def built(name: str, channels: int, classes: int, **arguments) -> int:
+    model = outline(FAMILIES.validate({"name": name, **arguments}), classes, channels, 32)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@settings(max_examples=12)
+@given(st.integers(1, 6), WIDTHS, IMAGES)
+def test_wrn(blocks, widths, images):
+    depth = 6 * blocks + 4
+    assert solver.count_wrn(depth, widths, *images) == built("wrn", *images, depth=depth, widths=widths)
+
+
+@settings(max_examples=12)
+@given(st.integers(1, 6), WIDTHS.map(sorted), IMAGES)
+def test_cifar_resnet(blocks, widths, images):
+    depth = 6 * blocks + 2
+    expected = built("cifar_resnet", *images, depth=depth, widths=widths)
+    assert solver.count_cifar_resnet(depth, widths, *images) == expected
+
+
+@settings(max_examples=12)
+@given(st.sampled_from([2, 3]), WIDTHS, IMAGES)
+def test_fastnet(depth, widths, images):
+    assert solver.count_fastnet(depth, widths, *images) == built("fastnet", *images, depth=depth, widths=widths)
+
+
+@settings(max_examples=8)
+@given(st.floats(0.3, 2), st.floats(0.4, 2), st.integers(1, 2000), IMAGES)
+def test_efficientnet(width, depth, head, images):
+    expected = built("efficientnet", *images, width=width, depth=depth, depth_rounding="spread", head=head)
+    assert solver.count_efficientnet(width, depth, head, *images) == expected
+
+
+@settings(max_examples=6)
+@given(st.floats(0.3, 2), st.lists(st.integers(1, 3), min_size=7, max_size=7), st.integers(1, 2000), IMAGES)
+def test_mobilenet_v2(width, repeats, head, images):
+    expected = built("mobilenet_v2", *images, width=width, repeats=repeats, head=head)
+    assert solver.count_mobilenet_v2(width, repeats, head, *images) == expected
+
+
+@settings(max_examples=6)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(1, 40), st.integers(1, 80), IMAGES)
+def test_densenet(blocks, growth, initial, images):
+    expected = built("densenet", *images, blocks=blocks, growth=growth, initial=initial)
+    assert solver.count_densenet(blocks, growth, initial, *images) == expected
+
+
+@pytest.mark.parametrize("family", solver.SEARCHES)
+def test_the_best_member_fills_five_million_and_weighs_in_as_proposed(family):
+    members, counted = solver.fill(family, CIFAR, 5_000_000)
+    assert counted > 500
+    for member in members:
+        assert member.weighed.counted <= 5_000_000
+    full = [member for member in members if member.weighed.counted >= 4_950_000]
+    assert len(full) > len(members) / 2
+    assert members[: len(full)] == full
+    best = members[0]
+    assert built(family, 3, 10, **best.spec.model_dump(exclude={"name"})) == best.weighed.counted
+
+
+@pytest.mark.parametrize(
+    ("family", "limit"),
+    [
+        ("wrn", 300_000),
+        ("wrn", 2_000_000),
+        ("cifar_resnet", 1_000_000),
+        ("fastnet", 2_000_000),
+        ("densenet", 1_000_000),
+    ],
+)
+def test_other_limits_are_filled_too(family, limit):
+    assert solver.fill(family, CIFAR, limit)[0][0].weighed.counted >= 0.99 * limit
+
+
+def test_every_depth_of_the_wrn_fills_the_limit():
+    members, _ = solver.fill("wrn", CIFAR)
+    assert sorted(member.spec.depth for member in members) == list(range(10, 101, 6))
+    assert all(member.weighed.counted >= 4_950_000 for member in members)
+    assert members[0].spec.depth == 28
+
+
+def test_multiply_adds_are_bounded():
+    members, _ = solver.fill("wrn", CIFAR, max_macs=705e6)
+    assert 0 < len(members) < 16
+    assert all(member.weighed.macs <= 705e6 for member in members)
+
+
+def test_where_statistics_count_they_are_made_room_for():
+    strict = CIFAR.model_copy(update={"limit": CIFAR.limit.model_copy(update={"buffers": True})})
+    best = solver.fill("fastnet", strict, 1_000_000)[0][0]
+    assert best.weighed.statistics > 0
+    assert 990_000 <= best.weighed.counted <= 1_000_000
+
+
+def test_nothing_fits_in_nothing():
+    assert solver.fill("wrn", CIFAR, 50)[0] == []
+
+
+def test_a_written_recipe_weighs_in_as_proposed(home, capsys):
+    assert cli.main(["fill", "fastnet", "--competition", "cifar10", "--write", "full"]) == 0
+    out = capsys.readouterr().out
+    weighed = budget.weigh(load_recipe("full"), CIFAR, "full")
+    assert f"{weighed.counted:,}" in out
+    assert weighed.counted >= 4_950_000
+    assert (home / "configs" / "recipes" / "full.yaml").read_text().startswith(f"# {weighed.counted:,} of 5,000,000")
+    assert cli.main(["fill", "fastnet", "--competition", "cifar10", "--write", "full"]) == 2
+    assert "there is a recipe" in capsys.readouterr().err
+
+
+def test_faults_are_told(home, capsys):
+    assert cli.main(["fill", "wnr"]) == 2
+    assert "no family 'wnr'; did you mean 'wrn'?" in capsys.readouterr().err
+    assert cli.main(["fill", "wrn", "--limit", "10"]) == 2
+    assert "no wrn is that small" in capsys.readouterr().err
