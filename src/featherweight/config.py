@@ -86,6 +86,7 @@ class Predict(Section):
 
     views: list[Annotated[Choice, OneOf(VIEWS)]] = Field(default_factory=list)
     batch_size: Count = 256
+    calibrate: Flag = Field(False, description="fit a temperature to the holdout: probabilities change, classes do not")
 
 
 class Recipe(Section):
@@ -109,7 +110,9 @@ class Recipe(Section):
     seed: Index = 0
 
     @model_validator(mode="after")
-    def _ships_what_there_is(self) -> Self:
+    def _parts_fit(self) -> Self:
+        if self.train.normalize == "pixel" and any(view.name == "scales" for view in self.predict.views):
+            raise ValueError("predict.views: with the mean of every pixel subtracted an image has one size; no scales")
         names = [average.name for average in self.averages]
         if len(set(names)) < len(names):
             raise ValueError(f"averages: one of a kind, got {', '.join(names)}")

@@ -29,7 +29,7 @@ from featherweight.data import pack
 from featherweight.data.pack import Data, Pack
 from featherweight.data.split import holdout_ranks
 from featherweight.errors import UserError, nearest
-from featherweight.inference import predict_probs
+from featherweight.inference import fit_temperature, predict_probs, temper
 from featherweight.models import Classifier, build
 from featherweight.progress import Progress, say
 from featherweight.randomness import derive
@@ -60,6 +60,11 @@ class Run:
     def weights(self) -> Path:
         """What ships."""
         return self.folder / "weights.safetensors"
+
+    @property
+    def temperature(self) -> Path:
+        """What the probabilities are tempered by, in a run that calibrates."""
+        return self.folder / "temperature.txt"
 
     @property
     def csv(self) -> Path:
@@ -148,6 +153,10 @@ def _run(run: Run) -> Result:
 
     holdout_form = submission.holdout_form(competition, holdout.ids)
     held_probs = _probs(run, "holdout", model, holdout, device)
+    if recipe.predict.calibrate and not run.temperature.exists():
+        assert holdout.labels is not None
+        atomic.write_text(run.temperature, f"{fit_temperature(held_probs, holdout.labels)}\n")
+    held_probs = _calibrated(run, held_probs)
     submission.write(run.folder / "holdout.csv", holdout_form, holdout.ids, held_probs)
     assert holdout.labels is not None
     truth = dict(zip(holdout.ids, (competition.classes[label] for label in holdout.labels), strict=True))
@@ -232,12 +241,17 @@ def _probs(run: Run, part: str, model: Classifier, images: Pack, device: Runtime
     return kept
 
 
+def _calibrated(run: Run, probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The probabilities at the temperature fitted to the holdout, where the recipe asks for one."""
+    return temper(probs, float(run.temperature.read_text())) if run.temperature.exists() else probs
+
+
 def _submit(run: Run, model: Classifier, data: Data, device: Runtime) -> Score | None:
     """Write and check the submission; score it where the answers are known."""
     if data.test is None:
         return None
     form = submission.form(run.competition, data.test.ids)
-    submission.write(run.csv, form, data.test.ids, _probs(run, "test", model, data.test, device))
+    submission.write(run.csv, form, data.test.ids, _calibrated(run, _probs(run, "test", model, data.test, device)))
     submission.check(run.csv, form)
     answers, _ = _answers(run.competition, form)
     return submission.score(run.csv, form, answers, run.competition) if answers else None
