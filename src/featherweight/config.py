@@ -20,7 +20,7 @@ from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
 from featherweight.inference import VIEWS
 from featherweight.models import FAMILIES
-from featherweight.schema import Choice, Count, Flag, Fraction, Index, NonNegative, OneOf, Positive, Section, Text
+from featherweight.schema import Choice, Count, Flag, Fraction, Index, NonNegative, OneOf, Positive, Rate, Section, Text
 from featherweight.scoring import METRICS, PROBABILITY_METRICS
 from featherweight.training.augment import AUGMENTATIONS
 from featherweight.training.averaging import AVERAGES
@@ -44,7 +44,8 @@ class Split(Section):
 class Warmup(Section):
     """A rise of the rate before the schedule; what a schedule counts in epochs or steps it still counts from step 0."""
 
-    epochs: Positive = 5
+    epochs: Positive | None = Field(None, description="how many epochs it takes, whole or not")
+    fraction: Rate = Field(0.1, description="the part of the run it takes, where no epochs are given")
     start: Fraction = Field(0.01, description="the factor on the rate at step 0")
 
 
@@ -52,7 +53,7 @@ class Train(Section):
     """How long, in what batches, at what precision, and how often to look and to save."""
 
     epochs: Count = 50
-    steps: Count | None = Field(None, description="stop after so many steps, however many epochs that takes")
+    steps: Count | None = Field(None, description="stop after so many steps, if the epochs are not over before")
     batch_size: Count = 64
     normalize: Literal["channel", "pixel"] = Field(
         "channel", description="subtract the mean of a channel or of a pixel"
