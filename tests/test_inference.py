@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from featherweight.inference import VIEWS, predict_probs
+from featherweight.inference import VIEWS, fit_temperature, predict_probs, temper
 from featherweight.models import MODELS, build
 from featherweight.schema import Choice, OneOf
 from featherweight.training.augment import crop, flip
@@ -82,3 +82,61 @@ def test_the_batch_size_changes_nothing_but_the_pace():
     small = predict_probs([model()], IMAGES, runtime=CPU, views=[view("flip")], batch_size=10, advance=told.append)
     np.testing.assert_allclose(small, predict_probs([model()], IMAGES, runtime=CPU, views=[view("flip")]), atol=1e-6)
     assert told == [10, 10, 10, 7]
+
+
+def views_of(name, images, **keys):
+    return list(view({"name": name, **keys})(images, None, []))
+
+
+@pytest.mark.parametrize("name", sorted(set(VIEWS) - {"train"}))
+def test_the_weights_of_every_view_add_up_to_one(name):
+    found = views_of(name, floats())
+    assert sum(weight for weight, _ in found) == pytest.approx(1)
+    assert all(len(images) == 37 for _, images in found)
+
+
+def test_five_crops_are_torchvisions_enlarged():
+    from torchvision.transforms.v2 import functional as TV
+
+    expected = [TV.resize(crop, [8, 8], antialias=True) for crop in TV.five_crop(floats(), [6, 6])]
+    for (weight, ours), theirs in zip(views_of("five_crops", floats(), size=0.75), expected, strict=True):
+        assert weight == 0.2
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_scales_are_torchvisions():
+    from torchvision.transforms.v2 import functional as TV
+
+    (_, same), (_, larger), (_, smaller) = views_of("scales", floats(), factors=[1.0, 1.5, 0.5])
+    assert torch.equal(same, floats())
+    torch.testing.assert_close(larger, TV.resize(floats(), [12, 12], antialias=True))
+    torch.testing.assert_close(smaller, TV.resize(floats(), [4, 4], antialias=True))
+    probs = predict_probs([model()], IMAGES, runtime=CPU, views=[view("scales"), view("flip")])
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+
+
+def test_rotations_are_torchvisions_inside():
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as TV
+
+    _, (_, left), (_, right) = views_of("rotate", floats(), degrees=15)
+    for ours, angle in ((left, 15), (right, -15)):
+        theirs = TV.rotate(floats(), angle, InterpolationMode.BILINEAR)
+        torch.testing.assert_close(ours[..., 2:6, 2:6], theirs[..., 2:6, 2:6], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
+def test_the_temperature_is_found_again(true):
+    rng = np.random.default_rng(0)
+    calibrated = rng.dirichlet(np.ones(4), 20_000)
+    labels = (calibrated.cumsum(1) > rng.random((20_000, 1))).argmax(1)
+    too_certain = temper(calibrated, 1 / true)
+    found = fit_temperature(too_certain, labels)
+    assert found == pytest.approx(true, rel=0.05)
+    assert np.array_equal(temper(too_certain, found).argmax(1), too_certain.argmax(1))
+
+
+def test_tempering_keeps_rows_of_one_and_certainty_finite():
+    probs = np.array([[1.0, 0.0], [0.3, 0.7]], dtype=np.float32)
+    np.testing.assert_allclose(temper(probs, 1.0), probs, atol=1e-6)
+    np.testing.assert_allclose(temper(probs, 3.0).sum(1), 1, atol=1e-6)

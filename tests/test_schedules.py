@@ -181,10 +181,16 @@ def test_a_warm_up_goes_before_any_schedule(name):
         assert ours[29] == 1 > ours[30]
 
 
+def test_a_warm_up_may_be_a_part_of_the_run():
+    assert beginning(recipe(warmup={}, train={"epochs": 30}), steps_per_epoch=10).warmup == 30
+    assert beginning(recipe(warmup={"fraction": 0.5}, train={"steps": 100}), steps_per_epoch=30).warmup == 50
+
+
 def test_a_run_may_end_at_a_step():
     """LOGBOOK B: 64k iterations, in the middle of an epoch."""
-    start = beginning(recipe(train={"steps": 64_000}), steps_per_epoch=351)
+    start = beginning(recipe(train={"epochs": 200, "steps": 64_000}), steps_per_epoch=351)
     assert (start.total, start.epochs) == (64_000, 183)
+    assert beginning(recipe(train={"epochs": 2, "steps": 64_000}), steps_per_epoch=351).total == 702
 
 
 def test_constant():

@@ -23,6 +23,7 @@ featherweight: the best image classifier that makes the weight.
   ./run.sh resume RUN       go on with a run that was stopped
   ./run.sh runs             every finished run, best first
   ./run.sh score CSV        check and score a submission
+  ./run.sh compare RUN RUN  curves of several runs, and whether one is better
   ./run.sh schedule RECIPE  draw the learning rate against the epoch
   ./run.sh augment RECIPE   show training images as the recipe augments them
   ./run.sh download NAME    fetch a Kaggle competition's data
@@ -259,6 +260,21 @@ def score(words: Sequence[str]) -> int:
     return 0
 
 
+def compare(words: Sequence[str]) -> int:
+    """Whether one run is better."""
+    parser = _parser("compare", "Compare finished runs on the images they hold out: curves, scores, paired tests.")
+    parser.add_argument("run", nargs="+", help="names of runs, or their folders")
+    parser.add_argument("--out", type=Path, default=Path("compare.png"), help="the picture (default: compare.png)")
+    given = parser.parse_args(words)
+
+    from featherweight import comparison, tables
+
+    rows, verdicts = comparison.compare(given.run, given.out)
+    tables.comparison(rows)
+    print("\n".join([*verdicts, f"wrote {given.out}"]))
+    return 0
+
+
 def schedule(words: Sequence[str]) -> int:
     """Draw the learning rate."""
     return _look(words, "schedule", "Draw a recipe's learning rate against the epoch.")
@@ -360,6 +376,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "init": init,
     "fill": fill,
+    "compare": compare,
     "resume": resume,
     "runs": runs,
     "score": score,

@@ -21,7 +21,7 @@ from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
 from featherweight.inference import VIEWS
 from featherweight.models import FAMILIES
-from featherweight.schema import Choice, Count, Flag, Fraction, Index, NonNegative, OneOf, Positive, Section, Text
+from featherweight.schema import Choice, Count, Flag, Fraction, Index, NonNegative, OneOf, Positive, Rate, Section, Text
 from featherweight.scoring import METRICS, PROBABILITY_METRICS
 from featherweight.training.augment import AUGMENTATIONS
 from featherweight.training.averaging import AVERAGES
@@ -63,7 +63,8 @@ class Split(Section):
 class Warmup(Section):
     """A rise of the rate before the schedule; what a schedule counts in epochs or steps it still counts from step 0."""
 
-    epochs: Positive = 5
+    epochs: Positive | None = Field(None, description="how many epochs it takes, whole or not")
+    fraction: Rate = Field(0.1, description="the part of the run it takes, where no epochs are given")
     start: Fraction = Field(0.01, description="the factor on the rate at step 0")
 
 
@@ -71,7 +72,7 @@ class Train(Section):
     """How long, in what batches, at what precision, and how often to look and to save."""
 
     epochs: Count = 50
-    steps: Count | None = Field(None, description="stop after so many steps, however many epochs that takes")
+    steps: Count | None = Field(None, description="stop after so many steps, if the epochs are not over before")
     batch_size: Count = 64
     normalize: Literal["channel", "pixel"] = Field(
         "channel", description="subtract the mean of a channel or of a pixel"
@@ -105,6 +106,7 @@ class Predict(Section):
 
     views: list[Annotated[Choice, OneOf(VIEWS)]] = Field(default_factory=list)
     batch_size: Count = 256
+    calibrate: Flag = Field(False, description="fit a temperature to the holdout: probabilities change, classes do not")
 
 
 class Recipe(Section):
@@ -128,7 +130,9 @@ class Recipe(Section):
     seed: Index = 0
 
     @model_validator(mode="after")
-    def _ships_what_there_is(self) -> Self:
+    def _parts_fit(self) -> Self:
+        if self.train.normalize == "pixel" and any(view.name == "scales" for view in self.predict.views):
+            raise ValueError("predict.views: with the mean of every pixel subtracted an image has one size; no scales")
         names = [average.name for average in self.averages]
         if len(set(names)) < len(names):
             raise ValueError(f"averages: one of a kind, got {', '.join(names)}")

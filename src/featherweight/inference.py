@@ -6,19 +6,22 @@ times. The probabilities are averaged by weight. Dropout and drop connect are of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from featherweight.models import Classifier
 from featherweight.randomness import Draws, generator
-from featherweight.schema import Count, Fraction
+from featherweight.schema import Count, Fraction, Positive
 from featherweight.training.runtime import Runtime
+from featherweight.training.warps import affine_matrix, warp
 
 Weighted = Iterator[tuple[float, Tensor]]
 Augmentation = Callable[[Tensor, Draws], Tensor]
@@ -53,6 +56,54 @@ def shift(
     yield 0.25, padded[:, :, 2 * pixels :, 2 * pixels :]
 
 
+def rotate(
+    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, degrees: Positive = 10
+) -> Weighted:
+    """The image (half) and it turned by `degrees` either way (a quarter each), its edges drawn out.
+
+    The unturned image weighs double because turning blurs and loses corners.
+    """
+    yield 0.5, images
+    for angle in (degrees, -degrees):
+        turn = affine_matrix(torch.full((len(images),), float(angle), device=images.device))
+        yield 0.25, warp(images, turn, "edge")
+
+
+def scales(
+    images: Tensor,
+    draws: Callable[[int], Draws],
+    augment: Sequence[Augmentation],
+    *,
+    factors: Annotated[list[Positive], Field(min_length=1)] = [1.0, 1.25],
+) -> Weighted:
+    """The image at several sizes, evenly weighted, as no size is known to be the better one.
+
+    For networks that take any size, as those do that end in a mean over places.
+    """
+    side = images.shape[-1]
+    for factor in factors:
+        size = max(1, round(side * factor))
+        yield 1 / len(factors), images if size == side else _resized(images, size)
+
+
+def five_crops(
+    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, size: Fraction = 0.875
+) -> Weighted:
+    """The four corners and the centre, each of the part `size` of the side and enlarged to the whole, evenly weighted.
+
+    `[flip, five_crops]` are the ten crops of the classics.
+    """
+    side = images.shape[-1]
+    cut = max(1, round(side * size))
+    far, middle = side - cut, round((side - cut) / 2)
+    for top, left in ((0, 0), (0, far), (far, 0), (far, far), (middle, middle)):
+        yield 0.2, _resized(images[:, :, top : top + cut, left : left + cut], side)
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
 def train(
     images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, count: Count = 8
 ) -> Weighted:
@@ -67,8 +118,30 @@ def train(
 VIEWS: dict[str, Callable[..., Weighted]] = {
     "flip": flip,
     "shift": shift,
+    "rotate": rotate,
+    "scales": scales,
+    "five_crops": five_crops,
     "train": train,
 }
+
+
+def fit_temperature(probs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """The temperature by which probabilities [N, K] of classes [N] have the least log loss (arXiv:1706.04599)."""
+    from scipy.optimize import minimize_scalar  # half a second to import
+
+    def loss(logarithm: float) -> float:
+        given = temper(probs, math.exp(logarithm))[np.arange(len(labels)), labels]
+        return float(-np.log(given.clip(1e-12)).mean())
+
+    return math.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-4}).x)
+
+
+def temper(probs: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Probabilities [N, K] to the power of 1 / temperature, rescaled to one: over 1 less certain, under 1 more."""
+    logs = np.log(probs.astype(np.float64).clip(1e-12)) / temperature
+    powers = np.exp(logs - logs.max(1, keepdims=True))
+    tempered: NDArray[np.float32] = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+    return tempered
 
 
 @torch.no_grad()

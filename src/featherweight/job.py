@@ -31,7 +31,7 @@ from featherweight.data.pack import Data, Pack
 from featherweight.data.split import divide as split_ids
 from featherweight.data.split import folds, groups_of, holdout_ranks, scarce
 from featherweight.errors import UserError, nearest
-from featherweight.inference import predict_probs
+from featherweight.inference import fit_temperature, predict_probs, temper
 from featherweight.models import Classifier, build
 from featherweight.progress import Progress, say
 from featherweight.randomness import derive
@@ -62,6 +62,11 @@ class Run:
     def weights(self) -> Path:
         """What ships."""
         return self.folder / "weights.safetensors"
+
+    @property
+    def temperature(self) -> Path:
+        """What the probabilities are tempered by, in a run that calibrates."""
+        return self.folder / "temperature.txt"
 
     @property
     def csv(self) -> Path:
@@ -151,6 +156,10 @@ def _run(run: Run) -> Result:
     model = _train(run, train, holdout, device)
     budget.weigh_model(model, competition, run.recipe_name).refuse_if_over()
 
+    if recipe.predict.calibrate and not run.temperature.exists():
+        assert holdout.labels is not None
+        fitted = fit_temperature(_probs(run, "holdout", model, holdout, device), holdout.labels)
+        atomic.write_text(run.temperature, f"{fitted}\n")
     held = _scored(run, "holdout", model, holdout, device)
     ended = _scored(run, "kept", model, kept, device) if kept else None
 
@@ -164,7 +173,7 @@ def _scored(run: Run, part: str, model: Classifier, images: Pack, device: Runtim
     """A labelled part goes the way of the test set: predicted, written, checked and scored as a CSV of its own."""
     competition, path = run.competition, run.folder / f"{part}.csv"
     form = submission.holdout_form(competition, images.ids)
-    submission.write(path, form, images.ids, _probs(run, part, model, images, device))
+    submission.write(path, form, images.ids, _calibrated(run, _probs(run, part, model, images, device)))
     assert images.labels is not None
     truth = dict(zip(images.ids, (competition.classes[label] for label in images.labels), strict=True))
     return submission.score(path, form, truth, competition)
@@ -274,12 +283,17 @@ def _probs(run: Run, part: str, model: Classifier, images: Pack, device: Runtime
     return kept
 
 
+def _calibrated(run: Run, probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The probabilities at the temperature fitted to the holdout, where the recipe asks for one."""
+    return temper(probs, float(run.temperature.read_text())) if run.temperature.exists() else probs
+
+
 def _submit(run: Run, model: Classifier, data: Data, device: Runtime) -> Score | None:
     """Write and check the submission; score it where the answers are known."""
     if data.test is None:
         return None
     form = submission.form(run.competition, data.test.ids)
-    submission.write(run.csv, form, data.test.ids, _probs(run, "test", model, data.test, device))
+    submission.write(run.csv, form, data.test.ids, _calibrated(run, _probs(run, "test", model, data.test, device)))
     submission.check(run.csv, form)
     answers, _ = _answers(run.competition, form)
     return submission.score(run.csv, form, answers, run.competition) if answers else None

@@ -151,6 +151,15 @@ def leaderboard(places: Sequence[Place]) -> None:
     console.print(table)
 
 
+def comparison(rows: pd.DataFrame) -> None:
+    """Runs by what they did on the same held-out images, best first."""
+    table = _table("", ["run", "accuracy %", "macro F1 %", "loss"])
+    for row in rows.to_dict("records"):
+        accuracy, f1 = f"{row['holdout_accuracy']:.2%}", f"{row['holdout_f1']:.2%}"
+        table.add_row(row["run"], accuracy.rstrip("%"), f1.rstrip("%"), f"{row['holdout_loss']:.4f}")
+    console.print(table)
+
+
 def _percent(row: dict[Any, Any], key: str) -> str:
     if math.isnan(row[key]):
         return ""

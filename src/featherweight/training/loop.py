@@ -112,8 +112,12 @@ def fit(
 
 def beginning(recipe: Recipe, steps_per_epoch: int) -> Progress:
     """Where a run of the recipe starts, and how long it is."""
-    total = recipe.train.steps or recipe.train.epochs * steps_per_epoch
-    warmup = round(recipe.warmup.epochs * steps_per_epoch) if recipe.warmup else 0
+    total = recipe.train.epochs * steps_per_epoch
+    total = min(total, recipe.train.steps or total)
+    warmup = 0
+    if recipe.warmup is not None:
+        said = recipe.warmup
+        warmup = round(total * said.fraction if said.epochs is None else steps_per_epoch * said.epochs)
     return Progress(0, steps_per_epoch, -(-total // steps_per_epoch), total, warmup)
 
 

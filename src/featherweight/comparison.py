@@ -1,0 +1,183 @@
+"""Is one run better than another? Paired tests on the same held-out images, and over seeds where there are several.
+
+A single run against another says how these very weights differ on these kinds of images. That one *recipe* is better
+than another only several seeds of both can say, since two seeds of one recipe differ as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from featherweight import job, pictures
+from featherweight.data import pack
+from featherweight.errors import UserError
+from featherweight.job import Run
+from featherweight.training.watch import look
+
+REPLICATES = 2000  # of the bootstrap
+SURE = 0.05  # a p-value below it counts as told
+WATCHED = {"accuracy": "accuracy", "micro_f1": "accuracy", "log_loss": "loss"}  # a metric's own figure; else F1
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a run answered on its holdout: probabilities float32 [N, K] and true classes int64 [N]."""
+
+    name: str
+    probs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """[N]"""
+        right: NDArray[np.bool_] = self.probs.argmax(1) == self.labels
+        return right
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How much better `one` is than `other` by a metric on the same images (a lower loss is better), with its 95 %
+    interval from a paired bootstrap, and the p-value of McNemar's exact test of their accuracies.
+    """
+
+    one: str
+    other: str
+    metric: str
+    gain: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def told(self) -> bool:
+        """Do both tests say that there is a difference, and the same way?"""
+        return self.p < SURE and (self.low > 0 or self.high < 0)
+
+    def __str__(self) -> str:
+        unit, scale = ("nats", 1) if self.metric == "loss" else ("points", 100)
+        span = f"{abs(self.gain) * scale:.2f} {unit} of {self.metric}"
+        interval = f"95 % interval {self.low * scale:+.2f} to {self.high * scale:+.2f}, McNemar p = {self.p:.3g}"
+        if not self.told:
+            return f"it can't be told which of {self.one} and {self.other} is better: {span} apart ({interval})"
+        better, worse = (self.one, self.other) if self.gain > 0 else (self.other, self.one)
+        return f"{better} is better than {worse} on these images: by {span} ({interval})"
+
+
+def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """The exact two-sided p-value that two classifiers are as often right, from the images only one of them gets."""
+    from scipy.stats import binomtest
+
+    alone, without = int((one & ~other).sum()), int((other & ~one).sum())
+    return float(binomtest(alone, alone + without).pvalue) if alone + without else 1.0
+
+
+def paired(one: Answers, other: Answers, metric: str, seed: int = 0) -> Paired:
+    """Compare two runs image by image. The bootstrap draws the same images for both."""
+
+    def gains(places: NDArray[np.int64]) -> float:
+        first, second = (
+            look(answers.probs[places], answers.labels[places])[f"holdout_{metric}"] for answers in (one, other)
+        )
+        return second - first if metric == "loss" else first - second
+
+    rng, count = np.random.default_rng(seed), len(one.labels)
+    drawn = [gains(rng.integers(0, count, count)) for _ in range(REPLICATES)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    p = mcnemar(one.right, other.right)
+    return Paired(one.name, other.name, metric, gains(np.arange(count)), float(low), float(high), p)
+
+
+def over_seeds(metric: str, name: str, scores: Sequence[float], other_name: str, others: Sequence[float]) -> str:
+    """In words, whether one recipe is better than another, by Welch's t-test over the scores of their seeds."""
+    from scipy.stats import ttest_ind
+
+    p = float(ttest_ind(scores, others, equal_var=False).pvalue)
+    scale = 1 if metric == "loss" else 100
+    one, other = (
+        f"{np.mean(part) * scale:.2f} ± {np.std(part, ddof=1) * scale:.2f} over {len(part)} seeds"
+        for part in (scores, others)
+    )
+    told = f"{metric} {one} against {other}, p = {p:.3g}"
+    if not p < SURE:
+        return f"it can't be told which of the recipes {name} and {other_name} is better: {told}"
+    ahead = (np.mean(scores) > np.mean(others)) != (metric == "loss")
+    better, worse = (name, other_name) if ahead else (other_name, name)
+    return f"the recipe {better} is better than {worse}: {told}"
+
+
+def answers(runs: Sequence[Run]) -> list[Answers]:
+    """What finished runs of one competition answered on their holdout, which must be the same images."""
+    first = runs[0]
+    held: dict[str, list[str]] = {}
+    for run in runs:
+        if not (run.folder / "holdout_probs.npy").exists():
+            raise UserError(f"{run.name} has not come to its holdout yet: ./run.sh resume {run.name}")
+        if run.competition != first.competition:
+            raise UserError(f"{run.name} and {first.name} are of different competitions; their scores say nothing")
+        held[run.name] = json.loads((run.folder / "split.json").read_text())["holdout"]
+        if held[run.name] != held[first.name]:
+            raise UserError(f"{run.name} and {first.name} hold out different images; give both the same split section")
+    data = pack.load(first.competition.source, first.competition.image, first.competition.classes)
+    assert data.train.labels is not None
+    classes = dict(zip(data.train.ids, data.train.labels, strict=True))
+    labels = np.array([classes[id] for id in held[first.name]], dtype=np.int64)
+    return [Answers(run.name, np.load(run.folder / "holdout_probs.npy"), labels) for run in runs]
+
+
+def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """A row a run, best first, and in words how the best compares with each other one; the curves go to `path`."""
+    if len(set(names)) < 2:
+        raise UserError("compare wants at least two runs: ./run.sh compare RUN RUN")
+    runs = [job.find(name) for name in dict.fromkeys(names)]
+    given = answers(runs)
+    metric = WATCHED.get(runs[0].competition.metric.name, "f1")
+    rows = pd.DataFrame(
+        [
+            {"run": run.name, "recipe": run.recipe_name, "seed": run.recipe.seed, **look(each.probs, each.labels)}
+            for run, each in zip(runs, given, strict=True)
+        ]
+    )
+    order = rows[f"holdout_{metric}"].argsort(kind="stable")
+    order = order if metric == "loss" else order[::-1]
+    best, *rest = [given[place] for place in order]
+    words = [str(paired(best, other, metric)) for other in rest]
+    draw(runs, path)
+    return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric)]
+
+
+def _recipes(rows: pd.DataFrame, metric: str) -> list[str]:
+    seeds = {str(name): part[f"holdout_{metric}"].tolist() for name, part in rows.groupby("recipe", sort=False)}
+    several = {name: scores for name, scores in seeds.items() if len(scores) > 1}
+    pairs = [(one, other) for place, one in enumerate(several) for other in list(several)[place + 1 :]]
+    if pairs:
+        return [over_seeds(metric, one, several[one], other, several[other]) for one, other in pairs]
+    return ["which recipe is better takes several seeds of each: ./run.sh RECIPE --seed 1"] if len(seeds) > 1 else []
+
+
+def draw(runs: Sequence[Run], path: Path) -> None:
+    """Loss, accuracy and F1 by epoch for train (dashed) and holdout: the loss may rise while F1 does (LOGBOOK C)."""
+    figures = {"loss": "loss", "accuracy": "accuracy", "F1": "f1"}
+    picture, axes = pictures.figure(1, len(figures), width=5)
+    for run in runs:
+        history = pd.read_csv(run.folder / "history.csv")
+        colour = None
+        for place, column in zip(axes[0], figures.values(), strict=True):
+            looked = history.dropna(subset=[f"holdout_{column}"])
+            label = run.name if column == "loss" else None
+            (line,) = place.plot(looked["epoch"], looked[f"holdout_{column}"], label=label, color=colour)
+            colour = line.get_color()
+            if f"train_{column}" in history:
+                place.plot(history["epoch"], history[f"train_{column}"], "--", color=colour, linewidth=1, alpha=0.7)
+    for place, title in zip(axes[0], figures, strict=True):
+        place.set_title(title)
+        place.set_xlabel("epoch")
+        place.grid(alpha=0.3)
+    axes[0, 0].legend(fontsize="small", title="holdout; dashed: train")
+    pictures.save(picture, path)

@@ -1,0 +1,103 @@
+"""Every row of the logbook that names a setting is a recipe: it says what the row says, makes weight and trains."""
+
+import numpy as np
+import pytest
+import torch
+
+from featherweight import budget, workspace
+from featherweight.config import load_competition, load_recipe
+from featherweight.data.pack import Pack
+from featherweight.inference import predict_probs
+from featherweight.models import build
+from featherweight.training import loop
+from featherweight.training.runtime import start
+
+CIFAR = load_competition("cifar10")
+ROWS = [
+    name for name in workspace.config_names("recipes") if name[0] in "abcd" and (name[1] == "_" or name[1].isdigit())
+]
+
+# (recipe, parameters, optimizer, rate, batch size)
+SECTION_A = [
+    ("a1", 2_243_546, "sgd", 0.1, 64),
+    ("a2", 3_294_042, "sgd", 0.1, 64),
+    ("a3", 1_868_314, "sgd", 0.1, 64),
+    ("a4", 2_748_890, "sgd", 0.1, 64),
+    ("a5", 2_748_890, "sgd", 0.2, 64),
+    ("a6", 2_748_890, "adam", 0.2, 16),
+    ("a7", 4_020_358, "adam", 0.002, 16),
+    ("a8", 4_020_358, "adam", 0.002, 16),
+    ("a9", 4_608_310, "adam", 0.002, 16),
+    ("a10_plateau", 4_608_310, "adam", 0.0002, 16),
+    ("a10_cyclic", 4_608_310, "adam", 0.0002, 16),
+    ("a11", 4_608_310, "adam", 0.003, 16),
+    ("a12", 4_608_310, "adam", 0.003, 16),
+    ("a13", 4_608_310, "adam", 0.003, 16),
+    ("a14", 4_608_310, "nadam", 0.002, 16),
+    ("a15", 4_608_310, "sgd", 0.002, 16),
+    ("a16", 4_608_310, "nadam", 0.002, 16),
+    ("a17", 4_608_310, "sgd", 0.002, 16),
+]
+
+
+def pack(count):
+    images = np.random.default_rng(count).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return Pack([str(n) for n in range(count)], images, np.arange(count) % 10)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_makes_weight_and_trains_for_a_few_steps(name, tmp_path):
+    recipe = load_recipe(name, ["train.epochs=1", "train.batch_size=4"])
+    budget.weigh(recipe, CIFAR, name).refuse_if_over()
+    torch.manual_seed(0)
+    model = build(recipe.model, 10, 3, 8)
+    history = loop.fit(recipe, model, pack(10), pack(5), 10, recipe.augment, start("cpu", "fp32"), tmp_path)
+    assert history["step"].iloc[-1] >= 2
+    assert np.isfinite(history["train_loss"]).all()
+    views, augment = recipe.predict.views, recipe.augment
+    probs = predict_probs([model], pack(3).images, runtime=start("cpu"), views=views, augment=augment)
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "parameters", "optimizer", "rate", "batch_size"), SECTION_A)
+def test_section_a_says_what_the_logbook_says(name, parameters, optimizer, rate, batch_size):
+    recipe = load_recipe(name)
+    assert budget.weigh(recipe, CIFAR, name).counted == parameters
+    assert recipe.optimizer.name == optimizer
+    assert recipe.optimizer.lr == rate
+    assert recipe.train.batch_size == batch_size
+
+
+def test_section_a_changes_what_its_notes_say():
+    rows = {name: load_recipe(name) for name in ROWS}
+    dropped = {
+        name: (rows[name].model.dropout, rows[name].model.drop_connect) for name in ("a12", "a13", "a15", "a16", "a17")
+    }
+    assert dropped == {"a12": (0.2, 0.2), "a13": (0.5, 0.2), "a15": (0.5, 0.5), "a16": (0.8, 0.8), "a17": (0.5, 0.2)}
+    turned = {name: next(a.degrees for a in rows[name].augment if a.name == "rotate") for name in ("a7", "a8", "a15")}
+    assert turned == {"a7": 45, "a8": 30, "a15": 15}
+    assert (rows["a7"].split.holdout, rows["a8"].split.holdout) == (0.1, 0.05)
+    assert [view.name for view in rows["a12"].predict.views] == ["train"]
+    assert rows["a15"].schedule.epochs == [43, 45, 47]
+
+
+def test_section_c_differs_by_one_setting_from_its_first_row():
+    base = load_recipe("c_fixed").model_dump()
+    for name in (row for row in ROWS if row.startswith("c_")):
+        sections = {key for key, value in load_recipe(name).model_dump().items() if value != base[key]}
+        expected = {
+            "c_oversample": {"sampling", "augment"},
+            "c_staged": {"schedule", "optimizer"},
+            "c_vgg16": {"model", "optimizer"},
+        }
+        assert sections <= expected.get(name, {"sampling", "augment"}) or len(sections) <= 1, name
+
+
+def test_section_d_compares_optimizers_and_nothing_else():
+    base = load_recipe("d_adam").model_dump(exclude={"optimizer"})
+    for name in ("d_adagrad", "d_rmsprop", "d_sgd", "d_momentum"):
+        assert load_recipe(name).model_dump(exclude={"optimizer"}) == base
+        assert load_recipe(name).optimizer.lr == 0.001
+    sweep = [load_recipe(f"d_lr{number}") for number in (2, 3, 4)]
+    assert [recipe.optimizer.lr for recipe in sweep] == [0.01, 0.001, 0.0001]
+    assert all(recipe.early_stopping.patience == 2 for recipe in sweep)
