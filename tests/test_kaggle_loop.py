@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from conftest import ROOT
-from featherweight import cli, kaggle_client, kaggle_loop, ledger
+from featherweight import cli, kaggle_client, kaggle_download, kaggle_loop, ledger
 from featherweight.errors import OverBudget, UserError
 from kaggle_server import TOKEN, Fault, archive
 
@@ -220,7 +220,7 @@ def test_data_are_fetched_and_unpacked(fake_kaggle, workspace, capsys):
 def test_zips_inside_are_unpacked_too(fake_kaggle, workspace):
     inner = {"train.zip": archive({"train/a/1.png": b"1"}), "test.zip": archive({"1.png": b"2", "2.png": b"3"})}
     fake_kaggle.data = archive({**inner, "sample.csv": b"id,label\n"})
-    folder = kaggle_loop.download("tiny-weights")
+    folder = kaggle_download.download("tiny-weights")
     found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert found == ["sample.csv", "test/1.png", "test/2.png", "train/a/1.png"]
 
@@ -252,20 +252,20 @@ def hostile(name, mode=0o644):
 def test_an_archive_that_reaches_outside_is_refused_whole(fake_kaggle, workspace, name):
     fake_kaggle.data = hostile(name)
     with pytest.raises(UserError, match="would be written outside"):
-        kaggle_loop.download("tiny-weights")
+        kaggle_download.download("tiny-weights")
     assert [path.name for path in (workspace / "data").iterdir()] == ["tiny-weights.zip"]
 
 
 def test_a_link_in_an_archive_is_refused(fake_kaggle):
     fake_kaggle.data = hostile("link", stat.S_IFLNK | 0o777)
     with pytest.raises(UserError, match="would be written outside"):
-        kaggle_loop.download("tiny-weights")
+        kaggle_download.download("tiny-weights")
 
 
 def test_a_disk_too_small_is_said_before_unpacking(fake_kaggle, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(0, 0, 1000))
     with pytest.raises(UserError, match=r"unpacks to .* GB, and the disk has"):
-        kaggle_loop.download("tiny-weights")
+        kaggle_download.download("tiny-weights")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ featherweight: the best image classifier that makes the weight.
   ./run.sh check RECIPE     weigh a recipe (or all) against the limit; trains nothing
   ./run.sh resume RUN       go on with a run that was stopped
   ./run.sh runs             every finished run, best first
+  ./run.sh report RUN       write a run's report anew: one HTML file
   ./run.sh score CSV        check and score a submission
   ./run.sh schedule RECIPE  draw the learning rate against the epoch
   ./run.sh augment RECIPE   show training images as the recipe augments them
@@ -91,6 +92,7 @@ def train(words: Sequence[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
     parser.add_argument("--submit", action="store_true", help="upload the submission to Kaggle when the run is done")
+    _add_report(parser)
     if words[0].startswith("-"):
         raise UserError(f"unknown option {words[0]}; ./run.sh --help shows what there is")
     workspace.find_config("recipes", words[0], also=COMMANDS)
@@ -113,7 +115,7 @@ def train(words: Sequence[str]) -> int:
         threads=given.threads,
         command=["./run.sh", *words],
     )
-    code = _finish(run)
+    code = _finish(run, given.report)
     return submit([run.name]) if given.submit and code == 0 else code
 
 
@@ -144,11 +146,26 @@ def resume(words: Sequence[str]) -> int:
     """Go on with a run."""
     parser = _parser("resume", "Go on with a run that was stopped; it ends in the same bytes as if it had not been.")
     parser.add_argument("run", help="the run's name, or its folder")
+    _add_report(parser)
     given = parser.parse_args(words)
 
     from featherweight import job
 
-    return _finish(job.find(given.run))
+    return _finish(job.find(given.run), given.report)
+
+
+def report(words: Sequence[str]) -> int:
+    """A run's report."""
+    parser = _parser("report", "Write a finished run's report anew: one HTML file that needs no network.")
+    parser.add_argument("run", help="the run's name, or its folder")
+    given = parser.parse_args(words)
+
+    from featherweight import job
+    from featherweight.report import write
+
+    print(f"wrote {write.write(job.find(given.run))}")
+    print("next: open it in a browser")
+    return 0
 
 
 def check(words: Sequence[str]) -> int:
@@ -262,9 +279,9 @@ def download(words: Sequence[str]) -> int:
     parser.add_argument("name", help="a competition here, or its name on Kaggle: the end of its address")
     given = parser.parse_args(words)
 
-    from featherweight import kaggle_loop
+    from featherweight import kaggle_download
 
-    folder = kaggle_loop.download(given.name)
+    folder = kaggle_download.download(given.name)
     print(f"{folder} is ready")
     if given.name in workspace.config_names("competitions"):
         print(f"next: ./run.sh wrn16_4 --competition {given.name}")
@@ -327,6 +344,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "init": init,
     "resume": resume,
+    "report": report,
     "runs": runs,
     "score": score,
     "schedule": schedule,
@@ -358,12 +376,17 @@ def _look(words: Sequence[str], what: str, description: str) -> int:
     return 0
 
 
-def _finish(run: object) -> int:
+def _finish(run: object, report: bool) -> int:
     from featherweight import job, tables
 
     assert isinstance(run, job.Run)
     try:
-        tables.summary(run, job.run(run))
+        result = job.run(run)
+        if report:
+            from featherweight.report import write
+
+            write.write(run)
+        tables.summary(run, result)
     except KeyboardInterrupt:
         print(f"\nstopped; go on with: ./run.sh resume {run.name}", file=sys.stderr)
         return 130
@@ -373,6 +396,12 @@ def _finish(run: object) -> int:
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"./run.sh {name}".replace(" RECIPE", ""), description=description, allow_abbrev=False
+    )
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-report", dest="report", action="store_false", help="leave out the HTML report, some seconds' work"
     )
 
 

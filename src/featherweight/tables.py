@@ -67,6 +67,8 @@ def summary(run: Run, result: Result) -> None:
     say(f"  trained in  {_minutes(result.minutes)}")
     if run.csv.exists():
         say(f"  submission  {_short(run.csv)}")
+    if (run.folder / "report" / "report.html").exists():
+        say(f"  report      {_short(run.folder / 'report' / 'report.html')}")
     say(f"  run folder  {_short(run.folder)}")
     say("")
     say("next: ./run.sh runs")
@@ -84,7 +86,7 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
             f"{row['parameters']:,}",
             _percent(row, "holdout"),
             _percent(row, "test"),
-            *([standings.percent(row["public"])] if public else []),
+            *([standings.percent(row["public"], loss=row["metric"] in LOWER_IS_BETTER)] if public else []),
             f"{row['minutes']:.1f}",
             str(row["date"])[:16].replace("T", " "),
             *([difference] if differ else []),
@@ -98,7 +100,8 @@ def by_seed(rows: pd.DataFrame) -> None:
         return
     table = _table("", ["recipe", "competition", "parameters", "seeds", "holdout %", "test %", "public %", "minutes"])
     for row in rows.to_dict("records"):
-        scores = [standings.percent(row[key], row[f"{key}_sd"]) for key in ("holdout", "test", "public")]
+        loss = row["metric"] in LOWER_IS_BETTER
+        scores = [standings.percent(row[key], row[f"{key}_sd"], loss) for key in ("holdout", "test", "public")]
         fields = [row["recipe"], row["competition"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
         table.add_row(*fields, f"{row['minutes']:.1f}")
     console.print(table)
