@@ -4,29 +4,15 @@ import io
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import zipfile
 
 import pytest
 
-from conftest import ROOT
 from featherweight import cli, kaggle_client, kaggle_download, kaggle_loop, ledger
 from featherweight.errors import OverBudget, UserError
 from kaggle_server import TOKEN, Fault, archive
 
-RUN = ("tiny", "--competition", "ours", "--set", "train.epochs=1", "--name", "first")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A workspace with one finished run for a competition on Kaggle, made once."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "configs" / "competitions").mkdir(parents=True)
-    (folder / "configs" / "competitions" / "ours.yaml").write_text("extends: digits\nkaggle: tiny-weights\n")
-    environment = {**os.environ, "FEATHERWEIGHT_HOME": str(folder), "FEATHERWEIGHT_PYTHON": sys.executable}
-    subprocess.run(["bash", str(ROOT / "run.sh"), *RUN], env=environment, check=True, capture_output=True)
-    return folder
+RUN = ("tiny", "--competition", "ours", "--set", "train.epochs=1", "--no-report", "--name")
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +48,7 @@ def test_a_run_is_submitted_and_its_score_comes_back(fake_kaggle, workspace, cap
 
 
 def test_the_main_job_submits_when_asked(fake_kaggle, capsys):
-    assert cli.main([*RUN[:-1], "second", "--submit", "--seed", "1"]) == 0
+    assert cli.main([*RUN, "second", "--submit", "--seed", "1"]) == 0
     assert "second is submission 1000" in capsys.readouterr().out
 
 
@@ -70,7 +56,7 @@ def test_the_main_job_is_refused_before_it_trains_where_it_could_not_be_submitte
     assert cli.main(["tiny", "--submit", "--name", "none"]) == 2
     assert "the competition digits says no Kaggle name" in capsys.readouterr().err
     monkeypatch.delenv("KAGGLE_API_TOKEN")
-    assert cli.main([*RUN[:-1], "none", "--submit"]) == 2
+    assert cli.main([*RUN, "none", "--submit"]) == 2
     assert "there are no Kaggle credentials" in capsys.readouterr().err
     with pytest.raises(UserError, match="there is no run called 'none'"):
         kaggle_loop.submit("none", competition=None, message=None, again=False)
