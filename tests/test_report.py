@@ -26,10 +26,11 @@ CPU = Runtime(torch.device("cpu"))
 def reported(finished, tmp_path_factory):
     """The finished run with its report, written once."""
     folder = tmp_path_factory.mktemp("reported")
-    shutil.copytree(finished, folder, dirs_exist_ok=True)
+    long = folder / "runs" / ("a-name-that-is-long-" * 6 + "x" * 60)
+    shutil.copytree(finished / "runs" / "first", long)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATHERWEIGHT_HOME", str(folder))
-        run = job.find("first")
+        run = job.find(long.name)
         return run, write.write(run)
 
 
