@@ -17,28 +17,32 @@ HELP = """\
 featherweight: the best image classifier that makes the weight.
 
   ./run.sh RECIPE           train, score, predict, write a checked submission CSV
-  ./run.sh init FOLDER      make a competition of a folder or archive of images
-  ./run.sh check RECIPE     weigh a recipe (or all) against the limit; trains nothing
   ./run.sh resume RUN       go on with a run that was stopped
-  ./run.sh runs             every finished run, best first
-  ./run.sh report RUN       write a run's report anew: one HTML file
-  ./run.sh score CSV        check and score a submission
-  ./run.sh schedule RECIPE  draw the learning rate against the epoch
-  ./run.sh augment RECIPE   show training images as the recipe augments them
-  ./run.sh download NAME    fetch a Kaggle competition's data
-  ./run.sh submit RUN       check a run's CSV (or any) and upload it to Kaggle
-  ./run.sh scores           ask Kaggle for the scores, and keep them
-  ./run.sh leaderboard NAME the first teams of a competition
-  ./run.sh schema           write JSON schemas of recipes and competitions, for editors
-  ./run.sh test             run the test suite
-  ./run.sh bench NAME       run a benchmark of benchmarks/ and record it
+
+Before        init FOLDER        make a competition of a folder or archive of images
+              download NAME      fetch a Kaggle competition's data
+              check RECIPE       weigh a recipe (or all) against the limit; trains nothing
+              schedule RECIPE    draw the learning rate against the epoch
+              augment RECIPE     show training images as the recipe augments them
+After         runs               every finished run, best first; --seeds, --where, --plot
+              report RUN         write a run's report anew: one HTML file
+              score CSV          check and score a submission
+On Kaggle     submit RUN         check a run's CSV (or any) and upload it
+              scores             ask for the scores, and keep them
+              leaderboard NAME   the first teams of a competition
+The tool      doctor             what is installed, what is missing, what is wrong
+              completion SHELL   completion of all this for bash or zsh
+              schema             JSON schemas of recipes and competitions, for editors
+              test, bench NAME   the test suite; a benchmark of benchmarks/
 
 Examples
   ./run.sh wrn16_4                                      digits: two minutes, no download
   ./run.sh wrn16_4 --competition cifar10 --set train.epochs=2 --set split.subset=10000
   ./run.sh wrn16_4 --set optimizer.lr=0.2 --seed 1 --name hotter
+  ./run.sh submit hotter --wait
 
-Each explains itself: ./run.sh check --help"""
+Each explains itself: ./run.sh check --help
+Exit codes: 0 done, 2 something to mend, 3 over the limit, 4 try again later, 1 a fault of ours"""
 
 # What a full or read-only disk, or a file where a folder should be, looks like to a program.
 CANNOT_WRITE = (
@@ -54,7 +58,7 @@ CANNOT_WRITE = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for the user's mistakes, 3 for over budget, 1 for ours."""
+    """Run a command; returns the exit code: 0, 2 for the user's mistakes, 3 over budget, 4 Kaggle's trouble, 1 ours."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not words or words[0] in ("-h", "--help", "help"):
@@ -339,6 +343,30 @@ def leaderboard(words: Sequence[str]) -> int:
     return 0
 
 
+def doctor(words: Sequence[str]) -> int:
+    """The environment."""
+    _parser("doctor", "Look at the environment and say what is wrong. Exit code 2 when something is.").parse_args(words)
+
+    from featherweight import doctor as surgery
+    from featherweight import tables
+
+    wrong = tables.findings(surgery.examine())
+    print(f"{wrong} to mend" if wrong else "nothing is wrong\nnext: ./run.sh wrn16_4")
+    return 2 if wrong else 0
+
+
+def completion(words: Sequence[str]) -> int:
+    """Completion for shells."""
+    parser = _parser("completion", "Print a completion script; to use it: source <(./run.sh completion bash)")
+    parser.add_argument("shell", choices=["bash", "zsh"])
+    given = parser.parse_args(words)
+
+    from featherweight import completion as script
+
+    print(script.write(given.shell, COMMANDS, train))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "augment": augment,
     "check": check,
@@ -353,6 +381,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "submit": submit,
     "scores": scores,
     "leaderboard": leaderboard,
+    "doctor": doctor,
+    "completion": completion,
 }
 
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from featherweight import kaggle_credentials
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle_errors import clean, explained, refusal, status
-from featherweight.progress import console
+from featherweight.progress import is_live
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # for each request: to reach the server, and between two bytes of answer
 PAUSES = (1.0, 3.0)  # seconds before a read is tried again after a dropped connection, a time-out or a server error
@@ -152,7 +152,7 @@ class Kaggle:
                 response = self._client.competitions.competition_api_client.download_data_files(request)
                 # Its own retries would sleep for a minute over a full disk; its resuming is what is wanted.
                 options = {"chunk_size": 1 << 16, "max_retries": 0, "timeout": ANSWER_SECONDS}
-                quiet, client = not console.is_terminal, self._client.http_client()
+                quiet, client = not is_live(), self._client.http_client()
                 try:
                     self._api.download_file(response, str(path), client, quiet=quiet, resume=True, **options)
                 except ValueError as error:  # what it raises for the wrong size

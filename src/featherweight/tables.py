@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # torch, which the ledger's table does without
     import pandas as pd
 
     from featherweight.budget import WeighIn
+    from featherweight.doctor import Finding
     from featherweight.job import Result, Run
     from featherweight.kaggle_client import Place
     from featherweight.standings import Gap
@@ -137,6 +138,17 @@ def leaderboard(places: Sequence[Place]) -> None:
     for place in places:
         table.add_row(place.team, str(place.rank), place.score, place.date.replace("T", " "))
     console.print(table)
+
+
+def findings(found: Iterable[Finding]) -> int:
+    """The doctor's findings as they come; returns how many are wrong."""
+    wrong = 0
+    for finding in found:
+        say(f"{'!!' if finding.wrong else '  '} {finding.what:<14} {finding.found}")
+        if finding.wrong:
+            wrong += 1
+            say(f"{'':17} -> {finding.wrong}")
+    return wrong
 
 
 def _percent(row: dict[Any, Any], key: str) -> str:
