@@ -59,6 +59,18 @@ def command(home: Path) -> Command:
     return run
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with one finished run, `first`, for a competition on Kaggle; made once, to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "configs" / "competitions").mkdir(parents=True)
+    (folder / "configs" / "competitions" / "ours.yaml").write_text("extends: digits\nkaggle: tiny-weights\n")
+    words = ["tiny", "--competition", "ours", "--set", "train.epochs=2", "--name", "first", "--no-report"]
+    environment = {**os.environ, "FEATHERWEIGHT_HOME": str(folder), "FEATHERWEIGHT_PYTHON": sys.executable}
+    subprocess.run(["bash", str(ROOT / "run.sh"), *words], env=environment, check=True, capture_output=True)
+    return folder
+
+
 @pytest.fixture
 def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder without Kaggle credentials, and an environment without them; returns the folder."""

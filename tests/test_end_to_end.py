@@ -22,7 +22,7 @@ from PIL import Image
 
 from conftest import Command, start
 
-TINY = ("tiny", "--set", "train.epochs=2", "--threads", "1")
+TINY = ("tiny", "--set", "train.epochs=2", "--threads", "1", "--no-report")
 PRODUCTS = ("weights.safetensors", "holdout_probs.npy", "test_probs.npy", "holdout.csv")
 
 

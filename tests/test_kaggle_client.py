@@ -285,7 +285,7 @@ def test_no_secret_reaches_a_message_or_the_output(fake_kaggle, monkeypatch, csv
         told.append(str(caught.value))
     kaggle._api.args.remove("--verbose")
     out, err = capfd.readouterr()
-    for text in (*told, out, err, repr(kaggle.credentials)):
+    for text in (*told, out, err, repr(kaggle_credentials.find())):
         assert TOKEN not in text
         assert SIGNATURE not in text
 

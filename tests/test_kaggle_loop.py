@@ -4,32 +4,18 @@ import io
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import ROOT
-from featherweight import cli, kaggle_client, kaggle_loop, ledger
+from featherweight import cli, kaggle_client, kaggle_download, kaggle_loop, ledger
 from featherweight.config import load_competition
 from featherweight.errors import OverBudget, UserError
 from kaggle_server import TOKEN, Fault, archive
 
-RUN = ("tiny", "--competition", "ours", "--set", "train.epochs=1", "--name", "first")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A workspace with one finished run for a competition on Kaggle, made once."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "configs" / "competitions").mkdir(parents=True)
-    (folder / "configs" / "competitions" / "ours.yaml").write_text("extends: digits\nkaggle: tiny-weights\n")
-    environment = {**os.environ, "FEATHERWEIGHT_HOME": str(folder), "FEATHERWEIGHT_PYTHON": sys.executable}
-    subprocess.run(["bash", str(ROOT / "run.sh"), *RUN], env=environment, check=True, capture_output=True)
-    return folder
+RUN = ("tiny", "--competition", "ours", "--set", "train.epochs=1", "--no-report", "--name")
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +51,7 @@ def test_a_run_is_submitted_and_its_score_comes_back(fake_kaggle, workspace, cap
 
 
 def test_the_main_job_submits_when_asked(fake_kaggle, capsys):
-    assert cli.main([*RUN[:-1], "second", "--submit", "--seed", "1"]) == 0
+    assert cli.main([*RUN, "second", "--submit", "--seed", "1"]) == 0
     assert "second is submission 1000" in capsys.readouterr().out
 
 
@@ -73,7 +59,7 @@ def test_the_main_job_is_refused_before_it_trains_where_it_could_not_be_submitte
     assert cli.main(["tiny", "--submit", "--name", "none"]) == 2
     assert "the competition digits says no Kaggle name" in capsys.readouterr().err
     monkeypatch.delenv("KAGGLE_API_TOKEN")
-    assert cli.main([*RUN[:-1], "none", "--submit"]) == 2
+    assert cli.main([*RUN, "none", "--submit"]) == 2
     assert "there are no Kaggle credentials" in capsys.readouterr().err
     with pytest.raises(UserError, match="there is no run called 'none'"):
         kaggle_loop.submit("none", competition=None, message=None, again=False)
@@ -240,7 +226,7 @@ def test_data_are_fetched_unpacked_and_described(fake_kaggle, workspace, capsys)
 def test_zips_inside_are_unpacked_too(fake_kaggle, workspace):
     inner = {"train.zip": archive({"train/a/1.png": b"1"}), "test.zip": archive({"1.png": b"2", "2.png": b"3"})}
     fake_kaggle.data = archive({**inner, "sample.csv": b"id,label\n"})
-    folder = kaggle_loop.download("tiny-weights")
+    folder = kaggle_download.download("tiny-weights")
     found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert found == ["sample.csv", "test/1.png", "test/2.png", "train/a/1.png"]
 
@@ -273,20 +259,20 @@ def hostile(name, mode=0o644):
 def test_an_archive_that_reaches_outside_is_refused_whole(fake_kaggle, workspace, name):
     fake_kaggle.data = hostile(name)
     with pytest.raises(UserError, match="would land outside"):
-        kaggle_loop.download("tiny-weights")
+        kaggle_download.download("tiny-weights")
     assert [path.name for path in (workspace / "data").iterdir()] == ["tiny-weights.zip"]
 
 
 def test_a_link_in_an_archive_is_refused(fake_kaggle):
     fake_kaggle.data = hostile("link", stat.S_IFLNK | 0o777)
     with pytest.raises(UserError, match="is a link"):
-        kaggle_loop.download("tiny-weights")
+        kaggle_download.download("tiny-weights")
 
 
 def test_a_disk_too_small_is_said(fake_kaggle, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(0, 0, 1000))
     with pytest.raises(UserError, match="unpacks to more than 950 bytes"):
-        kaggle_loop.download("tiny-weights")
+        kaggle_download.download("tiny-weights")
 
 
 @pytest.mark.parametrize(

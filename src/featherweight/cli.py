@@ -17,29 +17,34 @@ HELP = """\
 featherweight: the best image classifier that makes the weight.
 
   ./run.sh RECIPE           train, score, predict, write a checked submission CSV
-  ./run.sh init FOLDER      make a competition of a folder or archive of images
-  ./run.sh check RECIPE     weigh a recipe (or all) against the limit; trains nothing
-  ./run.sh fill FAMILY      the members of a family of models that fill the limit
   ./run.sh resume RUN       go on with a run that was stopped
-  ./run.sh runs             every finished run, best first
-  ./run.sh score CSV        check and score a submission
-  ./run.sh compare RUN RUN  curves of several runs, and whether one is better
-  ./run.sh schedule RECIPE  draw the learning rate against the epoch
-  ./run.sh augment RECIPE   show training images as the recipe augments them
-  ./run.sh download NAME    fetch a Kaggle competition's data
-  ./run.sh submit RUN       check a run's CSV (or any) and upload it to Kaggle
-  ./run.sh scores           ask Kaggle for the scores, and keep them
-  ./run.sh leaderboard NAME the first teams of a competition
-  ./run.sh schema           write JSON schemas of recipes and competitions, for editors
-  ./run.sh test             run the test suite
-  ./run.sh bench NAME       run a benchmark of benchmarks/ and record it
+
+Before        init FOLDER        make a competition of a folder or archive of images
+              download NAME      fetch a Kaggle competition's data
+              check RECIPE       weigh a recipe (or all) against the limit; trains nothing
+              fill FAMILY        the members of a family of models that fill the limit
+              schedule RECIPE    draw the learning rate against the epoch
+              augment RECIPE     show training images as the recipe augments them
+After         runs               every finished run, best first; --seeds, --where, --plot
+              compare RUN RUN    curves of several runs, and whether one is better
+              report RUN         write a run's report anew: one HTML file
+              score CSV          check and score a submission
+On Kaggle     submit RUN         check a run's CSV (or any) and upload it
+              scores             ask for the scores, and keep them
+              leaderboard NAME   the first teams of a competition
+The tool      doctor             what is installed, what is missing, what is wrong
+              completion SHELL   completion of all this for bash or zsh
+              schema             JSON schemas of recipes and competitions, for editors
+              test, bench NAME   the test suite; a benchmark of benchmarks/
 
 Examples
   ./run.sh wrn16_4                                      digits: two minutes, no download
   ./run.sh wrn16_4 --competition cifar10 --set train.epochs=2 --set split.subset=10000
   ./run.sh wrn16_4 --set optimizer.lr=0.2 --seed 1 --name hotter
+  ./run.sh submit hotter --wait
 
-Each explains itself: ./run.sh check --help"""
+Each explains itself: ./run.sh check --help
+Exit codes: 0 done, 2 something to mend, 3 over the limit, 4 try again later, 1 a fault of ours"""
 
 # What a full or read-only disk, or a file where a folder should be, looks like to a program.
 CANNOT_WRITE = (
@@ -55,7 +60,7 @@ CANNOT_WRITE = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for the user's mistakes, 3 for over budget, 1 for ours."""
+    """Run a command; returns the exit code: 0, 2 for the user's mistakes, 3 over budget, 4 Kaggle's trouble, 1 ours."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not words or words[0] in ("-h", "--help", "help"):
@@ -93,6 +98,7 @@ def train(words: Sequence[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
     parser.add_argument("--submit", action="store_true", help="upload the submission to Kaggle when the run is done")
+    _add_report(parser)
     if words[0].startswith("-"):
         raise UserError(f"unknown option {words[0]}; ./run.sh --help shows what there is")
     workspace.find_config("recipes", words[0], also=COMMANDS)
@@ -115,7 +121,7 @@ def train(words: Sequence[str]) -> int:
         threads=given.threads,
         command=["./run.sh", *words],
     )
-    code = _finish(run)
+    code = _finish(run, given.report)
     return submit([run.name]) if given.submit and code == 0 else code
 
 
@@ -145,11 +151,26 @@ def resume(words: Sequence[str]) -> int:
     """Go on with a run."""
     parser = _parser("resume", "Go on with a run that was stopped; it ends in the same bytes as if it had not been.")
     parser.add_argument("run", help="the run's name, or its folder")
+    _add_report(parser)
     given = parser.parse_args(words)
 
     from featherweight import job
 
-    return _finish(job.find(given.run))
+    return _finish(job.find(given.run), given.report)
+
+
+def report(words: Sequence[str]) -> int:
+    """A run's report."""
+    parser = _parser("report", "Write a finished run's report anew: one HTML file that needs no network.")
+    parser.add_argument("run", help="the run's name, or its folder")
+    given = parser.parse_args(words)
+
+    from featherweight import job
+    from featherweight.report import write
+
+    print(f"wrote {write.write(job.find(given.run))}")
+    print("next: open it in a browser")
+    return 0
 
 
 def check(words: Sequence[str]) -> int:
@@ -310,9 +331,9 @@ def download(words: Sequence[str]) -> int:
     parser.add_argument("name", help="a competition here, or its name on Kaggle: the end of its address")
     given = parser.parse_args(words)
 
-    from featherweight import kaggle_loop
+    from featherweight import kaggle_download
 
-    folder = kaggle_loop.download(given.name)
+    folder = kaggle_download.download(given.name)
     print(f"{folder} is ready")
     if given.name in workspace.config_names("competitions"):
         print(f"next: ./run.sh wrn16_4 --competition {given.name}")
@@ -371,6 +392,30 @@ def leaderboard(words: Sequence[str]) -> int:
     return 0
 
 
+def doctor(words: Sequence[str]) -> int:
+    """The environment."""
+    _parser("doctor", "Look at the environment and say what is wrong. Exit code 2 when something is.").parse_args(words)
+
+    from featherweight import doctor as surgery
+    from featherweight import tables
+
+    wrong = tables.findings(surgery.examine())
+    print(f"{wrong} to mend" if wrong else "nothing is wrong\nnext: ./run.sh wrn16_4")
+    return 2 if wrong else 0
+
+
+def completion(words: Sequence[str]) -> int:
+    """Completion for shells."""
+    parser = _parser("completion", "Print a completion script; to use it: source <(./run.sh completion bash)")
+    parser.add_argument("shell", choices=["bash", "zsh"])
+    given = parser.parse_args(words)
+
+    from featherweight import completion as script
+
+    print(script.write(given.shell, COMMANDS, train))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "augment": augment,
     "check": check,
@@ -378,6 +423,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "fill": fill,
     "compare": compare,
     "resume": resume,
+    "report": report,
     "runs": runs,
     "score": score,
     "schedule": schedule,
@@ -386,6 +432,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "submit": submit,
     "scores": scores,
     "leaderboard": leaderboard,
+    "doctor": doctor,
+    "completion": completion,
 }
 
 
@@ -409,12 +457,17 @@ def _look(words: Sequence[str], what: str, description: str) -> int:
     return 0
 
 
-def _finish(run: object) -> int:
+def _finish(run: object, report: bool) -> int:
     from featherweight import job, tables
 
     assert isinstance(run, job.Run)
     try:
-        tables.summary(run, job.run(run))
+        result = job.run(run)
+        if report:
+            from featherweight.report import write
+
+            write.write(run)
+        tables.summary(run, result)
     except KeyboardInterrupt:
         print(f"\nstopped; go on with: ./run.sh resume {run.name}", file=sys.stderr)
         return 130
@@ -424,6 +477,12 @@ def _finish(run: object) -> int:
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"./run.sh {name}".replace(" RECIPE", ""), description=description, allow_abbrev=False
+    )
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-report", dest="report", action="store_false", help="leave out the HTML report, some seconds' work"
     )
 
 

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import io
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,14 +20,14 @@ from typing import Any, TypeVar
 
 from featherweight import kaggle_credentials
 from featherweight.errors import Unavailable, UserError
-from featherweight.progress import console
+from featherweight.kaggle_errors import clean, explained, refusal, status
+from featherweight.progress import is_live
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # for each request: to reach the server, and between two bytes of answer
 PAUSES = (1.0, 3.0)  # seconds before a read is tried again after a dropped connection, a time-out or a server error
 LOOKS = (1.0, 2.0, 4.0, 8.0)  # seconds before each look for a new submission in the listing, which lags behind
 PAGE, PAGES = 100, 20  # submissions a page, and pages looked at
 SERVICE = "competitions.CompetitionApiService"
-SITE = "https://www.kaggle.com/competitions"
 T = TypeVar("T")
 
 
@@ -68,16 +67,16 @@ class Kaggle:
     """A logged-in connection. Raises UserError without credentials or with wrong ones, Unavailable without network."""
 
     def __init__(self) -> None:
-        self.credentials = kaggle_credentials.find()
-        if self.credentials is None:
+        credentials = kaggle_credentials.find()
+        if credentials is None:
             raise UserError(f"there are no Kaggle credentials: {kaggle_credentials.HOW_TO}")
-        with _guarded(), self._explained("log in", ""):
+        self._source = credentials.source
+        with _guarded(), explained("log in", "", self._source):
             try:
                 self._api = _log_in()
             except SystemExit:
                 raise UserError(
-                    f"Kaggle does not accept the credentials from {self.credentials.source}: "
-                    f"{kaggle_credentials.HOW_TO}"
+                    f"Kaggle does not accept the credentials from {self._source}: {kaggle_credentials.HOW_TO}"
                 ) from None
             self._client = self._api.build_kaggle_client()
 
@@ -127,7 +126,7 @@ class Kaggle:
         try:
             answer = self._call("CreateSubmission", slug, "submit to", **request)
         except Unavailable as error:
-            if isinstance(error.__cause__, RequestException) and _status(error.__cause__) == 429:
+            if isinstance(error.__cause__, RequestException) and status(error.__cause__) == 429:
                 raise
             found = self._look_for(slug, tag)
             if found:
@@ -138,7 +137,7 @@ class Kaggle:
             ) from None
         reference = int(answer.get("ref") or 0)
         if reference <= 0:
-            raise UserError(_refusal("submit to", slug, str(answer.get("message") or "Kaggle gave no reason")))
+            raise UserError(refusal("submit to", slug, str(answer.get("message") or "Kaggle gave no reason")))
         found = self._look_for(slug, tag)
         return found or Submission(reference, path.name, message, "PENDING", None, None, "")
 
@@ -147,21 +146,17 @@ class Kaggle:
         from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
 
         def fetch() -> None:
-            with _guarded(), self._explained("download", slug):
+            with _guarded(), explained("download", slug, self._source):
                 request = ApiDownloadDataFilesRequest()
                 request.competition_name = slug
                 response = self._client.competitions.competition_api_client.download_data_files(request)
                 # Its own retries would sleep for a minute over a full disk; its resuming is what is wanted.
-                self._api.download_file(
-                    response,
-                    str(path),
-                    self._client.http_client(),
-                    quiet=not console.is_terminal,
-                    resume=True,
-                    chunk_size=1 << 16,  # what a broken connection loses at most
-                    max_retries=0,
-                    timeout=ANSWER_SECONDS,
-                )
+                options = {"chunk_size": 1 << 16, "max_retries": 0, "timeout": ANSWER_SECONDS}
+                quiet, client = not is_live(), self._client.http_client()
+                try:
+                    self._api.download_file(response, str(path), client, quiet=quiet, resume=True, **options)
+                except ValueError as error:  # what it raises for the wrong size
+                    raise Unavailable(f"the download of {slug} was cut off") from error
 
         _repeated(fetch)
 
@@ -178,9 +173,9 @@ class Kaggle:
             last_modified_epoch_seconds=int(path.stat().st_mtime),
         )
         if not start.get("createUrl") or not start.get("token"):
-            raise UserError(_refusal("start an upload to", slug, str(start.get("message") or "Kaggle gave no reason")))
+            raise UserError(refusal("start an upload to", slug, str(start.get("message") or "Kaggle gave no reason")))
         # Not the client's own upload: it has no time limit, tries for six minutes, and reports failure as success.
-        with _guarded(), self._explained("upload to", slug), path.open("rb") as stream:
+        with _guarded(), explained("upload to", slug, self._source), path.open("rb") as stream:
             answer = requests.put(start["createUrl"], data=stream)
         if answer.status_code not in (200, 201):
             raise Unavailable(
@@ -211,33 +206,10 @@ class Kaggle:
         for field, value in fields.items():
             if value is not None:
                 setattr(request, field, value)
-        with _guarded(), self._explained(what, slug):
+        with _guarded(), explained(what, slug, self._source):
             # With the client's own answer types a status it does not know would be a traceback.
             answer: dict[str, Any] = self._client.http_client().call(SERVICE, name, request, _Plain)
         return answer
-
-    @contextlib.contextmanager
-    def _explained(self, what: str, slug: str) -> Iterator[None]:
-        """Every failure of a request as one sentence."""
-        import requests
-        import urllib3
-
-        assert self.credentials is not None
-        try:
-            yield
-        except requests.HTTPError as error:
-            raise _from_status(error, what, slug, self.credentials.source) from error
-        except requests.Timeout as error:
-            raise Unavailable(f"Kaggle did not answer in time while trying to {what} {slug}".rstrip()) from error
-        except requests.JSONDecodeError as error:
-            raise Unavailable("Kaggle's answer is not JSON; is there a login page in front of the network?") from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            through = " through the proxy" if isinstance(error, requests.exceptions.ProxyError) else ""
-            raise Unavailable(
-                f"the connection to Kaggle{through} failed while trying to {what} {slug}".rstrip()
-            ) from error
-        except ValueError as error:  # what the client raises for a download of the wrong size
-            raise Unavailable(f"the download of {slug} was cut off") from error
 
 
 class _Plain:
@@ -288,70 +260,10 @@ def _repeated(read: Callable[[], T]) -> T:
         try:
             return read()
         except Unavailable as error:
-            if _status(error.__cause__) == 429:
+            if status(error.__cause__) == 429:
                 raise
             time.sleep(pause)
     return read()
-
-
-def _status(error: BaseException | None) -> int | None:
-    """The HTTP status of an error, also where it stands inside a reply of status 200."""
-    response = getattr(error, "response", None)
-    if response is None:
-        return None
-    inside = _body(response).get("code")
-    return inside if isinstance(inside, int) and inside >= 400 else int(response.status_code)
-
-
-def _body(response: Any) -> dict[str, Any]:
-    try:
-        body = response.json()
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _from_status(error: Any, what: str, slug: str, source: str) -> UserError:
-    status, said = _status(error), _clean(str(_body(error.response).get("message") or ""))
-    if status == 401:
-        return UserError(f"Kaggle refused the credentials from {source}: {kaggle_credentials.HOW_TO}")
-    if status == 429:
-        wait = _clean(error.response.headers.get("Retry-After", ""))
-        when = f"in {wait} seconds" if wait.isdigit() else f"after {wait}" if wait else "in some minutes"
-        return Unavailable(f"Kaggle says that there were too many requests; try again {when}")
-    if status is None or status >= 500:
-        return Unavailable(f"Kaggle has trouble of its own (HTTP {status}); try again later")
-    if status == 404:
-        return UserError(
-            f"Kaggle has no competition called '{slug}', or it is not open to you; the name is the end of {SITE}/NAME"
-        )
-    return UserError(_refusal(what, slug, said or f"HTTP {status}"))
-
-
-REASONS = (
-    (r"\brules?\b", "you have not accepted the competition's rules: open {site}/{slug}/rules, accept them, try again"),
-    (r"deadline|has ended|is over|closed|no longer accept", "the deadline of {slug} has passed"),
-    (
-        r"daily|per day|submission limit|limit reached|maximum number|too many submissions",
-        "the team has no submissions left today in {slug}; the count starts anew at midnight UTC",
-    ),
-)
-
-
-def _refusal(what: str, slug: str, said: str) -> str:
-    said = _clean(said).rstrip(".")
-    reason = next((text for pattern, text in REASONS if re.search(pattern, said, re.IGNORECASE)), None)
-    if reason:
-        return f"{reason.format(site=SITE, slug=slug)} (Kaggle: {said})"
-    return f"Kaggle refused to {what} {slug}: {said}".replace("  ", " ")
-
-
-def _clean(text: str) -> str:
-    """A text from outside on one line, without secrets and without addresses, which may be signed."""
-    for secret in kaggle_credentials.secrets():
-        text = text.replace(secret, "***")
-    text = re.sub(r"\w+://\S+", "(address)", text)
-    return " ".join(text.split())[:300]
 
 
 def _submission(row: dict[str, Any]) -> Submission:
@@ -363,7 +275,7 @@ def _submission(row: dict[str, Any]) -> Submission:
         public=_score(row.get("publicScore")),
         private=_score(row.get("privateScore")),
         date=str(row.get("date") or "")[:19],
-        fault=_clean(str(row.get("errorDescription") or "")),
+        fault=clean(str(row.get("errorDescription") or "")),
     )
 
 

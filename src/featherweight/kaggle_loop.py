@@ -1,4 +1,4 @@
-"""The competition around the model: data in, a checked submission out, its score back into the ledger.
+"""The competition around the model: a checked submission out, its score back into the ledger.
 
 What is about to be uploaded stands in the ledger before it is sent, under a tag made of its bytes that also stands in
 the submission's message. So a lost answer, a kill or a ledger on another machine never leads to a second upload of the
@@ -21,9 +21,10 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from featherweight import kaggle_credentials, ledger, workspace
-from featherweight.data.unpack import Damaged, unpack
 from featherweight.errors import Unavailable, UserError
-from featherweight.kaggle_client import SITE, Kaggle, Place, Submission
+from featherweight.kaggle_client import Kaggle, Place, Submission
+from featherweight.kaggle_download import kaggle_name, slug_and_folder
+from featherweight.kaggle_errors import SITE
 from featherweight.progress import say
 
 if TYPE_CHECKING:  # torch, without which scores and downloads come sooner
@@ -71,7 +72,7 @@ def refuse_if_impossible(name: str) -> None:
     """Raise UserError before hours of training that could not be submitted: no name on Kaggle, no credentials."""
     from featherweight.config import load_competition
 
-    _slug(name, load_competition(name))
+    kaggle_name(name, load_competition(name))
     if kaggle_credentials.find() is None:
         raise UserError(f"there are no Kaggle credentials: {kaggle_credentials.HOW_TO}")
 
@@ -94,38 +95,7 @@ def scores() -> pd.DataFrame:
 
 def leaderboard(name: str, count: int) -> list[Place]:
     """The first teams of a competition, named as here or as on Kaggle."""
-    return Kaggle().leaderboard(_slug_and_folder(name)[0], count)
-
-
-def download(name: str) -> Path:
-    """Fetch a competition's data and unpack them into the data folder; returns where they are.
-
-    The folder appears whole or not at all; what a broken connection left of the archive is used when it goes on.
-    """
-    slug, folder = _slug_and_folder(name)
-    if folder.is_dir():
-        if any(folder.iterdir()):
-            say(f"{folder} is there already; to fetch it anew, move it away first")
-            return folder
-        folder.rmdir()
-    archive = folder.with_name(f"{slug}.zip")
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    whole = archive.is_file() and not archive.with_name(f"{archive.name}.kaggle-partial").exists()
-    for attempt in range(2):
-        if not whole or attempt:
-            say(f"downloading {SITE}/{slug}")
-            Kaggle().download(slug, archive)
-        try:
-            unpack(archive, folder)
-        except Damaged as error:
-            archive.unlink()
-            if attempt:
-                raise Unavailable(f"what Kaggle sent for {slug} is not a whole archive: {error}") from None
-            say(f"{error}: fetching it anew")
-        else:
-            archive.unlink()
-            return folder
-    raise AssertionError("unreachable")
+    return Kaggle().leaderboard(slug_and_folder(name)[0], count)
 
 
 def _entry(what: str, competition: str | None) -> Entry:
@@ -157,7 +127,7 @@ def _entry(what: str, competition: str | None) -> Entry:
         job.weigh_weights(job.find(str(stored)))
     declared = _competition(name, stored)
     count = job.check_csv(csv, declared)
-    slug = _slug(name, declared)
+    slug = kaggle_name(name, declared)
     say(f"{csv}: {count:,} rows, checked")
     return Entry(csv, _sha256(csv), name, slug, run)
 
@@ -276,25 +246,6 @@ def _record(row: Mapping[str, object], news: Submission | str) -> None:
         learned = {"status": news.status, "reference": news.reference}
         learned |= {key: value for key, value in found.items() if value is not None}
     ledger.record_submission({**row, **learned, "date": _now()})
-
-
-def _slug_and_folder(name: str) -> tuple[str, Path]:
-    """A competition's name on Kaggle, and the folder its data belong in; any other name is taken for Kaggle's own."""
-    if name not in workspace.config_names("competitions"):
-        if not all(part.isalnum() for part in name.split("-")):
-            raise UserError(f"'{name}' is no competition here, and no name Kaggle gives: it is the end of {SITE}/NAME")
-        return name, workspace.data() / name
-    from featherweight.config import load_competition
-
-    declared = load_competition(name)
-    slug, path = _slug(name, declared), declared.source.arguments.get("path")
-    return slug, workspace.data() / (path if isinstance(path, str) else slug)
-
-
-def _slug(name: str, competition: Competition) -> str:
-    if competition.kaggle is None:
-        raise UserError(f"the competition {name} says no Kaggle name: add `kaggle: NAME` ({SITE}/NAME) to its file")
-    return competition.kaggle
 
 
 def _now() -> str:

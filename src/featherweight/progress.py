@@ -5,6 +5,7 @@ What matters beyond the moment is told by `say`, which prints a plain line above
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +25,12 @@ from rich.text import Text
 console = Console(highlight=False)
 if not console.is_terminal:
     console = Console(highlight=False, width=240)  # in a pipe or a log, the width of a terminal means nothing
+
+
+def is_live() -> bool:
+    """Is there somebody before a terminal that can redraw a line? Logs of CI and cells of notebooks can't."""
+    plain = {"CI", "JPY_PARENT_PID", "KAGGLE_KERNEL_RUN_TYPE"} & os.environ.keys()
+    return console.is_terminal and not console.is_dumb_terminal and not plain
 
 
 def say(line: str) -> None:
@@ -49,7 +56,7 @@ class Progress:
             TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
         )
-        self._bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = Bar(*columns, console=console, transient=True, disable=not is_live())
         self._task = self._bar.add_task(what, total=total, unit=unit, note="")
 
     def advance(self, done: int, note: str | None = None) -> None:

@@ -127,6 +127,7 @@ class Gap:
     high: float
     public: float
     chance: float
+    loss: bool = False
 
     @property
     def surprising(self) -> bool:
@@ -134,12 +135,16 @@ class Gap:
         return abs(self.public - self.holdout) > self.chance
 
     def __str__(self) -> str:
-        points = (self.public - self.holdout) * 100
-        between = f"public {self.public:.2%}, holdout {self.holdout:.2%}: {points:+.2f} points"
+        apart = self.public - self.holdout
+        unit, scale, form = ("", 1, ".4f") if self.loss else (" points", 100, ".2f")
+        both = f"public {percent(self.public, loss=self.loss)}, holdout {percent(self.holdout, loss=self.loss)}"
+        between = f"{both}: {apart * scale:+{form}}{unit}"
+        chance = f"{self.chance * scale:{form}} that chance explains"
         if not self.surprising:
-            return f"{self.run}: {between}, within the {self.chance * 100:.2f} that chance explains"
-        reason = "the hidden test is shifted, or the holdout leaks" if points < 0 else "the hidden test is easier"
-        return f"{self.run}: {between}, more than the {self.chance * 100:.2f} that chance explains: {reason}"
+            return f"{self.run}: {between}, within the {chance}"
+        worse = (apart > 0) == self.loss
+        reason = "the hidden test is shifted, or the holdout leaks" if worse else "the hidden test is easier"
+        return f"{self.run}: {between}, more than the {chance}: {reason}"
 
 
 def gaps(rows: pd.DataFrame) -> list[Gap]:
@@ -155,7 +160,16 @@ def gaps(rows: pd.DataFrame) -> list[Gap]:
         ratio = row["holdout_images"] / behind if behind > 0 and row["holdout_images"] > 0 else 1.0
         chance = CERTAIN * error * math.sqrt(1 + ratio)
         scores = {"holdout": row["holdout"], "low": row["holdout_low"], "high": row["holdout_high"]}
-        found.append(Gap(row["run"], row["competition"], **scores, public=row["public"], chance=chance))
+        found.append(
+            Gap(
+                row["run"],
+                row["competition"],
+                **scores,
+                public=row["public"],
+                chance=chance,
+                loss=row["metric"] in LOWER_IS_BETTER,
+            )
+        )
     return found
 
 
@@ -166,7 +180,8 @@ def markdown(rows: pd.DataFrame) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in by_seed(rows).to_dict("records"):
-        scores = [percent(row[key], row[f"{key}_sd"]) for key in ("holdout", "test", "public")]
+        loss = row["metric"] in LOWER_IS_BETTER
+        scores = [percent(row[key], row[f"{key}_sd"], loss) for key in ("holdout", "test", "public")]
         fields = [row["competition"], row["recipe"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
         lines.append(f"| {' | '.join([*fields, format(row['minutes'], '.1f')])} |")
     return "\n".join(lines) + "\n"
@@ -185,11 +200,12 @@ def refresh(readme: Path, rows: pd.DataFrame) -> bool:
     return True
 
 
-def percent(value: float, deviation: float = math.nan) -> str:
-    """`93.65`, or `93.65 ± 0.21` where there is a deviation; nothing where there is no value."""
+def percent(value: float, deviation: float = math.nan, loss: bool = False) -> str:
+    """`93.65`, or `93.65 ± 0.21` where there is a deviation; a loss as it is; nothing where there is no value."""
     if math.isnan(value):
         return ""
-    return f"{value * 100:.2f}" + ("" if math.isnan(deviation) else f" ± {deviation * 100:.2f}")
+    scale, form = (1, ".4f") if loss else (100, ".2f")
+    return f"{value * scale:{form}}" + ("" if math.isnan(deviation) else f" ± {deviation * scale:{form}}")
 
 
 def _values(rows: pd.DataFrame, key: str, option: str) -> list[Any]:

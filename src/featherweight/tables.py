@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # torch, which the ledger's table does without
     import pandas as pd
 
     from featherweight.budget import WeighIn
+    from featherweight.doctor import Finding
     from featherweight.job import Result, Run
     from featherweight.kaggle_client import Place
     from featherweight.solver import Member
@@ -82,6 +83,8 @@ def summary(run: Run, result: Result) -> None:
     say(f"  trained in  {_minutes(result.minutes)}")
     if run.csv.exists():
         say(f"  submission  {_short(run.csv)}")
+    if (run.folder / "report" / "report.html").exists():
+        say(f"  report      {_short(run.folder / 'report' / 'report.html')}")
     say(f"  run folder  {_short(run.folder)}")
     say("")
     say("next: ./run.sh runs")
@@ -99,7 +102,7 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
             f"{row['parameters']:,}",
             _percent(row, "holdout"),
             _percent(row, "test"),
-            *([standings.percent(row["public"])] if public else []),
+            *([standings.percent(row["public"], loss=row["metric"] in LOWER_IS_BETTER)] if public else []),
             f"{row['minutes']:.1f}",
             str(row["date"])[:16].replace("T", " "),
             *([difference] if differ else []),
@@ -113,7 +116,8 @@ def by_seed(rows: pd.DataFrame) -> None:
         return
     table = _table("", ["recipe", "competition", "parameters", "seeds", "holdout %", "test %", "public %", "minutes"])
     for row in rows.to_dict("records"):
-        scores = [standings.percent(row[key], row[f"{key}_sd"]) for key in ("holdout", "test", "public")]
+        loss = row["metric"] in LOWER_IS_BETTER
+        scores = [standings.percent(row[key], row[f"{key}_sd"], loss) for key in ("holdout", "test", "public")]
         fields = [row["recipe"], row["competition"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
         table.add_row(*fields, f"{row['minutes']:.1f}")
     console.print(table)
@@ -158,6 +162,17 @@ def comparison(rows: pd.DataFrame) -> None:
         accuracy, f1 = f"{row['holdout_accuracy']:.2%}", f"{row['holdout_f1']:.2%}"
         table.add_row(row["run"], accuracy.rstrip("%"), f1.rstrip("%"), f"{row['holdout_loss']:.4f}")
     console.print(table)
+
+
+def findings(found: Iterable[Finding]) -> int:
+    """The doctor's findings as they come; returns how many are wrong."""
+    wrong = 0
+    for finding in found:
+        say(f"{'!!' if finding.wrong else '  '} {finding.what:<14} {finding.found}")
+        if finding.wrong:
+            wrong += 1
+            say(f"{'':17} -> {finding.wrong}")
+    return wrong
 
 
 def _percent(row: dict[Any, Any], key: str) -> str:

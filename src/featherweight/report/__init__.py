@@ -1,1 +1,1 @@
-"""The report of a run: figures, and one HTML file that needs no network."""
+"""The report of a run: evidence gathered, figures drawn, and one HTML file that needs no network."""

@@ -3,36 +3,171 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
+from typing import Any
 
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from featherweight.standings import Gap
 
 DPI = 144
+PIXELS_AN_INCH = 92  # of a page: text of ten points is then a little smaller than the page's own
+INK = "#010203"  # stands for the colour of the page's text, which is another one in the dark
+BLUE, ORANGE, RED = "#3b82c4", "#e07b39", "#d64550"  # told apart on white, on black, and by the colour-blind
+SHADES = LinearSegmentedColormap.from_list("shades", [(*to_rgb(BLUE), 0.0), (*to_rgb(BLUE), 1.0)])  # from the page up
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "featherweight",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.15,
+    "grid.color": INK,
+    "legend.frameon": False,
+}
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG picture; the same figure gives the same bytes."""
+    """The figure as a PNG picture on white; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def svg(figure: Figure, label: str) -> str:
+    """The figure as an SVG element for a page: transparent, its ink the page's own, `label` read out for the blind."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Names of its own, since several figures stand on one page.
+    prefix = re.sub(r"\W+", "-", label.lower())
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", text)
+    width = figure.get_figwidth() * PIXELS_AN_INCH
+    head = rf'<svg viewBox="\1" role="img" aria-label="{label}" style="max-width:{width:.0f}px">'
+    return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', head, text, count=1)
+
+
+def curves(history: pd.DataFrame) -> Figure:
+    """Loss, every metric there is, and the learning rate, epoch by epoch, for training images and holdout."""
+    known = [str(name).removeprefix("holdout_") for name in history if str(name).startswith("holdout_")]
+    panels = ["loss", *[metric for metric in known if metric != "loss"], "lr"]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(panels), 2.9), layout="constrained")
+        for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            _curve(axes, history, panel)
+    return figure
+
+
+def _curve(axes: Axes, history: pd.DataFrame, panel: str) -> None:
+    one = "o" if len(history) < 12 else None
+    axes.set_title(panel.replace("_", " ") if panel != "lr" else "learning rate", fontsize=11)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if panel == "lr":
+        axes.plot(history["epoch"], history["lr"], color=BLUE, marker=one, markersize=3)
+        positive = history["lr"][history["lr"] > 0]
+        if len(positive) and positive.max() > 20 * positive.min():
+            axes.set_yscale("log")
+        return
+    for part, color in (("train", ORANGE), ("holdout", BLUE)):
+        if f"{part}_{panel}" in history:
+            known = history[history[f"{part}_{panel}"].notna()]
+            axes.plot(known["epoch"], known[f"{part}_{panel}"], color=color, label=part, marker=one, markersize=3)
+    axes.legend()
+
+
+def confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> Figure:
+    """A row a true class, a column a class given, shaded by the part of the row; counts where they can be read."""
+    size = len(names)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side = min(9.0, 2.6 + 0.34 * size)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False, "font.size": 9 if size <= 30 else 6}):
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
+        axes.set(xlabel="taken for", ylabel="true class")
+        axes.spines[:].set_visible(False)
+        axes.set_xticks(range(size), names, rotation=90)
+        axes.set_yticks(range(size), names)
+        if size <= 30:
+            for row, column in zip(*np.nonzero(matrix), strict=True):
+                ink = "white" if shares[row, column] > 0.5 else INK
+                count = int(matrix[row, column])
+                axes.text(column, row, f"{count}", ha="center", va="center", fontsize=7, color=ink)
+    return figure
+
+
+def reliability(table: pd.DataFrame, error: float) -> Figure:
+    """Accuracy against confidence (on the line: it is as right as it says), and how many images lie where."""
+    width = 1 / len(table)
+    some = table[table["count"] > 0]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        top.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=1)
+        top.bar(some["middle"], some["accuracy"], width * 0.92, color=BLUE, alpha=0.55)
+        top.plot(some["confidence"], some["accuracy"], "o", color=BLUE, markersize=4)
+        top.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+        top.set_title(f"expected calibration error {error:.1%}", fontsize=11)
+        bottom.bar(table["middle"], table["count"], width * 0.92, color=ORANGE, alpha=0.8)
+        bottom.set(xlabel="confidence", ylabel="images")
+    return figure
+
+
+def balance(counts: dict[str, NDArray[np.int64]], names: Sequence[str]) -> Figure:
+    """Images a class, the largest first, trained on and held out."""
+    order = np.argsort(-(counts["train"] + counts["holdout"]), kind="stable")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(min(10.0, 3 + 0.25 * len(names)), 2.8), layout="constrained")
+        axes = figure.subplots()
+        below = np.zeros(len(names))
+        for part, color in (("train", ORANGE), ("holdout", BLUE)):
+            axes.bar(range(len(names)), counts[part][order], bottom=below, color=color, label=part)
+            below = below + counts[part][order]
+        axes.set_ylabel("images")
+        if len(names) <= 40:
+            axes.set_xticks(range(len(names)), [names[place] for place in order], rotation=90)
+        else:
+            axes.set_xlabel(f"{len(names)} classes")
+        axes.grid(axis="x", visible=False)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
 
 
 def holdout_against_public(gaps: Sequence[Gap]) -> Figure:
     """A point a run with its holdout interval and the band of what chance explains, in percent; red if it is more."""
-    figure = Figure(figsize=(6, 5.5), layout="constrained")
-    axes = figure.subplots()
     values = [value for gap in gaps for value in (gap.low, gap.high, gap.public - gap.chance, gap.public + gap.chance)]
     low, high = max(0.0, min(values) - 0.01) * 100, max(values) * 100 + 1
-    axes.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0)
-    for gap in gaps:
-        x, y = gap.holdout * 100, gap.public * 100
-        color = "tab:red" if gap.surprising else "tab:blue"
-        across = [[x - gap.low * 100], [gap.high * 100 - x]]
-        axes.errorbar(x, y, xerr=across, yerr=gap.chance * 100, fmt="o", color=color, capsize=3, linewidth=1)
-        axes.annotate(gap.run, (x, y), (6, -12), textcoords="offset points", fontsize=8)
-    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set(xlabel="holdout % (95 % interval)", ylabel="public leaderboard % (bars: what chance explains)")
-    axes.set_title("On the line, the holdout foretells the leaderboard", fontsize=10)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6, 5.5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([low, high], [low, high], color=INK, alpha=0.4, linewidth=1, zorder=0)
+        for gap in gaps:
+            x, y = gap.holdout * 100, gap.public * 100
+            color = RED if gap.surprising else BLUE
+            across = [[x - gap.low * 100], [gap.high * 100 - x]]
+            axes.errorbar(x, y, xerr=across, yerr=gap.chance * 100, fmt="o", color=color, capsize=3, linewidth=1)
+            axes.annotate(gap.run, (x, y), (6, -12), textcoords="offset points", fontsize=8)
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+        axes.set(xlabel="holdout % (95 % interval)", ylabel="public leaderboard % (bars: what chance explains)")
+        axes.set_title("On the line, the holdout foretells the leaderboard", fontsize=10)
     return figure

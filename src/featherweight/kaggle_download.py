@@ -1,0 +1,67 @@
+"""A competition's data from Kaggle: fetched, checked, unpacked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featherweight import workspace
+from featherweight.data.unpack import Damaged, unpack
+from featherweight.errors import Unavailable, UserError
+from featherweight.kaggle_client import Kaggle
+from featherweight.kaggle_errors import SITE
+from featherweight.progress import say
+
+if TYPE_CHECKING:  # torch, without which a download begins sooner
+    from featherweight.config import Competition
+
+
+def download(name: str) -> Path:
+    """Fetch a competition's data and unpack them into the data folder; returns where they are.
+
+    The folder appears whole or not at all; what a broken connection left of the archive is used when it goes on.
+    """
+    slug, folder = slug_and_folder(name)
+    if folder.is_dir():
+        if any(folder.iterdir()):
+            say(f"{folder} is there already; to fetch it anew, move it away first")
+            return folder
+        folder.rmdir()
+    archive = folder.with_name(f"{slug}.zip")
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    whole = archive.is_file() and not archive.with_name(f"{archive.name}.kaggle-partial").exists()
+    for attempt in range(2):
+        if not whole or attempt:
+            say(f"downloading {SITE}/{slug}")
+            Kaggle().download(slug, archive)
+        try:
+            unpack(archive, folder)
+        except Damaged as error:
+            archive.unlink()
+            if attempt:
+                raise Unavailable(f"what Kaggle sent for {slug} is not a whole archive: {error}") from None
+            say(f"{error}: fetching it anew")
+        else:
+            archive.unlink()
+            return folder
+    raise AssertionError("unreachable")
+
+
+def slug_and_folder(name: str) -> tuple[str, Path]:
+    """A competition's name on Kaggle, and the folder its data belong in; any other name is taken for Kaggle's own."""
+    if name not in workspace.config_names("competitions"):
+        if not all(part.isalnum() for part in name.split("-")):
+            raise UserError(f"'{name}' is no competition here, and no name Kaggle gives: it is the end of {SITE}/NAME")
+        return name, workspace.data() / name
+    from featherweight.config import load_competition
+
+    declared = load_competition(name)
+    slug, path = kaggle_name(name, declared), declared.source.arguments.get("path")
+    return slug, workspace.data() / (path if isinstance(path, str) else slug)
+
+
+def kaggle_name(name: str, competition: Competition) -> str:
+    """What a competition is called on Kaggle. Raises UserError where its file does not say."""
+    if competition.kaggle is None:
+        raise UserError(f"the competition {name} says no Kaggle name: add `kaggle: NAME` ({SITE}/NAME) to its file")
+    return competition.kaggle

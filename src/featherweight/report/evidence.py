@@ -1,0 +1,224 @@
+"""What a report shows, gathered from a finished run: plain numbers and arrays, nothing drawn yet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from featherweight import budget, job
+from featherweight.data import pack
+from featherweight.data.pack import Data, Pack
+from featherweight.errors import UserError
+from featherweight.inference import predict_probs
+from featherweight.models import Classifier, build
+from featherweight.report.gradcam import gradcam
+from featherweight.training import checkpoint, runtime
+
+MISTAKES = 24  # the most confident ones, shown
+LOOKED_INTO = 8  # of those, with Grad-CAM
+SUSPECTS = 24
+GROUPS = 20  # that 100 classes and more are gathered into
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A holdout image uint8 [H, W, C], what it is, what it was taken for, and where the model looked, if asked."""
+
+    id: str
+    image: NDArray[np.uint8]
+    true: str
+    given: str
+    confidence: float
+    heat: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything about one run. `probs` float32 [N, K] and `true` int64 [N] are of the holdout, views included."""
+
+    run: job.Run
+    result: dict[str, Any]
+    weighed: budget.WeighIn
+    history: pd.DataFrame
+    classes: list[str]
+    probs: NDArray[np.float32]
+    true: NDArray[np.int64]
+    plain_accuracy: float
+    mistakes: list[Picture]
+    suspects: list[Picture] | None
+    counts: dict[str, NDArray[np.int64]]
+    tested: int
+    shared: dict[str, int]
+
+    @property
+    def given(self) -> NDArray[np.int64]:
+        """The class taken for each holdout image, int64 [N]."""
+        given: NDArray[np.int64] = self.probs.argmax(1)
+        return given
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """int64 [K, K]: holdout images by true class (row) and class given (column)."""
+        size = len(self.classes)
+        return np.bincount(self.true * size + self.given, minlength=size * size).reshape(size, size)
+
+
+def gather(run: job.Run) -> Evidence:
+    """Collect what there is to say. Raises UserError for a run that has not ended."""
+    if not (run.folder / "result.json").is_file():
+        raise UserError(f"{run.name} has not ended yet: ./run.sh resume {run.name}")
+    competition = run.competition
+    data = pack.load(competition.source, competition.image, competition.classes)
+    train, holdout = job.split(run, data.train)
+    assert train.labels is not None
+    assert holdout.labels is not None
+    device = runtime.start(run.facts["device"], run.recipe.train.precision, run.facts["threads"])
+    model = _model(run)
+    probs = np.load(run.folder / "holdout_probs.npy")
+    plain = probs
+    if job.views(run.recipe, competition):
+        plain = predict_probs([model], holdout.images, runtime=device, batch_size=run.recipe.predict.batch_size)
+    wrong = np.flatnonzero(probs.argmax(1) != holdout.labels)
+    worst = wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:MISTAKES]
+    looked = worst[:LOOKED_INTO]
+    heats = gradcam(model, holdout.images[looked], probs[looked].argmax(1), device) if len(looked) else None
+    classes = competition.classes
+    size = len(classes)
+    return Evidence(
+        run=run,
+        result=json.loads((run.folder / "result.json").read_text()),
+        weighed=budget.weigh(run.recipe, competition, run.recipe_name),
+        history=pd.read_csv(run.folder / "history.csv"),
+        classes=classes,
+        probs=probs,
+        true=holdout.labels,
+        plain_accuracy=float((plain.argmax(1) == holdout.labels).mean()),
+        mistakes=_pictures(holdout, worst, probs, classes, [] if heats is None else list(heats)),
+        suspects=_suspects(holdout, probs, classes),
+        counts={
+            "train": np.bincount(train.labels, minlength=size),
+            "holdout": np.bincount(holdout.labels, minlength=size),
+        },
+        tested=len(data.test) if data.test else 0,
+        shared=_shared(train, holdout, data),
+    )
+
+
+def by_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and support of each class, the worst F1 first; 0 where there is nothing to divide by."""
+    right, support, given = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = np.nan_to_num(right / given), np.nan_to_num(right / support)
+        f1 = np.nan_to_num(2 * right / (given + support))
+    rows = [
+        {"name": name, "precision": precision[k], "recall": recall[k], "f1": f1[k], "support": int(support[k])}
+        for k, name in enumerate(classes)
+    ]
+    return sorted(rows, key=lambda row: (row["f1"], row["name"]))
+
+
+def most_confused(confusion: NDArray[np.int64], classes: Sequence[str], count: int = 12) -> list[tuple[str, str, int]]:
+    """(true, given, images) of the commonest mistakes."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    pairs = [(int(place) // len(classes), int(place) % len(classes)) for place in order]
+    return [(classes[true], classes[given], int(wrong[true, given])) for true, given in pairs if wrong[true, given]]
+
+
+def grouped(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[NDArray[np.int64], list[list[str]]]:
+    """100 classes and more gathered into GROUPS of those taken for each other; fewer stay as they are.
+
+    Average linkage on 1 - the share of two classes' images that are taken for one another.
+    """
+    if len(classes) < 100:
+        return confusion, [[name] for name in classes]
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    support = np.maximum(confusion.sum(1, keepdims=True), 1)
+    shares = confusion / support
+    distance = 1 - np.minimum((shares + shares.T) / 2, 1)
+    np.fill_diagonal(distance, 0)
+    group = fcluster(linkage(squareform(distance, checks=False), "average"), GROUPS, "maxclust") - 1
+    member = np.eye(group.max() + 1, dtype=np.int64)[group]
+    names = [[name for name, where in zip(classes, group, strict=True) if where == g] for g in range(group.max() + 1)]
+    order = sorted(range(len(names)), key=lambda g: -len(names[g]))
+    return (member.T @ confusion @ member)[np.ix_(order, order)], [names[g] for g in order]
+
+
+def calibration(probs: NDArray[np.float32], true: NDArray[np.int64], bins: int = 15) -> tuple[pd.DataFrame, float]:
+    """Confidence against accuracy in bins of equal width, and the expected calibration error (arXiv:1706.04599)."""
+    confidence = probs.max(1).astype(np.float64)
+    right = probs.argmax(1) == true
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    held = np.maximum(counts, 1)
+    table = pd.DataFrame(
+        {
+            "middle": (np.arange(bins) + 0.5) / bins,
+            "confidence": np.bincount(place, confidence, bins) / held,
+            "accuracy": np.bincount(place, right, bins) / held,
+            "count": counts,
+        }
+    )
+    error = float((counts / len(true) * (table["accuracy"] - table["confidence"]).abs()).sum())
+    return table, error
+
+
+def _model(run: job.Run) -> Classifier:
+    competition = run.competition
+    model = build(run.recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
+    checkpoint.load_weights(run.weights, model)
+    return model
+
+
+def _pictures(
+    holdout: Pack, places: NDArray[np.int64], probs: NDArray[np.float32], classes: Sequence[str], heats: Sequence[Any]
+) -> list[Picture]:
+    assert holdout.labels is not None
+    return [
+        Picture(
+            holdout.ids[place],
+            np.array(holdout.images[place]),
+            classes[holdout.labels[place]],
+            classes[int(probs[place].argmax())],
+            float(probs[place].max()),
+            heats[number] if number < len(heats) else None,
+        )
+        for number, place in enumerate(places)
+    ]
+
+
+def _suspects(holdout: Pack, probs: NDArray[np.float32], classes: Sequence[str]) -> list[Picture] | None:
+    """Holdout images whose label confident learning doubts (arXiv:1911.00068); None without the package."""
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError:
+        return None
+    assert holdout.labels is not None
+    if len(np.unique(holdout.labels)) < len(classes):  # it wants every class
+        return []
+    certain = probs.astype(np.float64) / probs.sum(1, keepdims=True)
+    places = find_label_issues(holdout.labels, certain, return_indices_ranked_by="self_confidence", n_jobs=1)
+    return _pictures(holdout, np.asarray(places[:SUSPECTS], dtype=np.int64), probs, classes, [])
+
+
+def _shared(train: Pack, holdout: Pack, data: Data) -> dict[str, int]:
+    """How many images of the holdout and of the test set are, pixel for pixel, training images too."""
+
+    def digests(images: NDArray[np.uint8]) -> list[bytes]:
+        return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+
+    known = set(digests(train.images))
+    found = {"holdout": sum(digest in known for digest in digests(holdout.images))}
+    if data.test:
+        found["test"] = sum(digest in known for digest in digests(data.test.images))
+    return found

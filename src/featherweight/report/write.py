@@ -1,0 +1,118 @@
+"""The report itself: `runs/NAME/report/report.html`, which needs nothing else, and its figures as PNG beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from featherweight import atomic, job, ledger, yaml
+from featherweight.report import evidence, figures
+from featherweight.report.evidence import Evidence, Picture
+
+SIDE = 128  # pixels of a shown picture at most, so that a page of them stays small
+COLORS = ("#3b82c4", "#e07b39", "#4c9f70", "#9467bd", "#c0a02c", "#d64550", "#5fa8a8", "#8c6d5a")
+
+
+def write(run: job.Run) -> Path:
+    """Write the report of a finished run; returns the page. Raises UserError for a run that has not ended."""
+    found = evidence.gather(run)
+    folder = run.folder / "report"
+    drawn = _figures(found)
+    for name, (figure, _) in drawn.items():
+        atomic.write_bytes(folder / f"{name}.png", figures.png(figure))
+    environment = Environment(
+        loader=PackageLoader("featherweight", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(picture=picture, overlay=overlay)
+    page = environment.get_template("report.html.jinja").render(
+        **_words(found), figures={name: figures.svg(figure, label) for name, (figure, label) in drawn.items()}
+    )
+    target = folder / "report.html"
+    atomic.write_text(target, page)
+    return target
+
+
+def _figures(found: Evidence) -> dict[str, tuple[Figure, str]]:
+    """Every figure with a few words for those who can't see it."""
+    matrix, groups = evidence.grouped(found.confusion, found.classes)
+    names = [group[0] if len(group) == 1 else f"{group[0]} + {len(group) - 1}" for group in groups]
+    return {
+        "curves": (figures.curves(found.history), "Loss, metrics and learning rate by epoch"),
+        "confusion": (figures.confusion(matrix, names), "Confusion matrix of the holdout"),
+        "reliability": (figures.reliability(*evidence.calibration(found.probs, found.true)), "Reliability diagram"),
+        "balance": (figures.balance(found.counts, found.classes), "Images of each class"),
+    }
+
+
+def _words(found: Evidence) -> dict[str, Any]:
+    """What the template fills in."""
+    run, accuracy = found.run, float((found.given == found.true).mean())
+    _, groups = evidence.grouped(found.confusion, found.classes)
+    rows = ledger.submissions()
+    submissions = ledger.records(rows[rows["run"] == run.name])
+    weighed = found.weighed
+    return {
+        "run": run,
+        "title": run.competition.title,
+        "metric": run.competition.metric.name.replace("_", " "),
+        "result": found.result,
+        "weighed": weighed,
+        "parts": [
+            {"name": group.name, "count": group.parameters, "color": COLORS[place % len(COLORS)]}
+            for place, group in enumerate(group for group in weighed.groups if group.parameters)
+        ],
+        "submissions": submissions,
+        "accuracy": accuracy,
+        "confidence": float(found.probs.max(1).mean()),
+        "plain_accuracy": found.plain_accuracy,
+        "views": " x ".join(view.name for view in job.views(run.recipe, run.competition)),
+        "per_class": evidence.by_class(found.confusion, found.classes),
+        "confused": evidence.most_confused(found.confusion, found.classes),
+        "groups": [group for group in groups if len(group) > 1],
+        "mistakes": found.mistakes,
+        "wrong": int((found.given != found.true).sum()),
+        "suspects": found.suspects,
+        "trained": int(found.counts["train"].sum()),
+        "held": len(found.true),
+        "tested": found.tested,
+        "shared": found.shared,
+        "recipe": yaml.dump(run.recipe.model_dump(mode="json")),
+        "competition": yaml.dump(run.competition.model_dump(mode="json")),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def picture(shown: Picture) -> str:
+    """A picture as an address that holds the picture itself."""
+    return _inline(shown.image)
+
+
+def overlay(shown: Picture) -> str:
+    """The picture under its heat: grey, and red where the model looked."""
+    assert shown.heat is not None
+    grey = np.repeat(shown.image.mean(2, keepdims=True), 3, 2)
+    heat = shown.heat[..., None]
+    return _inline((grey * (1 - 0.6 * heat) + np.array([255, 60, 30]) * 0.6 * heat).astype(np.uint8))
+
+
+def _inline(pixels: NDArray[np.uint8]) -> str:
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    small = max(image.size) <= SIDE
+    image.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    kind = "PNG" if small and max(image.size) <= 64 else "JPEG"
+    image.save(buffer, kind, optimize=True)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,220 @@
+"""The report: what it says is what the run is, in one page that needs nothing else."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from browser import Browser, missing
+from featherweight import cli, job
+from featherweight.models import Classifier
+from featherweight.report import evidence, figures, write
+from featherweight.report.gradcam import gradcam
+from featherweight.training.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def reported(finished, tmp_path_factory):
+    """The finished run with its report, written once."""
+    folder = tmp_path_factory.mktemp("reported")
+    long = folder / "runs" / ("a-name-that-is-long-" * 6 + "x" * 60)
+    shutil.copytree(finished / "runs" / "first", long)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATHERWEIGHT_HOME", str(folder))
+        run = job.find(long.name)
+        return run, write.write(run)
+
+
+def test_the_page_says_what_the_run_is(reported):
+    run, page = reported
+    text = page.read_text()
+    result = json.loads((run.folder / "result.json").read_text())
+    for part in ("holdout", "test"):
+        assert f"<b>{result[part]['value'] * 100:.2f} %</b>" in text
+    assert f"{result['parameters']:,}" in text
+    assert run.facts["command"] in text
+    assert run.facts["versions"]["torch"] in text
+    assert "Makes weight" in text
+    assert len(text) < 5_000_000
+
+
+def test_the_figures_lie_beside_the_page_as_pictures(reported):
+    _, page = reported
+    pictures = sorted(path.name for path in page.parent.glob("*.png"))
+    assert pictures == ["balance.png", "confusion.png", "curves.png", "reliability.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in page.parent.glob("*.png"))
+
+
+def test_the_page_refers_to_nothing_outside_itself(reported):
+    text = reported[1].read_text()
+    outside = re.findall(r"""(?:src|href)=["']?((?!data:|#)[^"'> ]+)""", text)
+    assert outside == []
+    assert "<script" not in text
+    assert "@import" not in text
+
+
+def test_names_in_the_figures_are_the_pages_own(reported):
+    text = reported[1].read_text()
+    names = re.findall(r'\bid="([^"]+)"', text)
+    assert len(names) == len(set(names))
+    for name in re.findall(r'url\(#([^)]+)\)|xlink:href="#([^"]+)"', text):
+        assert (name[0] or name[1]) in names
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1200], ids=["phone", "desk"])
+def test_in_a_browser(reported, width, dark, tmp_path):
+    if missing():
+        pytest.skip(missing())
+    _, page = reported
+    with Browser(width, dark) as browser:
+        browser.open(page)
+        assert browser.console() == []
+        fetched = [address for address in browser.requests() if not address.startswith("data:")]
+        assert fetched == [page.as_uri()]
+        assert browser.run("return document.documentElement.scrollWidth") == width  # nothing sticks out
+        assert browser.run("return [...document.images].every(image => image.naturalWidth > 0)")
+        page_color, ink = browser.run(
+            "const s = getComputedStyle(document.body); return [s.backgroundColor, s.color].map(c => "
+            "c.match(/[0-9]+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0))"
+        )
+        assert (page_color < ink) == dark
+        figure = browser.run("return getComputedStyle(document.querySelector('svg text')).fill")
+        assert figure == browser.run("return getComputedStyle(document.body).color")
+        (tmp_path / "page.png").write_bytes(browser.screenshot())
+
+
+def test_text_of_the_users_is_text_in_the_page(reported, tmp_path):
+    run, _ = reported
+    folder = tmp_path / "runs" / "hostile"
+    shutil.copytree(run.folder, folder)
+    stored = folder / "competition.yaml"
+    stored.write_text(stored.read_text().replace("title: Digits", "title: <script>alert(1)</script> & co"))
+    text = write.write(job.find(str(folder))).read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
+
+
+def test_a_flawless_run_and_one_without_views_are_reported(reported, tmp_path):
+    run, _ = reported
+    folder = tmp_path / "runs" / "perfect"
+    shutil.copytree(run.folder, folder)
+    (folder / "recipe.yaml").write_text(
+        re.sub(r"views:\n( +- .*\n(    .*\n)*)+", "views: []\n", (folder / "recipe.yaml").read_text())
+    )
+    found = evidence.gather(job.find(str(folder)))
+    np.save(folder / "holdout_probs.npy", np.eye(10, dtype=np.float32)[found.true])
+    text = write.write(job.find(str(folder))).read_text()
+    assert "is right." in text
+    assert "Test-time views" not in text
+
+
+def test_a_run_that_has_not_ended_has_no_report(reported, home, capsys):
+    run, _ = reported
+    shutil.copytree(run.folder, home / "runs" / "cut")
+    (home / "runs" / "cut" / "result.json").unlink()
+    assert cli.main(["report", "cut"]) == 2
+    assert "cut has not ended yet: ./run.sh resume cut" in capsys.readouterr().err
+
+
+def test_the_command_and_the_main_job_write_it(reported, home, capsys):
+    run, _ = reported
+    shutil.copytree(run.folder, home / "runs" / "first")
+    assert cli.main(["report", "first"]) == 0
+    assert "report.html\nnext: open it in a browser" in capsys.readouterr().out
+    shutil.rmtree(home / "runs" / "first" / "report")
+    assert cli.main(["resume", "first"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert (home / "runs" / "first" / "report" / "report.html").is_file()
+
+
+confusions = st.integers(2, 7).flatmap(
+    lambda size: st.lists(st.lists(st.integers(0, 9), min_size=size, max_size=size), min_size=size, max_size=size)
+)
+
+
+@given(confusions)
+def test_precision_recall_and_f1_are_scikit_learns(rows):
+    from sklearn.metrics import precision_recall_fscore_support
+
+    matrix = np.array(rows)
+    true, predicted = (np.repeat(index.ravel(), matrix.ravel()) for index in np.indices(matrix.shape))
+    names = [str(k) for k in range(len(rows))]
+    found = {row["name"]: row for row in evidence.by_class(matrix, names)}
+    if not len(true):
+        return
+    expected = precision_recall_fscore_support(true, predicted, labels=range(len(rows)), zero_division=0)
+    for k, values in enumerate(zip(*expected, strict=True)):
+        row = found[str(k)]
+        assert [row["precision"], row["recall"], row["f1"], row["support"]] == pytest.approx(list(values))
+
+
+def test_calibration_error_by_hand():
+    probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.45, 0.55]], dtype=np.float32)
+    table, error = evidence.calibration(probs, np.array([0, 1, 1, 0]), bins=2)
+    assert table["count"].tolist() == [0, 4]
+    assert error == pytest.approx(abs(0.5 - (0.9 + 0.9 + 0.6 + 0.55) / 4), abs=1e-6)
+
+
+def test_many_classes_are_grouped_with_those_they_are_taken_for():
+    size = 120
+    matrix = np.zeros((size, size), dtype=np.int64)
+    for family in range(0, size, 6):
+        matrix[family : family + 6, family : family + 6] = 5
+    names = [f"{k}" for k in range(size)]
+    small, groups = evidence.grouped(matrix, names)
+    assert small.sum() == matrix.sum()
+    assert len(groups) == 20
+    assert all(len({int(name) // 6 for name in group}) == 1 for group in groups)
+    same, singles = evidence.grouped(matrix[:50, :50], names[:50])
+    assert (same.shape, len(singles)) == ((50, 50), 50)
+
+
+def test_the_commonest_confusions():
+    matrix = np.array([[5, 2, 0], [0, 5, 0], [3, 0, 5]])
+    assert evidence.most_confused(matrix, ["a", "b", "c"]) == [("c", "a", 3), ("a", "b", 2)]
+
+
+class Corner(nn.Module):
+    """Class 1 is a bright upper left corner; class 0 is anything else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(1, 1, 1, bias=False)
+        nn.init.ones_(self.maps.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = nn.functional.relu(self.maps(x), inplace=True)
+        return torch.stack([maps.sum((1, 2, 3)) * 0, maps[:, :, :4, :4].sum((1, 2, 3))], 1)
+
+
+def test_gradcam_is_hot_where_the_class_is():
+    images = np.zeros((2, 16, 16, 1), dtype=np.uint8)
+    images[0, :4, :4] = 255
+    heat = gradcam(Classifier(Corner(), 1), images, np.array([1, 1]), CPU)
+    assert heat.shape == (2, 16, 16)
+    assert heat[0, :4, :4].min() == 1.0
+    assert heat[0, 4:].max() == 0.0
+    assert heat[1].max() == 0.0
+
+
+def test_gradcam_of_a_network_without_maps_is_none():
+    flat = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), 1)
+    assert gradcam(flat, np.zeros((1, 8, 8, 1), dtype=np.uint8), np.array([0]), CPU) is None
+
+
+def test_curves_show_whatever_metrics_a_history_has():
+    history = pd.DataFrame(
+        {"epoch": [1, 2], "lr": [0.1, 0.0], "train_loss": [2, 1], "holdout_loss": [2, np.nan], "holdout_f1": [0.1, 0.2]}
+    )
+    titles = [axes.get_title() for axes in figures.curves(history).axes]
+    assert titles == ["loss", "f1", "learning rate"]
