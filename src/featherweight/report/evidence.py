@@ -76,7 +76,7 @@ def gather(run: job.Run) -> Evidence:
         raise UserError(f"{run.name} has not ended yet: ./run.sh resume {run.name}")
     competition = run.competition
     data = pack.load(competition.source, competition.image, competition.classes)
-    train, holdout = job.split(run, data.train)
+    train, holdout, _ = job.split(run, data)
     assert train.labels is not None
     assert holdout.labels is not None
     device = runtime.start(run.facts["device"], run.recipe.train.precision, run.facts["threads"])
