@@ -43,7 +43,7 @@ class Image(Section):
     unreadable: Literal["stop", "leave out"] = Field("stop", description="what to do about images that are none")
 
 
-def decode(file: Path, image: Image) -> NDArray[np.uint8]:
+def decode(file: Path | str, image: Image) -> NDArray[np.uint8]:
     """One image as uint8 [H, W, C] at the competition's size. Raises UserError naming a file that cannot be decoded.
 
     Of several frames the first is taken, the camera's orientation is heeded, what is transparent becomes white, and 16
@@ -59,7 +59,7 @@ def decode(file: Path, image: Image) -> NDArray[np.uint8]:
     except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = "no image format that is known" if file.stat().st_size else "the file is empty"
+            reason = "no image format that is known" if Path(file).stat().st_size else "the file is empty"
         raise UserError(f"{file}: cannot be read as an image ({reason})") from None
 
 

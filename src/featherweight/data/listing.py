@@ -20,13 +20,13 @@ ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", "
 
 @dataclass(frozen=True)
 class Samples:
-    """Images by id, still to decode (files) or decoded (uint8 [N, H, W] or [N, H, W, C]); their classes, if known.
+    """Images by id, still to decode (paths) or decoded (uint8 [N, H, W] or [N, H, W, C]); their classes, if known.
 
     `groups` says which images belong together (frames of one track, photos of one plant), where a source knows it.
     """
 
     ids: list[str]
-    images: list[Path] | NDArray[np.uint8]
+    images: list[str] | NDArray[np.uint8]
     labels: list[str] | None = None
     groups: list[str] | None = None
 

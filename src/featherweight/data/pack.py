@@ -168,7 +168,7 @@ def _indices(ids: Sequence[str], labels: Sequence[str], classes: Sequence[str]) 
     return np.array([index[label] for label in labels], dtype=np.int64)
 
 
-def _key(files: Sequence[Path], image: Image, settings: str) -> str:
+def _key(files: Sequence[Path | str], image: Image, settings: str) -> str:
     digest = hashlib.sha256(f"{FORMAT} {image.model_dump_json(exclude={'mirror'})} {settings}\n".encode())
     for file in files:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ def standardize(model: Classifier, images: NDArray[np.uint8], per_pixel: bool = 
     `per_pixel` takes the mean of every pixel instead, as He et al. 2015 do on CIFAR-10 (LOGBOOK B).
     """
     channels = images.shape[-1]
+    chunk = max(1, min(chunk, 2**22 // math.prod(images.shape[1:])))  # bincount makes eight bytes of each
     counts = np.zeros((channels, 256), dtype=np.int64)
     sums = np.zeros(images.shape[1:], dtype=np.int64)
     for first in range(0, len(images), chunk):

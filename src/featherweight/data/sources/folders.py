@@ -38,7 +38,7 @@ def folders(
     known = bool(tested) and all(file.split("/")[0] in classes and "/" in file for file in tested)
     return Listing(
         train=labelled,
-        test=Samples(tested, [folder / test / file for file in tested]) if tested else None,
+        test=Samples(tested, [f"{folder}/{test}/{file}" for file in tested]) if tested else None,
         valid=_labelled(folder / valid) if valid else None,
         answers=(lambda: {file: file.split("/")[0] for file in tested}) if known else None,
     )
@@ -54,4 +54,4 @@ def _labelled(folder: Path) -> Samples:
         raise UserError(
             f"{folder / loose[0]}: this image is in no class folder{more}; expected {folder.name}/<class>/{loose[0]}"
         )
-    return Samples(files, [folder / file for file in files], [file.split("/")[0] for file in files])
+    return Samples(files, [f"{folder}/{file}" for file in files], [file.split("/")[0] for file in files])

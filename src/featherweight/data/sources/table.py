@@ -76,7 +76,7 @@ def table(
     return Listing(
         train=Samples(
             [ids[row] for row in kept],
-            [files[place_of[ids[row]]] for row in kept],
+            [str(files[place_of[ids[row]]]) for row in kept],
             [names[row].strip() for row in kept],
             [groups[row] for row in kept] if groups else None,
         ),
@@ -95,7 +95,7 @@ def _test(root: Path, folders: Sequence[str], spare: Sequence[Path], shared: set
     twice = next((name for name, times in Counter(ids).items() if times > 1), None)
     if twice is not None:
         raise UserError(f"{root / folders[0]}: there are several test images called {twice}")
-    return Samples(ids, [file for file, _ in files])
+    return Samples(ids, [str(file) for file, _ in files])
 
 
 def _match(

@@ -1,0 +1,102 @@
+"""Decoding 50,000 small JPEGs into a pack, and mapping it again.
+
+    ./run.sh bench packing [--folder FOLDER]
+
+Images of FOLDER (`train/<class>/*`), else 50,000 made up 32x32 JPEGs of quality 75. What is measured is `pack.load` as
+a run calls it: list, decode in threads, write, map. Writes a dated JSON to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image as Pillow
+from pydantic import TypeAdapter
+
+from featherweight.config import Competition
+from featherweight.data import pack
+from featherweight.data.image import Image
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def make(folder: Path, count: int) -> None:
+    """Smooth random pictures, which compress like photographs."""
+    random = np.random.default_rng(0)
+    for place in range(count):
+        small = Pillow.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        path = folder / "train" / str(place % 10) / f"{place:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small.resize((32, 32), Pillow.Resampling.BICUBIC).save(path, quality=75)
+
+
+def timed(folder: Path) -> tuple[int, float, float]:
+    """Images, wall seconds and processor seconds of one `pack.load`."""
+    classes = sorted(path.name for path in (folder / "train").iterdir())
+    source = TypeAdapter(Competition.model_fields["source"].rebuild_annotation()).validate_python(
+        {"name": "folders", "path": str(folder)}
+    )
+    wall, cpu = time.perf_counter(), time.process_time()
+    data = pack.load(source, Image(size=32, channels=3, mirror=True), classes)
+    count = len(data.train) + (len(data.test) if data.test else 0)
+    return count, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", type=Path, help="images to take instead of made up ones")
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    rounds = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.folder or Path(scratch) / "images"
+        if given.folder is None:
+            make(folder, given.images)
+        for number in range(given.rounds):
+            os.environ["FEATHERWEIGHT_CACHE"] = f"{scratch}/cache{number}"
+            load = os.getloadavg()[0]
+            count, wall, cpu = timed(folder.resolve())
+            _, again, _ = timed(folder.resolve())
+            rounds.append(
+                {
+                    "images": count,
+                    "images_per_second": count / wall,
+                    "images_per_processor_second": count / cpu,
+                    "second_start_seconds": again,
+                    "load_before": load,
+                }
+            )
+            print(
+                f"round {number + 1}: {count:,} images, {count / wall:,.0f} images/s, {count / cpu:,.0f} a processor "
+                f"second; again in {again:.2f} s (load before: {load:.1f})",
+                flush=True,
+            )
+    result = {
+        "what": "JPEGs decoded into a pack: images/s by the wall and by the processor, and seconds to map it again",
+        "command": "./run.sh bench packing",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": [platform.machine(), os.cpu_count()],
+        "pillow": PIL.__version__,
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rounds": rounds,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"packing-{datetime.now(UTC):%Y-%m-%d}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"best {max(r['images_per_second'] for r in rounds):,.0f} images/s; wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Packs: a cache that is right, whole and shared; unreadable images; memory that stays bounded."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from pydantic import TypeAdapter
+
+from featherweight.data import pack
+from featherweight.data.image import Image
+from featherweight.data.pack import Pack, Rows
+from featherweight.data.sources import SOURCES
+from featherweight.errors import UserError
+from featherweight.schema import Choice, OneOf
+
+ROOT = Path(__file__).resolve().parents[1]
+CHOOSE = TypeAdapter(Annotated[Choice, OneOf(SOURCES)]).validate_python  # without what config imports
+IMAGE = Image(size=8, channels=3, mirror=False)
+SOURCE = {"name": "folders", "path": "d"}
+
+
+@pytest.fixture
+def folder(home):
+    for n in range(6):
+        save(home / f"data/d/train/{'ab'[n % 2]}/{n}.png", 10 * n)
+    save(home / "data/d/test/t0.png", 90)
+    save(home / "data/d/test/t1.png", 91)
+    return home / "data/d"
+
+
+def save(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pillow.new("RGB", (8, 8), (value, value, value)).save(path)
+
+
+def load(image=IMAGE, source=SOURCE):
+    return pack.load(CHOOSE(source), image, ["a", "b"])
+
+
+def values(part):
+    return dict(zip(part.ids, part.images[:, 0, 0, 0].tolist(), strict=True))
+
+
+def packs(home):
+    return sorted((home / "data/.packs").glob("*/pack.json"))
+
+
+def test_decoded_once_and_mapped_afterwards(home, folder, monkeypatch):
+    first = load()
+    assert len(packs(home)) == 2
+    monkeypatch.setattr(pack, "decode", lambda *_: pytest.fail("decoded again"))
+    again = load()
+    np.testing.assert_array_equal(first.train.images, again.train.images)
+    assert isinstance(again.train.images, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        again.train.images[0] = 0
+
+
+@pytest.mark.parametrize("change", ["content", "more", "less", "size", "fit", "channels"])
+def test_anything_that_changes_the_pixels_makes_it_anew(home, folder, change):
+    load()
+    image = IMAGE.model_copy(
+        update={"size": {"size": 16}, "fit": {"fit": "pad"}, "channels": {"channels": 1}}.get(change, {})
+    )
+    if change == "content":
+        save(folder / "train/a/0.png", 200)
+    elif change == "more":
+        save(folder / "train/a/new.png", 200)
+    elif change == "less":
+        (folder / "train/a/0.png").unlink()
+    data = load(image)
+    assert len(packs(home)) == (3 if change in ("content", "more", "less") else 4)
+    assert len(data.train) == {"more": 7, "less": 5}.get(change, 6)
+    if change == "content":
+        assert values(data.train)["a/0.png"] == 200
+
+
+def test_mirroring_is_no_reason_to_decode_again(home, folder):
+    load()
+    load(IMAGE.model_copy(update={"mirror": True}))
+    assert len(packs(home)) == 2
+
+
+def test_the_remains_of_a_killed_packing_are_swept_away(home, folder):
+    load()
+    made = packs(home)[0].parent
+    remains = made.with_name(f".{made.name}.99999.part")
+    made.rename(remains)
+    (remains / "pack.json").unlink()
+    (made.parent / made.name).mkdir()  # and a folder without its last file is no pack
+    load()
+    assert len(packs(home)) == 2
+    assert not list((home / "data/.packs").glob(".*.part"))
+
+
+def packer(home, body):
+    """A process with the tests' settings that runs `body` after the imports."""
+    program = f"""
+import sys; sys.path.insert(0, {str(ROOT / "tests")!r})
+import numpy as np
+from featherweight.data import pack
+from test_pack import IMAGE, load, values
+{textwrap.dedent(body)}
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "FEATHERWEIGHT_HOME": str(home)}
+    return subprocess.Popen(
+        [sys.executable, "-c", program], env=env, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_killed_in_the_middle_leaves_no_pack(home, folder):
+    slow = """
+    import time
+    inner = pack.decode
+    def decode(*given):
+        time.sleep(0.3)
+        return inner(*given)
+    pack.decode = decode
+    load()
+    """
+    process = packer(home, slow)
+    deadline = time.monotonic() + 60
+    while not list((home / "data").glob(".packs/.*.part/images.npy")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert list((home / "data").glob(".packs/.*.part")), "it was not killed in the middle"
+    assert packs(home) == []
+    assert values(load().train) == {f"{'ab'[n % 2]}/{n}.png": 10 * n for n in range(6)}
+    assert not list((home / "data/.packs").glob(".*.part"))
+
+
+def test_several_at_once_make_one_pack(home, folder):
+    processes = [packer(home, "print(sorted(values(load().train).items()))") for _ in range(3)]
+    told = {process.communicate(timeout=120)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(told) == 1
+    assert len(packs(home)) == 2
+
+
+# --------------------------------------------------------------------------------------------------- unreadable images
+
+
+def test_all_unreadable_images_are_named_at_once(home, folder):
+    for n in range(25):
+        (folder / f"train/a/bad{n:02d}.png").write_bytes(b"nothing")
+    with pytest.raises(UserError) as error:
+        load()
+    lines = str(error.value).splitlines()
+    assert lines[0] == ("25 of 31 train images cannot be read; mend or remove them, or say image.unreadable: leave out")
+    assert len(lines) == 22
+    listed = (home / "data/.packs").glob("unreadable-*.txt")
+    assert len(next(listed).read_text().splitlines()) == 25
+    assert packs(home) == []
+
+
+def test_unreadable_images_are_left_out_when_the_competition_says_so(home, folder, capsys):
+    (folder / "train/b/1.png").write_bytes(b"nothing")
+    (folder / "test/t0.png").write_bytes(b"nothing")
+    image = IMAGE.model_copy(update={"unreadable": "leave out"})
+    for _ in range(2):
+        data = load(image)
+        assert values(data.train) == {f"{'ab'[n % 2]}/{n}.png": 10 * n for n in (0, 2, 3, 4, 5)}
+        assert data.train.labels.tolist() == [0, 0, 0, 1, 1]
+        assert values(data.test) == {"t0.png": 127, "t1.png": 91}
+        assert "train: 1 images cannot be read and are left out: b/1.png" in capsys.readouterr().out
+
+
+def test_classes_that_the_competition_does_not_list(home, folder):
+    save(folder / "train/B/9.png", 1)
+    with pytest.raises(UserError, match=r"the image B/9\.png has the class 'B', .* not list; did you mean 'b'\?"):
+        load()
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_rows_are_indexed_like_an_array():
+    array = np.random.default_rng(0).integers(0, 255, (20, 4, 4, 3), dtype=np.uint8)
+    places = np.array([3, 1, 19, 7, 7])
+    rows, wanted = Rows(array, places), array[places]
+    for key in (2, slice(1, 4), np.array([4, 0]), (slice(0, 3), ..., 1), (0, 1, 2), (np.array([1]), slice(2)), ...):
+        np.testing.assert_array_equal(rows[key], wanted[key])
+    np.testing.assert_array_equal(np.asarray(rows), wanted)
+    assert (len(rows), rows.shape, rows.ndim, rows.dtype, rows.nbytes) == (5, (5, 4, 4, 3), 4, np.uint8, wanted.nbytes)
+
+
+def test_large_packs_stay_on_the_disk(home, folder, monkeypatch):
+    whole = load().train
+    monkeypatch.setattr(pack, "IN_MEMORY", 100)
+    part = whole.take(np.array([4, 2, 0]))
+    again = part.take(np.array([2, 1]))
+    assert isinstance(part.images, Rows)
+    assert isinstance(again.images, Rows)
+    np.testing.assert_array_equal(again.images[:], whole.images[[0, 2]])
+    assert again.ids == [whole.ids[0], whole.ids[2]]
+
+
+def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
+    """The limit is on what a process may hold of its own (RLIMIT_DATA): a read-only map is the disk's, not its own."""
+    body = """
+    import json, resource
+    import torch
+    from featherweight.config import load_recipe
+    from featherweight.data.pack import Pack
+    from featherweight.inference import predict_probs
+    from featherweight.models import build
+    from featherweight.training.loop import standardize
+    from featherweight.training.batches import Batches
+    from featherweight.training.runtime import start
+
+    count, side = 12_000, 100
+    path = "big.npy"
+    big = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))  # 360 MB, a hole
+    del big
+    device = start("cpu", "fp32", 1)
+    pack.IN_MEMORY = 2**20
+    model = build(load_recipe("tiny").model, 2, 3, side)
+    images = np.load(path, mmap_mode="r")
+    whole = Pack([str(n) for n in range(count)], images, np.arange(count) % 2)
+    held = sum(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
+    limit = held + 150 * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    assert images.nbytes > 2 * 150 * 2**20
+    train, holdout = whole.take(np.arange(0, count - 64)), whole.take(np.arange(count - 64, count))
+    standardize(model, train.images)
+    seen = sum(len(batch.images) for _, batch in zip(range(20), Batches(train, 2, 64, 0, device).epoch(0)))
+    probs = predict_probs([model], holdout.images, runtime=device, batch_size=16)
+    try:
+        np.array(train.images)
+    except MemoryError:
+        print(json.dumps([seen, len(probs)]))
+    """
+    process = packer(home, body)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err.decode()
+    assert json.loads(out) == [20 * 64, 64]
+
+
+def test_a_pack_of_arrays_in_memory_is_copied():
+    images = np.zeros((4, 2, 2, 1), np.uint8)
+    part = Pack(["a", "b", "c", "d"], images).take(np.array([1, 3]))
+    assert isinstance(part.images, np.ndarray)
+    assert part.ids == ["b", "d"]
