@@ -20,6 +20,7 @@ featherweight: the best image classifier that makes the weight.
   ./run.sh resume RUN       go on with a run that was stopped
 
 Before        init FOLDER        make a competition of a folder or archive of images
+              inspect NAME       look at a competition's data: copies, leaks, shift
               download NAME      fetch a Kaggle competition's data
               check RECIPE       weigh a recipe (or all) against the limit; trains nothing
               fill FAMILY        the members of a family of models that fill the limit
@@ -144,6 +145,20 @@ def init(words: Sequence[str]) -> int:
     made = make.init(given.pop("folder"), **given)
     print("\n".join([*made.found, "", "assumed, and how to change it:", *made.assumed, "", f"wrote {made.path}"]))
     print(f"next: ./run.sh wrn16_4 --competition {made.path.stem}")
+    return 0
+
+
+def inspect(words: Sequence[str]) -> int:
+    """The data, before training."""
+    parser = _parser("inspect", "Look for what spoils scores: imbalance, copies, leaks through the split, shift.")
+    parser.add_argument("competition", help="a competition's name, or the path of its file")
+    given = parser.parse_args(words)
+    workspace.find_config("competitions", given.competition)
+
+    from featherweight import inspection
+
+    print(f"wrote {inspection.inspect(given.competition)}")
+    print(f"next: ./run.sh wrn16_4 --competition {given.competition}")
     return 0
 
 
@@ -420,6 +435,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "augment": augment,
     "check": check,
     "init": init,
+    "inspect": inspect,
     "fill": fill,
     "compare": compare,
     "resume": resume,

@@ -174,6 +174,7 @@ class Competition(Section):
     metric: Annotated[Choice, OneOf(METRICS)] = Field("accuracy", validate_default=True)
     submission: Submission = Submission()
     group: Text | None = Field(None, description="a regular expression: images whose ids agree in it stay together")
+    groups: Text | None = Field(None, description="or a CSV of the columns id and group, relative to the data folder")
     kaggle: Text | None = Field(None, description="the competition's slug on Kaggle")
 
     @model_validator(mode="after")

@@ -24,8 +24,8 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from featherweight import __version__, atomic, budget, ledger, submission, workspace
-from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
-from featherweight.data import pack
+from featherweight.config import Competition, Recipe, Split, load_competition, load_recipe, store
+from featherweight.data import csv_file, pack
 from featherweight.data.csv_file import examples
 from featherweight.data.pack import Data, Pack
 from featherweight.data.split import divide as split_ids
@@ -192,21 +192,19 @@ def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:
     return told
 
 
-def divide(recipe: Recipe, competition: Competition, data: Data) -> tuple[Pack, Pack, Pack | None]:
+def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, Pack, Pack | None]:
     """The images to train on, those held out, and those kept for the end, if the recipe wants any.
 
     A validation part that came with the data is held out as it is, unless the recipe asks for folds.
     """
-    wanted, train = recipe.split, data.train
+    train = data.train
     assert train.labels is not None
     if wanted.subset is not None and wanted.subset < len(train):
         used = holdout_ranks(train.ids, _names(train), wanted.subset / len(train), wanted.seed)
         train = train.take(np.flatnonzero(used & (np.cumsum(used) <= wanted.subset)))
     if data.valid is not None and wanted.folds is None:
         return train, data.valid, None
-    labels, groups, seed = _names(train), train.groups, wanted.seed + 1
-    if competition.group is not None:
-        groups = groups_of(train.ids, competition.group)
+    labels, groups, seed = _names(train), _groups(competition, train), wanted.seed + 1
     kept = None
     if wanted.folds is not None:
         if wanted.test is not None:
@@ -220,6 +218,17 @@ def divide(recipe: Recipe, competition: Competition, data: Data) -> tuple[Pack, 
     return train.take(parts.train), train.take(parts.holdout), kept
 
 
+def _groups(competition: Competition, train: Pack) -> list[str] | None:
+    """Which images must stay together: by the competition's pattern, its CSV, or what the source knows."""
+    if competition.group is not None:
+        return groups_of(train.ids, competition.group)
+    if competition.groups is not None:
+        table = csv_file.read(workspace.data() / competition.groups)
+        group_of = dict(zip(table.column("id"), table.column("group"), strict=True))
+        return [group_of.get(id, id) for id in train.ids]
+    return train.groups
+
+
 def _names(pack: Pack) -> list[str]:
     assert pack.labels is not None
     return [str(label) for label in pack.labels]
@@ -227,7 +236,7 @@ def _names(pack: Pack) -> list[str]:
 
 def split(run: Run, data: Data) -> tuple[Pack, Pack, Pack | None]:
     """The parts of `divide`, stored as ids. Raises UserError if they are not those of the run's start."""
-    train, holdout, kept = divide(run.recipe, run.competition, data)
+    train, holdout, kept = divide(run.recipe.split, run.competition, data)
     told = {"train": train.ids, "holdout": holdout.ids, **({"test": kept.ids} if kept else {})}
     text = json.dumps(told) + "\n"
     stored = run.folder / "split.json"

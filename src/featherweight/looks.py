@@ -71,4 +71,4 @@ def augment(recipe: Recipe, competition: Competition, path: Path, rows: int = 12
 
 def _training_pack(recipe: Recipe, competition: Competition) -> Pack:
     data = pack.load(competition.source, competition.image, competition.classes)
-    return divide(recipe, competition, data)[0]
+    return divide(recipe.split, competition, data)[0]
