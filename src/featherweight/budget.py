@@ -145,8 +145,8 @@ def weigh_model(model: Classifier, competition: Competition, name: str) -> Weigh
 
 def weigh_ensemble(members: Mapping[str, Classifier], competition: Competition, name: str) -> WeighIn:
     """Weigh models that are shipped together: their parameters are summed, those that members share count once."""
-    groups = _groups([(label, model) for label, model in members.items()], {})
-    return WeighIn(name, groups, competition.limit.parameters, competition.limit.buffers, 0)
+    summed = groups(list(members.items()))
+    return WeighIn(name, summed, competition.limit.parameters, competition.limit.buffers, 0)
 
 
 def _weighed(
@@ -163,7 +163,7 @@ def _weighed(
     macs["net"] -= sum(macs[label] for label, _ in parts[:-3])  # what the groups before it have not accounted for
     return WeighIn(
         name,
-        _groups(parts, macs),
+        groups(parts, macs),
         competition.limit.parameters,
         competition.limit.buffers,
         flops.get("Global", 0) // 2,
@@ -171,11 +171,11 @@ def _weighed(
     )
 
 
-def _groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int]) -> list[Group]:
+def groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int] = {}) -> list[Group]:
     """What each part adds to those before it; parts that add nothing are left out."""
     seen: dict[int, int] = {}
     visited: dict[int, Any] = {}
-    groups = []
+    found = []
     for label, module in parts:
         parameters = statistics = 0
         for tensor, counts in _tensors(module, visited):
@@ -183,8 +183,8 @@ def _groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int]) -> 
             parameters += new if counts else 0
             statistics += 0 if counts else new
         if parameters or statistics or macs.get(label, 0):
-            groups.append(Group(label.removeprefix("net."), parameters, statistics, macs.get(label, 0)))
-    return groups
+            found.append(Group(label.removeprefix("net."), parameters, statistics, macs.get(label, 0)))
+    return found
 
 
 def _watch_sides(model: nn.Module, side: int) -> list[int]:
