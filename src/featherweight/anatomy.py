@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,11 @@ from featherweight.errors import UserError
 from featherweight.models import FAMILIES, MODELS, build, outline
 from featherweight.models.meta import weightless
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 TRUNK = 0.8  # a container that holds so much of the parameters is drawn as its parts
-PARTS = 20  # more than these are drawn as one
+PARTS = 44  # the layers of VGG-19 with batch norm and a little more; a container of more is drawn as one
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,15 @@ class Stage:
 
 
 def stages(recipe: Recipe, competition: Competition) -> list[Stage]:
-    """The parts of a recipe's model in the order in which an image passes them."""
+    """The parts of a recipe's model that have parameters, in the order in which an image passes them."""
     image = competition.image
     model = outline(recipe.model, len(competition.classes), image.channels, image.size)
     parts = _parts(model.net)
     outputs: dict[str, str] = {}
 
     def note(name: str, output: Any) -> None:
+        if isinstance(output, Mapping | list | tuple):  # several maps: the last is shown
+            output = list(output.values() if isinstance(output, Mapping) else output)[-1]
         if isinstance(output, Tensor):
             outputs.setdefault(name, " x ".join(map(str, output.shape[1:])))
 
@@ -50,8 +56,7 @@ def stages(recipe: Recipe, competition: Competition) -> list[Stage]:
         model(torch.empty(1, image.channels, image.size, image.size))
     counted = {group.name: group.parameters for group in budget.groups([*parts.items(), ("the rest", model)])}
     order = [*outputs, *(name for name in counted if name not in outputs)]
-    drawn = [Stage(name, outputs.get(name, ""), counted.get(name, 0)) for name in order]
-    return [stage for stage in drawn if stage.parameters or stage.output]
+    return [Stage(name, outputs.get(name, ""), counted[name]) for name in order if counted.get(name)]
 
 
 def draw(recipe: Recipe, competition: Competition, name: str, path: Path) -> None:
@@ -75,7 +80,7 @@ def draw(recipe: Recipe, competition: Competition, name: str, path: Path) -> Non
     bars.barh(range(1, len(rows)), [stage.parameters for stage in parts], color="tab:blue")
     for place, stage in enumerate(parts, 1):
         bars.text(stage.parameters, place, f" {stage.parameters:,}", va="center", fontsize=8)
-    bars.set(ylim=(len(rows) - 0.4, -0.6), yticks=[], xlabel="parameters", xmargin=0.25)
+    bars.set(ylim=(len(rows) - 0.4, -0.6), xticks=[], yticks=[], xmargin=0.25)
     bars.set_title(f"{total:,} of {limit:,} parameters ({total / limit:.1%})", fontsize="medium")
     pictures.save(picture, path)
 
@@ -103,19 +108,37 @@ def graph(recipe: Recipe, competition: Competition, path: Path) -> None:
 
 
 def plot(weighed: Sequence[WeighIn], path: Path) -> None:
-    """Write a PNG of models by their parameters and multiply-adds, both logarithmic, the limit as a line."""
+    """Write a PNG of models by their parameters and multiply-adds, both logarithmic, the limit as a line.
+
+    Recipes of one model are one point. Points are named where there is room.
+    """
     picture, axes = pictures.figure(1, 1, width=10, height=7)
     plane = axes[0, 0]
     for within, color in ((True, "tab:blue"), (False, "tab:red")):
         shown = [one for one in weighed if (one.room >= 0) == within]
         plane.scatter([one.counted for one in shown], [one.macs for one in shown], s=14, color=color)
-    for one in weighed:
-        plane.annotate(one.name, (one.counted, one.macs), (4, 2), textcoords="offset points", fontsize=7)
+    _label(plane, weighed)
     plane.axvline(weighed[0].limit, color="tab:red", linewidth=1, linestyle="--")
     plane.set(xscale="log", yscale="log", xlabel="parameters", ylabel="multiply-adds for one image")
     plane.set_title(f"The limit of {weighed[0].limit:,} parameters", fontsize="medium")
     plane.grid(alpha=0.3)
     pictures.save(picture, path)
+
+
+def _label(plane: Axes, weighed: Sequence[WeighIn]) -> None:
+    """Name the points, heaviest first, leaving out a name that would cover another."""
+    points: dict[tuple[int, int], list[str]] = {}
+    for one in weighed:
+        points.setdefault((one.counted, one.macs), []).append(one.name)
+    taken: list[tuple[float, float, float]] = []  # left, right and height of the names so far, in decades
+    for (parameters, macs), names in sorted(points.items(), reverse=True):
+        text = min(names, key=len) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        left, height = math.log10(parameters), math.log10(max(macs, 1))
+        right = left + 0.027 * len(text)
+        if any(left < end and right > begin and abs(height - other) < 0.07 for begin, end, other in taken):
+            continue
+        taken.append((left, right, height))
+        plane.annotate(text, (parameters, macs), (4, 2), textcoords="offset points", fontsize=7)
 
 
 def summary(family: str) -> str:
@@ -133,9 +156,9 @@ def arguments(family: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def by_family(recipes: Mapping[str, Recipe]) -> dict[str, list[str]]:
+def by_family(recipes: Mapping[str, Recipe], weighed: Sequence[WeighIn]) -> dict[str, list[WeighIn]]:
     """The recipes of each family, in the order of MODELS."""
-    return {family: [name for name, recipe in recipes.items() if recipe.model.name == family] for family in MODELS}
+    return {family: [one for one in weighed if recipes[one.name].model.name == family] for family in MODELS}
 
 
 def _parts(net: nn.Module) -> dict[str, nn.Module]:

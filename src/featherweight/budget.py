@@ -131,6 +131,16 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     return dataclasses.replace(weighed, sides=tuple(sides), stem=rule, find_lighter=find_lighter)
 
 
+def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[WeighIn]:
+    """Weigh recipes by name; those that share a model are weighed once."""
+    known: dict[str, WeighIn] = {}
+    for name, recipe in recipes.items():
+        key = recipe.model.model_dump_json()
+        if key not in known:
+            known[key] = weigh(recipe, competition, name)
+    return [dataclasses.replace(known[recipe.model.model_dump_json()], name=name) for name, recipe in recipes.items()]
+
+
 def count(spec: Choice, competition: Competition) -> int:
     """What of a model, built without memory, is held against the limit; its lazy layers must not be needed for that."""
     image = competition.image

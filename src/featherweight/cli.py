@@ -189,7 +189,7 @@ def check(words: Sequence[str]) -> int:
     competition = config.load_competition(given.competition)
     if given.recipe == "all":
         recipes = {name: config.load_recipe(name, _overrides(given)) for name in workspace.config_names("recipes")}
-        tables.weigh_ins([budget.weigh(recipe, competition, name) for name, recipe in recipes.items()])
+        tables.weigh_ins(budget.weigh_all(recipes, competition))
         return 0
     recipe = config.load_recipe(given.recipe, _overrides(given))
     weighed = budget.weigh(recipe, competition, Path(given.recipe).stem, cross_check=True)
@@ -251,13 +251,10 @@ def models(words: Sequence[str]) -> int:
         return 0
     competition = config.load_competition(given.competition)
     recipes = {name: config.load_recipe(name) for name in workspace.config_names("recipes")}
-    weighed = {
-        family: [budget.weigh(recipes[name], competition, name) for name in names]
-        for family, names in anatomy.by_family(recipes).items()
-    }
-    tables.families(weighed, {family: anatomy.summary(family) for family in weighed})
+    weighed = budget.weigh_all(recipes, competition)
+    tables.families(anatomy.by_family(recipes, weighed), {family: anatomy.summary(family) for family in MODELS})
     if given.plot:
-        anatomy.plot([one for members in weighed.values() for one in members], given.plot)
+        anatomy.plot(weighed, given.plot)
         print(f"wrote {given.plot}")
     print("next: ./run.sh models FAMILY for its keys, ./run.sh fill FAMILY to fill the limit")
     return 0
