@@ -103,7 +103,7 @@ def test_a_recipe_weighs_what_is_written(name):
 @pytest.mark.parametrize("name", [name for name, weight in WEIGHTS.items() if weight <= LIMIT])
 def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path):
     """Four images of 8 px: everything moves that is not frozen, and the weights come back to the same probabilities."""
-    recipe = load_recipe(name, ["train.epochs=1", "train.batch_size=4", "optimizer.lr=1e-4"])
+    recipe = load_recipe(name, ["train.steps=1", "train.batch_size=4", "optimizer.lr=1e-4"])
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     pack = Pack(list("abcd"), images, np.arange(4))

@@ -131,6 +131,16 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     return dataclasses.replace(weighed, sides=tuple(sides), stem=rule, find_lighter=find_lighter)
 
 
+def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[WeighIn]:
+    """Weigh recipes by name; those that share a model are weighed once."""
+    known: dict[str, WeighIn] = {}
+    for name, recipe in recipes.items():
+        key = recipe.model.model_dump_json()
+        if key not in known:
+            known[key] = weigh(recipe, competition, name)
+    return [dataclasses.replace(known[recipe.model.model_dump_json()], name=name) for name, recipe in recipes.items()]
+
+
 def count(spec: Choice, competition: Competition) -> int:
     """What of a model, built without memory, is held against the limit; its lazy layers must not be needed for that."""
     image = competition.image
@@ -145,8 +155,8 @@ def weigh_model(model: Classifier, competition: Competition, name: str) -> Weigh
 
 def weigh_ensemble(members: Mapping[str, Classifier], competition: Competition, name: str) -> WeighIn:
     """Weigh models that are shipped together: their parameters are summed, those that members share count once."""
-    groups = _groups([(label, model) for label, model in members.items()], {})
-    return WeighIn(name, groups, competition.limit.parameters, competition.limit.buffers, 0)
+    summed = groups(list(members.items()))
+    return WeighIn(name, summed, competition.limit.parameters, competition.limit.buffers, 0)
 
 
 def _weighed(
@@ -163,7 +173,7 @@ def _weighed(
     macs["net"] -= sum(macs[label] for label, _ in parts[:-3])  # what the groups before it have not accounted for
     return WeighIn(
         name,
-        _groups(parts, macs),
+        groups(parts, macs),
         competition.limit.parameters,
         competition.limit.buffers,
         flops.get("Global", 0) // 2,
@@ -171,11 +181,11 @@ def _weighed(
     )
 
 
-def _groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int]) -> list[Group]:
+def groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int] = {}) -> list[Group]:
     """What each part adds to those before it; parts that add nothing are left out."""
     seen: dict[int, int] = {}
     visited: dict[int, Any] = {}
-    groups = []
+    found = []
     for label, module in parts:
         parameters = statistics = 0
         for tensor, counts in _tensors(module, visited):
@@ -183,8 +193,8 @@ def _groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int]) -> 
             parameters += new if counts else 0
             statistics += 0 if counts else new
         if parameters or statistics or macs.get(label, 0):
-            groups.append(Group(label.removeprefix("net."), parameters, statistics, macs.get(label, 0)))
-    return groups
+            found.append(Group(label.removeprefix("net."), parameters, statistics, macs.get(label, 0)))
+    return found
 
 
 def _watch_sides(model: nn.Module, side: int) -> list[int]:

@@ -23,7 +23,9 @@ Before        init FOLDER        make a competition of a folder or archive of im
               inspect NAME       look at a competition's data: copies, leaks, shift
               download NAME      fetch a Kaggle competition's data
               check RECIPE       weigh a recipe (or all) against the limit; trains nothing
+              models             the families of models and their recipes, weighed; of one FAMILY, its keys
               fill FAMILY        the members of a family of models that fill the limit
+              draw RECIPE        draw a recipe's model: its stages, and its graph
               schedule RECIPE    draw the learning rate against the epoch
               augment RECIPE     show training images as the recipe augments them
 After         runs               every finished run, best first; --seeds, --where, --plot
@@ -202,7 +204,7 @@ def check(words: Sequence[str]) -> int:
     competition = config.load_competition(given.competition)
     if given.recipe == "all":
         recipes = {name: config.load_recipe(name, _overrides(given)) for name in workspace.config_names("recipes")}
-        tables.weigh_ins([budget.weigh(recipe, competition, name) for name, recipe in recipes.items()])
+        tables.weigh_ins(budget.weigh_all(recipes, competition))
         return 0
     recipe = config.load_recipe(given.recipe, _overrides(given))
     weighed = budget.weigh(recipe, competition, Path(given.recipe).stem, cross_check=True)
@@ -240,6 +242,62 @@ def fill(words: Sequence[str]) -> int:
         path = workspace.home() / "configs" / "recipes" / f"{given.write}.yaml"
         solver.write(found[0], given.write, path)
         print(f"wrote {path}\nnext: ./run.sh {given.write} --competition {given.competition}")
+    return 0
+
+
+def models(words: Sequence[str]) -> int:
+    """The families of models."""
+    parser = _parser("models", "The families of models with their recipes, weighed; or the keys of one family.")
+    parser.add_argument("family", nargs="?", help="show this family's keys")
+    parser.add_argument("--competition", default="digits", help="a competition's name, or the path of its file")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw parameters against multiply-adds")
+    given = parser.parse_args(words)
+    workspace.find_config("competitions", given.competition)
+
+    from featherweight import anatomy, budget, config, tables
+    from featherweight.models import MODELS
+
+    if given.family:
+        if given.family not in MODELS:
+            known = ", ".join(MODELS)
+            hint = nearest(given.family, MODELS)
+            raise UserError(f"models: there is no family '{given.family}'{hint}; there are {known}")
+        tables.family(anatomy.summary(given.family), anatomy.arguments(given.family))
+        return 0
+    competition = config.load_competition(given.competition)
+    recipes = {name: config.load_recipe(name) for name in workspace.config_names("recipes")}
+    weighed = budget.weigh_all(recipes, competition)
+    tables.families(anatomy.by_family(recipes, weighed), {family: anatomy.summary(family) for family in MODELS})
+    if given.plot:
+        anatomy.plot(weighed, given.plot)
+        print(f"wrote {given.plot}")
+    print("next: ./run.sh models FAMILY for its keys, ./run.sh fill FAMILY to fill the limit")
+    return 0
+
+
+def draw(words: Sequence[str]) -> int:
+    """Draw a model."""
+    parser = _parser("draw", "Draw a recipe's model: RECIPE.model.png, and with --graph RECIPE.model.html.")
+    parser.add_argument("recipe", help="a recipe's name, or the path of a recipe file")
+    _add_configuration(parser)
+    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to (default: here)")
+    parser.add_argument("--graph", action="store_true", help="also its graph, as HTML to unfold; needs torchvista")
+    given = parser.parse_args(words)
+    workspace.find_config("recipes", given.recipe)
+
+    from featherweight import anatomy, config
+
+    recipe, competition = (
+        config.load_recipe(given.recipe, _overrides(given)),
+        config.load_competition(given.competition),
+    )
+    name = Path(given.recipe).stem
+    path = given.out / f"{name}.model.png"
+    anatomy.draw(recipe, competition, name, path)
+    print(f"wrote {path}")
+    if given.graph:
+        anatomy.graph(recipe, competition, path.with_suffix(".html"))
+        print(f"wrote {path.with_suffix('.html')}")
     return 0
 
 
@@ -436,6 +494,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "init": init,
     "inspect": inspect,
+    "models": models,
+    "draw": draw,
     "fill": fill,
     "compare": compare,
     "resume": resume,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,31 @@ def weigh_in(weighed: WeighIn) -> None:
         apart = abs(weighed.macs - weighed.macs_check) / max(weighed.macs, 1)
         word = f"ptflops counts {weighed.macs_check / 1e6:,.2f} M"
         say(f"{word}, {'in agreement' if apart <= 0.05 else f'{apart:.0%} apart: one of them misses an operation'}")
+
+
+def families(weighed: Mapping[str, Sequence[WeighIn]], summaries: Mapping[str, str]) -> None:
+    """The families of models, each with its recipes."""
+    for family, members in weighed.items():
+        console.print(f"[bold]{family}[/]  {escape(summaries[family])}")
+        table = _table("", ["recipe", "parameters", "of the limit", "M multiply-adds", ""])
+        for one in members:
+            share, verdict = f"{one.counted / one.limit:.1%}", "makes weight" if one.room >= 0 else "OVER"
+            table.add_row(one.name, f"{one.counted:,}", share, f"{one.macs / 1e6:,.1f}", verdict)
+        if members:
+            console.print(table)
+        else:
+            say("  no recipe names it\n")
+
+
+def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:
+    """A family's keys."""
+    say(summary)
+    table = _table("", ["key", "default", "meaning"])
+    table.columns[1].justify = table.columns[2].justify = "left"
+    table.columns[2].no_wrap = False
+    for row in arguments:
+        table.add_row(*map(escape, row))
+    console.print(table)
 
 
 def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
