@@ -125,8 +125,10 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
         if held[run.name] != held[first.name]:
             raise UserError(f"{run.name} and {first.name} hold out different images; give both the same split section")
     data = pack.load(first.competition.source, first.competition.image, first.competition.classes)
-    assert data.train.labels is not None
-    classes = dict(zip(data.train.ids, data.train.labels, strict=True))
+    classes: dict[str, int] = {}
+    for part in (data.train, data.valid):
+        if part is not None and part.labels is not None:
+            classes.update(zip(part.ids, part.labels.tolist(), strict=True))
     labels = np.array([classes[id] for id in held[first.name]], dtype=np.int64)
     return [Answers(run.name, np.load(run.folder / "holdout_probs.npy"), labels) for run in runs]
 
