@@ -66,6 +66,14 @@ def test_recipes_are_compared_over_their_seeds():
     assert over_seeds("f1", "a", [0.9, 0.8], "b", [0.85, 0.86]).startswith("it can't be told which of the recipes")
 
 
+def test_the_more_comparisons_the_more_it_takes_to_tell():
+    better, worse = answers("better", 0.90), answers("worse", 0.885)
+    alone = paired(better, worse, "accuracy")
+    assert alone.p == pytest.approx(2 * 0.5**6)
+    assert alone.told
+    assert not paired(better, worse, "accuracy", among=2).told
+
+
 @pytest.fixture
 def finished(home):
     """Two real runs of an epoch, and a copy that says that it is of another seed."""
@@ -89,7 +97,7 @@ def test_finished_runs_are_compared(finished, tmp_path):
     rows, words = comparison.compare(["s0", "s1"], tmp_path / "compare.png")
     assert rows["holdout_accuracy"].is_monotonic_decreasing
     assert set(rows["run"]) == {"s0", "s1"}
-    assert len(words) == 1
+    assert len(words) == 1  # two seeds of one recipe: no recipes to tell apart
     assert re.search(r"McNemar p = [\d.e-]+\)$", words[0])
     assert (tmp_path / "compare.png").stat().st_size > 10_000
 
@@ -103,3 +111,15 @@ def test_finished_runs_are_compared(finished, tmp_path):
     (finished / "s1" / "holdout_probs.npy").unlink()
     with pytest.raises(UserError, match=r"s1 has not come to its holdout yet: \./run.sh resume s1"):
         comparison.compare(["s0", "s1"], tmp_path / "compare.png")
+
+
+def test_recipes_of_one_name_and_other_settings_are_told_apart(finished):
+    runs = [job.find("s0"), job.find("s1")]
+    assert comparison._labels(runs) == ["tiny", "tiny"]
+    changed = load_recipe("tiny", ["seed=1", "optimizer.lr=0.3"])
+    runs.append(
+        job.start(
+            "tiny", changed, "digits", load_competition("digits"), name="hot", device="cpu", threads=1, command=["x"]
+        )
+    )
+    assert comparison._labels(runs) == ["tiny as in s0", "tiny as in s0", "tiny as in hot"]

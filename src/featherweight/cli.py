@@ -30,6 +30,8 @@ Before        init FOLDER        make a competition of a folder or archive of im
               augment RECIPE     show training images as the recipe augments them
 After         runs               every finished run, best first; --seeds, --where, --plot
               compare RUN RUN    curves of several runs, and whether one is better
+              soup RUN RUN       the mean of several runs' weights, as a run
+              ensemble RUN RUN   the mean of several runs' answers, weighed together
               report RUN         write a run's report anew: one HTML file
               score CSV          check and score a submission
 On Kaggle     submit RUN         check a run's CSV (or any) and upload it
@@ -369,6 +371,35 @@ def compare(words: Sequence[str]) -> int:
     return 0
 
 
+def soup(words: Sequence[str]) -> int:
+    """One model out of several runs'."""
+    parser = _parser("soup", "Average the weights of several runs of one model; predict, score and record the result.")
+    parser.add_argument("run", nargs="+", help="names of finished runs, or their folders")
+    parser.add_argument("--greedy", action="store_true", help="take in only what does not make the holdout worse")
+    parser.add_argument("--name", help="the name of the run it makes (default: soup-competition-seed)")
+    given = parser.parse_args(words)
+
+    from featherweight import combining
+
+    command = ["./run.sh", "soup", *words]
+    return _finish(combining.soup(given.run, greedy=given.greedy, name=given.name, command=command), report=True)
+
+
+def ensemble(words: Sequence[str]) -> int:
+    """Several models as one."""
+    parser = _parser("ensemble", "Average the probabilities of several runs, if together they make the weight.")
+    parser.add_argument("run", nargs="+", help="names of finished runs, or their folders")
+    parser.add_argument("--fit", action="store_true", help="weigh the members by their likelihood on the holdout")
+    parser.add_argument("--name", default="ensemble", help="the name of the run it makes (default: ensemble)")
+    given = parser.parse_args(words)
+
+    from featherweight import combining, tables
+
+    command = ["./run.sh", "ensemble", *words]
+    tables.summary(*combining.ensemble(given.run, fit=given.fit, name=given.name, command=command))
+    return 0
+
+
 def schedule(words: Sequence[str]) -> int:
     """Draw the learning rate."""
     return _look(words, "schedule", "Draw a recipe's learning rate against the epoch.")
@@ -498,6 +529,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "draw": draw,
     "fill": fill,
     "compare": compare,
+    "soup": soup,
+    "ensemble": ensemble,
     "resume": resume,
     "report": report,
     "runs": runs,

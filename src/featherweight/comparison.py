@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featherweight import job, pictures
+from featherweight import job, ledger, pictures
 from featherweight.data import pack
 from featherweight.errors import UserError
 from featherweight.job import Run
@@ -54,11 +54,12 @@ class Paired:
     low: float
     high: float
     p: float
+    among: int = 1  # comparisons made at once, the p-value being held against the limit divided by them (Bonferroni)
 
     @property
     def told(self) -> bool:
-        """Do both tests say that there is a difference, and the same way?"""
-        return self.p < SURE and (self.low > 0 or self.high < 0)
+        """Do both tests say that there is a difference?"""
+        return self.p < SURE / self.among and (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
         unit, scale = ("nats", 1) if self.metric == "loss" else ("points", 100)
@@ -78,8 +79,8 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float(binomtest(alone, alone + without).pvalue) if alone + without else 1.0
 
 
-def paired(one: Answers, other: Answers, metric: str, seed: int = 0) -> Paired:
-    """Compare two runs image by image. The bootstrap draws the same images for both."""
+def paired(one: Answers, other: Answers, metric: str, among: int = 1, seed: int = 0) -> Paired:
+    """Compare two runs image by image, one of `among` comparisons. The bootstrap draws the same images for both."""
 
     def gains(places: NDArray[np.int64]) -> float:
         first, second = (
@@ -91,7 +92,7 @@ def paired(one: Answers, other: Answers, metric: str, seed: int = 0) -> Paired:
     drawn = [gains(rng.integers(0, count, count)) for _ in range(REPLICATES)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     p = mcnemar(one.right, other.right)
-    return Paired(one.name, other.name, metric, gains(np.arange(count)), float(low), float(high), p)
+    return Paired(one.name, other.name, metric, gains(np.arange(count)), float(low), float(high), p, among)
 
 
 def over_seeds(metric: str, name: str, scores: Sequence[float], other_name: str, others: Sequence[float]) -> str:
@@ -125,8 +126,10 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
         if held[run.name] != held[first.name]:
             raise UserError(f"{run.name} and {first.name} hold out different images; give both the same split section")
     data = pack.load(first.competition.source, first.competition.image, first.competition.classes)
-    assert data.train.labels is not None
-    classes = dict(zip(data.train.ids, data.train.labels, strict=True))
+    classes: dict[str, int] = {}
+    for part in (data.train, data.valid):
+        if part is not None and part.labels is not None:
+            classes.update(zip(part.ids, part.labels.tolist(), strict=True))
     labels = np.array([classes[id] for id in held[first.name]], dtype=np.int64)
     return [Answers(run.name, np.load(run.folder / "holdout_probs.npy"), labels) for run in runs]
 
@@ -140,16 +143,24 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     metric = WATCHED.get(runs[0].competition.metric.name, "f1")
     rows = pd.DataFrame(
         [
-            {"run": run.name, "recipe": run.recipe_name, "seed": run.recipe.seed, **look(each.probs, each.labels)}
-            for run, each in zip(runs, given, strict=True)
+            {"run": run.name, "recipe": label, "seed": run.recipe.seed, **look(each.probs, each.labels)}
+            for run, label, each in zip(runs, _labels(runs), given, strict=True)
         ]
     )
     order = rows[f"holdout_{metric}"].argsort(kind="stable")
     order = order if metric == "loss" else order[::-1]
     best, *rest = [given[place] for place in order]
-    words = [str(paired(best, other, metric)) for other in rest]
+    words = [str(paired(best, other, metric, len(rest))) for other in rest]
     draw(runs, path)
     return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric)]
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """The recipe of each run, told apart where one name stands for several settings; seeds make no difference."""
+    settings = [(run.recipe_name, ledger.settings(run.recipe.model_dump(mode="json"))) for run in runs]
+    variants = {name: list(dict.fromkeys(of for other, of in settings if other == name)) for name, _ in settings}
+    first = {key: run.name for key, run in reversed(list(zip(settings, runs, strict=True)))}
+    return [key[0] if len(variants[key[0]]) == 1 else f"{key[0]} as in {first[key]}" for key in settings]
 
 
 def _recipes(rows: pd.DataFrame, metric: str) -> list[str]:

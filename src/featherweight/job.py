@@ -129,6 +129,8 @@ def find(name: str) -> Run:
 
 def run(run: Run) -> Result:
     """Do what of a run is not yet done, from the weigh-in to the ledger; a run already finished is told again."""
+    if "members" in run.facts:
+        raise UserError(f"{run.name} is an ensemble, made at once; there is nothing to go on with")
     try:
         with FileLock(run.folder / "run.lock", timeout=0):
             for cut_off in run.folder.glob(".*.part"):  # what a killed process was writing
@@ -164,8 +166,8 @@ def _run(run: Run) -> Result:
     ended = _scored(run, "kept", model, kept, device) if kept else None
 
     tested = _submit(run, model, data, device) or ended
-    result = Result(weighed.counted, weighed.limit, held, tested, _minutes(run))
-    _record(run, result, weighed.macs)
+    result = Result(weighed.counted, weighed.limit, held, tested, minutes(run))
+    record(run, result, weighed.macs)
     return result
 
 
@@ -304,22 +306,22 @@ def _submit(run: Run, model: Classifier, data: Data, device: Runtime) -> Score |
     form = submission.form(run.competition, data.test.ids)
     submission.write(run.csv, form, data.test.ids, _calibrated(run, _probs(run, "test", model, data.test, device)))
     submission.check(run.csv, form)
-    answers, _ = _answers(run.competition, form)
-    return submission.score(run.csv, form, answers, run.competition) if answers else None
+    known, _ = answers(run.competition, form)
+    return submission.score(run.csv, form, known, run.competition) if known else None
 
 
 def score_csv(path: Path, competition: Competition) -> str:
     """Check any submission and, where the answers are known, score it; returns what came out in words."""
     form = _form(competition)
-    answers, parts = _answers(competition, form)
-    if not answers:
+    known, parts = answers(competition, form)
+    if not known:
         submission.check(path, form)
         return f"{path} is a valid submission of {len(form.ids):,} rows; the answers are not known here"
-    scores = submission.score_parts(path, form, answers, parts, competition)
+    scores = submission.score_parts(path, form, known, parts, competition)
     return "\n".join(f"{f'{part} ' if part else ''}{competition.metric.name} {told}" for part, told in scores.items())
 
 
-def _answers(competition: Competition, form: submission.Form) -> tuple[dict[str, str], dict[str, str]]:
+def answers(competition: Competition, form: submission.Form) -> tuple[dict[str, str], dict[str, str]]:
     """The test images' true classes, and the parts (Public, Private) they are scored in, where these are known."""
     if competition.submission.solution is not None:
         return submission.solution(workspace.data() / competition.submission.solution, competition, form)
@@ -332,13 +334,24 @@ def check_csv(path: Path, competition: Competition) -> int:
 
 
 def weigh_weights(run: Run) -> budget.WeighIn:
-    """The count made again from the weights that ship. Raises OverBudget, UserError if they are not the recipe's."""
+    """The count made again from the weights that ship, an ensemble's members summed.
+
+    Raises OverBudget, and UserError if they are not the recipe's.
+    """
+    if members := run.facts.get("members"):
+        weighed = budget.weigh_ensemble({name: shipped(find(name)) for name in members}, run.competition, run.name)
+    else:
+        weighed = budget.weigh_model(shipped(run), run.competition, run.recipe_name)
+    weighed.refuse_if_over()
+    return weighed
+
+
+def shipped(run: Run) -> Classifier:
+    """The model that a finished run ships. Raises UserError if its weights are not the recipe's."""
     competition = run.competition
     model = build(run.recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
     checkpoint.load_weights(run.weights, model)
-    weighed = budget.weigh_model(model, competition, run.recipe_name)
-    weighed.refuse_if_over()
-    return weighed
+    return model
 
 
 def _form(competition: Competition) -> submission.Form:
@@ -348,7 +361,8 @@ def _form(competition: Competition) -> submission.Form:
     return submission.form(competition, data.test.ids)
 
 
-def _record(run: Run, result: Result, macs: int) -> None:
+def record(run: Run, result: Result, macs: int) -> None:
+    """Keep what came out, in the run's folder and in the ledger."""
     atomic.write_text(run.folder / "result.json", json.dumps(asdict(result), indent=2) + "\n")
     test = result.test
     ledger.record(
@@ -382,7 +396,8 @@ def _record(run: Run, result: Result, macs: int) -> None:
     )
 
 
-def _minutes(run: Run) -> float:
+def minutes(run: Run) -> float:
+    """How long a run trained."""
     lines = (run.folder / "history.csv").read_text().splitlines()
     return float(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["seconds"]) / 60
 

@@ -1,0 +1,249 @@
+"""Several finished runs into one that still makes weight: a soup of their weights, or an ensemble of their answers."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featherweight import atomic, budget, job, submission
+from featherweight.comparison import Answers, answers
+from featherweight.data import pack
+from featherweight.data.pack import Data, Pack
+from featherweight.errors import UserError
+from featherweight.inference import predict_probs
+from featherweight.job import Result, Run
+from featherweight.models import Classifier, build
+from featherweight.progress import say
+from featherweight.scoring import Score
+from featherweight.training import checkpoint, runtime
+from featherweight.training.batches import Batches
+from featherweight.training.runtime import Runtime
+from featherweight.training.statistics import renew
+
+State = Mapping[str, Tensor]
+
+
+def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[str]) -> Run:
+    """A run whose weights are the mean of several runs' of one model, batch-norm statistics taken anew.
+
+    Averages what was trained from one start or along one valley; models from different seeds rarely meet there.
+    `greedy` starts from the best on the holdout and takes in each next one that does not make it worse there
+    (arXiv:2203.05482); the holdout's score is then a little too good. The run is made, not yet predicted or scored.
+    """
+    runs, given = _members(names)
+    first = runs[0]
+    for run in runs:
+        if run.recipe.model != first.recipe.model:
+            raise UserError(f"{run.name} and {first.name} are different models; their weights have no mean")
+    device = runtime.start(first.facts["device"], first.recipe.train.precision, first.facts["threads"])
+    data = pack.load(first.competition.source, first.competition.image, first.competition.classes)
+    states = [safetensors.torch.load_file(run.weights) for run in runs]
+
+    chosen = _greedy(runs, given, states, data, device) if greedy else list(range(len(runs)))
+    model = _blend(first, [states[place] for place in chosen], data, device)
+    made = job.start(
+        "soup",
+        first.recipe,
+        first.competition_name,
+        first.competition,
+        name=name,
+        device=first.facts["device"],
+        threads=first.facts["threads"],
+        command=command,
+    )
+    kept = [runs[place].name for place in chosen]
+    say(f"{made.name}: the mean of {', '.join(kept)}")
+    atomic.write_text(made.folder / "soup.json", json.dumps({"members": kept, "asked": [r.name for r in runs]}) + "\n")
+    _write_history(made.folder, runs)
+    checkpoint.save_weights(made.weights, model)
+    return made
+
+
+def _greedy(
+    runs: Sequence[Run], given: Sequence[Answers], states: Sequence[State], data: Data, device: Runtime
+) -> list[int]:
+    order = sorted(range(len(runs)), key=lambda place: -given[place].right.mean())
+    held = _taken(data, runs[0], "holdout")
+    chosen, best = [order[0]], float(given[order[0]].right.mean())
+    for place in order[1:]:
+        model = _blend(runs[0], [states[other] for other in (*chosen, place)], data, device)
+        probs = predict_probs(
+            [model],
+            held.images,
+            runtime=device,
+            views=job.views(runs[0].recipe, runs[0].competition),
+            augment=job.augmentations(runs[0].recipe, runs[0].competition),
+            seed=runs[0].recipe.seed,
+        )
+        right = float((probs.argmax(1) == held.labels).mean())
+        say(f"  with {runs[place].name}: {right:.2%} on the holdout, without {best:.2%}")
+        if right >= best:
+            chosen, best = [*chosen, place], right
+    return chosen
+
+
+def _blend(run: Run, states: Sequence[State], data: Data, device: Runtime) -> Classifier:
+    """The mean of several states of one model, its batch-norm statistics from the run's own training images."""
+    image, recipe = run.competition.image, run.recipe
+    model = build(recipe.model, len(run.competition.classes), image.channels, image.size)
+    model.load_state_dict(mean(states))
+    device.place(model)
+    train = _taken(data, run, "train")
+    batches = Batches(
+        train, len(run.competition.classes), recipe.train.batch_size, recipe.seed, device, recipe.sampling
+    )
+    renew(model, batches, job.augmentations(recipe, run.competition), device)
+    return model
+
+
+def mean(states: Sequence[State]) -> dict[str, Tensor]:
+    """The mean of every tensor, taken in float64; counts are the first's."""
+    return {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(tensor.dtype)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in states[0].items()
+    }
+
+
+def ensemble(names: Sequence[str], *, fit: bool, name: str, command: list[str]) -> tuple[Run, Result]:
+    """A run whose probabilities are the mean of several runs', of any models. Raises OverBudget when, together, they
+    are over the limit.
+
+    `fit` weighs the members by their likelihood on the holdout, which none of them was trained on; the holdout's score
+    is then that of weights fitted to one half of it and judged on the other, both ways.
+    """
+    runs, given = _members(names)
+    first, competition = runs[0], runs[0].competition
+    weighed = budget.weigh_ensemble({run.name: job.shipped(run) for run in runs}, competition, name)
+    weighed.refuse_if_over()
+    weights = fit_weights(given) if fit else np.full(len(runs), 1 / len(runs))
+    told = ", ".join(f"{run.name} {weight:.3f}" for run, weight in zip(runs, weights, strict=True))
+    say(f"{name}: {weighed.counted:,} of {weighed.limit:,} parameters; {told}")
+
+    made = job.start(
+        "ensemble",
+        first.recipe,
+        first.competition_name,
+        competition,
+        name=name,
+        device=first.facts["device"],
+        threads=first.facts["threads"],
+        command=command,
+    )
+    made = replace(made, facts={**made.facts, "members": [run.name for run in runs], "weights": weights.tolist()})
+    atomic.write_text(made.folder / "run.json", json.dumps(made.facts, indent=2) + "\n")
+    atomic.write_text(made.folder / "split.json", (first.folder / "split.json").read_text())
+    _write_history(made.folder, runs)
+    tensors = {f"{place}.{key}": t for place, run in enumerate(runs) for key, t in _weights(run).items()}
+    atomic.write_bytes(made.weights, safetensors.torch.save(tensors))
+
+    held = _crossed(given) if fit else _averaged([each.probs for each in given], weights)
+    _keep(made.folder / "holdout_probs.npy", held)
+    holdout = _score_holdout(made, held, given[0].labels)
+    tested = _hand_in(made, runs, weights)
+    minutes = sum(job.minutes(run) for run in runs)
+    result = Result(weighed.counted, weighed.limit, holdout, tested, minutes)
+    job.record(made, result, sum(budget.weigh(run.recipe, competition, run.name).macs for run in runs))
+    return made, result
+
+
+def fit_weights(given: Sequence[Answers], places: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """The weights of a mixture of the members' probabilities that make the true classes likeliest, by EM (convex)."""
+    chosen = slice(None) if places is None else places
+    true = np.stack([each.probs[np.arange(len(each.labels)), each.labels][chosen] for each in given]).astype(np.float64)
+    true = true.clip(1e-12)
+    weights = np.full(len(given), 1 / len(given))
+    for _ in range(1000):
+        shares = weights[:, None] * true
+        weights = (shares / shares.sum(0)).mean(1)
+    return weights
+
+
+def _crossed(given: Sequence[Answers]) -> NDArray[np.float32]:
+    """The holdout's mixture, each half of it by the weights fitted to the other."""
+    half = np.random.default_rng(0).permutation(len(given[0].labels)) % 2 == 0
+    mixed = np.empty_like(given[0].probs)
+    for part in (half, ~half):
+        mixed[part] = _averaged([each.probs[part] for each in given], fit_weights(given, ~part))
+    return mixed
+
+
+def _averaged(probs: Sequence[NDArray[np.float32]], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    total: NDArray[np.float32] = sum(
+        (each.astype(np.float64) * weight for each, weight in zip(probs, weights, strict=True)),
+        start=np.zeros(probs[0].shape),
+    ).astype(np.float32)
+    return total
+
+
+def _score_holdout(made: Run, probs: NDArray[np.float32], labels: NDArray[np.int64]) -> Score:
+    ids = json.loads((made.folder / "split.json").read_text())["holdout"]
+    form, path = submission.holdout_form(made.competition, ids), made.folder / "holdout.csv"
+    submission.write(path, form, ids, probs)
+    truth = dict(zip(ids, (made.competition.classes[label] for label in labels), strict=True))
+    return submission.score(path, form, truth, made.competition)
+
+
+def _hand_in(made: Run, runs: Sequence[Run], weights: NDArray[np.float64]) -> Score | None:
+    competition = made.competition
+    test = pack.load(competition.source, competition.image, competition.classes).test
+    if test is None:
+        return None
+    probs = _averaged([np.load(run.folder / "test_probs.npy") for run in runs], weights)
+    _keep(made.folder / "test_probs.npy", probs)
+    form = submission.form(competition, test.ids)
+    submission.write(made.csv, form, test.ids, probs)
+    submission.check(made.csv, form)
+    known, _ = job.answers(competition, form)
+    return submission.score(made.csv, form, known, competition) if known else None
+
+
+def _members(names: Sequence[str]) -> tuple[list[Run], list[Answers]]:
+    """The finished runs of those names and their answers on the holdout that they share."""
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise UserError("name at least two runs, each once: ./run.sh runs shows them")
+    runs = [job.find(name) for name in names]
+    for run in runs:
+        if not (run.folder / "result.json").exists():
+            raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
+        if run.facts.get("members"):
+            raise UserError(f"{run.name} is an ensemble already; name its members: {', '.join(run.facts['members'])}")
+    return runs, answers(runs)
+
+
+def _weights(run: Run) -> State:
+    return safetensors.torch.load_file(run.weights)
+
+
+def _taken(data: Data, run: Run, part: str) -> Pack:
+    """The images of a part of a run's split."""
+    ids = json.loads((run.folder / "split.json").read_text())[part]
+    for images in (data.train, data.valid):
+        places = {id: place for place, id in enumerate(images.ids)} if images else {}
+        if images and ids[0] in places:
+            return images.take(np.array([places[id] for id in ids], dtype=np.int64))
+    raise UserError(f"the images of {run.name} are no longer there ({run.folder / 'split.json'})")
+
+
+def _write_history(folder: Path, runs: Sequence[Run]) -> None:
+    """The first run's history, at the cost in time of all."""
+    history = pd.read_csv(runs[0].folder / "history.csv")
+    history.loc[history.index[-1], "seconds"] = 60 * sum(job.minutes(run) for run in runs)
+    atomic.write_text(folder / "history.csv", history.to_csv(index=False))
+
+
+def _keep(path: Path, probs: NDArray[np.float32]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, probs)
+    atomic.write_bytes(path, buffer.getvalue())

@@ -1,0 +1,135 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from featherweight import combining, job, ledger
+from featherweight.combining import fit_weights, mean
+from featherweight.comparison import Answers
+from featherweight.config import load_competition, load_recipe
+from featherweight.errors import OverBudget, UserError
+
+SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimizer.lr=0.05"]
+
+
+@pytest.fixture
+def finished(home):
+    """Three real runs of two epochs, 20,506 parameters each, under a limit that holds two of them but not three."""
+
+    def make(name, *changes):
+        recipe = load_recipe("tiny", [*SETTINGS, *changes])
+        competition = load_competition("digits", ["limit.parameters=50_000"])
+        run = job.start("tiny", recipe, "digits", competition, name=name, device="cpu", threads=1, command=["x"])
+        job.run(run)
+        return run
+
+    return [make("a"), make("b", "seed=1"), make("c", "seed=2")]
+
+
+def test_a_mean_is_over_every_tensor_and_counts_are_the_firsts():
+    states = [
+        {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(7)},
+        {"w": torch.tensor([3.0, 6.0]), "n": torch.tensor(9)},
+    ]
+    averaged = mean(states)
+    assert torch.equal(averaged["w"], torch.tensor([2.0, 4.0]))
+    assert averaged["w"].dtype == torch.float32
+    assert averaged["n"] == 7
+
+
+def test_an_ensemble_weighs_its_members_and_averages_their_answers(finished):
+    a, b, _ = finished
+    made, result = combining.ensemble(["a", "b"], fit=False, name="both", command=["./run.sh", "ensemble"])
+    single = json.loads((a.folder / "result.json").read_text())["parameters"]
+    assert result.parameters == 2 * single
+    for part in ("holdout", "test"):
+        one, other = (np.load(run.folder / f"{part}_probs.npy") for run in (a, b))
+        np.testing.assert_allclose(np.load(made.folder / f"{part}_probs.npy"), (one + other) / 2, atol=1e-6)
+    row = ledger.read().set_index("run").loc["both"]
+    assert row["recipe"] == "ensemble"
+    assert row["parameters"] == 2 * single
+    assert row["macs"] == 2 * ledger.read().set_index("run").loc["a"]["macs"]
+    assert result.holdout.value > 0.2
+    assert result.test is not None
+    assert made.csv.exists()
+    assert sum(t.numel() for name, t in load_file(made.weights).items() if name.startswith("1.")) > single
+    assert job.weigh_weights(job.find("both")).counted == 2 * single
+    with pytest.raises(UserError, match="both is an ensemble, made at once"):
+        job.run(job.find("both"))
+    with pytest.raises(UserError, match="both is an ensemble already; name its members: a, b"):
+        combining.ensemble(["both", "c"], fit=False, name="more", command=["x"])
+
+
+def test_an_ensemble_over_the_limit_is_refused_before_anything_is_made(finished, home):
+    with pytest.raises(OverBudget, match=r"three weighs 6\d,\d{3} parameters, 1\d,\d{3} over the limit of 50,000"):
+        combining.ensemble(["a", "b", "c"], fit=False, name="three", command=["x"])
+    assert not (home / "runs" / "three").exists()
+
+
+def test_a_soup_is_one_model_with_the_mean_weights_and_statistics_of_its_own(finished):
+    a, b, _ = finished
+    made = combining.soup(["a", "b"], greedy=False, name="mixed", command=["./run.sh", "soup"])
+    weights, *parts = (load_file(run.weights) for run in (made, a, b))
+    for name in weights:
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(weights[name], (parts[0][name] + parts[1][name]) / 2)
+    assert not torch.allclose(
+        weights["net.norm.running_mean"], (parts[0]["net.norm.running_mean"] + parts[1]["net.norm.running_mean"]) / 2
+    )
+    result = job.run(made)
+    assert result.parameters == json.loads((a.folder / "result.json").read_text())["parameters"]
+    assert ledger.read().set_index("run").loc["mixed"]["recipe"] == "soup"
+
+
+def test_a_greedy_soup_is_never_worse_on_the_holdout_than_its_best_part(finished):
+    made = combining.soup(["b", "a", "c"], greedy=True, name="picked", command=["x"])
+    kept = json.loads((made.folder / "soup.json").read_text())["members"]
+    scores = {run.name: json.loads((run.folder / "result.json").read_text())["holdout"]["value"] for run in finished}
+    assert kept[0] == max(scores, key=lambda name: scores[name])
+    if len(kept) > 1:
+        assert job.run(made).holdout.value >= max(scores.values())
+
+
+def test_what_cannot_be_combined_is_refused(finished, home):
+    with pytest.raises(UserError, match="at least two runs, each once"):
+        combining.soup(["a", "a"], greedy=False, name=None, command=["x"])
+    recipe = load_recipe("tiny", [*SETTINGS, "model.width=0.25"])
+    competition = load_competition("digits", ["limit.parameters=50_000"])
+    other = job.start("tiny", recipe, "digits", competition, name="thin", device="cpu", threads=1, command=["x"])
+    with pytest.raises(UserError, match=r"thin is not finished: \./run.sh resume thin"):
+        combining.soup(["a", "thin"], greedy=False, name=None, command=["x"])
+    job.run(other)
+    with pytest.raises(UserError, match="thin and a are different models; their weights have no mean"):
+        combining.soup(["a", "thin"], greedy=False, name=None, command=["x"])
+
+
+def test_fitted_weights_are_the_likeliest_mixture():
+    """Against a grid, and where one member is chance."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 500)
+    good, other = (
+        Answers(
+            name, (np.eye(3)[labels] * sharp + rng.dirichlet(np.ones(3), 500)).astype(np.float32) / (1 + sharp), labels
+        )
+        for name, sharp in (("good", 0.6), ("other", 0.5))
+    )
+    found = fit_weights([good, other])
+    likelihood = [
+        np.log(w * good.probs[np.arange(500), labels] + (1 - w) * other.probs[np.arange(500), labels]).sum()
+        for w in np.linspace(0, 1, 1001)
+    ]
+    assert found[0] == pytest.approx(np.argmax(likelihood) / 1000, abs=0.005)
+    chance = Answers("chance", np.full((500, 3), 1 / 3, dtype=np.float32), labels)
+    assert fit_weights([Answers("sure", np.eye(3, dtype=np.float32)[labels], labels), chance])[0] > 0.99
+
+
+def test_the_holdout_of_a_fitted_ensemble_is_scored_with_weights_it_was_not_fitted_to(finished):
+    made, result = combining.ensemble(["a", "b"], fit=True, name="fitted", command=["x"])
+    weights = made.facts["weights"]
+    assert sum(weights) == pytest.approx(1)
+    probs = [np.load(run.folder / "holdout_probs.npy") for run in finished[:2]]
+    fitted = weights[0] * probs[0] + weights[1] * probs[1]
+    assert not np.allclose(np.load(made.folder / "holdout_probs.npy"), fitted, atol=1e-6)
+    assert 0 < result.holdout.value < 1
