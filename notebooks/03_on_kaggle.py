@@ -28,11 +28,13 @@ from pathlib import Path
 INPUT, WORKING = Path("/kaggle/input"), Path("/kaggle/working")
 RECIPE = os.environ.get("RECIPE", "tiny")
 COMPETITION = os.environ.get("COMPETITION", "digits")
+DATA = os.environ.get("DATA", "")  # a folder to make that competition of first: /kaggle/input/NAME
 SETTINGS = os.environ.get("SETTINGS", "").split()  # for example: train.epochs=30 optimizer.lr=0.2
 
-places = [*Path.cwd().parents, Path.cwd(), *INPUT.glob("*"), *INPUT.glob("*/*")]
-checkout = next(place for place in places if (place / "src" / "featherweight").is_dir())
-sys.path.insert(0, str(checkout / "src"))
+PACKAGE = "src/featherweight/__init__.py"
+places = [folder / PACKAGE for folder in (Path.cwd(), *Path.cwd().parents)]
+places += [found for depth in range(1, 5) for found in INPUT.glob("*/" * depth + PACKAGE)]
+sys.path.insert(0, str(next(place for place in places if place.is_file()).parents[1]))
 if INPUT.is_dir():
     os.environ.setdefault("FEATHERWEIGHT_HOME", str(WORKING))
     os.environ.setdefault("FEATHERWEIGHT_DATA", str(INPUT))
@@ -57,6 +59,8 @@ cli.main(["doctor"])
 # ## Train, score, predict, check
 
 # %%
+if DATA:
+    cli.main(["init", DATA, "--name", COMPETITION])
 name = f"{RECIPE}-on-kaggle"
 settings = [word for setting in SETTINGS for word in ("--set", setting)]
 code = cli.main([RECIPE, "--competition", COMPETITION, "--name", name, *settings])
