@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -17,6 +17,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from featherweight.standings import Gap
+
+if TYPE_CHECKING:  # torch, which the plot of scores does without
+    from featherweight.report.evidence import Picture
 
 DPI = 144
 PIXELS_AN_INCH = 92  # of a page: text of ten points is then a little smaller than the page's own
@@ -150,6 +153,53 @@ def balance(counts: dict[str, NDArray[np.int64]], names: Sequence[str]) -> Figur
             axes.set_xlabel(f"{len(names)} classes")
         axes.grid(axis="x", visible=False)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def bars(counts: pd.Series[int]) -> Figure:
+    """A bar a class, as ordered."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(min(12.0, 3 + 0.25 * len(counts)), 2.8), layout="constrained")
+        axes = figure.subplots()
+        axes.bar(range(len(counts)), counts.to_numpy(), color=BLUE)
+        axes.set_ylabel("images")
+        if len(counts) <= 40:
+            axes.set_xticks(range(len(counts)), [str(name) for name in counts.index], rotation=90)
+    return figure
+
+
+def samples(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str], each: int = 8, most: int = 12
+) -> Figure:
+    """The first `each` images of each class, a class a row, of the first `most` classes."""
+    rows = [(name, np.flatnonzero(labels == place)[:each]) for place, name in enumerate(classes[:most])]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(each, len(rows)), layout="constrained")
+        grid = figure.subplots(len(rows), each, squeeze=False)
+        for axes_row, (name, places) in zip(grid, rows, strict=True):
+            for column, axes in enumerate(axes_row):
+                axes.set_axis_off()
+                if column < len(places):
+                    axes.imshow(images[places[column]].squeeze(), cmap="gray", interpolation="nearest")
+            axes_row[0].set_title(name, loc="left", fontsize=9)
+    return figure
+
+
+def mistakes(pictures: Sequence[Picture], columns: int = 8) -> Figure:
+    """Pictures with what they are and were taken for; the ones with heat stand beside themselves under it."""
+    cells = [(each, heat) for each in pictures for heat in (False, True) if not heat or each.heat is not None]
+    rows = max(1, -(-len(cells) // columns))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.4 * columns, 1.7 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in grid:
+            axes.set_axis_off()
+        for axes, (each, heat) in zip(grid, cells, strict=False):
+            axes.imshow(each.image.squeeze(), cmap="gray", interpolation="nearest")
+            if heat:
+                axes.imshow(each.heat, cmap="inferno", alpha=0.6)
+            else:
+                axes.set_title(f"{each.true}\nas {each.given}, {each.confidence:.0%}", fontsize=8)
     return figure
 
 

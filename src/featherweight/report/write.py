@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
@@ -101,11 +102,10 @@ def picture(shown: Picture) -> str:
 
 
 def overlay(shown: Picture) -> str:
-    """The picture under its heat: grey, and red where the model looked."""
+    """The picture under its heat: bright where the model looked."""
     assert shown.heat is not None
-    grey = np.repeat(shown.image.mean(2, keepdims=True), 3, 2)
-    heat = shown.heat[..., None]
-    return _inline((grey * (1 - 0.6 * heat) + np.array([255, 60, 30]) * 0.6 * heat).astype(np.uint8))
+    heat = matplotlib.colormaps["inferno"](shown.heat)[..., :3] * 255
+    return _inline((0.4 * shown.image + 0.6 * heat).astype(np.uint8))
 
 
 def _inline(pixels: NDArray[np.uint8]) -> str:

@@ -1,0 +1,55 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1. Look at the data
+# What a model will be shown: how many images, of which classes, and what they look like. Nothing is changed here.
+# Name another competition in `COMPETITION`, or set the variable of that name in the environment.
+
+# %%
+# %matplotlib inline
+import os
+
+import pandas as pd
+
+from featherweight import config
+from featherweight.data import pack
+from featherweight.report import figures
+
+COMPETITION = os.environ.get("COMPETITION", "digits")
+competition = config.load_competition(COMPETITION)
+data = pack.load(competition.source, competition.image, competition.classes)
+train = data.train
+print(f"{competition.title}: {len(train):,} images to learn from, {len(data.test) if data.test else 0:,} to predict")
+print(f"each {train.images.shape[1:]}, {len(competition.classes)} classes, scored by {competition.metric.name}")
+
+# %% [markdown]
+# ## How many of each class
+# Where the largest class has many times the images of the smallest, accuracy hides the small ones: look at F1 too.
+
+# %%
+counts = pd.Series(train.labels).map(dict(enumerate(competition.classes))).value_counts()
+figures.bars(counts)
+
+# %% [markdown]
+# ## What they look like
+# Eight of each class, a class a row. Is there anything here that a mirrored, rotated or recoloured image would lose?
+# The competition's `image.mirror` and the recipe's `augment` should say so.
+
+# %%
+figures.samples(train.images, train.labels, competition.classes)
+
+# %% [markdown]
+# ## How bright they are
+# The mean and the deviation of each channel are what the model's first layer subtracts and divides by.
+
+# %%
+channels = train.images.reshape(-1, train.images.shape[-1])
+pd.DataFrame({"mean": channels.mean(0) / 255, "deviation": channels.std(0) / 255}).round(4)

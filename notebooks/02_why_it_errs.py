@@ -1,0 +1,62 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2. Why it errs
+# A finished run, taken apart. Name the run in `RUN`, or set the variable of that name in the environment; without one,
+# the last run of the ledger is looked at.
+
+# %%
+# %matplotlib inline
+import os
+
+import pandas as pd
+
+from featherweight import job, ledger
+from featherweight.report import evidence, figures
+
+RUN = os.environ.get("RUN") or ledger.read()["run"].iloc[-1]
+found = evidence.gather(job.find(RUN))
+print(f"{RUN}: {(found.given == found.true).mean():.2%} of {len(found.true):,} holdout images are right")
+print(f"one view alone: {found.plain_accuracy:.2%}")
+
+# %% [markdown]
+# ## Did it learn, and did it stop learning too soon or too late?
+
+# %%
+figures.curves(found.history)
+
+# %% [markdown]
+# ## What it takes for what
+
+# %%
+matrix, groups = evidence.grouped(found.confusion, found.classes)
+figures.confusion(matrix, [group[0] for group in groups])
+
+# %%
+pd.DataFrame(evidence.most_confused(found.confusion, found.classes), columns=["is", "taken for", "images"])
+
+# %% [markdown]
+# ## The worst classes first
+
+# %%
+pd.DataFrame(evidence.by_class(found.confusion, found.classes)).round(4)
+
+# %% [markdown]
+# ## Is it as sure as it is right?
+
+# %%
+figures.reliability(*evidence.calibration(found.probs, found.true))
+
+# %% [markdown]
+# ## The most confident mistakes, and where it looked
+
+# %%
+figures.mistakes(found.mistakes)
