@@ -275,7 +275,7 @@ ARCHIVES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "message"), ARCHIVES)
+@pytest.mark.parametrize(("name", "content", "message"), ARCHIVES, ids=range(len(ARCHIVES)))
 def test_archives_that_are_not_as_they_should_be(root, name, content, message):
     put(root, {name: content})
     with pytest.raises(UserError) as error:
