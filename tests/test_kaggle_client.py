@@ -260,6 +260,12 @@ def test_a_wrong_token_in_front_of_a_right_key_is_named(fake_kaggle, monkeypatch
     assert fake_kaggle.authorizations[-1] == "Bearer wrong-token"
 
 
+def test_a_token_longer_than_a_file_name_is_told_where_to_go(fake_kaggle, no_credentials, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "x" * 300)
+    with pytest.raises(UserError, match=r"save it as ~/.kaggle/access_token"):
+        kaggle_client.Kaggle()
+
+
 def test_logging_in_without_a_network_is_said(fake_kaggle):
     fake_kaggle.faults["IntrospectToken"] = [Fault(drop="before")] * 9
     with pytest.raises(Unavailable, match=r"the connection to Kaggle .*failed while trying to log in"):

@@ -3,13 +3,16 @@
 import io
 import os
 import shutil
+import signal
 import stat
+import time
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import start
 from featherweight import cli, kaggle_client, kaggle_download, kaggle_loop, ledger
 from featherweight.config import load_competition
 from featherweight.errors import OverBudget, UserError
@@ -96,12 +99,28 @@ def test_killed_while_submitting_nothing_is_lost(fake_kaggle, workspace, capsys,
     def killed(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kaggle_client.Kaggle, "_look_for", killed)  # the submission was made, its record was not
+    monkeypatch.setattr(kaggle_client.Kaggle, "look_for", killed)  # the submission was made, its record was not
     assert cli.main(["submit", "first"]) == 130
     monkeypatch.undo()
     os.environ.update(FEATHERWEIGHT_HOME=str(workspace), KAGGLE_API_TOKEN=TOKEN, **fake_kaggle.environment)
     monkeypatch.setenv("HOME", str(workspace))
     assert cli.main(["scores"]) == 0
+    assert list(ledger.submissions()["reference"]) == ["1000"]
+
+
+def test_a_process_killed_between_the_submission_and_its_answer_loses_nothing(fake_kaggle, capsys):
+    fake_kaggle.faults["CreateSubmission"] = [Fault(seconds=0.5)]
+    process = start(["submit", "first"], start_new_session=True)
+    while "CreateSubmission" not in fake_kaggle.asked and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert list(ledger.submissions()["status"]) == ["SENDING"]
+    while not fake_kaggle.submissions:
+        time.sleep(0.02)
+    assert cli.main(["submit", "first"]) == 0
+    assert "the last attempt had arrived" in capsys.readouterr().out
+    assert len(fake_kaggle.submissions) == 1
     assert list(ledger.submissions()["reference"]) == ["1000"]
 
 

@@ -9,6 +9,7 @@ that leaves this module holds a token, a key or a signed address.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -74,6 +75,14 @@ class Kaggle:
         with _guarded(), explained("log in", "", self._source):
             try:
                 self._api = _log_in()
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                # It asks whether the token is a file, and no file has a name of more than 255 bytes.
+                raise UserError(
+                    "the kaggle package takes no token this long from KAGGLE_API_TOKEN: "
+                    "save it as ~/.kaggle/access_token"
+                ) from None
             except SystemExit:
                 raise UserError(
                     f"Kaggle does not accept the credentials from {self._source}: {kaggle_credentials.HOW_TO}"
@@ -128,7 +137,7 @@ class Kaggle:
         except Unavailable as error:
             if isinstance(error.__cause__, RequestException) and status(error.__cause__) == 429:
                 raise
-            found = self._look_for(slug, tag)
+            found = self.look_for(slug, tag)
             if found:
                 return found
             raise Unavailable(
@@ -138,7 +147,7 @@ class Kaggle:
         reference = int(answer.get("ref") or 0)
         if reference <= 0:
             raise UserError(refusal("submit to", slug, str(answer.get("message") or "Kaggle gave no reason")))
-        found = self._look_for(slug, tag)
+        found = self.look_for(slug, tag)
         return found or Submission(reference, path.name, message, "PENDING", None, None, "")
 
     def download(self, slug: str, path: Path) -> None:
@@ -184,7 +193,7 @@ class Kaggle:
             )
         return str(start["token"])
 
-    def _look_for(self, slug: str, tag: str) -> Submission | None:
+    def look_for(self, slug: str, tag: str) -> Submission | None:
         """The submission whose message holds `tag`, looked for several times; None where it does not appear."""
         for pause in LOOKS:
             time.sleep(pause)

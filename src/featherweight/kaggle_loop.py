@@ -150,14 +150,13 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Su
     mine = ledger.records(known[(known["csv_sha256"] == entry.sha256) & (known["kaggle"] == entry.slug)])
     earlier = next((s for s in listed if prefix in s.message), None)
     for row in mine:
-        found = next((s for s in listed if row["tag"] in s.message), None)
-        if row["status"] == SENDING and found:
-            _record(row, found)
-            say("the last attempt had arrived: nothing is uploaded again")
-            return found, message
         if row["status"] == SENDING:
-            _record(row, LOST)
-        elif row["status"] not in (SENDING, REFUSED, LOST) and earlier is None:
+            found = kaggle.look_for(entry.slug, row["tag"])
+            _record(row, found or LOST)
+            if found:
+                say("the last attempt had arrived: nothing is uploaded again")
+                return found, message
+        elif row["status"] not in (REFUSED, LOST) and earlier is None:
             earlier = Submission(
                 int(row["reference"] or 0), "", "", row["status"], row.get("public"), None, row["date"]
             )

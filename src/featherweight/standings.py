@@ -137,8 +137,9 @@ class Gap:
     def __str__(self) -> str:
         apart = self.public - self.holdout
         unit, scale, form = ("", 1, ".4f") if self.loss else (" points", 100, ".2f")
-        both = f"public {percent(self.public, loss=self.loss)}, holdout {percent(self.holdout, loss=self.loss)}"
-        between = f"{both}: {apart * scale:+{form}}{unit}"
+        sign = "" if self.loss else " %"
+        public, holdout = (percent(value, loss=self.loss) + sign for value in (self.public, self.holdout))
+        between = f"public {public}, holdout {holdout}: {apart * scale:+{form}}{unit}"
         chance = f"{self.chance * scale:{form}} that chance explains"
         if not self.surprising:
             return f"{self.run}: {between}, within the {chance}"
