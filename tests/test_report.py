@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from torch import nn
 
 from browser import Browser, missing
 from featherweight import cli, job
+from featherweight.data.pack import Pack
 from featherweight.models import Classifier
 from featherweight.report import evidence, figures, write
 from featherweight.report.gradcam import gradcam
@@ -138,6 +140,26 @@ def test_the_main_job_and_the_command_write_it(reported, home, capsys, monkeypat
     assert "report.html\nnext: open it in a browser" in capsys.readouterr().out
 
 
+def test_the_history_for_tensorboard(reported, home, capsys, monkeypatch):
+    run, _ = reported
+    shutil.copytree(run.folder, home / "runs" / "first")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "torch.utils.tensorboard", None)
+        assert cli.main(["report", "first", "--tensorboard"]) == 2
+        assert "pip install tensorboard" in capsys.readouterr().err
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install tensorboard)")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for _ in range(2):
+        assert cli.main(["report", "first", "--tensorboard"]) == 0
+    events = EventAccumulator(str(home / "runs" / "first" / "tensorboard"))
+    events.Reload()
+    history = pd.read_csv(run.folder / "history.csv")
+    found = events.Scalars("loss/train")
+    assert [event.step for event in found] == history["step"].tolist()
+    assert [event.value for event in found] == pytest.approx(history["train_loss"].tolist())
+
+
 confusions = st.integers(2, 7).flatmap(
     lambda size: st.lists(st.lists(st.integers(0, 9), min_size=size, max_size=size), min_size=size, max_size=size)
 )
@@ -164,6 +186,20 @@ def test_calibration_error_by_hand():
     table, error = evidence.calibration(probs, np.array([0, 1, 1, 0]), bins=2)
     assert table["count"].tolist() == [0, 4]
     assert error == pytest.approx(abs(0.5 - (0.9 + 0.9 + 0.6 + 0.55) / 4), abs=1e-6)
+
+
+def test_a_planted_label_error_is_suspected(monkeypatch):
+    labels = np.repeat(np.arange(3), 20)
+    probs = np.full((60, 3), 0.05, dtype=np.float32)
+    probs[np.arange(60), labels] = 0.9
+    labels[7] = 2
+    holdout = Pack([f"{k}" for k in range(60)], np.zeros((60, 4, 4, 1), dtype=np.uint8), labels)
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    assert evidence._suspects(holdout, probs, ["a", "b", "c"]) is None
+    monkeypatch.delitem(sys.modules, "cleanlab.filter")
+    pytest.importorskip("cleanlab", reason="cleanlab is not installed (pip install cleanlab)")
+    (found,) = evidence._suspects(holdout, probs, ["a", "b", "c"])
+    assert (found.id, found.true, found.given) == ("7", "c", "a")
 
 
 def test_many_classes_are_grouped_with_those_they_are_taken_for():
@@ -206,6 +242,13 @@ def test_gradcam_is_hot_where_the_class_is():
     assert heat[0, :4, :4].min() == 1.0
     assert heat[0, 4:].max() == 0.0
     assert heat[1].max() == 0.0
+
+
+def test_gradcam_reaches_its_peak_however_faint_the_gradient():
+    net = Corner()
+    nn.init.constant_(net.maps.weight, 1e-15)
+    heat = gradcam(Classifier(net, 1), np.full((1, 16, 16, 1), 200, dtype=np.uint8), np.array([1]), CPU)
+    assert heat.max() == 1.0
 
 
 def test_gradcam_of_a_network_without_maps_is_none():

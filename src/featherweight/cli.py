@@ -182,9 +182,17 @@ def report(words: Sequence[str]) -> int:
     """A run's report."""
     parser = _parser("report", "Write a finished run's report anew: one HTML file that needs no network.")
     parser.add_argument("run", help="the run's name, or its folder")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files instead")
     given = parser.parse_args(words)
 
     from featherweight import job
+
+    if given.tensorboard:
+        from featherweight.report import tensorboard
+
+        folder = tensorboard.write(job.find(given.run))
+        print(f"wrote {folder}\nnext: tensorboard --logdir {folder.parent.parent}")
+        return 0
     from featherweight.report import write
 
     print(f"wrote {write.write(job.find(given.run))}")

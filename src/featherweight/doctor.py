@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from featherweight import __version__, kaggle_credentials, workspace
 
 ROOM = 2e9  # bytes of disk below which packs and checkpoints are in danger
-EXTRAS = {"cleanlab": "suspected label errors in reports"}
+EXTRAS = {"cleanlab": "suspected label errors in reports", "tensorboard": "report --tensorboard"}
 
 
 @dataclass(frozen=True)

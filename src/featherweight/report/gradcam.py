@@ -48,6 +48,6 @@ def gradcam(
     (gradient,) = torch.autograd.grad(logits.gather(1, wanted[:, None]).sum(), maps[-1])
     heat = F.relu((gradient.mean((2, 3), keepdim=True) * maps[-1]).sum(1, keepdim=True))
     heat = F.interpolate(heat, pixels.shape[2:], mode="bilinear", align_corners=False)[:, 0]
-    heat = heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)
+    heat = heat / heat.amax((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     result: NDArray[np.float32] = heat.detach().cpu().numpy()
     return result

@@ -1,0 +1,35 @@
+"""A run's history as TensorBoard's event files, for those who keep their runs there."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from featherweight import job
+from featherweight.errors import UserError
+
+
+def write(run: job.Run) -> Path:
+    """Write every column of the history, by step, into `runs/NAME/tensorboard`; returns that folder.
+
+    Raises UserError without the package, and for a run that has not yet ended an epoch.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard needs a package that is not installed: pip install tensorboard") from None
+    stored = run.folder / "history.csv"
+    if not stored.is_file():
+        raise UserError(f"{run.name} has not ended an epoch yet: ./run.sh resume {run.name}")
+    folder = run.folder / "tensorboard"
+    shutil.rmtree(folder, ignore_errors=True)  # a second writing would show every point twice
+    with SummaryWriter(str(folder)) as writer:
+        for row in pd.read_csv(stored).to_dict("records"):
+            for key, value in row.items():
+                if key not in ("epoch", "step") and not math.isnan(value):
+                    part, _, what = str(key).partition("_")
+                    writer.add_scalar(f"{what}/{part}" if what else part, value, int(row["step"]))
+    return folder
