@@ -127,6 +127,16 @@ def test_a_gap_larger_than_chance_is_said(capsys):
     assert (workspace.runs() / "holdout_against_public.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_loss_is_worse_where_it_is_higher():
+    record("loss", sha="aa", holdout=0.40, metric="log_loss", test_images=10000)
+    public("aa", 0.90)
+    (gap,) = standings.gaps(standings.table())
+    assert str(gap).startswith("loss: public 0.9000, holdout 0.4000: +0.5000, more than the 0.0")
+    assert "shifted, or the holdout leaks" in str(gap)
+    (axes,) = figures.holdout_against_public([gap]).axes
+    assert axes.get_xlabel() == "holdout (95 % interval)"
+
+
 def test_the_same_figure_has_the_same_bytes():
     gap = standings.Gap("a", "digits", 0.9, 0.88, 0.92, 0.85, 0.03)
     assert figures.png(figures.holdout_against_public([gap])) == figures.png(figures.holdout_against_public([gap]))

@@ -48,7 +48,7 @@ STYLE: dict[Any, Any] = {
 def png(figure: Figure) -> bytes:
     """The figure as a PNG picture on white; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -204,20 +204,25 @@ def mistakes(pictures: Sequence[Picture], columns: int = 8) -> Figure:
 
 
 def holdout_against_public(gaps: Sequence[Gap]) -> Figure:
-    """A point a run with its holdout interval and the band of what chance explains, in percent; red if it is more."""
+    """A point a run with its holdout interval and the band of what chance explains; red where it is more.
+
+    In percent, unless the metric is a loss.
+    """
+    scale, unit = (1, "") if any(gap.loss for gap in gaps) else (100, " %")
     values = [value for gap in gaps for value in (gap.low, gap.high, gap.public - gap.chance, gap.public + gap.chance)]
-    low, high = max(0.0, min(values) - 0.01) * 100, max(values) * 100 + 1
+    low, high = max(0.0, min(values) - 0.01) * scale, (max(values) + 0.01) * scale
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6, 5.5), layout="constrained")
         axes = figure.subplots()
         axes.plot([low, high], [low, high], color=INK, alpha=0.4, linewidth=1, zorder=0)
         for gap in gaps:
-            x, y = gap.holdout * 100, gap.public * 100
+            x, y = gap.holdout * scale, gap.public * scale
             color = RED if gap.surprising else BLUE
-            across = [[x - gap.low * 100], [gap.high * 100 - x]]
-            axes.errorbar(x, y, xerr=across, yerr=gap.chance * 100, fmt="o", color=color, capsize=3, linewidth=1)
-            axes.annotate(gap.run, (x, y), (6, -12), textcoords="offset points", fontsize=8)
+            across = [[x - gap.low * scale], [gap.high * scale - x]]
+            axes.errorbar(x, y, xerr=across, yerr=gap.chance * scale, fmt="o", color=color, capsize=3, linewidth=1)
+            side = ("right", -6) if x > (low + high) / 2 else ("left", 6)
+            axes.annotate(gap.run, (x, y), (side[1], -12), textcoords="offset points", fontsize=8, ha=side[0])
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-        axes.set(xlabel="holdout % (95 % interval)", ylabel="public leaderboard % (bars: what chance explains)")
+        axes.set(xlabel=f"holdout{unit} (95 % interval)", ylabel=f"public{unit} (bars: what chance explains)")
         axes.set_title("On the line, the holdout foretells the leaderboard", fontsize=10)
     return figure
