@@ -85,7 +85,7 @@ def main() -> None:
             )
     result = {
         "what": "JPEGs decoded into a pack: images/s by the wall and by the processor, and seconds to map it again",
-        "command": "./run.sh bench packing",
+        "command": "./run.sh bench packing" + (" --folder FOLDER" if given.folder else ""),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": [platform.machine(), os.cpu_count()],
         "pillow": PIL.__version__,

@@ -175,7 +175,17 @@ def test_init_then_train_predict_and_check(home, layout, capsys):
     assert competition.metric.name == wanted.get("metric", "accuracy")
     assert told.endswith("next: ./run.sh wrn16_4 --competition mine\n")
 
-    settings = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--set", "split.holdout=0.3", "--threads", "1"]
+    settings = [
+        "--set",
+        "train.epochs=1",
+        "--set",
+        "predict.views=[]",
+        "--set",
+        "split.holdout=0.3",
+        "--threads",
+        "1",
+        "--no-report",
+    ]
     assert cli.main(["tiny", "--competition", "mine", "--name", "r", *settings]) == 0, capsys.readouterr().err
     written = home / "submissions" / "r.csv"
     assert written.exists() == (tested > 0)

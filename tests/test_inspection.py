@@ -10,6 +10,7 @@ from featherweight import cli, inspection
 from featherweight.config import Split, load_competition
 from featherweight.data import checks, likeness, pack
 from featherweight.data.pack import Data, Pack
+from featherweight.data.split import groups_of
 from featherweight.job import divide
 
 
@@ -101,6 +102,27 @@ def test_what_is_planted_is_found():
     assert told["1 of 99 test images are copies of training images"].warning
     assert told["1 of 99 test images are copies of training images"].rows[0][-1][1] == "test t0098.png"
     assert found.groups["0200.png"] == found.groups["0000.png"] == "0000.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        (lambda n: f"{'ab'[n % 2]}/{n:04d}.png", None),  # all but the number is the class
+        (lambda n: f"{'ab'[n % 2]}/walk{n // 10}_{n}.png", "walk"),
+    ],
+)
+def test_a_pattern_is_proposed_only_where_it_leaves_groups_to_divide(name, wanted):
+    images = np.repeat(pictures(40), 10, axis=0)
+    order = np.arange(400)
+    pack = Pack([name(n) for n in order], images, order % 2)
+    told = titles(checks.inspect(Data(pack, None), list("ab"), order % 10 == 0))["the holdout leaks"]
+    assert told.advice.startswith(
+        "say in the competition file: group: " if wanted else "say in the competition file: groups:"
+    )
+    if wanted:
+        keys = groups_of(pack.ids, re.search("'(.*)'", told.advice)[1])
+        assert all("walk" in key for key in keys)
+        assert len(set(keys)) == 40
 
 
 def test_shift_is_found_and_shows_what_gives_it_away():

@@ -122,6 +122,19 @@ def test_tables_as_people_write_them(root, text, encoding):
     assert data.test.ids == ["009" if bare else "009.png"]
 
 
+def test_data_outside_the_data_folder_and_ids_with_another_ending(root, tmp_path):
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else/labels.csv").write_text("id,label\nx.jpg,a\ny.jpg,b\n")
+    for n, name in enumerate("xyz"):
+        picture(tmp_path / f"else/i/{name}.png", n)
+    source = {"name": "table", "labels": f"{tmp_path}/else/labels.csv", "images": [f"{tmp_path}/else/i"]}
+    with pytest.raises(UserError, match=r"images without a label \(1\): .*else/i/z\.png"):
+        load(source)
+    data = load({**source, "test": source["images"]})
+    assert means(data.train) == {"x.jpg": 0, "y.jpg": 1}
+    assert means(data.test) == {"z.png": 2}
+
+
 def test_columns_by_name_and_groups(root):
     csv(root, "row,kind,file,plant\n1,a,x,p1\n2,b,y,p2\n")
     picture(root / "d/train/x.png", 10)

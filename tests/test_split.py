@@ -178,7 +178,7 @@ def write(home, extra="", source=""):
 
 def run(home, competition, *settings):
     words = [word for setting in ("train.epochs=1", "predict.views=[]", *settings) for word in ("--set", setting)]
-    code = cli.main(["tiny", "--competition", competition, "--name", "r", "--threads", "1", *words])
+    code = cli.main(["tiny", "--competition", competition, "--name", "r", "--threads", "1", "--no-report", *words])
     path = home / "runs/r/split.json"
     return code, json.loads(path.read_text()) if path.exists() else {}
 

@@ -18,6 +18,7 @@ from featherweight.scoring import Score, auc
 
 SHOWN = 12  # pictures, or groups of pictures, beside a finding
 LOOKED_AT = 4000  # images of each part that the shift is measured on
+FEWEST_GROUPS = 5  # of each class: fewer could not be divided
 FEW = 20  # images of a class below which its score is mostly luck
 
 # What may tell in an id which images belong together: all but the last number, or a name before a separator.
@@ -155,7 +156,7 @@ def _leaks(
     scored = sum(int(held_out[place]) for same in torn for place in same)
     share = scored / max(int(held_out.sum()), 1)
     groups = {train.ids[place]: train.ids[same[0]] for same in inside for place in same}
-    pattern = _pattern(train.ids, inside)
+    pattern = _pattern(train, inside)
     advice = (
         f"say in the competition file: group: '{pattern}'"
         if pattern
@@ -165,13 +166,14 @@ def _leaks(
     return [Finding("the holdout leaks", detail, advice, True, _rows(train, [], torn))], groups
 
 
-def _pattern(ids: Sequence[str], inside: Sequence[Sequence[int]]) -> str | None:
-    """A regular expression over ids under which nearly all copies fall together, and not everything does."""
+def _pattern(train: Pack, inside: Sequence[Sequence[int]]) -> str | None:
+    """A regular expression over ids under which nearly all copies fall together, yet every class has several groups."""
+    assert train.labels is not None
     for pattern in PATTERNS:
-        keys = [match.group(1) if (match := re.search(pattern, id)) else id for id in ids]
-        sizes = Counter(keys)
+        keys = [match.group(1) if (match := re.search(pattern, id)) else id for id in train.ids]
         kept = sum(len({keys[place] for place in same}) == 1 for same in inside)
-        if kept >= 0.9 * len(inside) and len(sizes) >= 10 and max(sizes.values()) <= 0.1 * len(ids) and "" not in sizes:
+        groups_in = Counter(label for label, _ in set(zip(train.labels.tolist(), keys, strict=True)))
+        if kept >= 0.9 * len(inside) and min(groups_in.values()) >= FEWEST_GROUPS and "" not in keys:
             return pattern
     return None
 

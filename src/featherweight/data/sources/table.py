@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from featherweight.data import csv_file
-from featherweight.data.listing import Faults, Listing, Samples, walk
+from featherweight.data.listing import Faults, Listing, Samples, is_image, walk
 from featherweight.errors import UserError
 from featherweight.schema import Text
 
-UNLABELLED = frozenset({"", "nan", "null", "none", "n/a", "na"})
+File = tuple[str, str]  # an image folder as the competition says it, and a path below it
 
 
 def table(
@@ -42,10 +42,10 @@ def table(
     names = found.column(label or next(name for name in found.header if name != (id or found.header[0])))
     groups = found.column(group) if group else None
 
-    files = [root / folder / file for folder in images for file in walk(root / folder)]
-    place_of, ambiguous = _match(ids, files, [root / folder for folder in images], root)
+    files = [(folder, file) for folder in images for file in walk(root / folder)]
+    place_of, ambiguous = _match(ids, files)
     problems = Faults(str(found.path))
-    empty = {row for row, name in enumerate(names) if _unlabelled(name, names)}
+    empty = {row for row, name in enumerate(names) if not name.strip()}
     problems.add("rows without a label", [_row(found, row) for row in sorted(empty)])
     labels_of: dict[str, set[str]] = defaultdict(set)
     for row, name in enumerate(names):
@@ -61,7 +61,7 @@ def table(
     shared = set(images) & set(test)
     spare = sorted(set(range(len(files))) - set(place_of.values()))
     if not shared:
-        problems.add("images without a label", [str(files[place].relative_to(root)) for place in spare])
+        problems.add("images without a label", ["/".join(files[place]) for place in spare])
     problems.settle(faults == "leave out")
 
     seen: set[int] = set()
@@ -72,68 +72,65 @@ def table(
             kept.append(row)
     if not kept:
         raise UserError(f"{found.path}: no row has both a label and an image")
-    plain = not any(name.lower().endswith(files[place].suffix.lower()) for name, place in place_of.items())
+    spared = [files[place] for place in spare if files[place][0] in shared]
+    plain = not any(is_image(name) for name in place_of)
     return Listing(
         train=Samples(
             [ids[row] for row in kept],
-            [str(files[place_of[ids[row]]]) for row in kept],
+            [str(root / folder) + f"/{file}" for folder, file in (files[place_of[ids[row]]] for row in kept)],
             [names[row].strip() for row in kept],
             [groups[row] for row in kept] if groups else None,
         ),
-        test=_test(root, test, [files[place] for place in spare] if shared else [], shared, plain),
+        test=_test(root, [folder for folder in test if folder not in shared], spared, plain),
     )
 
 
-def _test(root: Path, folders: Sequence[str], spare: Sequence[Path], shared: set[str], plain: bool) -> Samples | None:
+def _test(root: Path, folders: Sequence[str], spared: Sequence[File], plain: bool) -> Samples | None:
     """The test images; their ids lose the file ending where the training ids have none."""
-    files = [
-        (root / folder / file, file) for folder in folders if folder not in shared for file in walk(root / folder)
-    ] + [(file, file.name) for file in spare]
+    files = [*((folder, file) for folder in folders for file in walk(root / folder)), *spared]
     if not files:
         return None
-    ids = [name[: len(name) - len(file.suffix)] if plain else name for file, name in files]
+    ids = [_bare(file) if plain else file for _, file in files]
     twice = next((name for name, times in Counter(ids).items() if times > 1), None)
     if twice is not None:
-        raise UserError(f"{root / folders[0]}: there are several test images called {twice}")
-    return Samples(ids, [str(file) for file, _ in files])
+        raise UserError(f"{root / files[0][0]}: there are several test images called {twice}")
+    return Samples(ids, [str(root / folder / file) for folder, file in files])
 
 
-def _match(
-    ids: Sequence[str], files: Sequence[Path], folders: Sequence[Path], root: Path
-) -> tuple[dict[str, int], set[str]]:
+def _bare(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+# How an id may name a file: what is done to the id, and to the file (its folder as the competition says it, its path
+# below that). The first way that fits most ids is taken.
+WAYS: tuple[tuple[Callable[[str], str], Callable[[str, str], str]], ...] = (
+    (str, lambda folder, file: file),
+    (str, lambda folder, file: _bare(file)),
+    (str, lambda folder, file: file.rpartition("/")[2]),
+    (str, lambda folder, file: _bare(file.rpartition("/")[2])),
+    (str, lambda folder, file: f"{folder}/{file}"),
+    (str, lambda folder, file: f"{folder.rpartition('/')[2]}/{file}"),
+    (str, lambda folder, file: f"{folder.rpartition('/')[2]}/{_bare(file)}"),
+    (lambda id: _bare(id.rpartition("/")[2]), lambda folder, file: _bare(file.rpartition("/")[2])),
+)
+
+
+def _match(ids: Sequence[str], files: Sequence[File]) -> tuple[dict[str, int], set[str]]:
     """Each id's place in `files`, by the way of naming them that fits most ids, and the ids that name several."""
-
-    def below(file: Path) -> str:
-        return next(file.relative_to(folder).as_posix() for folder in folders if file.is_relative_to(folder))
-
-    def bare(name: str) -> str:
-        return name.rpartition(".")[0] or name
-
-    ways: list[Callable[[Path], str]] = [
-        below,
-        lambda file: bare(below(file)),
-        lambda file: file.name,
-        lambda file: file.stem,
-        lambda file: file.relative_to(root).as_posix(),
-        lambda file: "/".join(file.parts[-2:]),
-    ]
+    wanted = set(ids)
     best: dict[str, int] = {}
     several: set[str] = set()
-    for way in ways:
+    for of_id, of_file in WAYS:
         places: dict[str, list[int]] = defaultdict(list)
-        for place, file in enumerate(files):
-            places[way(file)].append(place)
-        hits = {name: places[name][0] for name in ids if len(places.get(name, ())) == 1}
+        for place, (folder, file) in enumerate(files):
+            places[of_file(folder, file)].append(place)
+        found = {id: places[of_id(id)] for id in wanted if of_id(id) in places}
+        hits = {id: there[0] for id, there in found.items() if len(there) == 1}
         if len(hits) > len(best) or not (best or several):
-            best, several = hits, {name for name in ids if len(places.get(name, ())) > 1}
-        if len(best) == len(set(ids)):
+            best, several = hits, {id for id, there in found.items() if len(there) > 1}
+        if len(best) == len(wanted):
             break
     return best, several
-
-
-def _unlabelled(name: str, names: Sequence[str]) -> bool:
-    """An empty field is no label; a word like `none` is one only where several rows say it, as a class would."""
-    return not name.strip() or (name.strip().lower() in UNLABELLED and names.count(name) == 1)
 
 
 def _row(found: csv_file.Table, row: int) -> str:
