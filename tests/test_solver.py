@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,11 @@ from featherweight.models import FAMILIES, outline
 CIFAR = load_competition("cifar10")
 WIDTHS = st.lists(st.integers(1, 120), min_size=3, max_size=3)
 IMAGES = st.tuples(st.sampled_from([1, 3]), st.integers(2, 200))
+
+
+@functools.cache
+def filled(family: str) -> tuple[list[solver.Member], int]:
+    return solver.fill(family, CIFAR, 5_000_000)
 
 
 def built(name: str, channels: int, classes: int, **arguments) -> int:
@@ -60,7 +67,7 @@ def test_densenet(blocks, growth, initial, images):
 
 @pytest.mark.parametrize("family", solver.SEARCHES)
 def test_the_best_member_fills_five_million_and_weighs_in_as_proposed(family):
-    members, counted = solver.fill(family, CIFAR, 5_000_000)
+    members, counted = filled(family)
     assert counted > 500
     for member in members:
         assert member.weighed.counted <= 5_000_000
@@ -86,7 +93,7 @@ def test_other_limits_are_filled_too(family, limit):
 
 
 def test_every_depth_of_the_wrn_fills_the_limit():
-    members, _ = solver.fill("wrn", CIFAR)
+    members, _ = filled("wrn")
     assert sorted(member.spec.depth for member in members) == list(range(10, 101, 6))
     assert all(member.weighed.counted >= 4_950_000 for member in members)
     assert members[0].spec.depth == 28

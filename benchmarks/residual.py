@@ -1,0 +1,116 @@
+"""Residual against plain: one depth with and without shortcuts, over seeds, on real images.
+
+    ./run.sh bench residual --depth 56 --competition cifar10 --size 16 --subset 10000 --epochs 30 --seeds 3
+
+Trains ResNet-depth and Plain-depth of the CIFAR-10 family with each seed: both with the same parameters, order of
+images and augmentation. Every training is a run like any other, so what was cut off goes on, and what is done is not
+done again. Writes to benchmarks/results/ a dated JSON (each seed's last losses and accuracies, and the difference with
+its 95 % interval) and the curves: a line a network through the mean over seeds, a band from the lowest to the highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from featherweight import job, pictures, workspace
+from featherweight.config import Competition, load_competition, load_recipe
+
+RESULTS = Path(__file__).parent / "results"
+PANELS = ("train_loss", "holdout_accuracy")
+
+
+def train(net: str, seed: int, competition: Competition, name: str, overrides: list[str]) -> pd.DataFrame:
+    """The history of one network's run with one seed, begun, gone on with, or found done."""
+    run_name = f"residual-{net}-{name}-s{seed}"
+    if (workspace.runs() / run_name / "run.json").is_file():
+        run = job.find(run_name)
+    else:
+        recipe = load_recipe(net, [*overrides, f"seed={seed}"])
+        command = ["./run.sh", "bench", "residual"]
+        run = job.start(net, recipe, name, competition, name=run_name, device="auto", threads=None, command=command)
+    job.run(run)
+    return pd.read_csv(run.folder / "history.csv")
+
+
+def interval(differences: list[float]) -> list[float]:
+    """Student's 95 % interval of the mean of paired differences."""
+    mean = statistics.mean(differences)
+    if len(differences) < 2:
+        return [mean, mean]
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    half = float(scipy.stats.t.ppf(0.975, len(differences) - 1)) * error
+    return [mean - half, mean + half]
+
+
+def draw(histories: dict[str, list[pd.DataFrame]], path: Path) -> None:
+    """The losses and accuracies of both networks against the epoch."""
+    picture, axes = pictures.figure(1, len(PANELS))
+    for place, panel in enumerate(PANELS):
+        for net, runs in histories.items():
+            epochs = runs[0]["epoch"]
+            values = np.stack([history[panel].to_numpy() for history in runs])
+            axes[0, place].fill_between(epochs, values.min(0), values.max(0), alpha=0.2)
+            pictures.draw(axes[0, place], {net: (epochs.tolist(), values.mean(0).tolist())}, "epoch", panel)
+        axes[0, place].legend(fontsize="small")
+    pictures.save(picture, path)
+
+
+def main() -> None:
+    """Train, compare, draw, record."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--depth", type=int, choices=(20, 32, 44, 56), default=56)
+    parser.add_argument("--competition", default="digits")
+    parser.add_argument("--size", type=int, help="pixels on a side (default: the competition's)")
+    parser.add_argument("--subset", type=int, help="use only so many training images")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    competition = load_competition(given.competition)
+    if given.size:
+        competition = competition.model_copy(
+            update={"image": competition.image.model_copy(update={"size": given.size})}
+        )
+    # The paper's recipe, its steps replaced by epochs and its cuts at the same parts of the run.
+    overrides = [f"train.epochs={given.epochs}", "train.steps=null", "predict.views=[]"]
+    overrides += ["schedule={name: stepped, at: [0.5, 0.75], factor: 0.1}"]
+    overrides += [f"split.subset={given.subset}"] if given.subset else []
+    name = f"{given.competition}{competition.image.size}-{given.subset or 'all'}-e{given.epochs}"
+    nets = [f"resnet{given.depth}", f"plain{given.depth}"]
+    histories: dict[str, list[pd.DataFrame]] = {net: [] for net in nets}
+    for seed in range(given.seeds):  # in turn, so that a run cut short has pairs to show
+        for net in nets:
+            histories[net].append(train(net, seed, competition, name, overrides))
+    last = {
+        net: {panel: [float(history[panel].iloc[-1]) for history in runs] for panel in PANELS}
+        for net, runs in histories.items()
+    }
+    residual, plain = (last[net] for net in nets)
+    gains = {panel: [a - b for a, b in zip(residual[panel], plain[panel], strict=True)] for panel in PANELS}
+    result = {
+        "what": f"ResNet-{given.depth} less Plain-{given.depth} on {name}, {given.seeds} seeds, last epoch",
+        "command": f"./run.sh bench residual --depth {given.depth} --competition {given.competition} "
+        f"--size {competition.image.size} --subset {given.subset} --epochs {given.epochs} --seeds {given.seeds}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "last_epoch": last,
+        "difference": {panel: {"mean": statistics.mean(d), "interval95": interval(d)} for panel, d in gains.items()},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    stem = RESULTS / f"residual{given.depth}-{name}-{datetime.now(UTC):%Y-%m-%d}"
+    stem.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+    draw(histories, stem.with_suffix(".png"))
+    for panel, difference in result["difference"].items():
+        low, high = difference["interval95"]
+        print(f"{panel}: residual less plain {difference['mean']:+.4f} [{low:+.4f}, {high:+.4f}]")
+    print(f"wrote {stem}.json and .png")
+
+
+if __name__ == "__main__":
+    main()
