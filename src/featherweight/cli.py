@@ -102,6 +102,8 @@ def train(words: Sequence[str]) -> int:
     parser.add_argument("--name", help="the run's name (default: recipe-competition-seed)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
+    parser.add_argument("--seeds", help="run it once for each of these seeds: 0-4, or 0,3,7")
+    parser.add_argument("--folds", type=int, help="run it once for each of so many folds, each held out once")
     parser.add_argument("--submit", action="store_true", help="upload the submission to Kaggle when the run is done")
     _add_report(parser)
     if words[0].startswith("-"):
@@ -109,6 +111,8 @@ def train(words: Sequence[str]) -> int:
     workspace.find_config("recipes", words[0], also=COMMANDS)
     given = parser.parse_args(words)
     workspace.find_config("competitions", given.competition)
+    if given.seeds or given.folds:
+        return _series(given, ["./run.sh", *words])
 
     from featherweight import config, job
 
@@ -128,6 +132,31 @@ def train(words: Sequence[str]) -> int:
     )
     code = _finish(run, given.report)
     return submit([run.name]) if given.submit and code == 0 else code
+
+
+def _series(given: argparse.Namespace, command: list[str]) -> int:
+    from featherweight import config, series
+
+    if given.submit or (given.seeds and given.folds):
+        raise UserError("--seeds, --folds and --submit: one of them at a time")
+    recipe, competition = Path(given.recipe).stem, Path(given.competition).stem
+    name, changes = given.name or f"{recipe}-{competition}", _overrides(given)
+    if given.seeds:
+        variants = {f"{name}-s{seed}": [f"seed={seed}"] for seed in series.seeds(given.seeds)}
+    else:
+        folds = range(given.folds)
+        variants = {f"{name}-f{fold}": [f"split.folds={given.folds}", f"split.fold={fold}"] for fold in folds}
+    done = series.run_all(
+        {run: config.load_recipe(given.recipe, [*changes, *more]) for run, more in variants.items()},
+        recipe,
+        competition,
+        config.load_competition(given.competition),
+        device=given.device,
+        threads=given.threads,
+        command=command,
+    )
+    series.tell(series.over_seeds(done) if given.seeds else series.over_folds(done, f"{name}-folds", command))
+    return 0
 
 
 def init(words: Sequence[str]) -> int:
