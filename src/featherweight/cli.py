@@ -30,6 +30,7 @@ Before        init FOLDER        make a competition of a folder or archive of im
               augment RECIPE     show training images as the recipe augments them
 After         runs               every finished run, best first; --seeds, --where, --plot
               compare RUN RUN    curves of several runs, and whether one is better
+              logbook A          rerun a section of the logbook, shortened by --scale
               soup RUN RUN       the mean of several runs' weights, as a run
               ensemble RUN RUN   the mean of several runs' answers, weighed together
               report RUN         write a run's report anew: one HTML file
@@ -400,6 +401,34 @@ def compare(words: Sequence[str]) -> int:
     return 0
 
 
+def logbook(words: Sequence[str]) -> int:
+    """A section of the logbook."""
+    parser = _parser("logbook", "Rerun every row of a section of the logbook; what is done is found done.")
+    parser.add_argument("section", help="A, B, C or D")
+    _add_configuration(parser)
+    parser.add_argument("--scale", type=float, default=1.0, help="the part of each run's epochs and steps (default: 1)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
+    given = parser.parse_args(words)
+    workspace.find_config("competitions", given.competition)
+
+    from featherweight import config, logbook
+
+    folder = logbook.rerun(
+        given.section,
+        Path(given.competition).stem,
+        config.load_competition(given.competition),
+        scale=given.scale,
+        overrides=_overrides(given),
+        device=given.device,
+        threads=given.threads,
+        command=["./run.sh", "logbook", *words],
+    )
+    print((folder / "table.md").read_text())
+    print(f"wrote {folder / 'table.md'} and curves.png beside it")
+    return 0
+
+
 def soup(words: Sequence[str]) -> int:
     """One model out of several runs'."""
     parser = _parser("soup", "Average the weights of several runs of one model; predict, score and record the result.")
@@ -558,6 +587,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "draw": draw,
     "fill": fill,
     "compare": compare,
+    "logbook": logbook,
     "soup": soup,
     "ensemble": ensemble,
     "resume": resume,
