@@ -1,12 +1,15 @@
 """Every row of the logbook that names a setting is a recipe: it says what the row says, makes weight and trains."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from featherweight import budget, workspace
+from featherweight import budget, cli, logbook, workspace
 from featherweight.config import load_competition, load_recipe
 from featherweight.data.pack import Pack
+from featherweight.errors import UserError
 from featherweight.inference import predict_probs
 from featherweight.models import build
 from featherweight.training import loop
@@ -101,3 +104,44 @@ def test_section_d_compares_optimizers_and_nothing_else():
     sweep = [load_recipe(f"d_lr{number}") for number in (2, 3, 4)]
     assert [recipe.optimizer.lr for recipe in sweep] == [0.01, 0.001, 0.0001]
     assert all(recipe.early_stopping.patience == 2 for recipe in sweep)
+
+
+def test_rows_come_in_the_logbooks_order():
+    assert logbook.rows("a")[:3] == ["a1", "a2", "a3"]
+    assert logbook.rows("A").index("a10_cyclic") < logbook.rows("A").index("a11")
+    assert {row for section in "ABCD" for row in logbook.rows(section)} == set(ROWS)
+    with pytest.raises(UserError, match="there is no section 'E' of the logbook; there are A, B, C, D"):
+        logbook.rows("E")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_shortened_row_has_the_shape_of_the_whole(name):
+    """At every part of the run the rate stands where it stood, where the length is whole in both."""
+    recipe = load_recipe(name, ["train.epochs=100"] if load_recipe(name).train.steps is None else [])
+    short = logbook.shortened(recipe, 0.1)
+    if recipe.schedule.name in ("cyclic", "plateau"):  # which go by steps, and by the holdout
+        assert short.train.epochs == 10
+        return
+    steps = 350
+    whole, part = loop.beginning(recipe, steps), loop.beginning(short, steps)
+    assert part.total == pytest.approx(whole.total / 10, abs=1)
+    for tenth in (0.02, 0.25, 0.45, 0.65, 0.95):
+        of_whole = loop.rate_factor(recipe, replace(whole, step=int(whole.total * tenth)))
+        of_part = loop.rate_factor(short, replace(part, step=int(part.total * tenth)))
+        near = {of_whole * recipe.schedule.arguments.get("factor", 1) ** k for k in (-1, 0, 1)}
+        assert any(of_part == pytest.approx(value) for value in near), tenth
+
+
+def test_a_section_is_rerun_and_told(home, capsys):
+    words = ["logbook", "D", "--scale", "0.05", "--set", "split.subset=200", "--threads", "1"]
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    assert "Runs at 0.05 of their length; accuracy with 95 % intervals." in out
+    assert "| d_adam | 20,506 |" in out
+    assert "| LOGBOOK D: Adam. Test accuracy there 0.989 on MNIST, 0.696 on CIFAR-10. |" in out
+    folder = home / "runs" / "logbook-d-digits-x0.05"
+    assert (folder / "curves.png").stat().st_size > 10_000
+    before = (folder / "table.md").read_text()
+    assert cli.main(words) == 0  # all rows are found done
+    assert (folder / "table.md").read_text() == before
+    assert cli.main(["logbook", "D", "--scale", "2"]) == 2

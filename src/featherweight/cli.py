@@ -30,6 +30,7 @@ Before        init FOLDER        make a competition of a folder or archive of im
               augment RECIPE     show training images as the recipe augments them
 After         runs               every finished run, best first; --seeds, --where, --plot
               compare RUN RUN    curves of several runs, and whether one is better
+              logbook A          rerun a section of the logbook, shortened by --scale
               soup RUN RUN       the mean of several runs' weights, as a run
               ensemble RUN RUN   the mean of several runs' answers, weighed together
               report RUN         write a run's report anew: one HTML file
@@ -102,6 +103,8 @@ def train(words: Sequence[str]) -> int:
     parser.add_argument("--name", help="the run's name (default: recipe-competition-seed)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
+    parser.add_argument("--seeds", help="run it once for each of these seeds: 0-4, or 0,3,7")
+    parser.add_argument("--folds", type=int, help="run it once for each of so many folds, each held out once")
     parser.add_argument("--submit", action="store_true", help="upload the submission to Kaggle when the run is done")
     _add_report(parser)
     if words[0].startswith("-"):
@@ -109,6 +112,8 @@ def train(words: Sequence[str]) -> int:
     workspace.find_config("recipes", words[0], also=COMMANDS)
     given = parser.parse_args(words)
     workspace.find_config("competitions", given.competition)
+    if given.seeds or given.folds:
+        return _series(given, ["./run.sh", *words])
 
     from featherweight import config, job
 
@@ -128,6 +133,31 @@ def train(words: Sequence[str]) -> int:
     )
     code = _finish(run, given.report)
     return submit([run.name]) if given.submit and code == 0 else code
+
+
+def _series(given: argparse.Namespace, command: list[str]) -> int:
+    from featherweight import config, series
+
+    if given.submit or (given.seeds and given.folds):
+        raise UserError("--seeds, --folds and --submit: one of them at a time")
+    recipe, competition = Path(given.recipe).stem, Path(given.competition).stem
+    name, changes = given.name or f"{recipe}-{competition}", _overrides(given)
+    if given.seeds:
+        variants = {f"{name}-s{seed}": [f"seed={seed}"] for seed in series.seeds(given.seeds)}
+    else:
+        folds = range(given.folds)
+        variants = {f"{name}-f{fold}": [f"split.folds={given.folds}", f"split.fold={fold}"] for fold in folds}
+    done = series.run_all(
+        {run: config.load_recipe(given.recipe, [*changes, *more]) for run, more in variants.items()},
+        recipe,
+        competition,
+        config.load_competition(given.competition),
+        device=given.device,
+        threads=given.threads,
+        command=command,
+    )
+    series.tell(series.over_seeds(done) if given.seeds else series.over_folds(done, f"{name}-folds", command))
+    return 0
 
 
 def init(words: Sequence[str]) -> int:
@@ -379,6 +409,34 @@ def compare(words: Sequence[str]) -> int:
     return 0
 
 
+def logbook(words: Sequence[str]) -> int:
+    """A section of the logbook."""
+    parser = _parser("logbook", "Rerun every row of a section of the logbook; what is done is found done.")
+    parser.add_argument("section", help="A, B, C or D")
+    _add_configuration(parser)
+    parser.add_argument("--scale", type=float, default=1.0, help="the part of each run's epochs and steps (default: 1)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
+    given = parser.parse_args(words)
+    workspace.find_config("competitions", given.competition)
+
+    from featherweight import config, logbook
+
+    folder = logbook.rerun(
+        given.section,
+        Path(given.competition).stem,
+        config.load_competition(given.competition),
+        scale=given.scale,
+        overrides=_overrides(given),
+        device=given.device,
+        threads=given.threads,
+        command=["./run.sh", "logbook", *words],
+    )
+    print((folder / "table.md").read_text())
+    print(f"wrote {folder / 'table.md'} and curves.png beside it")
+    return 0
+
+
 def soup(words: Sequence[str]) -> int:
     """One model out of several runs'."""
     parser = _parser("soup", "Average the weights of several runs of one model; predict, score and record the result.")
@@ -537,6 +595,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "draw": draw,
     "fill": fill,
     "compare": compare,
+    "logbook": logbook,
     "soup": soup,
     "ensemble": ensemble,
     "resume": resume,

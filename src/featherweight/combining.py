@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featherweight import atomic, budget, job, submission
-from featherweight.comparison import Answers, answers
+from featherweight.comparison import Answers, answers, true_classes
 from featherweight.data import pack
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
@@ -31,6 +31,15 @@ from featherweight.training.runtime import Runtime
 from featherweight.training.statistics import renew
 
 State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Images that were held out: their ids, probabilities float32 [N, K] and true classes int64 [N]."""
+
+    ids: list[str]
+    probs: NDArray[np.float32]
+    labels: NDArray[np.int64]
 
 
 def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[str]) -> Run:
@@ -124,10 +133,39 @@ def ensemble(names: Sequence[str], *, fit: bool, name: str, command: list[str]) 
     is then that of weights fitted to one half of it and judged on the other, both ways.
     """
     runs, given = _members(names)
-    first, competition = runs[0], runs[0].competition
-    weighed = budget.weigh_ensemble({run.name: job.shipped(run) for run in runs}, competition, name)
-    weighed.refuse_if_over()
     weights = fit_weights(given) if fit else np.full(len(runs), 1 / len(runs))
+    held = _crossed(given) if fit else _averaged([each.probs for each in given], weights)
+    ids = json.loads((runs[0].folder / "split.json").read_text())["holdout"]
+    return _together(runs, weights, Held(ids, held, given[0].labels), name, command)
+
+
+def weigh(runs: Sequence[Run], name: str) -> budget.WeighIn:
+    """What several runs weigh when they ship together."""
+    return budget.weigh_ensemble({run.name: job.shipped(run) for run in runs}, runs[0].competition, name)
+
+
+def ensemble_of_folds(runs: Sequence[Run], held: Held, name: str, command: list[str]) -> tuple[Run, Result]:
+    """A run whose test probabilities are the mean over the runs of all folds; its holdout is every image out of fold,
+    answered by the one member that was not trained on it.
+    """
+    return _together(runs, np.full(len(runs), 1 / len(runs)), held, name, command)
+
+
+def out_of_fold(runs: Sequence[Run]) -> Held:
+    """Each image of all folds with what the run that held it out says of it."""
+    ids: list[str] = []
+    for run in runs:
+        ids += json.loads((run.folder / "split.json").read_text())["holdout"]
+    probs = np.concatenate([np.load(run.folder / "holdout_probs.npy") for run in runs])
+    return Held(ids, probs, true_classes(runs[0], ids))
+
+
+def _together(
+    runs: Sequence[Run], weights: NDArray[np.float64], held: Held, name: str, command: list[str]
+) -> tuple[Run, Result]:
+    first, competition = runs[0], runs[0].competition
+    weighed = weigh(runs, name)
+    weighed.refuse_if_over()
     told = ", ".join(f"{run.name} {weight:.3f}" for run, weight in zip(runs, weights, strict=True))
     say(f"{name}: {weighed.counted:,} of {weighed.limit:,} parameters; {told}")
 
@@ -143,14 +181,13 @@ def ensemble(names: Sequence[str], *, fit: bool, name: str, command: list[str]) 
     )
     made = replace(made, facts={**made.facts, "members": [run.name for run in runs], "weights": weights.tolist()})
     atomic.write_text(made.folder / "run.json", json.dumps(made.facts, indent=2) + "\n")
-    atomic.write_text(made.folder / "split.json", (first.folder / "split.json").read_text())
+    atomic.write_text(made.folder / "split.json", json.dumps({"train": [], "holdout": held.ids}) + "\n")
     _write_history(made.folder, runs)
     tensors = {f"{place}.{key}": t for place, run in enumerate(runs) for key, t in _weights(run).items()}
     atomic.write_bytes(made.weights, safetensors.torch.save(tensors))
 
-    held = _crossed(given) if fit else _averaged([each.probs for each in given], weights)
-    _keep(made.folder / "holdout_probs.npy", held)
-    holdout = _score_holdout(made, held, given[0].labels)
+    _keep(made.folder / "holdout_probs.npy", held.probs)
+    holdout = _score_holdout(made, held)
     tested = _hand_in(made, runs, weights)
     minutes = sum(job.minutes(run) for run in runs)
     result = Result(weighed.counted, weighed.limit, holdout, tested, minutes)
@@ -187,11 +224,10 @@ def _averaged(probs: Sequence[NDArray[np.float32]], weights: NDArray[np.float64]
     return total
 
 
-def _score_holdout(made: Run, probs: NDArray[np.float32], labels: NDArray[np.int64]) -> Score:
-    ids = json.loads((made.folder / "split.json").read_text())["holdout"]
-    form, path = submission.holdout_form(made.competition, ids), made.folder / "holdout.csv"
-    submission.write(path, form, ids, probs)
-    truth = dict(zip(ids, (made.competition.classes[label] for label in labels), strict=True))
+def _score_holdout(made: Run, held: Held) -> Score:
+    form, path = submission.holdout_form(made.competition, held.ids), made.folder / "holdout.csv"
+    submission.write(path, form, held.ids, held.probs)
+    truth = dict(zip(held.ids, (made.competition.classes[label] for label in held.labels), strict=True))
     return submission.score(path, form, truth, made.competition)
 
 

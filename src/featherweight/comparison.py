@@ -125,13 +125,18 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
         held[run.name] = json.loads((run.folder / "split.json").read_text())["holdout"]
         if held[run.name] != held[first.name]:
             raise UserError(f"{run.name} and {first.name} hold out different images; give both the same split section")
-    data = pack.load(first.competition.source, first.competition.image, first.competition.classes)
+    labels = true_classes(first, held[first.name])
+    return [Answers(run.name, np.load(run.folder / "holdout_probs.npy"), labels) for run in runs]
+
+
+def true_classes(run: Run, ids: Sequence[str]) -> NDArray[np.int64]:
+    """The classes int64 [N] of labelled images of a run's competition."""
+    data = pack.load(run.competition.source, run.competition.image, run.competition.classes)
     classes: dict[str, int] = {}
     for part in (data.train, data.valid):
         if part is not None and part.labels is not None:
             classes.update(zip(part.ids, part.labels.tolist(), strict=True))
-    labels = np.array([classes[id] for id in held[first.name]], dtype=np.int64)
-    return [Answers(run.name, np.load(run.folder / "holdout_probs.npy"), labels) for run in runs]
+    return np.array([classes[id] for id in ids], dtype=np.int64)
 
 
 def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:

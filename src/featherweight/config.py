@@ -92,6 +92,14 @@ class Sam(Section):
     adaptive: Flag = Field(False, description="ASAM: measure the radius relative to each weight's size")
 
 
+class Distill(Section):
+    """Learn from runs that are done as well as from the classes; they may be over the limit, and do not ship."""
+
+    teachers: Annotated[list[Text], Field(min_length=1)] = Field(description="names of runs; their mean is taught")
+    weight: Fraction = Field(0.5, description="how much the teachers count against the classes")
+    temperature: Positive = Field(4.0, description="how much of the small probabilities is taught")
+
+
 class EarlyStopping(Section):
     """Stop when the holdout has not got better for a while. The score of the holdout is then its own best: be wary."""
 
@@ -118,6 +126,7 @@ class Recipe(Section):
     schedule: Annotated[Choice, OneOf(SCHEDULES)] = Field("constant", validate_default=True)
     warmup: Warmup | None = None
     loss: Annotated[Choice, OneOf(LOSSES)] = Field("cross_entropy", validate_default=True)
+    distill: Distill | None = None
     sampling: Annotated[Choice, OneOf(SAMPLINGS)] = Field("each_once", validate_default=True)
     augment: list[Annotated[Choice, OneOf(AUGMENTATIONS)]] = Field(default_factory=list)
     mix: list[Annotated[Choice, OneOf(MIXINGS)]] = Field(default_factory=list)

@@ -251,15 +251,39 @@ def split(run: Run, data: Data) -> tuple[Pack, Pack, Pack | None]:
 
 def _train(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Classifier:
     competition, recipe = run.competition, run.recipe
+    teachers = [] if run.weights.exists() else _teachers(run, holdout)
     torch.manual_seed(derive(recipe.seed, "init"))
     model = build(recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
     if not run.weights.exists():
         augment = augmentations(recipe, competition)
-        fit(recipe, model, train, holdout, len(competition.classes), augment, device, run.folder)
+        fit(recipe, model, train, holdout, len(competition.classes), augment, device, run.folder, teachers)
         checkpoint.save_weights(run.weights, model)
         (run.folder / "checkpoint.pt").unlink(missing_ok=True)
     checkpoint.load_weights(run.weights, model)
     return model
+
+
+def _teachers(run: Run, holdout: Pack) -> list[Classifier]:
+    """The models a recipe learns from. Raises UserError for one that answers something else, or knows the holdout."""
+    teachers = []
+    for name in run.recipe.distill.teachers if run.recipe.distill else []:
+        teacher = find(name)
+        where = f"distill.teachers: {name}"
+        if not teacher.weights.exists():
+            raise UserError(f"{where} is not trained yet: ./run.sh resume {name}")
+        ours, theirs = run.competition, teacher.competition
+        if (ours.classes, ours.image) != (theirs.classes, theirs.image):
+            raise UserError(f"{where} knows other classes, or images of another size, than {run.competition_name} has")
+        known = set(json.loads((teacher.folder / "split.json").read_text())["train"]).intersection(holdout.ids)
+        if known:
+            raise UserError(
+                f"{where} was trained on {len(known)} of the {len(holdout)} images held out here, whose score would "
+                f"mean nothing; give both the same split section"
+            )
+        teachers.append(shipped(teacher))
+        count = sum(parameter.numel() for parameter in teachers[-1].parameters())
+        say(f"  taught by {name}: {count:,} parameters, which do not ship and do not count")
+    return teachers
 
 
 def augmentations(recipe: Recipe, competition: Competition) -> list[Any]:

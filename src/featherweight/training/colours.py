@@ -155,15 +155,16 @@ def solarize(images: Tensor, threshold: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor) -> Tensor:
-    """PIL's equalisation of each channel's 256 levels; sorted rather than counted, which no device has to wait for."""
+    """PIL's equalisation of each channel's 256 levels."""
     levels = (images * 255).round().long()
     flat = levels.flatten(2)
-    ranked = flat.contiguous().sort(-1).values.contiguous()
-    step = torch.searchsorted(ranked, ranked[..., -1:].contiguous()) // 255  # by the pixels below the highest level
-    values = torch.arange(256, device=images.device).expand(*flat.shape[:2], 256).contiguous()
-    table = (torch.searchsorted(ranked, values) + step // 2) // step.clamp_min(1)  # by the pixels below each level
-    table = torch.where(step > 0, table.clamp(0, 255), values)
-    return table.gather(-1, flat).view_as(images) / 255
+    counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.long, device=images.device)
+    counts.scatter_add_(2, flat, torch.ones_like(flat))  # of whole numbers, so that their order does not matter
+    below = counts.cumsum(2) - counts
+    step = below.gather(2, flat.amax(2, keepdim=True)) // 255
+    table = ((below + step // 2) // step.clamp_min(1)).clamp(0, 255)
+    table = torch.where(step > 0, table, torch.arange(256, device=images.device))
+    return table.gather(2, flat).view_as(images) / 255
 
 
 def stretch(images: Tensor) -> Tensor:

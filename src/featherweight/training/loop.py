@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pandas as pd
@@ -30,6 +26,8 @@ from featherweight.training import checkpoint
 from featherweight.training.augment import Augmentation
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch, Batches
+from featherweight.training.distillation import learn, teach
+from featherweight.training.interrupts import interruptible
 from featherweight.training.mixing import mix
 from featherweight.training.optimizers import groups
 from featherweight.training.runtime import Runtime
@@ -50,6 +48,7 @@ def fit(
     augment: list[Augmentation],
     runtime: Runtime,
     folder: Path,
+    teachers: Sequence[Classifier] = (),
 ) -> pd.DataFrame:
     """Train `model` in place and return one row an epoch of losses and accuracies, also kept in `folder/history.csv`.
 
@@ -64,13 +63,15 @@ def fit(
     standardize(model, train.images, recipe.train.normalize == "pixel")
     start_from_images(model, train.images)
     runtime.place(model)
+    for teacher in teachers:
+        runtime.place(teacher.eval())
     optimizer = recipe.optimizer(groups(model, recipe.train.decay_norms))
     rates = [group["lr"] for group in optimizer.param_groups]
     averages = Averages(model, recipe.averages)
     state = _State(model, optimizer, runtime.scaler(), averages, torch.zeros(2, steps, device=runtime.device))
     state.restore(folder / "checkpoint.pt")
 
-    with _interruptible() as stop, Bar("train", start.total, "steps") as bar:
+    with interruptible() as stop, Bar("train", start.total, "steps") as bar:
         bar.advance(state.step, state.note(short=True))
         looked = save = clock = time.monotonic()
         for epoch in range(len(state.history), epochs):
@@ -80,7 +81,7 @@ def fit(
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
 
-                loss, right = _step(recipe, state, batch, augment, runtime)
+                loss, right = _step(recipe, state, batch, augment, runtime, teachers)
 
                 state.losses[0, state.step - epoch * steps] = loss
                 state.losses[1, state.step - epoch * steps] = right
@@ -128,7 +129,12 @@ def rate_factor(recipe: Recipe, progress: Progress) -> float:
 
 
 def _step(
-    recipe: Recipe, state: _State, batch: Batch, augment: list[Augmentation], runtime: Runtime
+    recipe: Recipe,
+    state: _State,
+    batch: Batch,
+    augment: list[Augmentation],
+    runtime: Runtime,
+    teachers: Sequence[Classifier] = (),
 ) -> tuple[Tensor, Tensor]:
     """One optimizer step; returns the loss and the part of the batch classified right, both still on the device."""
     images, targets = batch.images, batch.targets
@@ -145,7 +151,11 @@ def _step(
             with runtime.autocast():
                 logits = state.model(part)
             share = len(part) / len(images)
-            loss = recipe.loss(logits.float(), wanted, batch.counts) * share
+            loss = recipe.loss(logits.float(), wanted, batch.counts)
+            if recipe.distill is not None:
+                taught = teach(teachers, part, recipe.distill.temperature, runtime)
+                loss = learn(loss, logits.float(), taught, recipe.distill.weight, recipe.distill.temperature)
+            loss = loss * share
             state.scaler.scale(loss).backward()
             total += loss.detach()
             right += (logits.argmax(1) == wanted.argmax(1)).float().mean() * share
@@ -275,25 +285,3 @@ def _refuse_nan(state: _State, first: int) -> None:
         f"with a learning rate of {rate:g}. Try a smaller optimizer.lr, or a schedule with a warm-up; "
         f"with train.precision fp16 or bf16, try fp32"
     )
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C (or SIGTERM) sets instead of breaking in; a second Ctrl-C breaks in."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,106 @@
+"""One recipe several times: over seeds, or over folds. Every run is a run like any other, and found done when it is."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from featherweight import combining, job, workspace
+from featherweight.config import Competition, Recipe
+from featherweight.errors import UserError
+from featherweight.job import Result, Run
+from featherweight.progress import say
+from featherweight.scoring import judge, spelled
+
+Done = list[tuple[Run, Result]]
+
+
+def seeds(text: str) -> list[int]:
+    """`0-4` or `0,3,7` as numbers. Raises UserError for anything else."""
+    try:
+        parts = [part.split("-") for part in text.split(",")]
+        found = [seed for first, *last in parts for seed in range(int(first), int((last or [first])[0]) + 1)]
+    except ValueError:
+        found = []
+    if not found or len(set(found)) < len(found):
+        raise UserError(f"--seeds {text}: expected seeds as in 0-4 or 0,3,7")
+    return found
+
+
+def run_all(
+    recipes: Mapping[str, Recipe],
+    recipe_name: str,
+    competition_name: str,
+    competition: Competition,
+    *,
+    device: str,
+    threads: int | None,
+    command: list[str],
+) -> Done:
+    """Run recipes by the names of their runs, one after another; what was done or begun before is gone on with."""
+    done = []
+    for name, recipe in recipes.items():
+        if (workspace.runs() / name / "run.json").is_file():
+            run = job.find(name)
+            if run.recipe.model_dump() != recipe.model_dump() or run.competition != competition:
+                raise UserError(f"there is a run called '{name}' already, of other settings; take another --name")
+        else:
+            run = job.start(
+                recipe_name,
+                recipe,
+                competition_name,
+                competition,
+                name=name,
+                device=device,
+                threads=threads,
+                command=command,
+            )
+        done.append((run, job.run(run)))
+    return done
+
+
+def over_seeds(done: Done) -> list[str]:
+    """In words, the mean and deviation of the scores of several seeds."""
+    lines = [f"{len(done)} seeds, mean ± standard deviation"]
+    for part in ("holdout", "test"):
+        scores = [getattr(result, part) for _, result in done]
+        if all(score is not None for score in scores):
+            lines.append(f"  {part:<8} {_spread([score.value for score in scores], scores[0].lower_is_better)}")
+    return lines
+
+
+def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
+    """In words, the score of every image by the fold that held it out. Where all folds together make weight, their mean
+    test probabilities become a submission of that name.
+    """
+    runs = [run for run, _ in done]
+    held, metric = combining.out_of_fold(runs), runs[0].competition.metric
+    score = judge(metric, held.probs.astype(np.float64), held.labels)
+    folds = [result.holdout.value for _, result in done]
+    lines = [
+        f"{len(done)} folds",
+        f"  out of fold  {metric.name} {score}",
+        f"  by fold      {_spread(folds, score.lower_is_better)}",
+    ]
+    weighed = combining.weigh(runs, name)
+    if weighed.room < 0:
+        over = f"{weighed.counted:,} parameters, {-weighed.room:,} over the limit"
+        return [*lines, f"  no averaged submission: together the folds weigh {over}"]
+    if (workspace.runs() / name / "result.json").is_file():
+        return [*lines, f"  averaged     {name} (as before)"]
+    made, result = combining.ensemble_of_folds(runs, held, name, command)
+    return [*lines, f"  averaged     {made.name}: {result.test or made.csv.name}"]
+
+
+def _spread(values: Sequence[float], lower_is_better: bool) -> str:
+    mean, deviation = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{spelled(mean, lower_is_better)} ± {spelled(deviation, lower_is_better)}"
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Print them."""
+    say("")
+    for line in lines:
+        say(line)

@@ -1,0 +1,65 @@
+import json
+
+import numpy as np
+import pytest
+
+from featherweight import cli, job, ledger, series
+from featherweight.errors import UserError
+
+QUICK = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--threads", "1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0-4", [0, 1, 2, 3, 4]), ("0,3,7", [0, 3, 7]), ("2", [2]), ("0-1,5-6", [0, 1, 5, 6])]
+)
+def test_seeds(text, expected):
+    assert series.seeds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "0,0", "1-", "0-2,1"])
+def test_what_are_no_seeds_is_refused(text):
+    with pytest.raises(UserError, match="expected seeds as in 0-4 or 0,3,7"):
+        series.seeds(text)
+
+
+def test_several_seeds_are_several_runs_and_their_mean(home, capsys):
+    assert cli.main(["tiny", "--seeds", "0-2", *QUICK]) == 0
+    rows = ledger.read()
+    assert rows["run"].tolist() == ["tiny-digits-s0", "tiny-digits-s1", "tiny-digits-s2"]
+    assert rows["seed"].tolist() == [0, 1, 2]
+    holdout = rows["holdout"].astype(float)
+    out = capsys.readouterr().out
+    assert f"holdout  {holdout.mean():.2%} ± {holdout.std():.2%}" in out
+
+    assert cli.main(["tiny", "--seeds", "0-2", *QUICK]) == 0  # all of it is found done
+    assert len(ledger.read()) == 3
+    assert cli.main(["tiny", "--seeds", "0-2", *QUICK, "--set", "optimizer.lr=0.3"]) == 2
+    assert "there is a run called 'tiny-digits-s0' already, of other settings" in capsys.readouterr().err
+
+
+def test_folds_hold_every_image_out_once(home, capsys):
+    assert cli.main(["tiny", "--folds", "3", *QUICK]) == 0
+    held = [json.loads((home / "runs" / f"tiny-digits-f{n}" / "split.json").read_text())["holdout"] for n in range(3)]
+    ids = [id for part in held for id in part]
+    assert len(ids) == len(set(ids)) == 1438
+    out = capsys.readouterr().out
+    made = job.find("tiny-digits-folds")
+    score = json.loads((made.folder / "result.json").read_text())["holdout"]
+    assert score["count"] == 1438
+    assert f"out of fold  accuracy {score['value']:.2%}" in out
+    members = [np.load(home / "runs" / f"tiny-digits-f{n}" / "test_probs.npy") for n in range(3)]
+    np.testing.assert_allclose(np.load(made.folder / "test_probs.npy"), np.mean(members, 0), atol=1e-6)
+    assert ledger.read().set_index("run").loc["tiny-digits-folds"]["parameters"] == 3 * 20_506
+
+
+def test_folds_that_together_are_too_heavy_keep_their_score_and_get_no_csv(home, capsys):
+    text = (home / "heavy.yaml").write_text(
+        "title: Digits\nsource: digits\nimage: {size: 8, channels: 1, mirror: false}\n"
+        'classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]\nlimit: {parameters: 30_000}\n'
+    )
+    assert text
+    assert cli.main(["tiny", "--folds", "2", *QUICK, "--competition", str(home / "heavy.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert "out of fold" in out
+    assert "no averaged submission: together the folds weigh 41,012 parameters, 11,012 over the limit" in out
+    assert not (home / "runs" / "tiny-heavy-folds").exists()
