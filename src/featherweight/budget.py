@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import flop_counter
 from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight.config import Competition, Recipe
@@ -116,6 +117,7 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     example = torch.empty(1, image.channels, image.size, image.size, device="meta")
     sides = _watch_sides(model, image.size)
     counter = FlopCounterMode(display=False)
+    _spare_the_compiler(flop_counter._FlopCounterMode)
     with torch.no_grad(), weightless(), counter:
         model(example)  # also brings lazily created parameters into being, so it comes before the count
     flops = {module: sum(by_operator.values()) for module, by_operator in counter.get_flop_counts().items()}
@@ -296,17 +298,29 @@ def _ptflops_macs(model: nn.Module, example: Tensor) -> int:
     absent = [name for name in ("timm", "torchvision") if name not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
-        from ptflops import get_model_complexity_info
+        from ptflops import aten_engine, get_model_complexity_info
     finally:
         for name in absent:
             del sys.modules[name]
-    macs, _ = get_model_complexity_info(
-        model,
-        tuple(example.shape[1:]),
-        backend="aten",
-        as_strings=False,
-        print_per_layer_stat=False,
-        verbose=False,
-        input_constructor=lambda shape: {"images": example},
-    )
+    _spare_the_compiler(aten_engine.FlopCounterMode)
+    with weightless():
+        macs, _ = get_model_complexity_info(
+            model,
+            tuple(example.shape[1:]),
+            backend="aten",
+            as_strings=False,
+            print_per_layer_stat=False,
+            verbose=False,
+            input_constructor=lambda shape: {"images": example},
+        )
     return int(macs)
+
+
+def _spare_the_compiler(mode: type) -> None:
+    """Torch imports its compiler, which takes two seconds, to keep it from looking into a counter, once it is used.
+
+    Where nothing is compiled there is nothing to keep out; the mark says that this has been seen to.
+    """
+    inner = getattr(mode.__torch_dispatch__, "__wrapped__", None)  # type: ignore[attr-defined]
+    if inner is not None and "torch._dynamo" not in sys.modules:
+        inner.__dynamo_disable = inner

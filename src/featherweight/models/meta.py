@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 M = TypeVar("M", bound=nn.Module)
 
 # What fills a tensor or maps it number by number changes no shape, and counts no multiply-adds. On the meta device most
-# of these run through Python, a batch norm in 3 ms; left out, a network of 50 layers is weighed in a third of the time.
+# of these run through Python, a batch norm in 3 ms, and the first of them imports torch's compiler, which takes two
+# seconds; left out, a network of 50 layers is weighed in a third of the time.
 SHAPELESS = frozenset(
     {
         torch.Tensor.normal_,
@@ -35,6 +36,10 @@ SHAPELESS = frozenset(
         torch.Tensor.sigmoid,
     }
 )
+# The same of two tensors, where the first has the shape of what comes out.
+SHAPELESS_OF_TWO = frozenset(
+    {torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div, torch.Tensor.__truediv__}
+)
 
 
 @contextmanager
@@ -54,4 +59,13 @@ class _ShapesAlone(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in SHAPELESS and args:
             return args[0]
+        if func in SHAPELESS_OF_TWO and not kwargs and all(isinstance(arg, Tensor) for arg in args):
+            first, second = args
+            sides = zip(reversed(first.shape), reversed(second.shape), strict=False)
+            if second.dim() <= first.dim() and all(there in (1, here) for here, there in sides):
+                return first
+        if func is torch.Tensor.mean:  # these two have twins of the same shape and products that need no Python
+            func = torch.Tensor.sum
+        if func is F.linear:
+            args, kwargs = args[:2], None
         return func(*args, **(kwargs or {}))

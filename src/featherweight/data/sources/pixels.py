@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from featherweight.data import csv_file
 from featherweight.data.listing import Listing, Samples, Stored, existing
 from featherweight.errors import UserError
 from featherweight.schema import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def pixels(
@@ -39,6 +41,8 @@ def pixels(
 
 
 def _read(path: Path, label: str | None, id: str | None, channels: str) -> Samples:
+    import pandas as pd  # half a second, which commands that read no pixels do without
+
     start = csv_file.beginning(path, 5)
     if start is None:
         start = csv_file.read(path)  # which says what is wrong
@@ -62,6 +66,8 @@ def _read(path: Path, label: str | None, id: str | None, channels: str) -> Sampl
 
 
 def _numbers(table: pd.DataFrame, path: Path) -> NDArray[np.uint8]:
+    import pandas as pd
+
     for name in table.columns:
         values = pd.to_numeric(table[name], errors="coerce")
         wrong = ~((values >= 0) & (values <= 255))
