@@ -91,12 +91,12 @@ def _signs(host: Draws) -> Tensor:
 def _apply(images: Tensor, names: list[str], which: Tensor, magnitudes: Tensor) -> Tensor:
     """Each sample by its operation; `which` and `magnitudes` are on the host, so that the device need not wait."""
     places = [(which == number).nonzero()[:, 0] for number in range(len(names))]
+    sent = [here.to(images.device, non_blocking=True) for here in places]
+    strengths = magnitudes.to(images.device, non_blocking=True)
     results = [
-        OPERATIONS[name](images[here.to(images.device)], magnitudes[here].to(images.device))
-        for name, here in zip(names, places, strict=True)
-        if len(here)
+        OPERATIONS[name](images[here], strengths[here]) for name, here in zip(names, sent, strict=True) if len(here)
     ]
-    return torch.cat(results)[torch.cat(places).argsort().to(images.device)]
+    return torch.cat(results)[torch.cat(places).argsort().to(images.device, non_blocking=True)]
 
 
 def _shear_x(images: Tensor, slope: Tensor) -> Tensor:

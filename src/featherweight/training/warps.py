@@ -7,7 +7,8 @@ black, or the edge drawn out, or the image reflected.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,10 +58,10 @@ def perspective(
     """Seen from aside: each corner moves inwards by up to half of `distortion` of the side."""
     height, width = images.shape[-2:]
     moved = draws.uniform(4, 2) * (distortion / 2) * torch.where(draws.uniform(1, 1) < probability, 1.0, 0.0)
-    inwards = torch.tensor([[1, 1], [-1, 1], [-1, -1], [1, -1]], device=images.device)
+    inwards = _constant([[1, 1], [-1, 1], [-1, -1], [1, -1]], images.device)
     return warp(
         images,
-        perspective_matrix(moved * inwards * torch.tensor([width, height], device=images.device), width, height),
+        perspective_matrix(moved * inwards * _constant([width, height], images.device), width, height),
         fill,
     )
 
@@ -74,7 +75,7 @@ def warp(images: Tensor, matrix: Tensor, fill: Fill) -> Tensor:
         [x.expand(height, width), y[:, None].expand(height, width), torch.ones_like(x).expand(height, width)], -1
     )
     read = places.reshape(1, -1, 3) @ matrix.transpose(1, 2)
-    read = read[..., :2] / read[..., 2:] / torch.tensor([width / 2, height / 2], device=images.device)
+    read = read[..., :2] / read[..., 2:] / _constant([width / 2, height / 2], images.device)
     return F.grid_sample(images, read.view(-1, height, width, 2), padding_mode=PADDING[fill], align_corners=False)
 
 
@@ -90,7 +91,7 @@ def affine_matrix(
 
     The same as torchvision's affine, but for the sense of the angle, which is that of its rotate.
     """
-    turn, x, y = (torch.as_tensor(value, device=angle.device) * (math.pi / 180) for value in (-angle, shear_x, shear_y))
+    turn, x, y = (torch.ones_like(angle) * value * (math.pi / 180) for value in (-angle, shear_x, shear_y))
     a = torch.cos(turn - y) / torch.cos(y)
     b = -torch.cos(turn - y) * torch.tan(x) / torch.cos(y) - torch.sin(turn)
     c = torch.sin(turn - y) / torch.cos(y)
@@ -112,8 +113,8 @@ def perspective_matrix(moved: Tensor, width: int, height: int) -> Tensor:
 
     The square's projection onto four points in closed form (Heckbert 1989), inverted by cross products.
     """
-    half = torch.tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]], device=moved.device) * torch.tensor(
-        [width / 2, height / 2], device=moved.device
+    half = _constant([[-1, -1], [1, -1], [1, 1], [-1, 1]], moved.device) * _constant(
+        [width / 2, height / 2], moved.device
     )
     p0, p1, p2, p3 = (half + moved).unbind(1)  # the images of (0, 0), (1, 0), (1, 1), (0, 1)
     d1, d2, s = p1 - p2, p3 - p2, p0 - p1 + p2 - p3
@@ -125,8 +126,13 @@ def perspective_matrix(moved: Tensor, width: int, height: int) -> Tensor:
     third = torch.stack([g, h, torch.ones_like(g)], -1)
     columns = (torch.linalg.cross(second, third), torch.linalg.cross(third, first), torch.linalg.cross(first, second))
     inverse = torch.stack(columns, -1)  # to the unit square, up to a factor that a projection does not feel
-    spread = torch.tensor([[width, 0, -width / 2], [0, height, -height / 2], [0, 0, 1]], device=moved.device)
+    spread = _constant([[width, 0, -width / 2], [0, height, -height / 2], [0, 0, 1]], moved.device)
     return spread @ inverse
+
+
+def _constant(values: Sequence[Any], device: torch.device) -> Tensor:
+    # Made on the host and sent: made on a GPU at once, it would have the host wait for all that the GPU has to do.
+    return torch.tensor(values, dtype=torch.float32).to(device, non_blocking=True)
 
 
 def _signed(draws: Draws) -> Tensor:
