@@ -11,11 +11,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from featherweight import atomic, standings
+from featherweight import atomic
 from featherweight.progress import console, say
 from featherweight.scoring import LOWER_IS_BETTER
 
-if TYPE_CHECKING:  # torch, which the ledger's table does without
+if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     import pandas as pd
 
     from featherweight.budget import WeighIn
@@ -117,6 +117,8 @@ def summary(run: Run, result: Result) -> None:
 
 def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
     """All runs, as ordered, scores in percent with their intervals, and what sets each one's recipe apart."""
+    from featherweight import standings
+
     public = ["public %"] if rows["public"].notna().any() else []
     differ = ["differs in"] if any(differences) else []
     table = _table("", ["run", "competition", "parameters", "holdout %", "test %", *public, "minutes", "date", *differ])
@@ -137,6 +139,8 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
 
 def by_seed(rows: pd.DataFrame) -> None:
     """A line a recipe: means over its seeds, and deviations where there are several."""
+    from featherweight import standings
+
     if not len(rows):
         return
     table = _table("", ["recipe", "competition", "parameters", "seeds", "holdout %", "test %", "public %", "minutes"])

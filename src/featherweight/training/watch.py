@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Watched = Literal["loss", "accuracy", "f1", "score"]  # f1: macro; score: by the competition's metric
+Watched = Literal["loss", "accuracy", "f1"]  # f1: macro
 History = Sequence[Mapping[str, Any]]
 
 
