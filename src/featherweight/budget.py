@@ -3,7 +3,8 @@
 Counted is every number the shipped model was given by training or could have been: parameters, frozen or not, of any
 precision, shared ones once; tensors kept outside `parameters()` (in attributes, lists, dictionaries, or modules hidden
 there); and buffers that are not statistics of a normalisation layer, since such a buffer is a weight by another name.
-What a model computes from numbers in its code is code. Statistics are shown, and count only if the competition says so.
+Not followed are numbers written in the code, which are code, and what global names hold, which is not saved with the
+weights. Statistics are shown, and count only if the competition says so.
 """
 
 from __future__ import annotations
