@@ -45,8 +45,8 @@ def groups(images: Any) -> list[list[int]]:
     _join(parents, ((same[0], other) for same in by_bytes.values() for other in same[1:]))
     small = thumbnails(images)
     telling = small.mean(-1).std((1, 2)) >= FLAT
-    vectors = small.reshape(len(small), -1)
-    vectors = vectors - vectors.mean(1, keepdims=True)
+    # Each channel less its own mean: else the cast of a picture counts for more than what it shows.
+    vectors = (small - small.mean((1, 2), keepdims=True)).reshape(len(small), -1)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
     once = np.array([same[0] for same in by_bytes.values()])
     once = once[telling[once]]
