@@ -67,7 +67,7 @@ def bare(recipe: Recipe, steps: int, device: Runtime) -> float:
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=6)
     given = parser.parse_args()
     recipe = load_recipe("wrn16_4", ["train.batch_size=128", "train.epochs=1", "train.precision=fp32"])
