@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from featherweight import kaggle_client
+from featherweight.kaggle import client as kaggle_client
 from kaggle_server import TOKEN, FakeKaggle
 
 settings.register_profile("here", deadline=None)  # a shared machine's pauses are not faults

@@ -43,7 +43,7 @@ def test_imports_go_one_way():
             above = {
                 n
                 for n in imports(path, everywhere=True)
-                if n.split(".")[1] in ("cli", "report", "kaggle_client", "job", "tables")
+                if n.split(".")[1] in ("cli", "report", "kaggle", "job", "tables")
             }
             assert not above, f"{name} imports {above}"
 

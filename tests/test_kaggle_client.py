@@ -2,8 +2,9 @@
 
 import pytest
 
-from featherweight import kaggle_client, kaggle_credentials
 from featherweight.errors import Unavailable, UserError
+from featherweight.kaggle import client as kaggle_client
+from featherweight.kaggle import credentials as kaggle_credentials
 from kaggle_server import SIGNATURE, TOKEN, Fault
 
 SLUG = "tiny-weights"

@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 
 from conftest import start
-from featherweight import cli, kaggle_client, kaggle_download, kaggle_loop, ledger
+from featherweight import cli, ledger
 from featherweight.config import load_competition
 from featherweight.errors import OverBudget, UserError
+from featherweight.kaggle import client as kaggle_client
+from featherweight.kaggle import download as kaggle_download
+from featherweight.kaggle import loop as kaggle_loop
 from kaggle_server import TOKEN, Fault, archive
 
 RUN = ("tiny", "--competition", "ours", "--set", "train.epochs=1", "--no-report", "--name")

@@ -118,7 +118,7 @@ def train(words: Sequence[str]) -> int:
     from featherweight import config, job
 
     if given.submit:
-        from featherweight import kaggle_loop
+        from featherweight.kaggle import loop as kaggle_loop
 
         kaggle_loop.refuse_if_impossible(given.competition)
     run = job.start(
@@ -501,7 +501,7 @@ def download(words: Sequence[str]) -> int:
     parser.add_argument("name", help="a competition here, or its name on Kaggle: the end of its address")
     given = parser.parse_args(words)
 
-    from featherweight import kaggle_download
+    from featherweight.kaggle import download as kaggle_download
 
     folder = kaggle_download.download(given.name)
     print(f"{folder} is ready")
@@ -527,7 +527,7 @@ def submit(words: Sequence[str]) -> int:
     parser.add_argument("--wait", action="store_true", help="for the score, up to half an hour")
     given = parser.parse_args(words)
 
-    from featherweight import kaggle_loop
+    from featherweight.kaggle import loop as kaggle_loop
 
     options = {"competition": given.competition, "message": given.message, "again": given.again}
     print(kaggle_loop.submit(given.what, **options, wait_minutes=30 if given.wait else 0))
@@ -540,7 +540,8 @@ def scores(words: Sequence[str]) -> int:
         words
     )
 
-    from featherweight import kaggle_loop, tables
+    from featherweight import tables
+    from featherweight.kaggle import loop as kaggle_loop
 
     rows = kaggle_loop.scores()
     tables.submissions(rows)
@@ -555,7 +556,8 @@ def leaderboard(words: Sequence[str]) -> int:
     parser.add_argument("--top", type=int, default=20, help="how many teams (default: 20)")
     given = parser.parse_args(words)
 
-    from featherweight import kaggle_loop, tables
+    from featherweight import tables
+    from featherweight.kaggle import loop as kaggle_loop
 
     tables.leaderboard(kaggle_loop.leaderboard(given.name, given.top))
     print("next: ./run.sh submit RUN")

@@ -14,7 +14,8 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
-from featherweight import __version__, kaggle_credentials, workspace
+from featherweight import __version__, workspace
+from featherweight.kaggle import credentials as kaggle_credentials
 
 ROOM = 2e9  # bytes of disk below which packs and checkpoints are in danger
 EXTRAS = {"cleanlab": "suspected label errors in reports", "tensorboard": "report --tensorboard"}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     from featherweight.budget import WeighIn
     from featherweight.doctor import Finding
     from featherweight.job import Result, Run
-    from featherweight.kaggle_client import Place
+    from featherweight.kaggle.client import Place
     from featherweight.solver import Member
     from featherweight.standings import Gap
 

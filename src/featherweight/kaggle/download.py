@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from featherweight import workspace
 from featherweight.data.unpack import Damaged, unpack
 from featherweight.errors import Unavailable, UserError
-from featherweight.kaggle_client import Kaggle
-from featherweight.kaggle_errors import SITE
+from featherweight.kaggle.client import Kaggle
+from featherweight.kaggle.errors import SITE
 from featherweight.progress import say
 
 if TYPE_CHECKING:  # torch, without which a download begins sooner

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from featherweight import kaggle_credentials, ledger, workspace
+from featherweight import ledger, workspace
 from featherweight.errors import Unavailable, UserError
-from featherweight.kaggle_client import Kaggle, Place, Submission
-from featherweight.kaggle_download import kaggle_name, slug_and_folder
-from featherweight.kaggle_errors import SITE
+from featherweight.kaggle import credentials as kaggle_credentials
+from featherweight.kaggle.client import Kaggle, Place, Submission
+from featherweight.kaggle.download import kaggle_name, slug_and_folder
+from featherweight.kaggle.errors import SITE
 from featherweight.progress import say
 
 if TYPE_CHECKING:  # torch, without which scores and downloads come sooner

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from featherweight import kaggle_credentials
 from featherweight.errors import Unavailable, UserError
-from featherweight.kaggle_errors import clean, explained, refusal, status
+from featherweight.kaggle import credentials as kaggle_credentials
+from featherweight.kaggle.errors import clean, explained, refusal, status
 from featherweight.progress import is_live
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # for each request: to reach the server, and between two bytes of answer

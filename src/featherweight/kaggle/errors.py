@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from featherweight import kaggle_credentials
 from featherweight.errors import Unavailable, UserError
+from featherweight.kaggle import credentials as kaggle_credentials
 
 SITE = "https://www.kaggle.com/competitions"
 

@@ -1,0 +1,1 @@
+"""The loop around a run: data in from Kaggle, submissions out, scores back. `client` is the one adapter."""
