@@ -492,6 +492,7 @@ def schema(words: Sequence[str]) -> int:
         path = given.folder / f"{kind.__name__.lower()}.schema.json"
         atomic.write_text(path, config.json_schema(kind))
         print(f"wrote {path}")
+    print("next: put `# yaml-language-server: $schema=../recipe.schema.json` on top of a recipe")
     return 0
 
 
