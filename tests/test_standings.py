@@ -150,7 +150,7 @@ def test_the_readme_table(home, capsys):
     (home / "README.md").write_text("before\n<!-- runs -->\nstale\n<!-- /runs -->\nafter\n")
     assert cli.main(["runs", "--markdown"]) == 0
     text = (home / "README.md").read_text()
-    assert "| digits | tiny | 1,000 | 2 | 92.00 ± 2.83 |  |  | 2.0 |" in text
+    assert "| digits | tiny | 1,000 | 2 | 92.00 ± 2.83 |  |  | 2.0 | `" in text
     assert text.startswith("before\n")
     assert text.endswith("<!-- /runs -->\nafter\n")
     assert cli.main(["runs", "--markdown"]) == 0

@@ -93,6 +93,13 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
         distinct = group.drop_duplicates("seed", keep="last")
         for score in ("holdout", "test", "public", "private"):
             line[score], line[f"{score}_sd"] = distinct[score].mean(), distinct[score].std(ddof=1)
+        for end in (
+            "holdout_low",
+            "holdout_high",
+            "test_low",
+            "test_high",
+        ):  # of the last run; they say little of several
+            line[end] = distinct[end].iloc[-1]
         groups.append(line)
     found = pd.DataFrame(groups)
     return _best_first(found) if len(found) else found
@@ -175,16 +182,23 @@ def gaps(rows: pd.DataFrame) -> list[Gap]:
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """The results table of the README: a line a recipe, means and deviations over its seeds, in percent."""
+    """The results table of the README: a line a recipe and the command that made it.
+
+    Scores in percent: of one seed with the 95 % interval, of several the mean and the deviation over them.
+    """
     lines = [
-        "| competition | recipe | parameters | seeds | holdout % | test % | public % | minutes |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| competition | recipe | parameters | seeds | holdout % | test % | public % | minutes | command |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for row in by_seed(rows).to_dict("records"):
         loss = row["metric"] in LOWER_IS_BETTER
         scores = [percent(row[key], row[f"{key}_sd"], loss) for key in ("holdout", "test", "public")]
+        for place, key in enumerate(("holdout", "test")):
+            if row["seeds"] == 1 and scores[place]:
+                scores[place] += f" [{percent(row[f'{key}_low'], loss=loss)}, {percent(row[f'{key}_high'], loss=loss)}]"
         fields = [row["competition"], row["recipe"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
-        lines.append(f"| {' | '.join([*fields, format(row['minutes'], '.1f')])} |")
+        fields += [f"{row['minutes']:.1f}", f"`{row['command']}`"]
+        lines.append(f"| {' | '.join(fields)} |")
     return "\n".join(lines) + "\n"
 
 
