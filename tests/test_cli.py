@@ -42,11 +42,13 @@ def test_help_and_mistaken_names_import_nothing_heavy(words):
             "error: --set predict.views=[flop]: predict.views.0: there is no 'flop'; did you mean 'flip'?",
         ),
         (["tiny", "--device", "gpu"], "error: --device gpu: not a device of this machine"),
+        (["tiny", "--threads", "0"], "error: --threads 0: expected 1 or more"),
     ],
 )
 def test_a_users_mistake_is_one_clear_message(home, capsys, words, message):
     assert cli.main(words) == 2
     assert capsys.readouterr().err.startswith(message)
+    assert not (home / "runs").exists()
 
 
 def test_check_prints_the_weigh_in_and_decides(home, capsys):

@@ -11,6 +11,7 @@ import io
 import json
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -98,6 +99,7 @@ def start(
 ) -> Run:
     """Weigh the model, then make the run's folder, whole, with everything needed to go on after a kill."""
     budget.weigh(recipe, competition, recipe_name).refuse_if_over()
+    runtime.start(device, recipe.train.precision, threads)  # which refuses what this machine does not have
     folder = _new_folder(name, f"{recipe_name}-{competition_name}-s{recipe.seed}")
     facts = {
         "recipe": recipe_name,
@@ -147,7 +149,12 @@ def _run(run: Run) -> Result:
     weighed.refuse_if_over()
     say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
 
-    data = pack.load(competition.source, competition.image, competition.classes)
+    try:
+        data = pack.load(competition.source, competition.image, competition.classes)
+    except UserError:
+        if not (run.folder / "split.json").exists():  # a run that has not seen an image is no run to go on with
+            shutil.rmtree(run.folder)
+        raise
     train, holdout, kept = split(run, data)
     to_predict = len(data.test) if data.test else 0
     aside = f"{len(kept):,} kept for the end, " if kept else ""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from featherweight.errors import UserError, nearest
 
+MANY = 20  # names that an error still spells out
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -65,4 +66,5 @@ def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
     known = config_names(kind)
     what = kind.removesuffix("s")
     hint = nearest(name, [*known, *also]) or ";"
-    raise UserError(f"there is no {what} called '{name}'{hint} the {kind} are {', '.join(known)}")
+    listed = f"the {kind} are {', '.join(known)}" if len(known) <= MANY else f"see all {len(known)}: ./run.sh check all"
+    raise UserError(f"there is no {what} called '{name}'{hint} {listed}")

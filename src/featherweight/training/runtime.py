@@ -50,6 +50,8 @@ def start(device: str = "auto", precision: str = "auto", threads: int | None = N
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     if threads is not None:
+        if threads < 1:
+            raise UserError(f"--threads {threads}: expected 1 or more")
         torch.set_num_threads(threads)
     chosen = _device(device)
     if precision == "auto":
