@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from featherweight.config import Competition, Recipe
 from featherweight.errors import OverBudget, UserError
 from featherweight.models import FAMILIES, Classifier, Normalize, outline
-from featherweight.models.meta import weightless
+from featherweight.models.meta import spare_the_compiler, weightless
 from featherweight.models.parts import STEM_RULE
 from featherweight.models.variants import line, nearest_that_fits
 from featherweight.schema import Choice
@@ -118,7 +118,7 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     example = torch.empty(1, image.channels, image.size, image.size, device="meta")
     sides = _watch_sides(model, image.size)
     counter = FlopCounterMode(display=False)
-    _spare_the_compiler(flop_counter._FlopCounterMode)
+    spare_the_compiler(flop_counter._FlopCounterMode)
     with torch.no_grad(), weightless(), counter:
         model(example)  # also brings lazily created parameters into being, so it comes before the count
     flops = {module: sum(by_operator.values()) for module, by_operator in counter.get_flop_counts().items()}
@@ -303,7 +303,7 @@ def _ptflops_macs(model: nn.Module, example: Tensor) -> int:
     finally:
         for name in absent:
             del sys.modules[name]
-    _spare_the_compiler(aten_engine.FlopCounterMode)
+    spare_the_compiler(aten_engine.FlopCounterMode)
     with weightless():
         macs, _ = get_model_complexity_info(
             model,
@@ -315,13 +315,3 @@ def _ptflops_macs(model: nn.Module, example: Tensor) -> int:
             input_constructor=lambda shape: {"images": example},
         )
     return int(macs)
-
-
-def _spare_the_compiler(mode: type) -> None:
-    """Torch imports its compiler, which takes two seconds, to keep it from looking into a counter, once it is used.
-
-    Where nothing is compiled there is nothing to keep out; the mark says that this has been seen to.
-    """
-    inner = getattr(mode.__torch_dispatch__, "__wrapped__", None)  # type: ignore[attr-defined]
-    if inner is not None and "torch._dynamo" not in sys.modules:
-        inner.__dynamo_disable = inner

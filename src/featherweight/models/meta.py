@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -27,25 +29,32 @@ SHAPELESS = frozenset(
         F.hardsigmoid,
         F.hardswish,
         F.hardtanh,
+        F.layer_norm,
         F.leaky_relu,
         F.relu,
         F.silu,
+        F.softmax,
+        torch.Tensor.softmax,
         torch.relu,
         torch.relu_,
         torch.sigmoid,
         torch.Tensor.sigmoid,
     }
 )
-# The same of two tensors, where the first has the shape of what comes out.
+# The same of two tensors, or a tensor and a number, where one has the shape of what comes out.
 SHAPELESS_OF_TWO = frozenset(
     {torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div, torch.Tensor.__truediv__}
 )
+
+# One number for several, which a view of one of them is as large as.
+MEANS = frozenset({torch.Tensor.amax, torch.Tensor.mean, torch.Tensor.sum, torch.amax, torch.mean, torch.sum})
 
 
 @contextmanager
 def weightless() -> Iterator[None]:
     """Everything made inside has a shape and no memory, and what leaves shapes as they are is left out."""
-    with torch.device("meta"), _ShapesAlone():
+    spare_the_compiler(_Products)
+    with torch.device("meta"), _Products(), _ShapesAlone():  # type: ignore[no-untyped-call]
         yield
 
 
@@ -55,17 +64,101 @@ def outlined(make: Callable[[], M]) -> M:
         return make().eval()
 
 
+def spare_the_compiler(mode: type[TorchDispatchMode]) -> None:
+    """Torch imports its compiler, which takes two seconds, to keep it from looking into such a mode, once it is used.
+
+    Where nothing is compiled there is nothing to keep out; the mark says that this has been seen to.
+    """
+    inner = getattr(mode.__torch_dispatch__, "__wrapped__", None)
+    if inner is not None and "torch._dynamo" not in sys.modules:
+        inner.__dynamo_disable = inner
+
+
 class _ShapesAlone(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func in SHAPELESS and args:
             return args[0]
-        if func in SHAPELESS_OF_TWO and not kwargs and all(isinstance(arg, Tensor) for arg in args):
-            first, second = args
-            sides = zip(reversed(first.shape), reversed(second.shape), strict=False)
-            if second.dim() <= first.dim() and all(there in (1, here) for here, there in sides):
-                return first
-        if func is torch.Tensor.mean:  # these two have twins of the same shape and products that need no Python
-            func = torch.Tensor.sum
-        if func is F.linear:
-            args, kwargs = args[:2], None
-        return func(*args, **(kwargs or {}))
+        if func in SHAPELESS_OF_TWO and not kwargs:
+            larger = _larger(*args)
+            if larger is not None:
+                return larger
+        if func in MEANS and len(args) == 2 and kwargs.keys() <= {"keepdim"}:
+            return _one_of(args[0], args[1], **kwargs)
+        if func is F.linear:  # its twin without a bias has the same shape and products, and needs no Python
+            args, kwargs = args[:2], {}
+        return func(*args, **kwargs)
+
+
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Shapes of what makes new ones. To know them, torch imports an algebra package, half a second's worth."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = PRODUCTS[func](*args) if func in PRODUCTS else None
+        return func(*args, **(kwargs or {})) if known is None else known
+
+
+def _convolution(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    added: list[int],
+    groups: int,
+) -> Tensor | None:
+    sides = _sides(images, weight.shape[2:], stride, padding, dilation)
+    if transposed or images.shape[1] != weight.shape[1] * groups or min(sides) < 1:
+        return None  # what does not fit, torch says in its own words
+    return images.new_empty(len(images), len(weight), *sides)
+
+
+def _max_pool(
+    images: Tensor, window: list[int], stride: Sequence[int] = (), padding: Sequence[int] = (0, 0), *others: Any
+) -> tuple[Tensor, Tensor] | None:
+    sides = _sides(images, window, stride or window, padding, (1, 1))
+    if others or min(sides) < 1:
+        return None
+    return images.new_empty(*images.shape[:-2], *sides), images.new_empty(0)
+
+
+def _product(one: Tensor, other: Tensor) -> Tensor | None:
+    if one.shape[-1] != other.shape[-2] or one.shape[:-2] != other.shape[:-2]:
+        return None
+    return one.new_empty(*one.shape[:-1], other.shape[-1])
+
+
+PRODUCTS: dict[Any, Callable[..., Tensor | tuple[Tensor, Tensor] | None]] = {
+    torch.ops.aten.convolution.default: _convolution,
+    torch.ops.aten.max_pool2d_with_indices.default: _max_pool,
+    torch.ops.aten.mm.default: _product,
+    torch.ops.aten.bmm.default: _product,
+}
+
+
+def _sides(
+    images: Tensor, window: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
+    """Height and width of the maps that a window leaves, moved over images (..., H, W)."""
+    per_side = zip(images.shape[-2:], window, stride, padding, dilation, strict=True)
+    return [(side + 2 * pad - spread * (kernel - 1) - 1) // step + 1 for side, kernel, step, pad, spread in per_side]
+
+
+def _larger(first: Any, second: Any) -> Tensor | None:
+    """Which of two has the shape of both, broadcast; None where neither has."""
+    for one, other in ((first, second), (second, first)):
+        there = other.shape if isinstance(other, Tensor) else ()
+        if isinstance(one, Tensor) and len(there) <= one.dim():
+            sides = zip(reversed(one.shape), reversed(there), strict=False)
+            if all(side in (1, own) for own, side in sides):
+                return one
+    return None
+
+
+def _one_of(tensor: Tensor, dims: int | Iterable[int], keepdim: bool = False) -> Tensor:
+    """A view of the shape of the mean over `dims`, which costs torch no Python."""
+    for dim in sorted((d % tensor.dim() for d in ([dims] if isinstance(dims, int) else dims)), reverse=True):
+        tensor = tensor.narrow(dim, 0, 1) if keepdim else tensor.select(dim, 0)
+    return tensor
