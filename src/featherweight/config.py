@@ -25,6 +25,7 @@ from featherweight.schema import Choice, Count, Flag, Fraction, Index, NonNegati
 from featherweight.scoring import METRICS, PROBABILITY_METRICS
 from featherweight.training.augment import AUGMENTATIONS
 from featherweight.training.averaging import AVERAGES
+from featherweight.training.growth import Growth
 from featherweight.training.losses import LOSSES
 from featherweight.training.mixing import MIXINGS
 from featherweight.training.optimizers import OPTIMIZERS
@@ -130,6 +131,7 @@ class Recipe(Section):
     sampling: Annotated[Choice, OneOf(SAMPLINGS)] = Field("each_once", validate_default=True)
     augment: list[Annotated[Choice, OneOf(AUGMENTATIONS)]] = Field(default_factory=list)
     mix: list[Annotated[Choice, OneOf(MIXINGS)]] = Field(default_factory=list)
+    growth: Growth | None = None
     averages: list[Annotated[Choice, OneOf(AVERAGES)]] = Field(default_factory=list)
     ship: Text = Field("raw", description="the weights that ship: raw, or the name of one of the averages")
     early_stopping: EarlyStopping | None = None
@@ -142,6 +144,8 @@ class Recipe(Section):
     def _parts_fit(self) -> Self:
         if self.train.normalize == "pixel" and any(view.name == "scales" for view in self.predict.views):
             raise ValueError("predict.views: with the mean of every pixel subtracted an image has one size; no scales")
+        if self.train.normalize == "pixel" and self.growth is not None:
+            raise ValueError("growth: with the mean of every pixel subtracted an image has one size; it cannot grow")
         names = [average.name for average in self.averages]
         if len(set(names)) < len(names):
             raise ValueError(f"averages: one of a kind, got {', '.join(names)}")

@@ -21,7 +21,7 @@ from featherweight.models import Classifier
 from featherweight.randomness import Draws, generator
 from featherweight.schema import Count, Fraction, Positive
 from featherweight.training.runtime import Runtime
-from featherweight.training.warps import affine_matrix, warp
+from featherweight.training.warps import affine_matrix, resized, warp
 
 Weighted = Iterator[tuple[float, Tensor]]
 Augmentation = Callable[[Tensor, Draws], Tensor]
@@ -83,7 +83,7 @@ def scales(
     side = images.shape[-1]
     for factor in factors:
         size = max(1, round(side * factor))
-        yield 1 / len(factors), images if size == side else _resized(images, size)
+        yield 1 / len(factors), images if size == side else resized(images, size)
 
 
 def five_crops(
@@ -97,11 +97,7 @@ def five_crops(
     cut = max(1, round(side * size))
     far, middle = side - cut, round((side - cut) / 2)
     for top, left in ((0, 0), (0, far), (far, 0), (far, far), (middle, middle)):
-        yield 0.2, _resized(images[:, :, top : top + cut, left : left + cut], side)
-
-
-def _resized(images: Tensor, side: int) -> Tensor:
-    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        yield 0.2, resized(images[:, :, top : top + cut, left : left + cut], side)
 
 
 def train(

@@ -39,6 +39,7 @@ from featherweight.randomness import derive
 from featherweight.scoring import Score
 from featherweight.training import checkpoint, runtime
 from featherweight.training.augment import MIRRORING
+from featherweight.training.growth import refuse_what_cannot_grow
 from featherweight.training.loop import fit
 from featherweight.training.runtime import Runtime
 
@@ -99,6 +100,8 @@ def start(
 ) -> Run:
     """Weigh the model, then make the run's folder, whole, with everything needed to go on after a kill."""
     budget.weigh(recipe, competition, recipe_name).refuse_if_over()
+    if recipe.growth is not None:
+        refuse_what_cannot_grow(recipe.growth, recipe.model, len(competition.classes), competition.image)
     runtime.start(device, recipe.train.precision, threads)  # which refuses what this machine does not have
     folder = _new_folder(name, f"{recipe_name}-{competition_name}-s{recipe.seed}")
     facts = {

@@ -27,6 +27,7 @@ from featherweight.training.augment import Augmentation
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch, Batches
 from featherweight.training.distillation import learn, teach
+from featherweight.training.growth import grown
 from featherweight.training.interrupts import interruptible
 from featherweight.training.mixing import mix
 from featherweight.training.optimizers import groups
@@ -81,7 +82,8 @@ def fit(
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
 
-                loss, right = _step(recipe, state, batch, augment, runtime, teachers)
+                scale = recipe.growth.scale(state.step / start.total) if recipe.growth else 1.0
+                loss, right = _step(recipe, state, batch, augment, runtime, teachers, scale)
 
                 state.losses[0, state.step - epoch * steps] = loss
                 state.losses[1, state.step - epoch * steps] = right
@@ -135,12 +137,14 @@ def _step(
     augment: list[Augmentation],
     runtime: Runtime,
     teachers: Sequence[Classifier] = (),
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """One optimizer step; returns the loss and the part of the batch classified right, both still on the device."""
     images, targets = batch.images, batch.targets
     for operation in augment:
         images = operation(images, batch.draws)
     images, targets = mix(images, targets, batch.draws, recipe.mix)
+    images = grown(images, scale)
 
     def gradients() -> tuple[Tensor, Tensor]:
         """Leave the (scaled) gradients in the parameters, gathered over the parts of the batch."""

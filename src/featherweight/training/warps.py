@@ -21,6 +21,11 @@ Fill = Literal["zero", "edge", "reflect"]
 PADDING = {"zero": "zeros", "edge": "border", "reflect": "reflection"}
 
 
+def resized(images: Tensor, side: int) -> Tensor:
+    """Images float [B, C, H, W] as [B, C, side, side], each pixel a mean over what it covers."""
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
 def rotate(images: Tensor, draws: Draws, *, degrees: Positive = 15, fill: Fill = "zero") -> Tensor:
     """Turned by up to `degrees` either way (LOGBOOK A7: 45, A8: 30, A15: 15)."""
     return warp(images, affine_matrix(_signed(draws) * degrees), fill)

@@ -1,0 +1,63 @@
+"""Progressive resizing: small images first, so that the early steps of a run cost less (Howard 2018; FACTS 3)."""
+
+from __future__ import annotations
+
+import bisect
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from featherweight.data.image import Image
+from featherweight.errors import UserError
+from featherweight.models import outline
+from featherweight.models.meta import weightless
+from featherweight.schema import Choice, Fraction, Section
+from featherweight.training.warps import resized
+
+
+class Growth(Section):
+    """Train on small images first and let them grow; the holdout and the test set are seen at their full size."""
+
+    scales: list[Fraction] = Field([0.625, 0.75], description="sides to train at before the full one, as parts of it")
+    until: list[Fraction] = Field([0.4, 0.7], description="the parts of the run after which each of them ends")
+
+    @model_validator(mode="after")
+    def _each_scale_has_its_end(self) -> Self:
+        if len(self.scales) != len(self.until):
+            raise ValueError(f"growth: {len(self.scales)} scales and {len(self.until)} ends; each scale has one end")
+        if self.until != sorted(self.until):
+            raise ValueError("growth.until: expected a rising list")
+        return self
+
+    def scale(self, part: float) -> float:
+        """The scale to train at when `part` of the run is done."""
+        place = bisect.bisect_right(self.until, part)
+        return self.scales[place] if place < len(self.scales) else 1.0
+
+
+def grown(images: Tensor, scale: float) -> Tensor:
+    """Square images float [B, C, S, S] at `scale` times their side."""
+    side = sized(images.shape[-1], scale)
+    return images if side == images.shape[-1] else resized(images, side)
+
+
+def sized(side: int, scale: float) -> int:
+    """The side, in pixels, of images of `side` pixels resized by `scale`."""
+    return max(1, round(side * scale))
+
+
+def refuse_what_cannot_grow(growth: Growth, spec: Choice, num_classes: int, image: Image) -> None:
+    """Raise UserError if the model does not take images of each of the sizes."""
+    for scale in growth.scales:
+        side = sized(image.size, scale)
+        model = outline(spec, num_classes, image.channels, image.size)
+        try:
+            with torch.no_grad(), weightless():
+                model(torch.empty(1, image.channels, side, side))
+        except RuntimeError as error:
+            raise UserError(
+                f"growth.scales: {spec.name}, made for images of {image.size} px, takes none of {side} px "
+                f"({str(error).splitlines()[0]}); leave {scale:g} out, or take a net that ends in a mean"
+            ) from None
