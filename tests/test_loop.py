@@ -107,6 +107,13 @@ def test_bf16_trains_on_the_cpu_and_fp16_is_refused(tmp_path):
         start("cpu", "fp16")
 
 
+@pytest.mark.parametrize("able", ["avx512_bf16", "amx_bf16", None])
+def test_native_is_what_the_cpu_has_instructions_for(monkeypatch, able):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **({able: True} if able else {})})
+    assert start("cpu", "native").dtype is (torch.bfloat16 if able else None)
+    assert start("cpu", "auto").dtype is None
+
+
 def test_it_runs_outside_the_main_thread(tmp_path):
     """Notebooks and web servers have threads, where signals cannot be caught."""
     done = []

@@ -81,7 +81,9 @@ class Train(Section):
     accumulate: Count = Field(1, description="pass a batch through the model in this many parts, to need less memory")
     clip: Positive | None = Field(None, description="the largest norm of all gradients together; longer ones are cut")
     decay_norms: Flag = Field(True, description="does weight decay pull at norms and biases too?")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on CUDA, else fp32")
+    precision: Literal["auto", "native", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 on CUDA, else fp32; native: bf16 also on a CPU with instructions for it"
+    )
     evaluate_every: Count = Field(1, description="epochs between looks at the holdout")
     checkpoint_seconds: NonNegative = Field(60, description="a kill loses at most this much work")
 

@@ -54,11 +54,20 @@ def start(device: str = "auto", precision: str = "auto", threads: int | None = N
             raise UserError(f"--threads {threads}: expected 1 or more")
         torch.set_num_threads(threads)
     chosen = _device(device)
-    if precision == "auto":
-        precision = "bf16" if chosen.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if precision in ("auto", "native"):
+        native = _multiplies_bf16(chosen) and (precision == "native" or chosen.type == "cuda")
+        precision = "bf16" if native else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
         raise UserError("train.precision: fp16 needs a GPU; on the CPU there are fp32 and bf16")
     return Runtime(chosen, DTYPES[precision])
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    """Has the device instructions for it? Where they are missing, bf16 is slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _device(name: str) -> torch.device:
