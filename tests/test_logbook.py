@@ -1,17 +1,21 @@
 """Every row of the logbook that names a setting is a recipe: it says what the row says, makes weight and trains."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ttest_rel
 
 from featherweight import budget, cli, logbook, workspace
+from featherweight.claims import CLAIMS, judge
 from featherweight.config import load_competition, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.inference import predict_probs
 from featherweight.models import build
+from featherweight.scoring import Score
 from featherweight.training import loop
 from featherweight.training.runtime import start
 
@@ -137,11 +141,64 @@ def test_a_section_is_rerun_and_told(home, capsys):
     assert cli.main(words) == 0
     out = capsys.readouterr().out
     assert "Runs at 0.05 of their length; accuracy with 95 % intervals." in out
-    assert "| d_adam | 20,506 |" in out
+    assert "| d_adam | 20,506 | 1 |" in out
     assert "| LOGBOOK D: Adam. Test accuracy there 0.989 on MNIST, 0.696 on CIFAR-10. |" in out
+    assert "| Adam over SGD with momentum | CIFAR-10 0.696, 0.648 | d_adam, d_momentum |" in out
+    assert "points | can't be told |" in out  # of recipes, by one seed
     folder = home / "runs" / "logbook-d-digits-x0.05"
     assert (folder / "curves.png").stat().st_size > 10_000
+    assert not (folder / "claims.png").exists()
     before = (folder / "table.md").read_text()
     assert cli.main(words) == 0  # all rows are found done
     assert (folder / "table.md").read_text() == before
     assert cli.main(["logbook", "D", "--scale", "2"]) == 2
+
+
+def test_several_seeds_test_the_claims_and_are_logged(home, capsys):
+    words = ["logbook", "D", "--scale", "0.1", "--rows", "d_adam,d_momentum", "--threads", "1", "--log"]
+    assert cli.main([*words, "--seeds", "0-1"]) == 0
+    log = (home / "submissions" / "LOG.md").read_text()
+    assert "accuracy mean ± standard deviation over 2 seeds." in log
+    assert "below 0.05 / 1." in log
+    assert "d_rmsprop" not in log
+    assert f"`./run.sh {' '.join(words)} --seeds 0-1`" in log
+    for picture in re.findall(r"\]\((.*?)\)", log):
+        assert (home / "submissions" / picture).stat().st_size < 150_000
+    assert cli.main([*words, "--seeds", "0-1"]) == 0
+    assert (home / "submissions" / "LOG.md").read_text() == log  # nothing new, nothing added
+    capsys.readouterr()
+    assert cli.main(["logbook", "D", "--rows", "d_adm"]) == 2
+    assert "section D has no row 'd_adm'; did you mean 'd_adam'?" in capsys.readouterr().err
+
+
+def scores(*values, loss=False):
+    return [Score(value, 0, 1, 100, loss) for value in values]
+
+
+def test_a_claim_is_held_against_pairs_of_seeds():
+    """By a paired t-test: what varies with the seed in both rows alike is no noise."""
+    claim = CLAIMS["D"][0]
+    better, worse = (0.70, 0.80, 0.90), (0.69, 0.788, 0.891)
+    found = judge(claim, scores(*better), scores(*worse), 1)
+    assert found.p == pytest.approx(ttest_rel(better, worse).pvalue)
+    assert found.word == "holds"
+    assert found.low < np.mean(found.gains) < found.high
+    assert found.gain.startswith("+1.03 points [")
+    assert judge(claim, scores(*better), scores(*worse), 7).word == "can't be told"  # seven claims at once
+    assert judge(claim, scores(*worse), scores(*better), 1).word == "does not hold: the other way round"
+    assert judge(claim, scores(*better, loss=True), scores(*worse, loss=True), 1).word.startswith("does not hold")
+    assert judge(claim, scores(0.9, 0.9), scores(0.9, 0.9), 1).word == "can't be told"
+    assert judge(claim, scores(0.9), scores(0.1), 1).word == "can't be told"
+
+
+def test_claims_are_of_rows_that_there_are():
+    for section, claims in CLAIMS.items():
+        assert {row for claim in claims for row in (claim.better, claim.worse)} <= set(logbook.rows(section))
+
+
+def test_a_claims_rows_differ_by_the_thing_claimed():
+    """One setting apart, whatever else the write-up changed in between."""
+    for claim in (claim for section in "ABCD" for claim in CLAIMS[section]):
+        one, other = (load_recipe(row).model_dump() for row in (claim.better, claim.worse))
+        apart = {key for key in one if one[key] != other[key]}
+        assert len(apart) == 1 or apart == {"sampling", "augment"}, claim

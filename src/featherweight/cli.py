@@ -415,25 +415,33 @@ def logbook(words: Sequence[str]) -> int:
     parser.add_argument("section", help="A, B, C or D")
     _add_configuration(parser)
     parser.add_argument("--scale", type=float, default=1.0, help="the part of each run's epochs and steps (default: 1)")
+    parser.add_argument("--seeds", help="run every row for each of these seeds, and test the claims: 0-2, or 0,3,7")
+    parser.add_argument("--rows", help="only these rows: a12,a13; or `claims`, those that the claims are about")
+    parser.add_argument("--log", action="store_true", help="append it to submissions/LOG.md, its pictures to docs/")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
     given = parser.parse_args(words)
     workspace.find_config("competitions", given.competition)
 
-    from featherweight import config, logbook
+    from featherweight import config, logbook, series
 
+    command = ["./run.sh", "logbook", *words]
     folder = logbook.rerun(
         given.section,
         Path(given.competition).stem,
         config.load_competition(given.competition),
         scale=given.scale,
+        seeds=series.seeds(given.seeds) if given.seeds else [given.seed or 0],
+        only=given.rows.split(",") if given.rows else [],
         overrides=_overrides(given),
         device=given.device,
         threads=given.threads,
-        command=["./run.sh", "logbook", *words],
+        command=command,
     )
     print((folder / "table.md").read_text())
-    print(f"wrote {folder / 'table.md'} and curves.png beside it")
+    print(f"wrote {folder / 'table.md'} and the pictures beside it")
+    if given.log:
+        print(f"wrote {logbook.log(folder, given.section, ' '.join(command))}")
     return 0
 
 

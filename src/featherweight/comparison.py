@@ -7,7 +7,7 @@ than another only several seeds of both can say, since two seeds of one recipe d
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,7 +156,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     order = order if metric == "loss" else order[::-1]
     best, *rest = [given[place] for place in order]
     words = [str(paired(best, other, metric, len(rest))) for other in rest]
-    draw(runs, path)
+    draw({run.name: pd.read_csv(run.folder / "history.csv") for run in runs}, path)
     return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric)]
 
 
@@ -177,18 +177,16 @@ def _recipes(rows: pd.DataFrame, metric: str) -> list[str]:
     return ["which recipe is better takes several seeds of each: ./run.sh RECIPE --seed 1"] if len(seeds) > 1 else []
 
 
-def draw(runs: Sequence[Run], path: Path) -> None:
+def draw(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
     """Loss, accuracy and F1 by epoch for train (dashed) and holdout: the loss may rise while F1 does (LOGBOOK C)."""
     figures = {"loss": "loss", "accuracy": "accuracy", "F1": "f1"}
     picture, axes = pictures.figure(1, len(figures), width=5)
-    for run in runs:
-        history = pd.read_csv(run.folder / "history.csv")
-        colour = None
+    for number, (name, history) in enumerate(histories.items()):
+        colour = f"C{number % 10}"
         for place, column in zip(axes[0], figures.values(), strict=True):
             looked = history.dropna(subset=[f"holdout_{column}"])
-            label = run.name if column == "loss" else None
-            (line,) = place.plot(looked["epoch"], looked[f"holdout_{column}"], label=label, color=colour)
-            colour = line.get_color()
+            label = name if column == "loss" else None
+            place.plot(looked["epoch"], looked[f"holdout_{column}"], label=label, color=colour)
             if f"train_{column}" in history:
                 place.plot(history["epoch"], history[f"train_{column}"], "--", color=colour, linewidth=1, alpha=0.7)
     for place, title in zip(axes[0], figures, strict=True):

@@ -109,7 +109,7 @@ def start(
         "competition": competition_name,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(command),
-        "commit": _commit(),
+        "commit": commit(),
         "device": device,
         "threads": threads or torch.get_num_threads(),
         "versions": {"featherweight": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -452,7 +452,7 @@ def _new_folder(name: str | None, default: str) -> Path:
     raise AssertionError("unreachable")
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the code that runs, with a + when it has been changed since; empty outside a checkout."""
     git = ["git", "-C", str(workspace.CHECKOUT)]
     try:

@@ -1,4 +1,5 @@
-"""A section of the logbook rerun: every row a run, then the table and the picture that the write-up had.
+"""A section of the logbook rerun: every row a run a seed, then the table and the pictures that the write-up had, and
+whether its claims hold.
 
 A row's recipe begins with the section's letter, as in a15 or c_focal; its head comment says what the row is.
 """
@@ -7,15 +8,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from featherweight import atomic, comparison, series, workspace
+from featherweight import atomic, comparison, job, pictures, series, workspace
+from featherweight.claims import CLAIMS, Verdict, judge
+from featherweight.comparison import SURE
 from featherweight.config import Competition, Recipe, load_recipe
-from featherweight.errors import UserError
+from featherweight.errors import UserError, nearest
+from featherweight.scoring import Score
 from featherweight.series import Done
 
 SECTIONS = ("A", "B", "C", "D")
@@ -68,52 +74,153 @@ def rerun(
     competition: Competition,
     *,
     scale: float,
+    seeds: Sequence[int],
+    only: Sequence[str] = (),
     overrides: Sequence[str],
     device: str,
     threads: int | None,
     command: list[str],
 ) -> Path:
-    """Run every row that is not done yet, and write its table and picture into the folder returned."""
+    """Run every row, or `only` some, by every seed that is not done yet; write table and pictures into the folder
+    returned. A seed of all rows is done before the next, so that what is stopped can be told of.
+    """
     if not 0 < scale <= 1:
         raise UserError(f"--scale {scale:g}: expected a part of each run, over 0 and up to 1")
     suffix = f"{competition_name}{'' if scale == 1 else f'-x{scale:g}'}"
-    done: Done = []
-    for row in rows(section):
-        recipe = shortened(load_recipe(row, overrides), scale)
-        done += series.run_all(
-            {f"{row}-{suffix}": recipe},
-            row,
-            competition_name,
-            competition,
-            device=device,
-            threads=threads,
-            command=command,
-        )
+    chosen = _chosen(section, only)
+    done: dict[str, Done] = {row: [] for row in chosen}
     folder = workspace.runs() / f"logbook-{section.lower()}-{suffix}"
-    atomic.write_text(folder / "table.md", table(done, scale))
-    comparison.draw([run for run, _ in done], folder / "curves.png")
+    for seed in seeds:
+        for row in chosen:
+            recipe = shortened(load_recipe(row, [*overrides, f"seed={seed}"]), scale)
+            done[row] += series.run_all(
+                {f"{row}-{suffix}-s{seed}": recipe},
+                row,
+                competition_name,
+                competition,
+                device=device,
+                threads=threads,
+                command=command,
+            )
+        found = verdicts(section, done)
+        atomic.write_text(folder / "table.md", table(done, found, scale))
+        comparison.draw({row: _mean_history(several) for row, several in done.items()}, folder / "curves.png")
+        if found and len(done[chosen[0]]) > 1:
+            _draw_verdicts(found, folder / "claims.png")
     return folder
 
 
-def table(done: Done, scale: float) -> str:
-    """The rows as a Markdown table; every run shortened by the scale that it states."""
-    metric = done[0][0].competition.metric.name
+def _chosen(section: str, only: Sequence[str]) -> list[str]:
+    """The rows to run: all, those named, or with the word `claims` those that the claims are about."""
+    every = rows(section)
+    if list(only) == ["claims"]:
+        named = {row for claim in CLAIMS[section.upper()] for row in (claim.better, claim.worse)}
+        return [row for row in every if row in named]
+    for row in only:
+        if row not in every:
+            raise UserError(f"--rows: section {section.upper()} has no row '{row}'{nearest(row, every)}")
+    return [row for row in every if row in only or not only]
+
+
+def verdicts(section: str, done: Mapping[str, Done]) -> list[Verdict]:
+    """What the seeds say of each of the section's claims both of whose rows were run: by the test set's scores where
+    its answers are known, else by the holdout's.
+    """
+    tested = [claim for claim in CLAIMS[section.upper()] if {claim.better, claim.worse} <= set(done)]
+    scores = {row: [result.test or result.holdout for _, result in several] for row, several in done.items()}
+    return [judge(claim, scores[claim.better], scores[claim.worse], len(tested)) for claim in tested]
+
+
+def table(done: Mapping[str, Done], found: Sequence[Verdict], scale: float) -> str:
+    """The rows and the claims as Markdown tables; every run shortened by the scale that it states."""
+    first, *others = next(iter(done.values()))
+    metric = first[0].competition.metric.name
     length = "in full" if scale == 1 else f"at {scale:g} of their length"
+    what = f"mean ± standard deviation over {len(others) + 1} seeds" if others else "with 95 % intervals"
     lines = [
-        f"Runs {length}; {metric} with 95 % intervals.",
+        f"Runs {length}; {metric} {what}.",
         "",
-        "| row | parameters | train | holdout | test | what the logbook says |",
-        "|---|---:|---:|---:|---:|---|",
+        "| row | parameters | epochs | train | holdout | test | what the logbook says |",
+        "|---|---:|---:|---:|---:|---:|---|",
     ]
-    for run, result in done:
-        last = pd.read_csv(run.folder / "history.csv").iloc[-1]
-        held, tested = (
-            f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]" if score else ""
-            for score in (result.holdout, result.test)
-        )
-        row = f"{run.recipe_name} | {result.parameters:,} | {last['train_accuracy']:.4f} | {held} | {tested}"
-        lines.append(f"| {row} | {said(run.recipe_name)} |")
+    for row, several in done.items():
+        histories = [pd.read_csv(run.folder / "history.csv") for run, _ in several]
+        epochs = _of([len(history) for history in histories], "g")
+        trained = _of([history["train_accuracy"].iloc[-1] for history in histories])
+        held, tested = (_scores([getattr(result, part) for _, result in several]) for part in ("holdout", "test"))
+        parameters = f"{several[0][1].parameters:,}"
+        lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {tested} | {said(row)} |")
+    if found:
+        part = "test" if first[1].test else "holdout"
+        lines += [
+            "",
+            f"What it claims, by {metric} on the {part}: the mean gain over seeds, its 95 % interval and the p-value "
+            f"of a paired t-test, which counts as told below {SURE:g} / {len(found)}.",
+            "",
+            "| claim | there | rows | gain | |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {one.claim.said} | {one.claim.figures} | {one.claim.better}, {one.claim.worse} | {one.gain} | "
+                f"{one.word} |"
+                for one in found
+            ),
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _scores(scores: Sequence[Score | None]) -> str:
+    known = [score for score in scores if score is not None]
+    if len(known) == 1:
+        return f"{known[0].value:.4f} [{known[0].low:.4f}, {known[0].high:.4f}]"
+    return _of([score.value for score in known]) if known else ""
+
+
+def _of(values: Sequence[float], form: str = ".4f") -> str:
+    """The mean and, of several that differ, their standard deviation."""
+    mean = f"{statistics.mean(values):{form}}"
+    return f"{mean} ± {statistics.stdev(values):{form}}" if len(set(values)) > 1 else mean
+
+
+def _mean_history(several: Done) -> pd.DataFrame:
+    """The mean by epoch over seeds; where some stopped early, over those that went on."""
+    histories = pd.concat([pd.read_csv(run.folder / "history.csv") for run, _ in several])
+    return histories.groupby("epoch", as_index=False).mean()
+
+
+def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:
+    """Each claim's mean gain with its interval, and the gain of each seed."""
+    scale = 1 if found[0].loss else 100
+    picture, axes = pictures.figure(1, 1, width=9, height=0.5 * len(found) + 1)
+    for place, one in enumerate(found):
+        mean = statistics.mean(one.gains) * scale
+        axes[0, 0].plot([one.low * scale, one.high * scale], [place, place], color="C0")
+        axes[0, 0].plot([gain * scale for gain in one.gains], [place] * len(one.gains), "|", color="C7")
+        axes[0, 0].plot([mean], [place], "o", color="C0")
+    axes[0, 0].axvline(0, color="black", linewidth=0.8)
+    axes[0, 0].set_yticks(range(len(found)), [f"{one.claim.said}: {one.word}" for one in found])
+    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_xlabel("gain in nats" if found[0].loss else "gain in points: mean, 95 % interval, seeds")
+    axes[0, 0].grid(axis="x", alpha=0.3)
+    pictures.save(picture, path)
+
+
+def log(folder: Path, section: str, command: str) -> Path:
+    """Append what a section's rerun said to submissions/LOG.md under today's date, its pictures into docs/."""
+    path, docs = workspace.submissions() / "LOG.md", workspace.home() / "docs"
+    told = (folder / "table.md").read_text()
+    before = path.read_text() if path.exists() else "# What was tried, and what came of it\n"
+    if told in before:
+        return path
+    links = []
+    for picture in ("claims.png", "curves.png"):
+        if (folder / picture).exists():
+            kept = docs / f"{folder.name}-{picture}"
+            atomic.write_bytes(kept, (folder / picture).read_bytes())
+            links.append(f"![{picture.removesuffix('.png')}](../docs/{kept.name})")
+    title = f"## {datetime.now(UTC):%Y-%m-%d}: section {section.upper()} of the logbook"
+    pieces = [before.rstrip(), title, f"`{command}`, commit {job.commit() or 'unknown'}.", told.rstrip(), *links]
+    atomic.write_text(path, "\n\n".join(pieces) + "\n")
+    return path
 
 
 def said(recipe: str) -> str:
