@@ -1,11 +1,15 @@
 import json
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from featherweight import combining, job, ledger
+from conftest import start
+from featherweight import cli, combining, job, ledger
 from featherweight.combining import fit_weights, mean
 from featherweight.comparison import Answers
 from featherweight.config import load_competition, load_recipe
@@ -133,3 +137,39 @@ def test_the_holdout_of_a_fitted_ensemble_is_scored_with_weights_it_was_not_fitt
     fitted = weights[0] * probs[0] + weights[1] * probs[1]
     assert not np.allclose(np.load(made.folder / "holdout_probs.npy"), fitted, atol=1e-6)
     assert 0 < result.holdout.value < 1
+
+
+@pytest.mark.parametrize(("what", "until"), [("ensemble", "weights.safetensors"), ("soup", "recipe.yaml")])
+def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, home, capsys, what, until):
+    """SIGKILL when a file of what is made has come to the disk."""
+    hidden, name, words = home / "runs" / ".new" / "made", "made", [what, "a", "b"]
+    process = start([*words, "--name", name], start_new_session=True)
+    while not (hidden / until).exists() and process.poll() is None:
+        time.sleep(0.0005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert (hidden / until).exists(), "it was not killed in the middle"
+    assert not (home / "runs" / name).exists()
+    with pytest.raises(UserError, match="there is no run called 'made'"):
+        job.find(name)
+    assert cli.main([*words, "--name", name]) == 0
+    assert (home / "runs" / name / "result.json").exists()
+    assert not hidden.exists()
+    assert cli.main([*words, "--name", name]) == 2
+    assert "there is a run called 'made' already" in capsys.readouterr().err
+
+
+def test_a_name_being_made_is_taken(finished, home):
+    """Two at once never write into one folder: the second takes the next name, or is refused the same one."""
+    recipe, competition = load_recipe("tiny"), load_competition("digits")
+    how = {"device": "cpu", "threads": 1, "command": ["x"]}
+    with job.making("tiny", recipe, "digits", competition, name=None, **how) as one:
+        two = job.start("tiny", recipe, "digits", competition, name=None, **how)
+        assert (one.name, two.name) == ("tiny-digits-s0", "tiny-digits-s0-2")
+        with pytest.raises(UserError, match="there is a run called 'tiny-digits-s0' already"):
+            job.start("tiny", recipe, "digits", competition, name="tiny-digits-s0", **how)
+    assert job.find("tiny-digits-s0").recipe == recipe
+    with pytest.raises(ZeroDivisionError), job.making("tiny", recipe, "digits", competition, name="bad", **how):
+        1 / 0  # noqa: B018
+    assert {path.name for path in (home / "runs").glob("*") if path.is_dir()} >= {one.name, two.name}
+    assert not (home / "runs" / "bad").exists()

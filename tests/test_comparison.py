@@ -45,6 +45,26 @@ def test_a_clear_difference_is_told_and_the_right_way_round(metric):
         assert paired(good, poor, metric).gain == pytest.approx(f1[0] - f1[1])
 
 
+def test_mcnemar_stands_beside_a_verdict_on_the_loss_and_does_not_decide_it():
+    """The same classes, one of them given with more certainty: a better loss, and no better accuracy."""
+    sure = answers("sure", 0.9)
+    unsure = Answers("unsure", (sure.probs * 0.6 + 0.1).astype(np.float32), sure.labels)
+    verdict = paired(sure, unsure, "loss")
+    assert (verdict.mcnemar, verdict.told) == (1.0, True)
+    assert str(verdict).startswith("sure is better than unsure on these images: by ")
+    assert str(verdict).endswith("paired bootstrap p = 0.001); their accuracies can't be told apart (McNemar p = 1)")
+    assert not paired(sure, unsure, "accuracy").told
+    alike = paired(sure, Answers("alike", sure.probs, sure.labels), "f1")
+    assert (alike.p, alike.gain, alike.told) == (1.0, 0.0, False)
+    assert "their accuracies differ (McNemar p = " in str(paired(sure, answers("poor", 0.7), "f1"))
+
+
+def test_a_bootstrap_of_differences_that_are_nothing_seldom_tells():
+    """Pairs of runs that are as good as one another."""
+    told = sum(paired(answers("a", 0.8, seed=n), answers("b", 0.8, seed=n + 50), "f1").p < 0.05 for n in range(6))
+    assert told <= 1
+
+
 def test_a_small_difference_cannot_be_told():
     verdict = paired(answers("a", 0.9), answers("b", 0.905, seed=1), "accuracy")
     assert not verdict.told
@@ -69,7 +89,7 @@ def test_recipes_are_compared_over_their_seeds():
 def test_the_more_comparisons_the_more_it_takes_to_tell():
     better, worse = answers("better", 0.90), answers("worse", 0.885)
     alone = paired(better, worse, "accuracy")
-    assert alone.p == pytest.approx(2 * 0.5**6)
+    assert alone.mcnemar == pytest.approx(2 * 0.5**6)
     assert alone.told
     assert not paired(better, worse, "accuracy", among=2).told
 

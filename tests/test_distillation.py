@@ -6,9 +6,14 @@ import torch
 import torch.nn.functional as F
 
 from featherweight import job
-from featherweight.config import load_competition, load_recipe
+from featherweight.config import Recipe, load_competition, load_recipe
+from featherweight.data.pack import Pack
 from featherweight.errors import UserError
-from featherweight.training.distillation import learn, teach
+from featherweight.models import build
+from featherweight.randomness import Draws, generator
+from featherweight.training import loop
+from featherweight.training.distillation import Teachers, learn, read_saved, teach
+from featherweight.training.mixing import mix
 from featherweight.training.runtime import start
 
 LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
@@ -72,3 +77,102 @@ def test_a_teacher_that_cannot_teach_is_refused(home):
         run("student3", "distill.teachers=[other]")
     facts = json.loads((home / "runs" / "other" / "run.json").read_text())
     assert facts["recipe"] == "tiny"
+
+
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix", "ricap"])
+def test_what_is_saved_is_mixed_exactly_as_the_labels_are(mixing):
+    """Teachers who gave each class its label are mixed into the very targets of the labels."""
+    labels = torch.arange(12) % 4
+    saved = F.one_hot(labels, 4).float()
+    samples = torch.tensor([5, 0, 7, 2, 9, 11, 3, 1])
+    recipe = Recipe.model_validate({"model": "mlp", "optimizer": "sgd", "mix": [mixing]})
+    draws = Draws(generator(0, "x"), 8, torch.device("cpu"))
+    both = Teachers(saved=saved, savers=1).beside(saved[samples], samples)
+    _, mixed = mix(torch.rand(8, 3, 8, 8), both, draws, recipe.mix)
+    assert torch.equal(mixed[:, :4], mixed[:, 4:])
+    assert not torch.equal(mixed[:, :4], saved[samples])
+
+
+def test_saved_and_asked_teachers_teach_the_mean_of_all():
+    one, known = (lambda images: LOGITS), (TAUGHT / 2).softmax(1)
+    expected = ((LOGITS / 2).softmax(1) + 2 * known) / 3
+    teachers = Teachers([one], known, savers=2)
+    torch.testing.assert_close(teachers.answer(torch.zeros(12), known, 2.0, start("cpu")), expected)
+    assert torch.equal(Teachers([], known, 2).answer(torch.zeros(12), known, 2.0, start("cpu")), known)
+
+
+def test_a_student_of_saved_probabilities_does_what_a_student_of_labels_does(tmp_path):
+    """With nothing but the labels taught, in halves of a batch, at temperature 1: the gradients of cross-entropy."""
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    pack = Pack([str(n) for n in range(12)], images, np.arange(12) % 4)
+    base = {
+        "model": "mlp",
+        "optimizer": "sgd",
+        "mix": ["mixup"],
+        "train": {"epochs": 2, "batch_size": 6, "accumulate": 2},
+    }
+    told = {"teachers": ["x.npz"], "weight": 1.0, "temperature": 1.0}
+    weights = []
+    for name, recipe, teachers in (
+        ("labels", base, Teachers()),
+        ("taught", {**base, "distill": told}, Teachers(saved=F.one_hot(torch.arange(12) % 4, 4).float(), savers=1)),
+    ):
+        (tmp_path / name).mkdir()
+        checked = Recipe.model_validate(recipe)
+        torch.manual_seed(0)
+        model = build(checked.model, 4, 3, 8)
+        loop.fit(checked, model, pack, pack, 4, [], start("cpu"), tmp_path / name, teachers)
+        weights.append(model.state_dict())
+    for key, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][key])
+
+
+def test_probabilities_are_saved_by_asking_a_run_once(home, capsys):
+    run("teacher", "train.epochs=4")
+    options = ["mix=[cutmix]", "distill.teachers=[teacher]", "distill.once=true", "distill.weight=0.9"]
+    made, _ = run("student", *options)
+    saved = np.load(made.folder / "taught-teacher_probs.npy")
+    ids = json.loads((made.folder / "split.json").read_text())["train"]
+    assert saved.shape == (len(ids), 10)
+    capsys.readouterr()
+    competition = load_competition("digits")
+    np.savez(home / "mine.npz", ids=np.array(ids[::-1]), probs=saved[::-1], classes=np.array(competition.classes))
+    from_file, _ = run("other", *options[:1], "distill.teachers=[mine.npz]", "distill.weight=0.9")
+    assert "taught by mine.npz, which must not know the images held out" in capsys.readouterr().out
+    same = [(each.folder / "weights.safetensors").read_bytes() for each in (made, from_file)]
+    assert same[0] == same[1]
+    live, _ = run("live", *[option for option in options if "once" not in option])
+    assert (live.folder / "weights.safetensors").read_bytes() != same[0]
+
+
+GOOD = {"ids": np.array(["a", "b"]), "probs": np.array([[0.1, 0.9], [0.5, 0.5]])}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"ids": GOOD["ids"]}, "lacks the array 'probs'"),
+        ({**GOOD, "ids": np.array([1, 2])}, "its ids must be text, each there once"),
+        ({**GOOD, "ids": np.array(["a", "a"])}, "its ids must be text, each there once"),
+        ({**GOOD, "probs": np.ones((2, 3)) / 3}, "its probs are of shape"),
+        ({**GOOD, "classes": np.array(["y", "x"])}, "the 2 classes of the competition, in its order"),
+        ({**GOOD, "probs": np.array([[0.1, 0.1], [0.5, 0.5]])}, "1 together in each row"),
+        ({**GOOD, "probs": np.array([[-0.1, 1.1], [0.5, 0.5]])}, "must be 0 or more"),
+        ({**GOOD, "ids": np.array(["a", "c"])}, "lacks 1 of the 2 training images: b"),
+    ],
+)
+def test_saved_probabilities_that_do_not_fit_are_refused(arrays, said, tmp_path):
+    np.savez(tmp_path / "saved.npz", **arrays)
+    with pytest.raises(UserError, match=said):
+        read_saved(tmp_path / "saved.npz", ["a", "b"], ["x", "y"])
+
+
+def test_saved_probabilities_come_in_the_order_of_the_images(tmp_path):
+    np.savez(tmp_path / "saved.npz", **GOOD)
+    np.testing.assert_allclose(read_saved(tmp_path / "saved.npz", ["b", "a"], ["x", "y"]), GOOD["probs"][::-1])
+    with pytest.raises(UserError, match="a training and a test image share an id"):
+        read_saved(tmp_path / "saved.npz", ["b", "b"], ["x", "y"])
+    (tmp_path / "no.npz").write_bytes(b"nothing")
+    for name in ("no.npz", "absent.npz"):
+        with pytest.raises(UserError, match=r"distill.teachers: cannot read"):
+            read_saved(tmp_path / name, ["a"], ["x", "y"])

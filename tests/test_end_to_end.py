@@ -150,7 +150,7 @@ def test_an_overweight_model_is_refused_before_any_data_is_looked_for(home: Path
     missing = command("wrn16_4", "--competition", "gone")
     assert missing.returncode == 2
     assert "there is no data folder" in missing.stderr
-    assert not list((home / "runs").iterdir())
+    assert not list((home / "runs").glob("[!.]*"))
     assert "Traceback" not in over.stderr + missing.stderr
 
 

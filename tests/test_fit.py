@@ -10,6 +10,8 @@ import torch
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.models import build
+from featherweight.schema import OneOf
+from featherweight.scoring import LOWER_IS_BETTER, METRICS
 from featherweight.training import checkpoint, loop
 from featherweight.training.runtime import start
 
@@ -30,13 +32,14 @@ def pack(n: int, seed: int) -> Pack:
     return Pack([str(i) for i in range(n)], images.astype(np.uint8), labels.astype(np.int64))
 
 
-def train(folder, epochs=3, **changes):
+def train(folder, epochs=3, metric=None, **changes):
     settings = {"epochs": epochs, "batch_size": 16, "checkpoint_seconds": 0, **changes.pop("train", {})}
     recipe = Recipe.model_validate({**RECIPE, "train": settings, **changes})
     folder.mkdir(exist_ok=True)
     torch.manual_seed(recipe.seed)
     model = build(recipe.model, 2, 1, 8)
-    history = loop.fit(recipe, model, pack(100, 0), pack(40, 1), 2, recipe.augment, start("cpu"), folder)
+    parts, device = (pack(100, 0), pack(40, 1)), start("cpu")
+    history = loop.fit(recipe, model, *parts, 2, recipe.augment, device, folder, metric=metric)
     checkpoint.save_weights(folder / "weights", model)
     return history, hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
 
@@ -176,3 +179,23 @@ def test_a_run_of_so_many_steps_stops_there(tmp_path):
 def test_what_ships_must_be_said(changes, message):
     with pytest.raises(ValueError, match=message):
         Recipe.model_validate({**RECIPE, **changes})
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_competitions_metric_is_logged_and_may_be_watched(name, tmp_path):
+    """The last column is the score of the weights that ship, by the one scorer; the schedule and the stop go by it."""
+    metric = OneOf(METRICS).validate(name)
+    watched = {"schedule": {"name": "plateau", "metric": "score", "patience": 0, "threshold": 0}}
+    stopping = {"metric": "score", "patience": 2, "restore": "last"}
+    history, _ = train(tmp_path / "run", metric=metric, epochs=12, early_stopping=stopping, **watched)
+    scores = history["holdout_score"].tolist()
+    sign = 1 if name in LOWER_IS_BETTER else -1
+    best = min(range(len(scores)), key=lambda place: (sign * scores[place], place))
+    assert len(history) == min(best + 1 + 2, 12)
+    first_bad = next((n for n in range(1, len(scores)) if sign * scores[n] >= min(sign * s for s in scores[:n])), 12)
+    if first_bad + 1 < len(scores):
+        assert history["lr"][first_bad + 1] == pytest.approx(history["lr"][first_bad] * 0.1)
+    if name == "accuracy":
+        assert scores == history["holdout_accuracy"].tolist()
+    if name == "log_loss":
+        assert scores == pytest.approx(history["holdout_loss"].tolist(), rel=1e-3)

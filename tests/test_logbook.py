@@ -9,7 +9,7 @@ import torch
 from scipy.stats import ttest_rel
 
 from featherweight import budget, cli, logbook, workspace
-from featherweight.claims import CLAIMS, judge
+from featherweight.claims import CLAIMS, holm, judge
 from featherweight.config import load_competition, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
@@ -159,7 +159,7 @@ def test_several_seeds_test_the_claims_and_are_logged(home, capsys):
     assert cli.main([*words, "--seeds", "0-1"]) == 0
     log = (home / "submissions" / "LOG.md").read_text()
     assert "accuracy mean ± standard deviation over 2 seeds." in log
-    assert "below 0.05 / 1." in log
+    assert "corrected for 1 at once (Holm), which tells below 0.05." in log
     assert "d_rmsprop" not in log
     assert f"`./run.sh {' '.join(words)} --seeds 0-1`" in log
     for picture in re.findall(r"\]\((.*?)\)", log):
@@ -175,20 +175,32 @@ def scores(*values, loss=False):
     return [Score(value, 0, 1, 100, loss) for value in values]
 
 
+def one(better, worse, loss=False):
+    return judge({CLAIMS["D"][0]: (scores(*better, loss=loss), scores(*worse, loss=loss))})[0]
+
+
 def test_a_claim_is_held_against_pairs_of_seeds():
     """By a paired t-test: what varies with the seed in both rows alike is no noise."""
-    claim = CLAIMS["D"][0]
     better, worse = (0.70, 0.80, 0.90), (0.69, 0.788, 0.891)
-    found = judge(claim, scores(*better), scores(*worse), 1)
+    found = one(better, worse)
     assert found.p == pytest.approx(ttest_rel(better, worse).pvalue)
     assert found.word == "holds"
     assert found.low < np.mean(found.gains) < found.high
     assert found.gain.startswith("+1.03 points [")
-    assert judge(claim, scores(*better), scores(*worse), 7).word == "can't be told"  # seven claims at once
-    assert judge(claim, scores(*worse), scores(*better), 1).word == "does not hold: the other way round"
-    assert judge(claim, scores(*better, loss=True), scores(*worse, loss=True), 1).word.startswith("does not hold")
-    assert judge(claim, scores(0.9, 0.9), scores(0.9, 0.9), 1).word == "can't be told"
-    assert judge(claim, scores(0.9), scores(0.1), 1).word == "can't be told"
+    assert one(worse, better).word == "does not hold: the other way round"
+    assert one(better, worse, loss=True).word == "does not hold: the other way round"
+    assert one((0.9, 0.9), (0.9, 0.9)).word == "no difference"
+    assert one((0.9,), (0.1,)).word == "can't be told"
+
+
+def test_the_more_claims_the_more_it_takes_to_tell():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.5]) == [1.0, 1.0]
+    better, worse, noise = scores(0.70, 0.80, 0.90), scores(0.69, 0.788, 0.891), scores(0.1, 0.5, 0.3)
+    first, *others = CLAIMS["D"]
+    alone = judge({first: (better, worse)})[0]
+    among = judge({first: (better, worse), **dict.fromkeys(others, (better, noise))})[0]
+    assert (alone.word, among.word) == ("holds", "can't be told")
 
 
 def test_claims_are_of_rows_that_there_are():

@@ -34,3 +34,11 @@ def test_since_best(metric):
 
 def test_lower_is_better_for_all_once_signed():
     assert list(values(history(1, math.nan, 2), "f1")) == list(values(history(1, 2), "loss"))
+
+
+def test_a_score_rises_or_falls_as_the_competitions_metric_does():
+    scores = [{"holdout_score": score} for score in (0.5, 0.6, 0.4)]
+    assert since_best(scores, "score") == 1
+    assert since_best(scores, "score", score_falls=True) == 0
+    losses = [{"holdout_loss": loss} for loss in (3, 1, 2)]
+    assert since_best(losses, "loss", score_falls=False) == 1  # the loss falls whatever the score does

@@ -106,13 +106,18 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     """Weigh a recipe's model for a competition, without data or memory: it is built and run once on the meta device.
 
     `cross_check` also counts MACs with ptflops' aten backend.
-    Raises UserError for published weights where the competition does not allow them.
+    Raises UserError for published weights and pseudo-labels where the competition does not allow them.
     """
     image = competition.image
     if recipe.model.arguments.get("pretrained") and not competition.limit.allow_pretrained:
         raise UserError(
             f"model.pretrained: {competition.title} does not allow weights trained on other images "
             f"(limit.allow_pretrained in the competition's file)"
+        )
+    if recipe.pseudo is not None and not competition.limit.allow_pseudo_labels:
+        raise UserError(
+            f"pseudo: {competition.title} does not allow training on its test images "
+            f"(limit.allow_pseudo_labels in the competition's file)"
         )
     model = outline(recipe.model, len(competition.classes), image.channels, image.size)
     example = torch.empty(1, image.channels, image.size, image.size, device="meta")

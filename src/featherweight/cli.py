@@ -41,6 +41,7 @@ On Kaggle     submit RUN         check a run's CSV (or any) and upload it
 The tool      doctor             what is installed, what is missing, what is wrong
               completion SHELL   completion of all this for bash or zsh
               schema             JSON schemas of recipes and competitions, for editors
+              reference          write docs/reference.md: every key, its range and its default
               test, bench NAME   the test suite; a benchmark of benchmarks/
 
 Examples
@@ -504,6 +505,22 @@ def schema(words: Sequence[str]) -> int:
     return 0
 
 
+def reference(words: Sequence[str]) -> int:
+    """The page of all keys."""
+    parser = _parser("reference", "Write docs/reference.md: every key of a recipe and of a competition.")
+    parser.add_argument(
+        "path", type=Path, nargs="?", default=workspace.home() / "docs" / "reference.md", help="where to"
+    )
+    given = parser.parse_args(words)
+
+    from featherweight import atomic
+    from featherweight import reference as book
+
+    atomic.write_text(given.path, book.page())
+    print(f"wrote {given.path}")
+    return 0
+
+
 def download(words: Sequence[str]) -> int:
     """Data in."""
     parser = _parser("download", "Fetch a Kaggle competition's data into data/, unpacked and checked.")
@@ -615,6 +632,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "score": score,
     "schedule": schedule,
     "schema": schema,
+    "reference": reference,
     "download": download,
     "submit": submit,
     "scores": scores,

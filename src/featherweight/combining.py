@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,8 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
 
     chosen = _greedy(runs, given, states, data, device) if greedy else list(range(len(runs)))
     model = _blend(first, [states[place] for place in chosen], data, device)
-    made = job.start(
+    kept = [runs[place].name for place in chosen]
+    with job.making(
         "soup",
         first.recipe,
         first.competition_name,
@@ -69,13 +70,18 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
         device=first.facts["device"],
         threads=first.facts["threads"],
         command=command,
-    )
-    kept = [runs[place].name for place in chosen]
+    ) as made:
+        told = {"members": kept, "asked": [run.name for run in runs], "greedy": greedy}
+        atomic.write_text(made.folder / "soup.json", json.dumps(told) + "\n")
+        _write_history(made.folder, runs)
+        checkpoint.save_weights(made.weights, model)
     say(f"{made.name}: the mean of {', '.join(kept)}")
-    atomic.write_text(made.folder / "soup.json", json.dumps({"members": kept, "asked": [r.name for r in runs]}) + "\n")
-    _write_history(made.folder, runs)
-    checkpoint.save_weights(made.weights, model)
-    return made
+    if greedy:
+        say(
+            f"  the holdout chose these of the {len(runs)} and scores {made.name} too, so its score there is a little "
+            f"too good; believe the test set's, or that of images kept for the end (split.test)"
+        )
+    return job.find(made.name)
 
 
 def _greedy(
@@ -169,7 +175,7 @@ def _together(
     told = ", ".join(f"{run.name} {weight:.3f}" for run, weight in zip(runs, weights, strict=True))
     say(f"{name}: {weighed.counted:,} of {weighed.limit:,} parameters; {told}")
 
-    made = job.start(
+    with job.making(
         "ensemble",
         first.recipe,
         first.competition_name,
@@ -178,21 +184,20 @@ def _together(
         device=first.facts["device"],
         threads=first.facts["threads"],
         command=command,
-    )
-    made = replace(made, facts={**made.facts, "members": [run.name for run in runs], "weights": weights.tolist()})
-    atomic.write_text(made.folder / "run.json", json.dumps(made.facts, indent=2) + "\n")
-    atomic.write_text(made.folder / "split.json", json.dumps({"train": [], "holdout": held.ids}) + "\n")
-    _write_history(made.folder, runs)
-    tensors = {f"{place}.{key}": t for place, run in enumerate(runs) for key, t in _weights(run).items()}
-    atomic.write_bytes(made.weights, safetensors.torch.save(tensors))
+        more={"members": [run.name for run in runs], "weights": weights.tolist()},
+    ) as made:
+        atomic.write_text(made.folder / "split.json", json.dumps({"train": [], "holdout": held.ids}) + "\n")
+        _write_history(made.folder, runs)
+        tensors = {f"{place}.{key}": t for place, run in enumerate(runs) for key, t in _weights(run).items()}
+        atomic.write_bytes(made.weights, safetensors.torch.save(tensors))
 
-    _keep(made.folder / "holdout_probs.npy", held.probs)
-    holdout = _score_holdout(made, held)
-    tested = _hand_in(made, runs, weights)
-    minutes = sum(job.minutes(run) for run in runs)
-    result = Result(weighed.counted, weighed.limit, holdout, tested, minutes)
-    job.record(made, result, sum(budget.weigh(run.recipe, competition, run.name).macs for run in runs))
-    return made, result
+        _keep(made.folder / "holdout_probs.npy", held.probs)
+        holdout = _score_holdout(made, held)
+        tested = _hand_in(made, runs, weights)
+        minutes = sum(job.minutes(run) for run in runs)
+        result = Result(weighed.counted, weighed.limit, holdout, tested, minutes)
+        job.record(made, result, sum(budget.weigh(run.recipe, competition, run.name).macs for run in runs))
+    return job.find(name), result
 
 
 def fit_weights(given: Sequence[Answers], places: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:

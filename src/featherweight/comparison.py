@@ -43,8 +43,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Paired:
-    """How much better `one` is than `other` by a metric on the same images (a lower loss is better), with its 95 %
-    interval from a paired bootstrap, and the p-value of McNemar's exact test of their accuracies.
+    """How much better `one` is than `other` by a metric on the same images (a lower loss is better), with the 95 %
+    interval and the p-value of a paired bootstrap, and the p-value of McNemar's exact test of their accuracies.
+
+    McNemar's test judges accuracies alone: it decides on these, together with the interval, and stands beside a verdict
+    on the loss or F1, which the bootstrap decides.
     """
 
     one: str
@@ -54,21 +57,29 @@ class Paired:
     low: float
     high: float
     p: float
+    mcnemar: float
     among: int = 1  # comparisons made at once, the p-value being held against the limit divided by them (Bonferroni)
 
     @property
     def told(self) -> bool:
-        """Do both tests say that there is a difference?"""
-        return self.p < SURE / self.among and (self.low > 0 or self.high < 0)
+        """Is there a difference?"""
+        p = self.mcnemar if self.metric == "accuracy" else self.p
+        return p < SURE / self.among and (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
         unit, scale = ("nats", 1) if self.metric == "loss" else ("points", 100)
         span = f"{abs(self.gain) * scale:.2f} {unit} of {self.metric}"
-        interval = f"95 % interval {self.low * scale:+.2f} to {self.high * scale:+.2f}, McNemar p = {self.p:.3g}"
+        interval = f"95 % interval {self.low * scale:+.2f} to {self.high * scale:+.2f}"
+        if self.metric == "accuracy":
+            tests = f"({interval}, McNemar p = {self.mcnemar:.3g})"
+        else:
+            apart = "differ" if self.mcnemar < SURE / self.among else "can't be told apart"
+            tests = f"({interval}, paired bootstrap p = {self.p:.3g}); their accuracies {apart}"
+            tests += f" (McNemar p = {self.mcnemar:.3g})"
         if not self.told:
-            return f"it can't be told which of {self.one} and {self.other} is better: {span} apart ({interval})"
+            return f"it can't be told which of {self.one} and {self.other} is better: {span} apart {tests}"
         better, worse = (self.one, self.other) if self.gain > 0 else (self.other, self.one)
-        return f"{better} is better than {worse} on these images: by {span} ({interval})"
+        return f"{better} is better than {worse} on these images: by {span} {tests}"
 
 
 def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -89,10 +100,13 @@ def paired(one: Answers, other: Answers, metric: str, among: int = 1, seed: int 
         return second - first if metric == "loss" else first - second
 
     rng, count = np.random.default_rng(seed), len(one.labels)
-    drawn = [gains(rng.integers(0, count, count)) for _ in range(REPLICATES)]
+    drawn = np.array([gains(rng.integers(0, count, count)) for _ in range(REPLICATES)])
     low, high = np.quantile(drawn, [0.025, 0.975])
-    p = mcnemar(one.right, other.right)
-    return Paired(one.name, other.name, metric, gains(np.arange(count)), float(low), float(high), p, among)
+    p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + REPLICATES))
+    alone = mcnemar(one.right, other.right)
+    return Paired(
+        one.name, other.name, metric, gains(np.arange(count)), float(low), float(high), float(p), alone, among
+    )
 
 
 def over_seeds(metric: str, name: str, scores: Sequence[float], other_name: str, others: Sequence[float]) -> str:
@@ -194,4 +208,4 @@ def draw(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
         place.set_xlabel("epoch")
         place.grid(alpha=0.3)
     axes[0, 0].legend(fontsize="small", title="holdout; dashed: train")
-    pictures.save(picture, path)
+    pictures.save(picture, path, dpi=90)

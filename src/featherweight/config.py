@@ -98,9 +98,19 @@ class Sam(Section):
 class Distill(Section):
     """Learn from runs that are done as well as from the classes; they may be over the limit, and do not ship."""
 
-    teachers: Annotated[list[Text], Field(min_length=1)] = Field(description="names of runs; their mean is taught")
+    teachers: Annotated[list[Text], Field(min_length=1)] = Field(
+        description="names of runs, or .npz files of saved ids and probs; their mean is taught"
+    )
+    once: Flag = Field(False, description="ask runs once, of the images as they are: quick, but deaf to augmentation")
     weight: Fraction = Field(0.5, description="how much the teachers count against the classes")
     temperature: Positive = Field(4.0, description="how much of the small probabilities is taught")
+
+
+class Pseudo(Section):
+    """Train on test images too, by the classes that a finished run gives them, where the competition allows that."""
+
+    run: Text = Field(description="the run, or ensemble, that labels them")
+    confidence: Fraction = Field(0.95, description="the least probability of the class that is given")
 
 
 class EarlyStopping(Section):
@@ -130,6 +140,7 @@ class Recipe(Section):
     warmup: Warmup | None = None
     loss: Annotated[Choice, OneOf(LOSSES)] = Field("cross_entropy", validate_default=True)
     distill: Distill | None = None
+    pseudo: Pseudo | None = None
     sampling: Annotated[Choice, OneOf(SAMPLINGS)] = Field("each_once", validate_default=True)
     augment: list[Annotated[Choice, OneOf(AUGMENTATIONS)]] = Field(default_factory=list)
     mix: list[Annotated[Choice, OneOf(MIXINGS)]] = Field(default_factory=list)
@@ -164,6 +175,7 @@ class Limit(Section):
     parameters: Count
     buffers: Flag = Field(False, description="do buffers (running statistics) count too?")
     allow_pretrained: Flag = Field(False, description="may a model start from weights trained on other images?")
+    allow_pseudo_labels: Flag = Field(False, description="may it train on test images, as a model labels them?")
 
 
 class Submission(Section):

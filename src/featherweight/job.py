@@ -14,6 +14,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +27,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from featherweight import __version__, atomic, budget, ledger, submission, workspace
-from featherweight.config import Competition, Recipe, Split, load_competition, load_recipe, store
+from featherweight.config import Competition, Pseudo, Recipe, Split, load_competition, load_recipe, store
 from featherweight.data import csv_file, pack
 from featherweight.data.csv_file import examples
 from featherweight.data.pack import Data, Pack
@@ -39,6 +41,7 @@ from featherweight.randomness import derive
 from featherweight.scoring import Score
 from featherweight.training import checkpoint, runtime
 from featherweight.training.augment import MIRRORING
+from featherweight.training.distillation import NOBODY, Teachers, read_saved
 from featherweight.training.growth import refuse_what_cannot_grow
 from featherweight.training.loop import fit
 from featherweight.training.runtime import Runtime
@@ -99,11 +102,41 @@ def start(
     command: list[str],
 ) -> Run:
     """Weigh the model, then make the run's folder, whole, with everything needed to go on after a kill."""
+    with making(
+        recipe_name,
+        recipe,
+        competition_name,
+        competition,
+        name=name,
+        device=device,
+        threads=threads,
+        command=command,
+    ) as made:
+        pass
+    return find(made.name)
+
+
+@contextmanager
+def making(
+    recipe_name: str,
+    recipe: Recipe,
+    competition_name: str,
+    competition: Competition,
+    *,
+    name: str | None,
+    device: str,
+    threads: int | None,
+    command: list[str],
+    more: Mapping[str, Any] = {},
+) -> Iterator[Run]:
+    """A run whose folder is out of sight while one puts into it what it is to hold; at the end it appears, whole.
+
+    `more` are further facts of it. A fault or a kill before the end leaves no run.
+    """
     budget.weigh(recipe, competition, recipe_name).refuse_if_over()
     if recipe.growth is not None:
         refuse_what_cannot_grow(recipe.growth, recipe.model, len(competition.classes), competition.image)
     runtime.start(device, recipe.train.precision, threads)  # which refuses what this machine does not have
-    folder = _new_folder(name, f"{recipe_name}-{competition_name}-s{recipe.seed}")
     facts = {
         "recipe": recipe_name,
         "competition": competition_name,
@@ -113,11 +146,14 @@ def start(
         "device": device,
         "threads": threads or torch.get_num_threads(),
         "versions": {"featherweight": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        **more,
     }
-    store(recipe, folder / "recipe.yaml")
-    store(competition, folder / "competition.yaml")
-    atomic.write_text(folder / "run.json", json.dumps(facts, indent=2) + "\n")
-    return Run(folder, recipe_name, competition_name, recipe, competition, facts)
+    folder, lock = _reserve(name, f"{recipe_name}-{competition_name}-s{recipe.seed}")
+    with _appearing(folder, lock):
+        store(recipe, folder / "recipe.yaml")
+        store(competition, folder / "competition.yaml")
+        atomic.write_text(folder / "run.json", json.dumps(facts, indent=2) + "\n")
+        yield Run(folder, recipe_name, competition_name, recipe, competition, facts)
 
 
 def find(name: str) -> Run:
@@ -165,7 +201,7 @@ def _run(run: Run) -> Result:
     for thin in _thin(run, data.train, holdout):
         say(f"  {thin}")
 
-    model = _train(run, train, holdout, device)
+    model = _train(run, _with_pseudo_labels(run, train, holdout, data.test), holdout, device)
     budget.weigh_model(model, competition, run.recipe_name).refuse_if_over()
 
     if recipe.predict.calibrate and not run.temperature.exists():
@@ -261,39 +297,126 @@ def split(run: Run, data: Data) -> tuple[Pack, Pack, Pack | None]:
 
 def _train(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Classifier:
     competition, recipe = run.competition, run.recipe
-    teachers = [] if run.weights.exists() else _teachers(run, holdout)
+    teachers = NOBODY if run.weights.exists() else _teachers(run, train, holdout, device)
     torch.manual_seed(derive(recipe.seed, "init"))
     model = build(recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
     if not run.weights.exists():
         augment = augmentations(recipe, competition)
-        fit(recipe, model, train, holdout, len(competition.classes), augment, device, run.folder, teachers)
+        fit(
+            recipe,
+            model,
+            train,
+            holdout,
+            len(competition.classes),
+            augment,
+            device,
+            run.folder,
+            teachers,
+            competition.metric,
+        )
         checkpoint.save_weights(run.weights, model)
         (run.folder / "checkpoint.pt").unlink(missing_ok=True)
     checkpoint.load_weights(run.weights, model)
     return model
 
 
-def _teachers(run: Run, holdout: Pack) -> list[Classifier]:
-    """The models a recipe learns from. Raises UserError for one that answers something else, or knows the holdout."""
-    teachers = []
-    for name in run.recipe.distill.teachers if run.recipe.distill else []:
-        teacher = find(name)
+def _teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
+    """The models a recipe learns from, and what is saved of others."""
+    models: list[Classifier] = []
+    saved: list[NDArray[np.float32]] = []
+    distill = run.recipe.distill
+    for name in distill.teachers if distill else []:
+        assert distill is not None
+        if name.endswith(".npz"):
+            saved.append(read_saved(workspace.home() / name, train.ids, run.competition.classes))
+            say(f"  taught by {name}, which must not know the images held out; that cannot be seen from here")
+            continue
         where = f"distill.teachers: {name}"
+        teacher = _elder(run, name, where, holdout)
+        if members := teacher.facts.get("members"):
+            raise UserError(f"{where} is an ensemble; name its members: {', '.join(members)}")
         if not teacher.weights.exists():
             raise UserError(f"{where} is not trained yet: ./run.sh resume {name}")
-        ours, theirs = run.competition, teacher.competition
-        if (ours.classes, ours.image) != (theirs.classes, theirs.image):
-            raise UserError(f"{where} knows other classes, or images of another size, than {run.competition_name} has")
-        known = set(json.loads((teacher.folder / "split.json").read_text())["train"]).intersection(holdout.ids)
-        if known:
-            raise UserError(
-                f"{where} was trained on {len(known)} of the {len(holdout)} images held out here, whose score would "
-                f"mean nothing; give both the same split section"
-            )
-        teachers.append(shipped(teacher))
-        count = sum(parameter.numel() for parameter in teachers[-1].parameters())
+        model = shipped(teacher)
+        count = sum(parameter.numel() for parameter in model.parameters())
         say(f"  taught by {name}: {count:,} parameters, which do not ship and do not count")
-    return teachers
+        if distill.once:
+            saved.append(_probs(run, f"taught-{name}", model, train, device))
+        else:
+            models.append(model)
+    if not (distill and saved):
+        return Teachers(models)
+    mean = np.mean([temper(probs, distill.temperature) for probs in saved], axis=0, dtype=np.float64)
+    return Teachers(models, torch.from_numpy(mean.astype(np.float32)), len(saved))
+
+
+def _elder(run: Run, name: str, where: str, holdout: Pack) -> Run:
+    """A run that this one learns from. Raises UserError for one that answers something else, or knows the holdout."""
+    elder = find(name)
+    ours, theirs = run.competition, elder.competition
+    if (ours.classes, ours.image) != (theirs.classes, theirs.image):
+        raise UserError(f"{where} knows other classes, or images of another size, than {run.competition_name} has")
+    trained = [elder, *(find(member) for member in elder.facts.get("members", []))]
+    known = _trained_on(trained).intersection(holdout.ids)
+    if known:
+        raise UserError(
+            f"{where} was trained on {len(known)} of the {len(holdout)} images held out here, whose score would "
+            f"mean nothing; give both the same split section"
+        )
+    return elder
+
+
+def _trained_on(runs: Iterable[Run]) -> set[str]:
+    """The ids of all training images of these runs."""
+    splits = (run.folder / "split.json" for run in runs)
+    return {id for split in splits if split.exists() for id in json.loads(split.read_text())["train"]}
+
+
+def _with_pseudo_labels(run: Run, train: Pack, holdout: Pack, test: Pack | None) -> Pack:
+    """The training images and, where the recipe asks for them, test images by the classes another run is sure of.
+
+    Which these are is kept in the run's folder when it starts. What the test images truly are is not looked at.
+    """
+    wanted = run.recipe.pseudo
+    if wanted is None or run.weights.exists():
+        return train
+    if test is None:
+        raise UserError(f"pseudo: {run.competition.title} has no test images")
+    stored = run.folder / "pseudo.json"
+    if not stored.exists():
+        given = _sure_of(run, wanted, holdout, test)
+        atomic.write_text(stored, json.dumps(given) + "\n")
+    given = json.loads(stored.read_text())
+    places = np.array([place for place, id in enumerate(test.ids) if id in given], dtype=np.int64)
+    index = {name: place for place, name in enumerate(run.competition.classes)}
+    labels = np.array([index[given[test.ids[place]]] for place in places], dtype=np.int64)
+    say(
+        f"  {len(places):,} of {len(test):,} test images join, by the class that {wanted.run} gives them with a "
+        f"confidence of {wanted.confidence:g} or more; none of them is held out"
+    )
+    assert train.labels is not None
+    return Pack(
+        [*train.ids, *(test.ids[place] for place in places)],
+        np.concatenate([np.asarray(train.images), np.asarray(test.images[places])]),
+        np.concatenate([train.labels, labels]),
+    )
+
+
+def _sure_of(run: Run, wanted: Pseudo, holdout: Pack, test: Pack) -> dict[str, str]:
+    """The class of each test image that the labelling run is confident of, by id."""
+    where = f"pseudo.run: {wanted.run}"
+    elder = _elder(run, wanted.run, where, holdout)
+    stored = elder.folder / "test_probs.npy"
+    if not stored.exists():
+        raise UserError(f"{where} has not predicted the test set yet: ./run.sh resume {wanted.run}")
+    probs = _calibrated(elder, np.load(stored))
+    if elder.competition.source != run.competition.source or len(probs) != len(test):
+        raise UserError(f"{where} has predicted other test images than those of {run.competition_name}")
+    sure = np.flatnonzero(probs.max(1) >= wanted.confidence)
+    if not len(sure):
+        most = f"its surest is {probs.max():.3g}; lower pseudo.confidence"
+        raise UserError(f"{where} is sure of no test image at {wanted.confidence:g}: {most}")
+    return {test.ids[place]: run.competition.classes[probs[place].argmax()] for place in sure}
 
 
 def augmentations(recipe: Recipe, competition: Competition) -> list[Any]:
@@ -436,20 +559,39 @@ def minutes(run: Run) -> float:
     return float(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["seconds"]) / 60
 
 
-def _new_folder(name: str | None, default: str) -> Path:
+def _reserve(name: str | None, default: str) -> tuple[Path, FileLock]:
+    """Where a run of a free name is made, in `runs/.new`, and the lock that keeps the name for as long as it is held:
+    the system lets go of it when the process ends, however it does.
+    """
     if name is not None and (Path(name).name != name or name in ("", ".", "..")):
         raise UserError(f"--name {name}: expected a plain name, with no folder in it")
+    hidden = workspace.runs() / ".new"
+    hidden.mkdir(parents=True, exist_ok=True)
     for number in range(1, sys.maxsize):
-        folder = workspace.runs() / (name or (default if number == 1 else f"{default}-{number}"))
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            if name is not None:
-                raise UserError(
-                    f"there is a run called '{name}' already: ./run.sh resume {name}, or take another --name"
-                ) from None
+        free = name or (default if number == 1 else f"{default}-{number}")
+        lock = FileLock(hidden / f"{free}.lock")
+        with suppress(Timeout):
+            lock.acquire(blocking=False)
+            if not (workspace.runs() / free).exists():
+                return hidden / free, lock
+            lock.release()
+        if name is not None:
+            raise UserError(f"there is a run called '{name}' already: ./run.sh resume {name}, or take another --name")
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def _appearing(folder: Path, lock: FileLock) -> Iterator[None]:
+    """The folder to fill, out of sight; at the end it moves up to the runs, unless something went wrong."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        folder.mkdir()
+        yield
+        folder.rename(workspace.runs() / folder.name)
+        atomic.sync_folder(workspace.runs())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 
 def commit() -> str:

@@ -28,10 +28,10 @@ def figure(rows: int, columns: int, width: float = 7, height: float = 3.5) -> tu
     return picture, picture.subplots(rows, columns, squeeze=False)
 
 
-def save(picture: Figure, path: Path) -> None:
+def save(picture: Figure, path: Path, dpi: int = 120) -> None:
     """Write a picture, whole or not at all."""
     buffer = io.BytesIO()
-    picture.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    picture.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     atomic.write_bytes(path, buffer.getvalue())
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -22,11 +22,13 @@ from featherweight.models import Classifier
 from featherweight.progress import Progress as Bar
 from featherweight.progress import say
 from featherweight.randomness import derive
+from featherweight.schema import Choice
+from featherweight.scoring import LOWER_IS_BETTER, judge
 from featherweight.training import checkpoint
 from featherweight.training.augment import Augmentation
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch, Batches
-from featherweight.training.distillation import learn, teach
+from featherweight.training.distillation import NOBODY, Teachers, learn
 from featherweight.training.growth import grown
 from featherweight.training.interrupts import interruptible
 from featherweight.training.mixing import mix
@@ -49,22 +51,25 @@ def fit(
     augment: list[Augmentation],
     runtime: Runtime,
     folder: Path,
-    teachers: Sequence[Classifier] = (),
+    teachers: Teachers = NOBODY,
+    metric: Choice | None = None,
 ) -> pd.DataFrame:
-    """Train `model` in place and return one row an epoch of losses and accuracies, also kept in `folder/history.csv`.
+    """Train `model` in place and return one row an epoch of losses, accuracies and the holdout's score by the
+    competition's `metric` (accuracy where none is given), also kept in `folder/history.csv`.
 
     Goes on from the checkpoint in `folder`, if there is one, and ends in the same bytes as if it had not been stopped.
     Raises UserError when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved.
     """
     batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime, recipe.sampling)
     steps = batches.steps_per_epoch
-    start = beginning(recipe, steps)
+    falls = metric is not None and metric.name in LOWER_IS_BETTER
+    start = replace(beginning(recipe, steps), score_falls=falls)
     epochs = start.epochs
 
     standardize(model, train.images, recipe.train.normalize == "pixel")
     start_from_images(model, train.images)
     runtime.place(model)
-    for teacher in teachers:
+    for teacher in teachers.models:
         runtime.place(teacher.eval())
     optimizer = recipe.optimizer(groups(model, recipe.train.decay_norms))
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -101,12 +106,13 @@ def fit(
                 if stop.is_set():
                     raise KeyboardInterrupt
             _refuse_nan(state, epoch * steps)
-            state.history.append(_epoch_row(recipe, state, holdout, runtime, epoch * steps, last=epoch + 1 == epochs))
+            last = epoch + 1 == epochs
+            state.history.append(_epoch_row(recipe, state, holdout, runtime, epoch * steps, last, metric))
             atomic.write_text(folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
             bar.advance(0, state.note(short=True))
             if (epoch + 1) * 10 // epochs > epoch * 10 // epochs:
                 say(f"  epoch {epoch + 1:>{len(str(epochs))}}/{epochs}  {state.note()}")
-            if recipe.early_stopping is not None and _has_settled(recipe.early_stopping, recipe.ship, state):
+            if recipe.early_stopping is not None and _has_settled(recipe.early_stopping, recipe.ship, state, falls):
                 say(f"  stopped after epoch {epoch + 1}: {recipe.early_stopping.metric} has not got better")
                 break
     _take_what_ships(recipe, state, batches, augment, runtime)
@@ -136,11 +142,11 @@ def _step(
     batch: Batch,
     augment: list[Augmentation],
     runtime: Runtime,
-    teachers: Sequence[Classifier] = (),
+    teachers: Teachers = NOBODY,
     scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """One optimizer step; returns the loss and the part of the batch classified right, both still on the device."""
-    images, targets = batch.images, batch.targets
+    images, targets = batch.images, teachers.beside(batch.targets, batch.draws.samples)
     for operation in augment:
         images = operation(images, batch.draws)
     images, targets = mix(images, targets, batch.draws, recipe.mix)
@@ -151,13 +157,14 @@ def _step(
         torch.manual_seed(derive(recipe.seed, "step", state.step))  # what dropout draws hangs on the step alone
         total, right = torch.zeros((), device=runtime.device), torch.zeros((), device=runtime.device)
         parts = recipe.train.accumulate
-        for part, wanted in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+        for part, both in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+            wanted, known = both.tensor_split([batch.targets.shape[1]], dim=1)
             with runtime.autocast():
                 logits = state.model(part)
             share = len(part) / len(images)
             loss = recipe.loss(logits.float(), wanted, batch.counts)
             if recipe.distill is not None:
-                taught = teach(teachers, part, recipe.distill.temperature, runtime)
+                taught = teachers.answer(part, known, recipe.distill.temperature, runtime)
                 loss = learn(loss, logits.float(), taught, recipe.distill.weight, recipe.distill.temperature)
             loss = loss * share
             state.scaler.scale(loss).backward()
@@ -178,11 +185,11 @@ def _step(
     return loss, right
 
 
-def _has_settled(stopping: EarlyStopping, ship: str, state: _State) -> bool:
+def _has_settled(stopping: EarlyStopping, ship: str, state: _State, score_falls: bool) -> bool:
     """Has the holdout gone without a new best for long enough? Keeps the weights of the best as it passes."""
     if math.isnan(state.history[-1][f"holdout_{stopping.metric}"]):
         return False
-    waited = since_best(state.history, stopping.metric, stopping.margin)
+    waited = since_best(state.history, stopping.metric, stopping.margin, score_falls)
     if waited == 0 and stopping.restore == "best":
         shipping = state.averages.shipping(ship, state.model)
         state.best = {name: tensor.clone() for name, tensor in shipping.state_dict().items()}
@@ -253,7 +260,7 @@ class _State:
 
 
 def _epoch_row(
-    recipe: Recipe, state: _State, holdout: Pack, runtime: Runtime, first: int, last: bool
+    recipe: Recipe, state: _State, holdout: Pack, runtime: Runtime, first: int, last: bool, metric: Choice | None
 ) -> dict[str, Any]:
     """What is known at the end of the epoch whose first step was `first`, by the weights that ship."""
     epoch = len(state.history) + 1
@@ -267,6 +274,7 @@ def _epoch_row(
         "holdout_loss": math.nan,
         "holdout_accuracy": math.nan,
         "holdout_f1": math.nan,
+        "holdout_score": math.nan,
         "seconds": state.seconds,
     }
     if epoch % recipe.train.evaluate_every == 0 or last:
@@ -274,6 +282,9 @@ def _epoch_row(
         probs = predict_probs([shipping], holdout.images, runtime=runtime, batch_size=recipe.predict.batch_size)
         assert holdout.labels is not None
         row |= look(probs, holdout.labels)
+        row["holdout_score"] = (
+            judge(metric, probs.astype(np.float64), holdout.labels).value if metric else row["holdout_accuracy"]
+        )
     return row
 
 

@@ -28,6 +28,7 @@ class Progress:
     total: int = 0  # steps in the whole run; 0: all of its epochs'
     warmup: int = 0  # steps of it that warm up
     history: Sequence[Mapping[str, Any]] = ()
+    score_falls: bool = False  # is a lower score better, by the competition's metric?
 
     @property
     def epoch(self) -> int:
@@ -165,7 +166,7 @@ def plateau(
     Better is by the part `threshold` of the best; `cooldown` looks after a cut are not counted.
     """
     rate, best, bad, cooling = 1.0, math.inf, 0, 0
-    for value in values(progress.history, metric):
+    for value in values(progress.history, metric, progress.score_falls):
         if value < best - threshold * abs(best) or math.isinf(best):
             best, bad = value, 0
         else:

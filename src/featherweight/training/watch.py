@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Watched = Literal["loss", "accuracy", "f1"]  # f1: macro
+Watched = Literal["loss", "accuracy", "f1", "score"]  # f1: macro; score: by the competition's own metric
 History = Sequence[Mapping[str, Any]]
 
 
@@ -29,18 +29,22 @@ def look(probs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, flo
     }
 
 
-def values(history: History, metric: Watched) -> Iterator[float]:
-    """The metric at each look at the holdout, so signed that lower is better; epochs without a look are passed over."""
+def values(history: History, metric: Watched, score_falls: bool = False) -> Iterator[float]:
+    """The metric at each look at the holdout, so signed that lower is better; epochs without a look are passed over.
+
+    `score_falls`: a lower score is a better one, as by log loss.
+    """
+    falls = metric == "loss" or (metric == "score" and score_falls)
     for row in history:
         value = row[f"holdout_{metric}"]
         if not math.isnan(value):
-            yield value if metric == "loss" else -value
+            yield value if falls else -value
 
 
-def since_best(history: History, metric: Watched, margin: float = 0.0) -> int:
+def since_best(history: History, metric: Watched, margin: float = 0.0, score_falls: bool = False) -> int:
     """Looks at the holdout since the best one; 0 when the last is the best by more than `margin`."""
     best, since = math.inf, 0
-    for value in values(history, metric):
+    for value in values(history, metric, score_falls):
         better = value < best - margin
         best, since = (value, 0) if better else (best, since + 1)
     return since

@@ -1,0 +1,130 @@
+"""The reference page: every key of a recipe and of a competition, as they are declared; so it cannot say otherwise."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from featherweight.config import Competition, Recipe
+from featherweight.schema import Choice, OneOf, Section
+
+HEAD = """\
+# Reference
+
+Every key of a recipe and of a competition. Made by `./run.sh reference` from the declarations in the code; a test holds
+it to them.
+
+A key without a default must be given. Where a key takes *one of* several names, it is given as the name alone
+(`schedule: cosine`) or as a section with the keys of that name (`schedule: {name: cosine, final: 0.01}`); each key can
+be changed for one run with `--set` (`--set schedule.final=0.01`, and `--set augment.0.padding=0.2` for the first of a
+list).
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    parts = [HEAD]
+    for kind, title in ((Recipe, "Recipe"), (Competition, "Competition")):
+        parts += [f"## {title}\n", f"{said(kind)}\n", *_table(kind)]
+        for key, field in kind.model_fields.items():
+            inner, table = _inner(field), _table_of(field)
+            if inner is not None:
+                parts += [f"### {key}\n", f"{said(inner)}\n", *_table(inner, key)]
+            if inner is not None:
+                for name, deeper in inner.model_fields.items():
+                    parts += _choices(f"{key}.{name}", _table_of(deeper))
+            parts += _choices(key, table)
+    return "\n".join(parts)
+
+
+def said(target: Any) -> str:
+    """A docstring's paragraphs and list items, each on one line."""
+    return re.sub(r"\n(?!\n|- )(?<!\n\n) *", " ", inspect.getdoc(target) or "")
+
+
+def _choices(key: str, table: OneOf | None) -> Iterator[str]:
+    if table is None:
+        return
+    yield f"### {key}\n\nOne of these.\n"
+    for name, section in table.sections.items():
+        yield f"#### {key}: {name}\n\n{said(table.table[name])}\n"
+        yield from _table(section)
+
+
+def _table(section: type[Section], prefix: str = "") -> Iterator[str]:
+    fields = {key: field for key, field in section.model_fields.items() if not (key == "name" and _is_choice(section))}
+    if not fields:
+        return
+    yield "| key | takes | default | |\n|---|---|---|---|"
+    schema = section.model_json_schema()["properties"]
+    for key, field in fields.items():
+        meaning = field.description or ""
+        told = f"`{prefix}.{key}`" if prefix else f"`{key}`"
+        yield f"| {told} | {_takes(field, schema[key])} | {_default(field)} | {meaning} |".replace("  |", " |")
+    yield ""
+
+
+def _takes(field: FieldInfo, schema: dict[str, Any]) -> str:
+    """What a key takes, in words."""
+    inner, table = _inner(field), _table_of(field)
+    none = " or null" if type(None) in typing.get_args(field.annotation) else ""
+    if inner is not None:
+        return f"the section below{none}"
+    if table is not None:
+        many = typing.get_origin(field.annotation) is list
+        return f"{'a list, each ' if many else ''}one of {', '.join(f'`{name}`' for name in table.table)}{none}"
+    return in_words(schema)
+
+
+def in_words(schema: dict[str, Any]) -> str:
+    """A JSON schema of plain values, in words with its bounds."""
+    if "anyOf" in schema:
+        return " or ".join(in_words(one) for one in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{json.dumps(one).strip(chr(34))}`" for one in schema.get("enum", [schema.get("const")]))
+    kind = schema.get("type")
+    if kind == "array" and "prefixItems" in schema:
+        return f"[{', '.join(in_words(one) for one in schema['prefixItems'])}]"
+    if kind == "array":
+        least = " (at least one)" if schema.get("minItems") else ""
+        return f"a list of: {in_words(schema['items'])}{least}"
+    if kind == "object":
+        values = schema.get("additionalProperties")
+        return f"a section of names, each: {in_words(values)}" if isinstance(values, dict) else "a section"
+    name = {"integer": "whole number", "number": "number", "boolean": "true or false", "null": "null", "string": "text"}
+    bounds = {"minimum": "from", "exclusiveMinimum": "over", "maximum": "to", "exclusiveMaximum": "below"}
+    return " ".join([name[str(kind)], *(f"{word} {schema[key]:g}" for key, word in bounds.items() if key in schema)])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return ""
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Section):
+        return ""
+    return f"`{json.dumps(value)}`" if value is not None else "null"
+
+
+def _inner(field: FieldInfo) -> type[Section] | None:
+    """The section that a key is, or may be."""
+    kinds = [field.annotation, *typing.get_args(field.annotation)]
+    found = (kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, Section) and kind is not Choice)
+    return next(found, None)
+
+
+def _table_of(field: FieldInfo) -> OneOf | None:
+    """The table whose names a key takes, by itself or in a list."""
+    marks = [*field.metadata]
+    for inner in typing.get_args(field.annotation):
+        marks += typing.get_args(inner)[1:]
+    return next((mark for mark in marks if isinstance(mark, OneOf)), None)
+
+
+def _is_choice(section: type[Section]) -> bool:
+    return issubclass(section, Choice)

@@ -1,0 +1,121 @@
+"""Test images that join the training set by the classes another run gives them: which, and what is not looked at."""
+
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from conftest import start
+from featherweight import cli, job
+from featherweight.config import load_competition, load_recipe
+from featherweight.data import pack
+from featherweight.data.listing import Listing
+from featherweight.errors import UserError
+
+ALLOWED = "limit.allow_pseudo_labels=true"
+
+
+def run(name, *changes, competition=(ALLOWED,)):
+    recipe = load_recipe("tiny", ["train.epochs=2", "predict.views=[]", *changes])
+    told = load_competition("digits", competition)
+    made = job.start("tiny", recipe, "digits", told, name=name, device="cpu", threads=1, command=["x"])
+    return made, job.run(made)
+
+
+@pytest.fixture
+def labeller(home):
+    made, _ = run("labeller", "train.epochs=6")
+    return made
+
+
+def test_the_test_images_a_run_is_sure_of_join_the_training_images(labeller, capsys, monkeypatch):
+    seen = {}
+    fit = job.fit
+
+    def spy(recipe, model, train, holdout, *rest):
+        seen.update(train=train, holdout=holdout)
+        return fit(recipe, model, train, holdout, *rest)
+
+    monkeypatch.setattr(job, "fit", spy)
+    made, result = run("taught", "pseudo.run=labeller", "pseudo.confidence=0.5")
+    probs = np.load(labeller.folder / "test_probs.npy")
+    test = pack.load(made.competition.source, made.competition.image, made.competition.classes).test
+    sure = probs.max(1) >= 0.5
+    assert 0 < sure.sum() < len(test)
+    told = f"{sure.sum()} of 359 test images join, by the class that labeller gives them with a confidence of 0.5"
+    assert told in capsys.readouterr().out
+
+    split = json.loads((made.folder / "split.json").read_text())
+    joined, own = seen["train"], len(split["train"])
+    assert joined.ids == [*split["train"], *np.array(test.ids)[sure]]
+    assert joined.labels[own:].tolist() == probs.argmax(1)[sure].tolist()
+    np.testing.assert_array_equal(joined.images[own:], test.images[sure])
+    assert seen["holdout"].ids == split["holdout"]
+    assert not set(joined.ids) & set(split["holdout"])
+    assert split == json.loads((labeller.folder / "split.json").read_text())
+    assert result.test is not None
+
+
+def test_the_hidden_answers_are_not_read_before_the_score(labeller, monkeypatch):
+    """With answers that nobody may look at it trains to the same bytes."""
+    options = ("pseudo.run=labeller", "pseudo.confidence=0.5")
+    plain, _ = run("plain", *options)
+
+    def forbidden():
+        raise AssertionError("the answers were read")
+
+    digits = type(plain.competition.source).target
+    monkeypatch.setattr(
+        type(plain.competition.source),
+        "target",
+        staticmethod(
+            lambda root, **keys: Listing(digits(root, **keys).train, digits(root, **keys).test, answers=forbidden)
+        ),
+    )
+    with pytest.raises(AssertionError, match="the answers were read"):
+        run("blind", *options)  # by the scorer, at the end
+    blind = job.find("blind")
+    assert (blind.folder / "test_probs.npy").read_bytes() == (plain.folder / "test_probs.npy").read_bytes()
+
+
+def test_killed_and_resumed_it_ends_in_the_same_bytes_though_the_labeller_is_gone(labeller, home, command):
+    (home / "configs" / "competitions").mkdir(parents=True)
+    (home / "configs" / "competitions" / "ours.yaml").write_text(
+        "extends: digits\nlimit: {allow_pseudo_labels: true}\n"
+    )
+    words = ["tiny", "--competition", "ours", "--no-report", "--threads", "1", "--set", "train.epochs=8"]
+    words += ["--set", "train.checkpoint_seconds=0", "--set", "pseudo={run: labeller, confidence: 0.5}"]
+    whole = command(*words, "--name", "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert "test images join" in whole.stdout
+    process = start([*words, "--name", "killed"], start_new_session=True)
+    while not (home / "runs" / "killed" / "checkpoint.pt").exists() and process.poll() is None:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (home / "runs" / "killed" / "weights.safetensors").exists(), "it was not killed in the middle"
+    (home / "runs" / "labeller").rename(home / "elsewhere")
+    resumed = command("resume", "killed", "--no-report")
+    assert resumed.returncode == 0, resumed.stderr
+    for name in ("weights.safetensors", "test_probs.npy", "holdout.csv"):
+        assert (home / "runs" / "killed" / name).read_bytes() == (home / "runs" / "whole" / name).read_bytes()
+
+
+def test_what_is_not_allowed_or_makes_no_sense_is_refused(labeller, home, capsys):
+    with pytest.raises(UserError, match="pseudo: Digits does not allow training on its test images"):
+        run("refused", "pseudo.run=labeller", competition=())
+    assert not (home / "runs" / "refused").exists()
+    assert cli.main(["check", "tiny", "--set", "pseudo.run=labeller"]) == 2
+    assert "limit.allow_pseudo_labels in the competition's file" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"pseudo.run: labeller is sure of no test image at 1: its surest is 0\.9"):
+        run("too-sure", "pseudo.run=labeller", "pseudo.confidence=1")
+    with pytest.raises(UserError, match=r"pseudo.run: labeller was trained on \d+ of the 143 images held out here"):
+        run("leaking", "pseudo.run=labeller", "split.seed=5")
+    with pytest.raises(UserError, match="has predicted other test images than those of digits"):
+        run("other", "pseudo.run=labeller", competition=(ALLOWED, "source.seed=1"))
+    (labeller.folder / "test_probs.npy").unlink()
+    with pytest.raises(UserError, match=r"labeller has not predicted the test set yet: \./run.sh resume labeller"):
+        run("early", "pseudo.run=labeller")

@@ -1,0 +1,65 @@
+"""The reference page says what the declarations say, and is as they are now."""
+
+import pytest
+
+from conftest import ROOT
+from featherweight import cli, reference
+from featherweight.config import Competition, Recipe
+from featherweight.models import MODELS
+from featherweight.training.augment import AUGMENTATIONS
+
+PAGE = reference.page()
+
+
+def test_the_committed_page_is_up_to_date():
+    stored = ROOT / "docs" / "reference.md"
+    assert stored.read_text() == PAGE, "write it anew: ./run.sh reference"
+
+
+def test_every_key_has_its_type_range_default_and_meaning():
+    """A key of each kind, as one line of its table."""
+    for line in (
+        "| `optimizer` | one of `sgd`, `adam`,",
+        "| `train.epochs` | whole number from 1 | `50` | |",
+        "| `train.clip` | number over 0 or null | null | the largest norm of all gradients together;",
+        '| `train.precision` | `auto`, `fp32`, `bf16`, `fp16` | `"auto"` | auto: bf16 on CUDA, else fp32 |',
+        "| `distill.teachers` | a list of: text (at least one) | | names of runs,",
+        "| `limit.parameters` | whole number from 1 | | |",
+        "| `momentum` | number from 0 below 1 | `0.9` | |",
+        "| `stages` | a list of: [whole number from 1, number over 0] (at least one) | | |",
+        "| `submission.spelling` | a section of names, each: text | `{}` |",
+        "| `sam` | the section below or null | null | |",
+        "| `augment` | a list, each one of `crop`,",
+        "| `predict.views` | a list, each one of `flip`,",
+    ):
+        assert f"\n{line}" in PAGE, line
+
+
+def test_every_choice_is_there_and_said():
+    for name, function in {**MODELS, **AUGMENTATIONS}.items():
+        assert f": {name}\n\n{reference.said(function)}" in PAGE
+    assert "\n### predict.views\n" in PAGE
+    for kind in (Recipe, Competition):
+        assert all(f"| `{key}` |" in PAGE for key in kind.model_fields)
+
+
+def test_a_docstring_keeps_its_paragraphs_and_its_lists():
+    def told() -> None:
+        """One line
+        and its end.
+
+        Two, as
+
+        - a thing
+          of two lines
+        - another
+        """
+
+    assert reference.said(told) == "One line and its end.\n\nTwo, as\n\n- a thing of two lines\n- another"
+
+
+@pytest.mark.parametrize("name", ["page.md", "deep/page.md"])
+def test_the_command_writes_it(name, tmp_path, capsys):
+    assert cli.main(["reference", str(tmp_path / name)]) == 0
+    assert (tmp_path / name).read_text() == PAGE
+    assert capsys.readouterr().out == f"wrote {tmp_path / name}\n"
