@@ -105,14 +105,18 @@ def _downloaded(kind: Any, folder: Path, choice: dict[str, Any], refusal: Except
         return kind(str(folder), **choice, download=True)
     except REFUSALS as error:
         if there:
-            told = str(refusal or type(refusal).__name__).splitlines()[0].partition(". You can use")[0]
             raise UserError(
-                f"{folder}: torchvision does not take these files for {name} ({told}), and cannot download it "
-                f"({error}); put the files of its authors there, unchanged"
+                f"{folder}: torchvision does not take these files for {name} ({_told(refusal)}), and cannot download "
+                f"it ({_told(error)}); put the files of its authors there, unchanged"
             ) from None
         raise UserError(
-            f"{name} is not in {folder}, and cannot be downloaded ({error}); put the files of its authors there"
+            f"{name} is not in {folder}, and cannot be downloaded ({_told(error)}); put the files of its authors there"
         ) from None
+
+
+def _told(error: Exception) -> str:
+    """What an error says, in one line, without torchvision's advice to its programmers."""
+    return " ".join(str(error).split()).partition(". You can use")[0] or type(error).__name__
 
 
 def _files(folder: Path) -> list[Path]:
