@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from conftest import ROOT
-from featherweight import cli
+from featherweight import cli, logbook
 from featherweight.budget import weigh
 from featherweight.config import load_competition, load_recipe
 
@@ -69,6 +69,7 @@ def test_check_all_weighs_every_recipe(home, capsys):
     line = next(line for line in out.splitlines() if "wrn40_3" in line)
     assert f"{weighed.counted:,}" in line
     assert "OVER" in line
+    assert out.endswith("next: ./run.sh RECIPE --competition cifar10, with one that makes weight\n")
 
 
 def test_views_are_short_for_set(home, tmp_path):
@@ -92,3 +93,52 @@ def test_schema_writes_both(home, tmp_path, capsys):
 def test_runs_of_an_empty_workspace(home, capsys):
     assert cli.main(["runs"]) == 0
     assert "no finished runs yet" in capsys.readouterr().out
+
+
+ENDINGS = {  # the commands that speak to Kaggle are in test_kaggle_loop.py, init in test_init.py
+    "train": (
+        ["tiny", "--seeds", "0-1", "--name", "r", "--set", "train.epochs=1", "--threads", "1"],
+        "next: ./run.sh runs --seeds",
+    ),
+    "resume": (["resume", "r-s0", "--no-report"], "next: ./run.sh runs"),
+    "report": (["report", "r-s0"], "next: open it in a browser"),
+    "check": (["check", "tiny"], "next: ./run.sh tiny --competition digits"),
+    "models": (["models"], "next: ./run.sh models FAMILY for its keys, ./run.sh fill FAMILY to fill the limit"),
+    "models wrn": (["models", "wrn"], "next: ./run.sh check RECIPE --set model.KEY=VALUE"),
+    "fill": (
+        ["fill", "cifar_resnet", "--count", "1"],
+        "next: paste a line into a recipe, or add --write NAME to this command for the first as a recipe",
+    ),
+    "draw": (["draw", "tiny"], "next: ./run.sh check tiny --competition digits"),
+    "schedule": (["schedule", "tiny"], "next: ./run.sh tiny --competition digits"),
+    "augment": (["augment", "tiny"], "next: ./run.sh tiny --competition digits"),
+    "inspect": (["inspect", "digits"], "next: ./run.sh wrn16_4 --competition digits"),
+    "runs": (["runs"], "next: ./run.sh RECIPE for another"),
+    "runs of none": (["runs", "--competition", "none"], "next: ./run.sh wrn16_4"),
+    "compare": (["compare", "r-s0", "r-s1"], "next: ./run.sh report r-s"),
+    "ensemble": (["ensemble", "r-s0", "r-s1"], "next: ./run.sh runs"),
+    "soup": (["soup", "r-s0", "r-s1"], "next: ./run.sh runs"),
+    "score": (["score", "submissions/r-s0.csv"], "next: ./run.sh runs"),
+    "schema": (["schema", "."], "next: put `# yaml-language-server: $schema=../recipe.schema.json` on top of a recipe"),
+    "doctor": (["doctor"], "next: ./run.sh "),
+    "completion": (["completion", "bash"], "# next: source <(./run.sh completion bash)"),
+    "logbook": (["logbook", "D", "--scale", "0.001"], "next: ./run.sh runs --competition digits"),
+}
+
+
+def test_every_command_is_asked_how_it_ends():
+    elsewhere = {"init", "download", "submit", "scores", "leaderboard"}
+    assert {words[0] for words, _ in ENDINGS.values()} | elsewhere == {"tiny", *cli.COMMANDS}
+
+
+def test_every_command_ends_by_saying_what_to_do_next(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(logbook, "rerun", lambda *_, **__: home)
+    (home / "table.md").write_text("")
+    wrong = {}
+    for name, (words, ending) in ENDINGS.items():
+        cli.main(words)
+        told = capsys.readouterr().out
+        if not told.splitlines()[-1].startswith(ending):
+            wrong[name] = told[-300:]
+    assert not wrong

@@ -132,6 +132,44 @@ def cifar(root):
     rows(root / "sample_submission.csv", ["ID", "Labels"], [[n, 0] for n in range(6)])
 
 
+def arrays_counted_from_1(root):
+    npz(root)
+    rows(root / "sample_submission.csv", ["ImageId", "Label"], [[n, 0] for n in range(1, 7)])
+
+
+def pixel_rows_counted_from_0(root):
+    pixel_rows(root)
+    rows(root / "sample_submission.csv", ["ImageId", "Label"], [[n, 0] for n in range(6)])
+
+
+def pickles_counted_from_1(root):
+    cifar(root)
+    images = np.stack([pixels(n % 3) for n in range(6)])
+    (root / "test_nolabel.pkl").write_bytes(pickle.dumps({b"data": images}))
+    rows(root / "sample_submission.csv", ["ID", "Labels"], [[n, 0] for n in range(1, 7)])
+
+
+def idx_counted_from_1(root):
+    idx(root)
+    rows(root / "sample_submission.csv", ["ImageId", "Label"], [[n, 0] for n in range(1, 7)])
+
+
+def two_classes_one_column(root):
+    lines = [[f"{n:03d}", n % 2] for n in range(24)]
+    rows(root / "train.csv", ["id", "has_cactus"], lines)
+    for n in range(30):
+        picture(root / f"{'train' if n < 24 else 'test'}/{n:03d}.jpg", n % 2)
+    rows(root / "sample_submission.csv", ["id", "has_cactus"], [[f"{n:03d}", 0.5] for n in range(24, 30)])
+
+
+def cats_and_dogs(root):
+    for n in range(24):
+        picture(root / f"train/{['dog', 'cat'][n % 2]}/{n}.jpg", n % 2)
+    for n in range(6):
+        picture(root / f"test/{n + 1}.jpg", n % 2)
+    rows(root / "sample_submission.csv", ["id", "Cat"], [[n + 1, 0.25] for n in range(6)])
+
+
 def idx(root):
     root.mkdir()
 
@@ -158,6 +196,12 @@ LAYOUTS = {
     npy: ("arrays", {"classes": ["0", "1", "2"]}, 6),
     cifar: ("pickles", {"classes": ["cat", "dog", "eel"], "codes": True}, 6),
     idx: ("idx", {"channels": 1}, 6),
+    arrays_counted_from_1: ("arrays", {}, 6),
+    pixel_rows_counted_from_0: ("pixels", {}, 6),
+    pickles_counted_from_1: ("pickles", {"codes": True}, 6),
+    idx_counted_from_1: ("idx", {}, 6),
+    two_classes_one_column: ("table", {"metric": "auc", "takes": "probability", "positive": "1"}, 6),
+    cats_and_dogs: ("folders", {"metric": "auc", "takes": "probability", "positive": "cat"}, 6),
 }
 
 
@@ -216,6 +260,53 @@ def test_init_of_an_archive(home, ending, capsys):
     capsys.readouterr()
     assert cli.main(["init", archive]) == 2
     assert "is there already; delete it, or take another --name" in capsys.readouterr().err
+
+
+SOLVED = """id,has_cactus,Usage
+024,0,Public
+025,1,Public
+026,0,Private
+027,1,Private
+028,0,Ignored
+029,1,Private
+"""
+
+
+def test_a_solution_is_scored_in_its_parts(home, capsys):
+    two_classes_one_column(home / "data" / "mine")
+    assert cli.main(["init", "data/mine", "--metric", "log_loss"]) == 0
+    (home / "solution.csv").write_text(SOLVED)
+    said = [0.5, 0.5, 0.25, 0.75, 0.5, 1]
+    rows(home / "mine.csv", ["id", "has_cactus"], [[f"{24 + n:03d}", p] for n, p in enumerate(said)])
+    capsys.readouterr()
+    words = ["score", "mine.csv", "--competition", "mine"]
+    assert cli.main([*words, "--solution", "solution.csv"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(" (")[0] for line in told[:3]] == [
+        "log_loss 0.3923",  # all five: (2 ln 2 + 2 ln 4/3) / 5
+        "Public log_loss 0.6931",
+        "Private log_loss 0.1918",
+    ]
+    assert [line.split(", ")[-1] for line in told[:3]] == ["5 images)", "2 images)", "3 images)"]
+    assert cli.main(words) == 0
+    assert "valid submission of 6 rows; the answers are not known here" in capsys.readouterr().out
+    assert cli.main([*words, "--solution", "nowhere.csv"]) == 2
+    assert "cannot read" in capsys.readouterr().err
+    (home / "solution.csv").write_text(SOLVED.replace("029", "030"))
+    assert cli.main([*words, "--solution", "solution.csv"]) == 2
+    assert "solution.csv: row 7: the id '030' is not in the test set" in capsys.readouterr().err
+
+
+def test_zeros_in_the_sample_are_probabilities_if_the_metric_says_so(home, capsys):
+    two_classes_one_column(home / "data" / "mine")
+    rows(home / "data/mine/sample_submission.csv", ["id", "has_cactus"], [[f"{n:03d}", 0] for n in range(24, 30)])
+    assert cli.main(["init", "data/mine", "--name", "labels"]) == 0
+    assert cli.main(["init", "data/mine", "--name", "chances", "--metric", "auc"]) == 0
+    assert (
+        "submission.takes: probability, that of '1' (say submission.positive, if it is '0')" in capsys.readouterr().out
+    )
+    assert config.load_competition("labels").submission.takes == "labels"
+    assert config.load_competition("chances").submission.takes == "probability"
 
 
 def test_faults_are_told_and_left_to_the_user(home, capsys):

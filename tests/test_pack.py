@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 from pydantic import TypeAdapter
 
-from featherweight.data import pack
+from featherweight.data import contents, pack
 from featherweight.data.image import Image
 from featherweight.data.pack import Pack, Rows
 from featherweight.data.sources import SOURCES
@@ -84,6 +85,93 @@ def test_anything_that_changes_the_pixels_makes_it_anew(home, folder, change):
         assert values(data.train)["a/0.png"] == 200
 
 
+def undecoded(monkeypatch):
+    monkeypatch.setattr(pack, "decode", lambda *_: pytest.fail("decoded again"))
+
+
+def test_touched_files_are_not_decoded_again(home, folder, monkeypatch):
+    load()
+    for file in folder.rglob("*.png"):
+        file.write_bytes(file.read_bytes())
+    undecoded(monkeypatch)
+    monkeypatch.setattr(contents, "content", counted := Counted(contents.content))
+    assert values(load().train)["a/2.png"] == 20
+    assert values(load().train)["a/2.png"] == 20
+    assert counted.calls == 2  # train and test, once each: then the files are known again
+    assert len(packs(home)) == 2
+
+
+class Counted:
+    def __init__(self, inner):
+        self.inner, self.calls = inner, 0
+
+    def __call__(self, *given):
+        self.calls += 1
+        return self.inner(*given)
+
+
+def test_a_start_that_finds_nothing_changed_reads_no_file(home, folder, monkeypatch):
+    first = values(load().train)
+    monkeypatch.setattr(contents, "content", lambda *_: pytest.fail("hashed again"))
+    undecoded(monkeypatch)
+    assert values(load().train) == first
+
+
+def test_a_changed_file_of_the_same_size_and_time_is_noticed(home, folder):
+    files = [folder / f"train/a/{n}.bmp" for n in (0, 2)]
+    for n, file in enumerate(files):
+        save(file, 10 + n)
+    assert values(load().train)["a/0.bmp"] == 10
+    before = files[0].stat()
+    files[0].write_bytes(files[1].read_bytes())
+    os.utime(files[0], ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = files[0].stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert values(load().train)["a/0.bmp"] == 11
+
+
+def test_a_folder_that_moved_is_the_same_pack(home, folder, monkeypatch):
+    first = load()
+    folder.rename(folder.with_name("e"))
+    undecoded(monkeypatch)
+    again = load(source={**SOURCE, "path": "e"})
+    np.testing.assert_array_equal(first.train.images, again.train.images)
+    assert len(packs(home)) == 2
+
+
+def test_the_pack_of_an_earlier_content_is_found_again(home, folder, monkeypatch):
+    load()
+    save(folder / "train/a/0.png", 200)
+    load()
+    save(folder / "train/a/0.png", 0)
+    undecoded(monkeypatch)
+    assert values(load().train)["a/0.png"] == 0
+
+
+def test_an_array_file_that_was_touched_is_not_read_again(home, monkeypatch):
+    (home / "data").mkdir()
+    np.savez(home / "data/a.npz", x=np.full((2, 8, 8, 3), 7, np.uint8), y=["a", "b"])
+    source = {"name": "arrays", "train": "a.npz:x", "labels": "a.npz:y"}
+    load(source=source)
+    (home / "data/a.npz").touch()
+    monkeypatch.setattr(pack, "fit", lambda *_: pytest.fail("packed again"))
+    assert values(load(source=source).train) == {"0": 7, "1": 7}
+
+
+def test_parts_kept_in_the_same_files_are_packs_of_their_own(home):
+    (home / "data").mkdir()
+    np.savez(
+        home / "data/a.npz",
+        x=np.full((2, 8, 8, 3), 7, np.uint8),
+        y=["a", "b"],
+        i=["p", "q"],
+        t=np.full((2, 8, 8, 3), 9, np.uint8),
+    )
+    keys = {"train": "x", "labels": "y", "test": "t", "ids": "i"}
+    data = load(source={"name": "arrays", **{key: f"a.npz:{name}" for key, name in keys.items()}})
+    assert (values(data.train), values(data.test)) == ({"0": 7, "1": 7}, {"p": 9, "q": 9})
+
+
 def test_mirroring_is_no_reason_to_decode_again(home, folder):
     load()
     load(IMAGE.model_copy(update={"mirror": True}))
@@ -92,12 +180,15 @@ def test_mirroring_is_no_reason_to_decode_again(home, folder):
 
 def test_the_remains_of_a_killed_packing_are_swept_away(home, folder):
     load()
+    note = next((home / "data/.packs").glob(".train-*.json"))
     made = packs(home)[0].parent
-    remains = made.with_name(f".{made.name}.99999.part")
-    made.rename(remains)
+    remains = note.with_suffix(".99999.part")
+    for folder in packs(home):
+        shutil.copytree(folder.parent, remains, dirs_exist_ok=True)
+        (folder.parent / "pack.json").unlink()  # a folder without its last file is no pack
     (remains / "pack.json").unlink()
-    (made.parent / made.name).mkdir()  # and a folder without its last file is no pack
-    load()
+    assert values(load().train)["a/0.png"] == 0
+    assert made.is_dir()
     assert len(packs(home)) == 2
     assert not list((home / "data/.packs").glob(".*.part"))
 

@@ -1,14 +1,19 @@
 """Sources: every layout of data, built here from generated images, listed and packed."""
 
+import bz2
 import collections
 import gzip
+import hashlib
 import pickle
 import struct
+import typing
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
+import torchvision.datasets
 from PIL import Image as Pillow
 from pydantic import TypeAdapter
 
@@ -16,6 +21,7 @@ from featherweight.config import Competition
 from featherweight.data import pack
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
+from featherweight.data.sources import named as named_sets
 from featherweight.errors import UserError
 
 CHOOSE = TypeAdapter(Competition.model_fields["source"].rebuild_annotation()).validate_python
@@ -329,20 +335,149 @@ def test_containers_and_strings_are_admitted(root):
 # ------------------------------------------------------------------------------------------------------- named sets
 
 
-@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST"])
-def test_torchvision_sets_from_local_files(root, name):
-    raw = root / "torchvision" / name / name / "raw"
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def mnist_like(folder, name, monkeypatch):
+    raw = folder / name / "raw"
     raw.mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
     for part in ("train", "t10k"):
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(IMAGES[:, :28, :28, 0]))
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(np.arange(10)))
+    return IMAGES[:, :28, :28, :1]
+
+
+def qmnist(folder, name, monkeypatch):
+    raw = folder / name / "raw"
+    raw.mkdir(parents=True)
+    told = np.stack([np.arange(10)] + [np.full(10, 7)] * 7, axis=1).astype(">i4")  # the class, then who wrote it
+    for part in ("train", "test"):
+        (raw / f"qmnist-{part}-images-idx3-ubyte").write_bytes(idx_bytes(IMAGES[:, :28, :28, 0]))
+        head = bytes([0, 0, 0x0C, 2]) + struct.pack(">2I", *told.shape)
+        (raw / f"qmnist-{part}-labels-idx2-int").write_bytes(head + told.tobytes())
+    return IMAGES[:, :28, :28, :1]
+
+
+def cifar_like(folder, name, monkeypatch):
+    kind = getattr(torchvision.datasets, name)
+    key, classes = ("labels", 10) if name == "CIFAR10" else ("fine_labels", 100)
+    inside = folder / kind.base_folder
+    inside.mkdir(parents=True)
+    rows = IMAGES.transpose(0, 3, 1, 2).reshape(10, -1)
+
+    def batch(file, part):
+        (inside / file).write_bytes(pickle.dumps({"data": rows[part], key: list(range(10))[part]}))
+        return [file, md5(inside / file)]
+
+    whole = slice(None)
+    halves = [slice(2 * n, 2 * n + 2) for n in range(5)]
+    parts = halves if name == "CIFAR10" else [whole]
+    files = [file for file, _ in kind.train_list]
+    monkeypatch.setattr(kind, "train_list", [batch(*pair) for pair in zip(files, parts, strict=True)])
+    monkeypatch.setattr(kind, "test_list", [batch(kind.test_list[0][0], whole)])
+    meta = inside / kind.meta["filename"]
+    meta.write_bytes(pickle.dumps({kind.meta["key"]: [f"c{n}" for n in range(classes)]}))
+    monkeypatch.setitem(kind.meta, "md5", md5(meta))
+    return IMAGES
+
+
+def svhn(folder, name, monkeypatch):
+    folder.mkdir(parents=True)
+    labels = np.array([10, *range(1, 10)], dtype=np.uint8)[:, None]  # its authors call a zero 10
+    for part in ("train", "test"):
+        path = folder / f"{part}_32x32.mat"
+        scipy.io.savemat(path, {"X": IMAGES.transpose(1, 2, 3, 0), "y": labels})
+        monkeypatch.setitem(torchvision.datasets.SVHN.split_list, part, ["", path.name, md5(path)])
+    return IMAGES
+
+
+def stl10(folder, name, monkeypatch):
+    kind = torchvision.datasets.STL10
+    inside = folder / kind.base_folder
+    inside.mkdir(parents=True)
+    images = np.random.default_rng(1).integers(0, 256, (10, 96, 96, 3), dtype=np.uint8)
+    for part in ("train", "test", "unlabeled"):
+        (inside / f"{part}_X.bin").write_bytes(images.transpose(0, 3, 2, 1).tobytes())  # column after column
+        (inside / f"{part}_y.bin").write_bytes(np.arange(1, 11, dtype=np.uint8).tobytes())
+    (inside / "class_names.txt").write_text("".join(f"c{n}\n" for n in range(10)))
+    for listed in ("train_list", "test_list"):
+        files = [file for file, _ in getattr(kind, listed)]
+        monkeypatch.setattr(kind, listed, [[file, md5(inside / file)] for file in files])
+    return images
+
+
+def usps(folder, name, monkeypatch):
+    folder.mkdir(parents=True)
+    images = np.where(IMAGES[:, :16, :16, :1] > 127, 255, 0).astype(np.uint8)
+    lines = []
+    for number, image in enumerate(images):
+        values = image.ravel() / 127.5 - 1
+        lines.append(f"{number + 1} " + " ".join(f"{n}:{value:g}" for n, value in enumerate(values, start=1)) + " \n")
+    for file in ("usps.bz2", "usps.t.bz2"):
+        (folder / file).write_bytes(bz2.compress("".join(lines).encode()))
+    return images
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+NAMED = {
+    "MNIST": (mnist_like, [str(n) for n in range(10)]),
+    "FashionMNIST": (mnist_like, torchvision.datasets.FashionMNIST.classes),
+    "KMNIST": (mnist_like, torchvision.datasets.KMNIST.classes),
+    "QMNIST": (qmnist, [str(n) for n in range(10)]),
+    "CIFAR10": (cifar_like, [f"c{n}" for n in range(10)]),
+    "CIFAR100": (cifar_like, [f"c{n}" for n in range(10)]),
+    "SVHN": (svhn, [str(n) for n in range(10)]),
+    "STL10": (stl10, [f"c{n}" for n in range(10)]),
+    "USPS": (usps, [str(n) for n in range(10)]),
+}
+
+
+def test_every_named_set_is_tried_here():
+    assert set(typing.get_args(named_sets.Named)) == set(NAMED)
+
+
+@pytest.fixture
+def nowhere(monkeypatch):
+    """No way out: torchvision's downloads end at a closed port of this machine."""
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_torchvision_sets_from_local_files(root, nowhere, name, monkeypatch):
+    """Files of their authors' formats; where torchvision knows checksums it is told those of these, and compares."""
+    make, classes = NAMED[name]
+    images = make(root / "torchvision" / name, name, monkeypatch)
     source = {"name": "torchvision", "dataset": name}
-    classes = list(pack.answers(CHOOSE(source)).values())
-    assert len(set(classes)) == 10
-    data = load(source, classes, Image(size=28, channels=1, mirror=False))
-    np.testing.assert_array_equal(data.train.images[..., 0], images)
+    assert pack.answers(CHOOSE(source)) == {str(place): label for place, label in enumerate(classes)}
+    image = Image(size=images.shape[1], channels=images.shape[3], mirror=False)
+    data = load(source, classes, image)
+    for part in (data.train, data.test):
+        np.testing.assert_array_equal(part.images, images)
+        assert part.ids == [str(n) for n in range(10)]
     assert data.train.labels.tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_set_that_is_nowhere(root, nowhere, name):
+    with pytest.raises(UserError, match=rf"{name} is not in .*/{name}, and cannot be downloaded \(.*\); put the files"):
+        load({"name": "torchvision", "dataset": name})
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_set_with_a_broken_file(root, nowhere, name, monkeypatch):
+    folder = root / "torchvision" / name
+    NAMED[name][0](folder, name, monkeypatch)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(
+        UserError, match=rf"/{name}: torchvision does not take these files for {name} \(.*\), and cannot"
+    ):
+        load({"name": "torchvision", "dataset": name})
 
 
 def test_every_source_is_tried_here():

@@ -1,12 +1,14 @@
 """Submissions: forms from sample files, the writer, the checker's words, the scorer."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from featherweight import config, submission, yaml
 from featherweight.config import load_competition
@@ -189,6 +191,52 @@ def test_solution_of_one_column_a_class(home):
     answers, parts = submission.solution(home / "solution.csv", rules, form)
     assert answers == {"a": "Pear", "b": "sour cherry"}
     assert parts == {"a": "Public", "b": "Private"}
+
+
+PETS = Form(("Id", "Dog"), ["007", "7"], ["cat", "dog"], positive=1)
+
+
+def test_one_column_holds_the_probability_of_the_positive_class(tmp_path):
+    probs = np.array([[0.25, 0.75], [1, 0]])
+    write(tmp_path / "s.csv", PETS, ["7", "007"], probs)
+    assert (tmp_path / "s.csv").read_text() == "Id,Dog\n007,1e-15\n7,0.75\n"
+    np.testing.assert_allclose(check(tmp_path / "s.csv", PETS), probs[::-1], atol=1e-9)
+    cats = dataclasses.replace(PETS, positive=0)
+    write(tmp_path / "s.csv", cats, ["7", "007"], probs)
+    assert (tmp_path / "s.csv").read_text() == "Id,Dog\n007,1\n7,0.25\n"
+    np.testing.assert_allclose(check(tmp_path / "s.csv", cats), probs[::-1], atol=1e-9)
+
+
+def test_one_column_is_scored_as_the_positive_class(home, tmp_path):
+    pets = config.load_competition("digits").model_copy(update={"classes": ["cat", "dog"]})
+    (tmp_path / "s.csv").write_text("Id,Dog\n007,0.2\n7,0.9\n")
+    answers = {"007": "cat", "7": "dog"}
+    for name, value in (("log_loss", -np.log([0.8, 0.9]).mean()), ("auc", 1.0), ("accuracy", 1.0)):
+        rules = pets.model_copy(
+            update={
+                "metric": TypeAdapter(config.Competition.model_fields["metric"].rebuild_annotation()).validate_python(
+                    name
+                )
+            }
+        )
+        assert score(tmp_path / "s.csv", PETS, answers, rules).value == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("007,x", "row 2: 'x' is not a probability (the id '007')"),
+        ("007,", "row 2: '' is not a probability (the id '007')"),
+        ("007,dog", "row 2: 'dog' is not a probability (the id '007')"),
+        ("007,1.5", "row 2: 1.5 is not a probability (the id '007')"),
+        ("007,nan", "row 2: nan is not a probability (the id '007')"),
+    ],
+)
+def test_refusals_of_one_probability(tmp_path, row, message):
+    (tmp_path / "s.csv").write_text(f"Id,Dog\n{row}\n7,0\n")
+    with pytest.raises(UserError) as error:
+        check(tmp_path / "s.csv", PETS)
+    assert str(error.value) == f"{tmp_path}/s.csv: {message}"
 
 
 FORM = Form(("Id", "Label"), ["007", "7", "a b.png"], ["cat", "dog", "Dog"])

@@ -246,11 +246,13 @@ def check(words: Sequence[str]) -> int:
     if given.recipe == "all":
         recipes = {name: config.load_recipe(name, _overrides(given)) for name in workspace.config_names("recipes")}
         tables.weigh_ins(budget.weigh_all(recipes, competition))
+        print(f"next: ./run.sh RECIPE --competition {given.competition}, with one that makes weight")
         return 0
     recipe = config.load_recipe(given.recipe, _overrides(given))
     weighed = budget.weigh(recipe, competition, Path(given.recipe).stem, cross_check=True)
     tables.weigh_in(weighed)
     weighed.refuse_if_over()
+    print(f"next: ./run.sh {given.recipe} --competition {given.competition}")
     return 0
 
 
@@ -283,6 +285,8 @@ def fill(words: Sequence[str]) -> int:
         path = workspace.home() / "configs" / "recipes" / f"{given.write}.yaml"
         solver.write(found[0], given.write, path)
         print(f"wrote {path}\nnext: ./run.sh {given.write} --competition {given.competition}")
+    else:
+        print("next: paste a line into a recipe, or add --write NAME to this command for the first as a recipe")
     return 0
 
 
@@ -304,6 +308,7 @@ def models(words: Sequence[str]) -> int:
             hint = nearest(given.family, MODELS)
             raise UserError(f"models: there is no family '{given.family}'{hint}; there are {known}")
         tables.family(anatomy.summary(given.family), anatomy.arguments(given.family))
+        print("next: ./run.sh check RECIPE --set model.KEY=VALUE")
         return 0
     competition = config.load_competition(given.competition)
     recipes = {name: config.load_recipe(name) for name in workspace.config_names("recipes")}
@@ -339,6 +344,7 @@ def draw(words: Sequence[str]) -> int:
     if given.graph:
         anatomy.graph(recipe, competition, path.with_suffix(".html"))
         print(f"wrote {path.with_suffix('.html')}")
+    print(f"next: ./run.sh check {given.recipe} --competition {given.competition}")
     return 0
 
 
@@ -375,7 +381,7 @@ def runs(words: Sequence[str]) -> int:
         tables.by_seed(standings.by_seed(rows))
     else:
         tables.ledger(rows, standings.differences(rows))
-    print("next: ./run.sh RECIPE for another" if len(rows) else "no finished runs yet: ./run.sh wrn16_4")
+    print("next: ./run.sh RECIPE for another" if len(rows) else "no finished runs yet\nnext: ./run.sh wrn16_4")
     return 0
 
 
@@ -391,7 +397,10 @@ def score(words: Sequence[str]) -> int:
     from featherweight import config, job
 
     overrides = [] if given.solution is None else [f"submission.solution={json.dumps(str(given.solution.absolute()))}"]
-    print(job.score_csv(given.csv, config.load_competition(given.competition, overrides)))
+    competition = config.load_competition(given.competition, overrides)
+    print(job.score_csv(given.csv, competition))
+    submits = f"submit {given.csv} --competition {given.competition}"
+    print(f"next: ./run.sh {submits if competition.kaggle else 'runs'}")
     return 0
 
 
@@ -407,6 +416,7 @@ def compare(words: Sequence[str]) -> int:
     rows, verdicts = comparison.compare(given.run, given.out)
     tables.comparison(rows)
     print("\n".join([*verdicts, f"wrote {given.out}"]))
+    print(f"next: ./run.sh report {rows['run'].iloc[0]}")
     return 0
 
 
@@ -443,6 +453,7 @@ def logbook(words: Sequence[str]) -> int:
     print(f"wrote {folder / 'table.md'} and the pictures beside it")
     if given.log:
         print(f"wrote {logbook.log(folder, given.section, ' '.join(command))}")
+    print(f"next: ./run.sh runs --competition {given.competition}")
     return 0
 
 
@@ -538,6 +549,7 @@ def download(words: Sequence[str]) -> int:
         return init([str(folder), "--kaggle", given.name])
     except UserError as error:
         print(f"no competition file was made: {error}")
+        print(f"next: ./run.sh init {folder} --kaggle {given.name}, when that is mended")
         return 0
 
 
@@ -571,7 +583,7 @@ def scores(words: Sequence[str]) -> int:
 
     rows = kaggle_loop.scores()
     tables.submissions(rows)
-    print("next: ./run.sh runs --plot" if len(rows) else "no submissions yet: ./run.sh submit RUN")
+    print("next: ./run.sh runs --plot" if len(rows) else "no submissions yet\nnext: ./run.sh submit RUN")
     return 0
 
 
@@ -598,7 +610,9 @@ def doctor(words: Sequence[str]) -> int:
     from featherweight import tables
 
     wrong = tables.findings(surgery.examine())
-    print(f"{wrong} to mend" if wrong else "nothing is wrong\nnext: ./run.sh wrn16_4")
+    print(
+        f"{wrong} to mend\nnext: ./run.sh doctor, when it is" if wrong else "nothing is wrong\nnext: ./run.sh wrn16_4"
+    )
     return 2 if wrong else 0
 
 
@@ -659,6 +673,7 @@ def _look(words: Sequence[str], what: str, description: str) -> int:
     )
     print(getattr(looks, what)(recipe, competition, path))
     print(f"wrote {path}")
+    print(f"next: ./run.sh {given.recipe} --competition {given.competition}")
     return 0
 
 

@@ -184,7 +184,10 @@ class Submission(Section):
     id: Text = "id"
     label: Text = "label"
     sample: Text | None = Field(None, description="the sample submission, relative to the data folder")
-    takes: Literal["labels", "probabilities"] = Field("labels", description="the class, or a column a class")
+    takes: Literal["labels", "probabilities", "probability"] = Field(
+        "labels", description="the class, a column a class, or one column: the probability of the positive of two"
+    )
+    positive: Text | None = Field(None, description="the class whose probability is taken; default the second of two")
     codes: Flag = Field(False, description="classes are written as their places in the list (0, 1, ...), not by name")
     spelling: dict[Text, Text] = Field({}, description="classes that are spelled otherwise than in the data, by class")
     solution: Text | None = Field(None, description="the answers of a competition that is over, with a Usage column")
@@ -224,6 +227,19 @@ class Competition(Section):
     def _submission_suits_the_metric(self) -> Self:
         if self.metric.name in PROBABILITY_METRICS and self.submission.takes == "labels":
             raise ValueError(f"the metric {self.metric.name} judges probabilities: say submission.takes: probabilities")
+        wanted = self.submission
+        if wanted.takes == "probability" and len(self.classes) != 2:
+            raise ValueError(
+                f"submission.takes: one probability tells two classes apart, and there are {len(self.classes)}; "
+                f"say probabilities, a column a class"
+            )
+        if wanted.positive is not None and wanted.takes != "probability":
+            raise ValueError("submission.positive: only where submission.takes is probability")
+        if wanted.positive is not None and wanted.positive not in self.classes:
+            raise ValueError(
+                f"submission.positive: there is no class '{wanted.positive}'{nearest(wanted.positive, self.classes)}; "
+                f"there are {', '.join(self.classes)}"
+            )
         strange = sorted(set(self.submission.spelling) - set(self.classes))
         if strange:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 from collections import Counter
@@ -18,7 +19,8 @@ from featherweight import atomic, submission, workspace, yaml
 from featherweight.config import Competition, load_competition
 from featherweight.data import csv_file
 from featherweight.data.image import UNREADABLE
-from featherweight.data.listing import Listing, Samples, Stored
+from featherweight.data.listing import Listing, Samples, Stored, numbered
+from featherweight.data.sources import SOURCES
 from featherweight.data.survey import relative, survey
 from featherweight.data.unpack import is_archive, stem, unpack
 from featherweight.errors import UserError, nearest
@@ -100,8 +102,11 @@ def _made(
     found = survey(folder, root)
     made = Made(path, [f"{folder}: {found.source['name']}", *(f"  {line}" for line in found.told)])
     listing = _listing(found.source, root, made)
-    train = _read(listing.train)
     test = _read(listing.test) if listing.test else None
+    if test and found.sample and _count_like(found.sample, found.source, test.ids, made):
+        listing = _listing(found.source, root, made)
+        test = _read(listing.test) if listing.test else None
+    train = _read(listing.train)
     assert train.labels is not None
     classes = _ordered(set(train.labels))
     if len(classes) < 2:
@@ -114,8 +119,8 @@ def _made(
         f"({counts[0][1]:,} of '{counts[0][0]}' to {counts[-1][1]:,} of '{counts[-1][0]}'), "
         f"{len(test.ids) if test else 0:,} to predict"
     )
-    wanted = _submission(found.sample, root, classes, made)
-    probabilities = wanted.get("takes") == "probabilities"
+    wanted = _submission(found.sample, root, classes, metric, made)
+    takes = wanted.get("takes", "labels")
     config: dict[str, Any] = {
         "title": name,
         "source": found.source,
@@ -126,10 +131,10 @@ def _made(
     }
     if kaggle is not None:
         config["kaggle"] = kaggle
-    config["metric"] = metric or ("log_loss" if probabilities else "accuracy")
+    config["metric"] = metric or {"labels": "accuracy", "probabilities": "log_loss", "probability": "auc"}[takes]
     if metric is None:
         made.assumed.append(f"  metric: {config['metric']} (say --metric; there are {', '.join(METRICS)})")
-    if config["metric"] in PROBABILITY_METRICS and not probabilities:
+    if config["metric"] in PROBABILITY_METRICS and takes == "labels":
         wanted["takes"] = "probabilities"
         made.assumed.append(f"  the submission has one column a class, since {config['metric']} judges probabilities")
     made.assumed.append(f"  limit: {limit:,} parameters (say --limit)")
@@ -166,6 +171,21 @@ def _listing(source: dict[str, Any], root: Path, made: Made) -> Listing:
             "  source.faults: stop, so training waits until the above is mended or this says: leave out"
         )
     return listing
+
+
+def _count_like(sample: Path, source: dict[str, Any], ids: Sequence[str], made: Made) -> bool:
+    """Where images have no ids but their places, let them be counted from where the sample submission begins."""
+    listed = [row[0] for row in csv_file.read(sample, ",").rows]
+    if "first_id" not in inspect.signature(SOURCES[source["name"]]).parameters or len(listed) != len(ids):
+        return False
+    if not all(id.isdecimal() for id in (*listed, *ids)):
+        return False
+    ours, first = min(map(int, ids)), min(map(int, listed))
+    if ours == first or {*ids} != {*numbered(len(ids), ours)} or {*listed} != {*numbered(len(ids), first)}:
+        return False
+    source["first_id"] = first
+    made.found.append(f"  images have no ids: they are counted from {first}, as in {sample.name}")
+    return True
 
 
 def _read(samples: Samples | Stored) -> Samples:
@@ -237,7 +257,9 @@ def _look(train: Samples) -> tuple[Counter[tuple[int, int]], bool]:
     return shapes, grey
 
 
-def _submission(sample: Path | None, root: Path, classes: Sequence[str], made: Made) -> dict[str, Any]:
+def _submission(
+    sample: Path | None, root: Path, classes: Sequence[str], metric: str | None, made: Made
+) -> dict[str, Any]:
     if sample is None:
         made.assumed.append("  submission: id,label with class names, since there is no sample submission")
         return {"id": "id", "label": "label"}
@@ -256,6 +278,8 @@ def _submission(sample: Path | None, root: Path, classes: Sequence[str], made: M
     config["label"] = table.header[1]
     labels = list(dict.fromkeys(row[1].strip() for row in table.rows))
     made.found.append(f"  {sample.name}: {','.join(table.header)}, like '{labels[0] if labels else ''}'")
+    if len(classes) == 2 and (metric in PROBABILITY_METRICS or _are_fractions(labels)):
+        return {**config, "takes": "probability", "positive": _positive(table.header[1], classes, made)}
     if set(labels) <= set(classes):
         return config
     if all(value.isdecimal() and int(value) < len(classes) for value in labels):
@@ -272,3 +296,21 @@ def _submission(sample: Path | None, root: Path, classes: Sequence[str], made: M
     stranger = min(set(labels) - set(classes))
     made.assumed.append(f"  the sample's '{stranger}' is none of the classes, which are written as in the data")
     return config
+
+
+def _are_fractions(values: Sequence[str]) -> bool:
+    """Are these probabilities, and not all of them 0 or 1?"""
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return False
+    return all(0 <= number <= 1 for number in numbers) and any(number not in (0, 1) for number in numbers)
+
+
+def _positive(heading: str, classes: Sequence[str], made: Made) -> str:
+    """Which of two classes a column of probabilities is about: the one it is named after, else the second."""
+    named = [name for name in classes if name.lower() == heading.lower()]
+    chosen = named[0] if named else classes[1]
+    why = "the heading names it" if named else f"say submission.positive, if it is '{classes[0]}'"
+    made.assumed.append(f"  submission.takes: probability, that of '{chosen}' ({why})")
+    return chosen

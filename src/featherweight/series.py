@@ -104,3 +104,4 @@ def tell(lines: Sequence[str]) -> None:
     say("")
     for line in lines:
         say(line)
+    say("next: ./run.sh runs --seeds")

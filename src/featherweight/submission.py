@@ -9,7 +9,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,8 @@ class Form:
     """What a submission must look like: its columns, the ids in order, and the classes as they are spelled there.
 
     `images` are the ids of the same images in the data, which may have a file ending more or less. `columns` are an id
-    and a label or, where the competition takes probabilities, an id and a column a class, in any order of the classes.
+    and a label or, where the competition takes probabilities, an id and a column a class, in any order of the classes;
+    or an id and the probability of the class at the place `positive` of two.
     """
 
     columns: tuple[str, ...]
@@ -35,6 +36,7 @@ class Form:
     classes: list[str]
     images: Sequence[str] = ()
     probabilities: bool = False
+    positive: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", list(self.images or self.ids))
@@ -65,7 +67,7 @@ def form(competition: Competition, ids: Sequence[str]) -> Form:
             f"for a column a class, say submission.takes: probabilities"
         )
     images = match(listed, ids, path)
-    return Form(tuple(sample.header), listed, classes, images, wanted.takes == "probabilities")
+    return replace(holdout_form(competition, listed), columns=tuple(sample.header), images=images)
 
 
 def holdout_form(competition: Competition, ids: Sequence[str]) -> Form:
@@ -73,7 +75,10 @@ def holdout_form(competition: Competition, ids: Sequence[str]) -> Form:
     wanted, classes = competition.submission, spelled_classes(competition)
     probabilities = wanted.takes == "probabilities"
     columns = (wanted.id, *classes) if probabilities else (wanted.id, wanted.label)
-    return Form(columns, list(ids), classes, probabilities=probabilities)
+    positive = None
+    if wanted.takes == "probability":
+        positive = 1 if wanted.positive is None else competition.classes.index(wanted.positive)
+    return Form(columns, list(ids), classes, probabilities=probabilities, positive=positive)
 
 
 def spelled_classes(competition: Competition) -> list[str]:
@@ -109,7 +114,7 @@ def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]
 
 
 def write(path: Path, form: Form, ids: Sequence[str], probs: NDArray[np.floating]) -> None:
-    """Write the most probable class of each id, or all its probabilities, in the form's order.
+    """Write the most probable class of each id, all its probabilities or the positive class's, in the form's order.
 
     `probs` is float [N, K], its rows as `ids` (of images), its columns in class order.
     """
@@ -124,6 +129,9 @@ def write(path: Path, form: Form, ids: Sequence[str], probs: NDArray[np.floating
         order = [form.classes.index(name) for name in form.columns[1:]]
         given = normalized(probs)[rows][:, order]
         writer.writerows([id, *(f"{p:.8g}" for p in row)] for id, row in zip(form.ids, given.tolist(), strict=True))
+    elif form.positive is not None:
+        certain = normalized(probs)[rows, form.positive].tolist()
+        writer.writerows((id, f"{p:.8g}") for id, p in zip(form.ids, certain, strict=True))
     else:
         best = probs.argmax(1)
         writer.writerows((id, form.classes[best[row]]) for id, row in zip(form.ids, rows, strict=True))
@@ -155,6 +163,8 @@ def check(path: Path, form: Form) -> NDArray[np.int64] | NDArray[np.float64]:
             raise UserError(f"{where}: the id '{id}' is not in the test set{nearest(id, form.ids)}")
         if form.probabilities:
             given.append(_probabilities(values, order, where, id))
+        elif form.positive is not None:
+            given.append(_pair(values[0], form.positive, where, id))
         elif values[0] in index:
             given.append(index[values[0]])
         else:
@@ -168,7 +178,7 @@ def check(path: Path, form: Form) -> NDArray[np.int64] | NDArray[np.float64]:
         raise UserError(f"{path}: {len(missing)} of {len(form.ids)} ids are missing, the first is '{missing[0]}'")
     if out_of_order:
         raise UserError(out_of_order)
-    if form.probabilities:
+    if form.probabilities or form.positive is not None:
         return np.array(given, dtype=np.float64).reshape(len(form.ids), len(form.classes))
     return np.array(given, dtype=np.int64)
 
@@ -217,6 +227,10 @@ def solution(path: Path, competition: Competition, form: Form) -> tuple[dict[str
         labels = [form.classes[int(np.argmax(row))] for row in hot]
     else:
         labels = table.column(competition.submission.label)
+        if form.positive is not None and not set(labels) & set(spelled):
+            # In the column of probabilities the answers are 1 and 0.
+            names = {"1": form.classes[form.positive], "0": form.classes[1 - form.positive]}
+            labels = [names.get(label.strip().removesuffix(".0"), label) for label in labels]
     image_of = dict(zip(form.ids, form.images, strict=True))
     answers: dict[str, str] = {}
     parts: dict[str, str] = {}
@@ -238,15 +252,26 @@ def solution(path: Path, competition: Competition, form: Form) -> tuple[dict[str
 def _probabilities(values: Sequence[str], order: Sequence[int], where: str, id: str) -> list[float]:
     row = [0.0] * len(order)
     for place, value in zip(order, values, strict=True):
-        try:
-            row[place] = float(value)
-        except ValueError:
-            raise UserError(f"{where}: '{value}' is not a probability (the id '{id}')") from None
-        if not 0 <= row[place] <= 1:
-            raise UserError(f"{where}: {value} is not a probability (the id '{id}')")
+        row[place] = _probability(value, where, id)
     if not any(row):
         raise UserError(f"{where}: every probability of the id '{id}' is 0")
     return row
+
+
+def _pair(value: str, positive: int, where: str, id: str) -> list[float]:
+    """The probabilities of both classes, given the positive one's."""
+    certain = _probability(value, where, id)
+    return [certain if place == positive else 1 - certain for place in (0, 1)]
+
+
+def _probability(value: str, where: str, id: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise UserError(f"{where}: '{value}' is not a probability (the id '{id}')") from None
+    if not 0 <= number <= 1:
+        raise UserError(f"{where}: {value} is not a probability (the id '{id}')")
+    return number
 
 
 def _unknown(label: str, id: str, classes: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 from pathlib import Path
@@ -43,14 +44,24 @@ class Image(Section):
     unreadable: Literal["stop", "leave out"] = Field("stop", description="what to do about images that are none")
 
 
-def decode(file: Path | str, image: Image) -> NDArray[np.uint8]:
+def read(file: Path | str) -> bytes:
+    """A file's bytes. Raises UserError naming a file that cannot be read."""
+    try:
+        with open(file, "rb") as stream:  # noqa: PTH123 - 50,000 times
+            return stream.read()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read as an image ({error.strerror})") from None
+
+
+def decode(file: Path | str, image: Image, content: bytes | None = None) -> NDArray[np.uint8]:
     """One image as uint8 [H, W, C] at the competition's size. Raises UserError naming a file that cannot be decoded.
 
     Of several frames the first is taken, the camera's orientation is heeded, what is transparent becomes white, and 16
-    bits become 8.
+    bits become 8. `content` are the file's bytes, where they have been read.
     """
+    content = read(file) if content is None else content
     try:
-        with Pillow.open(file) as picture:
+        with Pillow.open(io.BytesIO(content)) as picture:  # a quarter less work than from the file
             # A JPEG decodes at a half, a quarter or an eighth at once; twice the size leaves something to filter.
             if picture.format == "JPEG" and min(picture.size) >= 4 * image.size:
                 picture.draft(picture.mode, (2 * image.size, 2 * image.size))
@@ -59,7 +70,7 @@ def decode(file: Path | str, image: Image) -> NDArray[np.uint8]:
     except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = "no image format that is known" if Path(file).stat().st_size else "the file is empty"
+            reason = "no image format that is known" if content else "the file is empty"
         raise UserError(f"{file}: cannot be read as an image ({reason})") from None
 
 

@@ -142,6 +142,11 @@ def as_labels(labels: NDArray[Any] | Sequence[Any], count: int, where: str) -> l
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
 
 
+def numbered(count: int, first: int = 0) -> list[str]:
+    """The ids of images that have none: their places."""
+    return [str(place) for place in range(first, first + count)]
+
+
 def existing(root: Path, name: str) -> Path:
     """The file `name` of the data folder. Raises UserError where there is none."""
     path = root / name

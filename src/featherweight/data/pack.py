@@ -1,12 +1,15 @@
 """Every image decoded once, into one uint8 array; later starts map it from the disk.
 
-A pack's folder is named by what went into it (each file's path, size and time, and the settings) and appears whole: it
-is written under another name and renamed when it is done, so a killed packing leaves nothing to be mistaken for one.
+A pack's folder is named by the settings and by the bytes of the files that went into it, hashed as they are decoded,
+whatever the files are called. It is written under another name and renamed when it is done, so a killed packing leaves
+nothing to be mistaken for a pack.
+
+Which pack belongs to which files is noted beside the packs (`contents` says when such a note is believed), so that a
+start reads none of the files; files that were only touched, or moved elsewhere, are hashed and not decoded again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,8 +24,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from featherweight import atomic, workspace
+from featherweight.data import contents
 from featherweight.data.csv_file import examples
-from featherweight.data.image import Image, decode, fit
+from featherweight.data.image import Image, decode, fit, read
 from featherweight.data.listing import Listing, Samples, Stored
 from featherweight.errors import UserError, nearest
 from featherweight.progress import Progress, say
@@ -30,7 +34,7 @@ from featherweight.schema import Choice
 
 __all__ = ["Data", "Image", "Pack", "Rows", "answers", "decode", "load"]
 
-FORMAT = 2  # of the decoded arrays: a change here makes every pack anew
+FORMAT = 3  # of the decoded arrays: a change here makes every pack anew
 CHUNK = 128  # images a worker decodes between two reports
 IN_MEMORY = 2**30  # bytes: a part of a pack up to this size is copied into the memory, a larger one stays mapped
 
@@ -117,20 +121,15 @@ def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part:
         return Pack(samples.ids, np.stack([fit(pixels, image) for pixels in samples.images]), labels, samples.groups)
     files = samples.files if isinstance(samples, Stored) else samples.images
     assert isinstance(files, list)
-    settings = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
-    folder = workspace.packs() / _key(files, image, settings)
-    if not (folder / "pack.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):  # another process may be at it: then wait for it
-            if not (folder / "pack.json").is_file():
-                _write(samples, image, folder, part)
+    folder = _folder(samples, files, image, part, source)
     images = np.load(folder / "images.npy", mmap_mode="r")
     told = json.loads((folder / "pack.json").read_text())
     if isinstance(samples, Stored):
         samples = Samples(told["ids"], images, told["labels"], told["groups"])
     elif told["left_out"]:
         gone = set(told["left_out"])
-        say(f"{part}: {len(gone):,} images cannot be read and are left out: {examples(sorted(gone))}")
+        names = [samples.ids[place] for place in told["left_out"]]
+        say(f"{part}: {len(gone):,} images cannot be read and are left out: {examples(names)}")
         samples = _without(samples, gone)
     labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
     return Pack(samples.ids, images, labels, samples.groups)
@@ -145,8 +144,8 @@ def _rows(images: Any, places: NDArray[np.int64]) -> Any:
     return np.asarray(images[places])
 
 
-def _without(samples: Samples, gone: set[str]) -> Samples:
-    keep = [place for place, id in enumerate(samples.ids) if id not in gone]
+def _without(samples: Samples, gone: set[int]) -> Samples:
+    keep = [place for place in range(len(samples.ids)) if place not in gone]
     return Samples(
         [samples.ids[place] for place in keep],
         [],
@@ -168,22 +167,45 @@ def _indices(ids: Sequence[str], labels: Sequence[str], classes: Sequence[str]) 
     return np.array([index[label] for label in labels], dtype=np.int64)
 
 
-def _key(files: Sequence[Path | str], image: Image, settings: str) -> str:
-    digest = hashlib.sha256(f"{FORMAT} {image.model_dump_json(exclude={'mirror'})} {settings}\n".encode())
-    for file in files:
-        try:
-            status = os.stat(file)  # noqa: PTH116 - 50,000 times
-        except OSError as error:
-            raise UserError(f"cannot read {file}: {error.strerror}") from None
-        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:24]
+def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image, part: str, source: Choice) -> Path:
+    """The folder of the pack of these files, packed now if there is none of their content."""
+    # What a few files mean, the source's keys say; where each file is an image, its bytes say all.
+    meaning = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
+    settings = contents.digest(f"{FORMAT} {image.model_dump_json(exclude={'mirror'})} {meaning}".encode())
+    place = workspace.packs() / f".{part}-{contents.digest(f'{settings} {source.model_dump_json()}'.encode())}"
+    fingerprint = contents.fingerprint(files)
+    folder = _noted(place, fingerprint)
+    if folder is None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_suffix(".lock")):  # another process may be at it: then wait for it
+            folder = _noted(place, fingerprint)
+            if folder is None:
+                # Where there are packs of these settings, the files may only have been touched or moved.
+                kin = any(workspace.packs().glob(f"{settings}-*")) or isinstance(samples, Stored)
+                content = contents.content(files) if kin else None
+                folder = workspace.packs() / f"{settings}-{content}"
+                if content is None or not (folder / "pack.json").is_file():
+                    folder = _write(samples, image, place, settings, part, content)
+                note = {"fingerprint": fingerprint, "pack": folder.name}
+                atomic.write_text(place.with_suffix(".json"), json.dumps(note) + "\n")
+    return folder
 
 
-def _write(samples: Samples | Stored, image: Image, folder: Path, part: str) -> None:
-    """Make a pack's folder, whole."""
-    for remains in folder.parent.glob(f".{folder.name}.*.part"):  # of a packing that was killed: the lock is ours
+def _noted(place: Path, fingerprint: str) -> Path | None:
+    """The pack noted for files of this fingerprint, if both are still there."""
+    try:
+        note = json.loads(place.with_suffix(".json").read_text())
+    except FileNotFoundError:
+        return None
+    folder = workspace.packs() / note["pack"]
+    return folder if note["fingerprint"] == fingerprint and (folder / "pack.json").is_file() else None
+
+
+def _write(samples: Samples | Stored, image: Image, place: Path, settings: str, part: str, content: str | None) -> Path:
+    """Make a pack's folder, whole, and return it."""
+    for remains in place.parent.glob(f"{place.name}.*.part"):  # of a packing that was killed: the lock is ours
         shutil.rmtree(remains, ignore_errors=True)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    beside = place.with_name(f"{place.name}.{os.getpid()}.part")
     beside.mkdir()
     try:
         told: dict[str, Any] = {"format": FORMAT, "image": image.model_dump(), "left_out": []}
@@ -193,31 +215,43 @@ def _write(samples: Samples | Stored, image: Image, folder: Path, part: str) -> 
             _decode_all(read.images, image, beside, part)
             told |= {"ids": read.ids, "labels": read.labels, "groups": read.groups}
         else:
-            faults = _decode_all(samples.images, image, beside, part)
+            faults, content = _decode_all(samples.images, image, beside, part)
             if faults:
-                _report(faults, samples, image, folder, part)
+                _report(faults, samples, image, place, part)
             if faults and part != "test":
                 _drop(beside / "images.npy", sorted(faults))
-                told["left_out"] = [samples.ids[place] for place in sorted(faults)]
+                told["left_out"] = sorted(faults)
         atomic.write_text(beside / "pack.json", json.dumps(told))
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-        atomic.sync_folder(folder.parent)
+        folder = place.with_name(f"{settings}-{content}")
+        if not (folder / "pack.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.rename(folder)
+            atomic.sync_folder(folder.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+    return folder
 
 
-def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> dict[int, str]:
-    """Decode files, or fit arrays, into `beside/images.npy`; returns what is wrong with which of them."""
+def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[dict[int, str], str]:
+    """Decode files, or fit arrays, into `beside/images.npy`.
+
+    Returns what is wrong with which of them, and the hash of all files' bytes, in their order.
+    """
     shape = (len(pictures), image.size, image.size, image.channels)
     array = np.lib.format.open_memmap(beside / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     faults: dict[int, str] = {}
+    digests = [""] * len(pictures)
 
     def decode_chunk(places: range) -> int:
         for place in places:
+            given = pictures[place]
             try:
-                given = pictures[place]
-                array[place] = fit(given, image) if isinstance(given, np.ndarray) else decode(given, image)
+                if isinstance(given, np.ndarray):
+                    array[place] = fit(given, image)
+                else:
+                    content = read(given)
+                    digests[place] = contents.digest(content)
+                    array[place] = decode(given, image, content)
             except UserError as error:
                 array[place] = 127
                 faults[place] = str(error)
@@ -231,10 +265,10 @@ def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> dict[in
         for done in workers.map(decode_chunk, chunks):
             progress.advance(done)
     array.flush()
-    return faults
+    return faults, contents.joined(digests)
 
 
-def _report(faults: dict[int, str], samples: Samples, image: Image, folder: Path, part: str) -> None:
+def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path, part: str) -> None:
     """All unreadable images by name: raises UserError unless the competition leaves them out."""
     lines = [faults[place] for place in sorted(faults)]
     count = f"{len(faults):,} of {len(samples.ids):,} {part} images cannot be read"
@@ -244,7 +278,7 @@ def _report(faults: dict[int, str], samples: Samples, image: Image, folder: Path
         return
     shown = "\n".join(lines[:20])
     if len(lines) > 20:
-        listed = folder.with_name(f"unreadable-{folder.name}.txt")
+        listed = place.with_name(f"unreadable{place.name.replace('.', '-')}.txt")
         atomic.write_text(listed, "\n".join(lines) + "\n")
         shown += f"\nall of them: {listed}"
     raise UserError(f"{count}; mend or remove them, or say image.unreadable: leave out\n{shown}")

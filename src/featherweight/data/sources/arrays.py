@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing
+from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing, numbered
 from featherweight.errors import UserError, nearest
-from featherweight.schema import Text
+from featherweight.schema import Index, Text
 
 
 def arrays(
@@ -22,21 +22,23 @@ def arrays(
     test: Text | None = None,
     ids: Text | None = None,
     answers: Text | None = None,
+    first_id: Index = 0,
 ) -> Listing:
     """Images [N, H, W] or [N, H, W, C] and labels [N], each as `file.npy` or `file.npz:key`.
 
-    `ids` are those of the test images; without them an image's id is its place, from 0. `answers` are their classes.
+    `ids` are those of the test images, `answers` their classes; without ids an image's id is its place, counted from
+    `first_id`.
     """
 
     def trained() -> Samples:
         images = as_uint8(load(root, train), train)
         names = as_labels(load(root, labels), len(images), labels)
-        return Samples([str(place) for place in range(len(images))], images, names)
+        return Samples(numbered(len(images), first_id), images, names)
 
     def tested() -> Samples:
         assert test is not None
         images = as_uint8(load(root, test), test)
-        given = as_labels(load(root, ids), len(images), ids) if ids else [str(place) for place in range(len(images))]
+        given = as_labels(load(root, ids), len(images), ids) if ids else numbered(len(images), first_id)
         return Samples(given, images)
 
     def solved() -> dict[str, str]:

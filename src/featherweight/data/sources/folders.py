@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from featherweight.data.listing import Listing, Samples, walk
+from featherweight.data.sources.named import Named, export
 from featherweight.errors import UserError
+from featherweight.progress import say
 from featherweight.schema import Text
 
 
@@ -16,7 +18,7 @@ def folders(
     train: Text = "train",
     test: Text = "test",
     valid: Text | None = None,
-    torchvision: Text | None = None,
+    torchvision: Named | None = None,
 ) -> Listing:
     """`train/<class>/**/*` and `test/<class>/**/*` (or a flat `test/*`) under `path`; an id is the path below either.
 
@@ -27,8 +29,7 @@ def folders(
     if not folder.is_dir():
         if torchvision is None:
             raise UserError(f"there is no data folder {folder}: put {train}/<class>/* and {test}/* there")
-        from featherweight.data.download import export
-
+        say(f"{folder} is not there: filling it with torchvision's {torchvision}")
         export(torchvision, folder)
     labelled = _labelled(folder / train)
     if valid is not None and not (folder / valid).is_dir():

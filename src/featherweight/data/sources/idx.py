@@ -10,26 +10,33 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing
+from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing, numbered
 from featherweight.errors import UserError
-from featherweight.schema import Text
+from featherweight.schema import Index, Text
 
 LARGEST = 2**34  # bytes; a gzip file of a few kilobytes can claim to be any size
 
 
 def idx(
-    root: Path, *, images: Text, labels: Text, test_images: Text | None = None, test_labels: Text | None = None
+    root: Path,
+    *,
+    images: Text,
+    labels: Text,
+    test_images: Text | None = None,
+    test_labels: Text | None = None,
+    first_id: Index = 0,
 ) -> Listing:
-    """Images and labels in idx files, gzipped or not; an image's id is its place, from 0."""
+    """Images and labels in idx files, gzipped or not; an image's id is its place, counted from `first_id`."""
 
     def samples(pictures: Path, names: Path | None) -> Samples:
         array = as_uint8(read(pictures), str(pictures))
         given = as_labels(read(names), len(array), str(names)) if names else None
-        return Samples([str(place) for place in range(len(array))], array, given)
+        return Samples(numbered(len(array), first_id), array, given)
 
     def answers() -> dict[str, str]:
         given = read(existing(root, str(test_labels)))
-        return {str(place): name for place, name in enumerate(as_labels(given, len(given), str(test_labels)))}
+        names = as_labels(given, len(given), str(test_labels))
+        return dict(zip(numbered(len(names), first_id), names, strict=True))
 
     trained = existing(root, images), existing(root, labels)
     tested = existing(root, test_images) if test_images else None

@@ -1,43 +1,50 @@
-"""torchvision's named data sets, from its files where they lie there already, else by its download."""
+"""torchvision's named data sets, from its files where they lie there already, else by its download.
+
+torchvision compares the files of CIFAR10, CIFAR100, SVHN and STL10 with the checksums it knows at every reading, so a
+pickle that is not the original one is not opened. The others are taken as they are.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
-from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8
+from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, numbered
 from featherweight.errors import UserError
-from featherweight.progress import say
+from featherweight.progress import Progress, say
 from featherweight.schema import Text
 
+Named = Literal["MNIST", "FashionMNIST", "KMNIST", "QMNIST", "CIFAR10", "CIFAR100", "SVHN", "STL10", "USPS"]
+
 BY_SPLIT = ("SVHN", "STL10")  # their constructors say split=, all others train=
+# What its constructors raise where a file is absent or no such file, and its downloads where they fail.
+REFUSALS = (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, EOFError)
 
 
-def torchvision(
-    root: Path,
-    *,
-    dataset: Literal["MNIST", "FashionMNIST", "KMNIST", "QMNIST", "CIFAR10", "CIFAR100", "SVHN", "STL10", "USPS"],
-    path: Text = "torchvision",
-) -> Listing:
+def torchvision(root: Path, *, dataset: Named, path: Text = "torchvision") -> Listing:
     """The set that torchvision calls `dataset`, its files under `path/dataset`; its test labels are the answers.
 
-    Classes have torchvision's names, or are numbers where it has none.
+    Classes have torchvision's names, or are numbers where it has none. An image's id is its place, from 0.
     """
     folder = root / path / dataset
 
     def samples(part: str, labelled: bool) -> Samples:
-        images, labels = _load(dataset, folder, part)
-        return Samples([str(place) for place in range(len(images))], images, labels if labelled else None)
+        images, labels = read(dataset, folder, part)
+        return Samples(numbered(len(images)), images, labels if labelled else None)
 
     def answers() -> dict[str, str]:
-        return {str(place): label for place, label in enumerate(_load(dataset, folder, "test")[1])}
+        labels = read(dataset, folder, "test")[1]
+        return dict(zip(numbered(len(labels)), labels, strict=True))
 
     if not _files(folder):
-        _load(dataset, folder, "train")
-        _load(dataset, folder, "test")
+        for part in ("train", "test"):
+            read(dataset, folder, part)
     files = _files(folder)
     return Listing(
         train=Stored(files, lambda: samples("train", True)),
@@ -46,28 +53,71 @@ def torchvision(
     )
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
+def export(dataset: Named, folder: Path) -> None:
+    """Lay a set out as `folder/train/<class>/*.png` and `folder/test/<class>/*.png`, whole or not at all.
+
+    Raises UserError when it cannot be downloaded.
+    """
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        for part in ("train", "test"):
+            images, labels = read(dataset, beside / "download", part)
+            width = len(str(len(images) - 1))
+            with Progress(f"write {part}", len(images), "images") as bar:
+                for place, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+                    target = beside / "done" / part / label / f"{place:0{width}d}.png"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    Pillow.fromarray(pixels).save(target)
+                    bar.advance(1)
+        (beside / "done").rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
-def _load(dataset: str, folder: Path, part: str) -> tuple[NDArray[np.uint8], list[str]]:
+def read(dataset: Named, folder: Path, part: str) -> tuple[NDArray[np.uint8], list[str]]:
+    """The images uint8 [N, H, W] or [N, H, W, 3] and classes of `part` (train or test) from a folder, or downloaded.
+
+    Raises UserError for files that torchvision does not take and that cannot be downloaded.
+    """
     import torchvision.datasets  # seconds
 
     kind = getattr(torchvision.datasets, dataset)
     choice = {"split": part} if dataset in BY_SPLIT else {"train": part == "train"}
     try:
-        try:
-            content = kind(str(folder), **choice, download=False)
-        except RuntimeError:  # its files are not there, or not what they were
-            say(f"{dataset} is not in {folder}: downloading it with torchvision")
-            folder.mkdir(parents=True, exist_ok=True)
-            content = kind(str(folder), **choice, download=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{dataset} is not in {folder}, and cannot be downloaded ({error}); put the files of its authors there"
-        ) from None
+        content = kind(str(folder), **choice, download=False)
+    except REFUSALS as refusal:
+        content = _downloaded(kind, folder, choice, refusal)
     images = as_uint8(np.asarray(content.data), str(folder))
     numbers = np.asarray(content.labels if hasattr(content, "labels") else content.targets)
+    if numbers.ndim == 2:
+        numbers = numbers[:, 0]  # QMNIST says who wrote a digit, too
     names = [name.split(" - ")[0] for name in getattr(content, "classes", [])]
     labels = as_labels(numbers, len(images), str(folder))
     return images, [names[int(label)] for label in labels] if names else labels
+
+
+def _downloaded(kind: Any, folder: Path, choice: dict[str, Any], refusal: Exception) -> Any:
+    """The set after torchvision's download, which leaves alone files that are there and whole."""
+    name, there = kind.__name__, bool(_files(folder))
+    say(f"{name} is not in {folder}{' as torchvision knows it' if there else ''}: downloading it with torchvision")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return kind(str(folder), **choice, download=True)
+    except REFUSALS as error:
+        if there:
+            raise UserError(
+                f"{folder}: torchvision does not take these files for {name} ({_told(refusal)}), and cannot download "
+                f"it ({_told(error)}); put the files of its authors there, unchanged"
+            ) from None
+        raise UserError(
+            f"{name} is not in {folder}, and cannot be downloaded ({_told(error)}); put the files of its authors there"
+        ) from None
+
+
+def _told(error: Exception) -> str:
+    """What an error says, in one line, without torchvision's advice to its programmers."""
+    return " ".join(str(error).split()).partition(". You can use")[0] or type(error).__name__
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())

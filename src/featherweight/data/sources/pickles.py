@@ -11,9 +11,9 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing
+from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing, numbered
 from featherweight.errors import UserError
-from featherweight.schema import Text
+from featherweight.schema import Index, Text
 
 LABELS = {"any": ("labels", "fine_labels", "label", "y"), "fine": ("fine_labels",), "coarse": ("coarse_labels",)}
 
@@ -25,10 +25,11 @@ def pickles(
     test: Text | None = None,
     names: Text | None = None,
     labels: Literal["any", "fine", "coarse"] = "any",
+    first_id: Index = 0,
 ) -> Listing:
     """Pickled dictionaries with `data` (N x 3072 as in CIFAR, or N x H x W x C) and `labels`; the test's with `ids`.
 
-    `names` is the CIFAR sets' file of class names. Without `ids` a test image's id is its place, from 0.
+    `names` is the CIFAR sets' file of class names. Without `ids` an image's id is its place, counted from `first_id`.
     """
     paths = [existing(root, name) for name in train]
     tested = existing(root, test) if test else None
@@ -50,15 +51,15 @@ def pickles(
         except ValueError:
             shapes = ", ".join("x".join(map(str, part.shape[1:])) for part in images)
             raise UserError(f"{paths[0].parent}: the pickles hold images of different sizes: {shapes}") from None
-        return Samples([str(place) for place in range(len(together))], together, list(itertools.chain(*given)))
+        return Samples(numbered(len(together), first_id), together, list(itertools.chain(*given)))
 
     def test_part() -> tuple[Samples, dict[str, Any]]:
         assert tested is not None
         content = read(tested)
         images = _images(content, tested)
         key = next((key for key in ("ids", "id") if key in content), None)
-        ids = as_labels(content[key], len(images), f"{tested}: {key}") if key else map(str, range(len(images)))
-        return Samples(list(ids), images), content
+        ids = as_labels(content[key], len(images), f"{tested}: {key}") if key else numbered(len(images), first_id)
+        return Samples(ids, images), content
 
     def answers() -> dict[str, str]:
         assert tested is not None

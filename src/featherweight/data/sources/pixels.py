@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.data import csv_file
-from featherweight.data.listing import Listing, Samples, Stored, existing
+from featherweight.data.listing import Listing, Samples, Stored, existing, numbered
 from featherweight.errors import UserError
-from featherweight.schema import Text
+from featherweight.schema import Index, Text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,21 +26,22 @@ def pixels(
     label: Text = "label",
     id: Text | None = None,
     channels: Literal["last", "first"] = "last",
+    first_id: Index = 1,
 ) -> Listing:
     """A `train` CSV with a `label` column and a column a pixel (0 to 255), row by row; a `test` CSV without labels.
 
-    Without an `id` column an image's id is its row, from 1. Of three channels, a pixel's come one after the other
-    (`channels: last`) or a whole picture of each does (`first`).
+    Without an `id` column an image's id is its row, counted from `first_id`. Of three channels, a pixel's come one
+    after the other (`channels: last`) or a whole picture of each does (`first`).
     """
 
     def stored(name: str, labelled: bool) -> Stored:
         path = existing(root, name)
-        return Stored([path], lambda: _read(path, label if labelled else None, id, channels))
+        return Stored([path], lambda: _read(path, label if labelled else None, id, channels, first_id))
 
     return Listing(train=stored(train, True), test=stored(test, False) if test else None)
 
 
-def _read(path: Path, label: str | None, id: str | None, channels: str) -> Samples:
+def _read(path: Path, label: str | None, id: str | None, channels: str, first_id: int) -> Samples:
     import pandas as pd  # half a second, which commands that read no pixels do without
 
     start = csv_file.beginning(path, 5)
@@ -61,7 +62,7 @@ def _read(path: Path, label: str | None, id: str | None, channels: str) -> Sampl
             row = int(np.flatnonzero(table[name].isna())[0]) + 2
             raise UserError(f"{path}: row {row}: there is no value in the column '{name}'")
     images = _square(_numbers(table.drop(columns=text), path), channels, path)
-    ids = list(table[id]) if id else [str(row + 1) for row in range(len(table))]
+    ids = list(table[id]) if id else numbered(len(table), first_id)
     return Samples(ids, images, list(table[label]) if label else None)
 
 
