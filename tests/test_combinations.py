@@ -15,7 +15,7 @@ from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
 from featherweight.inference import fit_temperature, predict_probs
 from featherweight.models import build
-from featherweight.reference import _inner, _table_of
+from featherweight.reference import section_of, table_of
 from featherweight.training import loop
 from featherweight.training.distillation import Teachers
 from featherweight.training.growth import refuse_what_cannot_grow
@@ -70,7 +70,7 @@ def section(kind: type, fixed: dict | None = None) -> st.SearchStrategy:
 
 def value(field, schema: dict) -> st.SearchStrategy:
     """What a key may hold."""
-    table, inner = _table_of(field), _inner(field)
+    table, inner = table_of(field), section_of(field)
     if table is not None:
         one = st.sampled_from(sorted(table.sections)).flatmap(
             lambda name: section(table.sections[name]).map(lambda keys: {"name": name, **keys})

@@ -1,10 +1,15 @@
-"""Files that appear whole or not at all: written beside the target, flushed to the disk, then renamed over it."""
+"""Files and folders that appear whole or not at all: made beside the target, then renamed to it."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -30,6 +35,38 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """`write_bytes` in UTF-8, newlines as given."""
     write_bytes(path, content.encode())
+
+
+@contextmanager
+def folder(parent: Path, names: Iterable[str]) -> Iterator[Path]:
+    """An empty folder to fill, out of sight in `parent/.new`, that appears in `parent` at the end of the block.
+
+    It gets the first of the names that is free: that stands neither there nor in the hands of another process. A fault
+    or a kill inside the block leaves nothing in sight.
+    """
+    made, lock = _reserve(parent, names)
+    try:
+        shutil.rmtree(made, ignore_errors=True)  # of a process that was killed
+        made.mkdir()
+        yield made
+        made.rename(parent / made.name)
+        sync_folder(parent)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        lock.release()
+
+
+def _reserve(parent: Path, names: Iterable[str]) -> tuple[Path, FileLock]:
+    """Where a folder is made, and the lock that keeps its name: the system lets go of it when the process ends."""
+    (parent / ".new").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        lock = FileLock(parent / ".new" / f"{name}.lock")
+        with suppress(Timeout):
+            lock.acquire(blocking=False)
+            if not (parent / name).exists():
+                return parent / ".new" / name, lock
+            lock.release()
+    raise FileExistsError(parent)
 
 
 def sync_folder(folder: Path) -> None:

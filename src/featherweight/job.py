@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,8 +148,8 @@ def making(
         "versions": {"featherweight": __version__, "torch": torch.__version__, "python": platform.python_version()},
         **more,
     }
-    folder, lock = _reserve(name, f"{recipe_name}-{competition_name}-s{recipe.seed}")
-    with _appearing(folder, lock):
+    names = _names(name, f"{recipe_name}-{competition_name}-s{recipe.seed}")
+    with atomic.folder(workspace.runs(), names) as folder:
         store(recipe, folder / "recipe.yaml")
         store(competition, folder / "competition.yaml")
         atomic.write_text(folder / "run.json", json.dumps(facts, indent=2) + "\n")
@@ -248,17 +248,17 @@ def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, P
     train = data.train
     assert train.labels is not None
     if wanted.subset is not None and wanted.subset < len(train):
-        used = holdout_ranks(train.ids, _names(train), wanted.subset / len(train), wanted.seed)
+        used = holdout_ranks(train.ids, _labels(train), wanted.subset / len(train), wanted.seed)
         train = train.take(np.flatnonzero(used & (np.cumsum(used) <= wanted.subset)))
     if data.valid is not None and wanted.folds is None:
         return train, data.valid, None
-    labels, groups, seed = _names(train), _groups(competition, train), wanted.seed + 1
+    labels, groups, seed = _labels(train), _groups(competition, train), wanted.seed + 1
     kept = None
     if wanted.folds is not None:
         if wanted.test is not None:
             first = split_ids(train.ids, labels, holdout=wanted.test, seed=seed, groups=groups)
             kept, train = train.take(first.holdout), train.take(first.train)
-            labels, groups = _names(train), None if groups is None else [groups[place] for place in first.train]
+            labels, groups = _labels(train), None if groups is None else [groups[place] for place in first.train]
         fold = folds(train.ids, labels, wanted.folds, seed, groups)
         return train.take(np.flatnonzero(fold != wanted.fold)), train.take(np.flatnonzero(fold == wanted.fold)), kept
     parts = split_ids(train.ids, labels, holdout=wanted.holdout, test=wanted.test or 0, seed=seed, groups=groups)
@@ -277,7 +277,7 @@ def _groups(competition: Competition, train: Pack) -> list[str] | None:
     return train.groups
 
 
-def _names(pack: Pack) -> list[str]:
+def _labels(pack: Pack) -> list[str]:
     assert pack.labels is not None
     return [str(label) for label in pack.labels]
 
@@ -559,39 +559,14 @@ def minutes(run: Run) -> float:
     return float(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["seconds"]) / 60
 
 
-def _reserve(name: str | None, default: str) -> tuple[Path, FileLock]:
-    """Where a run of a free name is made, in `runs/.new`, and the lock that keeps the name for as long as it is held:
-    the system lets go of it when the process ends, however it does.
-    """
+def _names(name: str | None, default: str) -> Iterator[str]:
+    """The names a run may take: the one given, or the default and then that with a number."""
     if name is not None and (Path(name).name != name or name in ("", ".", "..")):
         raise UserError(f"--name {name}: expected a plain name, with no folder in it")
-    hidden = workspace.runs() / ".new"
-    hidden.mkdir(parents=True, exist_ok=True)
-    for number in range(1, sys.maxsize):
-        free = name or (default if number == 1 else f"{default}-{number}")
-        lock = FileLock(hidden / f"{free}.lock")
-        with suppress(Timeout):
-            lock.acquire(blocking=False)
-            if not (workspace.runs() / free).exists():
-                return hidden / free, lock
-            lock.release()
-        if name is not None:
-            raise UserError(f"there is a run called '{name}' already: ./run.sh resume {name}, or take another --name")
-    raise AssertionError("unreachable")
-
-
-@contextmanager
-def _appearing(folder: Path, lock: FileLock) -> Iterator[None]:
-    """The folder to fill, out of sight; at the end it moves up to the runs, unless something went wrong."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-        folder.mkdir()
-        yield
-        folder.rename(workspace.runs() / folder.name)
-        atomic.sync_folder(workspace.runs())
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
+    yield name or default
+    if name is None:
+        yield from (f"{default}-{number}" for number in range(2, sys.maxsize))
+    raise UserError(f"there is a run called '{name}' already: ./run.sh resume {name}, or take another --name")
 
 
 def commit() -> str:

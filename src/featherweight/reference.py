@@ -33,12 +33,12 @@ def page() -> str:
     for kind, title in ((Recipe, "Recipe"), (Competition, "Competition")):
         parts += [f"## {title}\n", f"{said(kind)}\n", *_table(kind)]
         for key, field in kind.model_fields.items():
-            inner, table = _inner(field), _table_of(field)
+            inner, table = section_of(field), table_of(field)
             if inner is not None:
                 parts += [f"### {key}\n", f"{said(inner)}\n", *_table(inner, key)]
             if inner is not None:
                 for name, deeper in inner.model_fields.items():
-                    parts += _choices(f"{key}.{name}", _table_of(deeper))
+                    parts += _choices(f"{key}.{name}", table_of(deeper))
             parts += _choices(key, table)
     return "\n".join(parts)
 
@@ -72,7 +72,7 @@ def _table(section: type[Section], prefix: str = "") -> Iterator[str]:
 
 def _takes(field: FieldInfo, schema: dict[str, Any]) -> str:
     """What a key takes, in words."""
-    inner, table = _inner(field), _table_of(field)
+    inner, table = section_of(field), table_of(field)
     none = " or null" if type(None) in typing.get_args(field.annotation) else ""
     if inner is not None:
         return f"the section below{none}"
@@ -111,14 +111,14 @@ def _default(field: FieldInfo) -> str:
     return f"`{json.dumps(value)}`" if value is not None else "null"
 
 
-def _inner(field: FieldInfo) -> type[Section] | None:
+def section_of(field: FieldInfo) -> type[Section] | None:
     """The section that a key is, or may be."""
     kinds = [field.annotation, *typing.get_args(field.annotation)]
     found = (kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, Section) and kind is not Choice)
     return next(found, None)
 
 
-def _table_of(field: FieldInfo) -> OneOf | None:
+def table_of(field: FieldInfo) -> OneOf | None:
     """The table whose names a key takes, by itself or in a list."""
     marks = [*field.metadata]
     for inner in typing.get_args(field.annotation):
