@@ -95,7 +95,7 @@ def test_runs_of_an_empty_workspace(home, capsys):
     assert "no finished runs yet" in capsys.readouterr().out
 
 
-ENDINGS = {  # the commands that speak to Kaggle are in test_kaggle_loop.py, init in test_init.py
+ENDINGS = {  # those that speak to Kaggle are in test_kaggle_loop.py, init in test_init.py, search in test_search.py
     "train": (
         ["tiny", "--seeds", "0-1", "--name", "r", "--set", "train.epochs=1", "--threads", "1"],
         "next: ./run.sh runs --seeds",
@@ -127,7 +127,7 @@ ENDINGS = {  # the commands that speak to Kaggle are in test_kaggle_loop.py, ini
 
 
 def test_every_command_is_asked_how_it_ends():
-    elsewhere = {"init", "download", "submit", "scores", "leaderboard"}
+    elsewhere = {"init", "search", "download", "submit", "scores", "leaderboard"}
     assert {words[0] for words, _ in ENDINGS.values()} | elsewhere == {"tiny", *cli.COMMANDS}
 
 

@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ Before        init FOLDER        make a competition of a folder or archive of im
               draw RECIPE        draw a recipe's model: its stages, and its graph
               schedule RECIPE    draw the learning rate against the epoch
               augment RECIPE     show training images as the recipe augments them
+Search        search SPACE       try recipe keys by optuna, over the limit never; see configs/spaces
 After         runs               every finished run, best first; --seeds, --where, --plot
               compare RUN RUN    curves of several runs, and whether one is better
               logbook A          rerun a section of the logbook, shortened by --scale
@@ -457,6 +459,37 @@ def logbook(words: Sequence[str]) -> int:
     return 0
 
 
+def search(words: Sequence[str]) -> int:
+    """Keys tried by optuna."""
+    parser = _parser("search", "Search a space of recipes: each candidate is weighed, trained briefly and scored.")
+    parser.add_argument("space", help="a space's name, or the path of a space file; see configs/spaces")
+    parser.add_argument("--trials", type=int, help="stop when the study has so many trained trials, of all workers")
+    parser.add_argument("--hours", type=float, help="start no trial after so many hours")
+    parser.add_argument("--competition", help="a competition's name, or the path of its file (default: the space's)")
+    parser.add_argument("--name", help="the study's name, and the best recipe's (default: the space's)")
+    parser.add_argument(
+        "--storage",
+        metavar="WHERE",
+        help="shared by several workers: a database's address as optuna takes it, redis://, or a journal file "
+        "(default: a database file in studies/)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
+    given = parser.parse_args(words)
+    workspace.find_config("spaces", given.space)
+    if given.competition:
+        workspace.find_config("competitions", given.competition)
+
+    from featherweight.search import command
+
+    try:
+        print(f"next: {command.search(**vars(given))}")
+    except KeyboardInterrupt:
+        print(f"\nstopped; go on with: {shlex.join(['./run.sh', 'search', *words])}", file=sys.stderr)
+        return 130
+    return 0
+
+
 def soup(words: Sequence[str]) -> int:
     """One model out of several runs'."""
     parser = _parser("soup", "Average the weights of several runs of one model; predict, score and record the result.")
@@ -638,6 +671,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "fill": fill,
     "compare": compare,
     "logbook": logbook,
+    "search": search,
     "soup": soup,
     "ensemble": ensemble,
     "resume": resume,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, Field, Strict, ValidationError, field_validator, model_validator
 
@@ -248,11 +248,20 @@ class Competition(Section):
         return self
 
 
+C = TypeVar("C", bound=Section)
 S = TypeVar("S", Recipe, Competition)
 FOLDERS: dict[type[Section], str] = {Recipe: "recipes", Competition: "competitions"}
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+class Setting(NamedTuple):
+    """A dotted key set to a value, and where that is said."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+def load_recipe(name: str, overrides: Sequence[str | Setting] = ()) -> Recipe:
     """The recipe called `name` (or stored at that path), parents merged under it, `key.path=value` overrides on top."""
     return _load(Recipe, name, overrides)
 
@@ -332,18 +341,29 @@ class _Merged:
         return self.origins.get(path, "")
 
 
-def _load(kind: type[S], name: str, overrides: Sequence[str]) -> S:
+def validated(kind: type[C], document: yaml.Document) -> C:
+    """What one file without parents declares. Raises UserError with the line of every fault."""
+    merged = _Merged()
+    merged.update(document.data, document.where)
+    return _validated(kind, merged, document.path)
+
+
+def _load(kind: type[S], name: str, overrides: Sequence[str | Setting]) -> S:
     merged = _Merged()
     chain = _chain(kind, find_config(FOLDERS[kind], name))
     for document in chain:
         layer = {key: value for key, value in document.data.items() if key != "extends"}
         merged.update(layer, document.where)
     for override in overrides:
-        _override(merged, override, kind)
+        _override(merged, _setting(override) if isinstance(override, str) else override)
+    return _validated(kind, merged, chain[-1].path)
+
+
+def _validated(kind: type[C], merged: _Merged, path: Path) -> C:
     try:
         return kind.model_validate(merged.data)
     except ValidationError as error:
-        raise UserError(_explain(error, merged, chain[-1].path)) from None
+        raise UserError(_explain(error, merged, path)) from None
 
 
 def _chain(kind: type[Section], path: Path) -> list[yaml.Document]:
@@ -367,12 +387,15 @@ def _chain(kind: type[Section], path: Path) -> list[yaml.Document]:
             raise UserError(f"{document.where(('extends',))}: extends: {error}") from None
 
 
-def _override(merged: _Merged, override: str, kind: type[Section]) -> None:
+def _setting(override: str) -> Setting:
     key, equals, text = override.partition("=")
     if not equals or not key or any(not part for part in key.split(".")):
         raise UserError(f"--set {override}: expected key=value, for example --set optimizer.lr=0.2")
-    value = yaml.parse(text, f"--set {override}")
-    parts: list[Any] = key.split(".")
+    return Setting(key, yaml.parse(text, f"--set {override}"), f"--set {override}")
+
+
+def _override(merged: _Merged, setting: Setting) -> None:
+    parts: list[Any] = setting.key.split(".")
     target: Any = merged.data
     for depth, part in enumerate(parts[:-1]):
         if isinstance(target, list) and part.isdigit() and int(part) < len(target):
@@ -386,18 +409,19 @@ def _override(merged: _Merged, override: str, kind: type[Section]) -> None:
             fresh = {"name": target[part]} if isinstance(target.get(part), str) else {}
             target[part] = fresh
             target = fresh
-            merged.origins[tuple(parts[: depth + 1])] = f"--set {override}"
+            merged.origins[tuple(parts[: depth + 1])] = setting.origin
         else:
-            raise UserError(f"--set {override}: there is nothing at '{'.'.join(map(str, parts[: depth + 1]))}' to set")
+            where = ".".join(map(str, parts[: depth + 1]))
+            raise UserError(f"{setting.origin}: there is nothing at '{where}' to set")
     if isinstance(target, list):
         around = ".".join(map(str, parts[:-1]))
-        raise UserError(f"--set {override}: name the whole list, or a key of one item, as in {around}.0.KEY=VALUE")
-    restart = parts[-1] == "name" and target.get("name") != value
+        raise UserError(f"{setting.origin}: name the whole list, or a key of one item, as in {around}.0.KEY=VALUE")
+    restart = parts[-1] == "name" and target.get("name") != setting.value
     if restart:
         target.clear()
-    target[parts[-1]] = value
+    target[parts[-1]] = setting.value
     merged.forget(tuple(parts))
-    merged.origins[tuple(parts)] = f"--set {override}"
+    merged.origins[tuple(parts)] = setting.origin
 
 
 def _explain(error: ValidationError, merged: _Merged, path: Path) -> str:

@@ -18,6 +18,10 @@ class OverBudget(UserError):  # noqa: N818 - it is a verdict
     exit_code = 3
 
 
+class Diverged(UserError):  # noqa: N818 - the run has
+    """The loss of a run is no longer a number: its settings do not train."""
+
+
 class Unavailable(UserError):  # noqa: N818 - the service is
     """A service or the network failed, not the user: the same command may work later."""
 

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -201,7 +201,7 @@ def _run(run: Run) -> Result:
     for thin in _thin(run, data.train, holdout):
         say(f"  {thin}")
 
-    model = _train(run, _with_pseudo_labels(run, train, holdout, data.test), holdout, device)
+    model = train_model(run, with_pseudo_labels(run, train, holdout, data.test), holdout, device)
     budget.weigh_model(model, competition, run.recipe_name).refuse_if_over()
 
     if recipe.predict.calibrate and not run.temperature.exists():
@@ -295,7 +295,14 @@ def split(run: Run, data: Data) -> tuple[Pack, Pack, Pack | None]:
     return train, holdout, kept
 
 
-def _train(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Classifier:
+def train_model(
+    run: Run,
+    train: Pack,
+    holdout: Pack,
+    device: Runtime,
+    watching: Callable[[Mapping[str, Any]], None] = lambda row: None,
+) -> Classifier:
+    """The run's model, trained; one that is trained is found so. See `fit` for who is `watching`."""
     competition, recipe = run.competition, run.recipe
     teachers = NOBODY if run.weights.exists() else _teachers(run, train, holdout, device)
     torch.manual_seed(derive(recipe.seed, "init"))
@@ -313,6 +320,7 @@ def _train(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Classifier:
             run.folder,
             teachers,
             competition.metric,
+            watching,
         )
         checkpoint.save_weights(run.weights, model)
         (run.folder / "checkpoint.pt").unlink(missing_ok=True)
@@ -372,7 +380,7 @@ def _trained_on(runs: Iterable[Run]) -> set[str]:
     return {id for split in splits if split.exists() for id in json.loads(split.read_text())["train"]}
 
 
-def _with_pseudo_labels(run: Run, train: Pack, holdout: Pack, test: Pack | None) -> Pack:
+def with_pseudo_labels(run: Run, train: Pack, holdout: Pack, test: Pack | None) -> Pack:
     """The training images and, where the recipe asks for them, test images by the classes another run is sure of.
 
     Which these are is kept in the run's folder when it starts. What the test images truly are is not looked at.

@@ -6,6 +6,8 @@ What matters beyond the moment is told by `say`, which prints a plain line above
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -35,7 +37,22 @@ def is_live() -> bool:
 
 def say(line: str) -> None:
     """Print a line for the user."""
-    console.print(line, markup=False, soft_wrap=True)
+    if not _hushed:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+_hushed = False
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Nothing is said within, where somebody else tells what came out; the live line stays."""
+    global _hushed
+    before, _hushed = _hushed, True
+    try:
+        yield
+    finally:
+        _hushed = before
 
 
 class _Rate(ProgressColumn):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     from featherweight.solver import Member
     from featherweight.standings import Gap
 
+TRIALS = 20  # of a search that its table shows
+
 
 def weigh_in(weighed: WeighIn) -> None:
     """A model by module group against the limit, with what two counters say of its multiply-adds."""
@@ -191,6 +193,28 @@ def comparison(rows: pd.DataFrame) -> None:
         accuracy, f1 = f"{row['holdout_accuracy']:.2%}", f"{row['holdout_f1']:.2%}"
         table.add_row(row["run"], accuracy.rstrip("%"), f1.rstrip("%"), f"{row['holdout_loss']:.4f}")
     console.print(table)
+
+
+def trials(rows: pd.DataFrame, metric: str, keys: Sequence[str], everything: Path) -> None:
+    """A search's candidates as ordered, best first: those that were refused are counted only."""
+    from featherweight.scoring import spelled
+
+    refused = rows["outcome"].str.startswith("refused")
+    trained = rows[~refused]
+    short = [key.rpartition(".")[2] for key in keys]
+    named = [end if short.count(end) == 1 else key for key, end in zip(keys, short, strict=True)]
+    table = _table("", ["candidate", metric, "95 % interval", "epochs", "parameters", "seconds", *named])
+    for row in trained.head(TRIALS).to_dict("records"):
+        score, low, high = (spelled(row[key], metric in LOWER_IS_BETTER) for key in ("score", "low", "high"))
+        known = not math.isnan(row["score"])
+        numbers = ["" if math.isnan(row[key]) else f"{row[key]:,.0f}" for key in ("epochs", "parameters", "seconds")]
+        told = [score, f"{low} to {high}"] if known else [escape(row["outcome"]), ""]
+        table.add_row(str(row["candidate"]), *told, *numbers, *(escape(row[key]) for key in keys))
+    console.print(table)
+    more = f"{len(trained) - TRIALS} more trials" if len(trained) > TRIALS else ""
+    over = f"{refused.sum()} candidates refused before training" if refused.any() else ""
+    if more or over:
+        say(f"{' and '.join(filter(None, (more, over)))}: {_short(everything)}")
 
 
 def findings(found: Iterable[Finding]) -> int:

@@ -41,6 +41,11 @@ def runs() -> Path:
     return home() / "runs"
 
 
+def studies() -> Path:
+    """One folder a search."""
+    return home() / "studies"
+
+
 def submissions() -> Path:
     """The CSVs and the ledger."""
     return home() / "submissions"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from featherweight import atomic
 from featherweight.config import EarlyStopping, Recipe
 from featherweight.data.pack import Pack
-from featherweight.errors import UserError
+from featherweight.errors import Diverged
 from featherweight.inference import predict_probs
 from featherweight.models import Classifier
 from featherweight.progress import Progress as Bar
@@ -53,12 +54,14 @@ def fit(
     folder: Path,
     teachers: Teachers = NOBODY,
     metric: Choice | None = None,
+    watching: Callable[[Mapping[str, Any]], None] = lambda row: None,
 ) -> pd.DataFrame:
     """Train `model` in place and return one row an epoch of losses, accuracies and the holdout's score by the
     competition's `metric` (accuracy where none is given), also kept in `folder/history.csv`.
 
     Goes on from the checkpoint in `folder`, if there is one, and ends in the same bytes as if it had not been stopped.
-    Raises UserError when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved.
+    `watching` is told each row as it comes; what it raises ends the training.
+    Raises Diverged when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved.
     """
     batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime, recipe.sampling)
     steps = batches.steps_per_epoch
@@ -109,6 +112,7 @@ def fit(
             last = epoch + 1 == epochs
             state.history.append(_epoch_row(recipe, state, holdout, runtime, epoch * steps, last, metric))
             atomic.write_text(folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
+            watching(state.history[-1])
             bar.advance(0, state.note(short=True))
             if (epoch + 1) * 10 // epochs > epoch * 10 // epochs:
                 say(f"  epoch {epoch + 1:>{len(str(epochs))}}/{epochs}  {state.note()}")
@@ -289,13 +293,13 @@ def _epoch_row(
 
 
 def _refuse_nan(state: _State, first: int) -> None:
-    """Raise UserError if the loss of any step of this epoch, whose first step is `first`, is not a finite number."""
+    """Raise Diverged if the loss of any step of this epoch, whose first step is `first`, is not a finite number."""
     losses = state.losses[0, : state.step - first]
     if bool(losses.isfinite().all()):
         return
     bad = first + int((~losses.isfinite()).nonzero()[0])
     rate = state.optimizer.param_groups[0]["lr"]
-    raise UserError(
+    raise Diverged(
         f"the loss became {losses[bad - first].item()} at step {bad:,} (epoch {len(state.history) + 1}) "
         f"with a learning rate of {rate:g}. Try a smaller optimizer.lr, or a schedule with a warm-up; "
         f"with train.precision fp16 or bf16, try fp32"

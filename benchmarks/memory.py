@@ -1,0 +1,94 @@
+"""The peak memory of a whole run on CIFAR-10, beyond what `import torch` takes.
+
+    ./run.sh bench memory [--recipe wrn16_4] [--competition cifar10]
+
+A run as a user starts it, of a few steps: training, holdout, test set, CSV and report, all images packed before. What
+is measured is the peak resident set of its process, which counts the mapped pack as far as it was touched. Writes a
+dated JSON to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+CHECKOUT = Path(__file__).resolve().parents[1]
+GOAL = 1.5 * 2**30
+PEAK = "import resource; print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+RUN = f"""
+import sys
+from featherweight.cli import main
+code = main(sys.argv[1:])
+{PEAK}
+sys.exit(code)
+"""
+
+
+def peak(code: str, words: list[str], home: str) -> int:
+    """The peak resident set of a Python process, in bytes."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(CHECKOUT / "src"),
+        "FEATHERWEIGHT_HOME": home,
+        "FEATHERWEIGHT_DATA": os.environ.get("FEATHERWEIGHT_DATA", str(CHECKOUT / "data")),
+        "FEATHERWEIGHT_CACHE": os.environ.get("FEATHERWEIGHT_CACHE", str(CHECKOUT / "data" / ".packs")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"the run failed:\n{done.stdout}{done.stderr}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(done.stdout.rsplit("PEAK ", 1)[1]) * unit
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--recipe", default="wrn16_4")
+    parser.add_argument("--competition", default="cifar10")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--views", default="none", help="test-time views, one at a time, which need no more memory")
+    given = parser.parse_args()
+    words = [given.recipe, "--competition", given.competition]
+    options = ["--set", f"train.steps={given.steps}", "--views", given.views]
+    with tempfile.TemporaryDirectory() as home:
+        torch_alone = peak(f"import torch\n{PEAK}", [], home)
+        began = time.perf_counter()
+        whole = peak(RUN, [*words, *options], home)
+        seconds = time.perf_counter() - began
+    import torch
+
+    beyond = whole - torch_alone
+    result = {
+        "what": f"{' '.join([*words, *options])}: peak resident bytes of the run and of `import torch` alone",
+        "command": "./run.sh bench memory",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), os.cpu_count()],
+        "torch": torch.__version__,
+        "goal_bytes": GOAL,
+        "run": whole,
+        "import_torch": torch_alone,
+        "beyond": beyond,
+        "seconds": seconds,
+        "page_bytes": resource.getpagesize(),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"memory-{datetime.now(UTC):%Y-%m-%d}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    sizes = " - ".join(f"{size / 2**30:.2f}" for size in (whole, torch_alone))
+    print(f"{sizes} = {beyond / 2**30:.2f} GiB beyond torch (goal {GOAL / 2**30:g}); wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Prediction with six views against six bare forward passes, in one process, taking turns.
+
+    ./run.sh bench prediction
+
+WRN-16-4 on 32x32 images in batches of 256, float32, channels_last; views flip and shift, which multiply to six. Bare is
+the model alone on a batch that is already there. Writes a dated JSON to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from featherweight.config import load_recipe
+from featherweight.inference import predict_probs
+from featherweight.models import build
+from featherweight.training.runtime import start
+
+RESULTS = Path(__file__).parent / "results"
+VIEWS, BATCH, GOAL = 6, 256, 0.9
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--recipe", default="wrn16_4")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batches", type=int, default=1)
+    given = parser.parse_args()
+    recipe = load_recipe(given.recipe, ["predict.views=[flip, shift]"])
+    device = start("cpu", "fp32")
+    torch.manual_seed(0)
+    model = device.place(build(recipe.model, 10, 3, 32)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (given.batches * BATCH, 32, 32, 3), dtype=np.uint8)
+    batch = device.images(torch.from_numpy(pixels[:BATCH]))
+
+    @torch.no_grad()
+    def bare() -> float:
+        began = time.perf_counter()
+        for _ in range(VIEWS * given.batches):
+            model(batch)
+        return len(pixels) / (time.perf_counter() - began)
+
+    def predicted() -> float:
+        began = time.perf_counter()
+        predict_probs([model], pixels, runtime=device, views=recipe.predict.views, batch_size=BATCH)
+        return len(pixels) / (time.perf_counter() - began)
+
+    bare(), predicted()
+    rates: dict[str, list[float]] = {"predicted": [], "bare": []}
+    for number in range(given.rounds):
+        both = [("predicted", predicted), ("bare", bare)]
+        for name, measure in both if number % 2 else reversed(both):
+            rates[name].append(measure())
+        print(f"round {number + 1}: " + ", ".join(f"{name} {values[-1]:.1f}" for name, values in rates.items()))
+    ratios = [a / b for a, b in zip(rates["predicted"], rates["bare"], strict=True)]
+    result = {
+        "what": f"{given.recipe}, 32x32, batch {BATCH}: images/s with six views, and of six bare forward passes",
+        "command": "./run.sh bench prediction",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "goal": GOAL,
+        "rates": rates,
+        "median": {name: statistics.median(values) for name, values in rates.items()},
+        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"prediction-{datetime.now(UTC):%Y-%m-%d}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    told = f"{statistics.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f}; goal {GOAL:g})"
+    print(f"six views / six bare passes: {told}; wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""From the command to the first training step, with a packed data set: where the seconds go.
+
+    ./run.sh bench start [--recipe wrn16_4] [--competition cifar10]
+
+Each round is a process of its own, `./run.sh RECIPE --competition NAME`, in an empty workspace that shares the packs.
+It is stopped after its first step, and tells when it came to what. Writes a dated JSON to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+CHECKOUT = Path(__file__).resolve().parents[1]
+GOAL = 5.0  # seconds
+
+
+def child(words: list[str]) -> None:
+    """Run the command with its stages timed, and print when each was over, in seconds since the epoch of clocks."""
+    over = {"python": time.time()}
+    import torch  # noqa: F401
+
+    over["torch"] = time.time()
+    from featherweight import cli, config, job  # noqa: F401
+
+    over["imports"] = time.time()
+    from featherweight import budget
+    from featherweight.data import pack
+    from featherweight.training import loop
+
+    def timed(place: Any, name: str, stage: str) -> None:
+        inner: Callable[..., Any] = getattr(place, name)
+
+        def outer(*arguments: Any, **options: Any) -> Any:
+            result = inner(*arguments, **options)
+            over[stage] = time.time()
+            return result
+
+        setattr(place, name, outer)
+
+    def first_step(*arguments: Any) -> None:
+        step(*arguments)
+        over["first step"] = time.time()
+        print("STAGES " + json.dumps(over), flush=True)
+        os._exit(0)
+
+    timed(job, "start", "weigh-in and run folder")
+    timed(budget, "weigh", "weigh-in again")
+    timed(pack, "load", "list the files, map the pack")
+    timed(job, "split", "split")
+    timed(loop, "standardize", "model; mean and deviation of the images")
+    step = loop._step
+    loop._step = first_step  # type: ignore[assignment]
+    cli.main(words)
+
+
+def one(words: list[str], home: str) -> dict[str, float]:
+    """Seconds that each stage of one start took."""
+    environment = {
+        **os.environ,
+        "FEATHERWEIGHT_PYTHON": sys.executable,
+        "FEATHERWEIGHT_HOME": home,
+        "FEATHERWEIGHT_DATA": os.environ.get("FEATHERWEIGHT_DATA", str(CHECKOUT / "data")),
+        "FEATHERWEIGHT_CACHE": os.environ.get("FEATHERWEIGHT_CACHE", str(CHECKOUT / "data" / ".packs")),
+    }
+    began = time.time()
+    command = ["bash", str(CHECKOUT / "run.sh"), "bench", "start", "--child", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    told = next((line for line in done.stdout.splitlines() if line.startswith("STAGES ")), None)
+    if told is None:
+        sys.exit(f"the command did not come to its first step:\n{done.stdout}{done.stderr}")
+    stages, before = {}, began
+    for name, moment in sorted(json.loads(told.removeprefix("STAGES ")).items(), key=lambda pair: pair[1]):
+        stages[name], before = moment - before, moment
+    return {**stages, "all": before - began}
+
+
+def main() -> None:
+    """Measure, print, record."""
+    if "--child" in sys.argv:
+        child(sys.argv[sys.argv.index("--child") + 1 :])
+        return
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--recipe", default="wrn16_4")
+    parser.add_argument("--competition", default="cifar10")
+    parser.add_argument("--rounds", type=int, default=7)
+    given = parser.parse_args()
+    words = [given.recipe, "--competition", given.competition]
+    with tempfile.TemporaryDirectory() as home:
+        one([*words, "--name", "warm"], home)  # packs what is not packed, and fills the disk's cache
+        rounds = [one([*words, "--name", f"r{number}"], home) for number in range(given.rounds)]
+    import torch
+
+    medians = {stage: statistics.median(each[stage] for each in rounds) for stage in rounds[0]}
+    for stage, seconds in medians.items():
+        print(f"  {stage:<42} {seconds:6.2f} s")
+    every = [each["all"] for each in rounds]
+    result = {
+        "what": f"{' '.join(words)}: seconds from the command to the end of the first training step, data packed",
+        "command": "./run.sh bench start",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), os.cpu_count()],
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "goal_seconds": GOAL,
+        "median": medians,
+        "spread": [min(every), max(every)],
+        "rounds": rounds,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"start-{datetime.now(UTC):%Y-%m-%d}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"{medians['all']:.2f} s (from {min(every):.2f} to {max(every):.2f}; goal {GOAL:g}); wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

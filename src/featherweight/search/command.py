@@ -1,0 +1,74 @@
+"""The command: look, say what it costs, work, tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featherweight import atomic, tables, workspace
+from featherweight.config import load_competition
+from featherweight.data import pack
+from featherweight.errors import UserError
+from featherweight.progress import say
+from featherweight.search import outcome
+from featherweight.search.space import load
+from featherweight.search.study import counted, open_study
+from featherweight.search.trials import Search, costs, work
+from featherweight.training import runtime
+
+
+def search(
+    space: str,
+    *,
+    trials: int | None,
+    hours: float | None,
+    competition: str | None,
+    name: str | None,
+    storage: str | None,
+    device: str,
+    threads: int | None,
+) -> str:
+    """Search a space until `trials` are trained in all, or for so many hours; returns the command that trains the best.
+
+    A study of the same name is gone on with. Raises UserError before anything starts, and KeyboardInterrupt after
+    Ctrl-C, with the study in order.
+    """
+    if trials is None and hours is None:
+        raise UserError("say how long to search: --trials 50, --hours 2, or both")
+    if (trials is not None and trials < 1) or (hours is not None and hours <= 0):
+        raise UserError("--trials and --hours: expected more than 0")
+    plan = load(space)
+    rival = competition or plan.space.competition
+    name = name or "-".join(dict.fromkeys([Path(space).stem, *([Path(competition).stem] if competition else [])]))
+    if Path(name).name != name:
+        raise UserError(f"--name {name}: expected a plain name, with no folder in it")
+    recipe = workspace.home() / "configs" / "recipes" / f"{name}.yaml"
+    outcome.refuse_if_not_ours(recipe, name)
+    to_win = load_competition(rival)
+    plan.refuse_bad_values(to_win)
+    runs_on = runtime.start(device, plan.recipe({}).train.precision, threads)
+    data = pack.load(to_win.source, to_win.image, to_win.classes)
+
+    folder = workspace.studies() / name
+    study = open_study(name, storage, folder, plan, to_win)
+    search = Search(plan, Path(rival).stem, to_win, data, runs_on, study, folder)
+    done = len(counted(study))
+    say(f"{name}: {len(plan.space.search)} keys of {plan.space.base} on {to_win.title}")
+    if done:
+        say(f"  going on after {done} trials")
+    if trials is None or done < trials:
+        for line in costs(search).told(None if trials is None else trials - done, hours):
+            say(f"  {line}")
+    ended = work(search, trials, hours)
+
+    rows = outcome.table(study, plan)
+    atomic.write_text(folder / "trials.csv", rows.to_csv(index=False))
+    tables.trials(rows, to_win.metric.name, list(plan.space.search), folder / "trials.csv")
+    if ended:
+        say(ended)
+    if not rows["score"].notna().any():
+        raise UserError("no trial came to its end, so there is no best one; give it more --trials or --hours")
+    if outcome.draw_importances(study, folder / "importances.png"):
+        say(f"wrote {folder / 'importances.png'}, which keys matter")
+    best = outcome.write_best(study, plan, name, Path(rival).stem, recipe)
+    say(f"wrote {recipe}, whose trial came to {best}")
+    return f"./run.sh {name} --competition {rival}"

@@ -1,0 +1,303 @@
+"""What a search does: say what it costs, then weigh, train and score one candidate after another."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from featherweight import budget, job
+from featherweight.config import Competition, Recipe, Split
+from featherweight.data.pack import Data, Pack
+from featherweight.errors import Diverged, UserError
+from featherweight.inference import fit_temperature, predict_probs, temper
+from featherweight.models import Classifier
+from featherweight.progress import hushed, say
+from featherweight.randomness import derive
+from featherweight.scoring import Score, judge, spelled
+from featherweight.search import space
+from featherweight.search.space import Plan
+from featherweight.search.study import Worker, candidate, counted
+from featherweight.training.runtime import Runtime
+
+SEEDS = 10**6  # the seeds of trials, short enough to be typed
+DRAWN = 16  # candidates drawn to see what the space holds
+PROBED = 8  # steps timed
+LOOKED = 512  # held-out images timed
+HOPELESS = 100  # candidates in a row that cannot be trained
+
+
+@dataclass(frozen=True)
+class Search:
+    """Everything that the trials of a study have in common."""
+
+    plan: Plan
+    competition_name: str
+    competition: Competition
+    data: Data
+    device: Runtime
+    study: Study
+    folder: Path
+
+    def recipe(self, trial: Trial | FrozenTrial) -> Recipe:
+        """What a trial trains. Raises UserError for values that do not go together."""
+        recipe = self.plan.recipe(self.plan.draw(trial))
+        seed = derive(self.plan.space.seed, "trial", candidate(self.study, trial)) % SEEDS
+        return recipe.model_copy(update={"seed": seed})
+
+
+def work(search: Search, trials: int | None, hours: float | None) -> str:
+    """Take candidate after candidate until `trials` are trained or no more may start; returns why it ended.
+
+    Raises KeyboardInterrupt after Ctrl-C, the trial at hand put back.
+    """
+    began, refused = time.monotonic(), 0
+    with Worker(search.study, search.folder) as worker:
+        while hours is None or time.monotonic() - began < hours * 3600:
+            trial = worker.claim(trials, search.plan.draw)
+            if trial is None:
+                return ""
+            try:
+                with worker.alive(trial):
+                    trained = _attempt(search, trial)
+            except BaseException:  # stopped, or something broke: the candidate is for the next worker
+                worker.put_back(trial)
+                raise
+            refused = 0 if trained else refused + 1
+            if refused == HOPELESS:
+                return f"the last {HOPELESS} candidates could not be trained, or had been: the space holds no more"
+    return f"{hours:g} hours are over"
+
+
+def _attempt(search: Search, trial: Trial) -> bool:
+    """Weigh, train and score a candidate; returns whether it was trained."""
+    study, number = search.study, candidate(search.study, trial)
+    twin = _twin(study, trial)
+    if twin is not None:
+        trial.set_user_attr("refused", f"as candidate {twin}")
+        study.tell(trial, state=TrialState.FAIL)  # which teaches the sampler nothing
+        return False
+    refused = _refusal(search, trial)
+    if refused is not None:
+        trial.set_user_attr("refused", refused)
+        study.tell(trial, state=TrialState.PRUNED)
+        say(f"  {number:>4}  refused: {refused}")
+        return False
+    recipe = search.recipe(trial)
+    began = time.monotonic()
+    try:
+        score = _train(search, recipe, trial)
+        trial.set_user_attr("interval", [score.low, score.high])
+        outcome = spelled(score.value, score.lower_is_better)
+    except optuna.TrialPruned as pruned:
+        score, outcome = None, str(pruned)
+    except Diverged as diverged:
+        trial.set_user_attr("diverged", str(diverged).split(". ")[0])
+        score, outcome = None, str(diverged).split(". ")[0]
+    seconds = time.monotonic() - began
+    trial.set_user_attr("seconds", seconds)
+    if score is None:
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        best = _best(study)
+        study.tell(trial, score.value)
+        sign = -1 if score.lower_is_better else 1
+        outcome += "  the best so far" if best is None or sign * score.value > sign * best else ""
+    for path in (search.folder / "trials" / str(number)).glob("*"):
+        if path.name != "history.csv":  # weights, which the run of the recipe makes anew
+            path.unlink()
+    say(f"  {number:>4}  {outcome}  ({seconds:.0f} s)  {_words(search.plan.draw(trial))}")
+    return True
+
+
+def _twin(study: Study, trial: Trial) -> int | None:
+    """The candidate that was trained or refused before with the very same values."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    for other in study.get_trials(deepcopy=False, states=states):
+        if other.number < trial.number and other.params == trial.params:
+            return candidate(study, other)
+    return None
+
+
+def _refusal(search: Search, trial: Trial) -> str | None:
+    """Why a candidate may not be trained; how far it is over the limit is a constraint, which the sampler learns."""
+    try:
+        weighed = budget.weigh(search.recipe(trial), search.competition, "the candidate")
+    except UserError as error:
+        trial.set_constraint("weight", 1.0)
+        return str(error).splitlines()[0]
+    trial.set_constraint("weight", -weighed.room / weighed.limit)
+    trial.set_user_attr("parameters", weighed.counted)
+    return None if weighed.room >= 0 else f"{weighed.counted:,} parameters, {-weighed.room:,} over the limit"
+
+
+def _train(search: Search, recipe: Recipe, trial: Trial) -> Score:
+    """Train as the main job does and score the holdout as it would; raises TrialPruned when the trial is given up."""
+    folder = search.folder / "trials" / str(candidate(search.study, trial))
+    folder.mkdir(parents=True, exist_ok=True)
+    seen = set(search.study.get_trials(deepcopy=False)[trial.number].intermediate_values)  # before it was put back
+
+    def report(row: Mapping[str, Any]) -> None:
+        epoch, score = row["epoch"], row["holdout_score"]
+        if math.isnan(score):
+            return
+        if epoch not in seen:
+            trial.report(score, epoch)
+        if epoch < recipe.train.epochs and trial.should_prune():
+            raise optuna.TrialPruned(f"given up after epoch {epoch} of {recipe.train.epochs}")
+
+    model, holdout = _model(search, recipe, folder, report)
+    return _holdout_score(search, recipe, model, holdout)
+
+
+def _model(
+    search: Search, recipe: Recipe, folder: Path, watching: Callable[[Mapping[str, Any]], None] = lambda row: None
+) -> tuple[Classifier, Pack]:
+    """A model trained in that folder, and the images held out."""
+    competition, data = search.competition, search.data
+    run = job.Run(folder, search.plan.space.base, search.competition_name, recipe, competition, {})
+    train, holdout, _ = job.divide(recipe.split, competition, data)
+    with hushed():
+        train = job.with_pseudo_labels(run, train, holdout, data.test)
+        model = job.train_model(run, train, holdout, search.device, watching)
+    return model, holdout
+
+
+def _holdout_score(search: Search, recipe: Recipe, model: Classifier, holdout: Pack) -> Score:
+    """By the recipe's views and, where it asks for that, at a fitted temperature, as a run is scored."""
+    probs = predict_probs(
+        [model],
+        holdout.images,
+        runtime=search.device,
+        views=job.views(recipe, search.competition),
+        augment=job.augmentations(recipe, search.competition),
+        batch_size=recipe.predict.batch_size,
+        seed=recipe.seed,
+    )
+    if recipe.predict.calibrate:
+        assert holdout.labels is not None
+        probs = temper(probs, fit_temperature(probs, holdout.labels))
+    assert holdout.labels is not None
+    return judge(search.competition.metric, probs.astype(np.float64), holdout.labels)
+
+
+def _best(study: Study) -> float | None:
+    done = [trial for trial in counted(study) if trial.state == TrialState.COMPLETE]
+    values = [trial.value for trial in done if trial.value is not None]
+    lower = study.direction == optuna.study.StudyDirection.MINIMIZE
+    return (min if lower else max)(values, default=None)
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={space.spelled(value)}" for key, value in values.items())
+
+
+# -------------------------------------------------------------------------------------------------------------- costs
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a trial of the base takes in seconds, and what the space's candidates are beside it."""
+
+    epoch: float  # of training
+    look: float  # at the holdout, by one view
+    final: float  # score, by the recipe's views
+    epochs: int
+    every: int  # epochs between looks
+    over: int  # of those drawn: over the limit
+    drawn: int
+    heaviest: float  # of those drawn, the most multiply-adds times epochs, the base's being 1
+
+    @property
+    def trial(self) -> float:
+        """Seconds of a trial that is not given up."""
+        return self.epochs * self.epoch + math.ceil(self.epochs / self.every) * self.look + self.final
+
+    def told(self, trials: int | None, hours: float | None) -> list[str]:
+        """In words, what the search will take, or how far it will come."""
+        lines = [
+            f"a trial like the base: {self.epochs} epochs of {_long(self.epoch + self.look / self.every)} and the "
+            f"holdout's score, {_long(self.trial)} in all",
+            f"of {self.drawn} candidates drawn, {self.over or 'none'} are over the limit; the heaviest of the others "
+            f"computes {self.heaviest:.1f} times what the base does",
+        ]
+        worst = self.trial * self.heaviest
+        if trials is not None:
+            lines.append(f"{trials} trials: {_long(trials * self.trial)}, at worst {_long(trials * worst)}")
+        if hours is not None:
+            fit = f"about {hours * 3600 / self.trial:,.0f} trials, at worst {hours * 3600 / worst:,.0f}"
+            lines.append(f"{hours:g} hours: {fit}; the last may end up to {_long(worst)} later")
+        return [
+            *lines,
+            "less where trials are given up early" if hours is None else "more where trials are given up early",
+        ]
+
+
+def _long(seconds: float) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds"
+
+
+def costs(search: Search) -> Costs:
+    """Time some steps of the base, and look at some candidates drawn at random."""
+    recipe = search.plan.recipe({})
+    train, holdout, _ = job.divide(recipe.split, search.competition, search.data)
+    size = min(recipe.train.batch_size, len(train))
+    share = min(1.0, LOOKED / len(holdout))  # of the holdout that is looked at
+    part = holdout.take(np.arange(math.ceil(share * len(holdout))))
+    short = recipe.train.model_copy(update={"epochs": 1, "steps": PROBED, "evaluate_every": PROBED})
+    left_out = dict.fromkeys(("distill", "pseudo", "early_stopping"))
+    probe = recipe.model_copy(update={"train": short, "split": Split(), **left_out})
+    with tempfile.TemporaryDirectory() as folder:
+        model, _ = _model(dataclasses.replace(search, data=Data(train, None, part)), probe, Path(folder))
+        told = pd.read_csv(Path(folder) / "history.csv").iloc[-1]
+    look = _timed(lambda: predict_probs([model], part.images, runtime=search.device))
+    final = _timed(lambda: _holdout_score(search, recipe, model, part))
+    over, heaviest = _survey(search, recipe)
+    return Costs(
+        epoch=float(told["seconds"] / told["step"]) * (len(train) // size),
+        look=look / share,
+        final=final / share,
+        epochs=recipe.train.epochs,
+        every=recipe.train.evaluate_every,
+        over=over,
+        drawn=DRAWN,
+        heaviest=heaviest,
+    )
+
+
+def _timed(action: Callable[[], object]) -> float:
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
+
+
+def _survey(search: Search, base: Recipe) -> tuple[int, float]:
+    """Of some candidates drawn at random: how many are over the limit, and how heavy the heaviest of the others is."""
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.plan.space.seed))
+    one = budget.weigh(base, search.competition, "the base").macs * base.train.epochs
+    over, heaviest = 0, 1.0
+    for _ in range(DRAWN):
+        try:
+            recipe = search.plan.recipe(search.plan.draw(drawn.ask()))
+            weighed = budget.weigh(recipe, search.competition, "a candidate")
+        except UserError:
+            continue
+        if weighed.room < 0:
+            over += 1
+        else:
+            heaviest = max(heaviest, weighed.macs * recipe.train.epochs / max(one, 1))
+    return over, heaviest

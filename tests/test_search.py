@@ -1,0 +1,449 @@
+"""The search: spaces refused with the line of the fault, candidates weighed first, workers that share and take over."""
+
+import os
+import re
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from conftest import start
+from featherweight import cli, workspace, yaml
+from featherweight.config import load_competition, load_recipe
+from featherweight.errors import UserError
+from featherweight.scoring import Score
+from featherweight.search import outcome, space
+from featherweight.search import study as studies
+from featherweight.search.space import Knob
+
+DIGITS = load_competition("digits")
+# Trials of a tenth of a second: 100 images, two steps an epoch.
+QUICK = """\
+base: tiny
+short: {train.epochs: 3, split.subset: 200, train.batch_size: 64, predict.views: []}
+"""
+KEYS = """\
+search:
+  optimizer.lr: {low: 0.01, high: 1.0, log: true}
+  model.width: {low: 0.25, high: 1.0, step: 0.25}
+"""
+
+
+def write(home: Path, text: str, name: str = "quick") -> str:
+    folder = home / "configs" / "spaces"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.yaml").write_text(text)
+    return name
+
+
+def study_of(home: Path, name: str = "quick", storage: str | None = None) -> optuna.Study:
+    storage = storage or f"sqlite:///{home / 'studies' / name / 'study.db'}"
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def trained(home: Path, name: str = "quick") -> list[tuple[int, dict, float | None]]:
+    """What was tried, by candidate: its values and what it came to."""
+    rows = [
+        (trial.user_attrs["candidate"], trial.params, trial.value)
+        for trial in study_of(home, name).get_trials()
+        if trial.state in (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    ]
+    return sorted(rows, key=lambda row: row[0])
+
+
+# -------------------------------------------------------------------------------------------------- the file
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: tiny\nsearhc: {}\n", ":2: searhc: unknown key 'searhc'; did you mean 'search'?"),
+        ("base: tiny\nsearch: {}\n", ":2: search: dictionary should have at least 1 item"),
+        (
+            "base: wnr16_4\nsearch: {seed: [1, 2]}\n",
+            ":1: base: there is no recipe called 'wnr16_4'; did you mean 'wrn16_4'?",
+        ),
+        (
+            "base: tiny\ncompetition: digit\nsearch: {sam: [null, {}]}\n",
+            ":2: competition: there is no competition called 'digit'; did you mean 'digits'?",
+        ),
+        (
+            "base: tiny\nsearch:\n  optimizer.lrr: [0.1, 0.2]\n",
+            ":3: optimizer.lrr: unknown key 'lrr'; did you mean 'lr'?",
+        ),
+        ("base: tiny\nsearch:\n  optimizer.lr: [0.1, -1]\n", ":3: optimizer.lr: must be greater than 0, got -1"),
+        ("base: tiny\nsearch:\n  optimizer.lr: {low: -1, high: 1}\n", ":3: optimizer.lr: must be greater than 0"),
+        ("base: tiny\nsearch:\n  optimizer.lr: {lo: 1, high: 2}\n", "unknown key 'lo'; did you mean 'low'?"),
+        ("base: tiny\nsearch:\n  optimizer.lr: {low: 2, high: 1}\n", ":3: search.optimizer.lr: expected a list of"),
+        ("base: tiny\nsearch:\n  optimizer.lr: {low: 0, high: 1, log: true}\n", "a range in logarithms starts above 0"),
+        ("base: tiny\nsearch:\n  optimizer.lr: [0.1, 0.1]\n", "at least two different choices"),
+        ("base: tiny\nsearch:\n  optimizer.lr: [0.1]\n", "at least two different choices"),
+        ("base: tiny\nsearch:\n  model.depth: {low: 10.5, high: 16, int: true}\n", "whole ends and a whole step"),
+        ("base: tiny\nsearch:\n  train.batch_size: {low: 16, high: 64}\n", "for whole numbers say int: true"),
+        (
+            "base: tiny\nsearch:\n  model.depth: {low: 10, high: 16, int: true}\n",
+            ":3: model.depth: a WRN's depth is 6n + 4, so 11 is not one; the nearest are 10 and 16",
+        ),
+        (
+            "base: tiny\nsearch:\n  model: [{name: wrn, depth: 10}, fastnet]\n  model.width: [1.0, 2.0]\n",
+            ":4: model.width: unknown key 'width'; did you mean 'widths'? (with model: fastnet: what is searched "
+            "within a choice must fit every choice)",
+        ),
+        ("base: tiny\nsearch:\n  split.holdout: [0.1, 0.2]\n", ":3: search.split.holdout: trials that hold out diff"),
+        ("base: tiny\nsearch:\n  seed: [1, 2]\n", ":3: search.seed: every trial has a seed of its own"),
+        (
+            "base: tiny\nshort: {train.epochs: 1}\nsearch:\n  train.epochs: [1, 2]\n",
+            ":4: search.train.epochs: this key stands in `short` too",
+        ),
+        ("base: tiny\nshort: {train.epohs: 1}\nsearch: {sam: [null, {}]}\n", ":2: train.epohs: unknown key 'epohs'"),
+        ("base: tiny\npruner: ash\nsearch: {sam: [null, {}]}\n", ":2: pruner: there is no 'ash'; did you mean 'asha'?"),
+    ],
+)
+def test_what_is_wrong_in_a_space_is_named_before_anything_starts(home, capsys, text, message):
+    assert cli.main(["search", write(home, text), "--trials", "2"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (home / "studies").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["quik", "--trials", "2"], "there is no space called 'quik'; did you mean 'quick'?"),
+        (["quick"], "say how long to search: --trials 50, --hours 2, or both"),
+        (["quick", "--trials", "0"], "--trials and --hours: expected more than 0"),
+        (["quick", "--trials", "2", "--competition", "digit"], "did you mean 'digits'?"),
+        (["quick", "--trials", "2", "--name", "a/b"], "--name a/b: expected a plain name"),
+        (["quick", "--trials", "2", "--name", "mine"], "--name mine: there is a recipe"),
+        (["quick", "--trials", "2", "--storage", "nosql://x"], "--storage nosql://x: this storage cannot be used"),
+        (["quick", "--trials", "2", "--storage", "sqlite:////no/where/x.db"], "unable to open database file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_users_mistake_is_one_line(home, capsys, words, message):
+    write(home, QUICK + KEYS)
+    (home / "configs" / "recipes").mkdir()
+    (home / "configs" / "recipes" / "mine.yaml").write_text("extends: tiny\n")
+    assert cli.main(["search", *words]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", workspace.config_names("spaces"))
+def test_the_spaces_that_come_along_are_sound(name):
+    plan = space.load(name)
+    plan.refuse_bad_values(load_competition(plan.space.competition))
+    assert f"./run.sh search {name} --trials" in workspace.find_config("spaces", name).read_text()
+
+
+def test_ranges_and_choices_draw_what_they_say():
+    knobs = {
+        "log": Knob(low=0.001, high=1.0, log=True),
+        "stepped": Knob(low=0.1, high=0.7, step=0.2),
+        "whole": Knob(low=10, high=40, step=6, int=True),
+        "list": Knob(choices=[[1, 2], None, {"name": "wrn"}, 0.5, "auto"]),
+    }
+    drawn: dict[str, list] = {key: [] for key in knobs}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    for _ in range(60):
+        trial = study.ask()
+        for key, knob in knobs.items():
+            drawn[key].append(knob.draw(key, trial))
+            assert knob.draw(key, study.get_trials()[-1]) == drawn[key][-1]  # and once more, from what is stored
+    assert 0.001 <= min(drawn["log"]) < 0.01 < 0.1 < max(drawn["log"]) <= 1
+    assert all(float(f"{value:.4g}") == value for value in drawn["log"])  # short enough for a file
+    assert set(drawn["stepped"]) == {0.1, 0.3, 0.5, 0.7}
+    assert set(drawn["whole"]) == {10, 16, 22, 28, 34, 40}
+    assert all(isinstance(value, int) for value in drawn["whole"])
+    assert all(value in drawn["list"] for value in knobs["list"].choices)
+
+
+def test_what_a_recipe_differs_in_makes_it_again(home):
+    base = load_recipe("tiny")
+    changed = load_recipe(
+        "tiny",
+        [
+            "model={name: fastnet, widths: [8, 8, 8]}",
+            "optimizer.lr=0.3",
+            "augment.0.padding=0.25",
+            "sam={rho: 0.1}",
+            "train.epochs=7",
+            "averages=[{name: ema}]",
+            "ship=ema",
+            "seed=9",
+        ],
+    )
+    said = outcome.differences(base, changed)
+    assert set(said) == {"model", "optimizer", "augment", "sam", "train", "averages", "ship"}
+    assert said["model"] == {"name": "fastnet", "widths": [8, 8, 8]}
+    assert said["optimizer"] == {"lr": 0.3}
+    (home / "again.yaml").write_text(yaml.dump({"extends": "tiny", **said}, compact=True))
+    again = load_recipe(str(home / "again.yaml"), ["seed=9"])
+    assert again == changed
+
+
+# ------------------------------------------------------------------------------------------------ the search
+
+
+def test_a_search_ends_with_table_picture_recipe_and_the_next_command(home, capsys):
+    write(home, QUICK + KEYS)
+    assert cli.main(["search", "quick", "--trials", "5"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"a trial like the base: 3 epochs of \d+\.\d seconds", out)
+    assert re.search(r"5 trials: [\d.]+ seconds, at worst [\d.]+ (seconds|minutes)", out)
+    assert out.index("at worst") < out.index("the best so far")  # what it costs is told first
+    assert out.rstrip().endswith("next: ./run.sh quick --competition digits")
+    rows = pd.read_csv(home / "studies" / "quick" / "trials.csv")
+    assert len(rows) == 5
+    assert rows["score"].max() == rows["score"][0] == study_of(home).best_value
+    assert (home / "studies" / "quick" / "importances.png").read_bytes().startswith(b"\x89PNG")
+
+    text = (home / "configs" / "recipes" / "quick.yaml").read_text()
+    assert "extends: tiny" in text
+    assert "found by ./run.sh search quick" in text
+    best, base = load_recipe("quick"), load_recipe("tiny")
+    assert (best.optimizer.lr, best.model.width) == (rows["optimizer.lr"][0], rows["model.width"][0])
+    assert (best.train, best.predict, best.split) == (base.train, base.predict, base.split)  # what was short is not
+
+    assert cli.main(["search", "quick", "--trials", "6"]) == 0  # gone on with
+    assert "going on after 5 trials" in capsys.readouterr().out
+    assert len(trained(home)) == 6
+    write(home, QUICK + KEYS.replace("1.0, log", "2.0, log"))
+    assert cli.main(["search", "quick", "--trials", "7"]) == 2
+    assert "the study quick was begun with another space" in capsys.readouterr().err
+
+
+def test_a_trial_is_scored_as_the_run_of_its_recipe_is(home):
+    write(home, QUICK.replace("[]", "[shift]") + "pruner: none\n" + KEYS)
+    assert cli.main(["search", "quick", "--trials", "1"]) == 0
+    (trial,) = study_of(home).get_trials()
+    plan = space.load("quick")
+    recipe = plan.recipe(plan.draw(trial))
+    seed = studies.derive(0, "trial", 0) % 10**6
+    said = {**plan.space.short, "optimizer.lr": recipe.optimizer.lr, "model.width": recipe.model.width, "seed": seed}
+    words = [word for key, value in said.items() for word in ("--set", f"{key}={space.spelled(value)}")]
+    assert cli.main(["tiny", "--name", "same", "--no-report", *words]) == 0
+    result = pd.read_json(home / "runs" / "same" / "result.json", typ="series")
+    assert result["holdout"]["value"] == trial.value
+    assert [result["holdout"]["low"], result["holdout"]["high"]] == trial.user_attrs["interval"]
+
+
+def test_log_loss_is_made_small(home, capsys):
+    (home / "configs" / "competitions").mkdir(parents=True)
+    loss = "extends: digits\nmetric: log_loss\nsubmission: {takes: probabilities}\n"
+    (home / "configs" / "competitions" / "loss.yaml").write_text(loss)
+    write(home, QUICK + "pruner: none\n" + KEYS)
+    assert cli.main(["search", "quick", "--trials", "4", "--competition", "loss"]) == 0
+    rows = pd.read_csv(home / "studies" / "quick-loss" / "trials.csv")
+    assert rows["score"].is_monotonic_increasing
+    assert rows["score"].nunique() == 4
+    assert study_of(home, "quick-loss").best_value == rows["score"][0]
+    assert (home / "configs" / "recipes" / "quick-loss.yaml").is_file()
+
+
+def test_what_is_over_the_limit_is_refused_untrained_and_not_counted(home, capsys):
+    (home / "configs" / "competitions").mkdir(parents=True)
+    (home / "configs" / "competitions" / "light.yaml").write_text("extends: digits\nlimit: {parameters: 12_000}\n")
+    write(home, QUICK + KEYS)
+    assert cli.main(["search", "quick", "--trials", "4", "--competition", "light"]) == 0
+    trials = study_of(home, "quick-light").get_trials()
+    refused = [trial for trial in trials if "refused" in trial.user_attrs]
+    assert refused
+    assert len(trials) - len(refused) == 4
+    for trial in refused:
+        over = trial.user_attrs["parameters"] - 12_000
+        assert trial.user_attrs["refused"] == f"{trial.user_attrs['parameters']:,} parameters, {over:,} over the limit"
+        assert trial.constraints["weight"] == pytest.approx(over / 12_000)
+        assert not trial.intermediate_values
+        assert not (home / "studies" / "quick-light" / "trials" / str(trial.user_attrs["candidate"])).exists()
+    out = capsys.readouterr().out
+    assert f"{len(refused)} candidates refused before training" in out
+    assert re.search(r"of 16 candidates drawn, [1-9]\d* are over the limit", out)
+
+
+def test_a_space_of_few_recipes_ends_when_all_are_tried(home, capsys, monkeypatch):
+    monkeypatch.setattr("featherweight.search.trials.HOPELESS", 20)
+    write(home, QUICK + "search:\n  optimizer.lr: [0.1, 0.2]\n")
+    assert cli.main(["search", "quick", "--trials", "5"]) == 0
+    assert sorted(params["optimizer.lr"] for _, params, _ in trained(home)) == ["0.1", "0.2"]
+    assert "the space holds no more" in capsys.readouterr().out
+
+
+def test_a_rate_that_diverges_is_a_trial_that_failed_not_the_search(home, capsys):
+    write(home, QUICK + "search:\n  optimizer.lr: [0.1, 1.0e+30]\n")
+    assert cli.main(["search", "quick", "--trials", "2"]) == 0
+    assert "the loss became" in capsys.readouterr().out
+    assert load_recipe("quick").optimizer.lr == 0.1
+
+
+def test_hopeless_trials_are_given_up(home, monkeypatch):
+    def judge(metric, probs, labels):
+        value = next(values)
+        return Score(value, value, value, 1)
+
+    # The probe's score; a good trial; one that is worse at its first look.
+    values = iter([0.0, 0.9, 0.9, 0.9, 0.1])
+    monkeypatch.setattr("featherweight.training.loop.judge", judge)
+    write(home, QUICK + "pruner: {name: asha, first: 1, factor: 2}\n" + KEYS)
+    assert cli.main(["search", "quick", "--trials", "2"]) == 0
+    good, bad = study_of(home).get_trials()
+    assert good.state == optuna.trial.TrialState.COMPLETE
+    assert (bad.state, bad.last_step) == (optuna.trial.TrialState.PRUNED, 1)
+
+
+def test_hours_end_a_search_that_has_no_number_of_trials(home, capsys):
+    write(home, QUICK + KEYS)
+    assert cli.main(["search", "quick", "--hours", "0.0003"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"0.0003 hours: about \d+ trials, at worst \d+", out)
+    assert "0.0003 hours are over" in out
+    assert len(trained(home)) >= 1
+
+
+# ------------------------------------------------------------------------- workers, and what becomes of the dead
+
+
+@pytest.mark.parametrize("storage", ["database", "journal"])
+def test_two_workers_share_a_study_and_do_nothing_twice(home, storage):
+    write(home, QUICK + KEYS)
+    where = {"database": f"sqlite:///{home / 'shared.db'}", "journal": str(home / "shared.journal")}[storage]
+    words = ["search", "quick", "--trials", "8", "--storage", where, "--threads", "1"]
+    workers = [start(words) for _ in range(2)]
+    told = [worker.communicate(timeout=120) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], told
+    if storage == "journal":
+        backend = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(where))
+        trials = optuna.load_study(study_name="quick", storage=backend).get_trials()
+    else:
+        trials = study_of(home, storage=where).get_trials()
+    done = [trial for trial in trials if trial.state.is_finished() and "refused" not in trial.user_attrs]
+    assert len(done) == 8
+    assert sorted(trial.user_attrs["candidate"] for trial in done) == list(range(8))
+    assert len({tuple(trial.params.items()) for trial in done}) == 8
+    assert len({tuple(trial.user_attrs["worker"]) for trial in done}) == 2
+    assert load_recipe("quick").optimizer.lr == float(f"{_best(trials).params['optimizer.lr']:.4g}")
+
+
+def _best(trials):
+    return max((trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE), key=lambda t: t.value)
+
+
+def begun(home: Path, at_least: int) -> bool:
+    """Is a trial under way, after so many that are done?"""
+    path = home / "studies" / "quick" / "study.db"
+    if not path.exists():
+        return False
+    try:
+        with sqlite3.connect(path) as base:
+            states = [state for (state,) in base.execute("SELECT state FROM trials ORDER BY number")]
+            looks = base.execute("SELECT COUNT(*) FROM trial_intermediate_values").fetchone()[0]
+    except sqlite3.OperationalError:
+        return False
+    return len(states) > at_least and states[-1] == "RUNNING" and looks > 3 * at_least
+
+
+def test_a_killed_search_goes_on_to_the_same_end(home):
+    text = QUICK.replace("train.epochs: 3", "train.epochs: 30, train.checkpoint_seconds: 0") + "pruner: none\n" + KEYS
+    write(home, text)
+    write(home, text, "whole")
+    words = ["search", "quick", "--trials", "4", "--threads", "1"]
+    for kill, at_least in ((signal.SIGKILL, 1), (signal.SIGINT, 2)):
+        worker = start(words, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while not begun(home, at_least) and worker.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(worker.pid, kill)
+        _, err = worker.communicate(timeout=60)
+        if kill == signal.SIGINT:
+            assert worker.returncode == 130
+            assert "stopped; go on with: ./run.sh search quick --trials 4 --threads 1" in err
+    assert cli.main(words) == 0
+    states = [trial.state.name for trial in study_of(home).get_trials()]
+    assert states.count("FAIL") == 2  # those that were stopped, each of which was done again
+    assert states.count("COMPLETE") == 4
+    assert cli.main(["search", "whole", *words[2:]]) == 0
+    assert trained(home) == trained(home, "whole")
+    assert not list((home / "studies" / "quick").glob("trials/*/checkpoint.pt"))
+    assert not list((home / "studies" / "quick").glob("worker-*"))
+
+
+def claim(worker):
+    return worker.claim(None, lambda trial: {"x": trial.suggest_float("x", 0, 1)})
+
+
+def open_quick(home, storage=None):
+    plan = space.load(write(home, QUICK + KEYS))
+    return studies.open_study("quick", storage, home / "studies" / "quick", plan, DIGITS)
+
+
+def test_a_living_workers_trial_is_left_alone_and_a_silent_ones_elsewhere_is_taken_over(home):
+    study = open_quick(home)
+    folder = home / "studies" / "quick"
+    with studies.Worker(study, folder) as first, studies.Worker(open_quick(home), folder) as second:
+        ours = claim(first)
+        theirs = claim(second)
+        assert (ours.number, theirs.number) == (0, 1)
+        # A trial of another machine, which has just said that it lives, and one that has long been silent.
+        for seconds in (10, 2 * studies.SILENCE):
+            far = study.ask()
+            far.suggest_float("x", 0, 1)
+            far.set_user_attr("candidate", far.number)
+            far.set_user_attr("worker", ["elsewhere", "1-1"])
+            far.set_user_attr("alive", time.time() - seconds)
+        again = claim(second)
+        states = [trial.state.name for trial in study.get_trials()]
+        assert states == ["RUNNING", "RUNNING", "RUNNING", "FAIL", "RUNNING"]
+        assert again.user_attrs["candidate"] == 3
+        assert again.params == study.get_trials()[3].params
+
+
+def test_a_candidate_is_drawn_the_same_whoever_draws_it(home):
+    study = open_quick(home)
+    with studies.Worker(study, home / "studies" / "quick") as worker:
+        values = [claim(worker).params["x"] for _ in range(3)]
+    other = open_quick(home, f"sqlite:///{home / 'other.db'}")
+    with studies.Worker(other, home / "studies" / "quick") as worker:
+        assert [claim(worker).params["x"] for _ in range(3)] == values
+    assert len(set(values)) == 3
+
+
+def test_beats_are_heard_while_a_trial_lasts(home, monkeypatch):
+    monkeypatch.setattr(studies, "BEAT", 0.02)
+    study = open_quick(home)
+    with studies.Worker(study, home / "studies" / "quick") as worker:
+        trial = claim(worker)
+        first = study.get_trials()[0].user_attrs["alive"]
+        with worker.alive(trial):
+            time.sleep(0.3)
+        assert study.get_trials()[0].user_attrs["alive"] > first
+
+
+def test_hyperband_works_too(home):
+    write(home, QUICK + "pruner: hyperband\n" + KEYS)
+    assert cli.main(["search", "quick", "--trials", "3"]) == 0
+    assert len(trained(home)) == 3
+
+
+def test_a_candidate_whose_values_do_not_go_together_is_refused_with_the_reason(home):
+    # Each alone fits the base; together they do not.
+    keys = "search:\n  train.normalize: [channel, pixel]\n  predict.views: [[], [scales]]\n"
+    text = "base: tiny\nshort: {train.epochs: 1, split.subset: 200, train.batch_size: 64}\n" + keys
+    write(home, text)
+    plan = space.load("quick")
+    plan.refuse_bad_values(DIGITS)
+    with pytest.raises(UserError, match="no scales"):
+        plan.recipe({"train.normalize": "pixel", "predict.views": ["scales"]})
+    assert cli.main(["search", "quick", "--trials", "3"]) == 0
+    refused = [trial for trial in study_of(home).get_trials() if "no scales" in trial.user_attrs.get("refused", "")]
+    assert all(trial.state == optuna.trial.TrialState.PRUNED for trial in refused)
+    assert len(trained(home)) - len(refused) == 3
+
+
+def test_importances_need_several_scores(home):
+    study = optuna.create_study()
+    assert not outcome.draw_importances(study, home / "none.png")
+    assert not (home / "none.png").exists()
