@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import torch
 
-from featherweight.data.pack import Pack
+from featherweight.data.pack import Pack, Rows
 from featherweight.training.batches import Batches
 from featherweight.training.runtime import Runtime
 
@@ -57,3 +59,23 @@ def test_images_are_floats_in_channels_last():
     np.testing.assert_allclose(
         batch.images.permute(0, 2, 3, 1).numpy(), images[batch.draws.samples.numpy()] / 255, atol=1e-7
     )
+
+
+def test_images_that_stay_on_the_device_are_the_same(monkeypatch):
+    sent = list(batches().epoch(1))
+    monkeypatch.setattr(Runtime, "has_room", lambda self, size: True)
+    staying = batches()
+    for a, b in zip(sent, staying.epoch(1), strict=True):
+        assert torch.equal(a.images, b.images)
+        assert b.images.is_contiguous(memory_format=torch.channels_last)
+    assert staying._resident is not None
+
+
+def test_a_mapped_pack_is_read_row_by_row_whatever_room_there_is(monkeypatch):
+    monkeypatch.setattr(Runtime, "has_room", lambda self, size: True)
+    plain = batches()
+    rows = Rows(plain.pack.images, np.arange(len(plain.pack)))
+    mapped = Batches(dataclasses.replace(plain.pack, images=rows), 3, 8, 0, CPU)
+    assert mapped._resident is None
+    for a, b in zip(plain.epoch(0), mapped.epoch(0), strict=True):
+        assert torch.equal(a.images, b.images)

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import threading
 
@@ -80,6 +81,18 @@ def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, st
     assert resumed == whole
     assert len(history) == 3
     assert not history["holdout_accuracy"].isna().any()
+
+
+def test_a_compiled_run_saves_plain_names_and_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    """With a backend that writes no code, which would take a minute; what is compiled is the same."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    said = {"epochs": 2, "batch_size": 16, "checkpoint_seconds": 0, "compile": True}
+    whole = train(tmp_path / "whole", train=said, averages=["ema"], ship="ema")[1]
+    train(tmp_path / "cut", train={**said, "steps": 8}, averages=["ema"], ship="ema")
+    saved = checkpoint.load(tmp_path / "cut" / "checkpoint.pt")
+    assert saved["step"] == 8
+    assert not [name for name in (*saved["model"], *saved["averages"]["shadows"]["ema"]) if "_orig_mod" in name]
+    assert train(tmp_path / "cut", train=said, averages=["ema"], ship="ema")[1] == whole
 
 
 def test_how_often_it_saves_and_looks_changes_nothing(tmp_path):

@@ -84,6 +84,7 @@ class Train(Section):
     precision: Literal["auto", "native", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on CUDA, else fp32; native: bf16 also on a CPU with instructions for it"
     )
+    compile: Flag = Field(False, description="fuse the training pass with torch.compile: a minute more to start")
     evaluate_every: Count = Field(1, description="epochs between looks at the holdout")
     checkpoint_seconds: NonNegative = Field(60, description="a kill loses at most this much work")
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featherweight.training.runtime import send
+
 
 def derive(seed: int, *purpose: str | int) -> int:
     """A 63-bit seed for one purpose, for example `derive(seed, "order", epoch)`; different purposes are independent."""
@@ -55,20 +57,20 @@ class Draws:
     def uniform(self, *shape: int) -> Tensor:
         """float32 [B, *shape] in [0, 1)."""
         numbers = torch.rand((self.size, *shape), generator=self.generator)
-        return numbers[self.part].to(self.device, non_blocking=True)
+        return send(numbers[self.part], self.device)
 
     def normal(self, *shape: int) -> Tensor:
         """float32 [B, *shape], mean 0, deviation 1."""
         numbers = torch.randn((self.size, *shape), generator=self.generator)
-        return numbers[self.part].to(self.device, non_blocking=True)
+        return send(numbers[self.part], self.device)
 
     def beta(self, alpha: float, *shape: int) -> Tensor:
         """float32 [B, *shape] in [0, 1] from Beta(alpha, alpha)."""
         seed = int(torch.randint(2**62, (), generator=self.generator))
         numbers = np.random.default_rng(seed).beta(alpha, alpha, (self.size, *shape))
-        return torch.from_numpy(numbers)[self.part].float().to(self.device, non_blocking=True)
+        return send(torch.from_numpy(numbers)[self.part].float(), self.device)
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """int64 [B, *shape] from 0 to high - 1."""
         numbers = torch.randint(high, (self.size, *shape), generator=self.generator)
-        return numbers[self.part].to(self.device, non_blocking=True)
+        return send(numbers[self.part], self.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from featherweight.data.pack import Pack
 from featherweight.randomness import Draws, generator
-from featherweight.training.runtime import Runtime
+from featherweight.training.runtime import Runtime, send
 from featherweight.training.sampling import each_once
 
 
@@ -70,10 +70,9 @@ class Batches:
         order = self._order(epoch)
         for step in range(first, self.steps_per_epoch if last is None else last):
             places = order[step * self.size : (step + 1) * self.size]
-            targets = torch.from_numpy(self._labels[places]).to(self.runtime.device, non_blocking=True)
+            targets = send(torch.from_numpy(self._labels[places]), self.runtime.device)
             yield Batch(
-                # Indexing copies these rows alone, so a mapped pack larger than the memory will do.
-                images=self.runtime.images(torch.from_numpy(self.pack.images[places])),
+                images=self.runtime.images(self._pixels(places)),
                 targets=F.one_hot(targets, self.num_classes).float(),
                 draws=Draws(
                     generator(self.seed, "draws", epoch, step),
@@ -84,6 +83,21 @@ class Batches:
                 ),
                 counts=self.counts,
             )
+
+    def _pixels(self, places: NDArray[np.int64]) -> Tensor:
+        """uint8 [B, H, W, C] of the images at `places`."""
+        if self._resident is not None:
+            return self._resident[send(torch.from_numpy(places), self.runtime.device)]
+        # Indexing copies these rows alone, so a mapped pack larger than the memory will do.
+        return torch.from_numpy(self.pack.images[places])
+
+    @functools.cached_property
+    def _resident(self) -> Tensor | None:
+        """All images, where a GPU has room for them: then none has to be sent."""
+        images = self.pack.images
+        if not isinstance(images, np.ndarray) or not self.runtime.has_room(images.nbytes):
+            return None
+        return torch.from_numpy(np.array(images)).to(self.runtime.device)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return self.sampling(self._labels, self.seed, epoch)

@@ -69,9 +69,9 @@ def fit(
     start = replace(beginning(recipe, steps), score_falls=falls)
     epochs = start.epochs
 
+    runtime.place(model)
     standardize(model, train.images, recipe.train.normalize == "pixel")
     start_from_images(model, train.images)
-    runtime.place(model)
     for teacher in teachers.models:
         runtime.place(teacher.eval())
     optimizer = recipe.optimizer(groups(model, recipe.train.decay_norms))
@@ -79,6 +79,8 @@ def fit(
     averages = Averages(model, recipe.averages)
     state = _State(model, optimizer, runtime.scaler(), averages, torch.zeros(2, steps, device=runtime.device))
     state.restore(folder / "checkpoint.pt")
+    if recipe.train.compile:
+        state.forward = torch.compile(model)  # shares the weights; what is saved and asked is the model
 
     with interruptible() as stop, Bar("train", start.total, "steps") as bar:
         bar.advance(state.step, state.note(short=True))
@@ -164,7 +166,7 @@ def _step(
         for part, both in zip(images.chunk(parts), targets.chunk(parts), strict=True):
             wanted, known = both.tensor_split([batch.targets.shape[1]], dim=1)
             with runtime.autocast():
-                logits = state.model(part)
+                logits = state.forward(part)
             share = len(part) / len(images)
             loss = recipe.loss(logits.float(), wanted, batch.counts)
             if recipe.distill is not None:
@@ -223,6 +225,9 @@ class _State:
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] | None = None  # the weights that did best on the holdout, where early stopping keeps them
+
+    def __post_init__(self) -> None:
+        self.forward: Callable[[Tensor], Tensor] = self.model
 
     def save(self, path: Path) -> None:
         checkpoint.save(

@@ -37,7 +37,16 @@ class Runtime:
 
     def images(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, C] as float32 [B, C, H, W] in [0, 1] on the device, in channels_last as they stand."""
-        return pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+        return send(pixels, self.device).permute(0, 3, 1, 2).float().div_(255)
+
+    def has_room(self, size: int) -> bool:
+        """May so many bytes of images stay on the device? On a GPU a quarter of what is free; a CPU has them anyway."""
+        return self.device.type == "cuda" and size <= torch.cuda.mem_get_info(self.device)[0] // 4
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device. A GPU fetches it from pinned memory, for which the host need not wait."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def start(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
@@ -47,7 +56,11 @@ def start(device: str = "auto", precision: str = "auto", threads: int | None = N
     """
     # cuBLAS reads this when it starts; without it, deterministic matrix products are refused.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # train.compile: kernels are not chosen by timing them
     torch.use_deterministic_algorithms(True)
+    # Else every result is filled with NaN before it is computed, up to a tenth of a step's time: that shows who reads
+    # what nobody wrote, and repeats nothing better.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
     if threads is not None:
         if threads < 1:

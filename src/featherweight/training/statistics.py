@@ -24,16 +24,17 @@ def standardize(model: Classifier, images: NDArray[np.uint8], per_pixel: bool = 
 
     `per_pixel` takes the mean of every pixel instead, as He et al. 2015 do on CIFAR-10 (LOGBOOK B).
     """
-    channels = images.shape[-1]
+    channels, device = images.shape[-1], model.normalize.mean.device
     chunk = max(1, min(chunk, 2**22 // math.prod(images.shape[1:])))  # bincount makes eight bytes of each
-    counts = np.zeros((channels, 256), dtype=np.int64)
-    sums = np.zeros(images.shape[1:], dtype=np.int64)
+    counted = torch.zeros(channels, 256, dtype=torch.int64, device=device)
+    summed = torch.zeros(images.shape[1:], dtype=torch.int64, device=device)
     for first in range(0, len(images), chunk):
-        part = images[first : first + chunk]
+        part = torch.from_numpy(np.array(images[first : first + chunk])).to(device)
         for channel in range(channels):
-            counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
+            counted[channel] += torch.bincount(part[..., channel].flatten(), minlength=256)
         if per_pixel:
-            sums += part.sum(0, dtype=np.int64)
+            summed += part.sum(0, dtype=torch.int64)
+    counts, sums = counted.cpu().numpy(), summed.cpu().numpy()
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(1)
     variance = counts @ values**2 / counts.sum(1) - mean**2
@@ -69,6 +70,6 @@ def start_from_images(model: Classifier, images: NDArray[np.uint8], sample: int 
     if not starters:
         return
     chosen = torch.from_numpy(images[:: max(1, len(images) // sample)][:sample].copy())
-    normalised = model.normalize(chosen.permute(0, 3, 1, 2).float() / 255)
+    normalised = model.normalize(chosen.to(model.normalize.mean.device).permute(0, 3, 1, 2).float() / 255)
     for module in starters:
         module.start_from_images(normalised)

@@ -1,0 +1,153 @@
+"""Seconds to an accuracy: a recipe beside the published fast one, on the same images and device, taking turns.
+
+    ./run.sh bench race --recipe fastnet94 --device cuda --runs 5
+
+Both train on all training images of CIFAR-10's JPEG folders and answer the test folder, whose classes only the scorer
+sees. The clock starts with the decoded images in the host's memory (ours) or on the device (published) and stops with
+the last test prediction, test-time views included; a first run of each, of one epoch, is not counted. The recipe is
+trained by `training.loop.fit` as any run is. JPEG lowers what either reaches below published figures. Writes a dated
+JSON to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import published
+from featherweight import job
+from featherweight.config import Competition, Recipe, load_competition, load_recipe
+from featherweight.data import pack
+from featherweight.inference import predict_probs
+from featherweight.models import build
+from featherweight.training.loop import fit
+from featherweight.training.runtime import start
+from peers import RESULTS, machine, versions
+from published import Outcome, wait
+
+
+def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.Pack, device: str) -> Outcome:
+    """A run of the recipe on all of `train`, and its accuracy on `test`."""
+    runtime = start(device, recipe.train.precision)
+    classes, side = len(competition.classes), competition.image.size
+    holdout = train.take(np.zeros(1, dtype=np.int64))
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        torch.manual_seed(recipe.seed)
+        model = build(recipe.model, classes, competition.image.channels, side)
+        augment = job.augmentations(recipe, competition)
+        fit(recipe, model, train, holdout, classes, augment, runtime, Path(folder))
+        views = job.views(recipe, competition)
+        probs = predict_probs([model], test.images, runtime=runtime, views=views, augment=augment, batch_size=2000)
+        wait(runtime.device)
+        seconds = time.perf_counter() - began
+    return Outcome(seconds, float((probs.argmax(1) == test.labels).mean()))
+
+
+def labelled(competition: Competition, images: int | None) -> tuple[pack.Pack, pack.Pack]:
+    """All training images and the test images with the classes that the scorer knows, or the first so many of each."""
+    data, answers = (
+        pack.load(competition.source, competition.image, competition.classes),
+        pack.answers(competition.source),
+    )
+    assert data.test is not None
+    assert answers is not None
+    index = {name: place for place, name in enumerate(competition.classes)}
+    truth = np.array([index[answers[id]] for id in data.test.ids])
+    test = pack.Pack(data.test.ids, np.array(data.test.images), truth)
+    places = [np.random.default_rng(0).permutation(len(part))[:images] for part in (data.train, test)]
+    train, test = (part.take(chosen) for part, chosen in zip((data.train, test), places, strict=True))
+    return train, test
+
+
+def told(outcomes: list[Outcome]) -> dict[str, Any]:
+    """The runs, their median time and their mean accuracy."""
+    return {
+        "seconds": [outcome.seconds for outcome in outcomes],
+        "accuracy": [outcome.accuracy for outcome in outcomes],
+        "median_seconds": statistics.median(outcome.seconds for outcome in outcomes),
+        "mean_accuracy": statistics.mean(outcome.accuracy for outcome in outcomes),
+    }
+
+
+def main() -> None:
+    """Train in turn, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--recipe", default="fastnet94")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the recipe")
+    parser.add_argument("--competition", default="cifar10")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--limit", type=float, default=420, help="no run begins after so many seconds")
+    parser.add_argument("--images", type=int, help="train and test on so many images alone")
+    parser.add_argument("--epochs", type=float, default=published.EPOCHS, help="of the published recipe")
+    parser.add_argument("--batch", type=int, default=published.BATCH, help="of the published recipe")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the JSON")
+    given = parser.parse_args()
+    competition = load_competition(given.competition)
+    recipe = load_recipe(given.recipe, [*given.set, "train.evaluate_every=10000"])
+    train, test = labelled(competition, given.images)
+    device = start(given.device, recipe.train.precision).device
+    assert train.labels is not None
+    assert test.labels is not None
+
+    def published_run(epochs: float) -> Outcome:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = device.type == "cuda"
+        return published.run(
+            (np.array(train.images), train.labels), (test.images, test.labels), device, epochs, given.batch
+        )
+
+    def our_run(seed: int, changes: dict[str, Any]) -> Outcome:
+        once = recipe.model_copy(update={"seed": seed, "train": recipe.train.model_copy(update=changes)})
+        with contextlib.redirect_stdout(io.StringIO()):
+            return ours(once, competition, train, test, given.device)
+
+    our_run(0, {"epochs": 1, "steps": 5})
+    published_run(0.1)
+    runs: dict[str, list[Outcome]] = {given.recipe: [], "published": []}
+    began = time.monotonic()
+    for number in range(given.runs):
+        if number and (time.monotonic() - began) * (number + 1) / number > given.limit:
+            break
+        runs[given.recipe].append(our_run(number, {}))
+        torch.manual_seed(number)
+        runs["published"].append(published_run(given.epochs))
+        print(
+            f"run {number + 1}: "
+            + "  ".join(f"{n} {o[-1].accuracy:.2%} in {o[-1].seconds:.2f} s" for n, o in runs.items())
+        )
+    model = build(recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
+    result = {
+        "what": "seconds of training and predicting with test-time views, and test accuracy, on CIFAR-10 as JPEG",
+        "command": shlex.join(["./run.sh", "bench", "race", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(device),
+        "versions": versions(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "images": len(train),
+        "runs": {name: told(outcomes) for name, outcomes in runs.items()},
+    }
+    for name, row in result["runs"].items():
+        print(f"{name}: {row['mean_accuracy']:.2%} in {row['median_seconds']:.2f} s, {len(row['seconds'])} runs")
+    given.out.mkdir(exist_ok=True, parents=True)
+    path = given.out / f"race-{given.recipe}-{datetime.now(UTC):%Y-%m-%d}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
