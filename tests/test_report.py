@@ -1,5 +1,6 @@
 """The report: what it says is what the run is, in one page that needs nothing else."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ from torch import nn
 
 from browser import Browser, missing
 from featherweight import cli, job
+from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.models import Classifier
 from featherweight.report import evidence, figures, write
@@ -118,6 +120,35 @@ def test_a_flawless_run_and_one_without_views_are_reported(reported, tmp_path):
     text = write.write(job.find(str(folder))).read_text()
     assert "is right." in text
     assert "Test-time views" not in text
+
+
+def test_the_page_says_what_the_split_and_the_test_share(reported, tmp_path, monkeypatch):
+    run, page = reported
+    text = page.read_text()
+    assert "Held out: 10% of each class, seed 0" in text
+    assert "no picture is on both sides of the split" in text
+    assert "copies to the pixel and near copies" in text
+    folder = tmp_path / "runs" / "leaky"
+    shutil.copytree(run.folder, folder)
+    load, size = pack.load, {}
+
+    def leaky(*given):
+        data = load(*given)
+        split = json.loads((folder / "split.json").read_text())
+        place = {id: n for n, id in enumerate(data.train.ids)}
+        images = data.train.images.copy()
+        for n in range(3):
+            images[place[split["holdout"][n]]] = images[place[split["train"][n]]]
+        size["holdout"] = len(split["holdout"])
+        return dataclasses.replace(data, train=dataclasses.replace(data.train, images=images))
+
+    monkeypatch.setattr(pack, "load", leaky)
+    monkeypatch.setattr(evidence, "NEAR", 100)
+    text = write.write(job.find(str(folder))).read_text()
+    assert '<b class="bad">the holdout leaks</b>' in text
+    assert f"3 of {size['holdout']} held out images" in text
+    assert "Looked for: copies to the pixel." in text
+    assert len(text) < 5_000_000
 
 
 def test_a_run_that_has_not_ended_has_no_report(reported, home, capsys):

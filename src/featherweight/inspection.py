@@ -16,6 +16,7 @@ from featherweight.data import checks, pack
 from featherweight.data.csv_file import examples
 from featherweight.data.image import UNREADABLE
 from featherweight.data.listing import Listing, Samples
+from featherweight.data.pack import Data
 from featherweight.errors import UserError
 from featherweight.job import divide
 from featherweight.progress import say
@@ -36,7 +37,10 @@ def inspect(name: str) -> Path:
     counts = f"{len(data.train):,} training images of {len(competition.classes)} classes"
     told = [f"{counts}, {len(data.test) if data.test else 0:,} to predict", *_files(competition)]
     holdout = set(divide(Split(), competition, data)[1].ids)
-    held_out = np.array([id in holdout for id in data.train.ids]) & (data.valid is None)
+    held_out = np.array([id in holdout for id in data.train.ids])
+    if data.valid is not None:  # it is held out as it is
+        held_out = np.repeat([False, True], [len(data.train), len(data.valid)])
+        data = Data(checks.join(data.train, data.valid), data.test)
     found = checks.inspect(data, competition.classes, held_out)
     stem = Path(name).stem
     told += _grouping(found, stem)

@@ -53,36 +53,58 @@ def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_]) -> 
     assert train.labels is not None
     counts = np.bincount(train.labels, minlength=len(classes)).tolist()
     channels = {name: _statistics(part.images) for name, part in (("train", train), ("test", test)) if part}
-    findings = _balance(classes, counts)
-    both = _Both(train, test)
-    copies = likeness.groups(both)
-    inside = [[place for place in same if place < len(train)] for same in copies]
-    inside = [same for same in inside if len(same) > 1]
-    findings += _duplicates(train, classes, inside)
-    leak, groups = _leaks(train, inside, held_out)
-    findings += leak
+    found, groups = copies(data, classes, held_out)
+    findings = _balance(classes, counts) + found
     if test is not None:
-        across = [same for same in copies if same[0] < len(train) <= same[-1]]
-        findings += _shared(train, test, classes, across)
         findings += _shift(train, test)
     return Inspection(list(classes), counts, channels, findings, groups)
 
 
-class _Both:
-    """The training images and then the test images, as one array that is read in pieces."""
+def copies(
+    data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], near: bool = True
+) -> tuple[list[Finding], dict[str, str]]:
+    """Pictures that stand there twice: in training, on both sides of the split, and in the test; the grouping that
+    keeps those of training together, id to group. Without `near` only copies to the byte are looked for.
+    """
+    train, test = data.train, data.test
+    same_pictures = likeness.groups(train.images if test is None else Joined(train.images, test.images), near)
+    inside = [[place for place in same if place < len(train)] for same in same_pictures]
+    inside = [same for same in inside if len(same) > 1]
+    leak, groups = _leaks(train, inside, held_out)
+    found = _duplicates(train, classes, inside) + leak
+    if test is not None:
+        across = [same for same in same_pictures if same[0] < len(train) <= same[-1]]
+        found += _shared(train, test, classes, across)
+    return found, groups
 
-    def __init__(self, train: Pack, test: Pack | None) -> None:
-        self.first, self.second = train.images, test.images if test is not None else train.images[:0]
-        self.shape = (len(self), *self.first.shape[1:])
+
+class Joined:
+    """Two arrays of images, one behind the other, that are read in pieces."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self.first, self.second = first, second
+        self.shape = (len(self), *first.shape[1:])
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
-    def __getitem__(self, key: slice) -> NDArray[np.uint8]:
-        border, (start, stop, _) = len(self.first), key.indices(len(self))
-        early = self.first[min(start, border) : min(stop, border)]
-        late = self.second[max(start - border, 0) : max(stop - border, 0)]
-        return np.concatenate([early, late])
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """The images at `key`: a place, a slice or an array of places."""
+        places, border = np.arange(len(self))[key], len(self.first)
+        if places.ndim == 0:
+            return np.asarray(self.first[places] if places < border else self.second[places - border])
+        images = np.empty((len(places), *self.shape[1:]), dtype=np.uint8)
+        images[places < border] = self.first[places[places < border]]
+        images[places >= border] = self.second[places[places >= border] - border]
+        return images
+
+
+def join(first: Pack, second: Pack) -> Pack:
+    """Two labelled parts as one, its images read in pieces."""
+    assert first.labels is not None
+    assert second.labels is not None
+    images: Any = Joined(first.images, second.images)
+    return Pack([*first.ids, *second.ids], images, np.concatenate([first.labels, second.labels]))
 
 
 def _statistics(images: Any) -> tuple[list[float], list[float]]:
@@ -160,7 +182,7 @@ def _leaks(
     advice = (
         f"say in the competition file: group: '{pattern}'"
         if pattern
-        else "say in the competition file: groups: and the CSV that was written for it"
+        else "say in the competition file: groups: and the CSV that ./run.sh inspect writes"
     )
     detail = f"{scored:,} of {int(held_out.sum()):,} held out images ({share:.1%}) have a copy that is trained on"
     return [Finding("the holdout leaks", detail, advice, True, _rows(train, [], torn))], groups

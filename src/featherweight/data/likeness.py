@@ -30,12 +30,12 @@ def thumbnails(images: Any, side: int = SIDE) -> Floats:
     return small
 
 
-def groups(images: Any) -> list[list[int]]:
+def groups(images: Any, near: bool = True) -> list[list[int]]:
     """The places of images uint8 [N, H, W, C] that show the same picture, in groups of two and more.
 
     Copies are found by their bytes. Near copies (scaled, saved anew, a little brighter) share a band of a 128-bit
     difference hash (the signs of the steps between neighbours in an 8 x 8 grid, across and down) and then agree in
-    their thumbnails. Flat pictures are compared by their bytes alone.
+    their thumbnails. Flat pictures are compared by their bytes alone, and all are without `near`.
     """
     parents = list(range(len(images)))
     by_bytes: dict[bytes, list[int]] = defaultdict(list)
@@ -43,12 +43,21 @@ def groups(images: Any) -> list[list[int]]:
         for place, image in enumerate(np.ascontiguousarray(images[first : first + CHUNK]), start=first):
             by_bytes[hashlib.blake2b(image.tobytes(), digest_size=16).digest()].append(place)
     _join(parents, ((same[0], other) for same in by_bytes.values() for other in same[1:]))
+    if near:
+        _join_near(parents, images, np.array([same[0] for same in by_bytes.values()]))
+    found: dict[int, list[int]] = defaultdict(list)
+    for place in range(len(images)):
+        found[_root(parents, place)].append(place)
+    return [same for same in found.values() if len(same) > 1]
+
+
+def _join_near(parents: list[int], images: Any, once: NDArray[np.int64]) -> None:
+    """Join the places in `once`, of images that are no copies to the byte, that show the same picture."""
     small = thumbnails(images)
     telling = small.mean(-1).std((1, 2)) >= FLAT
     # Each channel less its own mean: else the cast of a picture counts for more than what it shows.
     vectors = (small - small.mean((1, 2), keepdims=True)).reshape(len(small), -1)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    once = np.array([same[0] for same in by_bytes.values()])
     once = once[telling[once]]
     for bands in _bands(small[once]).T if len(once) else ():
         order = np.argsort(bands, kind="stable")
@@ -57,10 +66,6 @@ def groups(images: Any) -> list[list[int]]:
                 members = once[bucket]
                 near = np.argwhere(np.triu(vectors[members] @ vectors[members].T > ALIKE, 1))
                 _join(parents, ((int(members[i]), int(members[j])) for i, j in near))
-    found: dict[int, list[int]] = defaultdict(list)
-    for place in range(len(images)):
-        found[_root(parents, place)].append(place)
-    return [same for same in found.values() if len(same) > 1]
 
 
 def _areas(length: int, parts: int) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from featherweight import budget, job
-from featherweight.data import pack
+from featherweight.data import checks, pack
+from featherweight.data.checks import Finding
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
 from featherweight.inference import predict_probs
@@ -24,6 +24,7 @@ from featherweight.training import checkpoint, runtime
 MISTAKES = 24  # the most confident ones, shown
 LOOKED_INTO = 8  # of those, with Grad-CAM
 SUSPECTS = 24
+NEAR = 15_000  # images up to which near copies are looked for, some seconds' work; `inspect` does it for any number
 GROUPS = 20  # that 100 classes and more are gathered into
 
 
@@ -55,7 +56,8 @@ class Evidence:
     suspects: list[Picture] | None
     counts: dict[str, NDArray[np.int64]]
     tested: int
-    shared: dict[str, int]
+    findings: list[Finding]
+    near: bool
 
     @property
     def given(self) -> NDArray[np.int64]:
@@ -76,7 +78,7 @@ def gather(run: job.Run) -> Evidence:
         raise UserError(f"{run.name} has not ended yet: ./run.sh resume {run.name}")
     competition = run.competition
     data = pack.load(competition.source, competition.image, competition.classes)
-    train, holdout, _ = job.split(run, data)
+    train, holdout, kept = job.split(run, data)
     assert train.labels is not None
     assert holdout.labels is not None
     device = runtime.start(run.facts["device"], run.recipe.train.precision, run.facts["threads"])
@@ -91,6 +93,9 @@ def gather(run: job.Run) -> Evidence:
     heats = gradcam(model, holdout.images[looked], probs[looked].argmax(1), device) if len(looked) else None
     classes = competition.classes
     size = len(classes)
+    whole = checks.join(train, holdout if kept is None else checks.join(holdout, kept))
+    near = len(whole) + (len(data.test) if data.test else 0) <= NEAR
+    findings, _ = checks.copies(Data(whole, data.test), classes, np.arange(len(whole)) >= len(train), near)
     return Evidence(
         run=run,
         result=json.loads((run.folder / "result.json").read_text()),
@@ -107,7 +112,8 @@ def gather(run: job.Run) -> Evidence:
             "holdout": np.bincount(holdout.labels, minlength=size),
         },
         tested=len(data.test) if data.test else 0,
-        shared=_shared(train, holdout, data),
+        findings=findings,
+        near=near,
     )
 
 
@@ -209,16 +215,3 @@ def _suspects(holdout: Pack, probs: NDArray[np.float32], classes: Sequence[str])
     certain = probs.astype(np.float64) / probs.sum(1, keepdims=True)
     places = find_label_issues(holdout.labels, certain, return_indices_ranked_by="self_confidence", n_jobs=1)
     return _pictures(holdout, np.asarray(places[:SUSPECTS], dtype=np.int64), probs, classes, [])
-
-
-def _shared(train: Pack, holdout: Pack, data: Data) -> dict[str, int]:
-    """How many images of the holdout and of the test set are, pixel for pixel, training images too."""
-
-    def digests(images: NDArray[np.uint8]) -> list[bytes]:
-        return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
-
-    known = set(digests(train.images))
-    found = {"holdout": sum(digest in known for digest in digests(holdout.images))}
-    if data.test:
-        found["test"] = sum(digest in known for digest in digests(data.test.images))
-    return found

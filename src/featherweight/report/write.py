@@ -37,7 +37,7 @@ def write(run: job.Run) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(picture=picture, overlay=overlay)
+    environment.filters.update(picture=picture, overlay=overlay, inline=_inline)
     page = environment.get_template("report.html.jinja").render(
         **_words(found), figures={name: figures.svg(figure, label) for name, (figure, label) in drawn.items()}
     )
@@ -89,11 +89,26 @@ def _words(found: Evidence) -> dict[str, Any]:
         "trained": int(found.counts["train"].sum()),
         "held": len(found.true),
         "tested": found.tested,
-        "shared": found.shared,
+        "findings": found.findings,
+        "near": found.near,
+        "divided": divided(run),
         "recipe": yaml.dump(run.recipe.model_dump(mode="json")),
         "competition": yaml.dump(run.competition.model_dump(mode="json")),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def divided(run: job.Run) -> str:
+    """In words, how the holdout came about."""
+    split, competition = run.recipe.split, run.competition
+    if split.folds is not None:
+        how = f"fold {split.fold} of {split.folds}"
+    elif competition.source.arguments.get("valid"):
+        return "Held out is the validation folder that came with the data"
+    else:
+        how = f"{split.holdout:.0%} of each class" if split.holdout < 1 else f"{split.holdout:,.0f} images"
+    joined = competition.group or competition.groups or competition.source.arguments.get("group")
+    return f"Held out: {how}, seed {split.seed}{f', images of one group together ({joined})' if joined else ''}"
 
 
 def picture(shown: Picture) -> str:
