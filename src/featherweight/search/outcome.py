@@ -68,19 +68,16 @@ def _outcome(trial: FrozenTrial) -> str:
 
 def draw_importances(study: Study, path: Path) -> bool:
     """Draw which keys the scores hang on, by PED-ANOVA (Watanabe et al. 2023); False where too little is known."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that few trials say little, which the caption says
-        try:
-            found = optuna.importance.get_param_importances(study)
-        except (ValueError, RuntimeError):  # fewer than two finished trials, or all alike
-            return False
-    if not found:
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    if len({trial.value for trial in done}) < 2:
         return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that few trials say little, which the label says
+        found = optuna.importance.get_param_importances(study)
     names = list(reversed(found))
     picture, axes = pictures.figure(1, 1, height=1.2 + 0.35 * len(names))
     axes[0, 0].barh(names, [found[name] for name in names])
-    done = sum(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False))
-    axes[0, 0].set_xlabel(f"share in what sets the best of {done} finished trials apart")
+    axes[0, 0].set_xlabel(f"share in what sets the best of {len(done)} finished trials apart")
     axes[0, 0].grid(axis="x", alpha=0.3)
     pictures.save(picture, path)
     return True
