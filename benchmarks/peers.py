@@ -84,10 +84,11 @@ class Case:
 USUAL = ("ours", "bare", "timm", "timm channels_last", "plain", "plain channels_last", "fastai")
 LIBRARY = ("efficientnet_pytorch", "efficientnet_pytorch channels_last")
 SMALL = ("ours", "bare", "timm", "timm channels_last", *LIBRARY, "fastai")
+B0 = ("model.stem=4", "optimizer={name: sgd, lr: 0.05}")
 CASES = {
     "wrn16_4": Case("wrn16_4", (), 32, 128, 2, USUAL),
-    "efficientnet_b0_32": Case("efficientnet_b0", ("model.stem=4",), 32, 128, 6, SMALL, "efficientnet_b0"),
-    "efficientnet_b0_64": Case("efficientnet_b0", ("model.stem=4",), 64, 128, 2, SMALL, "efficientnet_b0"),
+    "efficientnet_b0_32": Case("efficientnet_b0", B0, 32, 128, 6, SMALL, "efficientnet_b0"),
+    "efficientnet_b0_64": Case("efficientnet_b0", B0, 64, 128, 2, SMALL, "efficientnet_b0"),
     "fastnet94": Case("fastnet94", (), 32, 1024, 1, ("ours", "bare", "published")),
 }
 SMOKE = Case("tiny", (), 32, 16, 2, (*USUAL, *LIBRARY, "published"))
@@ -514,7 +515,9 @@ def main() -> None:
     result["machine"] = machine(start(given.device, given.precision).device)
     given.out.mkdir(exist_ok=True, parents=True)
     about = "" if given.only == list(CASES) else "-" + "+".join(given.only)
-    path = given.out / f"peers{'-smoke' if given.smoke else about}-{datetime.now(UTC):%Y-%m-%d}.json"
+    about = "-smoke" if given.smoke else about + ("" if given.precision == "fp32" else f"-{given.precision}")
+    about += f"-{device.device.type}" if device.device.type != "cpu" else ""
+    path = given.out / f"peers{about}-{datetime.now(UTC):%Y-%m-%d}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(f"wrote {path}")
 

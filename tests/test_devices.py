@@ -32,7 +32,7 @@ MODELS = {
     "fastnet": {"widths": [8, 8, 8], "depth": 3},
     "compact_transformer": {},
     "fpn": {},
-    "vgg": {},
+    "mobilenet_v2": {"width": 0.25},
 }
 PACK = Pack(
     [str(place) for place in range(24)],

@@ -10,9 +10,9 @@ from featherweight.training.optimizers import OPTIMIZERS, groups
 
 SECTIONS = OneOf(OPTIMIZERS).sections
 TORCH = {
-    "sgd": lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=5e-4),
-    "adam": lambda p: torch.optim.Adam(p, 1e-3),
-    "adamw": lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.01),
+    "sgd": lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=5e-4, fused=True),
+    "adam": lambda p: torch.optim.Adam(p, 1e-3, fused=True),
+    "adamw": lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.01, fused=True),
     "nadam": lambda p: torch.optim.NAdam(p, 2e-3),
     "adagrad": lambda p: torch.optim.Adagrad(p, 1e-2),
     "rmsprop": lambda p: torch.optim.RMSprop(p, 1e-2, 0.99),
@@ -39,6 +39,17 @@ def test_defaults_are_those_of_torch(name):
     got = take_steps(ours, SECTIONS[name](name=name)(groups(ours)), 0, 5)
     for mine, other in zip(got, take_steps(theirs, TORCH[name](theirs.parameters()), 0, 5), strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_one_kernel_steps_as_many_do_in_channels_last(name):
+    ours, theirs = (net().to(memory_format=torch.channels_last) for _ in range(2))
+    defaults = {**TORCH[name](theirs.parameters()).defaults, "fused": None}
+    plain = getattr(torch.optim, type(TORCH[name](theirs.parameters())).__name__)(theirs.parameters())
+    plain.param_groups[0].update(defaults)
+    got = take_steps(ours, SECTIONS[name](name=name)(groups(ours)), 0, 5)
+    for mine, other in zip(got, take_steps(theirs, plain, 0, 5), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("rest", ["adamw", "sgd"])

@@ -45,8 +45,9 @@ class Runtime:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on the device. A GPU fetches it from pinned memory, for which the host need not wait."""
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+    """A tensor on the device. A GPU fetches one of the host from pinned memory, for which the host need not wait."""
+    fetched = device.type == "cuda" and tensor.is_cpu
+    return (tensor.pin_memory() if fetched else tensor).to(device, non_blocking=True)
 
 
 def start(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
