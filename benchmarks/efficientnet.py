@@ -17,6 +17,7 @@ Where the time went, by torch.profiler (batch 128, 64 px, channels_last, an EPYC
 - Uneven padding, copied: 3x3 at stride 2 on 96 channels of 32 px, its gradient 57 to 30 ms, and 27 ms less forward.
 - The second gradient of what is squeezed and excited, written in the default layout: 6.6 to 0.8 ms a layer.
 - The copy that autograd makes of what a swish is to overwrite: 3 % (`models/parts.py`, not in place any more).
+- What deterministic torch fills with NaN before it is computed: up to a tenth (`training/runtime.py`).
 - The optimizer, at batch 16 a tenth: Adam 12.2 to 3.9 ms with torch's fused form (`training/optimizers.py`).
 
 What is left is matrix products at 70 of 83 GFLOP/s a core, and passes over memory by batch norm and swish. Tried and
@@ -29,19 +30,18 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-RESULTS = Path(__file__).parent / "results"
+from peers import RESULTS, machine, versions
+
 SETTINGS = [(32, 128), (64, 128), (32, 16), (64, 16)]  # pixels, batch
 
 
@@ -164,8 +164,8 @@ def main() -> None:
         "what": "EfficientNet-B0, strides as published, float32, Adam: images/s of forward, backward and step",
         "command": f"./run.sh bench efficientnet --rounds {given.rounds} --images {given.images}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
-        "torch": torch.__version__,
+        "machine": machine(torch.device("cpu")),
+        "versions": versions(),
         "settings": settings,
     }
     RESULTS.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """What makes depthwise networks slow to train on a CPU, done otherwise: their convolutions and their excitations.
 
 Both functions are what their plain forms are, `F.conv2d` and a product, to rounding. Only where a gradient is wanted on
-a CPU without autocast do they take another way to it; how much that was worth stands in `benchmarks/efficientnet.py`.
+a CPU, without autocast and compiler, do they take another way; how much that was worth stands in `benchmarks/efficientnet.py`.
 """
 
 from __future__ import annotations
@@ -134,4 +134,5 @@ def _trains_on_cpu(*tensors: Tensor) -> bool:
         and all(tensor.device.type == "cpu" for tensor in tensors)
         and any(tensor.requires_grad for tensor in tensors)
         and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
     )
