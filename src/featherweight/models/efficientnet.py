@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from featherweight.models.depthwise import depthwise, excite, paddings
 from featherweight.models.parts import (
     ACTIVATIONS,
     Activation,
@@ -146,16 +147,35 @@ def _spare(stride: int, undone: int) -> tuple[int, int]:
 class _Same(nn.Conv2d):
     """A convolution without bias, padded so that a stride of s divides the side by s, rounded up."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> None:
-        padding = kernel // 2 if stride == 1 else 0
-        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         stride, kernel = self.stride[0], self.kernel_size[0]
         if stride > 1:
-            rows, columns = (max(0, (-(-side // stride) - 1) * stride + kernel - side) for side in x.shape[-2:])
-            x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+            (top, bottom), (left, right) = (paddings(side, kernel, stride) for side in x.shape[-2:])
+            x = F.pad(x, (left, right, top, bottom))
         return super().forward(x)
+
+
+class _Depthwise(nn.Conv2d):
+    """A filter for each channel, without bias, padded in the same way."""
+
+    def __init__(self, channels: int, kernel: int, stride: int) -> None:
+        super().__init__(channels, channels, kernel, stride, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return depthwise(x, self.weight, self.stride[0])
+
+
+class _Dense(nn.Conv2d):
+    """A 1x1 convolution of maps of one pixel, as the matrix product it is: a third of the time on a CPU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
 
 
 class _Block(nn.Module):
@@ -177,10 +197,10 @@ class _Block(nn.Module):
         self.activation, self.skips, self.drop_connect = activation, skips, drop_connect
         self.expand = nn.Conv2d(inputs, inner, 1, bias=False) if expansion > 1 else None
         self.norm1 = nn.BatchNorm2d(inner) if expansion > 1 else None
-        self.depthwise = _Same(inner, inner, kernel, stride, groups=inner)
+        self.depthwise = _Depthwise(inner, kernel, stride)
         self.norm2 = nn.BatchNorm2d(inner)
-        self.squeeze = nn.Conv2d(inner, squeezed, 1)
-        self.excite = nn.Conv2d(squeezed, inner, 1)
+        self.squeeze = _Dense(inner, squeezed)
+        self.excite = _Dense(squeezed, inner)
         self.project = nn.Conv2d(inner, outputs, 1, bias=False)
         self.norm3 = nn.BatchNorm2d(outputs)
 
@@ -189,6 +209,9 @@ class _Block(nn.Module):
         if self.expand is not None and self.norm1 is not None:
             y = self.activation(self.norm1(self.expand(y)))
         y = self.activation(self.norm2(self.depthwise(y)))
-        y = y * self.excite(self.activation(self.squeeze(y.mean((2, 3), keepdim=True)))).sigmoid()
+        y = excite(y, self._gate, [*self.squeeze.parameters(), *self.excite.parameters()])
         y = self.norm3(self.project(y))
         return x + drop_connect(y, self.drop_connect, self.training) if self.skips else y
+
+    def _gate(self, means: Tensor) -> Tensor:
+        return self.excite(self.activation(self.squeeze(means))).sigmoid()

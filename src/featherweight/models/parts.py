@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": functools.partial(F.relu, inplace=True),
     "leaky_relu": functools.partial(F.leaky_relu, negative_slope=0.1, inplace=True),
     "gelu": F.gelu,
-    "silu": functools.partial(F.silu, inplace=True),
+    "silu": F.silu,
     "hard_swish": functools.partial(F.hardswish, inplace=True),
 }
 

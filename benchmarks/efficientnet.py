@@ -1,0 +1,178 @@
+"""Training EfficientNet-B0 on the CPU: this one against timm's and efficientnet-pytorch's, taking turns.
+
+    ./run.sh bench efficientnet
+
+The same network, strides as published, float32, Adam at its defaults as in the logbook: forward, backward and step on a
+batch that is already there, at 32 and 64 px in batches of 16 and 128. Each library runs in a process of its own, as its
+users run it: eager, in the default layout; and once more in channels_last, which neither does by itself. Ours is placed
+and stepped as `training.loop.fit` does. What counts is the wall; processor seconds are kept beside it, because they
+bear a machine with other work on it better. Writes a dated JSON to benchmarks/results/.
+
+Where the time went, by torch.profiler (batch 128, 64 px, channels_last, an EPYC with AVX-512, one thread):
+
+- 161,000 page faults a step, since glibc hands large blocks back to the system: 1,250 to 925 ms with `mallopt`
+  (`training/runtime.py`); timm's in the default layout 1,700 to 1,570.
+- The gradient of 5x5 depthwise kernels, and of any on maps under 3 px, which oneDNN computes as of groups of 16
+  channels: 4.8 to 0.9 ms a layer of 672 channels on 4 px, batch 32 (`models/depthwise.py`).
+- Uneven padding, copied: 3x3 at stride 2 on 96 channels of 32 px, its gradient 57 to 30 ms, and 27 ms less forward.
+- The second gradient of what is squeezed and excited, written in the default layout: 6.6 to 0.8 ms a layer.
+- The copy that autograd makes of what a swish is to overwrite: 3 % (`models/parts.py`, not in place any more).
+- What deterministic torch fills with NaN before it is computed: up to a tenth (`training/runtime.py`).
+- The optimizer, at batch 16 a tenth: Adam 12.2 to 3.9 ms with torch's fused form (`training/optimizers.py`).
+
+What is left is matrix products at 70 of 83 GFLOP/s a core, and passes over memory by batch norm and swish. Tried and
+left: products by taps (2.0 ms where three columns at a time take 0.9), an einsum over unfolded maps (54), 5x5 as four
+3x3 (1.4), `foreach` optimizers (no gain on a CPU), transparent huge pages (less than `mallopt`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from peers import RESULTS, machine, versions
+
+SETTINGS = [(32, 128), (64, 128), (32, 16), (64, 16)]  # pixels, batch
+
+
+def ours(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The `efficientnet` of a recipe."""
+    from featherweight.models import FAMILIES, build
+    from featherweight.training.optimizers import adam, groups
+    from featherweight.training.runtime import start
+
+    net = start("cpu").place(build(FAMILIES.validate({"name": "efficientnet", "stem": 4}), 10, 3, side))
+    return net, adam(groups(net))
+
+
+def timm(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """As its users make it, with the dropout and drop connect of the others."""
+    import timm as library
+
+    net = library.create_model("efficientnet_b0", num_classes=10, drop_rate=0.2, drop_path_rate=0.2)
+    return net, torch.optim.Adam(net.parameters())
+
+
+def efficientnet_pytorch(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """As its users make it; dropout and drop connect are 0.2 by default."""
+    from efficientnet_pytorch import EfficientNet
+
+    net = EfficientNet.from_name("efficientnet-b0", num_classes=10, image_size=side)
+    return net, torch.optim.Adam(net.parameters())
+
+
+CONTESTANTS: dict[str, tuple[Callable[[int], tuple[nn.Module, torch.optim.Optimizer]], bool]] = {
+    "ours": (ours, True),
+    "timm": (timm, False),
+    "timm channels_last": (timm, True),
+    "efficientnet_pytorch": (efficientnet_pytorch, False),
+    "efficientnet_pytorch channels_last": (efficientnet_pytorch, True),
+}
+
+
+def contest(name: str, side: int, batch: int, steps: int, turns: Connection) -> None:
+    """Take `steps` steps, and answer with wall and processor seconds, each time one is called."""
+    make, channels_last = CONTESTANTS[name]
+    torch.manual_seed(0)
+    net, optimizer = make(side)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    net.train().to(memory_format=layout)  # type: ignore[call-overload]
+    images = torch.rand(batch, 3, side, side).contiguous(memory_format=layout)
+    targets = torch.randint(10, (batch,))
+
+    def step() -> None:
+        F.cross_entropy(net(images), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    for _ in range(2):
+        step()
+    turns.send(None)
+    while turns.recv():
+        wall, processor = time.perf_counter(), time.process_time()
+        for _ in range(steps):
+            step()
+        turns.send((time.perf_counter() - wall, time.process_time() - processor))
+
+
+def measure(side: int, batch: int, rounds: int, images: int) -> dict[str, list[tuple[float, float]]]:
+    """Images a second by the wall and by the processor, of every contestant in every round."""
+    steps = max(1, images // batch)
+    spawn = multiprocessing.get_context("spawn")
+    contestants = {}
+    for name in CONTESTANTS:
+        here, there = spawn.Pipe()
+        process = spawn.Process(target=contest, args=(name, side, batch, steps, there), daemon=True)
+        process.start()
+        here.recv()
+        contestants[name] = (here, process)
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, (here, _) in contestants.items():
+            here.send(True)
+            wall, processor = here.recv()
+            rates[name].append((steps * batch / wall, steps * batch / processor))
+    for here, process in contestants.values():
+        here.send(False)
+        process.join()
+    return rates
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=256, help="a turn's images")
+    given = parser.parse_args()
+    settings = []
+    for side, batch in SETTINGS:
+        rates = measure(side, batch, given.rounds, given.images)
+        row = {}
+        for name, values in rates.items():
+            walls, processors = zip(*values, strict=True)
+            gains, gains_processor = (
+                [a[k] / b[k] for a, b in zip(rates["ours"], values, strict=True)] for k in range(2)
+            )
+            row[name] = {
+                "images_per_second": {"median": statistics.median(walls), "all": walls},
+                "images_per_processor_second": {"median": statistics.median(processors), "all": processors},
+                "ours_over_it": {"median": statistics.median(gains), "min": min(gains), "max": max(gains)},
+                "ours_over_it_by_processor": {
+                    "median": statistics.median(gains_processor),
+                    "min": min(gains_processor),
+                    "max": max(gains_processor),
+                },
+            }
+            print(
+                f"{side} px, batch {batch:3}: {name:34} {statistics.median(walls):7.1f} images/s; ours is "
+                f"{statistics.median(gains):.2f} times as fast ({min(gains):.2f} to {max(gains):.2f}), "
+                f"by the processor {statistics.median(gains_processor):.2f}",
+                flush=True,
+            )
+        settings.append({"side": side, "batch": batch, "contestants": row})
+    result = {
+        "what": "EfficientNet-B0, strides as published, float32, Adam: images/s of forward, backward and step",
+        "command": f"./run.sh bench efficientnet --rounds {given.rounds} --images {given.images}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(torch.device("cpu")),
+        "versions": versions(),
+        "settings": settings,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"efficientnet-{datetime.now(UTC):%Y-%m-%d}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
