@@ -343,8 +343,6 @@ def _teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers
         teacher = _elder(run, name, where, holdout)
         if members := teacher.facts.get("members"):
             raise UserError(f"{where} is an ensemble; name its members: {', '.join(members)}")
-        if not teacher.weights.exists():
-            raise UserError(f"{where} is not trained yet: ./run.sh resume {name}")
         model = shipped(teacher)
         count = sum(parameter.numel() for parameter in model.parameters())
         say(f"  taught by {name}: {count:,} parameters, which do not ship and do not count")
@@ -359,8 +357,12 @@ def _teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers
 
 
 def _elder(run: Run, name: str, where: str, holdout: Pack) -> Run:
-    """A run that this one learns from. Raises UserError for one that answers something else, or knows the holdout."""
+    """A run that this one learns from. Raises UserError for one that is not trained, knows other classes, or knows the
+    holdout.
+    """
     elder = find(name)
+    if not elder.weights.exists():
+        raise UserError(f"{where} is not trained yet: ./run.sh resume {name}")
     ours, theirs = run.competition, elder.competition
     if (ours.classes, ours.image) != (theirs.classes, theirs.image):
         raise UserError(f"{where} knows other classes, or images of another size, than {run.competition_name} has")
