@@ -139,7 +139,8 @@ def _table(folder: Path, root: Path, sample: Path | None) -> Found | None:
         return None
     labelled, others, both = _assign(files, matched)
     told = [f"{relative(table.path, folder)}: {len(table.rows):,} rows, ids in '{id}', labels in '{label}'"]
-    told.append(f"images with labels in {', '.join(sorted(labelled | both))}")
+    holding = ["the folder" if name == "." else name for name in sorted(labelled | both)]
+    told.append(f"images with labels in {', '.join(holding)}")
     listed = set(csv_file.read(sample, ",").column(csv_file.read(sample, ",").header[0])) if sample else set()
     if both:
         spare = [file for file in files if file not in matched and os.path.dirname(file) in both]  # noqa: PTH120

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -213,5 +214,7 @@ def _suspects(holdout: Pack, probs: NDArray[np.float32], classes: Sequence[str])
     if len(np.unique(holdout.labels)) < len(classes):  # it wants every class
         return []
     certain = probs.astype(np.float64) / probs.sum(1, keepdims=True)
-    places = find_label_issues(holdout.labels, certain, return_indices_ranked_by="self_confidence", n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes too small to be doubted much
+        places = find_label_issues(holdout.labels, certain, return_indices_ranked_by="self_confidence", n_jobs=1)
     return _pictures(holdout, np.asarray(places[:SUSPECTS], dtype=np.int64), probs, classes, [])
