@@ -1,7 +1,7 @@
 """What makes depthwise networks slow to train on a CPU, done otherwise: their convolutions and their excitations.
 
 Both functions are what their plain forms are, `F.conv2d` and a product, to rounding. Only where a gradient is wanted on
-a CPU, without autocast and compiler, do they take another way; how much that was worth stands in `benchmarks/efficientnet.py`.
+a CPU, without autocast and compiler, do they take another way; how much that was worth: `benchmarks/efficientnet.py`.
 """
 
 from __future__ import annotations
