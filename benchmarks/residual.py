@@ -78,9 +78,7 @@ def main() -> None:
         competition = competition.model_copy(
             update={"image": competition.image.model_copy(update={"size": given.size})}
         )
-    # The paper's recipe, its steps replaced by epochs and its cuts at the same parts of the run.
-    overrides = [f"train.epochs={given.epochs}", "train.steps=null", "predict.views=[]"]
-    overrides += ["schedule={name: stepped, at: [0.5, 0.75], factor: 0.1}"]
+    overrides = [f"train.epochs={given.epochs}", "predict.views=[]"]
     overrides += [f"split.subset={given.subset}"] if given.subset else []
     name = f"{given.competition}{competition.image.size}-{given.subset or 'all'}-e{given.epochs}"
     nets = [f"resnet{given.depth}", f"plain{given.depth}"]

@@ -52,7 +52,7 @@ def test_models_that_start_from_nothing_are_left_alone():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_convolutions_start_as_the_identity_and_norms_have_no_scale():
+def test_convolutions_start_as_the_identity_and_norms_keep_their_scale_of_1():
     net = FastNet(10, 3, 32, widths=[64, 256, 256])
     conv = net.groups[0].convs[1]
     images = torch.randn(2, 64, 8, 8)
@@ -61,7 +61,7 @@ def test_convolutions_start_as_the_identity_and_norms_have_no_scale():
     torch.testing.assert_close(wide(images)[:, :64], images)
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) == 6
-    assert all(norm.weight is None and norm.bias is not None for norm in norms)
+    assert all(norm.weight.eq(1).all() and not norm.weight.requires_grad and norm.bias.requires_grad for norm in norms)
 
 
 def test_a_third_convolution_comes_with_a_residual():

@@ -54,7 +54,7 @@ EVERYTHING = {
     "sam, muon, accumulation": {
         "sam": {"rho": 0.1},
         "optimizer": {"name": "muon", "lr": 0.01},
-        "train": {"accumulate": 2, "clip": 1.0, "decay_norms": False},
+        "train": {"accumulate": 2, "clip": 1.0, "decay_norms": False, "bias_rate": 8.0},
     },
     "mixing": {"mix": ["mixup", "cutmix", "ricap"]},
     "growth": {"growth": {"scales": [0.5, 0.75], "until": [0.4, 0.6]}},

@@ -6,11 +6,11 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from featherweight.errors import UserError
-from featherweight.models import MODELS, build
+from featherweight.models import FAMILIES, MODELS, build
 from featherweight.models.wrn import WideResNet
-from featherweight.schema import Choice, OneOf
+from featherweight.schema import Choice
 
-spec = TypeAdapter(Annotated[Choice, OneOf(MODELS)]).validate_python
+spec = TypeAdapter(Annotated[Choice, FAMILIES]).validate_python
 
 
 @pytest.mark.parametrize(("size", "channels", "classes"), [(8, 1, 2), (20, 3, 62), (32, 3, 10), (65, 3, 200)])
@@ -71,3 +71,68 @@ def test_unknown_families_and_arguments_are_refused():
         spec({"name": "wnr", "depth": 10})
     with pytest.raises(ValidationError, match="unknown key 'widht'; did you mean 'width'"):
         spec({"name": "wrn", "depth": 10, "widht": 2})
+
+
+# What a family lacks of the arguments that all share, and why: its docstring says so.
+LACKING = {
+    "fastnet": {"drop_connect": "no drop connect"},
+    "mlp": {"drop_connect": "no drop connect"},
+    "vgg": {"drop_connect": "no drop connect"},
+    "densenet": {"drop_connect": "no drop connect"},
+    "googlenet": {"drop_connect": "no drop connect"},
+    "compact_transformer": {"bn_momentum": "no batch norm", "bn_eps": "no batch norm"},
+    "efficientnet_pytorch": {"activation": "activation is fixed"},
+    "fpn": {"activation": "act_layer"},
+    "timm": {"activation": "act_layer"},
+    "torchvision": {"activation": "options", "dropout": "dropout: 0.3", "drop_connect": "stochastic_depth_prob"},
+}
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_every_family_has_the_shared_arguments_or_says_why_not(family):
+    keys = FAMILIES.sections[family].model_fields
+    lacking = {"dropout", "drop_connect", "bn_momentum", "bn_eps", "activation"} - set(keys)
+    assert lacking == set(LACKING.get(family, {}))
+    for why in LACKING.get(family, {}).values():
+        assert why in " ".join((MODELS[family].__doc__ or "").split())
+
+
+SMALL = {
+    "wrn": {"depth": 10},
+    "cifar_resnet": {"depth": 8},
+    "resnet": {"depth": 18, "width": 0.1},
+    "efficientnet": {"width": 0.3},
+    "fastnet": {"widths": [4, 4, 4]},
+    "mlp": {"hidden": [16], "batch_norm": True},
+    "compact_transformer": {"layers": 2, "width": 16},
+    "vgg": {"depth": 11, "width": 0.1, "head": "linear", "batch_norm": True},
+    "densenet": {"blocks": [2, 2], "growth": 4},
+    "mobilenet_v2": {"width": 0.3},
+    "googlenet": {"width": 0.1},
+    "fpn": {"backbone": "mobilenetv2_035", "width": 8},
+    "efficientnet_pytorch": {"width": 0.3},
+    "timm": {"variant": "mobilenetv3_small_050"},
+    "torchvision": {"variant": "mobilenet_v2"},
+}
+CALM = {"dropout": 0.0, "attention_dropout": 0.0, "drop_connect": 0.0}
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_every_shared_argument_is_felt(family):
+    """With one argument changed the same weights answer the same images otherwise; batch norm's momentum, later."""
+    keys = FAMILIES.sections[family].model_fields
+    images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def answers(**changes) -> torch.Tensor:
+        calm = {key: value for key, value in CALM.items() if key in keys}
+        torch.manual_seed(0)
+        model = build(spec({"name": family, **SMALL[family], **calm, **changes}), 4, 3, 16)
+        trained = model.train()(images)
+        return torch.cat([trained, model.eval()(images)]).detach()
+
+    plain = answers()
+    assert torch.equal(plain, answers())
+    changed = {"dropout": 0.7, "drop_connect": 0.9, "bn_momentum": 0.7, "bn_eps": 0.5, "activation": "leaky_relu"}
+    for key, value in changed.items():
+        if key in keys:
+            assert not torch.allclose(plain, answers(**{key: value}), atol=1e-7), key

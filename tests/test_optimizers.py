@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from featherweight.schema import OneOf
-from featherweight.training.optimizers import OPTIMIZERS, groups
+from featherweight.training.optimizers import OPTIMIZERS, groups, prepare
 
 SECTIONS = OneOf(OPTIMIZERS).sections
 TORCH = {
@@ -86,10 +86,10 @@ def test_a_rate_set_on_the_groups_reaches_every_member():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_saved_state_goes_on_to_the_same_bits(name):
     whole = net()
-    expected = take_steps(whole, SECTIONS[name](name=name)(groups(whole, decay_norms=False)), 0, 6)
+    expected = take_steps(whole, prepare(SECTIONS[name](name=name), whole, False, 8.0), 0, 6)
 
     half = net()
-    optimizer = SECTIONS[name](name=name)(groups(half, decay_norms=False))
+    optimizer = prepare(SECTIONS[name](name=name), half, False, 8.0)
     take_steps(half, optimizer, 0, 3)
     stream = io.BytesIO()
     torch.save({"model": half.state_dict(), "optimizer": optimizer.state_dict()}, stream)
@@ -97,7 +97,7 @@ def test_a_saved_state_goes_on_to_the_same_bits(name):
     saved = torch.load(stream, weights_only=True)
     again = net()
     again.load_state_dict(saved["model"])
-    optimizer = SECTIONS[name](name=name)(groups(again, decay_norms=False))
+    optimizer = prepare(SECTIONS[name](name=name), again, False, 8.0)
     optimizer.load_state_dict(saved["optimizer"])
     for one, other in zip(expected, take_steps(again, optimizer, 3, 6), strict=True):
         assert torch.equal(one, other)
@@ -113,6 +113,44 @@ def test_weight_decay_leaves_norms_and_biases_alone_when_told_to(name):
     assert [
         group["weight_decay"] for group in SECTIONS[name](name=name, weight_decay=0.1)(groups(model)).param_groups
     ] == [0.1]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("decay_norms", [True, False])
+def test_the_biases_of_norms_learn_at_their_own_rate_and_decay_no_faster(name, decay_norms):
+    model = net()
+    decay = {"rest_weight_decay" if name == "muon" else "weight_decay": 0.1}
+    optimizer = prepare(SECTIONS[name](name=name, **decay), model, decay_norms, bias_rate=64.0)
+    found = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    assert len(found) == 5
+    scale, bias = found[id(model[1].weight)], found[id(model[1].bias)]
+    assert bias["lr"] == 64 * scale["lr"]
+    assert found[id(model[3].bias)]["lr"] == scale["lr"]
+    assert bias["lr"] * bias["weight_decay"] == pytest.approx(scale["lr"] * 0.1 * decay_norms)
+
+
+def test_the_recipe_of_the_fast_runs_is_what_torch_makes_of_its_groups():
+    """Nesterov SGD, biases at 64 times the rate, and a decay that hangs neither on the rate nor on the group."""
+    ours, theirs = net(), net()
+    choice = SECTIONS["sgd"](name="sgd", lr=0.2, momentum=0.85, nesterov=True, weight_decay=5e-3, decoupled=True)
+    got = take_steps(ours, prepare(choice, ours, bias_rate=64.0), 0, 5)
+    biases = [theirs[1].bias]
+    others = [parameter for parameter in theirs.parameters() if parameter is not theirs[1].bias]
+    reference = torch.optim.SGD(
+        [
+            {"params": others, "lr": 0.2, "weight_decay": 5e-3 / 0.2},
+            {"params": biases, "lr": 12.8, "weight_decay": 5e-3 / 12.8},
+        ],
+        momentum=0.85,
+        nesterov=True,
+    )
+    for mine, other in zip(got, take_steps(theirs, reference, 0, 5), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_without_a_rate_of_their_own_all_are_one_group():
+    assert len(groups(net())) == 1
+    assert "rate" not in groups(net())[0]
 
 
 def test_frozen_parameters_are_not_stepped():

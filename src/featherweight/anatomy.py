@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRUNK = 0.8  # a container that holds so much of the parameters is drawn as its parts
+LOGBOOK = re.compile(r"[a-d](\d|_)")  # rows of the logbook name experiments, not networks
 PARTS = 44  # the layers of VGG-19 with batch norm and a little more; a container of more is drawn as one
 
 
@@ -93,7 +95,7 @@ def graph(recipe: Recipe, competition: Competition, path: Path) -> None:
     try:
         import torchvista
     except ImportError:
-        raise UserError("the graph needs torchvista, an optional package: pip install torchvista") from None
+        raise UserError("the graph needs torchvista, which is not installed: pip install torchvista") from None
     image = competition.image
     model = build(recipe.model, len(competition.classes), image.channels, image.size).eval()
     example = torch.rand(1, image.channels, image.size, image.size)
@@ -121,24 +123,27 @@ def plot(weighed: Sequence[WeighIn], path: Path) -> None:
     plane.axvline(weighed[0].limit, color="tab:red", linewidth=1, linestyle="--")
     plane.set(xscale="log", yscale="log", xlabel="parameters", ylabel="multiply-adds for one image")
     plane.set_title(f"The limit of {weighed[0].limit:,} parameters", fontsize="medium")
+    plane.set_xlim(right=2.5 * max(one.counted for one in weighed))  # room for the name of the last
     plane.grid(alpha=0.3)
     pictures.save(picture, path)
 
 
 def _label(plane: Axes, weighed: Sequence[WeighIn]) -> None:
-    """Name the points, heaviest first, leaving out a name that would cover another."""
+    """Name the points by a recipe each, heaviest first, leaving out a name that would cover another."""
     points: dict[tuple[int, int], list[str]] = {}
     for one in weighed:
         points.setdefault((one.counted, one.macs), []).append(one.name)
     taken: list[tuple[float, float, float]] = []  # left, right and height of the names so far, in decades
     for (parameters, macs), names in sorted(points.items(), reverse=True):
-        text = min(names, key=len) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        named = min(names, key=lambda name: (bool(LOGBOOK.match(name)), len(name)))
+        text = named + (f" +{len(names) - 1}" if len(names) > 1 else "")
         left, height = math.log10(parameters), math.log10(max(macs, 1))
         right = left + 0.027 * len(text)
         if any(left < end and right > begin and abs(height - other) < 0.07 for begin, end, other in taken):
             continue
         taken.append((left, right, height))
-        plane.annotate(text, (parameters, macs), (4, 2), textcoords="offset points", fontsize=7)
+        behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
+        plane.annotate(text, (parameters, macs), (4, 2), textcoords="offset points", fontsize=7, bbox=behind)
 
 
 def summary(family: str) -> str:

@@ -1,22 +1,29 @@
 """The weigh-in: what counts, how much of it there is, and the refusal of what is over the limit.
 
 Counted is every number the shipped model was given by training or could have been: parameters, frozen or not, of any
-precision, shared ones once; tensors kept outside `parameters()` (in attributes, lists, dictionaries, or modules hidden
-there); and buffers that are not statistics of a normalisation layer, since such a buffer is a weight by another name.
-Not followed are numbers written in the code, which are code, and what global names hold, which is not saved with the
-weights. Statistics are shown, and count only if the competition says so.
+precision, shared ones once; whatever else can be reached from the model that holds numbers (tensors in attributes,
+containers, closures, hooks and class variables, arrays, bytes, long lists); and buffers that are not statistics of a
+normalisation layer, since such a buffer is a weight by another name. Statistics are shown, and count only if the
+competition says so.
+
+No count can see numbers that are nowhere until the code runs: written in the code or as text, made from a seed, read
+from a file, kept in global names and caches, or cut into short lists. None of these is saved with the weights.
 """
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import functools
+import gc
+import io
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from numbers import Number
+from types import FunctionType, ModuleType
+from typing import Any, get_origin
 
 import numpy as np
 import torch
@@ -32,11 +39,11 @@ from featherweight.models.parts import STEM_RULE
 from featherweight.models.variants import line, nearest_that_fits
 from featherweight.schema import Choice
 
-# Buffers that hold statistics of the data. They are shown, and count only if the competition says so.
-STATISTICS: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.modules.batchnorm._NormBase: ("running_mean", "running_var", "num_batches_tracked"),
-    Normalize: ("mean", "std"),
-}
+# Buffers of a norm that hold statistics of the data, as those of `Normalize` do: shown, and counted only if the
+# competition says so.
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+FEW = 32  # so many of Python's numbers in one container are settings; more are weights by another name
+HOLDING = (FunctionType, Tensor, np.ndarray, bytes, list, tuple, set, dict)  # among a class's variables
 APART = 0.05  # two counters of multiply-adds that differ by more than this don't mean the same network
 
 
@@ -220,77 +227,78 @@ def _watch_sides(model: nn.Module, side: int) -> list[int]:
     return sides
 
 
-def _tensors(thing: Any, visited: dict[int, Any]) -> Iterator[tuple[Tensor, bool]]:
+def _tensors(root: Any, visited: dict[int, Any]) -> Iterator[tuple[Tensor, bool]]:
     """Every tensor reachable from a module, and whether it counts: all but statistics and the indices of the code do.
 
-    Followed are attributes and slots, containers, modules hidden in them, what functions close over or have as
-    defaults, and arrays of numpy and bytes, which hold numbers as tensors do.
+    What else holds numbers is told as a tensor of so many: arrays, bytes, storages, and more than a few of Python's own
+    in one container.
     """
-    if thing is None or isinstance(thing, str | int | float | complex | type | ModuleType) or id(thing) in visited:
-        return
-    visited[id(thing)] = thing  # kept, so that nothing else can come to have its id or its memory
-    inside: Iterable[Any] = ()
-    if isinstance(thing, nn.Module):
-        for name, buffer in thing._buffers.items():
-            if buffer is not None:
-                yield buffer, _counts(thing, name, buffer)
-                visited[id(buffer)] = buffer
-    elif isinstance(thing, Tensor):
-        yield thing, True
-    elif isinstance(thing, np.ndarray | bytes | bytearray):
-        array = np.frombuffer(thing, dtype=np.uint8) if isinstance(thing, bytes | bytearray) else thing
-        if array.dtype.kind in "biufc" and array.size:
-            numbers = torch.empty(array.size, dtype=torch.complex64 if array.dtype.kind == "c" else torch.uint8)
-            visited[id(numbers)] = numbers
-            yield numbers, True
-    elif isinstance(thing, Mapping):
-        inside = thing.values()
-    elif isinstance(thing, list | tuple | set | frozenset | deque):
-        inside = thing
-    elif isinstance(thing, FunctionType):
-        cells = [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
-        inside = [*cells, thing.__defaults__, thing.__kwdefaults__]
-    elif isinstance(thing, functools.partial):
-        inside = (thing.func, thing.args, thing.keywords)
-    elif isinstance(thing, MethodType):
-        inside = (thing.__self__,)
-    for value in inside:
-        yield from _tensors(value, visited)
-    yield from _tensors(getattr(thing, "__dict__", None), visited)
-    for name in _slots(type(thing)):  # type: ignore[arg-type]
-        yield from _tensors(getattr(thing, name, None), visited)
+    ahead = [root]
+    while ahead:
+        thing = ahead.pop()
+        code = isinstance(thing, type | ModuleType) or get_origin(thing) is not None
+        if code or isinstance(thing, str | int | float | complex) or id(thing) in visited:
+            continue
+        visited[id(thing)] = thing  # kept, so that nothing else can come to have its id or its memory
+        if isinstance(thing, nn.Module):
+            for name, buffer in thing._buffers.items():
+                if buffer is not None and id(buffer) not in visited:
+                    visited[id(buffer)] = buffer
+                    yield buffer, _counts(thing, name, buffer)
+                    ahead += _inside(buffer)
+        elif isinstance(thing, Tensor):
+            yield thing, True
+        elif numbers := _numbers(thing):
+            told = torch.empty(numbers, dtype=torch.uint8)
+            visited[id(told)] = told
+            yield told, True
+        ahead += _inside(thing)
+        if id(type(thing)) not in visited:
+            visited[id(type(thing))] = type(thing)
+            ahead += [one for kind in type(thing).__mro__ for one in vars(kind).values() if isinstance(one, HOLDING)]
+
+
+def _inside(thing: Any) -> Iterable[Any]:
+    """What a thing holds in attributes, slots, containers or an iterator, as the collector would follow it.
+
+    Of a function, what it closes over and its defaults, not what is global to it.
+    """
+    if isinstance(thing, FunctionType):
+        return [*(thing.__closure__ or ()), thing.__defaults__, thing.__kwdefaults__, thing.__dict__]
+    if isinstance(thing, Tensor):
+        return [thing.__dict__, thing._backward_hooks]
+    if isinstance(thing, np.ndarray):
+        return list(thing.flat) if thing.dtype.hasobject else []
+    return gc.get_referents(thing)
+
+
+def _numbers(thing: Any) -> int:
+    """How many numbers a thing holds that is no tensor, and not of its insides."""
+    if isinstance(thing, np.ndarray):
+        return 0 if thing.dtype.kind in "OSU" else thing.size * (2 if thing.dtype.kind == "c" else 1)
+    if isinstance(thing, bytes | bytearray | memoryview | array.array):
+        return len(thing)
+    if isinstance(thing, io.BytesIO | torch.UntypedStorage):
+        return len(thing.getvalue() if isinstance(thing, io.BytesIO) else thing)
+    if isinstance(thing, list | tuple | set | frozenset | deque | dict):
+        count = sum(isinstance(one, Number) for one in (thing.values() if isinstance(thing, dict) else thing))
+        return count if count > FEW else 0
+    return 0
 
 
 def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
-    """Does a buffer count? Not the statistics of a norm; nor whole numbers that are not saved, which the code makes."""
-    for kind, statistics in STATISTICS.items():
-        if isinstance(module, kind) and name in statistics:
-            return False
-    made_by_code = name in module._non_persistent_buffers_set and not (
-        buffer.is_floating_point() or buffer.is_complex()
-    )
-    return not made_by_code
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:  # a function that closes over itself and is not yet there
-        return False
-
-
-@functools.cache
-def _slots(kind: type) -> tuple[str, ...]:
-    """The names of what objects of a class hold outside their `__dict__`."""
-    names: list[str] = []
-    for ancestor in kind.__mro__:
-        slots: Any = vars(ancestor).get("__slots__", ())
-        names += [slots] if isinstance(slots, str) else slots
-    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+    """Does a buffer count? Not the statistics of a norm; nor indices that are not saved, which the code makes."""
+    if isinstance(module, nn.modules.batchnorm._NormBase) and name in STATISTICS:
+        return buffer.numel() > max(1, module.num_features)
+    if isinstance(module, Normalize):
+        return name not in ("mean", "std")
+    return not (name in module._non_persistent_buffers_set and buffer.dtype in (torch.int64, torch.bool))
 
 
 def _new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
     """How many numbers `tensor` adds: shared memory counts once, and whole, however small or many its views are."""
+    if tensor.layout is not torch.strided:  # sparse: as many as it stands for
+        return tensor.numel() * (2 if tensor.is_complex() else 1)
     storage = tensor.untyped_storage()
     elements = storage.nbytes() // tensor.element_size() * (2 if tensor.is_complex() else 1)
     before = seen.get(storage._cdata, 0)

@@ -325,27 +325,23 @@ def models(words: Sequence[str]) -> int:
 
 def draw(words: Sequence[str]) -> int:
     """Draw a model."""
-    parser = _parser("draw", "Draw a recipe's model: RECIPE.model.png, and with --graph RECIPE.model.html.")
+    parser = _parser("draw", "Draw a recipe's model: its stages as RECIPE.model.png, its graph as RECIPE.model.html.")
     parser.add_argument("recipe", help="a recipe's name, or the path of a recipe file")
     _add_configuration(parser)
     parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to (default: here)")
-    parser.add_argument("--graph", action="store_true", help="also its graph, as HTML to unfold; needs torchvista")
     given = parser.parse_args(words)
     workspace.find_config("recipes", given.recipe)
 
     from featherweight import anatomy, config
 
-    recipe, competition = (
-        config.load_recipe(given.recipe, _overrides(given)),
-        config.load_competition(given.competition),
-    )
+    recipe = config.load_recipe(given.recipe, _overrides(given))
+    competition = config.load_competition(given.competition)
     name = Path(given.recipe).stem
     path = given.out / f"{name}.model.png"
     anatomy.draw(recipe, competition, name, path)
     print(f"wrote {path}")
-    if given.graph:
-        anatomy.graph(recipe, competition, path.with_suffix(".html"))
-        print(f"wrote {path.with_suffix('.html')}")
+    anatomy.graph(recipe, competition, path.with_suffix(".html"))
+    print(f"wrote {path.with_suffix('.html')}")
     print(f"next: ./run.sh check {given.recipe} --competition {given.competition}")
     return 0
 
@@ -701,10 +697,8 @@ def _look(words: Sequence[str], what: str, description: str) -> int:
     from featherweight import config, looks
 
     path = given.out or Path(f"{Path(given.recipe).stem}.{what}.png")
-    recipe, competition = (
-        config.load_recipe(given.recipe, _overrides(given)),
-        config.load_competition(given.competition),
-    )
+    recipe = config.load_recipe(given.recipe, _overrides(given))
+    competition = config.load_competition(given.competition)
     print(getattr(looks, what)(recipe, competition, path))
     print(f"wrote {path}")
     print(f"next: ./run.sh {given.recipe} --competition {given.competition}")

@@ -81,6 +81,7 @@ class Train(Section):
     accumulate: Count = Field(1, description="pass a batch through the model in this many parts, to need less memory")
     clip: Positive | None = Field(None, description="the largest norm of all gradients together; longer ones are cut")
     decay_norms: Flag = Field(True, description="does weight decay pull at norms and biases too?")
+    bias_rate: Positive = Field(1.0, description="the biases of norms learn at so many times the rate")
     precision: Literal["auto", "native", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on CUDA, else fp32; native: bf16 also on a CPU with instructions for it"
     )

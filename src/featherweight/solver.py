@@ -138,7 +138,7 @@ def count_fastnet(depth: int, widths: Sequence[int], channels: int, classes: int
     inputs = 8 * channels
     total = inputs * 4 * channels + inputs
     for outputs in widths:
-        total += 9 * inputs * outputs + (depth - 1) * 9 * outputs**2 + depth * outputs
+        total += 9 * inputs * outputs + (depth - 1) * 9 * outputs**2 + 2 * depth * outputs
         inputs = outputs
     return total + inputs * classes
 

@@ -52,12 +52,8 @@ def families(weighed: Mapping[str, Sequence[WeighIn]], summaries: Mapping[str, s
     """The families of models, each with its recipes."""
     for family, members in weighed.items():
         console.print(f"[bold]{family}[/]  {escape(summaries[family])}")
-        table = _table("", ["recipe", "parameters", "of the limit", "M multiply-adds", ""])
-        for one in members:
-            share, verdict = f"{one.counted / one.limit:.1%}", "makes weight" if one.room >= 0 else "OVER"
-            table.add_row(one.name, f"{one.counted:,}", share, f"{one.macs / 1e6:,.1f}", verdict)
         if members:
-            console.print(table)
+            weigh_ins(members)
         else:
             say("  no recipe names it\n")
 

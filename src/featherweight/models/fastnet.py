@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from featherweight.models.parts import ACTIVATIONS, Activation, ActivationName, Momentum
-from featherweight.schema import Count, Positive
+from featherweight.schema import Count, Positive, Rate
 
 PATCH = 2  # pixels on a side
 
@@ -18,10 +18,11 @@ class FastNet(nn.Module):
     """A frozen whitening convolution, then three groups of convolution, max pooling, norm, activation, convolution, ...
 
     The whitening filters are computed from the training images before the first step (`start_from_images`). The other
-    convolutions start as the identity on their first input channels; the norms have no scale, only a bias; the logits
-    are divided by 9. With `depth: 3` a group has a third convolution, and what its first made is added to what comes
-    out. With 10 classes and RGB, widths 64/256/256 have 1,971,640 parameters, 128/384/384 4,604,728, and 128/256/352
-    at depth 3 4,844,440.
+    convolutions start as the identity on their first input channels; the norms' scale is frozen at 1, and their biases
+    are meant to learn at 64 times the rate (`train.bias_rate`); the logits are divided by 9. With `depth: 3` a group
+    has a third convolution, and what its first made is added to what comes out. As published there is no drop connect.
+    With 10 classes and RGB, widths 64/256/256 have 1,972,792 parameters, 128/384/384 4,606,520, and 128/256/352 at
+    depth 3 4,846,648.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class FastNet(nn.Module):
         depth: Annotated[Literal[2, 3], Field(description="convolutions a group")] = 2,
         scale: Annotated[Positive, Field(description="of the logits")] = 1 / 9,
         activation: ActivationName = "gelu",
+        dropout: Annotated[Rate, Field(description="before the classifier")] = 0.0,
         bn_momentum: Momentum = 0.4,
         bn_eps: Positive = 1e-12,
     ) -> None:
@@ -46,11 +48,12 @@ class FastNet(nn.Module):
         self.activation, self.scale = ACTIVATIONS[activation], scale
         pairs = zip([self.whiten.out_channels, *widths], widths, strict=False)
         self.groups = nn.Sequential(*(_Group(*pair, depth, self.activation, bn_momentum, bn_eps) for pair in pairs))
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         x = self.groups(self.activation(self.whiten(x)))
-        logits: Tensor = self.head(x.amax((2, 3))) * self.scale
+        logits: Tensor = self.head(self.dropout(x.amax((2, 3)))) * self.scale
         return logits
 
 
@@ -80,11 +83,11 @@ class Whitening(nn.Conv2d):
 
 
 class _Norm(nn.BatchNorm2d):
-    """Batch norm whose scale is fixed at 1 and so is no parameter; only the bias is learned."""
+    """Batch norm whose scale is frozen at 1, and counts as parameters all the same; only the bias is learned."""
 
     def __init__(self, channels: int, momentum: float, eps: float) -> None:
-        super().__init__(channels, eps, momentum, affine=False)
-        self.bias = nn.Parameter(torch.zeros(channels))
+        super().__init__(channels, eps, momentum)
+        self.weight.requires_grad_(False)
 
 
 class _Group(nn.Module):

@@ -16,7 +16,7 @@ from torch import nn
 
 from featherweight.errors import UserError, nearest
 from featherweight.models.meta import outlined
-from featherweight.models.parts import Momentum, Stem, set_batch_norm, stem_shrinks
+from featherweight.models.parts import ActivationName, Momentum, Stem, set_activation, set_batch_norm, stem_shrinks
 from featherweight.schema import Flag, Positive, Rate, Text
 
 PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are told apart
@@ -47,7 +47,8 @@ def timm(
     """Any network of timm (https://huggingface.co/docs/timm), by its name there.
 
     Networks made for one image size, transformers with a position for every patch, are made for this one, and keep the
-    patches their name says. Raises UserError for a name that timm does not know and arguments a network does not take.
+    patches their name says. What else a network takes goes into the options: `options: {act_layer: gelu}`. Raises
+    UserError for a name that timm does not know and arguments a network does not take.
     """
     import timm as library
 
@@ -75,9 +76,7 @@ def timm(
         )
         return net
 
-    model = at_size(make, f"timm/{variant}", channels, image_size, None if fixed else stem)
-    set_batch_norm(model, bn_momentum, bn_eps)
-    return model
+    return fitted(make, f"timm/{variant}", channels, image_size, None if fixed else stem, bn_momentum, bn_eps)
 
 
 def torchvision(
@@ -91,7 +90,10 @@ def torchvision(
     bn_eps: Positive | None = None,
     options: Options = {},
 ) -> nn.Module:
-    """Any classifier of torchvision, by its name there, without published weights and auxiliary heads."""
+    """Any classifier of torchvision, by its name there, without published weights and auxiliary heads.
+
+    What else a network takes goes into the options: `options: {dropout: 0.3}`, `{stochastic_depth_prob: 0.1}`.
+    """
     from torchvision import models as library
 
     known = library.list_models(module=library)
@@ -104,9 +106,7 @@ def torchvision(
     def make() -> nn.Module:
         return seeing(library.get_model(variant, weights=None, num_classes=num_classes, **arguments), channels)
 
-    model = at_size(make, f"torchvision/{variant}", channels, image_size, stem)
-    set_batch_norm(model, bn_momentum, bn_eps)
-    return model
+    return fitted(make, f"torchvision/{variant}", channels, image_size, stem, bn_momentum, bn_eps)
 
 
 def efficientnet_pytorch(
@@ -124,7 +124,8 @@ def efficientnet_pytorch(
     bn_eps: Positive | None = None,
 ) -> nn.Module:
     """EfficientNet of efficientnet-pytorch 0.7.1 (LOGBOOK A7 to A17), with its own defaults: B0's are dropout 0.2,
-    drop connect 0.2, batch-norm momentum 0.01 and epsilon 1e-3. Its depth is rounded up: `efficientnet` knows others.
+    drop connect 0.2, batch-norm momentum 0.01 and epsilon 1e-3. Its activation is fixed and its depth is rounded up:
+    `efficientnet` knows others.
     """
     from efficientnet_pytorch import VALID_MODELS, EfficientNet
 
@@ -146,9 +147,7 @@ def efficientnet_pytorch(
         )
         return net
 
-    model = at_size(make, f"efficientnet_pytorch/{variant}", channels, image_size, stem)
-    set_batch_norm(model, bn_momentum, bn_eps)
-    return model
+    return fitted(make, f"efficientnet_pytorch/{variant}", channels, image_size, stem, bn_momentum, bn_eps)
 
 
 def seeing(model: nn.Module, channels: int) -> nn.Module:
@@ -167,6 +166,24 @@ def seeing(model: nn.Module, channels: int) -> nn.Module:
             setattr(model.get_submodule(parent), child, fresh)
         if isinstance(module, nn.Conv2d):
             break
+    return model
+
+
+def fitted(
+    make: Callable[[], nn.Module],
+    name: str,
+    channels: int,
+    image_size: int,
+    stem: Any,
+    bn_momentum: float | None,
+    bn_eps: float | None,
+    activation: ActivationName | None = None,
+) -> nn.Module:
+    """The network that `make` makes, `at_size`, with these settings of its batch norms and this activation, if any."""
+    model = at_size(make, name, channels, image_size, stem)
+    set_batch_norm(model, bn_momentum, bn_eps)
+    if activation is not None:
+        set_activation(model, activation)
     return model
 
 

@@ -11,7 +11,10 @@ from featherweight.schema import Count, Flag, Positive, Rate
 
 
 class MLP(nn.Module):
-    """All pixels in, hidden layers, classes out. Batch norm, where wanted, stands before the activation."""
+    """All pixels in, hidden layers, classes out. Batch norm, where wanted, stands before the activation.
+
+    The widths of the hidden layers are its width and depth; with no branch to leave out there is no drop connect.
+    """
 
     def __init__(
         self,

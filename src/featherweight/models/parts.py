@@ -21,6 +21,7 @@ ActivationName = Literal["relu", "leaky_relu", "gelu", "silu", "hard_swish"]
 Momentum = Annotated[float, Strict(), Field(gt=0, le=1, description="weight of a new batch in the running statistics")]
 
 Activation = Callable[[Tensor], Tensor]
+OtherActivation = Annotated[ActivationName | None, Field(description="null: the published one")]
 ACTIVATIONS: dict[str, Activation] = {
     "relu": functools.partial(F.relu, inplace=True),
     "leaky_relu": functools.partial(F.leaky_relu, negative_slope=0.1, inplace=True),
@@ -47,6 +48,25 @@ def set_batch_norm(model: nn.Module, momentum: float | None, eps: float | None) 
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = module.momentum if momentum is None else momentum
             module.eps = module.eps if eps is None else eps
+
+
+def set_activation(model: nn.Module, name: ActivationName) -> None:
+    """Put this activation in place of every module of a model that is one."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, nn.ReLU | nn.ReLU6 | nn.SiLU | nn.GELU | nn.Hardswish):
+            parent, _, child = path.rpartition(".")
+            setattr(model.get_submodule(parent), child, Activated(name))
+
+
+class Activated(nn.Module):
+    """An activation as a module, for networks of the libraries."""
+
+    def __init__(self, name: ActivationName) -> None:
+        super().__init__()
+        self.function = ACTIVATIONS[name]
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.function(x)
 
 
 def start_convolutions(model: nn.Module) -> None:

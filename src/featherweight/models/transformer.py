@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from featherweight.errors import UserError
+from featherweight.models.parts import ACTIVATIONS, ActivationName
 from featherweight.models.parts import drop_connect as drop_branch
 from featherweight.schema import Count, Positive, Rate
 
@@ -21,7 +22,8 @@ class CompactTransformer(nn.Module):
     attention over the last layer's tokens pools them.
 
     The tokenizer halves the image once, and again while more than 20 x 20 tokens would be left. With 10 classes and RGB
-    at 32 px the default, CCT-7/3x1, has 3.76 million parameters; the positions' share grows with the image.
+    at 32 px the default, CCT-7/3x1, has 3.76 million parameters; the positions' share grows with the image. It has no
+    batch norm. The activation is that of the layers' perceptrons; the tokenizer keeps its ReLU.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class CompactTransformer(nn.Module):
         heads: Count = 4,
         mlp_ratio: Annotated[Positive, Field(description="hidden over outer width of the layers' perceptrons")] = 2.0,
         kernel: Annotated[Count, Field(description="of the tokenizer's convolutions; odd")] = 3,
+        activation: ActivationName = "gelu",
         dropout: Rate = 0.0,
         attention_dropout: Rate = 0.1,
         drop_connect: Rate = 0.1,
@@ -56,7 +59,10 @@ class CompactTransformer(nn.Module):
         self.positions = nn.Parameter(torch.zeros(1, side**2, width))
         rates = [drop_connect * place / max(1, layers - 1) for place in range(layers)]
         self.layers = nn.Sequential(
-            *(_Layer(width, heads, round(width * mlp_ratio), dropout, attention_dropout, rate) for rate in rates)
+            *(
+                _Layer(width, heads, round(width * mlp_ratio), activation, dropout, attention_dropout, rate)
+                for rate in rates
+            )
         )
         self.norm = nn.LayerNorm(width)
         self.pool = nn.Linear(width, 1)
@@ -82,10 +88,17 @@ class _Layer(nn.Module):
     """Attention among the tokens, then a perceptron on each, both normed before and added to what came in."""
 
     def __init__(
-        self, width: int, heads: int, hidden: int, dropout: float, attention_dropout: float, drop_connect: float
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        activation: ActivationName,
+        dropout: float,
+        attention_dropout: float,
+        drop_connect: float,
     ) -> None:
         super().__init__()
-        self.heads, self.drop_connect = heads, drop_connect
+        self.heads, self.activation, self.drop_connect = heads, ACTIVATIONS[activation], drop_connect
         self.dropout, self.attention_dropout = dropout, attention_dropout
         self.norm1 = nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
@@ -96,9 +109,8 @@ class _Layer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self._dropped(self._attend(self.norm1(tokens)))
-        return tokens + self._dropped(
-            self.narrow(F.dropout(F.gelu(self.widen(self.norm2(tokens))), self.dropout, self.training))
-        )
+        hidden = F.dropout(self.activation(self.widen(self.norm2(tokens))), self.dropout, self.training)
+        return tokens + self._dropped(self.narrow(hidden))
 
     def _attend(self, tokens: Tensor) -> Tensor:
         batch, count, width = tokens.shape

@@ -33,7 +33,7 @@ from featherweight.training.distillation import NOBODY, Teachers, learn
 from featherweight.training.growth import grown
 from featherweight.training.interrupts import interruptible
 from featherweight.training.mixing import mix
-from featherweight.training.optimizers import groups
+from featherweight.training.optimizers import prepare
 from featherweight.training.runtime import Runtime
 from featherweight.training.schedules import Progress, rising
 from featherweight.training.sharpness import climbed
@@ -74,7 +74,7 @@ def fit(
     start_from_images(model, train.images)
     for teacher in teachers.models:
         runtime.place(teacher.eval())
-    optimizer = recipe.optimizer(groups(model, recipe.train.decay_norms))
+    optimizer = prepare(recipe.optimizer, model, recipe.train.decay_norms, recipe.train.bias_rate)
     rates = [group["lr"] for group in optimizer.param_groups]
     averages = Averages(model, recipe.averages)
     state = _State(model, optimizer, runtime.scaler(), averages, torch.zeros(2, steps, device=runtime.device))

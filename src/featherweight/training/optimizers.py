@@ -15,19 +15,41 @@ from torch import nn
 
 from featherweight.schema import Flag, Index, NonNegative, Positive, Rate
 
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 Groups = list[dict[str, Any]]  # each {"params": [...]}, perhaps with keys that differ from the optimizer's, as in torch
 
 
-def groups(model: nn.Module, decay_norms: bool = True) -> Groups:
-    """The trainable parameters; without `decay_norms`, those of one dimension (norms, biases) get no weight decay."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if decay_norms:
-        return [{"params": parameters}]
-    parts = (
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
-        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
-    )
-    return [part for part in parts if part["params"]]
+def prepare(
+    choice: Callable[[Groups], torch.optim.Optimizer],
+    model: nn.Module,
+    decay_norms: bool = True,
+    bias_rate: float = 1.0,
+) -> torch.optim.Optimizer:
+    """The optimizer that a recipe names, over a model's `groups`, each learning at its own multiple of the rate.
+
+    Weight decay is held to the rate of the others: what a step takes off is the same in every group that decays.
+    """
+    optimizer = choice(groups(model, decay_norms, bias_rate))
+    for group in optimizer.param_groups:
+        group["lr"] *= group.get("rate", 1.0)
+        group["weight_decay"] /= group.get("rate", 1.0)
+    return optimizer
+
+
+def groups(model: nn.Module, decay_norms: bool = True, bias_rate: float = 1.0) -> Groups:
+    """The trainable parameters; without `decay_norms`, those of one dimension (norms, biases) get no weight decay.
+
+    The biases of norms have `rate`, the multiple of the optimizer's rate that they learn at, where it is not 1.
+    """
+    biases = {id(module.bias) for module in model.modules() if isinstance(module, NORMS)} if bias_rate != 1 else set()
+    parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parts.setdefault((id(parameter) in biases, not decay_norms and parameter.ndim <= 1), []).append(parameter)
+    return [
+        {"params": members, **({"weight_decay": 0.0} if spared else {}), **({"rate": bias_rate} if faster else {})}
+        for (faster, spared), members in sorted(parts.items(), key=lambda part: part[0])
+    ]
 
 
 def sgd(
@@ -37,10 +59,15 @@ def sgd(
     momentum: Rate = 0.9,
     nesterov: Flag = False,
     weight_decay: NonNegative = 5e-4,
+    decoupled: Flag = False,
 ) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum, or plain with momentum 0."""
+    """Stochastic gradient descent with momentum, or plain with momentum 0.
+
+    `decoupled`: `weight_decay` is the part that a step at the full rate takes off the weights, whatever that rate is.
+    """
+    decay = weight_decay / lr if decoupled else weight_decay
     nesterov = nesterov and momentum > 0
-    return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(parameters, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=True)
 
 
 def adam(
