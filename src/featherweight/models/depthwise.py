@@ -1,7 +1,7 @@
 """What makes depthwise networks slow to train on a CPU, done otherwise: their convolutions and their excitations.
 
 Both functions are what their plain forms are, `F.conv2d` and a product, to rounding. Only where a gradient is wanted on
-a CPU, without autocast and compiler, do they take another way; how much that was worth: `benchmarks/efficientnet.py`.
+a CPU, without autocast and compiler, do they take another way; `benchmarks/efficientnet.py` says what that is worth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor:
       channels, which does 16 times the work: half of EfficientNet-B0's step on 32 px.
     """
     before, after = zip(*(paddings(side, weight.shape[-1], stride) for side in x.shape[-2:]), strict=True)
-    if not _trains_on_cpu(x, weight):
+    if not trains_on_cpu(x, weight):
         padded = F.pad(x, (before[1], after[1], before[0], after[0])) if before != after else x
         return F.conv2d(padded, weight, None, stride, before if before == after else 0, groups=len(weight))
     reach = weight.shape[-1] // 2
@@ -46,7 +46,7 @@ class _Depthwise(torch.autograd.Function):
         return F.conv2d(x, _shifted(weight, x, stride), None, stride, reach, groups=len(weight))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
         x, weight = ctx.saved_tensors
         of_x = None
@@ -61,7 +61,7 @@ def _of_weight(x: Tensor, weight: Tensor, gradient: Tensor, stride: int) -> Tens
     kernel, only = weight.shape[-1], [False, True, False]
     before, after = zip(*(paddings(side, kernel, stride) for side in x.shape[-2:]), strict=True)
     if before == after and kernel <= 3 <= min(x.shape[-2:]):
-        return _gradients(x, weight, gradient, stride, before, only)[1]
+        return _gradients(x, weight, gradient, stride, list(before), only)[1]
     of_weight = torch.empty_like(weight)
     columns = min(kernel, 3)
     for first in sorted({min(first, kernel - columns) for first in range(0, kernel, columns)}):
@@ -100,7 +100,7 @@ def excite(x: Tensor, gate: Callable[[Tensor], Tensor], parameters: list[Tensor]
     On a CPU the two gradients of x, through the product and through the means, are written in one pass. Autograd writes
     the second one out in the default layout, and adding it to the first in channels_last takes five times as long.
     """
-    if not _trains_on_cpu(x, *parameters):
+    if not trains_on_cpu(x, *parameters):
         return x * gate(x.mean((2, 3), keepdim=True))
     excited: Tensor = _Excite.apply(x, gate, *parameters)
     return excited
@@ -113,10 +113,11 @@ class _Excite(torch.autograd.Function):
             ctx.means = x.detach().mean((2, 3), keepdim=True).requires_grad_()
             ctx.scale = gate(ctx.means)
         ctx.save_for_backward(x, *parameters)
-        return x * ctx.scale.detach()
+        excited: Tensor = x * ctx.scale.detach()
+        return excited
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
         of_scale = (gradient * x).sum((2, 3), keepdim=True)
@@ -128,7 +129,8 @@ class _Excite(torch.autograd.Function):
         return torch.addcmul(of_means / pixels, gradient, ctx.scale.detach()), None, *of_parameters
 
 
-def _trains_on_cpu(*tensors: Tensor) -> bool:
+def trains_on_cpu(*tensors: Tensor) -> bool:
+    """Is a gradient of any of these wanted, on a CPU, in their own precision, step by step?"""
     return (
         torch.is_grad_enabled()
         and all(tensor.device.type == "cpu" for tensor in tensors)
