@@ -66,10 +66,11 @@ if [ -n "$smoke" ]; then
     device=cpu precision=fp32 minutes=0.2
     peers=(--smoke --rounds 1 --peers ours bare timm "timm channels_last" published)
     racing=(--recipe tiny --runs 1 --images 128 --epochs 1 --batch 64)
-    race_set=(train.epochs=1 train.batch_size=32) best=tiny best_set=(split.subset=200 train.batch_size=32)
+    race_set=(train.epochs=1 train.batch_size=32) best=tiny best_set=(split.subset=200 train.batch_size=32 predict.views=[])
 fi
 [ ${#race_set[@]} -gt 0 ] && racing+=(--set "${race_set[@]}")
-timed=(--minutes "$minutes"); [ ${#best_set[@]} -gt 0 ] && timed+=(--set "${best_set[@]}")
+timed=(--minutes "$minutes" --competition "$([ -n "$smoke" ] && echo digits || echo cifar10)")
+[ ${#best_set[@]} -gt 0 ] && timed+=(--set "${best_set[@]}")
 
 "$FEATHERWEIGHT_PYTHON" -c "
 import platform, torch

@@ -4,8 +4,8 @@
     ./run.sh bench peers --only wrn16_4            one network; more may be named
     ./run.sh bench peers --device cuda --precision bf16
 
-Images a second of an epoch over folders of CIFAR-10's JPEG files (--data, default data/cifar10), each pipeline set up
-as its users do, all in one process and with its number of threads:
+Images a second of an epoch over folders of JPEG files (--data, default CIFAR-10 in data/cifar10). Each is set up
+as its users do, in a process of its own, all with the same number of threads:
 
 - ours: `training.loop.fit`, from a pack that was decoded once before (`./run.sh bench packing` times that)
 - bare: our network, forward, backward and step on one batch that is already there, in channels_last
@@ -31,6 +31,7 @@ import functools
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import platform
 import shlex
@@ -41,6 +42,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +101,21 @@ class Bench:
     """A case, where its files lie, and on what it is measured."""
 
     case: Case
-    recipe: Recipe
+    keys: tuple[str, ...]  # what is set besides the case's overrides
     folder: Path
     runtime: Runtime
     epochs: int
+    threads: int
 
     @property
     def device(self) -> torch.device:
         """Where it is measured."""
         return self.runtime.device
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        """Our recipe, loaded by each process for itself."""
+        return load_recipe(self.case.recipe, [*self.case.overrides, *self.keys])
 
     def network(self) -> nn.Module:
         """Our network of the case without its normalisation, which the peers do in their loaders."""
@@ -375,26 +383,49 @@ def measured(bench: Bench, rounds: int, limit: float, only: list[str]) -> tuple[
     on a machine that has other work it wavers less, and it leaves out what the peers' loading processes take.
     """
     images = len(list((bench.folder / "train").glob("*/*"))) // bench.case.batch * bench.case.batch
-    began = time.monotonic()
-    epochs: dict[str, Epoch] = {}
+    began, spawn = time.monotonic(), multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
     for name in only:
-        try:
-            epochs[name] = PEERS[name](bench)
-        except ImportError as error:
-            print(f"  {name} is left out ({error}): uv pip install --python .venv/bin/python '.[bench]'")
-            continue
-        alone(name, bench.device, epochs[name], 1)
-    rates, processor = Rates(epochs), Rates(epochs)
+        ours_end, pipes[name] = spawn.Pipe()
+        spawn.Process(target=serve, args=(ours_end, name, bench)).start()
+        ours_end.close()
+        fault = pipes[name].recv()
+        if fault is not None:
+            print(f"  {name} is left out ({fault}): uv pip install --python .venv/bin/python '.[bench]'")
+            del pipes[name]
+    rates, processor = Rates(pipes), Rates(pipes)
     for number in range(rounds):
         if number >= 3 and time.monotonic() - began > limit:
             break
-        for name, epoch in epochs.items():
-            seconds, used = alone(name, bench.device, epoch, None)
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            seconds, used = pipe.recv()
             rates[name].append(images / seconds)
             processor[name].append(images / used)
         told = "  ".join(f"{name} {values[-1]:,.1f}" for name, values in rates.items())
         print(f"  round {number + 1}: {told}", flush=True)
+    for pipe in pipes.values():
+        pipe.send(False)
     return rates, processor
+
+
+def serve(pipe: Connection, name: str, bench: Bench) -> None:
+    """A pipeline in a process of its own, so that no other's settings reach it: an epoch whenever it is asked for one.
+
+    First tells what package it lacks, or None after a step to warm up.
+    """
+    torch.set_num_threads(bench.threads)
+    if name == "bare":  # under all that ours does for its rate, but for repeatable arithmetic
+        start(str(bench.device), bench.recipe.train.precision, bench.threads)
+    try:
+        epoch = PEERS[name](bench)
+    except ImportError as error:
+        pipe.send(str(error))
+        return
+    alone(name, bench.device, epoch, 1)
+    pipe.send(None)
+    while pipe.recv():
+        pipe.send(alone(name, bench.device, epoch, None))
 
 
 def alone(name: str, device: torch.device, epoch: Epoch, steps: int | None) -> tuple[float, float]:
@@ -499,13 +530,12 @@ def main() -> None:
     for name, case in cases.items():
         device = start(given.device, given.precision)
         epochs = 3 if device.device.type == "cuda" and not given.smoke else 1
-        keys = [f"train.batch_size={case.batch}", f"train.precision={given.precision}", "train.evaluate_every=100"]
-        recipe = load_recipe(case.recipe, [*case.overrides, *keys])
+        keys = (f"train.batch_size={case.batch}", f"train.precision={given.precision}", "train.evaluate_every=100")
         steps = given.steps or (50_000 // case.batch if device.device.type == "cuda" else case.steps)
         print(f"{name}: {case.size} px, batches of {case.batch}, {steps} a round", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
             subset(source, Path(scratch), steps * case.batch)
-            bench = Bench(case, recipe, Path(scratch), device, epochs)
+            bench = Bench(case, keys, Path(scratch), device, epochs, torch.get_num_threads())
             wanted = [peer for peer in case.peers if peer in (given.peers or case.peers)]
             rates, processor = measured(bench, given.rounds, given.limit, wanted)
         rows = summary(rates, processor)
