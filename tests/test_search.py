@@ -191,7 +191,7 @@ def test_what_a_recipe_differs_in_makes_it_again(home):
 
 
 def test_a_search_ends_with_table_picture_recipe_and_the_next_command(home, capsys):
-    write(home, QUICK + KEYS)
+    write(home, QUICK + "pruner: none\n" + KEYS)
     assert cli.main(["search", "quick", "--trials", "5"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"a trial like the base: 3 epochs of \d+\.\d seconds", out)
@@ -213,7 +213,7 @@ def test_a_search_ends_with_table_picture_recipe_and_the_next_command(home, caps
     assert cli.main(["search", "quick", "--trials", "6"]) == 0  # gone on with
     assert "going on after 5 trials" in capsys.readouterr().out
     assert len(trained(home)) == 6
-    write(home, QUICK + KEYS.replace("1.0, log", "2.0, log"))
+    write(home, QUICK + "pruner: none\n" + KEYS.replace("1.0, log", "2.0, log"))
     assert cli.main(["search", "quick", "--trials", "7"]) == 2
     assert "the study quick was begun with another space" in capsys.readouterr().err
 

@@ -14,13 +14,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
@@ -195,8 +196,9 @@ class Worker:
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(BEAT):
-                trial.set_user_attr("alive", time.time())
+            with suppress(UpdateFinishedTrialError):  # it came to its end between two looks at the clock
+                while not over.wait(BEAT):
+                    trial.set_user_attr("alive", time.time())
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
