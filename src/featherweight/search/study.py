@@ -102,7 +102,7 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
     folder.mkdir(parents=True, exist_ok=True)
     sampler = PerCandidate(plan.space.sampler, plan.space.seed)
     try:
-        with FileLock(f"{_beside(where, folder)}.lock"):
+        with FileLock(f"{_beside(where, folder)}.turn.lock"):
             study = optuna.create_study(
                 storage=_storage(where, folder),
                 study_name=name,
@@ -164,7 +164,7 @@ class Worker:
         self.beside = _beside(where, folder)
         self.name = f"{os.getpid()}-{time.time_ns()}"
         self.host = socket.gethostname()
-        self.turn = FileLock(f"{self.beside}.lock")
+        self.turn = FileLock(f"{self.beside}.turn.lock")  # .lock alone is what optuna locks a journal with
         self.life = FileLock(self._life(self.name))
 
     def __enter__(self) -> Worker:
