@@ -50,7 +50,7 @@ def search(
 
     folder = workspace.studies() / name
     study = open_study(name, storage, folder, plan, to_win)
-    search = Search(plan, Path(rival).stem, to_win, data, runs_on, study, folder)
+    search = Search(plan, Path(rival).stem, to_win, data, runs_on, study, storage, folder)
     done = len(counted(study))
     say(f"{name}: {len(plan.space.search)} keys of {plan.space.base} on {to_win.title}")
     if done:

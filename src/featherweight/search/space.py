@@ -124,7 +124,7 @@ class Plan:
     def epochs(self) -> int:
         """The length of the longest trial."""
         searched = self.space.search["train.epochs"].examples() if "train.epochs" in self.space.search else []
-        return max(self.recipe({}).train.epochs, *searched, 1)
+        return int(max(self.recipe({}).train.epochs, *searched, 1))
 
     def draw(self, trial: Trial | FrozenTrial) -> dict[str, Any]:
         """A value for every key, by key."""

@@ -1,8 +1,8 @@
 """A study kept in a storage that outlives its workers: which candidate is next, whose trial is stale, what is done.
 
 A worker says on every trial who it is and, every BEAT seconds, that it is alive. A trial whose worker died is noticed
-by the next one that looks, at once on the same machine (a dead process holds no lock) and after SILENCE elsewhere, and
-is put back: a new trial of the same candidate, with the same values and the same seed.
+by the next one that looks: at once where that ran on this machine, as a dead process holds no lock, and after SILENCE
+elsewhere. It is put back: a new trial of the same candidate, with the same values and the same seed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
@@ -100,8 +101,8 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
     direction = StudyDirection.MINIMIZE if competition.metric.name in LOWER_IS_BETTER else StudyDirection.MAXIMIZE
     folder.mkdir(parents=True, exist_ok=True)
     sampler = PerCandidate(plan.space.sampler, plan.space.seed)
-    with FileLock(folder / "study.lock"):
-        try:
+    try:
+        with FileLock(f"{_beside(where, folder)}.turn.lock"):
             study = optuna.create_study(
                 storage=_storage(where, folder),
                 study_name=name,
@@ -113,9 +114,9 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
             sampler.study = study
             if "asked" not in study.user_attrs:
                 study.set_user_attr("asked", asked)
-        except (SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
-            why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise UserError(f"--storage {where or folder}: this storage cannot be used: {why}") from None
+    except (SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
+        why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"--storage {where or folder}: this storage cannot be used: {why}") from None
     if study.user_attrs["asked"] != asked:
         raise UserError(
             f"the study {name} was begun with another space, base recipe or competition, with which its trials cannot "
@@ -124,17 +125,29 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
     return study
 
 
+def file_of(where: str | None, folder: Path) -> Path | None:
+    """The file that a study is kept in; None where a server keeps it."""
+    if where is None:
+        return folder / "study.db"
+    for prefix in ("sqlite:///", "journal://"):
+        if where.startswith(prefix):
+            return Path(where.removeprefix(prefix))
+    return None if "://" in where else Path(where)
+
+
+def _beside(where: str | None, folder: Path) -> Path:
+    """What the names of the locks of a study's workers begin with."""
+    return file_of(where, folder) or folder / "study"
+
+
 def _storage(where: str | None, folder: Path) -> BaseStorage:
     """By its address: a database's, redis://, or the path of a journal file; by default a file of the study's own."""
-    where = where or f"sqlite:///{folder / 'study.db'}"
-    if where.startswith("redis://"):
-        return JournalStorage(JournalRedisBackend(where))
-    if "://" in where and not where.startswith("journal://"):
-        options = {"connect_args": {"timeout": BUSY}} if where.startswith("sqlite") else {}
-        return RDBStorage(where, engine_kwargs=options)
-    path = Path(where.removeprefix("journal://"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
+    file = file_of(where, folder)
+    if where is None or where.startswith("sqlite"):
+        return RDBStorage(where or f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": BUSY}})
+    if file is not None:
+        return JournalStorage(JournalFileBackend(str(file)))
+    return JournalStorage(JournalRedisBackend(where)) if where.startswith("redis://") else RDBStorage(where)
 
 
 def counted(study: Study) -> list[FrozenTrial]:
@@ -144,17 +157,19 @@ def counted(study: Study) -> list[FrozenTrial]:
 
 
 class Worker:
-    """One process at work on a study. Workers of one workspace, or of one database file, take turns at claiming."""
+    """One process at work on a study. Workers that share a file take turns at claiming a trial."""
 
-    def __init__(self, study: Study, folder: Path) -> None:
-        self.study, self.folder = study, folder
+    def __init__(self, study: Study, where: str | None, folder: Path) -> None:
+        self.study, self.file = study, file_of(where, folder)
+        self.beside = _beside(where, folder)
         self.name = f"{os.getpid()}-{time.time_ns()}"
         self.host = socket.gethostname()
-        self.turn = FileLock(folder / "study.lock")
+        self.turn = FileLock(f"{self.beside}.turn.lock")  # .lock alone is what optuna locks a journal with
         self.life = FileLock(self._life(self.name))
 
     def __enter__(self) -> Worker:
-        self.life.acquire()
+        with self.turn:
+            self.life.acquire()
         return self
 
     def __exit__(self, *fault: object) -> None:
@@ -169,10 +184,10 @@ class Worker:
             if most is not None and len(counted(self.study)) + len(running) >= most:
                 return None
             trial = self.study.ask()
-            trial.set_user_attr("candidate", candidate(self.study, trial))
+            draw(trial)
             trial.set_user_attr("worker", [self.host, self.name])
             trial.set_user_attr("alive", time.time())
-            draw(trial)
+            trial.set_user_attr("candidate", candidate(self.study, trial))  # the last: from here on it is one
             return trial
 
     @contextmanager
@@ -181,8 +196,9 @@ class Worker:
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(BEAT):
-                trial.set_user_attr("alive", time.time())
+            with suppress(UpdateFinishedTrialError):  # it came to its end between two looks at the clock
+                while not over.wait(BEAT):
+                    trial.set_user_attr("alive", time.time())
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -213,8 +229,14 @@ class Worker:
 
     def _put_back_what_is_stale(self) -> None:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if "alive" not in trial.user_attrs:  # killed while it was drawn, or, elsewhere, being drawn at this moment
-                if time.time() - (trial.datetime_start.timestamp() if trial.datetime_start else 0) > BEAT:
+            if "alive" not in trial.user_attrs or "candidate" not in trial.user_attrs:
+                # Its worker died while it drew: for certain where it must have had the turn that is ours now.
+                began = trial.datetime_start.timestamp() if trial.datetime_start else 0
+                if self.file is None and time.time() - began < SILENCE:
+                    continue
+                if "candidate" in trial.user_attrs:  # it had been put back before
+                    self._put_back(trial)
+                else:
                     self.study.tell(trial.number, state=TrialState.FAIL)
             elif self._is_stale(trial):
                 self._put_back(trial)
@@ -222,10 +244,10 @@ class Worker:
     def _is_stale(self, trial: FrozenTrial) -> bool:
         host, worker = trial.user_attrs["worker"]
         life = self._life(worker)
-        if host != self.host or not life.exists():
-            return bool(time.time() - trial.user_attrs["alive"] > SILENCE)
         if worker == self.name:
             return False
+        if host != self.host or (self.file is None and not life.exists()):
+            return bool(time.time() - trial.user_attrs["alive"] > SILENCE)
         try:
             with FileLock(life, timeout=0):
                 life.unlink()
@@ -235,4 +257,4 @@ class Worker:
 
     def _life(self, worker: str) -> Path:
         """The file that a living worker holds locked."""
-        return self.folder / f"worker-{worker}.lock"
+        return Path(f"{self.beside}.{worker}.lock")

@@ -48,6 +48,7 @@ class Search:
     data: Data
     device: Runtime
     study: Study
+    storage: str | None
     folder: Path
 
     def recipe(self, trial: Trial | FrozenTrial) -> Recipe:
@@ -63,7 +64,7 @@ def work(search: Search, trials: int | None, hours: float | None) -> str:
     Raises KeyboardInterrupt after Ctrl-C, the trial at hand put back.
     """
     began, refused = time.monotonic(), 0
-    with Worker(search.study, search.folder) as worker:
+    with Worker(search.study, search.storage, search.folder) as worker:
         while hours is None or time.monotonic() - began < hours * 3600:
             trial = worker.claim(trials, search.plan.draw)
             if trial is None:
