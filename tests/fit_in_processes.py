@@ -44,7 +44,6 @@ CASES = {
         "sampling": {"name": "oversample", "cap": 3, "majority": 0.8},
     },
     "bf16": {"train": {**BASE["train"], "precision": "bf16"}},
-    "timm": {"model": {"name": "timm", "variant": "efficientnet_b0", "drop_connect": 0.3}},
 }
 
 

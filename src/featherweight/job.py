@@ -242,7 +242,8 @@ def _run(run: Run, everyone: Processes) -> Result:
     for thin in _thin(run, data.train, holdout):
         say(f"  {thin}")
 
-    model = train_model(run, with_pseudo_labels(run, train, holdout, data.test), holdout, device)
+    shown = everyone.each(lambda: with_pseudo_labels(run, train, holdout, data.test))
+    model = train_model(run, shown, holdout, device)
     budget.weigh_model(model, competition, run.recipe_name).refuse_if_over()
     for part, images in (("holdout", holdout), ("kept", kept), ("test", data.test)):
         if images is not None:
