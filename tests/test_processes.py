@@ -143,7 +143,7 @@ def test_two_processes_learn_as_one(tmp_path: Path) -> None:
 
 def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Command) -> None:
     """Ctrl-C, then SIGKILL of a worker, then of the process that started the workers, each time resumed."""
-    long = (*RUN, "--procs", "2", "--set", "train.epochs=12")
+    long = (*RUN, "--procs", "2", "--set", "train.epochs=3")
     assert command(*long, "--name", "whole").returncode == 0
     folder = home / "runs" / "cut"
 

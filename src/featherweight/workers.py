@@ -51,7 +51,6 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, we say below
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with tempfile.TemporaryDirectory() as logs:
         config = LaunchConfig(
@@ -65,6 +64,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
+        logging.disable()  # what its loggers say in detail, we say below
         try:
             elastic_launch(config, sys.executable)("-m", "featherweight", *arguments)
         except SignalException:
@@ -72,6 +72,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
         except ChildFailedError as error:
             _explain({rank: failure.exitcode for rank, failure in error.failures.items()})
         finally:
+            logging.disable(logging.NOTSET)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
