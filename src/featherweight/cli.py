@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from featherweight import __version__, workspace
-from featherweight.errors import UserError, nearest
+from featherweight import __version__, workers, workspace
+from featherweight.errors import Lost, Told, UserError, nearest
 
 HELP = """\
 featherweight: the best image classifier that makes the weight.
@@ -78,11 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] == "--version":
             print(f"featherweight {__version__}")
             return 0
+        if workers.inside():
+            _refuse_torchrun(words)
         if words[0] in COMMANDS:
             return COMMANDS[words[0]](words[1:])
         return train(words)
+    except Told as error:
+        return error.exit_code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if workers.rank() == 0 or isinstance(error, Lost):
+            print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output (head, a pager) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,10 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in CANNOT_WRITE:
             raise
         where = f" {error.filename}" if error.filename else ""
-        print(f"error: cannot write{where}: {error.strerror}; what was there before is untouched", file=sys.stderr)
+        if workers.rank() == 0:
+            print(f"error: cannot write{where}: {error.strerror}; what was there before is untouched", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        if not workers.inside():
+            print("stopped", file=sys.stderr)
         return 130
 
 
@@ -106,6 +113,7 @@ def train(words: Sequence[str]) -> int:
     parser.add_argument("--name", help="the run's name (default: recipe-competition-seed)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
+    parser.add_argument("--procs", type=int, help="share every batch between so many processes (a GPU each)")
     parser.add_argument("--seeds", help="run it once for each of these seeds: 0-4, or 0,3,7")
     parser.add_argument("--folds", type=int, help="run it once for each of so many folds, each held out once")
     parser.add_argument("--submit", action="store_true", help="upload the submission to Kaggle when the run is done")
@@ -132,7 +140,8 @@ def train(words: Sequence[str]) -> int:
         name=given.name,
         device=given.device,
         threads=given.threads,
-        command=["./run.sh", *words],
+        procs=given.procs,
+        command=["./run.sh", *words, *([f"--procs={workers.count()}"] if workers.inside() else [])],
     )
     code = _finish(run, given.report)
     return submit([run.name]) if given.submit and code == 0 else code
@@ -157,6 +166,7 @@ def _series(given: argparse.Namespace, command: list[str]) -> int:
         config.load_competition(given.competition),
         device=given.device,
         threads=given.threads,
+        procs=given.procs,
         command=command,
     )
     series.tell(series.over_seeds(done) if given.seeds else series.over_folds(done, f"{name}-folds", command))
@@ -204,11 +214,12 @@ def resume(words: Sequence[str]) -> int:
     parser = _parser("resume", "Go on with a run that was stopped; it ends in the same bytes as if it had not been.")
     parser.add_argument("run", help="the run's name, or its folder")
     _add_report(parser)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # `workers.launch` says it
     given = parser.parse_args(words)
 
     from featherweight import job
 
-    return _finish(job.find(given.run), given.report)
+    return _work(given.run) if given.worker else _finish(job.find(given.run), given.report)
 
 
 def report(words: Sequence[str]) -> int:
@@ -711,15 +722,40 @@ def _finish(run: object, report: bool) -> int:
     assert isinstance(run, job.Run)
     try:
         result = job.run(run)
+        if workers.rank() > 0:
+            return 0
         if report:
             from featherweight.report import write
 
             write.write(run)
         tables.summary(run, result)
     except KeyboardInterrupt:
-        print(f"\nstopped; go on with: ./run.sh resume {run.name}", file=sys.stderr)
+        if workers.rank() == 0:
+            print(f"\nstopped; go on with: ./run.sh resume {run.name}", file=sys.stderr)
         return 130
     return 0
+
+
+def _work(name: str) -> int:
+    """The part of one of several processes in a run; whoever started them tells how it ended."""
+    from featherweight import job
+
+    try:
+        job.run(job.find(name))
+    except Lost as error:
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _refuse_torchrun(words: Sequence[str]) -> None:
+    """Raise UserError for what is not done by several processes together."""
+    alone = [word for word in words if word.partition("=")[0] in ("--seeds", "--folds", "--submit")]
+    if words[0] in COMMANDS and words[0] != "resume":
+        alone = [words[0]]
+    if alone:
+        raise UserError(f"torchrun is for one recipe, or for resume; do {alone[0]} by ./run.sh (which takes --procs)")
 
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:

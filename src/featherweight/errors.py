@@ -28,6 +28,20 @@ class Unavailable(UserError):  # noqa: N818 - the service is
     exit_code = 4
 
 
+class Lost(UserError):  # noqa: N818 - it is gone
+    """One of a run's processes was killed, or its machine went away: the run can be gone on with."""
+
+    exit_code = 4
+
+
+class Told(Exception):  # noqa: N818 - no more is to be said
+    """Another process has told the user what was wrong; this one only ends, in the same exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'adam'?"` for the known name closest to `name`, or an empty string when none is close."""
     close = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)

@@ -154,13 +154,17 @@ def predict_probs(
 ) -> NDArray[np.float32]:
     """Class probabilities float32 [N, K] of uint8 images [N, H, W, C], averaged over models and views.
 
+    Several processes call it alike, take whole batches in turn, and all get all rows: those of one process, to the bit.
     `augment` and `seed` serve the views that draw; `advance` is told of every batch done.
     """
     modes = [model.training for model in models]
     for model in models:
         runtime.place(model.eval())
-    results = []
-    for first in range(0, len(images), batch_size):
+    results: list[NDArray[np.float32]] = []
+    for turn, first in enumerate(range(0, len(images), batch_size)):
+        if turn % runtime.processes.count != runtime.processes.rank:
+            advance(len(images[first : first + batch_size]))
+            continue
         pixels = runtime.images(torch.from_numpy(np.array(images[first : first + batch_size])))
 
         def draws(number: int, first: int = first, size: int = len(pixels)) -> Draws:
@@ -177,7 +181,9 @@ def predict_probs(
         advance(len(pixels))
     for model, training in zip(models, modes, strict=True):
         model.train(training)
-    return np.concatenate(results).astype(np.float32)
+    dealt = runtime.processes.gather(results)
+    batches = range(-(-len(images) // batch_size))
+    return np.concatenate([dealt[turn % len(dealt)][turn // len(dealt)] for turn in batches]).astype(np.float32)
 
 
 def _product(

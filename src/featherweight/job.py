@@ -1,7 +1,8 @@
 """The main job, in the order of the flow: weigh, load, split, fit, predict, write, check, score, record.
 
 Everything a run is lies in its folder, `runs/<name>/`, and every stage that is done is found done: that is all there is
-to resuming.
+to resuming. A run of several processes is the same in each of them up to its predictions, which they make together;
+what is written, the first one writes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,24 +27,25 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from featherweight import __version__, atomic, budget, ledger, submission, workspace
+from featherweight import __version__, atomic, budget, ledger, submission, workers, workspace
 from featherweight.config import Competition, Pseudo, Recipe, Split, load_competition, load_recipe, store
 from featherweight.data import csv_file, pack
 from featherweight.data.csv_file import examples
 from featherweight.data.pack import Data, Pack
 from featherweight.data.split import divide as split_ids
 from featherweight.data.split import folds, groups_of, holdout_ranks, scarce
-from featherweight.errors import UserError, nearest
+from featherweight.errors import Lost, UserError, nearest
 from featherweight.inference import fit_temperature, predict_probs, temper
 from featherweight.models import Classifier, build
 from featherweight.progress import Progress, say
 from featherweight.randomness import derive
 from featherweight.scoring import Score
-from featherweight.training import checkpoint, runtime
+from featherweight.training import checkpoint, processes, runtime
 from featherweight.training.augment import MIRRORING
 from featherweight.training.distillation import NOBODY, Teachers, read_saved
 from featherweight.training.growth import refuse_what_cannot_grow
 from featherweight.training.loop import fit
+from featherweight.training.processes import ALONE, Processes
 from featherweight.training.runtime import Runtime
 
 
@@ -99,21 +101,33 @@ def start(
     name: str | None,
     device: str,
     threads: int | None,
+    procs: int | None = None,
     command: list[str],
 ) -> Run:
-    """Weigh the model, then make the run's folder, whole, with everything needed to go on after a kill."""
-    with making(
-        recipe_name,
-        recipe,
-        competition_name,
-        competition,
-        name=name,
-        device=device,
-        threads=threads,
-        command=command,
-    ) as made:
-        pass
-    return find(made.name)
+    """Weigh the model, then make the run's folder, whole, with everything needed to go on after a kill.
+
+    It will be of `procs` processes; if these have been started by torchrun, all of them call this.
+    """
+    everyone = processes.join()
+    if procs is not None and workers.inside():
+        raise UserError(f"--procs {procs}: torchrun has started {everyone.count} processes already; leave --procs out")
+    several = everyone if procs is None else processes.planned(procs)
+
+    def make() -> str:
+        with making(
+            recipe_name,
+            recipe,
+            competition_name,
+            competition,
+            name=name,
+            device=device,
+            threads=threads,
+            several=several,
+            command=command,
+        ) as made:
+            return made.name
+
+    return find(everyone.once(make))
 
 
 @contextmanager
@@ -126,17 +140,23 @@ def making(
     name: str | None,
     device: str,
     threads: int | None,
+    several: Processes = ALONE,
     command: list[str],
     more: Mapping[str, Any] = {},
 ) -> Iterator[Run]:
     """A run whose folder is out of sight while one puts into it what it is to hold; at the end it appears, whole.
 
-    `more` are further facts of it. A fault or a kill before the end leaves no run.
+    `several` are the processes it will be of; `more` are further facts of it. A fault or a kill before the end leaves
+    no run.
     """
     budget.weigh(recipe, competition, recipe_name).refuse_if_over()
     if recipe.growth is not None:
         refuse_what_cannot_grow(recipe.growth, recipe.model, len(competition.classes), competition.image)
-    runtime.start(device, recipe.train.precision, threads)  # which refuses what this machine does not have
+    if recipe.train.compile and several.count > 1:
+        raise UserError("train.compile: a batch that several processes share goes through the model as it is written")
+    if threads is not None and threads < several.count:
+        raise UserError(f"--threads {threads}: expected one or more for each of the {several.count} processes")
+    runtime.start(device, recipe.train.precision, threads, several)  # which refuses what this machine does not have
     facts = {
         "recipe": recipe_name,
         "competition": competition_name,
@@ -144,7 +164,8 @@ def making(
         "command": shlex.join(command),
         "commit": commit(),
         "device": device,
-        "threads": threads or torch.get_num_threads(),
+        "threads": threads or max(torch.get_num_threads() * workers.count(), several.count),
+        "processes": several.count,
         "versions": {"featherweight": __version__, "torch": torch.__version__, "python": platform.python_version()},
         **more,
     }
@@ -169,42 +190,80 @@ def find(name: str) -> Run:
 
 
 def run(run: Run) -> Result:
-    """Do what of a run is not yet done, from the weigh-in to the ledger; a run already finished is told again."""
+    """Do what of a run is not yet done, from the weigh-in to the ledger; a run already finished is told again.
+
+    The processes of a run of several are started here, unless torchrun has done so. Raises `Lost` when one is killed.
+    """
     if "members" in run.facts:
         raise UserError(f"{run.name} is an ensemble, made at once; there is nothing to go on with")
+    several = run.facts.get("processes", 1)
     try:
-        with FileLock(run.folder / "run.lock", timeout=0):
-            for cut_off in run.folder.glob(".*.part"):  # what a killed process was writing
-                cut_off.unlink()
-            return _run(run)
+        if several > 1 and not workers.inside():
+            workers.launch(several, ["resume", str(run.folder), "--worker"])
+            return _told(run)
+        if several != workers.count():
+            raise UserError(f"{run.name} is a run of {several} processes; torchrun has started {workers.count()}")
+        everyone = processes.join()
+        with ExitStack() as until_done:
+            everyone.once(lambda: _claim(run, until_done))
+            result = _run(run, everyone)
+        processes.leave()
+        return result
+    except Lost as error:
+        raise Lost(f"{error}; go on with: ./run.sh resume {run.name}") from error
+
+
+def _claim(run: Run, until_done: ExitStack) -> None:
+    """Keep others off the run, and clear away what a killed process was writing."""
+    try:
+        until_done.enter_context(FileLock(run.folder / "run.lock", timeout=0))
     except Timeout:
         raise UserError(f"the run {run.name} is being worked on by another process") from None
+    for cut_off in run.folder.glob(".*.part"):
+        cut_off.unlink()
 
 
-def _run(run: Run) -> Result:
+def _run(run: Run, everyone: Processes) -> Result:
     recipe, competition = run.recipe, run.competition
-    device = runtime.start(run.facts["device"], recipe.train.precision, run.facts["threads"])
+    facts = run.facts
+    device = everyone.each(lambda: runtime.start(facts["device"], recipe.train.precision, facts["threads"], everyone))
     weighed = budget.weigh(recipe, competition, run.recipe_name)
     weighed.refuse_if_over()
     say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
 
     try:
-        data = pack.load(competition.source, competition.image, competition.classes)
+        data = everyone.each(lambda: pack.load(competition.source, competition.image, competition.classes))
     except UserError:
-        if not (run.folder / "split.json").exists():  # a run that has not seen an image is no run to go on with
-            shutil.rmtree(run.folder)
+        if everyone.first and not (run.folder / "split.json").exists():
+            shutil.rmtree(run.folder)  # a run that has not seen an image is no run to go on with
         raise
-    train, holdout, kept = split(run, data)
+    train, holdout, kept = everyone.each(lambda: split(run, data))
     to_predict = len(data.test) if data.test else 0
     aside = f"{len(kept):,} kept for the end, " if kept else ""
     say(f"  {len(train):,} images to train on, {len(holdout):,} held out, {aside}{to_predict:,} to predict")
     for thin in _thin(run, data.train, holdout):
         say(f"  {thin}")
 
-    model = train_model(run, with_pseudo_labels(run, train, holdout, data.test), holdout, device)
+    shown = everyone.each(lambda: with_pseudo_labels(run, train, holdout, data.test))
+    model = train_model(run, shown, holdout, device)
     budget.weigh_model(model, competition, run.recipe_name).refuse_if_over()
+    for part, images in (("holdout", holdout), ("kept", kept), ("test", data.test)):
+        if images is not None:
+            _probs(run, part, model, images, device)
+    return everyone.once(lambda: _conclude(run, weighed, model, data, holdout, kept, device))
 
-    if recipe.predict.calibrate and not run.temperature.exists():
+
+def _conclude(
+    run: Run,
+    weighed: budget.WeighIn,
+    model: Classifier,
+    data: Data,
+    holdout: Pack,
+    kept: Pack | None,
+    device: Runtime,
+) -> Result:
+    """From the probabilities, which are all there, to the ledger."""
+    if run.recipe.predict.calibrate and not run.temperature.exists():
         assert holdout.labels is not None
         fitted = fit_temperature(_probs(run, "holdout", model, holdout, device), holdout.labels)
         atomic.write_text(run.temperature, f"{fitted}\n")
@@ -322,8 +381,9 @@ def train_model(
             competition.metric,
             watching,
         )
-        checkpoint.save_weights(run.weights, model)
-        (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+        device.processes.once(lambda: checkpoint.save_weights(run.weights, model))
+        if device.processes.first:
+            (run.folder / "checkpoint.pt").unlink(missing_ok=True)
     checkpoint.load_weights(run.weights, model)
     return model
 
@@ -456,7 +516,7 @@ def _probs(run: Run, part: str, model: Classifier, images: Pack, device: Runtime
             )
         buffer = io.BytesIO()
         np.save(buffer, probs)
-        atomic.write_bytes(stored, buffer.getvalue())
+        device.processes.once(lambda: atomic.write_bytes(stored, buffer.getvalue()))
     kept: NDArray[np.float32] = np.load(stored)
     return kept
 
@@ -526,6 +586,13 @@ def _form(competition: Competition) -> submission.Form:
     if data.test is None:
         raise UserError(f"{competition.title} has no test images to submit for")
     return submission.form(competition, data.test.ids)
+
+
+def _told(run: Run) -> Result:
+    """What a run's other processes have recorded."""
+    kept = json.loads((run.folder / "result.json").read_text())
+    holdout, test = (Score(**kept[part]) if kept[part] else None for part in ("holdout", "test"))
+    return Result(**{**kept, "holdout": holdout, "test": test})
 
 
 def record(run: Run, result: Result, macs: int) -> None:

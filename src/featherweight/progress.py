@@ -24,6 +24,8 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 from rich.text import Text
 
+from featherweight import workers
+
 console = Console(highlight=False)
 if not console.is_terminal:
     console = Console(highlight=False, width=240)  # in a pipe or a log, the width of a terminal means nothing
@@ -32,12 +34,12 @@ if not console.is_terminal:
 def is_live() -> bool:
     """Is there somebody before a terminal that can redraw a line? Logs of CI and cells of notebooks can't."""
     plain = {"CI", "JPY_PARENT_PID", "KAGGLE_KERNEL_RUN_TYPE"} & os.environ.keys()
-    return console.is_terminal and not console.is_dumb_terminal and not plain
+    return console.is_terminal and not console.is_dumb_terminal and not plain and workers.rank() == 0
 
 
 def say(line: str) -> None:
-    """Print a line for the user."""
-    if not _hushed:
+    """Print a line for the user; of a run's processes the first one speaks."""
+    if workers.rank() == 0 and not _hushed:
         console.print(line, markup=False, soft_wrap=True)
 
 

@@ -54,6 +54,10 @@ class Draws:
         """The same numbers to come, wanted on another device."""
         return Draws(self.generator, self.size, device, self.part, self.epoch, self.samples)
 
+    def whole(self) -> Draws:
+        """The numbers to come for all samples of the global batch; which images those are is not known here."""
+        return Draws(self.generator, self.size, self.device, epoch=self.epoch)
+
     def uniform(self, *shape: int) -> Tensor:
         """float32 [B, *shape] in [0, 1)."""
         numbers = torch.rand((self.size, *shape), generator=self.generator)

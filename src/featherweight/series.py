@@ -37,6 +37,7 @@ def run_all(
     *,
     device: str,
     threads: int | None,
+    procs: int | None = None,
     command: list[str],
 ) -> Done:
     """Run recipes by the names of their runs, one after another; what was done or begun before is gone on with."""
@@ -55,6 +56,7 @@ def run_all(
                 name=name,
                 device=device,
                 threads=threads,
+                procs=procs,
                 command=command,
             )
         done.append((run, job.run(run)))

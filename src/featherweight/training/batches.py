@@ -22,6 +22,8 @@ from featherweight.training.sampling import each_once
 class Batch:
     """Images float32 [B, C, H, W] in [0, 1], target probabilities float32 [B, K], the batch's random numbers, and
     float32 [K], how many of the training images are of each class.
+
+    Of several processes each has its own part of the images and targets; the counts are of all training images.
     """
 
     images: Tensor
@@ -67,9 +69,9 @@ class Batches:
 
     def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
         """The batches of an epoch from the `first` one on, up to the `last` one (exclusive)."""
-        order = self._order(epoch)
+        order, part = self._order(epoch), self.runtime.processes.part(self.size)
         for step in range(first, self.steps_per_epoch if last is None else last):
-            places = order[step * self.size : (step + 1) * self.size]
+            places = order[step * self.size : (step + 1) * self.size][part]
             targets = send(torch.from_numpy(self._labels[places]), self.runtime.device)
             yield Batch(
                 images=self.runtime.images(self._pixels(places)),
@@ -78,6 +80,7 @@ class Batches:
                     generator(self.seed, "draws", epoch, step),
                     self.size,
                     self.runtime.device,
+                    part,
                     epoch=epoch,
                     samples=torch.from_numpy(places),
                 ),

@@ -60,9 +60,11 @@ def fit(
     competition's `metric` (accuracy where none is given), also kept in `folder/history.csv`.
 
     Goes on from the checkpoint in `folder`, if there is one, and ends in the same bytes as if it had not been stopped.
+    Several processes call it alike, share every batch, and end with the same model; the first one writes.
     `watching` is told each row as it comes; what it raises ends the training.
     Raises Diverged when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved.
     """
+    processes = runtime.processes
     batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime, recipe.sampling)
     steps = batches.steps_per_epoch
     falls = metric is not None and metric.name in LOWER_IS_BETTER
@@ -102,18 +104,21 @@ def fit(
                 now = time.monotonic()
                 state.seconds, clock = state.seconds + now - clock, now
                 bar.advance(1)
-                if stop.is_set() or runtime.device.type == "cpu" or now - looked > LOOK_SECONDS:
+                due = runtime.device.type == "cpu" or now - looked > LOOK_SECONDS
+                stopping, due = processes.any(stop.is_set(), due)  # all stop, and look, at the same step
+                if stopping or due:
                     looked = now
                     _refuse_nan(state, epoch * steps)
-                if stop.is_set() or now - save >= recipe.train.checkpoint_seconds:
+                if processes.first and (stopping or now - save >= recipe.train.checkpoint_seconds):
                     state.save(folder / "checkpoint.pt")
                     save = time.monotonic()
-                if stop.is_set():
+                if stopping:
                     raise KeyboardInterrupt
             _refuse_nan(state, epoch * steps)
             last = epoch + 1 == epochs
             state.history.append(_epoch_row(recipe, state, holdout, runtime, epoch * steps, last, metric))
-            atomic.write_text(folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
+            if processes.first:
+                atomic.write_text(folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
             watching(state.history[-1])
             bar.advance(0, state.note(short=True))
             if (epoch + 1) * 10 // epochs > epoch * 10 // epochs:
@@ -155,19 +160,19 @@ def _step(
     images, targets = batch.images, teachers.beside(batch.targets, batch.draws.samples)
     for operation in augment:
         images = operation(images, batch.draws)
-    images, targets = mix(images, targets, batch.draws, recipe.mix)
+    images, targets = mix(images, targets, batch.draws, recipe.mix, runtime.processes)
     images = grown(images, scale)
 
     def gradients() -> tuple[Tensor, Tensor]:
-        """Leave the (scaled) gradients in the parameters, gathered over the parts of the batch."""
+        """Leave the (scaled) gradients in the parameters, gathered over the parts of the batch and the processes."""
         torch.manual_seed(derive(recipe.seed, "step", state.step))  # what dropout draws hangs on the step alone
         total, right = torch.zeros((), device=runtime.device), torch.zeros((), device=runtime.device)
-        parts = recipe.train.accumulate
-        for part, both in zip(images.chunk(parts), targets.chunk(parts), strict=True):
-            wanted, known = both.tensor_split([batch.targets.shape[1]], dim=1)
-            with runtime.autocast():
+        for piece in runtime.processes.pieces(batch.draws.size, recipe.train.accumulate):
+            part = images[piece.rows]
+            wanted, known = targets[piece.rows].tensor_split([batch.targets.shape[1]], dim=1)
+            with runtime.autocast(), runtime.processes.whole_batch(piece):
                 logits = state.forward(part)
-            share = len(part) / len(images)
+            share = len(part) / batch.draws.size
             loss = recipe.loss(logits.float(), wanted, batch.counts)
             if recipe.distill is not None:
                 taught = teachers.answer(part, known, recipe.distill.temperature, runtime)
@@ -176,6 +181,8 @@ def _step(
             state.scaler.scale(loss).backward()
             total += loss.detach()
             right += (logits.argmax(1) == wanted.argmax(1)).float().mean() * share
+        slopes = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+        runtime.processes.add_up([total, right, *slopes])
         return total, right
 
     loss, right = gradients()

@@ -1,7 +1,7 @@
 """The mixings a recipe may name: several images into one, their target probabilities in proportion.
 
 Each takes images float32 [B, C, H, W], targets float32 [B, K] and the batch's `Draws`, draws for every sample anew, and
-returns both. Partners are samples of the same batch (of the same process).
+returns both. Partners are samples of the same batch, other processes' among them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from featherweight.randomness import Draws
 from featherweight.schema import Fraction, Positive
+from featherweight.training.processes import ALONE, Processes
 
 Mixed = tuple[Tensor, Tensor]
 
@@ -75,10 +76,20 @@ def ricap(images: Tensor, targets: Tensor, draws: Draws, *, beta: Positive = 0.3
     return result.permute(0, 3, 1, 2), mixed
 
 
-def mix(images: Tensor, targets: Tensor, draws: Draws, choices: Sequence[Callable[..., Mixed]]) -> Mixed:
-    """One of the mixings for each sample, drawn evenly; with none the batch as it is."""
+def mix(
+    images: Tensor,
+    targets: Tensor,
+    draws: Draws,
+    choices: Sequence[Callable[..., Mixed]],
+    processes: Processes = ALONE,
+) -> Mixed:
+    """One of the mixings for each sample, drawn evenly; with none the batch as it is.
+
+    Given and returned are this process's samples; the whole batch is gathered for it to be mixed.
+    """
     if not choices:
         return images, targets
+    images, targets, draws = processes.whole(images, draws.size), processes.whole(targets, draws.size), draws.whole()
     results = [choice(images, targets, draws) for choice in choices]
     images, targets = results[0]
     if len(choices) > 1:
@@ -86,7 +97,7 @@ def mix(images: Tensor, targets: Tensor, draws: Draws, choices: Sequence[Callabl
         for number, (others, theirs) in enumerate(results[1:], start=1):
             images = torch.where((which == number)[:, None, None, None], others, images)
             targets = torch.where((which == number)[:, None], theirs, targets)
-    return images, targets
+    return processes.own(images), processes.own(targets)
 
 
 def _partners(draws: Draws) -> Tensor:

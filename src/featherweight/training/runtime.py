@@ -1,4 +1,4 @@
-"""What a run runs on: the device, the precision, the threads. One path for all of them."""
+"""What a run runs on: the device, the precision, the threads, the processes. One path for all of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from featherweight.errors import UserError
+from featherweight.training.processes import ALONE, Processes
 
 M = TypeVar("M", bound=nn.Module)
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -21,10 +22,11 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device, and the dtype of autocast (None: no autocast, everything in float32)."""
+    """The device, the dtype of autocast (None: no autocast, everything in float32), and who shares the work."""
 
     device: torch.device
     dtype: torch.dtype | None = None
+    processes: Processes = ALONE
 
     def autocast(self) -> AbstractContextManager[object]:
         """Run matrix products in `dtype`; with no dtype it changes nothing."""
@@ -53,8 +55,12 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return (tensor.pin_memory() if fetched else tensor).to(device, non_blocking=True)
 
 
-def start(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
+def start(
+    device: str = "auto", precision: str = "auto", threads: int | None = None, processes: Processes = ALONE
+) -> Runtime:
     """Choose the device and make arithmetic repeatable: the same seed gives the same bytes on the same machine.
+
+    `threads` are those of all processes together; on CUDA each process has a GPU of its own.
 
     Raises UserError for a device or a precision that this machine does not have.
     """
@@ -69,8 +75,8 @@ def start(device: str = "auto", precision: str = "auto", threads: int | None = N
     if threads is not None:
         if threads < 1:
             raise UserError(f"--threads {threads}: expected 1 or more")
-        torch.set_num_threads(threads)
-    chosen = _device(device)
+        torch.set_num_threads(max(1, threads // processes.count))
+    chosen = _device(device, processes)
     if chosen.type == "cpu":
         _keep_freed_memory()
     if precision in ("auto", "native"):
@@ -78,7 +84,7 @@ def start(device: str = "auto", precision: str = "auto", threads: int | None = N
         precision = "bf16" if native else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
         raise UserError("train.precision: fp16 needs a GPU; on the CPU there are fp32 and bf16")
-    return Runtime(chosen, DTYPES[precision])
+    return Runtime(chosen, DTYPES[precision], processes)
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
@@ -102,7 +108,9 @@ def _keep_freed_memory() -> None:
         library.mallopt(TRIM_THRESHOLD, -1)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, processes: Processes) -> torch.device:
+    if processes.count > 1:
+        return _one_of_several(name, processes)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -112,4 +120,17 @@ def _device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: not a device of this machine ({str(error).splitlines()[0]})") from None
+    return device
+
+
+def _one_of_several(name: str, processes: Processes) -> torch.device:
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if name not in ("auto", "cuda"):
+        raise UserError(f"--device {name}: several processes run on cpu, or on cuda with a GPU for each")
+    if processes.local_count > torch.cuda.device_count():
+        there = f"{processes.local_count} processes want a GPU each, and this machine has {torch.cuda.device_count()}"
+        raise UserError(f"{there}; take fewer --procs, or --device cpu")
+    device = torch.device("cuda", processes.local_rank)
+    torch.cuda.set_device(device)
     return device

@@ -57,7 +57,8 @@ def renew(model: Classifier, batches: Batches, augment: Sequence[Augmentation], 
             yield pixels
 
     torch.manual_seed(derive(batches.seed, "statistics"))
-    with runtime.autocast():
+    (piece,) = runtime.processes.pieces(batches.size, 1)
+    with runtime.autocast(), runtime.processes.whole_batch(piece):
         torch.optim.swa_utils.update_bn(images(), model)
 
 
