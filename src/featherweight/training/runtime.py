@@ -70,7 +70,7 @@ def start(
     torch.use_deterministic_algorithms(True)
     # Else every result is filled with NaN before it is computed, up to a tenth of a step's time: that shows who reads
     # what nobody wrote, and repeats nothing better.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     if threads is not None:
         if threads < 1:
