@@ -34,8 +34,8 @@ def test_the_published_loader_shows_each_image_once_and_mirrors_all_in_odd_epoch
         seen = [(shown, labels) for shown, labels in loader]
         labels = torch.cat([labels for _, labels in seen])
         assert sorted(labels.tolist()) == list(range(12))
-        for shown, labels in seen:
-            assert torch.equal(shown[:, 0].mean((1, 2)).floor().long(), labels)
+        for shown, theirs in seen:
+            assert torch.equal(shown[:, 0].mean((1, 2)).floor().long(), theirs)
         slopes = torch.cat([shown[:, 0, 4, 5] - shown[:, 0, 4, 2] for shown, _ in seen]) > 0
         rising.append(slopes[labels.argsort()])
     assert torch.equal(rising[0], ~rising[1])
