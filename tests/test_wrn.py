@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, outline
+from featherweight.models.parts import Projection
 from featherweight.models.wrn import WideResNet
 
 
@@ -81,3 +82,22 @@ def test_settings_reach_the_layers():
     assert net.activation(torch.tensor(-1.0)) < 0
     images = torch.rand(4, 3, 8, 8)
     assert not torch.equal(net.train()(images), net(images))
+
+
+@pytest.mark.parametrize("side", [48, 64])
+def test_narrow_networks_train_on_larger_images(side: int):
+    """A strided 1x1 convolution of 8 channels crashed the process here (oneDNN, torch 2.14): the pixels come first."""
+    net = WideResNet(2, 3, side, depth=10, width=0.5).to(memory_format=torch.channels_last)
+    for _ in range(2):
+        images = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
+        net(images).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+def test_the_projection_is_the_strided_convolution():
+    torch.manual_seed(0)
+    ours = Projection(6, 10, 2)
+    plain = torch.nn.Conv2d(6, 10, 1, 2, bias=False)
+    plain.load_state_dict(ours.state_dict())
+    images = torch.rand(2, 6, 9, 8)
+    torch.testing.assert_close(ours(images), plain(images))

@@ -86,6 +86,21 @@ def drop_connect(branch: Tensor, rate: float, training: bool) -> Tensor:
     return branch * (keep / (1 - rate)).to(branch.dtype)
 
 
+class Projection(nn.Conv2d):
+    """The 1x1 convolution, without bias, of a shortcut: every `stride`-th pixel, with `outputs` channels.
+
+    The pixels are picked before the convolution. Of a strided one with 8 channels or fewer on maps of 48 pixels and
+    more, oneDNN (as of torch 2.14, AVX-512, channels_last) writes the gradient out of bounds: a crash without a word.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, 1, bias=False)
+        self.picks = stride
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
+        return super().forward(images[:, :, :: self.picks, :: self.picks] if self.picks > 1 else images)
+
+
 def pad_channels(images: Tensor, channels: int, stride: int) -> Tensor:
     """The shortcut without parameters (He's option A): every `stride`-th pixel, and zeros for the new channels."""
     if stride > 1:

@@ -13,6 +13,7 @@ from featherweight.models.parts import (
     Activation,
     ActivationName,
     Momentum,
+    Projection,
     Stem,
     drop_connect,
     pad_channels,
@@ -207,7 +208,7 @@ class _Bottleneck(nn.Module):
 def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(Projection(inputs, outputs, stride), nn.BatchNorm2d(outputs))
 
 
 def _joined(block: _Basic | _Bottleneck, branch: Tensor, x: Tensor) -> Tensor:

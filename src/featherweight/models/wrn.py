@@ -14,6 +14,7 @@ from featherweight.models.parts import (
     Activation,
     ActivationName,
     Momentum,
+    Projection,
     drop_connect,
     pad_channels,
     set_batch_norm,
@@ -136,7 +137,7 @@ class _Block(nn.Module):
         self.kind, self.activation, self.stride, self.outputs = kind, activation, stride, outputs
         self.dropout, self.drop_connect = dropout, drop_connect
         projects = (stride != 1 or inputs != outputs) and not pads
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if projects else None
+        self.shortcut = Projection(inputs, outputs, stride) if projects else None
 
     def forward(self, x: Tensor) -> Tensor:
         active = self.activation(self.norm1(x))
