@@ -154,7 +154,7 @@ def making(
         refuse_what_cannot_grow(recipe.growth, recipe.model, len(competition.classes), competition.image)
     if recipe.train.compile and several.count > 1:
         raise UserError("train.compile: a batch that several processes share goes through the model as it is written")
-    if threads is not None and threads < several.count:
+    if threads is not None and 1 <= threads < several.count:
         raise UserError(f"--threads {threads}: expected one or more for each of the {several.count} processes")
     runtime.start(device, recipe.train.precision, threads, several)  # which refuses what this machine does not have
     facts = {
