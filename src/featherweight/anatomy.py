@@ -118,7 +118,9 @@ def plot(weighed: Sequence[WeighIn], path: Path) -> None:
     plane = axes[0, 0]
     for within, color in ((True, "tab:blue"), (False, "tab:red")):
         shown = [one for one in weighed if (one.room >= 0) == within]
-        plane.scatter([one.counted for one in shown], [one.macs for one in shown], s=14, color=color)
+        plane.scatter(
+            [one.counted for one in shown], [one.macs for one in shown], s=14, color=color, zorder=4
+        )  # over the names
     _label(plane, weighed)
     plane.axvline(weighed[0].limit, color="tab:red", linewidth=1, linestyle="--")
     plane.set(xscale="log", yscale="log", xlabel="parameters", ylabel="multiply-adds for one image")

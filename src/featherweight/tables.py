@@ -89,9 +89,7 @@ def members(found: Sequence[Member], counted: int, seconds: float) -> None:
         share = f"{weighed.counted / weighed.limit:.2%}"
         table.add_row(escape(member.line), f"{weighed.counted:,}", share, f"{weighed.macs / 1e6:,.1f}")
     console.print(table)
-    say(
-        f"{counted:,} candidates counted and {len(found)} weighed in {seconds:.1f} seconds; best known structures first"
-    )
+    say(f"{counted:,} candidates counted in {seconds:.1f} seconds, {len(found)} shown; best known structures first")
 
 
 def summary(run: Run, result: Result) -> None:
