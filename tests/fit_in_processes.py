@@ -7,6 +7,7 @@ FOLDER/<name>.npy (what a model of known weights predicts).
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -83,3 +84,5 @@ def run(name: str, folder: Path) -> None:
 if __name__ == "__main__":
     for case in CASES:
         run(case, Path(sys.argv[1]))
+    processes.leave()
+    os._exit(0)  # as the product ends

@@ -120,6 +120,7 @@ ENDINGS = {  # those that speak to Kaggle are in test_kaggle_loop.py, init in te
     "soup": (["soup", "r-s0", "r-s1"], "next: ./run.sh runs"),
     "score": (["score", "submissions/r-s0.csv"], "next: ./run.sh runs"),
     "schema": (["schema", "."], "next: put `# yaml-language-server: $schema=../recipe.schema.json` on top of a recipe"),
+    "reference": (["reference", "page.md"], "next: ./run.sh check RECIPE --set KEY=VALUE"),
     "doctor": (["doctor"], "next: ./run.sh "),
     "completion": (["completion", "bash"], "# next: source <(./run.sh completion bash)"),
     "logbook": (["logbook", "D", "--scale", "0.001"], "next: ./run.sh runs --competition digits"),

@@ -39,7 +39,13 @@ def test_a_child_says_only_what_differs(recipes):
         "extends: parent\noptimizer: {lr: 2e-1}\naugment: [flip]\nschedule: {factor: 0.5}\n"
     )
     recipe = load_recipe("child")
-    assert recipe.optimizer.arguments == {"lr": 0.2, "momentum": 0.8, "nesterov": False, "weight_decay": 5e-4}
+    assert recipe.optimizer.arguments == {
+        "lr": 0.2,
+        "momentum": 0.8,
+        "nesterov": False,
+        "weight_decay": 5e-4,
+        "decoupled": False,
+    }
     assert [a.name for a in recipe.augment] == ["flip"]
     assert recipe.schedule.arguments["factor"] == 0.5
     assert recipe.train.epochs == 7

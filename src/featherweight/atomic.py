@@ -58,8 +58,8 @@ def folder(parent: Path, names: Iterable[str]) -> Iterator[Path]:
 
 def _reserve(parent: Path, names: Iterable[str]) -> tuple[Path, FileLock]:
     """Where a folder is made, and the lock that keeps its name: the system lets go of it when the process ends."""
-    (parent / ".new").mkdir(parents=True, exist_ok=True)
     for name in names:
+        (parent / ".new").mkdir(parents=True, exist_ok=True)
         lock = FileLock(parent / ".new" / f"{name}.lock")
         with suppress(Timeout):
             lock.acquire(blocking=False)

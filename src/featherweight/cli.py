@@ -569,6 +569,7 @@ def reference(words: Sequence[str]) -> int:
 
     atomic.write_text(given.path, book.page())
     print(f"wrote {given.path}")
+    print("next: ./run.sh check RECIPE --set KEY=VALUE")
     return 0
 
 
