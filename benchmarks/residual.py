@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -94,8 +96,7 @@ def main() -> None:
     gains = {panel: [a - b for a, b in zip(residual[panel], plain[panel], strict=True)] for panel in PANELS}
     result = {
         "what": f"ResNet-{given.depth} less Plain-{given.depth} on {name}, {given.seeds} seeds, last epoch",
-        "command": f"./run.sh bench residual --depth {given.depth} --competition {given.competition} "
-        f"--size {competition.image.size} --subset {given.subset} --epochs {given.epochs} --seeds {given.seeds}",
+        "command": shlex.join(["./run.sh", "bench", "residual", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "last_epoch": last,
         "difference": {panel: {"mean": statistics.mean(d), "interval95": interval(d)} for panel, d in gains.items()},

@@ -237,7 +237,7 @@ def _tensors(root: Any, visited: dict[int, Any]) -> Iterator[tuple[Tensor, bool]
     while ahead:
         thing = ahead.pop()
         code = isinstance(thing, type | ModuleType) or get_origin(thing) is not None
-        if code or isinstance(thing, str | int | float | complex) or id(thing) in visited:
+        if code or isinstance(thing, str | int | float | complex | io.TextIOBase) or id(thing) in visited:
             continue
         visited[id(thing)] = thing  # kept, so that nothing else can come to have its id or its memory
         if isinstance(thing, nn.Module):
@@ -278,8 +278,10 @@ def _numbers(thing: Any) -> int:
         return 0 if thing.dtype.kind in "OSU" else thing.size * (2 if thing.dtype.kind == "c" else 1)
     if isinstance(thing, bytes | bytearray | memoryview | array.array):
         return len(thing)
-    if isinstance(thing, io.BytesIO | torch.UntypedStorage):
-        return len(thing.getvalue() if isinstance(thing, io.BytesIO) else thing)
+    if isinstance(thing, io.BytesIO):
+        return 0 if thing.closed else len(thing.getvalue())
+    if isinstance(thing, torch.UntypedStorage):
+        return len(thing)
     if isinstance(thing, list | tuple | set | frozenset | deque | dict):
         count = sum(isinstance(one, Number) for one in (thing.values() if isinstance(thing, dict) else thing))
         return count if count > FEW else 0
