@@ -60,13 +60,14 @@ def test_a_graph_without_torchvista_says_what_to_install(tmp_path, monkeypatch):
 def test_models_lists_every_family_with_its_recipes(home, tmp_path, monkeypatch, capsys):
     few = ["tiny", "wrn40_3", "mlp"]
     monkeypatch.setattr("featherweight.workspace.config_names", lambda kind: few)
-    assert cli.main(["models", "--competition", "cifar10", "--plot", str(tmp_path / "plane.png")]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["models", "--competition", "cifar10", "--plot"]) == 0
     out = capsys.readouterr().out
     for family in MODELS:
         assert f"{family}  " in out
     assert "OVER" in next(line for line in out.splitlines() if "wrn40_3" in line)
     assert "makes weight" in next(line for line in out.splitlines() if "tiny" in line)
-    assert (tmp_path / "plane.png").stat().st_size > 5000
+    assert (tmp_path / "models.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("family", MODELS)

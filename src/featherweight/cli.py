@@ -308,7 +308,14 @@ def models(words: Sequence[str]) -> int:
     parser = _parser("models", "The families of models with their recipes, weighed; or the keys of one family.")
     parser.add_argument("family", nargs="?", help="show this family's keys")
     parser.add_argument("--competition", default="digits", help="a competition's name, or the path of its file")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw parameters against multiply-adds")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="PNG",
+        nargs="?",
+        const=Path("models.png"),
+        help="draw parameters against multiply-adds, as models.png or another file",
+    )
     given = parser.parse_args(words)
     workspace.find_config("competitions", given.competition)
 
