@@ -8,21 +8,20 @@ users run it: eager, in the default layout; and once more in channels_last, whic
 and stepped as `training.loop.fit` does. What counts is the wall; processor seconds are kept beside it, because they
 bear a machine with other work on it better. Writes a dated JSON to benchmarks/results/.
 
-Where the time went, by torch.profiler (batch 128, 64 px, channels_last, an EPYC with AVX-512, one thread):
+Where the time went, in the order of what it was worth (single layers were timed beside other programs, so these are
+orders of magnitude):
 
-- 161,000 page faults a step, since glibc hands large blocks back to the system: 1,250 to 925 ms with `mallopt`
-  (`training/runtime.py`); timm's in the default layout 1,700 to 1,570.
-- The gradient of 5x5 depthwise kernels, and of any on maps under 3 px, which oneDNN computes as of groups of 16
-  channels: 4.8 to 0.9 ms a layer of 672 channels on 4 px, batch 32 (`models/depthwise.py`).
-- Uneven padding, copied: 3x3 at stride 2 on 96 channels of 32 px, its gradient 57 to 30 ms, and 27 ms less forward.
-- The second gradient of what is squeezed and excited, written in the default layout: 6.6 to 0.8 ms a layer.
-- The copy that autograd makes of what a swish is to overwrite: 3 % (`models/parts.py`, not in place any more).
-- What deterministic torch fills with NaN before it is computed: up to a tenth (`training/runtime.py`).
-- The optimizer, at batch 16 a tenth: Adam 12.2 to 3.9 ms with torch's fused form (`training/optimizers.py`).
+- page faults, 161,000 a step of batch 128 at 64 px, since glibc hands large blocks back to the system: 1,250 to 925 ms
+  of processor time with `mallopt` (`training/runtime.py`);
+- the gradient of 5x5 depthwise kernels, and of any on maps under 3 px, which oneDNN computes as of groups of 16 channels:
+  4.8 to 0.9 ms a layer of 672 channels on 4 px, batch 32 (`models/depthwise.py`);
+- uneven padding, copied, and the second gradient of what is squeezed and excited, written in the default layout;
+- what deterministic torch fills with NaN before it is computed (`training/runtime.py`);
+- the optimizer at batch 16: Adam 12.2 to 3.9 ms with torch's fused form (`training/optimizers.py`).
 
-What is left is matrix products at 70 of 83 GFLOP/s a core, and passes over memory by batch norm and swish. Tried and
-left: products by taps (2.0 ms where three columns at a time take 0.9), an einsum over unfolded maps (54), 5x5 as four
-3x3 (1.4), `foreach` optimizers (no gain on a CPU), transparent huge pages (less than `mallopt`).
+What is left is matrix products, and passes over memory by batch norm and swish. Tried and left: products by taps (2.0 ms
+where three columns at a time take 0.9), an einsum over unfolded maps (54), 5x5 as four 3x3 (1.4), `foreach` optimizers
+and transparent huge pages (no gain).
 """
 
 from __future__ import annotations

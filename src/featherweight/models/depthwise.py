@@ -24,7 +24,7 @@ def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     - taps that see nothing but padding are left out: on a map of one pixel, all but the middle one;
     - the gradient of a kernel of more than three columns is put together from three at a time. oneDNN's depthwise
       kernel for it takes no more, nor maps under three pixels, and torch falls back on one made for groups of 16
-      channels, which does 16 times the work: half of EfficientNet-B0's step on 32 px.
+      channels, which does 16 times the work.
     """
     before, after = zip(*(paddings(side, weight.shape[-1], stride) for side in x.shape[-2:]), strict=True)
     if not trains_on_cpu(x, weight):
@@ -98,7 +98,7 @@ def excite(x: Tensor, gate: Callable[[Tensor], Tensor], parameters: list[Tensor]
     """Multiply each channel by what `gate`, which has these parameters, makes of the means: both [B, C, 1, 1].
 
     On a CPU the two gradients of x, through the product and through the means, are written in one pass. Autograd writes
-    the second one out in the default layout, and adding it to the first in channels_last takes five times as long.
+    the second one out in the default layout, and adding it to the first in channels_last takes several times as long.
     """
     if not trains_on_cpu(x, *parameters):
         return x * gate(x.mean((2, 3), keepdim=True))
