@@ -13,13 +13,13 @@ orders of magnitude):
 
 - page faults, 161,000 a step of batch 128 at 64 px, since glibc hands large blocks back to the system: 1,250 to 925 ms
   of processor time with `mallopt` (`training/runtime.py`);
-- the gradient of 5x5 depthwise kernels, and of any on maps under 3 px, which oneDNN computes as of groups of 16 channels:
+- the gradient of 5x5 depthwise kernels, and of any on maps under 3 px, which oneDNN computes as of 16 channels a group:
   4.8 to 0.9 ms a layer of 672 channels on 4 px, batch 32 (`models/depthwise.py`);
 - uneven padding, copied, and the second gradient of what is squeezed and excited, written in the default layout;
 - what deterministic torch fills with NaN before it is computed (`training/runtime.py`);
 - the optimizer at batch 16: Adam 12.2 to 3.9 ms with torch's fused form (`training/optimizers.py`).
 
-What is left is matrix products, and passes over memory by batch norm and swish. Tried and left: products by taps (2.0 ms
+What is left: matrix products, and passes over memory by batch norm and swish. Tried and left: products by taps (2.0 ms
 where three columns at a time take 0.9), an einsum over unfolded maps (54), 5x5 as four 3x3 (1.4), `foreach` optimizers
 and transparent huge pages (no gain).
 """
