@@ -333,8 +333,17 @@ def _best(trials):
     return max((trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE), key=lambda t: t.value)
 
 
-def begun(home: Path, at_least: int) -> bool:
-    """Is a trial under way, after so many that are done?"""
+def last_trial(home: Path) -> int:
+    """The number of trials there are, those of dead workers too."""
+    path = home / "studies" / "quick" / "study.db"
+    if not path.exists():
+        return 0
+    with sqlite3.connect(path) as base:
+        return int(base.execute("SELECT COUNT(*) FROM trials").fetchone()[0])
+
+
+def begun(home: Path, at_least: int, before: int) -> bool:
+    """Is a trial under way that came after the `before` first, and after so many that are done?"""
     path = home / "studies" / "quick" / "study.db"
     if not path.exists():
         return False
@@ -345,7 +354,7 @@ def begun(home: Path, at_least: int) -> bool:
             looks = base.execute(last).fetchone()[0]
     except sqlite3.OperationalError:
         return False
-    return len(states) > at_least and states[-1] == "RUNNING" and looks > 1
+    return len(states) > max(at_least, before) and states[-1] == "RUNNING" and looks > 1
 
 
 def test_a_killed_search_goes_on_to_the_same_end(home):
@@ -354,9 +363,10 @@ def test_a_killed_search_goes_on_to_the_same_end(home):
     write(home, text, "whole")
     words = ["search", "quick", "--trials", "4", "--threads", "1"]
     for kill, at_least in ((signal.SIGKILL, 1), (signal.SIGINT, 2)):
+        before = last_trial(home)  # a stale trial is not the new worker's
         worker = start(words, start_new_session=True)
         deadline = time.monotonic() + 60
-        while not begun(home, at_least) and worker.poll() is None and time.monotonic() < deadline:
+        while not begun(home, at_least, before) and worker.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         os.killpg(worker.pid, kill)
         _, err = worker.communicate(timeout=60)
