@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 import published
-from featherweight import job
+from featherweight import predictions
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.inference import predict_probs
@@ -48,9 +48,9 @@ def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.
         began = time.perf_counter()
         torch.manual_seed(recipe.seed)
         model = build(recipe.model, classes, competition.image.channels, side)
-        augment = job.augmentations(recipe, competition)
+        augment = predictions.augmentations(recipe, competition)
         fit(recipe, model, train, holdout, classes, augment, runtime, Path(folder))
-        views = job.views(recipe, competition)
+        views = predictions.views(recipe, competition)
         probs = predict_probs([model], test.images, runtime=runtime, views=views, augment=augment, batch_size=2000)
         wait(runtime.device)
         seconds = time.perf_counter() - began

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from featherweight import job, pictures, workspace
+from featherweight import job, pictures, run_folder, workspace
 from featherweight.config import Competition, load_competition, load_recipe
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,11 +33,11 @@ def train(net: str, seed: int, competition: Competition, name: str, overrides: l
     """The history of one network's run with one seed, begun, gone on with, or found done."""
     run_name = f"residual-{net}-{name}-s{seed}"
     if (workspace.runs() / run_name / "run.json").is_file():
-        run = job.find(run_name)
+        run = run_folder.find(run_name)
     else:
         recipe = load_recipe(net, [*overrides, f"seed={seed}"])
         command = ["./run.sh", "bench", "residual"]
-        run = job.start(net, recipe, name, competition, name=run_name, device="auto", threads=None, command=command)
+        run = run_folder.start(run_folder.Task(net, recipe, name, competition, command), run_name)
     job.run(run)
     return pd.read_csv(run.folder / "history.csv")
 

@@ -33,7 +33,7 @@ def child(words: list[str]) -> None:
     import torch  # noqa: F401
 
     over["torch"] = time.time()
-    from featherweight import cli, config, job  # noqa: F401
+    from featherweight import cli, config, job, run_folder  # noqa: F401
 
     over["imports"] = time.time()
     from featherweight import budget
@@ -56,7 +56,7 @@ def child(words: list[str]) -> None:
         print("STAGES " + json.dumps(over), flush=True)
         os._exit(0)
 
-    timed(job, "start", "weigh-in and run folder")
+    timed(run_folder, "start", "weigh-in and run folder")
     timed(budget, "weigh", "weigh-in again")
     timed(pack, "load", "list the files, map the pack")
     timed(job, "split", "split")

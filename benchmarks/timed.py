@@ -22,9 +22,9 @@ from pathlib import Path
 
 import torch
 
-from featherweight import job
+from featherweight import job, predictions, run_folder
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
-from featherweight.data import pack
+from featherweight.data import pack, parts
 from featherweight.models import build
 from featherweight.training.loop import fit
 from featherweight.training.runtime import start
@@ -44,7 +44,7 @@ def step_seconds(recipe: Recipe, competition: Competition, train: pack.Pack, dev
         changed = recipe.train.model_copy(update={"steps": count, "epochs": 1000})
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             began = time.perf_counter()
-            augment = job.augmentations(recipe, competition)
+            augment = predictions.augmentations(recipe, competition)
             short = recipe.model_copy(update={"train": changed})
             fit(short, model, train, train.take(range(1)), len(competition.classes), augment, runtime, Path(folder))
             seconds.append(time.perf_counter() - began)
@@ -65,7 +65,7 @@ def main() -> None:
     began = time.monotonic()
     competition, recipe = load_competition(given.competition), load_recipe(given.recipe, given.set)
     data = pack.load(competition.source, competition.image, competition.classes)
-    train, _, _ = job.divide(recipe.split, competition, data)
+    train, _, _ = parts.divide(recipe.split, competition, data)
     cuda = start(given.device, recipe.train.precision).device.type == "cuda"
     step = step_seconds(recipe, competition, train, given.device, given.steps or (50 if cuda else 1))
     left = given.minutes * 60 * TRAINING - (time.monotonic() - began)
@@ -75,16 +75,7 @@ def main() -> None:
     looks = max(1, epochs // 5)
     recipe = load_recipe(given.recipe, [*given.set, f"train.epochs={epochs}", f"train.evaluate_every={looks}"])
     command = ["./run.sh", "bench", "timed", *sys.argv[1:]]
-    run = job.start(
-        given.recipe,
-        recipe,
-        given.competition,
-        competition,
-        name=None,
-        device=given.device,
-        threads=None,
-        command=command,
-    )
+    run = run_folder.start(run_folder.Task(given.recipe, recipe, given.competition, competition, command, given.device))
     result = job.run(run)
     minutes = (time.monotonic() - began) / 60
     told = {

@@ -19,11 +19,11 @@ import os
 
 import pandas as pd
 
-from featherweight import job, ledger
+from featherweight import ledger, run_folder
 from featherweight.report import evidence, figures
 
 RUN = os.environ.get("RUN") or ledger.read()["run"].iloc[-1]
-found = evidence.gather(job.find(RUN))
+found = evidence.gather(run_folder.find(RUN))
 print(f"{RUN}: {(found.given == found.true).mean():.2%} of {len(found.true):,} holdout images are right")
 print(f"one view alone: {found.plain_accuracy:.2%}")
 

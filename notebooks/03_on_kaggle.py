@@ -51,7 +51,7 @@ if wheels:
     subprocess.run([*install, *(Path(wheel).name.split("-")[0] for wheel in INPUT.rglob("*.whl"))], check=False)
 
 # %%
-from featherweight import cli, job, workspace
+from featherweight import cli, run_folder, workspace
 
 cli.main(["doctor"])
 
@@ -70,7 +70,7 @@ assert code == 0, "read what stands above"
 # ## What to submit
 
 # %%
-run = job.find(name)
+run = run_folder.find(name)
 target = (WORKING if WORKING.is_dir() else workspace.home()) / "submission.csv"
 target.write_bytes(run.csv.read_bytes())
 print(f"{target} is the submission, {target.stat().st_size:,} bytes")

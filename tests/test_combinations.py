@@ -9,8 +9,9 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from featherweight import budget, job, yaml
+from featherweight import budget, predictions, yaml
 from featherweight.config import Recipe, load_competition, load_recipe
+from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
 from featherweight.inference import fit_temperature, predict_probs
@@ -103,17 +104,17 @@ def one_step(data: dict, grey: bool) -> str:
             recipe = load_recipe(str(path), ["train.steps=2", "train.epochs=2", "train.batch_size=12"])
             budget.weigh(recipe, competition, "drawn").refuse_if_over()
             whole = images(60, competition.image.channels)
-            train, holdout, _ = job.divide(recipe.split, competition, Data(whole, None))
+            train, holdout, _ = parts.divide(recipe.split, competition, Data(whole, None))
             if recipe.growth:
                 refuse_what_cannot_grow(recipe.growth, recipe.model, 10, competition.image)
             device = start("cpu", recipe.train.precision, 1)
             torch.manual_seed(recipe.seed)
             model = build(recipe.model, 10, competition.image.channels, 8)
             teachers = Teachers(saved=torch.full((len(train), 10), 0.1), savers=1)
-            augment = job.augmentations(recipe, competition)
+            augment = predictions.augmentations(recipe, competition)
             fitted = teachers if recipe.distill else Teachers()
             loop.fit(recipe, model, train, holdout, 10, augment, device, Path(folder), fitted, competition.metric)
-            views = job.views(recipe, competition)
+            views = predictions.views(recipe, competition)
             probs = predict_probs([model], holdout.images, runtime=device, views=views, augment=augment, batch_size=16)
             if recipe.predict.calibrate:
                 fit_temperature(probs, holdout.labels)

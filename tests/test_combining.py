@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import start
-from featherweight import cli, combining, job, ledger
+from featherweight import cli, combining, job, ledger, run_folder
 from featherweight.combining import fit_weights, mean
 from featherweight.comparison import Answers
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import OverBudget, UserError
+from featherweight.run_folder import Task
 
 SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimizer.lr=0.05"]
 
@@ -25,7 +26,7 @@ def finished(home):
     def make(name, *changes):
         recipe = load_recipe("tiny", [*SETTINGS, *changes])
         competition = load_competition("digits", ["limit.parameters=50_000"])
-        run = job.start("tiny", recipe, "digits", competition, name=name, device="cpu", threads=1, command=["x"])
+        run = run_folder.start(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1), name)
         job.run(run)
         return run
 
@@ -59,9 +60,9 @@ def test_an_ensemble_weighs_its_members_and_averages_their_answers(finished):
     assert result.test is not None
     assert made.csv.exists()
     assert sum(t.numel() for name, t in load_file(made.weights).items() if name.startswith("1.")) > single
-    assert job.weigh_weights(job.find("both")).counted == 2 * single
+    assert run_folder.weigh_weights(run_folder.find("both")).counted == 2 * single
     with pytest.raises(UserError, match="both is an ensemble, made at once"):
-        job.run(job.find("both"))
+        job.run(run_folder.find("both"))
     with pytest.raises(UserError, match="both is an ensemble already; name its members: a, b"):
         combining.ensemble(["both", "c"], fit=False, name="more", command=["x"])
 
@@ -101,7 +102,7 @@ def test_what_cannot_be_combined_is_refused(finished, home):
         combining.soup(["a", "a"], greedy=False, name=None, command=["x"])
     recipe = load_recipe("tiny", [*SETTINGS, "model.width=0.25"])
     competition = load_competition("digits", ["limit.parameters=50_000"])
-    other = job.start("tiny", recipe, "digits", competition, name="thin", device="cpu", threads=1, command=["x"])
+    other = run_folder.start(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1), "thin")
     with pytest.raises(UserError, match=r"thin is not finished: \./run.sh resume thin"):
         combining.soup(["a", "thin"], greedy=False, name=None, command=["x"])
     job.run(other)
@@ -151,7 +152,7 @@ def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, ho
     assert (hidden / until).exists(), "it was not killed in the middle"
     assert not (home / "runs" / name).exists()
     with pytest.raises(UserError, match="there is no run called 'made'"):
-        job.find(name)
+        run_folder.find(name)
     assert cli.main([*words, "--name", name]) == 0
     assert (home / "runs" / name / "result.json").exists()
     assert not hidden.exists()
@@ -161,15 +162,15 @@ def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, ho
 
 def test_a_name_being_made_is_taken(finished, home):
     """Two at once never write into one folder: the second takes the next name, or is refused the same one."""
-    recipe, competition = load_recipe("tiny"), load_competition("digits")
-    how = {"device": "cpu", "threads": 1, "command": ["x"]}
-    with job.making("tiny", recipe, "digits", competition, name=None, **how) as one:
-        two = job.start("tiny", recipe, "digits", competition, name=None, **how)
+    recipe = load_recipe("tiny")
+    task = Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1)
+    with run_folder.making(task, None) as one:
+        two = run_folder.start(task)
         assert (one.name, two.name) == ("tiny-digits-s0", "tiny-digits-s0-2")
         with pytest.raises(UserError, match="there is a run called 'tiny-digits-s0' already"):
-            job.start("tiny", recipe, "digits", competition, name="tiny-digits-s0", **how)
-    assert job.find("tiny-digits-s0").recipe == recipe
-    with pytest.raises(ZeroDivisionError), job.making("tiny", recipe, "digits", competition, name="bad", **how):
+            run_folder.start(task, "tiny-digits-s0")
+    assert run_folder.find("tiny-digits-s0").recipe == recipe
+    with pytest.raises(ZeroDivisionError), run_folder.making(task, "bad"):
         1 / 0  # noqa: B018
     assert {path.name for path in (home / "runs").glob("*") if path.is_dir()} >= {one.name, two.name}
     assert not (home / "runs" / "bad").exists()

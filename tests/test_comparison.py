@@ -7,10 +7,11 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from featherweight import comparison, job
+from featherweight import comparison, job, run_folder
 from featherweight.comparison import Answers, mcnemar, over_seeds, paired
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
+from featherweight.run_folder import Task
 
 
 def answers(name, right, classes=4, seed=0):
@@ -99,16 +100,7 @@ def finished(home):
     """Two real runs of an epoch, and a copy that says that it is of another seed."""
     for seed in (0, 1):
         recipe = load_recipe("tiny", [f"seed={seed}", "train.epochs=1", "predict.views=[]", "split.holdout=0.3"])
-        run = job.start(
-            "tiny",
-            recipe,
-            "digits",
-            load_competition("digits"),
-            name=f"s{seed}",
-            device="cpu",
-            threads=1,
-            command=["x"],
-        )
+        run = run_folder.start(Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1), f"s{seed}")
         job.run(run)
     return home / "runs"
 
@@ -134,12 +126,8 @@ def test_finished_runs_are_compared(finished, tmp_path):
 
 
 def test_recipes_of_one_name_and_other_settings_are_told_apart(finished):
-    runs = [job.find("s0"), job.find("s1")]
+    runs = [run_folder.find("s0"), run_folder.find("s1")]
     assert comparison._labels(runs) == ["tiny", "tiny"]
     changed = load_recipe("tiny", ["seed=1", "optimizer.lr=0.3"])
-    runs.append(
-        job.start(
-            "tiny", changed, "digits", load_competition("digits"), name="hot", device="cpu", threads=1, command=["x"]
-        )
-    )
+    runs.append(run_folder.start(Task("tiny", changed, "digits", load_competition("digits"), ["x"], "cpu", 1), "hot"))
     assert comparison._labels(runs) == ["tiny as in s0", "tiny as in s0", "tiny as in hot"]

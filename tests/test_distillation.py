@@ -5,12 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from featherweight import job
+from featherweight import job, run_folder
 from featherweight.config import Recipe, load_competition, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.models import build
 from featherweight.randomness import Draws, generator
+from featherweight.run_folder import Task
 from featherweight.training import loop
 from featherweight.training.distillation import Teachers, learn, read_saved, teach
 from featherweight.training.mixing import mix
@@ -39,7 +40,7 @@ def test_several_teachers_teach_their_mean():
 def run(name, *changes, competition=()):
     recipe = load_recipe("tiny", ["train.epochs=2", "predict.views=[]", *changes])
     told = load_competition("digits", competition)
-    made = job.start("tiny", recipe, "digits", told, name=name, device="cpu", threads=1, command=["x"])
+    made = run_folder.start(Task("tiny", recipe, "digits", told, ["x"], "cpu", 1), name)
     return made, job.run(made)
 
 
@@ -53,14 +54,15 @@ def test_a_student_learns_from_a_teacher_over_the_limit_which_does_not_count(hom
         f"taught by teacher: {large.parameters:,} parameters, which do not ship and do not count"
         in capsys.readouterr().out
     )
-    assert job.weigh_weights(made).counted == result.parameters
+    assert run_folder.weigh_weights(made).counted == result.parameters
     _, again = run("again", *options, competition=small)
     assert (made.folder / "holdout_probs.npy").read_bytes() == (
-        job.find("again").folder / "holdout_probs.npy"
+        run_folder.find("again").folder / "holdout_probs.npy"
     ).read_bytes()
     run("alone", "mix=[cutmix]", competition=small)
     taught, teacher, alone = (
-        np.load(job.find(name).folder / "holdout_probs.npy").astype(float) for name in ("student", "teacher", "alone")
+        np.load(run_folder.find(name).folder / "holdout_probs.npy").astype(float)
+        for name in ("student", "teacher", "alone")
     )
     assert np.abs(taught - teacher).mean() != np.abs(alone - teacher).mean()
     assert again.holdout == result.holdout
@@ -72,7 +74,7 @@ def test_a_teacher_that_cannot_teach_is_refused(home):
         run("student", "distill.teachers=[other]")
     with pytest.raises(UserError, match=r"there is no run called 'othr'; did you mean 'other'\?"):
         run("student2", "distill.teachers=[othr]")
-    job.find("other").weights.unlink()
+    run_folder.find("other").weights.unlink()
     with pytest.raises(UserError, match=r"distill.teachers: other is not trained yet: \./run.sh resume other"):
         run("student3", "distill.teachers=[other]")
     facts = json.loads((home / "runs" / "other" / "run.json").read_text())

@@ -10,8 +10,8 @@ from featherweight import cli, inspection
 from featherweight.config import Split, load_competition
 from featherweight.data import checks, likeness, pack
 from featherweight.data.pack import Data, Pack
+from featherweight.data.parts import divide
 from featherweight.data.split import groups_of
-from featherweight.job import divide
 
 
 def pictures(count, side=32, seed=0):

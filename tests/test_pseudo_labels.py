@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from conftest import start
-from featherweight import cli, job
+from featherweight import cli, job, run_folder
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.listing import Listing
 from featherweight.errors import UserError
+from featherweight.run_folder import Task
 
 ALLOWED = "limit.allow_pseudo_labels=true"
 
@@ -21,7 +22,7 @@ ALLOWED = "limit.allow_pseudo_labels=true"
 def run(name, *changes, competition=(ALLOWED,)):
     recipe = load_recipe("tiny", ["train.epochs=2", "predict.views=[]", *changes])
     told = load_competition("digits", competition)
-    made = job.start("tiny", recipe, "digits", told, name=name, device="cpu", threads=1, command=["x"])
+    made = run_folder.start(Task("tiny", recipe, "digits", told, ["x"], "cpu", 1), name)
     return made, job.run(made)
 
 
@@ -77,7 +78,7 @@ def test_the_hidden_answers_are_not_read_before_the_score(labeller, monkeypatch)
     )
     with pytest.raises(AssertionError, match="the answers were read"):
         run("blind", *options)  # by the scorer, at the end
-    blind = job.find("blind")
+    blind = run_folder.find("blind")
     assert (blind.folder / "test_probs.npy").read_bytes() == (plain.folder / "test_probs.npy").read_bytes()
 
 

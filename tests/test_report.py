@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from browser import Browser, missing
-from featherweight import cli, job
+from featherweight import cli, run_folder
 from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.models import Classifier
@@ -34,7 +34,7 @@ def reported(finished, tmp_path_factory):
     shutil.copytree(finished / "runs" / "first", long)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATHERWEIGHT_HOME", str(folder))
-        run = job.find(long.name)
+        run = run_folder.find(long.name)
         return run, write.write(run)
 
 
@@ -103,7 +103,7 @@ def test_text_of_the_users_is_text_in_the_page(reported, tmp_path):
     shutil.copytree(run.folder, folder)
     stored = folder / "competition.yaml"
     stored.write_text(stored.read_text().replace("title: Digits", "title: <script>alert(1)</script> & co"))
-    text = write.write(job.find(str(folder))).read_text()
+    text = write.write(run_folder.find(str(folder))).read_text()
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
 
@@ -115,9 +115,9 @@ def test_a_flawless_run_and_one_without_views_are_reported(reported, tmp_path):
     (folder / "recipe.yaml").write_text(
         re.sub(r"views:\n( +- .*\n(    .*\n)*)+", "views: []\n", (folder / "recipe.yaml").read_text())
     )
-    found = evidence.gather(job.find(str(folder)))
+    found = evidence.gather(run_folder.find(str(folder)))
     np.save(folder / "holdout_probs.npy", np.eye(10, dtype=np.float32)[found.true])
-    text = write.write(job.find(str(folder))).read_text()
+    text = write.write(run_folder.find(str(folder))).read_text()
     assert "is right." in text
     assert "Test-time views" not in text
 
@@ -144,7 +144,7 @@ def test_the_page_says_what_the_split_and_the_test_share(reported, tmp_path, mon
 
     monkeypatch.setattr(pack, "load", leaky)
     monkeypatch.setattr(evidence, "NEAR", 100)
-    text = write.write(job.find(str(folder))).read_text()
+    text = write.write(run_folder.find(str(folder))).read_text()
     assert '<b class="bad">the holdout leaks</b>' in text
     assert f"3 of {size['holdout']} held out images" in text
     assert "Looked for: copies to the pixel." in text

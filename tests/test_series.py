@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from featherweight import cli, job, ledger, series
+from featherweight import cli, ledger, run_folder, series
 from featherweight.errors import UserError
 
 QUICK = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--threads", "1"]
@@ -43,7 +43,7 @@ def test_folds_hold_every_image_out_once(home, capsys):
     ids = [id for part in held for id in part]
     assert len(ids) == len(set(ids)) == 1438
     out = capsys.readouterr().out
-    made = job.find("tiny-digits-folds")
+    made = run_folder.find("tiny-digits-folds")
     score = json.loads((made.folder / "result.json").read_text())["holdout"]
     assert score["count"] == 1438
     assert f"out of fold  accuracy {score['value']:.2%}" in out

@@ -10,9 +10,14 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featherweight import __version__, workers, workspace
 from featherweight.errors import Lost, Told, UserError, nearest
+
+if TYPE_CHECKING:
+    from featherweight.config import Recipe
+    from featherweight.run_folder import Task
 
 HELP = """\
 featherweight: the best image classifier that makes the weight.
@@ -126,25 +131,31 @@ def train(words: Sequence[str]) -> int:
     if given.seeds or given.folds:
         return _series(given, ["./run.sh", *words])
 
-    from featherweight import config, job
+    from featherweight import config, run_folder
 
     if given.submit:
         from featherweight.kaggle import loop as kaggle_loop
 
         kaggle_loop.refuse_if_impossible(given.competition)
-    run = job.start(
-        Path(given.recipe).stem,
-        config.load_recipe(given.recipe, _overrides(given)),
-        Path(given.competition).stem,
-        config.load_competition(given.competition),
-        name=given.name,
-        device=given.device,
-        threads=given.threads,
-        procs=given.procs,
-        command=["./run.sh", *words, *([f"--procs={workers.count()}"] if workers.inside() else [])],
-    )
+    command = ["./run.sh", *words, *([f"--procs={workers.count()}"] if workers.inside() else [])]
+    run = run_folder.start(_task(given, config.load_recipe(given.recipe, _overrides(given)), command), given.name)
     code = _finish(run, given.report)
     return submit([run.name]) if given.submit and code == 0 else code
+
+
+def _task(given: argparse.Namespace, recipe: Recipe, command: list[str]) -> Task:
+    from featherweight import config, run_folder
+
+    return run_folder.Task(
+        Path(given.recipe).stem,
+        recipe,
+        Path(given.competition).stem,
+        config.load_competition(given.competition),
+        command,
+        given.device,
+        given.threads,
+        given.procs,
+    )
 
 
 def _series(given: argparse.Namespace, command: list[str]) -> int:
@@ -152,23 +163,15 @@ def _series(given: argparse.Namespace, command: list[str]) -> int:
 
     if given.submit or (given.seeds and given.folds):
         raise UserError("--seeds, --folds and --submit: one of them at a time")
-    recipe, competition = Path(given.recipe).stem, Path(given.competition).stem
-    name, changes = given.name or f"{recipe}-{competition}", _overrides(given)
+    name = given.name or f"{Path(given.recipe).stem}-{Path(given.competition).stem}"
+    changes = _overrides(given)
     if given.seeds:
         variants = {f"{name}-s{seed}": [f"seed={seed}"] for seed in series.seeds(given.seeds)}
     else:
         folds = range(given.folds)
         variants = {f"{name}-f{fold}": [f"split.folds={given.folds}", f"split.fold={fold}"] for fold in folds}
-    done = series.run_all(
-        {run: config.load_recipe(given.recipe, [*changes, *more]) for run, more in variants.items()},
-        recipe,
-        competition,
-        config.load_competition(given.competition),
-        device=given.device,
-        threads=given.threads,
-        procs=given.procs,
-        command=command,
-    )
+    recipes = {run: config.load_recipe(given.recipe, [*changes, *more]) for run, more in variants.items()}
+    done = series.run_all({run: _task(given, recipe, command) for run, recipe in recipes.items()})
     series.tell(series.over_seeds(done) if given.seeds else series.over_folds(done, f"{name}-folds", command))
     return 0
 
@@ -217,9 +220,9 @@ def resume(words: Sequence[str]) -> int:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # `workers.launch` says it
     given = parser.parse_args(words)
 
-    from featherweight import job
+    from featherweight import run_folder
 
-    return _work(given.run) if given.worker else _finish(job.find(given.run), given.report)
+    return _work(given.run) if given.worker else _finish(run_folder.find(given.run), given.report)
 
 
 def report(words: Sequence[str]) -> int:
@@ -229,17 +232,17 @@ def report(words: Sequence[str]) -> int:
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files instead")
     given = parser.parse_args(words)
 
-    from featherweight import job
+    from featherweight import run_folder
 
     if given.tensorboard:
         from featherweight.report import tensorboard
 
-        folder = tensorboard.write(job.find(given.run))
+        folder = tensorboard.write(run_folder.find(given.run))
         print(f"wrote {folder}\nnext: tensorboard --logdir {folder.parent.parent}")
         return 0
     from featherweight.report import write
 
-    print(f"wrote {write.write(job.find(given.run))}")
+    print(f"wrote {write.write(run_folder.find(given.run))}")
     print("next: open it in a browser")
     return 0
 
@@ -410,11 +413,11 @@ def score(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     workspace.find_config("competitions", given.competition)
 
-    from featherweight import config, job
+    from featherweight import config, grading
 
     overrides = [] if given.solution is None else [f"submission.solution={json.dumps(str(given.solution.absolute()))}"]
     competition = config.load_competition(given.competition, overrides)
-    print(job.score_csv(given.csv, competition))
+    print(grading.score_csv(given.csv, competition))
     submits = f"submit {given.csv} --competition {given.competition}"
     print(f"next: ./run.sh {submits if competition.kaggle else 'runs'}")
     return 0
@@ -725,9 +728,9 @@ def _look(words: Sequence[str], what: str, description: str) -> int:
 
 
 def _finish(run: object, report: bool) -> int:
-    from featherweight import job, tables
+    from featherweight import job, run_folder, tables
 
-    assert isinstance(run, job.Run)
+    assert isinstance(run, run_folder.Run)
     try:
         result = job.run(run)
         if workers.rank() > 0:
@@ -746,10 +749,10 @@ def _finish(run: object, report: bool) -> int:
 
 def _work(name: str) -> int:
     """The part of one of several processes in a run; whoever started them tells how it ended."""
-    from featherweight import job
+    from featherweight import job, run_folder
 
     try:
-        job.run(job.find(name))
+        job.run(run_folder.find(name))
     except Lost as error:
         return error.exit_code
     except KeyboardInterrupt:

@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featherweight import atomic, budget, job, submission
+from featherweight import atomic, budget, grading, predictions, run_folder, submission
 from featherweight.comparison import Answers, answers, true_classes
 from featherweight.data import pack
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
 from featherweight.inference import predict_probs
-from featherweight.job import Result, Run
 from featherweight.models import Classifier, build
 from featherweight.progress import say
+from featherweight.run_folder import Result, Run, Task
 from featherweight.scoring import Score
 from featherweight.training import checkpoint, runtime
 from featherweight.training.batches import Batches
@@ -61,16 +61,7 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
     chosen = _greedy(runs, given, states, data, device) if greedy else list(range(len(runs)))
     model = _blend(first, [states[place] for place in chosen], data, device)
     kept = [runs[place].name for place in chosen]
-    with job.making(
-        "soup",
-        first.recipe,
-        first.competition_name,
-        first.competition,
-        name=name,
-        device=first.facts["device"],
-        threads=first.facts["threads"],
-        command=command,
-    ) as made:
+    with run_folder.making(_task("soup", first, command), name) as made:
         told = {"members": kept, "asked": [run.name for run in runs], "greedy": greedy}
         atomic.write_text(made.folder / "soup.json", json.dumps(told) + "\n")
         _write_history(made.folder, runs)
@@ -81,7 +72,7 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
             f"  the holdout chose these of the {len(runs)} and scores {made.name} too, so its score there is a little "
             f"too good; believe the test set's, or that of images kept for the end (split.test)"
         )
-    return job.find(made.name)
+    return run_folder.find(made.name)
 
 
 def _greedy(
@@ -96,8 +87,8 @@ def _greedy(
             [model],
             held.images,
             runtime=device,
-            views=job.views(runs[0].recipe, runs[0].competition),
-            augment=job.augmentations(runs[0].recipe, runs[0].competition),
+            views=predictions.views(runs[0].recipe, runs[0].competition),
+            augment=predictions.augmentations(runs[0].recipe, runs[0].competition),
             seed=runs[0].recipe.seed,
         )
         right = float((probs.argmax(1) == held.labels).mean())
@@ -117,7 +108,7 @@ def _blend(run: Run, states: Sequence[State], data: Data, device: Runtime) -> Cl
     batches = Batches(
         train, len(run.competition.classes), recipe.train.batch_size, recipe.seed, device, recipe.sampling
     )
-    renew(model, batches, job.augmentations(recipe, run.competition), device)
+    renew(model, batches, predictions.augmentations(recipe, run.competition), device)
     return model
 
 
@@ -147,7 +138,7 @@ def ensemble(names: Sequence[str], *, fit: bool, name: str, command: list[str]) 
 
 def weigh(runs: Sequence[Run], name: str) -> budget.WeighIn:
     """What several runs weigh when they ship together."""
-    return budget.weigh_ensemble({run.name: job.shipped(run) for run in runs}, runs[0].competition, name)
+    return budget.weigh_ensemble({run.name: run_folder.shipped(run) for run in runs}, runs[0].competition, name)
 
 
 def ensemble_of_folds(runs: Sequence[Run], held: Held, name: str, command: list[str]) -> tuple[Run, Result]:
@@ -166,6 +157,12 @@ def out_of_fold(runs: Sequence[Run]) -> Held:
     return Held(ids, probs, true_classes(runs[0], ids))
 
 
+def _task(what: str, first: Run, command: list[str]) -> Task:
+    """What several runs come to, in the first one's words."""
+    device, threads = first.facts["device"], first.facts["threads"]
+    return Task(what, first.recipe, first.competition_name, first.competition, command, device, threads)
+
+
 def _together(
     runs: Sequence[Run], weights: NDArray[np.float64], held: Held, name: str, command: list[str]
 ) -> tuple[Run, Result]:
@@ -175,17 +172,8 @@ def _together(
     told = ", ".join(f"{run.name} {weight:.3f}" for run, weight in zip(runs, weights, strict=True))
     say(f"{name}: {weighed.counted:,} of {weighed.limit:,} parameters; {told}")
 
-    with job.making(
-        "ensemble",
-        first.recipe,
-        first.competition_name,
-        competition,
-        name=name,
-        device=first.facts["device"],
-        threads=first.facts["threads"],
-        command=command,
-        more={"members": [run.name for run in runs], "weights": weights.tolist()},
-    ) as made:
+    more = {"members": [run.name for run in runs], "weights": weights.tolist()}
+    with run_folder.making(_task("ensemble", first, command), name, more=more) as made:
         atomic.write_text(made.folder / "split.json", json.dumps({"train": [], "holdout": held.ids}) + "\n")
         _write_history(made.folder, runs)
         tensors = {f"{place}.{key}": t for place, run in enumerate(runs) for key, t in _weights(run).items()}
@@ -194,10 +182,10 @@ def _together(
         _keep(made.folder / "holdout_probs.npy", held.probs)
         holdout = _score_holdout(made, held)
         tested = _hand_in(made, runs, weights)
-        minutes = sum(job.minutes(run) for run in runs)
+        minutes = sum(run_folder.minutes(run) for run in runs)
         result = Result(weighed.counted, weighed.limit, holdout, tested, minutes)
-        job.record(made, result, sum(budget.weigh(run.recipe, competition, run.name).macs for run in runs))
-    return job.find(name), result
+        run_folder.record(made, result, sum(budget.weigh(run.recipe, competition, run.name).macs for run in runs))
+    return run_folder.find(name), result
 
 
 def fit_weights(given: Sequence[Answers], places: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
@@ -246,7 +234,7 @@ def _hand_in(made: Run, runs: Sequence[Run], weights: NDArray[np.float64]) -> Sc
     form = submission.form(competition, test.ids)
     submission.write(made.csv, form, test.ids, probs)
     submission.check(made.csv, form)
-    known, _ = job.answers(competition, form)
+    known, _ = grading.answers(competition, form)
     return submission.score(made.csv, form, known, competition) if known else None
 
 
@@ -254,7 +242,7 @@ def _members(names: Sequence[str]) -> tuple[list[Run], list[Answers]]:
     """The finished runs of those names and their answers on the holdout that they share."""
     if len(set(names)) < len(names) or len(names) < 2:
         raise UserError("name at least two runs, each once: ./run.sh runs shows them")
-    runs = [job.find(name) for name in names]
+    runs = [run_folder.find(name) for name in names]
     for run in runs:
         if not (run.folder / "result.json").exists():
             raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
@@ -280,7 +268,7 @@ def _taken(data: Data, run: Run, part: str) -> Pack:
 def _write_history(folder: Path, runs: Sequence[Run]) -> None:
     """The first run's history, at the cost in time of all."""
     history = pd.read_csv(runs[0].folder / "history.csv")
-    history.loc[history.index[-1], "seconds"] = 60 * sum(job.minutes(run) for run in runs)
+    history.loc[history.index[-1], "seconds"] = 60 * sum(run_folder.minutes(run) for run in runs)
     atomic.write_text(folder / "history.csv", history.to_csv(index=False))
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featherweight import job, ledger, pictures
+from featherweight import ledger, pictures, run_folder
 from featherweight.data import pack
 from featherweight.errors import UserError
-from featherweight.job import Run
+from featherweight.run_folder import Run
 from featherweight.training.watch import look
 
 REPLICATES = 2000  # of the bootstrap
@@ -157,7 +157,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     """A row a run, best first, and in words how the best compares with each other one; the curves go to `path`."""
     if len(set(names)) < 2:
         raise UserError("compare wants at least two runs: ./run.sh compare RUN RUN")
-    runs = [job.find(name) for name in dict.fromkeys(names)]
+    runs = [run_folder.find(name) for name in dict.fromkeys(names)]
     given = answers(runs)
     metric = WATCHED.get(runs[0].competition.metric.name, "f1")
     rows = pd.DataFrame(

@@ -17,8 +17,8 @@ from featherweight.data.csv_file import examples
 from featherweight.data.image import UNREADABLE
 from featherweight.data.listing import Listing, Samples
 from featherweight.data.pack import Data
+from featherweight.data.parts import divide
 from featherweight.errors import UserError
-from featherweight.job import divide
 from featherweight.progress import say
 from featherweight.report import data_page
 

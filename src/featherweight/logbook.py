@@ -16,11 +16,12 @@ from typing import Any
 
 import pandas as pd
 
-from featherweight import atomic, comparison, job, pictures, series, workspace
+from featherweight import atomic, comparison, pictures, run_folder, series, workspace
 from featherweight.claims import CLAIMS, Verdict, judge
 from featherweight.comparison import SURE
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.errors import UserError, nearest
+from featherweight.run_folder import Task
 from featherweight.scoring import Score
 from featherweight.series import Done
 
@@ -93,15 +94,8 @@ def rerun(
     for seed in seeds:
         for row in chosen:
             recipe = shortened(load_recipe(row, [*overrides, f"seed={seed}"]), scale)
-            done[row] += series.run_all(
-                {f"{row}-{suffix}-s{seed}": recipe},
-                row,
-                competition_name,
-                competition,
-                device=device,
-                threads=threads,
-                command=command,
-            )
+            task = Task(row, recipe, competition_name, competition, command, device, threads)
+            done[row] += series.run_all({f"{row}-{suffix}-s{seed}": task})
         found = verdicts(section, done)
         atomic.write_text(folder / "table.md", table(done, found, scale))
         comparison.draw({row: _mean_history(several) for row, several in done.items()}, folder / "curves.png")
@@ -218,7 +212,7 @@ def log(folder: Path, section: str, command: str) -> Path:
             atomic.write_bytes(kept, (folder / picture).read_bytes())
             links.append(f"![{picture.removesuffix('.png')}](../docs/{kept.name})")
     title = f"## {datetime.now(UTC):%Y-%m-%d}: section {section.upper()} of the logbook"
-    pieces = [before.rstrip(), title, f"`{command}`, commit {job.commit() or 'unknown'}.", told.rstrip(), *links]
+    pieces = [before.rstrip(), title, f"`{command}`, commit {run_folder.commit() or 'unknown'}.", told.rstrip(), *links]
     atomic.write_text(path, "\n\n".join(pieces) + "\n")
     return path
 

@@ -11,7 +11,8 @@ from featherweight import pictures
 from featherweight.config import Competition, Recipe
 from featherweight.data import pack
 from featherweight.data.pack import Pack
-from featherweight.job import augmentations, divide
+from featherweight.data.parts import divide
+from featherweight.predictions import augmentations
 from featherweight.randomness import Draws, generator
 from featherweight.training.batches import Batches
 from featherweight.training.loop import beginning, rate_factor

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from featherweight import combining, job, workspace
-from featherweight.config import Competition, Recipe
+from featherweight import combining, job, run_folder, workspace
 from featherweight.errors import UserError
-from featherweight.job import Result, Run
 from featherweight.progress import say
+from featherweight.run_folder import Result, Run, Task
 from featherweight.scoring import judge, spelled
 
 Done = list[tuple[Run, Result]]
@@ -29,36 +28,16 @@ def seeds(text: str) -> list[int]:
     return found
 
 
-def run_all(
-    recipes: Mapping[str, Recipe],
-    recipe_name: str,
-    competition_name: str,
-    competition: Competition,
-    *,
-    device: str,
-    threads: int | None,
-    procs: int | None = None,
-    command: list[str],
-) -> Done:
-    """Run recipes by the names of their runs, one after another; what was done or begun before is gone on with."""
+def run_all(tasks: Mapping[str, Task]) -> Done:
+    """Do tasks by the names of their runs, one after another; what was done or begun before is gone on with."""
     done = []
-    for name, recipe in recipes.items():
+    for name, task in tasks.items():
         if (workspace.runs() / name / "run.json").is_file():
-            run = job.find(name)
-            if run.recipe.model_dump() != recipe.model_dump() or run.competition != competition:
+            run = run_folder.find(name)
+            if run.recipe.model_dump() != task.recipe.model_dump() or run.competition != task.competition:
                 raise UserError(f"there is a run called '{name}' already, of other settings; take another --name")
         else:
-            run = job.start(
-                recipe_name,
-                recipe,
-                competition_name,
-                competition,
-                name=name,
-                device=device,
-                threads=threads,
-                procs=procs,
-                command=command,
-            )
+            run = run_folder.start(task, name)
         done.append((run, job.run(run)))
     return done
 

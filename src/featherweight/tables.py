@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
 
     from featherweight.budget import WeighIn
     from featherweight.doctor import Finding
-    from featherweight.job import Result, Run
     from featherweight.kaggle.client import Place
+    from featherweight.run_folder import Result, Run
     from featherweight.solver import Member
     from featherweight.standings import Gap
 

@@ -101,7 +101,7 @@ def leaderboard(name: str, count: int) -> list[Place]:
 
 def _entry(what: str, competition: str | None) -> Entry:
     """Find what is meant, weigh the weights that made it, and check its CSV."""
-    from featherweight import job
+    from featherweight import grading, run_folder
 
     if what.endswith(".csv") or Path(what).is_file():
         csv = Path(what)
@@ -113,9 +113,9 @@ def _entry(what: str, competition: str | None) -> Entry:
         if not run and competition is None:
             raise UserError(f"{csv} is of no run in the ledger: say which --competition it is for")
         name = competition or str(run["competition"])
-        stored = job.find(run["run"]).folder if run and (workspace.runs() / run["run"]).is_dir() else None
+        stored = run_folder.find(run["run"]).folder if run and (workspace.runs() / run["run"]).is_dir() else None
     else:
-        found = job.find(what)
+        found = run_folder.find(what)
         csv, name, stored = found.csv, found.competition_name, found.folder
         if not csv.is_file():
             raise UserError(f"{what} has no submission yet: ./run.sh resume {what}")
@@ -125,9 +125,9 @@ def _entry(what: str, competition: str | None) -> Entry:
             raise UserError(f"{csv} is not what {what} wrote (the ledger has another checksum); submit it as a file")
         run = mine[-1]
     if stored is not None:
-        job.weigh_weights(job.find(str(stored)))
+        run_folder.weigh_weights(run_folder.find(str(stored)))
     declared = _competition(name, stored)
-    count = job.check_csv(csv, declared)
+    count = grading.check_csv(csv, declared)
     slug = kaggle_name(name, declared)
     say(f"{csv}: {count:,} rows, checked")
     return Entry(csv, _sha256(csv), name, slug, run)

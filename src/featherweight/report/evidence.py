@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featherweight import budget, job
+from featherweight import budget, job, predictions, run_folder
 from featherweight.data import checks, pack
 from featherweight.data.checks import Finding
 from featherweight.data.pack import Data, Pack
@@ -45,7 +45,7 @@ class Picture:
 class Evidence:
     """Everything about one run. `probs` float32 [N, K] and `true` int64 [N] are of the holdout, views included."""
 
-    run: job.Run
+    run: run_folder.Run
     result: dict[str, Any]
     weighed: budget.WeighIn
     history: pd.DataFrame
@@ -73,7 +73,7 @@ class Evidence:
         return np.bincount(self.true * size + self.given, minlength=size * size).reshape(size, size)
 
 
-def gather(run: job.Run) -> Evidence:
+def gather(run: run_folder.Run) -> Evidence:
     """Collect what there is to say. Raises UserError for a run that has not ended."""
     if not (run.folder / "result.json").is_file():
         raise UserError(f"{run.name} has not ended yet: ./run.sh resume {run.name}")
@@ -86,7 +86,7 @@ def gather(run: job.Run) -> Evidence:
     model = _model(run)
     probs = np.load(run.folder / "holdout_probs.npy")
     plain = probs
-    if job.views(run.recipe, competition):
+    if predictions.views(run.recipe, competition):
         plain = predict_probs([model], holdout.images, runtime=device, batch_size=run.recipe.predict.batch_size)
     wrong = np.flatnonzero(probs.argmax(1) != holdout.labels)
     worst = wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:MISTAKES]
@@ -180,7 +180,7 @@ def calibration(probs: NDArray[np.float32], true: NDArray[np.int64], bins: int =
     return table, error
 
 
-def _model(run: job.Run) -> Classifier:
+def _model(run: run_folder.Run) -> Classifier:
     competition = run.competition
     model = build(run.recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
     checkpoint.load_weights(run.weights, model)

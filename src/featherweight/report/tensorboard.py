@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from featherweight import job
+from featherweight import run_folder
 from featherweight.errors import UserError
 
 
-def write(run: job.Run) -> Path:
+def write(run: run_folder.Run) -> Path:
     """Write every column of the history, by step, into `runs/NAME/tensorboard`; returns that folder.
 
     Raises UserError without the package, and for a run that has not yet ended an epoch.

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from featherweight import atomic, job, ledger, yaml
+from featherweight import atomic, ledger, predictions, run_folder, yaml
 from featherweight.report import evidence, figures
 from featherweight.report.evidence import Evidence, Picture
 
@@ -23,7 +23,7 @@ SIDE = 128  # pixels of a shown picture at most, so that a page of them stays sm
 COLORS = ("#3b82c4", "#e07b39", "#4c9f70", "#9467bd", "#c0a02c", "#d64550", "#5fa8a8", "#8c6d5a")
 
 
-def write(run: job.Run) -> Path:
+def write(run: run_folder.Run) -> Path:
     """Write the report of a finished run; returns the page. Raises UserError for a run that has not ended."""
     found = evidence.gather(run)
     folder = run.folder / "report"
@@ -79,7 +79,7 @@ def _words(found: Evidence) -> dict[str, Any]:
         "accuracy": accuracy,
         "confidence": float(found.probs.max(1).mean()),
         "plain_accuracy": found.plain_accuracy,
-        "views": " x ".join(view.name for view in job.views(run.recipe, run.competition)),
+        "views": " x ".join(view.name for view in predictions.views(run.recipe, run.competition)),
         "per_class": evidence.by_class(found.confusion, found.classes),
         "confused": evidence.most_confused(found.confusion, found.classes),
         "groups": [group for group in groups if len(group) > 1],
@@ -98,7 +98,7 @@ def _words(found: Evidence) -> dict[str, Any]:
     }
 
 
-def divided(run: job.Run) -> str:
+def divided(run: run_folder.Run) -> str:
     """In words, how the holdout came about."""
     split, competition = run.recipe.split, run.competition
     if split.folds is not None:

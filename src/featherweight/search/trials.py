@@ -17,8 +17,9 @@ import pandas as pd
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from featherweight import budget, job
+from featherweight import budget, job, predictions, run_folder, teaching
 from featherweight.config import Competition, Recipe, Split
+from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import Diverged, UserError
 from featherweight.inference import fit_temperature, predict_probs, temper
@@ -167,10 +168,10 @@ def _model(
 ) -> tuple[Classifier, Pack]:
     """A model trained in that folder, and the images held out."""
     competition, data = search.competition, search.data
-    run = job.Run(folder, search.plan.space.base, search.competition_name, recipe, competition, {})
-    train, holdout, _ = job.divide(recipe.split, competition, data)
+    run = run_folder.Run(folder, search.plan.space.base, search.competition_name, recipe, competition, {})
+    train, holdout, _ = parts.divide(recipe.split, competition, data)
     with hushed():
-        train = job.with_pseudo_labels(run, train, holdout, data.test)
+        train = teaching.with_pseudo_labels(run, train, holdout, data.test)
         model = job.train_model(run, train, holdout, search.device, watching)
     return model, holdout
 
@@ -181,8 +182,8 @@ def _holdout_score(search: Search, recipe: Recipe, model: Classifier, holdout: P
         [model],
         holdout.images,
         runtime=search.device,
-        views=job.views(recipe, search.competition),
-        augment=job.augmentations(recipe, search.competition),
+        views=predictions.views(recipe, search.competition),
+        augment=predictions.augmentations(recipe, search.competition),
         batch_size=recipe.predict.batch_size,
         seed=recipe.seed,
     )
@@ -255,7 +256,7 @@ def _long(seconds: float) -> str:
 def costs(search: Search) -> Costs:
     """Time some steps of the base, and look at some candidates drawn at random."""
     recipe = search.plan.recipe({})
-    train, holdout, _ = job.divide(recipe.split, search.competition, search.data)
+    train, holdout, _ = parts.divide(recipe.split, search.competition, search.data)
     size = min(recipe.train.batch_size, len(train))
     share = min(1.0, LOOKED / len(holdout))  # of the holdout that is looked at
     part = holdout.take(np.arange(math.ceil(share * len(holdout))))

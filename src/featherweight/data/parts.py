@@ -1,0 +1,54 @@
+"""The parts of a data set: the images to train on, those held out, and those kept for the end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from featherweight import workspace
+from featherweight.config import Competition, Split
+from featherweight.data import csv_file
+from featherweight.data.pack import Data, Pack
+from featherweight.data.split import divide as divide_ids
+from featherweight.data.split import folds, groups_of, holdout_ranks
+
+
+def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, Pack, Pack | None]:
+    """The images to train on, those held out, and those kept for the end, if the recipe wants any.
+
+    A validation part that came with the data is held out as it is, unless the recipe asks for folds.
+    """
+    train = data.train
+    assert train.labels is not None
+    if wanted.subset is not None and wanted.subset < len(train):
+        used = holdout_ranks(train.ids, _labels(train), wanted.subset / len(train), wanted.seed)
+        train = train.take(np.flatnonzero(used & (np.cumsum(used) <= wanted.subset)))
+    if data.valid is not None and wanted.folds is None:
+        return train, data.valid, None
+    labels, groups, seed = _labels(train), _groups(competition, train), wanted.seed + 1
+    kept = None
+    if wanted.folds is not None:
+        if wanted.test is not None:
+            first = divide_ids(train.ids, labels, holdout=wanted.test, seed=seed, groups=groups)
+            kept, train = train.take(first.holdout), train.take(first.train)
+            labels, groups = _labels(train), None if groups is None else [groups[place] for place in first.train]
+        fold = folds(train.ids, labels, wanted.folds, seed, groups)
+        return train.take(np.flatnonzero(fold != wanted.fold)), train.take(np.flatnonzero(fold == wanted.fold)), kept
+    parts = divide_ids(train.ids, labels, holdout=wanted.holdout, test=wanted.test or 0, seed=seed, groups=groups)
+    kept = train.take(parts.test) if len(parts.test) else None
+    return train.take(parts.train), train.take(parts.holdout), kept
+
+
+def _groups(competition: Competition, train: Pack) -> list[str] | None:
+    """Which images must stay together: by the competition's pattern, its CSV, or what the source knows."""
+    if competition.group is not None:
+        return groups_of(train.ids, competition.group)
+    if competition.groups is not None:
+        table = csv_file.read(workspace.data() / competition.groups)
+        group_of = dict(zip(table.column("id"), table.column("group"), strict=True))
+        return [group_of.get(id, id) for id in train.ids]
+    return train.groups
+
+
+def _labels(pack: Pack) -> list[str]:
+    assert pack.labels is not None
+    return [str(label) for label in pack.labels]
