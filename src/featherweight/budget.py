@@ -34,10 +34,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from featherweight.config import Competition, Recipe
 from featherweight.errors import OverBudget, UserError
 from featherweight.models import FAMILIES, Classifier, Normalize, outline
-from featherweight.models.meta import spare_the_compiler, weightless
+from featherweight.models.meta import weightless
 from featherweight.models.parts import STEM_RULE
 from featherweight.models.variants import line, nearest_that_fits
 from featherweight.schema import Choice
+from featherweight.uncompiled import spare_the_compiler
 
 # Buffers of a norm that hold statistics of the data, as those of `Normalize` do: shown, and counted only if the
 # competition says so.
@@ -130,7 +131,7 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     example = torch.empty(1, image.channels, image.size, image.size, device="meta")
     sides = _watch_sides(model, image.size)
     counter = FlopCounterMode(display=False)
-    spare_the_compiler(flop_counter._FlopCounterMode)
+    spare_the_compiler(flop_counter._FlopCounterMode.__torch_dispatch__)
     with torch.no_grad(), weightless(), counter:
         model(example)  # also brings lazily created parameters into being, so it comes before the count
     flops = {module: sum(by_operator.values()) for module, by_operator in counter.get_flop_counts().items()}
@@ -318,7 +319,7 @@ def _ptflops_macs(model: nn.Module, example: Tensor) -> int:
     finally:
         for name in absent:
             del sys.modules[name]
-    spare_the_compiler(aten_engine.FlopCounterMode)
+    spare_the_compiler(aten_engine.FlopCounterMode.__torch_dispatch__)
     with weightless():
         macs, _ = get_model_complexity_info(
             model,

@@ -12,13 +12,15 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from filelock import FileLock
 
 from featherweight import atomic, workspace
 from featherweight.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUN, SUBMISSION = "run", "submission"
 COLUMNS = (
@@ -104,6 +106,8 @@ def submissions() -> pd.DataFrame:
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dictionaries, without what is empty."""
+    import pandas as pd
+
     return [{str(key): value for key, value in row.items() if pd.notna(value)} for row in rows.to_dict("records")]
 
 
@@ -170,6 +174,8 @@ def _rows() -> list[Row]:
 
 
 def _table(rows: Iterable[Row]) -> pd.DataFrame:
+    import pandas as pd  # half a second, which runs are started without
+
     table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
     for column in COLUMNS:
         if column not in NUMBERS:

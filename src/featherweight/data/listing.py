@@ -15,7 +15,7 @@ from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
 from featherweight.progress import say
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".tif", ".tiff"})
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def walk(folder: Path) -> list[str]:
 
 def is_image(name: str) -> bool:
     """Does a file's name say that it is an image?"""
-    return os.path.splitext(name)[1].lower() in ENDINGS and not name.startswith(".")  # noqa: PTH122 - 50,000 times
+    return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
 def as_uint8(images: NDArray[Any], where: str) -> NDArray[np.uint8]:

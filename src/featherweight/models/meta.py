@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from featherweight.uncompiled import spare_the_compiler
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -53,7 +54,7 @@ MEANS = frozenset({torch.Tensor.amax, torch.Tensor.mean, torch.Tensor.sum, torch
 @contextmanager
 def weightless() -> Iterator[None]:
     """Everything made inside has a shape and no memory, and what leaves shapes as they are is left out."""
-    spare_the_compiler(_Products)
+    spare_the_compiler(_Products.__torch_dispatch__)
     with torch.device("meta"), _Products(), _ShapesAlone():  # type: ignore[no-untyped-call]
         yield
 
@@ -62,16 +63,6 @@ def outlined(make: Callable[[], M]) -> M:
     """What `make` makes, on the meta device, in evaluation mode."""
     with weightless():
         return make().eval()
-
-
-def spare_the_compiler(mode: type[TorchDispatchMode]) -> None:
-    """Torch imports its compiler, which takes two seconds, to keep it from looking into such a mode, once it is used.
-
-    Where nothing is compiled there is nothing to keep out; the mark says that this has been seen to.
-    """
-    inner = getattr(mode.__torch_dispatch__, "__wrapped__", None)
-    if inner is not None and "torch._dynamo" not in sys.modules:
-        inner.__dynamo_disable = inner
 
 
 class _ShapesAlone(TorchFunctionMode):

@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -39,6 +38,9 @@ from featherweight.training.schedules import Progress, rising
 from featherweight.training.sharpness import climbed
 from featherweight.training.statistics import renew, standardize, start_from_images
 from featherweight.training.watch import look, since_best
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOOK_SECONDS = 1.0  # between looks at the losses: each look makes a GPU wait for the host
 
@@ -118,7 +120,7 @@ def fit(
             last = epoch + 1 == epochs
             state.history.append(_epoch_row(recipe, state, holdout, runtime, epoch * steps, last, metric))
             if processes.first:
-                atomic.write_text(folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
+                atomic.write_text(folder / "history.csv", _table(state.history).to_csv(index=False))
             watching(state.history[-1])
             bar.advance(0, state.note(short=True))
             if (epoch + 1) * 10 // epochs > epoch * 10 // epochs:
@@ -127,7 +129,13 @@ def fit(
                 say(f"  stopped after epoch {epoch + 1}: {recipe.early_stopping.metric} has not got better")
                 break
     _take_what_ships(recipe, state, batches, augment, runtime)
-    return pd.DataFrame(state.history)
+    return _table(state.history)
+
+
+def _table(rows: list[dict[str, float]]) -> pd.DataFrame:
+    import pandas as pd  # half a second, which the first step does not wait for
+
+    return pd.DataFrame(rows)
 
 
 def beginning(recipe: Recipe, steps_per_epoch: int) -> Progress:

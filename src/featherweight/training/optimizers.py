@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from featherweight.schema import Flag, Index, NonNegative, Positive, Rate
+from featherweight.uncompiled import spare_optimizers, with_its_own_step
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 Groups = list[dict[str, Any]]  # each {"params": [...]}, perhaps with keys that differ from the optimizer's, as in torch
@@ -29,7 +30,8 @@ def prepare(
 
     Weight decay is held to the rate of the others: what a step takes off is the same in every group that decays.
     """
-    optimizer = choice(groups(model, decay_norms, bias_rate))
+    spare_optimizers()
+    optimizer = with_its_own_step(choice(groups(model, decay_norms, bias_rate)))
     for group in optimizer.param_groups:
         group["lr"] *= group.get("rate", 1.0)
         group["weight_decay"] /= group.get("rate", 1.0)

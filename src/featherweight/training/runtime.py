@@ -67,7 +67,7 @@ def start(
     # cuBLAS reads this when it starts; without it, deterministic matrix products are refused.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # train.compile: kernels are not chosen by timing them
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, which imports the compiler, 1.5 s
     # Else every result is filled with NaN before it is computed, up to a tenth of a step's time: that shows who reads
     # what nobody wrote, and repeats nothing better.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
