@@ -1,5 +1,7 @@
 import functools
 import hashlib
+import os
+import signal
 import threading
 
 import numpy as np
@@ -54,6 +56,23 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_stopped_during_the_last_look_it_stops(tmp_path, monkeypatch):
+    """After which there is no step that could notice."""
+    _, whole = train(tmp_path / "whole")
+    look = loop._epoch_row
+
+    def interrupted(recipe, state, holdout, runtime, begin, last, metric):
+        if last:
+            os.kill(os.getpid(), signal.SIGINT)
+        return look(recipe, state, holdout, runtime, begin, last, metric)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_epoch_row", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "stopped")
+    assert train(tmp_path / "stopped")[1] == whole
+
+
 @pytest.mark.parametrize("stop_at", [1, 6, 11, 18])
 def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, stop_at):
     """In the middle of an epoch, at its last step before the holdout is looked at, and after the very last step."""
@@ -64,14 +83,8 @@ def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, st
         nonlocal steps
         steps += 1
         if steps == stop_at:
-            signal_self()
+            os.kill(os.getpid(), signal.SIGINT)
         return real(*arguments)
-
-    def signal_self():
-        import os
-        import signal
-
-        os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(loop, "_step", step)
     with pytest.raises(KeyboardInterrupt):

@@ -128,6 +128,8 @@ def fit(
             if recipe.early_stopping is not None and _has_settled(recipe.early_stopping, recipe.ship, state, falls):
                 say(f"  stopped after epoch {epoch + 1}: {recipe.early_stopping.metric} has not got better")
                 break
+        if any(processes.any(stop.is_set())):  # asked during the last look, after which there is no step
+            raise KeyboardInterrupt
     _take_what_ships(recipe, state, batches, augment, runtime)
     return _table(state.history)
 
