@@ -45,7 +45,7 @@ case "${1:-}" in
         exec "$python" -m pytest "$@"
         ;;
     bench)
-        [ -f "$root/benchmarks/${2:-}.py" ] || fail "there is no benchmark '${2:-}'; there are: $(cd "$root/benchmarks" && ls ./*.py | sed 's|./||; s|.py||' | tr '\n' ' ')"
+        [ -f "$root/benchmarks/${2:-}.py" ] || fail "there is no benchmark '${2:-}'; there are: $(cd "$root/benchmarks" && ls ./[!_]*.py | sed 's|./||; s|.py||' | tr '\n' ' ')"
         exec "$python" "$root/benchmarks/$2.py" "${@:3}"
         ;;
 esac

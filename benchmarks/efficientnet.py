@@ -27,19 +27,17 @@ and transparent huge pages (no gain).
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from peers import RESULTS, machine, versions
+import _record
 
 SETTINGS = [(32, 128), (64, 128), (32, 16), (64, 16)]  # pixels, batch
 
@@ -159,17 +157,8 @@ def main() -> None:
                 flush=True,
             )
         settings.append({"side": side, "batch": batch, "contestants": row})
-    result = {
-        "what": "EfficientNet-B0, strides as published, float32, Adam: images/s of forward, backward and step",
-        "command": f"./run.sh bench efficientnet --rounds {given.rounds} --images {given.images}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(torch.device("cpu")),
-        "versions": versions(),
-        "settings": settings,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"efficientnet-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    what = "EfficientNet-B0, strides as published, float32, Adam: images/s of forward, backward and step"
+    path = _record.write("efficientnet", what, {"settings": settings})
     print(f"wrote {path}")
 
 

@@ -15,19 +15,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import _record
 from featherweight import pictures
 from featherweight.config import load_recipe
 from featherweight.data import pack
@@ -36,7 +34,6 @@ from featherweight.models import build
 from featherweight.training.loop import fit
 from featherweight.training.runtime import start
 
-RESULTS = Path(__file__).parent / "results"
 COUNTS = (5_000, 50_000, 500_000)
 BATCH, GOAL = 256, 0.9
 LARGE = 600_000  # 32x32 RGB: 1.84 GB
@@ -162,28 +159,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         rows = growth(Path(scratch), given.rounds)
         rates = beyond_memory(Path(scratch), given.rounds, steps=150)
-    ratios = [a / b for a, b in zip(rates["mapped"], rates["in_memory"], strict=True)]
-    date = f"{datetime.now(UTC):%Y-%m-%d}"
-    result = {
-        "what": "8x8 images, perceptron: seconds an epoch and peak bytes by images; 32x32: images/s beyond the memory",
-        "command": "./run.sh bench linear",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
-        "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "goal": GOAL,
-        "growth": rows,
-        "large_bytes": LARGE * 32 * 32 * 3,
-        "limit_bytes": LIMIT,
-        "rates": rates,
-        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
-    }
-    RESULTS.mkdir(exist_ok=True)
-    draw(rows, RESULTS / f"linear-{date}.png")
-    path = RESULTS / f"linear-{date}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    told = f"{statistics.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f}; goal {GOAL:g})"
-    print(f"more than the memory may hold / all in it: {told}; wrote {path}")
+    ratio = _record.quotients(rates["mapped"], rates["in_memory"])
+    path = _record.write(
+        "linear",
+        "8x8 images, perceptron: seconds an epoch and peak bytes by images; 32x32: images/s beyond the memory",
+        {
+            "goal": GOAL,
+            "growth": rows,
+            "large_bytes": LARGE * 32 * 32 * 3,
+            "limit_bytes": LIMIT,
+            "rates": rates,
+            "ratio": ratio,
+        },
+    )
+    draw(rows, path.with_suffix(".png"))
+    print(f"more than the memory may hold / all in it: {_record.within(ratio)}, goal {GOAL:g}; wrote {path}")
 
 
 if __name__ == "__main__":

@@ -10,18 +10,16 @@ dated JSON to benchmarks/results/.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+import _record
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 GOAL = 1.5 * 2**30
 PEAK = "import resource; print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
@@ -67,25 +65,19 @@ def main() -> None:
         began = time.perf_counter()
         whole = peak(RUN, [*words, *options], home)
         seconds = time.perf_counter() - began
-    import torch
-
     beyond = whole - torch_alone
-    result = {
-        "what": f"{' '.join([*words, *options])}: peak resident bytes of the run and of `import torch` alone",
-        "command": "./run.sh bench memory",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), os.cpu_count()],
-        "torch": torch.__version__,
-        "goal_bytes": GOAL,
-        "run": whole,
-        "import_torch": torch_alone,
-        "beyond": beyond,
-        "seconds": seconds,
-        "page_bytes": resource.getpagesize(),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"memory-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = _record.write(
+        "memory",
+        f"{' '.join([*words, *options])}: peak resident bytes of the run and of `import torch` alone",
+        {
+            "goal_bytes": GOAL,
+            "run": whole,
+            "import_torch": torch_alone,
+            "beyond": beyond,
+            "seconds": seconds,
+            "page_bytes": resource.getpagesize(),
+        },
+    )
     sizes = " - ".join(f"{size / 2**30:.2f}" for size in (whole, torch_alone))
     print(f"{sizes} = {beyond / 2**30:.2f} GiB beyond torch (goal {GOAL / 2**30:g}); wrote {path}")
 

@@ -9,25 +9,20 @@ a run calls it: list, decode in threads, write, map. Writes a dated JSON to benc
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import resource
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import PIL
 from PIL import Image as Pillow
 from pydantic import TypeAdapter
 
+import _record
 from featherweight.config import Competition
 from featherweight.data import pack
 from featherweight.data.image import Image
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def make(folder: Path, count: int) -> None:
@@ -83,18 +78,11 @@ def main() -> None:
                 f"second; again in {again:.2f} s (load before: {load:.1f})",
                 flush=True,
             )
-    result = {
-        "what": "JPEGs decoded into a pack: images/s by the wall and by the processor, and seconds to map it again",
-        "command": "./run.sh bench packing" + (" --folder FOLDER" if given.folder else ""),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": [platform.machine(), os.cpu_count()],
-        "pillow": PIL.__version__,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "rounds": rounds,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"packing-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = _record.write(
+        "packing",
+        "JPEGs decoded into a pack: images/s by the wall and by the processor, and seconds to map it again",
+        {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "rounds": rounds},
+    )
     print(f"best {max(r['images_per_second'] for r in rounds):,.0f} images/s; wrote {path}")
 
 

@@ -30,18 +30,13 @@ import contextlib
 import functools
 import io
 import itertools
-import json
 import multiprocessing
 import os
-import platform
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -54,7 +49,9 @@ import torchvision
 from torch import nn
 from torchvision import transforms
 
-import published
+import _published as published
+import _record
+from _published import MEAN, STD, wait
 from featherweight import workspace
 from featherweight.config import Recipe, load_recipe
 from featherweight.data import pack
@@ -64,9 +61,7 @@ from featherweight.models import build
 from featherweight.schema import OneOf
 from featherweight.training.loop import fit
 from featherweight.training.runtime import DTYPES, Runtime, start
-from published import MEAN, STD, wait
 
-RESULTS = Path(__file__).parent / "results"
 Epoch = Callable[[int | None], float]  # trains one epoch, or so many steps, and returns the seconds they took
 
 
@@ -476,31 +471,6 @@ def table(name: str, rows: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """What it was measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {
-        "processor": model,
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what takes part."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    told = {"python": platform.python_version()}
-    for name in ("torch", "torchvision", "timm", "fastai", "efficientnet-pytorch"):
-        with contextlib.suppress(PackageNotFoundError):
-            told[name] = version(name)
-    return told
-
-
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -512,20 +482,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", choices=list(DTYPES))
     parser.add_argument("--data", type=Path, help="a folder train/<class>/* (default: CIFAR-10's)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the JSON")
+    parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
     parser.add_argument("--smoke", action="store_true", help="every pipeline on a tiny network, to see that all run")
     given = parser.parse_args()
     source = (given.data or workspace.data() / "cifar10") / "train"
     if not source.is_dir():
         parser.error(f"there is no folder {source}; CIFAR-10 comes with ./run.sh wrn16_4 --competition cifar10")
-    result: dict[str, Any] = {
-        "what": "training rates of whole pipelines, images/s; ours_over_it: the median of the rounds' quotients",
-        "command": shlex.join(["./run.sh", "bench", "peers", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "precision": given.precision,
-        "versions": versions(),
-        "cases": {},
-    }
+    results: dict[str, Any] = {}
     cases = {"smoke": SMOKE} if given.smoke else {name: CASES[name] for name in given.only}
     for name, case in cases.items():
         device = start(given.device, given.precision)
@@ -540,15 +503,15 @@ def main() -> None:
             rates, processor = measured(bench, given.rounds, given.limit, wanted)
         rows = summary(rates, processor)
         told = {"size": case.size, "batch": case.batch, "steps": steps}
-        result["cases"][name] = {**told, "summary": rows, "rates": rates, "by_processor_second": processor}
+        results[name] = {**told, "summary": rows, "rates": rates, "by_processor_second": processor}
         print(f"\n{table(name, rows)}\n", flush=True)
-    result["machine"] = machine(start(given.device, given.precision).device)
-    given.out.mkdir(exist_ok=True, parents=True)
+    device = start(given.device, given.precision)
     about = "" if given.only == list(CASES) else "-" + "+".join(given.only)
     about = "-smoke" if given.smoke else about + ("" if given.precision == "fp32" else f"-{given.precision}")
     about += f"-{device.device.type}" if device.device.type != "cpu" else ""
-    path = given.out / f"peers{about}-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    what = "training rates of whole pipelines, images/s; ours_over_it: the median of the rounds' quotients"
+    told = {"precision": given.precision, "cases": results}
+    path = _record.write(f"peers{about}", what, told, out=given.out, device=str(device.device))
     print(f"wrote {path}")
 
 

@@ -9,23 +9,18 @@ the model alone on a batch that is already there. Writes a dated JSON to benchma
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import torch
 
+import _record
 from featherweight.config import load_recipe
 from featherweight.inference import predict_probs
 from featherweight.models import build
 from featherweight.training.runtime import start
 
-RESULTS = Path(__file__).parent / "results"
 VIEWS, BATCH, GOAL = 6, 256, 0.9
 
 
@@ -62,24 +57,14 @@ def main() -> None:
         for name, measure in both if number % 2 else reversed(both):
             rates[name].append(measure())
         print(f"round {number + 1}: " + ", ".join(f"{name} {values[-1]:.1f}" for name, values in rates.items()))
-    ratios = [a / b for a, b in zip(rates["predicted"], rates["bare"], strict=True)]
-    result = {
-        "what": f"{given.recipe}, 32x32, batch {BATCH}: images/s with six views, and of six bare forward passes",
-        "command": "./run.sh bench prediction",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
-        "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "goal": GOAL,
-        "rates": rates,
-        "median": {name: statistics.median(values) for name, values in rates.items()},
-        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"prediction-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    told = f"{statistics.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f}; goal {GOAL:g})"
-    print(f"six views / six bare passes: {told}; wrote {path}")
+    ratio = _record.quotients(rates["predicted"], rates["bare"])
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    path = _record.write(
+        "prediction",
+        f"{given.recipe}, 32x32, batch {BATCH}: images/s with six views, and of six bare forward passes",
+        {"goal": GOAL, "rates": rates, "median": medians, "ratio": ratio},
+    )
+    print(f"six views / six bare passes: {_record.within(ratio)}, goal {GOAL:g}; wrote {path}")
 
 
 if __name__ == "__main__":

@@ -14,20 +14,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
-import shlex
 import statistics
-import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import published
+import _published as published
+import _record
+from _published import Outcome, wait
 from featherweight import predictions
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.data import pack
@@ -35,8 +33,6 @@ from featherweight.inference import predict_probs
 from featherweight.models import build
 from featherweight.training.loop import fit
 from featherweight.training.runtime import start
-from peers import RESULTS, machine, versions
-from published import Outcome, wait
 
 
 def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.Pack, device: str) -> Outcome:
@@ -91,11 +87,12 @@ def main() -> None:
     parser.add_argument("--competition", default="cifar10")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=420, help="no run begins after so many seconds")
+    parser.add_argument("--limit", type=float, default=420, help="no run begins that would end after so many seconds")
     parser.add_argument("--images", type=int, help="train and test on so many images alone")
     parser.add_argument("--epochs", type=float, default=published.EPOCHS, help="of the published recipe")
     parser.add_argument("--batch", type=int, default=published.BATCH, help="of the published recipe")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the JSON")
+    parser.add_argument("--widths", type=int, nargs=3, default=published.WIDTHS, help="of the published network")
+    parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
     given = parser.parse_args()
     competition = load_competition(given.competition)
     recipe = load_recipe(given.recipe, [*given.set, "train.evaluate_every=10000"])
@@ -108,7 +105,12 @@ def main() -> None:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.benchmark = device.type == "cuda"
         return published.run(
-            (np.array(train.images), train.labels), (test.images, test.labels), device, epochs, given.batch
+            (np.array(train.images), train.labels),
+            (test.images, test.labels),
+            device,
+            epochs,
+            given.batch,
+            given.widths,
         )
 
     def our_run(seed: int, changes: dict[str, Any]) -> Outcome:
@@ -126,26 +128,29 @@ def main() -> None:
         runs[given.recipe].append(our_run(number, {}))
         torch.manual_seed(number)
         runs["published"].append(published_run(given.epochs))
-        print(
-            f"run {number + 1}: "
-            + "  ".join(f"{n} {o[-1].accuracy:.2%} in {o[-1].seconds:.2f} s" for n, o in runs.items())
-        )
+        each = "  ".join(f"{name} {done[-1].accuracy:.2%} in {done[-1].seconds:.2f} s" for name, done in runs.items())
+        print(f"run {number + 1}: {each}", flush=True)
     model = build(recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
-    result = {
-        "what": "seconds of training and predicting with test-time views, and test accuracy, on CIFAR-10 as JPEG",
-        "command": shlex.join(["./run.sh", "bench", "race", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(device),
-        "versions": versions(),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "images": len(train),
-        "runs": {name: told(outcomes) for name, outcomes in runs.items()},
-    }
-    for name, row in result["runs"].items():
+    rows = {name: told(outcomes) for name, outcomes in runs.items()}
+    gain = _record.paired([a - b for a, b in zip(*(row["accuracy"] for row in rows.values()), strict=True)])
+    for name, row in rows.items():
         print(f"{name}: {row['mean_accuracy']:.2%} in {row['median_seconds']:.2f} s, {len(row['seconds'])} runs")
-    given.out.mkdir(exist_ok=True, parents=True)
-    path = given.out / f"race-{given.recipe}-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    low, high = gain["interval95"]
+    print(f"{given.recipe} less published: {gain['mean']:+.2%} [{low:+.2%}, {high:+.2%}], p = {gain['p']:.2g}")
+    widths = "" if tuple(given.widths) == published.WIDTHS else "-" + "x".join(map(str, given.widths))
+    path = _record.write(
+        f"race-{given.recipe}{widths}",
+        "seconds of training and predicting with test-time views, and test accuracy, on CIFAR-10 as JPEG",
+        {
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "images": len(train),
+            "published": {"epochs": given.epochs, "batch": given.batch, "widths": list(given.widths)},
+            "runs": rows,
+            "gain": gain,
+        },
+        out=given.out,
+        device=str(device),
+    )
     print(f"wrote {path}")
 
 

@@ -11,21 +11,15 @@ its 95 % interval) and the curves: a line a network through the mean over seeds,
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import statistics
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
+import _record
 from featherweight import job, pictures, run_folder, workspace
 from featherweight.config import Competition, load_competition, load_recipe
 
-RESULTS = Path(__file__).parent / "results"
 PANELS = ("train_loss", "holdout_accuracy")
 
 
@@ -40,16 +34,6 @@ def train(net: str, seed: int, competition: Competition, name: str, overrides: l
         run = run_folder.start(run_folder.Task(net, recipe, name, competition, command), run_name)
     job.run(run)
     return pd.read_csv(run.folder / "history.csv")
-
-
-def interval(differences: list[float]) -> list[float]:
-    """Student's 95 % interval of the mean of paired differences."""
-    mean = statistics.mean(differences)
-    if len(differences) < 2:
-        return [mean, mean]
-    error = statistics.stdev(differences) / len(differences) ** 0.5
-    half = float(scipy.stats.t.ppf(0.975, len(differences) - 1)) * error
-    return [mean - half, mean + half]
 
 
 def draw(histories: dict[str, list[pd.DataFrame]], path: Path) -> None:
@@ -94,21 +78,17 @@ def main() -> None:
     }
     residual, plain = (last[net] for net in nets)
     gains = {panel: [a - b for a, b in zip(residual[panel], plain[panel], strict=True)] for panel in PANELS}
-    result = {
-        "what": f"ResNet-{given.depth} less Plain-{given.depth} on {name}, {given.seeds} seeds, last epoch",
-        "command": shlex.join(["./run.sh", "bench", "residual", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "last_epoch": last,
-        "difference": {panel: {"mean": statistics.mean(d), "interval95": interval(d)} for panel, d in gains.items()},
-    }
-    RESULTS.mkdir(exist_ok=True)
-    stem = RESULTS / f"residual{given.depth}-{name}-{datetime.now(UTC):%Y-%m-%d}"
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-    draw(histories, stem.with_suffix(".png"))
-    for panel, difference in result["difference"].items():
+    differences = {panel: _record.paired(gain) for panel, gain in gains.items()}
+    path = _record.write(
+        f"residual{given.depth}-{name}",
+        f"ResNet-{given.depth} less Plain-{given.depth} on {name}, {given.seeds} seeds, last epoch",
+        {"last_epoch": last, "difference": differences},
+    )
+    draw(histories, path.with_suffix(".png"))
+    for panel, difference in differences.items():
         low, high = difference["interval95"]
         print(f"{panel}: residual less plain {difference['mean']:+.4f} [{low:+.4f}, {high:+.4f}]")
-    print(f"wrote {stem}.json and .png")
+    print(f"wrote {path} and its picture")
 
 
 if __name__ == "__main__":

@@ -11,18 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+import _record
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 GOAL = 5.0  # seconds
 
@@ -101,28 +100,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         one([*words, "--name", "warm"], home)  # packs what is not packed, and fills the disk's cache
         rounds = [one([*words, "--name", f"r{number}"], home) for number in range(given.rounds)]
-    import torch
-
     medians = {stage: statistics.median(each[stage] for each in rounds) for stage in rounds[0]}
     for stage, seconds in medians.items():
         print(f"  {stage:<42} {seconds:6.2f} s")
     every = [each["all"] for each in rounds]
-    result = {
-        "what": f"{' '.join(words)}: seconds from the command to the end of the first training step, data packed",
-        "command": "./run.sh bench start",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), os.cpu_count()],
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "goal_seconds": GOAL,
-        "median": medians,
-        "spread": [min(every), max(every)],
-        "rounds": rounds,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"start-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = _record.write(
+        "start",
+        f"{' '.join(words)}: seconds from the command to the end of the first training step, data packed",
+        {"goal_seconds": GOAL, "median": medians, "spread": [min(every), max(every)], "rounds": rounds},
+    )
     print(f"{medians['all']:.2f} s (from {min(every):.2f} to {max(every):.2f}; goal {GOAL:g}); wrote {path}")
 
 

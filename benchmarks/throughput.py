@@ -10,25 +10,21 @@ same model and optimizer stepping on one batch that is already there. Writes a d
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+import _record
 from featherweight.config import Recipe, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.models import build
 from featherweight.training.loop import fit
 from featherweight.training.runtime import Runtime, start
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def random_pack(count: int) -> Pack:
@@ -82,23 +78,13 @@ def main() -> None:
             f"round {number + 1}: pipeline {rates['pipeline'][-1]:.1f}, bare {rates['bare'][-1]:.1f} images/s",
             flush=True,
         )
-    ratios = [a / b for a, b in zip(rates["pipeline"], rates["bare"], strict=True)]
-    result = {
-        "what": "WRN-16-4, 32x32, batch 128, float32: images/s of the whole pipeline and of the bare step",
-        "command": "./run.sh bench throughput",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
-        "torch": torch.__version__,
-        "rates": rates,
-        "median": {name: statistics.median(values) for name, values in rates.items()},
-        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"throughput-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(
-        f"pipeline / bare: {statistics.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f}); wrote {path}"
+    ratio = _record.quotients(rates["pipeline"], rates["bare"])
+    path = _record.write(
+        "throughput",
+        "WRN-16-4, 32x32, batch 128, float32: images/s of the whole pipeline and of the bare step",
+        {"rates": rates, "median": {name: statistics.median(values) for name, values in rates.items()}, "ratio": ratio},
     )
+    print(f"pipeline / bare: {_record.within(ratio)}; wrote {path}")
 
 
 if __name__ == "__main__":

@@ -11,24 +11,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import shlex
-import sys
 import tempfile
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
+import _record
 from featherweight import job, predictions, run_folder
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.data import pack, parts
 from featherweight.models import build
 from featherweight.training.loop import fit
 from featherweight.training.runtime import start
-from peers import RESULTS, machine, versions
 
 TRAINING = 0.9  # of the time; the rest is for loading, looks at the holdout and prediction
 
@@ -60,7 +57,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the recipe")
     parser.add_argument("--steps", type=int, help="steps of the shortest run that is timed")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the JSON")
+    parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
     given = parser.parse_args()
     began = time.monotonic()
     competition, recipe = load_competition(given.competition), load_recipe(given.recipe, given.set)
@@ -74,24 +71,17 @@ def main() -> None:
     print(f"{1 / step:,.1f} steps a second, so {epochs} epochs", flush=True)
     looks = max(1, epochs // 5)
     recipe = load_recipe(given.recipe, [*given.set, f"train.epochs={epochs}", f"train.evaluate_every={looks}"])
-    command = ["./run.sh", "bench", "timed", *sys.argv[1:]]
+    command = shlex.split(_record.command())
     run = run_folder.start(run_folder.Task(given.recipe, recipe, given.competition, competition, command, given.device))
     result = job.run(run)
     minutes = (time.monotonic() - began) / 60
-    told = {
-        "what": f"{given.recipe} trained for about {given.minutes:g} minutes, timing of steps and prediction included",
-        "command": shlex.join(command),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(start(given.device, recipe.train.precision).device),
-        "versions": versions(),
-        "epochs": epochs,
-        "images_per_second": size / step,
-        "wall_minutes": minutes,
-        "result": asdict(result),
-    }
-    given.out.mkdir(exist_ok=True, parents=True)
-    path = given.out / f"timed-{given.recipe}-{datetime.now(UTC):%Y-%m-%d}.json"
-    path.write_text(json.dumps(told, indent=2) + "\n")
+    path = _record.write(
+        f"timed-{given.recipe}",
+        f"{given.recipe} trained for about {given.minutes:g} minutes, timing of steps and prediction included",
+        {"epochs": epochs, "images_per_second": size / step, "wall_minutes": minutes, "result": asdict(result)},
+        out=given.out,
+        device=str(start(given.device, recipe.train.precision).device),
+    )
     tested = f", test {result.test.value:.2%}" if result.test else ""
     print(f"{given.recipe}: {epochs} epochs in {minutes:.1f} minutes, holdout {result.holdout.value:.2%}{tested}")
     print(f"wrote {path}")

@@ -12,8 +12,8 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import _published as published
 import peers
-import published
 
 CPU = torch.device("cpu")
 

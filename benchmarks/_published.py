@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,13 +76,13 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return norm
 
 
-def network(device: torch.device, classes: int = 10) -> nn.Sequential:
+def network(device: torch.device, widths: Sequence[int] = WIDTHS, classes: int = 10) -> nn.Sequential:
     """The published network, its convolutions in channels_last and, on CUDA, in float16."""
     layers: list[nn.Module] = [nn.Conv2d(3, 24, 2), nn.GELU()]
-    for inputs, outputs in zip((24, *WIDTHS), WIDTHS, strict=False):
+    for inputs, outputs in zip((24, *widths), widths, strict=False):
         layers += [_convolution(inputs, outputs), nn.MaxPool2d(2), _norm(outputs), nn.GELU()]
         layers += [_convolution(outputs, outputs), _norm(outputs), nn.GELU()]
-    net = nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), nn.Linear(WIDTHS[-1], classes, bias=False), _Scaled())
+    net = nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), nn.Linear(widths[-1], classes, bias=False), _Scaled())
     net[0].weight.requires_grad_(False)
     net = net.to(device, torch.float16 if device.type == "cuda" else torch.float32)
     for module in net.modules():
@@ -105,10 +105,10 @@ def whiten(layer: nn.Conv2d, images: Tensor) -> None:
 class Trainer:
     """A network, its optimizer and its lookahead; `epoch` trains one pass."""
 
-    def __init__(self, loader: Loader, sample: Tensor, epochs: float = EPOCHS) -> None:
+    def __init__(self, loader: Loader, sample: Tensor, epochs: float = EPOCHS, widths: Sequence[int] = WIDTHS) -> None:
         device = sample.device
         self.loader, self.total, self.step = loader, max(1, math.ceil(len(loader) * epochs)), 0
-        self.net = network(device)
+        self.net = network(device, widths)
         whiten(self.net[0], sample)
         per_image = 1024 * (1 + 1 / (1 - MOMENTUM))
         rate, decay = RATE / per_image, DECAY * loader.batch / per_image
@@ -182,13 +182,14 @@ def run(
     device: torch.device,
     epochs: float = EPOCHS,
     batch: int = BATCH,
+    widths: Sequence[int] = WIDTHS,
 ) -> Outcome:
     """Train and test once; (images, classes) of each part."""
     images, unseen = prepared(train[0], device), prepared(test[0], device)
     labels, truth = torch.from_numpy(train[1]).to(device), torch.from_numpy(test[1]).to(device)
     wait(device)
     began = time.perf_counter()
-    trainer = Trainer(Loader(images, labels, min(batch, len(images))), images[:5000], epochs)
+    trainer = Trainer(Loader(images, labels, min(batch, len(images))), images[:5000], epochs, widths)
     while trainer.step < trainer.total:
         trainer.epoch()
     right = (predicted(trainer.net, unseen) == truth).float().mean()
