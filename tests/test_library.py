@@ -6,7 +6,7 @@ from featherweight import budget
 from featherweight.config import Recipe, load_competition
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, build, outline
-from featherweight.models.parts import stem_shrinks
+from featherweight.models.parts import AveragePool, stem_shrinks
 
 CIFAR = load_competition("cifar10")
 
@@ -161,3 +161,10 @@ def test_published_weights_come_from_a_file(tmp_path):
     assert torch.equal(net.blocks[1][0].conv_pw.weight, published.blocks[1][0].conv_pw.weight)
     torch.testing.assert_close(net.conv_stem.weight, published.conv_stem.weight.sum(1, keepdim=True))
     assert net.classifier.out_features == 7
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5, 7, 9, 14])
+@pytest.mark.parametrize("side", [1, 7])
+def test_an_average_pool_is_torchs(size, side):
+    images = torch.randn(2, 3, size, size + size // 3)
+    torch.testing.assert_close(AveragePool(side)(images), torch.nn.AdaptiveAvgPool2d(side)(images))

@@ -14,6 +14,7 @@ from featherweight.models.parts import (
     ACTIVATIONS,
     Activation,
     ActivationName,
+    AveragePool,
     Momentum,
     OtherActivation,
     Stem,
@@ -65,7 +66,7 @@ class _VGG(nn.Module):
     def __init__(self, features: nn.Module, inputs: int, num_classes: int, published: bool, dropout: float) -> None:
         super().__init__()
         self.features = features
-        self.pool = nn.AdaptiveAvgPool2d(7 if published else 1)
+        self.pool = AveragePool(7 if published else 1)
         hidden: list[nn.Module] = [] if published else [nn.Dropout(dropout)]
         if published:
             for width in (inputs * 49, 4096):

@@ -101,6 +101,32 @@ class Projection(nn.Conv2d):
         return super().forward(images[:, :, :: self.picks, :: self.picks] if self.picks > 1 else images)
 
 
+class AveragePool(nn.Module):
+    """nn.AdaptiveAvgPool2d(side) as two matrix products: torch's gradient of it does not repeat on CUDA."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        if self.side == 1:
+            return x.mean((2, 3), keepdim=True)
+        if x.shape[-2:] == (self.side, self.side):
+            return x
+        down, across = (_windows(size, self.side).to(x) for size in x.shape[-2:])
+        return down @ x @ across.T
+
+
+@functools.cache
+def _windows(size: int, parts: int) -> Tensor:
+    """The weights [parts, size] of the mean over each of so many windows, which overlap where they must."""
+    weights = torch.zeros(parts, size, device="cpu")
+    for part in range(parts):
+        first, last = part * size // parts, -(-(part + 1) * size // parts)
+        weights[part, first:last] = 1 / (last - first)
+    return weights
+
+
 def pad_channels(images: Tensor, channels: int, stride: int) -> Tensor:
     """The shortcut without parameters (He's option A): every `stride`-th pixel, and zeros for the new channels."""
     if stride > 1:
