@@ -58,7 +58,7 @@ else
 fi
 
 device=cuda precision=bf16
-race=${RACE:-fastnet94} best=${BEST:-wrn22_4} minutes=${MINUTES:-8} runs=${RUNS:-5}
+race=${RACE:-fastnet94} best=${BEST:-best5m} minutes=${MINUTES:-8} runs=${RUNS:-5}
 read -r -a race_set <<<"${RACE_SET:-}"; read -r -a best_set <<<"${BEST_SET:-}"
 peers=(--only wrn16_4 --peers ours bare timm "timm channels_last" --rounds 5 --limit 200)
 racing=(--recipe "$race" --runs "$runs" --limit 240)

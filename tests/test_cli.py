@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 from featherweight import cli, logbook
 from featherweight.budget import weigh
+from featherweight.commands.arguments import overrides
 from featherweight.config import load_competition, load_recipe
 
 
@@ -77,7 +78,7 @@ def test_views_are_short_for_set(home, tmp_path):
 
     def views(text):
         given = argparse.Namespace(set=[], seed=None, views=text)
-        return [(view.name, view.arguments) for view in load_recipe("tiny", cli._overrides(given)).predict.views]
+        return [(view.name, view.arguments) for view in load_recipe("tiny", overrides(given)).predict.views]
 
     assert views("none") == []
     assert views("flip+shift") == [("flip", {}), ("shift", {"distance": 1 / 32})]
