@@ -28,7 +28,7 @@ from featherweight.models import Classifier, build
 from featherweight.predictions import augmentations, calibrated, probabilities
 from featherweight.progress import say
 from featherweight.randomness import derive
-from featherweight.run_folder import Result, Run, minutes, record, told
+from featherweight.run_folder import Result, Run, minutes, record, result_of
 from featherweight.scoring import Score
 from featherweight.teaching import teachers, with_pseudo_labels
 from featherweight.training import checkpoint, processes, runtime
@@ -49,7 +49,7 @@ def run(run: Run) -> Result:
     try:
         if several > 1 and not workers.inside():
             workers.launch(several, ["resume", str(run.folder), "--worker"])
-            return told(run)
+            return result_of(run)
         if several != workers.count():
             raise UserError(f"{run.name} is a run of {several} processes; torchrun has started {workers.count()}")
         everyone = processes.join()

@@ -120,9 +120,8 @@ def making(task: Task, name: str | None, several: Processes = ALONE, more: Mappi
         raise UserError("train.compile: a batch that several processes share goes through the model as it is written")
     if threads is not None and 1 <= threads < several.count:
         raise UserError(f"--threads {threads}: expected one or more for each of the {several.count} processes")
-    runtime.start(
-        task.device, recipe.train.precision, threads, several
-    )  # which refuses what this machine does not have
+    # Refuses what this machine does not have.
+    runtime.start(task.device, recipe.train.precision, threads, several)
     facts = {
         "recipe": task.recipe_name,
         "competition": task.competition_name,
@@ -176,7 +175,7 @@ def shipped(run: Run) -> Classifier:
     return model
 
 
-def told(run: Run) -> Result:
+def result_of(run: Run) -> Result:
     """What a run's other processes have recorded."""
     kept = json.loads((run.folder / "result.json").read_text())
     holdout, test = (Score(**kept[part]) if kept[part] else None for part in ("holdout", "test"))
