@@ -118,6 +118,14 @@ def main() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             return ours(once, competition, train, test, given.device)
 
+    model = build(recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
+    about = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "images": len(train),
+        "published": {"epochs": given.epochs, "batch": given.batch, "widths": list(given.widths)},
+    }
+    widths = "" if tuple(given.widths) == published.WIDTHS else "-" + "x".join(map(str, given.widths))
+
     our_run(0, {"epochs": 1, "steps": 5})
     published_run(0.1)
     runs: dict[str, list[Outcome]] = {given.recipe: [], "published": []}
@@ -130,27 +138,19 @@ def main() -> None:
         runs["published"].append(published_run(given.epochs))
         each = "  ".join(f"{name} {done[-1].accuracy:.2%} in {done[-1].seconds:.2f} s" for name, done in runs.items())
         print(f"run {number + 1}: {each}", flush=True)
-    model = build(recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
-    rows = {name: told(outcomes) for name, outcomes in runs.items()}
-    gain = _record.paired([a - b for a, b in zip(*(row["accuracy"] for row in rows.values()), strict=True)])
+        rows = {name: told(outcomes) for name, outcomes in runs.items()}
+        gain = _record.paired([a - b for a, b in zip(*(row["accuracy"] for row in rows.values()), strict=True)])
+        path = _record.write(  # anew after every pair: they may take an hour
+            f"race-{given.recipe}{widths}",
+            "seconds of training and predicting with test-time views, and test accuracy, on CIFAR-10 as JPEG",
+            {**about, "runs": rows, "gain": gain},
+            out=given.out,
+            device=str(device),
+        )
     for name, row in rows.items():
         print(f"{name}: {row['mean_accuracy']:.2%} in {row['median_seconds']:.2f} s, {len(row['seconds'])} runs")
     low, high = gain["interval95"]
     print(f"{given.recipe} less published: {gain['mean']:+.2%} [{low:+.2%}, {high:+.2%}], p = {gain['p']:.2g}")
-    widths = "" if tuple(given.widths) == published.WIDTHS else "-" + "x".join(map(str, given.widths))
-    path = _record.write(
-        f"race-{given.recipe}{widths}",
-        "seconds of training and predicting with test-time views, and test accuracy, on CIFAR-10 as JPEG",
-        {
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "images": len(train),
-            "published": {"epochs": given.epochs, "batch": given.batch, "widths": list(given.widths)},
-            "runs": rows,
-            "gain": gain,
-        },
-        out=given.out,
-        device=str(device),
-    )
     print(f"wrote {path}")
 
 
