@@ -83,11 +83,19 @@ def paired(differences: Sequence[float]) -> dict[str, Any]:
 
     mean = statistics.mean(differences)
     if len(differences) < 2:
-        return {"mean": mean, "interval95": [mean, mean], "p": 1.0}
+        return {"mean": mean, "interval95": None, "p": None}
     error = statistics.stdev(differences) / len(differences) ** 0.5
     half = float(scipy.stats.t.ppf(0.975, len(differences) - 1)) * error
     p = float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
     return {"mean": mean, "interval95": [mean - half, mean + half], "p": p}
+
+
+def told(difference: dict[str, Any]) -> str:
+    """Such a difference in words."""
+    if difference["interval95"] is None:
+        return f"{difference['mean']:+.4f}, of one pair, which tells nothing of the next"
+    low, high = difference["interval95"]
+    return f"{difference['mean']:+.4f} [{low:+.4f}, {high:+.4f}], p = {difference['p']:.2g}"
 
 
 def within(rates: dict[str, float]) -> str:

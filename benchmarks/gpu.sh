@@ -15,9 +15,9 @@
 #
 #   python -m pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 \
 #       --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform any -d FOLDER \
-#       pydantic pydantic-core annotated-types typing-inspection ruamel.yaml ptflops
+#       $(grep -E '^(pydantic|pydantic-core|annotated-types|typing-inspection|ruamel-yaml)==' requirements.txt)
 #
-# (and, of a source archive, pip wheel --no-deps efficientnet-pytorch). FEATHERWEIGHT_PYTHON is the Python to use.
+# FEATHERWEIGHT_PYTHON is the Python to use.
 # --smoke does everything on the CPU at a tiny size, to see that it would run.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -59,7 +59,9 @@ fi
 
 device=cuda precision=bf16
 race=${RACE:-fastnet94} best=${BEST:-best5m} minutes=${MINUTES:-8} runs=${RUNS:-5}
-read -r -a race_set <<<"${RACE_SET:-}"; read -r -a best_set <<<"${BEST_SET:-}"
+# The published batch, rate and decay: in the recipe's batches of 256 a GPU would mostly wait to be told what to do.
+RACE_SET=${RACE_SET-train.batch_size=1024 optimizer.lr=1.5 optimizer.weight_decay=0.002}
+read -r -a race_set <<<"$RACE_SET"; read -r -a best_set <<<"${BEST_SET:-}"
 peers=(--only wrn16_4 --peers ours bare timm "timm channels_last" --rounds 5 --limit 200)
 racing=(--recipe "$race" --runs "$runs" --limit 240)
 if [ -n "$smoke" ]; then

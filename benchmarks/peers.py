@@ -83,7 +83,7 @@ LIBRARY = ("efficientnet_pytorch", "efficientnet_pytorch channels_last")
 SMALL = ("ours", "bare", "timm", "timm channels_last", *LIBRARY, "fastai")
 B0 = ("model.stem=4", "optimizer={name: sgd, lr: 0.05}")
 CASES = {
-    "wrn16_4": Case("wrn16_4", (), 32, 128, 2, USUAL),
+    "wrn16_4": Case("wrn16_4", (), 32, 128, 8, USUAL),
     "efficientnet_b0_32": Case("efficientnet_b0", B0, 32, 128, 6, SMALL, "efficientnet_b0"),
     "efficientnet_b0_64": Case("efficientnet_b0", B0, 64, 128, 2, SMALL, "efficientnet_b0"),
     "fastnet94": Case("fastnet94", (), 32, 1024, 1, ("ours", "bare", "published")),

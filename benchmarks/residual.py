@@ -86,8 +86,7 @@ def main() -> None:
     )
     draw(histories, path.with_suffix(".png"))
     for panel, difference in differences.items():
-        low, high = difference["interval95"]
-        print(f"{panel}: residual less plain {difference['mean']:+.4f} [{low:+.4f}, {high:+.4f}]")
+        print(f"{panel}: residual less plain {_record.told(difference)}")
     print(f"wrote {path} and its picture")
 
 

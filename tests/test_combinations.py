@@ -17,9 +17,9 @@ from featherweight.errors import UserError
 from featherweight.inference import fit_temperature, predict_probs
 from featherweight.models import build
 from featherweight.reference import section_of, table_of
+from featherweight.run_folder import refuse_what_does_not_fit
 from featherweight.training import loop
 from featherweight.training.distillation import Teachers
-from featherweight.training.growth import refuse_what_cannot_grow
 from featherweight.training.runtime import start
 
 RGB = load_competition("cifar10", ["image.size=8", "limit.allow_pseudo_labels=true"])
@@ -105,8 +105,7 @@ def one_step(data: dict, grey: bool) -> str:
             budget.weigh(recipe, competition, "drawn").refuse_if_over()
             whole = images(60, competition.image.channels)
             train, holdout, _ = parts.divide(recipe.split, competition, Data(whole, None))
-            if recipe.growth:
-                refuse_what_cannot_grow(recipe.growth, recipe.model, 10, competition.image)
+            refuse_what_does_not_fit(recipe, competition)
             device = start("cpu", recipe.train.precision, 1)
             torch.manual_seed(recipe.seed)
             model = build(recipe.model, 10, competition.image.channels, 8)

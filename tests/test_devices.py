@@ -33,6 +33,7 @@ MODELS = {
     "compact_transformer": {},
     "fpn": {},
     "mobilenet_v2": {"width": 0.25},
+    "vgg": {"depth": 11, "width": 0.05},
 }
 PACK = Pack(
     [str(place) for place in range(24)],

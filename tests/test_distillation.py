@@ -129,6 +129,16 @@ def test_a_student_of_saved_probabilities_does_what_a_student_of_labels_does(tmp
         torch.testing.assert_close(tensor, weights[1][key])
 
 
+def test_a_teacher_that_cannot_see_what_a_student_does_is_refused(home):
+    for name, change in (("flat", "model={name: mlp, hidden: [8]}"), ("pixels", "train.normalize=pixel")):
+        run(name, change, "train.epochs=1")
+    grows = ["growth={scales: [0.75], until: [0.5]}", "split.holdout=0.1"]
+    with pytest.raises(UserError, match=r"distill\.teachers: flat: mlp, made for images of 8 px, takes none of 6 px"):
+        run("one", *grows, "distill.teachers=[flat]")
+    with pytest.raises(UserError, match=r"distill\.teachers: pixels subtracts the mean of every pixel"):
+        run("two", *grows, "distill.teachers=[pixels]")
+
+
 def test_probabilities_are_saved_by_asking_a_run_once(home, capsys):
     run("teacher", "train.epochs=4")
     options = ["mix=[cutmix]", "distill.teachers=[teacher]", "distill.once=true", "distill.weight=0.9"]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from conftest import Command
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
-from featherweight.models import build
+from featherweight.models import FAMILIES, build
 from featherweight.training import loop
 from featherweight.training.growth import Growth, grown
 from featherweight.training.runtime import start
@@ -69,3 +69,16 @@ def test_a_network_of_one_size_is_refused_before_anything_is_read(command: Comma
     assert done.returncode == 2
     assert done.stderr.startswith("error: growth.scales: mlp, made for images of 8 px, takes none of 6 px (")
     assert done.stderr.endswith("; leave 0.75 out, or take a net that ends in a mean\n")
+    done = command("mlp", "--set", "predict.views=[{name: scales, factors: [1.0, 1.5]}]")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: predict.views: scales: mlp, made for images of 8 px, takes none of 12 px (")
+
+
+def test_an_efficientnet_computes_on_the_sizes_it_is_shown():
+    """Its own resolution is a factor on what comes, not a size that everything is brought back to."""
+    net = build(FAMILIES.validate({"name": "efficientnet", "width": 0.2, "depth": 0.2, "resolution": 1.5}), 2, 1, 16)
+    seen = []
+    net.net.stem.register_forward_pre_hook(lambda stem, inputs: seen.append(inputs[0].shape[-1]))
+    for side in (16, 10):
+        net(torch.rand(2, 1, side, side))
+    assert seen == [24, 15]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from pydantic import ValidationError
 
 from featherweight.config import Recipe
 from featherweight.schema import OneOf
@@ -199,3 +200,8 @@ def test_constant():
 
 def test_cosine_ends_at_its_final_rate():
     assert cosine(Progress(20, 4, 5), final=0.1) == pytest.approx(0.1)
+
+
+def test_a_warm_up_leaves_the_schedule_something():
+    with pytest.raises(ValidationError, match=r"warmup\.epochs: 3 epochs of train\.epochs 3 leave the schedule none"):
+        recipe(warmup={"epochs": 3}, train={"epochs": 3})

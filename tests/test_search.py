@@ -96,6 +96,7 @@ def trained(home: Path, name: str = "quick") -> list[tuple[int, dict, float | No
         ),
         ("base: tiny\nsearch:\n  split.holdout: [0.1, 0.2]\n", ":3: search.split.holdout: trials that hold out diff"),
         ("base: tiny\nsearch:\n  seed: [1, 2]\n", ":3: search.seed: every trial has a seed of its own"),
+        ("base: tiny\nsearch:\n  train.precision: [fp32, bf16]\n", ":3: search.train.precision: a search runs at one"),
         (
             "base: tiny\nshort: {train.epochs: 1}\nsearch:\n  train.epochs: [1, 2]\n",
             ":4: search.train.epochs: this key stands in `short` too",

@@ -161,6 +161,9 @@ class Recipe(Section):
             raise ValueError("predict.views: with the mean of every pixel subtracted an image has one size; no scales")
         if self.train.normalize == "pixel" and self.growth is not None:
             raise ValueError("growth: with the mean of every pixel subtracted an image has one size; it cannot grow")
+        if self.warmup is not None and (self.warmup.epochs or 0) >= self.train.epochs:
+            lengths = f"{self.warmup.epochs:g} epochs of train.epochs {self.train.epochs}"
+            raise ValueError(f"warmup.epochs: {lengths} leave the schedule none")
         names = [average.name for average in self.averages]
         if len(set(names)) < len(names):
             raise ValueError(f"averages: one of a kind, got {', '.join(names)}")

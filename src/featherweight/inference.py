@@ -19,7 +19,7 @@ from torch import Tensor
 
 from featherweight.models import Classifier
 from featherweight.randomness import Draws, generator
-from featherweight.schema import Count, Fraction, Positive
+from featherweight.schema import Count, Fraction, Part, Positive
 from featherweight.training.runtime import Runtime
 from featherweight.training.warps import affine_matrix, resized, warp
 
@@ -42,7 +42,7 @@ def flip(images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmen
 
 
 def shift(
-    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, distance: Fraction = 1 / 32
+    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, distance: Part = 1 / 32
 ) -> Weighted:
     """The image (half) and it moved up-left and down-right by `distance` of its side (a quarter each), edges reflected.
 

@@ -21,9 +21,9 @@ from featherweight import __version__, atomic, budget, ledger, workers, workspac
 from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
 from featherweight.errors import UserError, nearest
 from featherweight.models import Classifier, build
+from featherweight.models.sizes import refuse_other_sizes
 from featherweight.scoring import Score
 from featherweight.training import checkpoint, processes, runtime
-from featherweight.training.growth import refuse_what_cannot_grow
 from featherweight.training.processes import ALONE, Processes
 
 
@@ -114,8 +114,7 @@ def making(task: Task, name: str | None, several: Processes = ALONE, more: Mappi
     """
     recipe, competition, threads = task.recipe, task.competition, task.threads
     budget.weigh(recipe, competition, task.recipe_name).refuse_if_over()
-    if recipe.growth is not None:
-        refuse_what_cannot_grow(recipe.growth, recipe.model, len(competition.classes), competition.image)
+    refuse_what_does_not_fit(recipe, competition)
     if recipe.train.compile and several.count > 1:
         raise UserError("train.compile: a batch that several processes share goes through the model as it is written")
     if threads is not None and 1 <= threads < several.count:
@@ -140,6 +139,14 @@ def making(task: Task, name: str | None, several: Processes = ALONE, more: Mappi
         store(competition, folder / "competition.yaml")
         atomic.write_text(folder / "run.json", json.dumps(facts, indent=2) + "\n")
         yield Run(folder, task.recipe_name, task.competition_name, recipe, competition, facts)
+
+
+def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
+    """Raise UserError if the recipe shows its model images of a size that the model does not take."""
+    growing = recipe.growth.scales if recipe.growth else []
+    viewed = [factor for view in recipe.predict.views if view.name == "scales" for factor in view.arguments["factors"]]
+    for where, scales in (("growth.scales", growing), ("predict.views: scales", viewed)):
+        refuse_other_sizes(where, scales, recipe.model, len(competition.classes), competition.image)
 
 
 def find(name: str) -> Run:

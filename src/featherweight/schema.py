@@ -47,6 +47,7 @@ Positive = Annotated[float, Strict(), Field(gt=0)]
 NonNegative = Annotated[float, Strict(), Field(ge=0)]
 Rate = Annotated[float, Strict(), Field(ge=0, lt=1)]  # a probability that may not be certain: dropout, momentum
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]  # a part of a whole, ends included
+Part = Annotated[float, Strict(), Field(ge=0, le=0.5)]  # of a side, which is reflected no further than there is
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]
 

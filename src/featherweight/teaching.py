@@ -15,6 +15,7 @@ from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.inference import temper
 from featherweight.models import Classifier
+from featherweight.models.sizes import refuse_other_sizes
 from featherweight.predictions import calibrated, probabilities
 from featherweight.progress import say
 from featherweight.run_folder import Run, find, shipped
@@ -37,6 +38,11 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
         teacher = _elder(run, name, where, holdout)
         if members := teacher.facts.get("members"):
             raise UserError(f"{where} is an ensemble; name its members: {', '.join(members)}")
+        if run.recipe.growth is not None and not distill.once:
+            if teacher.recipe.train.normalize == "pixel":
+                raise UserError(f"{where} subtracts the mean of every pixel, so it cannot be shown what grows (growth)")
+            classes, image = len(run.competition.classes), run.competition.image
+            refuse_other_sizes(where, run.recipe.growth.scales, teacher.recipe.model, classes, image)
         model = shipped(teacher)
         count = sum(parameter.numel() for parameter in model.parameters())
         say(f"  taught by {name}: {count:,} parameters, which do not ship and do not count")

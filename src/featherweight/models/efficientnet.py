@@ -71,8 +71,8 @@ class EfficientNet(nn.Module):
         bn_eps: Positive = 1e-3,
     ) -> None:
         super().__init__()
-        self.side = round(image_size * resolution * RESOLUTION**phi)
-        undone = 4 // stem_shrinks(self.side, stem)
+        self.scale = resolution * RESOLUTION**phi
+        undone = 4 // stem_shrinks(round(image_size * self.scale), stem)
         stages = scaled_stages(width * WIDTH**phi, depth * DEPTH**phi, depth_rounding)
         inputs, last = end_channels(width * WIDTH**phi, head)
         self.activation = ACTIVATIONS[activation]
@@ -98,8 +98,9 @@ class EfficientNet(nn.Module):
         set_batch_norm(self, bn_momentum, bn_eps)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        if x.shape[-1] != self.side:
-            x = F.interpolate(x, (self.side, self.side), mode="bilinear", antialias=True)
+        side = round(x.shape[-1] * self.scale)
+        if x.shape[-1] != side:
+            x = F.interpolate(x, (side, side), mode="bilinear", antialias=True)
         x = self.blocks(self.activation(self.norm1(self.stem(x))))
         x = self.activation(self.norm2(self.conv(x)))
         logits: Tensor = self.head(self.dropout(x.mean((2, 3))))

@@ -113,14 +113,14 @@ class AveragePool(nn.Module):
             return x.mean((2, 3), keepdim=True)
         if x.shape[-2:] == (self.side, self.side):
             return x
-        down, across = (_windows(size, self.side).to(x) for size in x.shape[-2:])
+        down, across = (_windows(size, self.side, x.device, x.dtype) for size in x.shape[-2:])
         return down @ x @ across.T
 
 
 @functools.cache
-def _windows(size: int, parts: int) -> Tensor:
+def _windows(size: int, parts: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The weights [parts, size] of the mean over each of so many windows, which overlap where they must."""
-    weights = torch.zeros(parts, size, device="cpu")
+    weights = torch.zeros(parts, size, device=device, dtype=dtype)
     for part in range(parts):
         first, last = part * size // parts, -(-(part + 1) * size // parts)
         weights[part, first:last] = 1 / (last - first)

@@ -33,6 +33,7 @@ FIGURES = 4  # of a number drawn from a range: what is written is what was train
 FIXED = {  # what trials must have in common, and why
     "split": "trials that hold out different images cannot be compared",
     "seed": "every trial has a seed of its own, derived from the space's",
+    "train.precision": "a search runs at one precision, the base's; search twice and compare",
 }
 
 
@@ -186,8 +187,9 @@ def load(name: str) -> Plan:
         where = f"{document.where(('search', key))}: search.{key}"
         if key in plan.space.short:
             raise UserError(f"{where}: this key stands in `short` too; take it out of one of them")
-        if key.split(".")[0] in FIXED:
-            raise UserError(f"{where}: {FIXED[key.split('.')[0]]}")
+        fixed = next((part for part in (key, key.split(".")[0]) if part in FIXED), None)
+        if fixed is not None:
+            raise UserError(f"{where}: {FIXED[fixed]}")
     return plan
 
 

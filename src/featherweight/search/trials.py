@@ -34,7 +34,7 @@ from featherweight.training.runtime import Runtime
 
 SEEDS = 10**6  # the seeds of trials, short enough to be typed
 DRAWN = 16  # candidates drawn to see what the space holds
-PROBED = 8  # steps timed
+PROBED = 4  # steps timed, after as many
 LOOKED = 512  # held-out images timed
 HOPELESS = 100  # candidates in a row that cannot be trained
 
@@ -135,7 +135,9 @@ def _twin(study: Study, trial: Trial) -> int | None:
 def _refusal(search: Search, trial: Trial) -> str | None:
     """Why a candidate may not be trained; how far it is over the limit is a constraint, which the sampler learns."""
     try:
-        weighed = budget.weigh(search.recipe(trial), search.competition, "the candidate")
+        recipe = search.recipe(trial)
+        weighed = budget.weigh(recipe, search.competition, "the candidate")
+        run_folder.refuse_what_does_not_fit(recipe, search.competition)
     except UserError as error:
         trial.set_constraint("weight", 1.0)
         return str(error).splitlines()[0]
@@ -260,17 +262,18 @@ def costs(search: Search) -> Costs:
     size = min(recipe.train.batch_size, len(train))
     share = min(1.0, LOOKED / len(holdout))  # of the holdout that is looked at
     part = holdout.take(np.arange(math.ceil(share * len(holdout))))
-    short = recipe.train.model_copy(update={"epochs": 1, "steps": PROBED, "evaluate_every": PROBED})
+    some = train.take(np.arange(min(len(train), PROBED * size)))
+    short = recipe.train.model_copy(update={"epochs": 2, "evaluate_every": 2})
     left_out = dict.fromkeys(("distill", "pseudo", "early_stopping"))
     probe = recipe.model_copy(update={"train": short, "split": Split(), **left_out})
     with tempfile.TemporaryDirectory() as folder:
-        model, _ = _model(dataclasses.replace(search, data=Data(train, None, part)), probe, Path(folder))
-        told = pd.read_csv(Path(folder) / "history.csv").iloc[-1]
+        model, _ = _model(dataclasses.replace(search, data=Data(some, None, part)), probe, Path(folder))
+        first, second = (row for _, row in pd.read_csv(Path(folder) / "history.csv").iterrows())
     look = _timed(lambda: predict_probs([model], part.images, runtime=search.device))
     final = _timed(lambda: _holdout_score(search, recipe, model, part))
     over, heaviest = _survey(search, recipe)
     return Costs(
-        epoch=float(told["seconds"] / told["step"]) * (len(train) // size),
+        epoch=float((second["seconds"] - first["seconds"]) / first["step"]) * (len(train) // size),
         look=look / share,
         final=final / share,
         epochs=recipe.train.epochs,

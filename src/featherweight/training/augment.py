@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featherweight.randomness import Draws
-from featherweight.schema import Fraction, Positive, Rate
+from featherweight.schema import Fraction, Part, Positive
 from featherweight.training.colours import (
     autocontrast,
     blur,
@@ -33,7 +33,7 @@ Augmentation = Callable[[Tensor, Draws], Tensor]
 
 
 def crop(
-    images: Tensor, draws: Draws, *, padding: Rate = 0.125, fill: Literal["reflect", "zero"] = "reflect"
+    images: Tensor, draws: Draws, *, padding: Part = 0.125, fill: Literal["reflect", "zero"] = "reflect"
 ) -> Tensor:
     """Pad each side by `padding` of its length (0.125: 4 pixels at 32), then cut the original size out anywhere."""
     side = images.shape[-1]

@@ -121,7 +121,7 @@ def adjust_sharpness(images: Tensor, factor: Tensor) -> Tensor:
     if min(images.shape[-2:]) <= 2:
         return images
     kernel = torch.ones(3, 3, device=images.device)
-    kernel[1, 1] = 5
+    kernel[1:2, 1:2].fill_(5)  # an item set to a number makes a GPU wait
     channels = images.shape[1]
     smooth = images.clone()
     weights = (kernel / 13).expand(channels, 1, 3, 3)
@@ -158,9 +158,9 @@ def equalize(images: Tensor) -> Tensor:
     """PIL's equalisation of each channel's 256 levels."""
     levels = (images * 255).round().long()
     flat = levels.flatten(2)
-    counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.long, device=images.device)
-    counts.scatter_add_(2, flat, torch.ones_like(flat))  # of whole numbers, so that their order does not matter
-    below = counts.cumsum(2) - counts
+    # Counted by sorting: what adds up in no order is done by a detour, for which a GPU waits, where it is to repeat.
+    every = torch.arange(256, device=images.device).expand(*flat.shape[:2], 256).contiguous()
+    below = torch.searchsorted(flat.sort(2).values, every)
     step = below.gather(2, flat.amax(2, keepdim=True)) // 255
     table = ((below + step // 2) // step.clamp_min(1)).clamp(0, 255)
     table = torch.where(step > 0, table, torch.arange(256, device=images.device))

@@ -5,15 +5,11 @@ from __future__ import annotations
 import bisect
 from typing import Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from featherweight.data.image import Image
-from featherweight.errors import UserError
-from featherweight.models import outline
-from featherweight.models.meta import weightless
-from featherweight.schema import Choice, Fraction, Section
+from featherweight.models.sizes import scaled
+from featherweight.schema import Fraction, Section
 from featherweight.training.warps import resized
 
 
@@ -39,25 +35,5 @@ class Growth(Section):
 
 def grown(images: Tensor, scale: float) -> Tensor:
     """Square images float [B, C, S, S] at `scale` times their side."""
-    side = sized(images.shape[-1], scale)
+    side = scaled(images.shape[-1], scale)
     return images if side == images.shape[-1] else resized(images, side)
-
-
-def sized(side: int, scale: float) -> int:
-    """The side, in pixels, of images of `side` pixels resized by `scale`."""
-    return max(1, round(side * scale))
-
-
-def refuse_what_cannot_grow(growth: Growth, spec: Choice, num_classes: int, image: Image) -> None:
-    """Raise UserError if the model does not take images of each of the sizes."""
-    for scale in growth.scales:
-        side = sized(image.size, scale)
-        model = outline(spec, num_classes, image.channels, image.size)
-        try:
-            with torch.no_grad(), weightless():
-                model(torch.empty(1, image.channels, side, side))
-        except RuntimeError as error:
-            raise UserError(
-                f"growth.scales: {spec.name}, made for images of {image.size} px, takes none of {side} px "
-                f"({str(error).splitlines()[0]}); leave {scale:g} out, or take a net that ends in a mean"
-            ) from None

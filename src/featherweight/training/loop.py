@@ -64,7 +64,8 @@ def fit(
     Goes on from the checkpoint in `folder`, if there is one, and ends in the same bytes as if it had not been stopped.
     Several processes call it alike, share every batch, and end with the same model; the first one writes.
     `watching` is told each row as it comes; what it raises ends the training.
-    Raises Diverged when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved.
+    Raises Diverged when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved
+    between two steps, or as it was last saved where the holdout was being looked at for the last time.
     """
     processes = runtime.processes
     batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime, recipe.sampling)
@@ -84,7 +85,7 @@ def fit(
     state = _State(model, optimizer, runtime.scaler(), averages, torch.zeros(2, steps, device=runtime.device))
     state.restore(folder / "checkpoint.pt")
     if recipe.train.compile:
-        state.forward = torch.compile(model)  # shares the weights; what is saved and asked is the model
+        state.forward = torch.compile(model, dynamic=False)  # shares the weights; what is saved and asked is the model
 
     with interruptible() as stop, Bar("train", start.total, "steps") as bar:
         bar.advance(state.step, state.note(short=True))
@@ -116,7 +117,8 @@ def fit(
                     save = time.monotonic()
                 if stopping:
                     raise KeyboardInterrupt
-            _refuse_nan(state, epoch * steps)
+            _refuse_nan(state, epoch * steps)  # for which a GPU ends what it has to do
+            state.seconds += time.monotonic() - clock
             last = epoch + 1 == epochs
             state.history.append(_epoch_row(recipe, state, holdout, runtime, epoch * steps, last, metric))
             if processes.first:
@@ -125,6 +127,7 @@ def fit(
             bar.advance(0, state.note(short=True))
             if (epoch + 1) * 10 // epochs > epoch * 10 // epochs:
                 say(f"  epoch {epoch + 1:>{len(str(epochs))}}/{epochs}  {state.note()}")
+            clock = time.monotonic()
             if recipe.early_stopping is not None and _has_settled(recipe.early_stopping, recipe.ship, state, falls):
                 say(f"  stopped after epoch {epoch + 1}: {recipe.early_stopping.metric} has not got better")
                 break

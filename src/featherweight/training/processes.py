@@ -196,5 +196,8 @@ def _together() -> Iterator[None]:
     """Say in our words that another process is gone, which each backend says in its own, as a RuntimeError."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
-        raise Lost("another process of the run has ended") from error
+        told = str(error).strip().splitlines() or ["no reason given"]
+        raise Lost(f"another process of the run has ended, or cannot be reached ({told[0][:200]})") from error

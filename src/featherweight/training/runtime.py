@@ -80,7 +80,7 @@ def start(
     if chosen.type == "cpu":
         _keep_freed_memory()
     if precision in ("auto", "native"):
-        native = _multiplies_bf16(chosen) and (precision == "native" or chosen.type == "cuda")
+        native = (precision == "native" or chosen.type == "cuda") and _multiplies_bf16(chosen)
         precision = "bf16" if native else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
         raise UserError("train.precision: fp16 needs a GPU; on the CPU there are fp32 and bf16")
@@ -91,7 +91,8 @@ def _multiplies_bf16(device: torch.device) -> bool:
     """Has the device instructions for it? Where they are missing, bf16 is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    ask = getattr(torch.cpu, "get_capabilities", dict)  # younger than the oldest torch that this runs on
+    able = ask() if device.type == "cpu" else {}
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
