@@ -14,6 +14,7 @@ from featherweight.combining import fit_weights, mean
 from featherweight.comparison import Answers
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import OverBudget, UserError
+from featherweight.inference import temper
 from featherweight.run_folder import Task
 
 SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimizer.lr=0.05"]
@@ -65,6 +66,26 @@ def test_an_ensemble_weighs_its_members_and_averages_their_answers(finished):
         job.run(run_folder.find("both"))
     with pytest.raises(UserError, match="both is an ensemble already; name its members: a, b"):
         combining.ensemble(["both", "c"], fit=False, name="more", command=["x"])
+
+
+def test_an_ensemble_is_of_calibrated_answers_and_scores_what_was_kept_for_the_end(home):
+    competition = load_competition("digits", ["limit.parameters=50_000"])
+    runs = []
+    for seed in (0, 1):
+        changes = ["predict.calibrate=true", "split.test=0.1", f"seed={seed}"]
+        task = Task("tiny", load_recipe("tiny", [*SETTINGS, *changes]), "digits", competition, ["x"], "cpu", 1)
+        runs.append(run_folder.start(task, f"s{seed}"))
+        job.run(runs[-1])
+    made, result = combining.ensemble(["s0", "s1"], fit=False, name="both", command=["x"])
+    raw = [np.load(run.folder / "test_probs.npy") for run in runs]
+    temperatures = [float(run.temperature.read_text()) for run in runs]
+    assert all(abs(temperature - 1) > 0.01 for temperature in temperatures)
+    tempered = [temper(probs, temperature) for probs, temperature in zip(raw, temperatures, strict=True)]
+    np.testing.assert_allclose(np.load(made.folder / "test_probs.npy"), sum(tempered) / 2, atol=1e-6)
+    split = json.loads((made.folder / "split.json").read_text())
+    assert split["test"] == json.loads((runs[0].folder / "split.json").read_text())["test"]
+    assert len((made.folder / "kept.csv").read_text().splitlines()) == len(split["test"]) + 1
+    assert result.test is not None
 
 
 def test_an_ensemble_over_the_limit_is_refused_before_anything_is_made(finished, home):
@@ -158,6 +179,10 @@ def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, ho
     assert not hidden.exists()
     assert cli.main([*words, "--name", name]) == 2
     assert "there is a run called 'made' already" in capsys.readouterr().err
+    assert cli.main([*words, "--name", "whole"]) == 0
+    for file in ("weights.safetensors", "holdout_probs.npy", "test_probs.npy"):
+        one, other = ((home / "runs" / run / file).read_bytes() for run in (name, "whole"))
+        assert one == other, file
 
 
 def test_a_name_being_made_is_taken(finished, home):

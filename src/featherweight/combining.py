@@ -153,7 +153,7 @@ def out_of_fold(runs: Sequence[Run]) -> Held:
     ids: list[str] = []
     for run in runs:
         ids += json.loads((run.folder / "split.json").read_text())["holdout"]
-    probs = np.concatenate([np.load(run.folder / "holdout_probs.npy") for run in runs])
+    probs = np.concatenate([predictions.of_finished(run, "holdout") for run in runs])
     return Held(ids, probs, true_classes(runs[0], ids))
 
 
@@ -174,14 +174,19 @@ def _together(
 
     more = {"members": [run.name for run in runs], "weights": weights.tolist()}
     with run_folder.making(_task("ensemble", first, command), name, more=more) as made:
-        atomic.write_text(made.folder / "split.json", json.dumps({"train": [], "holdout": held.ids}) + "\n")
+        kept = _kept_for_the_end(runs)
+        split = {"train": [], "holdout": held.ids, **({"test": kept} if kept else {})}
+        atomic.write_text(made.folder / "split.json", json.dumps(split) + "\n")
         _write_history(made.folder, runs)
         tensors = {f"{place}.{key}": t for place, run in enumerate(runs) for key, t in _weights(run).items()}
         atomic.write_bytes(made.weights, safetensors.torch.save(tensors))
 
         _keep(made.folder / "holdout_probs.npy", held.probs)
-        holdout = _score_holdout(made, held)
-        tested = _hand_in(made, runs, weights)
+        holdout, ended = _score(made, "holdout", held), None
+        if kept:
+            probs = _averaged([predictions.of_finished(run, "kept") for run in runs], weights)
+            ended = _score(made, "kept", Held(kept, probs, true_classes(first, kept)))
+        tested = _hand_in(made, runs, weights) or ended
         minutes = sum(run_folder.minutes(run) for run in runs)
         result = Result(weighed.counted, weighed.limit, holdout, tested, minutes)
         run_folder.record(made, result, sum(budget.weigh(run.recipe, competition, run.name).macs for run in runs))
@@ -217,8 +222,14 @@ def _averaged(probs: Sequence[NDArray[np.float32]], weights: NDArray[np.float64]
     return total
 
 
-def _score_holdout(made: Run, held: Held) -> Score:
-    form, path = submission.holdout_form(made.competition, held.ids), made.folder / "holdout.csv"
+def _kept_for_the_end(runs: Sequence[Run]) -> list[str]:
+    """The ids of the images that none of the runs was to see before the end, where they kept the same."""
+    kept = [json.loads((run.folder / "split.json").read_text()).get("test", []) for run in runs]
+    return kept[0] if all(ids == kept[0] for ids in kept) else []
+
+
+def _score(made: Run, part: str, held: Held) -> Score:
+    form, path = submission.holdout_form(made.competition, held.ids), made.folder / f"{part}.csv"
     submission.write(path, form, held.ids, held.probs)
     truth = dict(zip(held.ids, (made.competition.classes[label] for label in held.labels), strict=True))
     return submission.score(path, form, truth, made.competition)
@@ -229,7 +240,7 @@ def _hand_in(made: Run, runs: Sequence[Run], weights: NDArray[np.float64]) -> Sc
     test = pack.load(competition.source, competition.image, competition.classes).test
     if test is None:
         return None
-    probs = _averaged([np.load(run.folder / "test_probs.npy") for run in runs], weights)
+    probs = _averaged([predictions.of_finished(run, "test") for run in runs], weights)
     _keep(made.folder / "test_probs.npy", probs)
     form = submission.form(competition, test.ids)
     submission.write(made.csv, form, test.ids, probs)

@@ -54,3 +54,8 @@ def probabilities(run: Run, part: str, model: Classifier, images: Pack, device: 
 def calibrated(run: Run, probs: NDArray[np.float32]) -> NDArray[np.float32]:
     """The probabilities at the temperature fitted to the holdout, where the recipe asks for one."""
     return temper(probs, float(run.temperature.read_text())) if run.temperature.exists() else probs
+
+
+def of_finished(run: Run, part: str) -> NDArray[np.float32]:
+    """What a finished run says of a part of the data, calibrated as its own CSV is."""
+    return calibrated(run, np.load(run.folder / f"{part}_probs.npy"))
