@@ -92,7 +92,7 @@ def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     ask = getattr(torch.cpu, "get_capabilities", dict)  # younger than the oldest torch that this runs on
-    able = ask() if device.type == "cpu" else {}
+    able: dict[str, bool] = ask() if device.type == "cpu" else {}
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
