@@ -46,6 +46,37 @@ SECTION_A = [
     ("a17", 4_608_310, "sgd", 0.002, 16),
 ]
 
+# (recipe, parameters with 10 classes and RGB at 32 px)
+SECTION_B = [
+    ("b_resnet34_sgd", 4_915_309),
+    ("b_resnet34_adam", 4_915_309),
+    ("b_plain34_sgd", 4_874_797),
+    ("b_plain34_adam", 4_874_797),
+    ("b_resnet50_sgd", 4_771_313),
+    ("b_resnet50_adam", 4_771_313),
+    ("b_plain50_sgd", 4_207_661),
+    ("b_plain50_adam", 4_207_661),
+]
+
+# The networks that section D names: (recipe, parameters with 10 classes and RGB at 32 px, the published network).
+SECTION_D = [
+    ("d_mlp", 1_707_274, "mlp"),
+    ("d_vgg16", 4_950_523, "vgg16"),
+    ("d_vgg19", 4_812_188, "vgg19"),
+    ("d_resnet18", 4_869_065, "resnet18"),
+    ("d_resnet34", 4_915_309, "resnet34"),
+    ("d_resnet50", 4_771_313, "resnet50"),
+    ("d_resnet101", 4_943_331, "resnet101"),
+    ("d_resnet152", 4_896_473, "resnet152"),
+    ("d_wrn", 2_748_890, "wrn16_4"),
+    ("d_mobilenet_v1", 3_217_226, "mobilenet_v1"),
+    ("d_mobilenet_v2", 2_236_682, "mobilenet_v2"),
+    ("d_inception", 4_948_318, "inception"),
+    ("d_shufflenet", 1_263_854, "shufflenet_v2"),
+    ("d_densenet", 4_971_466, "densenet121"),
+    ("d_fpn", 2_316_042, "fpn"),
+]
+
 
 def pack(count):
     images = np.random.default_rng(count).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
@@ -54,7 +85,8 @@ def pack(count):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_makes_weight_and_trains_for_a_few_steps(name, tmp_path):
-    recipe = load_recipe(name, ["train.epochs=1", "train.batch_size=4"])
+    # At a small rate: what 0.1 does to 101 layers in three steps on ten images says nothing of the row.
+    recipe = load_recipe(name, ["train.epochs=1", "train.batch_size=4", "optimizer.lr=1e-4"])
     budget.weigh(recipe, CIFAR, name).refuse_if_over()
     torch.manual_seed(0)
     model = build(recipe.model, 10, 3, 8)
@@ -86,6 +118,42 @@ def test_section_a_changes_what_its_notes_say():
     assert (rows["a7"].split.holdout, rows["a8"].split.holdout) == (0.1, 0.05)
     assert [view.name for view in rows["a12"].predict.views] == ["train"]
     assert rows["a15"].schedule.epochs == [43, 45, 47]
+
+
+def test_section_a_sweeps_the_rate_and_narrows_a_wrn():
+    swept = {load_recipe(name).optimizer.lr for name in ("a5", "a_lr1", "a_lr2", "a_lr3")}
+    assert swept == {0.2, 0.1, 0.01, 0.001}
+    base = load_recipe("a5").model_dump(exclude={"optimizer": {"lr"}})
+    for name in ("a_lr1", "a_lr2", "a_lr3"):
+        assert load_recipe(name).model_dump(exclude={"optimizer": {"lr"}}) == base
+    padded, whole = load_recipe("a_pad"), load_recipe("a2")
+    assert padded.model_dump(exclude={"model": {"shortcut"}}) == whole.model_dump(exclude={"model": {"shortcut"}})
+    assert budget.weigh(padded, CIFAR, "a_pad").counted == 3_270_234 < 3_294_042
+
+
+@pytest.mark.parametrize(("name", "parameters"), SECTION_B)
+def test_section_b_has_plain_and_residual_by_both_optimizers(name, parameters):
+    recipe = load_recipe(name)
+    assert budget.weigh(recipe, CIFAR, name).counted == parameters
+    assert recipe.optimizer.name == name.split("_")[-1]
+    twin = load_recipe(name.replace("plain", "resnet"))
+    assert recipe.model.residual == (twin == recipe)
+    without = {"model": {"residual"}}
+    assert recipe.model_dump(exclude=without) == twin.model_dump(exclude=without)
+    assert name in {row for claim in CLAIMS["B"] for row in (claim.better, claim.worse)}
+    assert name in {row for together in logbook.TOGETHER.values() for row in together}
+
+
+@pytest.mark.parametrize(("name", "parameters", "published"), SECTION_D)
+def test_section_d_has_every_network_it_names(name, parameters, published):
+    weighed = budget.weigh(load_recipe(name), CIFAR, name)
+    assert weighed.counted == parameters
+    assert name in logbook.rows("D")
+    as_published = budget.weigh(load_recipe(published), CIFAR, published)
+    if as_published.counted > as_published.limit:
+        assert f"({published}) it has {as_published.counted:,} and is refused." in logbook.said(name)
+    else:
+        assert as_published.counted == parameters
 
 
 def test_section_c_differs_by_one_setting_from_its_first_row():
@@ -137,7 +205,8 @@ def test_a_shortened_row_has_the_shape_of_the_whole(name):
 
 
 def test_a_section_is_rerun_and_told(home, capsys):
-    words = ["logbook", "D", "--scale", "0.05", "--set", "split.subset=200", "--threads", "1"]
+    some = ["--rows", "d_adam,d_momentum,d_lr3"]
+    words = ["logbook", "D", *some, "--scale", "0.05", "--set", "split.subset=200", "--threads", "1"]
     assert cli.main(words) == 0
     out = capsys.readouterr().out
     assert "Runs at 0.05 of their length; accuracy with 95 % intervals." in out
@@ -152,6 +221,17 @@ def test_a_section_is_rerun_and_told(home, capsys):
     assert cli.main(words) == 0  # all rows are found done
     assert (folder / "table.md").read_text() == before
     assert cli.main(["logbook", "D", "--scale", "2"]) == 2
+
+
+def test_rows_that_the_write_up_draws_together_have_a_picture(home, monkeypatch, capsys):
+    monkeypatch.setattr(logbook, "TOGETHER", {"curves-two": ["d_adam", "d_sgd"], "curves-more": ["d_adam", "d_lr2"]})
+    words = ["logbook", "D", "--rows", "d_adam,d_sgd", "--scale", "0.05", "--threads", "1", "--log"]
+    assert cli.main(words) == 0
+    drawn = sorted(path.name for path in (home / "runs" / "logbook-d-digits-x0.05").glob("*.png"))
+    assert drawn == ["curves-two.png", "curves.png"]
+    assert (
+        "![curves-two](../docs/logbook-d-digits-x0.05-curves-two.png)" in (home / "submissions" / "LOG.md").read_text()
+    )
 
 
 def test_several_seeds_test_the_claims_and_are_logged(home, capsys):

@@ -35,6 +35,10 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         Claim("32 layers: shortcuts over none", "b_resnet32", "b_plain32", UNSAID),
         Claim("44 layers: shortcuts over none", "b_resnet44", "b_plain44", UNSAID),
         Claim("56 layers: shortcuts over none", "b_resnet56", "b_plain56", UNSAID),
+        Claim("34 layers, by SGD: shortcuts over none", "b_resnet34_sgd", "b_plain34_sgd", UNSAID),
+        Claim("34 layers, by Adam: shortcuts over none", "b_resnet34_adam", "b_plain34_adam", UNSAID),
+        Claim("50 layers, by SGD: shortcuts over none", "b_resnet50_sgd", "b_plain50_sgd", UNSAID),
+        Claim("50 layers, by Adam: shortcuts over none", "b_resnet50_adam", "b_plain50_adam", UNSAID),
     ),
     "C": (
         Claim("focal loss over cross-entropy", "c_focal", "c_fixed", UNSAID),

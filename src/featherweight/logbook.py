@@ -26,6 +26,11 @@ from featherweight.scoring import Score
 from featherweight.series import Done
 
 SECTIONS = ("A", "B", "C", "D")
+# Rows that the write-ups draw together, beside the picture of all of a section.
+TOGETHER = {
+    f"curves-{optimizer}": [f"b_{kind}{depth}_{optimizer}" for depth in (34, 50) for kind in ("resnet", "plain")]
+    for optimizer in ("sgd", "adam")
+}
 
 
 def rows(section: str) -> list[str]:
@@ -98,7 +103,9 @@ def rerun(
             done[row] += series.run_all({f"{row}-{suffix}-s{seed}": task})
         found = verdicts(section, done)
         atomic.write_text(folder / "table.md", table(done, found, scale))
-        comparison.draw({row: _mean_history(several) for row, several in done.items()}, folder / "curves.png")
+        for picture, together in {"curves": chosen, **TOGETHER}.items():
+            if set(together) <= set(done):
+                comparison.draw({row: _mean_history(done[row]) for row in together}, folder / f"{picture}.png")
         if found and len(done[chosen[0]]) > 1:
             _draw_verdicts(found, folder / "claims.png")
     return folder
@@ -206,11 +213,10 @@ def log(folder: Path, section: str, command: str) -> Path:
     if told in before:
         return path
     links = []
-    for picture in ("claims.png", "curves.png"):
-        if (folder / picture).exists():
-            kept = docs / f"{folder.name}-{picture}"
-            atomic.write_bytes(kept, (folder / picture).read_bytes())
-            links.append(f"![{picture.removesuffix('.png')}](../docs/{kept.name})")
+    for picture in sorted(folder.glob("*.png")):
+        kept = docs / f"{folder.name}-{picture.name}"
+        atomic.write_bytes(kept, picture.read_bytes())
+        links.append(f"![{picture.stem}](../docs/{kept.name})")
     title = f"## {datetime.now(UTC):%Y-%m-%d}: section {section.upper()} of the logbook"
     pieces = [before.rstrip(), title, f"`{command}`, commit {run_folder.commit() or 'unknown'}.", told.rstrip(), *links]
     atomic.write_text(path, "\n\n".join(pieces) + "\n")
