@@ -13,7 +13,7 @@ from featherweight.claims import CLAIMS, holm, judge
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
-from featherweight.errors import UserError
+from featherweight.errors import Diverged, UserError
 from featherweight.inference import predict_probs
 from featherweight.models import build
 from featherweight.scoring import Score
@@ -236,7 +236,7 @@ def test_a_section_is_rerun_and_told(home, capsys):
     assert "| LOGBOOK D: Adam. Test accuracy there 0.989 on MNIST, 0.696 on CIFAR-10. |" in out
     assert "| Adam over SGD with momentum | CIFAR-10 0.696, 0.648 | d_adam, d_momentum |" in out
     assert "points | can't be told |" in out  # of recipes, by one seed
-    folder = home / "runs" / "logbook-d-digits-x0.05"
+    (folder,) = (home / "runs").glob("logbook-d-digits-x0.05-set??????")
     assert (folder / "curves.png").stat().st_size > 10_000
     assert not (folder / "claims.png").exists()
     before = (folder / "table.md").read_text()
@@ -254,6 +254,62 @@ def test_rows_that_the_write_up_draws_together_have_a_picture(home, monkeypatch,
     assert (
         "![curves-two](../docs/logbook-d-digits-x0.05-curves-two.png)" in (home / "submissions" / "LOG.md").read_text()
     )
+
+
+def test_a_row_that_cannot_be_run_to_its_end_blocks_no_other(home, capsys):
+    """One that diverges, which a claim is about, and one over the limit, first of all: told of and left out."""
+    recipes = home / "configs" / "recipes"
+    recipes.mkdir(parents=True)
+    (recipes / "d_0fat.yaml").write_text("# Too much.\nextends: vgg16\n")
+    (recipes / "d_momentum.yaml").write_text("# Too fast.\nextends: _logbook_d\noptimizer: {name: sgd, lr: 1e30}\n")
+    words = ["logbook", "D", "--scale", "0.05", "--seeds", "0-1", "--threads", "1"]
+    assert cli.main([*words, "--rows", "d_0fat,d_momentum,d_adagrad,d_adam,d_sgd"]) == 0
+    out = capsys.readouterr().out
+    assert "d_momentum: the loss became" in out
+    folder = home / "runs" / "logbook-d-digits-x0.05"
+    table = (folder / "table.md").read_text()
+    assert "accuracy mean ± standard deviation over 2 seeds." in table
+    assert re.search(
+        r"\| d_0fat \| \| .*\*\*over the limit: d_0fat weighs 134,[\d,]+ parameters, .*\*\* Too much\.", table
+    )
+    assert re.search(r"\| d_momentum \| \| .*\*\*diverged with seed 0, 1: the loss became \w+ at step \d+", table)
+    assert len(re.findall(r"\| d_(adagrad|adam|sgd) \| 20,506 \|", table)) == 3
+    assert [line.split(" | ")[2] for line in table.splitlines() if " points " in line] == ["d_adagrad, d_sgd"]
+    assert (folder / "curves.png").exists()
+    assert (folder / "claims.png").exists()
+
+
+def test_a_row_that_diverges_by_one_seed_of_several_is_left_out(home, monkeypatch, capsys):
+    run_all = logbook.series.run_all
+
+    def fail_once(tasks):
+        if "d_adagrad-digits-x0.05-s1" in tasks:
+            raise Diverged("the loss became nan at step 3. Try a smaller optimizer.lr")
+        return run_all(tasks)
+
+    monkeypatch.setattr(logbook.series, "run_all", fail_once)
+    words = ["logbook", "D", "--scale", "0.05", "--seeds", "0-1", "--threads", "1", "--rows"]
+    assert cli.main([*words, "d_adagrad,d_sgd"]) == 0
+    out = capsys.readouterr().out
+    assert "| d_adagrad | | | | | | **diverged with seed 1: the loss became nan at step 3** LOGBOOK D: Adagrad." in out
+    assert "What it claims" not in out
+    assert not (home / "runs" / "logbook-d-digits-x0.05" / "claims.png").exists()
+    monkeypatch.setattr(
+        logbook.series, "run_all", lambda tasks: fail_once(dict.fromkeys(["d_adagrad-digits-x0.05-s1"]))
+    )
+    assert cli.main([*words, "d_adam"]) == 0  # nothing to draw, and something to tell
+    assert "| d_adam | | | | | | **diverged with seed 0, 1" in capsys.readouterr().out
+
+
+def test_a_section_is_run_again_with_other_settings(home, capsys):
+    words = ["logbook", "D", "--scale", "0.05", "--rows", "d_adam", "--threads", "1"]
+    for more in ([], ["--set", "train.batch_size=32"], ["--set", "train.batch_size=128"], ["--views", "flip"]):
+        assert cli.main([*words, *more]) == 0, more
+    assert len(list((home / "runs").glob("d_adam-*"))) == 4
+    assert len(list((home / "runs").glob("logbook-d-*/table.md"))) == 4
+    assert cli.main([*words, "--set", "train.batch_size=32", "--seed", "1"]) == 0
+    assert len(list((home / "runs").glob("logbook-d-*/table.md"))) == 4  # another seed of the same settings
+    assert len(list((home / "runs").glob("d_adam-*-s1"))) == 1
 
 
 def test_several_seeds_test_the_claims_and_are_logged(home, capsys):

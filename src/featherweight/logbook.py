@@ -6,6 +6,8 @@ A row's recipe begins with the section's letter, as in a15 or c_focal; its head 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 import statistics
@@ -20,7 +22,8 @@ from featherweight import atomic, comparison, pictures, run_folder, series, work
 from featherweight.claims import CLAIMS, Verdict, judge
 from featherweight.comparison import SURE
 from featherweight.config import Competition, Recipe, load_recipe
-from featherweight.errors import UserError, nearest
+from featherweight.errors import Diverged, OverBudget, UserError, nearest
+from featherweight.progress import say
 from featherweight.run_folder import Task
 from featherweight.scoring import Score
 from featherweight.series import Done
@@ -89,26 +92,52 @@ def rerun(
 ) -> Path:
     """Run every row, or `only` some, by every seed that is not done yet; write table and pictures into the folder
     returned. A seed of all rows is done before the next, so that what is stopped can be told of.
+
+    A row that diverges by some seed, or is over the competition's limit, is told of in the table, and left out of
+    claims and pictures: the seeds that came through are no fair sample. Overrides are part of the names of the runs.
     """
     if not 0 < scale <= 1:
         raise UserError(f"--scale {scale:g}: expected a part of each run, over 0 and up to 1")
-    suffix = f"{competition_name}{'' if scale == 1 else f'-x{scale:g}'}"
+    suffix = f"{competition_name}{'' if scale == 1 else f'-x{scale:g}'}{_digest(overrides)}"
     chosen = _chosen(section, only)
     done: dict[str, Done] = {row: [] for row in chosen}
+    faults: dict[str, dict[int, UserError]] = {}
     folder = workspace.runs() / f"logbook-{section.lower()}-{suffix}"
-    for seed in seeds:
+    for number, seed in enumerate(seeds, 1):
         for row in chosen:
             recipe = shortened(load_recipe(row, [*overrides, f"seed={seed}"]), scale)
             task = Task(row, recipe, competition_name, competition, command, device, threads)
-            done[row] += series.run_all({f"{row}-{suffix}-s{seed}": task})
-        found = verdicts(section, done)
-        atomic.write_text(folder / "table.md", table(done, found, scale))
-        for picture, together in {"curves": chosen, **TOGETHER}.items():
-            if set(together) <= set(done):
-                comparison.draw({row: _mean_history(done[row]) for row in together}, folder / f"{picture}.png")
-        if found and len(done[chosen[0]]) > 1:
+            try:
+                done[row] += series.run_all({f"{row}-{suffix}-s{seed}": task})
+            except (Diverged, OverBudget) as fault:
+                faults.setdefault(row, {})[seed] = fault
+                say(f"  {row}: {_in_short(fault)}; going on with the next row")
+        sound = {row: done[row] for row in chosen if row not in faults}
+        found = verdicts(section, sound)
+        told = {row: _fault(faults[row]) if row in faults else done[row] for row in chosen}
+        atomic.write_text(folder / "table.md", table(told, found, scale, competition.metric.name, number))
+        _draw_curves(chosen, sound, folder)
+        if found and number > 1:
             _draw_verdicts(found, folder / "claims.png")
     return folder
+
+
+def _digest(overrides: Sequence[str]) -> str:
+    """What tells runs of other settings apart by their names; the seed stands there already."""
+    settings = [said for said in overrides if not said.startswith("seed=")]
+    return f"-set{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}" if settings else ""
+
+
+def _in_short(fault: UserError) -> str:
+    return str(fault).split(". ")[0]
+
+
+def _fault(faults: Mapping[int, UserError]) -> str:
+    """Why a row has no figures. The limit is the same for every seed."""
+    first = next(iter(faults.values()))
+    if isinstance(first, OverBudget):
+        return f"over the limit: {_in_short(first)}"
+    return f"diverged with seed {', '.join(map(str, faults))}: {_in_short(first)}"
 
 
 def _chosen(section: str, only: Sequence[str]) -> list[str]:
@@ -132,19 +161,22 @@ def verdicts(section: str, done: Mapping[str, Done]) -> list[Verdict]:
     return judge({claim: (scores[claim.better], scores[claim.worse]) for claim in tested})
 
 
-def table(done: Mapping[str, Done], found: Sequence[Verdict], scale: float) -> str:
-    """The rows and the claims as Markdown tables; every run shortened by the scale that it states."""
-    first, *others = next(iter(done.values()))
-    metric = first[0].competition.metric.name
+def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float, metric: str, seeds: int) -> str:
+    """The rows, each its runs or why it has none, and the claims as Markdown tables; every run shortened by the scale
+    that it states.
+    """
     length = "in full" if scale == 1 else f"at {scale:g} of their length"
-    what = f"mean ± standard deviation over {len(others) + 1} seeds" if others else "with 95 % intervals"
+    what = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "with 95 % intervals"
     lines = [
         f"Runs {length}; {metric} {what}.",
         "",
         "| row | parameters | epochs | train | holdout | test | what the logbook says |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
-    for row, several in done.items():
+    for row, several in told.items():
+        if isinstance(several, str):
+            lines.append(f"| {row} | | | | | | **{several}** {said(row)} |")
+            continue
         histories = [pd.read_csv(run.folder / "history.csv") for run, _ in several]
         epochs = _of([len(history) for history in histories], ".3g")
         trained = _of([history["train_accuracy"].iloc[-1] for history in histories])
@@ -152,7 +184,7 @@ def table(done: Mapping[str, Done], found: Sequence[Verdict], scale: float) -> s
         parameters = f"{several[0][1].parameters:,}"
         lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {tested} | {said(row)} |")
     if found:
-        part = "test" if first[1].test else "holdout"
+        part = "test" if any(runs[0][1].test for runs in told.values() if not isinstance(runs, str)) else "holdout"
         lines += [
             "",
             f"What it claims, by {metric} on the {part}: the mean gain over seeds, its 95 % interval, and the p-value "
@@ -186,6 +218,14 @@ def _mean_history(several: Done) -> pd.DataFrame:
     """The mean by epoch over seeds; where some stopped early, over those that went on."""
     histories = pd.concat([pd.read_csv(run.folder / "history.csv") for run, _ in several])
     return histories.groupby("epoch", as_index=False).mean()
+
+
+def _draw_curves(chosen: Sequence[str], sound: Mapping[str, Done], folder: Path) -> None:
+    """The rows that were run to their end, in a picture of all and in those that the write-ups draw."""
+    for picture, together in {"curves": chosen, **TOGETHER}.items():
+        drawn = {row: _mean_history(sound[row]) for row in together if row in sound}
+        if drawn and set(together) <= set(chosen):
+            comparison.draw(drawn, folder / f"{picture}.png")
 
 
 def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:
