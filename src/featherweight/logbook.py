@@ -103,6 +103,8 @@ def rerun(
     done: dict[str, Done] = {row: [] for row in chosen}
     faults: dict[str, dict[int, UserError]] = {}
     folder = workspace.runs() / f"logbook-{section.lower()}-{suffix}"
+    for old in folder.glob("*.png"):  # of other rows, or of fewer
+        old.unlink()
     for number, seed in enumerate(seeds, 1):
         for row in chosen:
             recipe = shortened(load_recipe(row, [*overrides, f"seed={seed}"]), scale)
@@ -124,7 +126,7 @@ def rerun(
 
 def _digest(overrides: Sequence[str]) -> str:
     """What tells runs of other settings apart by their names; the seed stands there already."""
-    settings = [said for said in overrides if not said.startswith("seed=")]
+    settings = [override for override in overrides if not override.startswith("seed=")]
     return f"-set{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}" if settings else ""
 
 
@@ -184,7 +186,7 @@ def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float
         parameters = f"{several[0][1].parameters:,}"
         lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {tested} | {said(row)} |")
     if found:
-        part = "test" if any(runs[0][1].test for runs in told.values() if not isinstance(runs, str)) else "holdout"
+        part = "test" if any(of[0][1].test for of in told.values() if not isinstance(of, str)) else "holdout"
         lines += [
             "",
             f"What it claims, by {metric} on the {part}: the mean gain over seeds, its 95 % interval, and the p-value "
