@@ -96,6 +96,14 @@ REFUSED = [
         "split.holdout=1",
         "--set split.holdout=1: split.holdout: expected a part below 1, or a number of images from 2, got 1",
     ),
+    (
+        "augment=[{name: blur, kernel: 4}]",
+        "--set augment=[{name: blur, kernel: 4}]: augment.0.kernel: expected an odd number, as 3 or 5, got 4",
+    ),
+    (
+        "model={name: compact_transformer, kernel: 2}",
+        "--set model={name: compact_transformer, kernel: 2}: model.kernel: expected an odd number, as 1 or 3, got 2",
+    ),
     ("seed=-1", "--set seed=-1: seed: must be greater than or equal to 0, got -1"),
     ("seed", "--set seed: expected key=value, for example --set optimizer.lr=0.2"),
     ("=3", "--set =3: expected key=value, for example --set optimizer.lr=0.2"),

@@ -35,11 +35,15 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         Claim("32 layers: shortcuts over none", "b_resnet32", "b_plain32", UNSAID),
         Claim("44 layers: shortcuts over none", "b_resnet44", "b_plain44", UNSAID),
         Claim("56 layers: shortcuts over none", "b_resnet56", "b_plain56", UNSAID),
+        Claim("34 layers, by SGD: shortcuts over none", "b_resnet34_sgd", "b_plain34_sgd", UNSAID),
+        Claim("34 layers, by Adam: shortcuts over none", "b_resnet34_adam", "b_plain34_adam", UNSAID),
+        Claim("50 layers, by SGD: shortcuts over none", "b_resnet50_sgd", "b_plain50_sgd", UNSAID),
+        Claim("50 layers, by Adam: shortcuts over none", "b_resnet50_adam", "b_plain50_adam", UNSAID),
     ),
     "C": (
         Claim("focal loss over cross-entropy", "c_focal", "c_fixed", UNSAID),
         Claim("classes sampled alike over as they are", "c_weighted", "c_fixed", UNSAID),
-        Claim("small classes up to 7x over as they are", "c_over7", "c_fixed", UNSAID),
+        Claim("small classes up to 7x over as they are", "c_over7", "c_augment", UNSAID),
         Claim("up to 12x over up to 7x", "c_over12", "c_over7", UNSAID),
         Claim("large classes cut to 80 % over whole, small ones 7x", "c_cut80_over7", "c_over7", UNSAID),
         Claim("large classes cut to 60 % over 80 %, small ones 7x", "c_cut60_over7", "c_cut80_over7", UNSAID),
@@ -50,8 +54,6 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         Claim("RMSprop over Adagrad", "d_rmsprop", "d_adagrad", "CIFAR-10 0.522, 0.495"),
         Claim("Adagrad over SGD", "d_adagrad", "d_sgd", "CIFAR-10 0.495, 0.404"),
         Claim("stopping early over all epochs, at 0.001", "d_lr3", "d_momentum", UNSAID),
-        Claim("stopping early: 0.01 over 0.001", "d_lr2", "d_lr3", UNSAID),
-        Claim("stopping early: 0.001 over 0.0001", "d_lr3", "d_lr4", UNSAID),
     ),
 }
 

@@ -6,6 +6,8 @@ A row's recipe begins with the section's letter, as in a15 or c_focal; its head 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 import statistics
@@ -20,12 +22,18 @@ from featherweight import atomic, comparison, pictures, run_folder, series, work
 from featherweight.claims import CLAIMS, Verdict, judge
 from featherweight.comparison import SURE
 from featherweight.config import Competition, Recipe, load_recipe
-from featherweight.errors import UserError, nearest
+from featherweight.errors import Diverged, OverBudget, UserError, nearest
+from featherweight.progress import say
 from featherweight.run_folder import Task
 from featherweight.scoring import Score
 from featherweight.series import Done
 
 SECTIONS = ("A", "B", "C", "D")
+# Rows that the write-ups draw together, beside the picture of all of a section.
+TOGETHER = {
+    f"curves-{optimizer}": [f"b_{kind}{depth}_{optimizer}" for depth in (34, 50) for kind in ("resnet", "plain")]
+    for optimizer in ("sgd", "adam")
+}
 
 
 def rows(section: str) -> list[str]:
@@ -84,24 +92,54 @@ def rerun(
 ) -> Path:
     """Run every row, or `only` some, by every seed that is not done yet; write table and pictures into the folder
     returned. A seed of all rows is done before the next, so that what is stopped can be told of.
+
+    A row that diverges by some seed, or is over the competition's limit, is told of in the table, and left out of
+    claims and pictures: the seeds that came through are no fair sample. Overrides are part of the names of the runs.
     """
     if not 0 < scale <= 1:
         raise UserError(f"--scale {scale:g}: expected a part of each run, over 0 and up to 1")
-    suffix = f"{competition_name}{'' if scale == 1 else f'-x{scale:g}'}"
+    suffix = f"{competition_name}{'' if scale == 1 else f'-x{scale:g}'}{_digest(overrides)}"
     chosen = _chosen(section, only)
     done: dict[str, Done] = {row: [] for row in chosen}
+    faults: dict[str, dict[int, UserError]] = {}
     folder = workspace.runs() / f"logbook-{section.lower()}-{suffix}"
-    for seed in seeds:
+    for old in folder.glob("*.png"):  # of other rows, or of fewer
+        old.unlink()
+    for number, seed in enumerate(seeds, 1):
         for row in chosen:
             recipe = shortened(load_recipe(row, [*overrides, f"seed={seed}"]), scale)
             task = Task(row, recipe, competition_name, competition, command, device, threads)
-            done[row] += series.run_all({f"{row}-{suffix}-s{seed}": task})
-        found = verdicts(section, done)
-        atomic.write_text(folder / "table.md", table(done, found, scale))
-        comparison.draw({row: _mean_history(several) for row, several in done.items()}, folder / "curves.png")
-        if found and len(done[chosen[0]]) > 1:
+            try:
+                done[row] += series.run_all({f"{row}-{suffix}-s{seed}": task})
+            except (Diverged, OverBudget) as fault:
+                faults.setdefault(row, {})[seed] = fault
+                say(f"  {row}: {_in_short(fault)}; going on with the next row")
+        sound = {row: done[row] for row in chosen if row not in faults}
+        found = verdicts(section, sound)
+        told = {row: _fault(faults[row]) if row in faults else done[row] for row in chosen}
+        atomic.write_text(folder / "table.md", table(told, found, scale, competition.metric.name, number))
+        _draw_curves(chosen, sound, folder)
+        if found and number > 1:
             _draw_verdicts(found, folder / "claims.png")
     return folder
+
+
+def _digest(overrides: Sequence[str]) -> str:
+    """What tells runs of other settings apart by their names; the seed stands there already."""
+    settings = [override for override in overrides if not override.startswith("seed=")]
+    return f"-set{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}" if settings else ""
+
+
+def _in_short(fault: UserError) -> str:
+    return str(fault).split(". ")[0]
+
+
+def _fault(faults: Mapping[int, UserError]) -> str:
+    """Why a row has no figures. The limit is the same for every seed."""
+    first = next(iter(faults.values()))
+    if isinstance(first, OverBudget):
+        return f"over the limit: {_in_short(first)}"
+    return f"diverged with seed {', '.join(map(str, faults))}: {_in_short(first)}"
 
 
 def _chosen(section: str, only: Sequence[str]) -> list[str]:
@@ -125,19 +163,22 @@ def verdicts(section: str, done: Mapping[str, Done]) -> list[Verdict]:
     return judge({claim: (scores[claim.better], scores[claim.worse]) for claim in tested})
 
 
-def table(done: Mapping[str, Done], found: Sequence[Verdict], scale: float) -> str:
-    """The rows and the claims as Markdown tables; every run shortened by the scale that it states."""
-    first, *others = next(iter(done.values()))
-    metric = first[0].competition.metric.name
+def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float, metric: str, seeds: int) -> str:
+    """The rows, each its runs or why it has none, and the claims as Markdown tables; every run shortened by the scale
+    that it states.
+    """
     length = "in full" if scale == 1 else f"at {scale:g} of their length"
-    what = f"mean ± standard deviation over {len(others) + 1} seeds" if others else "with 95 % intervals"
+    what = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "with 95 % intervals"
     lines = [
         f"Runs {length}; {metric} {what}.",
         "",
         "| row | parameters | epochs | train | holdout | test | what the logbook says |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
-    for row, several in done.items():
+    for row, several in told.items():
+        if isinstance(several, str):
+            lines.append(f"| {row} | | | | | | **{several}** {said(row)} |")
+            continue
         histories = [pd.read_csv(run.folder / "history.csv") for run, _ in several]
         epochs = _of([len(history) for history in histories], ".3g")
         trained = _of([history["train_accuracy"].iloc[-1] for history in histories])
@@ -145,7 +186,7 @@ def table(done: Mapping[str, Done], found: Sequence[Verdict], scale: float) -> s
         parameters = f"{several[0][1].parameters:,}"
         lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {tested} | {said(row)} |")
     if found:
-        part = "test" if first[1].test else "holdout"
+        part = "test" if any(of[0][1].test for of in told.values() if not isinstance(of, str)) else "holdout"
         lines += [
             "",
             f"What it claims, by {metric} on the {part}: the mean gain over seeds, its 95 % interval, and the p-value "
@@ -181,6 +222,14 @@ def _mean_history(several: Done) -> pd.DataFrame:
     return histories.groupby("epoch", as_index=False).mean()
 
 
+def _draw_curves(chosen: Sequence[str], sound: Mapping[str, Done], folder: Path) -> None:
+    """The rows that were run to their end, in a picture of all and in those that the write-ups draw."""
+    for picture, together in {"curves": chosen, **TOGETHER}.items():
+        drawn = {row: _mean_history(sound[row]) for row in together if row in sound}
+        if drawn and set(together) <= set(chosen):
+            comparison.draw(drawn, folder / f"{picture}.png")
+
+
 def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:
     """Each claim's mean gain with its interval, and the gain of each seed."""
     scale = 1 if found[0].loss else 100
@@ -206,11 +255,10 @@ def log(folder: Path, section: str, command: str) -> Path:
     if told in before:
         return path
     links = []
-    for picture in ("claims.png", "curves.png"):
-        if (folder / picture).exists():
-            kept = docs / f"{folder.name}-{picture}"
-            atomic.write_bytes(kept, (folder / picture).read_bytes())
-            links.append(f"![{picture.removesuffix('.png')}](../docs/{kept.name})")
+    for picture in sorted(folder.glob("*.png")):
+        kept = docs / f"{folder.name}-{picture.name}"
+        atomic.write_bytes(kept, picture.read_bytes())
+        links.append(f"![{picture.stem}](../docs/{kept.name})")
     title = f"## {datetime.now(UTC):%Y-%m-%d}: section {section.upper()} of the logbook"
     pieces = [before.rstrip(), title, f"`{command}`, commit {run_folder.commit() or 'unknown'}.", told.rstrip(), *links]
     atomic.write_text(path, "\n\n".join(pieces) + "\n")

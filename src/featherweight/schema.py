@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -40,7 +41,15 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from featherweight.errors import nearest
 
+
+def _odd(count: int) -> int:
+    if count % 2 == 0:
+        raise ValueError(f"expected an odd number, as {count - 1} or {count + 1}, got {count}")
+    return count
+
+
 Count = Annotated[int, Strict(), Field(ge=1)]  # 1, 2, 3, ...
+Odd = Annotated[int, Strict(), Field(ge=1), AfterValidator(_odd)]  # 1, 3, 5, ...
 Index = Annotated[int, Strict(), Field(ge=0)]  # 0, 1, 2, ...
 Number = Annotated[float, Strict()]
 Positive = Annotated[float, Strict(), Field(gt=0)]

@@ -35,7 +35,8 @@ def run_all(tasks: Mapping[str, Task]) -> Done:
         if (workspace.runs() / name / "run.json").is_file():
             run = run_folder.find(name)
             if run.recipe.model_dump() != task.recipe.model_dump() or run.competition != task.competition:
-                raise UserError(f"there is a run called '{name}' already, of other settings; take another --name")
+                mend = f"delete {workspace.runs() / name}, or take another --name"
+                raise UserError(f"there is a run called '{name}' already, of other settings; {mend}")
         else:
             run = run_folder.start(task, name)
         done.append((run, job.run(run)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from featherweight.errors import UserError
 from featherweight.models.parts import ACTIVATIONS, ActivationName
 from featherweight.models.parts import drop_connect as drop_branch
-from featherweight.schema import Count, Positive, Rate
+from featherweight.schema import Count, Odd, Positive, Rate
 
 TOKENS = 400  # more tokens than these cost more than they tell: the tokenizer shrinks larger images further
 
@@ -36,7 +36,7 @@ class CompactTransformer(nn.Module):
         width: Count = 256,
         heads: Count = 4,
         mlp_ratio: Annotated[Positive, Field(description="hidden over outer width of the layers' perceptrons")] = 2.0,
-        kernel: Annotated[Count, Field(description="of the tokenizer's convolutions; odd")] = 3,
+        kernel: Annotated[Odd, Field(description="of the tokenizer's convolutions; odd")] = 3,
         activation: ActivationName = "gelu",
         dropout: Rate = 0.0,
         attention_dropout: Rate = 0.1,

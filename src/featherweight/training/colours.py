@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featherweight.randomness import Draws
-from featherweight.schema import Count, Fraction, NonNegative, Positive, Rate
+from featherweight.schema import Count, Fraction, NonNegative, Odd, Positive, Rate
 
 LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision and PIL weigh them
 
@@ -46,10 +46,10 @@ def blur(
     draws: Draws,
     *,
     sigma: tuple[Positive, Positive] = (0.1, 2.0),
-    kernel: Count = 5,
+    kernel: Odd = 5,
     probability: Fraction = 0.5,
 ) -> Tensor:
-    """Blurred by a Gaussian of a deviation in `sigma` pixels, cut off at `kernel` (odd) pixels."""
+    """Blurred by a Gaussian of a deviation in `sigma` pixels, cut off at `kernel` pixels, an odd number."""
     deviation = sigma[0] + draws.uniform() * (sigma[1] - sigma[0])
     return _some(images, gaussian_blur(images, deviation, kernel), draws, probability)
 
