@@ -160,7 +160,7 @@ def equalize(images: Tensor) -> Tensor:
     flat = levels.flatten(2)
     # Counted by sorting: what adds up in no order is done by a detour, for which a GPU waits, where it is to repeat.
     every = torch.arange(256, device=images.device).expand(*flat.shape[:2], 256).contiguous()
-    below = torch.searchsorted(flat.sort(2).values, every)
+    below = torch.searchsorted(flat.sort(2).values.contiguous(), every)
     step = below.gather(2, flat.amax(2, keepdim=True)) // 255
     table = ((below + step // 2) // step.clamp_min(1)).clamp(0, 255)
     table = torch.where(step > 0, table, torch.arange(256, device=images.device))
