@@ -61,8 +61,8 @@ def compare(words: Sequence[str]) -> int:
 
     rows, verdicts = comparison.compare(given.run, given.out)
     tables.comparison(rows)
-    print("\n".join([*verdicts, f"wrote {given.out}"]))
-    print(f"next: ./run.sh report {rows['run'].iloc[0]}")
+    print("\n".join(verdicts))
+    print(f"next: ./run.sh report {rows['reported'].iloc[0]}")
     return 0
 
 
