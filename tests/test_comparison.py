@@ -145,8 +145,6 @@ def test_finished_runs_are_compared(finished, tmp_path):
     assert re.search(r"McNemar p = [\d.e-]+\)$", words[0])
     assert (tmp_path / "compare.png").stat().st_size > 10_000
 
-    with pytest.raises(UserError, match="at least two runs"):
-        comparison.compare(["s0", "s0"], tmp_path / "compare.png")
     shutil.copytree(finished / "s1", finished / "other")
     split = json.loads((finished / "other" / "split.json").read_text())
     (finished / "other" / "split.json").write_text(json.dumps({**split, "holdout": split["holdout"][1:]}))
@@ -155,6 +153,33 @@ def test_finished_runs_are_compared(finished, tmp_path):
     (finished / "s1" / "holdout_probs.npy").unlink()
     with pytest.raises(UserError, match=r"s1 has not come to its holdout yet: \./run.sh resume s1"):
         comparison.compare(["s0", "s1"], tmp_path / "compare.png")
+
+
+def test_runs_are_chosen_by_name_or_by_a_ledger_filter(finished, tmp_path, capsys):
+    make("hot", "optimizer.lr=0.3")
+    make("gone", "optimizer.lr=0.4")
+    shutil.rmtree(finished / "gone")
+    assert comparison.chosen(["s0", "hot", "s0"], None, []) == ["s0", "hot"]
+    assert comparison.chosen([], "digits", []) == ["s0", "s1", "hot"]
+    assert "left out, for their folders are not in " in capsys.readouterr().out
+    assert comparison.chosen([], None, ["seed=0"]) == ["s0", "hot"]
+    assert comparison.chosen([], "digits", ["optimizer.lr<0.3"]) == ["s0", "s1"]
+    with pytest.raises(UserError, match=r"at least two runs: \./run.sh compare RUN RUN"):
+        comparison.chosen(["s0", "s0"], None, [])
+    with pytest.raises(UserError, match="at least two runs, and 1 of the ledger's is chosen"):
+        comparison.chosen([], None, ["optimizer.lr=0.3"])
+    with pytest.raises(UserError, match="or --competition and --where to choose them; not both"):
+        comparison.chosen(["s0"], "digits", [])
+
+    picture = str(tmp_path / "compare.png")
+    assert cli.main(["compare", "--competition", "digits", "--where", "seed=0", "--out", picture]) == 0
+    out = capsys.readouterr().out
+    held = json.loads((finished / "hot" / "result.json").read_text())["holdout"]
+    ends = (f"{held[end] * 100:.2f}" for end in ("value", "low", "high"))
+    assert "{} [{}, {}]".format(*ends) in " ".join(out.split())
+    assert "macro F1 %" in out
+    assert "log loss" in out
+    assert cli.main(["compare"]) == 2
 
 
 def test_recipes_of_one_name_and_other_settings_are_told_apart(finished):

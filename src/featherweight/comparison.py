@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featherweight import ledger, pictures, predictions, run_folder
+from featherweight import ledger, pictures, predictions, run_folder, standings, workspace
 from featherweight.data import pack
+from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
+from featherweight.progress import say
 from featherweight.run_folder import Run
 from featherweight.schema import Choice, OneOf
 from featherweight.scoring import LOWER_IS_BETTER, METRICS, judge, resampled
@@ -178,15 +180,33 @@ def true_classes(run: Run, ids: Sequence[str]) -> NDArray[np.int64]:
     return np.array([classes[id] for id in ids], dtype=np.int64)
 
 
+def chosen(names: Sequence[str], competition: str | None, conditions: Sequence[str]) -> list[str]:
+    """The runs named, or those of the ledger that are chosen by competition and conditions and have their folders here.
+
+    Raises UserError for both ways at once, and for fewer than two runs.
+    """
+    found, why = list(dict.fromkeys(names)), "compare wants at least two runs"
+    if competition is not None or conditions:
+        if names:
+            raise UserError("compare takes the names of runs, or --competition and --where to choose them; not both")
+        in_ledger = standings.chosen(competition, conditions)["run"].drop_duplicates().tolist()
+        found = [name for name in in_ledger if (workspace.runs() / name / "run.json").is_file()]
+        gone = [name for name in in_ledger if name not in found]
+        if gone:
+            say(f"left out, for their folders are not in {workspace.runs()}: {examples(gone)}")
+        why += f", and {len(found)} of the ledger's {'is' if len(found) == 1 else 'are'} chosen"
+    if len(found) < 2:
+        raise UserError(f"{why}: ./run.sh compare RUN RUN, or ./run.sh compare --where recipe=NAME")
+    return found
+
+
 def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     """A row a run, best first by the competition's metric, and in words how the best compares with each other one; the
     curves of those that were trained go to `path`. `reported` names the run whose report says more.
 
     The best was found by looking at all of them, so that it counts as chosen among every pair of them (Bonferroni).
     """
-    if len(set(names)) < 2:
-        raise UserError("compare wants at least two runs: ./run.sh compare RUN RUN")
-    runs = [run_folder.find(name) for name in dict.fromkeys(names)]
+    runs = [run_folder.find(name) for name in names]
     given = answers(runs)
     metric = runs[0].competition.metric
     rows = pd.DataFrame(

@@ -57,6 +57,12 @@ def where(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     return rows
 
 
+def chosen(competition: str | None, conditions: Sequence[str]) -> pd.DataFrame:
+    """Of `table` the runs of one competition, or of all, for which the conditions of `where` hold."""
+    rows = where(table(), conditions)
+    return rows if competition is None else rows[rows["competition"] == competition]
+
+
 def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.DataFrame:
     """Competition by competition; in each the largest of `key` first, the best holdout score where none is given."""
     if key is None:
