@@ -4,14 +4,20 @@ import shutil
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_ind
 from sklearn.metrics import f1_score
 
-from featherweight import comparison, job, run_folder
+from featherweight import cli, comparison, job, run_folder
 from featherweight.comparison import Answers, mcnemar, over_seeds, paired
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.run_folder import Task
+from featherweight.schema import OneOf
+from featherweight.scoring import METRICS
+
+
+def metric_of(name):
+    return OneOf(METRICS).validate(name)
 
 
 def answers(name, right, classes=4, seed=0):
@@ -31,43 +37,47 @@ def test_mcnemar_is_the_sign_test_of_the_images_only_one_gets():
     assert mcnemar(one, one) == 1.0
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "f1", "loss"])
+@pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"top_k"}))
 def test_a_clear_difference_is_told_and_the_right_way_round(metric):
     good, poor = answers("good", 0.9), answers("poor", 0.7)
     for one, other in ((good, poor), (poor, good)):
-        verdict = paired(one, other, metric)
+        verdict = paired(one, other, metric_of(metric))
         assert verdict.told
         assert str(verdict).startswith("good is better than poor on these images: by ")
         assert verdict.low < verdict.gain < verdict.high
+    gain = paired(good, poor, metric_of(metric)).gain
     if metric == "accuracy":
-        assert paired(good, poor, metric).gain == pytest.approx(0.2)
-    if metric == "f1":
+        assert gain == pytest.approx(0.2)
+    if metric == "macro_f1":
         f1 = [f1_score(x.labels, x.probs.argmax(1), average="macro") for x in (good, poor)]
-        assert paired(good, poor, metric).gain == pytest.approx(f1[0] - f1[1])
+        assert gain == pytest.approx(f1[0] - f1[1])
 
 
 def test_mcnemar_stands_beside_a_verdict_on_the_loss_and_does_not_decide_it():
     """The same classes, one of them given with more certainty: a better loss, and no better accuracy."""
     sure = answers("sure", 0.9)
     unsure = Answers("unsure", (sure.probs * 0.6 + 0.1).astype(np.float32), sure.labels)
-    verdict = paired(sure, unsure, "loss")
+    verdict = paired(sure, unsure, metric_of("log_loss"))
     assert (verdict.mcnemar, verdict.told) == (1.0, True)
     assert str(verdict).startswith("sure is better than unsure on these images: by ")
-    assert str(verdict).endswith("paired bootstrap p = 0.001); their accuracies can't be told apart (McNemar p = 1)")
-    assert not paired(sure, unsure, "accuracy").told
-    alike = paired(sure, Answers("alike", sure.probs, sure.labels), "f1")
+    assert str(verdict).endswith("paired bootstrap p = 0.002); their accuracies can't be told apart (McNemar p = 1)")
+    assert not paired(sure, unsure, metric_of("accuracy")).told
+    alike = paired(sure, Answers("alike", sure.probs, sure.labels), metric_of("macro_f1"))
     assert (alike.p, alike.gain, alike.told) == (1.0, 0.0, False)
-    assert "their accuracies differ (McNemar p = " in str(paired(sure, answers("poor", 0.7), "f1"))
+    assert "their accuracies differ (McNemar p = " in str(paired(sure, answers("poor", 0.7), metric_of("macro_f1")))
 
 
 def test_a_bootstrap_of_differences_that_are_nothing_seldom_tells():
     """Pairs of runs that are as good as one another."""
-    told = sum(paired(answers("a", 0.8, seed=n), answers("b", 0.8, seed=n + 50), "f1").p < 0.05 for n in range(6))
+    told = sum(
+        paired(answers("a", 0.8, seed=n), answers("b", 0.8, seed=n + 50), metric_of("macro_f1")).p < 0.05
+        for n in range(6)
+    )
     assert told <= 1
 
 
 def test_a_small_difference_cannot_be_told():
-    verdict = paired(answers("a", 0.9), answers("b", 0.905, seed=1), "accuracy")
+    verdict = paired(answers("a", 0.9), answers("b", 0.905, seed=1), metric_of("accuracy"))
     assert not verdict.told
     assert str(verdict).startswith("it can't be told which of a and b is better: 0.50 points of accuracy apart")
 
@@ -75,24 +85,43 @@ def test_a_small_difference_cannot_be_told():
 def test_pairing_tells_what_intervals_side_by_side_do_not():
     """Twelve images better out of 400, none worse: the intervals overlap, the pairs do not."""
     better, worse = answers("better", 0.90), answers("worse", 0.87)
-    assert paired(better, worse, "accuracy").told
+    assert paired(better, worse, metric_of("accuracy")).told
     assert binomtest(348, 400).proportion_ci().high > 0.90
 
 
 def test_recipes_are_compared_over_their_seeds():
-    assert over_seeds("accuracy", "a", [0.90, 0.91, 0.92], "b", [0.80, 0.81, 0.82]).startswith(
+    (told,) = over_seeds("accuracy", {"a": [0.90, 0.91, 0.92], "b": [0.80, 0.81, 0.82]})
+    assert told.startswith(
         "the recipe a is better than b: accuracy 91.00 ± 1.00 over 3 seeds against 81.00 ± 1.00 over 3 seeds, p ="
     )
-    assert over_seeds("loss", "a", [0.90, 0.91], "b", [0.80, 0.81]).startswith("the recipe b is better than a")
-    assert over_seeds("f1", "a", [0.9, 0.8], "b", [0.85, 0.86]).startswith("it can't be told which of the recipes")
+    (told,) = over_seeds("log_loss", {"a": [0.90, 0.91], "b": [0.80, 0.81]})
+    assert told.startswith("the recipe b is better than a")
+    (told,) = over_seeds("macro_f1", {"a": [0.9, 0.8], "b": [0.85, 0.86]})
+    assert told.startswith("it can't be told which of the recipes a and b is better: macro F1 85.00")
+
+
+def test_several_pairs_of_recipes_are_corrected_together():
+    scores = {"a": [0.905, 0.92, 0.915], "b": [0.88, 0.90, 0.885], "c": [0.89, 0.91, 0.90]}
+    p = ttest_ind(scores["a"], scores["b"], equal_var=False).pvalue
+    assert p < 0.05
+    assert over_seeds("accuracy", {key: scores[key] for key in "ab"})[0].startswith("the recipe a is better than b")
+    told = over_seeds("accuracy", scores)
+    assert len(told) == 3
+    assert told[0].startswith("it can't be told which of the recipes a and b is better")
+    assert told[0].endswith(f"p = {3 * p:.3g}")
 
 
 def test_the_more_comparisons_the_more_it_takes_to_tell():
     better, worse = answers("better", 0.90), answers("worse", 0.885)
-    alone = paired(better, worse, "accuracy")
+    alone = paired(better, worse, metric_of("accuracy"))
     assert alone.mcnemar == pytest.approx(2 * 0.5**6)
     assert alone.told
-    assert not paired(better, worse, "accuracy", among=2).told
+    assert not paired(better, worse, metric_of("accuracy"), among=2).told
+
+
+def test_what_is_one_of_many_pairs_can_still_be_told():
+    """The least p-value that a bootstrap can have must not stand above the limit for each."""
+    assert paired(answers("good", 0.9), answers("poor", 0.6), metric_of("macro_f1"), among=190).told
 
 
 @pytest.fixture
@@ -107,14 +136,15 @@ def finished(home):
 
 def test_finished_runs_are_compared(finished, tmp_path):
     rows, words = comparison.compare(["s0", "s1"], tmp_path / "compare.png")
-    assert rows["holdout_accuracy"].is_monotonic_decreasing
+    assert rows["accuracy"].is_monotonic_decreasing
     assert set(rows["run"]) == {"s0", "s1"}
-    assert len(words) == 1  # two seeds of one recipe: no recipes to tell apart
+    for metric in comparison.SHOWN:
+        assert (rows[f"{metric}_low"] < rows[metric]).all()
+        assert (rows[metric] < rows[f"{metric}_high"]).all()
+    assert len(words) == 2  # two seeds of one recipe: no recipes to tell apart
     assert re.search(r"McNemar p = [\d.e-]+\)$", words[0])
     assert (tmp_path / "compare.png").stat().st_size > 10_000
 
-    with pytest.raises(UserError, match="at least two runs"):
-        comparison.compare(["s0", "s0"], tmp_path / "compare.png")
     shutil.copytree(finished / "s1", finished / "other")
     split = json.loads((finished / "other" / "split.json").read_text())
     (finished / "other" / "split.json").write_text(json.dumps({**split, "holdout": split["holdout"][1:]}))
@@ -125,9 +155,126 @@ def test_finished_runs_are_compared(finished, tmp_path):
         comparison.compare(["s0", "s1"], tmp_path / "compare.png")
 
 
+def test_runs_are_chosen_by_name_or_by_a_ledger_filter(finished, tmp_path, capsys):
+    make("hot", "optimizer.lr=0.3")
+    make("gone", "optimizer.lr=0.4")
+    shutil.rmtree(finished / "gone")
+    assert comparison.chosen(["s0", "hot", "s0"], None, []) == ["s0", "hot"]
+    assert comparison.chosen([], "digits", []) == ["s0", "s1", "hot"]
+    assert "left out, for their folders are not in " in capsys.readouterr().out
+    assert comparison.chosen([], None, ["seed=0"]) == ["s0", "hot"]
+    assert comparison.chosen([], "digits", ["optimizer.lr<0.3"]) == ["s0", "s1"]
+    with pytest.raises(UserError, match=r"at least two runs: \./run.sh compare RUN RUN"):
+        comparison.chosen(["s0", "s0"], None, [])
+    with pytest.raises(UserError, match="at least two runs, and 1 of the ledger's is chosen"):
+        comparison.chosen([], None, ["optimizer.lr=0.3"])
+    with pytest.raises(UserError, match="or --competition and --where to choose them; not both"):
+        comparison.chosen(["s0"], "digits", [])
+
+    picture = str(tmp_path / "compare.png")
+    assert cli.main(["compare", "--competition", "digits", "--where", "seed=0", "--out", picture]) == 0
+    out = capsys.readouterr().out
+    held = json.loads((finished / "hot" / "result.json").read_text())["holdout"]
+    ends = (f"{held[end] * 100:.2f}" for end in ("value", "low", "high"))
+    assert "{} [{}, {}]".format(*ends) in " ".join(out.split())
+    assert "macro F1 %" in out
+    assert "log loss" in out
+    assert cli.main(["compare"]) == 2
+
+
 def test_recipes_of_one_name_and_other_settings_are_told_apart(finished):
     runs = [run_folder.find("s0"), run_folder.find("s1")]
     assert comparison._labels(runs) == ["tiny", "tiny"]
     changed = load_recipe("tiny", ["seed=1", "optimizer.lr=0.3"])
     runs.append(run_folder.start(Task("tiny", changed, "digits", load_competition("digits"), ["x"], "cpu", 1), "hot"))
     assert comparison._labels(runs) == ["tiny as in s0", "tiny as in s0", "tiny as in hot"]
+
+
+def make(name, *changes, competition=(), answered=None):
+    """A run of an epoch; `answered` makes other probabilities of its true classes, [N] to [N, 10]."""
+    recipe = load_recipe("tiny", ["train.epochs=1", "predict.views=[]", "split.holdout=0.3", *changes])
+    task = Task("tiny", recipe, "digits", load_competition("digits", list(competition)), ["x"], "cpu", 1)
+    run = run_folder.start(task, name)
+    job.run(run)
+    if answered is not None:
+        ids = json.loads((run.folder / "split.json").read_text())["holdout"]
+        np.save(run.folder / "holdout_probs.npy", answered(comparison.true_classes(run, ids)).astype(np.float32))
+    return run
+
+
+def test_runs_are_ranked_and_told_apart_by_the_competitions_own_metric(home, tmp_path):
+    """One is wrong more often, by one class; the other seldom, by many."""
+
+    def near(true):
+        return np.eye(10)[np.where(np.arange(len(true)) % 5 < 2, (true + np.where(true < 9, 1, -1)), true)]
+
+    def far(true):
+        return np.eye(10)[np.where(np.arange(len(true)) % 5 < 1, (true + 5) % 10, true)]
+
+    for name, answered in (("near", near), ("far", far)):
+        make(name, competition=["metric=quadratic_kappa"], answered=answered)
+    rows, words = comparison.compare(["far", "near"], tmp_path / "compare.png")
+    assert rows["run"].tolist() == ["near", "far"]
+    assert rows["accuracy"].is_monotonic_increasing
+    assert rows["macro_f1"].is_monotonic_increasing
+    assert words[0].startswith("near is better than far on these images: by ")
+    assert " points of quadratic kappa (95 % interval +" in words[0]
+
+
+def test_a_run_that_calibrates_is_compared_at_its_temperature(home, tmp_path):
+    competition = ["metric=log_loss", "submission.takes=probabilities"]
+    warm = make("warm", "predict.calibrate=true", competition=competition)
+    assert float(warm.temperature.read_text()) != pytest.approx(1, abs=0.02)
+    raw = shutil.copytree(warm.folder, warm.folder.parent / "raw")
+    (raw / "temperature.txt").unlink()
+    rows, words = comparison.compare(["raw", "warm"], tmp_path / "compare.png")
+    scored = json.loads((warm.folder / "result.json").read_text())["holdout"]
+    assert rows["run"].tolist() == ["warm", "raw"]
+    found = rows[["log_loss", "log_loss_low", "log_loss_high"]].iloc[0].tolist()
+    assert found == pytest.approx([scored["value"], scored["low"], scored["high"]], abs=1e-5)
+    assert rows["log_loss"].iloc[1] > rows["log_loss"].iloc[0]
+    assert words[0].startswith("warm is better than raw on these images: by ")
+    assert " nats of log loss (95 % interval +" in words[0]
+
+
+def test_the_best_of_several_is_chosen_among_all_their_pairs(home, tmp_path):
+    """Nine images better and one worse, p = 0.021: enough for one pair, not for the three of three runs."""
+
+    def right(first, last):
+        return lambda true: np.eye(10)[
+            np.where((np.arange(len(true)) >= first) & (np.arange(len(true)) < last), true, (true + 1) % 10)
+        ]
+
+    for name, first, last in (("good", 1, 309), ("poor", 0, 300), ("worst", 0, 100)):
+        make(name, answered=right(first, last))
+    two = comparison.compare(["good", "poor"], tmp_path / "compare.png")[1]
+    assert two[0].startswith("good is better than poor on these images: by ")
+    three = comparison.compare(["good", "poor", "worst"], tmp_path / "compare.png")[1]
+    assert three[0].startswith("it can't be told which of good and poor is better: ")
+    assert three[1].startswith("good is better than worst on these images: by ")
+    assert 0.05 / 3 < binomtest(9, 10).pvalue < 0.05 / 2
+
+
+def test_what_is_made_of_runs_has_no_curves_of_its_own_and_no_report(finished, tmp_path, monkeypatch, capsys):
+    assert cli.main(["ensemble", "s0", "s1", "--name", "both"]) == 0
+    assert cli.main(["soup", "s0", "s1", "--name", "mixed"]) == 0
+    for name in ("both", "mixed"):  # the best of them is the ensemble
+        assert run_folder.find(name).members == ["s0", "s1"]
+    labels = comparison.answers([run_folder.find("s0")])[0].labels
+    np.save(finished / "both" / "holdout_probs.npy", np.eye(10, dtype=np.float32)[labels])
+    drawn = []
+    monkeypatch.setattr(comparison, "draw", lambda histories, path: drawn.append(list(histories)))
+    picture = tmp_path / "compare.png"
+    capsys.readouterr()
+    assert cli.main(["compare", "s1", "both", "mixed", "--out", str(picture)]) == 0
+    out = capsys.readouterr().out
+    assert drawn == [["s1"]]
+    assert out.endswith(f"wrote {picture}\nnext: ./run.sh report s0\n")
+    assert cli.main(["compare", "both", "mixed", "--out", str(picture)]) == 0
+    assert "no curves: none of these was trained" in capsys.readouterr().out
+    assert drawn == [["s1"]]
+
+    assert cli.main(["report", "both"]) == 2
+    error = capsys.readouterr().err
+    assert "both is an ensemble" in error
+    assert "the reports of its members say more: s0, s1" in error

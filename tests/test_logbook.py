@@ -9,7 +9,8 @@ import torch
 from scipy.stats import ttest_rel
 
 from featherweight import budget, cli, logbook, workspace
-from featherweight.claims import CLAIMS, holm, judge
+from featherweight.claims import CLAIMS, judge
+from featherweight.comparison import holm
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack

@@ -1,5 +1,7 @@
 """Metrics: values against scikit-learn called directly, intervals against repeated sampling."""
 
+from typing import Annotated
+
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -7,6 +9,7 @@ from pydantic import TypeAdapter
 
 from featherweight import scoring
 from featherweight.config import Competition
+from featherweight.schema import Choice, OneOf
 from featherweight.scoring import METRICS, PROBABILITY_METRICS
 
 
@@ -121,3 +124,21 @@ def test_a_perfect_score_still_has_a_lower_end():
     score = scoring.accuracy(np.ones(100, dtype=np.int64), np.ones(100, dtype=np.int64))
     assert score.high == 1
     assert score.low == pytest.approx(0.025 ** (1 / 100))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_resamples_are_the_metric_of_the_images_drawn_and_the_same_images_for_all(name, monkeypatch):
+    """The quick forms against the metric judged anew on every resample; of two equal ones nothing is left."""
+    probs, true = sample(300, 6)
+    metric = TypeAdapter(Annotated[Choice, OneOf(METRICS)]).validate_python(
+        {"name": name, **({"k": 2} if name == "top_k" else {})}
+    )
+    other = sample(300, 6, sharpness=0.3)[0]
+    quick = scoring.resampled(metric, [probs, other, probs], true, 40)
+    assert quick.shape == (3, 40)
+    assert (quick[0] == quick[2]).all()
+    monkeypatch.setattr(scoring, "RESAMPLED", {})
+    slow = scoring.resampled(metric, [probs, other], true, 40)
+    tolerance = 0.02 if name == "auc" else 1e-12  # its form is the area's first-order expansion
+    np.testing.assert_allclose(quick[:2], slow, atol=tolerance)
+    assert quick[0].std() > 0.005

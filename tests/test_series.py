@@ -5,8 +5,9 @@ import pytest
 
 from featherweight import cli, ledger, run_folder, series
 from featherweight.errors import UserError
+from featherweight.report import write
 
-QUICK = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--threads", "1"]
+QUICK = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--threads", "1", "--no-report"]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,21 @@ def test_several_seeds_are_several_runs_and_their_mean(home, capsys):
     assert len(ledger.read()) == 3
     assert cli.main(["tiny", "--seeds", "0-2", *QUICK, "--set", "optimizer.lr=0.3"]) == 2
     assert "there is a run called 'tiny-digits-s0' already, of other settings" in capsys.readouterr().err
+
+
+def test_each_run_of_a_series_has_its_report_unless_that_is_left_out(home, monkeypatch):
+    written = []
+    real = write.write
+    monkeypatch.setattr(write, "write", lambda run: written.append(run.name) or real(run))
+    assert cli.main(["tiny", "--seeds", "0", *QUICK, "--name", "without"]) == 0
+    assert not (home / "runs" / "without-s0" / "report").exists()
+    for words in (["--seeds", "0"], ["--folds", "2"]):
+        assert cli.main(["tiny", *words, *QUICK[:-1], "--name", "with"]) == 0
+    assert written == ["with-s0", "with-f0", "with-f1"]
+    for name in written:
+        assert f"<title>{name}" in (home / "runs" / name / "report" / "report.html").read_text()
+    assert cli.main(["tiny", "--seeds", "0", *QUICK[:-1], "--name", "with"]) == 0  # found done, with its report
+    assert len(written) == 3
 
 
 def test_folds_hold_every_image_out_once(home, capsys):

@@ -90,6 +90,30 @@ def test_seeds_of_one_recipe_are_one_line_and_a_changed_key_is_another():
     assert second["holdout_sd"] != second["holdout_sd"]
 
 
+def test_of_a_seed_run_twice_the_latest_counts_whatever_the_order_of_the_rows():
+    record("s0", seed=0, holdout=0.90)
+    record("s0-again", seed=0, holdout=0.95, date="2026-01-03")
+    for rows in (standings.table(), standings.ordered(standings.table(), None)):
+        (line,) = standings.by_seed(rows).to_dict("records")
+        assert (line["seeds"], line["holdout"]) == (1, 0.95)
+        assert (line["holdout_low"], line["holdout_high"]) == pytest.approx((0.93, 0.97))
+
+
+def test_soups_and_ensembles_are_lines_of_their_own_and_not_seeds_of_their_first_member():
+    """Their rows hold the first member's settings and seed."""
+    record("s0", seed=0, holdout=0.90)
+    record("s1", seed=1, holdout=0.92)
+    record("soup", recipe="soup", holdout=0.93, command="./run.sh soup s0 s1")
+    record("two", recipe="ensemble", holdout=0.94, parameters=2000)
+    record("three", recipe="ensemble", holdout=0.95, parameters=3000)
+    rows = standings.by_seed(standings.ordered(standings.table(), None))
+    found = [tuple(row) for row in rows[["recipe", "parameters", "seeds"]].to_numpy()]
+    assert found == [("ensemble", 3000, 1), ("ensemble", 2000, 1), ("soup", 1000, 1), ("tiny", 1000, 2)]
+    tiny = rows.iloc[3]
+    assert tiny["holdout"] == pytest.approx(0.91)
+    assert tiny["command"] != "./run.sh soup s0 s1"
+
+
 def test_what_differs_is_told_against_what_most_have():
     record("a")
     record("b", seed=1)

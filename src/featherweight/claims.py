@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from featherweight.comparison import SURE
+from featherweight.comparison import SURE, holm
 from featherweight.scoring import Score
 
 
@@ -96,13 +96,6 @@ def judge(tested: Mapping[Claim, tuple[Sequence[Score], Sequence[Score]]]) -> li
     found = [_alone(claim, *scores) for claim, scores in tested.items()]
     corrected = holm([verdict.p for verdict in found])
     return [replace(verdict, p=p) for verdict, p in zip(found, corrected, strict=True)]
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """The p-values of several tests, enlarged so that a false find among all of them is as rare as by one test."""
-    order = np.argsort(ps)
-    enlarged = np.maximum.accumulate(np.asarray(ps)[order] * np.arange(len(ps), 0, -1)).clip(max=1)
-    return [float(enlarged[place]) for place in np.argsort(order)]
 
 
 def _alone(claim: Claim, better: Sequence[Score], worse: Sequence[Score]) -> Verdict:

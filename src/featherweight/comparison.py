@@ -6,6 +6,7 @@ than another only several seeds of both can say, since two seeds of one recipe d
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,20 +16,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featherweight import ledger, pictures, run_folder
+from featherweight import ledger, pictures, predictions, run_folder, standings, workspace
 from featherweight.data import pack
+from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
+from featherweight.progress import say
 from featherweight.run_folder import Run
-from featherweight.training.watch import look
+from featherweight.schema import Choice, OneOf
+from featherweight.scoring import LOWER_IS_BETTER, METRICS, judge, resampled
 
-REPLICATES = 2000  # of the bootstrap
+REPLICATES = 1000  # of the bootstrap at least; of many comparisons, so many that each can still be told
 SURE = 0.05  # a p-value below it counts as told
-WATCHED = {"accuracy": "accuracy", "micro_f1": "accuracy", "log_loss": "loss"}  # a metric's own figure; else F1
+SHOWN = ("accuracy", "macro_f1", "log_loss")  # by every comparison, beside the competition's own metric
+COUNTING = frozenset({"accuracy", "micro_f1"})  # right images, which McNemar's test is of
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a run answered on its holdout: probabilities float32 [N, K] and true classes int64 [N]."""
+    """What a run answered on its holdout: probabilities float32 [N, K], at its temperature, and true classes [N]."""
 
     name: str
     probs: NDArray[np.float32]
@@ -47,7 +52,7 @@ class Paired:
     interval and the p-value of a paired bootstrap, and the p-value of McNemar's exact test of their accuracies.
 
     McNemar's test judges accuracies alone: it decides on these, together with the interval, and stands beside a verdict
-    on the loss or F1, which the bootstrap decides.
+    by any other metric, which the bootstrap decides.
     """
 
     one: str
@@ -63,14 +68,14 @@ class Paired:
     @property
     def told(self) -> bool:
         """Is there a difference?"""
-        p = self.mcnemar if self.metric == "accuracy" else self.p
+        p = self.mcnemar if self.metric in COUNTING else self.p
         return p < SURE / self.among and (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
-        unit, scale = ("nats", 1) if self.metric == "loss" else ("points", 100)
-        span = f"{abs(self.gain) * scale:.2f} {unit} of {self.metric}"
+        unit, scale = ("nats", 1) if self.metric in LOWER_IS_BETTER else ("points", 100)
+        span = f"{abs(self.gain) * scale:.2f} {unit} of {spoken(self.metric)}"
         interval = f"95 % interval {self.low * scale:+.2f} to {self.high * scale:+.2f}"
-        if self.metric == "accuracy":
+        if self.metric in COUNTING:
             tests = f"({interval}, McNemar p = {self.mcnemar:.3g})"
         else:
             apart = "differ" if self.mcnemar < SURE / self.among else "can't be told apart"
@@ -90,45 +95,67 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float(binomtest(alone, alone + without).pvalue) if alone + without else 1.0
 
 
-def paired(one: Answers, other: Answers, metric: str, among: int = 1, seed: int = 0) -> Paired:
+def paired(one: Answers, other: Answers, metric: Choice, among: int = 1) -> Paired:
     """Compare two runs image by image, one of `among` comparisons. The bootstrap draws the same images for both."""
-
-    def gains(places: NDArray[np.int64]) -> float:
-        first, second = (
-            look(answers.probs[places], answers.labels[places])[f"holdout_{metric}"] for answers in (one, other)
-        )
-        return second - first if metric == "loss" else first - second
-
-    rng, count = np.random.default_rng(seed), len(one.labels)
-    drawn = np.array([gains(rng.integers(0, count, count)) for _ in range(REPLICATES)])
+    sign = -1 if metric.name in LOWER_IS_BETTER else 1
+    probs = [each.probs.astype(np.float64) for each in (one, other)]
+    replicates = max(REPLICATES, 100 * among)  # the least p is then under half of what is wanted of it
+    first, second = resampled(metric, probs, one.labels, replicates)
+    drawn = sign * (first - second)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + REPLICATES))
+    p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + replicates))
+    gain = sign * (judge(metric, probs[0], one.labels).value - judge(metric, probs[1], one.labels).value)
     alone = mcnemar(one.right, other.right)
-    return Paired(
-        one.name, other.name, metric, gains(np.arange(count)), float(low), float(high), float(p), alone, among
-    )
+    return Paired(one.name, other.name, metric.name, gain, float(low), float(high), float(p), alone, among)
 
 
-def over_seeds(metric: str, name: str, scores: Sequence[float], other_name: str, others: Sequence[float]) -> str:
-    """In words, whether one recipe is better than another, by Welch's t-test over the scores of their seeds."""
+def over_seeds(metric: str, scores: Mapping[str, Sequence[float]]) -> list[str]:
+    """In words, for every two recipes whether one is better, by Welch's t-test over the scores of their seeds.
+
+    The p-values of all pairs are corrected together (Holm 1979).
+    """
     from scipy.stats import ttest_ind
 
-    p = float(ttest_ind(scores, others, equal_var=False).pvalue)
-    scale = 1 if metric == "loss" else 100
+    pairs = list(itertools.combinations(scores, 2))
+    ps = holm([float(ttest_ind(scores[one], scores[other], equal_var=False).pvalue) for one, other in pairs])
+    return [
+        _in_words(metric, one, scores[one], other, scores[other], p) for (one, other), p in zip(pairs, ps, strict=True)
+    ]
+
+
+def _in_words(
+    metric: str, name: str, scores: Sequence[float], other_name: str, others: Sequence[float], p: float
+) -> str:
+    scale = 1 if metric in LOWER_IS_BETTER else 100
     one, other = (
         f"{np.mean(part) * scale:.2f} ± {np.std(part, ddof=1) * scale:.2f} over {len(part)} seeds"
         for part in (scores, others)
     )
-    told = f"{metric} {one} against {other}, p = {p:.3g}"
+    told = f"{spoken(metric)} {one} against {other}, p = {p:.3g}"
     if not p < SURE:
         return f"it can't be told which of the recipes {name} and {other_name} is better: {told}"
-    ahead = (np.mean(scores) > np.mean(others)) != (metric == "loss")
+    ahead = (np.mean(scores) > np.mean(others)) != (metric in LOWER_IS_BETTER)
     better, worse = (name, other_name) if ahead else (other_name, name)
     return f"the recipe {better} is better than {worse}: {told}"
 
 
+def holm(ps: Sequence[float]) -> list[float]:
+    """The p-values of several tests, enlarged so that a false find among all of them is as rare as by one test."""
+    order = np.argsort(ps)
+    enlarged = np.maximum.accumulate(np.asarray(ps)[order] * np.arange(len(ps), 0, -1)).clip(max=1)
+    return [float(enlarged[place]) for place in np.argsort(order)]
+
+
+def spoken(metric: str) -> str:
+    """A metric's name in a sentence."""
+    return metric.replace("_", " ").replace("f1", "F1")
+
+
 def answers(runs: Sequence[Run]) -> list[Answers]:
-    """What finished runs of one competition answered on their holdout, which must be the same images."""
+    """What finished runs of one competition answered on their holdout, which must be the same images.
+
+    The probabilities are those that were scored: at a run's own temperature, where its recipe calibrates.
+    """
     first = runs[0]
     held: dict[str, list[str]] = {}
     for run in runs:
@@ -140,7 +167,7 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
         if held[run.name] != held[first.name]:
             raise UserError(f"{run.name} and {first.name} hold out different images; give both the same split section")
     labels = true_classes(first, held[first.name])
-    return [Answers(run.name, np.load(run.folder / "holdout_probs.npy"), labels) for run in runs]
+    return [Answers(run.name, predictions.of_finished(run, "holdout"), labels) for run in runs]
 
 
 def true_classes(run: Run, ids: Sequence[str]) -> NDArray[np.int64]:
@@ -153,25 +180,66 @@ def true_classes(run: Run, ids: Sequence[str]) -> NDArray[np.int64]:
     return np.array([classes[id] for id in ids], dtype=np.int64)
 
 
+def chosen(names: Sequence[str], competition: str | None, conditions: Sequence[str]) -> list[str]:
+    """The runs named, or those of the ledger that are chosen by competition and conditions and have their folders here.
+
+    Raises UserError for both ways at once, and for fewer than two runs.
+    """
+    found, why = list(dict.fromkeys(names)), "compare wants at least two runs"
+    if competition is not None or conditions:
+        if names:
+            raise UserError("compare takes the names of runs, or --competition and --where to choose them; not both")
+        in_ledger = standings.chosen(competition, conditions)["run"].drop_duplicates().tolist()
+        found = [name for name in in_ledger if (workspace.runs() / name / "run.json").is_file()]
+        gone = [name for name in in_ledger if name not in found]
+        if gone:
+            say(f"left out, for their folders are not in {workspace.runs()}: {examples(gone)}")
+        why += f", and {len(found)} of the ledger's {'is' if len(found) == 1 else 'are'} chosen"
+    if len(found) < 2:
+        raise UserError(f"{why}: ./run.sh compare RUN RUN, or ./run.sh compare --where recipe=NAME")
+    return found
+
+
 def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """A row a run, best first, and in words how the best compares with each other one; the curves go to `path`."""
-    if len(set(names)) < 2:
-        raise UserError("compare wants at least two runs: ./run.sh compare RUN RUN")
-    runs = [run_folder.find(name) for name in dict.fromkeys(names)]
+    """A row a run, best first by the competition's metric, and in words how the best compares with each other one; the
+    curves of those that were trained go to `path`. `reported` names the run whose report says more.
+
+    The best was found by looking at all of them, so that it counts as chosen among every pair of them (Bonferroni).
+    """
+    runs = [run_folder.find(name) for name in names]
     given = answers(runs)
-    metric = WATCHED.get(runs[0].competition.metric.name, "f1")
+    metric = runs[0].competition.metric
     rows = pd.DataFrame(
         [
-            {"run": run.name, "recipe": label, "seed": run.recipe.seed, **look(each.probs, each.labels)}
+            {
+                "run": run.name,
+                "recipe": label,
+                "seed": run.recipe.seed,
+                "reported": run.members[0] if run.is_ensemble else run.name,
+                **_scores(metric, each),
+            }
             for run, label, each in zip(runs, _labels(runs), given, strict=True)
         ]
     )
-    order = rows[f"holdout_{metric}"].argsort(kind="stable")
-    order = order if metric == "loss" else order[::-1]
+    worth = rows[metric.name] if metric.name in LOWER_IS_BETTER else -rows[metric.name]
+    order = worth.argsort(kind="stable")
     best, *rest = [given[place] for place in order]
-    words = [str(paired(best, other, metric, len(rest))) for other in rest]
-    draw({run.name: pd.read_csv(run.folder / "history.csv") for run in runs}, path)
-    return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric)]
+    pairs = len(runs) * (len(runs) - 1) // 2
+    words = [str(paired(best, other, metric, pairs)) for other in rest]
+    trained = [run for run in runs if not run.members]  # what is made of runs holds the first one's history
+    if trained:
+        draw({run.name: pd.read_csv(run.folder / "history.csv") for run in trained}, path)
+    drawn = f"wrote {path}" if trained else "no curves: none of these was trained, they are made of runs"
+    return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric.name), drawn]
+
+
+def _scores(metric: Choice, given: Answers) -> dict[str, float]:
+    """By each metric's name the score, and the ends of its 95 % interval as `_low` and `_high`."""
+    named = {name: OneOf(METRICS).validate(name) for name in SHOWN} | {metric.name: metric}
+    probs = given.probs.astype(np.float64)
+    scores = {name: judge(choice, probs, given.labels) for name, choice in named.items()}
+    ends = {f"{name}_{end}": getattr(score, end) for name, score in scores.items() for end in ("low", "high")}
+    return {name: score.value for name, score in scores.items()} | ends
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -183,11 +251,10 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _recipes(rows: pd.DataFrame, metric: str) -> list[str]:
-    seeds = {str(name): part[f"holdout_{metric}"].tolist() for name, part in rows.groupby("recipe", sort=False)}
+    seeds = {str(name): part[metric].tolist() for name, part in rows.groupby("recipe", sort=False)}
     several = {name: scores for name, scores in seeds.items() if len(scores) > 1}
-    pairs = [(one, other) for place, one in enumerate(several) for other in list(several)[place + 1 :]]
-    if pairs:
-        return [over_seeds(metric, one, several[one], other, several[other]) for one, other in pairs]
+    if len(several) > 1:
+        return over_seeds(metric, several)
     return ["which recipe is better takes several seeds of each: ./run.sh RECIPE --seed 1"] if len(seeds) > 1 else []
 
 

@@ -71,6 +71,19 @@ class Run:
         return self.folder / "temperature.txt"
 
     @property
+    def members(self) -> list[str]:
+        """The names of the runs that an ensemble or a soup was made of."""
+        soup = self.folder / "soup.json"
+        told = json.loads(soup.read_text()) if soup.exists() else self.facts
+        members: list[str] = told.get("members", [])
+        return members
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Does it ship several models?"""
+        return "members" in self.facts
+
+    @property
     def csv(self) -> Path:
         """What is uploaded."""
         return workspace.submissions() / f"{self.name}.csv"

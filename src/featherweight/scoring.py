@@ -7,8 +7,9 @@ interval is exact (Clopper-Pearson) where the score counts right images, else fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from featherweight.schema import Choice, Count
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 Counts = NDArray[np.float64]  # [replicates, K]
+Form = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 REPLICATES = 1000  # of the bootstrap: the ends of the interval then move by about a twentieth of its length
 CHUNK = 2**24  # numbers held at once while bootstrapping
@@ -67,11 +69,7 @@ def macro_f1(predicted: Labels, true: Labels) -> Score:
 
     value = f1_score(true, predicted, average="macro", zero_division=0)
 
-    def of(actual: Counts, claimed: Counts, right: Counts) -> Any:
-        seen = actual + claimed > 0
-        return _ratio(2 * right, actual + claimed).sum(1) / seen.sum(1)
-
-    return _bootstrapped(float(value), predicted, true, of)
+    return _bootstrapped(float(value), predicted, true, _macro_f1)
 
 
 def micro_f1(predicted: Labels, true: Labels) -> Score:
@@ -88,10 +86,7 @@ def weighted_f1(predicted: Labels, true: Labels) -> Score:
 
     value = f1_score(true, predicted, average="weighted", zero_division=0)
 
-    def of(actual: Counts, claimed: Counts, right: Counts) -> Any:
-        return (actual * _ratio(2 * right, actual + claimed)).sum(1) / actual.sum(1)
-
-    return _bootstrapped(float(value), predicted, true, of)
+    return _bootstrapped(float(value), predicted, true, _weighted_f1)
 
 
 def balanced_accuracy(predicted: Labels, true: Labels) -> Score:
@@ -100,10 +95,7 @@ def balanced_accuracy(predicted: Labels, true: Labels) -> Score:
 
     value = recall_score(true, predicted, labels=np.unique(true), average="macro")
 
-    def of(actual: Counts, claimed: Counts, right: Counts) -> Any:
-        return _ratio(right, actual).sum(1) / (actual > 0).sum(1)
-
-    return _bootstrapped(float(value), predicted, true, of)
+    return _bootstrapped(float(value), predicted, true, _balanced_accuracy)
 
 
 def quadratic_kappa(predicted: Labels, true: Labels) -> Score:
@@ -113,15 +105,8 @@ def quadratic_kappa(predicted: Labels, true: Labels) -> Score:
     classes = np.arange(max(predicted.max(), true.max(), 1) + 1)
     certain = len(np.union1d(predicted, true)) == 1  # one class alone: nothing could disagree
     value = 1.0 if certain else cohen_kappa_score(true, predicted, labels=classes, weights="quadratic")
-    shift = (predicted - true).astype(np.float64) ** 2
-    cells, counts = np.unique(np.stack([true, predicted, shift.astype(np.int64)]), axis=1, return_counts=True)
-    truth, claim, cost = cells.astype(np.float64)
-    weights = _multinomial(counts)
-    observed = weights @ cost
-    count = len(true)
-    expected = weights @ (truth**2 + claim**2) - 2 * (weights @ truth) * (weights @ claim) / count
-    kappas = 1 - np.divide(observed, expected, out=np.zeros_like(observed), where=expected > 1e-9)
-    return _interval(float(value), kappas, predicted, true)
+    cells, counts = np.unique(np.stack([true, predicted]), axis=1, return_counts=True)
+    return _interval(float(value), _kappas(cells[1], cells[0])(_multinomial(counts)), predicted, true)
 
 
 # ------------------------------------------------------------------------------------------------- of probabilities
@@ -131,10 +116,9 @@ def log_loss(probs: Probabilities, true: Labels) -> Score:
     """The mean of minus the logarithm of what the true class was given, rows rescaled to one; lower is better."""
     from sklearn.metrics import log_loss as sklearn_log_loss
 
-    scaled = normalized(probs)
-    value = sklearn_log_loss(true, scaled, labels=np.arange(probs.shape[1]))
-    losses = -np.log(scaled[np.arange(len(true)), true])
-    means = np.concatenate([weights @ losses / len(true) for weights in _resamples(len(true))])
+    value = sklearn_log_loss(true, normalized(probs), labels=np.arange(probs.shape[1]))
+    of = _losses(probs, true)
+    means = np.concatenate([of(weights) for weights in _resamples(len(true))])
     low, high = np.quantile(means, [0.025, 0.975])
     return Score(float(value), float(low), float(high), len(true), lower_is_better=True)
 
@@ -144,23 +128,11 @@ def auc(probs: Probabilities, true: Labels) -> Score:
 
     The bootstrap resamples each image's share in that average (its placement value: DeLong et al. 1988).
     """
-    from scipy.stats import rankdata
-    from sklearn.metrics import roc_auc_score
-
+    areas, shares = _areas(probs, true)
     count = len(true)
-    present = [k for k in range(probs.shape[1]) if 0 < (true == k).sum() < count]
-    if not present:
+    if not len(areas):
         return Score(0.5, 0.0, 1.0, count)
-    areas = np.array([roc_auc_score(true == k, probs[:, k]) for k in present])
-    shares = np.zeros(count)
-    for k, area in zip(present, areas, strict=True):
-        ranks = rankdata(probs[:, k])
-        for side, others_below in ((true == k, True), (true != k, False)):
-            members = int(side.sum())
-            placed = (ranks[side] - rankdata(probs[side, k])) / (count - members)
-            placed = placed if others_below else 1 - placed
-            shares[side] += (placed - area) * count / members
-    means = np.concatenate([weights @ shares for weights in _resamples(count)]) / count / len(present)
+    means = np.concatenate([weights @ shares for weights in _resamples(count)]) / count / len(areas)
     low, high = (np.quantile(means, [0.025, 0.975]) + areas.mean()).clip(0, 1)
     return Score(float(areas.mean()), float(low), float(high), count)
 
@@ -201,6 +173,117 @@ METRICS = LABEL_METRICS | PROBABILITY_METRICS
 LOWER_IS_BETTER = frozenset({"log_loss"})
 
 
+# ---------------------------------------------------------------------------------------------------------- resamples
+
+
+def resampled(metric: Choice, given: Sequence[Probabilities], true: Labels, replicates: int) -> NDArray[np.float64]:
+    """float64 [G, replicates]: `metric` of each of G classifiers' probabilities [N, K] on resamples of the images, in
+    every resample the same images for all, so that the differences are those of a paired bootstrap.
+
+    A metric that RESAMPLED lacks is judged anew on every resample, which takes some milliseconds each.
+    """
+    quick = RESAMPLED.get(metric.name)
+    if quick is None:
+        places = (np.repeat(np.arange(len(true)), row.astype(np.int64)) for row in _rows(len(true), replicates))
+        return np.array([[judge(metric, each[drawn], true[drawn]).value for each in given] for drawn in places]).T
+    judged = (each.argmax(1) if metric.name in LABEL_METRICS else each for each in given)
+    forms = [quick(each, true, **metric.arguments) for each in judged]
+    pieces = [[of(weights) for of in forms] for weights in _resamples(len(true), replicates)]
+    return np.concatenate(pieces, axis=1)
+
+
+def _rows(count: int, replicates: int) -> Iterator[NDArray[np.float64]]:
+    for weights in _resamples(count, replicates):
+        yield from weights
+
+
+def _counted(of: Callable[..., Counts], predicted: Labels, true: Labels) -> Form:
+    classes = np.union1d(predicted, true)
+    actual = (true[:, None] == classes).astype(np.float64)
+    claimed = (predicted[:, None] == classes).astype(np.float64)
+    return lambda weights: of(weights @ actual, weights @ claimed, weights @ (actual * claimed))
+
+
+def _macro_f1(actual: Counts, claimed: Counts, right: Counts) -> Any:
+    return _ratio(2 * right, actual + claimed).sum(1) / (actual + claimed > 0).sum(1)
+
+
+def _weighted_f1(actual: Counts, claimed: Counts, right: Counts) -> Any:
+    return (actual * _ratio(2 * right, actual + claimed)).sum(1) / actual.sum(1)
+
+
+def _balanced_accuracy(actual: Counts, claimed: Counts, right: Counts) -> Any:
+    return _ratio(right, actual).sum(1) / (actual > 0).sum(1)
+
+
+def _kappas(predicted: Labels, true: Labels) -> Form:
+    truth, claim = true.astype(np.float64), predicted.astype(np.float64)
+
+    def of(weights: Counts) -> Counts:
+        observed = weights @ (truth - claim) ** 2
+        squares, count = weights @ (truth**2 + claim**2), weights.sum(1)
+        expected = squares - 2 * (weights @ truth) * (weights @ claim) / count
+        kappas: Counts = 1 - np.divide(observed, expected, out=np.zeros_like(observed), where=expected > 1e-9)
+        return kappas
+
+    return of
+
+
+def _mean(values: NDArray[Any]) -> Form:
+    return lambda weights: weights @ values.astype(np.float64) / len(values)
+
+
+def _losses(probs: Probabilities, true: Labels) -> Form:
+    return _mean(-np.log(normalized(probs)[np.arange(len(true)), true]))
+
+
+def _areas(probs: Probabilities, true: Labels) -> tuple[Probabilities, Probabilities]:
+    """The area under the curve of each class that has images and lacks some, and each image's share in their sum."""
+    from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
+
+    count = len(true)
+    present = [k for k in range(probs.shape[1]) if 0 < (true == k).sum() < count]
+    areas = np.array([roc_auc_score(true == k, probs[:, k]) for k in present])
+    shares = np.zeros(count)
+    for k, area in zip(present, areas, strict=True):
+        ranks = rankdata(probs[:, k])
+        for side, others_below in ((true == k, True), (true != k, False)):
+            members = int(side.sum())
+            placed = (ranks[side] - rankdata(probs[side, k])) / (count - members)
+            placed = placed if others_below else 1 - placed
+            shares[side] += (placed - area) * count / members
+    return areas, shares
+
+
+def _mean_area(probs: Probabilities, true: Labels) -> Form:
+    areas, shares = _areas(probs, true)
+    return _mean(areas.mean() + shares / len(areas) if len(areas) else np.full(len(true), 0.5))
+
+
+def _among_first(probs: Probabilities, true: Labels, *, k: int) -> Form:
+    """Of classes given the same, the later ones come first, as scikit-learn has it."""
+    first = np.argsort(probs, axis=1, kind="stable")[:, ::-1][:, :k]
+    return _mean((first == true[:, None]).any(1))
+
+
+def _right(predicted: Labels, true: Labels) -> Form:
+    return _mean(predicted == true)
+
+
+RESAMPLED: dict[str, Callable[..., Form]] = {  # how often each image is drawn, float64 [R, N], to the metric of these
+    "accuracy": _right,
+    "macro_f1": partial(_counted, _macro_f1),
+    "micro_f1": _right,
+    "weighted_f1": partial(_counted, _weighted_f1),
+    "balanced_accuracy": partial(_counted, _balanced_accuracy),
+    "quadratic_kappa": _kappas,
+    "log_loss": _losses,
+    "auc": _mean_area,
+    "top_k": _among_first,
+}
+
+
 # ---------------------------------------------------------------------------------------------------------- intervals
 
 
@@ -214,12 +297,8 @@ def _part(right: NDArray[np.bool_]) -> Score:
 
 def _bootstrapped(value: float, predicted: Labels, true: Labels, of: Callable[..., Counts]) -> Score:
     """`of` gets float64 [replicates, K] counts of images of each class, of claims of it, and of right claims."""
-    classes = np.union1d(predicted, true)
     cells, counts = np.unique(np.stack([true, predicted]), axis=1, return_counts=True)
-    actual = (cells[0][:, None] == classes).astype(np.float64)
-    claimed = (cells[1][:, None] == classes).astype(np.float64)
-    weights = _multinomial(counts)
-    return _interval(value, of(weights @ actual, weights @ claimed, weights @ (actual * claimed)), predicted, true)
+    return _interval(value, _counted(of, cells[1], cells[0])(_multinomial(counts)), predicted, true)
 
 
 def _interval(value: float, replicates: Probabilities, predicted: Labels, true: Labels) -> Score:
@@ -236,12 +315,12 @@ def _multinomial(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return drawn.astype(np.float64)
 
 
-def _resamples(count: int) -> Iterator[NDArray[np.float64]]:
+def _resamples(count: int, replicates: int = REPLICATES) -> Iterator[NDArray[np.float64]]:
     """float64 [some replicates, count]: how often each image is drawn, in pieces that fit into the memory."""
     random = _generator()
-    step = max(1, min(REPLICATES, CHUNK // count))
-    for first in range(0, REPLICATES, step):
-        rows = min(step, REPLICATES - first)
+    step = max(1, min(replicates, CHUNK // count))
+    for first in range(0, replicates, step):
+        rows = min(step, replicates - first)
         drawn = random.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
         yield np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -28,8 +28,10 @@ def seeds(text: str) -> list[int]:
     return found
 
 
-def run_all(tasks: Mapping[str, Task]) -> Done:
-    """Do tasks by the names of their runs, one after another; what was done or begun before is gone on with."""
+def run_all(tasks: Mapping[str, Task], then: Callable[[Run], None] = lambda run: None) -> Done:
+    """Do tasks by the names of their runs, one after another; what was done or begun before is gone on with. `then` is
+    called with each one as it is done, before the next begins.
+    """
     done = []
     for name, task in tasks.items():
         if (workspace.runs() / name / "run.json").is_file():
@@ -40,6 +42,7 @@ def run_all(tasks: Mapping[str, Task]) -> Done:
         else:
             run = run_folder.start(task, name)
         done.append((run, job.run(run)))
+        then(run)
     return done
 
 

@@ -57,6 +57,12 @@ def where(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     return rows
 
 
+def chosen(competition: str | None, conditions: Sequence[str]) -> pd.DataFrame:
+    """Of `table` the runs of one competition, or of all, for which the conditions of `where` hold."""
+    rows = where(table(), conditions)
+    return rows if competition is None else rows[rows["competition"] == competition]
+
+
 def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.DataFrame:
     """Competition by competition; in each the largest of `key` first, the best holdout score where none is given."""
     if key is None:
@@ -75,10 +81,13 @@ def _best_first(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row for the runs of one recipe that differ in the seed alone: their number, means and deviations."""
-    groups = []
-    settings = rows["settings"].where(rows["settings"] != "", rows["recipe"])
-    for (competition, _), group in rows.groupby(["competition", settings], sort=False):
+    """One row for the runs of one recipe that differ in the seed alone: their number, means and deviations.
+
+    Of a seed that was run several times the latest counts. A soup or an ensemble has its first member's settings, and
+    is told from it by its recipe's name, ensembles of few and of many members by their parameters.
+    """
+    groups, key = [], ["competition", "recipe", "parameters", "settings"]
+    for (competition, *_), group in rows.groupby(key, sort=False, dropna=False):
         line = {
             "competition": competition,
             "metric": group["metric"].iloc[0],
@@ -90,7 +99,8 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
             "keys": group["keys"].iloc[0],
             "command": group["command"].iloc[0],
         }
-        distinct = group.drop_duplicates("seed", keep="last")
+        by_date = group.sort_index().sort_values("date", kind="stable")  # `rows` may be in any order
+        distinct = by_date.drop_duplicates("seed", keep="last")
         for score in ("holdout", "test", "public", "private"):
             line[score], line[f"{score}_sd"] = distinct[score].mean(), distinct[score].std(ddof=1)
         for end in (

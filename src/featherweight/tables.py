@@ -181,11 +181,15 @@ def leaderboard(places: Sequence[Place]) -> None:
 
 
 def comparison(rows: pd.DataFrame) -> None:
-    """Runs by what they did on the same held-out images, best first."""
-    table = _table("", ["run", "accuracy %", "macro F1 %", "loss"])
+    """Runs by what they did on the same held-out images, best first, with the 95 % interval of every score."""
+    from featherweight.comparison import spoken
+
+    metrics = [column.removesuffix("_low") for column in map(str, rows.columns) if column.endswith("_low")]
+    heads = [spoken(metric) + ("" if metric in LOWER_IS_BETTER else " %") for metric in metrics]
+    table = _table("", ["run", *heads])
     for row in rows.to_dict("records"):
-        accuracy, f1 = f"{row['holdout_accuracy']:.2%}", f"{row['holdout_f1']:.2%}"
-        table.add_row(row["run"], accuracy.rstrip("%"), f1.rstrip("%"), f"{row['holdout_loss']:.4f}")
+        scores = [_percent({**row, "metric": metric}, metric) for metric in metrics]
+        table.add_row(row["run"], *scores)
     console.print(table)
 
 

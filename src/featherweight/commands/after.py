@@ -9,21 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featherweight import workspace
-from featherweight.commands.arguments import add_configuration, overrides, parser_of
+from featherweight.commands.arguments import add_choice, add_configuration, overrides, parser_of
 from featherweight.commands.running import finish
 
 
 def runs(words: Sequence[str]) -> int:
     """The ledger."""
     parser = parser_of("runs", "Every finished run of every competition, best holdout score first.")
-    parser.add_argument("--competition", help="only this competition's")
-    parser.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="only runs with optimizer.lr>0.1",
-    )
+    add_choice(parser)
     parser.add_argument("--sort", metavar="KEY", help="largest first by a column or a recipe's key (default: holdout)")
     parser.add_argument("--ascending", action="store_true", help="with --sort: smallest first")
     parser.add_argument("--seeds", action="store_true", help="a line a recipe: mean and deviation over its seeds")
@@ -33,10 +26,7 @@ def runs(words: Sequence[str]) -> int:
 
     from featherweight import standings, tables
 
-    rows = standings.where(standings.table(), given.where)
-    if given.competition:
-        rows = rows[rows["competition"] == given.competition]
-    rows = standings.ordered(rows, given.sort, given.ascending)
+    rows = standings.ordered(standings.chosen(given.competition, given.where), given.sort, given.ascending)
     if given.markdown:
         changed = standings.refresh(workspace.home() / "README.md", rows)
         print("README.md has a new table" if changed else "README.md is up to date")
@@ -53,16 +43,18 @@ def runs(words: Sequence[str]) -> int:
 def compare(words: Sequence[str]) -> int:
     """Whether one run is better."""
     parser = parser_of("compare", "Compare finished runs on the images they hold out: curves, scores, paired tests.")
-    parser.add_argument("run", nargs="+", help="names of runs, or their folders")
+    parser.add_argument("run", nargs="*", help="names of runs, or their folders; or choose them by what follows")
+    add_choice(parser)
     parser.add_argument("--out", type=Path, default=Path("compare.png"), help="the picture (default: compare.png)")
     given = parser.parse_args(words)
 
     from featherweight import comparison, tables
 
-    rows, verdicts = comparison.compare(given.run, given.out)
+    names = comparison.chosen(given.run, given.competition, given.where)
+    rows, verdicts = comparison.compare(names, given.out)
     tables.comparison(rows)
-    print("\n".join([*verdicts, f"wrote {given.out}"]))
-    print(f"next: ./run.sh report {rows['run'].iloc[0]}")
+    print("\n".join(verdicts))
+    print(f"next: ./run.sh report {rows['reported'].iloc[0]}")
     return 0
 
 

@@ -19,6 +19,18 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Ask which runs of the ledger are meant."""
+    parser.add_argument("--competition", help="only this competition's")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs with optimizer.lr>0.1",
+    )
+
+
 def add_configuration(parser: argparse.ArgumentParser) -> None:
     """Ask for a competition, and for changes to a recipe."""
     parser.add_argument("--competition", default="digits", help="a competition's name, or the path of its file")

@@ -76,9 +76,19 @@ def _series(given: argparse.Namespace, command: list[str]) -> int:
         folds = range(given.folds)
         variants = {f"{name}-f{fold}": [f"split.folds={given.folds}", f"split.fold={fold}"] for fold in folds}
     recipes = {run: config.load_recipe(given.recipe, [*changes, *more]) for run, more in variants.items()}
-    done = series.run_all({run: _task(given, recipe, command) for run, recipe in recipes.items()})
+    tasks = {run: _task(given, recipe, command) for run, recipe in recipes.items()}
+    done = series.run_all(tasks, _report) if given.report else series.run_all(tasks)
     series.tell(series.over_seeds(done) if given.seeds else series.over_folds(done, f"{name}-folds", command))
     return 0
+
+
+def _report(run: Run) -> None:
+    """The report of a run of a series, unless it was written when the run was done before."""
+    if workers.rank() > 0 or (run.folder / "report" / "report.html").exists():
+        return
+    from featherweight.report import write
+
+    write.write(run)
 
 
 def resume(words: Sequence[str]) -> int:

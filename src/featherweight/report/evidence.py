@@ -74,7 +74,13 @@ class Evidence:
 
 
 def gather(run: run_folder.Run) -> Evidence:
-    """Collect what there is to say. Raises UserError for a run that has not ended."""
+    """Collect what there is to say. Raises UserError for an ensemble, and for a run that has not ended."""
+    if run.is_ensemble:
+        members = ", ".join(run.members)
+        raise UserError(
+            f"{run.name} is an ensemble: it was not trained, and has no model of its own to look into; the reports of "
+            f"its members say more: {members}"
+        )
     if not (run.folder / "result.json").is_file():
         raise UserError(f"{run.name} has not ended yet: ./run.sh resume {run.name}")
     competition = run.competition
