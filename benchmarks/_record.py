@@ -29,9 +29,20 @@ def write(name: str, what: str, told: dict[str, Any], *, out: Path = RESULTS, de
         **told,
     }
     out.mkdir(exist_ok=True, parents=True)
-    path = out / f"{name}-{datetime.now(UTC):%Y-%m-%d}.json"
+    path = out / _named(name)
     path.write_text(json.dumps(result, indent=2) + "\n")
     return path
+
+
+def earlier(name: str, out: Path = RESULTS) -> dict[str, Any]:
+    """What was written under this name today; empty where nothing was."""
+    path = out / _named(name)
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return kept
+
+
+def _named(name: str) -> str:
+    return f"{name}-{datetime.now(UTC):%Y-%m-%d}.json"
 
 
 def command() -> str:
