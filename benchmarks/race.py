@@ -70,6 +70,14 @@ def labelled(competition: Competition, images: int | None) -> tuple[pack.Pack, p
     return train, test
 
 
+def begun(before: dict[str, Any], about: dict[str, Any], racers: list[str]) -> dict[str, list[Outcome]]:
+    """The outcomes that were kept by a race of the very same settings; none where it was of others."""
+    if any(before.get(key) != value for key, value in about.items()):
+        return {racer: [] for racer in racers}
+    kept = {racer: [before["runs"][racer][key] for key in Outcome._fields] for racer in racers}
+    return {racer: [Outcome(*pair) for pair in zip(*columns, strict=True)] for racer, columns in kept.items()}
+
+
 def told(outcomes: list[Outcome]) -> dict[str, Any]:
     """The runs, their median time and their mean accuracy."""
     return {
@@ -124,20 +132,14 @@ def main() -> None:
     about = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "images": len(train),
+        "recipe": recipe.model_dump(mode="json"),
+        "precision": {given.recipe: str(dtype or "torch.float32"), "published": "fp32, on CUDA fp16"},
         "published": {"epochs": given.epochs, "batch": given.batch, "widths": list(given.widths)},
     }
-    precision = {given.recipe: str(dtype or "torch.float32"), "published": "fp32, on CUDA fp16"}
     widths = "" if tuple(given.widths) == published.WIDTHS else "-" + "x".join(map(str, given.widths))
 
     name = f"race-{given.recipe}{widths}"
-    before = _record.earlier(name, given.out)
-    kept = before["runs"] if all(before.get(key) == value for key, value in about.items()) else {}
-    runs = {
-        racer: [Outcome(*pair) for pair in zip(*(kept[racer][key] for key in Outcome._fields), strict=True)]
-        if kept
-        else []
-        for racer in (given.recipe, "published")
-    }
+    runs = begun(_record.earlier(name, given.out), about, [given.recipe, "published"])
     first = len(runs["published"])
     if first >= given.runs:
         sys.exit(f"{first} pairs were run today already; take more --runs")
@@ -160,13 +162,7 @@ def main() -> None:
         path = _record.write(  # anew after every pair: they may take an hour
             name,
             "seconds of training and predicting with test-time views, and test accuracy, on CIFAR-10 as JPEG",
-            {
-                **about,
-                "precision": precision,
-                "runs": rows,
-                "gain": gain,
-                "seconds_over_published": _record.quotients(*times),
-            },
+            {**about, "runs": rows, "gain": gain, "seconds_over_published": _record.quotients(*times)},
             out=given.out,
             device=str(device),
         )
