@@ -1,4 +1,4 @@
-"""Recipes (what to train) and competitions (what to win): declared, loaded, inherited, overridden, checked.
+"""Recipes (what to train) and competitions (what to win), declared.
 
 A recipe never knows paths or classes; a competition never knows models. Both are YAML 1.2 files under `configs/`, found
 first in the workspace and then beside the package, or named by a path.
@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, Strict, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
 from featherweight import atomic, yaml
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
-from featherweight.errors import UserError, nearest
+from featherweight.errors import nearest
 from featherweight.inference import VIEWS
+from featherweight.layers import Setting, load
 from featherweight.models import FAMILIES
 from featherweight.schema import Choice, Count, Flag, Fraction, Index, NonNegative, OneOf, Positive, Rate, Section, Text
 from featherweight.scoring import METRICS, PROBABILITY_METRICS
@@ -32,7 +32,6 @@ from featherweight.training.optimizers import OPTIMIZERS
 from featherweight.training.sampling import SAMPLINGS
 from featherweight.training.schedules import SCHEDULES
 from featherweight.training.watch import Watched
-from featherweight.workspace import find_config
 
 
 def _part_or_count(share: float) -> float:
@@ -253,27 +252,14 @@ class Competition(Section):
         return self
 
 
-C = TypeVar("C", bound=Section)
-S = TypeVar("S", Recipe, Competition)
-FOLDERS: dict[type[Section], str] = {Recipe: "recipes", Competition: "competitions"}
-
-
-class Setting(NamedTuple):
-    """A dotted key set to a value, and where that is said."""
-
-    key: str
-    value: Any
-    origin: str
-
-
 def load_recipe(name: str, overrides: Sequence[str | Setting] = ()) -> Recipe:
     """The recipe called `name` (or stored at that path), parents merged under it, `key.path=value` overrides on top."""
-    return _load(Recipe, name, overrides)
+    return load(Recipe, "recipes", name, overrides)
 
 
 def load_competition(name: str, overrides: Sequence[str] = ()) -> Competition:
     """The competition called `name` (or stored at that path)."""
-    return _load(Competition, name, overrides)
+    return load(Competition, "competitions", name, overrides)
 
 
 def store(config: Recipe | Competition, path: Path) -> None:
@@ -287,181 +273,3 @@ def json_schema(kind: type[Section]) -> str:
     schema["properties"]["extends"] = {"type": "string", "description": "the parent whose keys this file changes"}
     schema["required"] = []  # a child may leave to its parent what it does not change
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
-
-
-@dataclass
-class _Merged:
-    """Plain data merged from several places, remembering for every key the place that said it last."""
-
-    data: dict[str, Any] = field(default_factory=dict)
-    origins: dict[tuple[Any, ...], str] = field(default_factory=dict)
-
-    def update(self, layer: Mapping[str, Any], origin_of: Any, at: tuple[Any, ...] = ()) -> None:
-        """Lay `layer` over what is here. Naming another choice starts its section afresh; a list replaces a list."""
-        target = self._section(at)
-        for key, value in layer.items():
-            path = (*at, key)
-            before = target.get(key)
-            self.origins[path] = origin_of(path)
-            if isinstance(before, str) and isinstance(value, Mapping) and "name" not in value:
-                before = target[key] = {"name": before}
-            renamed = (
-                isinstance(before, dict)
-                and isinstance(value, Mapping)
-                and value.get("name", before.get("name")) != before.get("name")
-            )
-            if isinstance(value, Mapping) and isinstance(before, dict) and not renamed:
-                self.update(value, origin_of, path)
-            else:
-                target[key] = value
-                self.forget(path)
-                self._remember(path, value, origin_of)
-
-    def _section(self, at: tuple[Any, ...]) -> dict[str, Any]:
-        section = self.data
-        for key in at:
-            section = section[key]
-        return section
-
-    def _remember(self, path: tuple[Any, ...], value: Any, origin_of: Any) -> None:
-        items: Iterable[tuple[Any, Any]] = ()
-        if isinstance(value, Mapping):
-            items = value.items()
-        elif isinstance(value, list):
-            items = enumerate(value)
-        for key, inner in items:
-            self.origins[(*path, key)] = origin_of((*path, key))
-            self._remember((*path, key), inner, origin_of)
-
-    def forget(self, path: tuple[Any, ...]) -> None:
-        """Drop what was known of keys below `path`: something else stands there now."""
-        below = [known for known in self.origins if len(known) > len(path) and known[: len(path)] == path]
-        for known in below:
-            del self.origins[known]
-
-    def origin(self, path: tuple[Any, ...]) -> str:
-        """Where the key at `path`, or the nearest section around it, was said."""
-        while path and path not in self.origins:
-            path = path[:-1]
-        return self.origins.get(path, "")
-
-
-def validated(kind: type[C], document: yaml.Document) -> C:
-    """What one file without parents declares. Raises UserError with the line of every fault."""
-    merged = _Merged()
-    merged.update(document.data, document.where)
-    return _validated(kind, merged, document.path)
-
-
-def _load(kind: type[S], name: str, overrides: Sequence[str | Setting]) -> S:
-    merged = _Merged()
-    chain = _chain(kind, find_config(FOLDERS[kind], name))
-    for document in chain:
-        layer = {key: value for key, value in document.data.items() if key != "extends"}
-        merged.update(layer, document.where)
-    for override in overrides:
-        _override(merged, _setting(override) if isinstance(override, str) else override)
-    return _validated(kind, merged, chain[-1].path)
-
-
-def _validated(kind: type[C], merged: _Merged, path: Path) -> C:
-    try:
-        return kind.model_validate(merged.data)
-    except ValidationError as error:
-        raise UserError(_explain(error, merged, path)) from None
-
-
-def _chain(kind: type[Section], path: Path) -> list[yaml.Document]:
-    """The file's ancestors, eldest first, and the file itself."""
-    chain: list[yaml.Document] = []
-    seen: list[Path] = []
-    while True:
-        if path.resolve() in seen:
-            raise UserError(f"{chain[0].where(('extends',))}: extends: {path.stem} extends itself")
-        seen.append(path.resolve())
-        document = yaml.read(path)
-        chain.insert(0, document)
-        parent = document.data.get("extends")
-        if parent is None:
-            return chain
-        if not isinstance(parent, str):
-            raise UserError(f"{document.where(('extends',))}: extends: expected the name of a parent, got {parent!r}")
-        try:
-            path = find_config(FOLDERS[kind], parent)
-        except UserError as error:
-            raise UserError(f"{document.where(('extends',))}: extends: {error}") from None
-
-
-def _setting(override: str) -> Setting:
-    key, equals, text = override.partition("=")
-    if not equals or not key or any(not part for part in key.split(".")):
-        raise UserError(f"--set {override}: expected key=value, for example --set optimizer.lr=0.2")
-    return Setting(key, yaml.parse(text, f"--set {override}"), f"--set {override}")
-
-
-def _override(merged: _Merged, setting: Setting) -> None:
-    parts: list[Any] = setting.key.split(".")
-    target: Any = merged.data
-    for depth, part in enumerate(parts[:-1]):
-        if isinstance(target, list) and part.isdigit() and int(part) < len(target):
-            parts[depth] = part = int(part)
-            target[part] = {"name": target[part]} if isinstance(target[part], str) else dict(target[part])
-            target = target[part]
-        elif isinstance(target, dict) and isinstance(target.get(part), dict | list):
-            target[part] = target[part].copy()
-            target = target[part]
-        elif isinstance(target, dict):
-            fresh = {"name": target[part]} if isinstance(target.get(part), str) else {}
-            target[part] = fresh
-            target = fresh
-            merged.origins[tuple(parts[: depth + 1])] = setting.origin
-        else:
-            where = ".".join(map(str, parts[: depth + 1]))
-            raise UserError(f"{setting.origin}: there is nothing at '{where}' to set")
-    if isinstance(target, list):
-        around = ".".join(map(str, parts[:-1]))
-        raise UserError(f"{setting.origin}: name the whole list, or a key of one item, as in {around}.0.KEY=VALUE")
-    restart = parts[-1] == "name" and target.get("name") != setting.value
-    if restart:
-        target.clear()
-    target[parts[-1]] = setting.value
-    merged.forget(tuple(parts))
-    merged.origins[tuple(parts)] = setting.origin
-
-
-def _explain(error: ValidationError, merged: _Merged, path: Path) -> str:
-    lines = []
-    for fault in error.errors(include_url=False):
-        where: list[Any] = _without_tags(fault["loc"], merged.data)
-        context = fault.get("ctx", {})
-        if fault["type"] == "unknown_key":
-            where.append(context["key"])
-        message = fault["msg"][0].lower() + fault["msg"][1:].removesuffix(".")
-        message = message.removeprefix("value error, ").replace("input should be", "must be")
-        given = fault["input"]
-        if fault["type"] == "missing":
-            message = "this key is missing"
-        elif isinstance(given, str | int | float | bool) and fault["type"] not in (
-            "unknown_key",
-            "choice",
-            "value_error",
-        ):
-            message += f", got {given!r}"
-        named = (*where, "name") if fault["type"] == "choice" else tuple(where)
-        origin = merged.origin(named) or str(path)
-        lines.append(f"{origin}: {'.'.join(map(str, where))}: {message}" if where else f"{origin}: {message}")
-    return "\n".join(dict.fromkeys(lines))
-
-
-def _without_tags(location: Iterable[Any], data: Any) -> list[Any]:
-    """Pydantic puts a choice's name into the location of what is wrong inside it; a file has no such level."""
-    path: list[Any] = []
-    for step in location:
-        if isinstance(data, Mapping) and step in data:
-            data = data[step]
-        elif isinstance(data, list) and isinstance(step, int):
-            data = data[step] if step < len(data) else None
-        elif step == data or (isinstance(data, Mapping) and data.get("name") == step):
-            continue
-        path.append(step)
-    return path

@@ -21,8 +21,9 @@ from optuna.trial import FrozenTrial, Trial
 from pydantic import Field, field_validator, model_validator
 
 from featherweight import budget, yaml
-from featherweight.config import Competition, Recipe, Setting, load_recipe, validated
+from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.errors import UserError
+from featherweight.layers import Setting, validated
 from featherweight.schema import Choice, Flag, Index, Number, OneOf, Positive, Section, Text
 from featherweight.search.methods import PRUNERS, SAMPLERS
 from featherweight.workspace import find_config
