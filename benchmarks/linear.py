@@ -3,24 +3,37 @@
     ./run.sh bench linear
 
 Synthetic images, a small perceptron, crop and flip: what grows is what the pipeline does for each image. Every point is
-a process of its own, in which `training.loop.fit` runs as in a run. 5,000, 50,000 and 500,000 images of 8x8 for an
-epoch's time and the peak memory, beside a picture of both.
+a process of its own, in which `training.loop.fit` runs as in a run; what is timed are the epochs after the first one.
+5,000, 50,000 and 500,000 images of 8x8 for an epoch's time and the peak memory (the pages of the file that were touched
+included), beside a picture of both. The processes use all cores: beside another that does, two threads that wait for
+each other at every operation take five times the processor time, so the machine should be quiet.
 
 Then a set of 32x32 images is trained on from the memory, and mapped from the disk by a process that may not have as
-much private memory (RLIMIT_DATA) as the set is large. What is mapped from a file is not private: the system keeps of it
-in its cache what it has room for. Writes a dated JSON to benchmarks/results/.
+much private memory (RLIMIT_DATA, of Linux) as the set is large; first it is tried that the limit refuses the set. What
+is mapped from a file is not private: the system keeps of it in its cache what it has room for. So the file's pages are
+dropped from that cache before each epoch that is timed, and the bytes that the epoch fetched from the disk are recorded
+beside its rate: each page comes from the disk once an epoch, and from the cache after that. Not measured is a cache too
+small for the set, which fetches pages more often; nor can a virtual disk's host be made to forget. Where the system has
+no posix_fadvise, or temporary files lie in memory, nothing is dropped, and few bytes fetched tell of it.
+
+Writes a dated JSON to benchmarks/results/.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import mmap
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +49,9 @@ from featherweight.training.runtime import start
 
 COUNTS = (5_000, 50_000, 500_000)
 BATCH, GOAL = 256, 0.9
-LARGE = 600_000  # 32x32 RGB: 1.84 GB
-LIMIT = 1200 * 2**20  # of private memory, torch's own and all threads' stacks included
+LARGE = 400_000  # 32x32 RGB: 1.23 GB
+LIMIT = 2**30  # of private memory, where torch's own takes 0.9 GB: its libraries' data, its threads' stacks
+BLOCK = 512  # bytes, of getrusage
 
 
 def write(path: Path, count: int, size: int) -> None:
@@ -49,47 +63,91 @@ def write(path: Path, count: int, size: int) -> None:
     array.flush()
 
 
+def drop(path: Path, mapped: np.memmap[Any, Any]) -> None:
+    """Have the system forget what it keeps of a file in its memory, so that its pages come from the disk again.
+
+    The system keeps what a process has mapped, or what is not written yet, so both are seen to before.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
+    mapped._mmap.madvise(mmap.MADV_DONTNEED)
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(file)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Is this what Python, numpy, torch or the system say when they get no more memory?"""
+    words = ("DefaultCPUAllocator", os.strerror(errno.ENOMEM))
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
 def child(path: Path, given: argparse.Namespace) -> None:
-    """Train on the images of a file, and print the seconds of the last epoch, its images, and the peak memory."""
+    """Train on the images of a file, and print what an epoch after the first took, or that the memory was refused."""
     if given.limit:
         resource.setrlimit(resource.RLIMIT_DATA, (given.limit, given.limit))
-    if given.in_memory:
-        pack.IN_MEMORY = 2**62
+    if given.keep:
+        pack.IN_MEMORY = {"memory": 2**62, "disk": 0}[given.keep]
+    try:
+        told = trained(path, given.epochs)
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not lacks_memory(error):
+            raise
+        told = {"refused": str(error)}
+    print("TOLD " + json.dumps(told))
+
+
+def trained(path: Path, epochs: int) -> dict[str, float]:
+    """The median seconds of the epochs after the first, their images, the bytes they fetch, and the peak memory."""
     mapped = np.load(path, mmap_mode="r")
     rng, count = np.random.default_rng(1), len(mapped)
     everything = Pack([str(place) for place in range(count)], mapped, rng.integers(0, 10, count))
     train, holdout = everything.take(np.arange(100, count)), everything.take(np.arange(100))
-    words = [f"train.batch_size={BATCH}", f"train.epochs={given.epochs}", "model.hidden=[64]", "train.precision=fp32"]
-    recipe = load_recipe("mlp", [*words, *([f"train.steps={given.steps}"] if given.steps else [])])
+    words = [f"train.batch_size={BATCH}", f"train.epochs={epochs}", "model.hidden=[64]", "train.precision=fp32"]
+    recipe = load_recipe("mlp", words)
     torch.manual_seed(0)
     model = build(recipe.model, 10, 3, mapped.shape[1])
+    fetched: list[int] = []
+
+    def between(_: object) -> None:
+        fetched.append(resource.getrusage(resource.RUSAGE_SELF).ru_inblock * BLOCK)
+        drop(path, mapped)
+
     with tempfile.TemporaryDirectory() as folder:
-        history = fit(recipe, model, train, holdout, 10, list(recipe.augment), start("cpu"), Path(folder))
-    seconds = history["seconds"].diff().fillna(history["seconds"]).iloc[-1]
-    images = int(history["step"].diff().fillna(history["step"]).iloc[-1]) * BATCH
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print("TOLD " + json.dumps({"seconds": seconds, "images": images, "peak": peak}))
+        history = fit(
+            recipe, model, train, holdout, 10, list(recipe.augment), start("cpu"), Path(folder), watching=between
+        )
+    return {
+        "seconds": float(history["seconds"].diff().iloc[1:].median()),
+        "images": int(history["step"].iloc[0]) * BATCH,
+        "fetched": float(np.median(np.diff(fetched))),
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
 
 
-def one(path: Path, *options: str) -> dict[str, float]:
-    """What a child tells."""
+def one(path: Path, *options: str) -> dict[str, Any]:
+    """What a child tells; what else it fails of ends the benchmark."""
     command = [sys.executable, __file__, "--child", str(path), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{' '.join(options)}: {done.stderr[-2000:]}")
-    told: dict[str, float] = json.loads(done.stdout.rsplit("TOLD ", 1)[1])
+        sys.exit(f"a child with {' '.join(options)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    told: dict[str, Any] = json.loads(done.stdout.rsplit("TOLD ", 1)[1])
     return told
 
 
-def growth(folder: Path, rounds: int) -> list[dict[str, float]]:
-    """A row a number of images: the median time of a second epoch, and the peak memory."""
+def growth(folder: Path, counts: Sequence[int], rounds: int) -> list[dict[str, float]]:
+    """A row a number of images: the median time of an epoch after the first, and the peak memory."""
     rows = []
-    for count in COUNTS:
+    for count in counts:
         write(folder / "images.npy", count, 8)
-        told = [one(folder / "images.npy", "--epochs", "2") for _ in range(rounds)]
+        epochs = 1 + max(1, min(10, 200_000 // count))  # of few images several: one takes no longer than a hiccup
+        told = [one(folder / "images.npy", "--epochs", str(epochs)) for _ in range(rounds)]
         seconds = [each["seconds"] for each in told]
         row = {
-            "images": count,
+            "images": told[0]["images"],
             "seconds": statistics.median(seconds),
             "from": min(seconds),
             "to": max(seconds),
@@ -102,25 +160,26 @@ def growth(folder: Path, rounds: int) -> list[dict[str, float]]:
     return rows
 
 
-def beyond_memory(folder: Path, rounds: int, steps: int) -> dict[str, list[float]]:
-    """Images a second, taking turns: from the memory, and mapped from the disk under the limit."""
+def beyond_memory(folder: Path, count: int, limit: int, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Images a second and bytes fetched an epoch, taking turns: from the memory, and mapped under the limit."""
     path = folder / "large.npy"
-    write(path, LARGE, 32)
-    kinds = {"in_memory": ["--in-memory"], "mapped": ["--limit", str(LIMIT)]}
-    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    write(path, count, 32)
+    refused = one(path, "--keep", "memory", "--limit", str(limit)).get("refused")
+    if refused is None:
+        sys.exit("the limit does not hold: the whole set went into the memory")
+    print(f"all in the memory under the limit: {refused}", flush=True)
+    kinds = {"in_memory": ["--keep", "memory"], "mapped": ["--keep", "disk", "--limit", str(limit)]}
+    results: dict[str, dict[str, list[float]]] = {kind: {"rates": [], "fetched": []} for kind in kinds}
     for _ in range(rounds):
         for kind, options in kinds.items():
-            told = one(path, "--epochs", "1", "--steps", str(steps), *options)
-            rates[kind].append(told["images"] / told["seconds"])
-        print("  ".join(f"{kind} {values[-1]:,.0f}" for kind, values in rates.items()), "images/s", flush=True)
-    refused = subprocess.run(
-        [sys.executable, __file__, "--child", str(path), "--steps", "1", "--in-memory", "--limit", str(LIMIT)],
-        capture_output=True,
-        check=False,
-    )
-    if not refused.returncode:
-        sys.exit("the limit does not hold: the whole set went into the memory")
-    return rates
+            told = one(path, "--epochs", "2", *options)
+            if "refused" in told:  # the mapped one: then the limit has not told whether the set is what is too large
+                sys.exit(f"{kind}: there is too little memory to train at all: {told['refused']}")
+            results[kind]["rates"].append(told["images"] / told["seconds"])
+            results[kind]["fetched"].append(told["fetched"])
+        each = (f"{kind} {kept['rates'][-1]:,.0f}" for kind, kept in results.items())
+        print(*each, f"images/s, {results['mapped']['fetched'][-1] / 2**20:,.0f} MiB from the disk", flush=True)
+    return results
 
 
 def draw(rows: list[dict[str, float]], path: Path) -> None:
@@ -147,30 +206,34 @@ def main() -> None:
     """Measure, print, draw, record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="images of 8x8")
+    parser.add_argument("--large", type=int, default=LARGE, help="images of 32x32")
+    parser.add_argument("--limit", type=int, default=0, help=f"bytes of private memory ({LIMIT})")
+    parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON and the picture")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--epochs", type=int, default=1, help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--limit", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--in-memory", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--epochs", type=int, default=2, help=argparse.SUPPRESS)
+    parser.add_argument("--keep", choices=("memory", "disk"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         child(given.child, given)
         return
+    limit = given.limit or LIMIT
     with tempfile.TemporaryDirectory() as scratch:
-        rows = growth(Path(scratch), given.rounds)
-        rates = beyond_memory(Path(scratch), given.rounds, steps=150)
-    ratio = _record.quotients(rates["mapped"], rates["in_memory"])
+        rows = growth(Path(scratch), given.counts, given.rounds)
+        results = beyond_memory(Path(scratch), given.large, limit, given.rounds)
+    ratio = _record.quotients(results["mapped"]["rates"], results["in_memory"]["rates"])
     path = _record.write(
         "linear",
         "8x8 images, perceptron: seconds an epoch and peak bytes by images; 32x32: images/s beyond the memory",
         {
             "goal": GOAL,
             "growth": rows,
-            "large_bytes": LARGE * 32 * 32 * 3,
-            "limit_bytes": LIMIT,
-            "rates": rates,
+            "large_bytes": given.large * 32 * 32 * 3,
+            "limit_bytes": limit,
+            "large": results,
             "ratio": ratio,
         },
+        out=given.out,
     )
     draw(rows, path.with_suffix(".png"))
     print(f"more than the memory may hold / all in it: {_record.within(ratio)}, goal {GOAL:g}; wrote {path}")

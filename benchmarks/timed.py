@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,25 +28,31 @@ from featherweight.models import build
 from featherweight.training.loop import fit
 from featherweight.training.runtime import start
 
+EPOCHS = 8  # short ones, that steps are timed in
 TRAINING = 0.9  # of the time; the rest is for loading, looks at the holdout and prediction
 
 
 def step_seconds(recipe: Recipe, competition: Competition, train: pack.Pack, device: str, steps: int) -> float:
-    """Seconds a step: the difference of a short and a longer run, so that what a run starts with is not counted."""
-    seconds = []
-    for count in (steps, 2 * steps, 4 * steps):  # the first warms up
-        runtime = start(device, recipe.train.precision)
-        torch.manual_seed(0)
-        image = competition.image
-        model = build(recipe.model, len(competition.classes), image.channels, image.size)
-        changed = recipe.train.model_copy(update={"steps": count, "epochs": 1000})
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            began = time.perf_counter()
-            augment = predictions.augmentations(recipe, competition)
-            short = recipe.model_copy(update={"train": changed})
-            fit(short, model, train, train.take(range(1)), len(competition.classes), augment, runtime, Path(folder))
-            seconds.append(time.perf_counter() - began)
-    return max(1e-6, (seconds[2] - seconds[1]) / (2 * steps))
+    """Seconds a step, the mean over the later of some short epochs of one run.
+
+    What a run starts with, compiling and choosing kernels included, falls into the first of them and is not counted.
+    Images that grow are small in it too, so that a step of theirs is told a little longer than it will be.
+    """
+
+    def cut(*given: Any) -> Any:
+        return recipe.sampling(*given)[: steps * recipe.train.batch_size]
+
+    timed = {"epochs": EPOCHS, "steps": None, "evaluate_every": EPOCHS}
+    short = recipe.model_copy(update={"train": recipe.train.model_copy(update=timed), "sampling": cut})
+    runtime = start(device, recipe.train.precision)
+    torch.manual_seed(0)
+    image, classes = competition.image, len(competition.classes)
+    model = build(recipe.model, classes, image.channels, image.size)
+    augment = predictions.augmentations(recipe, competition)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        history = fit(short, model, train, train.take(range(1)), classes, augment, runtime, Path(folder))
+    done = history["step"].iloc[-1] - history["step"].iloc[0]
+    return float(history["seconds"].iloc[-1] - history["seconds"].iloc[0]) / int(done)
 
 
 def main() -> None:
@@ -56,7 +63,7 @@ def main() -> None:
     parser.add_argument("--competition", default="cifar10")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the recipe")
-    parser.add_argument("--steps", type=int, help="steps of the shortest run that is timed")
+    parser.add_argument("--steps", type=int, help="steps of each of the short epochs that are timed")
     parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
     given = parser.parse_args()
     began = time.monotonic()
@@ -66,8 +73,10 @@ def main() -> None:
     cuda = start(given.device, recipe.train.precision).device.type == "cuda"
     step = step_seconds(recipe, competition, train, given.device, given.steps or (50 if cuda else 1))
     left = given.minutes * 60 * TRAINING - (time.monotonic() - began)
-    size = min(recipe.train.batch_size, len(train))
-    epochs = max(1, int(left / (step * (len(train) // size))))
+    assert train.labels is not None
+    shown = len(recipe.sampling(train.labels, recipe.seed, 0))
+    size = min(recipe.train.batch_size, shown)
+    epochs = max(1, int(left / (step * (shown // size))))
     print(f"{1 / step:,.1f} steps a second, so {epochs} epochs", flush=True)
     looks = max(1, epochs // 5)
     recipe = load_recipe(given.recipe, [*given.set, f"train.epochs={epochs}", f"train.evaluate_every={looks}"])

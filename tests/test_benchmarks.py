@@ -1,8 +1,13 @@
-"""The parts of the benchmarks that a number hangs on: the published recipe as rebuilt, the peers' files and tables."""
+"""The parts of the benchmarks that a number hangs on: the published recipe as rebuilt, the peers' files and tables,
+what a race goes on from, the time of a step, and what a memory too small is told by."""
 
+import json
 import os
+import resource
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +18,13 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import _published as published
+import linear
 import peers
+import race
+import timed
+from _published import Outcome
+from featherweight.config import load_recipe
+from featherweight.data.pack import Pack
 
 CPU = torch.device("cpu")
 
@@ -78,6 +89,105 @@ def test_the_peers_files_are_even_over_classes_and_no_table_hides_a_spread(tmp_p
     rows = peers.summary(rates, processor)
     assert rows["timm"]["ours_over_it"] == 2
     assert "| timm | 20.0 | 10.0 to 20.0 | 2.00 (1.50 to 3.00) | 2.00 |" in peers.table("x", rows)
+
+
+def test_a_race_goes_on_with_what_was_kept_of_the_same_settings_alone():
+    racers = {"ours": [Outcome(2.0, 0.5), Outcome(4.0, 0.7)], "published": [Outcome(3.0, 0.6), Outcome(9.0, 0.9)]}
+    about = {"images": 100, "published": {"widths": [8, 16, 16]}}
+    rows = {name: race.told(outcomes) for name, outcomes in racers.items()}
+    means = {"median_seconds": 6.0, "mean_accuracy": 0.75}
+    assert rows["published"] == {"seconds": [3.0, 9.0], "accuracy": [0.6, 0.9], **means}
+    kept = json.loads(json.dumps({**about, "runs": rows, "gain": 0.1}))
+    assert race.begun(kept, about, list(racers)) == racers
+    nothing = {"ours": [], "published": []}
+    assert race.begun(kept, {**about, "published": {"widths": [8, 16, 32]}}, list(racers)) == nothing
+    assert race.begun({}, about, list(racers)) == nothing
+
+
+def test_the_time_of_a_step_leaves_out_what_a_run_starts_with(monkeypatch):
+    calls = []
+
+    def slow(images, draws):
+        calls.append(len(images))
+        time.sleep(0.02 if len(calls) > 1 else 1.0)  # the first one, as if it were compiled
+        return images
+
+    monkeypatch.setattr(timed.predictions, "augmentations", lambda recipe, competition: [slow])
+    competition = SimpleNamespace(image=SimpleNamespace(channels=3, size=8), classes=["ant", "bee"])
+    recipe = load_recipe("mlp", ["train.batch_size=4", "model.hidden=[4]", "train.steps=1", "train.precision=fp32"])
+    seconds = timed.step_seconds(recipe, competition, noise(20), "cpu", 2)
+    assert calls == [4] * 2 * timed.EPOCHS
+    assert 0.02 <= seconds < 0.1
+
+
+def test_epochs_of_a_mapped_file_are_fetched_from_the_disk_and_those_of_the_memory_are_not(tmp_path, monkeypatch):
+    path = tmp_path / "images.npy"
+    linear.write(path, 3000, 32)
+    if not fetches(path):
+        pytest.skip("what lies here is not on a disk, or the system does not forget it")
+    monkeypatch.setattr(linear.pack, "IN_MEMORY", 0)
+    mapped = linear.trained(path, 2)
+    assert mapped["images"] == 2900 // linear.BATCH * linear.BATCH
+    assert mapped["fetched"] > 0.9 * path.stat().st_size
+    assert mapped["seconds"] > 0
+    monkeypatch.setattr(linear.pack, "IN_MEMORY", 2**62)
+    assert linear.trained(path, 2)["fetched"] < 0.1 * path.stat().st_size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to RLIMIT_DATA")
+def test_a_child_that_gets_no_memory_says_so_and_any_other_failure_ends_the_benchmark(tmp_path):
+    path = tmp_path / "images.npy"
+    shape = (2**32 // 3072, 32, 32, 3)  # 4 GB, of which no byte is written
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    told = linear.one(path, "--keep", "memory", "--limit", str(2 * 2**30))
+    assert "Unable to allocate" in told["refused"]
+    path.unlink()
+    with pytest.raises(SystemExit, match="No such file"):
+        linear.one(path, "--keep", "memory", "--limit", str(2 * 2**30))
+
+
+def test_only_a_want_of_memory_is_taken_for_one():
+    assert linear.lacks_memory(MemoryError())
+    assert linear.lacks_memory(OSError(12, "Cannot allocate memory"))
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert linear.lacks_memory(refused.value)
+    assert not linear.lacks_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_growth_has_a_row_for_each_number_of_images(tmp_path, monkeypatch):
+    def one(path, *options):
+        assert options == ("--epochs", str({100: 11, 100_000: 3}[len(np.load(path, mmap_mode="r"))]))
+        return {"images": 64, "seconds": seconds.pop(), "fetched": 0.0, "peak": 10.0 * len(seconds)}
+
+    seconds = [2.0, 8.0, 4.0, 0.1, 0.4, 0.2]
+    monkeypatch.setattr(linear, "one", one)
+    few, many = linear.growth(tmp_path, (100, 100_000), 3)
+    assert few == {
+        "images": 64,
+        "seconds": 0.2,
+        "from": 0.1,
+        "to": 0.4,
+        "images_per_second": 320.0,
+        "peak": 50.0,
+        "data": 100 * 192,
+    }
+    assert (many["seconds"], many["peak"]) == (4.0, 20.0)
+
+
+def noise(count: int) -> Pack:
+    """Images of 8x8 of two classes."""
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return Pack([str(place) for place in range(count)], images, np.arange(count) % 2)
+
+
+def fetches(path) -> bool:
+    """Does a file that the system was told to forget come from the disk again?"""
+    mapped = np.load(path, mmap_mode="r")
+    linear.drop(path, mapped)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
+    mapped.sum()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_inblock > before
 
 
 @pytest.mark.parametrize(
