@@ -18,6 +18,8 @@ from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.inference import predict_probs
 from featherweight.models import build
+from featherweight.schema import OneOf
+from featherweight.scoring import METRICS
 from featherweight.training import loop, processes
 from featherweight.training.runtime import start
 
@@ -72,7 +74,8 @@ def run(name: str, folder: Path) -> None:
     work = folder / name
     if everyone.first:
         work.mkdir()
-    history = loop.fit(recipe, model, pack(60, 0), pack(33, 1), 3, recipe.augment, runtime, work)
+    metric = OneOf(METRICS).validate("balanced_accuracy")
+    history = loop.fit(recipe, model, pack(60, 0), pack(33, 1), 3, recipe.augment, runtime, work, metric=metric)
     sums = [float(tensor.double().abs().sum()) for tensor in model.state_dict().values()]
     assert len(set(map(tuple, everyone.gather(sums)))) == 1, "the processes ended with unlike weights"
     if everyone.first:

@@ -4,14 +4,16 @@ import hashlib
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.models import build
 from featherweight.schema import OneOf
-from featherweight.scoring import LOWER_IS_BETTER, METRICS
+from featherweight.scoring import LABEL_METRICS, LOWER_IS_BETTER, METRICS, judge
 from featherweight.training import checkpoint, loop
 from featherweight.training.runtime import start
 
@@ -44,6 +46,7 @@ def train(folder, epochs=3, metric=None, **changes):
     return history, hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
 
 
+BALANCED = OneOf(METRICS).validate("balanced_accuracy")
 EVERYTHING = {
     "ema": {"averages": ["ema"], "ship": "ema"},
     "swa": {"averages": [{"name": "swa", "start": 0.3}], "ship": "swa"},
@@ -66,7 +69,7 @@ EVERYTHING = {
 
 @pytest.mark.parametrize("options", EVERYTHING)
 def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, options):
-    _, whole = train(tmp_path / "whole", **EVERYTHING[options])
+    history, whole = train(tmp_path / "whole", metric=BALANCED, **EVERYTHING[options])
     real, steps = loop._step, 0
     for stop_at in (4, 9):  # in the first epoch, then again in the second
 
@@ -79,10 +82,11 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, optio
 
         monkeypatch.setattr(loop, "_step", step)
         with pytest.raises(SystemError, match="killed"):
-            train(tmp_path / "cut", **EVERYTHING[options])
+            train(tmp_path / "cut", metric=BALANCED, **EVERYTHING[options])
     monkeypatch.setattr(loop, "_step", real)
-    _, resumed = train(tmp_path / "cut", **EVERYTHING[options])
+    again, resumed = train(tmp_path / "cut", metric=BALANCED, **EVERYTHING[options])
     assert resumed == whole
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), history.drop(columns="seconds"), check_exact=True)
 
 
 def test_each_option_is_felt(tmp_path):
@@ -199,3 +203,40 @@ def test_the_competitions_metric_is_logged_and_may_be_watched(name, tmp_path):
         assert scores == history["holdout_accuracy"].tolist()
     if name == "log_loss":
         assert scores == pytest.approx(history["holdout_loss"].tolist(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_what_is_trained_on_is_scored_as_the_holdout_is(name, tmp_path, monkeypatch):
+    """Over all images of an epoch, as each step saw them; a metric of probabilities is kept of the holdout alone."""
+    metric, real, told = OneOf(METRICS).validate(name), loop._step, []
+
+    def step(*arguments):
+        told.append(real(*arguments))
+        return told[-1]
+
+    monkeypatch.setattr(loop, "_step", step)
+    history, _ = train(tmp_path / "run", metric=metric, epochs=2, mix=["mixup"])
+    for epoch, row in enumerate(history.to_dict("records")):
+        true, given = torch.cat([answers for _, answers in told[6 * epoch : 6 * epoch + 6]], 1).long().numpy()
+        assert row["train_accuracy"] == (true == given).mean()
+        assert row["train_f1"] == pytest.approx(f1_score(true, given, average="macro"))
+        if name in LABEL_METRICS:
+            assert row["train_score"] == pytest.approx(judge(metric, given, true).value)
+    assert history["train_score"].notna().all() == (name in LABEL_METRICS)
+
+
+def test_a_run_of_a_version_that_kept_less_goes_on(tmp_path):
+    """Its checkpoint had two rows of losses and no answers: the epoch it is in stays untold, the next ones are told."""
+    whole = train(tmp_path / "whole")[1]
+    train(tmp_path / "cut", train={"steps": 9})  # three steps into the second of three epochs
+    stored = tmp_path / "cut" / "checkpoint.pt"
+    saved = checkpoint.load(stored)
+    del saved["answers"]
+    saved["losses"] = torch.stack([saved["losses"], torch.ones(6)])
+    saved["history"] = [{k: v for k, v in saved["history"][0].items() if k not in ("train_f1", "train_score")}]
+    checkpoint.save(stored, saved)
+    history, resumed = train(tmp_path / "cut")
+    assert resumed == whole
+    assert history["train_score"].isna().tolist() == [True, True, False]
+    assert history["train_accuracy"].isna().tolist() == [False, True, False]
+    assert history["train_loss"].notna().all()

@@ -137,6 +137,8 @@ def test_two_processes_learn_as_one(tmp_path: Path) -> None:
         for column in ("train_loss", "holdout_loss"):
             np.testing.assert_allclose(two["history"][column], one["history"][column], rtol=tolerance, err_msg=name)
         if name != "bf16":
+            for column in ("train_accuracy", "train_f1", "train_score"):  # counts of images, so alike to the bit
+                assert two["history"][column] == one["history"][column], name
             np.testing.assert_allclose(two["sums"], one["sums"], rtol=tolerance, atol=1e-4, err_msg=name)
         assert (tmp_path / "one" / f"{name}.npy").read_bytes() == (tmp_path / "two" / f"{name}.npy").read_bytes()
 

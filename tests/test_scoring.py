@@ -126,6 +126,23 @@ def test_a_perfect_score_still_has_a_lower_end():
     assert score.low == pytest.approx(0.025 ** (1 / 100))
 
 
+@pytest.mark.parametrize("classes", [2, 30])
+@pytest.mark.parametrize("name", METRICS)
+def test_the_value_alone_is_that_of_the_whole_score(name, classes):
+    probs, true = sample(200, classes, sharpness=0.3)
+    metric = OneOf(METRICS).validate({"name": name, **({"k": 1} if name == "top_k" else {})})
+    assert scoring.value(metric, probs, true) == pytest.approx(scoring.judge(metric, probs, true).value, abs=1e-12)
+    if name not in PROBABILITY_METRICS:
+        assert scoring.value(metric, probs.argmax(1), true) == scoring.value(metric, probs, true)
+
+
+def test_the_value_of_a_metric_without_a_quick_form(monkeypatch):
+    probs, true = sample(50, 3)
+    monkeypatch.setitem(METRICS, "last_class", lambda given, true: scoring.accuracy(given == 2, true == 2))
+    metric = OneOf(METRICS).validate("last_class")
+    assert scoring.value(metric, probs.argmax(1), true) == ((probs.argmax(1) == 2) == (true == 2)).mean()
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_resamples_are_the_metric_of_the_images_drawn_and_the_same_images_for_all(name, monkeypatch):
     """The quick forms against the metric judged anew on every resample; of two equal ones nothing is left."""

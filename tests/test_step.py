@@ -12,6 +12,7 @@ from featherweight.randomness import Draws, generator
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch
 from featherweight.training.loop import _State, _step
+from featherweight.training.mixing import mix
 from featherweight.training.optimizers import groups
 from featherweight.training.runtime import start
 
@@ -31,12 +32,16 @@ def batch() -> Batch:
     return Batch(images, targets, Draws(generator(0), 13, RUNTIME.device), torch.tensor([5.0, 4.0, 4.0]))
 
 
-def step(model: nn.Module, scaled: bool = False, **changes) -> tuple[nn.Module, torch.Tensor]:
+def stepped(model: nn.Module, scaled: bool = False, **changes) -> tuple[torch.Tensor, torch.Tensor]:
     recipe = Recipe.model_validate({**BASE, **changes})
     optimizer = recipe.optimizer(groups(model))
     scaler = torch.amp.GradScaler("cpu", enabled=scaled)
-    state = _State(model, optimizer, scaler, Averages(model, []), torch.zeros(2, 1))
-    loss, _ = _step(recipe, state, batch(), [], RUNTIME)
+    state = _State(model, optimizer, scaler, Averages(model, []), torch.zeros(1), torch.zeros(2, 1, 13))
+    return _step(recipe, state, batch(), [], RUNTIME)
+
+
+def step(model: nn.Module, scaled: bool = False, **changes) -> tuple[nn.Module, torch.Tensor]:
+    loss, _ = stepped(model, scaled, **changes)
     return model, loss
 
 
@@ -61,6 +66,24 @@ def test_parts_of_a_batch_add_up_to_the_whole(parts, changes):
     apart, sum_of_parts = step(net(norm=False).eval(), **changes, train={"accumulate": parts})
     same(whole, apart)
     torch.testing.assert_close(loss, sum_of_parts)
+
+
+@pytest.mark.parametrize("changes", [{}, {"train": {"accumulate": 5}}, {"sam": {"rho": 0.5}}])
+def test_a_step_tells_the_class_of_each_image_and_the_one_it_was_given(changes):
+    model = net(norm=False).eval()
+    torch.nn.init.normal_(model[-1].weight, std=10)  # else it takes every image for the same class
+    given = model(batch().images).argmax(1)
+    _, answers = stepped(model, **changes)
+    assert answers.tolist() == [batch().targets.argmax(1).tolist(), given.tolist()]
+    assert len(set(given.tolist())) > 1
+
+
+def test_a_mixed_image_is_of_the_class_it_has_most_of():
+    mixing = [{"name": "mixup", "alpha": 1.0}]
+    _, answers = stepped(net(norm=False), mix=mixing)
+    made = batch()
+    _, targets = mix(made.images, made.targets, made.draws, Recipe.model_validate({**BASE, "mix": mixing}).mix)
+    assert answers[0].tolist() == targets.argmax(1).tolist() != made.targets.argmax(1).tolist()
 
 
 @pytest.mark.parametrize("changes", [{}, {"sam": {"rho": 0.5}}, {"sam": {"adaptive": True}}, {"train": {"clip": 0.1}}])
@@ -104,7 +127,8 @@ def test_the_scaler_leaves_out_a_step_that_overflowed():
         recipe.optimizer(groups(model)),
         torch.amp.GradScaler("cpu", init_scale=2.0**127),
         Averages(model, []),
-        torch.zeros(2, 1),
+        torch.zeros(1),
+        torch.zeros(2, 1, 13),
     )
     loud = batch()
     _step(recipe, state, Batch(loud.images * 1e6, loud.targets, loud.draws, loud.counts), [], RUNTIME)

@@ -205,7 +205,11 @@ class Competition(Section):
     image: Image
     classes: list[Text] = Field(min_length=2, description="the labels as the data spells them, in index order")
     limit: Limit
-    metric: Annotated[Choice, OneOf(METRICS)] = Field("accuracy", validate_default=True)
+    metric: Annotated[Choice, OneOf(METRICS)] = Field(
+        "accuracy",
+        validate_default=True,
+        description="kept by epoch of the holdout, and of the images trained on too where it judges classes",
+    )
     submission: Submission = Submission()
     group: Text | None = Field(None, description="a regular expression: images whose ids agree in it stay together")
     groups: Text | None = Field(None, description="or a CSV of the columns id and group, relative to the data folder")

@@ -22,8 +22,8 @@ from featherweight.models import Classifier
 from featherweight.progress import Progress as Bar
 from featherweight.progress import say
 from featherweight.randomness import derive
-from featherweight.schema import Choice
-from featherweight.scoring import LOWER_IS_BETTER, judge
+from featherweight.schema import Choice, OneOf
+from featherweight.scoring import LABEL_METRICS, LOWER_IS_BETTER, METRICS, value
 from featherweight.training import checkpoint
 from featherweight.training.augment import Augmentation
 from featherweight.training.averaging import Averages
@@ -37,7 +37,7 @@ from featherweight.training.runtime import Runtime
 from featherweight.training.schedules import Progress, rising
 from featherweight.training.sharpness import climbed
 from featherweight.training.statistics import renew, standardize, start_from_images
-from featherweight.training.watch import look, since_best
+from featherweight.training.watch import classified, look, since_best
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +58,11 @@ def fit(
     metric: Choice | None = None,
     watching: Callable[[Mapping[str, Any]], None] = lambda row: None,
 ) -> pd.DataFrame:
-    """Train `model` in place and return one row an epoch of losses, accuracies and the holdout's score by the
-    competition's `metric` (accuracy where none is given), also kept in `folder/history.csv`.
+    """Train `model` in place and return one row an epoch, also kept in `folder/history.csv`: loss, accuracy, macro F1
+    and the score by the competition's `metric` (accuracy where none is given), of training images and holdout.
+
+    Of training images these are of what each step saw, as it was augmented and mixed (a mixed one is of the class it
+    has most of), by the weights before the step. Where the metric judges probabilities, only the holdout is scored.
 
     Goes on from the checkpoint in `folder`, if there is one, and ends in the same bytes as if it had not been stopped.
     Several processes call it alike, share every batch, and end with the same model; the first one writes.
@@ -70,7 +73,8 @@ def fit(
     processes = runtime.processes
     batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime, recipe.sampling)
     steps = batches.steps_per_epoch
-    falls = metric is not None and metric.name in LOWER_IS_BETTER
+    metric = metric or OneOf(METRICS).validate("accuracy")
+    falls = metric.name in LOWER_IS_BETTER
     start = replace(beginning(recipe, steps), score_falls=falls)
     epochs = start.epochs
 
@@ -82,7 +86,9 @@ def fit(
     optimizer = prepare(recipe.optimizer, model, recipe.train.decay_norms, recipe.train.bias_rate)
     rates = [group["lr"] for group in optimizer.param_groups]
     averages = Averages(model, recipe.averages)
-    state = _State(model, optimizer, runtime.scaler(), averages, torch.zeros(2, steps, device=runtime.device))
+    losses = torch.zeros(steps, device=runtime.device)
+    answers = torch.full((2, steps, batches.size), -1, dtype=torch.int32, device=runtime.device)
+    state = _State(model, optimizer, runtime.scaler(), averages, losses, answers)
     state.restore(folder / "checkpoint.pt")
     if recipe.train.compile:
         state.forward = torch.compile(model, dynamic=False)  # shares the weights; what is saved and asked is the model
@@ -98,10 +104,10 @@ def fit(
                     group["lr"] = rate * factor
 
                 scale = recipe.growth.scale(state.step / start.total) if recipe.growth else 1.0
-                loss, right = _step(recipe, state, batch, augment, runtime, teachers, scale)
+                loss, answers = _step(recipe, state, batch, augment, runtime, teachers, scale)
 
-                state.losses[0, state.step - epoch * steps] = loss
-                state.losses[1, state.step - epoch * steps] = right
+                state.losses[state.step - epoch * steps] = loss
+                state.answers[:, state.step - epoch * steps] = answers
                 state.step += 1
                 averages.follow(model, replace(start, step=state.step))
                 now = time.monotonic()
@@ -169,36 +175,37 @@ def _step(
     teachers: Teachers = NOBODY,
     scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """One optimizer step; returns the loss and the part of the batch classified right, both still on the device."""
+    """One optimizer step; returns the loss and the true and the given classes [2, B], all still on the device."""
     images, targets = batch.images, teachers.beside(batch.targets, batch.draws.samples)
     for operation in augment:
         images = operation(images, batch.draws)
     images, targets = mix(images, targets, batch.draws, recipe.mix, runtime.processes)
     images = grown(images, scale)
+    size = batch.draws.size
 
     def gradients() -> tuple[Tensor, Tensor]:
         """Leave the (scaled) gradients in the parameters, gathered over the parts of the batch and the processes."""
         torch.manual_seed(derive(recipe.seed, "step", state.step))  # what dropout draws hangs on the step alone
-        total, right = torch.zeros((), device=runtime.device), torch.zeros((), device=runtime.device)
-        for piece in runtime.processes.pieces(batch.draws.size, recipe.train.accumulate):
+        total, answers = torch.zeros((), device=runtime.device), torch.zeros(2, size, device=runtime.device)
+        mine = answers[:, runtime.processes.part(size)]  # the others' stay 0, and are added
+        for piece in runtime.processes.pieces(size, recipe.train.accumulate):
             part = images[piece.rows]
             wanted, known = targets[piece.rows].tensor_split([batch.targets.shape[1]], dim=1)
             with runtime.autocast(), runtime.processes.whole_batch(piece):
                 logits = state.forward(part)
-            share = len(part) / batch.draws.size
             loss = recipe.loss(logits.float(), wanted, batch.counts)
             if recipe.distill is not None:
                 taught = teachers.answer(part, known, recipe.distill.temperature, runtime)
                 loss = learn(loss, logits.float(), taught, recipe.distill.weight, recipe.distill.temperature)
-            loss = loss * share
+            loss = loss * (len(part) / size)
             state.scaler.scale(loss).backward()
             total += loss.detach()
-            right += (logits.argmax(1) == wanted.argmax(1)).float().mean() * share
+            mine[:, piece.rows] = torch.stack([wanted.argmax(1), logits.argmax(1)]).float()
         slopes = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
-        runtime.processes.add_up([total, right, *slopes])
-        return total, right
+        runtime.processes.add_up([total, answers, *slopes])
+        return total, answers
 
-    loss, right = gradients()
+    loss, answers = gradients()
     if recipe.sam is not None:
         with climbed(state.model, recipe.sam.rho, recipe.sam.adaptive):
             gradients()
@@ -208,7 +215,7 @@ def _step(
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
-    return loss, right
+    return loss, answers
 
 
 def _has_settled(stopping: EarlyStopping, ship: str, state: _State, score_falls: bool) -> bool:
@@ -240,7 +247,10 @@ class _State:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     averages: Averages
-    losses: Tensor  # float32 [2, steps]: the loss, and the part classified right, of each step of the current epoch
+    losses: Tensor  # float32 [steps]: of each step of the current epoch
+    answers: (
+        Tensor  # int32 [2, steps, B]: the classes that its images were of, and those they were given; -1: not known
+    )
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -259,6 +269,7 @@ class _State:
                 "averages": self.averages.state_dict(),
                 "best": self.best,
                 "losses": self.losses,
+                "answers": self.answers,
                 "step": self.step,
                 "seconds": self.seconds,
                 "history": self.history,
@@ -274,7 +285,9 @@ class _State:
         self.scaler.load_state_dict(saved["scaler"])
         self.averages.load_state_dict(saved["averages"])
         self.best = saved["best"]
-        self.losses.copy_(saved["losses"])
+        self.losses.copy_(saved["losses"].reshape(-1, len(self.losses))[0])
+        if "answers" in saved:  # versions before kept a second row of losses instead
+            self.answers.copy_(saved["answers"])
         self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
         say(f"  going on from step {self.step:,}")
 
@@ -289,37 +302,40 @@ class _State:
 
 
 def _epoch_row(
-    recipe: Recipe, state: _State, holdout: Pack, runtime: Runtime, first: int, last: bool, metric: Choice | None
+    recipe: Recipe, state: _State, holdout: Pack, runtime: Runtime, first: int, last: bool, metric: Choice
 ) -> dict[str, Any]:
     """What is known at the end of the epoch whose first step was `first`, by the weights that ship."""
     epoch = len(state.history) + 1
-    loss, right = state.losses[:, : state.step - first].double().mean(1).tolist()
+    true, given = state.answers[:, : state.step - first].flatten(1).long().cpu().numpy()
     row = {
         "epoch": epoch,
         "step": state.step,
         "lr": state.optimizer.param_groups[0]["lr"],
-        "train_loss": loss,
-        "train_accuracy": right,
+        "train_loss": state.losses[: state.step - first].double().mean().item(),
+        "train_accuracy": math.nan,
+        "train_f1": math.nan,
+        "train_score": math.nan,
         "holdout_loss": math.nan,
         "holdout_accuracy": math.nan,
         "holdout_f1": math.nan,
         "holdout_score": math.nan,
         "seconds": state.seconds,
     }
+    if true.min() >= 0:  # a version before may have begun the epoch, and not kept them
+        row |= classified("train", given, true)
+        row["train_score"] = value(metric, given, true) if metric.name in LABEL_METRICS else math.nan
     if epoch % recipe.train.evaluate_every == 0 or last:
         shipping = state.averages.shipping(recipe.ship, state.model)
         probs = predict_probs([shipping], holdout.images, runtime=runtime, batch_size=recipe.predict.batch_size)
         assert holdout.labels is not None
         row |= look(probs, holdout.labels)
-        row["holdout_score"] = (
-            judge(metric, probs.astype(np.float64), holdout.labels).value if metric else row["holdout_accuracy"]
-        )
+        row["holdout_score"] = value(metric, probs.astype(np.float64), holdout.labels)
     return row
 
 
 def _refuse_nan(state: _State, first: int) -> None:
     """Raise Diverged if the loss of any step of this epoch, whose first step is `first`, is not a finite number."""
-    losses = state.losses[0, : state.step - first]
+    losses = state.losses[: state.step - first]
     if bool(losses.isfinite().all()):
         return
     bad = first + int((~losses.isfinite()).nonzero()[0])

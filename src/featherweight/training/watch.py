@@ -18,14 +18,18 @@ def look(probs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, flo
 
     All three are kept because they need not agree: the loss may rise while F1 rises too (LOGBOOK C).
     """
-    predicted, classes = probs.argmax(1), probs.shape[1]
     given = probs[np.arange(len(probs)), labels].astype(np.float64)
+    return {"holdout_loss": float(-np.log(given.clip(1e-12)).mean()), **classified("holdout", probs.argmax(1), labels)}
+
+
+def classified(part: str, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
+    """The accuracy and macro F1 of a part's images from classes [N], predicted and true."""
+    classes = max(predicted.max(), labels.max()) + 1
     right = np.bincount(labels[predicted == labels], minlength=classes)
     either = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
     return {
-        "holdout_loss": float(-np.log(given.clip(1e-12)).mean()),
-        "holdout_accuracy": float((predicted == labels).mean()),
-        "holdout_f1": float((2 * right[either > 0] / either[either > 0]).mean()),
+        f"{part}_accuracy": float((predicted == labels).mean()),
+        f"{part}_f1": float((2 * right[either > 0] / either[either > 0]).mean()),
     }
 
 
