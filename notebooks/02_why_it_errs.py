@@ -31,7 +31,7 @@ print(f"one view alone: {found.plain_accuracy:.2%}")
 # ## Did it learn, and did it stop learning too soon or too late?
 
 # %%
-figures.curves(found.history)
+figures.curves(found.history, found.run.competition.metric.name)
 
 # %% [markdown]
 # ## What it takes for what

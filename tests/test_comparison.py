@@ -3,6 +3,7 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binomtest, ttest_ind
 from sklearn.metrics import f1_score
@@ -219,6 +220,27 @@ def test_runs_are_ranked_and_told_apart_by_the_competitions_own_metric(home, tmp
     assert rows["macro_f1"].is_monotonic_increasing
     assert words[0].startswith("near is better than far on these images: by ")
     assert " points of quadratic kappa (95 % interval +" in words[0]
+
+
+def test_curves_are_of_the_loss_f1_and_the_competitions_metric_for_train_and_holdout(tmp_path, monkeypatch):
+    """A run of a version that kept less of its training images is drawn as far as it goes."""
+    new, pictured = make_history(), []
+    old = new.drop(columns=["train_f1", "train_score", "holdout_score"])
+    monkeypatch.setattr(comparison.pictures, "save", lambda picture, path, dpi: pictured.append(picture))
+    comparison.draw({"new": new, "old": old}, tmp_path / "curves.png", "balanced_accuracy")
+    lines = {axes.get_title(): [line.get_linestyle() for line in axes.lines] for axes in pictured[0].axes}
+    assert lines == {
+        "loss": ["-", "--", "-", "--"],
+        "accuracy": ["-", "--", "-", "--"],
+        "macro F1": ["-", "--", "-"],
+        "balanced accuracy": ["-", "--"],
+    }
+    assert pictured[0].axes[3].lines[1].get_ydata().tolist() == new["train_score"].tolist()
+
+
+def make_history():
+    columns = [f"{part}_{what}" for part in ("train", "holdout") for what in ("loss", "accuracy", "f1", "score")]
+    return pd.DataFrame({"epoch": [1, 2], **{name: [number, number / 2] for number, name in enumerate(columns)}})
 
 
 def test_a_run_that_calibrates_is_compared_at_its_temperature(home, tmp_path):

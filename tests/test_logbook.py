@@ -1,14 +1,16 @@
 """Every row of the logbook that names a setting is a recipe: it says what the row says, makes weight and trains."""
 
+import math
 import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import ttest_rel
 
-from featherweight import budget, cli, logbook, workspace
+from featherweight import budget, cli, logbook, run_folder, workspace
 from featherweight.claims import CLAIMS, judge
 from featherweight.comparison import holm
 from featherweight.config import load_competition, load_recipe
@@ -244,6 +246,26 @@ def test_a_section_is_rerun_and_told(home, capsys):
     assert cli.main(words) == 0  # all rows are found done
     assert (folder / "table.md").read_text() == before
     assert cli.main(["logbook", "D", "--scale", "2"]) == 2
+
+
+def test_the_tables_training_score_is_by_the_metric_it_names(tmp_path):
+    """A run of a version that did not keep it, and one by a metric of probabilities, have none."""
+    result = run_folder.Result(1, 2, Score(0.5, 0.4, 0.6, 10), None, 1.0)
+    told = {}
+    for name, kept in {
+        "d_adam": {"train_score": [0.1, 0.25]},
+        "d_sgd": {},
+        "d_lr2": {"train_score": [math.nan] * 2},
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        pd.DataFrame({"epoch": [1, 2], "train_accuracy": [0.8, 0.9], **kept}).to_csv(
+            folder / "history.csv", index=False
+        )
+        told[name] = [(run_folder.Run(folder, name, "digits", None, None, {}), result)]
+    for metric, trained in (("balanced_accuracy", ["0.2500", "", ""]), ("accuracy", ["0.9000"] * 3)):
+        lines = logbook.table(told, [], 1, metric, 1).splitlines()[4:]
+        assert [line.split(" | ")[3].strip() for line in lines] == trained
 
 
 def test_rows_that_the_write_up_draws_together_have_a_picture(home, monkeypatch, capsys):

@@ -291,5 +291,34 @@ def test_curves_show_whatever_metrics_a_history_has():
     history = pd.DataFrame(
         {"epoch": [1, 2], "lr": [0.1, 0.0], "train_loss": [2, 1], "holdout_loss": [2, np.nan], "holdout_f1": [0.1, 0.2]}
     )
-    titles = [axes.get_title() for axes in figures.curves(history).axes]
-    assert titles == ["loss", "f1", "learning rate"]
+    assert drawn(history, "macro_f1") == {
+        "loss": ["train", "holdout"],
+        "macro F1": ["holdout"],
+        "learning rate": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("metric", "parts"), [("accuracy", None), ("balanced_accuracy", ["train", "holdout"]), ("log_loss", ["holdout"])]
+)
+def test_the_competitions_metric_is_drawn_by_its_name_of_train_and_holdout(metric, parts):
+    """Of training images where it judges classes; by accuracy and macro F1, which are there anyway, once."""
+    columns = {f"{part}_{what}": [0.1, 0.2] for part in BOTH for what in ("loss", "accuracy", "f1", "score")}
+    history = pd.DataFrame({"epoch": [1, 2], "lr": [0.1, 0.0], **columns})
+    if metric == "log_loss":
+        history["train_score"] = np.nan
+    own = {metric.replace("_", " "): parts} if parts else {}
+    panels = {"loss": BOTH, "accuracy": BOTH, "macro F1": BOTH, **own, "learning rate": []}
+    assert drawn(history, metric) == panels
+
+
+BOTH = ["train", "holdout"]
+
+
+def drawn(history, metric):
+    """By the title of each panel of the curves what its legend names."""
+    every = figures.curves(history, metric).axes
+    legends = {axes.get_title(): axes.get_legend() for axes in every}
+    return {
+        title: [text.get_text() for text in legend.get_texts()] if legend else [] for title, legend in legends.items()
+    }

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from featherweight.errors import UserError
 from featherweight.progress import say
 from featherweight.run_folder import Run
 from featherweight.schema import Choice, OneOf
-from featherweight.scoring import LOWER_IS_BETTER, METRICS, judge, resampled
+from featherweight.scoring import LOWER_IS_BETTER, METRICS, judge, resampled, spoken
 
 REPLICATES = 1000  # of the bootstrap at least; of many comparisons, so many that each can still be told
 SURE = 0.05  # a p-value below it counts as told
@@ -146,11 +147,6 @@ def holm(ps: Sequence[float]) -> list[float]:
     return [float(enlarged[place]) for place in np.argsort(order)]
 
 
-def spoken(metric: str) -> str:
-    """A metric's name in a sentence."""
-    return metric.replace("_", " ").replace("f1", "F1")
-
-
 def answers(runs: Sequence[Run]) -> list[Answers]:
     """What finished runs of one competition answered on their holdout, which must be the same images.
 
@@ -226,9 +222,9 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     best, *rest = [given[place] for place in order]
     pairs = len(runs) * (len(runs) - 1) // 2
     words = [str(paired(best, other, metric, pairs)) for other in rest]
-    trained = [run for run in runs if not run.members]  # what is made of runs holds the first one's history
+    trained = [run for run in runs if not run.members]
     if trained:
-        draw({run.name: pd.read_csv(run.folder / "history.csv") for run in trained}, path)
+        draw({run.name: pd.read_csv(run.folder / "history.csv") for run in trained}, path, metric.name)
     drawn = f"wrote {path}" if trained else "no curves: none of these was trained, they are made of runs"
     return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric.name), drawn]
 
@@ -258,18 +254,19 @@ def _recipes(rows: pd.DataFrame, metric: str) -> list[str]:
     return ["which recipe is better takes several seeds of each: ./run.sh RECIPE --seed 1"] if len(seeds) > 1 else []
 
 
-def draw(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Loss, accuracy and F1 by epoch for train (dashed) and holdout: the loss may rise while F1 does (LOGBOOK C)."""
-    figures = {"loss": "loss", "accuracy": "accuracy", "F1": "f1"}
+def draw(histories: Mapping[str, pd.DataFrame], path: Path, metric: str) -> None:
+    """Loss, accuracy, F1 and the competition's metric by epoch, for train (dashed) and holdout."""
+    figures = pictures.panels(metric)
     picture, axes = pictures.figure(1, len(figures), width=5)
     for number, (name, history) in enumerate(histories.items()):
         colour = f"C{number % 10}"
         for place, column in zip(axes[0], figures.values(), strict=True):
-            looked = history.dropna(subset=[f"holdout_{column}"])
             label = name if column == "loss" else None
-            place.plot(looked["epoch"], looked[f"holdout_{column}"], label=label, color=colour)
-            if f"train_{column}" in history:
-                place.plot(history["epoch"], history[f"train_{column}"], "--", color=colour, linewidth=1, alpha=0.7)
+            styles: dict[str, Any] = {"holdout": {"label": label}, "train": {"ls": "--", "lw": 1, "alpha": 0.7}}
+            for part, style in styles.items():
+                if f"{part}_{column}" in history:  # versions before kept less of the training images
+                    known = history.dropna(subset=[f"{part}_{column}"])
+                    place.plot(known["epoch"], known[f"{part}_{column}"], color=colour, **style)
     for place, title in zip(axes[0], figures, strict=True):
         place.set_title(title)
         place.set_xlabel("epoch")

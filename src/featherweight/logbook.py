@@ -25,7 +25,7 @@ from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.errors import Diverged, OverBudget, UserError, nearest
 from featherweight.progress import say
 from featherweight.run_folder import Task
-from featherweight.scoring import Score
+from featherweight.scoring import Score, spoken
 from featherweight.series import Done
 
 SECTIONS = ("A", "B", "C", "D")
@@ -118,7 +118,7 @@ def rerun(
         found = verdicts(section, sound)
         told = {row: _fault(faults[row]) if row in faults else done[row] for row in chosen}
         atomic.write_text(folder / "table.md", table(told, found, scale, competition.metric.name, number))
-        _draw_curves(chosen, sound, folder)
+        _draw_curves(chosen, sound, folder, competition.metric.name)
         if found and number > 1:
             _draw_verdicts(found, folder / "claims.png")
     return folder
@@ -175,13 +175,14 @@ def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float
         "| row | parameters | epochs | train | holdout | test | what the logbook says |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
+    shown = f"train_{pictures.panels(metric)[spoken(metric)]}"
     for row, several in told.items():
         if isinstance(several, str):
             lines.append(f"| {row} | | | | | | **{several}** {said(row)} |")
             continue
         histories = [pd.read_csv(run.folder / "history.csv") for run, _ in several]
         epochs = _of([len(history) for history in histories], ".3g")
-        trained = _of([history["train_accuracy"].iloc[-1] for history in histories])
+        trained = _of([value for history in histories for value in history.get(shown, pd.Series())[-1:].dropna()])
         held, tested = (_scores([getattr(result, part) for _, result in several]) for part in ("holdout", "test"))
         parameters = f"{several[0][1].parameters:,}"
         lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {tested} | {said(row)} |")
@@ -207,11 +208,13 @@ def _scores(scores: Sequence[Score | None]) -> str:
     known = [score for score in scores if score is not None]
     if len(known) == 1:
         return f"{known[0].value:.4f} [{known[0].low:.4f}, {known[0].high:.4f}]"
-    return _of([score.value for score in known]) if known else ""
+    return _of([score.value for score in known])
 
 
 def _of(values: Sequence[float], form: str = ".4f") -> str:
-    """The mean and, of several that differ, their standard deviation."""
+    """The mean and, of several that differ, their standard deviation; nothing of none."""
+    if not values:
+        return ""
     mean = f"{statistics.mean(values):{form}}"
     return f"{mean} ± {statistics.stdev(values):{form}}" if len(set(values)) > 1 else mean
 
@@ -222,12 +225,12 @@ def _mean_history(several: Done) -> pd.DataFrame:
     return histories.groupby("epoch", as_index=False).mean()
 
 
-def _draw_curves(chosen: Sequence[str], sound: Mapping[str, Done], folder: Path) -> None:
+def _draw_curves(chosen: Sequence[str], sound: Mapping[str, Done], folder: Path, metric: str) -> None:
     """The rows that were run to their end, in a picture of all and in those that the write-ups draw."""
     for picture, together in {"curves": chosen, **TOGETHER}.items():
         drawn = {row: _mean_history(sound[row]) for row in together if row in sound}
         if drawn and set(together) <= set(chosen):
-            comparison.draw(drawn, folder / f"{picture}.png")
+            comparison.draw(drawn, folder / f"{picture}.png", metric)
 
 
 def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:

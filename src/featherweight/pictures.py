@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
+from featherweight.scoring import spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +45,16 @@ def draw(axes: Axes, curves: Mapping[str, Curve], x: str, y: str) -> None:
     axes.grid(alpha=0.3)
     if len(curves) > 1:
         axes.legend(fontsize="small")
+
+
+def panels(metric: str) -> dict[str, str]:
+    """What learning curves show, by title: columns of a history, after `train_` and `holdout_`.
+
+    The loss and F1 are always among them, for the one may rise while the other does (LOGBOOK C).
+    """
+    titled = {"loss": "loss", "accuracy": "accuracy", "macro F1": "f1"}
+    titled.setdefault(spoken(metric), "score")
+    return titled
 
 
 def sheet(images: NDArray[np.uint8], columns: int, path: Path, scale: int = 3, gap: int = 2) -> None:

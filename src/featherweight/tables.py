@@ -13,7 +13,7 @@ from rich.table import Table
 
 from featherweight import atomic
 from featherweight.progress import console, say
-from featherweight.scoring import LOWER_IS_BETTER
+from featherweight.scoring import LOWER_IS_BETTER, spoken
 
 if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     import pandas as pd
@@ -182,8 +182,6 @@ def leaderboard(places: Sequence[Place]) -> None:
 
 def comparison(rows: pd.DataFrame) -> None:
     """Runs by what they did on the same held-out images, best first, with the 95 % interval of every score."""
-    from featherweight.comparison import spoken
-
     metrics = [column.removesuffix("_low") for column in map(str, rows.columns) if column.endswith("_low")]
     heads = [spoken(metric) + ("" if metric in LOWER_IS_BETTER else " %") for metric in metrics]
     table = _table("", ["run", *heads])

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from featherweight.pictures import panels
 from featherweight.standings import Gap
 
 if TYPE_CHECKING:  # torch, which the plot of scores does without
@@ -69,20 +70,22 @@ def svg(figure: Figure, label: str) -> str:
     return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', head, text, count=1)
 
 
-def curves(history: pd.DataFrame) -> Figure:
-    """Loss, every metric there is, and the learning rate, epoch by epoch, for training images and holdout."""
-    known = [str(name).removeprefix("holdout_") for name in history if str(name).startswith("holdout_")]
-    panels = ["loss", *[metric for metric in known if metric != "loss"], "lr"]
+def curves(history: pd.DataFrame, metric: str) -> Figure:
+    """Loss, accuracy, F1, the competition's metric and the learning rate, epoch by epoch, for training images and
+    holdout, as far as the history has them.
+    """
+    shown = {title: column for title, column in panels(metric).items() if f"holdout_{column}" in history}
+    shown["learning rate"] = "lr"
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(panels), 2.9), layout="constrained")
-        for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        figure = Figure(figsize=(3.6 * len(shown), 2.9), layout="constrained")
+        for axes, (title, panel) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
+            axes.set_title(title, fontsize=11)
             _curve(axes, history, panel)
     return figure
 
 
 def _curve(axes: Axes, history: pd.DataFrame, panel: str) -> None:
     one = "o" if len(history) < 12 else None
-    axes.set_title(panel.replace("_", " ") if panel != "lr" else "learning rate", fontsize=11)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel == "lr":
@@ -92,8 +95,8 @@ def _curve(axes: Axes, history: pd.DataFrame, panel: str) -> None:
             axes.set_yscale("log")
         return
     for part, color in (("train", ORANGE), ("holdout", BLUE)):
-        if f"{part}_{panel}" in history:
-            known = history[history[f"{part}_{panel}"].notna()]
+        if f"{part}_{panel}" in history and history[f"{part}_{panel}"].notna().any():
+            known = history.dropna(subset=[f"{part}_{panel}"])
             axes.plot(known["epoch"], known[f"{part}_{panel}"], color=color, label=part, marker=one, markersize=3)
     axes.legend()
 

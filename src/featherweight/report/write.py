@@ -50,8 +50,9 @@ def _figures(found: Evidence) -> dict[str, tuple[Figure, str]]:
     """Every figure with a few words for those who can't see it."""
     matrix, groups = evidence.grouped(found.confusion, found.classes)
     names = [group[0] if len(group) == 1 else f"{group[0]} + {len(group) - 1}" for group in groups]
+    metric = found.run.competition.metric.name
     return {
-        "curves": (figures.curves(found.history), "Loss, metrics and learning rate by epoch"),
+        "curves": (figures.curves(found.history, metric), "Loss, metrics and learning rate by epoch"),
         "confusion": (figures.confusion(matrix, names), "Confusion matrix of the holdout"),
         "reliability": (figures.reliability(*evidence.calibration(found.probs, found.true)), "Reliability diagram"),
         "balance": (figures.balance(found.counts, found.classes), "Images of each class"),
