@@ -15,6 +15,7 @@ from featherweight.comparison import Answers
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import OverBudget, UserError
 from featherweight.inference import temper
+from featherweight.report import tensorboard, write
 from featherweight.run_folder import Task
 
 SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimizer.lr=0.05"]
@@ -107,6 +108,23 @@ def test_a_soup_is_one_model_with_the_mean_weights_and_statistics_of_its_own(fin
     result = job.run(made)
     assert result.parameters == json.loads((a.folder / "result.json").read_text())["parameters"]
     assert ledger.read().set_index("run").loc["mixed"]["recipe"] == "soup"
+    assert result.minutes == pytest.approx(sum(run_folder.minutes(run) for run in (a, b)))
+
+
+def test_what_was_not_trained_shows_no_history_as_its_own(finished):
+    made = combining.soup(["a", "b"], greedy=False, name="mixed", command=["./run.sh", "soup"])
+    job.run(made)
+    page = write.write(made)
+    text = page.read_text()
+    assert "mixed was not trained: its weights are the mean of those of a, b." in text
+    assert "<code>./run.sh report a</code>, <code>./run.sh report b</code>" in text
+    assert "epochs of" not in text
+    assert sorted(path.stem for path in page.parent.glob("*.png")) == ["balance", "confusion", "reliability"]
+    both, _ = combining.ensemble(["a", "b"], fit=False, name="both", command=["x"])
+    for run in (made, both):
+        assert (run.folder / "history.csv").read_text().splitlines()[0] == "seconds"
+        with pytest.raises(UserError, match=f"{run.name} was not trained, so it has no history; it is made of a, b"):
+            tensorboard.write(run)
 
 
 def test_a_greedy_soup_is_never_worse_on_the_holdout_than_its_best_part(finished):

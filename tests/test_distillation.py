@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.models import build
 from featherweight.randomness import Draws, generator
+from featherweight.report import evidence, write
 from featherweight.run_folder import Task
 from featherweight.training import loop
 from featherweight.training.distillation import Teachers, learn, read_saved, teach
@@ -66,6 +69,17 @@ def test_a_student_learns_from_a_teacher_over_the_limit_which_does_not_count(hom
     )
     assert np.abs(taught - teacher).mean() != np.abs(alone - teacher).mean()
     assert again.holdout == result.holdout
+
+    text = write.write(made).read_text()
+    assert f"Taught by teacher ({large.parameters:,} parameters), not shipped and not counted." in text
+    assert "% of 30,000; teacher not counted</span>" in text
+    assert "aught by" not in write.write(run_folder.find("alone")).read_text()
+    shutil.rmtree(run_folder.find("teacher").folder)
+    distill = made.recipe.distill.model_copy(update={"teachers": ["teacher", "mine.npz"]})
+    assert evidence._teachers(replace(made, recipe=made.recipe.model_copy(update={"distill": distill}))) == {
+        "teacher": "a run that is no longer there",
+        "mine.npz": "saved probabilities",
+    }
 
 
 def test_a_teacher_that_cannot_teach_is_refused(home):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featherweight import budget, job, predictions, run_folder
+from featherweight import budget, job, predictions, run_folder, workspace
 from featherweight.data import checks, pack
 from featherweight.data.checks import Finding
 from featherweight.data.pack import Data, Pack
@@ -43,12 +43,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything about one run. `probs` float32 [N, K] and `true` int64 [N] are of the holdout, views included."""
+    """Everything about one run. `probs` float32 [N, K] and `true` int64 [N] are of the holdout, views included.
+
+    A soup, which was not trained, has no history; by the name of each teacher, `teachers` says what it is.
+    """
 
     run: run_folder.Run
     result: dict[str, Any]
     weighed: budget.WeighIn
-    history: pd.DataFrame
+    history: pd.DataFrame | None
+    teachers: dict[str, str]
     classes: list[str]
     probs: NDArray[np.float32]
     true: NDArray[np.int64]
@@ -107,7 +111,8 @@ def gather(run: run_folder.Run) -> Evidence:
         run=run,
         result=json.loads((run.folder / "result.json").read_text()),
         weighed=budget.weigh(run.recipe, competition, run.recipe_name),
-        history=pd.read_csv(run.folder / "history.csv"),
+        history=None if run.members else pd.read_csv(run.folder / "history.csv"),
+        teachers=_teachers(run),
         classes=classes,
         probs=probs,
         true=holdout.labels,
@@ -184,6 +189,20 @@ def calibration(probs: NDArray[np.float32], true: NDArray[np.int64], bins: int =
     )
     error = float((counts / len(true) * (table["accuracy"] - table["confidence"]).abs()).sum())
     return table, error
+
+
+def _teachers(run: run_folder.Run) -> dict[str, str]:
+    """What each teacher of a run is, in words."""
+    told: dict[str, str] = {}
+    for name in run.recipe.distill.teachers if run.recipe.distill else []:
+        if name.endswith(".npz"):
+            told[name] = "saved probabilities"
+        elif (workspace.runs() / name / "run.json").is_file():
+            elder = run_folder.find(name)
+            told[name] = f"{budget.weigh(elder.recipe, elder.competition, name).parameters:,} parameters"
+        else:
+            told[name] = "a run that is no longer there"
+    return told
 
 
 def _model(run: run_folder.Run) -> Classifier:

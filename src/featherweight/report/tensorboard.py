@@ -15,12 +15,14 @@ from featherweight.errors import UserError
 def write(run: run_folder.Run) -> Path:
     """Write every column of the history, by step, into `runs/NAME/tensorboard`; returns that folder.
 
-    Raises UserError without the package, and for a run that has not yet ended an epoch.
+    Raises UserError without the package, for a run that has not yet ended an epoch, and for one made of others.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UserError("--tensorboard needs a package that is not installed: pip install tensorboard") from None
+    if run.members:
+        raise UserError(f"{run.name} was not trained, so it has no history; it is made of {', '.join(run.members)}")
     stored = run.folder / "history.csv"
     if not stored.is_file():
         raise UserError(f"{run.name} has not ended an epoch yet: ./run.sh resume {run.name}")

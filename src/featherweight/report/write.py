@@ -50,13 +50,15 @@ def _figures(found: Evidence) -> dict[str, tuple[Figure, str]]:
     """Every figure with a few words for those who can't see it."""
     matrix, groups = evidence.grouped(found.confusion, found.classes)
     names = [group[0] if len(group) == 1 else f"{group[0]} + {len(group) - 1}" for group in groups]
-    metric = found.run.competition.metric.name
-    return {
-        "curves": (figures.curves(found.history, metric), "Loss, metrics and learning rate by epoch"),
+    drawn = {
         "confusion": (figures.confusion(matrix, names), "Confusion matrix of the holdout"),
         "reliability": (figures.reliability(*evidence.calibration(found.probs, found.true)), "Reliability diagram"),
         "balance": (figures.balance(found.counts, found.classes), "Images of each class"),
     }
+    if found.history is not None:
+        curves = figures.curves(found.history, found.run.competition.metric.name)
+        drawn["curves"] = (curves, "Loss, metrics and learning rate by epoch")
+    return drawn
 
 
 def _words(found: Evidence) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def _words(found: Evidence) -> dict[str, Any]:
             {"name": group.name, "count": group.parameters, "color": COLORS[place % len(COLORS)]}
             for place, group in enumerate(group for group in weighed.groups if group.parameters)
         ],
+        "teachers": found.teachers,
         "submissions": submissions,
         "accuracy": accuracy,
         "confidence": float(found.probs.max(1).mean()),
