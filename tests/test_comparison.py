@@ -285,7 +285,7 @@ def test_what_is_made_of_runs_has_no_curves_of_its_own_and_no_report(finished, t
     labels = comparison.answers([run_folder.find("s0")])[0].labels
     np.save(finished / "both" / "holdout_probs.npy", np.eye(10, dtype=np.float32)[labels])
     drawn = []
-    monkeypatch.setattr(comparison, "draw", lambda histories, path: drawn.append(list(histories)))
+    monkeypatch.setattr(comparison, "draw", lambda histories, path, metric: drawn.append(list(histories)))
     picture = tmp_path / "compare.png"
     capsys.readouterr()
     assert cli.main(["compare", "s1", "both", "mixed", "--out", str(picture)]) == 0

@@ -16,7 +16,6 @@ from conftest import start
 from featherweight import cli, workspace, yaml
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
-from featherweight.scoring import Score
 from featherweight.search import outcome, space
 from featherweight.search import study as studies
 from featherweight.search.space import Knob
@@ -283,13 +282,12 @@ def test_a_rate_that_diverges_is_a_trial_that_failed_not_the_search(home, capsys
 
 
 def test_hopeless_trials_are_given_up(home, monkeypatch):
-    def judge(metric, probs, labels):
-        value = next(values)
-        return Score(value, value, value, 1)
+    def value(metric, given, true):
+        return next(values) if given.ndim == 2 else 0.0  # of the holdout; what is trained on is not looked at
 
     # The probe's score; a good trial; one that is worse at its first look.
     values = iter([0.0, 0.9, 0.9, 0.9, 0.1])
-    monkeypatch.setattr("featherweight.training.loop.judge", judge)
+    monkeypatch.setattr("featherweight.training.loop.value", value)
     write(home, QUICK + "pruner: {name: asha, first: 1, factor: 2}\n" + KEYS)
     assert cli.main(["search", "quick", "--trials", "2"]) == 0
     good, bad = study_of(home).get_trials()
