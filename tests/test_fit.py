@@ -223,20 +223,3 @@ def test_what_is_trained_on_is_scored_as_the_holdout_is(name, tmp_path, monkeypa
         if name in LABEL_METRICS:
             assert row["train_score"] == pytest.approx(judge(metric, given, true).value)
     assert history["train_score"].notna().all() == (name in LABEL_METRICS)
-
-
-def test_a_run_of_a_version_that_kept_less_goes_on(tmp_path):
-    """Its checkpoint had two rows of losses and no answers: the epoch it is in stays untold, the next ones are told."""
-    whole = train(tmp_path / "whole")[1]
-    train(tmp_path / "cut", train={"steps": 9})  # three steps into the second of three epochs
-    stored = tmp_path / "cut" / "checkpoint.pt"
-    saved = checkpoint.load(stored)
-    del saved["answers"]
-    saved["losses"] = torch.stack([saved["losses"], torch.ones(6)])
-    saved["history"] = [{k: v for k, v in saved["history"][0].items() if k not in ("train_f1", "train_score")}]
-    checkpoint.save(stored, saved)
-    history, resumed = train(tmp_path / "cut")
-    assert resumed == whole
-    assert history["train_score"].isna().tolist() == [True, True, False]
-    assert history["train_accuracy"].isna().tolist() == [False, True, False]
-    assert history["train_loss"].notna().all()

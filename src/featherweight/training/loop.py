@@ -78,20 +78,10 @@ def fit(
     start = replace(beginning(recipe, steps), score_falls=falls)
     epochs = start.epochs
 
-    runtime.place(model)
-    standardize(model, train.images, recipe.train.normalize == "pixel")
-    start_from_images(model, train.images)
     for teacher in teachers.models:
         runtime.place(teacher.eval())
-    optimizer = prepare(recipe.optimizer, model, recipe.train.decay_norms, recipe.train.bias_rate)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    averages = Averages(model, recipe.averages)
-    losses = torch.zeros(steps, device=runtime.device)
-    answers = torch.full((2, steps, batches.size), -1, dtype=torch.int32, device=runtime.device)
-    state = _State(model, optimizer, runtime.scaler(), averages, losses, answers)
+    state = _prepared(recipe, model, train, batches, runtime)
     state.restore(folder / "checkpoint.pt")
-    if recipe.train.compile:
-        state.forward = torch.compile(model, dynamic=False)  # shares the weights; what is saved and asked is the model
 
     with interruptible() as stop, Bar("train", start.total, "steps") as bar:
         bar.advance(state.step, state.note(short=True))
@@ -99,17 +89,14 @@ def fit(
         for epoch in range(len(state.history), epochs):
             model.train()
             for batch in batches.epoch(epoch, state.step - epoch * steps, min(steps, start.total - epoch * steps)):
-                factor = rate_factor(recipe, replace(start, step=state.step, history=state.history))
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * factor
-
+                state.set_rate(rate_factor(recipe, replace(start, step=state.step, history=state.history)))
                 scale = recipe.growth.scale(state.step / start.total) if recipe.growth else 1.0
                 loss, answers = _step(recipe, state, batch, augment, runtime, teachers, scale)
 
                 state.losses[state.step - epoch * steps] = loss
                 state.answers[:, state.step - epoch * steps] = answers
                 state.step += 1
-                averages.follow(model, replace(start, step=state.step))
+                state.averages.follow(model, replace(start, step=state.step))
                 now = time.monotonic()
                 state.seconds, clock = state.seconds + now - clock, now
                 bar.advance(1)
@@ -141,6 +128,25 @@ def fit(
             raise KeyboardInterrupt
     _take_what_ships(recipe, state, batches, augment, runtime)
     return _table(state.history)
+
+
+def _prepared(recipe: Recipe, model: Classifier, train: Pack, batches: Batches, runtime: Runtime) -> _State:
+    """The model on its device, knowing the images' statistics, and all that trains it, before the first step."""
+    runtime.place(model)
+    standardize(model, train.images, recipe.train.normalize == "pixel")
+    start_from_images(model, train.images)
+    steps = batches.steps_per_epoch
+    state = _State(
+        model,
+        prepare(recipe.optimizer, model, recipe.train.decay_norms, recipe.train.bias_rate),
+        runtime.scaler(),
+        Averages(model, recipe.averages),
+        losses=torch.zeros(steps, device=runtime.device),
+        answers=torch.zeros(2, steps, batches.size, dtype=torch.int32, device=runtime.device),
+    )
+    if recipe.train.compile:
+        state.forward = torch.compile(model, dynamic=False)  # shares the weights; what is saved and asked is the model
+    return state
 
 
 def _table(rows: list[dict[str, float]]) -> pd.DataFrame:
@@ -248,9 +254,7 @@ class _State:
     scaler: torch.amp.GradScaler
     averages: Averages
     losses: Tensor  # float32 [steps]: of each step of the current epoch
-    answers: (
-        Tensor  # int32 [2, steps, B]: the classes that its images were of, and those they were given; -1: not known
-    )
+    answers: Tensor  # int32 [2, steps, B]: the classes that its images were of, and those they were given
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -258,6 +262,12 @@ class _State:
 
     def __post_init__(self) -> None:
         self.forward: Callable[[Tensor], Tensor] = self.model
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def set_rate(self, factor: float) -> None:
+        """Let the optimizer go on at so much of the rates it was made with."""
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
 
     def save(self, path: Path) -> None:
         checkpoint.save(
@@ -285,9 +295,8 @@ class _State:
         self.scaler.load_state_dict(saved["scaler"])
         self.averages.load_state_dict(saved["averages"])
         self.best = saved["best"]
-        self.losses.copy_(saved["losses"].reshape(-1, len(self.losses))[0])
-        if "answers" in saved:  # versions before kept a second row of losses instead
-            self.answers.copy_(saved["answers"])
+        self.losses.copy_(saved["losses"])
+        self.answers.copy_(saved["answers"])
         self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
         say(f"  going on from step {self.step:,}")
 
@@ -312,18 +321,14 @@ def _epoch_row(
         "step": state.step,
         "lr": state.optimizer.param_groups[0]["lr"],
         "train_loss": state.losses[: state.step - first].double().mean().item(),
-        "train_accuracy": math.nan,
-        "train_f1": math.nan,
-        "train_score": math.nan,
+        **classified("train", given, true),
+        "train_score": value(metric, given, true) if metric.name in LABEL_METRICS else math.nan,
         "holdout_loss": math.nan,
         "holdout_accuracy": math.nan,
         "holdout_f1": math.nan,
         "holdout_score": math.nan,
         "seconds": state.seconds,
     }
-    if true.min() >= 0:  # a version before may have begun the epoch, and not kept them
-        row |= classified("train", given, true)
-        row["train_score"] = value(metric, given, true) if metric.name in LABEL_METRICS else math.nan
     if epoch % recipe.train.evaluate_every == 0 or last:
         shipping = state.averages.shipping(recipe.ship, state.model)
         probs = predict_probs([shipping], holdout.images, runtime=runtime, batch_size=recipe.predict.batch_size)
