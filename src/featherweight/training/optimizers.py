@@ -2,7 +2,8 @@
 
 All come from torch and timm. A schedule multiplies the rate of every group, so groups may start from different rates.
 `fused` is one kernel for all parameters: a fraction of the time on a CPU and a GPU alike, where else hundreds of small
-operations follow one another, and a gradient scaler need not make the host wait.
+operations follow one another, and a gradient scaler need not make the host wait. The optimizers that have no such
+kernel wait once a step in fp16, and in fp16 alone, as the scaler has to know whether the gradients overflowed.
 """
 
 from __future__ import annotations
