@@ -41,7 +41,7 @@ done
 case "$limit" in *[!0-9]*) echo "error: --limit $limit: expected whole seconds" >&2; exit 2 ;; esac
 mkdir -p "$out"; out=$(cd "$out" && pwd)
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" </dev/null >/dev/null 2>&1 &' EXIT # 60,000 images, whose removal can take a minute
 
 export FEATHERWEIGHT_PYTHON=${FEATHERWEIGHT_PYTHON:-python3} PYTHONUNBUFFERED=1
 if [ -n "$wheels" ]; then
