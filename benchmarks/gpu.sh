@@ -1,40 +1,47 @@
 #!/usr/bin/env bash
 # What is measured on a GPU machine, in one call from a bare checkout that nothing can be installed into from outside.
 #
-#   benchmarks/gpu.sh [--only tests,peers,race,best] [--data FOLDER] [--wheels FOLDER] [--out FOLDER] [--smoke]
+#   benchmarks/gpu.sh [--only PART,...] [--data FOLDER] [--wheels FOLDER] [--out FOLDER] [--limit SECONDS] [--smoke]
 #
-#   tests   the device paths of the test suite, CUDA's among them                        (2 minutes at most)
-#   peers   WRN-16-4 images/s against timm's loop, both in bf16: bench peers             (5)
-#   race    seconds and accuracy of RACE beside the published fast recipe: bench race    (5)
-#   best    BEST trained for MINUTES, to its test accuracy: bench timed                  (MINUTES + 2)
+#   tests    the device paths of the test suite, CUDA's among them                        (3 minutes at most)
+#   nccl     torchrun, and what processes tell each other: of one over nccl; with a second GPU, of two beside one  (2)
+#   peers    WRN-16-4 images/s against timm's loop, both in bf16: bench peers             (4)
+#   compile  ours with train.compile beside ours without                                  (3)
+#   race     seconds and accuracy of RACE beside the published fast recipe: bench race    (5)
+#   best     BEST trained for MINUTES, to its test accuracy: bench timed                  (MINUTES + 2)
 #
-# Where a command may run for 10 minutes, that is two calls: --only tests,peers,race (or less) and --only best.
+# With --limit a part gets no more time than is left of so many seconds, BEST is trained for what the others leave, and
+# a part for which too little is left is said to be left out. So where a command may run for 10 minutes, --limit 570
+# does all of it, and a second call, --only best --limit 570, trains BEST for longer.
 # RACE, RACE_SET, BEST, BEST_SET, MINUTES and RUNS are environment variables with the defaults below. The folder of --data
 # holds cifar10_jpeg_train.tar.gz and cifar10_jpeg_test.tar.gz (or cifar10/train/<class>/* and cifar10/test/<class>/*);
-# that of --wheels what the machine's Python lacks, fetched elsewhere with
+# that of --wheels what the machine's Python, here a 3.12 that has torch, torchvision and timm, lacks, fetched elsewhere:
 #
-#   python -m pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 \
-#       --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform any -d FOLDER \
-#       $(grep -E '^(pydantic|pydantic-core|annotated-types|typing-inspection|ruamel-yaml)==' requirements.txt)
+#   python -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+#       --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d FOLDER \
+#       $(grep -oE '^(pydantic|pydantic-core|annotated-types|typing-inspection|typing-extensions|ruamel-yaml)==[^ ;]+' \
+#           requirements.txt)
 #
-# FEATHERWEIGHT_PYTHON is the Python to use.
+# FEATHERWEIGHT_PYTHON is the Python to use. What is said goes to gpu.log in the folder of --out, beside the JSON files.
 # --smoke does everything on the CPU at a tiny size, to see that it would run.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-only=tests,peers,race,best data=${DATA:-} wheels=${WHEELS:-} out=${OUT:-$root/benchmarks/results} smoke=
+parts=tests,nccl,peers,compile,race,best
+only=$parts limit=86400 data=${DATA:-} wheels=${WHEELS:-} out=${OUT:-$root/benchmarks/results} smoke=
 while [ $# -gt 0 ]; do
     case "$1" in
-        --only | --data | --wheels | --out) declare "${1#--}=${2:?$1 wants a value}"; shift 2 ;;
+        --only | --data | --wheels | --out | --limit) declare "${1#--}=${2:?$1 wants a value}"; shift 2 ;;
         --smoke) smoke=1; shift ;;
         *) echo "error: unknown argument $1" >&2; exit 2 ;;
     esac
 done
 for part in ${only//,/ }; do
-    case "$part" in tests | peers | race | best) ;; *) echo "error: there is no part '$part'; there are tests, peers, race, best" >&2; exit 2 ;; esac
+    case ",$parts," in *",$part,"*) ;; *) echo "error: there is no part '$part'; there are ${parts//,/, }" >&2; exit 2 ;; esac
 done
+case "$limit" in *[!0-9]*) echo "error: --limit $limit: expected whole seconds" >&2; exit 2 ;; esac
 mkdir -p "$out"; out=$(cd "$out" && pwd)
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" </dev/null >/dev/null 2>&1 &' EXIT # 60,000 images, whose removal can take a minute
 
 export FEATHERWEIGHT_PYTHON=${FEATHERWEIGHT_PYTHON:-python3} PYTHONUNBUFFERED=1
 if [ -n "$wheels" ]; then
@@ -62,16 +69,18 @@ race=${RACE:-fastnet94} best=${BEST:-best5m} minutes=${MINUTES:-8} runs=${RUNS:-
 # The published batch, rate and decay: in the recipe's batches of 256 a GPU would mostly wait to be told what to do.
 RACE_SET=${RACE_SET-train.batch_size=1024 optimizer.lr=1.5 optimizer.weight_decay=0.002}
 read -r -a race_set <<<"$RACE_SET"; read -r -a best_set <<<"${BEST_SET:-}"
-peers=(--only wrn16_4 --peers ours bare timm "timm channels_last" --rounds 5 --limit 200)
+peers=(--only wrn16_4 --peers ours bare timm "timm channels_last" --rounds 5 --limit 150)
+compiling=(--only wrn16_4 --peers ours "ours compiled" --rounds 3 --limit 60)
 racing=(--recipe "$race" --runs "$runs" --limit 240)
 if [ -n "$smoke" ]; then
     device=cpu precision=fp32 minutes=0.2
     peers=(--smoke --rounds 1 --peers ours bare timm "timm channels_last" published)
+    compiling=(--smoke --rounds 1 --peers ours "ours compiled")
     racing=(--recipe tiny --runs 1 --images 128 --epochs 1 --batch 64)
     race_set=(train.epochs=1 train.batch_size=32) best=tiny best_set=(split.subset=200 train.batch_size=32 predict.views=[])
 fi
 [ ${#race_set[@]} -gt 0 ] && racing+=(--set "${race_set[@]}")
-timed=(--minutes "$minutes" --competition "$([ -n "$smoke" ] && echo digits || echo cifar10)")
+timed=(--competition "$([ -n "$smoke" ] && echo digits || echo cifar10)")
 [ ${#best_set[@]} -gt 0 ] && timed+=(--set "${best_set[@]}")
 
 "$FEATHERWEIGHT_PYTHON" -c "
@@ -81,19 +90,35 @@ if '$device' == 'cuda' and not torch.cuda.is_available():
     raise SystemExit('error: there is no GPU on this machine; --smoke tries everything on the CPU')" || exit 2
 
 failed=
+left() { echo $((limit - SECONDS)); }
 # A part is given so many seconds and is then ended; the parts after it run all the same.
 part() { # name, seconds, command...
-    local name=$1 seconds=$2; shift 2
+    local name=$1 seconds=$2 began=$SECONDS code; shift 2
     case ",$only," in *",$name,"*) ;; *) return 0 ;; esac
+    if [ "$(left)" -lt 45 ]; then
+        failed="$failed $name"; echo "== $name is left out: there are $(left) s"; return 0
+    fi
     echo "== $name: $*"
-    SECONDS=0
-    timeout --kill-after=10 "$seconds" "$@" 2>&1 | tee "$out/gpu-$name.log" | { if [ "$name" = tests ]; then tail -25; else cat; fi; }
-    local code=${PIPESTATUS[0]}
-    [ "$code" = 0 ] || { failed="$failed $name"; echo "== $name failed with $code"; }
-    echo "== $name took $SECONDS s"
+    timeout --kill-after=10 $((seconds < $(left) - 15 ? seconds : $(left) - 15)) "$@" 2>&1
+    code=$?
+    [ "$code" = 0 ] || { failed="$failed $name"; echo "== $name failed with $code$([ "$code" != 124 ] || echo ", its time being over")"; }
+    echo "== $name took $((SECONDS - began)) s"
 }
-part tests 150 "$root/run.sh" test -n 0 -p no:cacheprovider "$root/tests/test_devices.py"
-part peers 300 "$root/run.sh" bench peers --device "$device" --precision "$precision" "${peers[@]}" --out "$out"
-part race 300 "$root/run.sh" bench race --device "$device" "${racing[@]}" --out "$out"
-part best $(("${minutes%.*}" * 60 + 120)) "$root/run.sh" bench timed "$best" --device "$device" "${timed[@]}" --out "$out"
-[ -z "$failed" ] || { echo "failed:$failed"; exit 1; }
+measure() {
+    local testing=("$root/run.sh" test -n 0 -p no:cacheprovider) tests=$root/tests procs free
+    procs=$("$FEATHERWEIGHT_PYTHON" -c "import torch; print(min(2, torch.cuda.device_count()) if '$device' == 'cuda' else 2)")
+    part tests 180 "${testing[@]}" "$tests/test_devices.py" "$tests/test_waiting.py"
+    part nccl 60 "${testing[@]}" "$tests/test_devices.py" "$tests/test_processes.py" -k "own_backend or learn_as_one[$device]"
+    part nccl 60 env PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}" "$FEATHERWEIGHT_PYTHON" -m torch.distributed.run --standalone \
+        --nproc-per-node "$procs" -m featherweight tiny --competition digits --device "$device" --set train.epochs=2 --no-report
+    part peers 240 "$root/run.sh" bench peers --device "$device" --precision "$precision" "${peers[@]}" --out "$out"
+    part compile 180 "$root/run.sh" bench peers --device "$device" --precision "$precision" "${compiling[@]}" --out "$out"
+    part race 300 "$root/run.sh" bench race --device "$device" "${racing[@]}" --out "$out"
+    # A minute and a half of the rest is for decoding the images and for prediction.
+    free=$(($(left) < 120 ? 30 : $(left) - 90))
+    [ "$free" -ge $(("${minutes%.*}" * 60)) ] || minutes=$((free / 60)).$((free % 60 * 10 / 60))
+    part best $(("${minutes%.*}" * 60 + 120)) "$root/run.sh" bench timed "$best" --minutes "$minutes" --device "$device" "${timed[@]}" --out "$out"
+    [ -z "$failed" ] || { echo "failed:$failed"; return 1; }
+}
+measure 2>&1 | tee "$out/gpu.log"
+exit "${PIPESTATUS[0]}"

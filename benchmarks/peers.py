@@ -8,6 +8,7 @@ Images a second of an epoch over folders of JPEG files (--data, default CIFAR-10
 as its users do, in a process of its own, all with the same number of threads:
 
 - ours: `training.loop.fit`, from a pack that was decoded once before (`./run.sh bench packing` times that)
+- ours compiled: the same with train.compile, where --peers names it; on a GPU the compiler's time is not counted
 - bare: our network, forward, backward and step on one batch that is already there, in channels_last
 - timm: its training script's loop from its public parts: loader with prefetcher and four workers, random resized crop
   and flip (the colour jitter, on in the script, is off: in its favour), label smoothing, SGD, cosine; the layout is the
@@ -78,6 +79,7 @@ class Case:
     timm_model: str | None = None  # timm's own network, where it has it; else ours
 
 
+ASKED = ("ours compiled",)  # of every network, but only where it is named
 USUAL = ("ours", "bare", "timm", "timm channels_last", "plain", "plain channels_last", "fastai")
 LIBRARY = ("efficientnet_pytorch", "efficientnet_pytorch channels_last")
 SMALL = ("ours", "bare", "timm", "timm channels_last", *LIBRARY, "fastai")
@@ -143,7 +145,7 @@ def packed(bench: Bench) -> tuple[pack.Pack, pack.Pack]:
     return data.train, data.train.take(np.zeros(1, dtype=np.int64))
 
 
-def ours(bench: Bench) -> Epoch:
+def ours(bench: Bench, compiled: bool = False) -> Epoch:
     """Our own training. Of several epochs the first is not counted, so that what a GPU still has to do is."""
     images, holdout = packed(bench)
 
@@ -151,7 +153,8 @@ def ours(bench: Bench) -> Epoch:
         device = start(str(bench.device), bench.recipe.train.precision)
         torch.manual_seed(0)
         model = build(bench.recipe.model, 10, 3, bench.case.size)
-        train = bench.recipe.train.model_copy(update={"steps": steps, "epochs": 1 if steps else bench.epochs})
+        changes = {"steps": steps, "epochs": 1 if steps else bench.epochs, "compile": compiled}
+        train = bench.recipe.train.model_copy(update=changes)
         recipe = bench.recipe.model_copy(update={"train": train})
         with tempfile.TemporaryDirectory() as folder:
             history = fit(recipe, model, images, holdout, 10, list(recipe.augment), device, Path(folder))
@@ -342,6 +345,7 @@ def published_recipe(bench: Bench) -> Epoch:
 
 PEERS: dict[str, Callable[[Bench], Epoch]] = {
     "ours": ours,
+    "ours compiled": functools.partial(ours, compiled=True),
     "bare": bare,
     "timm": timm_script,
     "timm channels_last": functools.partial(timm_script, channels_last=True),
@@ -475,7 +479,9 @@ def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="the networks to measure")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, help="the pipelines to measure (default: all)")
+    parser.add_argument(
+        "--peers", nargs="+", choices=PEERS, help="the pipelines to measure (default: all but ours compiled)"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=float, default=170, help="seconds for a network, warming up included")
     parser.add_argument("--steps", type=int, help="of an epoch (default: few on the CPU, a whole epoch on a GPU)")
@@ -499,7 +505,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             subset(source, Path(scratch), steps * case.batch)
             bench = Bench(case, keys, Path(scratch), device, epochs, torch.get_num_threads())
-            wanted = [peer for peer in case.peers if peer in (given.peers or case.peers)]
+            wanted = [peer for peer in (*case.peers, *ASKED) if peer in (given.peers or case.peers)]
             rates, processor = measured(bench, given.rounds, given.limit, wanted)
         rows = summary(rates, processor)
         told = {"size": case.size, "batch": case.batch, "steps": steps}
@@ -509,6 +515,7 @@ def main() -> None:
     about = "" if given.only == list(CASES) else "-" + "+".join(given.only)
     about = "-smoke" if given.smoke else about + ("" if given.precision == "fp32" else f"-{given.precision}")
     about += f"-{device.device.type}" if device.device.type != "cpu" else ""
+    about += "-compiled" if "ours compiled" in (given.peers or ()) else ""
     what = "training rates of whole pipelines, images/s; ours_over_it: the median of the rounds' quotients"
     told = {"precision": given.precision, "cases": results}
     path = _record.write(f"peers{about}", what, told, out=given.out, device=str(device.device))

@@ -1,7 +1,7 @@
 """What `test_processes.py` runs in one process and in two: short trainings, each with what sees the whole batch.
 
-`torchrun --nproc-per-node 2 tests/fit_in_processes.py FOLDER` writes FOLDER/<name>.json (losses, weights' checksum) and
-FOLDER/<name>.npy (what a model of known weights predicts).
+`torchrun --nproc-per-node 2 tests/fit_in_processes.py FOLDER DEVICE` writes FOLDER/<name>.json (losses, weights'
+checksum) and FOLDER/<name>.npy (what a model of known weights predicts).
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def pack(n: int, seed: int) -> Pack:
     return Pack([str(i) for i in range(n)], images.astype(np.uint8), labels.astype(np.int64))
 
 
-def run(name: str, folder: Path) -> None:
+def run(name: str, folder: Path, device: str) -> None:
     """Train one case; the first process writes what came out."""
     recipe = Recipe.model_validate({**BASE, **CASES[name]})
     everyone = processes.join()
-    runtime = start("cpu", recipe.train.precision, everyone.count, everyone)
+    runtime = start(device, recipe.train.precision, everyone.count, everyone)
     torch.manual_seed(0)
     model = build(recipe.model, 3, 3, 8)
     view = recipe.predict.model_validate({"views": [{"name": "train", "count": 2}]}).views
@@ -86,6 +86,6 @@ def run(name: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     for case in CASES:
-        run(case, Path(sys.argv[1]))
+        run(case, Path(sys.argv[1]), sys.argv[2])
     processes.leave()
     os._exit(0)  # as the product ends

@@ -191,12 +191,24 @@ def fetches(path) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"), [(["--only", "tests,raec"], "there is no part 'raec'"), (["--fast"], "unknown argument --fast")]
+    ("words", "told"),
+    [
+        (["--only", "tests,raec"], "there is no part 'raec'; there are tests, nccl, peers, compile, race, best"),
+        (["--fast"], "unknown argument --fast"),
+        (["--limit", "9m"], "--limit 9m: expected whole seconds"),
+    ],
 )
 def test_the_gpu_script_refuses_what_it_does_not_know(words, told):
     done = run_gpu(words)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_the_gpu_script_says_what_it_has_no_time_for(tmp_path):
+    done = run_gpu(["--smoke", "--only", "race", "--limit", "30", "--out", str(tmp_path)])
+    assert done.returncode == 1
+    assert "== race is left out: there are" in done.stdout
+    assert (tmp_path / "gpu.log").read_text().endswith("failed: race\n")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -119,28 +119,34 @@ def test_masks_are_cut_from_the_whole_batchs(layer: Callable[[Tensor], Tensor]) 
             assert torch.equal(layer(ones[:mine]), whole[part])
 
 
-def test_two_processes_learn_as_one(tmp_path: Path) -> None:
-    """Losses within 1e-4 of one process's (bf16: 2e-2, as roundings are coarse), rows predicted the same to the bit."""
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.device_count() > 1 else [])])
+def test_two_processes_learn_as_one(tmp_path: Path, device: str) -> None:
+    """Losses within 1e-4 of one process's (bf16: 2e-2, as roundings are coarse), rows predicted the same to the bit.
+
+    On CUDA, where kernels differ with the number of images, losses within 2e-2 and probabilities within 1e-2.
+    """
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     before = torch.get_num_threads()
     for name in fit_in_processes.CASES:
-        fit_in_processes.run(name, tmp_path / "one")
+        fit_in_processes.run(name, tmp_path / "one", device)
     torch.set_num_threads(before)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = str(ROOT / "tests" / "fit_in_processes.py")
-    done = subprocess.run([*launcher, script, str(tmp_path / "two")], capture_output=True, text=True, timeout=300)
+    words = [script, str(tmp_path / "two"), device]
+    done = subprocess.run([*launcher, *words], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     for name in fit_in_processes.CASES:
         one, two = (json.loads((tmp_path / side / f"{name}.json").read_text()) for side in ("one", "two"))
-        tolerance = 2e-2 if name == "bf16" else 1e-4
+        tolerance = 2e-2 if name == "bf16" or device == "cuda" else 1e-4
         for column in ("train_loss", "holdout_loss"):
             np.testing.assert_allclose(two["history"][column], one["history"][column], rtol=tolerance, err_msg=name)
         if name != "bf16":
             for column in ("train_accuracy", "train_f1", "train_score"):  # counts of images, so alike to the bit
                 assert two["history"][column] == one["history"][column], name
             np.testing.assert_allclose(two["sums"], one["sums"], rtol=tolerance, atol=1e-4, err_msg=name)
-        assert (tmp_path / "one" / f"{name}.npy").read_bytes() == (tmp_path / "two" / f"{name}.npy").read_bytes()
+        known = [np.load(tmp_path / side / f"{name}.npy") for side in ("one", "two")]
+        np.testing.assert_allclose(*known, rtol=0, atol=1e-2 if device == "cuda" else 0, err_msg=name)
 
 
 def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Command) -> None:

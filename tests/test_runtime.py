@@ -3,6 +3,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from featherweight.training.processes import Processes, planned
+from featherweight.training.runtime import start
 
 PAGES = """
 import resource, sys
@@ -29,3 +33,15 @@ def test_memory_that_was_freed_is_used_again():
 
     # Where a block comes to lie differs from process to process; one that fits badly is taken from the system.
     assert min(faults("started") for _ in range(3)) * 3 < faults("bare")
+
+
+def test_each_worker_takes_its_own_gpu_and_the_launcher_none(monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    start("auto", "bf16", processes=planned(4))
+    assert taken == []
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
+    start("auto", "bf16", processes=Processes(5, 8, 1, 4))
+    assert taken == [torch.device("cuda", 1)]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from featherweight.errors import UserError
 from featherweight.models import Classifier
-from featherweight.training.runtime import Runtime
+from featherweight.training.runtime import Runtime, send
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Teachers:
         """The targets [B, K] and, to the right of them, what is saved of these samples: what mixes one mixes both."""
         if self.saved is None:
             return targets
-        return torch.cat([targets, self.saved[samples].to(targets.device, non_blocking=True)], 1)
+        return torch.cat([targets, send(self.saved[samples], targets.device)], 1)
 
     def answer(self, images: Tensor, known: Tensor, temperature: float, runtime: Runtime) -> Tensor:
         """The mean of all teachers, float32 [B, K], for images [B, C, H, W] of which `known` was saved."""

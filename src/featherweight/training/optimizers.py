@@ -2,7 +2,8 @@
 
 All come from torch and timm. A schedule multiplies the rate of every group, so groups may start from different rates.
 `fused` is one kernel for all parameters: a fraction of the time on a CPU and a GPU alike, where else hundreds of small
-operations follow one another, and a gradient scaler need not make the host wait.
+operations follow one another, and a gradient scaler need not make the host wait. The optimizers that have no such
+kernel wait once a step in fp16, and in fp16 alone, as the scaler has to know whether the gradients overflowed.
 """
 
 from __future__ import annotations
@@ -106,9 +107,20 @@ def nadam(
     decoupled: Flag = False,
 ) -> torch.optim.Optimizer:
     """Adam with Nesterov momentum (Dozat 2016; LOGBOOK A14); `decoupled` decays as AdamW does."""
-    return torch.optim.NAdam(
-        parameters, lr, (beta1, beta2), weight_decay=weight_decay, decoupled_weight_decay=decoupled
-    )
+    return _NAdam(parameters, lr, (beta1, beta2), weight_decay=weight_decay, decoupled_weight_decay=decoupled)
+
+
+class _NAdam(torch.optim.NAdam):
+    """Torch's, but for the products of its momenta, which it reads on the host: they stay there in a resumed run too.
+
+    Torch sends all that it loads to the parameters' device, but for the step; each product would make a GPU wait.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state."""
+        super().load_state_dict(state_dict)
+        for state, saved in zip(self.state.values(), state_dict["state"].values(), strict=True):
+            state["mu_product"] = saved["mu_product"].cpu()
 
 
 def adagrad(parameters: Groups, *, lr: Positive = 1e-2, weight_decay: NonNegative = 0.0) -> torch.optim.Optimizer:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from featherweight import workers
 from featherweight.errors import UserError
 from featherweight.training.processes import ALONE, Processes
 
@@ -119,6 +120,8 @@ def _device(name: str, processes: Processes) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # else what is pinned for it takes memory of the first GPU as well
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: not a device of this machine ({str(error).splitlines()[0]})") from None
     return device
@@ -133,5 +136,6 @@ def _one_of_several(name: str, processes: Processes) -> torch.device:
         there = f"{processes.local_count} processes want a GPU each, and this machine has {torch.cuda.device_count()}"
         raise UserError(f"{there}; take fewer --procs, or --device cpu")
     device = torch.device("cuda", processes.local_rank)
-    torch.cuda.set_device(device)
+    if workers.inside():  # the launcher asks only whether there are enough, and takes no memory of any
+        torch.cuda.set_device(device)
     return device
