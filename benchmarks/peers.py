@@ -8,6 +8,7 @@ Images a second of an epoch over folders of JPEG files (--data, default CIFAR-10
 as its users do, in a process of its own, all with the same number of threads:
 
 - ours: `training.loop.fit`, from a pack that was decoded once before (`./run.sh bench packing` times that)
+- ours native: the same with train.precision native, in bf16 where the processor has instructions for it
 - ours compiled: the same with train.compile, where --peers names it; on a GPU the compiler's time is not counted
 - bare: our network, forward, backward and step on one batch that is already there, in channels_last
 - timm: its training script's loop from its public parts: loader with prefetcher and four workers, random resized crop
@@ -54,7 +55,7 @@ import _published as published
 import _record
 from _published import MEAN, STD, wait
 from featherweight import workspace
-from featherweight.config import Recipe, load_recipe
+from featherweight.config import Recipe, Train, load_recipe
 from featherweight.data import pack
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
@@ -80,7 +81,7 @@ class Case:
 
 
 ASKED = ("ours compiled",)  # of every network, but only where it is named
-USUAL = ("ours", "bare", "timm", "timm channels_last", "plain", "plain channels_last", "fastai")
+USUAL = ("ours", "ours native", "bare", "timm", "timm channels_last", "plain", "plain channels_last", "fastai")
 LIBRARY = ("efficientnet_pytorch", "efficientnet_pytorch channels_last")
 SMALL = ("ours", "bare", "timm", "timm channels_last", *LIBRARY, "fastai")
 B0 = ("model.stem=4", "optimizer={name: sgd, lr: 0.05}")
@@ -145,17 +146,19 @@ def packed(bench: Bench) -> tuple[pack.Pack, pack.Pack]:
     return data.train, data.train.take(np.zeros(1, dtype=np.int64))
 
 
-def ours(bench: Bench, compiled: bool = False) -> Epoch:
-    """Our own training. Of several epochs the first is not counted, so that what a GPU still has to do is."""
+def ours(bench: Bench, **changes: Any) -> Epoch:
+    """Our own training, with changes to `train`.
+
+    Of several epochs the first is not counted, so that what a GPU still has to do is.
+    """
     images, holdout = packed(bench)
 
     def epoch(steps: int | None) -> float:
-        device = start(str(bench.device), bench.recipe.train.precision)
+        told = {**bench.recipe.train.model_dump(), "steps": steps, "epochs": 1 if steps else bench.epochs, **changes}
+        recipe = bench.recipe.model_copy(update={"train": Train(**told)})
+        device = start(str(bench.device), recipe.train.precision)
         torch.manual_seed(0)
         model = build(bench.recipe.model, 10, 3, bench.case.size)
-        changes = {"steps": steps, "epochs": 1 if steps else bench.epochs, "compile": compiled}
-        train = bench.recipe.train.model_copy(update=changes)
-        recipe = bench.recipe.model_copy(update={"train": train})
         with tempfile.TemporaryDirectory() as folder:
             history = fit(recipe, model, images, holdout, 10, list(recipe.augment), device, Path(folder))
         seconds = history["seconds"].tolist()
@@ -345,7 +348,8 @@ def published_recipe(bench: Bench) -> Epoch:
 
 PEERS: dict[str, Callable[[Bench], Epoch]] = {
     "ours": ours,
-    "ours compiled": functools.partial(ours, compiled=True),
+    "ours compiled": functools.partial(ours, compile=True),
+    "ours native": functools.partial(ours, precision="native"),
     "bare": bare,
     "timm": timm_script,
     "timm channels_last": functools.partial(timm_script, channels_last=True),
