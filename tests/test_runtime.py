@@ -31,8 +31,9 @@ def test_memory_that_was_freed_is_used_again():
             subprocess.run([sys.executable, "-c", PAGES, how], capture_output=True, text=True, check=True).stdout
         )
 
-    # Where a block comes to lie differs from process to process; one that fits badly is taken from the system.
-    assert min(faults("started") for _ in range(3)) * 3 < faults("bare")
+    # Where a block comes to lie differs from process to process; some fit badly and are taken from the system, of eight
+    # up to five where it is crowded. Without `start` all eight are, to the page.
+    assert min(faults("started") for _ in range(3)) * 1.5 < faults("bare")
 
 
 def test_each_worker_takes_its_own_gpu_and_the_launcher_none(monkeypatch):
