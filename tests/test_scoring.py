@@ -154,7 +154,7 @@ def test_resamples_are_the_metric_of_the_images_drawn_and_the_same_images_for_al
     quick = scoring.resampled(metric, [probs, other, probs], true, 40)
     assert quick.shape == (3, 40)
     assert (quick[0] == quick[2]).all()
-    monkeypatch.setattr(scoring, "RESAMPLED", {})
+    monkeypatch.setattr(scoring, "FORMS", {})
     slow = scoring.resampled(metric, [probs, other], true, 40)
     tolerance = 0.02 if name == "auc" else 1e-12  # its form is the area's first-order expansion
     np.testing.assert_allclose(quick[:2], slow, atol=tolerance)

@@ -19,7 +19,8 @@ from featherweight import atomic, workspace
 from featherweight.config import Competition
 from featherweight.data import csv_file
 from featherweight.errors import UserError, nearest
-from featherweight.scoring import Score, judge, normalized
+from featherweight.resampling import normalized
+from featherweight.scoring import Score, judge
 
 
 @dataclass(frozen=True)
