@@ -90,7 +90,7 @@ def logbook(words: Sequence[str]) -> int:
     print((folder / "table.md").read_text())
     print(f"wrote {folder / 'table.md'} and the pictures beside it")
     if given.log:
-        print(f"wrote {logbook.log(folder, given.section, ' '.join(command))}")
+        print(f"wrote {logbook.log(folder, given.section, shlex.join(command))}")
     print(f"next: ./run.sh runs --competition {given.competition}")
     return 0
 
