@@ -7,9 +7,10 @@ batches gathered from a pack, crop and flip drawn per sample, loss, statistics, 
 same model and optimizer stepping on one batch that is already there. Writes a dated JSON to benchmarks/results/.
 
 Where a bare step goes, by torch's profiler on two AVX-512 cores: convolutions 83 % (57 backward, 25 forward), batch
-norm 9 %, ReLU's gradient 6 %, all else 2 %. A step is 302 GFLOP (392.6 M multiply-adds, three times for forward and both
-gradients, 128 images) in 1.48 s, 203 GFLOP/s, where a float32 product of two 2,048 x 2,048 matrices comes to 170: the
-convolutions have nothing left to give in float32. What is left is to compute in bf16 (`train.precision: native`).
+norm 9 %, ReLU's gradient 6 %, all else 2 %. A step is 302 GFLOP (392.6 M multiply-adds, three times for forward and
+both gradients, 128 images) in 1.48 s, 203 GFLOP/s, where a float32 product of two 2,048 x 2,048 matrices comes to
+170: the convolutions have nothing left to give in float32. What is left is to compute in bf16 (`train.precision:
+native`).
 """
 
 from __future__ import annotations
