@@ -17,15 +17,15 @@ def write(run: run_folder.Run) -> Path:
 
     Raises UserError without the package, for a run that has not yet ended an epoch, and for one made of others.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("--tensorboard needs a package that is not installed: pip install tensorboard") from None
     if run.members:
         raise UserError(f"{run.name} was not trained, so it has no history; it is made of {', '.join(run.members)}")
     stored = run.folder / "history.csv"
     if not stored.is_file():
         raise UserError(f"{run.name} has not ended an epoch yet: ./run.sh resume {run.name}")
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard needs a package that is not installed: pip install tensorboard") from None
     folder = run.folder / "tensorboard"
     shutil.rmtree(folder, ignore_errors=True)  # a second writing would show every point twice
     with SummaryWriter(str(folder)) as writer:
