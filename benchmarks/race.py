@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import math
 import statistics
 import sys
 import tempfile
@@ -88,21 +89,28 @@ def told(outcomes: list[Outcome]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Train in turn, print, record."""
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--recipe", default="fastnet94")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the recipe")
     parser.add_argument("--competition", default="cifar10")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=420, help="no run begins that would end after so many seconds")
+    parser.add_argument(
+        "--limit", type=float, default=math.inf, help="no run begins that would end after so many seconds"
+    )
     parser.add_argument("--images", type=int, help="train and test on so many images alone")
     parser.add_argument("--epochs", type=float, default=published.EPOCHS, help="of the published recipe")
     parser.add_argument("--batch", type=int, default=published.BATCH, help="of the published recipe")
     parser.add_argument("--widths", type=int, nargs=3, default=published.WIDTHS, help="of the published network")
     parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train in turn, print, record."""
+    given = parsed()
     competition = load_competition(given.competition)
     recipe = load_recipe(given.recipe, [*given.set, "train.evaluate_every=10000"])
     train, test = labelled(competition, given.images)
