@@ -18,7 +18,7 @@ HEAD = """\
 # Reference
 
 Every key of a recipe and of a competition. Made by `./run.sh reference` from the declarations in the code; a test holds
-it to them.
+it to them. `LOGBOOK A12` and its like are rows and sections of [the logbook](logbook.md).
 
 A key without a default must be given. Where a key takes *one of* several names, it is given as the name alone
 (`schedule: cosine`) or as a section with the keys of that name (`schedule: {name: cosine, final: 0.01}`); each key can

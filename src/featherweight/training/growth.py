@@ -1,4 +1,4 @@
-"""Progressive resizing: small images first, so that the early steps of a run cost less (Howard 2018; FACTS 3)."""
+"""Progressive resizing: small images first, so that the early steps of a run cost less (Howard 2018)."""
 
 from __future__ import annotations
 
