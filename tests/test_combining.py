@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -111,6 +112,72 @@ def test_a_soup_is_one_model_with_the_mean_weights_and_statistics_of_its_own(fin
     assert result.minutes == pytest.approx(sum(run_folder.minutes(run) for run in (a, b)))
 
 
+@pytest.fixture
+def folds(home):
+    """Makes a real run of two epochs for each of two folds, with a fifth of the images kept for the end or without."""
+
+    def make(*changes, folds=(0, 1)):
+        runs = []
+        for fold in folds:
+            recipe = load_recipe("tiny", [*SETTINGS, "split.folds=2", f"split.fold={fold}", *changes])
+            task = Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1)
+            runs.append(run_folder.start(task, f"f{fold}{len(changes)}"))
+            job.run(runs[-1])
+        return runs
+
+    return make
+
+
+def test_a_soup_of_folds_holds_out_what_they_kept_for_the_end(folds):
+    runs = folds("split.test=0.2")
+    made = combining.soup([run.name for run in runs], greedy=False, name="mixed", command=["x"])
+    result = job.run(made)
+    of_folds = [json.loads((run.folder / "split.json").read_text()) for run in runs]
+    split = json.loads((made.folder / "split.json").read_text())
+    assert split["holdout"] == of_folds[0]["test"] == of_folds[1]["test"]
+    assert sorted(split["train"]) == sorted(of_folds[0]["train"] + of_folds[0]["holdout"])
+    assert result.holdout.count == len(split["holdout"])
+    assert result.test is not None
+    assert made.csv.exists()
+    weights, *parts = (load_file(run.weights) for run in (made, *runs))
+    torch.testing.assert_close(
+        weights["net.head.weight"], (parts[0]["net.head.weight"] + parts[1]["net.head.weight"]) / 2
+    )
+    assert "Held out: 20% of each class" in write.write(made).read_text()
+
+
+def test_a_soup_of_folds_that_nothing_could_score_is_refused(folds):
+    one, other = (run.name for run in folds())
+    with pytest.raises(UserError, match=rf"{one}, {other} are folds: .*--set split.test=0.1"):
+        combining.soup([one, other], greedy=False, name=None, command=["x"])
+    with pytest.raises(UserError, match="a greedy soup is picked by the holdout, and folds share none"):
+        combining.soup([one, other], greedy=True, name=None, command=["x"])
+    (third,) = (run.name for run in folds("split.test=0.2", folds=[1]))
+    with pytest.raises(UserError, match=f"{third} and {one} are not folds of one division"):
+        combining.soup([one, third], greedy=False, name=None, command=["x"])
+
+
+def test_a_soup_is_not_scored_by_images_that_a_part_of_it_was_trained_on(finished):
+    b = finished[1]
+    split = json.loads((b.folder / "split.json").read_text())
+    split["train"].append(split["holdout"][0])
+    (b.folder / "split.json").write_text(json.dumps(split))
+    with pytest.raises(UserError, match="the images are not those that b was trained on"):
+        combining.soup(["a", "b"], greedy=False, name=None, command=["x"])
+
+
+def test_runs_from_before_and_after_a_competition_was_named_go_together(finished):
+    a, b, _ = finished
+    stored = b.folder / "competition.yaml"
+    stored.write_text(
+        stored.read_text().replace("kaggle: null", "kaggle: some-digits").replace("Digits", "Some digits")
+    )
+    assert run_folder.find("b").competition != a.competition
+    _, result = combining.ensemble(["a", "b"], fit=False, name=None, command=["x"])
+    assert result.holdout.count > 0
+    assert ledger.read()["run"].tolist()[-1] == "ensemble-digits-s0"
+
+
 def test_what_was_not_trained_shows_no_history_as_its_own(finished):
     made = combining.soup(["a", "b"], greedy=False, name="mixed", command=["./run.sh", "soup"])
     job.run(made)
@@ -128,12 +195,16 @@ def test_what_was_not_trained_shows_no_history_as_its_own(finished):
 
 
 def test_a_greedy_soup_is_never_worse_on_the_holdout_than_its_best_part(finished):
-    made = combining.soup(["b", "a", "c"], greedy=True, name="picked", command=["x"])
+    twin = shutil.copytree(finished[0].folder, finished[0].folder.with_name("twin"))
+    assert twin.is_dir()
+    made = combining.soup(["b", "a", "c", "twin"], greedy=True, name="picked", command=["x"])
     kept = json.loads((made.folder / "soup.json").read_text())["members"]
+    assert ("a" in kept) == ("twin" in kept)  # with a copy of what is in, nothing changes
     scores = {run.name: json.loads((run.folder / "result.json").read_text())["holdout"]["value"] for run in finished}
     assert kept[0] == max(scores, key=lambda name: scores[name])
-    if len(kept) > 1:
-        assert job.run(made).holdout.value >= max(scores.values())
+    assert job.run(made).holdout.value >= max(scores.values())
+    twins = combining.soup(["a", "twin"], greedy=True, name="twins", command=["x"])
+    assert json.loads((twins.folder / "soup.json").read_text())["members"] == ["a", "twin"]
 
 
 def test_what_cannot_be_combined_is_refused(finished, home):
@@ -145,6 +216,10 @@ def test_what_cannot_be_combined_is_refused(finished, home):
     with pytest.raises(UserError, match=r"thin is not finished: \./run.sh resume thin"):
         combining.soup(["a", "thin"], greedy=False, name=None, command=["x"])
     job.run(other)
+    recipe = load_recipe("tiny", [*SETTINGS, "train.normalize=pixel"])
+    job.run(run_folder.start(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1), "by-pixel"))
+    with pytest.raises(UserError, match=r"by-pixel and a have different train.normalize; their weights have no mean"):
+        combining.soup(["a", "by-pixel"], greedy=False, name=None, command=["x"])
     with pytest.raises(UserError, match="thin and a are different models; their weights have no mean"):
         combining.soup(["a", "thin"], greedy=False, name=None, command=["x"])
 

@@ -110,14 +110,19 @@ REFUSED = [
     ("train..epochs=3", "--set train..epochs=3: expected key=value, for example --set optimizer.lr=0.2"),
     ("seed=[1", "--set seed=[1: not valid YAML: expected ',' or ']', but got '<stream end>'"),
     ("augment.5.padding=0.1", "--set augment.5.padding=0.1: there is nothing at 'augment.5' to set"),
+    (
+        "schedule.stages.0.1=5",
+        "--set schedule.stages.0.1=5: name the whole list, as in --set 'schedule.stages=[...]'",
+    ),
     ("augment.0=flip", "--set augment.0=flip: name the whole list, or a key of one item, as in augment.0.KEY=VALUE"),
 ]
 
 
 @pytest.mark.parametrize(("override", "message"), REFUSED)
 def test_what_is_refused_and_how(recipes, override, message):
+    staged = "schedule={name: staged, stages: [[1, 0.1], [2, 0.01]]}"
     with pytest.raises(UserError) as caught:
-        load_recipe("parent", [override])
+        load_recipe("parent", [staged, override])
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
@@ -198,3 +203,9 @@ def test_no_override_ends_in_a_traceback(text):
         load_recipe("tiny", [text])
     except UserError as error:
         assert "--set" in str(error)  # noqa: PT017 - most overrides are refused, a few are right
+
+
+def test_what_a_competition_is_called_makes_no_other_task_of_it():
+    plain = load_competition("digits")
+    assert plain.same_task(load_competition("digits", ["kaggle=some-digits", "title=Some digits"]))
+    assert not plain.same_task(load_competition("digits", ["limit.parameters=7"]))

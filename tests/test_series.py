@@ -53,6 +53,12 @@ def test_each_run_of_a_series_has_its_report_unless_that_is_left_out(home, monke
     assert len(written) == 3
 
 
+@pytest.mark.parametrize("folds", ["0", "1", "-1"])
+def test_too_few_folds_are_refused(home, capsys, folds):
+    assert cli.main(["tiny", "--folds", folds]) == 2
+    assert f"--folds {folds}: expected 2 or more" in capsys.readouterr().err
+
+
 def test_folds_hold_every_image_out_once(home, capsys):
     assert cli.main(["tiny", "--folds", "3", *QUICK]) == 0
     held = [json.loads((home / "runs" / f"tiny-digits-f{n}" / "split.json").read_text())["holdout"] for n in range(3)]
@@ -78,4 +84,13 @@ def test_folds_that_together_are_too_heavy_keep_their_score_and_get_no_csv(home,
     out = capsys.readouterr().out
     assert "out of fold" in out
     assert "no averaged submission: together the folds weigh 41,012 parameters, 11,012 over the limit" in out
+    assert "if images are kept to score that: --set split.test=0.1" in out
     assert not (home / "runs" / "tiny-heavy-folds").exists()
+    again = [*QUICK, "--competition", str(home / "heavy.yaml"), "--name", "again"]
+    assert cli.main(["tiny", "--folds", "2", *again, "--set", "split.test=0.1"]) == 0
+    told = capsys.readouterr().out
+    assert "one model of their weights: ./run.sh soup again-f0 again-f1" in told
+    assert cli.main(["soup", "again-f0", "again-f1"]) == 0
+    assert ledger.read().set_index("run").loc["soup-heavy-s0"]["holdout_images"] == len(
+        json.loads((home / "runs" / "again-f0" / "split.json").read_text())["test"]
+    )

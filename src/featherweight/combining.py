@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from featherweight import atomic, budget, grading, predictions, run_folder, submission
 from featherweight.comparison import Answers, answers, true_classes
+from featherweight.config import Competition, Recipe
 from featherweight.data import pack
 from featherweight.data.pack import Data, Pack
+from featherweight.data.parts import divide
 from featherweight.errors import UserError
 from featherweight.inference import predict_probs
 from featherweight.models import Classifier, build
@@ -46,21 +48,39 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
 
     Averages what was trained from one start or along one valley; models from different seeds rarely meet there.
     `greedy` starts from the best on the holdout and takes in each next one that does not make it worse there
-    (arXiv:2203.05482); the holdout's score is then a little too good. The run is made, not yet predicted or scored.
+    (arXiv:2203.05482); the holdout's score is then a little too good. Folds, of which each was trained on what the
+    others held out, come to a run that holds out what they kept for the end, or the validation part that came with the
+    data. The run is made, not yet predicted or scored.
     """
-    runs, given = _members(names)
+    runs = _finished(names)
     first = runs[0]
     for run in runs:
         if run.recipe.model != first.recipe.model:
             raise UserError(f"{run.name} and {first.name} are different models; their weights have no mean")
+        if run.recipe.train.normalize != first.recipe.train.normalize:
+            raise UserError(f"{run.name} and {first.name} have different train.normalize; their weights have no mean")
     device = runtime.start(first.facts["device"], first.recipe.train.precision, first.facts["threads"])
     data = pack.load(first.competition.source, first.competition.image, first.competition.classes)
+    if len({run.recipe.split.fold for run in runs}) > 1:
+        if greedy:
+            raise UserError("a greedy soup is picked by the holdout, and folds share none; leave --greedy out")
+        recipe, given = _of_no_fold(runs, data), []
+    else:
+        recipe, given = first.recipe, answers(runs)
+    train, holdout, _ = divide(recipe.split, first.competition, data)
+    for run in runs:
+        stored = json.loads((run.folder / "split.json").read_text())
+        if not set(holdout.ids).isdisjoint(stored["train"]) or (given and stored["holdout"] != holdout.ids):
+            raise UserError(f"the images are not those that {run.name} was trained on ({run.folder / 'split.json'})")
     states = [safetensors.torch.load_file(run.weights) for run in runs]
 
-    chosen = _greedy(runs, given, states, data, device) if greedy else list(range(len(runs)))
-    model = _blend(first, [states[place] for place in chosen], data, device)
+    def blend(places: Sequence[int]) -> Classifier:
+        return _blend(recipe, first.competition, [states[place] for place in places], train, device)
+
+    chosen = _greedy(runs, given, blend, holdout, device) if greedy else list(range(len(runs)))
+    model = blend(chosen)
     kept = [runs[place].name for place in chosen]
-    with run_folder.making(_task("soup", first, command), name) as made:
+    with run_folder.making(replace(_task("soup", first, command), recipe=recipe), name) as made:
         told = {"members": kept, "asked": [run.name for run in runs], "greedy": greedy}
         atomic.write_text(made.folder / "soup.json", json.dumps(told) + "\n")
         _write_history(made.folder, runs)
@@ -74,40 +94,64 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
     return run_folder.find(made.name)
 
 
+def _of_no_fold(runs: Sequence[Run], data: Data) -> Recipe:
+    """The recipe of what runs of several folds come to: it holds out what none of them has seen.
+
+    Raises UserError where they are not folds of one division, or have seen everything between them.
+    """
+    first = runs[0]
+    for run in runs:
+        if not run.competition.same_task(first.competition):
+            raise UserError(f"{run.name} and {first.name} are of different competitions")
+        if run.recipe.split.model_copy(update={"fold": 0}) != first.recipe.split.model_copy(update={"fold": 0}):
+            raise UserError(f"{run.name} and {first.name} are not folds of one division; compare their split sections")
+    kept = first.recipe.split.test
+    if kept is None and data.valid is None:
+        names = ", ".join(run.name for run in runs)
+        raise UserError(
+            f"{names} are folds: each held out what the others were trained on, which leaves no image to score the "
+            f"mean of their weights; train them with some kept for the end: --set split.test=0.1"
+        )
+    unseen = {"folds": None, "fold": 0, "test": None, **({} if kept is None else {"holdout": kept})}
+    return first.recipe.model_copy(update={"split": first.recipe.split.model_copy(update=unseen)})
+
+
 def _greedy(
-    runs: Sequence[Run], given: Sequence[Answers], states: Sequence[State], data: Data, device: Runtime
+    runs: Sequence[Run],
+    given: Sequence[Answers],
+    blend: Callable[[Sequence[int]], Classifier],
+    holdout: Pack,
+    device: Runtime,
 ) -> list[int]:
+    recipe, competition = runs[0].recipe, runs[0].competition
     order = sorted(range(len(runs)), key=lambda place: -given[place].right.mean())
-    held = _taken(data, runs[0], "holdout")
     chosen, best = [order[0]], float(given[order[0]].right.mean())
     for place in order[1:]:
-        model = _blend(runs[0], [states[other] for other in (*chosen, place)], data, device)
         probs = predict_probs(
-            [model],
-            held.images,
+            [blend([*chosen, place])],
+            holdout.images,
             runtime=device,
-            views=predictions.views(runs[0].recipe, runs[0].competition),
-            augment=predictions.augmentations(runs[0].recipe, runs[0].competition),
-            seed=runs[0].recipe.seed,
+            views=predictions.views(recipe, competition),
+            augment=predictions.augmentations(recipe, competition),
+            seed=recipe.seed,
         )
-        right = float((probs.argmax(1) == held.labels).mean())
+        right = float((probs.argmax(1) == holdout.labels).mean())
         say(f"  with {runs[place].name}: {right:.2%} on the holdout, without {best:.2%}")
         if right >= best:
             chosen, best = [*chosen, place], right
     return chosen
 
 
-def _blend(run: Run, states: Sequence[State], data: Data, device: Runtime) -> Classifier:
-    """The mean of several states of one model, its batch-norm statistics from the run's own training images."""
-    image, recipe = run.competition.image, run.recipe
-    model = build(recipe.model, len(run.competition.classes), image.channels, image.size)
+def _blend(
+    recipe: Recipe, competition: Competition, states: Sequence[State], train: Pack, device: Runtime
+) -> Classifier:
+    """The mean of several states of one model, its batch-norm statistics from `train`."""
+    classes, image = len(competition.classes), competition.image
+    model = build(recipe.model, classes, image.channels, image.size)
     model.load_state_dict(mean(states))
     device.place(model)
-    train = _taken(data, run, "train")
-    batches = Batches(
-        train, len(run.competition.classes), recipe.train.batch_size, recipe.seed, device, recipe.sampling
-    )
-    renew(model, batches, predictions.augmentations(recipe, run.competition), device)
+    batches = Batches(train, classes, recipe.train.batch_size, recipe.seed, device, recipe.sampling)
+    renew(model, batches, predictions.augmentations(recipe, competition), device)
     return model
 
 
@@ -121,14 +165,15 @@ def mean(states: Sequence[State]) -> dict[str, Tensor]:
     }
 
 
-def ensemble(names: Sequence[str], *, fit: bool, name: str, command: list[str]) -> tuple[Run, Result]:
+def ensemble(names: Sequence[str], *, fit: bool, name: str | None, command: list[str]) -> tuple[Run, Result]:
     """A run whose probabilities are the mean of several runs', of any models. Raises OverBudget when, together, they
     are over the limit.
 
     `fit` weighs the members by their likelihood on the holdout, which none of them was trained on; the holdout's score
     is then that of weights fitted to one half of it and judged on the other, both ways.
     """
-    runs, given = _members(names)
+    runs = _finished(names)
+    given = answers(runs)
     weights = fit_weights(given) if fit else np.full(len(runs), 1 / len(runs))
     held = _crossed(given) if fit else _averaged([each.probs for each in given], weights)
     ids = json.loads((runs[0].folder / "split.json").read_text())["holdout"]
@@ -163,13 +208,13 @@ def _task(what: str, first: Run, command: list[str]) -> Task:
 
 
 def _together(
-    runs: Sequence[Run], weights: NDArray[np.float64], held: Held, name: str, command: list[str]
+    runs: Sequence[Run], weights: NDArray[np.float64], held: Held, name: str | None, command: list[str]
 ) -> tuple[Run, Result]:
     first, competition = runs[0], runs[0].competition
-    weighed = weigh(runs, name)
+    weighed = weigh(runs, name or "ensemble")
     weighed.refuse_if_over()
     told = ", ".join(f"{run.name} {weight:.3f}" for run, weight in zip(runs, weights, strict=True))
-    say(f"{name}: {weighed.counted:,} of {weighed.limit:,} parameters; {told}")
+    say(f"{weighed.name}: {weighed.counted:,} of {weighed.limit:,} parameters; {told}")
 
     more = {"members": [run.name for run in runs], "weights": weights.tolist()}
     with run_folder.making(_task("ensemble", first, command), name, more=more) as made:
@@ -189,7 +234,7 @@ def _together(
         minutes = sum(run_folder.minutes(run) for run in runs)
         result = Result(weighed.counted, weighed.limit, holdout, tested, minutes)
         run_folder.record(made, result, sum(budget.weigh(run.recipe, competition, run.name).macs for run in runs))
-    return run_folder.find(name), result
+    return run_folder.find(made.name), result
 
 
 def fit_weights(given: Sequence[Answers], places: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
@@ -248,8 +293,8 @@ def _hand_in(made: Run, runs: Sequence[Run], weights: NDArray[np.float64]) -> Sc
     return submission.score(made.csv, form, known, competition) if known else None
 
 
-def _members(names: Sequence[str]) -> tuple[list[Run], list[Answers]]:
-    """The finished runs of those names and their answers on the holdout that they share."""
+def _finished(names: Sequence[str]) -> list[Run]:
+    """The finished runs of those names."""
     if len(set(names)) < len(names) or len(names) < 2:
         raise UserError("name at least two runs, each once: ./run.sh runs shows them")
     runs = [run_folder.find(name) for name in names]
@@ -258,21 +303,11 @@ def _members(names: Sequence[str]) -> tuple[list[Run], list[Answers]]:
             raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
         if run.facts.get("members"):
             raise UserError(f"{run.name} is an ensemble already; name its members: {', '.join(run.facts['members'])}")
-    return runs, answers(runs)
+    return runs
 
 
 def _weights(run: Run) -> State:
     return safetensors.torch.load_file(run.weights)
-
-
-def _taken(data: Data, run: Run, part: str) -> Pack:
-    """The images of a part of a run's split."""
-    ids = json.loads((run.folder / "split.json").read_text())[part]
-    for images in (data.train, data.valid):
-        places = {id: place for place, id in enumerate(images.ids)} if images else {}
-        if images and ids[0] in places:
-            return images.take(np.array([places[id] for id in ids], dtype=np.int64))
-    raise UserError(f"the images of {run.name} are no longer there ({run.folder / 'split.json'})")
 
 
 def _write_history(folder: Path, runs: Sequence[Run]) -> None:

@@ -157,7 +157,7 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
     for run in runs:
         if not (run.folder / "holdout_probs.npy").exists():
             raise UserError(f"{run.name} has not come to its holdout yet: ./run.sh resume {run.name}")
-        if run.competition != first.competition:
+        if not run.competition.same_task(first.competition):
             raise UserError(f"{run.name} and {first.name} are of different competitions; their scores say nothing")
         held[run.name] = json.loads((run.folder / "split.json").read_text())["holdout"]
         if held[run.name] != held[first.name]:
@@ -167,12 +167,15 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
 
 
 def true_classes(run: Run, ids: Sequence[str]) -> NDArray[np.int64]:
-    """The classes int64 [N] of labelled images of a run's competition."""
+    """The classes int64 [N] of labelled images of a run's competition. Raises UserError if some are gone."""
     data = pack.load(run.competition.source, run.competition.image, run.competition.classes)
     classes: dict[str, int] = {}
     for part in (data.train, data.valid):
         if part is not None and part.labels is not None:
             classes.update(zip(part.ids, part.labels.tolist(), strict=True))
+    gone = [id for id in ids if id not in classes]
+    if gone:
+        raise UserError(f"{len(gone):,} images that {run.name} held out are no longer there: {examples(gone)}")
     return np.array([classes[id] for id in ids], dtype=np.int64)
 
 

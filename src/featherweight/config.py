@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
@@ -254,6 +254,14 @@ class Competition(Section):
                 f"submission.spelling: there is no class '{strange[0]}'{nearest(strange[0], self.classes)}"
             )
         return self
+
+    def same_task(self, other: Competition) -> bool:
+        """Do scores of one say something of the other? What it is called, here and on Kaggle, makes no difference."""
+        return self.task() == other.task()
+
+    def task(self) -> dict[str, Any]:
+        """All that a score depends on."""
+        return self.model_dump(mode="json", exclude={"title", "kaggle"})
 
 
 def load_recipe(name: str, overrides: Sequence[str | Setting] = ()) -> Recipe:

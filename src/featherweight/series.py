@@ -36,7 +36,7 @@ def run_all(tasks: Mapping[str, Task], then: Callable[[Run], None] = lambda run:
     for name, task in tasks.items():
         if (workspace.runs() / name / "run.json").is_file():
             run = run_folder.find(name)
-            if run.recipe.model_dump() != task.recipe.model_dump() or run.competition != task.competition:
+            if run.recipe.model_dump() != task.recipe.model_dump() or not run.competition.same_task(task.competition):
                 mend = f"delete {workspace.runs() / name}, or take another --name"
                 raise UserError(f"there is a run called '{name}' already, of other settings; {mend}")
         else:
@@ -72,11 +72,19 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
     weighed = combining.weigh(runs, name)
     if weighed.room < 0:
         over = f"{weighed.counted:,} parameters, {-weighed.room:,} over the limit"
-        return [*lines, f"  no averaged submission: together the folds weigh {over}"]
+        return [*lines, f"  no averaged submission: together the folds weigh {over}", *_one_model(runs)]
     if (workspace.runs() / name / "result.json").is_file():
         return [*lines, f"  averaged     {name} (as before)"]
     made, result = combining.ensemble_of_folds(runs, held, name, command)
     return [*lines, f"  averaged     {made.name}: {result.test or made.csv.name}"]
+
+
+def _one_model(runs: Sequence[Run]) -> list[str]:
+    """In words, how the folds become one model, if there are images to score it."""
+    first = runs[0]
+    if first.recipe.split.test is None and not first.competition.source.arguments.get("valid"):
+        return ["  their weights can be averaged if images are kept to score that: --set split.test=0.1"]
+    return [f"  one model of their weights: ./run.sh soup {' '.join(run.name for run in runs)}"]
 
 
 def _spread(values: Sequence[float], lower_is_better: bool) -> str:
