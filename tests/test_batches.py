@@ -1,9 +1,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
 from featherweight.data.pack import Pack, Rows
+from featherweight.training import batches as batching
 from featherweight.training.batches import Batches
 from featherweight.training.runtime import Runtime
 
@@ -71,11 +73,13 @@ def test_images_that_stay_on_the_device_are_the_same(monkeypatch):
     assert staying._resident is not None
 
 
-def test_a_mapped_pack_is_read_row_by_row_whatever_room_there_is(monkeypatch):
-    monkeypatch.setattr(Runtime, "has_room", lambda self, size: True)
+@pytest.mark.parametrize("room", [True, False])
+def test_a_mapped_pack_is_read_row_by_row_or_kept_where_there_is_room(monkeypatch, room):
+    monkeypatch.setattr(Runtime, "has_room", lambda self, size: room)
+    monkeypatch.setattr(batching, "SOME", 7)
     plain = batches()
-    rows = Rows(plain.pack.images, np.arange(len(plain.pack)))
+    rows = Rows([plain.pack.images], np.arange(len(plain.pack)))
     mapped = Batches(dataclasses.replace(plain.pack, images=rows), 3, 8, 0, CPU)
-    assert mapped._resident is None
+    assert (mapped._resident is not None) == room
     for a, b in zip(plain.epoch(0), mapped.epoch(0), strict=True):
         assert torch.equal(a.images, b.images)

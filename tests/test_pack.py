@@ -275,10 +275,11 @@ def test_classes_that_the_competition_does_not_list(home, folder):
 # -------------------------------------------------------------------------------------------------------------- memory
 
 
-def test_rows_are_indexed_like_an_array():
+@pytest.mark.parametrize("cuts", [[], [7], [0, 3, 8]])
+def test_rows_are_indexed_like_an_array(cuts):
     array = np.random.default_rng(0).integers(0, 255, (20, 4, 4, 3), dtype=np.uint8)
     places = np.array([3, 1, 19, 7, 7])
-    rows, wanted = Rows(array, places), array[places]
+    rows, wanted = Rows(np.split(array, cuts), places), array[places]
     for key in (2, slice(1, 4), np.array([4, 0]), (slice(0, 3), ..., 1), (0, 1, 2), (np.array([1]), slice(2)), ...):
         np.testing.assert_array_equal(rows[key], wanted[key])
     np.testing.assert_array_equal(np.asarray(rows), wanted)
@@ -294,6 +295,29 @@ def test_large_packs_stay_on_the_disk(home, folder, monkeypatch):
     assert isinstance(again.images, Rows)
     np.testing.assert_array_equal(again.images[:], whole.images[[0, 2]])
     assert again.ids == [whole.ids[0], whole.ids[2]]
+
+
+@pytest.mark.parametrize("most", [2**30, 100])
+def test_more_images_join_without_a_copy_where_there_are_many(home, folder, monkeypatch, most):
+    whole = load().train
+    monkeypatch.setattr(pack, "IN_MEMORY", most)
+    part, rest = whole.take(np.array([4, 2, 0])), whole.take(np.array([1, 3]))
+    joined = part.and_more(rest.ids, rest.images, np.array([1, 0]))
+    assert isinstance(joined.images, Rows) == (most == 100)
+    np.testing.assert_array_equal(joined.images[:], whole.images[[4, 2, 0, 1, 3]])
+    np.testing.assert_array_equal(joined.take(np.array([3, 0])).images[:], whole.images[[1, 4]])
+    assert joined.ids == [whole.ids[place] for place in (4, 2, 0, 1, 3)]
+    np.testing.assert_array_equal(joined.labels, [*part.labels, 1, 0])
+
+
+def test_every_image_has_an_id_of_its_own_in_a_validation_folder_too(home, folder):
+    save(folder / "valid/a/0.png", 70)
+    save(folder / "valid/b/9.png", 80)
+    data = load(source={**SOURCE, "valid": "valid"})
+    assert data.valid.ids == ["valid/a/0.png", "valid/b/9.png"]
+    assert values(data.valid) == {"valid/a/0.png": 70, "valid/b/9.png": 80}
+    (folder / "valid/a/0.png").rename(folder / "valid/a/10.png")
+    assert load(source={**SOURCE, "valid": "valid"}).valid.ids == ["a/10.png", "b/9.png"]
 
 
 def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):

@@ -191,6 +191,12 @@ def test_a_given_validation_folder_is_used_as_it_is(tracks):
     assert len(split["holdout"]) == 8
 
 
+def test_a_given_validation_folder_leaves_none_to_keep_for_the_end(tracks, capsys):
+    code, split = run(tracks, write(tracks, source=", valid: valid"), "split.test=0.2")
+    assert (code, split) == (2, {})
+    assert "split.test: a validation part came with the data, and is held out" in capsys.readouterr().err
+
+
 def test_tracks_stay_together(tracks):
     code, split = run(tracks, write(tracks, r"group: '(track\d+)_'"), "split.holdout=0.3")
     assert code == 0

@@ -47,7 +47,7 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
         count = sum(parameter.numel() for parameter in model.parameters())
         say(f"  taught by {name}: {count:,} parameters, which do not ship and do not count")
         if distill.once:
-            saved.append(probabilities(run, f"taught-{name}", model, train, device))
+            saved.append(probabilities(run, f"taught-{name}", model, train, device, plain=True))
         else:
             models.append(model)
     if not (distill and saved):
@@ -97,19 +97,14 @@ def with_pseudo_labels(run: Run, train: Pack, holdout: Pack, test: Pack | None) 
         given = _sure_of(run, wanted, holdout, test)
         atomic.write_text(stored, json.dumps(given) + "\n")
     given = json.loads(stored.read_text())
-    places = np.array([place for place, id in enumerate(test.ids) if id in given], dtype=np.int64)
+    joining = test.take(np.array([place for place, id in enumerate(test.ids) if id in given], dtype=np.int64))
     index = {name: place for place, name in enumerate(run.competition.classes)}
-    labels = np.array([index[given[test.ids[place]]] for place in places], dtype=np.int64)
+    labels = np.array([index[given[id]] for id in joining.ids], dtype=np.int64)
     say(
-        f"  {len(places):,} of {len(test):,} test images join, by the class that {wanted.run} gives them with a "
+        f"  {len(joining):,} of {len(test):,} test images join, by the class that {wanted.run} gives them with a "
         f"confidence of {wanted.confidence:g} or more; none of them is held out"
     )
-    assert train.labels is not None
-    return Pack(
-        [*train.ids, *(test.ids[place] for place in places)],
-        np.concatenate([np.asarray(train.images), np.asarray(test.images[places])]),
-        np.concatenate([train.labels, labels]),
-    )
+    return train.and_more(joining.ids, joining.images, labels)
 
 
 def _sure_of(run: Run, wanted: Pseudo, holdout: Pack, test: Pack) -> dict[str, str]:

@@ -11,11 +11,12 @@ start reads none of the files; files that were only touched, or moved elsewhere,
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,16 @@ IN_MEMORY = 2**30  # bytes: a part of a pack up to this size is copied into the 
 
 
 class Rows:
-    """Some rows of an array that stays where it is, on the disk: what is asked for is read, and nothing else."""
+    """Some rows of arrays that stay where they are, on the disk: what is asked for is read, and nothing else.
 
-    def __init__(self, array: NDArray[np.uint8], places: NDArray[np.int64]) -> None:
-        self.array, self.places = array, places
-        self.shape, self.dtype, self.ndim = (len(places), *array.shape[1:]), array.dtype, array.ndim
-        self.nbytes = array[:1].nbytes * len(places)
+    `places` int64 [N] count through the arrays, one after another; these are alike but for their lengths.
+    """
+
+    def __init__(self, arrays: Sequence[NDArray[np.uint8]], places: NDArray[np.int64]) -> None:
+        self.arrays, self.places = list(arrays), places
+        first = self.arrays[0]
+        self.shape, self.dtype, self.ndim = (len(places), *first.shape[1:]), first.dtype, first.ndim
+        self.nbytes = len(places) * math.prod(first.shape[1:])
 
     def __len__(self) -> int:
         return len(self.places)
@@ -55,13 +60,25 @@ class Rows:
         first, *rest = key if isinstance(key, tuple) else (key,)
         if first is Ellipsis:
             first, rest = slice(None), [Ellipsis, *rest]
-        images: NDArray[np.uint8] = self.array[self.places[first]]
+        images = self._read(self.places[first])
         if not rest:
             return images
         return images[(slice(None), *rest)] if images.ndim == self.ndim else images[tuple(rest)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self.array[self.places], dtype=dtype)
+        return np.asarray(self._read(self.places), dtype=dtype)
+
+    def _read(self, places: Any) -> NDArray[np.uint8]:
+        if len(self.arrays) == 1:
+            only: NDArray[np.uint8] = self.arrays[0][places]
+            return only
+        places, start = np.asarray(places), 0
+        read = np.empty((*places.shape, *self.shape[1:]), self.dtype)
+        for array in self.arrays:
+            here = (places >= start) & (places < start + len(array))
+            read[here] = array[places[here] - start]
+            start += len(array)
+        return read
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,11 @@ class Pack:
             None if self.groups is None else [self.groups[place] for place in places],
         )
 
+    def and_more(self, ids: Sequence[str], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Pack:
+        """These labelled images and others after them, without groups; what lies on the disk stays there."""
+        assert self.labels is not None
+        return Pack([*self.ids, *ids], _joined(self.images, images), np.concatenate([self.labels, labels]))
+
 
 @dataclass(frozen=True)
 class Data:
@@ -106,7 +128,10 @@ def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     if not len(train):
         raise UserError("there are no training images")
     test = _pack(listing.test, image, classes, "test", source) if listing.test else None
-    return Data(train, test, _pack(listing.valid, image, classes, "valid", source) if listing.valid else None)
+    valid = _pack(listing.valid, image, classes, "valid", source) if listing.valid else None
+    if valid and not set(valid.ids).isdisjoint(train.ids):  # a split is told by ids: each must name one image
+        valid = replace(valid, ids=[f"valid/{id}" for id in valid.ids])
+    return Data(train, test, valid)
 
 
 def answers(source: Choice) -> dict[str, str] | None:
@@ -137,11 +162,25 @@ def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part:
 
 def _rows(images: Any, places: NDArray[np.int64]) -> Any:
     """A copy of these rows or, of what is mapped and large, a view that reads them when they are asked for."""
-    if isinstance(images, Rows):
-        images, places = images.array, images.places[places]
-    if isinstance(images, np.memmap) and len(places) * images[:1].nbytes > IN_MEMORY:
-        return Rows(images, places)
+    if len(places) * math.prod(images.shape[1:]) > IN_MEMORY:
+        if isinstance(images, Rows):
+            return Rows(images.arrays, images.places[places])
+        if isinstance(images, np.memmap):
+            return Rows([images], places)
     return np.asarray(images[places])
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """One after the other: copied or, where that would be large, a view of both."""
+    if one.nbytes + other.nbytes <= IN_MEMORY:
+        return np.concatenate([np.asarray(one), np.asarray(other)])
+    arrays: list[NDArray[np.uint8]] = []
+    places: list[NDArray[np.int64]] = []
+    for images in (one, other):
+        start = sum(map(len, arrays))
+        places.append(start + (images.places if isinstance(images, Rows) else np.arange(len(images))))
+        arrays += images.arrays if isinstance(images, Rows) else [images]
+    return Rows(arrays, np.concatenate(places))
 
 
 def _without(samples: Samples, gone: set[int]) -> Samples:

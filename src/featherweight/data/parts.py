@@ -10,6 +10,7 @@ from featherweight.data import csv_file
 from featherweight.data.pack import Data, Pack
 from featherweight.data.split import divide as divide_ids
 from featherweight.data.split import folds, groups_of, holdout_ranks
+from featherweight.errors import UserError
 
 
 def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, Pack, Pack | None]:
@@ -23,6 +24,8 @@ def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, P
         used = holdout_ranks(train.ids, _labels(train), wanted.subset / len(train), wanted.seed)
         train = train.take(np.flatnonzero(used & (np.cumsum(used) <= wanted.subset)))
     if data.valid is not None and wanted.folds is None:
+        if wanted.test is not None:
+            raise UserError("split.test: a validation part came with the data, and is held out; leave split.test out")
         return train, data.valid, None
     labels, groups, seed = _labels(train), _groups(competition, train), wanted.seed + 1
     kept = None

@@ -17,6 +17,8 @@ from featherweight.randomness import Draws, generator
 from featherweight.training.runtime import Runtime, send
 from featherweight.training.sampling import each_once
 
+SOME = 4096  # images that are copied to a GPU at once, when all of them are
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -98,9 +100,13 @@ class Batches:
     def _resident(self) -> Tensor | None:
         """All images, where a GPU has room for them: then none has to be sent."""
         images = self.pack.images
-        if not isinstance(images, np.ndarray) or not self.runtime.has_room(images.nbytes):
+        if not self.runtime.has_room(images.nbytes):
             return None
-        return torch.from_numpy(np.array(images)).to(self.runtime.device)
+        resident = torch.empty(images.shape, dtype=torch.uint8, device=self.runtime.device)
+        for first in range(0, len(images), SOME):
+            part = np.array(images[first : first + SOME])
+            resident[first : first + len(part)].copy_(torch.from_numpy(part))
+        return resident
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return self.sampling(self._labels, self.seed, epoch)
