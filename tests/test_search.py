@@ -11,12 +11,13 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+import torch
 
 from conftest import start
 from featherweight import cli, workspace, yaml
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
-from featherweight.search import outcome, space
+from featherweight.search import outcome, space, trials
 from featherweight.search import study as studies
 from featherweight.search.space import Knob
 
@@ -262,8 +263,27 @@ def test_what_is_over_the_limit_is_refused_untrained_and_not_counted(home, capsy
         assert not trial.intermediate_values
         assert not (home / "studies" / "quick-light" / "trials" / str(trial.user_attrs["candidate"])).exists()
     out = capsys.readouterr().out
-    assert f"{len(refused)} candidates refused before training" in out
+    assert f"{len(refused)} candidates refused" in out
     assert re.search(r"of 16 candidates drawn, [1-9]\d* are over the limit", out)
+
+
+def test_a_candidate_that_cannot_be_trained_blocks_no_other(home, monkeypatch, capsys):
+    """A network that does not fit into the memory would else be the next worker's, and the one's after that."""
+    write(home, QUICK + KEYS)
+    train, tried = trials._train, []
+
+    def short_of_memory(search, recipe, trial):
+        tried.append(trial.number)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("out of memory.\nTried to allocate 9 GiB")
+        return train(search, recipe, trial)
+
+    monkeypatch.setattr(trials, "_train", short_of_memory)
+    assert cli.main(["search", "quick", "--trials", "3"]) == 0
+    done = study_of(home).get_trials()
+    assert done[0].user_attrs["refused"] == "could not be trained: out of memory."
+    assert len([trial for trial in done if "refused" not in trial.user_attrs]) == 3
+    assert "0  could not be trained: out of memory." in capsys.readouterr().out
 
 
 def test_a_space_of_few_recipes_ends_when_all_are_tried(home, capsys, monkeypatch):

@@ -21,7 +21,6 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
@@ -95,8 +94,8 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
     """The study of that name, made if there is none. Raises UserError for a storage that cannot be used, and for a
     study of another space, recipe or competition.
     """
-    said = {"base": plan.recipe({}), "space": plan.space, "competition": competition}
-    told = {key: section.model_dump(mode="json") for key, section in said.items()}
+    said = {"base": plan.recipe({}), "space": plan.space}
+    told = {key: section.model_dump(mode="json") for key, section in said.items()} | {"competition": competition.task()}
     asked = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
     direction = StudyDirection.MINIMIZE if competition.metric.name in LOWER_IS_BETTER else StudyDirection.MAXIMIZE
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,8 +195,8 @@ class Worker:
         over = threading.Event()
 
         def beat() -> None:
-            with suppress(UpdateFinishedTrialError):  # it came to its end between two looks at the clock
-                while not over.wait(BEAT):
+            while not over.wait(BEAT):
+                with suppress(Exception):  # one lost connection is no end; nor is it one that the trial came to its end
                     trial.set_user_attr("alive", time.time())
 
         thread = threading.Thread(target=beat, daemon=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -107,6 +108,15 @@ def _attempt(search: Search, trial: Trial) -> bool:
     except Diverged as diverged:
         trial.set_user_attr("diverged", str(diverged).split(". ")[0])
         score, outcome = None, str(diverged).split(". ")[0]
+    except UpdateFinishedTrialError:  # given to another worker, who took this one for dead
+        say(f"  {number:>4}  another worker has it")
+        return True
+    except (RuntimeError, UserError) as error:  # no memory for it, mostly: the next worker would die of it as well
+        why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        trial.set_user_attr("refused", f"could not be trained: {why}")
+        study.tell(trial, state=TrialState.PRUNED)
+        say(f"  {number:>4}  could not be trained: {why}")
+        return False
     seconds = time.monotonic() - began
     trial.set_user_attr("seconds", seconds)
     if score is None:

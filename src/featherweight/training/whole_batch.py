@@ -127,13 +127,15 @@ class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, scale, mean, var, total = ctx.saved_tensors
-        # As if the statistics were constants; what they owe to x comes off below.
+        # As if the statistics were constants; what they owe to x comes off below. CUDA reads them where a forward pass
+        # would have saved them (in channels_last, as all is here), a processor where a trained model has them.
+        inverse = (var + ctx.eps).rsqrt()
         of_x, of_scale, of_bias = torch.ops.aten.native_batch_norm_backward(
-            grad, x, scale, mean, var, None, None, False, ctx.eps, [True, True, True]
+            grad, x, scale, mean, var, mean, inverse, False, ctx.eps, [True, True, True]
         )
         sums = torch.stack([of_scale, of_bias])
         ctx.add_up([sums])
-        along = scale * (var + ctx.eps).rsqrt() / total
+        along = scale * inverse / total
         of_x = of_x - _affine(x, along * sums[0], along * sums[1], mean, var, ctx.eps)
         return of_x, of_scale if ctx.learned[0] else None, of_bias if ctx.learned[1] else None, None, None, None
 
