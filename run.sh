@@ -9,32 +9,37 @@ fail() { echo "error: $*" >&2; exit 2; }
 # The environment is whole when its stamp holds the checksum of requirements.txt; an install that was cut off leaves no stamp.
 ready() { [ -x "$root/.venv/bin/python" ] && [ "$(cat "$root/.venv/requirements.sum" 2>/dev/null)" = "$(cksum <"$root/requirements.txt")" ]; }
 
-install() {
-    echo "making the environment in .venv (once; torch is large, give it some minutes)" >&2
-    rm -f "$root/.venv/requirements.sum"
+# Packages into the environment; one that uv made has no pip.
+packages() {
     if command -v uv >/dev/null; then
-        [ -x "$root/.venv/bin/python" ] || uv venv --quiet --python '>=3.11' "$root/.venv" || fail "uv could not make .venv with Python 3.11 or newer"
-        uv pip install --quiet --compile-bytecode --python "$root/.venv/bin/python" -r "$root/requirements.txt" || fail "the packages could not be installed; run the same command again to go on"
+        uv pip install --quiet --compile-bytecode --python "$python" "$@"
     else
-        if [ ! -x "$root/.venv/bin/python" ]; then
-            for python in python3.13 python3.12 python3.11 python3 python; do
-                "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break || python=
-            done
-            [ -n "$python" ] || fail "Python 3.11 or newer is needed, and was not found"
-            "$python" -m venv "$root/.venv" || fail "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"
-        fi
-        # An environment that uv made has no pip.
-        "$root/.venv/bin/python" -m pip --version >/dev/null 2>&1 || "$root/.venv/bin/python" -m ensurepip >/dev/null || fail "there is no pip in .venv; delete .venv and try again"
-        "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/requirements.txt" || fail "the packages could not be installed; run the same command again to go on"
+        "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null || fail "there is no pip in .venv; delete .venv and try again"
+        "$python" -m pip install --quiet --disable-pip-version-check "$@"
+    fi || fail "the packages could not be installed; run the same command again to go on"
+}
+
+make() {
+    echo "making the environment in .venv (once; torch is large: several gigabytes, give it some minutes)" >&2
+    rm -f "$root/.venv/requirements.sum"
+    if [ ! -x "$python" ] && command -v uv >/dev/null; then
+        uv venv --quiet --python '>=3.11' "$root/.venv" || fail "uv could not make .venv with Python 3.11 or newer"
+    elif [ ! -x "$python" ]; then
+        for found in python3.13 python3.12 python3.11 python3 python; do
+            "$found" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break || found=
+        done
+        [ -n "$found" ] || fail "Python 3.11 or newer is needed, and was not found"
+        "$found" -m venv "$root/.venv" || fail "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"
     fi
+    packages -r "$root/requirements.txt"
     cksum <"$root/requirements.txt" >"$root/.venv/requirements.sum"
 }
 
 if [ -n "${FEATHERWEIGHT_PYTHON:-}" ]; then
     python=$FEATHERWEIGHT_PYTHON
 else
-    ready || install
     python=$root/.venv/bin/python
+    ready || make
 fi
 
 export PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}"
@@ -43,6 +48,11 @@ case "${1:-}" in
         shift
         cd "$root"
         exec "$python" -m pytest "$@"
+        ;;
+    install)
+        [ $# -gt 1 ] || fail "say what to install: ./run.sh install cleanlab tensorboard"
+        packages "${@:2}"
+        exit
         ;;
     bench)
         [ -f "$root/benchmarks/${2:-}.py" ] || fail "there is no benchmark '${2:-}'; there are: $(cd "$root/benchmarks" && ls ./[!_]*.py | sed 's|./||; s|.py||' | tr '\n' ' ')"

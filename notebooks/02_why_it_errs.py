@@ -11,7 +11,7 @@
 # %% [markdown]
 # # 2. Why it errs
 # A finished run, taken apart. Name the run in `RUN`, or set the variable of that name in the environment; without one,
-# the last run of the ledger is looked at.
+# the last run that was trained here is looked at.
 
 # %%
 # %matplotlib inline
@@ -19,10 +19,13 @@ import os
 
 import pandas as pd
 
-from featherweight import ledger, run_folder
+from featherweight import ledger, run_folder, workspace
 from featherweight.report import evidence, figures
 
-RUN = os.environ.get("RUN") or ledger.read()["run"].iloc[-1]
+here = [name for name in ledger.read()["run"] if (workspace.runs() / name / "result.json").is_file()]
+trained = [name for name in here if not run_folder.find(name).members]  # no soup and no ensemble
+assert trained, "train one first: ./run.sh wrn16_4"
+RUN = os.environ.get("RUN") or trained[-1]
 found = evidence.gather(run_folder.find(RUN))
 print(f"{RUN}: {(found.given == found.true).mean():.2%} of {len(found.true):,} holdout images are right")
 print(f"one view alone: {found.plain_accuracy:.2%}")

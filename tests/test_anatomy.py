@@ -53,7 +53,7 @@ def test_draw_writes_a_picture_and_a_graph_that_needs_no_network(home, tmp_path,
 
 def test_a_graph_without_torchvista_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvista", None)
-    with pytest.raises(UserError, match="pip install torchvista"):
+    with pytest.raises(UserError, match=r"\./run.sh install torchvista"):
         anatomy.graph(load_recipe("tiny"), CIFAR, tmp_path / "tiny.html")
 
 

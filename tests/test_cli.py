@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -115,7 +116,7 @@ ENDINGS = {  # those that speak to Kaggle are in test_kaggle_loop.py, init in te
     "augment": (["augment", "tiny"], "next: ./run.sh tiny --competition digits"),
     "inspect": (["inspect", "digits"], "next: ./run.sh wrn16_4 --competition digits"),
     "runs": (["runs"], "next: ./run.sh RECIPE for another"),
-    "runs of none": (["runs", "--competition", "none"], "next: ./run.sh wrn16_4"),
+    "runs of none": (["runs", "--competition", "cifar10"], "next: ./run.sh wrn16_4"),
     "compare": (["compare", "r-s0", "r-s1"], "next: ./run.sh report r-s"),
     "ensemble": (["ensemble", "r-s0", "r-s1"], "next: ./run.sh runs"),
     "soup": (["soup", "r-s0", "r-s1"], "next: ./run.sh runs"),
@@ -144,3 +145,31 @@ def test_every_command_ends_by_saying_what_to_do_next(home, monkeypatch, capsys)
         if not told.splitlines()[-1].startswith(ending):
             wrong[name] = told[-300:]
     assert not wrong
+
+
+def test_a_folder_where_a_picture_should_be_is_one_clear_message(home, capsys, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "pics").mkdir()
+    assert cli.main(["schedule", "tiny", "--out", "pics"]) == 2
+    assert capsys.readouterr().err.startswith("error: cannot read or write")
+
+
+def test_packages_are_put_into_the_environment(tmp_path):
+    uv, told = tmp_path / "uv", tmp_path / "told"
+    uv.write_text(f'#!/bin/sh\necho "$@" >{told}; [ "$8" != missing ]\n')
+    uv.chmod(0o755)
+    here = {**os.environ, "FEATHERWEIGHT_PYTHON": sys.executable, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def install(*packages):
+        words = ["bash", str(ROOT / "run.sh"), "install", *packages]
+        return subprocess.run(words, env=here, capture_output=True, text=True, check=False)
+
+    assert install("cleanlab", "tensorboard").returncode == 0
+    assert told.read_text().split()[-3:] == [sys.executable, "cleanlab", "tensorboard"]
+    for packages, message in (
+        ([], "say what to install"),
+        (["x", "missing"], "the packages could not be installed"),
+    ):
+        done = install(*packages)
+        assert done.returncode == 2
+        assert f"error: {message}" in done.stderr

@@ -95,13 +95,13 @@ def images(count: int, channels: int) -> Pack:
 
 
 def one_step(data: dict, grey: bool) -> str:
-    """Load a recipe as a file and do what the main job does with it, two steps long; returns why it is refused."""
+    """Load a recipe as a file and do two epochs of what the main job does with it; returns why it is refused."""
     competition = GREY if grey else RGB
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "drawn.yaml"
         path.write_text(yaml.dump(data))
         try:
-            recipe = load_recipe(str(path), ["train.steps=2", "train.epochs=2", "train.batch_size=12"])
+            recipe = load_recipe(str(path), ["train.steps=5", "train.epochs=2", "train.batch_size=18"])
             budget.weigh(recipe, competition, "drawn").refuse_if_over()
             whole = images(60, competition.image.channels)
             train, holdout, _ = parts.divide(recipe.split, competition, Data(whole, None))

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from featherweight.inference import VIEWS, fit_temperature, predict_probs, temper
 from featherweight.models import MODELS, build
 from featherweight.schema import Choice, OneOf
-from featherweight.training.augment import crop, flip
+from featherweight.training.augment import AUGMENTATIONS, crop, flip
 from featherweight.training.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
@@ -63,6 +63,13 @@ def test_train_views_are_draws_of_the_training_augmentations():
     assert not np.allclose(ask(0), ask(1))
     assert not np.allclose(ask(0, 1), ask(0, 2))
     np.testing.assert_allclose(ask(0).sum(1), 1, atol=1e-5)
+
+
+def test_train_views_alternate_what_alternates_between_epochs():
+    net, alternating = model(), OneOf(AUGMENTATIONS).validate("alternating_flip")
+    views = [view({"name": "train", "count": 2})]
+    drawn = predict_probs([net], IMAGES, runtime=CPU, views=views, augment=[alternating])
+    np.testing.assert_allclose(drawn, predict_probs([net], IMAGES, runtime=CPU, views=[view("flip")]), atol=1e-6)
 
 
 @pytest.mark.parametrize("views", [[], ["flip"], ["shift"], ["flip", "shift"], ["shift", "flip"]])

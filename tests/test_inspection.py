@@ -195,6 +195,21 @@ def test_the_page_needs_no_network_and_the_grouping_mends_the_leak(tracks, capsy
         assert "no picture is on both sides of the split" in capsys.readouterr().out
 
 
+def test_a_grouping_that_cannot_lie_beside_the_data_lies_elsewhere(tracks, capsys):
+    (tracks / "data/t-groups.csv").mkdir()  # cannot be replaced by a file, as in a folder that is read-only
+    assert cli.main(["inspect", "t"]) == 0
+    told = capsys.readouterr().out
+    path = tracks / "reports/t-groups.csv"
+    assert f"groups: {path}" in told
+    assert (tracks / "reports/t-data.html").is_file()
+    config = tracks / "configs/competitions/t.yaml"
+    config.write_text(f"{config.read_text()}groups: {path}\n")
+    competition = load_competition("t")
+    data = pack.load(competition.source, competition.image, competition.classes)
+    sides = [{id.split("_")[0] for id in part.ids} for part in divide(Split(), competition, data)[:2]]
+    assert not sides[0] & sides[1]
+
+
 def test_names_are_escaped_on_the_page(home, capsys):
     for n in range(12):
         path = home / f"data/t/train/{['<b>x', 'y&z'][n % 2]}/{n}.png"

@@ -375,6 +375,8 @@ def test_a_claim_is_held_against_pairs_of_seeds():
     assert one(better, worse, loss=True).word == "does not hold: the other way round"
     assert one((0.9, 0.9), (0.9, 0.9)).word == "no difference"
     assert one((0.9,), (0.1,)).word == "can't be told"
+    same = one((0.75, 1.0), (0.5, 0.75))  # how such gains scatter is not known
+    assert (same.word, same.gain) == ("can't be told", "+25.00 points")
 
 
 def test_the_more_claims_the_more_it_takes_to_tell():

@@ -126,6 +126,19 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path):
     assert saved is None or all(v.isfinite().all() for v in saved["losses"])
 
 
+def test_a_warm_up_as_long_as_the_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="warmup: its 12 steps leave the schedule none of the run's 10"):
+        train(tmp_path / "run", warmup={"epochs": 2}, train={"epochs": 3, "batch_size": 16, "steps": 10})
+
+
+def test_an_average_that_never_began_does_not_ship_unsaid(tmp_path, capsys):
+    average = {"averages": ["swa"], "ship": "swa"}
+    _, raw = train(tmp_path / "raw", train={"epochs": 1, "batch_size": 16, "steps": 3})
+    _, shipped = train(tmp_path / "swa", train={"epochs": 1, "batch_size": 16, "steps": 3}, **average)
+    assert raw == shipped
+    assert "ship: swa had not begun when the run ended, so the raw weights ship" in capsys.readouterr().out
+
+
 def test_bf16_trains_on_the_cpu_and_fp16_is_refused(tmp_path):
     history, _ = train(tmp_path / "run", train={"epochs": 1, "batch_size": 16, "precision": "bf16"})
     assert np.isfinite(history["train_loss"]).all()

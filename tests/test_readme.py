@@ -12,7 +12,7 @@ TREE = re.search(r"## The house\n\n```\n(.*?)```", TEXT, re.S)
 
 
 def test_every_command_it_names_is_one():
-    known = {*cli.COMMANDS, *workspace.config_names("recipes"), "test", "bench", "RECIPE", "..."}
+    known = {*cli.COMMANDS, *workspace.config_names("recipes"), "test", "bench", "install", "RECIPE", "..."}
     named = set(re.findall(r"\./run\.sh ([\w.]+)", TEXT))
     assert {"wrn16_4", "test", "check", "resume"} <= named
     assert named <= known, named - known

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from browser import Browser, missing
-from featherweight import cli, run_folder
+from featherweight import cli, job, ledger, predictions, run_folder
+from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.models import Classifier
 from featherweight.report import evidence, figures, write
 from featherweight.report.gradcam import gradcam
+from featherweight.run_folder import Task
 from featherweight.training.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
@@ -49,6 +51,21 @@ def test_the_page_says_what_the_run_is(reported):
     assert run.facts["versions"]["torch"] in text
     assert "Makes weight" in text
     assert len(text) < 5_000_000
+
+
+def test_a_run_that_calibrates_is_judged_by_what_it_hands_in(home):
+    settings = ["train.epochs=5", "train.steps=30", "predict.views=[]", "predict.calibrate=true"]
+    task = Task("tiny", load_recipe("tiny", settings), "digits", load_competition("digits"), ["x"], "cpu", 1)
+    run = run_folder.start(task, "sure")
+    job.run(run)
+    found = evidence.gather(run)
+    raw = np.load(run.folder / "holdout_probs.npy")
+    assert abs(found.probs - raw).max() > 0.01
+    np.testing.assert_array_equal(found.probs, predictions.calibrated(run, raw))
+    write.write(run)
+    trained = len(pd.read_csv(run.folder / "history.csv"))
+    assert trained == ledger.read()["epochs"].iloc[-1] < 5
+    assert f"{trained} epochs of 1,295 images" in (run.folder / "report" / "report.html").read_text()
 
 
 def test_the_figures_lie_beside_the_page_as_pictures(reported):
@@ -177,7 +194,7 @@ def test_the_history_for_tensorboard(reported, home, capsys, monkeypatch):
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "torch.utils.tensorboard", None)
         assert cli.main(["report", "first", "--tensorboard"]) == 2
-        assert "pip install tensorboard" in capsys.readouterr().err
+        assert "./run.sh install tensorboard" in capsys.readouterr().err
     pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install tensorboard)")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -46,3 +46,9 @@ def test_each_worker_takes_its_own_gpu_and_the_launcher_none(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
     start("auto", "bf16", processes=Processes(5, 8, 1, 4))
     assert taken == [torch.device("cuda", 1)]
+
+
+def test_apples_gpu_is_taken_only_where_it_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert start("auto").device.type == "cpu"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from featherweight import cli, ledger, standings, workspace
+from featherweight import cli, ledger, standings, tables, workspace
 from featherweight.errors import UserError
+from featherweight.kaggle.client import Place
 from featherweight.report import figures
 
 
@@ -198,3 +199,27 @@ def test_the_command_shows_a_ledger_empty_or_not(capsys, options):
     record("tiny-s1", seed=1)
     assert cli.main(["runs", *options]) == 0
     assert ("tiny" in capsys.readouterr().out) == (options != ["--plot"])
+
+
+def test_a_choice_that_no_run_fits_says_so(capsys):
+    record("tiny-s1", seed=1)
+    assert cli.main(["runs", "--where", "seed=2"]) == 0
+    assert "no finished runs like that" in capsys.readouterr().out
+    assert cli.main(["runs", "--competition", "digit"]) == 2
+    assert (
+        "there is no competition called 'digit'; did you mean 'digits'? the ledger has runs of digits"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_run_whose_folder_is_elsewhere_is_told(capsys):
+    record("tiny-s1", seed=1)
+    assert cli.main(["runs"]) == 0
+    assert "1 of 1 were run elsewhere, or are deleted" in capsys.readouterr().out
+    assert cli.main(["report", "tiny-s1"]) == 2
+    assert "the ledger has a run 'tiny-s1', but its folder is not here" in capsys.readouterr().err
+
+
+def test_what_others_call_themselves_is_no_markup(capsys):
+    tables.leaderboard([Place(1, "[ods.ai] Anna [/x]", "0.9", "2026-01-01T00:00")])
+    assert "[ods.ai] Anna [/x]" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from featherweight.config import Recipe
+from featherweight.errors import UserError
 from featherweight.randomness import Draws, generator
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch
@@ -93,6 +94,13 @@ def test_the_gradient_scaler_changes_nothing(changes, parts):
     plain, _ = step(net(norm=True), **changes)
     scaled, _ = step(net(norm=True), scaled=True, **changes)
     same(plain, scaled)
+
+
+def test_a_part_of_one_image_without_statistics_is_refused():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(50, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    with pytest.raises(UserError, match=r"choose train.batch_size and train.accumulate so that no part of a batch"):
+        step(model, train={"accumulate": 4})  # 4, 4, 4 and 1
 
 
 def test_statistics_are_updated_once_a_step():

@@ -95,7 +95,7 @@ def graph(recipe: Recipe, competition: Competition, path: Path) -> None:
     try:
         import torchvista
     except ImportError:
-        raise UserError("the graph needs torchvista, which is not installed: pip install torchvista") from None
+        raise UserError("the graph needs torchvista, which is not installed: ./run.sh install torchvista") from None
     image = competition.image
     model = build(recipe.model, len(competition.classes), image.channels, image.size).eval()
     example = torch.rand(1, image.channels, image.size, image.size)

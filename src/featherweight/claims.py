@@ -110,5 +110,8 @@ def _alone(claim: Claim, better: Sequence[Score], worse: Sequence[Score]) -> Ver
         error = float(gains.std(ddof=1)) / math.sqrt(count)
         half = error * float(t.ppf(0.975, count - 1))
         low, high = mean - half, mean + half
-        p = 2 * float(t.sf(abs(mean) / error, count - 1)) if error > 0 else float(mean == 0)
+        if error > 0:
+            p = 2 * float(t.sf(abs(mean) / error, count - 1))
+        elif mean == 0:
+            p = 1.0  # where all gains are one and the same, how far they scatter is not known
     return Verdict(claim, tuple(gains.tolist()), low, high, p, better[0].lower_is_better)

@@ -58,6 +58,7 @@ The tool      doctor             what is installed, what is missing, what is wro
               schema             JSON schemas of recipes and competitions, for editors
               reference          write docs/reference.md: every key, its range and its default
               test, bench NAME   the test suite; a benchmark of benchmarks/
+              install PACKAGE    a package that is asked for, into the environment
 
 Examples
   ./run.sh wrn16_4                                      digits: two minutes, no download
@@ -77,7 +78,9 @@ CANNOT_WRITE = (
     errno.EPERM,
     errno.EROFS,
     errno.ENOTDIR,
+    errno.EISDIR,
     errno.EEXIST,
+    errno.ENAMETOOLONG,
 )
 
 
@@ -113,7 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = f" {error.filename}" if error.filename else ""
         if workers.rank() == 0:
-            print(f"error: cannot write{where}: {error.strerror}; what was there before is untouched", file=sys.stderr)
+            print(
+                f"error: cannot read or write{where}: {error.strerror}; what was there before is untouched",
+                file=sys.stderr,
+            )
         return 2
     except KeyboardInterrupt:
         if not workers.inside():

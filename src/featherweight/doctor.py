@@ -56,7 +56,7 @@ def _packages() -> Iterator[Finding]:
             continue
         versions.append(f"{wanted.name} {have}")
         if not wanted.specifier.contains(have, prereleases=True):
-            yield Finding(wanted.name, have, f"{wanted.specifier} is needed: pip install '{text}'")
+            yield Finding(wanted.name, have, f"{wanted.specifier} is needed: ./run.sh install '{text}'")
     yield Finding("packages", ", ".join(versions))
     for name, use in EXTRAS.items():
         try:
@@ -79,9 +79,14 @@ def _device() -> Iterator[Finding]:
             memory = torch.cuda.get_device_properties(number).total_memory / 1e9
             yield Finding(f"cuda:{number}", f"{torch.cuda.get_device_name(number)}, {memory:.0f} GB")
     elif torch.backends.mps.is_available():
-        yield Finding("mps", "Apple's GPU")
+        yield Finding("mps", "Apple's GPU, used only with --device mps: nothing has been tested on it")
     else:
-        yield Finding("device", f"no GPU; {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+        from featherweight.training.runtime import multiplies_bf16
+
+        able = torch.backends.cpu.get_cpu_capability()
+        if multiplies_bf16(torch.device("cpu")):
+            able += ", multiplies bf16 (train faster with: --set train.precision=native)"
+        yield Finding("device", f"no GPU; {torch.get_num_threads()} threads, {able}")
 
 
 def _places() -> Iterator[Finding]:

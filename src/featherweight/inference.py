@@ -168,7 +168,7 @@ def predict_probs(
         pixels = runtime.images(torch.from_numpy(np.array(images[first : first + batch_size])))
 
         def draws(number: int, first: int = first, size: int = len(pixels)) -> Draws:
-            return Draws(generator(seed, "view", first, number), size, runtime.device)
+            return Draws(generator(seed, "view", first, number), size, runtime.device, epoch=number)
 
         total: Tensor | float = 0.0
         for weight, view in _product(pixels, views, draws, augment):

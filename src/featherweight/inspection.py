@@ -18,7 +18,6 @@ from featherweight.data.image import UNREADABLE
 from featherweight.data.listing import Listing, Samples
 from featherweight.data.pack import Data
 from featherweight.data.parts import divide
-from featherweight.errors import UserError
 from featherweight.progress import say
 from featherweight.report import data_page
 
@@ -75,9 +74,11 @@ def _grouping(found: checks.Inspection, stem: str) -> list[str]:
         return []
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("id", "group"), *found.groups.items()])
-    path = workspace.data() / f"{stem}-groups.csv"
+    name, said = f"{stem}-groups.csv", "the grouping that keeps copies together: groups:"
     try:
+        atomic.write_text(workspace.data() / name, text.getvalue())
+    except OSError:  # as /kaggle/input, which is read-only; what is joined to the data folder may be a whole path
+        path = (workspace.home() / "reports" / name).absolute()
         atomic.write_text(path, text.getvalue())
-    except OSError as error:
-        raise UserError(f"cannot write the grouping {path}: {error.strerror}") from None
-    return [f"the grouping that keeps copies together: groups: {path.name}"]
+        return [f"{said} {path}"]
+    return [f"{said} {name}"]

@@ -22,7 +22,7 @@ from featherweight.data.csv_file import examples
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide
 from featherweight.data.split import scarce
-from featherweight.errors import Lost, UserError
+from featherweight.errors import Diverged, Lost, UserError
 from featherweight.inference import fit_temperature
 from featherweight.models import Classifier, build
 from featherweight.predictions import augmentations, calibrated, probabilities
@@ -55,7 +55,7 @@ def run(run: Run) -> Result:
         everyone = processes.join()
         with ExitStack() as until_done:
             everyone.once(lambda: _claim(run, until_done))
-            result = _run(run, everyone)
+            result = _undone_if_refused(run, everyone)
         processes.leave()
         return result
     except Lost as error:
@@ -72,6 +72,18 @@ def _claim(run: Run, until_done: ExitStack) -> None:
         cut_off.unlink()
 
 
+def _undone_if_refused(run: Run, everyone: Processes) -> Result:
+    """Do the run; of one that is refused before it has trained no folder is left, so that its name is free."""
+    try:
+        return _run(run, everyone)
+    except (Lost, Diverged):
+        raise
+    except UserError:
+        if everyone.first and not any(file.exists() for file in (run.weights, run.folder / "checkpoint.pt")):
+            shutil.rmtree(run.folder)
+        raise
+
+
 def _run(run: Run, everyone: Processes) -> Result:
     recipe, competition = run.recipe, run.competition
     facts = run.facts
@@ -80,12 +92,7 @@ def _run(run: Run, everyone: Processes) -> Result:
     weighed.refuse_if_over()
     say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
 
-    try:
-        data = everyone.each(lambda: pack.load(competition.source, competition.image, competition.classes))
-    except UserError:
-        if everyone.first and not (run.folder / "split.json").exists():
-            shutil.rmtree(run.folder)  # a run that has not seen an image is no run to go on with
-        raise
+    data = everyone.each(lambda: pack.load(competition.source, competition.image, competition.classes))
     train, holdout, kept = everyone.each(lambda: split(run, data))
     to_predict = len(data.test) if data.test else 0
     aside = f"{len(kept):,} kept for the end, " if kept else ""

@@ -144,6 +144,9 @@ def _override(merged: _Merged, setting: Setting) -> None:
     for depth, part in enumerate(parts[:-1]):
         if isinstance(target, list) and part.isdigit() and int(part) < len(target):
             parts[depth] = part = int(part)
+            if not isinstance(target[part], str | dict):
+                around = ".".join(map(str, parts[:depth]))
+                raise UserError(f"{setting.origin}: name the whole list, as in --set '{around}=[...]'")
             target[part] = {"name": target[part]} if isinstance(target[part], str) else dict(target[part])
             target = target[part]
         elif isinstance(target, dict) and isinstance(target.get(part), dict | list):

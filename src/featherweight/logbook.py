@@ -45,7 +45,9 @@ def rows(section: str) -> list[str]:
 
 
 def shortened(recipe: Recipe, scale: float) -> Recipe:
-    """The recipe with everything that is counted in epochs or steps multiplied by `scale`, but at least one of each."""
+    """The recipe with its length, its schedule and its patience multiplied by `scale`, but at least one of each; how
+    often an average moves stays.
+    """
 
     def some(count: int) -> int:
         return max(1, round(count * scale))
@@ -56,6 +58,8 @@ def shortened(recipe: Recipe, scale: float) -> Recipe:
         data["train"]["steps"] = some(recipe.train.steps)
     if recipe.warmup is not None and recipe.warmup.epochs is not None:
         data["warmup"]["epochs"] = recipe.warmup.epochs * scale
+    if recipe.early_stopping is not None:
+        data["early_stopping"]["patience"] = some(recipe.early_stopping.patience)
     counted: dict[str, Callable[[Any], Any]] = {
         "at": lambda places: [some(place) for place in places],
         "epochs": lambda said: [some(epoch) for epoch in said] if isinstance(said, list) else some(said),

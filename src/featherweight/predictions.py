@@ -29,8 +29,13 @@ def views(recipe: Recipe, competition: Competition) -> list[Any]:
     return [choice for choice in recipe.predict.views if competition.image.mirror or choice.name not in MIRRORING]
 
 
-def probabilities(run: Run, part: str, model: Classifier, images: Pack, device: Runtime) -> NDArray[np.float32]:
-    """The model's probabilities for a part of the data, computed once and kept in the run's folder."""
+def probabilities(
+    run: Run, part: str, model: Classifier, images: Pack, device: Runtime, plain: bool = False
+) -> NDArray[np.float32]:
+    """The model's probabilities for a part of the data, computed once and kept in the run's folder.
+
+    They are by the recipe's views or, if `plain`, of the images as they are.
+    """
     stored = run.folder / f"{part}_probs.npy"
     if not stored.exists():
         with Progress(f"predict {part}", len(images), "images") as bar:
@@ -38,7 +43,7 @@ def probabilities(run: Run, part: str, model: Classifier, images: Pack, device: 
                 [model],
                 images.images,
                 runtime=device,
-                views=views(run.recipe, run.competition),
+                views=[] if plain else views(run.recipe, run.competition),
                 augment=augmentations(run.recipe, run.competition),
                 batch_size=run.recipe.predict.batch_size,
                 seed=run.recipe.seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shlex
@@ -166,8 +165,10 @@ def find(name: str) -> Run:
     """The run of that name (or in that folder). Raises UserError with the nearest name."""
     folder = next((f for f in (workspace.runs() / name, Path(name)) if (f / "run.json").is_file()), None)
     if folder is None:
+        if name in set(ledger.read()["run"]):
+            raise UserError(f"the ledger has a run '{name}', but its folder is not here: {workspace.runs() / name}")
         known = sorted(path.parent.name for path in workspace.runs().glob("*/run.json"))
-        raise UserError(f"there is no run called '{name}'{nearest(name, known)} See them all: ./run.sh runs")
+        raise UserError(f"there is no run called '{name}'{nearest(name, known) or ';'} see them all: ./run.sh runs")
     facts = json.loads((folder / "run.json").read_text())
     recipe = load_recipe(str(folder / "recipe.yaml"))
     competition = load_competition(str(folder / "competition.yaml"))
@@ -216,7 +217,7 @@ def record(run: Run, result: Result, macs: int) -> None:
             "parameters": result.parameters,
             "limit": result.limit,
             "macs": macs,
-            "epochs": run.recipe.train.epochs,
+            "epochs": epochs(run) or run.recipe.train.epochs,
             "metric": run.competition.metric.name,
             "holdout": round(result.holdout.value, 6),
             "holdout_low": round(result.holdout.low, 6),
@@ -229,8 +230,8 @@ def record(run: Run, result: Result, macs: int) -> None:
             "minutes": round(result.minutes, 2),
             "device": run.facts["device"],
             "commit": run.facts["commit"],
-            "csv_sha256": _sha256(run.csv) if run.csv.exists() else "",
-            "weights_sha256": _sha256(run.weights),
+            "csv_sha256": ledger.sha256(run.csv) if run.csv.exists() else "",
+            "weights_sha256": ledger.sha256(run.weights),
             "command": run.facts["command"],
             "settings": ledger.settings(run.recipe.model_dump(mode="json")),
         }
@@ -239,8 +240,18 @@ def record(run: Run, result: Result, macs: int) -> None:
 
 def minutes(run: Run) -> float:
     """How long a run trained."""
+    return float(_last_row(run)["seconds"]) / 60
+
+
+def epochs(run: Run) -> int | None:
+    """How many epochs a run trained, the last of which `train.steps` may have cut; None for what was not trained."""
+    row = _last_row(run)
+    return int(row["epoch"]) if "epoch" in row else None
+
+
+def _last_row(run: Run) -> dict[str, str]:
     lines = (run.folder / "history.csv").read_text().splitlines()
-    return float(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["seconds"]) / 60
+    return dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))
 
 
 def _names(name: str | None, default: str) -> Iterator[str]:
@@ -266,7 +277,3 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return commit + ("+" if dirty.stdout.strip() else "")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from featherweight import atomic, ledger
+from featherweight import atomic, ledger, workspace
 from featherweight.errors import UserError, nearest
 from featherweight.scoring import LOWER_IS_BETTER
 
@@ -59,12 +59,18 @@ def where(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
 
 def chosen(competition: str | None, conditions: Sequence[str]) -> pd.DataFrame:
     """Of `table` the runs of one competition, or of all, for which the conditions of `where` hold."""
-    rows = where(table(), conditions)
+    rows = table()
+    with_runs = list(dict.fromkeys(rows["competition"]))
+    known = [*with_runs, *workspace.config_names("competitions")]
+    if competition is not None and competition not in known:
+        there = f"the ledger has runs of {', '.join(with_runs) or 'none'}"
+        raise UserError(f"there is no competition called '{competition}'{nearest(competition, known) or ';'} {there}")
+    rows = where(rows, conditions)
     return rows if competition is None else rows[rows["competition"] == competition]
 
 
 def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.DataFrame:
-    """Competition by competition; in each the largest of `key` first, the best holdout score where none is given."""
+    """The largest of `key` first; where none is given, competition by competition the best holdout score first."""
     if key is None:
         return _best_first(rows)
     values = _values(rows, key, f"--sort {key}")

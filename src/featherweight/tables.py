@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from featherweight import atomic
+from featherweight import atomic, workspace
 from featherweight.progress import console, say
 from featherweight.scoring import LOWER_IS_BETTER, spoken
 
@@ -117,20 +117,23 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
 
     public = ["public %"] if rows["public"].notna().any() else []
     differ = ["differs in"] if any(differences) else []
+    gone = sum(not (workspace.runs() / run / "run.json").is_file() for run in rows["run"])
     table = _table("", ["run", "competition", "parameters", "holdout %", "test %", *public, "minutes", "date", *differ])
     for row, difference in zip(rows.to_dict("records"), differences, strict=True):
         table.add_row(
-            row["run"],
-            row["competition"],
+            escape(row["run"]),
+            escape(row["competition"]),
             f"{row['parameters']:,}",
             _percent(row, "holdout"),
             _percent(row, "test"),
             *([standings.percent(row["public"], loss=row["metric"] in LOWER_IS_BETTER)] if public else []),
             f"{row['minutes']:.1f}",
             str(row["date"])[:16].replace("T", " "),
-            *([difference] if differ else []),
+            *([escape(difference)] if differ else []),
         )
     console.print(table)
+    if gone:
+        say(f"{gone} of {len(rows)} were run elsewhere, or are deleted: not in {_short(workspace.runs())}")
 
 
 def by_seed(rows: pd.DataFrame) -> None:
@@ -143,7 +146,13 @@ def by_seed(rows: pd.DataFrame) -> None:
     for row in rows.to_dict("records"):
         loss = row["metric"] in LOWER_IS_BETTER
         scores = [standings.percent(row[key], row[f"{key}_sd"], loss) for key in ("holdout", "test", "public")]
-        fields = [row["recipe"], row["competition"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
+        fields = [
+            escape(row["recipe"]),
+            escape(row["competition"]),
+            f"{row['parameters']:,}",
+            str(row["seeds"]),
+            *scores,
+        ]
         table.add_row(*fields, f"{row['minutes']:.1f}")
     console.print(table)
 
@@ -167,7 +176,7 @@ def submissions(rows: pd.DataFrame) -> None:
     for row in rows.iloc[::-1].to_dict("records"):
         scores = ["" if math.isnan(row[key]) else f"{row[key]:.5f}" for key in ("public", "private")]
         date = str(row["date"])[:16].replace("T", " ")
-        name = row["run"] or row["message"]
+        name = escape(row["run"] or row["message"])
         table.add_row(name, row["kaggle"], row["reference"], row["status"], _percent(row, "holdout"), *scores, date)
     console.print(table)
 
@@ -176,7 +185,7 @@ def leaderboard(places: Sequence[Place]) -> None:
     """The first teams."""
     table = _table("", ["team", "rank", "score", "date"])
     for place in places:
-        table.add_row(place.team, str(place.rank), place.score, place.date.replace("T", " "))
+        table.add_row(escape(place.team), str(place.rank), place.score, place.date.replace("T", " "))
     console.print(table)
 
 
@@ -187,7 +196,7 @@ def comparison(rows: pd.DataFrame) -> None:
     table = _table("", ["run", *heads])
     for row in rows.to_dict("records"):
         scores = [_percent({**row, "metric": metric}, metric) for metric in metrics]
-        table.add_row(row["run"], *scores)
+        table.add_row(escape(row["run"]), *scores)
     console.print(table)
 
 
@@ -208,7 +217,7 @@ def trials(rows: pd.DataFrame, metric: str, keys: Sequence[str], everything: Pat
         table.add_row(str(row["candidate"]), *told, *numbers, *(escape(row[key]) for key in keys))
     console.print(table)
     more = f"{len(trained) - TRIALS} more trials" if len(trained) > TRIALS else ""
-    over = f"{refused.sum()} candidates refused before training" if refused.any() else ""
+    over = f"{refused.sum()} candidates refused" if refused.any() else ""
     if more or over:
         say(f"{' and '.join(filter(None, (more, over)))}: {_short(everything)}")
 

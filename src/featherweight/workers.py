@@ -1,9 +1,12 @@
 """The processes of one run, from outside: what torchrun tells each of them, and starting them without torchrun.
 
     ./run.sh RECIPE --procs 2                                           two processes on this machine
-    torchrun --nproc-per-node 2 -m featherweight RECIPE                 the same
+    torchrun --nproc-per-node 2 -m featherweight RECIPE --threads 8     the same
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d \\
         --rdzv-endpoint HOST:29400 -m featherweight RECIPE              eight on two machines, said on each of them
+
+torchrun gives each process one processor thread where nothing else is said (OMP_NUM_THREADS): on processors, and for
+packing, say `--threads`, those of all processes together; `--procs` takes one a core.
 
 Several machines are alike, have the same code and packages, and share the workspace (`FEATHERWEIGHT_HOME` on a disk
 that all of them see); each may keep packed images of its own (`FEATHERWEIGHT_CACHE`). `--procs` hands over to

@@ -11,6 +11,7 @@ from pathlib import Path
 from featherweight import workspace
 from featherweight.commands.arguments import add_choice, add_configuration, overrides, parser_of
 from featherweight.commands.running import finish
+from featherweight.errors import UserError
 
 
 def runs(words: Sequence[str]) -> int:
@@ -24,7 +25,7 @@ def runs(words: Sequence[str]) -> int:
     parser.add_argument("--plot", action="store_true", help="draw holdout against public scores")
     given = parser.parse_args(words)
 
-    from featherweight import standings, tables
+    from featherweight import ledger, standings, tables
 
     rows = standings.ordered(standings.chosen(given.competition, given.where), given.sort, given.ascending)
     if given.markdown:
@@ -36,7 +37,9 @@ def runs(words: Sequence[str]) -> int:
         tables.by_seed(standings.by_seed(rows))
     else:
         tables.ledger(rows, standings.differences(rows))
-    print("next: ./run.sh RECIPE for another" if len(rows) else "no finished runs yet\nnext: ./run.sh wrn16_4")
+    if not len(rows):
+        print(f"no finished runs {'like that' if len(ledger.read()) else 'yet'}")
+    print("next: ./run.sh RECIPE for another" if len(rows) else "next: ./run.sh wrn16_4")
     return 0
 
 
@@ -67,7 +70,7 @@ def logbook(words: Sequence[str]) -> int:
     parser.add_argument("--seeds", help="run every row for each of these seeds, and test the claims: 0-2, or 0,3,7")
     parser.add_argument("--rows", help="only these rows: a12,a13; or `claims`, those that the claims are about")
     parser.add_argument("--log", action="store_true", help="append it to submissions/LOG.md, its pictures to docs/")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--device", default="auto", help="auto (a CUDA GPU, else cpu), cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
     given = parser.parse_args(words)
     workspace.find_config("competitions", given.competition)
@@ -109,7 +112,7 @@ def search(words: Sequence[str]) -> int:
         help="shared by several workers: a database's address as optuna takes it, redis://, or a journal file "
         "(default: a database file in studies/)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--device", default="auto", help="auto (a CUDA GPU, else cpu), cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
     given = parser.parse_args(words)
     workspace.find_config("spaces", given.space)
@@ -145,7 +148,7 @@ def ensemble(words: Sequence[str]) -> int:
     parser = parser_of("ensemble", "Average the probabilities of several runs, if together they make the weight.")
     parser.add_argument("run", nargs="+", help="names of finished runs, or their folders")
     parser.add_argument("--fit", action="store_true", help="weigh the members by their likelihood on the holdout")
-    parser.add_argument("--name", default="ensemble", help="the name of the run it makes (default: ensemble)")
+    parser.add_argument("--name", help="the name of the run it makes (default: ensemble-competition-seed)")
     given = parser.parse_args(words)
 
     from featherweight import combining, tables
@@ -181,16 +184,22 @@ def score(words: Sequence[str]) -> int:
     """Score any CSV."""
     parser = parser_of("score", "Check a submission and, where the answers are known, score it.")
     parser.add_argument("csv", type=Path, help="the submission")
-    parser.add_argument("--competition", default="digits", help="a competition's name, or the path of its file")
+    parser.add_argument("--competition", help="a competition's name, or the path of its file (default: its run's)")
     parser.add_argument("--solution", type=Path, help="the answers: a CSV as submitted, perhaps with a Usage column")
     given = parser.parse_args(words)
-    workspace.find_config("competitions", given.competition)
+    if given.competition:
+        workspace.find_config("competitions", given.competition)
 
-    from featherweight import config, grading
+    from featherweight import config, grading, ledger
 
+    if not given.csv.is_file():
+        raise UserError(f"cannot read {given.csv}: No such file or directory")
+    name = given.competition or ledger.maker(given.csv).get("competition")
+    if not name:
+        raise UserError(f"{given.csv} is of no run in the ledger: say which --competition it is for")
     overrides = [] if given.solution is None else [f"submission.solution={json.dumps(str(given.solution.absolute()))}"]
-    competition = config.load_competition(given.competition, overrides)
+    competition = config.load_competition(name, overrides)
     print(grading.score_csv(given.csv, competition))
-    submits = f"submit {given.csv} --competition {given.competition}"
+    submits = f"submit {given.csv} --competition {name}"
     print(f"next: ./run.sh {submits if competition.kaggle else 'runs'}")
     return 0

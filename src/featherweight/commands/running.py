@@ -24,7 +24,7 @@ def train(words: Sequence[str]) -> int:
     parser.add_argument("recipe", help="a recipe's name, or the path of a recipe file")
     add_configuration(parser)
     parser.add_argument("--name", help="the run's name (default: recipe-competition-seed)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--device", default="auto", help="auto (a CUDA GPU, else cpu), cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, help="processor threads (default: one a core)")
     parser.add_argument("--procs", type=int, help="share every batch between so many processes (a GPU each)")
     parser.add_argument("--seeds", help="run it once for each of these seeds: 0-4, or 0,3,7")
@@ -33,7 +33,7 @@ def train(words: Sequence[str]) -> int:
     add_report(parser)
     given = parser.parse_args(words)
     workspace.find_config("competitions", given.competition)
-    if given.seeds or given.folds:
+    if given.seeds is not None or given.folds is not None:
         return _series(given, ["./run.sh", *words])
 
     from featherweight import config, run_folder
@@ -66,11 +66,13 @@ def _task(given: argparse.Namespace, recipe: Recipe, command: list[str]) -> Task
 def _series(given: argparse.Namespace, command: list[str]) -> int:
     from featherweight import config, series
 
-    if given.submit or (given.seeds and given.folds):
+    if given.submit or (given.seeds is not None and given.folds is not None):
         raise UserError("--seeds, --folds and --submit: one of them at a time")
+    if given.folds is not None and given.folds < 2:
+        raise UserError(f"--folds {given.folds}: expected 2 or more")
     name = given.name or f"{Path(given.recipe).stem}-{Path(given.competition).stem}"
     changes = overrides(given)
-    if given.seeds:
+    if given.seeds is not None:
         variants = {f"{name}-s{seed}": [f"seed={seed}"] for seed in series.seeds(given.seeds)}
     else:
         folds = range(given.folds)
@@ -78,7 +80,7 @@ def _series(given: argparse.Namespace, command: list[str]) -> int:
     recipes = {run: config.load_recipe(given.recipe, [*changes, *more]) for run, more in variants.items()}
     tasks = {run: _task(given, recipe, command) for run, recipe in recipes.items()}
     done = series.run_all(tasks, _report) if given.report else series.run_all(tasks)
-    series.tell(series.over_seeds(done) if given.seeds else series.over_folds(done, f"{name}-folds", command))
+    series.tell(series.over_folds(done, f"{name}-folds", command) if given.folds else series.over_seeds(done))
     return 0
 
 

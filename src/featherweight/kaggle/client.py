@@ -1,9 +1,9 @@
 """The one adapter over the official `kaggle` package: nothing else imports it, and it is imported only when it is used.
 
-The package logs in when it is imported, prints to stdout, sets no time limits, ends the program when it can't log in,
-and reports a failed upload as success (FACTS 5). Here stdout is caught, every request has a time limit, and every
-failure is one sentence: `UserError` for what the user can mend, `Unavailable` for what time or Kaggle must. No text
-that leaves this module holds a token, a key or a signed address.
+The package (2.2.4) logs in when it is imported, prints to stdout, sets no time limits, ends the program when it can't
+log in, and reports a failed upload as success. Here stdout is caught, every request has a time limit, and every failure
+is one sentence: `UserError` for what the user can mend, `Unavailable` for what time or Kaggle must. No text that leaves
+this module holds a token, a key or a signed address.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def _log_in() -> Any:
     try:
         from kaggle.api.kaggle_api_extended import KaggleApi
     except ImportError as error:
-        raise UserError(f"the kaggle package cannot be imported ({error}): pip install kaggle six") from None
+        raise UserError(f"the kaggle package cannot be imported ({error}): ./run.sh install kaggle six") from None
     finally:
         os.environ.update(loud)
     api = KaggleApi()

@@ -7,7 +7,6 @@ same bytes: the tag is looked for in Kaggle's own listing first.
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import time
 from collections.abc import Mapping
@@ -107,9 +106,7 @@ def _entry(what: str, competition: str | None) -> Entry:
         csv = Path(what)
         if not csv.is_file():
             raise UserError(f"there is no file {csv}")
-        rows = ledger.read()
-        made_by = ledger.records(rows[rows["csv_sha256"] == _sha256(csv)])
-        run = made_by[-1] if made_by else {}
+        run = ledger.maker(csv)
         if not run and competition is None:
             raise UserError(f"{csv} is of no run in the ledger: say which --competition it is for")
         name = competition or str(run["competition"])
@@ -120,7 +117,7 @@ def _entry(what: str, competition: str | None) -> Entry:
         if not csv.is_file():
             raise UserError(f"{what} has no submission yet: ./run.sh resume {what}")
         rows = ledger.read()
-        mine = ledger.records(rows[(rows["run"] == found.name) & (rows["csv_sha256"] == _sha256(csv))])
+        mine = ledger.records(rows[(rows["run"] == found.name) & (rows["csv_sha256"] == ledger.sha256(csv))])
         if not mine:
             raise UserError(f"{csv} is not what {what} wrote (the ledger has another checksum); submit it as a file")
         run = mine[-1]
@@ -130,7 +127,7 @@ def _entry(what: str, competition: str | None) -> Entry:
     count = grading.check_csv(csv, declared)
     slug = kaggle_name(name, declared)
     say(f"{csv}: {count:,} rows, checked")
-    return Entry(csv, _sha256(csv), name, slug, run)
+    return Entry(csv, ledger.sha256(csv), name, slug, run)
 
 
 def _competition(name: str, run_folder: Path | None) -> Competition:
@@ -250,7 +247,3 @@ def _record(row: Mapping[str, object], news: Submission | str) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -75,7 +75,8 @@ class Whitening(nn.Conv2d):
     def start_from_images(self, images: Tensor) -> None:
         """Compute the filters from normalised training images, float32 [N, C, H, W]."""
         patches = images.unfold(2, PATCH, 1).unfold(3, PATCH, 1).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
-        covariance = (patches.T @ patches).double() / len(patches)
+        products = patches.T @ patches
+        covariance = (products.cpu() if products.is_mps else products).double() / len(patches)  # Apple's has no float64
         variances, directions = torch.linalg.eigh(covariance)
         filters = (directions / (variances.clamp_min(0) + 5e-4).sqrt()).T.flip(0)
         filters = filters.view(-1, *self.weight.shape[1:])

@@ -18,9 +18,8 @@ from featherweight.data.checks import Finding
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
 from featherweight.inference import predict_probs
-from featherweight.models import Classifier, build
 from featherweight.report.gradcam import gradcam
-from featherweight.training import checkpoint, runtime
+from featherweight.training import runtime
 
 MISTAKES = 24  # the most confident ones, shown
 LOOKED_INTO = 8  # of those, with Grad-CAM
@@ -93,8 +92,8 @@ def gather(run: run_folder.Run) -> Evidence:
     assert train.labels is not None
     assert holdout.labels is not None
     device = runtime.start(run.facts["device"], run.recipe.train.precision, run.facts["threads"])
-    model = _model(run)
-    probs = np.load(run.folder / "holdout_probs.npy")
+    model = run_folder.shipped(run)
+    probs = predictions.of_finished(run, "holdout")
     plain = probs
     if predictions.views(run.recipe, competition):
         plain = predict_probs([model], holdout.images, runtime=device, batch_size=run.recipe.predict.batch_size)
@@ -203,13 +202,6 @@ def _teachers(run: run_folder.Run) -> dict[str, str]:
         else:
             told[name] = "a run that is no longer there"
     return told
-
-
-def _model(run: run_folder.Run) -> Classifier:
-    competition = run.competition
-    model = build(run.recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
-    checkpoint.load_weights(run.weights, model)
-    return model
 
 
 def _pictures(

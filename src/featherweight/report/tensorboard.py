@@ -25,7 +25,7 @@ def write(run: run_folder.Run) -> Path:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UserError("--tensorboard needs a package that is not installed: pip install tensorboard") from None
+        raise UserError("--tensorboard needs a package that is not installed: ./run.sh install tensorboard") from None
     folder = run.folder / "tensorboard"
     shutil.rmtree(folder, ignore_errors=True)  # a second writing would show every point twice
     with SummaryWriter(str(folder)) as writer:

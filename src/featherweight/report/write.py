@@ -91,6 +91,7 @@ def _words(found: Evidence) -> dict[str, Any]:
         "wrong": int((found.given != found.true).sum()),
         "suspects": found.suspects,
         "trained": int(found.counts["train"].sum()),
+        "epochs": run_folder.epochs(run),
         "held": len(found.true),
         "tested": found.tested,
         "findings": found.findings,

@@ -16,7 +16,7 @@ from torch import Tensor
 from featherweight import atomic
 from featherweight.config import EarlyStopping, Recipe
 from featherweight.data.pack import Pack
-from featherweight.errors import Diverged
+from featherweight.errors import Diverged, UserError
 from featherweight.inference import predict_probs
 from featherweight.models import Classifier
 from featherweight.progress import Progress as Bar
@@ -163,6 +163,8 @@ def beginning(recipe: Recipe, steps_per_epoch: int) -> Progress:
     if recipe.warmup is not None:
         said = recipe.warmup
         warmup = round(total * said.fraction if said.epochs is None else steps_per_epoch * said.epochs)
+        if warmup >= total:
+            raise UserError(f"warmup: its {warmup:,} steps leave the schedule none of the run's {total:,}")
     return Progress(0, steps_per_epoch, -(-total // steps_per_epoch), total, warmup)
 
 
@@ -198,7 +200,7 @@ def _step(
             part = images[piece.rows]
             wanted, known = targets[piece.rows].tensor_split([batch.targets.shape[1]], dim=1)
             with runtime.autocast(), runtime.processes.whole_batch(piece):
-                logits = state.forward(part)
+                logits = _answer(state, part)
             loss = recipe.loss(logits.float(), wanted, batch.counts)
             if recipe.distill is not None:
                 taught = teachers.answer(part, known, recipe.distill.temperature, runtime)
@@ -235,11 +237,25 @@ def _has_settled(stopping: EarlyStopping, ship: str, state: _State, score_falls:
     return waited >= stopping.patience
 
 
+def _answer(state: _State, images: Tensor) -> Tensor:
+    try:
+        return state.forward(images)
+    except ValueError as error:  # torch's batch norm takes no statistics of a single number
+        if len(images) > 1:
+            raise
+        raise UserError(
+            "one image alone, its maps of one pixel, has no batch-norm statistics: choose train.batch_size and "
+            "train.accumulate so that no part of a batch is a single image"
+        ) from error
+
+
 def _take_what_ships(
     recipe: Recipe, state: _State, batches: Batches, augment: list[Augmentation], runtime: Runtime
 ) -> None:
     """Give the model the weights that ship: the best, the average's or its own."""
     shipping = state.averages.shipping(recipe.ship, state.model)
+    if recipe.ship != "raw" and shipping is state.model:
+        say(f"  ship: {recipe.ship} had not begun when the run ended, so the raw weights ship")
     state.model.load_state_dict(state.best or shipping.state_dict())
     if recipe.ship == "swa" and shipping is not state.model:
         renew(state.model, batches, augment, runtime)
@@ -320,7 +336,7 @@ def _epoch_row(
         "epoch": epoch,
         "step": state.step,
         "lr": state.optimizer.param_groups[0]["lr"],
-        "train_loss": state.losses[: state.step - first].double().mean().item(),
+        "train_loss": state.losses[: state.step - first].cpu().double().mean().item(),
         **classified("train", given, true),
         "train_score": value(metric, given, true) if metric.name in LABEL_METRICS else math.nan,
         "holdout_loss": math.nan,

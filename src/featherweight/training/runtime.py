@@ -51,9 +51,12 @@ class Runtime:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on the device. A GPU fetches one of the host from pinned memory, for which the host need not wait."""
+    """A tensor on the device. A GPU fetches one of the host from pinned memory, for which the host need not wait.
+
+    Apple's has to be waited for: it may still read what the host has given to others (pytorch issue 139550).
+    """
     fetched = device.type == "cuda" and tensor.is_cpu
-    return (tensor.pin_memory() if fetched else tensor).to(device, non_blocking=True)
+    return (tensor.pin_memory() if fetched else tensor).to(device, non_blocking=device.type != "mps")
 
 
 def start(
@@ -81,14 +84,14 @@ def start(
     if chosen.type == "cpu":
         _keep_freed_memory()
     if precision in ("auto", "native"):
-        native = (precision == "native" or chosen.type == "cuda") and _multiplies_bf16(chosen)
+        native = (precision == "native" or chosen.type == "cuda") and multiplies_bf16(chosen)
         precision = "bf16" if native else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
         raise UserError("train.precision: fp16 needs a GPU; on the CPU there are fp32 and bf16")
     return Runtime(chosen, DTYPES[precision], processes)
 
 
-def _multiplies_bf16(device: torch.device) -> bool:
+def multiplies_bf16(device: torch.device) -> bool:
     """Has the device instructions for it? Where they are missing, bf16 is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -116,7 +119,7 @@ def _device(name: str, processes: Processes) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cpu")  # Apple's GPU only where it is named: no run of ours has shown what it gets right
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
