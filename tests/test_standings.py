@@ -93,10 +93,10 @@ def test_seeds_of_one_recipe_are_one_line_and_a_changed_key_is_another():
 
 def test_of_a_seed_run_twice_the_latest_counts_whatever_the_order_of_the_rows():
     record("s0", seed=0, holdout=0.90)
-    record("s0-again", seed=0, holdout=0.95, date="2026-01-03")
+    record("s0-again", seed=0, holdout=0.95, date="2026-01-03", minutes=1.0)
     for rows in (standings.table(), standings.ordered(standings.table(), None)):
         (line,) = standings.by_seed(rows).to_dict("records")
-        assert (line["seeds"], line["holdout"]) == (1, 0.95)
+        assert (line["seeds"], line["holdout"], line["minutes"]) == (1, 0.95, 1.0)
         assert (line["holdout_low"], line["holdout_high"]) == pytest.approx((0.93, 0.97))
 
 

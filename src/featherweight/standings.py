@@ -101,12 +101,12 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
             "parameters": group["parameters"].iloc[0],
             "limit": group["limit"].iloc[0],
             "seeds": group["seed"].nunique(),
-            "minutes": group["minutes"].mean(),
             "keys": group["keys"].iloc[0],
             "command": group["command"].iloc[0],
         }
         by_date = group.sort_index().sort_values("date", kind="stable")  # `rows` may be in any order
         distinct = by_date.drop_duplicates("seed", keep="last")
+        line["minutes"] = distinct["minutes"].mean()
         for score in ("holdout", "test", "public", "private"):
             line[score], line[f"{score}_sd"] = distinct[score].mean(), distinct[score].std(ddof=1)
         for end in (
