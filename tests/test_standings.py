@@ -123,6 +123,14 @@ def test_what_differs_is_told_against_what_most_have():
     assert standings.differences(standings.table()) == ["", "", "optimizer.lr=0.2", ""]
 
 
+def test_of_many_differences_the_first_are_told(monkeypatch):
+    record("a")
+    record("b")
+    record("c", lr=0.2)
+    monkeypatch.setattr(standings, "DIFFERENT", 0)
+    assert standings.differences(standings.table()) == ["", "", "and 1 more"]
+
+
 def test_the_public_score_stands_beside_the_run_whose_bytes_were_uploaded():
     record("a", sha="aa")
     record("b", sha="bb")

@@ -20,6 +20,7 @@ from featherweight.scoring import LOWER_IS_BETTER
 
 MARKERS = ("<!-- runs -->", "<!-- /runs -->")  # the README's table stands between them
 PUBLIC_SHARE = 0.3  # of the test rows behind the public score, where nobody says how many; Kaggle's are 0.2 to 0.5
+DIFFERENT = 8  # keys of a run that are shown to differ
 CERTAIN = 2.576  # standard errors: chance alone goes beyond in one of a hundred cases
 
 
@@ -122,21 +123,20 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(rows: pd.DataFrame) -> list[str]:
-    """For each row the recipe keys in which it departs from what most rows of its competition have."""
+    """For each row the recipe keys in which it departs from what most rows of its competition have, the first few."""
     usual: dict[str, dict[str, str]] = {}
     for competition, group in rows.groupby("competition", sort=False):
         keys = {key for settings in group["keys"] for key in settings}
         oldest_first = group.sort_values("date", kind="stable")["keys"]  # of two runs, the later one differs
         counts = {key: Counter(json.dumps(settings.get(key)) for settings in oldest_first) for key in keys}
         usual[str(competition)] = {key: count.most_common(1)[0][0] for key, count in counts.items()}
-    return [
-        " ".join(
-            f"{key.removesuffix('.name')}={_shown(row['keys'].get(key))}"
-            for key, common in sorted(usual[row["competition"]].items())
-            if json.dumps(row["keys"].get(key)) != common
-        )
-        for row in rows.to_dict("records")
-    ]
+    told = []
+    for row in rows.to_dict("records"):
+        common = usual[row["competition"]]
+        found = [key for key in sorted(common) if json.dumps(row["keys"].get(key)) != common[key]]
+        shown = [f"{key.removesuffix('.name')}={_shown(row['keys'].get(key))}" for key in found[:DIFFERENT]]
+        told.append(" ".join([*shown, *([f"and {len(found) - len(shown)} more"] if len(found) > len(shown) else [])]))
+    return told
 
 
 @dataclass(frozen=True)
