@@ -169,10 +169,8 @@ def summary(rates: Rates, processor: Rates) -> dict[str, dict[str, float]]:
             "median": statistics.median(values),
             "low": min(values),
             "high": max(values),
-            "ours_over_it": statistics.median(ratios),
-            "ours_over_it_low": min(ratios),
-            "ours_over_it_high": max(ratios),
-            **({f"native_over_it{end}": f(native) for end, f in SPREAD.items()} if native else {}),
+            **{f"ours_over_it{end}": of(ratios) for end, of in SPREAD.items()},
+            **({f"native_over_it{end}": of(native) for end, of in SPREAD.items()} if native else {}),
             "ours_over_it_by_processor_time": statistics.median(
                 a / b for a, b in zip(processor.get("ours", processor[name]), processor[name], strict=True)
             ),

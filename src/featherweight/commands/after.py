@@ -94,7 +94,7 @@ def logbook(words: Sequence[str]) -> int:
     print(f"wrote {folder / 'table.md'} and the pictures beside it")
     if given.log:
         print(f"wrote {logbook.log(folder, given.section, shlex.join(command))}")
-    print(f"next: ./run.sh runs --competition {given.competition}")
+    print(f"next: ./run.sh runs --competition {Path(given.competition).stem}")
     return 0
 
 
@@ -171,7 +171,7 @@ def report(words: Sequence[str]) -> int:
         from featherweight.report import tensorboard
 
         folder = tensorboard.write(run_folder.find(given.run))
-        print(f"wrote {folder}\nnext: tensorboard --logdir {folder.parent.parent}")
+        print(f"wrote {folder}\nnext: {Path(sys.executable).parent / 'tensorboard'} --logdir {folder.parent.parent}")
         return 0
     from featherweight.report import write
 
