@@ -27,9 +27,9 @@ from featherweight.data import pack
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
 from featherweight.models import build
+from featherweight.runtime.device import Runtime, start
 from featherweight.schema import OneOf
-from featherweight.training.loop import fit
-from featherweight.training.runtime import Runtime, start
+from featherweight.training.trainer import fit
 
 Epoch = Callable[[int | None], float]  # trains one epoch, or so many steps, and returns the seconds they took
 

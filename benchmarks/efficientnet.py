@@ -45,8 +45,8 @@ SETTINGS = [(32, 128), (64, 128), (32, 16), (64, 16)]  # pixels, batch
 def ours(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The `efficientnet` of a recipe."""
     from featherweight.models import FAMILIES, build
+    from featherweight.runtime.device import start
     from featherweight.training.optimizers import adam, groups
-    from featherweight.training.runtime import start
 
     net = start("cpu").place(build(FAMILIES.validate({"name": "efficientnet", "stem": 4}), 10, 3, side))
     return net, adam(groups(net))

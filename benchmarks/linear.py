@@ -39,13 +39,13 @@ import numpy as np
 import torch
 
 import _record
-from featherweight import pictures
+from featherweight import plotting
 from featherweight.config import load_recipe
 from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.models import build
-from featherweight.training.loop import fit
-from featherweight.training.runtime import start
+from featherweight.runtime.device import start
+from featherweight.training.trainer import fit
 
 COUNTS = (5_000, 50_000, 500_000)
 BATCH, GOAL = 256, 0.9
@@ -184,7 +184,7 @@ def beyond_memory(folder: Path, count: int, limit: int, rounds: int) -> dict[str
 
 def draw(rows: list[dict[str, float]], path: Path) -> None:
     """An epoch's seconds and the peak memory against the number of images."""
-    picture, axes = pictures.figure(1, 2, width=5)
+    picture, axes = plotting.figure(1, 2, width=5)
     counts = [row["images"] for row in rows]
     for place, key, unit, label in (
         (axes[0, 0], "seconds", 1.0, "seconds an epoch"),
@@ -199,7 +199,7 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     axes[0, 0].plot(counts, [rows[-1]["seconds"] * count / counts[-1] for count in counts], "--", linewidth=1)
     axes[0, 0].set_title("dashed: in proportion")
     axes[0, 1].set_title("peak memory")
-    pictures.save(picture, path)
+    plotting.save(picture, path)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ GOAL = 1.5 * 2**30
 PEAK = "import resource; print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 RUN = f"""
 import sys
-from featherweight.cli import main
+from featherweight.cli.main import main
 code = main(sys.argv[1:])
 {PEAK}
 sys.exit(code)

@@ -45,8 +45,8 @@ import torch
 
 import _record
 from _pipelines import PEERS, Bench, Case, Epoch
-from featherweight import workspace
-from featherweight.training.runtime import DTYPES, start
+from featherweight import paths
+from featherweight.runtime.device import DTYPES, start
 
 ASKED = ("ours compiled",)  # of every network, but only where it is named
 USUAL = ("ours", "ours native", "bare", "timm", "timm channels_last", "plain", "plain channels_last", "fastai")
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
     parser.add_argument("--smoke", action="store_true", help="every pipeline on a tiny network, to see that all run")
     given = parser.parse_args()
-    source = (given.data or workspace.data() / "cifar10") / "train"
+    source = (given.data or paths.data() / "cifar10") / "train"
     if not source.is_dir():
         parser.error(f"there is no folder {source}; CIFAR-10 comes with ./run.sh wrn16_4 --competition cifar10")
     device = start(given.device, given.precision)

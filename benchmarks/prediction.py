@@ -17,9 +17,9 @@ import torch
 
 import _record
 from featherweight.config import load_recipe
-from featherweight.inference import predict_probs
+from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
-from featherweight.training.runtime import start
+from featherweight.runtime.device import start
 
 VIEWS, BATCH, GOAL = 6, 256, 0.9
 

@@ -28,13 +28,13 @@ import torch
 import _published as published
 import _record
 from _published import Outcome, wait
-from featherweight import predictions
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.data import pack
-from featherweight.inference import predict_probs
+from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
-from featherweight.training.loop import fit
-from featherweight.training.runtime import start
+from featherweight.runs import predictions
+from featherweight.runtime.device import start
+from featherweight.training.trainer import fit
 
 
 def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.Pack, device: str) -> Outcome:

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 import _record
-from featherweight import job, pictures, run_folder, workspace
+from featherweight import paths, plotting
 from featherweight.config import Competition, load_competition, load_recipe
+from featherweight.runs import pipeline, run_folder
 
 PANELS = ("train_loss", "holdout_accuracy")
 
@@ -26,27 +27,27 @@ PANELS = ("train_loss", "holdout_accuracy")
 def train(net: str, seed: int, competition: Competition, name: str, overrides: list[str]) -> pd.DataFrame:
     """The history of one network's run with one seed, begun, gone on with, or found done."""
     run_name = f"residual-{net}-{name}-s{seed}"
-    if (workspace.runs() / run_name / "run.json").is_file():
+    if (paths.runs() / run_name / "run.json").is_file():
         run = run_folder.find(run_name)
     else:
         recipe = load_recipe(net, [*overrides, f"seed={seed}"])
         command = ["./run.sh", "bench", "residual"]
         run = run_folder.start(run_folder.Task(net, recipe, name, competition, command), run_name)
-    job.run(run)
+    pipeline.run(run)
     return pd.read_csv(run.folder / "history.csv")
 
 
 def draw(histories: dict[str, list[pd.DataFrame]], path: Path) -> None:
     """The losses and accuracies of both networks against the epoch."""
-    picture, axes = pictures.figure(1, len(PANELS))
+    picture, axes = plotting.figure(1, len(PANELS))
     for place, panel in enumerate(PANELS):
         for net, runs in histories.items():
             epochs = runs[0]["epoch"]
             values = np.stack([history[panel].to_numpy() for history in runs])
             axes[0, place].fill_between(epochs, values.min(0), values.max(0), alpha=0.2)
-            pictures.draw(axes[0, place], {net: (epochs.tolist(), values.mean(0).tolist())}, "epoch", panel)
+            plotting.draw(axes[0, place], {net: (epochs.tolist(), values.mean(0).tolist())}, "epoch", panel)
         axes[0, place].legend(fontsize="small")
-    pictures.save(picture, path)
+    plotting.save(picture, path)
 
 
 def main() -> None:

@@ -32,12 +32,14 @@ def child(words: list[str]) -> None:
     import torch  # noqa: F401
 
     over["torch"] = time.time()
-    from featherweight import cli, config, job, run_folder  # noqa: F401
+    from featherweight import config  # noqa: F401
+    from featherweight.cli.main import main
+    from featherweight.runs import pipeline, run_folder
 
     over["imports"] = time.time()
     from featherweight import budget
     from featherweight.data import pack
-    from featherweight.training import loop
+    from featherweight.training import trainer
 
     def timed(place: Any, name: str, stage: str) -> None:
         inner: Callable[..., Any] = getattr(place, name)
@@ -58,11 +60,11 @@ def child(words: list[str]) -> None:
     timed(run_folder, "start", "weigh-in and run folder")
     timed(budget, "weigh", "weigh-in again")
     timed(pack, "load", "list the files, map the pack")
-    timed(job, "split", "split")
-    timed(loop, "standardize", "model; mean and deviation of the images")
-    step = loop._step
-    loop._step = first_step  # type: ignore[assignment]
-    cli.main(words)
+    timed(pipeline, "split", "split")
+    timed(trainer, "standardize", "model; mean and deviation of the images")
+    step = trainer._step
+    trainer._step = first_step  # type: ignore[assignment]
+    main(words)
 
 
 def one(words: list[str], home: str) -> dict[str, float]:

@@ -29,8 +29,8 @@ import _record
 from featherweight.config import Recipe, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.models import build
-from featherweight.training.loop import fit
-from featherweight.training.runtime import Runtime, start
+from featherweight.runtime.device import Runtime, start
+from featherweight.training.trainer import fit
 
 
 def random_pack(count: int) -> Pack:

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 import _record
-from featherweight import job, predictions, run_folder
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.data import pack, parts
 from featherweight.models import build
-from featherweight.training.loop import fit
-from featherweight.training.runtime import start
+from featherweight.runs import pipeline, predictions, run_folder
+from featherweight.runtime.device import start
+from featherweight.training.trainer import fit
 
 EPOCHS = 8  # short ones, that steps are timed in
 TRAINING = 0.9  # of the time; the rest is for loading, looks at the holdout and prediction
@@ -82,7 +82,7 @@ def main() -> None:
     recipe = load_recipe(given.recipe, [*given.set, f"train.epochs={epochs}", f"train.evaluate_every={looks}"])
     command = shlex.split(_record.command())
     run = run_folder.start(run_folder.Task(given.recipe, recipe, given.competition, competition, command, given.device))
-    result = job.run(run)
+    result = pipeline.run(run)
     minutes = (time.monotonic() - began) / 60
     path = _record.write(
         f"timed-{given.recipe}",

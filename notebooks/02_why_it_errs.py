@@ -19,10 +19,11 @@ import os
 
 import pandas as pd
 
-from featherweight import ledger, run_folder, workspace
+from featherweight import paths
 from featherweight.report import evidence, figures
+from featherweight.runs import ledger, run_folder
 
-here = [name for name in ledger.read()["run"] if (workspace.runs() / name / "result.json").is_file()]
+here = [name for name in ledger.read()["run"] if (paths.runs() / name / "result.json").is_file()]
 trained = [name for name in here if not run_folder.find(name).members]  # no soup and no ensemble
 assert trained, "train one first: ./run.sh wrn16_4"
 RUN = os.environ.get("RUN") or trained[-1]

@@ -51,19 +51,21 @@ if wheels:
     subprocess.run([*install, *(Path(wheel).name.split("-")[0] for wheel in INPUT.rglob("*.whl"))], check=False)
 
 # %%
-from featherweight import cli, run_folder, workspace
+from featherweight import paths
+from featherweight.cli import main
+from featherweight.runs import run_folder
 
-cli.main(["doctor"])
+main.main(["doctor"])
 
 # %% [markdown]
 # ## Train, score, predict, check
 
 # %%
 if DATA:
-    cli.main(["init", DATA, "--name", COMPETITION])
+    main.main(["init", DATA, "--name", COMPETITION])
 name = f"{RECIPE}-on-kaggle"
 settings = [word for setting in SETTINGS for word in ("--set", setting)]
-code = cli.main([RECIPE, "--competition", COMPETITION, "--name", name, *settings])
+code = main.main([RECIPE, "--competition", COMPETITION, "--name", name, *settings])
 assert code == 0, "read what stands above"
 
 # %% [markdown]
@@ -71,6 +73,6 @@ assert code == 0, "read what stands above"
 
 # %%
 run = run_folder.find(name)
-target = (WORKING if WORKING.is_dir() else workspace.home()) / "submission.csv"
+target = (WORKING if WORKING.is_dir() else paths.home()) / "submission.csv"
 target.write_bytes(run.csv.read_bytes())
 print(f"{target} is the submission, {target.stat().st_size:,} bytes")

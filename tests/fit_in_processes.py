@@ -16,12 +16,13 @@ import torch
 
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
-from featherweight.inference import predict_probs
+from featherweight.evaluation.inference import predict_probs
+from featherweight.evaluation.metrics import METRICS
 from featherweight.models import build
+from featherweight.runtime import processes
+from featherweight.runtime.device import start
 from featherweight.schema import OneOf
-from featherweight.scoring import METRICS
-from featherweight.training import loop, processes
-from featherweight.training.runtime import start
+from featherweight.training import trainer
 
 BASE = {
     "model": {"name": "wrn", "depth": 10, "width": 0.25},
@@ -75,7 +76,7 @@ def run(name: str, folder: Path, device: str) -> None:
     if everyone.first:
         work.mkdir()
     metric = OneOf(METRICS).validate("balanced_accuracy")
-    history = loop.fit(recipe, model, pack(60, 0), pack(33, 1), 3, recipe.augment, runtime, work, metric=metric)
+    history = trainer.fit(recipe, model, pack(60, 0), pack(33, 1), 3, recipe.augment, runtime, work, metric=metric)
     sums = [float(tensor.double().abs().sum()) for tensor in model.state_dict().values()]
     assert len(set(map(tuple, everyone.gather(sums)))) == 1, "the processes ended with unlike weights"
     if everyone.first:

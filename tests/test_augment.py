@@ -2,9 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from featherweight.randomness import Draws, generator
-from featherweight.schema import OneOf
-from featherweight.training.augment import (
+from featherweight.augment.table import (
     AUGMENTATIONS,
     MIRRORING,
     alternating_flip,
@@ -14,6 +12,8 @@ from featherweight.training.augment import (
     flip,
     vertical_flip,
 )
+from featherweight.runtime.rng import Draws, generator
+from featherweight.schema import OneOf
 
 CPU = torch.device("cpu")
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from featherweight.data.pack import Pack, Rows
+from featherweight.runtime.device import Runtime
 from featherweight.training import batches as batching
 from featherweight.training.batches import Batches
-from featherweight.training.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
 

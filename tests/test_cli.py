@@ -6,16 +6,17 @@ import sys
 import pytest
 
 from conftest import ROOT
-from featherweight import cli, logbook
 from featherweight.budget import weigh
-from featherweight.commands.arguments import overrides
+from featherweight.cli import main
+from featherweight.cli.arguments import overrides
 from featherweight.config import load_competition, load_recipe
+from featherweight.logbook import rerun
 
 
 @pytest.mark.parametrize("words", [["--help"], [], ["wnr16_4"], ["tiny", "--competition", "digit"]], ids=" ".join)
 def test_help_and_mistaken_names_import_nothing_heavy(words):
     """What makes them quick: torch alone takes seconds."""
-    code = "import sys; from featherweight.cli import main; main(sys.argv[1:])\n"
+    code = "import sys; from featherweight.cli.main import main; main(sys.argv[1:])\n"
     code += "print('heavy', {'torch', 'pandas', 'sklearn', 'numpy'} & {*sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
@@ -48,24 +49,24 @@ def test_help_and_mistaken_names_import_nothing_heavy(words):
     ],
 )
 def test_a_users_mistake_is_one_clear_message(home, capsys, words, message):
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     assert capsys.readouterr().err.startswith(message)
     assert not (home / "runs").exists()
 
 
 def test_check_prints_the_weigh_in_and_decides(home, capsys):
-    assert cli.main(["check", "wrn16_4", "--competition", "cifar10"]) == 0
+    assert main.main(["check", "wrn16_4", "--competition", "cifar10"]) == 0
     out = capsys.readouterr().out
     assert "2,748,890" in out
     assert "2,251,110 left" in out
     assert "in agreement" in out
-    assert cli.main(["check", "wrn40_3", "--competition", "cifar10"]) == 3
+    assert main.main(["check", "wrn40_3", "--competition", "cifar10"]) == 3
     assert "over the limit of 5,000,000" in capsys.readouterr().err
     assert not list(home.iterdir())
 
 
 def test_check_all_weighs_every_recipe(home, capsys):
-    assert cli.main(["check", "all", "--competition", "cifar10"]) == 0
+    assert main.main(["check", "all", "--competition", "cifar10"]) == 0
     out = capsys.readouterr().out
     weighed = weigh(load_recipe("wrn40_3"), load_competition("cifar10"), "wrn40_3")
     line = next(line for line in out.splitlines() if "wrn40_3" in line)
@@ -87,13 +88,13 @@ def test_views_are_short_for_set(home, tmp_path):
 
 
 def test_schema_writes_both(home, tmp_path, capsys):
-    assert cli.main(["schema", str(tmp_path)]) == 0
+    assert main.main(["schema", str(tmp_path)]) == 0
     assert {p.name for p in tmp_path.glob("*.json")} == {"recipe.schema.json", "competition.schema.json"}
     assert json.loads((tmp_path / "recipe.schema.json").read_text())["title"] == "Recipe"
 
 
 def test_runs_of_an_empty_workspace(home, capsys):
-    assert cli.main(["runs"]) == 0
+    assert main.main(["runs"]) == 0
     assert "no finished runs yet" in capsys.readouterr().out
 
 
@@ -131,16 +132,16 @@ ENDINGS = {  # those that speak to Kaggle are in test_kaggle_loop.py, init in te
 
 def test_every_command_is_asked_how_it_ends():
     elsewhere = {"init", "search", "download", "submit", "scores", "leaderboard"}
-    assert {words[0] for words, _ in ENDINGS.values()} | elsewhere == {"tiny", *cli.COMMANDS}
+    assert {words[0] for words, _ in ENDINGS.values()} | elsewhere == {"tiny", *main.COMMANDS}
 
 
 def test_every_command_ends_by_saying_what_to_do_next(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    monkeypatch.setattr(logbook, "rerun", lambda *_, **__: home)
+    monkeypatch.setattr(rerun, "rerun", lambda *_, **__: home)
     (home / "table.md").write_text("")
     wrong = {}
     for name, (words, ending) in ENDINGS.items():
-        cli.main(words)
+        main.main(words)
         told = capsys.readouterr().out
         if not told.splitlines()[-1].startswith(ending):
             wrong[name] = told[-300:]
@@ -150,7 +151,7 @@ def test_every_command_ends_by_saying_what_to_do_next(home, monkeypatch, capsys)
 def test_a_folder_where_a_picture_should_be_is_one_clear_message(home, capsys, monkeypatch):
     monkeypatch.chdir(home)
     (home / "pics").mkdir()
-    assert cli.main(["schedule", "tiny", "--out", "pics"]) == 2
+    assert main.main(["schedule", "tiny", "--out", "pics"]) == 2
     assert capsys.readouterr().err.startswith("error: cannot read or write")
 
 

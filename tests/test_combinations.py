@@ -9,18 +9,19 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from featherweight import budget, predictions, yaml
+from featherweight import budget, yaml
 from featherweight.config import Recipe, load_competition, load_recipe
+from featherweight.config.reference import section_of, table_of
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
-from featherweight.inference import fit_temperature, predict_probs
+from featherweight.evaluation.inference import fit_temperature, predict_probs
 from featherweight.models import build
-from featherweight.reference import section_of, table_of
-from featherweight.run_folder import refuse_what_does_not_fit
-from featherweight.training import loop
+from featherweight.runs import predictions
+from featherweight.runs.run_folder import refuse_what_does_not_fit
+from featherweight.runtime.device import start
+from featherweight.training import trainer
 from featherweight.training.distillation import Teachers
-from featherweight.training.runtime import start
 
 RGB = load_competition("cifar10", ["image.size=8", "limit.allow_pseudo_labels=true"])
 GREY = load_competition("cifar10", ["image.size=8", "image.channels=1", "image.mirror=false"])
@@ -112,7 +113,7 @@ def one_step(data: dict, grey: bool) -> str:
             teachers = Teachers(saved=torch.full((len(train), 10), 0.1), savers=1)
             augment = predictions.augmentations(recipe, competition)
             fitted = teachers if recipe.distill else Teachers()
-            loop.fit(recipe, model, train, holdout, 10, augment, device, Path(folder), fitted, competition.metric)
+            trainer.fit(recipe, model, train, holdout, 10, augment, device, Path(folder), fitted, competition.metric)
             views = predictions.views(recipe, competition)
             probs = predict_probs([model], holdout.images, runtime=device, views=views, augment=augment, batch_size=16)
             if recipe.predict.calibrate:

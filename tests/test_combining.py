@@ -10,14 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import start
-from featherweight import cli, combining, job, ledger, run_folder
-from featherweight.combining import fit_weights, mean
-from featherweight.comparison import Answers
+from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import OverBudget, UserError
-from featherweight.inference import temper
+from featherweight.evaluation.inference import temper
 from featherweight.report import tensorboard, write
-from featherweight.run_folder import Task
+from featherweight.runs import combining, ledger, pipeline, run_folder
+from featherweight.runs.combining import fit_weights, mean
+from featherweight.runs.comparison import Answers
+from featherweight.runs.run_folder import Task
 
 SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimizer.lr=0.05"]
 
@@ -30,7 +31,7 @@ def finished(home):
         recipe = load_recipe("tiny", [*SETTINGS, *changes])
         competition = load_competition("digits", ["limit.parameters=50_000"])
         run = run_folder.start(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1), name)
-        job.run(run)
+        pipeline.run(run)
         return run
 
     return [make("a"), make("b", "seed=1"), make("c", "seed=2")]
@@ -65,7 +66,7 @@ def test_an_ensemble_weighs_its_members_and_averages_their_answers(finished):
     assert sum(t.numel() for name, t in load_file(made.weights).items() if name.startswith("1.")) > single
     assert run_folder.weigh_weights(run_folder.find("both")).counted == 2 * single
     with pytest.raises(UserError, match="both is an ensemble, made at once"):
-        job.run(run_folder.find("both"))
+        pipeline.run(run_folder.find("both"))
     with pytest.raises(UserError, match="both is an ensemble already; name its members: a, b"):
         combining.ensemble(["both", "c"], fit=False, name="more", command=["x"])
 
@@ -77,7 +78,7 @@ def test_an_ensemble_is_of_calibrated_answers_and_scores_what_was_kept_for_the_e
         changes = ["predict.calibrate=true", "split.test=0.1", f"seed={seed}"]
         task = Task("tiny", load_recipe("tiny", [*SETTINGS, *changes]), "digits", competition, ["x"], "cpu", 1)
         runs.append(run_folder.start(task, f"s{seed}"))
-        job.run(runs[-1])
+        pipeline.run(runs[-1])
     made, result = combining.ensemble(["s0", "s1"], fit=False, name="both", command=["x"])
     raw = [np.load(run.folder / "test_probs.npy") for run in runs]
     temperatures = [float(run.temperature.read_text()) for run in runs]
@@ -106,7 +107,7 @@ def test_a_soup_is_one_model_with_the_mean_weights_and_statistics_of_its_own(fin
     assert not torch.allclose(
         weights["net.norm.running_mean"], (parts[0]["net.norm.running_mean"] + parts[1]["net.norm.running_mean"]) / 2
     )
-    result = job.run(made)
+    result = pipeline.run(made)
     assert result.parameters == json.loads((a.folder / "result.json").read_text())["parameters"]
     assert ledger.read().set_index("run").loc["mixed"]["recipe"] == "soup"
     assert result.minutes == pytest.approx(sum(run_folder.minutes(run) for run in (a, b)))
@@ -122,7 +123,7 @@ def folds(home):
             recipe = load_recipe("tiny", [*SETTINGS, "split.folds=2", f"split.fold={fold}", *changes])
             task = Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1)
             runs.append(run_folder.start(task, f"f{fold}{len(changes)}"))
-            job.run(runs[-1])
+            pipeline.run(runs[-1])
         return runs
 
     return make
@@ -131,7 +132,7 @@ def folds(home):
 def test_a_soup_of_folds_holds_out_what_they_kept_for_the_end(folds):
     runs = folds("split.test=0.2")
     made = combining.soup([run.name for run in runs], greedy=False, name="mixed", command=["x"])
-    result = job.run(made)
+    result = pipeline.run(made)
     of_folds = [json.loads((run.folder / "split.json").read_text()) for run in runs]
     split = json.loads((made.folder / "split.json").read_text())
     assert split["holdout"] == of_folds[0]["test"] == of_folds[1]["test"]
@@ -180,7 +181,7 @@ def test_runs_from_before_and_after_a_competition_was_named_go_together(finished
 
 def test_what_was_not_trained_shows_no_history_as_its_own(finished):
     made = combining.soup(["a", "b"], greedy=False, name="mixed", command=["./run.sh", "soup"])
-    job.run(made)
+    pipeline.run(made)
     page = write.write(made)
     text = page.read_text()
     assert "mixed was not trained: its weights are the mean of those of a, b." in text
@@ -201,7 +202,7 @@ def test_a_greedy_soup_is_never_worse_on_the_holdout_than_its_best_part(finished
     assert ("a" in kept) == ("twin" in kept)  # with a copy of what is in, nothing changes
     scores = {run.name: json.loads((run.folder / "result.json").read_text())["holdout"]["value"] for run in finished}
     assert kept[0] == max(scores, key=lambda name: scores[name])
-    assert job.run(made).holdout.value >= max(scores.values())
+    assert pipeline.run(made).holdout.value >= max(scores.values())
     twins = combining.soup(["a", "twin"], greedy=True, name="twins", command=["x"])
     assert json.loads((twins.folder / "soup.json").read_text())["members"] == ["a", "twin"]
 
@@ -214,9 +215,9 @@ def test_what_cannot_be_combined_is_refused(finished, home):
     other = run_folder.start(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1), "thin")
     with pytest.raises(UserError, match=r"thin is not finished: \./run.sh resume thin"):
         combining.soup(["a", "thin"], greedy=False, name=None, command=["x"])
-    job.run(other)
+    pipeline.run(other)
     recipe = load_recipe("tiny", [*SETTINGS, "train.normalize=pixel"])
-    job.run(run_folder.start(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1), "by-pixel"))
+    pipeline.run(run_folder.start(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1), "by-pixel"))
     with pytest.raises(UserError, match=r"by-pixel and a have different train.normalize; their weights have no mean"):
         combining.soup(["a", "by-pixel"], greedy=False, name=None, command=["x"])
     with pytest.raises(UserError, match="thin and a are different models; their weights have no mean"):
@@ -266,12 +267,12 @@ def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, ho
     assert not (home / "runs" / name).exists()
     with pytest.raises(UserError, match="there is no run called 'made'"):
         run_folder.find(name)
-    assert cli.main([*words, "--name", name]) == 0
+    assert main.main([*words, "--name", name]) == 0
     assert (home / "runs" / name / "result.json").exists()
     assert not hidden.exists()
-    assert cli.main([*words, "--name", name]) == 2
+    assert main.main([*words, "--name", name]) == 2
     assert "there is a run called 'made' already" in capsys.readouterr().err
-    assert cli.main([*words, "--name", "whole"]) == 0
+    assert main.main([*words, "--name", "whole"]) == 0
     for file in ("weights.safetensors", "holdout_probs.npy", "test_probs.npy"):
         one, other = ((home / "runs" / run / file).read_bytes() for run in (name, "whole"))
         assert one == other, file

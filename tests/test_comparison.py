@@ -8,13 +8,14 @@ import pytest
 from scipy.stats import binomtest, ttest_ind
 from sklearn.metrics import f1_score
 
-from featherweight import cli, comparison, job, run_folder
-from featherweight.comparison import Answers, mcnemar, over_seeds, paired
+from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
-from featherweight.run_folder import Task
+from featherweight.evaluation.metrics import METRICS
+from featherweight.runs import comparison, pipeline, run_folder
+from featherweight.runs.comparison import Answers, mcnemar, over_seeds, paired
+from featherweight.runs.run_folder import Task
 from featherweight.schema import OneOf
-from featherweight.scoring import METRICS
 
 
 def metric_of(name):
@@ -131,7 +132,7 @@ def finished(home):
     for seed in (0, 1):
         recipe = load_recipe("tiny", [f"seed={seed}", "train.epochs=1", "predict.views=[]", "split.holdout=0.3"])
         run = run_folder.start(Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1), f"s{seed}")
-        job.run(run)
+        pipeline.run(run)
     return home / "runs"
 
 
@@ -173,14 +174,14 @@ def test_runs_are_chosen_by_name_or_by_a_ledger_filter(finished, tmp_path, capsy
         comparison.chosen(["s0"], "digits", [])
 
     picture = str(tmp_path / "compare.png")
-    assert cli.main(["compare", "--competition", "digits", "--where", "seed=0", "--out", picture]) == 0
+    assert main.main(["compare", "--competition", "digits", "--where", "seed=0", "--out", picture]) == 0
     out = capsys.readouterr().out
     held = json.loads((finished / "hot" / "result.json").read_text())["holdout"]
     ends = (f"{held[end] * 100:.2f}" for end in ("value", "low", "high"))
     assert "{} [{}, {}]".format(*ends) in " ".join(out.split())
     assert "macro F1 %" in out
     assert "log loss" in out
-    assert cli.main(["compare"]) == 2
+    assert main.main(["compare"]) == 2
 
 
 def test_recipes_of_one_name_and_other_settings_are_told_apart(finished):
@@ -196,7 +197,7 @@ def make(name, *changes, competition=(), answered=None):
     recipe = load_recipe("tiny", ["train.epochs=1", "predict.views=[]", "split.holdout=0.3", *changes])
     task = Task("tiny", recipe, "digits", load_competition("digits", list(competition)), ["x"], "cpu", 1)
     run = run_folder.start(task, name)
-    job.run(run)
+    pipeline.run(run)
     if answered is not None:
         ids = json.loads((run.folder / "split.json").read_text())["holdout"]
         np.save(run.folder / "holdout_probs.npy", answered(comparison.true_classes(run, ids)).astype(np.float32))
@@ -278,8 +279,8 @@ def test_the_best_of_several_is_chosen_among_all_their_pairs(home, tmp_path):
 
 
 def test_what_is_made_of_runs_has_no_curves_of_its_own_and_no_report(finished, tmp_path, monkeypatch, capsys):
-    assert cli.main(["ensemble", "s0", "s1", "--name", "both"]) == 0
-    assert cli.main(["soup", "s0", "s1", "--name", "mixed"]) == 0
+    assert main.main(["ensemble", "s0", "s1", "--name", "both"]) == 0
+    assert main.main(["soup", "s0", "s1", "--name", "mixed"]) == 0
     for name in ("both", "mixed"):  # the best of them is the ensemble
         assert run_folder.find(name).members == ["s0", "s1"]
     labels = comparison.answers([run_folder.find("s0")])[0].labels
@@ -288,15 +289,15 @@ def test_what_is_made_of_runs_has_no_curves_of_its_own_and_no_report(finished, t
     monkeypatch.setattr(comparison, "draw", lambda histories, path, metric: drawn.append(list(histories)))
     picture = tmp_path / "compare.png"
     capsys.readouterr()
-    assert cli.main(["compare", "s1", "both", "mixed", "--out", str(picture)]) == 0
+    assert main.main(["compare", "s1", "both", "mixed", "--out", str(picture)]) == 0
     out = capsys.readouterr().out
     assert drawn == [["s1"]]
     assert out.endswith(f"wrote {picture}\nnext: ./run.sh report s0\n")
-    assert cli.main(["compare", "both", "mixed", "--out", str(picture)]) == 0
+    assert main.main(["compare", "both", "mixed", "--out", str(picture)]) == 0
     assert "no curves: none of these was trained" in capsys.readouterr().out
     assert drawn == [["s1"]]
 
-    assert cli.main(["report", "both"]) == 2
+    assert main.main(["report", "both"]) == 2
     error = capsys.readouterr().err
     assert "both is an ensemble" in error
     assert "the reports of its members say more: s0, s1" in error

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featherweight import workspace
+from featherweight import paths
 from featherweight.config import Competition, Recipe, json_schema, load_competition, load_recipe, store
 from featherweight.errors import UserError
 
@@ -24,12 +24,12 @@ def recipes(home: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", workspace.config_names("recipes"))
+@pytest.mark.parametrize("name", paths.config_names("recipes"))
 def test_every_recipe_of_the_checkout_loads(name):
     assert load_recipe(name).train.epochs >= 1
 
 
-@pytest.mark.parametrize("name", workspace.config_names("competitions"))
+@pytest.mark.parametrize("name", paths.config_names("competitions"))
 def test_every_competition_of_the_checkout_loads(name):
     assert load_competition(name).limit.parameters >= 1
 

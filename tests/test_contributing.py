@@ -12,7 +12,7 @@ from conftest import ROOT
 from featherweight.data.pack import Image as Wanted
 from featherweight.data.pack import load
 from featherweight.models import build
-from featherweight.randomness import Draws, generator
+from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)

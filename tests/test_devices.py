@@ -9,19 +9,19 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
+from featherweight.augment.mixing import MIXINGS
+from featherweight.augment.table import AUGMENTATIONS
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
-from featherweight.inference import VIEWS, predict_probs
+from featherweight.evaluation.inference import VIEWS, predict_probs
 from featherweight.models import FAMILIES, build
-from featherweight.randomness import Draws, generator
+from featherweight.runtime.device import start
+from featherweight.runtime.processes import ALONE, Processes
+from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
-from featherweight.training.augment import AUGMENTATIONS
-from featherweight.training.loop import fit
 from featherweight.training.losses import LOSSES
-from featherweight.training.mixing import MIXINGS
 from featherweight.training.optimizers import OPTIMIZERS
-from featherweight.training.processes import ALONE, Processes
-from featherweight.training.runtime import start
+from featherweight.training.trainer import fit
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 CLASSES, SIDE = 3, 16

@@ -7,18 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from featherweight import job, run_folder
+from featherweight.augment.mixing import mix
 from featherweight.config import Recipe, load_competition, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.models import build
-from featherweight.randomness import Draws, generator
 from featherweight.report import evidence, write
-from featherweight.run_folder import Task
-from featherweight.training import loop
+from featherweight.runs import pipeline, run_folder
+from featherweight.runs.run_folder import Task
+from featherweight.runtime.device import start
+from featherweight.runtime.rng import Draws, generator
+from featherweight.training import trainer
 from featherweight.training.distillation import Teachers, learn, read_saved, teach
-from featherweight.training.mixing import mix
-from featherweight.training.runtime import start
 
 LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 TAUGHT = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))
@@ -44,7 +44,7 @@ def run(name, *changes, competition=()):
     recipe = load_recipe("tiny", ["train.epochs=2", "predict.views=[]", *changes])
     told = load_competition("digits", competition)
     made = run_folder.start(Task("tiny", recipe, "digits", told, ["x"], "cpu", 1), name)
-    return made, job.run(made)
+    return made, pipeline.run(made)
 
 
 def test_a_student_learns_from_a_teacher_over_the_limit_which_does_not_count(home, capsys):
@@ -119,7 +119,7 @@ def test_a_teacher_is_asked_of_the_very_images_the_student_sees(tmp_path):
             return torch.zeros(len(images), 4)
 
     teachers = Teachers([Teacher()])
-    loop.fit(recipe, model, pack, pack, 4, recipe.augment, start("cpu"), tmp_path, teachers)
+    trainer.fit(recipe, model, pack, pack, 4, recipe.augment, start("cpu"), tmp_path, teachers)
     assert len(asked) == 4
     for theirs, ours in zip(asked, shown, strict=True):
         assert torch.equal(theirs, ours)
@@ -167,7 +167,7 @@ def test_a_student_of_saved_probabilities_does_what_a_student_of_labels_does(tmp
         checked = Recipe.model_validate(recipe)
         torch.manual_seed(0)
         model = build(checked.model, 4, 3, 8)
-        loop.fit(checked, model, pack, pack, 4, [], start("cpu"), tmp_path / name, teachers)
+        trainer.fit(checked, model, pack, pack, 4, [], start("cpu"), tmp_path / name, teachers)
         weights.append(model.state_dict())
     for key, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][key])

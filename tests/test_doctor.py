@@ -6,13 +6,15 @@ import subprocess
 import pytest
 
 from conftest import ROOT
-from featherweight import cli, doctor, progress, tables
-from featherweight.progress import Progress
+from featherweight import console
+from featherweight.cli import doctor, main
+from featherweight.console import Progress
+from featherweight.report import tables
 from kaggle_server import TOKEN
 
 
 def test_a_sound_environment_has_nothing_wrong(home, no_credentials, capsys):
-    assert cli.main(["doctor"]) == 0
+    assert main.main(["doctor"]) == 0
     out = capsys.readouterr().out
     for word in ("python", "torch ", "GB free", "no credentials", "nothing is wrong"):
         assert word in out
@@ -20,7 +22,7 @@ def test_a_sound_environment_has_nothing_wrong(home, no_credentials, capsys):
 
 def test_credentials_are_named_and_never_shown(home, no_credentials, monkeypatch, capsys):
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
-    assert cli.main(["doctor"]) == 0
+    assert main.main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "credentials from KAGGLE_API_TOKEN" in out
     assert TOKEN not in out
@@ -39,7 +41,7 @@ def test_what_is_wrong_is_marked_with_its_remedy(home, no_credentials, monkeypat
         return "1.0" if name == "numpy" else "999"
 
     monkeypatch.setattr(doctor.metadata, "version", version)
-    assert cli.main(["doctor"]) == 2
+    assert main.main(["doctor"]) == 2
     out = capsys.readouterr().out
     assert "!! timm           missing" in out
     assert ">=2.0 is needed: ./run.sh install 'numpy>=2.0'" in out
@@ -82,7 +84,7 @@ def cli_output(words):
 
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
-        assert cli.main(words) == 0
+        assert main.main(words) == 0
     return text.getvalue()
 
 
@@ -116,11 +118,11 @@ def test_the_live_line_is_for_terminals_alone(monkeypatch, capsys, variable, liv
     if variable:
         monkeypatch.setenv(variable, "1")
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(progress.console, "_force_terminal", True)
+    monkeypatch.setattr(console.console, "_force_terminal", True)
     with Progress("train", 10, "steps") as bar:
         bar.advance(5)
     assert ("\x1b[?25l" in capsys.readouterr().out) == live  # the cursor is hidden while a line is redrawn
-    monkeypatch.setattr(progress.console, "_force_terminal", False)
+    monkeypatch.setattr(console.console, "_force_terminal", False)
     with Progress("train", 10, "steps") as bar:
         bar.advance(5)
     assert capsys.readouterr().out == ""

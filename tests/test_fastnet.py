@@ -5,7 +5,7 @@ from torch import nn
 
 from featherweight.models import FAMILIES, build
 from featherweight.models.fastnet import FastNet, Whitening
-from featherweight.training.loop import standardize, start_from_images
+from featherweight.training.trainer import standardize, start_from_images
 
 
 def correlated(n: int, channels: int) -> np.ndarray:

@@ -11,11 +11,11 @@ from sklearn.metrics import f1_score
 
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
+from featherweight.evaluation.metrics import LABEL_METRICS, LOWER_IS_BETTER, METRICS, judge
 from featherweight.models import build
+from featherweight.runtime.device import start
 from featherweight.schema import OneOf
-from featherweight.scoring import LABEL_METRICS, LOWER_IS_BETTER, METRICS, judge
-from featherweight.training import checkpoint, loop
-from featherweight.training.runtime import start
+from featherweight.training import checkpoint, trainer
 
 RECIPE = {
     "model": {"name": "wrn", "depth": 10, "width": 0.25, "dropout": 0.3},
@@ -41,7 +41,7 @@ def train(folder, epochs=3, metric=None, **changes):
     torch.manual_seed(recipe.seed)
     model = build(recipe.model, 2, 1, 8)
     parts, device = (pack(100, 0), pack(40, 1)), start("cpu")
-    history = loop.fit(recipe, model, *parts, 2, recipe.augment, device, folder, metric=metric)
+    history = trainer.fit(recipe, model, *parts, 2, recipe.augment, device, folder, metric=metric)
     checkpoint.save_weights(folder / "weights", model)
     return history, hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
 
@@ -70,7 +70,7 @@ EVERYTHING = {
 @pytest.mark.parametrize("options", EVERYTHING)
 def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, options):
     history, whole = train(tmp_path / "whole", metric=BALANCED, **EVERYTHING[options])
-    real, steps = loop._step, 0
+    real, steps = trainer._step, 0
     for stop_at in (4, 9):  # in the first epoch, then again in the second
 
         def step(*arguments, at=stop_at):
@@ -80,10 +80,10 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, optio
                 raise SystemError("killed")  # not asked to stop: killed after the last checkpoint
             return real(*arguments)
 
-        monkeypatch.setattr(loop, "_step", step)
+        monkeypatch.setattr(trainer, "_step", step)
         with pytest.raises(SystemError, match="killed"):
             train(tmp_path / "cut", metric=BALANCED, **EVERYTHING[options])
-    monkeypatch.setattr(loop, "_step", real)
+    monkeypatch.setattr(trainer, "_step", real)
     again, resumed = train(tmp_path / "cut", metric=BALANCED, **EVERYTHING[options])
     assert resumed == whole
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), history.drop(columns="seconds"), check_exact=True)
@@ -149,7 +149,7 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
     def look(probs, labels):
         return {"holdout_loss": 1.0, "holdout_accuracy": next(scores), "holdout_f1": 0.0}
 
-    monkeypatch.setattr(loop, "look", look)
+    monkeypatch.setattr(trainer, "look", look)
     _, best = train(tmp_path / "best", epochs=9, early_stopping={"patience": 3}, schedule="constant")
     monkeypatch.undo()
     _, second = train(tmp_path / "second", epochs=2, schedule="constant")
@@ -158,7 +158,7 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
 
 def test_early_stopping_counts_looks_not_epochs(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        loop, "look", lambda probs, labels: {"holdout_loss": 1.0, "holdout_accuracy": 0.5, "holdout_f1": 0.5}
+        trainer, "look", lambda probs, labels: {"holdout_loss": 1.0, "holdout_accuracy": 0.5, "holdout_f1": 0.5}
     )
     history, _ = train(
         tmp_path / "run", epochs=20, train={"evaluate_every": 2}, early_stopping={"metric": "loss", "patience": 2}
@@ -208,13 +208,13 @@ def test_the_competitions_metric_is_logged_and_may_be_watched(name, tmp_path):
 @pytest.mark.parametrize("name", METRICS)
 def test_what_is_trained_on_is_scored_as_the_holdout_is(name, tmp_path, monkeypatch):
     """Over all images of an epoch, as each step saw them; a metric of probabilities is kept of the holdout alone."""
-    metric, real, told = OneOf(METRICS).validate(name), loop._step, []
+    metric, real, told = OneOf(METRICS).validate(name), trainer._step, []
 
     def step(*arguments):
         told.append(real(*arguments))
         return told[-1]
 
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(trainer, "_step", step)
     history, _ = train(tmp_path / "run", metric=metric, epochs=2, mix=["mixup"])
     for epoch, row in enumerate(history.to_dict("records")):
         true, given = torch.cat([answers for _, answers in told[6 * epoch : 6 * epoch + 6]], 1).long().numpy()

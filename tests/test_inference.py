@@ -5,11 +5,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from featherweight.inference import VIEWS, fit_temperature, predict_probs, temper
+from featherweight.augment.table import AUGMENTATIONS, crop, flip
+from featherweight.evaluation.inference import VIEWS, fit_temperature, predict_probs, temper
 from featherweight.models import MODELS, build
+from featherweight.runtime.device import Runtime
 from featherweight.schema import Choice, OneOf
-from featherweight.training.augment import AUGMENTATIONS, crop, flip
-from featherweight.training.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
 view = TypeAdapter(Annotated[Choice, OneOf(VIEWS)]).validate_python

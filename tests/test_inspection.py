@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from featherweight import cli, inspection
+from featherweight.cli import main
 from featherweight.config import Split, load_competition
-from featherweight.data import checks, likeness, pack
+from featherweight.data import pack
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide
 from featherweight.data.split import groups_of
+from featherweight.quality import checks, inspection, near_duplicates
 
 
 def pictures(count, side=32, seed=0):
@@ -35,7 +36,7 @@ def saved_again(image, tmp_path):
 
 
 def test_different_pictures_are_different():
-    assert likeness.groups(pictures(600)) == []
+    assert near_duplicates.groups(pictures(600)) == []
 
 
 def test_copies_near_and_exact_are_found(tmp_path):
@@ -46,20 +47,20 @@ def test_copies_near_and_exact_are_found(tmp_path):
     small = Pillow.fromarray(images[6]).resize((20, 20), Pillow.Resampling.BILINEAR)
     images[253] = np.asarray(small.resize((32, 32), Pillow.Resampling.BILINEAR))
     images[254] = images[251]
-    assert likeness.groups(images) == [[3, 250], [4, 251, 254], [5, 252], [6, 253]]
+    assert near_duplicates.groups(images) == [[3, 250], [4, 251, 254], [5, 252], [6, 253]]
 
 
 def test_flat_pictures_are_copies_only_when_they_are_equal():
     images = np.zeros((40, 16, 16, 3), np.uint8)
     images[20:] = np.arange(20, dtype=np.uint8)[:, None, None, None] + 100
-    assert likeness.groups(images) == [list(range(20))]
+    assert near_duplicates.groups(images) == [list(range(20))]
 
 
 @pytest.mark.parametrize("side", [8, 20, 33])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_thumbnails_are_means_of_areas(side, channels):
     images = np.random.default_rng(0).integers(0, 256, (5, side, side, channels), dtype=np.uint8)
-    small = likeness.thumbnails(images)
+    small = near_duplicates.thumbnails(images)
     assert small.shape == (5, 16, 16, channels)
     np.testing.assert_allclose(small.mean((1, 2)), images.mean((1, 2)), atol=1.0)
 
@@ -165,12 +166,12 @@ def tracks(home):
         Pillow.fromarray(frame).save(path)
     (home / "data/t/test").mkdir()
     Pillow.fromarray(base[0]).save(home / "data/t/test/x.png")
-    assert cli.main(["init", str(home / "data/t")]) == 0
+    assert main.main(["init", str(home / "data/t")]) == 0
     return home
 
 
 def test_the_page_needs_no_network_and_the_grouping_mends_the_leak(tracks, capsys):
-    assert cli.main(["inspect", "t"]) == 0
+    assert main.main(["inspect", "t"]) == 0
     told = capsys.readouterr().out
     assert "! the holdout leaks" in told
     page = (tracks / "reports/t-data.html").read_text()
@@ -191,13 +192,13 @@ def test_the_page_needs_no_network_and_the_grouping_mends_the_leak(tracks, capsy
         sides = [{id.split("_")[0] for id in part.ids} for part in parts[:2]]
         assert not sides[0] & sides[1]
         capsys.readouterr()
-        assert cli.main(["inspect", "t"]) == 0
+        assert main.main(["inspect", "t"]) == 0
         assert "no picture is on both sides of the split" in capsys.readouterr().out
 
 
 def test_a_grouping_that_cannot_lie_beside_the_data_lies_elsewhere(tracks, capsys):
     (tracks / "data/t-groups.csv").mkdir()  # cannot be replaced by a file, as in a folder that is read-only
-    assert cli.main(["inspect", "t"]) == 0
+    assert main.main(["inspect", "t"]) == 0
     told = capsys.readouterr().out
     path = tracks / "reports/t-groups.csv"
     assert f"groups: {path}" in told
@@ -215,12 +216,12 @@ def test_names_are_escaped_on_the_page(home, capsys):
         path = home / f"data/t/train/{['<b>x', 'y&z'][n % 2]}/{n}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Pillow.fromarray(pictures(1, seed=n)[0]).save(path)
-    assert cli.main(["init", str(home / "data/t")]) == 0
+    assert main.main(["init", str(home / "data/t")]) == 0
     page = inspection.inspect("t").read_text()
     assert "&lt;b&gt;x" in page
     assert "<b>x" not in page
 
 
 def test_an_unknown_name_is_told(home, capsys):
-    assert cli.main(["inspect", "digts"]) == 2
+    assert main.main(["inspect", "digts"]) == 2
     assert "did you mean 'digits'?" in capsys.readouterr().err

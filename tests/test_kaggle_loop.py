@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from conftest import start
-from featherweight import cli, ledger
+from featherweight.cli import main
 from featherweight.config import load_competition
 from featherweight.errors import OverBudget, UserError
 from featherweight.kaggle import client as kaggle_client
 from featherweight.kaggle import download as kaggle_download
 from featherweight.kaggle import loop as kaggle_loop
+from featherweight.runs import ledger
 from kaggle_server import TOKEN, Fault, archive
 
 RUN = ("tiny", "--competition", "ours", "--set", "train.epochs=1", "--no-report", "--name")
@@ -31,7 +32,7 @@ def workspace(finished, home, fake_kaggle):
 
 
 def test_a_run_is_submitted_and_its_score_comes_back(fake_kaggle, workspace, capsys):
-    assert cli.main(["submit", "first"]) == 0
+    assert main.main(["submit", "first"]) == 0
     told = capsys.readouterr().out
     assert "359 rows, checked" in told
     assert "(5 left today)" in told
@@ -48,37 +49,37 @@ def test_a_run_is_submitted_and_its_score_comes_back(fake_kaggle, workspace, cap
     assert sent == (workspace / "submissions" / "first.csv").read_bytes()
 
     fake_kaggle.submissions[0].update(status="COMPLETE", publicScore="0.875", privateScore="0.75")
-    assert cli.main(["scores"]) == 0
+    assert main.main(["scores"]) == 0
     assert "0.87500" in capsys.readouterr().out
     (row,) = ledger.records(ledger.submissions())
     assert (row["status"], row["public"], row["private"]) == ("COMPLETE", 0.875, 0.75)
-    assert cli.main(["runs"]) == 0
+    assert main.main(["runs"]) == 0
     assert "87.50" in capsys.readouterr().out
 
 
 def test_the_main_job_submits_when_asked(fake_kaggle, capsys):
-    assert cli.main([*RUN, "second", "--submit", "--seed", "1"]) == 0
+    assert main.main([*RUN, "second", "--submit", "--seed", "1"]) == 0
     assert "second is submission 1000" in capsys.readouterr().out
 
 
 def test_the_main_job_is_refused_before_it_trains_where_it_could_not_be_submitted(fake_kaggle, monkeypatch, capsys):
-    assert cli.main(["tiny", "--submit", "--name", "none"]) == 2
+    assert main.main(["tiny", "--submit", "--name", "none"]) == 2
     assert "the competition digits says no Kaggle name" in capsys.readouterr().err
     monkeypatch.delenv("KAGGLE_API_TOKEN")
-    assert cli.main([*RUN, "none", "--submit"]) == 2
+    assert main.main([*RUN, "none", "--submit"]) == 2
     assert "there are no Kaggle credentials" in capsys.readouterr().err
     with pytest.raises(UserError, match="there is no run called 'none'"):
         kaggle_loop.submit("none", competition=None, message=None, again=False)
 
 
 def test_the_same_bytes_are_not_submitted_twice_unless_asked(fake_kaggle, workspace, capsys):
-    assert cli.main(["submit", "first"]) == 0
-    assert cli.main(["submit", "first"]) == 2
+    assert main.main(["submit", "first"]) == 0
+    assert main.main(["submit", "first"]) == 2
     assert "these very bytes were submitted on 2026-11-22 12:00 as 1000" in capsys.readouterr().err
     ledger.path().unlink()  # another machine's ledger does not know, but Kaggle does
     shutil.copy(workspace / "submissions" / "first.csv", workspace / "other.csv")
-    assert cli.main(["submit", str(workspace / "other.csv"), "--competition", "ours"]) == 2
-    assert cli.main(["submit", str(workspace / "other.csv"), "--competition", "ours", "--again", "-m", "twice"]) == 0
+    assert main.main(["submit", str(workspace / "other.csv"), "--competition", "ours"]) == 2
+    assert main.main(["submit", str(workspace / "other.csv"), "--competition", "ours", "--again", "-m", "twice"]) == 0
     first, second = (s["description"].rpartition("[")[2] for s in reversed(fake_kaggle.submissions))
     assert (first[-3:], second[-3:]) == ("-1]", "-2]")
     assert first[:-3] == second[:-3]
@@ -88,11 +89,11 @@ def test_the_same_bytes_are_not_submitted_twice_unless_asked(fake_kaggle, worksp
 def test_a_lost_answer_is_neither_a_second_submission_nor_a_lost_record(fake_kaggle, monkeypatch, capsys, drop):
     fake_kaggle.faults["CreateSubmission"] = [Fault(drop=drop)]
     fake_kaggle.hidden = True
-    assert cli.main(["submit", "first"]) == 4
+    assert main.main(["submit", "first"]) == 4
     assert "Run the same command again" in capsys.readouterr().err
     assert list(ledger.submissions()["status"]) == ["SENDING"]
     fake_kaggle.hidden = False
-    assert cli.main(["submit", "first"]) == 0
+    assert main.main(["submit", "first"]) == 0
     assert ("the last attempt had arrived" in capsys.readouterr().out) == (drop == "after")
     assert len(fake_kaggle.submissions) == 1
     assert sorted(ledger.submissions()["status"]) == (["PENDING"] if drop == "after" else ["LOST", "PENDING"])
@@ -103,11 +104,11 @@ def test_killed_while_submitting_nothing_is_lost(fake_kaggle, workspace, capsys,
         raise KeyboardInterrupt
 
     monkeypatch.setattr(kaggle_client.Kaggle, "look_for", killed)  # the submission was made, its record was not
-    assert cli.main(["submit", "first"]) == 130
+    assert main.main(["submit", "first"]) == 130
     monkeypatch.undo()
     os.environ.update(FEATHERWEIGHT_HOME=str(workspace), KAGGLE_API_TOKEN=TOKEN, **fake_kaggle.environment)
     monkeypatch.setenv("HOME", str(workspace))
-    assert cli.main(["scores"]) == 0
+    assert main.main(["scores"]) == 0
     assert list(ledger.submissions()["reference"]) == ["1000"]
 
 
@@ -121,7 +122,7 @@ def test_a_process_killed_between_the_submission_and_its_answer_loses_nothing(fa
     assert list(ledger.submissions()["status"]) == ["SENDING"]
     while not fake_kaggle.submissions:
         time.sleep(0.02)
-    assert cli.main(["submit", "first"]) == 0
+    assert main.main(["submit", "first"]) == 0
     assert "the last attempt had arrived" in capsys.readouterr().out
     assert len(fake_kaggle.submissions) == 1
     assert list(ledger.submissions()["reference"]) == ["1000"]
@@ -129,16 +130,16 @@ def test_a_process_killed_between_the_submission_and_its_answer_loses_nothing(fa
 
 def test_a_refusal_is_recorded_and_may_be_tried_again(fake_kaggle, capsys):
     fake_kaggle.faults["CreateSubmission"] = [Fault(200, {"message": "Submission not accepted", "ref": 0})]
-    assert cli.main(["submit", "first"]) == 2
+    assert main.main(["submit", "first"]) == 2
     assert "Kaggle refused to submit to tiny-weights: Submission not accepted" in capsys.readouterr().err
     assert list(ledger.submissions()["status"]) == ["REFUSED"]
-    assert cli.main(["submit", "first"]) == 0
+    assert main.main(["submit", "first"]) == 0
     assert len(fake_kaggle.submissions) == 1
 
 
 def test_without_submissions_left_nothing_is_uploaded(fake_kaggle, capsys):
     fake_kaggle.left = 0
-    assert cli.main(["submit", "first"]) == 2
+    assert main.main(["submit", "first"]) == 2
     assert "no submissions left today in tiny-weights (1 made)" in capsys.readouterr().err
     assert "StartSubmissionUpload" not in fake_kaggle.asked
 
@@ -182,7 +183,7 @@ def test_waiting_ends_with_the_score_whatever_happens_meanwhile(fake_kaggle, mon
 
     monkeypatch.setattr(fake_kaggle, "answer", answer)
     fake_kaggle.faults["ListSubmissions"] = [None, None, Fault(429, {"code": 429, "message": ""}), Fault(500, {})]
-    assert cli.main(["submit", "first", "--wait"]) == 0
+    assert main.main(["submit", "first", "--wait"]) == 0
     assert "public score 0.50000, holdout 0." in capsys.readouterr().out
 
 
@@ -196,22 +197,22 @@ def test_what_kaggle_cannot_score_is_an_error(fake_kaggle, monkeypatch, capsys):
         return plain(name, asked)
 
     monkeypatch.setattr(fake_kaggle, "answer", answer)
-    assert cli.main(["submit", "first", "--wait"]) == 2
+    assert main.main(["submit", "first", "--wait"]) == 2
     assert "could not score it: Evaluation Exception" in capsys.readouterr().err
 
 
 def test_scores_of_nothing_ask_nobody(fake_kaggle, monkeypatch, capsys):
     monkeypatch.delenv("KAGGLE_API_TOKEN")
-    assert cli.main(["scores"]) == 0
+    assert main.main(["scores"]) == 0
     assert "no submissions yet" in capsys.readouterr().out
     assert not fake_kaggle.asked
 
 
 def test_the_leaderboard(fake_kaggle, capsys):
-    assert cli.main(["leaderboard", "ours", "--top", "2"]) == 0
+    assert main.main(["leaderboard", "ours", "--top", "2"]) == 0
     assert "Grace" in capsys.readouterr().out
-    assert cli.main(["leaderboard", "digits"]) == 2
-    assert cli.main(["leaderboard", "what is this"]) == 2
+    assert main.main(["leaderboard", "digits"]) == 2
+    assert main.main(["leaderboard", "what is this"]) == 2
 
 
 # Downloads
@@ -234,13 +235,13 @@ def photographs() -> bytes:
 
 def test_data_are_fetched_unpacked_and_described(fake_kaggle, workspace, capsys):
     fake_kaggle.data = photographs()
-    assert cli.main(["download", "tiny-weights"]) == 0
+    assert main.main(["download", "tiny-weights"]) == 0
     folder = workspace / "data" / "tiny-weights"
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 7
     assert load_competition("tiny-weights").kaggle == "tiny-weights"
     assert [path.name for path in (workspace / "data").iterdir()] == ["tiny-weights"]
     asked = len(fake_kaggle.asked)
-    assert cli.main(["download", "tiny-weights"]) == 0
+    assert main.main(["download", "tiny-weights"]) == 0
     assert "is there already" in capsys.readouterr().out
     assert len(fake_kaggle.asked) == asked
 
@@ -259,11 +260,11 @@ def test_a_damaged_archive_is_fetched_anew_and_twice_damaged_is_said(fake_kaggle
     damaged = bytearray(fake_kaggle.data)
     damaged[5000] ^= 255
     (workspace / "data" / "tiny-weights.zip").write_bytes(damaged)
-    assert cli.main(["download", "tiny-weights"]) == 0
+    assert main.main(["download", "tiny-weights"]) == 0
     assert "fetching it anew" in capsys.readouterr().out
     shutil.rmtree(workspace / "data" / "tiny-weights")
     fake_kaggle.data = bytes(damaged)
-    assert cli.main(["download", "tiny-weights"]) == 4
+    assert main.main(["download", "tiny-weights"]) == 4
     assert "is not a whole archive" in capsys.readouterr().err
     assert not list((workspace / "data").iterdir())
 

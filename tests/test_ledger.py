@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featherweight import ledger
 from featherweight.errors import UserError
+from featherweight.runs import ledger
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from featherweight import budget
 from featherweight.config import Recipe, load_competition
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, build, outline
-from featherweight.models.parts import AveragePool, stem_shrinks
+from featherweight.models.blocks import AveragePool, stem_shrinks
 
 CIFAR = load_competition("cifar10")
 

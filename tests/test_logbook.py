@@ -10,23 +10,24 @@ import pytest
 import torch
 from scipy.stats import ttest_rel
 
-from featherweight import budget, cli, logbook, run_folder, workspace
-from featherweight.claims import CLAIMS, judge
-from featherweight.comparison import holm
+from featherweight import budget, paths
+from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import Diverged, UserError
-from featherweight.inference import predict_probs
+from featherweight.evaluation.inference import predict_probs
+from featherweight.evaluation.metrics import Score
+from featherweight.logbook import rerun
+from featherweight.logbook.claims import CLAIMS, judge
 from featherweight.models import build
-from featherweight.scoring import Score
-from featherweight.training import loop
-from featherweight.training.runtime import start
+from featherweight.runs import run_folder
+from featherweight.runs.comparison import holm
+from featherweight.runtime.device import start
+from featherweight.training import trainer
 
 CIFAR = load_competition("cifar10")
-ROWS = [
-    name for name in workspace.config_names("recipes") if name[0] in "abcd" and (name[1] == "_" or name[1].isdigit())
-]
+ROWS = [name for name in paths.config_names("recipes") if name[0] in "abcd" and (name[1] == "_" or name[1].isdigit())]
 
 # (recipe, parameters, optimizer, rate, batch size)
 SECTION_A = [
@@ -96,7 +97,7 @@ def test_a_row_makes_weight_and_trains_for_a_few_steps(name, tmp_path):
     budget.weigh(recipe, CIFAR, name).refuse_if_over()
     torch.manual_seed(0)
     model = build(recipe.model, 10, 3, 8)
-    history = loop.fit(recipe, model, pack(10), pack(5), 10, recipe.augment, start("cpu", "fp32"), tmp_path)
+    history = trainer.fit(recipe, model, pack(10), pack(5), 10, recipe.augment, start("cpu", "fp32"), tmp_path)
     assert history["step"].iloc[-1] >= 2
     assert np.isfinite(history["train_loss"]).all()
     views, augment = recipe.predict.views, recipe.augment
@@ -147,17 +148,17 @@ def test_section_b_has_plain_and_residual_by_both_optimizers(name, parameters):
     without = {"model": {"residual"}}
     assert recipe.model_dump(exclude=without) == twin.model_dump(exclude=without)
     assert name in {row for claim in CLAIMS["B"] for row in (claim.better, claim.worse)}
-    assert name in {row for together in logbook.TOGETHER.values() for row in together}
+    assert name in {row for together in rerun.TOGETHER.values() for row in together}
 
 
 @pytest.mark.parametrize(("name", "parameters", "published"), SECTION_D)
 def test_section_d_has_every_network_it_names(name, parameters, published):
     weighed = budget.weigh(load_recipe(name), CIFAR, name)
     assert weighed.counted == parameters
-    assert name in logbook.rows("D")
+    assert name in rerun.rows("D")
     as_published = budget.weigh(load_recipe(published), CIFAR, published)
     if as_published.counted > as_published.limit:
-        assert f"({published}) it has {as_published.counted:,} and is refused." in logbook.said(name)
+        assert f"({published}) it has {as_published.counted:,} and is refused." in rerun.said(name)
     else:
         assert as_published.counted == parameters
 
@@ -204,27 +205,27 @@ def test_section_d_compares_optimizers_and_nothing_else():
 
 
 def test_rows_come_in_the_logbooks_order():
-    assert logbook.rows("a")[:3] == ["a1", "a2", "a3"]
-    assert logbook.rows("A").index("a10_cyclic") < logbook.rows("A").index("a11")
-    assert {row for section in "ABCD" for row in logbook.rows(section)} == set(ROWS)
+    assert rerun.rows("a")[:3] == ["a1", "a2", "a3"]
+    assert rerun.rows("A").index("a10_cyclic") < rerun.rows("A").index("a11")
+    assert {row for section in "ABCD" for row in rerun.rows(section)} == set(ROWS)
     with pytest.raises(UserError, match="there is no section 'E' of the logbook; there are A, B, C, D"):
-        logbook.rows("E")
+        rerun.rows("E")
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_shortened_row_has_the_shape_of_the_whole(name):
     """At every part of the run the rate stands where it stood, where the length is whole in both."""
     recipe = load_recipe(name, ["train.epochs=100"] if load_recipe(name).train.steps is None else [])
-    short = logbook.shortened(recipe, 0.1)
+    short = rerun.shortened(recipe, 0.1)
     if recipe.schedule.name in ("cyclic", "plateau"):  # which go by steps, and by the holdout
         assert short.train.epochs == 10
         return
     steps = 350
-    whole, part = loop.beginning(recipe, steps), loop.beginning(short, steps)
+    whole, part = trainer.beginning(recipe, steps), trainer.beginning(short, steps)
     assert part.total == pytest.approx(whole.total / 10, abs=1)
     for tenth in (0.02, 0.25, 0.45, 0.65, 0.95):
-        of_whole = loop.rate_factor(recipe, replace(whole, step=int(whole.total * tenth)))
-        of_part = loop.rate_factor(short, replace(part, step=int(part.total * tenth)))
+        of_whole = trainer.rate_factor(recipe, replace(whole, step=int(whole.total * tenth)))
+        of_part = trainer.rate_factor(short, replace(part, step=int(part.total * tenth)))
         near = {of_whole * recipe.schedule.arguments.get("factor", 1) ** k for k in (-1, 0, 1)}
         assert any(of_part == pytest.approx(value) for value in near), tenth
 
@@ -232,7 +233,7 @@ def test_a_shortened_row_has_the_shape_of_the_whole(name):
 def test_a_section_is_rerun_and_told(home, capsys):
     some = ["--rows", "d_adam,d_momentum,d_lr3"]
     words = ["logbook", "D", *some, "--scale", "0.05", "--set", "split.subset=200", "--threads", "1"]
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     out = capsys.readouterr().out
     assert "Runs at 0.05 of their length; accuracy with 95 % intervals." in out
     assert "| d_adam | 20,506 | 1 |" in out
@@ -243,9 +244,9 @@ def test_a_section_is_rerun_and_told(home, capsys):
     assert (folder / "curves.png").stat().st_size > 10_000
     assert not (folder / "claims.png").exists()
     before = (folder / "table.md").read_text()
-    assert cli.main(words) == 0  # all rows are found done
+    assert main.main(words) == 0  # all rows are found done
     assert (folder / "table.md").read_text() == before
-    assert cli.main(["logbook", "D", "--scale", "2"]) == 2
+    assert main.main(["logbook", "D", "--scale", "2"]) == 2
 
 
 def test_the_tables_training_score_is_by_the_metric_it_names(tmp_path):
@@ -264,17 +265,17 @@ def test_the_tables_training_score_is_by_the_metric_it_names(tmp_path):
         )
         told[name] = [(run_folder.Run(folder, name, "digits", None, None, {}), result)]
     for metric, trained in (("balanced_accuracy", ["0.2500", "", ""]), ("accuracy", ["0.9000"] * 3)):
-        lines = logbook.table(told, [], 1, metric, 1).splitlines()[4:]
+        lines = rerun.table(told, [], 1, metric, 1).splitlines()[4:]
         assert [line.split(" | ")[3].strip() for line in lines] == trained
 
 
 def test_rows_that_the_write_up_draws_together_have_a_picture(home, monkeypatch, capsys):
-    monkeypatch.setattr(logbook, "TOGETHER", {"curves-two": ["d_adam", "d_sgd"], "curves-more": ["d_adam", "d_lr2"]})
+    monkeypatch.setattr(rerun, "TOGETHER", {"curves-two": ["d_adam", "d_sgd"], "curves-more": ["d_adam", "d_lr2"]})
     words = ["logbook", "D", "--rows", "d_adam,d_sgd", "--scale", "0.05", "--threads", "1", "--log"]
     folder = home / "runs" / "logbook-d-digits-x0.05"
     folder.mkdir(parents=True)
     (folder / "claims.png").write_bytes(b"of rows that are not asked for now")
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     drawn = sorted(path.name for path in folder.glob("*.png"))
     assert drawn == ["curves-two.png", "curves.png"]
     assert (
@@ -289,7 +290,7 @@ def test_a_row_that_cannot_be_run_to_its_end_blocks_no_other(home, capsys):
     (recipes / "d_0fat.yaml").write_text("# Too much.\nextends: vgg16\n")
     (recipes / "d_momentum.yaml").write_text("# Too fast.\nextends: _logbook_d\noptimizer: {name: sgd, lr: 1e30}\n")
     words = ["logbook", "D", "--scale", "0.05", "--seeds", "0-1", "--threads", "1"]
-    assert cli.main([*words, "--rows", "d_0fat,d_momentum,d_adagrad,d_adam,d_sgd"]) == 0
+    assert main.main([*words, "--rows", "d_0fat,d_momentum,d_adagrad,d_adam,d_sgd"]) == 0
     out = capsys.readouterr().out
     assert "d_momentum: the loss became" in out
     folder = home / "runs" / "logbook-d-digits-x0.05"
@@ -306,41 +307,39 @@ def test_a_row_that_cannot_be_run_to_its_end_blocks_no_other(home, capsys):
 
 
 def test_a_row_that_diverges_by_one_seed_of_several_is_left_out(home, monkeypatch, capsys):
-    run_all = logbook.series.run_all
+    run_all = rerun.series.run_all
 
     def fail_once(tasks):
         if "d_adagrad-digits-x0.05-s1" in tasks:
             raise Diverged("the loss became nan at step 3. Try a smaller optimizer.lr")
         return run_all(tasks)
 
-    monkeypatch.setattr(logbook.series, "run_all", fail_once)
+    monkeypatch.setattr(rerun.series, "run_all", fail_once)
     words = ["logbook", "D", "--scale", "0.05", "--seeds", "0-1", "--threads", "1", "--rows"]
-    assert cli.main([*words, "d_adagrad,d_sgd"]) == 0
+    assert main.main([*words, "d_adagrad,d_sgd"]) == 0
     out = capsys.readouterr().out
     assert "| d_adagrad | | | | | | **diverged with seed 1: the loss became nan at step 3** LOGBOOK D: Adagrad." in out
     assert "What it claims" not in out
     assert not (home / "runs" / "logbook-d-digits-x0.05" / "claims.png").exists()
-    monkeypatch.setattr(
-        logbook.series, "run_all", lambda tasks: fail_once(dict.fromkeys(["d_adagrad-digits-x0.05-s1"]))
-    )
-    assert cli.main([*words, "d_adam"]) == 0  # nothing to draw, and something to tell
+    monkeypatch.setattr(rerun.series, "run_all", lambda tasks: fail_once(dict.fromkeys(["d_adagrad-digits-x0.05-s1"])))
+    assert main.main([*words, "d_adam"]) == 0  # nothing to draw, and something to tell
     assert "| d_adam | | | | | | **diverged with seed 0, 1" in capsys.readouterr().out
 
 
 def test_a_section_is_run_again_with_other_settings(home, capsys):
     words = ["logbook", "D", "--scale", "0.05", "--rows", "d_adam", "--threads", "1"]
     for more in ([], ["--set", "train.batch_size=32"], ["--set", "train.batch_size=128"], ["--views", "flip"]):
-        assert cli.main([*words, *more]) == 0, more
+        assert main.main([*words, *more]) == 0, more
     assert len(list((home / "runs").glob("d_adam-*"))) == 4
     assert len(list((home / "runs").glob("logbook-d-*/table.md"))) == 4
-    assert cli.main([*words, "--set", "train.batch_size=32", "--seed", "1"]) == 0
+    assert main.main([*words, "--set", "train.batch_size=32", "--seed", "1"]) == 0
     assert len(list((home / "runs").glob("logbook-d-*/table.md"))) == 4  # another seed of the same settings
     assert len(list((home / "runs").glob("d_adam-*-s1"))) == 1
 
 
 def test_several_seeds_test_the_claims_and_are_logged(home, capsys):
     words = ["logbook", "D", "--scale", "0.1", "--rows", "d_adam,d_momentum", "--threads", "1", "--log"]
-    assert cli.main([*words, "--seeds", "0-1"]) == 0
+    assert main.main([*words, "--seeds", "0-1"]) == 0
     log = (home / "submissions" / "LOG.md").read_text()
     assert "accuracy mean ± standard deviation over 2 seeds." in log
     assert "corrected for 1 at once (Holm), which tells below 0.05." in log
@@ -348,10 +347,10 @@ def test_several_seeds_test_the_claims_and_are_logged(home, capsys):
     assert f"`./run.sh {' '.join(words)} --seeds 0-1`" in log
     for picture in re.findall(r"\]\((.*?)\)", log):
         assert (home / "submissions" / picture).stat().st_size < 150_000
-    assert cli.main([*words, "--seeds", "0-1"]) == 0
+    assert main.main([*words, "--seeds", "0-1"]) == 0
     assert (home / "submissions" / "LOG.md").read_text() == log  # nothing new, nothing added
     capsys.readouterr()
-    assert cli.main(["logbook", "D", "--rows", "d_adm"]) == 2
+    assert main.main(["logbook", "D", "--rows", "d_adm"]) == 2
     assert "section D has no row 'd_adm'; did you mean 'd_adam'?" in capsys.readouterr().err
 
 
@@ -391,13 +390,13 @@ def test_the_more_claims_the_more_it_takes_to_tell():
 
 def test_claims_are_of_rows_that_there_are():
     for section, claims in CLAIMS.items():
-        assert {row for claim in claims for row in (claim.better, claim.worse)} <= set(logbook.rows(section))
+        assert {row for claim in claims for row in (claim.better, claim.worse)} <= set(rerun.rows(section))
 
 
 def test_section_d_claims_nothing_of_the_sweep_of_rates():
     """The write-up records no outcome of it; the rows stay in the table."""
     swept = ("d_lr2", "d_lr3", "d_lr4")
-    assert set(swept) <= set(logbook.rows("D"))
+    assert set(swept) <= set(rerun.rows("D"))
     assert not [claim for claim in CLAIMS["D"] if claim.better in swept and claim.worse in swept]
 
 

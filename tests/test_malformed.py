@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 from featherweight import config, submission, yaml
 from featherweight.config import Competition, load_competition
 from featherweight.data import csv_file, pack
+from featherweight.data.archive import unpack
 from featherweight.data.image import Image
 from featherweight.data.sources.idx import read as read_idx
 from featherweight.data.sources.pickles import read as read_pickle
-from featherweight.data.unpack import unpack
 from featherweight.errors import UserError
 
 CHOOSE = TypeAdapter(Competition.model_fields["source"].rebuild_annotation()).validate_python

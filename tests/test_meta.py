@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_refused(make: Callable[[], Tensor]):
 def test_a_weigh_in_imports_neither_a_compiler_nor_an_algebra_package():
     program = """
 import sys
-from featherweight.cli import main
+from featherweight.cli.main import main
 for recipe in ("wrn16_4", "fastnet94", "efficientnet_b0", "cct7"):
     assert main(["check", recipe]) == 0
 print(*sorted({"sympy", "torch._dynamo", "pandas", "sklearn", "timm"} & set(sys.modules)), file=sys.stderr)

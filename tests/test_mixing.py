@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featherweight.randomness import Draws, generator
+from featherweight.augment.mixing import MIXINGS, mix
+from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
-from featherweight.training.mixing import MIXINGS, mix
 
 SECTIONS = OneOf(MIXINGS).sections
 

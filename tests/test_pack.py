@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 from pydantic import TypeAdapter
 
-from featherweight.data import contents, pack
+from featherweight.data import fingerprint, pack
 from featherweight.data.image import Image
 from featherweight.data.pack import Pack, Rows
 from featherweight.data.sources import SOURCES
@@ -94,7 +94,7 @@ def test_touched_files_are_not_decoded_again(home, folder, monkeypatch):
     for file in folder.rglob("*.png"):
         file.write_bytes(file.read_bytes())
     undecoded(monkeypatch)
-    monkeypatch.setattr(contents, "content", counted := Counted(contents.content))
+    monkeypatch.setattr(fingerprint, "content", counted := Counted(fingerprint.content))
     assert values(load().train)["a/2.png"] == 20
     assert values(load().train)["a/2.png"] == 20
     assert counted.calls == 2  # train and test, once each: then the files are known again
@@ -112,7 +112,7 @@ class Counted:
 
 def test_a_start_that_finds_nothing_changed_reads_no_file(home, folder, monkeypatch):
     first = values(load().train)
-    monkeypatch.setattr(contents, "content", lambda *_: pytest.fail("hashed again"))
+    monkeypatch.setattr(fingerprint, "content", lambda *_: pytest.fail("hashed again"))
     undecoded(monkeypatch)
     assert values(load().train) == first
 
@@ -327,11 +327,11 @@ def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
     import torch
     from featherweight.config import load_recipe
     from featherweight.data.pack import Pack
-    from featherweight.inference import predict_probs
+    from featherweight.evaluation.inference import predict_probs
     from featherweight.models import build
-    from featherweight.training.loop import standardize
+    from featherweight.training.trainer import standardize
     from featherweight.training.batches import Batches
-    from featherweight.training.runtime import start
+    from featherweight.runtime.device import start
 
     count, side = 12_000, 100
     path = "big.npy"

@@ -5,9 +5,9 @@ import torch
 from torchvision.transforms import AutoAugment, InterpolationMode, RandAugment, TrivialAugmentWide
 from torchvision.transforms.autoaugment import _apply_op
 
-from featherweight.randomness import Draws, generator
-from featherweight.training import policies
-from featherweight.training.policies import OPERATIONS, _magnitude, auto_augment, rand_augment, trivial_augment
+from featherweight.augment import policies
+from featherweight.augment.policies import OPERATIONS, _magnitude, auto_augment, rand_augment, trivial_augment
+from featherweight.runtime.rng import Draws, generator
 
 CPU = torch.device("cpu")
 PIXELS = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=generator(0))

@@ -27,14 +27,14 @@ import fit_in_processes
 from conftest import ROOT, Command, start
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
-from featherweight.models.parts import drop_connect
+from featherweight.models.blocks import drop_connect
+from featherweight.runtime.device import Runtime
+from featherweight.runtime.device import start as start_runtime
+from featherweight.runtime.processes import ALONE, Processes
+from featherweight.runtime.sync import WholeBatch
 from featherweight.schema import OneOf
 from featherweight.training.batches import Batches
-from featherweight.training.processes import ALONE, Processes
-from featherweight.training.runtime import Runtime
-from featherweight.training.runtime import start as start_runtime
 from featherweight.training.sampling import SAMPLINGS
-from featherweight.training.whole_batch import WholeBatch
 from test_end_to_end import digest
 
 RUN = ("tiny", "--set", "train.checkpoint_seconds=0", "--set", "predict.views=[]", "--no-report", "--threads", "2")

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from conftest import start
-from featherweight import cli, job, run_folder
+from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.listing import Listing
 from featherweight.errors import UserError
-from featherweight.run_folder import Task
+from featherweight.runs import pipeline, run_folder
+from featherweight.runs.run_folder import Task
 
 ALLOWED = "limit.allow_pseudo_labels=true"
 
@@ -23,7 +24,7 @@ def run(name, *changes, competition=(ALLOWED,)):
     recipe = load_recipe("tiny", ["train.epochs=2", "predict.views=[]", *changes])
     told = load_competition("digits", competition)
     made = run_folder.start(Task("tiny", recipe, "digits", told, ["x"], "cpu", 1), name)
-    return made, job.run(made)
+    return made, pipeline.run(made)
 
 
 @pytest.fixture
@@ -34,13 +35,13 @@ def labeller(home):
 
 def test_the_test_images_a_run_is_sure_of_join_the_training_images(labeller, capsys, monkeypatch):
     seen = {}
-    fit = job.fit
+    fit = pipeline.fit
 
     def spy(recipe, model, train, holdout, *rest):
         seen.update(train=train, holdout=holdout)
         return fit(recipe, model, train, holdout, *rest)
 
-    monkeypatch.setattr(job, "fit", spy)
+    monkeypatch.setattr(pipeline, "fit", spy)
     made, result = run("taught", "pseudo.run=labeller", "pseudo.confidence=0.5")
     probs = np.load(labeller.folder / "test_probs.npy")
     test = pack.load(made.competition.source, made.competition.image, made.competition.classes).test
@@ -89,7 +90,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes_though_the_labeller_is_gon
     )
     words = ["tiny", "--competition", "ours", "--no-report", "--threads", "1", "--set", "train.epochs=8"]
     words += ["--set", "train.checkpoint_seconds=0", "--set", "pseudo={run: labeller, confidence: 0.5}"]
-    assert cli.main([*words, "--name", "whole"]) == 0
+    assert main.main([*words, "--name", "whole"]) == 0
     assert "test images join" in capsys.readouterr().out
     process = start([*words, "--name", "killed"], start_new_session=True)
     while not (home / "runs" / "killed" / "checkpoint.pt").exists() and process.poll() is None:
@@ -98,7 +99,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes_though_the_labeller_is_gon
     process.communicate()
     assert not (home / "runs" / "killed" / "weights.safetensors").exists(), "it was not killed in the middle"
     (home / "runs" / "labeller").rename(home / "elsewhere")
-    assert cli.main(["resume", "killed", "--no-report"]) == 0
+    assert main.main(["resume", "killed", "--no-report"]) == 0
     for name in ("weights.safetensors", "test_probs.npy", "holdout.csv"):
         assert (home / "runs" / "killed" / name).read_bytes() == (home / "runs" / "whole" / name).read_bytes()
 
@@ -107,7 +108,7 @@ def test_what_is_not_allowed_or_makes_no_sense_is_refused(labeller, home, capsys
     with pytest.raises(UserError, match="pseudo: Digits does not allow training on its test images"):
         run("refused", "pseudo.run=labeller", competition=())
     assert not (home / "runs" / "refused").exists()
-    assert cli.main(["check", "tiny", "--set", "pseudo.run=labeller"]) == 2
+    assert main.main(["check", "tiny", "--set", "pseudo.run=labeller"]) == 2
     assert "limit.allow_pseudo_labels in the competition's file" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"pseudo.run: labeller is sure of no test image at 1: its surest is 0\.9"):
         run("too-sure", "pseudo.run=labeller", "pseudo.confidence=1")

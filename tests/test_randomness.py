@@ -1,6 +1,6 @@
 import torch
 
-from featherweight.randomness import Draws, derive, generator
+from featherweight.runtime.rng import Draws, derive, generator
 
 CPU = torch.device("cpu")
 

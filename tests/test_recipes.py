@@ -9,8 +9,8 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import OverBudget
 from featherweight.models import build
-from featherweight.training import checkpoint, loop
-from featherweight.training.runtime import start
+from featherweight.runtime.device import start
+from featherweight.training import checkpoint, trainer
 
 # Parameters with 10 classes and RGB at 32 px. From LOGBOOK A and D, the papers and, the rest, the libraries themselves.
 WEIGHTS = {
@@ -95,7 +95,7 @@ def test_a_recipe_weighs_what_is_written(name):
         with pytest.raises(OverBudget, match=f"{name} weighs {weighed.counted:,}.*makes weight: model: "):
             weighed.refuse_if_over()
         lighter = weighed.find_lighter()
-        assert budget.count(lighter, CIFAR) <= LIMIT
+        assert budget.count_parameters(lighter, CIFAR) <= LIMIT
     else:
         weighed.refuse_if_over()
 
@@ -112,7 +112,7 @@ def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path):
     torch.manual_seed(0)
     model = build(recipe.model, 10, 3, 8)
     before = {key: value.clone() for key, value in model.named_parameters()}
-    loop.fit(recipe, model, pack, pack, 10, [], start("cpu", "fp32"), tmp_path)
+    trainer.fit(recipe, model, pack, pack, 10, [], start("cpu", "fp32"), tmp_path)
     moved = [key for key, value in model.named_parameters() if not torch.equal(value, before[key])]
     assert len(moved) > len(before) / 2
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())

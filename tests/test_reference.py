@@ -3,10 +3,10 @@
 import pytest
 
 from conftest import ROOT
-from featherweight import cli, reference
-from featherweight.config import Competition, Recipe
+from featherweight.augment.table import AUGMENTATIONS
+from featherweight.cli import main
+from featherweight.config import Competition, Recipe, reference
 from featherweight.models import MODELS
-from featherweight.training.augment import AUGMENTATIONS
 
 PAGE = reference.page()
 
@@ -60,6 +60,6 @@ def test_a_docstring_keeps_its_paragraphs_and_its_lists():
 
 @pytest.mark.parametrize("name", ["page.md", "deep/page.md"])
 def test_the_command_writes_it(name, tmp_path, capsys):
-    assert cli.main(["reference", str(tmp_path / name)]) == 0
+    assert main.main(["reference", str(tmp_path / name)]) == 0
     assert (tmp_path / name).read_text() == PAGE
     assert capsys.readouterr().out.startswith(f"wrote {tmp_path / name}\nnext: ")

@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from browser import Browser, missing
-from featherweight import cli, job, ledger, predictions, run_folder
+from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.models import Classifier
 from featherweight.report import evidence, figures, write
 from featherweight.report.gradcam import gradcam
-from featherweight.run_folder import Task
-from featherweight.training.runtime import Runtime
+from featherweight.runs import ledger, pipeline, predictions, run_folder
+from featherweight.runs.run_folder import Task
+from featherweight.runtime.device import Runtime
 
 CPU = Runtime(torch.device("cpu"))
 
@@ -57,7 +58,7 @@ def test_a_run_that_calibrates_is_judged_by_what_it_hands_in(home):
     settings = ["train.epochs=5", "train.steps=30", "predict.views=[]", "predict.calibrate=true"]
     task = Task("tiny", load_recipe("tiny", settings), "digits", load_competition("digits"), ["x"], "cpu", 1)
     run = run_folder.start(task, "sure")
-    job.run(run)
+    pipeline.run(run)
     found = evidence.gather(run)
     raw = np.load(run.folder / "holdout_probs.npy")
     assert abs(found.probs - raw).max() > 0.01
@@ -172,19 +173,19 @@ def test_a_run_that_has_not_ended_has_no_report(reported, home, capsys):
     run, _ = reported
     shutil.copytree(run.folder, home / "runs" / "cut")
     (home / "runs" / "cut" / "result.json").unlink()
-    assert cli.main(["report", "cut"]) == 2
+    assert main.main(["report", "cut"]) == 2
     assert "cut has not ended yet: ./run.sh resume cut" in capsys.readouterr().err
 
 
 def test_the_main_job_and_the_command_write_it(reported, home, capsys, monkeypatch):
     run, _ = reported
     shutil.copytree(run.folder, home / "runs" / "first", ignore=shutil.ignore_patterns("report"))
-    assert cli.main(["resume", "first"]) == 0
+    assert main.main(["resume", "first"]) == 0
     page = home / "runs" / "first" / "report" / "report.html"
     assert page.is_file()
     assert "report.html" in capsys.readouterr().out
     monkeypatch.setattr(write, "write", lambda run: page)  # the work itself is tested above
-    assert cli.main(["report", "first"]) == 0
+    assert main.main(["report", "first"]) == 0
     assert "report.html\nnext: open it in a browser" in capsys.readouterr().out
 
 
@@ -193,13 +194,13 @@ def test_the_history_for_tensorboard(reported, home, capsys, monkeypatch):
     shutil.copytree(run.folder, home / "runs" / "first")
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "torch.utils.tensorboard", None)
-        assert cli.main(["report", "first", "--tensorboard"]) == 2
+        assert main.main(["report", "first", "--tensorboard"]) == 2
         assert "./run.sh install tensorboard" in capsys.readouterr().err
     pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install tensorboard)")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for _ in range(2):
-        assert cli.main(["report", "first", "--tensorboard"]) == 0
+        assert main.main(["report", "first", "--tensorboard"]) == 0
     events = EventAccumulator(str(home / "runs" / "first" / "tensorboard"))
     events.Reload()
     history = pd.read_csv(run.folder / "history.csv")

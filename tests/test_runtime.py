@@ -5,13 +5,13 @@ import sys
 import pytest
 import torch
 
-from featherweight.training.processes import Processes, planned
-from featherweight.training.runtime import start
+from featherweight.runtime.device import start
+from featherweight.runtime.processes import Processes, planned
 
 PAGES = """
 import resource, sys
 import torch
-from featherweight.training.runtime import start
+from featherweight.runtime.device import start
 if sys.argv[1] == "started":
     start("cpu")
 torch.ones(26_000_000)  # with room for the alignment of the others

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from featherweight.data.pack import Pack
-from featherweight.randomness import Draws, generator
+from featherweight.runtime.device import start
+from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
 from featherweight.training.batches import Batches
-from featherweight.training.runtime import start
 from featherweight.training.sampling import SAMPLINGS
 
 SIZES = [200, 90, 30, 10, 4]

@@ -4,8 +4,8 @@ from pydantic import ValidationError
 
 from featherweight.config import Recipe
 from featherweight.schema import OneOf
-from featherweight.training.loop import beginning, rate_factor
 from featherweight.training.schedules import SCHEDULES, Progress, constant, cosine, stepped
+from featherweight.training.trainer import beginning, rate_factor
 
 LR = torch.optim.lr_scheduler
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from conftest import start
-from featherweight import cli, workspace, yaml
+from featherweight import paths, yaml
+from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.search import outcome, space, trials
@@ -106,7 +107,7 @@ def trained(home: Path, name: str = "quick") -> list[tuple[int, dict, float | No
     ],
 )
 def test_what_is_wrong_in_a_space_is_named_before_anything_starts(home, capsys, text, message):
-    assert cli.main(["search", write(home, text), "--trials", "2"]) == 2
+    assert main.main(["search", write(home, text), "--trials", "2"]) == 2
     assert message in capsys.readouterr().err
     assert not (home / "studies").exists()
 
@@ -129,17 +130,17 @@ def test_a_users_mistake_is_one_line(home, capsys, words, message):
     write(home, QUICK + KEYS)
     (home / "configs" / "recipes").mkdir()
     (home / "configs" / "recipes" / "mine.yaml").write_text("extends: tiny\n")
-    assert cli.main(["search", *words]) == 2
+    assert main.main(["search", *words]) == 2
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", workspace.config_names("spaces"))
+@pytest.mark.parametrize("name", paths.config_names("spaces"))
 def test_the_spaces_that_come_along_are_sound(name):
     plan = space.load(name)
     plan.refuse_bad_values(load_competition(plan.space.competition))
-    assert f"./run.sh search {name} --trials" in workspace.find_config("spaces", name).read_text()
+    assert f"./run.sh search {name} --trials" in paths.find_config("spaces", name).read_text()
 
 
 def test_ranges_and_choices_draw_what_they_say():
@@ -193,7 +194,7 @@ def test_what_a_recipe_differs_in_makes_it_again(home):
 
 def test_a_search_ends_with_table_picture_recipe_and_the_next_command(home, capsys):
     write(home, QUICK + "pruner: none\n" + KEYS)
-    assert cli.main(["search", "quick", "--trials", "5"]) == 0
+    assert main.main(["search", "quick", "--trials", "5"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"a trial like the base: 3 epochs of \d+\.\d seconds", out)
     assert re.search(r"5 trials: [\d.]+ seconds, at worst [\d.]+ (seconds|minutes)", out)
@@ -211,24 +212,24 @@ def test_a_search_ends_with_table_picture_recipe_and_the_next_command(home, caps
     assert (best.optimizer.lr, best.model.width) == (rows["optimizer.lr"][0], rows["model.width"][0])
     assert (best.train, best.predict, best.split) == (base.train, base.predict, base.split)  # what was short is not
 
-    assert cli.main(["search", "quick", "--trials", "6"]) == 0  # gone on with
+    assert main.main(["search", "quick", "--trials", "6"]) == 0  # gone on with
     assert "going on after 5 trials" in capsys.readouterr().out
     assert len(trained(home)) == 6
     write(home, QUICK + "pruner: none\n" + KEYS.replace("1.0, log", "2.0, log"))
-    assert cli.main(["search", "quick", "--trials", "7"]) == 2
+    assert main.main(["search", "quick", "--trials", "7"]) == 2
     assert "the study quick was begun with another space" in capsys.readouterr().err
 
 
 def test_a_trial_is_scored_as_the_run_of_its_recipe_is(home):
     write(home, QUICK.replace("[]", "[shift]") + "pruner: none\n" + KEYS)
-    assert cli.main(["search", "quick", "--trials", "1"]) == 0
+    assert main.main(["search", "quick", "--trials", "1"]) == 0
     (trial,) = study_of(home).get_trials()
     plan = space.load("quick")
     recipe = plan.recipe(plan.draw(trial))
     seed = studies.derive(0, "trial", 0) % 10**6
     said = {**plan.space.short, "optimizer.lr": recipe.optimizer.lr, "model.width": recipe.model.width, "seed": seed}
     words = [word for key, value in said.items() for word in ("--set", f"{key}={space.spelled(value)}")]
-    assert cli.main(["tiny", "--name", "same", "--no-report", *words]) == 0
+    assert main.main(["tiny", "--name", "same", "--no-report", *words]) == 0
     held = json.loads((home / "runs" / "same" / "result.json").read_text())["holdout"]
     assert held["value"] == trial.value
     assert [held["low"], held["high"]] == trial.user_attrs["interval"]
@@ -239,7 +240,7 @@ def test_log_loss_is_made_small(home, capsys):
     loss = "extends: digits\nmetric: log_loss\nsubmission: {takes: probabilities}\n"
     (home / "configs" / "competitions" / "loss.yaml").write_text(loss)
     write(home, QUICK + "pruner: none\n" + KEYS)
-    assert cli.main(["search", "quick", "--trials", "4", "--competition", "loss"]) == 0
+    assert main.main(["search", "quick", "--trials", "4", "--competition", "loss"]) == 0
     rows = pd.read_csv(home / "studies" / "quick-loss" / "trials.csv")
     assert rows["score"].is_monotonic_increasing
     assert rows["score"].nunique() == 4
@@ -251,7 +252,7 @@ def test_what_is_over_the_limit_is_refused_untrained_and_not_counted(home, capsy
     (home / "configs" / "competitions").mkdir(parents=True)
     (home / "configs" / "competitions" / "light.yaml").write_text("extends: digits\nlimit: {parameters: 12_000}\n")
     write(home, QUICK + KEYS)
-    assert cli.main(["search", "quick", "--trials", "4", "--competition", "light"]) == 0
+    assert main.main(["search", "quick", "--trials", "4", "--competition", "light"]) == 0
     trials = study_of(home, "quick-light").get_trials()
     refused = [trial for trial in trials if "refused" in trial.user_attrs]
     assert refused
@@ -279,7 +280,7 @@ def test_a_candidate_that_cannot_be_trained_blocks_no_other(home, monkeypatch, c
         return train(search, recipe, trial)
 
     monkeypatch.setattr(trials, "_train", short_of_memory)
-    assert cli.main(["search", "quick", "--trials", "3"]) == 0
+    assert main.main(["search", "quick", "--trials", "3"]) == 0
     done = study_of(home).get_trials()
     assert done[0].user_attrs["refused"] == "could not be trained: out of memory."
     assert len([trial for trial in done if "refused" not in trial.user_attrs]) == 3
@@ -289,14 +290,14 @@ def test_a_candidate_that_cannot_be_trained_blocks_no_other(home, monkeypatch, c
 def test_a_space_of_few_recipes_ends_when_all_are_tried(home, capsys, monkeypatch):
     monkeypatch.setattr("featherweight.search.trials.HOPELESS", 20)
     write(home, QUICK + "search:\n  optimizer.lr: [0.1, 0.2]\n")
-    assert cli.main(["search", "quick", "--trials", "5"]) == 0
+    assert main.main(["search", "quick", "--trials", "5"]) == 0
     assert sorted(params["optimizer.lr"] for _, params, _ in trained(home)) == ["0.1", "0.2"]
     assert "the space holds no more" in capsys.readouterr().out
 
 
 def test_a_rate_that_diverges_is_a_trial_that_failed_not_the_search(home, capsys):
     write(home, QUICK + "search:\n  optimizer.lr: [0.1, 1.0e+30]\n")
-    assert cli.main(["search", "quick", "--trials", "2"]) == 0
+    assert main.main(["search", "quick", "--trials", "2"]) == 0
     assert "the loss became" in capsys.readouterr().out
     assert load_recipe("quick").optimizer.lr == 0.1
 
@@ -307,9 +308,9 @@ def test_hopeless_trials_are_given_up(home, monkeypatch):
 
     # The probe's score; a good trial; one that is worse at its first look.
     values = iter([0.0, 0.9, 0.9, 0.9, 0.1])
-    monkeypatch.setattr("featherweight.training.loop.value", value)
+    monkeypatch.setattr("featherweight.training.trainer.value", value)
     write(home, QUICK + "pruner: {name: asha, first: 1, factor: 2}\n" + KEYS)
-    assert cli.main(["search", "quick", "--trials", "2"]) == 0
+    assert main.main(["search", "quick", "--trials", "2"]) == 0
     good, bad = study_of(home).get_trials()
     assert good.state == optuna.trial.TrialState.COMPLETE
     assert (bad.state, bad.last_step) == (optuna.trial.TrialState.PRUNED, 1)
@@ -317,7 +318,7 @@ def test_hopeless_trials_are_given_up(home, monkeypatch):
 
 def test_hours_end_a_search_that_has_no_number_of_trials(home, capsys):
     write(home, QUICK + KEYS)
-    assert cli.main(["search", "quick", "--hours", "0.0003"]) == 0
+    assert main.main(["search", "quick", "--hours", "0.0003"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"0.0003 hours: about \d+ trials, at worst \d+", out)
     assert "0.0003 hours are over" in out
@@ -392,11 +393,11 @@ def test_a_killed_search_goes_on_to_the_same_end(home):
         if kill == signal.SIGINT:
             assert worker.returncode == 130
             assert "stopped; go on with: ./run.sh search quick --trials 4 --threads 1" in err
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     states = [trial.state.name for trial in study_of(home).get_trials()]
     assert states.count("FAIL") == 2  # those that were stopped, each of which was done again
     assert states.count("COMPLETE") == 4
-    assert cli.main(["search", "whole", *words[2:]]) == 0
+    assert main.main(["search", "whole", *words[2:]]) == 0
     assert trained(home) == trained(home, "whole")
     assert not list((home / "studies" / "quick").glob("trials/*/checkpoint.pt"))
 
@@ -464,7 +465,7 @@ def test_beats_are_heard_while_a_trial_lasts(home, monkeypatch):
 
 def test_hyperband_works_too(home):
     write(home, QUICK + "pruner: hyperband\n" + KEYS)
-    assert cli.main(["search", "quick", "--trials", "3"]) == 0
+    assert main.main(["search", "quick", "--trials", "3"]) == 0
     assert len(trained(home)) == 3
 
 
@@ -477,7 +478,7 @@ def test_a_candidate_whose_values_do_not_go_together_is_refused_with_the_reason(
     plan.refuse_bad_values(DIGITS)
     with pytest.raises(UserError, match="no scales"):
         plan.recipe({"train.normalize": "pixel", "predict.views": ["scales"]})
-    assert cli.main(["search", "quick", "--trials", "3"]) == 0
+    assert main.main(["search", "quick", "--trials", "3"]) == 0
     refused = [trial for trial in study_of(home).get_trials() if "no scales" in trial.user_attrs.get("refused", "")]
     assert all(trial.state == optuna.trial.TrialState.PRUNED for trial in refused)
     assert len(trained(home)) - len(refused) == 3

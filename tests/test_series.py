@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from featherweight import cli, ledger, run_folder, series
+from featherweight.cli import main
 from featherweight.errors import UserError
 from featherweight.report import write
+from featherweight.runs import ledger, run_folder, series
 
 QUICK = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--threads", "1", "--no-report"]
 
@@ -24,7 +25,7 @@ def test_what_are_no_seeds_is_refused(text):
 
 
 def test_several_seeds_are_several_runs_and_their_mean(home, capsys):
-    assert cli.main(["tiny", "--seeds", "0-2", *QUICK]) == 0
+    assert main.main(["tiny", "--seeds", "0-2", *QUICK]) == 0
     rows = ledger.read()
     assert rows["run"].tolist() == ["tiny-digits-s0", "tiny-digits-s1", "tiny-digits-s2"]
     assert rows["seed"].tolist() == [0, 1, 2]
@@ -32,9 +33,9 @@ def test_several_seeds_are_several_runs_and_their_mean(home, capsys):
     out = capsys.readouterr().out
     assert f"holdout  {holdout.mean():.2%} ± {holdout.std():.2%}" in out
 
-    assert cli.main(["tiny", "--seeds", "0-2", *QUICK]) == 0  # all of it is found done
+    assert main.main(["tiny", "--seeds", "0-2", *QUICK]) == 0  # all of it is found done
     assert len(ledger.read()) == 3
-    assert cli.main(["tiny", "--seeds", "0-2", *QUICK, "--set", "optimizer.lr=0.3"]) == 2
+    assert main.main(["tiny", "--seeds", "0-2", *QUICK, "--set", "optimizer.lr=0.3"]) == 2
     assert "there is a run called 'tiny-digits-s0' already, of other settings" in capsys.readouterr().err
 
 
@@ -42,25 +43,25 @@ def test_each_run_of_a_series_has_its_report_unless_that_is_left_out(home, monke
     written = []
     real = write.write
     monkeypatch.setattr(write, "write", lambda run: written.append(run.name) or real(run))
-    assert cli.main(["tiny", "--seeds", "0", *QUICK, "--name", "without"]) == 0
+    assert main.main(["tiny", "--seeds", "0", *QUICK, "--name", "without"]) == 0
     assert not (home / "runs" / "without-s0" / "report").exists()
     for words in (["--seeds", "0"], ["--folds", "2"]):
-        assert cli.main(["tiny", *words, *QUICK[:-1], "--name", "with"]) == 0
+        assert main.main(["tiny", *words, *QUICK[:-1], "--name", "with"]) == 0
     assert written == ["with-s0", "with-f0", "with-f1"]
     for name in written:
         assert f"<title>{name}" in (home / "runs" / name / "report" / "report.html").read_text()
-    assert cli.main(["tiny", "--seeds", "0", *QUICK[:-1], "--name", "with"]) == 0  # found done, with its report
+    assert main.main(["tiny", "--seeds", "0", *QUICK[:-1], "--name", "with"]) == 0  # found done, with its report
     assert len(written) == 3
 
 
 @pytest.mark.parametrize("folds", ["0", "1", "-1"])
 def test_too_few_folds_are_refused(home, capsys, folds):
-    assert cli.main(["tiny", "--folds", folds]) == 2
+    assert main.main(["tiny", "--folds", folds]) == 2
     assert f"--folds {folds}: expected 2 or more" in capsys.readouterr().err
 
 
 def test_folds_hold_every_image_out_once(home, capsys):
-    assert cli.main(["tiny", "--folds", "3", *QUICK]) == 0
+    assert main.main(["tiny", "--folds", "3", *QUICK]) == 0
     held = [json.loads((home / "runs" / f"tiny-digits-f{n}" / "split.json").read_text())["holdout"] for n in range(3)]
     ids = [id for part in held for id in part]
     assert len(ids) == len(set(ids)) == 1438
@@ -80,17 +81,17 @@ def test_folds_that_together_are_too_heavy_keep_their_score_and_get_no_csv(home,
         'classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]\nlimit: {parameters: 30_000}\n'
     )
     assert text
-    assert cli.main(["tiny", "--folds", "2", *QUICK, "--competition", str(home / "heavy.yaml")]) == 0
+    assert main.main(["tiny", "--folds", "2", *QUICK, "--competition", str(home / "heavy.yaml")]) == 0
     out = capsys.readouterr().out
     assert "out of fold" in out
     assert "no averaged submission: together the folds weigh 41,012 parameters, 11,012 over the limit" in out
     assert "if images are kept to score that: --set split.test=0.1" in out
     assert not (home / "runs" / "tiny-heavy-folds").exists()
     again = [*QUICK, "--competition", str(home / "heavy.yaml"), "--name", "again"]
-    assert cli.main(["tiny", "--folds", "2", *again, "--set", "split.test=0.1"]) == 0
+    assert main.main(["tiny", "--folds", "2", *again, "--set", "split.test=0.1"]) == 0
     told = capsys.readouterr().out
     assert "one model of their weights: ./run.sh soup again-f0 again-f1" in told
-    assert cli.main(["soup", "again-f0", "again-f1"]) == 0
+    assert main.main(["soup", "again-f0", "again-f1"]) == 0
     assert ledger.read().set_index("run").loc["soup-heavy-s0"]["holdout_images"] == len(
         json.loads((home / "runs" / "again-f0" / "split.json").read_text())["test"]
     )

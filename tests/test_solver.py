@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featherweight import budget, cli, solver
+from featherweight import budget
+from featherweight.budget import solver
+from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.models import FAMILIES, outline
 
@@ -117,18 +119,18 @@ def test_nothing_fits_in_nothing():
 
 
 def test_a_written_recipe_weighs_in_as_proposed(home, capsys):
-    assert cli.main(["fill", "fastnet", "--competition", "cifar10", "--write", "full"]) == 0
+    assert main.main(["fill", "fastnet", "--competition", "cifar10", "--write", "full"]) == 0
     out = capsys.readouterr().out
     weighed = budget.weigh(load_recipe("full"), CIFAR, "full")
     assert f"{weighed.counted:,}" in out
     assert weighed.counted >= 4_950_000
     assert (home / "configs" / "recipes" / "full.yaml").read_text().startswith(f"# {weighed.counted:,} of 5,000,000")
-    assert cli.main(["fill", "fastnet", "--competition", "cifar10", "--write", "full"]) == 2
+    assert main.main(["fill", "fastnet", "--competition", "cifar10", "--write", "full"]) == 2
     assert "there is a recipe" in capsys.readouterr().err
 
 
 def test_faults_are_told(home, capsys):
-    assert cli.main(["fill", "wnr"]) == 2
+    assert main.main(["fill", "wnr"]) == 2
     assert "no family 'wnr'; did you mean 'wrn'?" in capsys.readouterr().err
-    assert cli.main(["fill", "wrn", "--limit", "10"]) == 2
+    assert main.main(["fill", "wrn", "--limit", "10"]) == 2
     assert "no wrn is that small" in capsys.readouterr().err

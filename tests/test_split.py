@@ -9,7 +9,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from featherweight import cli
+from featherweight.cli import main
 from featherweight.data.split import divide, folds, groups_of, holdout_ranks, scarce
 from featherweight.errors import UserError
 
@@ -179,7 +179,7 @@ def write(home, extra="", source=""):
 
 def run(home, competition, *settings):
     words = [word for setting in ("train.epochs=1", "predict.views=[]", *settings) for word in ("--set", setting)]
-    code = cli.main(["tiny", "--competition", competition, "--name", "r", "--threads", "1", "--no-report", *words])
+    code = main.main(["tiny", "--competition", competition, "--name", "r", "--threads", "1", "--no-report", *words])
     path = home / "runs/r/split.json"
     return code, json.loads(path.read_text()) if path.exists() else {}
 

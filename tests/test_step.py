@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from featherweight.augment.mixing import mix
 from featherweight.config import Recipe
 from featherweight.errors import UserError
-from featherweight.randomness import Draws, generator
+from featherweight.runtime.device import start
+from featherweight.runtime.rng import Draws, generator
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch
-from featherweight.training.loop import _State, _step
-from featherweight.training.mixing import mix
 from featherweight.training.optimizers import groups
-from featherweight.training.runtime import start
+from featherweight.training.trainer import _State, _step
 
 BASE = {"model": {"name": "wrn", "depth": 10, "width": 0.25}, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.0}}
 RUNTIME = start("cpu")

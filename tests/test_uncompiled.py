@@ -6,14 +6,14 @@ import sys
 import pytest
 import torch
 
+from featherweight.runtime.uncompiled import with_its_own_step
 from featherweight.training.optimizers import OPTIMIZERS, groups
-from featherweight.uncompiled import with_its_own_step
 
 
 def test_a_run_imports_no_compiler(home):
     program = """
 import sys
-from featherweight.cli import main
+from featherweight.cli.main import main
 settings = ["train.epochs=1", "averages=[ema, lookahead]", "ship=ema", "sam={}"]
 assert main(["tiny", *(f"--set={setting}" for setting in settings), "--threads=1", "--no-report"]) == 0
 print(*sorted({"sympy", "torch._dynamo", "timm", "torchvision"} & set(sys.modules)), file=sys.stderr)

@@ -23,20 +23,21 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from featherweight.augment.mixing import MIXINGS
+from featherweight.augment.table import AUGMENTATIONS, Augmentation
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.models import FAMILIES, build
+from featherweight.runtime import processes
+from featherweight.runtime.device import Runtime, start
+from featherweight.runtime.processes import ALONE, Processes
 from featherweight.schema import OneOf
-from featherweight.training import loop, processes
-from featherweight.training.augment import AUGMENTATIONS, Augmentation
+from featherweight.training import trainer
 from featherweight.training.averaging import AVERAGES
 from featherweight.training.batches import Batch, Batches
 from featherweight.training.distillation import NOBODY, Teachers
 from featherweight.training.losses import LOSSES
-from featherweight.training.mixing import MIXINGS
 from featherweight.training.optimizers import OPTIMIZERS
-from featherweight.training.processes import ALONE, Processes
-from featherweight.training.runtime import Runtime, start
 from featherweight.training.sampling import SAMPLINGS
 from test_devices import CLASSES, MODELS, PACK, SIDE
 
@@ -134,13 +135,13 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
                 yield next(batches)
         raise Done
 
-    prepare, epoch_of = loop.prepare, Batches.epoch
-    monkeypatch.setattr(loop, "prepare", prepared)
-    monkeypatch.setattr(loop, "LOOK_SECONDS", math.inf)
+    prepare, epoch_of = trainer.prepare, Batches.epoch
+    monkeypatch.setattr(trainer, "prepare", prepared)
+    monkeypatch.setattr(trainer, "LOOK_SECONDS", math.inf)
     monkeypatch.setattr(Batches, "epoch", watched)
     if not GPU:
-        monkeypatch.setattr(loop, "standardize", lambda *given: None)  # reads from the device, before the first step
-        monkeypatch.setattr(loop, "start_from_images", lambda *given: None)
+        monkeypatch.setattr(trainer, "standardize", lambda *given: None)  # reads from the device, before the first step
+        monkeypatch.setattr(trainer, "start_from_images", lambda *given: None)
         for module, kind in itertools.product(("optim.optimizer", "utils._foreach_utils"), ("fused", "foreach")):
             # What has kernels of many tensors on a GPU takes the same way here.
             name = f"_get_{kind}_kernels_supported_devices"
@@ -165,7 +166,7 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
         pack = Pack(PACK.ids, images, PACK.labels)
         network = build(recipe.model, CLASSES, 3, side)
         with pytest.raises(Done), nullcontext() if GPU else Kernels():
-            loop.fit(recipe, network, pack, pack, CLASSES, augment, runtime, tmp_path, teachers)
+            trainer.fit(recipe, network, pack, pack, CLASSES, augment, runtime, tmp_path, teachers)
 
     return run
 

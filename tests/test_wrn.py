@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, outline
-from featherweight.models.parts import Projection
+from featherweight.models.blocks import Projection
 from featherweight.models.wrn import WideResNet
 
 

@@ -3,11 +3,11 @@
 import os
 import sys
 
-from featherweight import workers
-from featherweight.cli import main
+from featherweight.cli.main import main
+from featherweight.runtime import launcher
 
 code = main()
-if workers.inside():  # where the backend's threads have outlived the interpreter, a finished process was seen to abort
+if launcher.inside():  # where the backend's threads have outlived the interpreter, a finished process was seen to abort
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

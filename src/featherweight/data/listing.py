@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featherweight.console import say
 from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
-from featherweight.progress import say
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".tif", ".tiff")
 

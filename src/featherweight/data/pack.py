@@ -4,7 +4,7 @@ A pack's folder is named by the settings and by the bytes of the files that went
 whatever the files are called. It is written under another name and renamed when it is done, so a killed packing leaves
 nothing to be mistaken for a pack.
 
-Which pack belongs to which files is noted beside the packs (`contents` says when such a note is believed), so that a
+Which pack belongs to which files is noted beside the packs (`fingerprint` says when such a note is believed), so that a
 start reads none of the files; files that were only touched, or moved elsewhere, are hashed and not decoded again.
 """
 
@@ -24,13 +24,13 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from featherweight import atomic, workspace
-from featherweight.data import contents
+from featherweight import atomic, paths
+from featherweight.console import Progress, say
+from featherweight.data import fingerprint
 from featherweight.data.csv_file import examples
 from featherweight.data.image import Image, decode, fit, read
 from featherweight.data.listing import Listing, Samples, Stored
 from featherweight.errors import UserError, nearest
-from featherweight.progress import Progress, say
 from featherweight.schema import Choice
 
 __all__ = ["Data", "Image", "Pack", "Rows", "answers", "decode", "load"]
@@ -123,7 +123,7 @@ class Data:
 
 def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     """List and decode what a source holds, or map it where that is done. Raises UserError for data not as said."""
-    listing: Listing = source(workspace.data())
+    listing: Listing = source(paths.data())
     train = _pack(listing.train, image, classes, "train", source)
     if not len(train):
         raise UserError("there are no training images")
@@ -136,7 +136,7 @@ def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
 
 def answers(source: Choice) -> dict[str, str] | None:
     """The test images' classes by id, where the source knows them. Only the scorer calls this."""
-    listing: Listing = source(workspace.data())
+    listing: Listing = source(paths.data())
     return listing.answers() if listing.answers else None
 
 
@@ -210,22 +210,22 @@ def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image
     """The folder of the pack of these files, packed now if there is none of their content."""
     # What a few files mean, the source's keys say; where each file is an image, its bytes say all.
     meaning = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
-    settings = contents.digest(f"{FORMAT} {image.model_dump_json(exclude={'mirror'})} {meaning}".encode())
-    place = workspace.packs() / f".{part}-{contents.digest(f'{settings} {source.model_dump_json()}'.encode())}"
-    fingerprint = contents.fingerprint(files)
-    folder = _noted(place, fingerprint)
+    settings = fingerprint.digest(f"{FORMAT} {image.model_dump_json(exclude={'mirror'})} {meaning}".encode())
+    place = paths.packs() / f".{part}-{fingerprint.digest(f'{settings} {source.model_dump_json()}'.encode())}"
+    state = fingerprint.fingerprint(files)
+    folder = _noted(place, state)
     if folder is None:
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place.with_suffix(".lock")):  # another process may be at it: then wait for it
-            folder = _noted(place, fingerprint)
+            folder = _noted(place, state)
             if folder is None:
                 # Where there are packs of these settings, the files may only have been touched or moved.
-                kin = any(workspace.packs().glob(f"{settings}-*")) or isinstance(samples, Stored)
-                content = contents.content(files) if kin else None
-                folder = workspace.packs() / f"{settings}-{content}"
+                kin = any(paths.packs().glob(f"{settings}-*")) or isinstance(samples, Stored)
+                content = fingerprint.content(files) if kin else None
+                folder = paths.packs() / f"{settings}-{content}"
                 if content is None or not (folder / "pack.json").is_file():
                     folder = _write(samples, image, place, settings, part, content)
-                note = {"fingerprint": fingerprint, "pack": folder.name}
+                note = {"fingerprint": state, "pack": folder.name}
                 atomic.write_text(place.with_suffix(".json"), json.dumps(note) + "\n")
     return folder
 
@@ -236,7 +236,7 @@ def _noted(place: Path, fingerprint: str) -> Path | None:
         note = json.loads(place.with_suffix(".json").read_text())
     except FileNotFoundError:
         return None
-    folder = workspace.packs() / note["pack"]
+    folder = paths.packs() / note["pack"]
     return folder if note["fingerprint"] == fingerprint and (folder / "pack.json").is_file() else None
 
 
@@ -289,7 +289,7 @@ def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[d
                     array[place] = fit(given, image)
                 else:
                     content = read(given)
-                    digests[place] = contents.digest(content)
+                    digests[place] = fingerprint.digest(content)
                     array[place] = decode(given, image, content)
             except UserError as error:
                 array[place] = 127
@@ -304,7 +304,7 @@ def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[d
         for done in workers.map(decode_chunk, chunks):
             progress.advance(done)
     array.flush()
-    return faults, contents.joined(digests)
+    return faults, fingerprint.joined(digests)
 
 
 def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path, part: str) -> None:

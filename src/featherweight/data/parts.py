@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from featherweight import workspace
-from featherweight.config import Competition, Split
+from featherweight import paths
 from featherweight.data import csv_file
 from featherweight.data.pack import Data, Pack
 from featherweight.data.split import divide as divide_ids
 from featherweight.data.split import folds, groups_of, holdout_ranks
 from featherweight.errors import UserError
+
+if TYPE_CHECKING:
+    from featherweight.config import Competition, Split
 
 
 def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, Pack, Pack | None]:
@@ -46,7 +50,7 @@ def _groups(competition: Competition, train: Pack) -> list[str] | None:
     if competition.group is not None:
         return groups_of(train.ids, competition.group)
     if competition.groups is not None:
-        table = csv_file.read(workspace.data() / competition.groups)
+        table = csv_file.read(paths.data() / competition.groups)
         group_of = dict(zip(table.column("id"), table.column("group"), strict=True))
         return [group_of.get(id, id) for id in train.ids]
     return train.groups

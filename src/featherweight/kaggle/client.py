@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from featherweight.console import is_live
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle import credentials as kaggle_credentials
 from featherweight.kaggle.errors import clean, explained, refusal, status
-from featherweight.progress import is_live
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # for each request: to reach the server, and between two bytes of answer
 PAUSES = (1.0, 3.0)  # seconds before a read is tried again after a dropped connection, a time-out or a server error

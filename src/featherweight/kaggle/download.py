@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featherweight import workspace
-from featherweight.data.unpack import Damaged, unpack
+from featherweight import paths
+from featherweight.console import say
+from featherweight.data.archive import Damaged, unpack
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle.client import Kaggle
 from featherweight.kaggle.errors import SITE
-from featherweight.progress import say
 
 if TYPE_CHECKING:  # torch, without which a download begins sooner
     from featherweight.config import Competition
@@ -49,15 +49,15 @@ def download(name: str) -> Path:
 
 def slug_and_folder(name: str) -> tuple[str, Path]:
     """A competition's name on Kaggle, and the folder its data belong in; any other name is taken for Kaggle's own."""
-    if name not in workspace.config_names("competitions"):
+    if name not in paths.config_names("competitions"):
         if not all(part.isalnum() for part in name.split("-")):
             raise UserError(f"'{name}' is no competition here, and no name Kaggle gives: it is the end of {SITE}/NAME")
-        return name, workspace.data() / name
+        return name, paths.data() / name
     from featherweight.config import load_competition
 
     declared = load_competition(name)
     slug, path = kaggle_name(name, declared), declared.source.arguments.get("path")
-    return slug, workspace.data() / (path if isinstance(path, str) else slug)
+    return slug, paths.data() / (path if isinstance(path, str) else slug)
 
 
 def kaggle_name(name: str, competition: Competition) -> str:

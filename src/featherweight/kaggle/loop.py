@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from featherweight import ledger, workspace
+from featherweight import paths
+from featherweight.console import say
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle import credentials as kaggle_credentials
 from featherweight.kaggle.client import Kaggle, Place, Submission
 from featherweight.kaggle.download import kaggle_name, slug_and_folder
 from featherweight.kaggle.errors import SITE
-from featherweight.progress import say
+from featherweight.runs import ledger
 
 if TYPE_CHECKING:  # torch, without which scores and downloads come sooner
     from featherweight.config import Competition
@@ -57,7 +58,7 @@ def submit(what: str, *, competition: str | None, message: str | None, again: bo
     Refuses what is over the limit, what the checker refuses, and bytes that were uploaded before (unless `again`).
     """
     entry = _entry(what, competition)
-    target = workspace.submissions()
+    target = paths.submissions()
     try:
         with FileLock(target / "submit.lock", timeout=0):
             submission, message = _upload(Kaggle(), entry, message or _message(entry), again)
@@ -100,7 +101,8 @@ def leaderboard(name: str, count: int) -> list[Place]:
 
 def _entry(what: str, competition: str | None) -> Entry:
     """Find what is meant, weigh the weights that made it, and check its CSV."""
-    from featherweight import grading, run_folder
+    from featherweight.runs import run_folder
+    from featherweight.submission import grading
 
     if what.endswith(".csv") or Path(what).is_file():
         csv = Path(what)
@@ -110,7 +112,7 @@ def _entry(what: str, competition: str | None) -> Entry:
         if not run and competition is None:
             raise UserError(f"{csv} is of no run in the ledger: say which --competition it is for")
         name = competition or str(run["competition"])
-        stored = run_folder.find(run["run"]).folder if run and (workspace.runs() / run["run"]).is_dir() else None
+        stored = run_folder.find(run["run"]).folder if run and (paths.runs() / run["run"]).is_dir() else None
     else:
         found = run_folder.find(what)
         csv, name, stored = found.csv, found.competition_name, found.folder

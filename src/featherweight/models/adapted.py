@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from featherweight.models.library import Options, fitted, seeing
-from featherweight.models.parts import (
+from featherweight.models.blocks import (
     ACTIVATIONS,
     Activation,
     ActivationName,
@@ -20,6 +19,7 @@ from featherweight.models.parts import (
     Stem,
     start_convolutions,
 )
+from featherweight.models.library import Options, fitted, seeing
 from featherweight.schema import Count, Flag, Positive, Rate, Text
 
 Width = Annotated[Positive, Field(description="multiplies all channels, rounded to whole ones")]

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from featherweight.models.depthwise import depthwise, excite, paddings, trains_on_cpu
-from featherweight.models.parts import (
+from featherweight.models.blocks import (
     ACTIVATIONS,
     Activation,
     ActivationName,
@@ -21,6 +20,7 @@ from featherweight.models.parts import (
     start_convolutions,
     stem_shrinks,
 )
+from featherweight.models.depthwise import depthwise, excite, paddings, trains_on_cpu
 from featherweight.schema import Count, NonNegative, Positive, Rate
 
 # B0's stages: blocks, kernel, stride, expansion, channels out. The stem has 32 channels, the head 1280.

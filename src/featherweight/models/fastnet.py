@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from featherweight.models.parts import ACTIVATIONS, Activation, ActivationName, Momentum
+from featherweight.models.blocks import ACTIVATIONS, Activation, ActivationName, Momentum
 from featherweight.schema import Count, Positive, Rate
 
 PATCH = 2  # pixels on a side

@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import nn
 
 from featherweight.errors import UserError, nearest
+from featherweight.models.blocks import ActivationName, Momentum, Stem, set_activation, set_batch_norm, stem_shrinks
 from featherweight.models.meta import outlined
-from featherweight.models.parts import ActivationName, Momentum, Stem, set_activation, set_batch_norm, stem_shrinks
 from featherweight.schema import Flag, Positive, Rate, Text
 
 PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are told apart

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from featherweight.uncompiled import spare_the_compiler
+from featherweight.runtime.uncompiled import spare_the_compiler
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from featherweight.models.parts import ACTIVATIONS, ActivationName, Momentum, set_batch_norm
+from featherweight.models.blocks import ACTIVATIONS, ActivationName, Momentum, set_batch_norm
 from featherweight.schema import Count, Flag, Positive, Rate
 
 

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from featherweight.errors import UserError
-from featherweight.models.parts import ACTIVATIONS, ActivationName
-from featherweight.models.parts import drop_connect as drop_branch
+from featherweight.models.blocks import ACTIVATIONS, ActivationName
+from featherweight.models.blocks import drop_connect as drop_branch
 from featherweight.schema import Count, Odd, Positive, Rate
 
 TOKENS = 400  # more tokens than these cost more than they tell: the tokenizer shrinks larger images further

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from featherweight.errors import UserError
-from featherweight.models.parts import (
+from featherweight.models.blocks import (
     ACTIVATIONS,
     Activation,
     ActivationName,

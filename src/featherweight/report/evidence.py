@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featherweight import budget, job, predictions, run_folder, workspace
-from featherweight.data import checks, pack
-from featherweight.data.checks import Finding
+from featherweight import budget, paths
+from featherweight.data import pack
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
-from featherweight.inference import predict_probs
+from featherweight.evaluation.inference import predict_probs
+from featherweight.quality import checks
+from featherweight.quality.checks import Finding
 from featherweight.report.gradcam import gradcam
-from featherweight.training import runtime
+from featherweight.runs import pipeline, predictions, run_folder
+from featherweight.runtime import device as devices
 
 MISTAKES = 24  # the most confident ones, shown
 LOOKED_INTO = 8  # of those, with Grad-CAM
@@ -88,10 +90,10 @@ def gather(run: run_folder.Run) -> Evidence:
         raise UserError(f"{run.name} has not ended yet: ./run.sh resume {run.name}")
     competition = run.competition
     data = pack.load(competition.source, competition.image, competition.classes)
-    train, holdout, kept = job.split(run, data)
+    train, holdout, kept = pipeline.split(run, data)
     assert train.labels is not None
     assert holdout.labels is not None
-    device = runtime.start(run.facts["device"], run.recipe.train.precision, run.facts["threads"])
+    device = devices.start(run.facts["device"], run.recipe.train.precision, run.facts["threads"])
     model = run_folder.shipped(run)
     probs = predictions.of_finished(run, "holdout")
     plain = probs
@@ -196,7 +198,7 @@ def _teachers(run: run_folder.Run) -> dict[str, str]:
     for name in run.recipe.distill.teachers if run.recipe.distill else []:
         if name.endswith(".npz"):
             told[name] = "saved probabilities"
-        elif (workspace.runs() / name / "run.json").is_file():
+        elif (paths.runs() / name / "run.json").is_file():
             elder = run_folder.find(name)
             told[name] = f"{budget.weigh(elder.recipe, elder.competition, name).parameters:,} parameters"
         else:

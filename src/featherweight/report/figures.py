@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from featherweight.pictures import panels
-from featherweight.standings import Gap
+from featherweight.plotting import panels
+from featherweight.runs.query import Gap
 
 if TYPE_CHECKING:  # torch, which the plot of scores does without
     from featherweight.report.evidence import Picture

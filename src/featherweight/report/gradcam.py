@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from featherweight.models import Classifier
-from featherweight.training.runtime import Runtime
+from featherweight.runtime.device import Runtime
 
 SMALLEST_SIDE = 4  # of a map that still says where; on a smaller one every image is hot in the middle
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from featherweight import run_folder
 from featherweight.errors import UserError
+from featherweight.runs import run_folder
 
 
 def write(run: run_folder.Run) -> Path:

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from featherweight import atomic, ledger, predictions, run_folder, yaml
+from featherweight import atomic, yaml
 from featherweight.report import evidence, figures
 from featherweight.report.evidence import Evidence, Picture
+from featherweight.runs import ledger, predictions, run_folder
 
 SIDE = 128  # pixels of a shown picture at most, so that a page of them stays small
 COLORS = ("#3b82c4", "#e07b39", "#4c9f70", "#9467bd", "#c0a02c", "#d64550", "#5fa8a8", "#8c6d5a")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featherweight import atomic, tables, workspace
+from featherweight import atomic, paths
 from featherweight.config import load_competition
+from featherweight.console import say
 from featherweight.data import pack
 from featherweight.errors import UserError
-from featherweight.progress import say
+from featherweight.report import tables
+from featherweight.runtime import device as devices
 from featherweight.search import outcome
 from featherweight.search.space import load
 from featherweight.search.study import counted, open_study
 from featherweight.search.trials import Search, costs, work
-from featherweight.training import runtime
 
 
 def search(
@@ -41,14 +42,14 @@ def search(
     name = name or "-".join(dict.fromkeys([Path(space).stem, *([Path(competition).stem] if competition else [])]))
     if Path(name).name != name:
         raise UserError(f"--name {name}: expected a plain name, with no folder in it")
-    recipe = workspace.home() / "configs" / "recipes" / f"{name}.yaml"
+    recipe = paths.home() / "configs" / "recipes" / f"{name}.yaml"
     outcome.refuse_if_not_ours(recipe, name)
     to_win = load_competition(rival)
     plan.refuse_bad_values(to_win)
-    runs_on = runtime.start(device, plan.recipe({}).train.precision, threads)
+    runs_on = devices.start(device, plan.recipe({}).train.precision, threads)
     data = pack.load(to_win.source, to_win.image, to_win.classes)
 
-    folder = workspace.studies() / name
+    folder = paths.studies() / name
     study = open_study(name, storage, folder, plan, to_win)
     search = Search(plan, Path(rival).stem, to_win, data, runs_on, study, storage, folder)
     done = len(counted(study))

@@ -12,11 +12,11 @@ import pandas as pd
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from featherweight import atomic, pictures, yaml
+from featherweight import atomic, plotting, yaml
 from featherweight.config import Recipe, load_recipe
 from featherweight.errors import UserError
+from featherweight.evaluation.metrics import spelled
 from featherweight.schema import Choice, Section
-from featherweight.scoring import spelled
 from featherweight.search import space
 from featherweight.search.space import Plan
 from featherweight.search.study import candidate
@@ -75,11 +75,11 @@ def draw_importances(study: Study, path: Path) -> bool:
         warnings.simplefilter("ignore")  # that few trials say little, which the label says
         found = optuna.importance.get_param_importances(study)
     names = list(reversed(found))
-    picture, axes = pictures.figure(1, 1, height=1.2 + 0.35 * len(names))
+    picture, axes = plotting.figure(1, 1, height=1.2 + 0.35 * len(names))
     axes[0, 0].barh(names, [found[name] for name in names])
     axes[0, 0].set_xlabel(f"share in what sets the best of {len(done)} finished trials apart")
     axes[0, 0].grid(axis="x", alpha=0.3)
-    pictures.save(picture, path)
+    plotting.save(picture, path)
     return True
 
 

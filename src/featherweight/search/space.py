@@ -22,11 +22,11 @@ from pydantic import Field, field_validator, model_validator
 
 from featherweight import budget, yaml
 from featherweight.config import Competition, Recipe, load_recipe
+from featherweight.config.merge import Setting, validated
 from featherweight.errors import UserError
-from featherweight.layers import Setting, validated
+from featherweight.paths import find_config
 from featherweight.schema import Choice, Flag, Index, Number, OneOf, Positive, Section, Text
 from featherweight.search.methods import PRUNERS, SAMPLERS
-from featherweight.workspace import find_config
 
 MANY = 100  # values of a range that are each tried before anything starts; of larger ranges only the ends
 SHOWN = 3  # refused values of a key that an error spells out
@@ -168,7 +168,7 @@ class Plan:
         try:
             recipe = self.recipe(values)
             if any(key.split(".")[0] == "model" for key in values):
-                budget.count(recipe.model, competition)
+                budget.count_parameters(recipe.model, competition)
         except UserError as error:
             where = self.document.where(("search", list(values)[-1]))
             return str(error) if str(error).startswith(str(self.document.path)) else f"{where}: {error}"

@@ -30,9 +30,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from featherweight.config import Competition
 from featherweight.errors import UserError
-from featherweight.randomness import derive
+from featherweight.evaluation.metrics import LOWER_IS_BETTER
+from featherweight.runtime.rng import derive
 from featherweight.schema import Choice
-from featherweight.scoring import LOWER_IS_BETTER
 from featherweight.search.space import Plan
 
 BEAT = 15.0  # seconds

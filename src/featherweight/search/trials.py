@@ -18,20 +18,21 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from featherweight import budget, job, predictions, run_folder, teaching
+from featherweight import budget
 from featherweight.config import Competition, Recipe, Split
+from featherweight.console import hushed, say
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import Diverged, UserError
-from featherweight.inference import fit_temperature, predict_probs, temper
+from featherweight.evaluation.inference import fit_temperature, predict_probs, temper
+from featherweight.evaluation.metrics import Score, judge, spelled
 from featherweight.models import Classifier
-from featherweight.progress import hushed, say
-from featherweight.randomness import derive
-from featherweight.scoring import Score, judge, spelled
+from featherweight.runs import pipeline, predictions, run_folder, teachers
+from featherweight.runtime.device import Runtime
+from featherweight.runtime.rng import derive
 from featherweight.search import space
 from featherweight.search.space import Plan
 from featherweight.search.study import Worker, candidate, counted
-from featherweight.training.runtime import Runtime
 
 SEEDS = 10**6  # the seeds of trials, short enough to be typed
 DRAWN = 16  # candidates drawn to see what the space holds
@@ -183,8 +184,8 @@ def _model(
     run = run_folder.Run(folder, search.plan.space.base, search.competition_name, recipe, competition, {})
     train, holdout, _ = parts.divide(recipe.split, competition, data)
     with hushed():
-        train = teaching.with_pseudo_labels(run, train, holdout, data.test)
-        model = job.train_model(run, train, holdout, search.device, watching)
+        train = teachers.with_pseudo_labels(run, train, holdout, data.test)
+        model = pipeline.train_model(run, train, holdout, search.device, watching)
     return model, holdout
 
 

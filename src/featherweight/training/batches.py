@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featherweight.data.pack import Pack
-from featherweight.randomness import Draws, generator
-from featherweight.training.runtime import Runtime, send
+from featherweight.runtime.device import Runtime, send
+from featherweight.runtime.rng import Draws, generator
 from featherweight.training.sampling import each_once
 
 SOME = 4096  # images that are copied to a GPU at once, when all of them are

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from featherweight.errors import UserError
 from featherweight.models import Classifier
-from featherweight.training.runtime import Runtime, send
+from featherweight.runtime.device import Runtime, send
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from featherweight.runtime.uncompiled import spare_optimizers, with_its_own_step
 from featherweight.schema import Flag, Index, NonNegative, Positive, Rate
-from featherweight.uncompiled import spare_optimizers, with_its_own_step
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 Groups = list[dict[str, Any]]  # each {"params": [...]}, perhaps with keys that differ from the optimizer's, as in torch

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featherweight.randomness import derive, generator
+from featherweight.runtime.rng import derive, generator
 from featherweight.schema import Fraction, Positive
 
 Places = NDArray[np.int64]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from featherweight.schema import Count, Fraction, Index, NonNegative, Positive
-from featherweight.training.watch import Watched, values
+from featherweight.training.early_stopping import Watched, values
 
 
 @dataclass(frozen=True)

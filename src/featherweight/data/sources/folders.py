@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from featherweight.console import say
 from featherweight.data.listing import Listing, Samples, walk
 from featherweight.data.sources.named import Named, export
 from featherweight.errors import UserError
-from featherweight.progress import say
 from featherweight.schema import Text
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from featherweight.console import Progress, say
 from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, numbered
 from featherweight.errors import UserError
-from featherweight.progress import Progress, say
 from featherweight.schema import Text
 
 Named = Literal["MNIST", "FashionMNIST", "KMNIST", "QMNIST", "CIFAR10", "CIFAR100", "SVHN", "STL10", "USPS"]

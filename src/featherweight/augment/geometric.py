@@ -1,0 +1,144 @@
+"""Augmentations that move pixels: each draws a matrix per sample and reads the image bilinearly where that points.
+
+Coordinates are pixels from the image's centre, x to the right and y down, as torchvision has them; what lies outside is
+black, or the edge drawn out, or the image reflected.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from featherweight.runtime.rng import Draws
+from featherweight.schema import Fraction, NonNegative, Positive, Rate
+
+Fill = Literal["zero", "edge", "reflect"]
+PADDING = {"zero": "zeros", "edge": "border", "reflect": "reflection"}
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """Images float [B, C, H, W] as [B, C, side, side], each pixel a mean over what it covers."""
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
+def rotate(images: Tensor, draws: Draws, *, degrees: Positive = 15, fill: Fill = "zero") -> Tensor:
+    """Turned by up to `degrees` either way (LOGBOOK A7: 45, A8: 30, A15: 15)."""
+    return warp(images, affine_matrix(_signed(draws) * degrees), fill)
+
+
+def affine(
+    images: Tensor,
+    draws: Draws,
+    *,
+    degrees: NonNegative = 0,
+    shift: Rate = 0.1,
+    scale: tuple[Positive, Positive] = (0.9, 1.1),
+    shear: NonNegative = 0,
+    fill: Fill = "zero",
+) -> Tensor:
+    """Turned by up to `degrees`, moved by up to `shift` of the side, scaled, and sheared by up to `shear` degrees."""
+    height, width = images.shape[-2:]
+    return warp(
+        images,
+        affine_matrix(
+            _signed(draws) * degrees,
+            _signed(draws) * shift * width,
+            _signed(draws) * shift * height,
+            scale[0] + draws.uniform() * (scale[1] - scale[0]),
+            _signed(draws) * shear,
+            _signed(draws) * shear,
+        ),
+        fill,
+    )
+
+
+def perspective(
+    images: Tensor, draws: Draws, *, distortion: Fraction = 0.5, probability: Fraction = 0.5, fill: Fill = "zero"
+) -> Tensor:
+    """Seen from aside: each corner moves inwards by up to half of `distortion` of the side."""
+    height, width = images.shape[-2:]
+    moved = draws.uniform(4, 2) * (distortion / 2) * torch.where(draws.uniform(1, 1) < probability, 1.0, 0.0)
+    inwards = _constant([[1, 1], [-1, 1], [-1, -1], [1, -1]], images.device)
+    return warp(
+        images,
+        perspective_matrix(moved * inwards * _constant([width, height], images.device), width, height),
+        fill,
+    )
+
+
+def warp(images: Tensor, matrix: Tensor, fill: Fill) -> Tensor:
+    """Images [B, C, H, W] read where `matrix` [B, 3, 3] takes each pixel's place (x, y, 1)."""
+    height, width = images.shape[-2:]
+    x = torch.arange(width, device=images.device) - (width - 1) / 2
+    y = torch.arange(height, device=images.device) - (height - 1) / 2
+    places = torch.stack(
+        [x.expand(height, width), y[:, None].expand(height, width), torch.ones_like(x).expand(height, width)], -1
+    )
+    read = places.reshape(1, -1, 3) @ matrix.transpose(1, 2)
+    read = read[..., :2] / read[..., 2:] / _constant([width / 2, height / 2], images.device)
+    return F.grid_sample(images, read.view(-1, height, width, 2), padding_mode=PADDING[fill], align_corners=False)
+
+
+def affine_matrix(
+    angle: Tensor,
+    right: Tensor | float = 0.0,
+    down: Tensor | float = 0.0,
+    scale: Tensor | float = 1.0,
+    shear_x: Tensor | float = 0.0,
+    shear_y: Tensor | float = 0.0,
+) -> Tensor:
+    """The matrices [B, 3, 3] that read an image turned counter-clockwise by `angle` [B] degrees and so on, each [B].
+
+    The same as torchvision's affine, but for the sense of the angle, which is that of its rotate.
+    """
+    turn, x, y = (torch.ones_like(angle) * value * (math.pi / 180) for value in (-angle, shear_x, shear_y))
+    a = torch.cos(turn - y) / torch.cos(y)
+    b = -torch.cos(turn - y) * torch.tan(x) / torch.cos(y) - torch.sin(turn)
+    c = torch.sin(turn - y) / torch.cos(y)
+    d = -torch.sin(turn - y) * torch.tan(x) / torch.cos(y) + torch.cos(turn)
+    rows = [
+        d / scale,
+        -b / scale,
+        -(d * right - b * down) / scale,
+        -c / scale,
+        a / scale,
+        -(a * down - c * right) / scale,
+    ]
+    one = torch.ones_like(angle)
+    return torch.stack([(row * one) for row in (*rows, 0 * one, 0 * one, one)], -1).view(-1, 3, 3)
+
+
+def perspective_matrix(moved: Tensor, width: int, height: int) -> Tensor:
+    """The matrices [B, 3, 3] that read an image whose corners, clockwise from the top left, moved by [B, 4, 2] pixels.
+
+    The square's projection onto four points in closed form (Heckbert 1989), inverted by cross products.
+    """
+    half = _constant([[-1, -1], [1, -1], [1, 1], [-1, 1]], moved.device) * _constant(
+        [width / 2, height / 2], moved.device
+    )
+    p0, p1, p2, p3 = (half + moved).unbind(1)  # the images of (0, 0), (1, 0), (1, 1), (0, 1)
+    d1, d2, s = p1 - p2, p3 - p2, p0 - p1 + p2 - p3
+    cross = d1[:, 0] * d2[:, 1] - d2[:, 0] * d1[:, 1]
+    g = (s[:, 0] * d2[:, 1] - d2[:, 0] * s[:, 1]) / cross
+    h = (d1[:, 0] * s[:, 1] - s[:, 0] * d1[:, 1]) / cross
+    along, down = p1 - p0 + g[:, None] * p1, p3 - p0 + h[:, None] * p3
+    first, second = torch.stack([along, down, p0], -1).unbind(1)  # rows of the projection of the unit square
+    third = torch.stack([g, h, torch.ones_like(g)], -1)
+    columns = (torch.linalg.cross(second, third), torch.linalg.cross(third, first), torch.linalg.cross(first, second))
+    inverse = torch.stack(columns, -1)  # to the unit square, up to a factor that a projection does not feel
+    spread = _constant([[width, 0, -width / 2], [0, height, -height / 2], [0, 0, 1]], moved.device)
+    return spread @ inverse
+
+
+def _constant(values: Sequence[Any], device: torch.device) -> Tensor:
+    # Made on the host and sent: made on a GPU at once, it would have the host wait for all that the GPU has to do.
+    return torch.tensor(values, dtype=torch.float32).to(device, non_blocking=True)
+
+
+def _signed(draws: Draws) -> Tensor:
+    return draws.uniform() * 2 - 1

@@ -1,0 +1,118 @@
+"""The mixings a recipe may name: several images into one, their target probabilities in proportion.
+
+Each takes images float32 [B, C, H, W], targets float32 [B, K] and the batch's `Draws`, draws for every sample anew, and
+returns both. Partners are samples of the same batch, other processes' among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from featherweight.runtime.processes import ALONE, Processes
+from featherweight.runtime.rng import Draws
+from featherweight.schema import Fraction, Positive
+
+Mixed = tuple[Tensor, Tensor]
+
+
+def mixup(
+    images: Tensor, targets: Tensor, draws: Draws, *, alpha: Positive = 0.2, probability: Fraction = 1.0
+) -> Mixed:
+    """A weighted mean with a partner, the weight from Beta(alpha, alpha) (arXiv:1710.09412)."""
+    partner = _partners(draws)
+    weight = torch.where(draws.uniform() < probability, draws.beta(alpha), 1.0)
+    of_images, of_targets = weight[:, None, None, None], weight[:, None]
+    return (
+        images * of_images + images[partner] * (1 - of_images),
+        targets * of_targets + targets[partner] * (1 - of_targets),
+    )
+
+
+def cutmix(
+    images: Tensor, targets: Tensor, draws: Draws, *, alpha: Positive = 1.0, probability: Fraction = 1.0
+) -> Mixed:
+    """A box of a partner pasted in, of the area Beta(alpha, alpha) before edges cut it (arXiv:1905.04899)."""
+    height, width = images.shape[-2:]
+    partner = _partners(draws)
+    weight = torch.where(draws.uniform() < probability, draws.beta(alpha), 1.0)
+    half = 0.5 * (1 - weight).sqrt()
+    rows = _inside(draws.integers(height), (half * height).long(), height)
+    columns = _inside(draws.integers(width), (half * width).long(), width)
+    box = rows[:, :, None] & columns[:, None, :]
+    part = 1 - box.float().mean((1, 2))[:, None]
+    return (
+        torch.where(box[:, None], images[partner], images),
+        targets * part + targets[partner] * (1 - part),
+    )
+
+
+def ricap(images: Tensor, targets: Tensor, draws: Draws, *, beta: Positive = 0.3) -> Mixed:
+    """Four random cuts of four images around a corner point from Beta(beta, beta) (arXiv:1811.09030)."""
+    size, width = images.shape[-2:]
+    batch = len(images)
+    split = (draws.beta(beta) * size).round().long(), (draws.beta(beta) * width).round().long()
+    rows = torch.arange(size, device=images.device)[None]
+    columns = torch.arange(width, device=images.device)[None]
+    low, right = rows >= split[0][:, None], columns >= split[1][:, None]  # [B, H] and [B, W]
+    pixels = images.permute(0, 2, 3, 1)
+    result, mixed = torch.zeros_like(pixels), torch.zeros_like(targets)
+    for quarter in range(4):
+        below, beside = divmod(quarter, 2)
+        source = _partners(draws) if quarter else torch.arange(batch, device=images.device)
+        tall = size - split[0] if below else split[0]
+        wide = width - split[1] if beside else split[1]
+        # A cut of tall x wide anywhere in the source: its corner goes to the quarter's corner.
+        top = (draws.uniform() * (size - tall + 1)).long() - (split[0] if below else 0)
+        left = (draws.uniform() * (width - wide + 1)).long() - (split[1] if beside else 0)
+        taken_rows = (rows + top[:, None]).clamp(0, size - 1)
+        taken_columns = (columns + left[:, None]).clamp(0, width - 1)
+        cut = pixels[source[:, None, None], taken_rows[:, :, None], taken_columns[:, None, :]]
+        where = (low if below else ~low)[:, :, None] & (right if beside else ~right)[:, None, :]
+        result = torch.where(where[..., None], cut, result)
+        mixed = mixed + targets[source] * (tall * wide / (size * width))[:, None]
+    return result.permute(0, 3, 1, 2), mixed
+
+
+def mix(
+    images: Tensor,
+    targets: Tensor,
+    draws: Draws,
+    choices: Sequence[Callable[..., Mixed]],
+    processes: Processes = ALONE,
+) -> Mixed:
+    """One of the mixings for each sample, drawn evenly; with none the batch as it is.
+
+    Given and returned are this process's samples; the whole batch is gathered for it to be mixed.
+    """
+    if not choices:
+        return images, targets
+    images, targets, draws = processes.whole(images, draws.size), processes.whole(targets, draws.size), draws.whole()
+    results = [choice(images, targets, draws) for choice in choices]
+    images, targets = results[0]
+    if len(choices) > 1:
+        which = draws.integers(len(choices))
+        for number, (others, theirs) in enumerate(results[1:], start=1):
+            images = torch.where((which == number)[:, None, None, None], others, images)
+            targets = torch.where((which == number)[:, None], theirs, targets)
+    return processes.own(images), processes.own(targets)
+
+
+def _partners(draws: Draws) -> Tensor:
+    """A random order of the batch, int64 [B]."""
+    return draws.uniform().argsort(stable=True)
+
+
+def _inside(centre: Tensor, half: Tensor, length: int) -> Tensor:
+    """True [B, length] from `half` before each centre up to `half` after it."""
+    places = torch.arange(length, device=centre.device)[None]
+    return (places >= (centre - half)[:, None]) & (places < (centre + half)[:, None])
+
+
+MIXINGS: dict[str, Callable[..., Mixed]] = {
+    "mixup": mixup,
+    "cutmix": cutmix,
+    "ricap": ricap,
+}

@@ -1,0 +1,144 @@
+"""Augmentation policies of fourteen operations, an operation and a strength per sample.
+
+The operations are torchvision's, to its magnitudes, but for three things: images are read bilinearly, moves are in
+proportion to the image (32 pixels at 32 pixels, in TrivialAugment), and nothing is rounded to whole levels in between.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from featherweight.augment import color
+from featherweight.augment.geometric import affine_matrix, warp
+from featherweight.runtime.rng import Draws
+from featherweight.schema import Count, Fraction
+
+Operation = Callable[[Tensor, Tensor], Tensor]  # of images [B, C, H, W] and their magnitudes [B]
+
+
+def trivial_augment(images: Tensor, draws: Draws) -> Tensor:
+    """One operation of a strength between nothing and very much (arXiv:2103.10158, the wide space)."""
+    host = draws.on(torch.device("cpu"))
+    names = [name for name in OPERATIONS if name != "Invert"]
+    which, level = host.integers(len(names)), host.integers(31) / 30
+    return _apply(images, names, which, _magnitudes(names, which, level, _signs(host), images.shape[-1], wide=True))
+
+
+def rand_augment(images: Tensor, draws: Draws, *, count: Count = 2, magnitude: Fraction = 0.3) -> Tensor:
+    """`count` operations one after another, of one strength (arXiv:1909.13719; 0.3 is torchvision's 9 of 30)."""
+    host = draws.on(torch.device("cpu"))
+    names = [name for name in OPERATIONS if name != "Invert"]
+    for _ in range(count):
+        which = host.integers(len(names))
+        level = torch.full((len(images),), magnitude)
+        images = _apply(images, names, which, _magnitudes(names, which, level, _signs(host), images.shape[-1]))
+    return images
+
+
+def auto_augment(images: Tensor, draws: Draws) -> Tensor:
+    """One of the 25 pairs of operations that were searched for on CIFAR-10 (arXiv:1805.09501)."""
+    host = draws.on(torch.device("cpu"))
+    names = list(OPERATIONS)
+    which, chance, level = (table[host.integers(25)] for table in _cifar_policies(tuple(names)))
+    for place in range(2):
+        signs, left_out = _signs(host), host.uniform() >= chance[:, place]
+        operation = torch.where(left_out, names.index("Identity"), which[:, place])
+        magnitudes = _magnitudes(names, operation, level[:, place], signs, images.shape[-1])
+        images = _apply(images, names, operation, magnitudes)
+    return images
+
+
+@functools.cache
+def _cifar_policies(names: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """The operation int64, its probability and its strength in [0, 1], each [25, 2], as torchvision lists them."""
+    from torchvision.transforms import AutoAugment, AutoAugmentPolicy  # seconds to import
+
+    pairs = AutoAugment(AutoAugmentPolicy.CIFAR10).policies
+    return (
+        torch.tensor([[names.index(name) for name, _, _ in pair] for pair in pairs]),
+        torch.tensor([[chance for _, chance, _ in pair] for pair in pairs]),
+        torch.tensor([[(level or 0) / 9 for _, _, level in pair] for pair in pairs]),
+    )
+
+
+def _magnitudes(names: list[str], which: Tensor, level: Tensor, signs: Tensor, side: int, wide: bool = False) -> Tensor:
+    """What the strength `level` [B] in [0, 1] means to each sample's operation."""
+    table = torch.stack([_magnitude(name, level, signs, side, wide) for name in names])
+    return table.gather(0, which[None])[0]
+
+
+def _magnitude(name: str, level: Tensor, signs: Tensor, side: int, wide: bool) -> Tensor:
+    if name == "Posterize":
+        return 8 - (level * (6 if wide else 4)).round()
+    if name == "Solarize":
+        return 1 - level
+    narrow_wide = {
+        "Shear": (0.3, 0.99),
+        "Translate": (150 / 331 * side, side),
+        "Rotate": (30, 135),
+    }.get(name.rstrip("XY"), (0.9, 0.99))
+    return level * signs * narrow_wide[wide]
+
+
+def _signs(host: Draws) -> Tensor:
+    return host.integers(2) * 2.0 - 1
+
+
+def _apply(images: Tensor, names: list[str], which: Tensor, magnitudes: Tensor) -> Tensor:
+    """Each sample by its operation; `which` and `magnitudes` are on the host, so that the device need not wait."""
+    places = [(which == number).nonzero()[:, 0] for number in range(len(names))]
+    sent = [here.to(images.device, non_blocking=True) for here in places]
+    strengths = magnitudes.to(images.device, non_blocking=True)
+    results = [
+        OPERATIONS[name](images[here], strengths[here]) for name, here in zip(names, sent, strict=True) if len(here)
+    ]
+    return torch.cat(results)[torch.cat(places).argsort().to(images.device, non_blocking=True)]
+
+
+def _shear_x(images: Tensor, slope: Tensor) -> Tensor:
+    # From the top edge down, as AutoAugment has it, and not from the centre.
+    return _read(images, slope, torch.zeros_like(slope), slope * images.shape[-2] / 2, torch.zeros_like(slope))
+
+
+def _shear_y(images: Tensor, slope: Tensor) -> Tensor:
+    return _read(images, torch.zeros_like(slope), slope, torch.zeros_like(slope), slope * images.shape[-1] / 2)
+
+
+def _move_x(images: Tensor, pixels: Tensor) -> Tensor:
+    none = torch.zeros_like(pixels)
+    return _read(images, none, none, -pixels.trunc(), none)
+
+
+def _move_y(images: Tensor, pixels: Tensor) -> Tensor:
+    none = torch.zeros_like(pixels)
+    return _read(images, none, none, none, -pixels.trunc())
+
+
+def _read(images: Tensor, shear_x: Tensor, shear_y: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    one, none = torch.ones_like(x), torch.zeros_like(x)
+    rows = [one, shear_x, x, shear_y, one, y, none, none, one]
+    return warp(images, torch.stack(rows, -1).view(-1, 3, 3), "zero")
+
+
+# As torchvision lists them; what an image of one channel cannot show leaves it alone.
+OPERATIONS: dict[str, Operation] = {
+    "Identity": lambda images, strength: images,
+    "ShearX": _shear_x,
+    "ShearY": _shear_y,
+    "TranslateX": _move_x,
+    "TranslateY": _move_y,
+    "Rotate": lambda images, degrees: warp(images, affine_matrix(degrees), "zero"),
+    "Brightness": lambda images, strength: color.adjust_brightness(images, 1 + strength),
+    "Color": lambda images, strength: color.adjust_saturation(images, 1 + strength),
+    "Contrast": lambda images, strength: color.adjust_contrast(images, 1 + strength),
+    "Sharpness": lambda images, strength: color.adjust_sharpness(images, 1 + strength),
+    "Posterize": color.posterize,
+    "Solarize": color.solarize,
+    "AutoContrast": lambda images, strength: color.stretch(images),
+    "Equalize": lambda images, strength: color.equalize(images),
+    "Invert": lambda images, strength: 1 - images,
+}

@@ -1,0 +1,57 @@
+"""The augmentations a recipe may list, in its order: pure functions on batches, on the device, a draw per sample.
+
+Each takes images float32 [B, C, H, W] in [0, 1] and the batch's `Draws`, and returns images of the same shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from featherweight.augment.color import (
+    autocontrast,
+    blur,
+    equalise,
+    greyscale,
+    jitter,
+    noise,
+    posterise,
+    sharpness,
+    solarise,
+)
+from featherweight.augment.geometric import affine, perspective, rotate
+from featherweight.augment.occlusion import cutout, erasing
+from featherweight.augment.placement import alternating_flip, crop, flip, vertical_flip
+from featherweight.augment.policies import auto_augment, rand_augment, trivial_augment
+from featherweight.runtime.rng import Draws
+
+Augmentation = Callable[[Tensor, Draws], Tensor]
+
+
+AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
+    "crop": crop,
+    "flip": flip,
+    "alternating_flip": alternating_flip,
+    "vertical_flip": vertical_flip,
+    "rotate": rotate,
+    "affine": affine,
+    "perspective": perspective,
+    "jitter": jitter,
+    "greyscale": greyscale,
+    "blur": blur,
+    "sharpness": sharpness,
+    "posterise": posterise,
+    "solarise": solarise,
+    "equalise": equalise,
+    "autocontrast": autocontrast,
+    "noise": noise,
+    "cutout": cutout,
+    "erasing": erasing,
+    "trivial_augment": trivial_augment,
+    "rand_augment": rand_augment,
+    "auto_augment": auto_augment,
+}
+
+# Left out where the competition says that a mirrored image may change its class.
+MIRRORING = ("flip", "alternating_flip", "vertical_flip")

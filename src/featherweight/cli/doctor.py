@@ -1,0 +1,126 @@
+"""What a person would be asked first when something does not work: the environment, looked at and judged."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+from featherweight import __version__, paths
+from featherweight.kaggle import credentials as kaggle_credentials
+
+ROOM = 2e9  # bytes of disk below which packs and checkpoints are in danger
+EXTRAS = {"cleanlab": "suspected label errors in reports", "tensorboard": "report --tensorboard"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line: what was looked at, what was found, and what to do about it where something is wrong."""
+
+    what: str
+    found: str
+    wrong: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, the quick things first. No secret is read out."""
+    yield Finding("featherweight", f"{__version__} in {paths.CHECKOUT}")
+    yield Finding("python", f"{platform.python_version()} ({sys.executable})")
+    yield Finding("system", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_memory()}")
+    yield from _packages()
+    yield from _device()
+    yield from _places()
+    yield from _kaggle()
+
+
+def _packages() -> Iterator[Finding]:
+    """Each package that is needed, held against the range in pyproject.toml."""
+    declared = paths.CHECKOUT / "pyproject.toml"
+    if not declared.is_file():  # installed as a package: whoever installed it has looked at this
+        return
+    versions: list[str] = []
+    for text in tomllib.loads(declared.read_text())["project"]["dependencies"]:
+        wanted = Requirement(text)
+        try:
+            have = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            yield Finding(wanted.name, "missing", "delete .venv/requirements.sum and run ./run.sh again")
+            continue
+        versions.append(f"{wanted.name} {have}")
+        if not wanted.specifier.contains(have, prereleases=True):
+            yield Finding(wanted.name, have, f"{wanted.specifier} is needed: ./run.sh install '{text}'")
+    yield Finding("packages", ", ".join(versions))
+    for name, use in EXTRAS.items():
+        try:
+            yield Finding(name, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            yield Finding(name, f"not installed, so no {use}")
+
+
+def _device() -> Iterator[Finding]:
+    try:
+        import torch
+        import torchvision
+    except (ImportError, RuntimeError) as error:
+        remedy = "torch and torchvision don't belong together: install the pair of requirements.txt"
+        yield Finding("torch", str(error).splitlines()[0], remedy)
+        return
+    assert torchvision.__version__
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            memory = torch.cuda.get_device_properties(number).total_memory / 1e9
+            yield Finding(f"cuda:{number}", f"{torch.cuda.get_device_name(number)}, {memory:.0f} GB")
+    elif torch.backends.mps.is_available():
+        yield Finding("mps", "Apple's GPU, used only with --device mps: nothing has been tested on it")
+    else:
+        from featherweight.runtime.device import multiplies_bf16
+
+        able = torch.backends.cpu.get_cpu_capability()
+        if multiplies_bf16(torch.device("cpu")):
+            able += ", multiplies bf16 (train faster with: --set train.precision=native)"
+        yield Finding("device", f"no GPU; {torch.get_num_threads()} threads, {able}")
+
+
+def _places() -> Iterator[Finding]:
+    """The folders that are written to: can they be, and is there room?"""
+    for name, folder in (
+        ("runs", paths.runs()),
+        ("submissions", paths.submissions()),
+        ("packs", paths.packs()),
+    ):
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(there).free
+        wrong = "" if free > ROOM else "make room, or point FEATHERWEIGHT_HOME or _CACHE elsewhere"
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            wrong = f"cannot be written to ({error.strerror}): point FEATHERWEIGHT_HOME or _CACHE elsewhere"
+        yield Finding(name, f"{folder}, {free / 1e9:,.1f} GB free", wrong)
+    data = paths.data()
+    sets = [path.name for path in data.glob("[!.]*") if path.is_dir()]
+    yield Finding("data", f"{data}: {', '.join(sorted(sets)) or 'nothing yet'}")
+
+
+def _kaggle() -> Iterator[Finding]:
+    credentials = kaggle_credentials.find()
+    if credentials is None:
+        yield Finding("kaggle", f"no credentials; to submit, {kaggle_credentials.HOW_TO}")
+    else:
+        yield Finding("kaggle", f"credentials from {credentials.source}", credentials.warning)
+
+
+def _memory() -> str:
+    try:
+        pages = os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        return "memory unknown"
+    return f"{os.sysconf('SC_PAGE_SIZE') * pages / 1e9:.1f} GB of memory"

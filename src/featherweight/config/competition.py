@@ -1,0 +1,105 @@
+"""A competition: what to win. It never knows models."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from featherweight.data.image import Image
+from featherweight.data.sources import SOURCES
+from featherweight.errors import nearest
+from featherweight.evaluation.metrics import METRICS, PROBABILITY_METRICS
+from featherweight.schema import Choice, Count, Flag, OneOf, Section, Text
+
+
+class Limit(Section):
+    """The weight class. What counts: see `budget`."""
+
+    parameters: Count
+    buffers: Flag = Field(False, description="do buffers (running statistics) count too?")
+    allow_pretrained: Flag = Field(False, description="may a model start from weights trained on other images?")
+    allow_pseudo_labels: Flag = Field(False, description="may it train on test images, as a model labels them?")
+
+
+class Submission(Section):
+    """The CSV the competition takes. With a sample file, its header, ids and their order are the law."""
+
+    id: Text = "id"
+    label: Text = "label"
+    sample: Text | None = Field(None, description="the sample submission, relative to the data folder")
+    takes: Literal["labels", "probabilities", "probability"] = Field(
+        "labels", description="the class, a column a class, or one column: the probability of the positive of two"
+    )
+    positive: Text | None = Field(None, description="the class whose probability is taken; default the second of two")
+    codes: Flag = Field(False, description="classes are written as their places in the list (0, 1, ...), not by name")
+    spelling: dict[Text, Text] = Field({}, description="classes that are spelled otherwise than in the data, by class")
+    solution: Text | None = Field(None, description="the answers of a competition that is over, with a Usage column")
+
+
+class Competition(Section):
+    """What to win."""
+
+    title: Text
+    source: Annotated[Choice, OneOf(SOURCES)]
+    image: Image
+    classes: list[Text] = Field(min_length=2, description="the labels as the data spells them, in index order")
+    limit: Limit
+    metric: Annotated[Choice, OneOf(METRICS)] = Field(
+        "accuracy",
+        validate_default=True,
+        description="kept by epoch of the holdout, and of the images trained on too where it judges classes",
+    )
+    submission: Submission = Submission()
+    group: Text | None = Field(None, description="a regular expression: images whose ids agree in it stay together")
+    groups: Text | None = Field(None, description="or a CSV of the columns id and group, relative to the data folder")
+    kaggle: Text | None = Field(None, description="the competition's slug on Kaggle")
+
+    @model_validator(mode="after")
+    def _classes_are_distinct(self) -> Self:
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if twice:
+            raise ValueError(f"classes named twice: {', '.join(twice)}")
+        return self
+
+    @field_validator("group")
+    @classmethod
+    def _group_is_a_pattern(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return pattern
+
+    @model_validator(mode="after")
+    def _submission_suits_the_metric(self) -> Self:
+        if self.metric.name in PROBABILITY_METRICS and self.submission.takes == "labels":
+            raise ValueError(f"the metric {self.metric.name} judges probabilities: say submission.takes: probabilities")
+        wanted = self.submission
+        if wanted.takes == "probability" and len(self.classes) != 2:
+            raise ValueError(
+                f"submission.takes: one probability tells two classes apart, and there are {len(self.classes)}; "
+                f"say probabilities, a column a class"
+            )
+        if wanted.positive is not None and wanted.takes != "probability":
+            raise ValueError("submission.positive: only where submission.takes is probability")
+        if wanted.positive is not None and wanted.positive not in self.classes:
+            raise ValueError(
+                f"submission.positive: there is no class '{wanted.positive}'{nearest(wanted.positive, self.classes)}; "
+                f"there are {', '.join(self.classes)}"
+            )
+        strange = sorted(set(self.submission.spelling) - set(self.classes))
+        if strange:
+            raise ValueError(
+                f"submission.spelling: there is no class '{strange[0]}'{nearest(strange[0], self.classes)}"
+            )
+        return self
+
+    def same_task(self, other: Competition) -> bool:
+        """Do scores of one say something of the other? What it is called, here and on Kaggle, makes no difference."""
+        return self.task() == other.task()
+
+    def task(self) -> dict[str, Any]:
+        """All that a score depends on."""
+        return self.model_dump(mode="json", exclude={"title", "kaggle"})

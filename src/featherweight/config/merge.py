@@ -1,0 +1,209 @@
+"""YAML files in layers, parents under children and overrides on top: merged, checked, every fault told by its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from featherweight import yaml
+from featherweight.errors import UserError
+from featherweight.paths import find_config
+from featherweight.schema import Section
+
+C = TypeVar("C", bound=Section)
+
+
+class Setting(NamedTuple):
+    """A dotted key set to a value, and where that is said."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+def load(kind: type[C], folder: str, name: str, overrides: Sequence[str | Setting] = ()) -> C:
+    """The file called `name` in a folder of `configs/` (or stored at that path), its parents merged under it and
+    `key.path=value` overrides on top. Raises UserError with the place of every fault.
+    """
+    merged = _Merged()
+    chain = _chain(folder, find_config(folder, name))
+    for document in chain:
+        layer = {key: value for key, value in document.data.items() if key != "extends"}
+        merged.update(layer, document.where)
+    for override in overrides:
+        _override(merged, _setting(override) if isinstance(override, str) else override)
+    return _validated(kind, merged, chain[-1].path)
+
+
+def validated(kind: type[C], document: yaml.Document) -> C:
+    """What one file without parents declares. Raises UserError with the line of every fault."""
+    merged = _Merged()
+    merged.update(document.data, document.where)
+    return _validated(kind, merged, document.path)
+
+
+@dataclass
+class _Merged:
+    """Plain data merged from several places, remembering for every key the place that said it last."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    origins: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def update(self, layer: Mapping[str, Any], origin_of: Any, at: tuple[Any, ...] = ()) -> None:
+        """Lay `layer` over what is here. Naming another choice starts its section afresh; a list replaces a list."""
+        target = self._section(at)
+        for key, value in layer.items():
+            path = (*at, key)
+            before = target.get(key)
+            self.origins[path] = origin_of(path)
+            if isinstance(before, str) and isinstance(value, Mapping) and "name" not in value:
+                before = target[key] = {"name": before}
+            renamed = (
+                isinstance(before, dict)
+                and isinstance(value, Mapping)
+                and value.get("name", before.get("name")) != before.get("name")
+            )
+            if isinstance(value, Mapping) and isinstance(before, dict) and not renamed:
+                self.update(value, origin_of, path)
+            else:
+                target[key] = value
+                self.forget(path)
+                self._remember(path, value, origin_of)
+
+    def _section(self, at: tuple[Any, ...]) -> dict[str, Any]:
+        section = self.data
+        for key in at:
+            section = section[key]
+        return section
+
+    def _remember(self, path: tuple[Any, ...], value: Any, origin_of: Any) -> None:
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, Mapping):
+            items = value.items()
+        elif isinstance(value, list):
+            items = enumerate(value)
+        for key, inner in items:
+            self.origins[(*path, key)] = origin_of((*path, key))
+            self._remember((*path, key), inner, origin_of)
+
+    def forget(self, path: tuple[Any, ...]) -> None:
+        """Drop what was known of keys below `path`: something else stands there now."""
+        below = [known for known in self.origins if len(known) > len(path) and known[: len(path)] == path]
+        for known in below:
+            del self.origins[known]
+
+    def origin(self, path: tuple[Any, ...]) -> str:
+        """Where the key at `path`, or the nearest section around it, was said."""
+        while path and path not in self.origins:
+            path = path[:-1]
+        return self.origins.get(path, "")
+
+
+def _validated(kind: type[C], merged: _Merged, path: Path) -> C:
+    try:
+        return kind.model_validate(merged.data)
+    except ValidationError as error:
+        raise UserError(_explain(error, merged, path)) from None
+
+
+def _chain(folder: str, path: Path) -> list[yaml.Document]:
+    """The file's ancestors, eldest first, and the file itself."""
+    chain: list[yaml.Document] = []
+    seen: list[Path] = []
+    while True:
+        if path.resolve() in seen:
+            raise UserError(f"{chain[0].where(('extends',))}: extends: {path.stem} extends itself")
+        seen.append(path.resolve())
+        document = yaml.read(path)
+        chain.insert(0, document)
+        parent = document.data.get("extends")
+        if parent is None:
+            return chain
+        if not isinstance(parent, str):
+            raise UserError(f"{document.where(('extends',))}: extends: expected the name of a parent, got {parent!r}")
+        try:
+            path = find_config(folder, parent)
+        except UserError as error:
+            raise UserError(f"{document.where(('extends',))}: extends: {error}") from None
+
+
+def _setting(override: str) -> Setting:
+    key, equals, text = override.partition("=")
+    if not equals or not key or any(not part for part in key.split(".")):
+        raise UserError(f"--set {override}: expected key=value, for example --set optimizer.lr=0.2")
+    return Setting(key, yaml.parse(text, f"--set {override}"), f"--set {override}")
+
+
+def _override(merged: _Merged, setting: Setting) -> None:
+    parts: list[Any] = setting.key.split(".")
+    target: Any = merged.data
+    for depth, part in enumerate(parts[:-1]):
+        if isinstance(target, list) and part.isdigit() and int(part) < len(target):
+            parts[depth] = part = int(part)
+            if not isinstance(target[part], str | dict):
+                around = ".".join(map(str, parts[:depth]))
+                raise UserError(f"{setting.origin}: name the whole list, as in --set '{around}=[...]'")
+            target[part] = {"name": target[part]} if isinstance(target[part], str) else dict(target[part])
+            target = target[part]
+        elif isinstance(target, dict) and isinstance(target.get(part), dict | list):
+            target[part] = target[part].copy()
+            target = target[part]
+        elif isinstance(target, dict):
+            fresh = {"name": target[part]} if isinstance(target.get(part), str) else {}
+            target[part] = fresh
+            target = fresh
+            merged.origins[tuple(parts[: depth + 1])] = setting.origin
+        else:
+            where = ".".join(map(str, parts[: depth + 1]))
+            raise UserError(f"{setting.origin}: there is nothing at '{where}' to set")
+    if isinstance(target, list):
+        around = ".".join(map(str, parts[:-1]))
+        raise UserError(f"{setting.origin}: name the whole list, or a key of one item, as in {around}.0.KEY=VALUE")
+    restart = parts[-1] == "name" and target.get("name") != setting.value
+    if restart:
+        target.clear()
+    target[parts[-1]] = setting.value
+    merged.forget(tuple(parts))
+    merged.origins[tuple(parts)] = setting.origin
+
+
+def _explain(error: ValidationError, merged: _Merged, path: Path) -> str:
+    lines = []
+    for fault in error.errors(include_url=False):
+        where: list[Any] = _without_tags(fault["loc"], merged.data)
+        context = fault.get("ctx", {})
+        if fault["type"] == "unknown_key":
+            where.append(context["key"])
+        message = fault["msg"][0].lower() + fault["msg"][1:].removesuffix(".")
+        message = message.removeprefix("value error, ").replace("input should be", "must be")
+        given = fault["input"]
+        if fault["type"] == "missing":
+            message = "this key is missing"
+        elif isinstance(given, str | int | float | bool) and fault["type"] not in (
+            "unknown_key",
+            "choice",
+            "value_error",
+        ):
+            message += f", got {given!r}"
+        named = (*where, "name") if fault["type"] == "choice" else tuple(where)
+        origin = merged.origin(named) or str(path)
+        lines.append(f"{origin}: {'.'.join(map(str, where))}: {message}" if where else f"{origin}: {message}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _without_tags(location: Iterable[Any], data: Any) -> list[Any]:
+    """Pydantic puts a choice's name into the location of what is wrong inside it; a file has no such level."""
+    path: list[Any] = []
+    for step in location:
+        if isinstance(data, Mapping) and step in data:
+            data = data[step]
+        elif isinstance(data, list) and isinstance(step, int):
+            data = data[step] if step < len(data) else None
+        elif step == data or (isinstance(data, Mapping) and data.get("name") == step):
+            continue
+        path.append(step)
+    return path

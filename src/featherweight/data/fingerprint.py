@@ -1,0 +1,62 @@
+"""What files hold, by hash, and whether they may have changed since they were read.
+
+Reading 50,000 files at every start would take too long. So what was learned from them is kept with their fingerprint:
+each file's path, size, and the times when its content (mtime) and anything about it (ctime) last changed. While all of
+these are the same the files are taken to be; else they are read again. A program can set a file's mtime back, but not
+its ctime: a changed file of the same size and mtime is noticed. Not noticed is a change that leaves the ctime as well,
+which takes a clock set back or writing past the file system.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from featherweight.console import Progress
+from featherweight.errors import UserError
+
+
+def fingerprint(files: Sequence[Path | str]) -> str:
+    """The hash of all that is known of files without reading them. Raises UserError for one that is not there."""
+    told = hashlib.blake2b(digest_size=12)
+    for file in files:
+        try:
+            status = os.stat(file)  # noqa: PTH116 - 50,000 times
+        except OSError as error:
+            raise UserError(f"cannot read {file}: {error.strerror}") from None
+        told.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
+    return told.hexdigest()
+
+
+def content(files: Sequence[Path | str]) -> str:
+    """The hash of all files' bytes, in their order."""
+    with (
+        ThreadPoolExecutor(os.cpu_count() or 1) as workers,
+        Progress("look for changes", len(files), "files") as progress,
+    ):
+        digests = []
+        for told in workers.map(_of_file, files):
+            digests.append(told)
+            progress.advance(1)
+    return joined(digests)
+
+
+def digest(data: bytes) -> str:
+    """The hash of some bytes."""
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
+def joined(digests: Iterable[str]) -> str:
+    """The hash of files of these hashes."""
+    return digest(" ".join(digests).encode())
+
+
+def _of_file(file: Path | str) -> str:
+    try:
+        with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - 50,000 times
+            return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+    except OSError:
+        return ""  # whoever decodes it says what is wrong

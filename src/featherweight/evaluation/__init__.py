@@ -1,0 +1,1 @@
+"""From images to probabilities, and from probabilities to a score with its interval."""

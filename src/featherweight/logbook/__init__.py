@@ -1,0 +1,1 @@
+"""The logbook of experiments: its rows rerun, and its claims tested."""

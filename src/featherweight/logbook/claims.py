@@ -1,0 +1,117 @@
+"""What the logbook claims, as pairs of its rows that differ by the thing claimed, and what several seeds say of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from featherweight.evaluation.metrics import Score
+from featherweight.runs.comparison import SURE, holm
+
+
+class Claim(NamedTuple):
+    """`better` did better than `worse`, says the write-up, with these figures."""
+
+    said: str
+    better: str
+    worse: str
+    figures: str
+
+
+UNSAID = "no figures"
+CLAIMS: dict[str, tuple[Claim, ...]] = {
+    "A": (
+        Claim("dropout 0.5 over 0.2", "a13", "a12", "Kaggle 0.96450, 0.96150"),
+        Claim("drop connect 0.5 over 0.2", "a15", "a17", "Kaggle 0.98500, 0.95700"),
+        Claim("SGD over NAdam", "a15", "a15_nadam", "Kaggle 0.98500, 0.97250 (A14, which differs in more)"),
+        Claim("test images through the training transforms", "a12", "a11", "Kaggle 0.96150 both"),
+    ),
+    "B": (
+        Claim("20 layers: shortcuts over none", "b_resnet20", "b_plain20", UNSAID),
+        Claim("32 layers: shortcuts over none", "b_resnet32", "b_plain32", UNSAID),
+        Claim("44 layers: shortcuts over none", "b_resnet44", "b_plain44", UNSAID),
+        Claim("56 layers: shortcuts over none", "b_resnet56", "b_plain56", UNSAID),
+        Claim("34 layers, by SGD: shortcuts over none", "b_resnet34_sgd", "b_plain34_sgd", UNSAID),
+        Claim("34 layers, by Adam: shortcuts over none", "b_resnet34_adam", "b_plain34_adam", UNSAID),
+        Claim("50 layers, by SGD: shortcuts over none", "b_resnet50_sgd", "b_plain50_sgd", UNSAID),
+        Claim("50 layers, by Adam: shortcuts over none", "b_resnet50_adam", "b_plain50_adam", UNSAID),
+    ),
+    "C": (
+        Claim("focal loss over cross-entropy", "c_focal", "c_fixed", UNSAID),
+        Claim("classes sampled alike over as they are", "c_weighted", "c_fixed", UNSAID),
+        Claim("small classes up to 7x over as they are", "c_over7", "c_augment", UNSAID),
+        Claim("up to 12x over up to 7x", "c_over12", "c_over7", UNSAID),
+        Claim("large classes cut to 80 % over whole, small ones 7x", "c_cut80_over7", "c_over7", UNSAID),
+        Claim("large classes cut to 60 % over 80 %, small ones 7x", "c_cut60_over7", "c_cut80_over7", UNSAID),
+    ),
+    "D": (
+        Claim("Adam over SGD with momentum", "d_adam", "d_momentum", "CIFAR-10 0.696, 0.648"),
+        Claim("SGD with momentum over RMSprop", "d_momentum", "d_rmsprop", "CIFAR-10 0.648, 0.522"),
+        Claim("RMSprop over Adagrad", "d_rmsprop", "d_adagrad", "CIFAR-10 0.522, 0.495"),
+        Claim("Adagrad over SGD", "d_adagrad", "d_sgd", "CIFAR-10 0.495, 0.404"),
+        Claim("stopping early over all epochs, at 0.001", "d_lr3", "d_momentum", UNSAID),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """By how much a claim came true, seed by seed: the same seed is the same split and, in both rows, the same order
+    of images. `low` to `high` is the mean's 95 % interval, `p` the p-value of a paired t-test, corrected for the claims
+    tested at once (Holm 1979); not a number for one seed, which tells nothing of a recipe.
+    """
+
+    claim: Claim
+    gains: tuple[float, ...]
+    low: float
+    high: float
+    p: float
+    loss: bool
+
+    @property
+    def word(self) -> str:
+        """Whether the claim holds."""
+        if not any(self.gains):
+            return "no difference"
+        if not self.p < SURE:
+            return "can't be told"
+        return "holds" if np.mean(self.gains) > 0 else "does not hold: the other way round"
+
+    @property
+    def gain(self) -> str:
+        """The mean and its interval in words."""
+        scale, unit = (1, "nats") if self.loss else (100, "points")
+        mean = f"{np.mean(self.gains) * scale:+.2f} {unit}"
+        if math.isnan(self.p):
+            return mean
+        return f"{mean} [{self.low * scale:+.2f}, {self.high * scale:+.2f}], p = {self.p:.2g}"
+
+
+def judge(tested: Mapping[Claim, tuple[Sequence[Score], Sequence[Score]]]) -> list[Verdict]:
+    """Hold claims against the scores of both their rows, of the same seeds in the same order."""
+    found = [_alone(claim, *scores) for claim, scores in tested.items()]
+    corrected = holm([verdict.p for verdict in found])
+    return [replace(verdict, p=p) for verdict, p in zip(found, corrected, strict=True)]
+
+
+def _alone(claim: Claim, better: Sequence[Score], worse: Sequence[Score]) -> Verdict:
+    """A claim by itself, its p-value not corrected."""
+    from scipy.stats import t
+
+    sign = -1 if better[0].lower_is_better else 1
+    gains = np.array([sign * (one.value - other.value) for one, other in zip(better, worse, strict=True)])
+    count, mean = len(gains), float(gains.mean())
+    low = high = p = math.nan
+    if count > 1:
+        error = float(gains.std(ddof=1)) / math.sqrt(count)
+        half = error * float(t.ppf(0.975, count - 1))
+        low, high = mean - half, mean + half
+        if error > 0:
+            p = 2 * float(t.sf(abs(mean) / error, count - 1))
+        elif mean == 0:
+            p = 1.0  # where all gains are one and the same, how far they scatter is not known
+    return Verdict(claim, tuple(gains.tolist()), low, high, p, better[0].lower_is_better)

@@ -1,0 +1,283 @@
+"""A section of the logbook rerun: every row a run a seed, then the table and the pictures that the write-up had, and
+whether its claims hold.
+
+A row's recipe begins with the section's letter, as in a15 or c_focal; its head comment says what the row is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from featherweight import atomic, paths, plotting
+from featherweight.config import Competition, Recipe, load_recipe
+from featherweight.console import say
+from featherweight.errors import Diverged, OverBudget, UserError, nearest
+from featherweight.evaluation.metrics import Score, spoken
+from featherweight.logbook.claims import CLAIMS, Verdict, judge
+from featherweight.runs import comparison, run_folder, series
+from featherweight.runs.comparison import SURE
+from featherweight.runs.run_folder import Task
+from featherweight.runs.series import Done
+
+SECTIONS = ("A", "B", "C", "D")
+# Rows that the write-ups draw together, beside the picture of all of a section.
+TOGETHER = {
+    f"curves-{optimizer}": [f"b_{kind}{depth}_{optimizer}" for depth in (34, 50) for kind in ("resnet", "plain")]
+    for optimizer in ("sgd", "adam")
+}
+
+
+def rows(section: str) -> list[str]:
+    """The recipes of a section in the order of its rows. Raises UserError for a section that there is not."""
+    if section.upper() not in SECTIONS:
+        raise UserError(f"there is no section '{section}' of the logbook; there are {', '.join(SECTIONS)}")
+    names = [n for n in paths.config_names("recipes") if re.match(rf"{section.lower()}(\d|_)", n)]
+    return sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
+
+
+def shortened(recipe: Recipe, scale: float) -> Recipe:
+    """The recipe with its length, its schedule and its patience multiplied by `scale`, but at least one of each; how
+    often an average moves stays.
+    """
+
+    def some(count: int) -> int:
+        return max(1, round(count * scale))
+
+    data = recipe.model_dump(mode="json")
+    data["train"]["epochs"] = math.ceil(round(recipe.train.epochs * scale, 9))  # room for all of train.steps
+    if recipe.train.steps is not None:
+        data["train"]["steps"] = some(recipe.train.steps)
+    if recipe.warmup is not None and recipe.warmup.epochs is not None:
+        data["warmup"]["epochs"] = recipe.warmup.epochs * scale
+    if recipe.early_stopping is not None:
+        data["early_stopping"]["patience"] = some(recipe.early_stopping.patience)
+    counted: dict[str, Callable[[Any], Any]] = {
+        "at": lambda places: [some(place) for place in places],
+        "epochs": lambda said: [some(epoch) for epoch in said] if isinstance(said, list) else some(said),
+        "stages": lambda stages: [[some(epochs), factor] for epochs, factor in stages],
+        "up": some,
+        "down": lambda steps: None if steps is None else some(steps),
+        "patience": some,
+    }
+    keys = {
+        "stepped": ["epochs"],
+        "milestones": ["at"],
+        "every": ["epochs"],
+        "staged": ["stages"],
+        "cyclic": ["up", "down"],
+        "plateau": ["patience"],
+    }
+    for key in keys.get(recipe.schedule.name, []):
+        data["schedule"][key] = counted[key](data["schedule"][key])
+    return Recipe.model_validate(data)
+
+
+def rerun(
+    section: str,
+    competition_name: str,
+    competition: Competition,
+    *,
+    scale: float,
+    seeds: Sequence[int],
+    only: Sequence[str] = (),
+    overrides: Sequence[str],
+    device: str,
+    threads: int | None,
+    command: list[str],
+) -> Path:
+    """Run every row, or `only` some, by every seed that is not done yet; write table and pictures into the folder
+    returned. A seed of all rows is done before the next, so that what is stopped can be told of.
+
+    A row that diverges by some seed, or is over the competition's limit, is told of in the table, and left out of
+    claims and pictures: the seeds that came through are no fair sample. Overrides are part of the names of the runs.
+    """
+    if not 0 < scale <= 1:
+        raise UserError(f"--scale {scale:g}: expected a part of each run, over 0 and up to 1")
+    suffix = f"{competition_name}{'' if scale == 1 else f'-x{scale:g}'}{_digest(overrides)}"
+    chosen = _chosen(section, only)
+    done: dict[str, Done] = {row: [] for row in chosen}
+    faults: dict[str, dict[int, UserError]] = {}
+    folder = paths.runs() / f"logbook-{section.lower()}-{suffix}"
+    for old in folder.glob("*.png"):  # of other rows, or of fewer
+        old.unlink()
+    for number, seed in enumerate(seeds, 1):
+        for row in chosen:
+            recipe = shortened(load_recipe(row, [*overrides, f"seed={seed}"]), scale)
+            task = Task(row, recipe, competition_name, competition, command, device, threads)
+            try:
+                done[row] += series.run_all({f"{row}-{suffix}-s{seed}": task})
+            except (Diverged, OverBudget) as fault:
+                faults.setdefault(row, {})[seed] = fault
+                say(f"  {row}: {_in_short(fault)}; going on with the next row")
+        sound = {row: done[row] for row in chosen if row not in faults}
+        found = verdicts(section, sound)
+        told = {row: _fault(faults[row]) if row in faults else done[row] for row in chosen}
+        atomic.write_text(folder / "table.md", table(told, found, scale, competition.metric.name, number))
+        _draw_curves(chosen, sound, folder, competition.metric.name)
+        if found and number > 1:
+            _draw_verdicts(found, folder / "claims.png")
+    return folder
+
+
+def _digest(overrides: Sequence[str]) -> str:
+    """What tells runs of other settings apart by their names; the seed stands there already."""
+    settings = [override for override in overrides if not override.startswith("seed=")]
+    return f"-set{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}" if settings else ""
+
+
+def _in_short(fault: UserError) -> str:
+    return str(fault).split(". ")[0]
+
+
+def _fault(faults: Mapping[int, UserError]) -> str:
+    """Why a row has no figures. The limit is the same for every seed."""
+    first = next(iter(faults.values()))
+    if isinstance(first, OverBudget):
+        return f"over the limit: {_in_short(first)}"
+    return f"diverged with seed {', '.join(map(str, faults))}: {_in_short(first)}"
+
+
+def _chosen(section: str, only: Sequence[str]) -> list[str]:
+    """The rows to run: all, those named, or with the word `claims` those that the claims are about."""
+    every = rows(section)
+    if list(only) == ["claims"]:
+        named = {row for claim in CLAIMS[section.upper()] for row in (claim.better, claim.worse)}
+        return [row for row in every if row in named]
+    for row in only:
+        if row not in every:
+            raise UserError(f"--rows: section {section.upper()} has no row '{row}'{nearest(row, every)}")
+    return [row for row in every if row in only or not only]
+
+
+def verdicts(section: str, done: Mapping[str, Done]) -> list[Verdict]:
+    """What the seeds say of each of the section's claims both of whose rows were run: by the test set's scores where
+    its answers are known, else by the holdout's.
+    """
+    scores = {row: [result.test or result.holdout for _, result in several] for row, several in done.items()}
+    tested = [claim for claim in CLAIMS[section.upper()] if {claim.better, claim.worse} <= set(done)]
+    return judge({claim: (scores[claim.better], scores[claim.worse]) for claim in tested})
+
+
+def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float, metric: str, seeds: int) -> str:
+    """The rows, each its runs or why it has none, and the claims as Markdown tables; every run shortened by the scale
+    that it states.
+    """
+    length = "in full" if scale == 1 else f"at {scale:g} of their length"
+    what = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "with 95 % intervals"
+    lines = [
+        f"Runs {length}; {metric} {what}.",
+        "",
+        "| row | parameters | epochs | train | holdout | test | what the logbook says |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    shown = f"train_{plotting.panels(metric)[spoken(metric)]}"
+    for row, several in told.items():
+        if isinstance(several, str):
+            lines.append(f"| {row} | | | | | | **{several}** {said(row)} |")
+            continue
+        histories = [pd.read_csv(run.folder / "history.csv") for run, _ in several]
+        epochs = _of([len(history) for history in histories], ".3g")
+        trained = _of([value for history in histories for value in history.get(shown, pd.Series())[-1:].dropna()])
+        held, tested = (_scores([getattr(result, part) for _, result in several]) for part in ("holdout", "test"))
+        parameters = f"{several[0][1].parameters:,}"
+        lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {tested} | {said(row)} |")
+    if found:
+        part = "test" if any(of[0][1].test for of in told.values() if not isinstance(of, str)) else "holdout"
+        lines += [
+            "",
+            f"What it claims, by {metric} on the {part}: the mean gain over seeds, its 95 % interval, and the p-value "
+            f"of a paired t-test, corrected for {len(found)} at once (Holm), which tells below {SURE:g}.",
+            "",
+            "| claim | there | rows | gain | |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {one.claim.said} | {one.claim.figures} | {one.claim.better}, {one.claim.worse} | {one.gain} | "
+                f"{one.word} |"
+                for one in found
+            ),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _scores(scores: Sequence[Score | None]) -> str:
+    known = [score for score in scores if score is not None]
+    if len(known) == 1:
+        return f"{known[0].value:.4f} [{known[0].low:.4f}, {known[0].high:.4f}]"
+    return _of([score.value for score in known])
+
+
+def _of(values: Sequence[float], form: str = ".4f") -> str:
+    """The mean and, of several that differ, their standard deviation; nothing of none."""
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):{form}}"
+    return f"{mean} ± {statistics.stdev(values):{form}}" if len(set(values)) > 1 else mean
+
+
+def _mean_history(several: Done) -> pd.DataFrame:
+    """The mean by epoch over seeds; where some stopped early, over those that went on."""
+    histories = pd.concat([pd.read_csv(run.folder / "history.csv") for run, _ in several])
+    return histories.groupby("epoch", as_index=False).mean()
+
+
+def _draw_curves(chosen: Sequence[str], sound: Mapping[str, Done], folder: Path, metric: str) -> None:
+    """The rows that were run to their end, in a picture of all and in those that the write-ups draw."""
+    for picture, together in {"curves": chosen, **TOGETHER}.items():
+        drawn = {row: _mean_history(sound[row]) for row in together if row in sound}
+        if drawn and set(together) <= set(chosen):
+            comparison.draw(drawn, folder / f"{picture}.png", metric)
+
+
+def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:
+    """Each claim's mean gain with its interval, and the gain of each seed."""
+    scale = 1 if found[0].loss else 100
+    picture, axes = plotting.figure(1, 1, width=9, height=0.5 * len(found) + 1)
+    for place, one in enumerate(found):
+        mean = statistics.mean(one.gains) * scale
+        axes[0, 0].plot([one.low * scale, one.high * scale], [place, place], color="C0")
+        axes[0, 0].plot([gain * scale for gain in one.gains], [place] * len(one.gains), "|", color="C7")
+        axes[0, 0].plot([mean], [place], "o", color="C0")
+    axes[0, 0].axvline(0, color="black", linewidth=0.8)
+    axes[0, 0].set_yticks(range(len(found)), [f"{one.claim.said}: {one.word}" for one in found])
+    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_xlabel("gain in nats" if found[0].loss else "gain in points: mean, 95 % interval, seeds")
+    axes[0, 0].grid(axis="x", alpha=0.3)
+    plotting.save(picture, path)
+
+
+def log(folder: Path, section: str, command: str) -> Path:
+    """Append what a section's rerun said to submissions/LOG.md under today's date, its pictures into docs/."""
+    path, docs = paths.submissions() / "LOG.md", paths.home() / "docs"
+    told = (folder / "table.md").read_text()
+    before = path.read_text() if path.exists() else "# What was tried, and what came of it\n"
+    if told in before:
+        return path
+    links = []
+    for picture in sorted(folder.glob("*.png")):
+        kept = docs / f"{folder.name}-{picture.name}"
+        atomic.write_bytes(kept, picture.read_bytes())
+        links.append(f"![{picture.stem}](../docs/{kept.name})")
+    title = f"## {datetime.now(UTC):%Y-%m-%d}: section {section.upper()} of the logbook"
+    pieces = [before.rstrip(), title, f"`{command}`, commit {run_folder.commit() or 'unknown'}.", told.rstrip(), *links]
+    atomic.write_text(path, "\n\n".join(pieces) + "\n")
+    return path
+
+
+def said(recipe: str) -> str:
+    """A recipe's head comment on one line, without the command."""
+    words = []
+    for line in paths.find_config("recipes", recipe).read_text().splitlines():
+        if not line.startswith("#") or line.startswith("#   ./run.sh"):
+            break
+        words.append(line.removeprefix("#").strip())
+    return " ".join(words)

@@ -1,0 +1,36 @@
+"""Which images a network takes besides those of the size that it is made for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+
+from featherweight.errors import UserError
+from featherweight.models import outline
+from featherweight.models.meta import weightless
+from featherweight.schema import Choice
+
+if TYPE_CHECKING:
+    from featherweight.data.image import Image
+
+
+def refuse_other_sizes(where: str, scales: Iterable[float], spec: Choice, num_classes: int, image: Image) -> None:
+    """Raise UserError, which begins with the key `where`, unless the model takes images at each of these scales."""
+    for scale in scales:
+        side = scaled(image.size, scale)
+        model = outline(spec, num_classes, image.channels, image.size)
+        try:
+            with torch.no_grad(), weightless():
+                model(torch.empty(1, image.channels, side, side))
+        except RuntimeError as error:
+            raise UserError(
+                f"{where}: {spec.name}, made for images of {image.size} px, takes none of {side} px "
+                f"({str(error).splitlines()[0]}); leave {scale:g} out, or take a net that ends in a mean"
+            ) from None
+
+
+def scaled(side: int, scale: float) -> int:
+    """The side, in pixels, of images of `side` pixels at a scale."""
+    return max(1, round(side * scale))

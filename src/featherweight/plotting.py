@@ -1,0 +1,89 @@
+"""What commands draw: pictures as PNG files, by matplotlib, and a curve in the terminal."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight import atomic
+from featherweight.evaluation.metrics import spoken
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = tuple[Sequence[float], Sequence[float]]  # x and y
+
+
+def figure(rows: int, columns: int, width: float = 7, height: float = 3.5) -> tuple[Figure, NDArray[Any]]:
+    """An empty picture of so many axes, [rows, columns], each of that size in inches; needs no display."""
+    from matplotlib.figure import Figure  # half a second to import
+
+    picture = Figure((width * columns, height * rows), layout="constrained")
+    return picture, picture.subplots(rows, columns, squeeze=False)
+
+
+def save(picture: Figure, path: Path, dpi: int = 120) -> None:
+    """Write a picture, whole or not at all."""
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def draw(axes: Axes, curves: Mapping[str, Curve], x: str, y: str) -> None:
+    """Curves by name, with a legend where there are several."""
+    for name, (places, values) in curves.items():
+        axes.plot(places, values, label=name, linewidth=1.5)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    if len(curves) > 1:
+        axes.legend(fontsize="small")
+
+
+def panels(metric: str) -> dict[str, str]:
+    """What learning curves show, by title: columns of a history, after `train_` and `holdout_`.
+
+    The loss and F1 are always among them, for the one may rise while the other does (LOGBOOK C).
+    """
+    titled = {"loss": "loss", "accuracy": "accuracy", "macro F1": "f1"}
+    titled.setdefault(spoken(metric), "score")
+    return titled
+
+
+def sheet(images: NDArray[np.uint8], columns: int, path: Path, scale: int = 3, gap: int = 2) -> None:
+    """Write images uint8 [N, H, W, C] as one PNG, row by row, each `scale` times its size."""
+    from PIL import Image
+
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for place, image in enumerate(images):
+        top, left = (place // columns) * (height + gap), (place % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = np.broadcast_to(image, (height, width, 3))
+    assert channels in (1, 3)
+    buffer = io.BytesIO()
+    size = canvas.shape[1] * scale, canvas.shape[0] * scale
+    Image.fromarray(canvas).resize(size, Image.Resampling.NEAREST).save(buffer, format="PNG")
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def in_terminal(values: Sequence[float], width: int = 72, height: int = 12) -> str:
+    """A curve of values at even distances as lines of text, from 0 to its highest, which the first line names."""
+    given = np.asarray(values, dtype=np.float64)
+    edges = np.linspace(0, len(given), min(width, len(given)) + 1).astype(int)
+    columns = [given[first:last].max() for first, last in itertools.pairwise(edges)]
+    top = max(columns) or 1.0
+    eighths = [round(value / top * height * 8) for value in columns]
+    lines = []
+    for line in range(height, 0, -1):
+        filled = (min(max(level - (line - 1) * 8, 0), 8) for level in eighths)
+        mark = f"{top:.3g}" if line == height else "0" if line == 1 else ""
+        lines.append(f"{mark:>9} │" + "".join(" ▁▂▃▄▅▆▇█"[level] for level in filled).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,273 @@
+"""What is worth knowing of a data set before training on it: each finding says what it is and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight.data.csv_file import examples
+from featherweight.data.pack import Data, Pack
+from featherweight.evaluation.metrics import Score, auc
+from featherweight.quality import near_duplicates
+
+SHOWN = 12  # pictures, or groups of pictures, beside a finding
+LOOKED_AT = 4000  # images of each part that the shift is measured on
+FEWEST_GROUPS = 5  # of each class: fewer could not be divided
+FEW = 20  # images of a class below which its score is mostly luck
+
+# What may tell in an id which images belong together: all but the last number, or a name before a separator.
+PATTERNS = (r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][^_/-]*$", r"([^/]*?)[_-][^/]*$", r"^(.*)/[^/]*$")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found. `rows` are groups of pictures uint8 [H, W, C] with a caption each."""
+
+    title: str
+    detail: str
+    advice: str = ""
+    warning: bool = False
+    rows: list[list[tuple[NDArray[np.uint8], str]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All findings, the class counts [K], and the channels' statistics by part: means and deviations, 0 to 1."""
+
+    classes: list[str]
+    counts: list[int]
+    channels: dict[str, tuple[list[float], list[float]]]
+    findings: list[Finding]
+    groups: dict[str, str] = field(default_factory=dict)
+
+
+def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_]) -> Inspection:
+    """Look at a competition's images; `held_out` [N] says which training images the usual split would score."""
+    train, test = data.train, data.test
+    assert train.labels is not None
+    counts = np.bincount(train.labels, minlength=len(classes)).tolist()
+    channels = {name: _statistics(part.images) for name, part in (("train", train), ("test", test)) if part}
+    found, groups = copies(data, classes, held_out)
+    findings = _balance(classes, counts) + found
+    if test is not None:
+        findings += _shift(train, test)
+    return Inspection(list(classes), counts, channels, findings, groups)
+
+
+def copies(
+    data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], near: bool = True
+) -> tuple[list[Finding], dict[str, str]]:
+    """Pictures that stand there twice: in training, on both sides of the split, and in the test; the grouping that
+    keeps those of training together, id to group. Without `near` only copies to the byte are looked for.
+    """
+    train, test = data.train, data.test
+    same_pictures = near_duplicates.groups(train.images if test is None else Joined(train.images, test.images), near)
+    inside = [[place for place in same if place < len(train)] for same in same_pictures]
+    inside = [same for same in inside if len(same) > 1]
+    leak, groups = _leaks(train, inside, held_out)
+    found = _duplicates(train, classes, inside) + leak
+    if test is not None:
+        across = [same for same in same_pictures if same[0] < len(train) <= same[-1]]
+        found += _shared(train, test, classes, across)
+    return found, groups
+
+
+class Joined:
+    """Two arrays of images, one behind the other, that are read in pieces."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self.first, self.second = first, second
+        self.shape = (len(self), *first.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """The images at `key`: a place, a slice or an array of places."""
+        places, border = np.arange(len(self))[key], len(self.first)
+        if places.ndim == 0:
+            return np.asarray(self.first[places] if places < border else self.second[places - border])
+        images = np.empty((len(places), *self.shape[1:]), dtype=np.uint8)
+        images[places < border] = self.first[places[places < border]]
+        images[places >= border] = self.second[places[places >= border] - border]
+        return images
+
+
+def join(first: Pack, second: Pack) -> Pack:
+    """Two labelled parts as one, its images read in pieces."""
+    assert first.labels is not None
+    assert second.labels is not None
+    images: Any = Joined(first.images, second.images)
+    return Pack([*first.ids, *second.ids], images, np.concatenate([first.labels, second.labels]))
+
+
+def _statistics(images: Any) -> tuple[list[float], list[float]]:
+    """Each channel's mean and deviation, 0 to 1."""
+    sums, squares, count = np.zeros(images.shape[-1]), np.zeros(images.shape[-1]), 0
+    for first in range(0, len(images), near_duplicates.CHUNK):
+        part = images[first : first + near_duplicates.CHUNK].reshape(-1, images.shape[-1]) / np.float32(255)
+        sums, squares, count = sums + part.sum(0, np.float64), squares + (part**2).sum(0, np.float64), count + len(part)
+    mean = sums / count
+    return mean.tolist(), np.sqrt((squares / count - mean**2).clip(0)).tolist()
+
+
+def _balance(classes: Sequence[str], counts: Sequence[int]) -> list[Finding]:
+    large, small = int(np.argmax(counts)), int(np.argmin(counts))
+    detail = f"{counts[large]:,} of '{classes[large]}', {counts[small]:,} of '{classes[small]}'"
+    found = []
+    empty = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if empty:
+        found.append(
+            Finding("classes without an image", examples(empty), "take them out of classes, or find their images", True)
+        )
+    few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if 0 < count < FEW]
+    if few:
+        advice = "score with folds (split.folds=5), and trust no single holdout for these"
+        found.append(Finding(f"classes of fewer than {FEW} images", examples(few), advice, True))
+    ratio = counts[large] / max(counts[small], 1)
+    if ratio >= 3:
+        advice = "judge by macro_f1 or balanced_accuracy too; try a weighted loss or a balanced sampling"
+        found.append(Finding(f"imbalance of {ratio:.1f} to 1", detail, advice, ratio >= 10))
+    else:
+        found.append(Finding("classes are balanced", detail))
+    return found
+
+
+def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[int]]) -> list[Finding]:
+    assert train.labels is not None
+    if not inside:
+        return [Finding("no picture stands twice in the training images", "")]
+    labels = train.labels
+    spare = sum(len(same) - 1 for same in inside)
+    found = [
+        Finding(
+            f"{spare:,} training images are copies of others",
+            f"{len(inside):,} pictures stand there more than once",
+            "harmless while they stay on one side of the split",
+            rows=_rows(train, classes, inside),
+        )
+    ]
+    disputed = [same for same in inside if len({int(labels[place]) for place in same}) > 1]
+    if disputed:
+        named = [", ".join(f"{train.ids[place]} is {classes[labels[place]]}" for place in same) for same in disputed]
+        found.append(
+            Finding(
+                f"{len(disputed):,} pictures have copies of different classes",
+                "; ".join(named[:5]),
+                "look at them: one label at least is wrong, so correct it or take the image out",
+                True,
+                _rows(train, classes, disputed),
+            )
+        )
+    return found
+
+
+def _leaks(
+    train: Pack, inside: Sequence[Sequence[int]], held_out: NDArray[np.bool_]
+) -> tuple[list[Finding], dict[str, str]]:
+    """Copies on both sides of the split, and the grouping that keeps them together: id to group."""
+    torn = [same for same in inside if len({bool(held_out[place]) for place in same}) > 1]
+    if not torn:
+        return [Finding("no picture is on both sides of the split", "")], {}
+    scored = sum(int(held_out[place]) for same in torn for place in same)
+    share = scored / max(int(held_out.sum()), 1)
+    groups = {train.ids[place]: train.ids[same[0]] for same in inside for place in same}
+    pattern = _pattern(train, inside)
+    advice = (
+        f"say in the competition file: group: '{pattern}'"
+        if pattern
+        else "say in the competition file: groups: and the CSV that ./run.sh inspect writes"
+    )
+    detail = f"{scored:,} of {int(held_out.sum()):,} held out images ({share:.1%}) have a copy that is trained on"
+    return [Finding("the holdout leaks", detail, advice, True, _rows(train, [], torn))], groups
+
+
+def _pattern(train: Pack, inside: Sequence[Sequence[int]]) -> str | None:
+    """A regular expression over ids under which nearly all copies fall together, yet every class has several groups."""
+    assert train.labels is not None
+    for pattern in PATTERNS:
+        keys = [match.group(1) if (match := re.search(pattern, id)) else id for id in train.ids]
+        kept = sum(len({keys[place] for place in same}) == 1 for same in inside)
+        groups_in = Counter(label for label, _ in set(zip(train.labels.tolist(), keys, strict=True)))
+        if kept >= 0.9 * len(inside) and min(groups_in.values()) >= FEWEST_GROUPS and "" not in keys:
+            return pattern
+    return None
+
+
+def _shared(train: Pack, test: Pack, classes: Sequence[str], across: Sequence[Sequence[int]]) -> list[Finding]:
+    if not across:
+        return [Finding("no test image is a copy of a training image", "")]
+    count = sum(place >= len(train) for same in across for place in same)
+    rows = []
+    for same in across[:SHOWN]:
+        row = _rows(train, classes, [[place for place in same if place < len(train)]])[0]
+        late = [place - len(train) for place in same if place >= len(train)]
+        rows.append(row + [(np.asarray(test.images[place]), f"test {test.ids[place]}") for place in late[:4]])
+    return [
+        Finding(
+            f"{count:,} of {len(test):,} test images are copies of training images",
+            f"{count / len(test):.1%} of the test; the score on the rest is what counts",
+            "ask whether the rules allow it; it makes the public score too good, not the model better",
+            True,
+            rows,
+        )
+    ]
+
+
+def _shift(train: Pack, test: Pack) -> list[Finding]:
+    """A small classifier is told to tell test images from training images: an AUC of 0.5 says that it cannot."""
+    score, telling = shift(train.images, test.images)
+    detail = f"a linear classifier of thumbnails tells them apart with an AUC of {score.value:.3f} "
+    detail += f"(95 % interval {score.low:.3f} to {score.high:.3f})"
+    if score.low <= 0.55:
+        return [Finding("train and test look alike", detail)]
+    rows = [[(np.asarray(test.images[place]), test.ids[place]) for place in telling]]
+    advice = "expect a lower score on the test than on the holdout; augment towards what gives these test images away"
+    return [Finding("train and test differ", detail, advice, score.low > 0.6, rows)]
+
+
+def shift(train: Any, test: Any) -> tuple[Score, list[int]]:
+    """How well test images uint8 [N, H, W, C] are told from training images, and the test images most telling."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    chosen = [np.unique(np.linspace(0, len(part) - 1, min(len(part), LOOKED_AT)).astype(int)) for part in (train, test)]
+    features = np.concatenate([_features(part[places]) for part, places in zip((train, test), chosen, strict=True)])
+    is_test = np.repeat([0, 1], [len(places) for places in chosen])
+    if min(map(len, chosen)) < 5:
+        return Score(0.5, 0.0, 1.0, len(is_test)), []
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    cut = StratifiedKFold(5, shuffle=True, random_state=0)
+    probs = cross_val_predict(model, features, is_test, cv=cut, method="predict_proba")
+    score = auc(probs, is_test.astype(np.int64))
+    order = np.argsort(-probs[len(chosen[0]) :, 1], kind="stable")[:SHOWN]
+    return score, [int(chosen[1][place]) for place in order]
+
+
+def _features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """float32 [N, F]: a thumbnail, each channel's mean and deviation, and how sharp the image is."""
+    small = near_duplicates.thumbnails(images, 8).reshape(len(images), -1)
+    values = images.astype(np.float32)
+    mean, deviation = values.mean((1, 2)), values.std((1, 2))
+    sharpness = np.abs(np.diff(values, axis=1)).mean((1, 2)) + np.abs(np.diff(values, axis=2)).mean((1, 2))
+    return np.concatenate(
+        [small, mean, deviation, sharpness / (deviation + 1), values.min((1, 2)), values.max((1, 2))], 1
+    )
+
+
+def _rows(
+    pack: Pack, classes: Sequence[str], groups: Sequence[Sequence[int]]
+) -> list[list[tuple[NDArray[np.uint8], str]]]:
+    def caption(place: int) -> str:
+        named = bool(classes) and pack.labels is not None
+        return f"{pack.ids[place]}: {classes[pack.labels[place]]}" if named else pack.ids[place]  # type: ignore[index]
+
+    return [[(np.asarray(pack.images[place]), caption(place)) for place in same[:8]] for same in groups[:SHOWN]]

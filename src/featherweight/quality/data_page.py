@@ -1,0 +1,81 @@
+"""The report of `inspect`: lines for the terminal, and one HTML file with pictures that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from featherweight import atomic
+from featherweight.data.pack import Pack
+from featherweight.quality.checks import Finding, Inspection
+
+SAMPLES = 10  # of each class
+SHEETS = 120  # classes whose samples are shown
+SIDE = 56  # pixels of a picture on the page
+
+
+def lines(inspection: Inspection) -> list[str]:
+    """What the terminal shows."""
+    told = []
+    for part, (means, deviations) in inspection.channels.items():
+        mean, deviation = (" ".join(f"{value:.3f}" for value in values) for values in (means, deviations))
+        told.append(f"{part}: channel means {mean}, deviations {deviation}")
+    for finding in inspection.findings:
+        told.append(
+            f"{'!' if finding.warning else '-'} {finding.title}{f': {finding.detail}' if finding.detail else ''}"
+        )
+        if finding.advice:
+            told.append(f"    {finding.advice}")
+    return told
+
+
+def write(path: Path, title: str, inspection: Inspection, train: Pack, told: Sequence[str]) -> None:
+    """Write the page; `told` are lines about the files themselves."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    largest = max(inspection.counts)
+    classes = [
+        {"name": name, "count": count, "width": 100 * count / largest, "sheet": _sheet(train, place)}
+        for place, (name, count) in enumerate(zip(inspection.classes, inspection.counts, strict=True))
+    ]
+    findings = [{"it": finding, "rows": _pictures(finding)} for finding in inspection.findings]
+    page = environment.get_template("data_page.html.jinja").render(
+        title=title, classes=classes, findings=findings, channels=inspection.channels, told=told
+    )
+    atomic.write_text(path, page)
+
+
+def _pictures(finding: Finding) -> list[list[tuple[str, str]]]:
+    return [[(_uri(_scaled(pixels)), caption) for pixels, caption in row] for row in finding.rows]
+
+
+def _sheet(train: Pack, label: int) -> str:
+    """Some of a class's images side by side, evenly taken."""
+    if label >= SHEETS or train.labels is None:
+        return ""
+    places = np.flatnonzero(train.labels == label)
+    if not len(places):
+        return ""
+    chosen = places[np.unique(np.linspace(0, len(places) - 1, SAMPLES).astype(int))]
+    return _uri(np.concatenate([_scaled(np.asarray(train.images[place])) for place in chosen], axis=1))
+
+
+def _scaled(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 [SIDE, SIDE, 3] with a white edge; small images keep their pixels visible."""
+    picture = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+    way = Pillow.Resampling.NEAREST if pixels.shape[0] < SIDE else Pillow.Resampling.BILINEAR
+    return np.pad(np.asarray(picture.resize((SIDE, SIDE), way)), ((0, 0), (0, 3), (0, 0)), constant_values=255)
+
+
+def _uri(pixels: NDArray[np.uint8]) -> str:
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).save(buffer, "WEBP", quality=80)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

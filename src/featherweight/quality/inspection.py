@@ -1,0 +1,84 @@
+"""`inspect`: everything worth knowing of a competition's data, in the terminal and as one HTML page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+
+from featherweight import atomic, paths
+from featherweight.config import Competition, Split, load_competition
+from featherweight.console import say
+from featherweight.data import pack
+from featherweight.data.csv_file import examples
+from featherweight.data.image import UNREADABLE
+from featherweight.data.listing import Listing, Samples
+from featherweight.data.pack import Data
+from featherweight.data.parts import divide
+from featherweight.quality import checks, data_page
+
+LOOKED_AT = 2000  # files whose heads are read for their size and kind
+
+
+def inspect(name: str) -> Path:
+    """Print what there is and what to do about it; returns the page with the pictures.
+
+    Where copies would fall on both sides of the split and no pattern in the ids joins them, the grouping that does is
+    written beside the data, as a CSV for the competition's `groups`.
+    """
+    competition = load_competition(name)
+    data = pack.load(competition.source, competition.image, competition.classes)
+    assert data.train.labels is not None
+    counts = f"{len(data.train):,} training images of {len(competition.classes)} classes"
+    told = [f"{counts}, {len(data.test) if data.test else 0:,} to predict", *_files(competition)]
+    holdout = set(divide(Split(), competition, data)[1].ids)
+    held_out = np.array([id in holdout for id in data.train.ids])
+    if data.valid is not None:  # it is held out as it is
+        held_out = np.repeat([False, True], [len(data.train), len(data.valid)])
+        data = Data(checks.join(data.train, data.valid), data.test)
+    found = checks.inspect(data, competition.classes, held_out)
+    stem = Path(name).stem
+    told += _grouping(found, stem)
+    page = paths.home() / "reports" / f"{stem}-data.html"
+    data_page.write(page, competition.title, found, data.train, told)
+    for line in [*told, *data_page.lines(found)]:
+        say(line)
+    return page
+
+
+def _files(competition: Competition) -> list[str]:
+    """In words, how large the files' images are and of what kind."""
+    listing: Listing = competition.source(paths.data())
+    if not isinstance(listing.train, Samples) or not isinstance(listing.train.images, list):
+        return []
+    files = listing.train.images
+    sizes: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    for place in np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).astype(int)):
+        try:
+            with Pillow.open(files[place]) as picture:
+                sizes[f"{picture.width}x{picture.height}"] += 1
+                kinds[f"{picture.format} {picture.mode}"] += 1
+        except UNREADABLE:
+            kinds["unreadable"] += 1
+    listed = [examples([f"{name} ({count:,})" for name, count in found.most_common()]) for found in (sizes, kinds)]
+    return [f"of {kinds.total():,} files looked at: {listed[0]}; {listed[1]}"]
+
+
+def _grouping(found: checks.Inspection, stem: str) -> list[str]:
+    if not found.groups:
+        return []
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("id", "group"), *found.groups.items()])
+    name, said = f"{stem}-groups.csv", "the grouping that keeps copies together: groups:"
+    try:
+        atomic.write_text(paths.data() / name, text.getvalue())
+    except OSError:  # as /kaggle/input, which is read-only; what is joined to the data folder may be a whole path
+        path = (paths.home() / "reports" / name).absolute()
+        atomic.write_text(path, text.getvalue())
+        return [f"{said} {path}"]
+    return [f"{said} {name}"]

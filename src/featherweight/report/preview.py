@@ -1,0 +1,75 @@
+"""Looks at a recipe before it is trained: its learning rate over the epochs, its augmented images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from featherweight import plotting
+from featherweight.augment.mixing import mix
+from featherweight.config import Competition, Recipe
+from featherweight.data import pack
+from featherweight.data.pack import Pack
+from featherweight.data.parts import divide
+from featherweight.runs.predictions import augmentations
+from featherweight.runtime.device import start
+from featherweight.runtime.rng import Draws, generator
+from featherweight.training.batches import Batches
+from featherweight.training.trainer import beginning, rate_factor
+
+POINTS = 2000  # steps of a run at which its rate is looked at
+
+
+def schedule(recipe: Recipe, competition: Competition, path: Path) -> str:
+    """Draw the recipe's rate against the epoch into `path` and, returned, for the terminal.
+
+    How many steps an epoch has follows from the competition's images. A schedule that watches the holdout is drawn as
+    if that never stopped getting better.
+    """
+    train = _training_pack(recipe, competition)
+    batches = Batches(
+        train, len(competition.classes), recipe.train.batch_size, recipe.seed, start("cpu"), recipe.sampling
+    )
+    begin = beginning(recipe, batches.steps_per_epoch)
+    steps = sorted({round(place * (begin.total - 1) / POINTS) for place in range(POINTS + 1)})
+    base = recipe.optimizer.arguments["lr"]
+    rates = [base * rate_factor(recipe, replace(begin, step=step)) for step in steps]
+    epochs = [step / begin.steps_per_epoch for step in steps]
+    picture, axes = plotting.figure(1, 1)
+    plotting.draw(axes[0, 0], {"": (epochs, rates)}, "epoch", "learning rate")
+    axes[0, 0].set_title(f"{recipe.optimizer.name}, {recipe.schedule.name}", fontsize="medium")
+    plotting.save(picture, path)
+    return (
+        f"{plotting.in_terminal(rates)}\n"
+        f"{'':>10}0 to {begin.total / begin.steps_per_epoch:g} epochs of {begin.steps_per_epoch:,} steps"
+    )
+
+
+def augment(recipe: Recipe, competition: Competition, path: Path, rows: int = 12, columns: int = 12) -> str:
+    """Write a sheet: a training image a row, as it is and then as the recipe's augmentation and mixing draw it."""
+    train = _training_pack(recipe, competition)
+    runtime = start("cpu")
+    places = torch.randperm(len(train), generator=generator(recipe.seed, "sheet"))[:rows]
+    images = runtime.images(torch.from_numpy(train.images[places.numpy()]))
+    drawn = [images]
+    for epoch in range(columns - 1):
+        random = Draws(generator(recipe.seed, "sheet", epoch), len(places), runtime.device, epoch=epoch, samples=places)
+        altered = images
+        for operation in augmentations(recipe, competition):
+            altered = operation(altered, random)
+        altered, _ = mix(altered, torch.zeros(len(places), 1), random, recipe.mix)
+        drawn.append(altered)
+    cells = torch.stack(drawn, 1).flatten(0, 1).permute(0, 2, 3, 1)
+    scale = max(1, round(48 / competition.image.size))
+    plotting.sheet((cells.clamp(0, 1) * 255).round().byte().numpy(), columns, path, scale)
+    names = [choice.name for choice in (*augmentations(recipe, competition), *recipe.mix)]
+    return (
+        f"{len(places)} images, as they are on the left, {columns - 1} draws each of: {', '.join(names) or 'nothing'}"
+    )
+
+
+def _training_pack(recipe: Recipe, competition: Competition) -> Pack:
+    data = pack.load(competition.source, competition.image, competition.classes)
+    return divide(recipe.split, competition, data)[0]

@@ -1,0 +1,262 @@
+"""What commands print: the weigh-in, a run's summary, the ledger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from featherweight import atomic, paths
+from featherweight.console import console, say
+from featherweight.evaluation.metrics import LOWER_IS_BETTER, spoken
+
+if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
+    import pandas as pd
+
+    from featherweight.budget import WeighIn
+    from featherweight.budget.solver import Member
+    from featherweight.cli.doctor import Finding
+    from featherweight.kaggle.client import Place
+    from featherweight.runs.query import Gap
+    from featherweight.runs.run_folder import Result, Run
+
+TRIALS = 20  # of a search that its table shows
+
+
+def weigh_in(weighed: WeighIn) -> None:
+    """A model by module group against the limit, with what two counters say of its multiply-adds."""
+    table = _table(weighed.name, ["module", "parameters", "share", "statistics", "M multiply-adds"])
+    for group in weighed.groups:
+        share = f"{group.parameters / weighed.limit:.1%}"
+        table.add_row(group.name, f"{group.parameters:,}", share, f"{group.statistics:,}", f"{group.macs / 1e6:,.2f}")
+    table.add_section()
+    share = f"{weighed.counted / weighed.limit:.1%}"
+    table.add_row("total", f"{weighed.counted:,}", share, f"{weighed.statistics:,}", f"{weighed.macs / 1e6:,.2f}")
+    console.print(table)
+    verdict = f"{weighed.room:,} left" if weighed.room >= 0 else f"OVER by {-weighed.room:,}"
+    say(f"limit {weighed.limit:,} parameters{' and statistics' if weighed.counts_statistics else ''}: {verdict}")
+    if len(weighed.sides) > 1:
+        say(f"maps of {' > '.join(map(str, weighed.sides))} px{f'; stem: {weighed.stem}' if weighed.stem else ''}")
+    if weighed.macs_check is not None:
+        apart = abs(weighed.macs - weighed.macs_check) / max(weighed.macs, 1)
+        word = f"ptflops counts {weighed.macs_check / 1e6:,.2f} M"
+        say(f"{word}, {'in agreement' if apart <= 0.05 else f'{apart:.0%} apart: one of them misses an operation'}")
+
+
+def families(weighed: Mapping[str, Sequence[WeighIn]], summaries: Mapping[str, str]) -> None:
+    """The families of models, each with its recipes."""
+    for family, members in weighed.items():
+        console.print(f"[bold]{family}[/]  {escape(summaries[family])}")
+        if members:
+            weigh_ins(members)
+        else:
+            say("  no recipe names it\n")
+
+
+def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:
+    """A family's keys."""
+    say(summary)
+    table = _table("", ["key", "default", "meaning"])
+    table.columns[1].justify = table.columns[2].justify = "left"
+    table.columns[2].no_wrap = False
+    for row in arguments:
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
+    """A line a recipe."""
+    table = _table("", ["recipe", "parameters", "of the limit", "room", "M multiply-adds", ""])
+    for weighed in all_weighed:
+        share = f"{weighed.counted / weighed.limit:.1%}"
+        verdict = "makes weight" if weighed.room >= 0 else "OVER"
+        table.add_row(
+            weighed.name, f"{weighed.counted:,}", share, f"{weighed.room:,}", f"{weighed.macs / 1e6:,.1f}", verdict
+        )
+    console.print(table)
+
+
+def members(found: Sequence[Member], counted: int, seconds: float) -> None:
+    """What the solver found: a recipe's line a member."""
+    table = _table("", ["in a recipe", "parameters", "of the limit", "M multiply-adds"])
+    for member in found:
+        weighed = member.weighed
+        share = f"{weighed.counted / weighed.limit:.2%}"
+        table.add_row(escape(member.line), f"{weighed.counted:,}", share, f"{weighed.macs / 1e6:,.1f}")
+    console.print(table)
+    say(f"{counted:,} candidates counted in {seconds:.1f} seconds, {len(found)} shown; best known structures first")
+
+
+def summary(run: Run, result: Result) -> None:
+    """The end of the main job."""
+    share = result.parameters / result.limit
+    say("")
+    say(f"{run.recipe_name} on {run.competition.title}")
+    say(f"  parameters  {result.parameters:,} of {result.limit:,} ({share:.1%})")
+    say(f"  holdout     {result.holdout}")
+    if result.test:
+        say(f"  test        {result.test}")
+    say(f"  trained in  {_minutes(result.minutes)}")
+    if run.csv.exists():
+        say(f"  submission  {_short(run.csv)}")
+    if (run.folder / "report" / "report.html").exists():
+        say(f"  report      {_short(run.folder / 'report' / 'report.html')}")
+    say(f"  run folder  {_short(run.folder)}")
+    say("")
+    say("next: ./run.sh runs")
+
+
+def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
+    """All runs, as ordered, scores in percent with their intervals, and what sets each one's recipe apart."""
+    from featherweight.runs import query
+
+    public = ["public %"] if rows["public"].notna().any() else []
+    differ = ["differs in"] if any(differences) else []
+    gone = sum(not (paths.runs() / run / "run.json").is_file() for run in rows["run"])
+    table = _table("", ["run", "competition", "parameters", "holdout %", "test %", *public, "minutes", "date", *differ])
+    for row, difference in zip(rows.to_dict("records"), differences, strict=True):
+        table.add_row(
+            escape(row["run"]),
+            escape(row["competition"]),
+            f"{row['parameters']:,}",
+            _percent(row, "holdout"),
+            _percent(row, "test"),
+            *([query.percent(row["public"], loss=row["metric"] in LOWER_IS_BETTER)] if public else []),
+            f"{row['minutes']:.1f}",
+            str(row["date"])[:16].replace("T", " "),
+            *([escape(difference)] if differ else []),
+        )
+    console.print(table)
+    if gone:
+        say(f"{gone} of {len(rows)} were run elsewhere, or are deleted: not in {_short(paths.runs())}")
+
+
+def by_seed(rows: pd.DataFrame) -> None:
+    """A line a recipe: means over its seeds, and deviations where there are several."""
+    from featherweight.runs import query
+
+    if not len(rows):
+        return
+    table = _table("", ["recipe", "competition", "parameters", "seeds", "holdout %", "test %", "public %", "minutes"])
+    for row in rows.to_dict("records"):
+        loss = row["metric"] in LOWER_IS_BETTER
+        scores = [query.percent(row[key], row[f"{key}_sd"], loss) for key in ("holdout", "test", "public")]
+        fields = [
+            escape(row["recipe"]),
+            escape(row["competition"]),
+            f"{row['parameters']:,}",
+            str(row["seeds"]),
+            *scores,
+        ]
+        table.add_row(*fields, f"{row['minutes']:.1f}")
+    console.print(table)
+
+
+def gaps(found: Sequence[Gap], picture: Path) -> None:
+    """Holdout against public scores, in words and drawn; nothing is drawn without public scores."""
+    for gap in found:
+        say(str(gap))
+    if not found:
+        say("no run has a public score yet: ./run.sh submit RUN, then ./run.sh scores")
+        return
+    from featherweight.report import figures
+
+    atomic.write_bytes(picture, figures.png(figures.holdout_against_public(found)))
+    say(f"drawn in {_short(picture)}")
+
+
+def submissions(rows: pd.DataFrame) -> None:
+    """Every submission as it was last seen, the newest first."""
+    table = _table("", ["run", "kaggle", "reference", "status", "holdout %", "public", "private", "date"])
+    for row in rows.iloc[::-1].to_dict("records"):
+        scores = ["" if math.isnan(row[key]) else f"{row[key]:.5f}" for key in ("public", "private")]
+        date = str(row["date"])[:16].replace("T", " ")
+        name = escape(row["run"] or row["message"])
+        table.add_row(name, row["kaggle"], row["reference"], row["status"], _percent(row, "holdout"), *scores, date)
+    console.print(table)
+
+
+def leaderboard(places: Sequence[Place]) -> None:
+    """The first teams."""
+    table = _table("", ["team", "rank", "score", "date"])
+    for place in places:
+        table.add_row(escape(place.team), str(place.rank), place.score, place.date.replace("T", " "))
+    console.print(table)
+
+
+def comparison(rows: pd.DataFrame) -> None:
+    """Runs by what they did on the same held-out images, best first, with the 95 % interval of every score."""
+    metrics = [column.removesuffix("_low") for column in map(str, rows.columns) if column.endswith("_low")]
+    heads = [spoken(metric) + ("" if metric in LOWER_IS_BETTER else " %") for metric in metrics]
+    table = _table("", ["run", *heads])
+    for row in rows.to_dict("records"):
+        scores = [_percent({**row, "metric": metric}, metric) for metric in metrics]
+        table.add_row(escape(row["run"]), *scores)
+    console.print(table)
+
+
+def trials(rows: pd.DataFrame, metric: str, keys: Sequence[str], everything: Path) -> None:
+    """A search's candidates as ordered, best first: those that were refused are counted only."""
+    from featherweight.evaluation.metrics import spelled
+
+    refused = rows["outcome"].str.startswith("refused")
+    trained = rows[~refused]
+    short = [key.rpartition(".")[2] for key in keys]
+    named = [end if short.count(end) == 1 else key for key, end in zip(keys, short, strict=True)]
+    table = _table("", ["candidate", metric, "95 % interval", "epochs", "parameters", "seconds", *named])
+    for row in trained.head(TRIALS).to_dict("records"):
+        score, low, high = (spelled(row[key], metric in LOWER_IS_BETTER) for key in ("score", "low", "high"))
+        known = not math.isnan(row["score"])
+        numbers = ["" if math.isnan(row[key]) else f"{row[key]:,.0f}" for key in ("epochs", "parameters", "seconds")]
+        told = [score, f"{low} to {high}"] if known else [escape(row["outcome"]), ""]
+        table.add_row(str(row["candidate"]), *told, *numbers, *(escape(row[key]) for key in keys))
+    console.print(table)
+    more = f"{len(trained) - TRIALS} more trials" if len(trained) > TRIALS else ""
+    over = f"{refused.sum()} candidates refused" if refused.any() else ""
+    if more or over:
+        say(f"{' and '.join(filter(None, (more, over)))}: {_short(everything)}")
+
+
+def findings(found: Iterable[Finding]) -> int:
+    """The doctor's findings as they come; returns how many are wrong."""
+    wrong = 0
+    for finding in found:
+        say(f"{'!!' if finding.wrong else '  '} {finding.what:<14} {finding.found}")
+        if finding.wrong:
+            wrong += 1
+            say(f"{'':17} -> {finding.wrong}")
+    return wrong
+
+
+def _percent(row: dict[Any, Any], key: str) -> str:
+    if math.isnan(row[key]):
+        return ""
+    loss = row["metric"] in LOWER_IS_BETTER
+    scale, places = (1, 4) if loss else (100, 2)
+    value, low, high = (f"{row[end] * scale:.{places}f}" for end in (key, f"{key}_low", f"{key}_high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes * 60:.0f} seconds" if minutes < 3 else f"{minutes:.1f} minutes"
+
+
+def _short(path: Path) -> str:
+    """A path as one would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for place, column in enumerate(columns):
+        words = place == 0 or column == "differs in"  # what may be broken over lines in a narrow terminal
+        table.add_column(column, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+    return table

@@ -1,0 +1,1 @@
+"""A run, from its folder to the ledger, and what is made of several."""

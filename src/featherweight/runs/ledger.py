@@ -1,0 +1,206 @@
+"""The ledger, `submissions/ledger.csv`: one row a finished run and one a submission event, only ever appended to.
+
+It is kept in git: rows are never changed, so branches merge by keeping both sides' lines (`.gitattributes`), and a row
+that a merge brought twice counts once. A run's row holds its whole recipe, so runs can be compared after their folders
+are gone. A submission has a row when it is about to be sent and one for everything learned of it since; the last holds.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from featherweight import atomic, paths
+from featherweight.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUN, SUBMISSION = "run", "submission"
+COLUMNS = (
+    "event",
+    "date",
+    "run",
+    "recipe",
+    "competition",
+    "seed",
+    "parameters",
+    "limit",
+    "macs",
+    "epochs",
+    "metric",
+    "holdout",
+    "holdout_low",
+    "holdout_high",
+    "holdout_images",
+    "test",
+    "test_low",
+    "test_high",
+    "test_images",
+    "minutes",
+    "device",
+    "commit",
+    "csv_sha256",
+    "weights_sha256",
+    "command",
+    "settings",
+    "kaggle",
+    "tag",
+    "reference",
+    "status",
+    "public",
+    "private",
+    "message",
+)
+NUMBERS = frozenset(COLUMNS[COLUMNS.index("seed") : COLUMNS.index("minutes") + 1]) - {"metric"} | {"public", "private"}
+Row = dict[str, str]
+WHOLE = ("seed", "parameters", "limit", "macs", "epochs")
+
+
+def path() -> Path:
+    """Where the ledger is."""
+    return paths.submissions() / "ledger.csv"
+
+
+def record(row: Mapping[str, object]) -> None:
+    """Append a run, unless this very run (its name and start) is recorded: a resumed run never stands there twice."""
+    fresh = {**{key: _text(value) for key, value in row.items()}, "event": RUN}
+    _append(fresh, lambda rows: any(old["run"] == fresh["run"] and old["date"] == fresh["date"] for old in rows))
+
+
+def record_submission(row: Mapping[str, object]) -> None:
+    """Append what is now known of the submission `row["tag"]`, unless the last row of it says the same already."""
+    fresh = {**{key: _text(value) for key, value in row.items()}, "event": SUBMISSION}
+
+    def known(rows: Sequence[Row]) -> bool:
+        last = next((old for old in reversed(rows) if old["tag"] == fresh["tag"]), None)
+        return last is not None and all(last[key] == value for key, value in fresh.items() if key != "date")
+
+    _append(fresh, known)
+
+
+def read() -> pd.DataFrame:
+    """All runs in the order in which they ended. Raises UserError for a file that is not a ledger."""
+    table = _table(row for row in _rows() if row["event"] == RUN)
+    for column in WHOLE:
+        if table[column].notna().all():
+            table[column] = table[column].astype("int64")
+    return table
+
+
+def sha256(path: Path) -> str:
+    """A file's checksum, as the ledger has it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def maker(submission: Path) -> dict[str, Any]:
+    """The latest run that wrote this very submission; empty where none did."""
+    rows = read()
+    found = records(rows[rows["csv_sha256"] == sha256(submission)])
+    return found[-1] if found else {}
+
+
+def submissions() -> pd.DataFrame:
+    """All submissions, each as it was last seen, with the date of its first row."""
+    events = sorted((row for row in _rows() if row["event"] == SUBMISSION), key=lambda row: row["date"])
+    dates: dict[str, str] = {}
+    for row in events:
+        dates.setdefault(row["tag"], row["date"])
+    last = {row["tag"]: row for row in events}
+    return _table({**row, "date": dates[tag]} for tag, row in last.items())
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dictionaries, without what is empty."""
+    import pandas as pd
+
+    return [{str(key): value for key, value in row.items() if pd.notna(value)} for row in rows.to_dict("records")]
+
+
+def settings(recipe: Mapping[str, Any]) -> str:
+    """A recipe as one line of JSON with a key for each thing that can differ; the seed, which is a column, left out."""
+    flat = {key: value for key, value in _flatten("", recipe) if key != "seed"}
+    return json.dumps(flat, sort_keys=True, separators=(",", ":"))
+
+
+def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(f"{prefix}.{key}" if prefix else str(key), inner)
+    elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value):
+        yield prefix, "+".join(item["name"] for item in value)
+        seen: dict[str, int] = {}
+        for item in value:
+            seen[item["name"]] = count = seen.get(item["name"], 0) + 1
+            label = item["name"] if count == 1 else f"{item['name']}#{count}"
+            yield from _flatten(f"{prefix}.{label}", {key: inner for key, inner in item.items() if key != "name"})
+    else:
+        yield prefix, value
+
+
+def _append(row: Row, known: Callable[[Sequence[Row]], bool]) -> None:
+    """Append `row` unless it is `known` among the rows of its kind; one writer at a time."""
+    target = path()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        rows = _rows()
+        if known([old for old in rows if old["event"] == row["event"]]):
+            return
+        # Rewritten whole rather than appended to: a kill in the middle of an append would leave half a row.
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*rows, row])
+        atomic.write_text(target, text.getvalue())
+
+
+def _rows() -> list[Row]:
+    """Every row once, as text. A ledger of an earlier version lacks some columns, which are then empty."""
+    try:
+        text = path().read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path()}: this is not a ledger (not UTF-8 text, byte {error.start})") from None
+    lines = list(csv.reader(io.StringIO(text, newline="")))
+    header = lines[0] if lines else []
+    if not {"date", "run"} <= set(header) or not set(header) <= set(COLUMNS):
+        raise UserError(f"{path()}: row 1: this is not a ledger; expected the columns {','.join(COLUMNS)}")
+    found: dict[tuple[str, ...], Row] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        if len(line) != len(header):
+            conflict = " (a merge conflict?)" if line[0][:7] in ("<<<<<<<", "=======", ">>>>>>>") else ""
+            raise UserError(f"{path()}: row {number}: expected {len(header)} fields, got {len(line)}{conflict}")
+        row = {**dict.fromkeys(COLUMNS, ""), **dict(zip(header, line, strict=True))}
+        row["event"] = row["event"] or RUN
+        found.setdefault(tuple(row.values()), row)
+    return list(found.values())
+
+
+def _table(rows: Iterable[Row]) -> pd.DataFrame:
+    import pandas as pd  # half a second, which runs are started without
+
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
+    for column in COLUMNS:
+        if column not in NUMBERS:
+            table[column] = table[column].astype(str)
+            continue
+        numbers = pd.to_numeric(table[column].replace("", None), errors="coerce")
+        table[column] = numbers.astype("float64")
+    return table
+
+
+def _text(value: object) -> str:
+    """A field as it is stored: no line breaks, so that a row is a line; nothing for None."""
+    if isinstance(value, float):
+        return repr(value)
+    return "" if value is None else " ".join(str(value).splitlines())

@@ -1,0 +1,276 @@
+"""What the ledger says when it is asked: filtered, sorted, seeds grouped, what differs, public scores beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from featherweight import atomic, paths
+from featherweight.errors import UserError, nearest
+from featherweight.evaluation.metrics import LOWER_IS_BETTER
+from featherweight.runs import ledger
+
+MARKERS = ("<!-- runs -->", "<!-- /runs -->")  # the README's table stands between them
+PUBLIC_SHARE = 0.3  # of the test rows behind the public score, where nobody says how many; Kaggle's are 0.2 to 0.5
+DIFFERENT = 8  # keys of a run that are shown to differ
+CERTAIN = 2.576  # standard errors: chance alone goes beyond in one of a hundred cases
+
+
+def table() -> pd.DataFrame:
+    """Every run with its recipe's keys in `keys` and the scores of its latest submission that has any."""
+    runs = ledger.read()
+    runs["keys"] = [json.loads(text) if text else {} for text in runs["settings"]]
+    made = ledger.submissions()
+    scored = made[made["public"].notna()].drop_duplicates("csv_sha256", keep="last").set_index("csv_sha256")
+    for column in ("public", "private"):
+        runs[column] = [scored[column].get(sha, math.nan) if sha else math.nan for sha in runs["csv_sha256"]]
+    return runs
+
+
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    "=": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+def where(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """The rows for which all conditions hold: a column or recipe key, a comparison, a value (`optimizer.lr>0.1`)."""
+    for condition in conditions:
+        parts = re.fullmatch(r"([\w.#+]+)(>=|<=|!=|=|>|<)(.*)", condition)
+        if parts is None:
+            raise UserError(f"--where {condition}: expected KEY=VALUE, for example recipe=wrn16_4 or optimizer.lr>=0.1")
+        key, comparison, wanted = parts.groups()
+        values = _values(rows, key, f"--where {condition}")
+        kept = [value is not None and _compare(value, comparison, wanted) for value in values]
+        rows = rows[pd.Series(kept, index=rows.index, dtype=bool)]
+    return rows
+
+
+def chosen(competition: str | None, conditions: Sequence[str]) -> pd.DataFrame:
+    """Of `table` the runs of one competition, or of all, for which the conditions of `where` hold."""
+    rows = table()
+    with_runs = list(dict.fromkeys(rows["competition"]))
+    known = [*with_runs, *paths.config_names("competitions")]
+    if competition is not None and competition not in known:
+        there = f"the ledger has runs of {', '.join(with_runs) or 'none'}"
+        raise UserError(f"there is no competition called '{competition}'{nearest(competition, known) or ';'} {there}")
+    rows = where(rows, conditions)
+    return rows if competition is None else rows[rows["competition"] == competition]
+
+
+def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.DataFrame:
+    """The largest of `key` first; where none is given, competition by competition the best holdout score first."""
+    if key is None:
+        return _best_first(rows)
+    values = _values(rows, key, f"--sort {key}")
+    with_one = [place for place, value in enumerate(values) if value is not None]
+    with_one.sort(key=lambda place: _rank(values[place]), reverse=not ascending)
+    return rows.iloc[[*with_one, *(place for place, value in enumerate(values) if value is None)]]
+
+
+def _best_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """By competition, the best holdout score first, whichever way its metric counts."""
+    worth = rows["holdout"].where(~rows["metric"].isin(LOWER_IS_BETTER), -rows["holdout"])
+    ordered = rows.assign(worth=worth).sort_values(["competition", "worth"], ascending=[True, False], kind="stable")
+    return ordered.drop(columns="worth")
+
+
+def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for the runs of one recipe that differ in the seed alone: their number, means and deviations.
+
+    Of a seed that was run several times the latest counts. A soup or an ensemble has its first member's settings, and
+    is told from it by its recipe's name, ensembles of few and of many members by their parameters.
+    """
+    groups, key = [], ["competition", "recipe", "parameters", "settings"]
+    for (competition, *_), group in rows.groupby(key, sort=False, dropna=False):
+        line = {
+            "competition": competition,
+            "metric": group["metric"].iloc[0],
+            "recipe": group["recipe"].iloc[0],
+            "parameters": group["parameters"].iloc[0],
+            "limit": group["limit"].iloc[0],
+            "seeds": group["seed"].nunique(),
+            "keys": group["keys"].iloc[0],
+            "command": group["command"].iloc[0],
+        }
+        by_date = group.sort_index().sort_values("date", kind="stable")  # `rows` may be in any order
+        distinct = by_date.drop_duplicates("seed", keep="last")
+        line["minutes"] = distinct["minutes"].mean()
+        for score in ("holdout", "test", "public", "private"):
+            line[score], line[f"{score}_sd"] = distinct[score].mean(), distinct[score].std(ddof=1)
+        for end in (
+            "holdout_low",
+            "holdout_high",
+            "test_low",
+            "test_high",
+        ):  # of the last run; they say little of several
+            line[end] = distinct[end].iloc[-1]
+        groups.append(line)
+    found = pd.DataFrame(groups)
+    return _best_first(found) if len(found) else found
+
+
+def differences(rows: pd.DataFrame) -> list[str]:
+    """For each row the recipe keys in which it departs from what most rows of its competition have, the first few."""
+    usual: dict[str, dict[str, str]] = {}
+    for competition, group in rows.groupby("competition", sort=False):
+        keys = {key for settings in group["keys"] for key in settings}
+        oldest_first = group.sort_values("date", kind="stable")["keys"]  # of two runs, the later one differs
+        counts = {key: Counter(json.dumps(settings.get(key)) for settings in oldest_first) for key in keys}
+        usual[str(competition)] = {key: count.most_common(1)[0][0] for key, count in counts.items()}
+    told = []
+    for row in rows.to_dict("records"):
+        common = usual[row["competition"]]
+        found = [key for key in sorted(common) if json.dumps(row["keys"].get(key)) != common[key]]
+        shown = [f"{key.removesuffix('.name')}={_shown(row['keys'].get(key))}" for key in found[:DIFFERENT]]
+        told.append(" ".join([*shown, *([f"and {len(found) - len(shown)} more"] if len(found) > len(shown) else [])]))
+    return told
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A run's public score against its holdout score; `chance` is what luck explains in 99 of 100 cases."""
+
+    run: str
+    competition: str
+    holdout: float
+    low: float
+    high: float
+    public: float
+    chance: float
+    loss: bool = False
+
+    @property
+    def surprising(self) -> bool:
+        """Is there more between them than chance explains?"""
+        return abs(self.public - self.holdout) > self.chance
+
+    def __str__(self) -> str:
+        apart = self.public - self.holdout
+        unit, scale, form = ("", 1, ".4f") if self.loss else (" points", 100, ".2f")
+        sign = "" if self.loss else " %"
+        public, holdout = (percent(value, loss=self.loss) + sign for value in (self.public, self.holdout))
+        between = f"public {public}, holdout {holdout}: {apart * scale:+{form}}{unit}"
+        chance = f"{self.chance * scale:{form}} that chance explains"
+        if not self.surprising:
+            return f"{self.run}: {between}, within the {chance}"
+        worse = (apart > 0) == self.loss
+        reason = "the hidden test is shifted, or the holdout leaks" if worse else "the hidden test is easier"
+        return f"{self.run}: {between}, more than the {chance}: {reason}"
+
+
+def gaps(rows: pd.DataFrame) -> list[Gap]:
+    """Holdout against public score for every run that has both.
+
+    The holdout's standard error is that of its 95 % interval. The public score's follows from it: the same spread an
+    image, over PUBLIC_SHARE of the test images.
+    """
+    found = []
+    for row in rows[rows["public"].notna() & rows["holdout"].notna()].to_dict("records"):
+        error = (row["holdout_high"] - row["holdout_low"]) / (2 * 1.96)
+        behind = row["test_images"] * PUBLIC_SHARE
+        ratio = row["holdout_images"] / behind if behind > 0 and row["holdout_images"] > 0 else 1.0
+        chance = CERTAIN * error * math.sqrt(1 + ratio)
+        scores = {"holdout": row["holdout"], "low": row["holdout_low"], "high": row["holdout_high"]}
+        found.append(
+            Gap(
+                row["run"],
+                row["competition"],
+                **scores,
+                public=row["public"],
+                chance=chance,
+                loss=row["metric"] in LOWER_IS_BETTER,
+            )
+        )
+    return found
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """The results table of the README: a line a recipe and the command that made it.
+
+    Scores in percent: of one seed with the 95 % interval, of several the mean and the deviation over them.
+    """
+    lines = [
+        "| competition | recipe | parameters | seeds | holdout % | test % | public % | minutes | command |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in by_seed(rows).to_dict("records"):
+        loss = row["metric"] in LOWER_IS_BETTER
+        scores = [percent(row[key], row[f"{key}_sd"], loss) for key in ("holdout", "test", "public")]
+        for place, key in enumerate(("holdout", "test")):
+            if row["seeds"] == 1 and scores[place]:
+                scores[place] += f" [{percent(row[f'{key}_low'], loss=loss)}, {percent(row[f'{key}_high'], loss=loss)}]"
+        fields = [row["competition"], row["recipe"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
+        fields += [f"{row['minutes']:.1f}", f"`{row['command']}`"]
+        lines.append(f"| {' | '.join(fields)} |")
+    return "\n".join(lines) + "\n"
+
+
+def refresh(readme: Path, rows: pd.DataFrame) -> bool:
+    """Put the table between the README's markers; True if that changed it. Raises UserError where there are none."""
+    text = readme.read_text() if readme.is_file() else ""
+    pattern = re.compile(f"({re.escape(MARKERS[0])}\n).*?({re.escape(MARKERS[1])})", re.DOTALL)
+    if not pattern.search(text):
+        raise UserError(f"{readme}: there is no place for the table; write the lines {MARKERS[0]} and {MARKERS[1]}")
+    fresh = pattern.sub(lambda found: found[1] + markdown(rows) + found[2], text)
+    if fresh == text:
+        return False
+    atomic.write_text(readme, fresh)
+    return True
+
+
+def percent(value: float, deviation: float = math.nan, loss: bool = False) -> str:
+    """`93.65`, or `93.65 ± 0.21` where there is a deviation; a loss as it is; nothing where there is no value."""
+    if math.isnan(value):
+        return ""
+    scale, form = (1, ".4f") if loss else (100, ".2f")
+    return f"{value * scale:{form}}" + ("" if math.isnan(deviation) else f" ± {deviation * scale:{form}}")
+
+
+def _values(rows: pd.DataFrame, key: str, option: str) -> list[Any]:
+    """The column or recipe key `key` of every row, None where a row has none. Raises UserError where none has."""
+    values = [_value(row, key) for row in rows.to_dict("records")]
+    if values and all(value is None for value in values):
+        known = [*ledger.COLUMNS, *{name for keys in rows["keys"] for name in keys}]
+        raise UserError(f"{option}: no run has a '{key}'{nearest(key, known)}")
+    return values
+
+
+def _value(row: dict[Any, Any], key: str) -> Any:
+    if key in row and key not in ("keys", "settings"):
+        value = row[key]
+        return None if isinstance(value, float) and math.isnan(value) else value
+    keys = row["keys"]
+    return keys.get(key, keys.get(f"{key}.name"))
+
+
+def _compare(value: Any, comparison: str, wanted: str) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return bool(COMPARISONS[comparison](float(value), float(wanted)))
+        except ValueError:
+            pass
+    return bool(COMPARISONS[comparison](_shown(value), wanted))
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, then texts by letters."""
+    number = isinstance(value, int | float)
+    return (not number, float(value) if number else 0.0, "" if number else _shown(value))
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,101 @@
+"""One recipe several times: over seeds, or over folds. Every run is a run like any other, and found done when it is."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from featherweight import paths
+from featherweight.console import say
+from featherweight.errors import UserError
+from featherweight.evaluation.metrics import judge, spelled
+from featherweight.runs import combining, pipeline, run_folder
+from featherweight.runs.run_folder import Result, Run, Task
+
+Done = list[tuple[Run, Result]]
+
+
+def seeds(text: str) -> list[int]:
+    """`0-4` or `0,3,7` as numbers. Raises UserError for anything else."""
+    try:
+        parts = [part.split("-") for part in text.split(",")]
+        found = [seed for first, *last in parts for seed in range(int(first), int((last or [first])[0]) + 1)]
+    except ValueError:
+        found = []
+    if not found or len(set(found)) < len(found):
+        raise UserError(f"--seeds {text}: expected seeds as in 0-4 or 0,3,7")
+    return found
+
+
+def run_all(tasks: Mapping[str, Task], then: Callable[[Run], None] = lambda run: None) -> Done:
+    """Do tasks by the names of their runs, one after another; what was done or begun before is gone on with. `then` is
+    called with each one as it is done, before the next begins.
+    """
+    done = []
+    for name, task in tasks.items():
+        if (paths.runs() / name / "run.json").is_file():
+            run = run_folder.find(name)
+            if run.recipe.model_dump() != task.recipe.model_dump() or not run.competition.same_task(task.competition):
+                mend = f"delete {paths.runs() / name}, or take another --name"
+                raise UserError(f"there is a run called '{name}' already, of other settings; {mend}")
+        else:
+            run = run_folder.start(task, name)
+        done.append((run, pipeline.run(run)))
+        then(run)
+    return done
+
+
+def over_seeds(done: Done) -> list[str]:
+    """In words, the mean and deviation of the scores of several seeds."""
+    lines = [f"{len(done)} seeds, mean ± standard deviation"]
+    for part in ("holdout", "test"):
+        scores = [getattr(result, part) for _, result in done]
+        if all(score is not None for score in scores):
+            lines.append(f"  {part:<8} {_spread([score.value for score in scores], scores[0].lower_is_better)}")
+    return lines
+
+
+def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
+    """In words, the score of every image by the fold that held it out. Where all folds together make weight, their mean
+    test probabilities become a submission of that name.
+    """
+    runs = [run for run, _ in done]
+    held, metric = combining.out_of_fold(runs), runs[0].competition.metric
+    score = judge(metric, held.probs.astype(np.float64), held.labels)
+    folds = [result.holdout.value for _, result in done]
+    lines = [
+        f"{len(done)} folds",
+        f"  out of fold  {metric.name} {score}",
+        f"  by fold      {_spread(folds, score.lower_is_better)}",
+    ]
+    weighed = combining.weigh(runs, name)
+    if weighed.room < 0:
+        over = f"{weighed.counted:,} parameters, {-weighed.room:,} over the limit"
+        return [*lines, f"  no averaged submission: together the folds weigh {over}", *_one_model(runs)]
+    if (paths.runs() / name / "result.json").is_file():
+        return [*lines, f"  averaged     {name} (as before)"]
+    made, result = combining.ensemble_of_folds(runs, held, name, command)
+    return [*lines, f"  averaged     {made.name}: {result.test or made.csv.name}"]
+
+
+def _one_model(runs: Sequence[Run]) -> list[str]:
+    """In words, how the folds become one model, if there are images to score it."""
+    first = runs[0]
+    if first.recipe.split.test is None and not first.competition.source.arguments.get("valid"):
+        return ["  their weights can be averaged if images are kept to score that: --set split.test=0.1"]
+    return [f"  one model of their weights: ./run.sh soup {' '.join(run.name for run in runs)}"]
+
+
+def _spread(values: Sequence[float], lower_is_better: bool) -> str:
+    mean, deviation = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{spelled(mean, lower_is_better)} ± {spelled(deviation, lower_is_better)}"
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Print them."""
+    say("")
+    for line in lines:
+        say(line)
+    say("next: ./run.sh runs --seeds")

@@ -1,0 +1,80 @@
+"""Randomness derived from (seed, epoch, step), never from what happened to be drawn before.
+
+So a run resumed at step 1000 draws what the uninterrupted run drew there, and several processes that each hold a part
+of a batch draw together what one process would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featherweight.runtime.device import send
+
+
+def derive(seed: int, *purpose: str | int) -> int:
+    """A 63-bit seed for one purpose, for example `derive(seed, "order", epoch)`; different purposes are independent."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """A CPU generator seeded by `derive`."""
+    return torch.Generator().manual_seed(derive(seed, *purpose))
+
+
+class Draws:
+    """The random numbers of a batch: a draw per sample, drawn for the whole global batch, cut to this process's part.
+
+    Args:
+        generator: where the numbers come from; made anew for every step.
+        size: samples in the global batch.
+        device: where the numbers are wanted.
+        part: which samples of the global batch this process holds.
+        epoch: which pass over the data this is (0 in the first).
+        samples: int64 [B], which training images these are, for what must be the same for an image in every epoch.
+    """
+
+    def __init__(
+        self,
+        generator: torch.Generator,
+        size: int,
+        device: torch.device,
+        part: slice = slice(None),
+        epoch: int = 0,
+        samples: Tensor | None = None,
+    ) -> None:
+        self.generator, self.size, self.device, self.part, self.epoch = generator, size, device, part, epoch
+        self.samples = samples if samples is not None else torch.arange(size)[part]
+
+    def on(self, device: torch.device) -> Draws:
+        """The same numbers to come, wanted on another device."""
+        return Draws(self.generator, self.size, device, self.part, self.epoch, self.samples)
+
+    def whole(self) -> Draws:
+        """The numbers to come for all samples of the global batch; which images those are is not known here."""
+        return Draws(self.generator, self.size, self.device, epoch=self.epoch)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """float32 [B, *shape] in [0, 1)."""
+        numbers = torch.rand((self.size, *shape), generator=self.generator)
+        return send(numbers[self.part], self.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        """float32 [B, *shape], mean 0, deviation 1."""
+        numbers = torch.randn((self.size, *shape), generator=self.generator)
+        return send(numbers[self.part], self.device)
+
+    def beta(self, alpha: float, *shape: int) -> Tensor:
+        """float32 [B, *shape] in [0, 1] from Beta(alpha, alpha)."""
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        numbers = np.random.default_rng(seed).beta(alpha, alpha, (self.size, *shape))
+        return send(torch.from_numpy(numbers)[self.part].float(), self.device)
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """int64 [B, *shape] from 0 to high - 1."""
+        numbers = torch.randint(high, (self.size, *shape), generator=self.generator)
+        return send(numbers[self.part], self.device)

@@ -1,0 +1,40 @@
+"""Any submission against a competition: whether it would be taken, and its score where the answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featherweight import paths, submission
+from featherweight.config import Competition
+from featherweight.data import pack
+from featherweight.errors import UserError
+
+
+def score_csv(path: Path, competition: Competition) -> str:
+    """Check any submission and, where the answers are known, score it; returns what came out in words."""
+    form = _form(competition)
+    known, parts = answers(competition, form)
+    if not known:
+        submission.check(path, form)
+        return f"{path} is a valid submission of {len(form.ids):,} rows; the answers are not known here"
+    scores = submission.score_parts(path, form, known, parts, competition)
+    return "\n".join(f"{f'{part} ' if part else ''}{competition.metric.name} {told}" for part, told in scores.items())
+
+
+def answers(competition: Competition, form: submission.Form) -> tuple[dict[str, str], dict[str, str]]:
+    """The test images' true classes, and the parts (Public, Private) they are scored in, where these are known."""
+    if competition.submission.solution is not None:
+        return submission.solution(paths.data() / competition.submission.solution, competition, form)
+    return pack.answers(competition.source) or {}, {}
+
+
+def check_csv(path: Path, competition: Competition) -> int:
+    """How many rows a submission has. Raises UserError with the row of the first thing that would be refused."""
+    return len(submission.check(path, _form(competition)))
+
+
+def _form(competition: Competition) -> submission.Form:
+    data = pack.load(competition.source, competition.image, competition.classes)
+    if data.test is None:
+        raise UserError(f"{competition.title} has no test images to submit for")
+    return submission.form(competition, data.test.ids)

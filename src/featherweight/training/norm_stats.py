@@ -1,0 +1,76 @@
+"""What a model knows of its inputs: the mean and deviation of the images, and its batch norms' statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.optim.swa_utils
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featherweight.augment.table import Augmentation
+from featherweight.models import Classifier
+from featherweight.runtime.device import Runtime
+from featherweight.runtime.rng import derive
+from featherweight.training.batches import Batches
+
+
+def standardize(model: Classifier, images: NDArray[np.uint8], per_pixel: bool = False, chunk: int = 4096) -> None:
+    """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C].
+
+    `per_pixel` takes the mean of every pixel instead, as He et al. 2015 do on CIFAR-10 (LOGBOOK B).
+    """
+    channels, device = images.shape[-1], model.normalize.mean.device
+    chunk = max(1, min(chunk, 2**22 // math.prod(images.shape[1:])))  # bincount makes eight bytes of each
+    counted = torch.zeros(channels, 256, dtype=torch.int64, device=device)
+    summed = torch.zeros(images.shape[1:], dtype=torch.int64, device=device)
+    for first in range(0, len(images), chunk):
+        part = torch.from_numpy(np.array(images[first : first + chunk])).to(device)
+        for channel in range(channels):
+            counted[channel] += torch.bincount(part[..., channel].flatten(), minlength=256)
+        if per_pixel:
+            summed += part.sum(0, dtype=torch.int64)
+    counts, sums = counted.cpu().numpy(), summed.cpu().numpy()
+    values = np.arange(256) / 255
+    mean = counts @ values / counts.sum(1)
+    variance = counts @ values**2 / counts.sum(1) - mean**2
+    model.normalize.std.copy_(torch.from_numpy(np.sqrt(variance.clip(1e-6))).view(-1, 1, 1))
+    if per_pixel:
+        pixels = (sums / len(images) / 255).transpose(2, 0, 1)
+        model.normalize.mean = torch.from_numpy(np.ascontiguousarray(pixels)).to(model.normalize.mean)
+    else:
+        model.normalize.mean.copy_(torch.from_numpy(mean).view(-1, 1, 1))
+
+
+def renew(model: Classifier, batches: Batches, augment: Sequence[Augmentation], runtime: Runtime) -> None:
+    """Take the batch-norm statistics anew, from one pass over the training images as they are trained on."""
+
+    def images() -> Iterator[Tensor]:
+        for batch in batches.epoch(-1):  # an order and draws that no epoch of the training has
+            pixels = batch.images
+            for operation in augment:
+                pixels = operation(pixels, batch.draws)
+            yield pixels
+
+    torch.manual_seed(derive(batches.seed, "statistics"))
+    (piece,) = runtime.processes.pieces(batches.size, 1)
+    with runtime.autocast(), runtime.processes.whole_batch(piece):
+        torch.optim.swa_utils.update_bn(images(), model)
+
+
+def start_from_images(model: Classifier, images: NDArray[np.uint8], sample: int = 5000) -> None:
+    """Let the layers that are computed from the training images, uint8 [N, H, W, C], see a sample of them, normalised.
+
+    Such a layer has a method `start_from_images(images)`. The sample is taken at even distances, the same every time.
+    """
+    starters: list[Any] = [module for module in model.net.modules() if hasattr(module, "start_from_images")]
+    if not starters:
+        return
+    chosen = torch.from_numpy(images[:: max(1, len(images) // sample)][:sample].copy())
+    normalised = model.normalize(chosen.to(model.normalize.mean.device).permute(0, 3, 1, 2).float() / 255)
+    for module in starters:
+        module.start_from_images(normalised)

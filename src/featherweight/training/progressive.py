@@ -1,0 +1,39 @@
+"""Progressive resizing: small images first, so that the early steps of a run cost less (Howard 2018)."""
+
+from __future__ import annotations
+
+import bisect
+from typing import Self
+
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from featherweight.augment.geometric import resized
+from featherweight.models.input_sizes import scaled
+from featherweight.schema import Fraction, Section
+
+
+class Growth(Section):
+    """Train on small images first and let them grow; the holdout and the test set are seen at their full size."""
+
+    scales: list[Fraction] = Field([0.625, 0.75], description="sides to train at before the full one, as parts of it")
+    until: list[Fraction] = Field([0.4, 0.7], description="the parts of the run after which each of them ends")
+
+    @model_validator(mode="after")
+    def _each_scale_has_its_end(self) -> Self:
+        if len(self.scales) != len(self.until):
+            raise ValueError(f"growth: {len(self.scales)} scales and {len(self.until)} ends; each scale has one end")
+        if self.until != sorted(self.until):
+            raise ValueError("growth.until: expected a rising list")
+        return self
+
+    def scale(self, part: float) -> float:
+        """The scale to train at when `part` of the run is done."""
+        place = bisect.bisect_right(self.until, part)
+        return self.scales[place] if place < len(self.scales) else 1.0
+
+
+def grown(images: Tensor, scale: float) -> Tensor:
+    """Square images float [B, C, S, S] at `scale` times their side."""
+    side = scaled(images.shape[-1], scale)
+    return images if side == images.shape[-1] else resized(images, side)
