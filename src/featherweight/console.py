@@ -1,11 +1,12 @@
-"""Progress of long work: a live line with rate, time left and the current score in a terminal, nothing elsewhere.
+"""Progress of long work: a live line with rate, time left and score in a terminal, elsewhere a line a minute.
 
-What matters beyond the moment is told by `say`, which prints a plain line above the live one.
+What matters beyond the moment is printed by `say`, a plain line above the live one.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -57,14 +58,34 @@ def hushed() -> Iterator[None]:
         _hushed = before
 
 
+PLAIN_SECONDS = 60.0  # between lines of progress where there is no terminal
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 42 seconds, 12 minutes, 3.4 hours, 2.1 days."""
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} seconds"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def rate(per_second: float, unit: str) -> str:
+    """How fast it goes: 12 steps/s or, where that is slower than one, 4.2 s/step."""
+    if per_second >= 1:
+        return f"{per_second:,.0f} {unit}/s"
+    return f"{1 / per_second:,.1f} s/{unit.removesuffix('s')}" if per_second > 0 else f"- {unit}/s"
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        unit = task.fields["unit"]
-        return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else f"- {unit}/s")
+        return Text(rate(task.speed or 0.0, task.fields["unit"]))
 
 
 class Progress:
-    """A live line for `total` units of work; silent where the output is not a terminal."""
+    """Progress over `total` units of work: a live line in a terminal; elsewhere a plain line every minute, and none for
+    work that is done before the first.
+    """
 
     def __init__(self, what: str, total: int, unit: str) -> None:
         columns = (
@@ -75,18 +96,38 @@ class Progress:
             TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
         )
-        self._bar = Bar(*columns, console=console, transient=True, disable=not is_live())
+        self._live = is_live()
+        self._bar = Bar(*columns, console=console, transient=True, disable=not self._live)
         self._task = self._bar.add_task(what, total=total, unit=unit, note="")
+        self._what, self._total, self._unit = what, total, unit
+        self._done = self._start = 0  # units; `_start` were done before, by a run that was stopped
+        self._began = self._printed = time.monotonic()
 
     def advance(self, done: int, note: str | None = None) -> None:
         """Report `done` more units, and what to show beside them."""
         if note is not None:
             self._bar.update(self._task, note=note)
         self._bar.update(self._task, advance=done)
+        self._report(self._done + done)
 
     def update(self, done: int) -> None:
         """Report how much is done in all."""
         self._bar.update(self._task, completed=done)
+        self._report(done)
+
+    def resume(self, done: int, note: str = "") -> None:
+        """Report what was done before, which says nothing of the rate."""
+        self._bar.update(self._task, completed=done, note=note)
+        self._done = self._start = done
+
+    def _report(self, done: int) -> None:
+        self._done, now = done, time.monotonic()
+        if self._live or now - self._printed < PLAIN_SECONDS:
+            return
+        self._printed = now
+        speed = (done - self._start) / (now - self._began)
+        left = f", {duration((self._total - done) / speed)} left" if speed > 0 else ""
+        say(f"  {self._what}: {done:,} of {self._total:,} {self._unit}, {rate(speed, self._unit)}{left}")
 
     def __enter__(self) -> Self:
         self._bar.start()

@@ -85,7 +85,7 @@ def fit(
     state.restore(folder / "checkpoint.pt")
 
     with interruptible() as stop, Bar("train", start.total, "steps") as bar:
-        bar.advance(state.step, state.note(short=True))
+        bar.resume(state.step, state.note(short=True))
         looked = save = clock = time.monotonic()
         for epoch in range(len(state.history), epochs):
             model.train()
