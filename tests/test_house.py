@@ -27,7 +27,7 @@ def test_tools_find_nothing(tool):
 # what is imported for annotations alone is free.
 LAYERS = (
     "errors",
-    "atomic yaml schema paths",
+    "atomic yaml schema paths reading",
     "runtime",
     "console",
     "augment",

@@ -19,8 +19,8 @@ from featherweight.config import Competition, load_competition
 from featherweight.data import csv_file, pack
 from featherweight.data.archive import unpack
 from featherweight.data.image import Image
-from featherweight.data.sources.idx import read as read_idx
-from featherweight.data.sources.pickles import read as read_pickle
+from featherweight.data.safe_arrays import read_idx
+from featherweight.data.safe_pickles import read as read_pickle
 from featherweight.errors import UserError
 
 CHOOSE = TypeAdapter(Competition.model_fields["source"].rebuild_annotation()).validate_python
@@ -172,7 +172,7 @@ SOURCES = [
     # arrays
     (ARRAYS, {}, "there is no file ROOT/x.npy"),
     (ARRAYS, {"x.npy": X}, "there is no file ROOT/y.npy"),
-    (ARRAYS, {"x.npy": b"", "y.npy": Y}, "ROOT/x.npy: not an array file (No data left in file)"),
+    (ARRAYS, {"x.npy": b"", "y.npy": Y}, "ROOT/x.npy: not an array file (it is empty)"),
     (ARRAYS, {"x.npy": npy(np.zeros(3)), "y.npy": Y}, "x.npy: expected images [N, H, W] or [N, H, W, C], got an array of 3"),
     (ARRAYS, {"x.npy": npy(np.zeros((2, 8, 8, 5))), "y.npy": Y}, "x.npy: expected 1 or 3 channels, got an array of 2x8x8x5"),
     (ARRAYS, {"x.npy": npy(np.full((2, 8, 8), -1)), "y.npy": Y}, "x.npy: pixels go from -1 to -1; expected 0 to 255, or 0 to 1"),
@@ -194,7 +194,7 @@ SOURCES = [
     (IDX, {"i": bytes([0, 0, 8, 9]), "l": b""}, "ROOT/i: an idx file of 9 dimensions; expected 1 to 4, and their sizes"),
     (IDX, {"i": idx((2, 2, 2), b"123"), "l": b""}, "ROOT/i: says that it holds 2x2x2 bytes, but holds 3"),
     (IDX, {"i": idx((1, 2, 2), b"12345"), "l": b""}, "ROOT/i: says that it holds 1x2x2 bytes, but holds more"),
-    (IDX, {"i": idx((2**31, 2**31, 2), b""), "l": b""}, "ROOT/i: says that it holds 2147483648x2147483648x2 bytes, which is too much"),
+    (IDX, {"i": idx((2**31, 2**31, 2), b""), "l": b""}, "ROOT/i: says that it holds 2147483648x2147483648x2 bytes, and is too short for that"),
     (IDX, {"i": gzip.compress(idx((1, 2, 2), b"1234"))[:-6], "l": b""}, "ROOT/i: cannot be read (Compressed file ended before the end-of-stream marker was reached)"),
     (IDX, {"i": idx((2, 2, 2), b"12345678"), "l": idx((3,), b"123")}, "ROOT/l: 3 labels for 2 images"),
     # pickles

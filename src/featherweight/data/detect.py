@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from featherweight.data import csv_file
 from featherweight.data.csv_file import Table
 from featherweight.data.listing import is_image, walk
-from featherweight.data.sources.idx import read as read_idx
+from featherweight.data.safe_arrays import declared, read_idx
+from featherweight.data.safe_pickles import read as read_pickle
 from featherweight.data.sources.pickles import LABELS as PICKLED_LABELS
-from featherweight.data.sources.pickles import read as read_pickle
 from featherweight.errors import UserError
 
 TRAIN, TEST, VALID = re.compile("train"), re.compile("test"), re.compile(r"valid|^val$|^val[_-]|^dev$")
@@ -26,6 +24,7 @@ LABEL = re.compile(
     r"^(labels?|class(es)?|category|target|species|breed|y|tag|type|diagnosis|class_?(name|id)|label_?name)$"
 )
 ID = re.compile(r"^(id|.*_id|.*id|image.*|file.*|name|path|fname|img.*)$")
+SHOWN = 3  # faults told where nothing is understood
 PIXELS = 48  # a CSV with this many numbers a row is one of pixels: 4 x 4 pixels of 3 channels
 
 
@@ -58,7 +57,7 @@ def survey(folder: Path, root: Path) -> Found:
     listed = ", ".join(f"{count:,} {ending}" for ending, count in seen.most_common(5)) or "nothing"
     raise UserError(
         f"{outer}: cannot tell what this is; it holds {listed}. Known: train/<class>/*, a label CSV beside image "
-        f"folders, pixel CSVs, .npz or .npy arrays, idx files, CIFAR-like pickles"
+        f"folders, pixel CSVs, .npz or .npy arrays, idx files, CIFAR-like pickles{_unreadable(outer)}"
     )
 
 
@@ -213,16 +212,18 @@ def _label_column(table: Table, id: str, sample: Path | None) -> str | None:
 
 def _idx(folder: Path, root: Path, sample: Path | None) -> Found | None:
     names: dict[str, Path] = {}
+    aside: list[str] = []
     for path in sorted(path for path in folder.rglob("*") if re.search("ubyte|idx", path.name) and path.is_file()):
         try:
             array = read_idx(path)
-        except UserError:
+        except UserError as error:
+            aside.append(f"left aside: {error}")
             continue
         part = "test_" if re.search("test|t10k", path.name.lower()) else ""
         names.setdefault(part + ("labels" if array.ndim == 1 else "images"), path)
     if not {"images", "labels"} <= set(names):
         return None
-    told = [f"{key.replace('_', ' ')}: {relative(path, folder)}" for key, path in names.items()]
+    told = [f"{key.replace('_', ' ')}: {relative(path, folder)}" for key, path in names.items()] + aside
     return Found({"name": "idx", **{key: relative(path, root) for key, path in names.items()}}, told=told)
 
 
@@ -230,12 +231,15 @@ def _pickles(folder: Path, root: Path, sample: Path | None) -> Found | None:
     train: list[Path] = []
     tests: list[tuple[bool, Path]] = []
     named = None
+    aside: list[str] = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if path.suffix.lower() not in ("", ".pkl", ".pickle", ".p", ".meta") and "batch" not in path.name:
             continue
         try:
             content = read_pickle(path)
-        except UserError:
+        except UserError as error:
+            if path.suffix or "batch" in path.name:
+                aside.append(f"left aside: {error}")
             continue
         if {"label_names", "fine_label_names"} & set(content):
             named = path
@@ -256,21 +260,18 @@ def _pickles(folder: Path, root: Path, sample: Path | None) -> Found | None:
     if named:
         source["names"] = relative(named, root)
         told.append(f"class names in {named.name}")
-    return Found(source, told=told)
+    return Found(source, told=told + aside)
 
 
 def _arrays(folder: Path, root: Path, sample: Path | None) -> Found | None:
     shapes: dict[str, tuple[int, ...]] = {}
+    aside: list[str] = []
     for path in sorted([*folder.rglob("*.npz"), *folder.rglob("*.npy")]):
         try:
-            loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-            if isinstance(loaded, np.ndarray):
-                shapes[relative(path, root)] = loaded.shape
-            else:
-                with loaded:
-                    shapes |= {f"{relative(path, root)}:{key}": loaded[key].shape for key in loaded.files}
-        except (ValueError, OSError, EOFError):
-            continue
+            for key, array in declared(path).items():
+                shapes[relative(path, root) + (f":{key}" if key else "")] = array.shape
+        except UserError as error:
+            aside.append(f"left aside: {error}")
     pictures = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
     if not pictures:
         return None
@@ -294,7 +295,7 @@ def _arrays(folder: Path, root: Path, sample: Path | None) -> Found | None:
         ids = beside(test, lambda key: key.endswith(("id", "ids")))
         answers = beside(test, lambda key: not key.endswith(("id", "ids")))
         source |= {key: name for key, name in (("test", test), ("ids", ids), ("answers", answers)) if name}
-    return Found(source, told=[f"{key}: {name}" for key, name in source.items() if key != "name"])
+    return Found(source, told=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
 
 
 def _pixels(folder: Path, root: Path, sample: Path | None) -> Found | None:
@@ -317,6 +318,25 @@ def _pixels(folder: Path, root: Path, sample: Path | None) -> Found | None:
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _unreadable(folder: Path) -> str:
+    """What is wrong with the tables and arrays that could have said what this is: one line for each of the first."""
+    readers: list[tuple[Callable[[Path], Any], list[Path]]] = [
+        (csv_file.read, [path for path in _csvs(folder, None) if path.suffix.lower() != ".txt"]),
+        (declared, sorted(path for path in folder.rglob("*.np[yz]") if path.exists())),
+        (read_idx, sorted(path for path in folder.rglob("*ubyte*") if path.exists())),
+        (read_pickle, sorted(path for path in folder.rglob("*batch*") if path.is_file())),
+    ]
+    wrong = []
+    for read, files in readers:
+        for path in files:
+            try:
+                read(path)
+            except UserError as error:
+                wrong.append(str(error))
+    shown, more = wrong[:SHOWN], f"\nand {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
+    return "".join(f"\n{line}" for line in shown) + more
 
 
 def _inner(folder: Path) -> list[Path]:

@@ -17,16 +17,18 @@ from pathlib import Path
 
 from featherweight.console import Progress
 from featherweight.errors import UserError
+from featherweight.reading import open_regular
 
 
 def fingerprint(files: Sequence[Path | str]) -> str:
-    """The hash of all that is known of files without reading them. Raises UserError for one that is not there."""
+    """The hash of all that is known of files without reading them; of one that is not there, that it is not."""
     told = hashlib.blake2b(digest_size=12)
     for file in files:
         try:
             status = os.stat(file)  # noqa: PTH116 - 50,000 times
-        except OSError as error:
-            raise UserError(f"cannot read {file}: {error.strerror}") from None
+        except OSError:  # a broken link, say: whoever decodes it says what is wrong, or leaves it out
+            told.update(f"{file}\0\n".encode())
+            continue
         told.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
     return told.hexdigest()
 
@@ -56,7 +58,7 @@ def joined(digests: Iterable[str]) -> str:
 
 def _of_file(file: Path | str) -> str:
     try:
-        with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - 50,000 times
+        with open_regular(file) as stream:
             return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
-    except OSError:
+    except (OSError, UserError):
         return ""  # whoever decodes it says what is wrong

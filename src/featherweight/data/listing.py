@@ -78,7 +78,7 @@ def walk(folder: Path) -> list[str]:
     """Every image under `folder` at any depth, as a path below it, sorted; hidden files are no images."""
     found: list[str] = []
     seen: set[tuple[int, int]] = set()
-    for parent, inner, files in os.walk(folder, followlinks=True):
+    for parent, inner, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         status = Path(parent).stat()
         if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
             inner.clear()
@@ -88,7 +88,26 @@ def walk(folder: Path) -> list[str]:
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
         prefix = "" if below == "." else f"{below}/"
         found += [prefix + name for name in files if is_image(name)]
+    _refuse_names(folder, found)
     return sorted(found)
+
+
+def _refuse_folder(error: OSError) -> None:
+    """A folder that cannot be listed is missing from the data without a word, unless it is refused."""
+    if isinstance(error, FileNotFoundError):
+        return  # whoever asked finds nothing, and says so
+    raise UserError(f"cannot read the folder {error.filename}: {error.strerror}")
+
+
+def _refuse_names(folder: Path, files: Sequence[str]) -> None:
+    """An image is told by its name, in files of UTF-8 text, into which a name of other bytes cannot be written."""
+    strange = [file for file in files if not file.isascii() and any("\udc80" <= letter <= "\udcff" for letter in file)]
+    if strange:
+        spelled = os.fsencode(min(strange)).decode("ascii", "backslashreplace")
+        raise UserError(
+            f"{folder}: the names of {len(strange):,} images are not UTF-8 text, for example {spelled}; rename them "
+            f"(convmv -r -f latin1 -t utf8 --notest FOLDER does it for all)"
+        )
 
 
 def is_image(name: str) -> bool:
@@ -139,7 +158,10 @@ def as_labels(labels: NDArray[Any] | Sequence[Any], count: int, where: str) -> l
         if not (np.isfinite(values) & (values == np.round(values))).all():
             raise UserError(f"{where}: the labels are fractions; expected whole numbers or names")
         values = values.astype(np.int64)
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+    try:
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: the label {error.object!r} is not UTF-8 text") from None
 
 
 def numbered(count: int, first: int = 0) -> list[str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from featherweight.data import safe_arrays
 from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing, numbered
-from featherweight.errors import UserError, nearest
 from featherweight.schema import Index, Text
 
 
@@ -65,21 +63,4 @@ def split(name: str) -> tuple[str, str | None]:
 def load(root: Path, name: str) -> NDArray[Any]:
     """The array called `file.npy` or `file.npz:key`. Raises UserError for what holds none; nothing in a file runs."""
     file, key = split(name)
-    path = existing(root, file)
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            if key is not None:
-                raise UserError(f"{path}: this is one array, with nothing called '{key}' in it")
-            return loaded
-        with loaded:
-            if key is None:
-                raise UserError(f"{path}: say which array, as in {file}:KEY; there are {', '.join(loaded.files)}")
-            if key not in loaded.files:
-                hint = nearest(key, loaded.files)
-                raise UserError(f"{path}: there is no array '{key}'{hint}; there are {', '.join(loaded.files)}")
-            array: NDArray[Any] = loaded[key]
-            return array
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        what = "it holds Python objects" if "allow_pickle" in str(error) else str(error).splitlines()[0]
-        raise UserError(f"{path}: not an array file ({what})") from None
+    return safe_arrays.load(existing(root, file), key)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
-import pickle
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing, numbered
+from featherweight.data.safe_arrays import stacked
+from featherweight.data.safe_pickles import read
 from featherweight.errors import UserError
 from featherweight.schema import Index, Text
 
@@ -75,71 +75,10 @@ def pickles(
     )
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The dictionary in a pickle. Raises UserError for anything but arrays, strings, numbers and containers."""
-    try:
-        with path.open("rb") as stream:
-            content = _Arrays(stream).load()
-    except UserError:
-        raise
-    except (pickle.UnpicklingError, EOFError) as error:
-        raise UserError(f"{path}: not a pickle of arrays ({error})") from None
-    except Exception as error:  # a file that is no pickle can provoke any of them
-        raise UserError(f"{path}: not a pickle of arrays ({type(error).__name__} while reading it)") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a pickled dictionary, got {type(content).__name__}")
-    return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in content.items()}
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError("it wants to use a codec")
-    return text.encode("latin1")
-
-
-class _Arrays(pickle.Unpickler):
-    """Admits what arrays and plain containers are made of, and refuses every other name."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        super().__init__(stream, encoding="latin1")
-        self._path = stream.name
-
-    def find_class(self, module: str, name: str) -> Any:
-        # numpy 2 and numpy 1 spell the modules differently.
-        admitted = ADMITTED.get((module.replace("numpy._core.", "numpy.core."), name))
-        if admitted is None:
-            raise UserError(f"{self._path}: refused: this pickle wants to run {module}.{name}; nothing in it was run")
-        return admitted
-
-
-def _numpy_parts() -> dict[tuple[str, str], Any]:
-    """The functions that numpy's own pickles name, found by asking numpy to pickle."""
-    array: Any = np.zeros(1)
-    return {
-        ("numpy.core.multiarray", "_reconstruct"): array.__reduce__()[0],
-        ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
-        ("numpy.core.numeric", "_frombuffer"): array.__reduce_ex__(5)[0],
-    }
-
-
-ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    **_numpy_parts(),
-    ("_codecs", "encode"): _encode,  # how protocol 2 spells bytes
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    **{(module, "set"): set for module in ("builtins", "__builtin__")},
-    **{(module, "bytearray"): bytearray for module in ("builtins", "__builtin__")},
-}
-
-
 def _images(content: dict[str, Any], path: Path) -> NDArray[np.uint8]:
     if "data" not in content:
         raise UserError(f"{path}: there is no 'data' in it; there are {', '.join(content) or 'no keys'}")
-    try:
-        data = np.asarray(content["data"])
-    except ValueError:
-        raise UserError(f"{path}: 'data' is no array: its images have different sizes") from None
+    data = stacked(content["data"], f"{path}: 'data'")
     if data.ndim == 2:
         side = round((data.shape[1] / 3) ** 0.5)
         if side * side * 3 != data.shape[1]:

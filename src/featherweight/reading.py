@@ -1,0 +1,189 @@
+"""How files that others made are opened: never a special one, never more than there is room for, and whatever a reader
+raises becomes one message that names the file.
+
+A FIFO keeps its reader waiting for ever, a device may have no end, and opening either can have effects. So all that
+opens what a user brought goes through `regular_file`. What a file declares (sizes, lengths) is checked by
+`refuse_beyond_memory` before the memory is asked for, and a reader whose declarations cannot be seen beforehand works
+inside `bounded_memory`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader
+from pathlib import Path
+
+from featherweight.errors import UserError
+
+SHARE = 0.8  # of the free memory that one file may be read into
+LARGEST_TEXT = 2**20  # bytes of a file that a person writes: a recipe, a competition
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def regular_file(path: Path | str) -> os.stat_result:
+    """The status of a file that opens without harm, links followed.
+
+    Raises UserError for one that is not there, and for folders, FIFOs, devices and sockets.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 - 50,000 times
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {_reason(error)}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"cannot read {path}: it is {_kind(status)}, no regular file")
+    return status
+
+
+def open_regular(path: Path | str) -> BufferedReader:
+    """A regular file, opened for its bytes. Raises UserError for any other, and where it may not be read."""
+    regular_file(path)
+    try:
+        # Not blocking: should a FIFO take the file's place at this instant, opening it returns at once.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(handle)
+            raise UserError(f"cannot read {path}: it is {_kind(status)}, no regular file")
+        return os.fdopen(handle, "rb")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {_reason(error)}") from None
+
+
+def read_bytes(path: Path | str, largest: int | None = None) -> bytes:
+    """A regular file's bytes. Raises UserError as `open_regular`, and for more than `largest` or the memory holds."""
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if largest is not None and size > largest:
+            raise UserError(
+                f"{path}: refused: it has {size:,} bytes, and {largest:,} are the most that such a file has"
+            )
+        refuse_beyond_memory(path, size)
+        try:
+            return stream.read()
+        except (OSError, MemoryError) as error:
+            raise UserError(f"cannot read {path}: {_reason(error)}") from None
+
+
+def read_text(path: Path | str, largest: int | None = None) -> str:
+    """A regular file's text in UTF-8, with or without a mark. Raises UserError as `read_bytes`."""
+    try:
+        return read_bytes(path, largest).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+@contextmanager
+def explained(path: Path | str, what: str) -> Iterator[None]:
+    """Whatever a third-party reader of `path` raises within becomes a UserError: `PATH: WHAT (the reader's reason)`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can provoke any of them
+        raise UserError(f"{path}: {what} ({_reason(error)})") from None
+
+
+def free_memory() -> int | None:
+    """Bytes that this process can still be given, as far as the system says; None where it does not."""
+    found = [given for given in (_of_machine(), _of_container(), _of_process()) if given is not None]
+    return min(found, default=None)
+
+
+def refuse_beyond_memory(path: Path | str, wanted: int) -> None:
+    """Raise UserError if reading `path` takes more than is free. Small requests are not looked at."""
+    if wanted < 2**26:
+        return
+    free = free_memory()
+    if free is not None and wanted > SHARE * free:
+        raise UserError(f"{path}: reading it takes {gigabytes(wanted)} of memory, and {gigabytes(free)} are free")
+
+
+@contextmanager
+def bounded_memory(path: Path | str) -> Iterator[None]:
+    """Within, this process cannot ask for more memory than is free, where the system can hold it to that (Linux).
+
+    A file that makes its reader ask for more is refused by a UserError, before the system has to kill anything.
+    """
+    free = free_memory()
+    if free is None or not sys.platform.startswith("linux"):
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    allowed = _held() + int(SHARE * free)
+    allowed = allowed if before[0] == resource.RLIM_INFINITY else min(allowed, before[0])
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
+    try:
+        yield
+    except MemoryError:
+        raise UserError(f"{path}: reading it takes more memory than the {gigabytes(free)} that are free") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def gigabytes(count: int) -> str:
+    """A number of bytes as a person reads it."""
+    return f"{count / 2**30:,.1f} GB" if count >= 2**30 / 10 else f"{count / 2**20:,.1f} MB"
+
+
+def _kind(status: os.stat_result) -> str:
+    return next((name for test, name in KINDS if test(status.st_mode)), "a special file")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "it takes more memory than there is"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(":")[:200] if text else type(error).__name__
+
+
+def _of_machine() -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    with suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _of_container() -> int | None:
+    """What a container's limit leaves; the files it caches are given back when memory is asked for."""
+    first, second = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")
+    for folder, limit, used in (
+        (first, "memory.max", "memory.current"),
+        (second, "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):
+            most = int((folder / limit).read_text())
+            kept = (folder / "memory.stat").read_text().split()
+            return most - int((folder / used).read_text()) + int(kept[kept.index("inactive_file") + 1])
+    return None
+
+
+def _of_process() -> int | None:
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        return None if limit == resource.RLIM_INFINITY else limit - _held()
+    return None
+
+
+def _held() -> int:
+    """The address space that this process holds, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
