@@ -22,7 +22,8 @@ from torchvision import transforms
 
 import _published as published
 from _published import MEAN, STD, wait
-from featherweight.config import Recipe, Train, load_recipe
+from featherweight.config import Recipe, load_recipe
+from featherweight.config.recipe import Train
 from featherweight.data import pack
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
