@@ -49,14 +49,56 @@ def test_modes(tmp_path, mode):
         picture.convert("RGBA").save(tmp_path / "x.png")
     )
     path = next(tmp_path.iterdir())
-    np.testing.assert_allclose(decode(path, COLOUR), np.repeat(pixels[..., None], 3, -1), atol=2)
-    np.testing.assert_allclose(decode(path, GREY)[..., 0], pixels, atol=2)
+    if mode == "F":
+        with pytest.raises(UserError, match=r"pixels go up to 65535: say image\.levels"):
+            decode(path, COLOUR)
+    colour, grey = (kind.model_copy(update={"levels": 65535 if mode == "F" else None}) for kind in (COLOUR, GREY))
+    np.testing.assert_allclose(decode(path, colour), np.repeat(pixels[..., None], 3, -1), atol=2)
+    np.testing.assert_allclose(decode(path, grey)[..., 0], pixels, atol=2)
 
 
 def test_sixteen_bits_keep_their_shades(tmp_path):
     values = (np.arange(SIZE * SIZE, dtype=np.uint16) * 257).reshape(SIZE, SIZE)
     Pillow.fromarray(values).save(tmp_path / "x.png")
     np.testing.assert_array_equal(decode(tmp_path / "x.png", GREY)[..., 0], np.arange(256).reshape(SIZE, SIZE))
+
+
+def test_twelve_bits_are_scaled_alike_in_every_picture(tmp_path):
+    dark, bright = (np.full((SIZE, SIZE), value, np.uint16) for value in (200, 4095))
+    for name, values in (("dark", dark), ("bright", bright)):
+        Pillow.fromarray(values).save(tmp_path / f"{name}.png")
+        np.save(tmp_path / f"{name}.npy", values)
+    twelve = GREY.model_copy(update={"levels": 4095})
+    for ending in ("png", "npy"):
+        assert decode(tmp_path / f"dark.{ending}", twelve)[0, 0, 0] == round(200 / 4095 * 255)
+        assert decode(tmp_path / f"bright.{ending}", twelve)[0, 0, 0] == 255
+        assert decode(tmp_path / f"dark.{ending}", GREY)[0, 0, 0] == 1  # of 65,535: never brightened by itself
+
+
+def test_grey_transparency_is_white_in_any_number_of_channels(tmp_path):
+    pixels = np.full((SIZE, SIZE), 77, np.uint8)
+    pixels[0, 0] = 0
+    Pillow.fromarray(pixels).save(tmp_path / "x.png", transparency=0)
+    for image in (COLOUR, GREY):
+        decoded = decode(tmp_path / "x.png", image)
+        assert {*decoded[0, 0].tolist()} == {255}
+        assert {*decoded[1, 1].tolist()} == {77}
+
+
+def test_dicom(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    values = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) * 16
+    for name, kind in (("plain", "MONOCHROME2"), ("inverse", "MONOCHROME1")):
+        file = pydicom.Dataset()
+        file.file_meta = pydicom.dataset.FileMetaDataset()
+        file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        file.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+        file.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        file.set_pixel_data(values, kind, 12)
+        file.save_as(tmp_path / f"{name}.dcm", enforce_file_format=True)
+    plain, inverse = (decode(tmp_path / f"{name}.dcm", GREY)[..., 0].astype(int) for name in ("plain", "inverse"))
+    np.testing.assert_allclose(plain, values / 4095 * 255, atol=1)
+    np.testing.assert_allclose(plain + inverse, 255, atol=1)
 
 
 def test_what_is_transparent_becomes_white(tmp_path):
