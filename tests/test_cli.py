@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,8 +10,11 @@ from conftest import ROOT
 from featherweight.budget import weigh
 from featherweight.cli import main
 from featherweight.cli.arguments import overrides
+from featherweight.cli.commands import COMMANDS, GROUPS, SHELL, help_text
 from featherweight.config import load_competition, load_recipe
 from featherweight.logbook import rerun
+
+CLI = ROOT / "src" / "featherweight" / "cli"
 
 
 @pytest.mark.parametrize("words", [["--help"], [], ["wnr16_4"], ["tiny", "--competition", "digit"]], ids=" ".join)
@@ -132,7 +136,82 @@ ENDINGS = {  # those that speak to Kaggle are in test_kaggle_loop.py, init in te
 
 def test_every_command_is_asked_how_it_ends():
     elsewhere = {"init", "search", "download", "submit", "scores", "leaderboard"}
-    assert {words[0] for words, _ in ENDINGS.values()} | elsewhere == {"tiny", *main.COMMANDS}
+    asked = {"train" if words[0] == "tiny" else words[0] for words, _ in ENDINGS.values()}
+    assert asked | elsewhere == set(COMMANDS)
+
+
+def test_the_table_is_all_there_is_to_a_command():
+    """Help, dispatch and completion follow from it, and each module is what the table says."""
+    shown = help_text()
+    for command in COMMANDS.values():
+        assert command.group in GROUPS
+        assert f"\n  {command.name:<12}{command.summary}\n" in shown
+        module = command.load()
+        assert module.__doc__
+        assert callable(module.run)
+    modules = {path.relative_to(CLI).with_suffix("").as_posix().replace("/", ".") for path in CLI.glob("*/[!_]*.py")}
+    shared = {"train.finish", "models.preview"}
+    assert modules - shared == {command.module for command in COMMANDS.values()}
+    in_run_sh = set(re.findall(r"^    (\w+)\)$", (ROOT / "run.sh").read_text(), re.MULTILINE))
+    assert in_run_sh == set(SHELL)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main([name, "--help"])
+    assert ended.value.code == 0
+    assert COMMANDS[name].load().__doc__.splitlines()[0] in capsys.readouterr().out
+
+
+def test_the_word_train_may_be_left_out(home, capsys):
+    assert main.main(["train", "tiny", "--threads", "0"]) == 2
+    with_it = capsys.readouterr()
+    assert main.main(["tiny", "--threads", "0"]) == 2
+    assert capsys.readouterr() == with_it
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("tiny --epochs 5", "a recipe's key is changed with --set train.epochs=5; ./run.sh RECIPE --help shows all"),
+        ("tiny --lr=0.1", "a recipe's key is changed with --set optimizer.lr=0.1;"),
+        ("tiny --batch-size 64", "a recipe's key is changed with --set train.batch_size=64;"),
+        ("tiny --learning-rate", "a recipe's key is changed with --set optimizer.lr=VALUE;"),
+        ("tiny --optimizer.lr 3", "a recipe's key is changed with --set optimizer.lr=3;"),
+        ("tiny --epoch 5", "a recipe's key is changed with --set train.epochs=5;"),
+        ("tiny --patience 3", "--set KEY=3, where KEY is schedule.patience or early_stopping.patience;"),
+        ("tiny --size 64", "image"),
+        ("check tiny --epochs 5", "--set train.epochs=5; ./run.sh check --help shows all"),
+        ("tiny --sed 1", "did you mean --seed?"),
+        ("tiny --gpu", "did you mean --device cuda?"),
+        ("runs --epochs 5", "./run.sh runs --help shows all"),
+        ("tiny --zzz", "./run.sh RECIPE --help shows all"),
+    ],
+)
+def test_an_unknown_option_is_answered_with_the_right_one(home, capsys, words, hint):
+    assert main.main(words.split()) == 2
+    error = capsys.readouterr().err
+    option = next(word for word in words.split() if word.startswith("--")).partition("=")[0]
+    assert error.startswith(f"error: unknown option {option}; ")
+    assert hint in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("check", "error: the following arguments are required: RECIPE; ./run.sh check --help shows what it takes"),
+        ("tiny --seed x", "error: --seed: invalid int value: 'x'; ./run.sh RECIPE --help"),
+        ("tiny more", "error: unexpected 'more'; ./run.sh RECIPE --help shows what it takes"),
+        ("completion fish", "error: shell: invalid choice: 'fish'"),
+    ],
+)
+def test_argparse_speaks_as_every_other_error(home, capsys, words, message):
+    assert main.main(words.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(message)
+    assert not captured.out
 
 
 def test_every_command_ends_by_saying_what_to_do_next(home, monkeypatch, capsys):

@@ -7,7 +7,8 @@ import pytest
 
 from conftest import ROOT
 from featherweight import console
-from featherweight.cli import doctor, main
+from featherweight.cli import main
+from featherweight.cli.tool import doctor
 from featherweight.console import Progress
 from featherweight.report import tables
 from kaggle_server import TOKEN
@@ -96,6 +97,9 @@ def cli_output(words):
         (["./run.sh", "check", "ti"], {"tiny"}),
         (["./run.sh", "tiny", "--competition", "dig"], {"digits"}),
         (["./run.sh", "tiny", "--su"], {"--submit"}),
+        (["./run.sh", "train", "ti"], {"tiny"}),
+        (["./run.sh", "search", "fastnet_d"], {"fastnet_digits"}),
+        (["./run.sh", "completion", "z"], {"zsh"}),
         (["./run.sh", "runs", "--ma"], {"--markdown"}),
         (["./run.sh", "check", "_"], set()),
     ],
@@ -104,6 +108,14 @@ def test_completion(words, expected, monkeypatch):
     monkeypatch.delenv("FEATHERWEIGHT_HOME", raising=False)
     assert expected <= set(complete(words))
     assert bool(expected) == bool(complete(words))
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not on this machine")
+def test_the_script_for_zsh_is_zsh():
+    done = subprocess.run(
+        ["zsh", "-n"], input=cli_output(["completion", "zsh"]), text=True, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_completion_of_runs(home, monkeypatch):

@@ -6,14 +6,14 @@ import pytest
 
 from conftest import ROOT
 from featherweight import paths
-from featherweight.cli import main
+from featherweight.cli.commands import COMMANDS
 
 TEXT = (ROOT / "README.md").read_text()
 TREE = re.search(r"## The house\n\n```\n(.*?)```", TEXT, re.S)
 
 
 def test_every_command_it_names_is_one():
-    known = {*main.COMMANDS, *paths.config_names("recipes"), "test", "bench", "install", "RECIPE", "..."}
+    known = {*COMMANDS, *paths.config_names("recipes"), "test", "bench", "install", "RECIPE", "..."}
     named = set(re.findall(r"\./run\.sh ([\w.]+)", TEXT))
     assert {"wrn16_4", "test", "check", "resume"} <= named
     assert named <= known, named - known

@@ -1,15 +1,63 @@
-"""What several commands ask for."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
 import argparse
 
+# What the tab key offers for an argument: shell functions of `tool.completion`.
+RECIPES = {"bash": "_featherweight_recipes", "zsh": "_featherweight_recipes"}
+COMPETITIONS = {"bash": "_featherweight_competitions", "zsh": "_featherweight_competitions"}
+RUNS = {"bash": "_featherweight_runs", "zsh": "_featherweight_runs"}
+SPACES = {"bash": "_featherweight_spaces", "zsh": "_featherweight_spaces"}
+FILES = {"bash": "_shtab_compgen_files", "zsh": "_files"}
 
-def parser_of(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser that speaks of the command as users type it."""
-    return argparse.ArgumentParser(
-        prog=f"./run.sh {name}".replace(" RECIPE", ""), description=description, allow_abbrev=False
+
+def completed(action: argparse.Action, by: dict[str, str]) -> None:
+    """Let the tab key offer recipes, competitions, runs, spaces or files for this argument."""
+    action.complete = by  # type: ignore[attr-defined]  # shtab's way
+
+
+def add_recipe(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Ask for a recipe."""
+    text = f"a recipe's name, or the path of a recipe file{more}"
+    completed(parser.add_argument("recipe", metavar="RECIPE", help=text), RECIPES)
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Ask for a finished run."""
+    completed(parser.add_argument("run", metavar="RUN", help="a run's name, or its folder"), RUNS)
+
+
+def add_runs(parser: argparse.ArgumentParser, nargs: str = "+", more: str = "") -> None:
+    """Ask for several finished runs."""
+    text = f"names of finished runs, or their folders{more}"
+    completed(parser.add_argument("run", metavar="RUN", nargs=nargs, help=text), RUNS)
+
+
+def add_competition(
+    parser: argparse.ArgumentParser, default: str | None = "digits", text: str = "a competition's name, or its file"
+) -> None:
+    """Ask for a competition by an option."""
+    shown = f" (default: {default})" if default else ""
+    completed(
+        parser.add_argument("--competition", default=default, metavar="NAME", help=f"{text}{shown}"), COMPETITIONS
     )
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Ask for a competition, and for changes to a recipe."""
+    add_competition(parser)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: optimizer.lr=0.2"
+    )
+    parser.add_argument("--seed", type=int, help="the run's seed (default: the recipe's)")
+    parser.add_argument("--views", help="test-time views: none, flip, flip+shift, train:8")
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Ask what to compute on."""
+    parser.add_argument("--device", default="auto", help="auto (a CUDA GPU, else cpu), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--threads", type=int, help="processor threads (default: one per core)")
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -21,36 +69,22 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
     """Ask which runs of the ledger are meant."""
-    parser.add_argument("--competition", help="only this competition's")
+    add_competition(parser, default=None, text="only runs of this competition")
     parser.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="only runs with optimizer.lr>0.1",
+        "--where", action="append", default=[], metavar="CONDITION", help="only runs with optimizer.lr>0.1"
     )
 
 
-def add_configuration(parser: argparse.ArgumentParser) -> None:
-    """Ask for a competition, and for changes to a recipe."""
-    parser.add_argument("--competition", default="digits", help="a competition's name, or the path of its file")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: optimizer.lr=0.2"
-    )
-    parser.add_argument("--seed", type=int, help="the run's seed (default: the recipe's)")
-    parser.add_argument("--views", help="test-time views: none, flip, flip+shift, train:8")
-
-
-def overrides(given: argparse.Namespace) -> list[str]:
+def overrides(arguments: argparse.Namespace) -> list[str]:
     """`--seed` and `--views` are short for `--set`."""
-    overrides = list(given.set)
-    if given.seed is not None:
-        overrides.append(f"seed={given.seed}")
-    if given.views is not None:
-        names = [] if given.views == "none" else given.views.split("+")
+    changes = list(arguments.set)
+    if arguments.seed is not None:
+        changes.append(f"seed={arguments.seed}")
+    if arguments.views is not None:
+        names = [] if arguments.views == "none" else arguments.views.split("+")
         counted = [
             name.replace("train:", "{name: train, count: ") + "}" if name.startswith("train:") else name
             for name in names
         ]
-        overrides.append(f"predict.views=[{', '.join(counted)}]")
-    return overrides
+        changes.append(f"predict.views=[{', '.join(counted)}]")
+    return changes

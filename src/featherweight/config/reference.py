@@ -43,6 +43,16 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def keys(kind: type[Section]) -> Iterator[str]:
+    """Every key as `--set` takes it, those of all choices: `seed`, `optimizer.lr`, `augment.0.padding`."""
+    for key, field in kind.model_fields.items():
+        inner, table = section_of(field), table_of(field)
+        yield key
+        within = [inner] if inner is not None else list(table.sections.values()) if table is not None else []
+        place = f"{key}.0" if typing.get_origin(field.annotation) is list else key
+        yield from (f"{place}.{deeper}" for section in within for deeper in keys(section))
+
+
 def said(target: Any) -> str:
     """A docstring's paragraphs and list items, each on one line."""
     return re.sub(r"\n(?!\n|- )(?<!\n\n) *", " ", inspect.getdoc(target) or "")

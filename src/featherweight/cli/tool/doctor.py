@@ -1,7 +1,8 @@
-"""What a person would be asked first when something does not work: the environment, looked at and judged."""
+"""Check the environment: what is installed, what is missing, what is wrong. Exit code 2 when something is wrong."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -28,6 +29,22 @@ class Finding:
     what: str
     found: str
     wrong: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`doctor` takes nothing."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the findings."""
+    from featherweight.report import tables
+
+    wrong = tables.findings(examine())
+    if wrong:
+        print(f"{wrong} to fix\nnext: ./run.sh doctor, when that is done")
+        return 2
+    print("nothing is wrong\nnext: ./run.sh wrn16_4")
+    return 0
 
 
 def examine() -> Iterator[Finding]:

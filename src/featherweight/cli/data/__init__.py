@@ -1,0 +1,1 @@
+"""Commands: before training: the data of a competition."""

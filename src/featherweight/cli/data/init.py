@@ -1,0 +1,41 @@
+"""Describe a folder or archive of images as a competition: what it holds, and what was assumed of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from featherweight.cli.arguments import FILES, completed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `init` takes."""
+    folder = parser.add_argument(
+        "folder", type=Path, metavar="FOLDER_OR_ARCHIVE", help="a folder, or a .zip or .tar.gz"
+    )
+    completed(folder, FILES)
+    parser.add_argument("--name", help="the competition's name (default: the folder's)")
+    parser.add_argument("--metric", help="the metric that it is scored by (default: accuracy)")
+    parser.add_argument("--limit", type=int, default=5_000_000, help="the most parameters (default: 5,000,000)")
+    parser.add_argument("--size", type=int, help="height and width of the images in pixels (default: as they are)")
+    parser.add_argument(
+        "--mirror", action=argparse.BooleanOptionalAction, help="may an image be mirrored and keep its class?"
+    )
+    parser.add_argument("--kaggle", metavar="NAME", help="its name on Kaggle, the end of its address")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the competition file."""
+    names = ("name", "metric", "limit", "size", "mirror", "kaggle")
+    describe(arguments.folder, **{name: getattr(arguments, name) for name in names})
+    return 0
+
+
+def describe(folder: Path, **options: Any) -> None:
+    """Write the competition file for `folder`, and print what was found, assumed and comes next."""
+    from featherweight.quality import competition_file as make
+
+    made = make.init(folder, **options)
+    print("\n".join([*made.found, "", "assumed, and how to change it:", *made.assumed, "", f"wrote {made.path}"]))
+    print(f"next: ./run.sh wrn16_4 --competition {made.path.stem}")

@@ -1,0 +1,25 @@
+"""Check a competition's data for what spoils scores: imbalance, copies, leaks through the split, shift."""
+
+from __future__ import annotations
+
+import argparse
+
+from featherweight import paths
+from featherweight.cli.arguments import COMPETITIONS, completed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `inspect` takes."""
+    text = "a competition's name, or the path of its file"
+    completed(parser.add_argument("competition", metavar="COMPETITION", help=text), COMPETITIONS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the page about the data."""
+    paths.find_config("competitions", arguments.competition)
+
+    from featherweight.quality import inspection
+
+    print(f"wrote {inspection.inspect(arguments.competition)}")
+    print(f"next: ./run.sh wrn16_4 --competition {arguments.competition}")
+    return 0

@@ -1,0 +1,24 @@
+"""Show the first teams of a competition's public leaderboard."""
+
+from __future__ import annotations
+
+import argparse
+
+from featherweight.cli.arguments import COMPETITIONS, completed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `leaderboard` takes."""
+    text = "a competition here, or its name on Kaggle"
+    completed(parser.add_argument("name", metavar="NAME", help=text), COMPETITIONS)
+    parser.add_argument("--top", type=int, default=20, help="how many teams (default: 20)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the teams."""
+    from featherweight.kaggle import loop as kaggle_loop
+    from featherweight.report import tables
+
+    tables.leaderboard(kaggle_loop.leaderboard(arguments.name, arguments.top))
+    print("next: ./run.sh submit RUN")
+    return 0

@@ -1,0 +1,20 @@
+"""Fetch the scores of all submissions from Kaggle, and add what is new to the ledger."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`scores` takes nothing."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the submissions with their scores."""
+    from featherweight.kaggle import loop as kaggle_loop
+    from featherweight.report import tables
+
+    rows = kaggle_loop.scores()
+    tables.submissions(rows)
+    print("next: ./run.sh runs --plot" if len(rows) else "no submissions yet\nnext: ./run.sh submit RUN")
+    return 0

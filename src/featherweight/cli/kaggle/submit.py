@@ -1,0 +1,38 @@
+"""Weigh a run's weights again, check its CSV, upload it to Kaggle and record its reference in the ledger."""
+
+from __future__ import annotations
+
+import argparse
+
+from featherweight.cli.arguments import RUNS, add_competition, completed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `submit` takes."""
+    completed(parser.add_argument("what", metavar="RUN|CSV", help="a run's name, or any submission file"), RUNS)
+    parser.add_argument("-m", "--message", help="its description (default: the run, its holdout score, its commit)")
+    add_competition(parser, default=None, text="for a CSV that is of no run: the competition")
+    parser.add_argument("--again", action="store_true", help="even if these very bytes were submitted before")
+    parser.add_argument("--wait", action="store_true", help="wait for the score, up to half an hour")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Upload it."""
+    return submit(
+        arguments.what,
+        competition=arguments.competition,
+        message=arguments.message,
+        again=arguments.again,
+        wait=arguments.wait,
+    )
+
+
+def submit(
+    what: str, *, competition: str | None = None, message: str | None = None, again: bool = False, wait: bool = False
+) -> int:
+    """Upload the submission of a run, or a CSV, and print how it ended."""
+    from featherweight.kaggle import loop as kaggle_loop
+
+    minutes = 30 if wait else 0
+    print(kaggle_loop.submit(what, competition=competition, message=message, again=again, wait_minutes=minutes))
+    return 0

@@ -1,0 +1,35 @@
+"""Draw a recipe's model: its stages as RECIPE.model.png, its graph as RECIPE.model.html."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from featherweight import paths
+from featherweight.cli.arguments import add_configuration, add_recipe, overrides
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `draw` takes."""
+    add_recipe(parser)
+    add_configuration(parser)
+    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to (default: here)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write both drawings."""
+    paths.find_config("recipes", arguments.recipe)
+
+    from featherweight import config
+    from featherweight.report import model_summary
+
+    recipe = config.load_recipe(arguments.recipe, overrides(arguments))
+    competition = config.load_competition(arguments.competition)
+    name = Path(arguments.recipe).stem
+    path = arguments.out / f"{name}.model.png"
+    model_summary.draw(recipe, competition, name, path)
+    print(f"wrote {path}")
+    model_summary.graph(recipe, competition, path.with_suffix(".html"))
+    print(f"wrote {path.with_suffix('.html')}")
+    print(f"next: ./run.sh check {arguments.recipe} --competition {arguments.competition}")
+    return 0

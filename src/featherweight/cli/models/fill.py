@@ -1,0 +1,50 @@
+"""List the members of a family of models that fill a parameter limit, as lines for a recipe."""
+
+from __future__ import annotations
+
+import argparse
+
+from featherweight import paths
+from featherweight.cli.arguments import add_competition
+from featherweight.errors import UserError, nearest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `fill` takes."""
+    parser.add_argument(
+        "family", metavar="FAMILY", help="wrn, cifar_resnet, efficientnet, mobilenet_v2, densenet, fastnet"
+    )
+    add_competition(parser, text="the competition that gives classes, image size and limit")
+    parser.add_argument("--limit", type=int, help="parameters (default: the competition's limit)")
+    parser.add_argument("--max-macs", type=float, metavar="M", help="at most this many million multiply-adds per image")
+    parser.add_argument("--count", type=int, default=10, help="how many to show (default: 10)")
+    parser.add_argument("--write", metavar="NAME", help="write the best one as the recipe NAME")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the members, and write the best as a recipe where asked to."""
+    paths.find_config("competitions", arguments.competition)
+
+    import time
+
+    from featherweight import config
+    from featherweight.budget import solver
+    from featherweight.report import tables
+
+    family = arguments.family
+    if family not in solver.SEARCHES:
+        known = ", ".join(solver.SEARCHES)
+        raise UserError(f"fill: no family '{family}'{nearest(family, solver.SEARCHES)}; there are {known}")
+    began = time.monotonic()
+    max_macs = arguments.max_macs and arguments.max_macs * 1e6
+    found, counted = solver.fill(family, config.load_competition(arguments.competition), arguments.limit, max_macs)
+    if not found:
+        raise UserError(f"fill: no {family} is that small; raise --limit or --max-macs, or take another family")
+    tables.members(found[: arguments.count], counted, time.monotonic() - began)
+    if arguments.write:
+        path = paths.home() / "configs" / "recipes" / f"{arguments.write}.yaml"
+        solver.write(found[0], arguments.write, path)
+        print(f"wrote {path}\nnext: ./run.sh {arguments.write} --competition {arguments.competition}")
+    else:
+        print("next: paste a line into a recipe, or add --write NAME to this command for the first as a recipe")
+    return 0

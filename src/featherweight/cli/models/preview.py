@@ -1,0 +1,32 @@
+"""What `schedule` and `augment` share: a picture of a part of a recipe, drawn without training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from featherweight import paths
+from featherweight.cli.arguments import add_configuration, add_recipe, overrides
+
+
+def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """Declare what a command takes that draws `what`."""
+    add_recipe(parser)
+    add_configuration(parser)
+    parser.add_argument("--out", type=Path, help=f"the picture to write (default: RECIPE.{what}.png)")
+
+
+def run(arguments: argparse.Namespace, what: str) -> int:
+    """Draw `what`, a function of `report.preview`."""
+    paths.find_config("recipes", arguments.recipe)
+
+    from featherweight import config
+    from featherweight.report import preview
+
+    path = arguments.out or Path(f"{Path(arguments.recipe).stem}.{what}.png")
+    recipe = config.load_recipe(arguments.recipe, overrides(arguments))
+    competition = config.load_competition(arguments.competition)
+    print(getattr(preview, what)(recipe, competition, path))
+    print(f"wrote {path}")
+    print(f"next: ./run.sh {arguments.recipe} --competition {arguments.competition}")
+    return 0

@@ -1,0 +1,17 @@
+"""Draw a recipe's learning rate over the epochs."""
+
+from __future__ import annotations
+
+import argparse
+
+from featherweight.cli.models import preview
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `schedule` takes."""
+    preview.add_arguments(parser, "schedule")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the picture."""
+    return preview.run(arguments, "schedule")

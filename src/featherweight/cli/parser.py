@@ -1,0 +1,58 @@
+"""The parser of a command, and what it says of mistakes in the same words as every other error."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from featherweight.cli.commands import COMMANDS, TRAIN, typed
+from featherweight.cli.unknown_option import refuse
+from featherweight.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose complaints are UserErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError with what argparse has to say."""
+        name = self.prog.removeprefix("./run.sh").strip() or TRAIN
+        raise UserError(f"{message.removeprefix('argument ')}; {typed(name)} --help shows what it takes")
+
+
+def build(names: Iterable[str] = COMMANDS) -> Parser:
+    """The parser of the whole command line, with the commands `names`; only their modules are imported."""
+    root = Parser(prog="./run.sh", allow_abbrev=False)
+    subparsers = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in names:
+        command = COMMANDS[name]
+        module = command.load()
+        parser = subparsers.add_parser(
+            name,
+            prog="./run.sh" if name == TRAIN else f"./run.sh {name}",
+            help=command.summary,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(parser)
+    return root
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments in `words`, the first of which is a command.
+
+    `arguments.command_line` is what the user typed. Raises UserError, for an unknown option with what would be right.
+    """
+    parser = build([words[0]])
+    arguments, rest = parser.parse_known_args(words)
+    if rest:
+        refuse(words[0], rest, words, options(parser, words[0]))
+    arguments.command_line = ["./run.sh", *(words[1:] if words[0] == TRAIN else words)]
+    return arguments
+
+
+def options(root: Parser, command: str) -> list[str]:
+    """The long options of a command."""
+    subparsers = next(action for action in root._actions if isinstance(action, argparse._SubParsersAction))
+    return [option for option in subparsers.choices[command]._option_string_actions if option.startswith("--")]

@@ -1,0 +1,1 @@
+"""Commands: finished runs."""

@@ -1,0 +1,28 @@
+"""Compare finished runs on the images they hold out: curves, scores, paired tests."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from featherweight.cli.arguments import add_choice, add_runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `compare` takes."""
+    add_runs(parser, "*", "; or choose them by the options below")
+    add_choice(parser)
+    parser.add_argument("--out", type=Path, default=Path("compare.png"), help="the picture (default: compare.png)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table and the verdicts, and draw the curves."""
+    from featherweight.report import tables
+    from featherweight.runs import comparison
+
+    names = comparison.chosen(arguments.run, arguments.competition, arguments.where)
+    rows, verdicts = comparison.compare(names, arguments.out)
+    tables.comparison(rows)
+    print("\n".join(verdicts))
+    print(f"next: ./run.sh report {rows['reported'].iloc[0]}")
+    return 0

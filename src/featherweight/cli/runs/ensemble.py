@@ -1,0 +1,24 @@
+"""Average the probabilities of several runs, where together they make the weight."""
+
+from __future__ import annotations
+
+import argparse
+
+from featherweight.cli.arguments import add_runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `ensemble` takes."""
+    add_runs(parser)
+    parser.add_argument("--fit", action="store_true", help="weigh the members by their likelihood on the holdout")
+    parser.add_argument("--name", help="the name of the run it makes (default: ensemble-competition-seed)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the ensemble and print how it scores."""
+    from featherweight.report import tables
+    from featherweight.runs import combining
+
+    made = combining.ensemble(arguments.run, fit=arguments.fit, name=arguments.name, command=arguments.command_line)
+    tables.summary(*made)
+    return 0

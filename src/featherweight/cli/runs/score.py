@@ -1,0 +1,41 @@
+"""Check a submission and, where the answers are known, score it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from featherweight import paths
+from featherweight.cli.arguments import FILES, add_competition, completed
+from featherweight.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `score` takes."""
+    completed(parser.add_argument("csv", type=Path, metavar="CSV", help="the submission"), FILES)
+    add_competition(parser, default=None, text="a competition's name, or its file (default: its run's)")
+    parser.add_argument("--solution", type=Path, help="the answers: a CSV as submitted, perhaps with a Usage column")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the verdict."""
+    if arguments.competition:
+        paths.find_config("competitions", arguments.competition)
+
+    from featherweight import config
+    from featherweight.runs import ledger
+    from featherweight.submission import grading
+
+    submission, solution = arguments.csv, arguments.solution
+    if not submission.is_file():
+        raise UserError(f"cannot read {submission}: No such file or directory")
+    name = arguments.competition or ledger.maker(submission).get("competition")
+    if not name:
+        raise UserError(f"{submission} is of no run in the ledger: say which --competition it is for")
+    overrides = [] if solution is None else [f"submission.solution={json.dumps(str(solution.absolute()))}"]
+    competition = config.load_competition(name, overrides)
+    print(grading.score_csv(submission, competition))
+    submits = f"submit {submission} --competition {name}"
+    print(f"next: ./run.sh {submits if competition.kaggle else 'runs'}")
+    return 0

@@ -1,0 +1,23 @@
+"""Average the weights of several runs of one model; predict, score and record the result as a run."""
+
+from __future__ import annotations
+
+import argparse
+
+from featherweight.cli.arguments import add_runs
+from featherweight.cli.train.finish import finish
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `soup` takes."""
+    add_runs(parser)
+    parser.add_argument("--greedy", action="store_true", help="take in only what does not make the holdout worse")
+    parser.add_argument("--name", help="the name of the run it makes (default: soup-competition-seed)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the soup and finish it like any run."""
+    from featherweight.runs import combining
+
+    made = combining.soup(arguments.run, greedy=arguments.greedy, name=arguments.name, command=arguments.command_line)
+    return finish(made, report=True)

@@ -1,0 +1,25 @@
+"""Write docs/reference.md: every key of a recipe and of a competition."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from featherweight import paths
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `reference` takes."""
+    parser.add_argument("path", type=Path, nargs="?", help="where to (default: docs/reference.md)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the page."""
+    from featherweight import atomic
+    from featherweight.config import reference
+
+    path = arguments.path or paths.home() / "docs" / "reference.md"
+    atomic.write_text(path, reference.page())
+    print(f"wrote {path}")
+    print("next: ./run.sh check RECIPE --set KEY=VALUE")
+    return 0

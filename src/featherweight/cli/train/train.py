@@ -1,0 +1,99 @@
+"""Train a recipe, score it, predict the competition's images and write a checked submission."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featherweight import paths
+from featherweight.cli.arguments import add_configuration, add_machine, add_recipe, add_report, overrides
+from featherweight.cli.kaggle.submit import submit
+from featherweight.cli.train.finish import finish
+from featherweight.errors import UserError
+from featherweight.runtime import launcher
+
+if TYPE_CHECKING:
+    from featherweight.config import Recipe
+    from featherweight.runs.run_folder import Run, Task
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what a training takes."""
+    add_recipe(parser)
+    add_configuration(parser)
+    parser.add_argument("--name", help="the run's name (default: recipe-competition-seed)")
+    add_machine(parser)
+    parser.add_argument("--procs", type=int, help="share every batch between this many processes (one GPU each)")
+    parser.add_argument("--seeds", help="run it once for each of these seeds: 0-4, or 0,3,7")
+    parser.add_argument("--folds", type=int, help="run it once for each of this many folds, each held out once")
+    parser.add_argument("--submit", action="store_true", help="upload the submission to Kaggle when the run is done")
+    add_report(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train once, or once for each seed or fold."""
+    paths.find_config("recipes", arguments.recipe)
+    paths.find_config("competitions", arguments.competition)
+    if arguments.seeds is not None or arguments.folds is not None:
+        return _series(arguments)
+
+    from featherweight import config
+    from featherweight.runs import run_folder
+
+    if arguments.submit:
+        from featherweight.kaggle import loop as kaggle_loop
+
+        kaggle_loop.refuse_if_impossible(arguments.competition)
+    command = [*arguments.command_line, *([f"--procs={launcher.count()}"] if launcher.inside() else [])]
+    task = _task(arguments, config.load_recipe(arguments.recipe, overrides(arguments)), command)
+    started = run_folder.start(task, arguments.name)
+    code = finish(started, arguments.report)
+    return submit(started.name) if arguments.submit and code == 0 else code
+
+
+def _task(arguments: argparse.Namespace, recipe: Recipe, command: list[str]) -> Task:
+    from featherweight import config
+    from featherweight.runs import run_folder
+
+    return run_folder.Task(
+        Path(arguments.recipe).stem,
+        recipe,
+        Path(arguments.competition).stem,
+        config.load_competition(arguments.competition),
+        command,
+        arguments.device,
+        arguments.threads,
+        arguments.procs,
+    )
+
+
+def _series(arguments: argparse.Namespace) -> int:
+    from featherweight import config
+    from featherweight.runs import series
+
+    seeds, count, command = arguments.seeds, arguments.folds, arguments.command_line
+    if arguments.submit or (seeds is not None and count is not None):
+        raise UserError("--seeds, --folds and --submit: one of them at a time")
+    if count is not None and count < 2:
+        raise UserError(f"--folds {count}: expected 2 or more")
+    name = arguments.name or f"{Path(arguments.recipe).stem}-{Path(arguments.competition).stem}"
+    changes = overrides(arguments)
+    if seeds is not None:
+        variants = {f"{name}-s{seed}": [f"seed={seed}"] for seed in series.seeds(seeds)}
+    else:
+        variants = {f"{name}-f{fold}": [f"split.folds={count}", f"split.fold={fold}"] for fold in range(count)}
+    recipes = {run: config.load_recipe(arguments.recipe, [*changes, *more]) for run, more in variants.items()}
+    tasks = {run: _task(arguments, recipe, command) for run, recipe in recipes.items()}
+    done = series.run_all(tasks, _report) if arguments.report else series.run_all(tasks)
+    series.tell(series.over_folds(done, f"{name}-folds", command) if count else series.over_seeds(done))
+    return 0
+
+
+def _report(run: Run) -> None:
+    """The report of a run of a series, unless it was written when the run was done before."""
+    if launcher.rank() > 0 or (run.folder / "report" / "report.html").exists():
+        return
+    from featherweight.report import write
+
+    write.write(run)
