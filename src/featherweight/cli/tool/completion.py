@@ -90,6 +90,6 @@ def script(shell: str) -> str:
 
     generated = shtab.complete(build(), shell, root_prefix="featherweight")
     generated = generated[: generated.rindex(BINDS[shell])]
-    names = " ".join([*(name for name in COMMANDS if name != TRAIN), *SHELL])
+    names = " ".join([*COMMANDS, *SHELL])
     around = AROUND[shell].replace(" TRAIN ", f" {TRAIN} ")
     return "\n".join([NAMES.replace("COMMANDS", names), OFFERS[shell], generated, around])
