@@ -131,9 +131,9 @@ SOURCES = [
         {"i/1.png": png(), "l.csv": "id,label\n1,a,b\n2,a\n3\n"},
         "ROOT/l.csv: row 2: expected 2 fields, got 3, and 1 more rows",
     ),
-    (TABLE, {"i/1.png": png(), "l.csv": 'id,label\n1,"a\n'}, "ROOT/l.csv: not a CSV file (unexpected end of data)"),
-    (TABLE, {"i/1.png": png(), "l.csv": b"id,label\n1,\xe9\n"}, "ROOT/l.csv: not UTF-8 text (byte 11)"),
-    (TABLE, {"i/1.png": png(), "l.csv": b"id,label\n1,\0\n"}, "ROOT/l.csv: not a CSV file (it holds a zero byte)"),
+    (TABLE, {"i/1.png": png(), "l.csv": 'id,label\n1,"a\n'}, "ROOT/l.csv: line 2: not a CSV file (a quote is opened there and never closed)"),
+    (TABLE, {"i/1.png": png(), "l.csv": b"id,label\n1,\xe9\n"}, "ROOT/l.csv: line 2: not UTF-8 text (byte 11): it may be Latin-1, or a code page of Windows; save it as UTF-8"),
+    (TABLE, {"i/1.png": png(), "l.csv": b"id,label\n1,\0\n"}, "ROOT/l.csv: line 2: not a CSV file (it holds a zero byte)"),
     (
         {**TABLE, "label": "lable"},
         {"i/1.png": png(), "l.csv": "id,label\n1,a\n"},

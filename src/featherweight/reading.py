@@ -38,7 +38,7 @@ def regular_file(path: Path | str) -> os.stat_result:
     try:
         status = os.stat(path)  # noqa: PTH116 - 50,000 times
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {_reason(error)}") from None
+        raise UserError(f"cannot read {path}: {reason(error)}") from None
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"cannot read {path}: it is {_kind(status)}, no regular file")
     return status
@@ -56,7 +56,7 @@ def open_regular(path: Path | str) -> BufferedReader:
             raise UserError(f"cannot read {path}: it is {_kind(status)}, no regular file")
         return os.fdopen(handle, "rb")
     except OSError as error:
-        raise UserError(f"cannot read {path}: {_reason(error)}") from None
+        raise UserError(f"cannot read {path}: {reason(error)}") from None
 
 
 def read_bytes(path: Path | str, largest: int | None = None) -> bytes:
@@ -71,7 +71,7 @@ def read_bytes(path: Path | str, largest: int | None = None) -> bytes:
         try:
             return stream.read()
         except (OSError, MemoryError) as error:
-            raise UserError(f"cannot read {path}: {_reason(error)}") from None
+            raise UserError(f"cannot read {path}: {reason(error)}") from None
 
 
 def read_text(path: Path | str, largest: int | None = None) -> str:
@@ -90,7 +90,7 @@ def explained(path: Path | str, what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a damaged file can provoke any of them
-        raise UserError(f"{path}: {what} ({_reason(error)})") from None
+        raise UserError(f"{path}: {what} ({reason(error)})") from None
 
 
 def free_memory() -> int | None:
@@ -137,11 +137,8 @@ def gigabytes(count: int) -> str:
     return f"{count / 2**30:,.1f} GB" if count >= 2**30 / 10 else f"{count / 2**20:,.1f} MB"
 
 
-def _kind(status: os.stat_result) -> str:
-    return next((name for test, name in KINDS if test(status.st_mode)), "a special file")
-
-
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What a reader's exception says, in one line for a message of ours."""
     if isinstance(error, MemoryError):
         return "it takes more memory than there is"
     if isinstance(error, RecursionError):
@@ -150,6 +147,10 @@ def _reason(error: BaseException) -> str:
         return error.strerror
     text = str(error).strip()
     return text.splitlines()[0].rstrip(":")[:200] if text else type(error).__name__
+
+
+def _kind(status: os.stat_result) -> str:
+    return next((name for test, name in KINDS if test(status.st_mode)), "a special file")
 
 
 def _of_machine() -> int | None:

@@ -6,15 +6,20 @@ YAML 1.2 reads `5e-4` as a number and `no` as a word, which YAML 1.1 does not; a
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ruamel.yaml
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.comments import CommentedMap, CommentedOrderedMap, CommentedSeq, CommentedSet
+from ruamel.yaml.error import MarkedYAMLError
 
 from featherweight.errors import UserError
+from featherweight.reading import LARGEST_TEXT, read_text, reason
+
+LARGEST_TREE = 200_000  # values
+DEEPEST = 50  # levels
 
 
 @dataclass(frozen=True)
@@ -33,20 +38,15 @@ class Document:
 
 def read(path: Path) -> Document:
     """Read a file that holds one mapping. Raises UserError with the line of what is not YAML."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    text = read_text(path, LARGEST_TEXT)
     tree = _parse(text, str(path), "rt")
     if tree is None:
         tree = CommentedMap()
     if not isinstance(tree, CommentedMap):
         raise UserError(f"{path}: expected keys and values, got {type(plain(tree)).__name__}")
+    data = _bounded(tree, str(path))
     lines: dict[tuple[Any, ...], int] = {}
     _collect_lines(tree, (), lines)
-    data = plain(tree)
     for key in data:
         if not isinstance(key, str):
             raise UserError(f"{path}: the key {key!r} is not text")
@@ -55,7 +55,7 @@ def read(path: Path) -> Document:
 
 def parse(text: str, origin: str) -> Any:
     """One value, typed as a YAML file would type it."""
-    return plain(_parse(text, origin, "safe"))
+    return _bounded(_parse(text, origin, "safe"), origin)
 
 
 def dump(data: Any, compact: bool = False) -> str:
@@ -80,6 +80,34 @@ def dump_flow(data: Any) -> str:
     return stream.getvalue().strip()
 
 
+def _bounded(tree: Any, origin: str) -> Any:
+    """`plain` of a tree of a size that a person writes: aliases of aliases make an immense one out of ten lines."""
+    left = LARGEST_TREE
+    waiting = [(tree, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise UserError(f"{origin}: refused: with all its aliases it has more than {LARGEST_TREE:,} values")
+        if depth > DEEPEST:
+            raise UserError(f"{origin}: refused: it is nested more than {DEEPEST} levels deep")
+        tag = getattr(getattr(node, "tag", None), "value", None)
+        if tag is not None or isinstance(node, set | bytes | CommentedSet | CommentedOrderedMap):
+            raise UserError(f"{origin}: refused: the tag {tag or 'of a set or of bytes'}; only plain values are taken")
+        if isinstance(node, dict):
+            _refuse_keys(node, origin)
+            waiting += [(inner, depth + 1) for pair in node.items() for inner in pair]
+        elif isinstance(node, list | tuple | set):
+            waiting += [(inner, depth + 1) for inner in node]
+    return plain(tree)
+
+
+def _refuse_keys(node: dict[Any, Any], origin: str) -> None:
+    strange = next((key for key in node if isinstance(key, list | tuple | dict | set)), None)
+    if strange is not None:
+        raise UserError(f"{origin}: a key is a list or a section; expected a word")
+
+
 def plain(tree: Any) -> Any:
     """Python's own types in place of the parser's."""
     if isinstance(tree, dict):
@@ -93,13 +121,19 @@ def plain(tree: Any) -> Any:
 
 
 def _parse(text: str, origin: str, kind: str) -> Any:
+    opened = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", text):  # the parser takes quadratic time for nested ones
+        opened += 1 if bracket in "[{" else -1
+        deepest = max(deepest, opened)
+    if deepest > 4 * DEEPEST:
+        raise UserError(f"{origin}: not valid YAML: {deepest:,} brackets are open at once")
     try:
         return ruamel.yaml.YAML(typ=kind, pure=True).load(text)
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark and kind == "rt" else ""
         raise UserError(f"{origin}{line}: not valid YAML: {(error.problem or str(error)).splitlines()[0]}") from None
-    except (YAMLError, ValueError) as error:
-        raise UserError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # for all that its parser was not made for
+        raise UserError(f"{origin}: not valid YAML: {reason(error)}") from None
 
 
 def _collect_lines(tree: Any, at: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> None:

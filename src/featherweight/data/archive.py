@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import lzma
+import errno
+import glob
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from featherweight.console import Progress
 from featherweight.errors import UserError
+from featherweight.reading import open_regular, reason, regular_file
 
 ENDINGS = (".zip", ".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
 LARGEST = 200 * 2**30  # bytes that one archive may unpack to, where the disk has more
 MOST = 5_000_000  # members
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
+BOMB = 1000  # times its size: what unpacks to more than this, and to more than SMALL, was made to fill the disk
+SMALL = 2**30
+LONGEST_NAME, LONGEST_PATH = 240, 2000  # bytes; file systems take 255 and 4,096, and names are added to
+LONGEST_HEADER = 2**20  # bytes of a tar's extended header, which holds a name or a few facts
 
 
 class Damaged(UserError):  # noqa: N818 - as OverBudget is
@@ -41,25 +45,53 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
     """Unpack `archive` as `folder`, which appears whole or not at all, and the archives inside it beside themselves.
 
     Raises, with nothing left behind, Damaged for what is no archive or cut short, and UserError for members that would
-    land outside the folder or on each other, links, devices and locked members; and for more than `largest` bytes or
-    the disk holds.
+    land outside the folder or on each other, links, devices, sparse and locked members; and for more than `largest`
+    bytes, the disk holds, or an archive of that size can honestly become.
     """
     if folder.exists():
         raise UserError(f"{folder} is there already; nothing was unpacked: delete it, or take another --name")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    room = min(largest, int(shutil.disk_usage(folder.parent).free * 0.95))
+    free = int(shutil.disk_usage(folder.parent).free * 0.95)
+    room = min(largest, free, max(SMALL, BOMB * regular_file(archive).st_size))
     try:
-        room -= _extract(archive, beside, room)
+        room -= _extract(archive, beside, room, str(archive))
         for inner in sorted(path for path in beside.rglob("*") if is_archive(path)):
             target = inner.with_name(stem(inner))
             if not target.exists():
-                room -= _extract(inner, target, room)
+                room -= _extract(inner, target, room, f"{archive}: {inner.relative_to(beside)} in it")
                 _lift(target)
                 inner.unlink()
-        beside.rename(folder)
+        _appear(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _appear(beside: Path, folder: Path) -> None:
+    try:
+        beside.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        raise UserError(f"{folder}: another process has just unpacked it; nothing was unpacked") from None
+
+
+def _sweep(folder: Path) -> None:
+    """Clear away what processes that were killed had unpacked."""
+    for remains in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
+        if not _is_running(remains.name.split(".")[-2]):
+            shutil.rmtree(remains, ignore_errors=True)
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True  # of another user
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _lift(folder: Path) -> None:
@@ -72,75 +104,125 @@ def _lift(folder: Path) -> None:
         beside.rename(folder)
 
 
-def _extract(archive: Path, folder: Path, room: int) -> int:
-    """Write every member under `folder`; returns the bytes written."""
+def _extract(archive: Path, folder: Path, room: int, shown: str) -> int:
+    """Write every member under `folder`; returns the bytes written. Messages call the archive `shown`."""
     folder.mkdir(parents=True)
     written = 0
     try:
         with Progress(f"unpack {archive.name}", archive.stat().st_size, "bytes") as bar:
-            for number, (name, place, stream) in enumerate(_members(archive)):
+            for number, (name, place, stream) in enumerate(_members(archive, room, shown)):
                 if number >= MOST:
-                    raise UserError(f"{archive}: refused: it holds more than {MOST:,} files")
-                target = folder / _safe(name, archive)
+                    raise UserError(f"{shown}: refused: it holds more than {MOST:,} files")
+                target = folder / _safe(name, shown)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():
-                    raise UserError(f"{archive}: refused: it holds '{name}' twice")
+                    raise UserError(f"{shown}: refused: it holds '{name}' twice")
                 with target.open("xb") as output:
                     while block := stream.read(1 << 20):
                         written += len(block)
                         if written > room:
-                            raise UserError(f"{archive}: refused: it unpacks to more than {room:,} bytes")
+                            raise _too_large(shown, room)
                         output.write(block)
                 bar.update(place)
-    except FileExistsError as error:
-        raise UserError(f"{archive}: refused: '{Path(error.filename).name}' is a file and a folder in it") from None
-    except BROKEN as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        reason = str(error).split("\n")[0].rstrip(":") or type(error).__name__
-        raise Damaged(f"{archive}: cannot be unpacked ({reason}); download it again") from None
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{shown}: refused: '{Path(error.filename).name}' is a file and a folder in it") from None
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive can provoke any of them
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # of the disk
+        raise Damaged(f"{shown}: cannot be unpacked ({reason(error)}); download it again") from None
     return written
 
 
-def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _too_large(shown: str, room: int) -> UserError:
+    return UserError(f"{shown}: refused: it unpacks to more than {room:,} bytes")
+
+
+class _Header(tarfile.TarInfo):
+    """Refuses a name of gigabytes before it is read into the memory, and members made of holes."""
+
+    def _proc_member(self, bundle: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in EXTENDED and self.size > LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header in it claims {self.size:,} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("it holds a sparse file")
+        member: tarfile.TarInfo = super()._proc_member(bundle)  # type: ignore[misc]
+        return member
+
+
+EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
+def _members(archive: Path, room: int, shown: str) -> Iterator[tuple[str, int, IO[bytes]]]:
     """Each file in an archive: its name, how far into the archive that is, and its content."""
     if archive.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(archive) as packed:
+        with open_regular(archive) as raw, zipfile.ZipFile(raw) as packed:
             done = 0
+            if sum(info.file_size for info in packed.infolist()) > room:
+                raise _too_large(shown, room)
             for info in packed.infolist():
                 done += info.compress_size
                 if info.is_dir() or _is_rubbish(info.filename):
                     continue
                 if info.flag_bits & 1:
-                    raise UserError(f"{archive}: refused: '{info.filename}' is locked with a password")
+                    raise UserError(f"{shown}: refused: '{info.filename}' is locked with a password")
                 if stat.S_ISLNK(info.external_attr >> 16):
-                    raise UserError(f"{archive}: refused: '{info.filename}' is a link")
+                    raise UserError(f"{shown}: refused: '{info.filename}' is a link")
                 with packed.open(info) as stream:
                     yield info.filename, done, stream
     else:
-        with archive.open("rb") as raw, tarfile.open(fileobj=raw) as bundle:
+        with open_regular(archive) as raw, tarfile.open(fileobj=raw, tarinfo=_Header) as bundle:
             for member in bundle:
+                if member.size > room:
+                    raise _too_large(shown, room)
                 if member.isdir() or _is_rubbish(member.name):
                     continue
                 if not member.isreg():
                     kind = "a link" if member.issym() or member.islnk() else "a device"
-                    raise UserError(f"{archive}: refused: '{member.name}' is {kind}")
+                    raise UserError(f"{shown}: refused: '{member.name}' is {kind}")
                 content = bundle.extractfile(member)
                 assert content is not None
                 yield member.name, raw.tell(), content
-            # tarfile takes a broken header for the end, and checksums stand at the end: so read on to there.
-            rest = bundle.fileobj
-            while rest is not None and (block := rest.read(1 << 20)):
-                if any(block):
-                    raise tarfile.ReadError("it is broken in the middle")
+            _refuse_without_end(bundle)
+
+
+def _refuse_without_end(bundle: tarfile.TarFile) -> None:
+    """Raise ReadError unless a block of zeros ended the archive, and only zeros follow.
+
+    tarfile takes the end of the file and a broken header for the end of the archive. Checksums of what is compressed
+    stand at its end, which is only looked at when all is read.
+    """
+    stream = bundle.fileobj
+    assert stream is not None
+    stream.seek(bundle.offset)
+    if len(stream.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it is cut short: the mark of its end is missing")
+    stream.seek(bundle.offset)
+    while block := stream.read(1 << 20):
+        if any(block):
+            raise tarfile.ReadError("it is broken in the middle")
 
 
 def _is_rubbish(name: str) -> bool:
     return name.startswith("__MACOSX/") or name.endswith((".DS_Store", "Thumbs.db"))
 
 
-def _safe(name: str, archive: Path) -> PurePosixPath:
+def _safe(name: str, shown: str) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
-        raise UserError(f"{archive}: refused: '{name}' would land outside its folder")
+    if not path.parts:
+        raise UserError(f"{shown}: refused: it holds a file called '{name}', which is no name")
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        raise UserError(f"{shown}: refused: '{name}' would land outside its folder")
+    odd = next((letter for letter in name if not letter.isprintable()), None)
+    if odd is not None:
+        raise UserError(f"{shown}: refused: the name {name!a} in it holds {odd!a}, which is no letter of a name")
+    if max(len(os.fsencode(part)) for part in path.parts) > LONGEST_NAME or len(os.fsencode(name)) > LONGEST_PATH:
+        raise UserError(f"{shown}: refused: the name '{name[:40]}...' in it is longer than a file's may be")
     return path

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featherweight.errors import UserError, nearest
+from featherweight.reading import open_regular, read_bytes, refuse_beyond_memory, regular_file
 
 DELIMITERS = ",;\t|"
 LOOKED_AT = 50  # rows that settle the delimiter
+EXPANDED = 12  # bytes of memory that a byte of a table of short fields takes as lists of text
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,7 @@ def read(path: Path, delimiter: str | None = None) -> Table:
     """
     text = _text(path)
     delimiter = delimiter or sniff(text)
-    try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise UserError(f"{path}: not a CSV file ({error})") from None
+    lines = _rows(text, delimiter, path)
     numbered = [(number, row) for number, row in enumerate(lines, start=1) if any(field.strip() for field in row)]
     if not numbered:
         raise UserError(f"{path}: the file is empty")
@@ -64,6 +63,24 @@ def read(path: Path, delimiter: str | None = None) -> Table:
         others = f", and {len(uneven) - 1:,} more rows" if len(uneven) > 1 else ""
         raise UserError(f"{path}: row {number}: expected {len(header)} fields, got {fields}{others}")
     return Table(path, header, [row for _, row in numbered[1:]], [number for number, _ in numbered[1:]])
+
+
+def _rows(text: str, delimiter: str, path: Path) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines: list[list[str]] = []
+    begun = 1
+    try:
+        for row in reader:
+            lines.append(row)
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        what = str(error)
+        if "unexpected end of data" in what:
+            what = "a quote is opened there and never closed"
+        elif "field larger" in what:
+            what = f"a field there is longer than {csv.field_size_limit():,} letters; is a quote never closed?"
+        raise UserError(f"{path}: line {begun}: not a CSV file ({what})") from None
+    return lines
 
 
 def sniff(text: str) -> str:
@@ -84,7 +101,7 @@ def sniff(text: str) -> str:
 def beginning(path: Path, rows: int) -> Table | None:
     """The header and first rows of a table of any size, or None for what is no table."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             head = stream.read(1 << 22)
         text = _decoded(head, path)
     except (OSError, UserError):
@@ -117,10 +134,8 @@ def _first_rows(text: str, delimiter: str, wanted: int = LOOKED_AT) -> list[list
 
 
 def _text(path: Path) -> str:
-    try:
-        return _decoded(path.read_bytes(), path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    refuse_beyond_memory(path, EXPANDED * regular_file(path).st_size)
+    return _decoded(read_bytes(path), path)
 
 
 def _decoded(content: bytes, path: Path) -> str:
@@ -130,7 +145,19 @@ def _decoded(content: bytes, path: Path) -> str:
     except UnicodeDecodeError as error:
         if not wide and error.reason == "unexpected end of data" and len(content) == 1 << 22:
             return content[: error.start].decode("utf-8-sig")  # a beginning that was cut inside a letter
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}: line {line}: not UTF-8 text (byte {error.start}){_guess(content)}; save it as UTF-8"
+        ) from None
     if "\0" in text:
-        raise UserError(f"{path}: not a CSV file (it holds a zero byte)")
+        line = text[: text.index("\0")].count("\n") + 1
+        raise UserError(f"{path}: line {line}: not a CSV file (it holds a zero byte){_guess(content)}")
     return text
+
+
+def _guess(content: bytes) -> str:
+    """What bytes that are no UTF-8 may be, in words."""
+    head = content[:1000]
+    if head[1::2].count(0) > len(head) / 4 or head[::2].count(0) > len(head) / 4:
+        return ": it looks like UTF-16 without its mark"
+    return "" if b"\0" in head else ": it may be Latin-1, or a code page of Windows"

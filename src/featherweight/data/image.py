@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
-import struct
+import os
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +17,14 @@ from pydantic import Field, Strict
 
 from featherweight.data import scientific
 from featherweight.errors import UserError
+from featherweight.reading import read_bytes, reason, refuse_beyond_memory
 from featherweight.schema import Count, Flag, Section
 
-UNREADABLE = (
-    UnidentifiedImageError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    KeyError,
-    IndexError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    NotImplementedError,
-    Pillow.DecompressionBombError,
-)
+# Pillow's others run Ghostscript (EPS), take any bytes for a picture (TGA), or are none that people train on.
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "PPM", "WEBP", "GIF", "TIFF", "ICO", "JPEG2000", "AVIF")
+LARGE = 2**24  # pixels; a larger picture is compared with the free memory
+LARGEST_FILE = 2**30  # bytes
+warnings.filterwarnings("ignore", category=Pillow.DecompressionBombWarning)  # the bound is ours
 
 
 class Image(Section):
@@ -51,12 +43,28 @@ class Image(Section):
 
 
 def read(file: Path | str) -> bytes:
-    """A file's bytes. Raises UserError naming a file that cannot be read."""
-    try:
-        with open(file, "rb") as stream:  # noqa: PTH123 - 50,000 times
-            return stream.read()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read as an image ({error.strerror})") from None
+    """A file's bytes. Raises UserError naming a file that cannot be read, is special, or is too large for an image."""
+    return read_bytes(file, LARGEST_FILE)
+
+
+def opened(stream: IO[bytes]) -> Pillow.Image:
+    """A picture whose header is read and whose pixels are not, in one of the formats that run no other program.
+
+    Raises whatever Pillow raises (one of over 178 million pixels is refused), and UserError for one that the memory
+    cannot hold as often as there are processors at work.
+    """
+    picture = Pillow.open(stream, formats=_formats())
+    width, height = picture.size
+    if width * height > LARGE:
+        refuse_beyond_memory("the picture", 4 * width * height * (os.cpu_count() or 1))
+    return picture
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow was built with."""
+    Pillow.init()
+    return tuple(name for name in FORMATS if name in Pillow.OPEN)
 
 
 def decode(file: Path | str, image: Image, content: bytes | None = None) -> NDArray[np.uint8]:
@@ -70,17 +78,20 @@ def decode(file: Path | str, image: Image, content: bytes | None = None) -> NDAr
         found = scientific.pixels(content)
         if found is not None:
             return _square(_of_array(found[0], image.levels or found[1]), image)
-        with Pillow.open(io.BytesIO(content)) as picture:  # a quarter less work than from the file
+        with opened(io.BytesIO(content)) as picture:  # a quarter less work than from the file
             # A JPEG decodes at a half, a quarter or an eighth at once; twice the size leaves something to filter.
             if picture.format == "JPEG" and min(picture.size) >= 4 * image.size:
                 picture.draft(picture.mode, (2 * image.size, 2 * image.size))
             turned = ImageOps.exif_transpose(picture) if _is_turned(picture) else picture
             return _square(turned, image)
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            reason = "no image format that is known" if content else "the file is empty"
-        raise UserError(f"{file}: cannot be read as an image ({reason})") from None
+    except Exception as error:  # a damaged picture can provoke any of them
+        raise UserError(f"{file}: cannot be read as an image ({_why(error, content)})") from None
+
+
+def _why(error: Exception, content: bytes) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no image format that is known" if content else "the file is empty"
+    return reason(error)
 
 
 def fit(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image as Pillow
 from pydantic import TypeAdapter
 
 from featherweight import atomic, paths, submission, yaml
@@ -20,11 +19,12 @@ from featherweight.config import Competition, load_competition
 from featherweight.data import csv_file
 from featherweight.data.archive import is_archive, stem, unpack
 from featherweight.data.detect import relative, survey
-from featherweight.data.image import UNREADABLE
+from featherweight.data.image import opened
 from featherweight.data.listing import Listing, Samples, Stored, numbered
 from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.metrics import METRICS, PROBABILITY_METRICS
+from featherweight.reading import open_regular
 
 LOOKED_AT = 200  # images whose size and colours are looked at
 LARGEST_SIZE = 128  # pixels: larger photos are worth their time only to someone who asks for it
@@ -245,12 +245,12 @@ def _look(train: Samples) -> tuple[Counter[tuple[int, int]], bool]:
             grey = grey and (given.ndim == 2 or given.shape[-1] == 1)
             continue
         try:
-            with Pillow.open(given) as picture:
+            with open_regular(given) as stream, opened(stream) as picture:
                 shapes[picture.size] += 1
                 if grey and picture.mode not in ("1", "L", "I;16", "I"):
                     pixels = np.asarray(picture.convert("RGB")).astype(int)
                     grey = bool(np.ptp(pixels, axis=-1).max() <= 8)  # a JPEG of a grey picture is a little coloured
-        except UNREADABLE:
+        except Exception:  # of a damaged picture, any
             continue  # packing names all of these at once
     if not shapes:
         raise UserError(f"none of the {len(places)} images looked at can be read, {train.images[0]} among them")

@@ -8,18 +8,18 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pillow
 
 from featherweight import atomic, paths
 from featherweight.config import Competition, Split, load_competition
 from featherweight.console import say
 from featherweight.data import pack
 from featherweight.data.csv_file import examples
-from featherweight.data.image import UNREADABLE
+from featherweight.data.image import opened
 from featherweight.data.listing import Listing, Samples
 from featherweight.data.pack import Data
 from featherweight.data.parts import divide
 from featherweight.quality import checks, data_page
+from featherweight.reading import open_regular
 
 LOOKED_AT = 2000  # files whose heads are read for their size and kind
 
@@ -60,10 +60,10 @@ def _files(competition: Competition) -> list[str]:
     kinds: Counter[str] = Counter()
     for place in np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).astype(int)):
         try:
-            with Pillow.open(files[place]) as picture:
+            with open_regular(files[place]) as stream, opened(stream) as picture:
                 sizes[f"{picture.width}x{picture.height}"] += 1
                 kinds[f"{picture.format} {picture.mode}"] += 1
-        except UNREADABLE:
+        except Exception:  # of a damaged picture, any
             kinds["unreadable"] += 1
     listed = [examples([f"{name} ({count:,})" for name, count in found.most_common()]) for found in (sizes, kinds)]
     return [f"of {kinds.total():,} files looked at: {listed[0]}; {listed[1]}"]
