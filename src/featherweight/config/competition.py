@@ -29,9 +29,12 @@ class Submission(Section):
     id: Text = "id"
     label: Text = "label"
     sample: Text | None = Field(None, description="the sample submission, relative to the data folder")
-    takes: Literal["labels", "probabilities", "probability"] = Field(
-        "labels", description="the class, a column a class, or one column: the probability of the positive of two"
+    takes: Literal["labels", "probabilities", "probability", "set", "ranked", "one_hot"] = Field(
+        "labels",
+        description="the class; one column per class; the probability of the positive of two; a set of classes, "
+        "separated by spaces; the `k` best classes, separated by spaces; one column per class that holds 1 or 0",
     )
+    k: Count | None = Field(None, description="how many classes a ranked submission lists")
     positive: Text | None = Field(None, description="the class whose probability is taken; default the second of two")
     codes: Flag = Field(False, description="classes are written as their places in the list (0, 1, ...), not by name")
     spelling: dict[Text, Text] = Field({}, description="classes that are spelled otherwise than in the data, by class")
@@ -45,6 +48,13 @@ class Competition(Section):
     source: Annotated[Choice, OneOf(SOURCES)]
     image: Image
     classes: list[Text] = Field(min_length=2, description="the labels as the data spells them, in index order")
+    target: Literal["one", "several", "ordered"] = Field(
+        "one", description="what an image has: one class, a set of classes, or one of classes that have an order"
+    )
+    folder: Text | None = Field(
+        None,
+        description="where the data lie, below the data folder; inspect --list tells paths below it",
+    )
     limit: Limit
     metric: Annotated[Choice, OneOf(METRICS)] = Field(
         "accuracy",
@@ -102,4 +112,4 @@ class Competition(Section):
 
     def task(self) -> dict[str, Any]:
         """All that a score depends on."""
-        return self.model_dump(mode="json", exclude={"title", "kaggle"})
+        return self.model_dump(mode="json", exclude={"title", "kaggle", "folder"})
