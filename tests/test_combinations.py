@@ -15,7 +15,8 @@ from featherweight.config.reference import section_of, table_of
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
-from featherweight.evaluation.inference import fit_temperature, predict_probs
+from featherweight.evaluation.calibration import fit_temperature
+from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
 from featherweight.runs import predictions
 from featherweight.runs.run_folder import refuse_what_does_not_fit

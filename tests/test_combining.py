@@ -13,7 +13,7 @@ from conftest import start
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import OverBudget, UserError
-from featherweight.evaluation.inference import temper
+from featherweight.evaluation.calibration import temper
 from featherweight.report import tensorboard, write
 from featherweight.runs import combining, ledger, pipeline, run_folder
 from featherweight.runs.combining import fit_weights, mean

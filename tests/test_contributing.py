@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from conftest import ROOT
 from featherweight.data.pack import Image as Wanted
 from featherweight.data.pack import load
+from featherweight.evaluation.metrics import Metric
 from featherweight.models import build
 from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
@@ -53,9 +54,10 @@ def test_the_source_lists_files_that_can_be_packed(home):
 
 
 def test_the_metric_scores_the_worst_class():
-    score = example("worst_class")(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]))
-    assert score.value == pytest.approx(2 / 3)
-    assert score.count == 3
+    metric = Metric(example("worst_class"), "classes")
+    score = choice(metric.name, metric)(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]))
+    assert (score.value, score.count) == (pytest.approx(2 / 3), 4)
+    assert score.low <= score.value <= score.high
 
 
 def test_the_augmentation_draws_for_each_image():

@@ -13,7 +13,8 @@ from featherweight.augment.mixing import MIXINGS
 from featherweight.augment.table import AUGMENTATIONS
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
-from featherweight.evaluation.inference import VIEWS, predict_probs
+from featherweight.evaluation.inference import predict_probs
+from featherweight.evaluation.tta import VIEWS
 from featherweight.models import FAMILIES, build
 from featherweight.runtime.device import start
 from featherweight.runtime.processes import ALONE, Processes

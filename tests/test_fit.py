@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
-from featherweight.evaluation.metrics import LABEL_METRICS, LOWER_IS_BETTER, METRICS, judge
+from featherweight.evaluation.metrics import METRICS, judge
 from featherweight.models import build
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
@@ -193,7 +193,7 @@ def test_the_competitions_metric_is_logged_and_may_be_watched(name, tmp_path):
     stopping = {"metric": "score", "patience": 2, "restore": "last"}
     history, _ = train(tmp_path / "run", metric=metric, epochs=12, early_stopping=stopping, **watched)
     scores = history["holdout_score"].tolist()
-    sign = 1 if name in LOWER_IS_BETTER else -1
+    sign = -METRICS[name].sign
     best = min(range(len(scores)), key=lambda place: (sign * scores[place], place))
     assert len(history) == min(best + 1 + 2, 12)
     first_bad = next((n for n in range(1, len(scores)) if sign * scores[n] >= min(sign * s for s in scores[:n])), 12)
@@ -220,6 +220,6 @@ def test_what_is_trained_on_is_scored_as_the_holdout_is(name, tmp_path, monkeypa
         true, given = torch.cat([answers for _, answers in told[6 * epoch : 6 * epoch + 6]], 1).long().numpy()
         assert row["train_accuracy"] == (true == given).mean()
         assert row["train_f1"] == pytest.approx(f1_score(true, given, average="macro"))
-        if name in LABEL_METRICS:
+        if METRICS[name].judges == "classes":
             assert row["train_score"] == pytest.approx(judge(metric, given, true).value)
-    assert history["train_score"].notna().all() == (name in LABEL_METRICS)
+    assert history["train_score"].notna().all() == (METRICS[name].judges == "classes")

@@ -6,7 +6,9 @@ import torch
 from pydantic import TypeAdapter
 
 from featherweight.augment.table import AUGMENTATIONS, crop, flip
-from featherweight.evaluation.inference import VIEWS, fit_temperature, predict_probs, temper
+from featherweight.evaluation.calibration import fit_temperature, temper
+from featherweight.evaluation.inference import predict_probs
+from featherweight.evaluation.tta import VIEWS
 from featherweight.models import MODELS, build
 from featherweight.runtime.device import Runtime
 from featherweight.schema import Choice, OneOf

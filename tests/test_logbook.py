@@ -355,7 +355,7 @@ def test_several_seeds_test_the_claims_and_are_logged(home, capsys):
 
 
 def scores(*values, loss=False):
-    return [Score(value, 0, 1, 100, loss) for value in values]
+    return [Score(value, 0, 1, 100, "log_loss" if loss else "accuracy") for value in values]
 
 
 def one(better, worse, loss=False):

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
-from featherweight.evaluation.metrics import spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,12 +47,13 @@ def draw(axes: Axes, curves: Mapping[str, Curve], x: str, y: str) -> None:
 
 
 def panels(metric: str) -> dict[str, str]:
-    """What learning curves show, by title: columns of a history, after `train_` and `holdout_`.
+    """What learning curves show, by title: columns of a history, after `train_` and `holdout_`. `metric` is the spoken
+    name of the competition's own.
 
     The loss and F1 are always among them, for the one may rise while the other does (LOGBOOK C).
     """
     titled = {"loss": "loss", "accuracy": "accuracy", "macro F1": "f1"}
-    titled.setdefault(spoken(metric), "score")
+    titled.setdefault(metric, "score")
     return titled
 
 

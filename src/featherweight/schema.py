@@ -139,12 +139,13 @@ class OneOf:
 
 
 def _section_of(name: str, target: Callable[..., Any]) -> type[Choice]:
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    signed = inspect.unwrap(target)  # an object made of a function, as a metric is, has the function's keys
+    hints = typing.get_type_hints(signed.__init__ if inspect.isclass(signed) else signed, include_extras=True)
     fields: dict[str, Any] = {"name": (typing.Literal[name], name)}
-    for key, parameter in inspect.signature(target).parameters.items():
+    for key, parameter in inspect.signature(signed).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             fields[key] = (hints[key], default)
-    section = create_model(name, __base__=Choice, __doc__=inspect.getdoc(target), **fields)
+    section = create_model(name, __base__=Choice, __doc__=inspect.getdoc(signed), **fields)
     section.target = staticmethod(target)
     return section

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
 from featherweight.errors import nearest
-from featherweight.evaluation.metrics import METRICS, PROBABILITY_METRICS
+from featherweight.evaluation.metrics import METRICS, metric_of
 from featherweight.schema import Choice, Count, Flag, OneOf, Section, Text
 
 
@@ -84,7 +84,7 @@ class Competition(Section):
 
     @model_validator(mode="after")
     def _submission_suits_the_metric(self) -> Self:
-        if self.metric.name in PROBABILITY_METRICS and self.submission.takes == "labels":
+        if metric_of(self.metric).judges == "probabilities" and self.submission.takes == "labels":
             raise ValueError(f"the metric {self.metric.name} judges probabilities: say submission.takes: probabilities")
         wanted = self.submission
         if wanted.takes == "probability" and len(self.classes) != 2:

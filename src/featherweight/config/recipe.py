@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, Strict, model_validator
 
 from featherweight.augment.mixing import MIXINGS
 from featherweight.augment.table import AUGMENTATIONS
-from featherweight.evaluation.inference import VIEWS
+from featherweight.evaluation.tta import VIEWS
 from featherweight.models import FAMILIES
 from featherweight.schema import Choice, Count, Flag, Fraction, Index, NonNegative, OneOf, Positive, Rate, Section, Text
 from featherweight.training.averaging import AVERAGES

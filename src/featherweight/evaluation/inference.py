@@ -1,143 +1,21 @@
 """The only inference: holdout, test-time views, ensembles and the test set all go through `predict_probs`.
 
-A view turns a batch of images into several, each with a weight; views multiply, so `[flip, shift]` asks the model six
-times. The probabilities are averaged by weight. Dropout and drop connect are off.
+The probabilities of several models and views (`tta`) are averaged by weight. Dropout and drop connect are off.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
-from featherweight.augment.geometric import affine_matrix, resized, warp
+from featherweight.evaluation.tta import Augmentation, View, product
 from featherweight.models import Classifier
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import Draws, generator
-from featherweight.schema import Count, Fraction, Part, Positive
-
-Weighted = Iterator[tuple[float, Tensor]]
-Augmentation = Callable[[Tensor, Draws], Tensor]
-
-
-class View(Protocol):
-    """What `predict_probs` calls: images [B, C, H, W], a batch's random numbers by draw, the training augmentations."""
-
-    def __call__(  # noqa: D102
-        self, images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], /
-    ) -> Weighted: ...
-
-
-def flip(images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation]) -> Weighted:
-    """The image and its mirror image, half each."""
-    yield 0.5, images
-    yield 0.5, images.flip(-1)
-
-
-def shift(
-    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, distance: Part = 1 / 32
-) -> Weighted:
-    """The image (half) and it moved up-left and down-right by `distance` of its side (a quarter each), edges reflected.
-
-    The unmoved image weighs double because the moved ones have lost a row and a column (as in airbench, Jordan 2024).
-    """
-    side = images.shape[-1]
-    pixels = max(1, round(side * distance))
-    padded = F.pad(images, [pixels] * 4, mode="reflect")
-    yield 0.5, images
-    yield 0.25, padded[:, :, :side, :side]
-    yield 0.25, padded[:, :, 2 * pixels :, 2 * pixels :]
-
-
-def rotate(
-    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, degrees: Positive = 10
-) -> Weighted:
-    """The image (half) and it turned by `degrees` either way (a quarter each), its edges drawn out.
-
-    The unturned image weighs double because turning blurs and loses corners.
-    """
-    yield 0.5, images
-    for angle in (degrees, -degrees):
-        turn = affine_matrix(torch.full((len(images),), float(angle), device=images.device))
-        yield 0.25, warp(images, turn, "edge")
-
-
-def scales(
-    images: Tensor,
-    draws: Callable[[int], Draws],
-    augment: Sequence[Augmentation],
-    *,
-    factors: Annotated[list[Positive], Field(min_length=1)] = [1.0, 1.25],
-) -> Weighted:
-    """The image at several sizes, evenly weighted, as no size is known to be the better one.
-
-    For networks that take any size, as those do that end in a mean over places.
-    """
-    side = images.shape[-1]
-    for factor in factors:
-        size = max(1, round(side * factor))
-        yield 1 / len(factors), images if size == side else resized(images, size)
-
-
-def five_crops(
-    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, size: Fraction = 0.875
-) -> Weighted:
-    """The four corners and the centre, each of the part `size` of the side and enlarged to the whole, evenly weighted.
-
-    `[flip, five_crops]` are the ten crops of the classics.
-    """
-    side = images.shape[-1]
-    cut = max(1, round(side * size))
-    far, middle = side - cut, round((side - cut) / 2)
-    for top, left in ((0, 0), (0, far), (far, 0), (far, far), (middle, middle)):
-        yield 0.2, resized(images[:, :, top : top + cut, left : left + cut], side)
-
-
-def train(
-    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, count: Count = 8
-) -> Weighted:
-    """Draws of the training augmentations, evenly weighted (LOGBOOK A12)."""
-    for number in range(count):
-        random, view = draws(number), images
-        for operation in augment:
-            view = operation(view, random)
-        yield 1 / count, view
-
-
-VIEWS: dict[str, Callable[..., Weighted]] = {
-    "flip": flip,
-    "shift": shift,
-    "rotate": rotate,
-    "scales": scales,
-    "five_crops": five_crops,
-    "train": train,
-}
-
-
-def fit_temperature(probs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The temperature by which probabilities [N, K] of classes [N] have the least log loss (arXiv:1706.04599)."""
-    from scipy.optimize import minimize_scalar  # half a second to import
-
-    def loss(logarithm: float) -> float:
-        given = temper(probs, math.exp(logarithm))[np.arange(len(labels)), labels]
-        return float(-np.log(given.clip(1e-12)).mean())
-
-    return math.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-4}).x)
-
-
-def temper(probs: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Probabilities [N, K] to the power of 1 / temperature, rescaled to one: over 1 less certain, under 1 more."""
-    logs = np.log(probs.astype(np.float64).clip(1e-12)) / temperature
-    powers = np.exp(logs - logs.max(1, keepdims=True))
-    tempered: NDArray[np.float32] = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
-    return tempered
 
 
 @torch.no_grad()
@@ -171,7 +49,7 @@ def predict_probs(
             return Draws(generator(seed, "view", first, number), size, runtime.device, epoch=number)
 
         total: Tensor | float = 0.0
-        for weight, view in _product(pixels, views, draws, augment):
+        for weight, view in product(pixels, views, draws, augment):
             for model in models:
                 with runtime.autocast():
                     logits = model(view)
@@ -184,15 +62,3 @@ def predict_probs(
     dealt = runtime.processes.gather(results)
     batches = range(-(-len(images) // batch_size))
     return np.concatenate([dealt[turn % len(dealt)][turn // len(dealt)] for turn in batches]).astype(np.float32)
-
-
-def _product(
-    images: Tensor, views: Sequence[View], draws: Callable[[int], Draws], augment: Sequence[Augmentation]
-) -> Weighted:
-    """Every combination of the views, one at a time, with the product of the weights."""
-    if not views:
-        yield 1.0, images
-        return
-    for weight, view in views[0](images, draws, augment):
-        for inner, final in _product(view, views[1:], draws, augment):
-            yield weight * inner, final

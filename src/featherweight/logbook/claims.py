@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from featherweight.evaluation.metrics import Score
+from featherweight.evaluation.metrics import Score, named
 from featherweight.runs.comparison import SURE, holm
 
 
@@ -70,7 +70,7 @@ class Verdict:
     low: float
     high: float
     p: float
-    loss: bool
+    metric: str
 
     @property
     def word(self) -> str:
@@ -84,8 +84,9 @@ class Verdict:
     @property
     def gain(self) -> str:
         """The mean and its interval in words."""
-        scale, unit = (1, "nats") if self.loss else (100, "points")
-        mean = f"{np.mean(self.gains) * scale:+.2f} {unit}"
+        metric = named(self.metric)
+        scale = metric.scale
+        mean = f"{np.mean(self.gains) * scale:+.2f} {metric.unit}"
         if math.isnan(self.p):
             return mean
         return f"{mean} [{self.low * scale:+.2f}, {self.high * scale:+.2f}], p = {self.p:.2g}"
@@ -102,8 +103,8 @@ def _alone(claim: Claim, better: Sequence[Score], worse: Sequence[Score]) -> Ver
     """A claim by itself, its p-value not corrected."""
     from scipy.stats import t
 
-    sign = -1 if better[0].lower_is_better else 1
-    gains = np.array([sign * (one.value - other.value) for one, other in zip(better, worse, strict=True)])
+    metric = better[0].of
+    gains = np.array([metric.sign * (one.value - other.value) for one, other in zip(better, worse, strict=True)])
     count, mean = len(gains), float(gains.mean())
     low = high = p = math.nan
     if count > 1:
@@ -114,4 +115,4 @@ def _alone(claim: Claim, better: Sequence[Score], worse: Sequence[Score]) -> Ver
             p = 2 * float(t.sf(abs(mean) / error, count - 1))
         elif mean == 0:
             p = 1.0  # where all gains are one and the same, how far they scatter is not known
-    return Verdict(claim, tuple(gains.tolist()), low, high, p, better[0].lower_is_better)
+    return Verdict(claim, tuple(gains.tolist()), low, high, p, metric.name)

@@ -22,7 +22,7 @@ from featherweight import atomic, paths, plotting
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import say
 from featherweight.errors import Diverged, OverBudget, UserError, nearest
-from featherweight.evaluation.metrics import Score, spoken
+from featherweight.evaluation.metrics import Score, named, spoken
 from featherweight.logbook.claims import CLAIMS, Verdict, judge
 from featherweight.runs import comparison, run_folder, series
 from featherweight.runs.comparison import SURE
@@ -180,7 +180,7 @@ def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float
         "| row | parameters | epochs | train | holdout | test | what the logbook says |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
-    shown = f"train_{plotting.panels(metric)[spoken(metric)]}"
+    shown = f"train_{plotting.panels(spoken(metric))[spoken(metric)]}"
     for row, several in told.items():
         if isinstance(several, str):
             lines.append(f"| {row} | | | | | | **{several}** {said(row)} |")
@@ -240,7 +240,8 @@ def _draw_curves(chosen: Sequence[str], sound: Mapping[str, Done], folder: Path,
 
 def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:
     """Each claim's mean gain with its interval, and the gain of each seed."""
-    scale = 1 if found[0].loss else 100
+    metric = named(found[0].metric)
+    scale = metric.scale
     picture, axes = plotting.figure(1, 1, width=9, height=0.5 * len(found) + 1)
     for place, one in enumerate(found):
         mean = statistics.mean(one.gains) * scale
@@ -250,7 +251,7 @@ def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:
     axes[0, 0].axvline(0, color="black", linewidth=0.8)
     axes[0, 0].set_yticks(range(len(found)), [f"{one.claim.said}: {one.word}" for one in found])
     axes[0, 0].invert_yaxis()
-    axes[0, 0].set_xlabel("gain in nats" if found[0].loss else "gain in points: mean, 95 % interval, seeds")
+    axes[0, 0].set_xlabel(f"gain in {metric.unit}: mean, 95 % interval, seeds")
     axes[0, 0].grid(axis="x", alpha=0.3)
     plotting.save(picture, path)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from featherweight.data.csv_file import examples
 from featherweight.data.pack import Data, Pack
-from featherweight.evaluation.metrics import Score, auc
+from featherweight.evaluation.metrics import METRICS, Score
 from featherweight.quality import near_duplicates
 
 SHOWN = 12  # pictures, or groups of pictures, beside a finding
@@ -243,11 +243,11 @@ def shift(train: Any, test: Any) -> tuple[Score, list[int]]:
     features = np.concatenate([_features(part[places]) for part, places in zip((train, test), chosen, strict=True)])
     is_test = np.repeat([0, 1], [len(places) for places in chosen])
     if min(map(len, chosen)) < 5:
-        return Score(0.5, 0.0, 1.0, len(is_test)), []
+        return Score(0.5, 0.0, 1.0, len(is_test), "auc"), []
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
     cut = StratifiedKFold(5, shuffle=True, random_state=0)
     probs = cross_val_predict(model, features, is_test, cv=cut, method="predict_proba")
-    score = auc(probs, is_test.astype(np.int64))
+    score = METRICS["auc"](probs, is_test.astype(np.int64))
     order = np.argsort(-probs[len(chosen[0]) :, 1], kind="stable")[:SHOWN]
     return score, [int(chosen[1][place]) for place in order]
 

@@ -23,8 +23,8 @@ from featherweight.data.image import opened
 from featherweight.data.listing import Listing, Samples, Stored, numbered
 from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
-from featherweight.evaluation.metrics import METRICS, PROBABILITY_METRICS
 from featherweight.reading import open_regular
+from featherweight.evaluation.metrics import METRICS
 
 LOOKED_AT = 200  # images whose size and colours are looked at
 LARGEST_SIZE = 128  # pixels: larger photos are worth their time only to someone who asks for it
@@ -134,7 +134,7 @@ def _made(
     config["metric"] = metric or {"labels": "accuracy", "probabilities": "log_loss", "probability": "auc"}[takes]
     if metric is None:
         made.assumed.append(f"  metric: {config['metric']} (say --metric; there are {', '.join(METRICS)})")
-    if config["metric"] in PROBABILITY_METRICS and takes == "labels":
+    if METRICS[config["metric"]].judges == "probabilities" and takes == "labels":
         wanted["takes"] = "probabilities"
         made.assumed.append(f"  the submission has one column a class, since {config['metric']} judges probabilities")
     made.assumed.append(f"  limit: {limit:,} parameters (say --limit)")
@@ -278,7 +278,7 @@ def _submission(
     config["label"] = table.header[1]
     labels = list(dict.fromkeys(row[1].strip() for row in table.rows))
     made.found.append(f"  {sample.name}: {','.join(table.header)}, like '{labels[0] if labels else ''}'")
-    if len(classes) == 2 and (metric in PROBABILITY_METRICS or _are_fractions(labels)):
+    if len(classes) == 2 and ((metric and METRICS[metric].judges == "probabilities") or _are_fractions(labels)):
         return {**config, "takes": "probability", "positive": _positive(table.header[1], classes, made)}
     if set(labels) <= set(classes):
         return config

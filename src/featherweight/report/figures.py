@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from featherweight.evaluation.metrics import named, spoken
 from featherweight.plotting import panels
 from featherweight.runs.query import Gap
 
@@ -74,7 +75,7 @@ def curves(history: pd.DataFrame, metric: str) -> Figure:
     """Loss, accuracy, F1, the competition's metric and the learning rate, epoch by epoch, for training images and
     holdout, as far as the history has them.
     """
-    shown = {title: column for title, column in panels(metric).items() if f"holdout_{column}" in history}
+    shown = {title: column for title, column in panels(spoken(metric)).items() if f"holdout_{column}" in history}
     shown["learning rate"] = "lr"
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(shown), 2.9), layout="constrained")
@@ -209,9 +210,10 @@ def mistakes(pictures: Sequence[Picture], columns: int = 8) -> Figure:
 def holdout_against_public(gaps: Sequence[Gap]) -> Figure:
     """A point a run with its holdout interval and the band of what chance explains; red where it is more.
 
-    In percent, unless the metric is a loss.
+    In percent, unless the metric has another unit.
     """
-    scale, unit = (1, "") if any(gap.loss for gap in gaps) else (100, " %")
+    metric = next((gap.of for gap in gaps if gap.of.scale == 1), named("accuracy"))
+    scale, unit = metric.scale, metric.percent
     values = [value for gap in gaps for value in (gap.low, gap.high, gap.public - gap.chance, gap.public + gap.chance)]
     low, high = max(0.0, min(values) - 0.01) * scale, (max(values) + 0.01) * scale
     with matplotlib.rc_context(STYLE):

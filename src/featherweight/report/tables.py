@@ -13,7 +13,7 @@ from rich.table import Table
 
 from featherweight import atomic, paths
 from featherweight.console import console, say
-from featherweight.evaluation.metrics import LOWER_IS_BETTER, spoken
+from featherweight.evaluation.metrics import Metric, named
 
 if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     import pandas as pd
@@ -126,7 +126,7 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
             f"{row['parameters']:,}",
             _percent(row, "holdout"),
             _percent(row, "test"),
-            *([query.percent(row["public"], loss=row["metric"] in LOWER_IS_BETTER)] if public else []),
+            *([query.with_deviation(named(row["metric"]), row["public"])] if public else []),
             f"{row['minutes']:.1f}",
             str(row["date"])[:16].replace("T", " "),
             *([escape(difference)] if differ else []),
@@ -144,8 +144,8 @@ def by_seed(rows: pd.DataFrame) -> None:
         return
     table = _table("", ["recipe", "competition", "parameters", "seeds", "holdout %", "test %", "public %", "minutes"])
     for row in rows.to_dict("records"):
-        loss = row["metric"] in LOWER_IS_BETTER
-        scores = [query.percent(row[key], row[f"{key}_sd"], loss) for key in ("holdout", "test", "public")]
+        metric = named(row["metric"])
+        scores = [query.with_deviation(metric, row[key], row[f"{key}_sd"]) for key in ("holdout", "test", "public")]
         fields = [
             escape(row["recipe"]),
             escape(row["competition"]),
@@ -192,7 +192,7 @@ def leaderboard(places: Sequence[Place]) -> None:
 def comparison(rows: pd.DataFrame) -> None:
     """Runs by what they did on the same held-out images, best first, with the 95 % interval of every score."""
     metrics = [column.removesuffix("_low") for column in map(str, rows.columns) if column.endswith("_low")]
-    heads = [spoken(metric) + ("" if metric in LOWER_IS_BETTER else " %") for metric in metrics]
+    heads = [named(metric).spoken + named(metric).percent for metric in metrics]
     table = _table("", ["run", *heads])
     for row in rows.to_dict("records"):
         scores = [_percent({**row, "metric": metric}, metric) for metric in metrics]
@@ -200,17 +200,15 @@ def comparison(rows: pd.DataFrame) -> None:
     console.print(table)
 
 
-def trials(rows: pd.DataFrame, metric: str, keys: Sequence[str], everything: Path) -> None:
+def trials(rows: pd.DataFrame, metric: Metric, keys: Sequence[str], everything: Path) -> None:
     """A search's candidates as ordered, best first: those that were refused are counted only."""
-    from featherweight.evaluation.metrics import spelled
-
     refused = rows["outcome"].str.startswith("refused")
     trained = rows[~refused]
     short = [key.rpartition(".")[2] for key in keys]
     named = [end if short.count(end) == 1 else key for key, end in zip(keys, short, strict=True)]
-    table = _table("", ["candidate", metric, "95 % interval", "epochs", "parameters", "seconds", *named])
+    table = _table("", ["candidate", metric.name, "95 % interval", "epochs", "parameters", "seconds", *named])
     for row in trained.head(TRIALS).to_dict("records"):
-        score, low, high = (spelled(row[key], metric in LOWER_IS_BETTER) for key in ("score", "low", "high"))
+        score, low, high = (metric.shown(row[key]) for key in ("score", "low", "high"))
         known = not math.isnan(row["score"])
         numbers = ["" if math.isnan(row[key]) else f"{row[key]:,.0f}" for key in ("epochs", "parameters", "seconds")]
         told = [score, f"{low} to {high}"] if known else [escape(row["outcome"]), ""]
@@ -236,9 +234,7 @@ def findings(found: Iterable[Finding]) -> int:
 def _percent(row: dict[Any, Any], key: str) -> str:
     if math.isnan(row[key]):
         return ""
-    loss = row["metric"] in LOWER_IS_BETTER
-    scale, places = (1, 4) if loss else (100, 2)
-    value, low, high = (f"{row[end] * scale:.{places}f}" for end in (key, f"{key}_low", f"{key}_high"))
+    value, low, high = (named(row["metric"]).number(row[end]) for end in (key, f"{key}_low", f"{key}_high"))
     return f"{value} [{low}, {high}]"
 
 

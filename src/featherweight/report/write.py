@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featherweight import atomic, yaml
+from featherweight.evaluation.metrics import Score
 from featherweight.report import evidence, figures
 from featherweight.report.evidence import Evidence, Picture
 from featherweight.runs import ledger, predictions, run_folder
@@ -38,7 +39,7 @@ def write(run: run_folder.Run) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(picture=picture, overlay=overlay, inline=_inline)
+    environment.filters.update(picture=picture, overlay=overlay, inline=_inline, as_score=Score.read)
     page = environment.get_template("report.html.jinja").render(
         **_words(found), figures={name: figures.svg(figure, label) for name, (figure, label) in drawn.items()}
     )

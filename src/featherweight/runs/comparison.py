@@ -22,7 +22,7 @@ from featherweight.console import say
 from featherweight.data import pack
 from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
-from featherweight.evaluation.metrics import LOWER_IS_BETTER, METRICS, judge, resampled, spoken
+from featherweight.evaluation.metrics import METRICS, Metric, judge, metric_of, named, resampled, spoken, value
 from featherweight.runs import ledger, predictions, query, run_folder
 from featherweight.runs.run_folder import Run
 from featherweight.schema import Choice, OneOf
@@ -30,7 +30,6 @@ from featherweight.schema import Choice, OneOf
 REPLICATES = 1000  # of the bootstrap at least; of many comparisons, so many that each can still be told
 SURE = 0.05  # a p-value below it counts as told
 SHOWN = ("accuracy", "macro_f1", "log_loss")  # by every comparison, beside the competition's own metric
-COUNTING = frozenset({"accuracy", "micro_f1"})  # right images, which McNemar's test is of
 
 
 @dataclass(frozen=True)
@@ -68,16 +67,21 @@ class Paired:
     among: int = 1  # comparisons made at once, the p-value being held against the limit divided by them (Bonferroni)
 
     @property
+    def of(self) -> Metric:
+        """The metric."""
+        return named(self.metric)
+
+    @property
     def told(self) -> bool:
         """Is there a difference?"""
-        p = self.mcnemar if self.metric in COUNTING else self.p
+        p = self.mcnemar if self.of.counts else self.p
         return p < SURE / self.among and (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
-        unit, scale = ("nats", 1) if self.metric in LOWER_IS_BETTER else ("points", 100)
-        span = f"{abs(self.gain) * scale:.2f} {unit} of {spoken(self.metric)}"
+        scale = self.of.scale
+        span = f"{abs(self.gain) * scale:.2f} {self.of.unit} of {spoken(self.metric)}"
         interval = f"95 % interval {self.low * scale:+.2f} to {self.high * scale:+.2f}"
-        if self.metric in COUNTING:
+        if self.of.counts:
             tests = f"({interval}, McNemar p = {self.mcnemar:.3g})"
         else:
             apart = "differ" if self.mcnemar < SURE / self.among else "can't be told apart"
@@ -99,14 +103,14 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 def paired(one: Answers, other: Answers, metric: Choice, among: int = 1) -> Paired:
     """Compare two runs image by image, one of `among` comparisons. The bootstrap draws the same images for both."""
-    sign = -1 if metric.name in LOWER_IS_BETTER else 1
+    sign = metric_of(metric).sign
     probs = [each.probs.astype(np.float64) for each in (one, other)]
     replicates = max(REPLICATES, 100 * among)  # the least p is then under half of what is wanted of it
     first, second = resampled(metric, probs, one.labels, replicates)
     drawn = sign * (first - second)
     low, high = np.quantile(drawn, [0.025, 0.975])
     p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + replicates))
-    gain = sign * (judge(metric, probs[0], one.labels).value - judge(metric, probs[1], one.labels).value)
+    gain = sign * (value(metric, probs[0], one.labels) - value(metric, probs[1], one.labels))
     alone = mcnemar(one.right, other.right)
     return Paired(one.name, other.name, metric.name, gain, float(low), float(high), float(p), alone, among)
 
@@ -128,15 +132,15 @@ def over_seeds(metric: str, scores: Mapping[str, Sequence[float]]) -> list[str]:
 def _in_words(
     metric: str, name: str, scores: Sequence[float], other_name: str, others: Sequence[float], p: float
 ) -> str:
-    scale = 1 if metric in LOWER_IS_BETTER else 100
+    of = named(metric)
     one, other = (
-        f"{np.mean(part) * scale:.2f} ± {np.std(part, ddof=1) * scale:.2f} over {len(part)} seeds"
+        f"{np.mean(part) * of.scale:.2f} ± {np.std(part, ddof=1) * of.scale:.2f} over {len(part)} seeds"
         for part in (scores, others)
     )
     told = f"{spoken(metric)} {one} against {other}, p = {p:.3g}"
     if not p < SURE:
         return f"it can't be told which of the recipes {name} and {other_name} is better: {told}"
-    ahead = (np.mean(scores) > np.mean(others)) != (metric in LOWER_IS_BETTER)
+    ahead = of.better(float(np.mean(scores)), float(np.mean(others)))
     better, worse = (name, other_name) if ahead else (other_name, name)
     return f"the recipe {better} is better than {worse}: {told}"
 
@@ -221,7 +225,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
             for run, label, each in zip(runs, _labels(runs), given, strict=True)
         ]
     )
-    worth = rows[metric.name] if metric.name in LOWER_IS_BETTER else -rows[metric.name]
+    worth = -metric_of(metric).sign * rows[metric.name]
     order = worth.argsort(kind="stable")
     best, *rest = [given[place] for place in order]
     pairs = len(runs) * (len(runs) - 1) // 2
@@ -260,7 +264,7 @@ def _recipes(rows: pd.DataFrame, metric: str) -> list[str]:
 
 def draw(histories: Mapping[str, pd.DataFrame], path: Path, metric: str) -> None:
     """Loss, accuracy, F1 and the competition's metric by epoch, for train (dashed) and holdout."""
-    figures = plotting.panels(metric)
+    figures = plotting.panels(spoken(metric))
     picture, axes = plotting.figure(1, len(figures), width=5)
     for number, (name, history) in enumerate(histories.items()):
         colour = f"C{number % 10}"

@@ -24,7 +24,7 @@ from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide
 from featherweight.data.split import scarce
 from featherweight.errors import Diverged, Lost, UserError
-from featherweight.evaluation.inference import fit_temperature
+from featherweight.evaluation.calibration import fit_temperature
 from featherweight.evaluation.metrics import Score
 from featherweight.models import Classifier, build
 from featherweight.runs.predictions import augmentations, calibrated, probabilities

@@ -13,7 +13,8 @@ from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe
 from featherweight.console import Progress
 from featherweight.data.pack import Pack
-from featherweight.evaluation.inference import predict_probs, temper
+from featherweight.evaluation.calibration import temper
+from featherweight.evaluation.inference import predict_probs
 from featherweight.models import Classifier
 from featherweight.runs.run_folder import Run
 from featherweight.runtime.device import Runtime

@@ -16,7 +16,7 @@ import pandas as pd
 
 from featherweight import atomic, paths
 from featherweight.errors import UserError, nearest
-from featherweight.evaluation.metrics import LOWER_IS_BETTER
+from featherweight.evaluation.metrics import Metric, named
 from featherweight.runs import ledger
 
 MARKERS = ("<!-- runs -->", "<!-- /runs -->")  # the README's table stands between them
@@ -83,7 +83,7 @@ def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.
 
 def _best_first(rows: pd.DataFrame) -> pd.DataFrame:
     """By competition, the best holdout score first, whichever way its metric counts."""
-    worth = rows["holdout"].where(~rows["metric"].isin(LOWER_IS_BETTER), -rows["holdout"])
+    worth = rows["holdout"] * rows["metric"].map(lambda name: named(name).sign)
     ordered = rows.assign(worth=worth).sort_values(["competition", "worth"], ascending=[True, False], kind="stable")
     return ordered.drop(columns="worth")
 
@@ -151,7 +151,12 @@ class Gap:
     high: float
     public: float
     chance: float
-    loss: bool = False
+    metric: str = "accuracy"
+
+    @property
+    def of(self) -> Metric:
+        """The metric."""
+        return named(self.metric)
 
     @property
     def surprising(self) -> bool:
@@ -160,14 +165,12 @@ class Gap:
 
     def __str__(self) -> str:
         apart = self.public - self.holdout
-        unit, scale, form = ("", 1, ".4f") if self.loss else (" points", 100, ".2f")
-        sign = "" if self.loss else " %"
-        public, holdout = (percent(value, loss=self.loss) + sign for value in (self.public, self.holdout))
-        between = f"public {public}, holdout {holdout}: {apart * scale:+{form}}{unit}"
-        chance = f"{self.chance * scale:{form}} that chance explains"
+        public, holdout = (self.of.number(value) + self.of.percent for value in (self.public, self.holdout))
+        between = f"public {public}, holdout {holdout}: {self.of.number(apart, '+')} {self.of.unit}"
+        chance = f"{self.of.number(self.chance)} that chance explains"
         if not self.surprising:
             return f"{self.run}: {between}, within the {chance}"
-        worse = (apart > 0) == self.loss
+        worse = self.of.better(self.holdout, self.public)
         reason = "the hidden test is shifted, or the holdout leaks" if worse else "the hidden test is easier"
         return f"{self.run}: {between}, more than the {chance}: {reason}"
 
@@ -192,7 +195,7 @@ def gaps(rows: pd.DataFrame) -> list[Gap]:
                 **scores,
                 public=row["public"],
                 chance=chance,
-                loss=row["metric"] in LOWER_IS_BETTER,
+                metric=row["metric"],
             )
         )
     return found
@@ -208,11 +211,11 @@ def markdown(rows: pd.DataFrame) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for row in by_seed(rows).to_dict("records"):
-        loss = row["metric"] in LOWER_IS_BETTER
-        scores = [percent(row[key], row[f"{key}_sd"], loss) for key in ("holdout", "test", "public")]
+        metric = named(row["metric"])
+        scores = [with_deviation(metric, row[key], row[f"{key}_sd"]) for key in ("holdout", "test", "public")]
         for place, key in enumerate(("holdout", "test")):
             if row["seeds"] == 1 and scores[place]:
-                scores[place] += f" [{percent(row[f'{key}_low'], loss=loss)}, {percent(row[f'{key}_high'], loss=loss)}]"
+                scores[place] += f" [{metric.number(row[f'{key}_low'])}, {metric.number(row[f'{key}_high'])}]"
         fields = [row["competition"], row["recipe"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
         fields += [f"{row['minutes']:.1f}", f"`{row['command']}`"]
         lines.append(f"| {' | '.join(fields)} |")
@@ -232,12 +235,11 @@ def refresh(readme: Path, rows: pd.DataFrame) -> bool:
     return True
 
 
-def percent(value: float, deviation: float = math.nan, loss: bool = False) -> str:
-    """`93.65`, or `93.65 ± 0.21` where there is a deviation; a loss as it is; nothing where there is no value."""
+def with_deviation(metric: Metric, value: float, deviation: float = math.nan) -> str:
+    """`93.65`, or `93.65 ± 0.21` where there is a deviation; nothing where there is no value."""
     if math.isnan(value):
         return ""
-    scale, form = (1, ".4f") if loss else (100, ".2f")
-    return f"{value * scale:{form}}" + ("" if math.isnan(deviation) else f" ± {deviation * scale:{form}}")
+    return metric.number(value) + ("" if math.isnan(deviation) else f" ± {metric.number(deviation)}")
 
 
 def _values(rows: pd.DataFrame, key: str, option: str) -> list[Any]:

@@ -202,7 +202,7 @@ def shipped(run: Run) -> Classifier:
 def result_of(run: Run) -> Result:
     """What a run's other processes have recorded."""
     kept = json.loads((run.folder / "result.json").read_text())
-    holdout, test = (Score(**kept[part]) if kept[part] else None for part in ("holdout", "test"))
+    holdout, test = (Score.read(kept[part]) if kept[part] else None for part in ("holdout", "test"))
     return Result(**{**kept, "holdout": holdout, "test": test})
 
 

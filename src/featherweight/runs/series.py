@@ -10,7 +10,7 @@ import numpy as np
 from featherweight import paths
 from featherweight.console import say
 from featherweight.errors import UserError
-from featherweight.evaluation.metrics import judge, spelled
+from featherweight.evaluation.metrics import Metric, judge
 from featherweight.runs import combining, pipeline, run_folder
 from featherweight.runs.run_folder import Result, Run, Task
 
@@ -53,7 +53,7 @@ def over_seeds(done: Done) -> list[str]:
     for part in ("holdout", "test"):
         scores = [getattr(result, part) for _, result in done]
         if all(score is not None for score in scores):
-            lines.append(f"  {part:<8} {_spread([score.value for score in scores], scores[0].lower_is_better)}")
+            lines.append(f"  {part:<8} {_spread([score.value for score in scores], scores[0].of)}")
     return lines
 
 
@@ -68,7 +68,7 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
     lines = [
         f"{len(done)} folds",
         f"  out of fold  {metric.name} {score}",
-        f"  by fold      {_spread(folds, score.lower_is_better)}",
+        f"  by fold      {_spread(folds, score.of)}",
     ]
     weighed = combining.weigh(runs, name)
     if weighed.room < 0:
@@ -88,9 +88,9 @@ def _one_model(runs: Sequence[Run]) -> list[str]:
     return [f"  one model of their weights: ./run.sh soup {' '.join(run.name for run in runs)}"]
 
 
-def _spread(values: Sequence[float], lower_is_better: bool) -> str:
+def _spread(values: Sequence[float], metric: Metric) -> str:
     mean, deviation = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{spelled(mean, lower_is_better)} ± {spelled(deviation, lower_is_better)}"
+    return f"{metric.shown(mean)} ± {metric.shown(deviation)}"
 
 
 def tell(lines: Sequence[str]) -> None:

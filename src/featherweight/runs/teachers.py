@@ -14,7 +14,7 @@ from featherweight.config import Pseudo
 from featherweight.console import say
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
-from featherweight.evaluation.inference import temper
+from featherweight.evaluation.calibration import temper
 from featherweight.models import Classifier
 from featherweight.models.input_sizes import refuse_other_sizes
 from featherweight.runs.predictions import calibrated, probabilities

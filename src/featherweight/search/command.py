@@ -9,6 +9,7 @@ from featherweight.config import load_competition
 from featherweight.console import say
 from featherweight.data import pack
 from featherweight.errors import UserError
+from featherweight.evaluation.metrics import metric_of
 from featherweight.report import tables
 from featherweight.runtime import device as devices
 from featherweight.search import outcome
@@ -63,13 +64,13 @@ def search(
 
     rows = outcome.table(study, plan)
     atomic.write_text(folder / "trials.csv", rows.to_csv(index=False))
-    tables.trials(rows, to_win.metric.name, list(plan.space.search), folder / "trials.csv")
+    tables.trials(rows, metric_of(to_win.metric), list(plan.space.search), folder / "trials.csv")
     if ended:
         say(ended)
     if not rows["score"].notna().any():
         raise UserError("no trial came to its end, so there is no best one; give it more --trials or --hours")
     if outcome.draw_importances(study, folder / "importances.png"):
         say(f"wrote {folder / 'importances.png'}, which keys matter")
-    best = outcome.write_best(study, plan, name, Path(rival).stem, recipe)
+    best = outcome.write_best(study, plan, name, Path(rival).stem, recipe, metric_of(to_win.metric))
     say(f"wrote {recipe}, whose trial came to {best}")
     return f"./run.sh {name} --competition {rival}"

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from featherweight import atomic, plotting, yaml
 from featherweight.config import Recipe, load_recipe
 from featherweight.errors import UserError
-from featherweight.evaluation.metrics import spelled
+from featherweight.evaluation.metrics import Metric
 from featherweight.schema import Choice, Section
 from featherweight.search import space
 from featherweight.search.space import Plan
@@ -89,7 +89,7 @@ def refuse_if_not_ours(path: Path, name: str) -> None:
         raise UserError(f"--name {name}: there is a recipe {path} already; take another --name")
 
 
-def write_best(study: Study, plan: Plan, name: str, competition: str, path: Path) -> str:
+def write_best(study: Study, plan: Plan, name: str, competition: str, path: Path, metric: Metric) -> str:
     """Write the best candidate as a recipe: what it has otherwise than the base; returns its score in figures.
 
     What the space says to make trials short is the base's again.
@@ -97,7 +97,7 @@ def write_best(study: Study, plan: Plan, name: str, competition: str, path: Path
     best = study.best_trial
     assert best.value is not None
     recipe = plan.recipe(plan.draw(best), short=False)
-    value = spelled(best.value, study.direction == StudyDirection.MINIMIZE)
+    value = metric.shown(best.value)
     trials = sum(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False))
     head = (
         f"# {best.user_attrs['parameters']:,} parameters. Holdout {value} on {competition} after {best.last_step} "

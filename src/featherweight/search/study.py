@@ -30,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from featherweight.config import Competition
 from featherweight.errors import UserError
-from featherweight.evaluation.metrics import LOWER_IS_BETTER
+from featherweight.evaluation.metrics import metric_of
 from featherweight.runtime.rng import derive
 from featherweight.schema import Choice
 from featherweight.search.space import Plan
@@ -97,7 +97,7 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
     said = {"base": plan.recipe({}), "space": plan.space}
     told = {key: section.model_dump(mode="json") for key, section in said.items()} | {"competition": competition.task()}
     asked = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-    direction = StudyDirection.MINIMIZE if competition.metric.name in LOWER_IS_BETTER else StudyDirection.MAXIMIZE
+    direction = StudyDirection.MINIMIZE if metric_of(competition.metric).lower_is_better else StudyDirection.MAXIMIZE
     folder.mkdir(parents=True, exist_ok=True)
     sampler = PerCandidate(plan.space.sampler, plan.space.seed)
     try:

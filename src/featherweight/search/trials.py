@@ -24,8 +24,9 @@ from featherweight.console import hushed, say
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import Diverged, UserError
-from featherweight.evaluation.inference import fit_temperature, predict_probs, temper
-from featherweight.evaluation.metrics import Score, judge, spelled
+from featherweight.evaluation.calibration import fit_temperature, temper
+from featherweight.evaluation.inference import predict_probs
+from featherweight.evaluation.metrics import Score, judge
 from featherweight.models import Classifier
 from featherweight.runs import pipeline, predictions, run_folder, teachers
 from featherweight.runtime.device import Runtime
@@ -103,7 +104,7 @@ def _attempt(search: Search, trial: Trial) -> bool:
     try:
         score = _train(search, recipe, trial)
         trial.set_user_attr("interval", [score.low, score.high])
-        outcome = spelled(score.value, score.lower_is_better)
+        outcome = score.of.shown(score.value)
     except optuna.TrialPruned as pruned:
         score, outcome = None, str(pruned)
     except Diverged as diverged:
@@ -125,8 +126,7 @@ def _attempt(search: Search, trial: Trial) -> bool:
     else:
         best = _best(study)
         study.tell(trial, score.value)
-        sign = -1 if score.lower_is_better else 1
-        outcome += "  the best so far" if best is None or sign * score.value > sign * best else ""
+        outcome += "  the best so far" if best is None or score.of.better(score.value, best) else ""
     for path in (search.folder / "trials" / str(number)).glob("*"):
         if path.name != "history.csv":  # weights, which the run of the recipe makes anew
             path.unlink()

@@ -1,17 +1,9 @@
-"""The CSV that is uploaded: one writer, one checker, one scorer."""
+"""The CSV that is uploaded: one layout, one writer, one checker, one scorer."""
 
-from featherweight.submission.csv_file import (
-    Form,
-    check,
-    form,
-    holdout_form,
-    match,
-    score,
-    score_parts,
-    solution,
-    spelled_classes,
-    write,
-)
+from featherweight.submission.checker import check
+from featherweight.submission.layout import Form, form, holdout_form, match, spelled_classes
+from featherweight.submission.scorer import score, score_parts, solution
+from featherweight.submission.writer import write
 
 __all__ = [
     "Form",

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from featherweight.evaluation.metrics import METRICS
+
 Watched = Literal["loss", "accuracy", "f1", "score"]  # f1: macro; score: by the competition's own metric
 History = Sequence[Mapping[str, Any]]
 
@@ -24,12 +26,9 @@ def look(probs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, flo
 
 def classified(part: str, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
     """The accuracy and macro F1 of a part's images from classes [N], predicted and true."""
-    classes = max(predicted.max(), labels.max()) + 1
-    right = np.bincount(labels[predicted == labels], minlength=classes)
-    either = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
     return {
-        f"{part}_accuracy": float((predicted == labels).mean()),
-        f"{part}_f1": float((2 * right[either > 0] / either[either > 0]).mean()),
+        f"{part}_accuracy": METRICS["accuracy"].value(predicted, labels),
+        f"{part}_f1": METRICS["macro_f1"].value(predicted, labels),
     }
 
 

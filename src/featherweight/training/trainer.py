@@ -21,7 +21,7 @@ from featherweight.console import say
 from featherweight.data.pack import Pack
 from featherweight.errors import Diverged, UserError
 from featherweight.evaluation.inference import predict_probs
-from featherweight.evaluation.metrics import LABEL_METRICS, LOWER_IS_BETTER, METRICS, value
+from featherweight.evaluation.metrics import METRICS, metric_of, value
 from featherweight.models import Classifier
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.interrupts import interruptible
@@ -75,7 +75,7 @@ def fit(
     batches = Batches(train, num_classes, recipe.train.batch_size, recipe.seed, runtime, recipe.sampling)
     steps = batches.steps_per_epoch
     metric = metric or OneOf(METRICS).validate("accuracy")
-    falls = metric.name in LOWER_IS_BETTER
+    falls = metric_of(metric).lower_is_better
     start = replace(beginning(recipe, steps), score_falls=falls)
     epochs = start.epochs
 
@@ -339,7 +339,7 @@ def _epoch_row(
         "lr": state.optimizer.param_groups[0]["lr"],
         "train_loss": state.losses[: state.step - first].cpu().double().mean().item(),
         **classified("train", given, true),
-        "train_score": value(metric, given, true) if metric.name in LABEL_METRICS else math.nan,
+        "train_score": value(metric, given, true) if metric_of(metric).judges == "classes" else math.nan,
         "holdout_loss": math.nan,
         "holdout_accuracy": math.nan,
         "holdout_f1": math.nan,

@@ -1,0 +1,113 @@
+"""What a submission must look like: its columns, its ids in order, the spelling of its classes. Ids are text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from featherweight import paths
+from featherweight.config import Competition
+from featherweight.data import csv_file
+from featherweight.errors import UserError
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a submission must look like: its columns, the ids in order, and the classes as they are spelled there.
+
+    `images` are the ids of the same images in the data, which may have a file ending more or less. `columns` are an id
+    and a label or, where the competition takes probabilities, an id and a column a class, in any order of the classes;
+    or an id and the probability of the class at the place `positive` of two.
+    """
+
+    columns: tuple[str, ...]
+    ids: list[str]
+    classes: list[str]
+    images: Sequence[str] = ()
+    probabilities: bool = False
+    positive: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", list(self.images or self.ids))
+
+
+def form(competition: Competition, ids: Sequence[str]) -> Form:
+    """The form for the images `ids`: from the sample file where there is one, which settles columns, order and ids."""
+    wanted = competition.submission
+    if wanted.sample is None:
+        return holdout_form(competition, ids)
+    path = paths.data() / wanted.sample
+    sample = csv_file.read(path, ",")
+    listed = [row[0] for row in sample.rows]
+    if len(set(listed)) < len(listed):
+        twice = next(id for id, times in Counter(listed).items() if times > 1)
+        raise UserError(f"{path}: the id '{twice}' stands there twice")
+    classes = spelled_classes(competition)
+    if wanted.takes == "probabilities":
+        missing = sorted(set(classes) ^ set(sample.header[1:]))
+        if missing:
+            raise UserError(
+                f"{path}: row 1: the columns after the id are not the competition's classes; "
+                f"for example '{missing[0]}' is in only one"
+            )
+    elif len(sample.header) != 2:
+        raise UserError(
+            f"{path}: row 1: expected two columns, an id and a label, got {len(sample.header)}; "
+            f"for a column a class, say submission.takes: probabilities"
+        )
+    images = match(listed, ids, path)
+    return replace(holdout_form(competition, listed), columns=tuple(sample.header), images=images)
+
+
+def holdout_form(competition: Competition, ids: Sequence[str]) -> Form:
+    """The form of a submission for the holdout: the same columns, its own ids."""
+    wanted, classes = competition.submission, spelled_classes(competition)
+    probabilities = wanted.takes == "probabilities"
+    columns = (wanted.id, *classes) if probabilities else (wanted.id, wanted.label)
+    positive = None
+    if wanted.takes == "probability":
+        positive = 1 if wanted.positive is None else competition.classes.index(wanted.positive)
+    return Form(columns, list(ids), classes, probabilities=probabilities, positive=positive)
+
+
+def spelled_classes(competition: Competition) -> list[str]:
+    """The classes in index order as the submission has them: their names, or their places in the list."""
+    wanted, classes = competition.submission, competition.classes
+    if wanted.codes:
+        return [str(place) for place in range(len(classes))]
+    return [wanted.spelling.get(name, name) for name in classes]
+
+
+def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]:
+    """The image of each listed id: the same text, or the same but for folders or the file ending.
+
+    Raises UserError where an id has no image, an image no id, or one could be several.
+    """
+    known = set(images)
+    if known == set(listed):
+        return list(listed)
+    for simplify in (_without_ending, _without_folder, lambda id: _without_ending(_without_folder(id))):
+        by_short = {simplify(image): image for image in images}
+        if len(by_short) == len(images) == len({simplify(id) for id in listed}):
+            found = [by_short.get(simplify(id)) for id in listed]
+            if all(found):
+                return [image for image in found if image]
+    only_listed = sorted(set(listed) - known)
+    only_images = sorted(known - set(listed))
+    said = [f"'{only_listed[0]}' has no image"] if only_listed else []
+    said += [f"'{only_images[0]}' has no row"] if only_images else []
+    raise UserError(
+        f"{path}: the {len(listed):,} ids are not those of the {len(images):,} test images; for example "
+        f"{' and '.join(said)}"
+    )
+
+
+def _without_ending(id: str) -> str:
+    stem, dot, ending = id.rpartition(".")
+    return stem if dot and stem and "/" not in ending else id
+
+
+def _without_folder(id: str) -> str:
+    return id.rpartition("/")[2]
