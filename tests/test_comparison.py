@@ -227,7 +227,7 @@ def test_curves_are_of_the_loss_f1_and_the_competitions_metric_for_train_and_hol
     """A run of a version that kept less of its training images is drawn as far as it goes."""
     new, pictured = make_history(), []
     old = new.drop(columns=["train_f1", "train_score", "holdout_score"])
-    monkeypatch.setattr(comparison.pictures, "save", lambda picture, path, dpi: pictured.append(picture))
+    monkeypatch.setattr(comparison.plotting, "save", lambda picture, path, dpi: pictured.append(picture))
     comparison.draw({"new": new, "old": old}, tmp_path / "curves.png", "balanced_accuracy")
     lines = {axes.get_title(): [line.get_linestyle() for line in axes.lines] for axes in pictured[0].axes}
     assert lines == {

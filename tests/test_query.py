@@ -166,7 +166,7 @@ def test_a_loss_is_worse_where_it_is_higher():
     record("loss", sha="aa", holdout=0.40, metric="log_loss", test_images=10000)
     public("aa", 0.90)
     (gap,) = query.gaps(query.table())
-    assert str(gap).startswith("loss: public 0.9000, holdout 0.4000: +0.5000, more than the 0.0")
+    assert str(gap).startswith("loss: public 0.9000, holdout 0.4000: +0.5000 nats, more than the 0.0")
     assert "shifted, or the holdout leaks" in str(gap)
     (axes,) = figures.holdout_against_public([gap]).axes
     assert axes.get_xlabel() == "holdout (95 % interval)"

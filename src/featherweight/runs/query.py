@@ -83,7 +83,7 @@ def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.
 
 def _best_first(rows: pd.DataFrame) -> pd.DataFrame:
     """By competition, the best holdout score first, whichever way its metric counts."""
-    worth = rows["holdout"] * rows["metric"].map(lambda name: named(name).sign)
+    worth = rows["holdout"] * rows["metric"].map(lambda name: named(name).sign).astype(float)
     ordered = rows.assign(worth=worth).sort_values(["competition", "worth"], ascending=[True, False], kind="stable")
     return ordered.drop(columns="worth")
 
