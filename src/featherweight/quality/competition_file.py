@@ -23,8 +23,8 @@ from featherweight.data.image import opened
 from featherweight.data.listing import Listing, Samples, Stored, numbered
 from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
-from featherweight.reading import open_regular
 from featherweight.evaluation.metrics import METRICS
+from featherweight.reading import open_regular
 
 LOOKED_AT = 200  # images whose size and colours are looked at
 LARGEST_SIZE = 128  # pixels: larger photos are worth their time only to someone who asks for it
