@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from featherweight.models.meta import weightless
+from featherweight.runtime.torch_internals import weightless
 
 
 def assert_same_shape(make: Callable[[], Tensor]) -> None:

@@ -29,7 +29,9 @@ def built(name: str, channels: int, classes: int, **arguments) -> int:
 @given(st.integers(1, 6), WIDTHS, IMAGES)
 def test_wrn(blocks, widths, images):
     depth = 6 * blocks + 4
-    assert solver.count_wrn(depth, widths, *images) == built("wrn", *images, depth=depth, widths=widths)
+    assert solver.FILLABLE["wrn"].closed_form(depth, widths, *images) == built(
+        "wrn", *images, depth=depth, widths=widths
+    )
 
 
 @settings(max_examples=12)
@@ -37,37 +39,39 @@ def test_wrn(blocks, widths, images):
 def test_cifar_resnet(blocks, widths, images):
     depth = 6 * blocks + 2
     expected = built("cifar_resnet", *images, depth=depth, widths=widths)
-    assert solver.count_cifar_resnet(depth, widths, *images) == expected
+    assert solver.FILLABLE["cifar_resnet"].closed_form(depth, widths, *images) == expected
 
 
 @settings(max_examples=12)
 @given(st.sampled_from([2, 3]), WIDTHS, IMAGES)
 def test_fastnet(depth, widths, images):
-    assert solver.count_fastnet(depth, widths, *images) == built("fastnet", *images, depth=depth, widths=widths)
+    assert solver.FILLABLE["fastnet"].closed_form(depth, widths, *images) == built(
+        "fastnet", *images, depth=depth, widths=widths
+    )
 
 
 @settings(max_examples=8)
 @given(st.floats(0.3, 2), st.floats(0.4, 2), st.integers(1, 2000), IMAGES)
 def test_efficientnet(width, depth, head, images):
     expected = built("efficientnet", *images, width=width, depth=depth, depth_rounding="spread", head=head)
-    assert solver.count_efficientnet(width, depth, head, *images) == expected
+    assert solver.FILLABLE["efficientnet"].closed_form(width, depth, head, *images) == expected
 
 
 @settings(max_examples=6)
 @given(st.floats(0.3, 2), st.lists(st.integers(1, 3), min_size=7, max_size=7), st.integers(1, 2000), IMAGES)
 def test_mobilenet_v2(width, repeats, head, images):
     expected = built("mobilenet_v2", *images, width=width, repeats=repeats, head=head)
-    assert solver.count_mobilenet_v2(width, repeats, head, *images) == expected
+    assert solver.FILLABLE["mobilenet_v2"].closed_form(width, repeats, head, *images) == expected
 
 
 @settings(max_examples=6)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(1, 40), st.integers(1, 80), IMAGES)
 def test_densenet(blocks, growth, initial, images):
     expected = built("densenet", *images, blocks=blocks, growth=growth, initial=initial)
-    assert solver.count_densenet(blocks, growth, initial, *images) == expected
+    assert solver.FILLABLE["densenet"].closed_form(blocks, growth, initial, *images) == expected
 
 
-@pytest.mark.parametrize("family", solver.SEARCHES)
+@pytest.mark.parametrize("family", solver.FILLABLE)
 def test_the_best_member_fills_five_million_and_weighs_in_as_proposed(family):
     members, counted = filled(family)
     assert counted > 500

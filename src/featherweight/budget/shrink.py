@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from featherweight import yaml
+from featherweight.models import FAMILY
 from featherweight.schema import Choice, OneOf
 
-# What a family gives up before its width: VGG its hidden layers, EfficientNet the rounding up of every stage's depth.
-GIVES_UP: dict[str, dict[str, Any]] = {"vgg": {"head": "linear"}, "efficientnet": {"depth_rounding": "spread"}}
-# The argument that makes a family narrower; counts (and lists of counts) shrink to whole ones.
-TURNS_DOWN = {
-    "wrn": "width",
-    "cifar_resnet": "width",
-    "resnet": "width",
-    "efficientnet": "width",
-    "fastnet": "widths",
-    "mlp": "hidden",
-    "compact_transformer": "width",
-    "vgg": "width",
-    "densenet": "growth",
-    "mobilenet_v2": "width",
-    "googlenet": "width",
-}
-# Networks of the libraries whose width cannot be set there, as the families here that are the same at width 1.
-SAME: dict[str, dict[str, Any]] = {
-    **{f"resnet{depth}": {"name": "resnet", "depth": depth} for depth in (18, 34, 50, 101, 152)},
-    **{f"vgg{depth}": {"name": "vgg", "depth": depth} for depth in (11, 13, 16, 19)},
-    **{f"vgg{depth}_bn": {"name": "vgg", "depth": depth, "batch_norm": True} for depth in (11, 13, 16, 19)},
-    "densenet121": {"name": "densenet", "blocks": [6, 12, 24, 16]},
-    "densenet169": {"name": "densenet", "blocks": [6, 12, 32, 32]},
-    "densenet201": {"name": "densenet", "blocks": [6, 12, 48, 32]},
-    "mobilenet_v2": {"name": "mobilenet_v2"},
-    "mobilenetv2_100": {"name": "mobilenet_v2"},
-    "googlenet": {"name": "googlenet"},
-    **{
-        name: {"name": "efficientnet", "width": width, "depth": depth}
-        for number, width, depth in ((0, 1.0, 1.0), (1, 1.0, 1.1), (2, 1.1, 1.2), (3, 1.2, 1.4), (4, 1.4, 1.8))
-        for name in (f"b{number}", f"efficientnet_b{number}", f"tf_efficientnet_b{number}")
-    },
+# Networks of the libraries, by name, as members of a family here.
+SAME = {
+    name: {"name": family.name, **arguments} for family in FAMILY.values() for name, arguments in family.same.items()
 }
 
 
@@ -48,7 +20,7 @@ def nearest_that_fits(spec: Choice, families: OneOf, fits: Callable[[Choice], bo
     for heavy in _starts(spec, families):
         if heavy != spec and fits(heavy):
             return heavy
-    key = "widths" if heavy.arguments.get("widths") else TURNS_DOWN.get(heavy.name)
+    key = "widths" if heavy.arguments.get("widths") else FAMILY[heavy.name].narrows
     if key is None:
         return None
     whole = getattr(heavy, key)
@@ -77,8 +49,9 @@ def _starts(spec: Choice, families: OneOf) -> Iterator[Choice]:
         kept = {key: value for key, value in given.items() if key in type(same).model_fields}
         spec = _with(families, same, kept)
     yield spec
-    if spec.name in GIVES_UP:
-        yield _with(families, spec, GIVES_UP[spec.name])
+    gives_up = FAMILY[spec.name].gives_up
+    if gives_up:
+        yield _with(families, spec, gives_up)
 
 
 def _turned(spec: Choice, whole: Any, part: int) -> Any:
@@ -90,5 +63,5 @@ def _turned(spec: Choice, whole: Any, part: int) -> Any:
     return max(1, part // heads) * heads
 
 
-def _with(families: OneOf, spec: Choice, changes: dict[str, Any]) -> Choice:
+def _with(families: OneOf, spec: Choice, changes: Mapping[str, Any]) -> Choice:
     return families.validate({"name": spec.name, **spec.arguments, **changes})

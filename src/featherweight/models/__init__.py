@@ -1,7 +1,8 @@
 """The models a recipe may name, and `build`, the only constructor.
 
 A family is a class (or function) taking `(num_classes, channels, image_size)` and its own keyword-only arguments, which
-are the keys of a recipe's `model` section; see `schema`. To add one: write it in a file here, name it in MODELS.
+are the keys of a recipe's `model` section; see `schema`. To add one: write it in a file here, with its `Family` at the
+end of it, and name that in FAMILY.
 """
 
 from __future__ import annotations
@@ -12,36 +13,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featherweight.models.adapted import densenet, fpn, googlenet, mobilenet_v2, vgg
-from featherweight.models.efficientnet import EfficientNet
-from featherweight.models.fastnet import FastNet
-from featherweight.models.library import efficientnet_pytorch, timm, torchvision
-from featherweight.models.meta import outlined
-from featherweight.models.mlp import MLP
-from featherweight.models.resnet import CifarResNet, ResNet
-from featherweight.models.transformer import CompactTransformer
-from featherweight.models.wrn import WideResNet
+from featherweight.models import (
+    densenet,
+    efficientnet,
+    fastnet,
+    fpn,
+    googlenet,
+    library,
+    mlp,
+    mobilenet_v2,
+    resnet,
+    transformer,
+    vgg,
+    wrn,
+)
+from featherweight.models.family import Family
+from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Choice, OneOf
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "wrn": WideResNet,
-    "cifar_resnet": CifarResNet,
-    "resnet": ResNet,
-    "efficientnet": EfficientNet,
-    "fastnet": FastNet,
-    "mlp": MLP,
-    "compact_transformer": CompactTransformer,
-    "vgg": vgg,
-    "densenet": densenet,
-    "mobilenet_v2": mobilenet_v2,
-    "googlenet": googlenet,
-    "fpn": fpn,
-    "efficientnet_pytorch": efficientnet_pytorch,
-    "timm": timm,
-    "torchvision": torchvision,
+FAMILY: dict[str, Family] = {
+    family.name: family
+    for family in (
+        wrn.FAMILY,
+        resnet.CIFAR_FAMILY,
+        resnet.FAMILY,
+        efficientnet.FAMILY,
+        fastnet.FAMILY,
+        mlp.FAMILY,
+        transformer.FAMILY,
+        vgg.FAMILY,
+        densenet.FAMILY,
+        mobilenet_v2.FAMILY,
+        googlenet.FAMILY,
+        fpn.FAMILY,
+        *library.FAMILIES,
+    )
 }
-
-
+MODELS: dict[str, Callable[..., nn.Module]] = {name: family.constructor for name, family in FAMILY.items()}
 FAMILIES = OneOf(MODELS)
 
 

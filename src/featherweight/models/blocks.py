@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
+from featherweight.schema import Positive
+
 STEM_RULE = "shrinks by 4 from 128 px on, by 2 from 64 px on, not below: small images keep maps worth looking at"
 
 Stem = Annotated[
@@ -18,6 +20,7 @@ Stem = Annotated[
     Field(description=f"what the first two of the network's halvings shrink the image by; auto: {STEM_RULE}"),
 ]
 ActivationName = Literal["relu", "leaky_relu", "gelu", "silu", "hard_swish"]
+Width = Annotated[Positive, Field(description="multiplies all channels, rounded to whole ones")]
 Momentum = Annotated[float, Strict(), Field(gt=0, le=1, description="weight of a new batch in the running statistics")]
 
 Activation = Callable[[Tensor], Tensor]
@@ -29,6 +32,11 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": F.silu,
     "hard_swish": functools.partial(F.hardswish, inplace=True),
 }
+
+
+def scaled(channels: int, width: float) -> int:
+    """`width` times the channels, a whole number of them and at least one."""
+    return max(1, round(channels * width))
 
 
 def stem_shrinks(image_size: int, stem: Literal["auto", 1, 2, 4]) -> int:

@@ -21,6 +21,8 @@ from featherweight.models.blocks import (
     stem_shrinks,
 )
 from featherweight.models.depthwise import depthwise, excite, paddings, trains_on_cpu
+from featherweight.models.family import Arguments, Family, Filling, Search
+from featherweight.models.filling import cached_head, nearest_first, width_and_head
 from featherweight.schema import Count, NonNegative, Positive, Rate
 
 # B0's stages: blocks, kernel, stride, expansion, channels out. The stem has 32 channels, the head 1280.
@@ -219,3 +221,39 @@ class _Block(nn.Module):
     def _gate(self, means: Tensor) -> Tensor:
         scale: Tensor = self.excite(self.activation(self.squeeze(means))).sigmoid()
         return scale
+
+
+def count_parameters(width: float, depth: float, head: int, channels: int, classes: int) -> int:
+    """Of an EfficientNet whose depth is spread."""
+    inputs, last = end_channels(width, head)
+    total = 9 * channels * inputs + 2 * inputs
+    for repeats, kernel, _, expansion, outputs in scaled_stages(width, depth, "spread"):
+        for _ in range(repeats):
+            inner, squeezed = inputs * expansion, max(1, inputs // 4)
+            total += inputs * inner + 2 * inner if expansion > 1 else 0
+            total += (kernel**2 + 2) * inner + 2 * inner * squeezed + squeezed + inner + inner * outputs + 2 * outputs
+            inputs = outputs
+    return total + inputs * last + 2 * last + last * classes + classes
+
+
+def fullest_member(search: Search, total: int) -> Arguments | None:
+    """`total` blocks: the width whose last convolution, taking up what is left, is nearest to its published width."""
+    depth = total / sum(stage[0] for stage in STAGES)
+    count = cached_head(lambda width, head: count_parameters(width, depth, head, search.channels, search.classes))
+    found = width_and_head(search, count, lambda width: end_channels(width, None)[1])
+    return {**found, "depth": depth, "depth_rounding": "spread"} if found else None
+
+
+FAMILY = Family(
+    "efficientnet",
+    EfficientNet,
+    narrows="width",
+    gives_up={"depth_rounding": "spread"},
+    same={
+        name: {"width": width, "depth": depth}
+        for number, width, depth in ((0, 1.0, 1.0), (1, 1.0, 1.1), (2, 1.1, 1.2), (3, 1.2, 1.4), (4, 1.4, 1.8))
+        for name in (f"b{number}", f"efficientnet_b{number}", f"tf_efficientnet_b{number}")
+    },
+    # The blocks of B0 are 16.
+    filling=Filling(count_parameters, fullest_member, nearest_first(16, range(10, 33)), parent="_gentle"),
+)

@@ -9,7 +9,7 @@ import torch
 
 from featherweight.errors import UserError
 from featherweight.models import outline
-from featherweight.models.meta import weightless
+from featherweight.runtime.torch_internals import weightless
 from featherweight.schema import Choice
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from torch import nn
 
 from featherweight.errors import UserError, nearest
 from featherweight.models.blocks import ActivationName, Momentum, Stem, set_activation, set_batch_norm, stem_shrinks
-from featherweight.models.meta import outlined
+from featherweight.models.family import Family
+from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Flag, Positive, Rate, Text
 
 PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are told apart
@@ -260,3 +261,10 @@ def _set_strides(model: nn.Module, strides: dict[str, int]) -> None:
             module.kernel_size, module.stride, module.padding = 1, 1, 0
         else:
             module.stride = stride
+
+
+FAMILIES = (
+    Family("efficientnet_pytorch", efficientnet_pytorch),
+    Family("timm", timm),
+    Family("torchvision", torchvision),
+)

@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from featherweight.models.blocks import ACTIVATIONS, ActivationName, Momentum, set_batch_norm
+from featherweight.models.family import Family
 from featherweight.schema import Count, Flag, Positive, Rate
 
 
@@ -44,3 +45,6 @@ class MLP(nn.Module):
             x = self.dropout(self.activation(norm(layer(x))))
         logits: Tensor = self.head(x)
         return logits
+
+
+FAMILY = Family("mlp", MLP, narrows="hidden")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from featherweight.errors import UserError
 from featherweight.models.blocks import ACTIVATIONS, ActivationName
 from featherweight.models.blocks import drop_connect as drop_branch
+from featherweight.models.family import Family
 from featherweight.schema import Count, Odd, Positive, Rate
 
 TOKENS = 400  # more tokens than these cost more than they tell: the tokenizer shrinks larger images further
@@ -124,3 +125,6 @@ class _Layer(nn.Module):
     def _dropped(self, branch: Tensor) -> Tensor:
         branch = F.dropout(branch, self.dropout, self.training)
         return drop_branch(branch[..., None], self.drop_connect, self.training)[..., 0]
+
+
+FAMILY = Family("compact_transformer", CompactTransformer, narrows="width")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ from featherweight.models.blocks import (
     set_batch_norm,
     start_convolutions,
 )
+from featherweight.models.family import Arguments, Family, Filling, Search
+from featherweight.models.filling import nearest_first, three_widths
 from featherweight.schema import Count, Positive, Rate
 
 Widths = Annotated[list[Count], Field(min_length=3, max_length=3)]
@@ -148,3 +151,33 @@ class _Block(nn.Module):
         residual = self.conv3(residual) if self.kind == "bottleneck" else self.conv2(residual)
         x = pad_channels(x, self.outputs, self.stride) if self.shortcut is None else self.shortcut(active)
         return drop_connect(residual, self.drop_connect, self.training) + x
+
+
+def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: int) -> int:
+    """Of a WRN of basic blocks with projections."""
+    blocks, inputs, total = (depth - 4) // 6, 16, 9 * 16 * channels
+    for group, outputs in enumerate(widths):
+        total += 2 * inputs + 9 * inputs * outputs + 2 * outputs + 9 * outputs**2
+        total += inputs * outputs if inputs != outputs or group else 0
+        total += (blocks - 1) * (4 * outputs + 18 * outputs**2)
+        inputs = outputs
+    return total + 2 * inputs + inputs * classes + classes
+
+
+def fullest_member(search: Search, depth: int) -> Arguments | None:
+    """The fullest of this depth."""
+
+    def count(widths: Sequence[int]) -> int:
+        return count_parameters(depth, widths, search.channels, search.classes)
+
+    widths = three_widths(search, (16, 32, 64), count)
+    return {"depth": depth, "widths": widths} if widths else None
+
+
+# WRN-28 is the best of its paper.
+FAMILY = Family(
+    "wrn",
+    WideResNet,
+    narrows="width",
+    filling=Filling(count_parameters, fullest_member, nearest_first(28, range(10, 101, 6)), parent="_base"),
+)

@@ -20,7 +20,7 @@ from featherweight.budget import WeighIn
 from featherweight.config import Competition, Recipe
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, MODELS, build, outline
-from featherweight.models.meta import weightless
+from featherweight.runtime.torch_internals import weightless
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from featherweight.runtime.uncompiled import spare_optimizers, with_its_own_step
+from featherweight.runtime.torch_internals import spare_optimizers, with_its_own_step
 from featherweight.schema import Flag, Index, NonNegative, Positive, Rate
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)

@@ -32,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.report import tables
 
     family = arguments.family
-    if family not in solver.SEARCHES:
-        known = ", ".join(solver.SEARCHES)
-        raise UserError(f"fill: no family '{family}'{nearest(family, solver.SEARCHES)}; there are {known}")
+    if family not in solver.FILLABLE:
+        known = ", ".join(solver.FILLABLE)
+        raise UserError(f"fill: no family '{family}'{nearest(family, solver.FILLABLE)}; there are {known}")
     began = time.monotonic()
     max_macs = arguments.max_macs and arguments.max_macs * 1e6
     found, counted = solver.fill(family, config.load_competition(arguments.competition), arguments.limit, max_macs)

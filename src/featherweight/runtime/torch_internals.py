@@ -1,20 +1,62 @@
-"""Networks without memory: shapes on the meta device, enough to be weighed, counted and asked for their maps."""
+"""Where this program reaches into torch beyond what torch documents: all of it stands here, and each has a fallback.
+
+It saves seconds at every start. Torch imports its compiler, a second and a half's worth, to keep it out of what it must
+not look into, and only the model's pass is ever compiled here (`train.compile`); and on the meta device, where networks
+are weighed without memory, most functions run through Python and an algebra package. Where a torch has other insides
+than are known here, what is done here is left out, and everything is as before, only slower.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import MethodType
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils import flop_counter
 
-from featherweight.runtime.uncompiled import spare_the_compiler
+try:
+    from torch.utils._python_dispatch import TorchDispatchMode
+except ImportError:  # without it torch tells the shapes itself
+    TorchDispatchMode = None  # type: ignore[assignment, misc]
 
 M = TypeVar("M", bound=nn.Module)
+
+
+def spare_the_compiler(*functions: Any) -> None:
+    """Mark functions that torch would keep its compiler out of at their first call as seen to."""
+    for function in functions:
+        inner = getattr(function, "__wrapped__", None)
+        if inner is not None and "torch._dynamo" not in sys.modules:
+            inner.__dynamo_disable = inner
+
+
+def spare_optimizers() -> None:
+    """The same for what all optimizers do."""
+    spare_the_compiler(Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict)
+
+
+def spare_the_flop_counter() -> None:
+    """The same for torch's counter of multiply-adds."""
+    mode = getattr(flop_counter, "_FlopCounterMode", None)
+    spare_the_compiler(getattr(mode, "__torch_dispatch__", None))
+
+
+def with_its_own_step(optimizer: Optimizer) -> Optimizer:
+    """Its step without the wrappers that torch puts around it, which no gradient passes through as within them."""
+    step = torch.no_grad()(inspect.unwrap(type(optimizer).step))
+    optimizer.step = MethodType(step, optimizer)  # type: ignore[method-assign]
+    return optimizer
+
 
 # What fills a tensor or maps it number by number changes no shape, and counts no multiply-adds. On the meta device most
 # of these run through Python, a batch norm in 3 ms, and the first of them imports torch's compiler, which takes two
@@ -54,8 +96,7 @@ MEANS = frozenset({torch.Tensor.amax, torch.Tensor.mean, torch.Tensor.sum, torch
 @contextmanager
 def weightless() -> Iterator[None]:
     """Everything made inside has a shape and no memory, and what leaves shapes as they are is left out."""
-    spare_the_compiler(_Products.__torch_dispatch__)
-    with torch.device("meta"), _Products(), _ShapesAlone():  # type: ignore[no-untyped-call]
+    with torch.device("meta"), _products(), _ShapesAlone():
         yield
 
 
@@ -81,12 +122,26 @@ class _ShapesAlone(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+def _products() -> Any:
     """Shapes of what makes new ones. To know them, torch imports an algebra package, half a second's worth."""
+    if TorchDispatchMode is None:
+        return nullcontext()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        known = PRODUCTS[func](*args) if func in PRODUCTS else None
-        return func(*args, **(kwargs or {})) if known is None else known
+    class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            known = _known_product(func, args)
+            return func(*args, **(kwargs or {})) if known is None else known
+
+    spare_the_compiler(Products.__torch_dispatch__)
+    return Products()  # type: ignore[no-untyped-call]
+
+
+def _known_product(func: Any, args: Any) -> Tensor | tuple[Tensor, Tensor] | None:
+    """What comes out of it, where that is known here; None where torch is to say it."""
+    try:
+        return PRODUCTS[func](*args) if func in PRODUCTS else None
+    except (TypeError, ValueError, IndexError, AttributeError):  # other arguments than are known here
+        return None
 
 
 def _convolution(
@@ -153,3 +208,46 @@ def _one_of(tensor: Tensor, dims: int | Iterable[int], keepdim: bool = False) ->
     for dim in sorted((d % tensor.dim() for d in ([dims] if isinstance(dims, int) else dims)), reverse=True):
         tensor = tensor.narrow(dim, 0, 1) if keepdim else tensor.select(dim, 0)
     return tensor
+
+
+def ptflops_macs(model: nn.Module, images: Tensor) -> int | None:
+    """Multiply-adds of one pass on the meta device, by the table of operators of ptflops' aten backend.
+
+    The table is read from its file alone: the package around it imports timm and torchvision, three seconds' worth, for
+    its other backend. None where this ptflops has no such table.
+    """
+    try:
+        rules = _ptflops_rules()
+    except (ImportError, AttributeError, OSError):
+        return None
+    if TorchDispatchMode is None:
+        return None
+    total = 0
+
+    class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal total
+            result = func(*args, **(kwargs or {}))
+            rule = rules.get(getattr(func, "_overloadpacket", None))
+            if rule is not None:
+                total += rule(args, result if isinstance(result, tuple) else (result,))
+            return result
+
+    spare_the_compiler(Counting.__torch_dispatch__)
+    with torch.no_grad(), weightless(), Counting():  # type: ignore[no-untyped-call]
+        model(images)
+    return total
+
+
+def _ptflops_rules() -> dict[Any, Callable[[Any, Any], int]]:
+    package = importlib.util.find_spec("ptflops")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError("there is no ptflops")
+    path = Path(package.submodule_search_locations[0]) / "aten_ops.py"
+    spec = importlib.util.spec_from_file_location("featherweight_ptflops_aten_ops", path)
+    if spec is None or spec.loader is None:
+        raise ImportError("ptflops has no aten_ops.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rules: dict[Any, Callable[[Any, Any], int]] = module.ATEN_OPS_MAPPING
+    return rules

@@ -1,0 +1,142 @@
+"""What counts of a model, and how much of it there is.
+
+Counted is every number the shipped model was given by training or could have been: parameters, frozen or not, of any
+precision, shared ones once; whatever else can be reached from the model that holds numbers (tensors in attributes,
+containers, closures, hooks and class variables, arrays, bytes, long lists); and buffers that are not statistics of a
+normalisation layer, since such a buffer is a weight by another name. Statistics are shown, and count only if the
+competition says so.
+
+No count can see numbers that are nowhere until the code runs: written in the code or as text, made from a seed, read
+from a file, kept in global names and caches, or cut into short lists. None of these is saved with the weights.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import io
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from numbers import Number
+from types import FunctionType, ModuleType
+from typing import Any, get_origin
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featherweight.models import Normalize
+
+# Buffers of a norm that hold statistics of the data, as those of `Normalize` do: shown, and counted only if the
+# competition says so.
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+FEW = 32  # so many of Python's numbers in one container are settings; more are weights by another name
+HOLDING = (FunctionType, Tensor, np.ndarray, bytes, list, tuple, set, dict)  # among a class's variables
+
+
+@dataclass(frozen=True)
+class Group:
+    """One of the model's top-level modules."""
+
+    name: str
+    parameters: int
+    statistics: int
+    macs: int
+
+
+def groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int] = {}) -> list[Group]:
+    """What each part adds to those before it; parts that add nothing are left out."""
+    seen: dict[int, int] = {}
+    visited: dict[int, Any] = {}
+    found = []
+    for label, module in parts:
+        parameters = statistics = 0
+        for tensor, counts in _tensors(module, visited):
+            new = _new_elements(tensor, seen)
+            parameters += new if counts else 0
+            statistics += 0 if counts else new
+        if parameters or statistics or macs.get(label, 0):
+            found.append(Group(label.removeprefix("net."), parameters, statistics, macs.get(label, 0)))
+    return found
+
+
+def _tensors(root: Any, visited: dict[int, Any]) -> Iterator[tuple[Tensor, bool]]:
+    """Every tensor reachable from a module, and whether it counts: all but statistics and the indices of the code do.
+
+    What else holds numbers is told as a tensor of so many: arrays, bytes, storages, and more than a few of Python's own
+    in one container.
+    """
+    ahead = [root]
+    while ahead:
+        thing = ahead.pop()
+        code = isinstance(thing, type | ModuleType) or get_origin(thing) is not None
+        if code or isinstance(thing, str | int | float | complex | io.TextIOBase) or id(thing) in visited:
+            continue
+        visited[id(thing)] = thing  # kept, so that nothing else can come to have its id or its memory
+        if isinstance(thing, nn.Module):
+            for name, buffer in thing._buffers.items():
+                if buffer is not None and id(buffer) not in visited:
+                    visited[id(buffer)] = buffer
+                    yield buffer, _counts(thing, name, buffer)
+                    ahead += _inside(buffer)
+        elif isinstance(thing, Tensor):
+            yield thing, True
+        elif numbers := _numbers(thing):
+            told = torch.empty(numbers, dtype=torch.uint8)
+            visited[id(told)] = told
+            yield told, True
+        ahead += _inside(thing)
+        if id(type(thing)) not in visited:
+            visited[id(type(thing))] = type(thing)
+            ahead += [one for kind in type(thing).__mro__ for one in vars(kind).values() if isinstance(one, HOLDING)]
+
+
+def _inside(thing: Any) -> Iterable[Any]:
+    """What a thing holds in attributes, slots, containers or an iterator, as the collector would follow it.
+
+    Of a function, what it closes over and its defaults, not what is global to it.
+    """
+    if isinstance(thing, FunctionType):
+        return [*(thing.__closure__ or ()), thing.__defaults__, thing.__kwdefaults__, thing.__dict__]
+    if isinstance(thing, Tensor):
+        return [thing.__dict__, thing._backward_hooks]
+    if isinstance(thing, np.ndarray):
+        return list(thing.flat) if thing.dtype.hasobject else []
+    return gc.get_referents(thing)
+
+
+def _numbers(thing: Any) -> int:
+    """How many numbers a thing holds that is no tensor, and not of its insides."""
+    if isinstance(thing, np.ndarray):
+        return 0 if thing.dtype.kind in "OSU" else thing.size * (2 if thing.dtype.kind == "c" else 1)
+    if isinstance(thing, bytes | bytearray | memoryview | array.array):
+        return len(thing)
+    if isinstance(thing, io.BytesIO):
+        return 0 if thing.closed else len(thing.getvalue())
+    if isinstance(thing, torch.UntypedStorage):
+        return len(thing)
+    if isinstance(thing, list | tuple | set | frozenset | deque | dict):
+        count = sum(isinstance(one, Number) for one in (thing.values() if isinstance(thing, dict) else thing))
+        return count if count > FEW else 0
+    return 0
+
+
+def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
+    """Does a buffer count? Not the statistics of a norm; nor indices that are not saved, which the code makes."""
+    if isinstance(module, nn.modules.batchnorm._NormBase) and name in STATISTICS:
+        return buffer.numel() > max(1, module.num_features)
+    if isinstance(module, Normalize):
+        return name not in ("mean", "std")
+    return not (name in module._non_persistent_buffers_set and buffer.dtype in (torch.int64, torch.bool))
+
+
+def _new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
+    """How many numbers `tensor` adds: shared memory counts once, and whole, however small or many its views are."""
+    if tensor.layout is not torch.strided:  # sparse: as many as it stands for
+        return tensor.numel() * (2 if tensor.is_complex() else 1)
+    storage = tensor.untyped_storage()
+    elements = storage.nbytes() // tensor.element_size() * (2 if tensor.is_complex() else 1)
+    before = seen.get(storage._cdata, 0)
+    seen[storage._cdata] = max(before, elements)
+    return max(0, elements - before)

@@ -1,0 +1,98 @@
+"""DenseNet (Huang et al. 2016, arXiv:1608.06993), torchvision's, made scalable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from featherweight.models.blocks import ACTIVATIONS, Activation, ActivationName, Momentum, Stem
+from featherweight.models.efficientnet import scaled_repeats
+from featherweight.models.family import Arguments, Family, Filling, Search
+from featherweight.models.filling import nearest_first
+from featherweight.models.library import fitted, seeing
+from featherweight.schema import Count, Positive, Rate
+
+
+def densenet(
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    *,
+    blocks: Annotated[list[Count], Field(min_length=1, description="dense layers a block; 121: [6, 12, 24, 16]")],
+    growth: Annotated[Count, Field(description="channels a layer adds")] = 32,
+    initial: Annotated[Count | None, Field(description="channels of the stem; null: twice the growth")] = None,
+    stem: Stem = "auto",
+    activation: ActivationName = "relu",
+    dropout: Annotated[Rate, Field(description="after every layer")] = 0.0,
+    bn_momentum: Momentum = 0.1,
+    bn_eps: Positive = 1e-5,
+) -> nn.Module:
+    """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993), torchvision's. DenseNet-121: 6,964,106 with 10 classes.
+
+    Every layer sees all before it side by side, not their sum, so there is no drop connect.
+    """
+    from torchvision.models import DenseNet
+
+    def make() -> nn.Module:
+        net = DenseNet(growth, tuple(blocks), initial or 2 * growth, drop_rate=dropout, num_classes=num_classes)
+        return _DenseNet(seeing(net, channels), ACTIVATIONS[activation])
+
+    return fitted(make, "densenet", channels, image_size, stem, bn_momentum, bn_eps, activation)
+
+
+class _DenseNet(nn.Module):
+    """torchvision's, but for the activation before its pooling."""
+
+    def __init__(self, net: Any, activation: Activation) -> None:
+        super().__init__()
+        self.features, self.classifier, self.activation = net.features, net.classifier, activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(self.activation(self.features(x)), 1).flatten(1)
+        logits: Tensor = self.classifier(x)
+        return logits
+
+
+def count_parameters(blocks: Sequence[int], growth: int, initial: int, channels: int, classes: int) -> int:
+    """Of a DenseNet-BC: bottlenecks of four times the growth, transitions that halve the channels."""
+    total, width = 49 * channels * initial + 2 * initial, initial
+    for place, layers in enumerate(blocks):
+        widths = layers * width + growth * layers * (layers - 1) // 2  # summed over the layers
+        total += widths * (2 + 4 * growth) + layers * (8 * growth + 36 * growth**2)
+        width += layers * growth
+        if place < len(blocks) - 1:
+            total += 2 * width + width * (width // 2)
+            width //= 2
+    return total + 2 * width + width * classes + classes
+
+
+def fullest_member(search: Search, growth: int) -> Arguments | None:
+    """The fullest of all depths, dealt out as in DenseNet-121, and stems of once to four times the growth."""
+    best: Arguments | None = None
+    most = 0
+    for total in range(4, 400):
+        blocks = scaled_repeats([6, 12, 24, 16], total / 58, "spread")
+        if not search.fits(count_parameters(blocks, growth, 2 * growth, search.channels, search.classes)):
+            break
+        for initial in range(growth, 4 * growth + 1):
+            parameters = count_parameters(blocks, growth, initial, search.channels, search.classes)
+            if search.fits(parameters) and parameters > most:
+                best, most = {"blocks": blocks, "growth": growth, "initial": initial}, parameters
+    return best
+
+
+FAMILY = Family(
+    "densenet",
+    densenet,
+    narrows="growth",
+    same={
+        "densenet121": {"blocks": [6, 12, 24, 16]},
+        "densenet169": {"blocks": [6, 12, 32, 32]},
+        "densenet201": {"blocks": [6, 12, 48, 32]},
+    },
+    filling=Filling(count_parameters, fullest_member, nearest_first(24, range(8, 49, 4)), parent="_base"),
+)

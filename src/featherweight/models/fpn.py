@@ -1,0 +1,73 @@
+"""A classifier over a feature pyramid (Lin et al. 2016, arXiv:1612.03144)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from featherweight.models.blocks import Momentum, Stem
+from featherweight.models.family import Family
+from featherweight.models.library import Options, fitted
+from featherweight.schema import Count, Positive, Rate, Text
+
+
+def fpn(
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    *,
+    backbone: Annotated[Text, Field(description="a network of timm's that gives feature maps")] = "mobilenetv2_100",
+    levels: Annotated[Count, Field(description="how many maps, from the smallest on, make the pyramid")] = 3,
+    width: Annotated[Count, Field(description="the pyramid's channels")] = 128,
+    stem: Stem = "auto",
+    dropout: Rate = 0.2,
+    drop_connect: Annotated[Rate | None, Field(description="the backbone's; null: timm's")] = None,
+    bn_momentum: Momentum | None = None,
+    bn_eps: Positive | None = None,
+    options: Options = {},
+) -> nn.Module:
+    """A classifier over a feature pyramid (Lin et al. 2016, arXiv:1612.03144): the pooled levels, side by side, in one
+    linear layer. The backbone is timm's, made with the options, `{act_layer: gelu}`; the pyramid is torchvision's.
+    """
+    arguments = {**({} if drop_connect is None else {"drop_path_rate": drop_connect}), **options}
+
+    def make() -> nn.Module:
+        return _PyramidClassifier(backbone, levels, width, channels, num_classes, dropout, arguments)
+
+    return fitted(make, f"a pyramid over {backbone}", channels, image_size, stem, bn_momentum, bn_eps)
+
+
+class _PyramidClassifier(nn.Module):
+    def __init__(
+        self,
+        backbone: str,
+        levels: int,
+        width: int,
+        channels: int,
+        num_classes: int,
+        dropout: float,
+        options: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        import timm
+        from torchvision.ops import FeaturePyramidNetwork
+
+        features: Any = timm.create_model(backbone, features_only=True, in_chans=channels, **options)
+        widths = features.feature_info.channels()[-levels:]
+        self.backbone, self.levels = features, len(widths)
+        self.pyramid = FeaturePyramidNetwork(widths, width)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width * len(widths), num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.backbone(x)[-self.levels :]
+        levels = self.pyramid({str(level): features for level, features in enumerate(maps)})
+        pooled = torch.cat([features.mean((2, 3)) for features in levels.values()], 1)
+        logits: Tensor = self.head(self.dropout(pooled))
+        return logits
+
+
+FAMILY = Family("fpn", fpn)
