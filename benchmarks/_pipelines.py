@@ -28,6 +28,7 @@ from featherweight.data import pack
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime, start
 from featherweight.schema import OneOf
 from featherweight.training.trainer import fit
@@ -72,7 +73,7 @@ class Bench:
     def network(self) -> nn.Module:
         """Our network of the case without its normalisation, which the peers do in their loaders."""
         torch.manual_seed(0)
-        return build(self.recipe.model, 10, 3, self.case.size).net
+        return build(self.recipe.model, Shape(10, 3, self.case.size)).net
 
 
 def packed(bench: Bench) -> tuple[pack.Pack, pack.Pack]:
@@ -96,7 +97,7 @@ def ours(bench: Bench, **changes: Any) -> Epoch:
         recipe = bench.recipe.model_copy(update={"train": Train(**told)})
         device = start(str(bench.device), recipe.train.precision)
         torch.manual_seed(0)
-        model = build(bench.recipe.model, 10, 3, bench.case.size)
+        model = build(bench.recipe.model, Shape(10, 3, bench.case.size))
         with tempfile.TemporaryDirectory() as folder:
             history = fit(recipe, model, images, holdout, 10, list(recipe.augment), device, Path(folder))
         seconds = history["seconds"].tolist()

@@ -45,10 +45,11 @@ SETTINGS = [(32, 128), (64, 128), (32, 16), (64, 16)]  # pixels, batch
 def ours(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The `efficientnet` of a recipe."""
     from featherweight.models import FAMILIES, build
+    from featherweight.models.shape import Shape
     from featherweight.runtime.device import start
     from featherweight.training.optimizers import adam, groups
 
-    net = start("cpu").place(build(FAMILIES.validate({"name": "efficientnet", "stem": 4}), 10, 3, side))
+    net = start("cpu").place(build(FAMILIES.validate({"name": "efficientnet", "stem": 4}), Shape(10, 3, side)))
     return net, adam(groups(net))
 
 

@@ -44,6 +44,7 @@ from featherweight.config import load_recipe
 from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.training.trainer import fit
 
@@ -109,7 +110,7 @@ def trained(path: Path, epochs: int) -> dict[str, float]:
     words = [f"train.batch_size={BATCH}", f"train.epochs={epochs}", "model.hidden=[64]", "train.precision=fp32"]
     recipe = load_recipe("mlp", words)
     torch.manual_seed(0)
-    model = build(recipe.model, 10, 3, mapped.shape[1])
+    model = build(recipe.model, Shape(10, 3, mapped.shape[1]))
     fetched: list[int] = []
 
     def between(_: object) -> None:

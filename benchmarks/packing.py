@@ -43,7 +43,7 @@ def timed(folder: Path) -> tuple[int, float, float]:
     )
     wall, cpu = time.perf_counter(), time.process_time()
     data = pack.load(source, Image(size=32, channels=3, mirror=True), classes)
-    count = len(data.train) + (len(data.test) if data.test else 0)
+    count = len(data.train) + (len(data.predict) if data.predict else 0)
     return count, time.perf_counter() - wall, time.process_time() - cpu
 
 

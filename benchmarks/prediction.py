@@ -19,6 +19,7 @@ import _record
 from featherweight.config import load_recipe
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 
 VIEWS, BATCH, GOAL = 6, 256, 0.9
@@ -34,7 +35,7 @@ def main() -> None:
     recipe = load_recipe(given.recipe, ["predict.views=[flip, shift]"])
     device = start("cpu", "fp32")
     torch.manual_seed(0)
-    model = device.place(build(recipe.model, 10, 3, 32)).eval()
+    model = device.place(build(recipe.model, Shape(10, 3, 32))).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (given.batches * BATCH, 32, 32, 3), dtype=np.uint8)
     batch = device.images(torch.from_numpy(pixels[:BATCH]))
 

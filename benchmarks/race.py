@@ -32,6 +32,7 @@ from featherweight.config import Competition, Recipe, load_competition, load_rec
 from featherweight.data import pack
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runs import predictions
 from featherweight.runtime.device import start
 from featherweight.training.trainer import fit
@@ -45,7 +46,7 @@ def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         torch.manual_seed(recipe.seed)
-        model = build(recipe.model, classes, competition.image.channels, side)
+        model = build(recipe.model, Shape(classes, competition.image.channels, side))
         augment = predictions.augmentations(recipe, competition)
         fit(recipe, model, train, holdout, classes, augment, runtime, Path(folder))
         views = predictions.views(recipe, competition)
@@ -58,14 +59,14 @@ def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.
 def labelled(competition: Competition, images: int | None) -> tuple[pack.Pack, pack.Pack]:
     """All training images and the test images with the classes that the scorer knows, or the first so many of each."""
     data, answers = (
-        pack.load(competition.source, competition.image, competition.classes),
+        competition.load(),
         pack.answers(competition.source),
     )
-    assert data.test is not None
+    assert data.predict is not None
     assert answers is not None
     index = {name: place for place, name in enumerate(competition.classes)}
-    truth = np.array([index[answers[id]] for id in data.test.ids])
-    test = pack.Pack(data.test.ids, np.array(data.test.images), truth)
+    truth = np.array([index[answers[id]] for id in data.predict.ids])
+    test = pack.Pack(data.predict.ids, np.array(data.predict.images), truth)
     places = [np.random.default_rng(0).permutation(len(part))[:images] for part in (data.train, test)]
     train, test = (part.take(chosen) for part, chosen in zip((data.train, test), places, strict=True))
     return train, test
@@ -136,7 +137,7 @@ def main() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             return ours(once, competition, train, test, given.device)
 
-    model = build(recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
+    model = build(recipe.model, competition.shape)
     about = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "images": len(train),

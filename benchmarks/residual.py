@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 
 import _record
-from featherweight import paths, plotting
+from featherweight import plotting
 from featherweight.config import Competition, load_competition, load_recipe
-from featherweight.runs import pipeline, run_folder
+from featherweight.runs import pipeline
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
 
 PANELS = ("train_loss", "holdout_accuracy")
 
@@ -27,14 +29,14 @@ PANELS = ("train_loss", "holdout_accuracy")
 def train(net: str, seed: int, competition: Competition, name: str, overrides: list[str]) -> pd.DataFrame:
     """The history of one network's run with one seed, begun, gone on with, or found done."""
     run_name = f"residual-{net}-{name}-s{seed}"
-    if (paths.runs() / run_name / "run.json").is_file():
-        run = run_folder.find(run_name)
+    if Run.exists(run_name):
+        run = Run.find(run_name)
     else:
         recipe = load_recipe(net, [*overrides, f"seed={seed}"])
         command = ["./run.sh", "bench", "residual"]
-        run = run_folder.start(run_folder.Task(net, recipe, name, competition, command), run_name)
+        run = Task(net, recipe, name, competition, command).start(run_name)
     pipeline.run(run)
-    return pd.read_csv(run.folder / "history.csv")
+    return run.history
 
 
 def draw(histories: dict[str, list[pd.DataFrame]], path: Path) -> None:

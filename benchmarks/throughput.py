@@ -29,6 +29,7 @@ import _record
 from featherweight.config import Recipe, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime, start
 from featherweight.training.trainer import fit
 
@@ -43,7 +44,7 @@ def random_pack(count: int) -> Pack:
 def pipeline(recipe: Recipe, images: Pack, holdout: Pack, device: Runtime) -> float:
     """Images a second inside the training steps of one epoch of `fit`, as its own history counts them."""
     torch.manual_seed(0)
-    model = build(recipe.model, 10, 3, 32)
+    model = build(recipe.model, Shape(10, 3, 32))
     with tempfile.TemporaryDirectory() as folder:
         history = fit(recipe, model, images, holdout, 10, list(recipe.augment), device, Path(folder))
     steps = len(images) // recipe.train.batch_size
@@ -53,7 +54,7 @@ def pipeline(recipe: Recipe, images: Pack, holdout: Pack, device: Runtime) -> fl
 def bare(recipe: Recipe, steps: int, device: Runtime) -> float:
     """Images a second of the same steps with nothing around them."""
     torch.manual_seed(0)
-    model = device.place(build(recipe.model, 10, 3, 32)).train()
+    model = device.place(build(recipe.model, Shape(10, 3, 32))).train()
     optimizer = recipe.optimizer(model.parameters())
     size = recipe.train.batch_size
     images = torch.rand(size, 3, 32, 32).to(memory_format=torch.channels_last).to(device.device)

@@ -24,7 +24,9 @@ import _record
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.data import pack, parts
 from featherweight.models import build
-from featherweight.runs import pipeline, predictions, run_folder
+from featherweight.models.shape import Shape
+from featherweight.runs import pipeline, predictions
+from featherweight.runs.task import Task
 from featherweight.runtime.device import start
 from featherweight.training.trainer import fit
 
@@ -47,7 +49,7 @@ def step_seconds(recipe: Recipe, competition: Competition, train: pack.Pack, dev
     runtime = start(device, recipe.train.precision)
     torch.manual_seed(0)
     image, classes = competition.image, len(competition.classes)
-    model = build(recipe.model, classes, image.channels, image.size)
+    model = build(recipe.model, Shape(classes, image.channels, image.size))
     augment = predictions.augmentations(recipe, competition)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         history = fit(short, model, train, train.take(range(1)), classes, augment, runtime, Path(folder))
@@ -68,7 +70,7 @@ def main() -> None:
     given = parser.parse_args()
     began = time.monotonic()
     competition, recipe = load_competition(given.competition), load_recipe(given.recipe, given.set)
-    data = pack.load(competition.source, competition.image, competition.classes)
+    data = competition.load()
     train, _, _ = parts.divide(recipe.split, competition, data)
     cuda = start(given.device, recipe.train.precision).device.type == "cuda"
     step = step_seconds(recipe, competition, train, given.device, given.steps or (50 if cuda else 1))
@@ -81,7 +83,7 @@ def main() -> None:
     looks = max(1, epochs // 5)
     recipe = load_recipe(given.recipe, [*given.set, f"train.epochs={epochs}", f"train.evaluate_every={looks}"])
     command = shlex.split(_record.command())
-    run = run_folder.start(run_folder.Task(given.recipe, recipe, given.competition, competition, command, given.device))
+    run = Task(given.recipe, recipe, given.competition, competition, command, given.device).start()
     result = pipeline.run(run)
     minutes = (time.monotonic() - began) / 60
     path = _record.write(
@@ -91,7 +93,7 @@ def main() -> None:
         out=given.out,
         device=str(start(given.device, recipe.train.precision).device),
     )
-    tested = f", test {result.test.value:.2%}" if result.test else ""
+    tested = f", test {result.unseen.value:.2%}" if result.unseen else ""
     print(f"{given.recipe}: {epochs} epochs in {minutes:.1f} minutes, holdout {result.holdout.value:.2%}{tested}")
     print(f"wrote {path}")
 

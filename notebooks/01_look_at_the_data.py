@@ -20,14 +20,15 @@ import os
 import pandas as pd
 
 from featherweight import config
-from featherweight.data import pack
 from featherweight.report import figures
 
 COMPETITION = os.environ.get("COMPETITION", "digits")
 competition = config.load_competition(COMPETITION)
-data = pack.load(competition.source, competition.image, competition.classes)
+data = competition.load()
 train = data.train
-print(f"{competition.title}: {len(train):,} images to learn from, {len(data.test) if data.test else 0:,} to predict")
+print(
+    f"{competition.title}: {len(train):,} images to learn from, {len(data.predict) if data.predict else 0:,} to predict"
+)
 print(f"each {train.images.shape[1:]}, {len(competition.classes)} classes, scored by {competition.metric.name}")
 
 # %% [markdown]

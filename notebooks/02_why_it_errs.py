@@ -19,15 +19,15 @@ import os
 
 import pandas as pd
 
-from featherweight import paths
 from featherweight.report import evidence, figures
-from featherweight.runs import ledger, run_folder
+from featherweight.runs import ledger
+from featherweight.runs.run import Run
 
-here = [name for name in ledger.read()["run"] if (paths.runs() / name / "result.json").is_file()]
-trained = [name for name in here if not run_folder.find(name).members]  # no soup and no ensemble
+here = [Run.find(name) for name in ledger.read()["run"] if Run.exists(name)]
+trained = [run.name for run in here if run.is_finished and not run.members]  # no soup and no ensemble
 assert trained, "train one first: ./run.sh wrn16_4"
 RUN = os.environ.get("RUN") or trained[-1]
-found = evidence.gather(run_folder.find(RUN))
+found = evidence.gather(Run.find(RUN))
 print(f"{RUN}: {(found.given == found.true).mean():.2%} of {len(found.true):,} holdout images are right")
 print(f"one view alone: {found.plain_accuracy:.2%}")
 

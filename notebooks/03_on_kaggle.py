@@ -53,7 +53,7 @@ if wheels:
 # %%
 from featherweight import paths
 from featherweight.cli import main
-from featherweight.runs import run_folder
+from featherweight.runs.run import Run
 
 main.main(["doctor"])
 
@@ -72,7 +72,7 @@ assert code == 0, "read what stands above"
 # ## What to submit
 
 # %%
-run = run_folder.find(name)
+run = Run.find(name)
 target = (WORKING if WORKING.is_dir() else paths.home()) / "submission.csv"
-target.write_bytes(run.csv.read_bytes())
+target.write_bytes(run.csv().read_bytes())
 print(f"{target} is the submission, {target.stat().st_size:,} bytes")

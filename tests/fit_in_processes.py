@@ -19,6 +19,7 @@ from featherweight.data.pack import Pack
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import METRICS
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runtime import processes
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
@@ -67,7 +68,7 @@ def run(name: str, folder: Path, device: str) -> None:
     everyone = processes.join()
     runtime = start(device, recipe.train.precision, everyone.count, everyone)
     torch.manual_seed(0)
-    model = build(recipe.model, 3, 3, 8)
+    model = build(recipe.model, Shape(3, 3, 8))
     view = recipe.predict.model_validate({"views": [{"name": "train", "count": 2}]}).views
     known = predict_probs(
         [model], pack(33, 1).images, runtime=runtime, views=view, augment=recipe.augment, batch_size=7

@@ -5,6 +5,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from featherweight.models import MODELS, build
+from featherweight.models.shape import Shape
 from featherweight.schema import OneOf
 from featherweight.training.averaging import AVERAGES, Averages
 from featherweight.training.schedules import Progress
@@ -18,7 +19,7 @@ def average(**keys):
 
 def model():
     torch.manual_seed(0)
-    return build(OneOf(MODELS).sections["wrn"](name="wrn", depth=10, width=0.25), 3, 1, 8)
+    return build(OneOf(MODELS).sections["wrn"](name="wrn", depth=10, width=0.25), Shape(3, 1, 8))
 
 
 def move(net, step):

@@ -18,8 +18,9 @@ from featherweight.errors import UserError
 from featherweight.evaluation.calibration import fit_temperature
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runs import predictions
-from featherweight.runs.run_folder import refuse_what_does_not_fit
+from featherweight.runs.task import refuse_what_does_not_fit
 from featherweight.runtime.device import start
 from featherweight.training import trainer
 from featherweight.training.distillation import Teachers
@@ -110,7 +111,7 @@ def one_step(data: dict, grey: bool) -> str:
             refuse_what_does_not_fit(recipe, competition)
             device = start("cpu", recipe.train.precision, 1)
             torch.manual_seed(recipe.seed)
-            model = build(recipe.model, 10, competition.image.channels, 8)
+            model = build(recipe.model, Shape(10, competition.image.channels, 8))
             teachers = Teachers(saved=torch.full((len(train), 10), 0.1), savers=1)
             augment = predictions.augmentations(recipe, competition)
             fitted = teachers if recipe.distill else Teachers()

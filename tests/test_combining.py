@@ -15,10 +15,12 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.errors import OverBudget, UserError
 from featherweight.evaluation.calibration import temper
 from featherweight.report import tensorboard, write
-from featherweight.runs import combining, ledger, pipeline, run_folder
-from featherweight.runs.combining import fit_weights, mean
+from featherweight.runs import ensemble, ledger, pipeline, soup
 from featherweight.runs.comparison import Answers
-from featherweight.runs.run_folder import Task
+from featherweight.runs.ensemble import fit_weights
+from featherweight.runs.run import Run
+from featherweight.runs.soup import mean
+from featherweight.runs.task import Task
 
 SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimizer.lr=0.05"]
 
@@ -30,7 +32,7 @@ def finished(home):
     def make(name, *changes):
         recipe = load_recipe("tiny", [*SETTINGS, *changes])
         competition = load_competition("digits", ["limit.parameters=50_000"])
-        run = run_folder.start(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1), name)
+        run = Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1).start(name)
         pipeline.run(run)
         return run
 
@@ -50,10 +52,10 @@ def test_a_mean_is_over_every_tensor_and_counts_are_the_firsts():
 
 def test_an_ensemble_weighs_its_members_and_averages_their_answers(finished):
     a, b, _ = finished
-    made, result = combining.ensemble(["a", "b"], fit=False, name="both", command=["./run.sh", "ensemble"])
+    made, result = ensemble.ensemble(["a", "b"], fit=False, name="both", command=["./run.sh", "ensemble"])
     single = json.loads((a.folder / "result.json").read_text())["parameters"]
     assert result.parameters == 2 * single
-    for part in ("holdout", "test"):
+    for part in ("holdout", "predict"):
         one, other = (np.load(run.folder / f"{part}_probs.npy") for run in (a, b))
         np.testing.assert_allclose(np.load(made.folder / f"{part}_probs.npy"), (one + other) / 2, atol=1e-6)
     row = ledger.read().set_index("run").loc["both"]
@@ -61,14 +63,14 @@ def test_an_ensemble_weighs_its_members_and_averages_their_answers(finished):
     assert row["parameters"] == 2 * single
     assert row["macs"] == 2 * ledger.read().set_index("run").loc["a"]["macs"]
     assert result.holdout.value > 0.2
-    assert result.test is not None
-    assert made.csv.exists()
+    assert result.predict is not None
+    assert made.csv().exists()
     assert sum(t.numel() for name, t in load_file(made.weights).items() if name.startswith("1.")) > single
-    assert run_folder.weigh_weights(run_folder.find("both")).counted == 2 * single
+    assert Run.find("both").weigh().counted == 2 * single
     with pytest.raises(UserError, match="both is an ensemble, made at once"):
-        pipeline.run(run_folder.find("both"))
+        pipeline.run(Run.find("both"))
     with pytest.raises(UserError, match="both is an ensemble already; name its members: a, b"):
-        combining.ensemble(["both", "c"], fit=False, name="more", command=["x"])
+        ensemble.ensemble(["both", "c"], fit=False, name="more", command=["x"])
 
 
 def test_an_ensemble_is_of_calibrated_answers_and_scores_what_was_kept_for_the_end(home):
@@ -77,29 +79,29 @@ def test_an_ensemble_is_of_calibrated_answers_and_scores_what_was_kept_for_the_e
     for seed in (0, 1):
         changes = ["predict.calibrate=true", "split.test=0.1", f"seed={seed}"]
         task = Task("tiny", load_recipe("tiny", [*SETTINGS, *changes]), "digits", competition, ["x"], "cpu", 1)
-        runs.append(run_folder.start(task, f"s{seed}"))
+        runs.append(task.start(f"s{seed}"))
         pipeline.run(runs[-1])
-    made, result = combining.ensemble(["s0", "s1"], fit=False, name="both", command=["x"])
-    raw = [np.load(run.folder / "test_probs.npy") for run in runs]
+    made, result = ensemble.ensemble(["s0", "s1"], fit=False, name="both", command=["x"])
+    raw = [np.load(run.folder / "predict_probs.npy") for run in runs]
     temperatures = [float(run.temperature.read_text()) for run in runs]
     assert all(abs(temperature - 1) > 0.01 for temperature in temperatures)
     tempered = [temper(probs, temperature) for probs, temperature in zip(raw, temperatures, strict=True)]
-    np.testing.assert_allclose(np.load(made.folder / "test_probs.npy"), sum(tempered) / 2, atol=1e-6)
+    np.testing.assert_allclose(np.load(made.folder / "predict_probs.npy"), sum(tempered) / 2, atol=1e-6)
     split = json.loads((made.folder / "split.json").read_text())
-    assert split["test"] == json.loads((runs[0].folder / "split.json").read_text())["test"]
-    assert len((made.folder / "kept.csv").read_text().splitlines()) == len(split["test"]) + 1
-    assert result.test is not None
+    assert split["test"] == runs[0].split.test
+    assert len((made.folder / "test.csv").read_text().splitlines()) == len(split["test"]) + 1
+    assert result.predict is not None
 
 
 def test_an_ensemble_over_the_limit_is_refused_before_anything_is_made(finished, home):
     with pytest.raises(OverBudget, match=r"three weighs 6\d,\d{3} parameters, 1\d,\d{3} over the limit of 50,000"):
-        combining.ensemble(["a", "b", "c"], fit=False, name="three", command=["x"])
+        ensemble.ensemble(["a", "b", "c"], fit=False, name="three", command=["x"])
     assert not (home / "runs" / "three").exists()
 
 
 def test_a_soup_is_one_model_with_the_mean_weights_and_statistics_of_its_own(finished):
     a, b, _ = finished
-    made = combining.soup(["a", "b"], greedy=False, name="mixed", command=["./run.sh", "soup"])
+    made = soup.soup(["a", "b"], greedy=False, name="mixed", command=["./run.sh", "soup"])
     weights, *parts = (load_file(run.weights) for run in (made, a, b))
     for name in weights:
         if "running" not in name and "num_batches" not in name:
@@ -110,7 +112,7 @@ def test_a_soup_is_one_model_with_the_mean_weights_and_statistics_of_its_own(fin
     result = pipeline.run(made)
     assert result.parameters == json.loads((a.folder / "result.json").read_text())["parameters"]
     assert ledger.read().set_index("run").loc["mixed"]["recipe"] == "soup"
-    assert result.minutes == pytest.approx(sum(run_folder.minutes(run) for run in (a, b)))
+    assert result.minutes == pytest.approx(sum(run.minutes for run in (a, b)))
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def folds(home):
         for fold in folds:
             recipe = load_recipe("tiny", [*SETTINGS, "split.folds=2", f"split.fold={fold}", *changes])
             task = Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1)
-            runs.append(run_folder.start(task, f"f{fold}{len(changes)}"))
+            runs.append(task.start(f"f{fold}{len(changes)}"))
             pipeline.run(runs[-1])
         return runs
 
@@ -131,15 +133,15 @@ def folds(home):
 
 def test_a_soup_of_folds_holds_out_what_they_kept_for_the_end(folds):
     runs = folds("split.test=0.2")
-    made = combining.soup([run.name for run in runs], greedy=False, name="mixed", command=["x"])
+    made = soup.soup([run.name for run in runs], greedy=False, name="mixed", command=["x"])
     result = pipeline.run(made)
     of_folds = [json.loads((run.folder / "split.json").read_text()) for run in runs]
     split = json.loads((made.folder / "split.json").read_text())
     assert split["holdout"] == of_folds[0]["test"] == of_folds[1]["test"]
     assert sorted(split["train"]) == sorted(of_folds[0]["train"] + of_folds[0]["holdout"])
     assert result.holdout.count == len(split["holdout"])
-    assert result.test is not None
-    assert made.csv.exists()
+    assert result.predict is not None
+    assert made.csv().exists()
     weights, *parts = (load_file(run.weights) for run in (made, *runs))
     torch.testing.assert_close(
         weights["net.head.weight"], (parts[0]["net.head.weight"] + parts[1]["net.head.weight"]) / 2
@@ -150,12 +152,12 @@ def test_a_soup_of_folds_holds_out_what_they_kept_for_the_end(folds):
 def test_a_soup_of_folds_that_nothing_could_score_is_refused(folds):
     one, other = (run.name for run in folds())
     with pytest.raises(UserError, match=rf"{one}, {other} are folds: .*--set split.test=0.1"):
-        combining.soup([one, other], greedy=False, name=None, command=["x"])
+        soup.soup([one, other], greedy=False, name=None, command=["x"])
     with pytest.raises(UserError, match="a greedy soup is picked by the holdout, and folds share none"):
-        combining.soup([one, other], greedy=True, name=None, command=["x"])
+        soup.soup([one, other], greedy=True, name=None, command=["x"])
     (third,) = (run.name for run in folds("split.test=0.2", folds=[1]))
     with pytest.raises(UserError, match=f"{third} and {one} are not folds of one division"):
-        combining.soup([one, third], greedy=False, name=None, command=["x"])
+        soup.soup([one, third], greedy=False, name=None, command=["x"])
 
 
 def test_a_soup_is_not_scored_by_images_that_a_part_of_it_was_trained_on(finished):
@@ -164,7 +166,7 @@ def test_a_soup_is_not_scored_by_images_that_a_part_of_it_was_trained_on(finishe
     split["train"].append(split["holdout"][0])
     (b.folder / "split.json").write_text(json.dumps(split))
     with pytest.raises(UserError, match="the images are not those that b was trained on"):
-        combining.soup(["a", "b"], greedy=False, name=None, command=["x"])
+        soup.soup(["a", "b"], greedy=False, name=None, command=["x"])
 
 
 def test_runs_from_before_and_after_a_competition_was_named_go_together(finished):
@@ -173,14 +175,14 @@ def test_runs_from_before_and_after_a_competition_was_named_go_together(finished
     stored.write_text(
         stored.read_text().replace("kaggle: null", "kaggle: some-digits").replace("Digits", "Some digits")
     )
-    assert run_folder.find("b").competition != a.competition
-    _, result = combining.ensemble(["a", "b"], fit=False, name=None, command=["x"])
+    assert Run.find("b").competition != a.competition
+    _, result = ensemble.ensemble(["a", "b"], fit=False, name=None, command=["x"])
     assert result.holdout.count > 0
     assert ledger.read()["run"].tolist()[-1] == "ensemble-digits-s0"
 
 
 def test_what_was_not_trained_shows_no_history_as_its_own(finished):
-    made = combining.soup(["a", "b"], greedy=False, name="mixed", command=["./run.sh", "soup"])
+    made = soup.soup(["a", "b"], greedy=False, name="mixed", command=["./run.sh", "soup"])
     pipeline.run(made)
     page = write.write(made)
     text = page.read_text()
@@ -188,7 +190,7 @@ def test_what_was_not_trained_shows_no_history_as_its_own(finished):
     assert "<code>./run.sh report a</code>, <code>./run.sh report b</code>" in text
     assert "epochs of" not in text
     assert sorted(path.stem for path in page.parent.glob("*.png")) == ["balance", "confusion", "reliability"]
-    both, _ = combining.ensemble(["a", "b"], fit=False, name="both", command=["x"])
+    both, _ = ensemble.ensemble(["a", "b"], fit=False, name="both", command=["x"])
     for run in (made, both):
         assert (run.folder / "history.csv").read_text().splitlines()[0] == "seconds"
         with pytest.raises(UserError, match=f"{run.name} was not trained, so it has no history; it is made of a, b"):
@@ -197,31 +199,31 @@ def test_what_was_not_trained_shows_no_history_as_its_own(finished):
 
 def test_a_greedy_soup_is_never_worse_on_the_holdout_than_its_best_part(finished):
     shutil.copytree(finished[0].folder, finished[0].folder.with_name("twin"))
-    made = combining.soup(["b", "a", "c", "twin"], greedy=True, name="picked", command=["x"])
+    made = soup.soup(["b", "a", "c", "twin"], greedy=True, name="picked", command=["x"])
     kept = json.loads((made.folder / "soup.json").read_text())["members"]
     assert ("a" in kept) == ("twin" in kept)  # with a copy of what is in, nothing changes
     scores = {run.name: json.loads((run.folder / "result.json").read_text())["holdout"]["value"] for run in finished}
     assert kept[0] == max(scores, key=lambda name: scores[name])
     assert pipeline.run(made).holdout.value >= max(scores.values())
-    twins = combining.soup(["a", "twin"], greedy=True, name="twins", command=["x"])
+    twins = soup.soup(["a", "twin"], greedy=True, name="twins", command=["x"])
     assert json.loads((twins.folder / "soup.json").read_text())["members"] == ["a", "twin"]
 
 
 def test_what_cannot_be_combined_is_refused(finished, home):
     with pytest.raises(UserError, match="at least two runs, each once"):
-        combining.soup(["a", "a"], greedy=False, name=None, command=["x"])
+        soup.soup(["a", "a"], greedy=False, name=None, command=["x"])
     recipe = load_recipe("tiny", [*SETTINGS, "model.width=0.25"])
     competition = load_competition("digits", ["limit.parameters=50_000"])
-    other = run_folder.start(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1), "thin")
+    other = Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1).start("thin")
     with pytest.raises(UserError, match=r"thin is not finished: \./run.sh resume thin"):
-        combining.soup(["a", "thin"], greedy=False, name=None, command=["x"])
+        soup.soup(["a", "thin"], greedy=False, name=None, command=["x"])
     pipeline.run(other)
     recipe = load_recipe("tiny", [*SETTINGS, "train.normalize=pixel"])
-    pipeline.run(run_folder.start(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1), "by-pixel"))
+    pipeline.run(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1).start("by-pixel"))
     with pytest.raises(UserError, match=r"by-pixel and a have different train.normalize; their weights have no mean"):
-        combining.soup(["a", "by-pixel"], greedy=False, name=None, command=["x"])
+        soup.soup(["a", "by-pixel"], greedy=False, name=None, command=["x"])
     with pytest.raises(UserError, match="thin and a are different models; their weights have no mean"):
-        combining.soup(["a", "thin"], greedy=False, name=None, command=["x"])
+        soup.soup(["a", "thin"], greedy=False, name=None, command=["x"])
 
 
 def test_fitted_weights_are_the_likeliest_mixture():
@@ -245,8 +247,8 @@ def test_fitted_weights_are_the_likeliest_mixture():
 
 
 def test_the_holdout_of_a_fitted_ensemble_is_scored_with_weights_it_was_not_fitted_to(finished):
-    made, result = combining.ensemble(["a", "b"], fit=True, name="fitted", command=["x"])
-    weights = made.facts["weights"]
+    made, result = ensemble.ensemble(["a", "b"], fit=True, name="fitted", command=["x"])
+    weights = made.facts.weights
     assert sum(weights) == pytest.approx(1)
     probs = [np.load(run.folder / "holdout_probs.npy") for run in finished[:2]]
     fitted = weights[0] * probs[0] + weights[1] * probs[1]
@@ -266,14 +268,14 @@ def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, ho
     assert (hidden / until).exists(), "it was not killed in the middle"
     assert not (home / "runs" / name).exists()
     with pytest.raises(UserError, match="there is no run called 'made'"):
-        run_folder.find(name)
+        Run.find(name)
     assert main.main([*words, "--name", name]) == 0
     assert (home / "runs" / name / "result.json").exists()
     assert not hidden.exists()
     assert main.main([*words, "--name", name]) == 2
     assert "there is a run called 'made' already" in capsys.readouterr().err
     assert main.main([*words, "--name", "whole"]) == 0
-    for file in ("weights.safetensors", "holdout_probs.npy", "test_probs.npy"):
+    for file in ("weights.safetensors", "holdout_probs.npy", "predict_probs.npy"):
         one, other = ((home / "runs" / run / file).read_bytes() for run in (name, "whole"))
         assert one == other, file
 
@@ -282,13 +284,13 @@ def test_a_name_being_made_is_taken(finished, home):
     """Two at once never write into one folder: the second takes the next name, or is refused the same one."""
     recipe = load_recipe("tiny")
     task = Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1)
-    with run_folder.making(task, None) as one:
-        two = run_folder.start(task)
+    with task.making(None) as one:
+        two = task.start()
         assert (one.name, two.name) == ("tiny-digits-s0", "tiny-digits-s0-2")
         with pytest.raises(UserError, match="there is a run called 'tiny-digits-s0' already"):
-            run_folder.start(task, "tiny-digits-s0")
-    assert run_folder.find("tiny-digits-s0").recipe == recipe
-    with pytest.raises(ZeroDivisionError), run_folder.making(task, "bad"):
+            task.start("tiny-digits-s0")
+    assert Run.find("tiny-digits-s0").recipe == recipe
+    with pytest.raises(ZeroDivisionError), task.making("bad"):
         1 / 0  # noqa: B018
     assert {path.name for path in (home / "runs").glob("*") if path.is_dir()} >= {one.name, two.name}
     assert not (home / "runs" / "bad").exists()

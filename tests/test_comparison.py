@@ -12,9 +12,10 @@ from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS
-from featherweight.runs import comparison, pipeline, run_folder
+from featherweight.runs import comparison, pipeline
 from featherweight.runs.comparison import Answers, mcnemar, over_seeds, paired
-from featherweight.runs.run_folder import Task
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
 from featherweight.schema import OneOf
 
 
@@ -131,7 +132,7 @@ def finished(home):
     """Two real runs of an epoch, and a copy that says that it is of another seed."""
     for seed in (0, 1):
         recipe = load_recipe("tiny", [f"seed={seed}", "train.epochs=1", "predict.views=[]", "split.holdout=0.3"])
-        run = run_folder.start(Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1), f"s{seed}")
+        run = Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1).start(f"s{seed}")
         pipeline.run(run)
     return home / "runs"
 
@@ -153,7 +154,7 @@ def test_finished_runs_are_compared(finished, tmp_path):
     with pytest.raises(UserError, match=r"hold out different images; give both the same split section"):
         comparison.compare(["s0", "other"], tmp_path / "compare.png")
     (finished / "s1" / "holdout_probs.npy").unlink()
-    with pytest.raises(UserError, match=r"s1 has not come to its holdout yet: \./run.sh resume s1"):
+    with pytest.raises(UserError, match=r"s1 has not predicted its holdout yet: \./run.sh resume s1"):
         comparison.compare(["s0", "s1"], tmp_path / "compare.png")
 
 
@@ -185,10 +186,10 @@ def test_runs_are_chosen_by_name_or_by_a_ledger_filter(finished, tmp_path, capsy
 
 
 def test_recipes_of_one_name_and_other_settings_are_told_apart(finished):
-    runs = [run_folder.find("s0"), run_folder.find("s1")]
+    runs = [Run.find("s0"), Run.find("s1")]
     assert comparison._labels(runs) == ["tiny", "tiny"]
     changed = load_recipe("tiny", ["seed=1", "optimizer.lr=0.3"])
-    runs.append(run_folder.start(Task("tiny", changed, "digits", load_competition("digits"), ["x"], "cpu", 1), "hot"))
+    runs.append(Task("tiny", changed, "digits", load_competition("digits"), ["x"], "cpu", 1).start("hot"))
     assert comparison._labels(runs) == ["tiny as in s0", "tiny as in s0", "tiny as in hot"]
 
 
@@ -196,10 +197,10 @@ def make(name, *changes, competition=(), answered=None):
     """A run of an epoch; `answered` makes other probabilities of its true classes, [N] to [N, 10]."""
     recipe = load_recipe("tiny", ["train.epochs=1", "predict.views=[]", "split.holdout=0.3", *changes])
     task = Task("tiny", recipe, "digits", load_competition("digits", list(competition)), ["x"], "cpu", 1)
-    run = run_folder.start(task, name)
+    run = task.start(name)
     pipeline.run(run)
     if answered is not None:
-        ids = json.loads((run.folder / "split.json").read_text())["holdout"]
+        ids = run.split.holdout
         np.save(run.folder / "holdout_probs.npy", answered(comparison.true_classes(run, ids)).astype(np.float32))
     return run
 
@@ -282,8 +283,8 @@ def test_what_is_made_of_runs_has_no_curves_of_its_own_and_no_report(finished, t
     assert main.main(["ensemble", "s0", "s1", "--name", "both"]) == 0
     assert main.main(["soup", "s0", "s1", "--name", "mixed"]) == 0
     for name in ("both", "mixed"):  # the best of them is the ensemble
-        assert run_folder.find(name).members == ["s0", "s1"]
-    labels = comparison.answers([run_folder.find("s0")])[0].labels
+        assert Run.find(name).members == ["s0", "s1"]
+    labels = comparison.answers([Run.find("s0")])[0].labels
     np.save(finished / "both" / "holdout_probs.npy", np.eye(10, dtype=np.float32)[labels])
     drawn = []
     monkeypatch.setattr(comparison, "draw", lambda histories, path, metric: drawn.append(list(histories)))

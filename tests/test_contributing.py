@@ -13,6 +13,7 @@ from featherweight.data.pack import Image as Wanted
 from featherweight.data.pack import load
 from featherweight.evaluation.metrics import Metric
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
 
@@ -37,7 +38,7 @@ def choice(name, function, **arguments):
 
 def test_the_model_is_built_and_its_keys_are_checked():
     pair = example("Pair")
-    model = build(choice("pair", pair, width=8), 5, 3, 16)
+    model = build(choice("pair", pair, width=8), Shape(5, 3, 16))
     assert model(torch.rand(2, 3, 16, 16)).shape == (2, 5)
     with pytest.raises(ValidationError):
         choice("pair", pair, width=0)

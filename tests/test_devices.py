@@ -16,6 +16,7 @@ from featherweight.data.pack import Pack
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.tta import VIEWS
 from featherweight.models import FAMILIES, build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.runtime.processes import ALONE, Processes
 from featherweight.runtime.rng import Draws, generator
@@ -56,7 +57,7 @@ def trained(folder, device: str, processes: Processes = ALONE, **changes):
     recipe = Recipe.model_validate({**base, **changes})
     runtime = start(device, recipe.train.precision, processes=processes)
     torch.manual_seed(0)
-    model = build(recipe.model, CLASSES, 3, SIDE)
+    model = build(recipe.model, Shape(CLASSES, 3, SIDE))
     folder.mkdir(exist_ok=True)
     history = fit(recipe, model, PACK, PACK, CLASSES, list(recipe.augment), runtime, folder)
     return {name: tensor.cpu() for name, tensor in model.state_dict().items()}, history
@@ -82,7 +83,7 @@ def test_networks_take_a_step(device, name):
     """Forward and backward under arithmetic that must be repeatable."""
     runtime = start(device, "auto")
     torch.manual_seed(0)
-    model = runtime.place(build(FAMILIES.validate({"name": name, **MODELS[name]}), CLASSES, 3, 32)).train()
+    model = runtime.place(build(FAMILIES.validate({"name": name, **MODELS[name]}), Shape(CLASSES, 3, 32))).train()
     images = runtime.images(torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8))
     with runtime.autocast():
         logits = model(images)
@@ -130,7 +131,7 @@ def test_optimizers_go_on_from_a_checkpoint_to_the_same_bytes(tmp_path, device, 
 def test_views(device, name):
     runtime = start(device)
     torch.manual_seed(0)
-    model = build(FAMILIES.validate({"name": "wrn", "depth": 10, "width": 0.25}), CLASSES, 3, SIDE)
+    model = build(FAMILIES.validate({"name": "wrn", "depth": 10, "width": 0.25}), Shape(CLASSES, 3, SIDE))
     views = [OneOf(VIEWS).validate(name)]
     asked = [predict_probs([model], PACK.images, runtime=runtime, views=views, batch_size=9) for _ in range(2)]
     assert np.array_equal(*asked)

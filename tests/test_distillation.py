@@ -12,9 +12,11 @@ from featherweight.config import Recipe, load_competition, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.report import evidence, write
-from featherweight.runs import pipeline, run_folder
-from featherweight.runs.run_folder import Task
+from featherweight.runs import pipeline
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
 from featherweight.runtime.device import start
 from featherweight.runtime.rng import Draws, generator
 from featherweight.training import trainer
@@ -43,7 +45,7 @@ def test_several_teachers_teach_their_mean():
 def run(name, *changes, competition=()):
     recipe = load_recipe("tiny", ["train.epochs=2", "predict.views=[]", *changes])
     told = load_competition("digits", competition)
-    made = run_folder.start(Task("tiny", recipe, "digits", told, ["x"], "cpu", 1), name)
+    made = Task("tiny", recipe, "digits", told, ["x"], "cpu", 1).start(name)
     return made, pipeline.run(made)
 
 
@@ -57,15 +59,14 @@ def test_a_student_learns_from_a_teacher_over_the_limit_which_does_not_count(hom
         f"taught by teacher: {large.parameters:,} parameters, which do not ship and do not count"
         in capsys.readouterr().out
     )
-    assert run_folder.weigh_weights(made).counted == result.parameters
+    assert made.weigh().counted == result.parameters
     _, again = run("again", *options, competition=small)
     assert (made.folder / "holdout_probs.npy").read_bytes() == (
-        run_folder.find("again").folder / "holdout_probs.npy"
+        Run.find("again").folder / "holdout_probs.npy"
     ).read_bytes()
     run("alone", "mix=[cutmix]", competition=small)
     taught, teacher, alone = (
-        np.load(run_folder.find(name).folder / "holdout_probs.npy").astype(float)
-        for name in ("student", "teacher", "alone")
+        np.load(Run.find(name).folder / "holdout_probs.npy").astype(float) for name in ("student", "teacher", "alone")
     )
     assert np.abs(taught - teacher).mean() < np.abs(alone - teacher).mean()
     assert again.holdout == result.holdout
@@ -73,8 +74,8 @@ def test_a_student_learns_from_a_teacher_over_the_limit_which_does_not_count(hom
     text = write.write(made).read_text()
     assert f"Taught by teacher ({large.parameters:,} parameters), not shipped and not counted." in text
     assert "% of 30,000; teacher not counted</span>" in text
-    assert "aught by" not in write.write(run_folder.find("alone")).read_text()
-    shutil.rmtree(run_folder.find("teacher").folder)
+    assert "aught by" not in write.write(Run.find("alone")).read_text()
+    shutil.rmtree(Run.find("teacher").folder)
     distill = made.recipe.distill.model_copy(update={"teachers": ["teacher", "mine.npz"]})
     assert evidence._teachers(replace(made, recipe=made.recipe.model_copy(update={"distill": distill}))) == {
         "teacher": "a run that is no longer there",
@@ -89,7 +90,7 @@ def test_a_teacher_that_cannot_teach_is_refused(home):
     with pytest.raises(UserError, match=r"there is no run called 'othr'; did you mean 'other'\?"):
         run("student", "distill.teachers=[othr]")  # the name is free: what is refused leaves no run
     assert not (home / "runs" / "student").exists()
-    run_folder.find("other").weights.unlink()
+    Run.find("other").weights.unlink()
     with pytest.raises(UserError, match=r"distill.teachers: other is not trained yet: \./run.sh resume other"):
         run("student", "distill.teachers=[other]")
     facts = json.loads((home / "runs" / "other" / "run.json").read_text())
@@ -110,7 +111,7 @@ def test_a_teacher_is_asked_of_the_very_images_the_student_sees(tmp_path):
             "train": {"epochs": 2, "batch_size": 6},
         }
     )
-    model, shown, asked = build(recipe.model, 4, 3, 8), [], []
+    model, shown, asked = build(recipe.model, Shape(4, 3, 8)), [], []
     model.register_forward_pre_hook(lambda module, given: shown.append(given[0].clone()) if module.training else None)
 
     class Teacher(torch.nn.Module):
@@ -166,7 +167,7 @@ def test_a_student_of_saved_probabilities_does_what_a_student_of_labels_does(tmp
         (tmp_path / name).mkdir()
         checked = Recipe.model_validate(recipe)
         torch.manual_seed(0)
-        model = build(checked.model, 4, 3, 8)
+        model = build(checked.model, Shape(4, 3, 8))
         trainer.fit(checked, model, pack, pack, 4, [], start("cpu"), tmp_path / name, teachers)
         weights.append(model.state_dict())
     for key, tensor in weights[0].items():
@@ -188,7 +189,7 @@ def test_probabilities_are_saved_by_asking_a_run_once(home, capsys):
     options = ["mix=[cutmix]", "distill.teachers=[teacher]", "distill.once=true", "distill.weight=0.9"]
     made, _ = run("student", *options)
     saved = np.load(made.folder / "taught-teacher_probs.npy")
-    ids = json.loads((made.folder / "split.json").read_text())["train"]
+    ids = made.split.train
     assert saved.shape == (len(ids), 10)
     capsys.readouterr()
     competition = load_competition("digits")

@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 
 from featherweight.models import FAMILIES, build, outline
 from featherweight.models.efficientnet import STAGES, EfficientNet, scaled_channels, scaled_repeats
+from featherweight.models.shape import Shape
 
 BLOCKS = [stage[0] for stage in STAGES]
 
 
 def parameters(spec, classes: int = 10, channels: int = 3) -> int:
-    model = outline(FAMILIES.validate(spec), classes, channels, 64)
+    model = outline(FAMILIES.validate(spec), Shape(classes, channels, 64))
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -19,7 +20,7 @@ def test_b0_agrees_with_efficientnet_pytorch_given_its_weights():
     torch.manual_seed(0)
     ours = EfficientNet(10, 3, 64, stem=4).eval()
     spec = {"name": "efficientnet_pytorch", "stem": 4, "dropout": 0.0, "drop_connect": 0.0, "bn_momentum": 1.0}
-    theirs = build(FAMILIES.validate(spec), 10, 3, 64).net
+    theirs = build(FAMILIES.validate(spec), Shape(10, 3, 64)).net
     theirs.train()(torch.randn(16, 3, 64, 64))  # statistics under which signals live to the end, as after training
     theirs.eval()
     values = list(theirs.state_dict().values())
@@ -109,7 +110,7 @@ def test_counts_follow_the_closed_form(width, depth, rounding, head, channels, c
 
 def test_phi_scales_depth_width_and_resolution_together():
     """phi 1: depth 1.2, width 1.1, and pictures 1.15 times as large."""
-    net = outline(FAMILIES.validate({"name": "efficientnet", "phi": 1}), 10, 3, 64).net
+    net = outline(FAMILIES.validate({"name": "efficientnet", "phi": 1}), Shape(10, 3, 64)).net
     assert round(64 * net.scale) == 74
     assert parameters({"name": "efficientnet", "phi": 1}) == parameters(
         {"name": "efficientnet", "depth": 1.2, "width": 1.1}

@@ -23,7 +23,7 @@ from PIL import Image
 from conftest import Command, start
 
 TINY = ("tiny", "--set", "train.epochs=2", "--threads", "1", "--no-report")
-PRODUCTS = ("weights.safetensors", "holdout_probs.npy", "test_probs.npy", "holdout.csv")
+PRODUCTS = ("weights.safetensors", "holdout_probs.npy", "predict_probs.npy", "holdout.csv")
 
 
 def digest(home: Path, run: str) -> dict[str, str]:
@@ -69,7 +69,7 @@ def test_the_main_job_from_nothing_to_a_scored_submission(home: Path, command: C
 
     folder = home / "runs" / "tiny-digits-s0"
     result = json.loads((folder / "result.json").read_text())
-    assert 0.85 < result["test"]["value"] <= 1
+    assert 0.85 < result["predict"]["value"] <= 1
     split = json.loads((folder / "split.json").read_text())
     assert len(split["train"]) + len(split["holdout"]) == 1797 - 359
     assert not {row[0] for row in rows} & {*split["train"], *split["holdout"]}

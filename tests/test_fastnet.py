@@ -5,6 +5,7 @@ from torch import nn
 
 from featherweight.models import FAMILIES, build
 from featherweight.models.fastnet import FastNet, Whitening
+from featherweight.models.shape import Shape
 from featherweight.training.trainer import standardize, start_from_images
 
 
@@ -20,7 +21,7 @@ def correlated(n: int, channels: int) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_first_layer_whitens_the_training_images(channels):
     images = correlated(200, channels)
-    model = build(FAMILIES.validate("fastnet"), 10, channels, 16)
+    model = build(FAMILIES.validate("fastnet"), Shape(10, channels, 16))
     standardize(model, images)
     start_from_images(model, images)
     layer = model.net.whiten
@@ -39,14 +40,14 @@ def test_whitening_counts_the_same_sample_every_time():
     weights = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        model = build(FAMILIES.validate("fastnet"), 10, 3, 16)
+        model = build(FAMILIES.validate("fastnet"), Shape(10, 3, 16))
         start_from_images(model, images, sample=100)
         weights.append(model.net.whiten.weight.clone())
     assert torch.equal(*weights)
 
 
 def test_models_that_start_from_nothing_are_left_alone():
-    model = build(FAMILIES.validate("mlp"), 10, 1, 8)
+    model = build(FAMILIES.validate("mlp"), Shape(10, 1, 8))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     start_from_images(model, np.zeros((4, 8, 8, 1), np.uint8))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -13,6 +13,7 @@ from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.evaluation.metrics import METRICS, judge
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
 from featherweight.training import checkpoint, trainer
@@ -39,7 +40,7 @@ def train(folder, epochs=3, metric=None, **changes):
     recipe = Recipe.model_validate({**RECIPE, "train": settings, **changes})
     folder.mkdir(exist_ok=True)
     torch.manual_seed(recipe.seed)
-    model = build(recipe.model, 2, 1, 8)
+    model = build(recipe.model, Shape(2, 1, 8))
     parts, device = (pack(100, 0), pack(40, 1)), start("cpu")
     history = trainer.fit(recipe, model, *parts, 2, recipe.augment, device, folder, metric=metric)
     checkpoint.save_weights(folder / "weights", model)

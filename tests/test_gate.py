@@ -343,11 +343,12 @@ def test_a_checkpoint_that_holds_more_than_the_recipe_says_is_refused(tmp_path, 
 def test_what_a_recipe_weighs_is_what_its_saved_file_holds(tmp_path):
     from featherweight.config import load_recipe
     from featherweight.models import build
+    from featherweight.models.shape import Shape
 
     for name in ("tiny", "fastnet94", "mobilenet_v3_small"):
         recipe = load_recipe(name)
         weighed = budget.weigh(recipe, CIFAR, name)
-        model = build(recipe.model, 10, 3, 32)
+        model = build(recipe.model, Shape(10, 3, 32))
         checkpoint.save_weights(tmp_path / name, model)
         held = sum(tensor.numel() for tensor in load_file(tmp_path / name).values())
         assert weighed.parameters + weighed.statistics == held

@@ -10,6 +10,7 @@ from featherweight.evaluation.calibration import fit_temperature, temper
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.tta import VIEWS
 from featherweight.models import MODELS, build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime
 from featherweight.schema import Choice, OneOf
 
@@ -23,7 +24,7 @@ def model(seed: int = 0):
     spec = TypeAdapter(Annotated[Choice, OneOf(MODELS)]).validate_python(
         {"name": "wrn", "depth": 10, "width": 0.5, "dropout": 0.5}
     )
-    return build(spec, 5, 3, 8)
+    return build(spec, Shape(5, 3, 8))
 
 
 def asked(net, images) -> np.ndarray:

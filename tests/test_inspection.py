@@ -8,7 +8,6 @@ from PIL import Image as Pillow
 
 from featherweight.cli import main
 from featherweight.config import Split, load_competition
-from featherweight.data import pack
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide
 from featherweight.data.split import groups_of
@@ -187,7 +186,7 @@ def test_the_page_needs_no_network_and_the_grouping_mends_the_leak(tracks, capsy
     for line in ([pattern[1]] if pattern else []) + ["groups: t-groups.csv"]:
         config.write_text(f"{before}{line}\n")
         competition = load_competition("t")
-        data = pack.load(competition.source, competition.image, competition.classes)
+        data = competition.load()
         parts = divide(Split(), competition, data)
         sides = [{id.split("_")[0] for id in part.ids} for part in parts[:2]]
         assert not sides[0] & sides[1]
@@ -206,7 +205,7 @@ def test_a_grouping_that_cannot_lie_beside_the_data_lies_elsewhere(tracks, capsy
     config = tracks / "configs/competitions/t.yaml"
     config.write_text(f"{config.read_text()}groups: {path}\n")
     competition = load_competition("t")
-    data = pack.load(competition.source, competition.image, competition.classes)
+    data = competition.load()
     sides = [{id.split("_")[0] for id in part.ids} for part in divide(Split(), competition, data)[:2]]
     assert not sides[0] & sides[1]
 

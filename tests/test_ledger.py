@@ -135,7 +135,7 @@ def test_several_processes_lose_no_row():
 
 
 def test_a_writer_killed_at_any_moment_leaves_whole_rows_and_no_lock(workspace):
-    program = "from featherweight import ledger; import itertools\n"
+    program = "from featherweight.runs import ledger; import itertools\n"
     program += "for n in itertools.count(): ledger.record(dict(date=str(n), run='a' * 2000, seed=n))"
     for pause in (0.05, 0.11, 0.17):
         writer = subprocess.Popen([sys.executable, "-c", program], env=os.environ)

@@ -7,6 +7,7 @@ from featherweight.config import Recipe, load_competition
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, build, outline
 from featherweight.models.blocks import AveragePool, stem_shrinks
+from featherweight.models.shape import Shape
 
 CIFAR = load_competition("cifar10")
 
@@ -51,13 +52,13 @@ def test_a_recipe_may_overrule_the_rule():
     {"name": "resnet", "depth": 18, "width": 0.1}, {"name": "densenet", "blocks": [1, 2], "growth": 4}], ids=str,
 )  # fmt: skip
 def test_every_size_channel_and_class_count_works(spec, size, channels, classes):
-    model = outline(FAMILIES.validate(spec), classes, channels, size)
+    model = outline(FAMILIES.validate(spec), Shape(classes, channels, size))
     assert model(torch.empty(2, channels, size, size, device="meta")).shape == (2, classes)
 
 
 def test_the_real_network_is_the_outlined_one():
     spec = FAMILIES.validate("timm/mobilenetv3_small_050")
-    real, outlined = build(spec, 5, 1, 16), outline(spec, 5, 1, 16)
+    real, outlined = build(spec, Shape(5, 1, 16)), outline(spec, Shape(5, 1, 16))
     assert {k: v.shape for k, v in real.state_dict().items()} == {k: v.shape for k, v in outlined.state_dict().items()}
     strides = [[m.stride for m in net.modules() if isinstance(m, nn.Conv2d)] for net in (real, outlined)]
     assert strides[0] == strides[1]
@@ -71,7 +72,7 @@ def test_vgg_is_torchvisions_given_its_weights(batch_norm):
     torch.manual_seed(0)
     theirs = VGG(make_layers(cfgs["A"], batch_norm), num_classes=5).eval()
     spec = FAMILIES.validate({"name": "vgg", "depth": 11, "batch_norm": batch_norm, "stem": 4})
-    ours = outline(spec, 5, 3, 32).net
+    ours = outline(spec, Shape(5, 3, 32)).net
     ours.load_state_dict(theirs.state_dict(), assign=True)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -91,7 +92,7 @@ def test_googlenet_densenet_and_mobilenet_are_torchvisions_at_width_1():
         torch.manual_seed(0)
         extra = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
         theirs = torchvision.models.get_model(name, num_classes=5, **extra).eval()
-        ours = build(FAMILIES.validate(spec), 5, 3, 64).net.eval()
+        ours = build(FAMILIES.validate(spec), Shape(5, 3, 64)).net.eval()
         ours.load_state_dict(theirs.state_dict())
         images = torch.randn(1, 3, 64, 64)
         with torch.no_grad():
@@ -100,14 +101,14 @@ def test_googlenet_densenet_and_mobilenet_are_torchvisions_at_width_1():
 
 def test_a_head_of_its_own_width():
     spec = FAMILIES.validate({"name": "mobilenet_v2", "head": 100})
-    net = outline(spec, 10, 3, 32).net
+    net = outline(spec, Shape(10, 3, 32)).net
     assert net.features[-1][0].out_channels == net.classifier[-1].in_features == 100
 
 
 def test_arguments_reach_the_library():
     spec = {"name": "timm", "variant": "mobilenetv3_small_050", "dropout": 0.4, "drop_connect": 0.3, "bn_momentum": 0.2,
             "bn_eps": 1e-4, "options": {"act_layer": "gelu"}}  # fmt: skip
-    net = outline(FAMILIES.validate(spec), 10, 3, 32).net
+    net = outline(FAMILIES.validate(spec), Shape(10, 3, 32)).net
     assert net.drop_rate == 0.4
     assert any(type(module).__name__ == "DropPath" for module in net.modules())
     assert any(type(module).__name__ == "GELU" for module in net.modules())
@@ -116,7 +117,7 @@ def test_arguments_reach_the_library():
 
 
 def test_networks_of_one_image_size_are_made_for_this_one():
-    net = outline(FAMILIES.validate("timm/vit_tiny_patch16_224"), 10, 3, 64).net
+    net = outline(FAMILIES.validate("timm/vit_tiny_patch16_224"), Shape(10, 3, 64)).net
     assert net.pos_embed.shape == (1, 1 + 16, 192)
 
 
@@ -132,7 +133,7 @@ def test_networks_of_one_image_size_are_made_for_this_one():
 )
 def test_faults_are_told(spec, message):
     with pytest.raises(UserError, match=message):
-        outline(FAMILIES.validate(spec), 10, 3, 8)
+        outline(FAMILIES.validate(spec), Shape(10, 3, 8))
 
 
 def test_published_weights_must_be_allowed(tmp_path):
@@ -157,7 +158,7 @@ def test_published_weights_come_from_a_file(tmp_path):
         "pretrained": True,
         "weights": str(tmp_path / "published.safetensors"),
     }
-    net = build(FAMILIES.validate(spec), 7, 1, 32).net
+    net = build(FAMILIES.validate(spec), Shape(7, 1, 32)).net
     assert torch.equal(net.blocks[1][0].conv_pw.weight, published.blocks[1][0].conv_pw.weight)
     torch.testing.assert_close(net.conv_stem.weight, published.conv_stem.weight.sum(1, keepdim=True))
     assert net.classifier.out_features == 7

@@ -15,14 +15,15 @@ from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
-from featherweight.errors import Diverged, UserError
+from featherweight.errors import DivergedError, UserError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import Score
 from featherweight.logbook import rerun
 from featherweight.logbook.claims import CLAIMS, judge
 from featherweight.models import build
-from featherweight.runs import run_folder
+from featherweight.models.shape import Shape
 from featherweight.runs.comparison import holm
+from featherweight.runs.run import Facts, Result, Run
 from featherweight.runtime.device import start
 from featherweight.training import trainer
 
@@ -96,7 +97,7 @@ def test_a_row_makes_weight_and_trains_for_a_few_steps(name, tmp_path):
     recipe = load_recipe(name, ["train.epochs=1", "train.batch_size=4", "optimizer.lr=1e-4"])
     budget.weigh(recipe, CIFAR, name).refuse_if_over()
     torch.manual_seed(0)
-    model = build(recipe.model, 10, 3, 8)
+    model = build(recipe.model, Shape(10, 3, 8))
     history = trainer.fit(recipe, model, pack(10), pack(5), 10, recipe.augment, start("cpu", "fp32"), tmp_path)
     assert history["step"].iloc[-1] >= 2
     assert np.isfinite(history["train_loss"]).all()
@@ -251,7 +252,7 @@ def test_a_section_is_rerun_and_told(home, capsys):
 
 def test_the_tables_training_score_is_by_the_metric_it_names(tmp_path):
     """A run of a version that did not keep it, and one by a metric of probabilities, have none."""
-    result = run_folder.Result(1, 2, Score(0.5, 0.4, 0.6, 10), None, 1.0)
+    result = Result(1, 2, Score(0.5, 0.4, 0.6, 10), None, None, 1.0)
     told = {}
     for name, kept in {
         "d_adam": {"train_score": [0.1, 0.25]},
@@ -263,7 +264,7 @@ def test_the_tables_training_score_is_by_the_metric_it_names(tmp_path):
         pd.DataFrame({"epoch": [1, 2], "train_accuracy": [0.8, 0.9], **kept}).to_csv(
             folder / "history.csv", index=False
         )
-        told[name] = [(run_folder.Run(folder, name, "digits", None, None, {}), result)]
+        told[name] = [(Run(folder, None, None, Facts(name, "digits")), result)]
     for metric, trained in (("balanced_accuracy", ["0.2500", "", ""]), ("accuracy", ["0.9000"] * 3)):
         lines = rerun.table(told, [], 1, metric, 1).splitlines()[4:]
         assert [line.split(" | ")[3].strip() for line in lines] == trained
@@ -311,7 +312,7 @@ def test_a_row_that_diverges_by_one_seed_of_several_is_left_out(home, monkeypatc
 
     def fail_once(tasks):
         if "d_adagrad-digits-x0.05-s1" in tasks:
-            raise Diverged("the loss became nan at step 3. Try a smaller optimizer.lr")
+            raise DivergedError("the loss became nan at step 3. Try a smaller optimizer.lr")
         return run_all(tasks)
 
     monkeypatch.setattr(rerun.series, "run_all", fail_once)

@@ -12,6 +12,7 @@ from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.training import checkpoint, trainer
 
@@ -38,7 +39,7 @@ def train(folder, **changes):
     folder.mkdir(exist_ok=True)
     device = start("cpu", recipe.train.precision)
     torch.manual_seed(recipe.seed)
-    model = build(recipe.model, 2, 1, 8)
+    model = build(recipe.model, Shape(2, 1, 8))
     history = trainer.fit(recipe, model, pack(100, 0), pack(40, 1), 2, recipe.augment, device, folder)
     checkpoint.save_weights(folder / "weights", model)
     return history, hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
@@ -165,7 +166,7 @@ def test_it_runs_outside_the_main_thread(tmp_path):
 def test_standardize_is_the_mean_and_deviation_of_each_channel():
     images = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
     recipe = Recipe.model_validate(RECIPE)
-    model = build(recipe.model, 2, 3, 6)
+    model = build(recipe.model, Shape(2, 3, 6))
     trainer.standardize(model, images, chunk=7)
     np.testing.assert_allclose(model.normalize.mean.flatten(), (images / 255).mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(model.normalize.std.flatten(), (images / 255).std((0, 1, 2)), rtol=1e-5)

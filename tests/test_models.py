@@ -7,6 +7,7 @@ from torch import nn
 
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, MODELS, build
+from featherweight.models.shape import Shape
 from featherweight.models.wrn import WideResNet
 from featherweight.schema import Choice
 
@@ -15,7 +16,7 @@ spec = TypeAdapter(Annotated[Choice, FAMILIES]).validate_python
 
 @pytest.mark.parametrize(("size", "channels", "classes"), [(8, 1, 2), (20, 3, 62), (32, 3, 10), (65, 3, 200)])
 def test_every_size_channel_and_class_count_works(size, channels, classes):
-    model = build(spec({"name": "wrn", "depth": 10, "width": 0.5}), classes, channels, size)
+    model = build(spec({"name": "wrn", "depth": 10, "width": 0.5}), Shape(classes, channels, size))
     assert model(torch.rand(2, channels, size, size)).shape == (2, classes)
 
 
@@ -59,7 +60,7 @@ def test_a_preactivation_block_matches_the_papers_formula():
 
 
 def test_the_model_normalizes_its_own_input():
-    model = build(spec({"name": "wrn", "depth": 10, "width": 0.5}), 10, 1, 8).eval()
+    model = build(spec({"name": "wrn", "depth": 10, "width": 0.5}), Shape(10, 1, 8)).eval()
     images = torch.rand(2, 1, 8, 8)
     model.normalize.mean.fill_(0.5)
     model.normalize.std.fill_(0.25)
@@ -126,7 +127,7 @@ def test_every_shared_argument_is_felt(family):
     def answers(**changes) -> torch.Tensor:
         calm = {key: value for key, value in CALM.items() if key in keys}
         torch.manual_seed(0)
-        model = build(spec({"name": family, **SMALL[family], **calm, **changes}), 4, 3, 16)
+        model = build(spec({"name": family, **SMALL[family], **calm, **changes}), Shape(4, 3, 16))
         trained = model.train()(images)
         return torch.cat([trained, model.eval()(images)]).detach()
 

@@ -4,6 +4,7 @@ import torch
 
 from featherweight.data.pack import Pack
 from featherweight.models import MODELS, build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
 from featherweight.training import checkpoint
@@ -15,7 +16,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8
 
 def model():
     torch.manual_seed(0)
-    return build(OneOf(MODELS).sections["wrn"](name="wrn", depth=10, width=0.25), 2, 3, 6)
+    return build(OneOf(MODELS).sections["wrn"](name="wrn", depth=10, width=0.25), Shape(2, 3, 6))
 
 
 def test_standardize_is_the_mean_and_deviation_of_each_channel():

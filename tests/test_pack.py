@@ -169,7 +169,7 @@ def test_parts_kept_in_the_same_files_are_packs_of_their_own(home):
     )
     keys = {"train": "x", "labels": "y", "test": "t", "ids": "i"}
     data = load(source={"name": "arrays", **{key: f"a.npz:{name}" for key, name in keys.items()}})
-    assert (values(data.train), values(data.test)) == ({"0": 7, "1": 7}, {"p": 9, "q": 9})
+    assert (values(data.train), values(data.predict)) == ({"0": 7, "1": 7}, {"p": 9, "q": 9})
 
 
 def test_mirroring_is_no_reason_to_decode_again(home, folder):
@@ -262,7 +262,7 @@ def test_unreadable_images_are_left_out_when_the_competition_says_so(home, folde
         data = load(image)
         assert values(data.train) == {f"{'ab'[n % 2]}/{n}.png": 10 * n for n in (0, 2, 3, 4, 5)}
         assert data.train.labels.tolist() == [0, 0, 0, 1, 1]
-        assert values(data.test) == {"t0.png": 127, "t1.png": 91}
+        assert values(data.predict) == {"t0.png": 127, "t1.png": 91}
         assert "train: 1 images cannot be read and are left out: b/1.png" in capsys.readouterr().out
 
 
@@ -329,6 +329,7 @@ def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
     from featherweight.data.pack import Pack
     from featherweight.evaluation.inference import predict_probs
     from featherweight.models import build
+    from featherweight.models.shape import Shape
     from featherweight.training.trainer import standardize
     from featherweight.training.batches import Batches
     from featherweight.runtime.device import start
@@ -339,7 +340,7 @@ def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
     del big
     device = start("cpu", "fp32", 1)
     pack.IN_MEMORY = 2**20
-    model = build(load_recipe("tiny").model, 2, 3, side)
+    model = build(load_recipe("tiny").model, Shape(2, 3, side))
     images = np.load(path, mmap_mode="r")
     whole = Pack([str(n) for n in range(count)], images, np.arange(count) % 2)
     held = sum(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024

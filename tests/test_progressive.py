@@ -10,6 +10,7 @@ from conftest import Command
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.models import FAMILIES, build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.training import trainer
 from featherweight.training.progressive import Growth, grown
@@ -31,7 +32,7 @@ def test_a_run_sees_small_images_first_and_is_judged_on_whole_ones(tmp_path, mon
     recipe = Recipe.model_validate(RECIPE)
     images = np.random.default_rng(0).integers(0, 255, (32, 16, 16, 1)).astype(np.uint8)
     pack = Pack([str(i) for i in range(32)], images, np.arange(32) % 2)
-    model = build(recipe.model, 2, 1, 16)
+    model = build(recipe.model, Shape(2, 1, 16))
     seen: dict[bool, list[int]] = {True: [], False: []}
     model.register_forward_pre_hook(lambda model, inputs: seen[model.training].append(inputs[0].shape[-1]))
     trainer.fit(recipe, model, pack, pack, 2, [], start("cpu"), tmp_path)
@@ -76,7 +77,9 @@ def test_a_network_of_one_size_is_refused_before_anything_is_read(command: Comma
 
 def test_an_efficientnet_computes_on_the_sizes_it_is_shown():
     """Its own resolution is a factor on what comes, not a size that everything is brought back to."""
-    net = build(FAMILIES.validate({"name": "efficientnet", "width": 0.2, "depth": 0.2, "resolution": 1.5}), 2, 1, 16)
+    net = build(
+        FAMILIES.validate({"name": "efficientnet", "width": 0.2, "depth": 0.2, "resolution": 1.5}), Shape(2, 1, 16)
+    )
     seen = []
     net.net.stem.register_forward_pre_hook(lambda stem, inputs: seen.append(inputs[0].shape[-1]))
     for side in (16, 10):

@@ -11,11 +11,11 @@ import pytest
 from conftest import start
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
-from featherweight.data import pack
 from featherweight.data.listing import Listing
 from featherweight.errors import UserError
-from featherweight.runs import pipeline, run_folder
-from featherweight.runs.run_folder import Task
+from featherweight.runs import pipeline
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
 
 ALLOWED = "limit.allow_pseudo_labels=true"
 
@@ -23,7 +23,7 @@ ALLOWED = "limit.allow_pseudo_labels=true"
 def run(name, *changes, competition=(ALLOWED,)):
     recipe = load_recipe("tiny", ["train.epochs=2", "predict.views=[]", *changes])
     told = load_competition("digits", competition)
-    made = run_folder.start(Task("tiny", recipe, "digits", told, ["x"], "cpu", 1), name)
+    made = Task("tiny", recipe, "digits", told, ["x"], "cpu", 1).start(name)
     return made, pipeline.run(made)
 
 
@@ -43,11 +43,11 @@ def test_the_test_images_a_run_is_sure_of_join_the_training_images(labeller, cap
 
     monkeypatch.setattr(pipeline, "fit", spy)
     made, result = run("taught", "pseudo.run=labeller", "pseudo.confidence=0.5")
-    probs = np.load(labeller.folder / "test_probs.npy")
-    test = pack.load(made.competition.source, made.competition.image, made.competition.classes).test
+    probs = np.load(labeller.folder / "predict_probs.npy")
+    test = made.competition.load().predict
     sure = probs.max(1) >= 0.5
     assert 0 < sure.sum() < len(test)
-    told = f"{sure.sum()} of 359 test images join, by the class that labeller gives them with a confidence of 0.5"
+    told = f"{sure.sum()} of 359 images to predict join, by the class that labeller gives them with a confidence of 0.5"
     assert told in capsys.readouterr().out
 
     split = json.loads((made.folder / "split.json").read_text())
@@ -58,7 +58,7 @@ def test_the_test_images_a_run_is_sure_of_join_the_training_images(labeller, cap
     assert seen["holdout"].ids == split["holdout"]
     assert not set(joined.ids) & set(split["holdout"])
     assert split == json.loads((labeller.folder / "split.json").read_text())
-    assert result.test is not None
+    assert result.predict is not None
 
 
 def test_the_hidden_answers_are_not_read_before_the_score(labeller, monkeypatch):
@@ -79,8 +79,8 @@ def test_the_hidden_answers_are_not_read_before_the_score(labeller, monkeypatch)
     )
     with pytest.raises(AssertionError, match="the answers were read"):
         run("blind", *options)  # by the scorer, at the end
-    blind = run_folder.find("blind")
-    assert (blind.folder / "test_probs.npy").read_bytes() == (plain.folder / "test_probs.npy").read_bytes()
+    blind = Run.find("blind")
+    assert (blind.folder / "predict_probs.npy").read_bytes() == (plain.folder / "predict_probs.npy").read_bytes()
 
 
 def test_killed_and_resumed_it_ends_in_the_same_bytes_though_the_labeller_is_gone(labeller, home, capsys):
@@ -91,7 +91,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes_though_the_labeller_is_gon
     words = ["tiny", "--competition", "ours", "--no-report", "--threads", "1", "--set", "train.epochs=8"]
     words += ["--set", "train.checkpoint_seconds=0", "--set", "pseudo={run: labeller, confidence: 0.5}"]
     assert main.main([*words, "--name", "whole"]) == 0
-    assert "test images join" in capsys.readouterr().out
+    assert "images to predict join" in capsys.readouterr().out
     process = start([*words, "--name", "killed"], start_new_session=True)
     while not (home / "runs" / "killed" / "checkpoint.pt").exists() and process.poll() is None:
         time.sleep(0.005)
@@ -100,7 +100,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes_though_the_labeller_is_gon
     assert not (home / "runs" / "killed" / "weights.safetensors").exists(), "it was not killed in the middle"
     (home / "runs" / "labeller").rename(home / "elsewhere")
     assert main.main(["resume", "killed", "--no-report"]) == 0
-    for name in ("weights.safetensors", "test_probs.npy", "holdout.csv"):
+    for name in ("weights.safetensors", "predict_probs.npy", "holdout.csv"):
         assert (home / "runs" / "killed" / name).read_bytes() == (home / "runs" / "whole" / name).read_bytes()
 
 
@@ -110,13 +110,17 @@ def test_what_is_not_allowed_or_makes_no_sense_is_refused(labeller, home, capsys
     assert not (home / "runs" / "refused").exists()
     assert main.main(["check", "tiny", "--set", "pseudo.run=labeller"]) == 2
     assert "limit.allow_pseudo_labels in the competition's file" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"pseudo.run: labeller is sure of no test image at 1: its surest is 0\.9"):
+    with pytest.raises(
+        UserError, match=r"pseudo.run: labeller is confident of no image to predict at 1: its highest is 0\.9"
+    ):
         run("too-sure", "pseudo.run=labeller", "pseudo.confidence=1")
     with pytest.raises(UserError, match=r"pseudo.run: labeller was trained on \d+ of the 143 images held out here"):
         run("leaking", "pseudo.run=labeller", "split.seed=5")
-    np.save(labeller.folder / "test_probs.npy", np.load(labeller.folder / "test_probs.npy")[1:])
-    with pytest.raises(UserError, match="has predicted other test images than those of digits"):
+    np.save(labeller.folder / "predict_probs.npy", np.load(labeller.folder / "predict_probs.npy")[1:])
+    with pytest.raises(UserError, match="has predicted other images than those of digits"):
         run("other", "pseudo.run=labeller")
-    (labeller.folder / "test_probs.npy").unlink()
-    with pytest.raises(UserError, match=r"labeller has not predicted the test set yet: \./run.sh resume labeller"):
+    (labeller.folder / "predict_probs.npy").unlink()
+    with pytest.raises(
+        UserError, match=r"labeller has not predicted the competition's images yet: \./run.sh resume labeller"
+    ):
         run("early", "pseudo.run=labeller")

@@ -143,9 +143,9 @@ def test_the_public_score_stands_beside_the_run_whose_bytes_were_uploaded():
 
 
 def test_a_gap_larger_than_chance_is_said(capsys):
-    record("near", sha="aa", holdout=0.9654, test_images=10000)
-    record("shifted", sha="bb", holdout=0.9654, test_images=10000)
-    record("easier", sha="cc", holdout=0.90, test_images=10000)
+    record("near", sha="aa", holdout=0.9654, predict_images=10000)
+    record("shifted", sha="bb", holdout=0.9654, predict_images=10000)
+    record("easier", sha="cc", holdout=0.90, predict_images=10000)
     public("aa", 0.955)
     public("bb", 0.8809)
     public("cc", 0.99)
@@ -163,7 +163,7 @@ def test_a_gap_larger_than_chance_is_said(capsys):
 
 
 def test_a_loss_is_worse_where_it_is_higher():
-    record("loss", sha="aa", holdout=0.40, metric="log_loss", test_images=10000)
+    record("loss", sha="aa", holdout=0.40, metric="log_loss", predict_images=10000)
     public("aa", 0.90)
     (gap,) = query.gaps(query.table())
     assert str(gap).startswith("loss: public 0.9000, holdout 0.4000: +0.5000 nats, more than the 0.0")
@@ -185,7 +185,7 @@ def test_the_readme_table(home, capsys):
     (home / "README.md").write_text("before\n<!-- runs -->\nstale\n<!-- /runs -->\nafter\n")
     assert main.main(["runs", "--markdown"]) == 0
     text = (home / "README.md").read_text()
-    assert "| digits | tiny | 1,000 | 2 | 92.00 ± 2.83 |  |  | 2.0 | `" in text
+    assert "| digits | tiny | 1,000 | 2 | 92.00 ± 2.83 |  | 2.0 | `" in text
     assert text.startswith("before\n")
     assert text.endswith("<!-- /runs -->\nafter\n")
     assert main.main(["runs", "--markdown"]) == 0

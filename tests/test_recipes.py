@@ -9,6 +9,7 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import OverBudget
 from featherweight.models import build
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.training import checkpoint, trainer
 
@@ -110,7 +111,7 @@ def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     pack = Pack(list("abcd"), images, np.arange(4))
     torch.manual_seed(0)
-    model = build(recipe.model, 10, 3, 8)
+    model = build(recipe.model, Shape(10, 3, 8))
     before = {key: value.clone() for key, value in model.named_parameters()}
     trainer.fit(recipe, model, pack, pack, 10, [], start("cpu", "fp32"), tmp_path)
     moved = [key for key, value in model.named_parameters() if not torch.equal(value, before[key])]
@@ -119,7 +120,7 @@ def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path):
 
     checkpoint.save_weights(tmp_path / "weights", model)
     torch.manual_seed(1)
-    other = build(recipe.model, 10, 3, 8).to(memory_format=torch.channels_last)
+    other = build(recipe.model, Shape(10, 3, 8)).to(memory_format=torch.channels_last)
     checkpoint.load_weights(tmp_path / "weights", other)
     (tmp_path / "weights").unlink()  # VGG-19's fill half a gigabyte
     example = torch.rand(2, 3, 8, 8)

@@ -22,8 +22,9 @@ from featherweight.data.pack import Pack
 from featherweight.models import Classifier
 from featherweight.report import evidence, figures, write
 from featherweight.report.gradcam import gradcam
-from featherweight.runs import ledger, pipeline, predictions, run_folder
-from featherweight.runs.run_folder import Task
+from featherweight.runs import ledger, pipeline
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
 from featherweight.runtime.device import Runtime
 
 CPU = Runtime(torch.device("cpu"))
@@ -37,7 +38,7 @@ def reported(finished, tmp_path_factory):
     shutil.copytree(finished / "runs" / "first", long)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATHERWEIGHT_HOME", str(folder))
-        run = run_folder.find(long.name)
+        run = Run.find(long.name)
         return run, write.write(run)
 
 
@@ -45,11 +46,11 @@ def test_the_page_says_what_the_run_is(reported):
     run, page = reported
     text = page.read_text()
     result = json.loads((run.folder / "result.json").read_text())
-    for part in ("holdout", "test"):
+    for part in ("holdout", "predict"):
         assert f"<b>{result[part]['value'] * 100:.2f} %</b>" in text
     assert f"{result['parameters']:,}" in text
-    assert run.facts["command"] in text
-    assert run.facts["versions"]["torch"] in text
+    assert run.facts.command in text
+    assert run.facts.versions["torch"] in text
     assert "Makes weight" in text
     assert len(text) < 5_000_000
 
@@ -57,14 +58,14 @@ def test_the_page_says_what_the_run_is(reported):
 def test_a_run_that_calibrates_is_judged_by_what_it_hands_in(home):
     settings = ["train.epochs=5", "train.steps=30", "predict.views=[]", "predict.calibrate=true"]
     task = Task("tiny", load_recipe("tiny", settings), "digits", load_competition("digits"), ["x"], "cpu", 1)
-    run = run_folder.start(task, "sure")
+    run = task.start("sure")
     pipeline.run(run)
     found = evidence.gather(run)
     raw = np.load(run.folder / "holdout_probs.npy")
     assert abs(found.probs - raw).max() > 0.01
-    np.testing.assert_array_equal(found.probs, predictions.calibrated(run, raw))
+    np.testing.assert_array_equal(found.probs, run.calibrated(raw))
     write.write(run)
-    trained = len(pd.read_csv(run.folder / "history.csv"))
+    trained = len(run.history)
     assert trained == ledger.read()["epochs"].iloc[-1] < 5
     assert f"{trained} epochs of 1,295 images" in (run.folder / "report" / "report.html").read_text()
 
@@ -121,7 +122,7 @@ def test_text_of_the_users_is_text_in_the_page(reported, tmp_path):
     shutil.copytree(run.folder, folder)
     stored = folder / "competition.yaml"
     stored.write_text(stored.read_text().replace("title: Digits", "title: <script>alert(1)</script> & co"))
-    text = write.write(run_folder.find(str(folder))).read_text()
+    text = write.write(Run.find(str(folder))).read_text()
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
 
@@ -133,9 +134,9 @@ def test_a_flawless_run_and_one_without_views_are_reported(reported, tmp_path):
     (folder / "recipe.yaml").write_text(
         re.sub(r"views:\n( +- .*\n(    .*\n)*)+", "views: []\n", (folder / "recipe.yaml").read_text())
     )
-    found = evidence.gather(run_folder.find(str(folder)))
+    found = evidence.gather(Run.find(str(folder)))
     np.save(folder / "holdout_probs.npy", np.eye(10, dtype=np.float32)[found.true])
-    text = write.write(run_folder.find(str(folder))).read_text()
+    text = write.write(Run.find(str(folder))).read_text()
     assert "is right." in text
     assert "Test-time views" not in text
 
@@ -162,7 +163,7 @@ def test_the_page_says_what_the_split_and_the_test_share(reported, tmp_path, mon
 
     monkeypatch.setattr(pack, "load", leaky)
     monkeypatch.setattr(evidence, "NEAR", 100)
-    text = write.write(run_folder.find(str(folder))).read_text()
+    text = write.write(Run.find(str(folder))).read_text()
     assert '<b class="bad">the holdout leaks</b>' in text
     assert f"3 of {size['holdout']} held out images" in text
     assert "Looked for: copies to the pixel." in text
@@ -174,7 +175,7 @@ def test_a_run_that_has_not_ended_has_no_report(reported, home, capsys):
     shutil.copytree(run.folder, home / "runs" / "cut")
     (home / "runs" / "cut" / "result.json").unlink()
     assert main.main(["report", "cut"]) == 2
-    assert "cut has not ended yet: ./run.sh resume cut" in capsys.readouterr().err
+    assert "cut is not finished: ./run.sh resume cut" in capsys.readouterr().err
 
 
 def test_the_main_job_and_the_command_write_it(reported, home, capsys, monkeypatch):
@@ -203,7 +204,7 @@ def test_the_history_for_tensorboard(reported, home, capsys, monkeypatch):
         assert main.main(["report", "first", "--tensorboard"]) == 0
     events = EventAccumulator(str(home / "runs" / "first" / "tensorboard"))
     events.Reload()
-    history = pd.read_csv(run.folder / "history.csv")
+    history = run.history
     found = events.Scalars("loss/train")
     assert [event.step for event in found] == history["step"].tolist()
     assert [event.value for event in found] == pytest.approx(history["train_loss"].tolist())

@@ -7,6 +7,7 @@ from torch import nn
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, build, outline
 from featherweight.models.resnet import CifarResNet, ResNet
+from featherweight.models.shape import Shape
 
 
 def copied(source: nn.Module, target: nn.Module) -> None:
@@ -37,7 +38,7 @@ def test_outputs_are_torchvisions_given_its_weights(depth):
 def test_the_published_counts():
     """torchvision's, and LOGBOOK D: 11.2 and 23.5 million with 10 classes."""
     for depth, expected in ((18, 11_181_642), (34, 21_289_802), (50, 23_528_522), (101, 42_520_650), (152, 58_164_298)):
-        model = outline(FAMILIES.validate({"name": "resnet", "depth": depth}), 10, 3, 224)
+        model = outline(FAMILIES.validate({"name": "resnet", "depth": depth}), Shape(10, 3, 224))
         assert sum(parameter.numel() for parameter in model.parameters()) == expected
 
 
@@ -62,7 +63,7 @@ def closed_form(blocks: int, widths: list[int], channels: int, classes: int) -> 
 def test_cifar_counts_follow_the_closed_form(blocks, width, residual, channels, classes):
     key = "widths" if isinstance(width, list) else "width"
     spec = {"name": "cifar_resnet", "depth": 6 * blocks + 2, key: width, "residual": residual}
-    model = outline(FAMILIES.validate(spec), classes, channels, 32)
+    model = outline(FAMILIES.validate(spec), Shape(classes, channels, 32))
     widths = width if isinstance(width, list) else [max(1, round(base * width)) for base in (16, 32, 64)]
     assert sum(parameter.numel() for parameter in model.parameters()) == closed_form(blocks, widths, channels, classes)
 
@@ -70,7 +71,9 @@ def test_cifar_counts_follow_the_closed_form(blocks, width, residual, channels, 
 @pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018)])
 def test_plain_twins_weigh_the_same(depth, parameters):
     for residual in (True, False):
-        net = outline(FAMILIES.validate({"name": "cifar_resnet", "depth": depth, "residual": residual}), 10, 3, 32)
+        net = outline(
+            FAMILIES.validate({"name": "cifar_resnet", "depth": depth, "residual": residual}), Shape(10, 3, 32)
+        )
         assert sum(parameter.numel() for parameter in net.parameters()) == parameters
 
 
@@ -87,7 +90,7 @@ def test_a_plain_twin_is_its_convolutions_alone():
     torch.manual_seed(0)
     for family, block in (("cifar_resnet", "group1"), ("resnet", "stage1")):
         depth = 8 if family == "cifar_resnet" else 18
-        net = build(FAMILIES.validate({"name": family, "depth": depth, "residual": False}), 10, 3, 8).net.eval()
+        net = build(FAMILIES.validate({"name": family, "depth": depth, "residual": False}), Shape(10, 3, 8)).net.eval()
         first = getattr(net, block)[0]
         x = torch.randn(2, first.conv1.in_channels, 8, 8)
         branch = first.norm2(first.conv2(torch.relu(first.norm1(first.conv1(x)))))

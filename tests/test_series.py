@@ -6,7 +6,8 @@ import pytest
 from featherweight.cli import main
 from featherweight.errors import UserError
 from featherweight.report import write
-from featherweight.runs import ledger, run_folder, series
+from featherweight.runs import ledger, series
+from featherweight.runs.run import Run
 
 QUICK = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--threads", "1", "--no-report"]
 
@@ -66,12 +67,12 @@ def test_folds_hold_every_image_out_once(home, capsys):
     ids = [id for part in held for id in part]
     assert len(ids) == len(set(ids)) == 1438
     out = capsys.readouterr().out
-    made = run_folder.find("tiny-digits-folds")
+    made = Run.find("tiny-digits-folds")
     score = json.loads((made.folder / "result.json").read_text())["holdout"]
     assert score["count"] == 1438
     assert f"out of fold  accuracy {score['value']:.2%}" in out
-    members = [np.load(home / "runs" / f"tiny-digits-f{n}" / "test_probs.npy") for n in range(3)]
-    np.testing.assert_allclose(np.load(made.folder / "test_probs.npy"), np.mean(members, 0), atol=1e-6)
+    members = [np.load(home / "runs" / f"tiny-digits-f{n}" / "predict_probs.npy") for n in range(3)]
+    np.testing.assert_allclose(np.load(made.folder / "predict_probs.npy"), np.mean(members, 0), atol=1e-6)
     assert ledger.read().set_index("run").loc["tiny-digits-folds"]["parameters"] == 3 * 20_506
 
 
@@ -85,7 +86,7 @@ def test_folds_that_together_are_too_heavy_keep_their_score_and_get_no_csv(home,
     out = capsys.readouterr().out
     assert "out of fold" in out
     assert "no averaged submission: together the folds weigh 41,012 parameters, 11,012 over the limit" in out
-    assert "if images are kept to score that: --set split.test=0.1" in out
+    assert "if some images are kept for a test: --set split.test=0.1" in out
     assert not (home / "runs" / "tiny-heavy-folds").exists()
     again = [*QUICK, "--competition", str(home / "heavy.yaml"), "--name", "again"]
     assert main.main(["tiny", "--folds", "2", *again, "--set", "split.test=0.1"]) == 0

@@ -9,6 +9,7 @@ from featherweight.budget import solver
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.models import FAMILIES, outline
+from featherweight.models.shape import Shape
 
 CIFAR = load_competition("cifar10")
 WIDTHS = st.lists(st.integers(1, 120), min_size=3, max_size=3)
@@ -21,7 +22,7 @@ def filled(family: str) -> tuple[list[solver.Member], int]:
 
 
 def built(name: str, channels: int, classes: int, **arguments) -> int:
-    model = outline(FAMILIES.validate({"name": name, **arguments}), classes, channels, 32)
+    model = outline(FAMILIES.validate({"name": name, **arguments}), Shape(classes, channels, 32))
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -69,8 +69,8 @@ def test_folders_at_any_depth_with_validation_and_flat_test(root):
     assert named(data.train) == {"a/1.png": "a", "a/more/deep/2.jpg": "a", "b/1.png": "b"}
     assert means(data.train) == {"a/1.png": 10, "a/more/deep/2.jpg": 20, "b/1.png": 30}
     assert named(data.valid) == {"b/9.png": "b"}
-    assert means(data.test) == {"x.png": 50}
-    assert data.test.labels is None
+    assert means(data.predict) == {"x.png": 50}
+    assert data.predict.labels is None
     assert pack.answers(CHOOSE(source)) is None
 
 
@@ -125,7 +125,7 @@ def test_tables_as_people_write_them(root, text, encoding):
     assert list(named(data.train).values()) == ["a", "b"]
     bare = ".png" not in text
     assert data.train.ids[0] == text.replace('"', "").splitlines()[1].replace(";", ",").replace("\t", ",").split(",")[0]
-    assert data.test.ids == ["009" if bare else "009.png"]
+    assert data.predict.ids == ["009" if bare else "009.png"]
 
 
 def test_data_outside_the_data_folder_and_ids_with_another_ending(root, tmp_path):
@@ -138,7 +138,7 @@ def test_data_outside_the_data_folder_and_ids_with_another_ending(root, tmp_path
         load(source)
     data = load({**source, "test": source["images"]})
     assert means(data.train) == {"x.jpg": 0, "y.jpg": 1}
-    assert means(data.test) == {"z.png": 2}
+    assert means(data.predict) == {"z.png": 2}
 
 
 def test_columns_by_name_and_groups(root):
@@ -148,7 +148,7 @@ def test_columns_by_name_and_groups(root):
     data = load({**TABLE, "test": [], "id": "file", "label": "kind", "group": "plant"})
     assert named(data.train) == {"x": "a", "y": "b"}
     assert data.train.groups == ["p1", "p2"]
-    assert data.test is None
+    assert data.predict is None
 
 
 def test_several_folders_and_test_images_among_the_training_images(root):
@@ -158,7 +158,7 @@ def test_several_folders_and_test_images_among_the_training_images(root):
     picture(root / "d/part2/3.png", 30)
     data = load({**TABLE, "images": ["d/part1", "d/part2"], "test": ["d/part1", "d/part2"]})
     assert means(data.train) == {"1": 10, "2": 20}
-    assert means(data.test) == {"3": 30}
+    assert means(data.predict) == {"3": 30}
 
 
 def test_every_fault_of_a_table_is_told_at_once(root, capsys):
@@ -191,7 +191,7 @@ def test_pixel_rows(root):
     data = load({"name": "pixels", "train": "train.csv", "test": "test.csv"}, image=GREY)
     assert means(data.train) == {"1": 0, "2": 1, "3": 2, "4": 3, "5": 4}
     assert named(data.train)["2"] == "b"
-    assert means(data.test) == {"1": 200}
+    assert means(data.predict) == {"1": 200}
 
 
 @pytest.mark.parametrize("order", ["last", "first"])
@@ -232,7 +232,7 @@ def test_arrays(root, kind):
         wanted = np.where(images > 127, 255, 0) if kind == "bool" else images
         np.testing.assert_array_equal(data.train.images, wanted)
         assert data.train.labels.tolist() == [0, 1, 0, 1]
-        assert data.test.ids == ["007", "8"]
+        assert data.predict.ids == ["007", "8"]
     assert pack.answers(CHOOSE(source)) == {"007": "1", "8": "0"}
 
 
@@ -283,7 +283,7 @@ def test_cifar_batches_and_a_test_pickle_with_ids(root, protocol):
     data = load(source, image=Image(size=32, channels=3, mirror=True))
     np.testing.assert_array_equal(data.train.images, images)
     assert list(named(data.train).values()) == ["a", "b", "a", "b"]
-    assert data.test.ids == ["7", "5"]
+    assert data.predict.ids == ["7", "5"]
     assert pack.answers(CHOOSE(source)) == {}
 
 
@@ -455,7 +455,7 @@ def test_torchvision_sets_from_local_files(root, nowhere, name, monkeypatch):
     assert pack.answers(CHOOSE(source)) == {str(place): label for place, label in enumerate(classes)}
     image = Image(size=images.shape[1], channels=images.shape[3], mirror=False)
     data = load(source, classes, image)
-    for part in (data.train, data.test):
+    for part in (data.train, data.predict):
         np.testing.assert_array_equal(part.images, images)
         assert part.ids == [str(n) for n in range(10)]
     assert data.train.labels.tolist() == list(range(10))
@@ -487,7 +487,7 @@ def test_every_source_is_tried_here():
 
 def test_digits(root):
     data = load({"name": "digits"}, [str(n) for n in range(10)], GREY)
-    assert (len(data.train), len(data.test)) == (1438, 359)
+    assert (len(data.train), len(data.predict)) == (1438, 359)
 
 
 def test_npz_of_objects_is_refused(root):

@@ -10,6 +10,7 @@ import torch
 
 from featherweight.config import load_recipe
 from featherweight.models import outline
+from featherweight.models.shape import Shape
 from featherweight.runtime import torch_internals
 from featherweight.runtime.torch_internals import with_its_own_step
 from featherweight.training.optimizers import OPTIMIZERS, groups
@@ -78,7 +79,7 @@ def test_a_rule_for_other_arguments_leaves_it_to_torch(monkeypatch):
 def test_ptflops_counts_what_its_table_of_operators_counts(recipe):
     from ptflops import get_model_complexity_info
 
-    model = outline(load_recipe(recipe).model, 10, 3, 32)
+    model = outline(load_recipe(recipe).model, Shape(10, 3, 32))
     images = torch.empty(1, 3, 32, 32, device="meta")
     with torch_internals.weightless():
         theirs, _ = get_model_complexity_info(

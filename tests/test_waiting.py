@@ -28,6 +28,7 @@ from featherweight.augment.table import AUGMENTATIONS, Augmentation
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.models import FAMILIES, build
+from featherweight.models.shape import Shape
 from featherweight.runtime import processes
 from featherweight.runtime.device import Runtime, start
 from featherweight.runtime.processes import ALONE, Processes
@@ -164,7 +165,7 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
         runtime = replace(runtime, processes=several)
         images = np.resize(PACK.images, (len(PACK), side, side, 3))
         pack = Pack(PACK.ids, images, PACK.labels)
-        network = build(recipe.model, CLASSES, 3, side)
+        network = build(recipe.model, Shape(CLASSES, 3, side))
         with pytest.raises(Done), nullcontext() if GPU else Kernels():
             trainer.fit(recipe, network, pack, pack, CLASSES, augment, runtime, tmp_path, teachers)
 
@@ -199,7 +200,7 @@ def test_networks(train, name):
 @pytest.mark.parametrize("name", sorted(SAMPLINGS))
 def test_all_else_at_once(train, name):
     known = Teachers(
-        [build(FAMILIES.validate(WRN), CLASSES, 3, SIDE)], torch.full((len(PACK), CLASSES), 1 / CLASSES), 1
+        [build(FAMILIES.validate(WRN), Shape(CLASSES, 3, SIDE))], torch.full((len(PACK), CLASSES), 1 / CLASSES), 1
     )
     train(
         mix=sorted(MIXINGS),

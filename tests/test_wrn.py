@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, outline
 from featherweight.models.blocks import Projection
+from featherweight.models.shape import Shape
 from featherweight.models.wrn import WideResNet
 
 
 def parameters(channels: int = 3, classes: int = 10, **spec) -> int:
-    model = outline(FAMILIES.validate({"name": "wrn", **spec}), classes, channels, 32)
+    model = outline(FAMILIES.validate({"name": "wrn", **spec}), Shape(classes, channels, 32))
     return sum(parameter.numel() for parameter in model.parameters())
 
 

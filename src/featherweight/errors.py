@@ -18,7 +18,7 @@ class OverBudget(UserError):  # noqa: N818 - it is a verdict
     exit_code = 3
 
 
-class Diverged(UserError):  # noqa: N818 - the run has
+class DivergedError(UserError):
     """The loss of a run is no longer a number: its settings do not train."""
 
 
@@ -28,14 +28,14 @@ class Unavailable(UserError):  # noqa: N818 - the service is
     exit_code = 4
 
 
-class Lost(UserError):  # noqa: N818 - it is gone
+class ProcessLostError(UserError):
     """One of a run's processes was killed, or its machine went away: the run can be gone on with."""
 
     exit_code = 4
 
 
-class Told(Exception):  # noqa: N818 - no more is to be said
-    """Another process has told the user what was wrong; this one only ends, in the same exit code."""
+class ReportedError(Exception):
+    """Another process has reported the fault to the user; this one only ends, with the same exit code."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)

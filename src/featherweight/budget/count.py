@@ -79,7 +79,7 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     `cross_check` also counts MACs with ptflops' aten backend.
     Raises UserError for published weights and pseudo-labels where the competition does not allow them.
     """
-    image = competition.image
+    competition = competition.seen_by(recipe)
     if recipe.model.arguments.get("pretrained") and not competition.limit.allow_pretrained:
         raise UserError(
             f"model.pretrained: {competition.title} does not allow weights trained on other images "
@@ -90,9 +90,10 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
             f"pseudo: {competition.title} does not allow training on its test images "
             f"(limit.allow_pseudo_labels in the competition's file)"
         )
-    model = outline(recipe.model, len(competition.classes), image.channels, image.size)
-    example = torch.empty(1, image.channels, image.size, image.size, device="meta")
-    sides = _watch_sides(model, image.size)
+    shape = competition.shape
+    model = outline(recipe.model, shape)
+    example = torch.empty(1, shape.channels, shape.size, shape.size, device="meta")
+    sides = _watch_sides(model, shape.size)
     counter = FlopCounterMode(display=False)
     spare_the_flop_counter()
     with torch.no_grad(), weightless(), counter:
@@ -112,18 +113,18 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
 
 def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[WeighIn]:
     """Weigh recipes by name; those that share a model are weighed once."""
-    known: dict[str, WeighIn] = {}
+    known: dict[object, WeighIn] = {}
+    keys = {name: (recipe.model.model_dump_json(), recipe.image) for name, recipe in recipes.items()}
     for name, recipe in recipes.items():
-        key = recipe.model.model_dump_json()
+        key = keys[name]
         if key not in known:
             known[key] = weigh(recipe, competition, name)
-    return [dataclasses.replace(known[recipe.model.model_dump_json()], name=name) for name, recipe in recipes.items()]
+    return [dataclasses.replace(known[key], name=name) for name, key in keys.items()]
 
 
 def count_parameters(spec: Choice, competition: Competition) -> int:
     """What of a model, built without memory, is held against the limit; its lazy layers must not be needed for that."""
-    image = competition.image
-    model = outline(spec, len(competition.classes), image.channels, image.size)
+    model = outline(spec, competition.shape)
     return _weighed(model, competition, spec.name, {}, None).counted
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from featherweight import __version__, paths
 from featherweight.cli.commands import COMMANDS, TRAIN, help_text
 from featherweight.cli.parser import parse
-from featherweight.errors import Lost, Told, UserError
+from featherweight.errors import ProcessLostError, ReportedError, UserError
 from featherweight.runtime import launcher
 
 # What a full or read-only disk, or a file where a folder should be, looks like to a program.
@@ -39,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"featherweight {__version__}")
             return 0
         return _run(words)
-    except Told as error:
+    except ReportedError as error:
         return error.exit_code
     except UserError as error:
-        if launcher.rank() == 0 or isinstance(error, Lost):
+        if launcher.rank() == 0 or isinstance(error, ProcessLostError):
             print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output (head, a pager) has seen enough

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from featherweight.data import pack
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
 from featherweight.errors import nearest
 from featherweight.evaluation.metrics import METRICS, metric_of
+from featherweight.models.shape import Shape
 from featherweight.schema import Choice, Count, Flag, OneOf, Section, Text
+
+if TYPE_CHECKING:
+    from featherweight.config.recipe import Recipe
+
+
+NAMES = ("title", "kaggle", "folder")  # what a competition is called, here and elsewhere
 
 
 class Limit(Section):
@@ -106,10 +114,26 @@ class Competition(Section):
             )
         return self
 
+    @property
+    def shape(self) -> Shape:
+        """What a model for it takes and gives."""
+        return Shape(len(self.classes), self.image.channels, self.image.size)
+
+    def load(self) -> pack.Data:
+        """Its images, decoded once and mapped. Raises UserError for data that are not as it declares."""
+        return pack.load(self.source, self.image, self.classes)
+
+    def seen_by(self, recipe: Recipe) -> Competition:
+        """The competition as a recipe's model sees it: with the image size, and the way to a square, of the recipe."""
+        own = {} if recipe.image is None else recipe.image.model_dump(exclude_none=True)
+        return self.model_copy(update={"image": self.image.model_copy(update=own)}) if own else self
+
     def same_task(self, other: Competition) -> bool:
-        """Do scores of one say something of the other? What it is called, here and on Kaggle, makes no difference."""
+        """Can scores of one be compared with those of the other? Its names, here and on Kaggle, make no difference, nor
+        does what a recipe may choose: see `seen_by`.
+        """
         return self.task() == other.task()
 
     def task(self) -> dict[str, Any]:
-        """All that a score depends on."""
-        return self.model_dump(mode="json", exclude={"title", "kaggle", "folder"})
+        """All that makes two scores comparable."""
+        return self.model_dump(mode="json", exclude=dict.fromkeys(NAMES, True) | {"image": {"size", "fit"}})

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, Strict, model_validator
 
 from featherweight.augment.mixing import MIXINGS
 from featherweight.augment.table import AUGMENTATIONS
+from featherweight.data.image import Fit, Side
 from featherweight.evaluation.tta import VIEWS
 from featherweight.models import FAMILIES
 from featherweight.schema import Choice, Count, Flag, Fraction, Index, NonNegative, OneOf, Positive, Rate, Section, Text
@@ -44,6 +45,13 @@ class Split(Section):
         if self.fold >= (self.folds or 1):
             raise ValueError(f"split.fold: expected less than split.folds ({self.folds}), got {self.fold}")
         return self
+
+
+class ImageOfRecipe(Section):
+    """How the model sees the competition's images, where it is not as the competition's file has it."""
+
+    size: Side | None = Field(None, description="height and width in pixels")
+    fit: Fit | None = Field(None, description="how an image that is no square becomes one")
 
 
 class Warmup(Section):
@@ -135,6 +143,7 @@ class Recipe(Section):
     averages: list[Annotated[Choice, OneOf(AVERAGES)]] = Field(default_factory=list)
     ship: Text = Field("raw", description="the weights that ship: raw, or the name of one of the averages")
     early_stopping: EarlyStopping | None = None
+    image: ImageOfRecipe | None = Field(None, description="in place of the competition's: its size, and its fit")
     split: Split = Split()
     train: Train = Train()
     predict: Predict = Predict()

@@ -27,13 +27,17 @@ LARGEST_FILE = 2**30  # bytes
 warnings.filterwarnings("ignore", category=Pillow.DecompressionBombWarning)  # the bound is ours
 
 
+Side = Annotated[int, Strict(), Field(ge=4, le=1024)]
+Fit = Literal["stretch", "crop", "pad"]
+
+
 class Image(Section):
     """What every image becomes before a model sees it: the `image` section of a competition."""
 
-    size: Annotated[int, Strict(), Field(ge=4, le=1024)] = Field(description="height and width in pixels")
+    size: Side = Field(description="height and width in pixels")
     channels: Literal[1, 3] = 3
     mirror: Flag = Field(description="may an image be mirrored and keep its class? (a digit may not)")
-    fit: Literal["stretch", "crop", "pad"] = Field("stretch", description="how an image that is no square becomes one")
+    fit: Fit = Field("stretch", description="how an image that is no square becomes one")
     unreadable: Literal["stop", "leave out"] = Field("stop", description="what to do about images that are none")
     levels: Count | None = Field(
         None,

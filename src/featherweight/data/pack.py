@@ -114,10 +114,10 @@ class Pack:
 
 @dataclass(frozen=True)
 class Data:
-    """A competition's images, decoded; `valid` where a validation part came with them."""
+    """A competition's images, decoded; `valid` where a validation part came with them, `predict` to be predicted."""
 
     train: Pack
-    test: Pack | None
+    predict: Pack | None
     valid: Pack | None = None
 
 
@@ -127,11 +127,11 @@ def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     train = _pack(listing.train, image, classes, "train", source)
     if not len(train):
         raise UserError("there are no training images")
-    test = _pack(listing.test, image, classes, "test", source) if listing.test else None
+    predict = _pack(listing.test, image, classes, "test", source) if listing.test else None
     valid = _pack(listing.valid, image, classes, "valid", source) if listing.valid else None
     if valid and not set(valid.ids).isdisjoint(train.ids):  # a split is told by ids: each must name one image
         valid = replace(valid, ids=[f"valid/{id}" for id in valid.ids])
-    return Data(train, test, valid)
+    return Data(train, predict, valid)
 
 
 def answers(source: Choice) -> dict[str, str] | None:

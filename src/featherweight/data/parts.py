@@ -1,4 +1,4 @@
-"""The parts of a data set: the images to train on, those held out, and those kept for the end."""
+"""The labelled parts of a data set: train, holdout (the validation set), and test, which is kept for the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, Pack, Pack | None]:
-    """The images to train on, those held out, and those kept for the end, if the recipe wants any.
+    """The images of train, of holdout, and of test if the recipe wants any kept for the end.
 
     A validation part that came with the data is held out as it is, unless the recipe asks for folds.
     """
@@ -32,17 +32,17 @@ def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, P
             raise UserError("split.test: a validation part came with the data, and is held out; leave split.test out")
         return train, data.valid, None
     labels, groups, seed = _labels(train), _groups(competition, train), wanted.seed + 1
-    kept = None
+    test = None
     if wanted.folds is not None:
         if wanted.test is not None:
             first = divide_ids(train.ids, labels, holdout=wanted.test, seed=seed, groups=groups)
-            kept, train = train.take(first.holdout), train.take(first.train)
-            labels, groups = _labels(train), None if groups is None else [groups[place] for place in first.train]
+            test, train = train.take(first.holdout), train.take(first.train)
+            labels, groups = _labels(train), None if groups is None else [groups[index] for index in first.train]
         fold = folds(train.ids, labels, wanted.folds, seed, groups)
-        return train.take(np.flatnonzero(fold != wanted.fold)), train.take(np.flatnonzero(fold == wanted.fold)), kept
+        return train.take(np.flatnonzero(fold != wanted.fold)), train.take(np.flatnonzero(fold == wanted.fold)), test
     parts = divide_ids(train.ids, labels, holdout=wanted.holdout, test=wanted.test or 0, seed=seed, groups=groups)
-    kept = train.take(parts.test) if len(parts.test) else None
-    return train.take(parts.train), train.take(parts.holdout), kept
+    test = train.take(parts.test) if len(parts.test) else None
+    return train.take(parts.train), train.take(parts.holdout), test
 
 
 def _groups(competition: Competition, train: Pack) -> list[str] | None:

@@ -30,6 +30,7 @@ from featherweight.runs import ledger
 
 if TYPE_CHECKING:  # torch, without which scores and downloads come sooner
     from featherweight.config import Competition
+    from featherweight.runs.run import Run
 
 SENDING, LOST, REFUSED = "SENDING", "LOST", "REFUSED"  # what the ledger knows beside Kaggle's own words
 POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between looks for a score, the last for good
@@ -101,7 +102,7 @@ def leaderboard(name: str, count: int) -> list[Place]:
 
 def _entry(what: str, competition: str | None) -> Entry:
     """Find what is meant, weigh the weights that made it, and check its CSV."""
-    from featherweight.runs import run_folder
+    from featherweight.runs.run import Run
     from featherweight.submission import grading
 
     if what.endswith(".csv") or Path(what).is_file():
@@ -112,35 +113,33 @@ def _entry(what: str, competition: str | None) -> Entry:
         if not run and competition is None:
             raise UserError(f"{csv} is of no run in the ledger: say which --competition it is for")
         name = competition or str(run["competition"])
-        stored = run_folder.find(run["run"]).folder if run and (paths.runs() / run["run"]).is_dir() else None
+        made_by = Run.find(run["run"]) if run and Run.exists(run["run"]) else None
     else:
-        found = run_folder.find(what)
-        csv, name, stored = found.csv, found.competition_name, found.folder
+        made_by = Run.find(what)
+        csv, name = made_by.csv(), made_by.competition_name
         if not csv.is_file():
             raise UserError(f"{what} has no submission yet: ./run.sh resume {what}")
         rows = ledger.read()
-        mine = ledger.records(rows[(rows["run"] == found.name) & (rows["csv_sha256"] == ledger.sha256(csv))])
+        mine = ledger.records(rows[(rows["run"] == made_by.name) & (rows["csv_sha256"] == ledger.sha256(csv))])
         if not mine:
             raise UserError(f"{csv} is not what {what} wrote (the ledger has another checksum); submit it as a file")
         run = mine[-1]
-    if stored is not None:
-        run_folder.weigh_weights(run_folder.find(str(stored)))
-    declared = _competition(name, stored)
+    if made_by is not None:
+        made_by.weigh()
+    declared = _competition(name, made_by)
     count = grading.check_csv(csv, declared)
     slug = kaggle_name(name, declared)
     say(f"{csv}: {count:,} rows, checked")
     return Entry(csv, ledger.sha256(csv), name, slug, run)
 
 
-def _competition(name: str, run_folder: Path | None) -> Competition:
-    """As its file says today, so that a Kaggle name may be added after the run; else as the run has kept it."""
+def _competition(name: str, run: Run | None) -> Competition:
+    """As its file says today, so that a Kaggle name may be added after the run; else as the run has it."""
     from featherweight.config import load_competition
 
     with suppress(UserError):
         return load_competition(name)
-    if run_folder is None:
-        return load_competition(name)  # raises what was suppressed
-    return load_competition(str(run_folder / "competition.yaml"))
+    return load_competition(name) if run is None else run.competition  # which raises what was suppressed
 
 
 def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Submission, str]:

@@ -21,13 +21,13 @@ import pandas as pd
 from featherweight import atomic, paths, plotting
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import say
-from featherweight.errors import Diverged, OverBudget, UserError, nearest
+from featherweight.errors import DivergedError, OverBudget, UserError, nearest
 from featherweight.evaluation.metrics import Score, named, spoken
 from featherweight.logbook.claims import CLAIMS, Verdict, judge
-from featherweight.runs import comparison, run_folder, series
+from featherweight.runs import comparison, series
 from featherweight.runs.comparison import SURE
-from featherweight.runs.run_folder import Task
 from featherweight.runs.series import Done
+from featherweight.runs.task import Task, commit
 
 SECTIONS = ("A", "B", "C", "D")
 # Rows that the write-ups draw together, beside the picture of all of a section.
@@ -116,7 +116,7 @@ def rerun(
             task = Task(row, recipe, competition_name, competition, command, device, threads)
             try:
                 done[row] += series.run_all({f"{row}-{suffix}-s{seed}": task})
-            except (Diverged, OverBudget) as fault:
+            except (DivergedError, OverBudget) as fault:
                 faults.setdefault(row, {})[seed] = fault
                 say(f"  {row}: {_in_short(fault)}; going on with the next row")
         sound = {row: done[row] for row in chosen if row not in faults}
@@ -160,10 +160,10 @@ def _chosen(section: str, only: Sequence[str]) -> list[str]:
 
 
 def verdicts(section: str, done: Mapping[str, Done]) -> list[Verdict]:
-    """What the seeds say of each of the section's claims both of whose rows were run: by the test set's scores where
-    its answers are known, else by the holdout's.
+    """What the seeds say of each of the section's claims both of whose rows were run: by the scores on images
+    that nothing was chosen by, where there are any, else by the holdout's.
     """
-    scores = {row: [result.test or result.holdout for _, result in several] for row, several in done.items()}
+    scores = {row: [result.unseen or result.holdout for _, result in several] for row, several in done.items()}
     tested = [claim for claim in CLAIMS[section.upper()] if {claim.better, claim.worse} <= set(done)]
     return judge({claim: (scores[claim.better], scores[claim.worse]) for claim in tested})
 
@@ -177,7 +177,7 @@ def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float
     lines = [
         f"Runs {length}; {metric} {what}.",
         "",
-        "| row | parameters | epochs | train | holdout | test | what the logbook says |",
+        "| row | parameters | epochs | train | holdout | unseen | what the logbook says |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
     shown = f"train_{plotting.panels(spoken(metric))[spoken(metric)]}"
@@ -185,14 +185,15 @@ def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float
         if isinstance(several, str):
             lines.append(f"| {row} | | | | | | **{several}** {said(row)} |")
             continue
-        histories = [pd.read_csv(run.folder / "history.csv") for run, _ in several]
+        histories = [run.history for run, _ in several]
         epochs = _of([len(history) for history in histories], ".3g")
         trained = _of([value for history in histories for value in history.get(shown, pd.Series())[-1:].dropna()])
-        held, tested = (_scores([getattr(result, part) for _, result in several]) for part in ("holdout", "test"))
+        held = _scores([result.holdout for _, result in several])
+        unseen = _scores([result.unseen for _, result in several])
         parameters = f"{several[0][1].parameters:,}"
-        lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {tested} | {said(row)} |")
+        lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {unseen} | {said(row)} |")
     if found:
-        part = "test" if any(of[0][1].test for of in told.values() if not isinstance(of, str)) else "holdout"
+        part = "unseen images" if any(of[0][1].unseen for of in told.values() if not isinstance(of, str)) else "holdout"
         lines += [
             "",
             f"What it claims, by {metric} on the {part}: the mean gain over seeds, its 95 % interval, and the p-value "
@@ -226,7 +227,7 @@ def _of(values: Sequence[float], form: str = ".4f") -> str:
 
 def _mean_history(several: Done) -> pd.DataFrame:
     """The mean by epoch over seeds; where some stopped early, over those that went on."""
-    histories = pd.concat([pd.read_csv(run.folder / "history.csv") for run, _ in several])
+    histories = pd.concat([run.history for run, _ in several])
     return histories.groupby("epoch", as_index=False).mean()
 
 
@@ -269,7 +270,7 @@ def log(folder: Path, section: str, command: str) -> Path:
         atomic.write_bytes(kept, picture.read_bytes())
         links.append(f"![{picture.stem}](../docs/{kept.name})")
     title = f"## {datetime.now(UTC):%Y-%m-%d}: section {section.upper()} of the logbook"
-    pieces = [before.rstrip(), title, f"`{command}`, commit {run_folder.commit() or 'unknown'}.", told.rstrip(), *links]
+    pieces = [before.rstrip(), title, f"`{command}`, commit {commit() or 'unknown'}.", told.rstrip(), *links]
     atomic.write_text(path, "\n\n".join(pieces) + "\n")
     return path
 

@@ -28,6 +28,7 @@ from featherweight.models import (
     wrn,
 )
 from featherweight.models.family import Family
+from featherweight.models.shape import Shape
 from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Choice, OneOf
 
@@ -89,14 +90,14 @@ class Classifier(nn.Module):
         return logits
 
 
-def build(spec: Choice, num_classes: int, channels: int, image_size: int) -> Classifier:
+def build(spec: Choice, shape: Shape) -> Classifier:
     """The model a recipe names, freshly initialised from torch's global generator.
 
     Raises UserError when the family cannot be built with these arguments (a WRN of depth 17).
     """
-    return Classifier(spec(num_classes, channels, image_size), channels)
+    return Classifier(spec(*shape), shape.channels)
 
 
-def outline(spec: Choice, num_classes: int, channels: int, image_size: int) -> Classifier:
+def outline(spec: Choice, shape: Shape) -> Classifier:
     """What `build` would make, on the meta device: shapes and no memory, which is how a model is weighed."""
-    return outlined(lambda: build(spec, num_classes, channels, image_size))
+    return outlined(lambda: build(spec, shape))

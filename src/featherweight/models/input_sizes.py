@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import torch
 
 from featherweight.errors import UserError
 from featherweight.models import outline
+from featherweight.models.shape import Shape
 from featherweight.runtime.torch_internals import weightless
 from featherweight.schema import Choice
 
-if TYPE_CHECKING:
-    from featherweight.data.image import Image
 
-
-def refuse_other_sizes(where: str, scales: Iterable[float], spec: Choice, num_classes: int, image: Image) -> None:
+def refuse_other_sizes(where: str, scales: Iterable[float], spec: Choice, shape: Shape) -> None:
     """Raise UserError, which begins with the key `where`, unless the model takes images at each of these scales."""
     for scale in scales:
-        side = scaled(image.size, scale)
-        model = outline(spec, num_classes, image.channels, image.size)
+        side = scaled(shape.size, scale)
+        model = outline(spec, shape)
         try:
             with torch.no_grad(), weightless():
-                model(torch.empty(1, image.channels, side, side))
+                model(torch.empty(1, shape.channels, side, side))
         except RuntimeError as error:
             raise UserError(
-                f"{where}: {spec.name}, made for images of {image.size} px, takes none of {side} px "
+                f"{where}: {spec.name}, made for images of {shape.size} px, takes none of {side} px "
                 f"({str(error).splitlines()[0]}); leave {scale:g} out, or take a net that ends in a mean"
             ) from None
 

@@ -49,7 +49,7 @@ class Inspection:
 
 def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_]) -> Inspection:
     """Look at a competition's images; `held_out` [N] says which training images the usual split would score."""
-    train, test = data.train, data.test
+    train, test = data.train, data.predict
     assert train.labels is not None
     counts = np.bincount(train.labels, minlength=len(classes)).tolist()
     channels = {name: _statistics(part.images) for name, part in (("train", train), ("test", test)) if part}
@@ -66,7 +66,7 @@ def copies(
     """Pictures that stand there twice: in training, on both sides of the split, and in the test; the grouping that
     keeps those of training together, id to group. Without `near` only copies to the byte are looked for.
     """
-    train, test = data.train, data.test
+    train, test = data.train, data.predict
     same_pictures = near_duplicates.groups(train.images if test is None else Joined(train.images, test.images), near)
     inside = [[place for place in same if place < len(train)] for same in same_pictures]
     inside = [same for same in inside if len(same) > 1]

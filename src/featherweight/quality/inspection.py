@@ -12,7 +12,6 @@ import numpy as np
 from featherweight import atomic, paths
 from featherweight.config import Competition, Split, load_competition
 from featherweight.console import say
-from featherweight.data import pack
 from featherweight.data.csv_file import examples
 from featherweight.data.image import opened
 from featherweight.data.listing import Listing, Samples
@@ -31,15 +30,15 @@ def inspect(name: str) -> Path:
     written beside the data, as a CSV for the competition's `groups`.
     """
     competition = load_competition(name)
-    data = pack.load(competition.source, competition.image, competition.classes)
+    data = competition.load()
     assert data.train.labels is not None
     counts = f"{len(data.train):,} training images of {len(competition.classes)} classes"
-    told = [f"{counts}, {len(data.test) if data.test else 0:,} to predict", *_files(competition)]
+    told = [f"{counts}, {len(data.predict) if data.predict else 0:,} to predict", *_files(competition)]
     holdout = set(divide(Split(), competition, data)[1].ids)
     held_out = np.array([id in holdout for id in data.train.ids])
     if data.valid is not None:  # it is held out as it is
         held_out = np.repeat([False, True], [len(data.train), len(data.valid)])
-        data = Data(checks.join(data.train, data.valid), data.test)
+        data = Data(checks.join(data.train, data.valid), data.predict)
     found = checks.inspect(data, competition.classes, held_out)
     stem = Path(name).stem
     told += _grouping(found, stem)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featherweight import budget, paths
-from featherweight.data import pack
+from featherweight import budget
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.quality import checks
 from featherweight.quality.checks import Finding
 from featherweight.report.gradcam import gradcam
-from featherweight.runs import pipeline, predictions, run_folder
+from featherweight.runs import pipeline, predictions
+from featherweight.runs.run import Result, Run
 from featherweight.runtime import device as devices
 
 MISTAKES = 24  # the most confident ones, shown
@@ -49,8 +48,8 @@ class Evidence:
     A soup, which was not trained, has no history; by the name of each teacher, `teachers` says what it is.
     """
 
-    run: run_folder.Run
-    result: dict[str, Any]
+    run: Run
+    result: Result
     weighed: budget.WeighIn
     history: pd.DataFrame | None
     teachers: dict[str, str]
@@ -78,7 +77,7 @@ class Evidence:
         return np.bincount(self.true * size + self.given, minlength=size * size).reshape(size, size)
 
 
-def gather(run: run_folder.Run) -> Evidence:
+def gather(run: Run) -> Evidence:
     """Collect what there is to say. Raises UserError for an ensemble, and for a run that has not ended."""
     if run.is_ensemble:
         members = ", ".join(run.members)
@@ -86,16 +85,15 @@ def gather(run: run_folder.Run) -> Evidence:
             f"{run.name} is an ensemble: it was not trained, and has no model of its own to look into; the reports of "
             f"its members say more: {members}"
         )
-    if not (run.folder / "result.json").is_file():
-        raise UserError(f"{run.name} has not ended yet: ./run.sh resume {run.name}")
+    result = run.result
     competition = run.competition
-    data = pack.load(competition.source, competition.image, competition.classes)
-    train, holdout, kept = pipeline.split(run, data)
+    data = competition.load()
+    train, holdout, test = pipeline.split(run, data)
     assert train.labels is not None
     assert holdout.labels is not None
-    device = devices.start(run.facts["device"], run.recipe.train.precision, run.facts["threads"])
-    model = run_folder.shipped(run)
-    probs = predictions.of_finished(run, "holdout")
+    device = devices.start(run.facts.device, run.recipe.train.precision, run.facts.threads)
+    model = run.load_model()
+    probs = run.probs("holdout")
     plain = probs
     if predictions.views(run.recipe, competition):
         plain = predict_probs([model], holdout.images, runtime=device, batch_size=run.recipe.predict.batch_size)
@@ -105,14 +103,14 @@ def gather(run: run_folder.Run) -> Evidence:
     heats = gradcam(model, holdout.images[looked], probs[looked].argmax(1), device) if len(looked) else None
     classes = competition.classes
     size = len(classes)
-    whole = checks.join(train, holdout if kept is None else checks.join(holdout, kept))
-    near = len(whole) + (len(data.test) if data.test else 0) <= NEAR
-    findings, _ = checks.copies(Data(whole, data.test), classes, np.arange(len(whole)) >= len(train), near)
+    whole = checks.join(train, holdout if test is None else checks.join(holdout, test))
+    near = len(whole) + (len(data.predict) if data.predict else 0) <= NEAR
+    findings, _ = checks.copies(Data(whole, data.predict), classes, np.arange(len(whole)) >= len(train), near)
     return Evidence(
         run=run,
-        result=json.loads((run.folder / "result.json").read_text()),
+        result=result,
         weighed=budget.weigh(run.recipe, competition, run.recipe_name),
-        history=None if run.members else pd.read_csv(run.folder / "history.csv"),
+        history=None if run.members else run.history,
         teachers=_teachers(run),
         classes=classes,
         probs=probs,
@@ -124,7 +122,7 @@ def gather(run: run_folder.Run) -> Evidence:
             "train": np.bincount(train.labels, minlength=size),
             "holdout": np.bincount(holdout.labels, minlength=size),
         },
-        tested=len(data.test) if data.test else 0,
+        tested=len(data.predict) if data.predict else 0,
         findings=findings,
         near=near,
     )
@@ -192,14 +190,14 @@ def calibration(probs: NDArray[np.float32], true: NDArray[np.int64], bins: int =
     return table, error
 
 
-def _teachers(run: run_folder.Run) -> dict[str, str]:
+def _teachers(run: Run) -> dict[str, str]:
     """What each teacher of a run is, in words."""
     told: dict[str, str] = {}
     for name in run.recipe.distill.teachers if run.recipe.distill else []:
         if name.endswith(".npz"):
             told[name] = "saved probabilities"
-        elif (paths.runs() / name / "run.json").is_file():
-            elder = run_folder.find(name)
+        elif Run.exists(name):
+            elder = Run.find(name)
             told[name] = f"{budget.weigh(elder.recipe, elder.competition, name).parameters:,} parameters"
         else:
             told[name] = "a run that is no longer there"

@@ -42,7 +42,7 @@ class Stage:
 def stages(recipe: Recipe, competition: Competition) -> list[Stage]:
     """The parts of a recipe's model that have parameters, in the order in which an image passes them."""
     image = competition.image
-    model = outline(recipe.model, len(competition.classes), image.channels, image.size)
+    model = outline(recipe.model, competition.shape)
     parts = _parts(model.net)
     outputs: dict[str, str] = {}
 
@@ -97,7 +97,7 @@ def graph(recipe: Recipe, competition: Competition, path: Path) -> None:
     except ImportError:
         raise UserError("the graph needs torchvista, which is not installed: ./run.sh install torchvista") from None
     image = competition.image
-    model = build(recipe.model, len(competition.classes), image.channels, image.size).eval()
+    model = build(recipe.model, competition.shape).eval()
     example = torch.rand(1, image.channels, image.size, image.size)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.part.html")

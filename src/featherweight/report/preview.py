@@ -10,7 +10,6 @@ import torch
 from featherweight import plotting
 from featherweight.augment.mixing import mix
 from featherweight.config import Competition, Recipe
-from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.data.parts import divide
 from featherweight.runs.predictions import augmentations
@@ -71,5 +70,5 @@ def augment(recipe: Recipe, competition: Competition, path: Path, rows: int = 12
 
 
 def _training_pack(recipe: Recipe, competition: Competition) -> Pack:
-    data = pack.load(competition.source, competition.image, competition.classes)
+    data = competition.load()
     return divide(recipe.split, competition, data)[0]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     from featherweight.cli.tool.doctor import Finding
     from featherweight.kaggle.client import Place
     from featherweight.runs.query import Gap
-    from featherweight.runs.run_folder import Result, Run
+    from featherweight.runs.run import Result, Run
 
 TRIALS = 20  # of a search that its table shows
 
@@ -99,11 +99,12 @@ def summary(run: Run, result: Result) -> None:
     say(f"{run.recipe_name} on {run.competition.title}")
     say(f"  parameters  {result.parameters:,} of {result.limit:,} ({share:.1%})")
     say(f"  holdout     {result.holdout}")
-    if result.test:
-        say(f"  test        {result.test}")
+    for part, score in (("test", result.test), ("predict", result.predict)):
+        if score:
+            say(f"  {part:<10}  {score}")
     say(f"  trained in  {_minutes(result.minutes)}")
-    if run.csv.exists():
-        say(f"  submission  {_short(run.csv)}")
+    if run.csv().exists():
+        say(f"  submission  {_short(run.csv())}")
     if (run.folder / "report" / "report.html").exists():
         say(f"  report      {_short(run.folder / 'report' / 'report.html')}")
     say(f"  run folder  {_short(run.folder)}")
@@ -118,14 +119,15 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
     public = ["public %"] if rows["public"].notna().any() else []
     differ = ["differs in"] if any(differences) else []
     gone = sum(not (paths.runs() / run / "run.json").is_file() for run in rows["run"])
-    table = _table("", ["run", "competition", "parameters", "holdout %", "test %", *public, "minutes", "date", *differ])
+    parts = query.scored_parts(rows)
+    scores = [f"{part} %" for part in parts]
+    table = _table("", ["run", "competition", "parameters", *scores, *public, "minutes", "date", *differ])
     for row, difference in zip(rows.to_dict("records"), differences, strict=True):
         table.add_row(
             escape(row["run"]),
             escape(row["competition"]),
             f"{row['parameters']:,}",
-            _percent(row, "holdout"),
-            _percent(row, "test"),
+            *(_percent(row, part) for part in parts),
             *([query.with_deviation(named(row["metric"]), row["public"])] if public else []),
             f"{row['minutes']:.1f}",
             str(row["date"])[:16].replace("T", " "),
@@ -142,10 +144,12 @@ def by_seed(rows: pd.DataFrame) -> None:
 
     if not len(rows):
         return
-    table = _table("", ["recipe", "competition", "parameters", "seeds", "holdout %", "test %", "public %", "minutes"])
+    shown = [*query.scored_parts(rows), "public"]
+    heads = [f"{part} %" for part in shown]
+    table = _table("", ["recipe", "competition", "parameters", "seeds", *heads, "minutes"])
     for row in rows.to_dict("records"):
         metric = named(row["metric"])
-        scores = [query.with_deviation(metric, row[key], row[f"{key}_sd"]) for key in ("holdout", "test", "public")]
+        scores = [query.with_deviation(metric, row[key], row[f"{key}_sd"]) for key in shown]
         fields = [
             escape(row["recipe"]),
             escape(row["competition"]),

@@ -6,22 +6,18 @@ import math
 import shutil
 from pathlib import Path
 
-import pandas as pd
-
 from featherweight.errors import UserError
-from featherweight.runs import run_folder
+from featherweight.runs.run import Run
 
 
-def write(run: run_folder.Run) -> Path:
+def write(run: Run) -> Path:
     """Write every column of the history, by step, into `runs/NAME/tensorboard`; returns that folder.
 
-    Raises UserError without the package, for a run that has not yet ended an epoch, and for one made of others.
+    Raises UserError without the package, for a run that has not trained an epoch yet, and for one made of others.
     """
     if run.members:
         raise UserError(f"{run.name} was not trained, so it has no history; it is made of {', '.join(run.members)}")
-    stored = run.folder / "history.csv"
-    if not stored.is_file():
-        raise UserError(f"{run.name} has not ended an epoch yet: ./run.sh resume {run.name}")
+    history = run.history
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -29,7 +25,7 @@ def write(run: run_folder.Run) -> Path:
     folder = run.folder / "tensorboard"
     shutil.rmtree(folder, ignore_errors=True)  # a second writing would show every point twice
     with SummaryWriter(str(folder)) as writer:
-        for row in pd.read_csv(stored).to_dict("records"):
+        for row in history.to_dict("records"):
             for key, value in row.items():
                 if key not in ("epoch", "step") and not math.isnan(value):
                     part, _, what = str(key).partition("_")

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featherweight import atomic, yaml
-from featherweight.evaluation.metrics import Score
 from featherweight.report import evidence, figures
 from featherweight.report.evidence import Evidence, Picture
-from featherweight.runs import ledger, predictions, run_folder
+from featherweight.runs import ledger, predictions
+from featherweight.runs.run import Run
 
 SIDE = 128  # pixels of a shown picture at most, so that a page of them stays small
 COLORS = ("#3b82c4", "#e07b39", "#4c9f70", "#9467bd", "#c0a02c", "#d64550", "#5fa8a8", "#8c6d5a")
 
 
-def write(run: run_folder.Run) -> Path:
+def write(run: Run) -> Path:
     """Write the report of a finished run; returns the page. Raises UserError for a run that has not ended."""
     found = evidence.gather(run)
     folder = run.folder / "report"
@@ -39,7 +39,7 @@ def write(run: run_folder.Run) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(picture=picture, overlay=overlay, inline=_inline, as_score=Score.read)
+    environment.filters.update(picture=picture, overlay=overlay, inline=_inline)
     page = environment.get_template("report.html.jinja").render(
         **_words(found), figures={name: figures.svg(figure, label) for name, (figure, label) in drawn.items()}
     )
@@ -93,7 +93,7 @@ def _words(found: Evidence) -> dict[str, Any]:
         "wrong": int((found.given != found.true).sum()),
         "suspects": found.suspects,
         "trained": int(found.counts["train"].sum()),
-        "epochs": run_folder.epochs(run),
+        "epochs": run.epochs,
         "held": len(found.true),
         "tested": found.tested,
         "findings": found.findings,
@@ -105,7 +105,7 @@ def _words(found: Evidence) -> dict[str, Any]:
     }
 
 
-def divided(run: run_folder.Run) -> str:
+def divided(run: Run) -> str:
     """In words, how the holdout came about."""
     split, competition = run.recipe.split, run.competition
     if split.folds is not None:

@@ -7,7 +7,6 @@ than another only several seeds of both can say, since two seeds of one recipe d
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,11 @@ from numpy.typing import NDArray
 
 from featherweight import paths, plotting
 from featherweight.console import say
-from featherweight.data import pack
 from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS, Metric, judge, metric_of, named, resampled, spoken, value
-from featherweight.runs import ledger, predictions, query, run_folder
-from featherweight.runs.run_folder import Run
+from featherweight.runs import ledger, query
+from featherweight.runs.run import Run
 from featherweight.schema import Choice, OneOf
 
 REPLICATES = 1000  # of the bootstrap at least; of many comparisons, so many that each can still be told
@@ -160,20 +158,20 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
     first = runs[0]
     held: dict[str, list[str]] = {}
     for run in runs:
-        if not (run.folder / "holdout_probs.npy").exists():
-            raise UserError(f"{run.name} has not come to its holdout yet: ./run.sh resume {run.name}")
+        if not run.probs_file("holdout").exists():
+            raise UserError(f"{run.name} has not predicted its holdout yet: ./run.sh resume {run.name}")
         if not run.competition.same_task(first.competition):
             raise UserError(f"{run.name} and {first.name} are of different competitions; their scores say nothing")
-        held[run.name] = json.loads((run.folder / "split.json").read_text())["holdout"]
+        held[run.name] = run.split.holdout
         if held[run.name] != held[first.name]:
             raise UserError(f"{run.name} and {first.name} hold out different images; give both the same split section")
     labels = true_classes(first, held[first.name])
-    return [Answers(run.name, predictions.of_finished(run, "holdout"), labels) for run in runs]
+    return [Answers(run.name, run.probs("holdout"), labels) for run in runs]
 
 
 def true_classes(run: Run, ids: Sequence[str]) -> NDArray[np.int64]:
     """The classes int64 [N] of labelled images of a run's competition. Raises UserError if some are gone."""
-    data = pack.load(run.competition.source, run.competition.image, run.competition.classes)
+    data = run.competition.load()
     classes: dict[str, int] = {}
     for part in (data.train, data.valid):
         if part is not None and part.labels is not None:
@@ -194,7 +192,7 @@ def chosen(names: Sequence[str], competition: str | None, conditions: Sequence[s
         if names:
             raise UserError("compare takes the names of runs, or --competition and --where to choose them; not both")
         in_ledger = query.chosen(competition, conditions)["run"].drop_duplicates().tolist()
-        found = [name for name in in_ledger if (paths.runs() / name / "run.json").is_file()]
+        found = [name for name in in_ledger if Run.exists(name)]
         gone = [name for name in in_ledger if name not in found]
         if gone:
             say(f"left out, for their folders are not in {paths.runs()}: {examples(gone)}")
@@ -210,7 +208,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
 
     The best was found by looking at all of them, so that it counts as chosen among every pair of them (Bonferroni).
     """
-    runs = [run_folder.find(name) for name in names]
+    runs = [Run.find(name) for name in names]
     given = answers(runs)
     metric = runs[0].competition.metric
     rows = pd.DataFrame(
@@ -232,7 +230,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     words = [str(paired(best, other, metric, pairs)) for other in rest]
     trained = [run for run in runs if not run.members]
     if trained:
-        draw({run.name: pd.read_csv(run.folder / "history.csv") for run in trained}, path, metric.name)
+        draw({run.name: run.history for run in trained}, path, metric.name)
     drawn = f"wrote {path}" if trained else "no curves: none of these was trained, they are made of runs"
     return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric.name), drawn]
 

@@ -1,8 +1,8 @@
-"""The ledger, `submissions/ledger.csv`: one row a finished run and one a submission event, only ever appended to.
+"""The ledger, `submissions/ledger.csv`: one row per finished run and one per submission event, only ever appended to.
 
-It is kept in git: rows are never changed, so branches merge by keeping both sides' lines (`.gitattributes`), and a row
-that a merge brought twice counts once. A run's row holds its whole recipe, so runs can be compared after their folders
-are gone. A submission has a row when it is about to be sent and one for everything learned of it since; the last holds.
+Rows are never changed, so ledgers of several people merge by keeping all lines, and a row that a merge brought twice
+counts once. A run's row holds its whole recipe, so runs can be compared after their folders are gone. A submission has
+a row when it is about to be sent and one for everything learned of it since; the last holds.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ COLUMNS = (
     "test_low",
     "test_high",
     "test_images",
+    "predict",
+    "predict_low",
+    "predict_high",
+    "predict_images",
     "minutes",
     "device",
     "commit",
@@ -182,8 +186,21 @@ def _rows() -> list[Row]:
             raise UserError(f"{path()}: row {number}: expected {len(header)} fields, got {len(line)}{conflict}")
         row = {**dict.fromkeys(COLUMNS, ""), **dict(zip(header, line, strict=True))}
         row["event"] = row["event"] or RUN
+        if "predict" not in header:
+            row |= _parts_renamed(row)
         found.setdefault(tuple(row.values()), row)
     return list(found.values())
+
+
+def _parts_renamed(row: Row) -> Row:
+    """The scores of a row that is older than the columns for the part to predict, which were called test; only a run
+    with a test part of its own had that part's scores there.
+    """
+    moved = {f"predict{end}": row[f"test{end}"] for end in ("", "_low", "_high", "_images")}
+    settings = json.loads(row["settings"]) if row["settings"] else {}
+    if settings.get("split.test") is not None:
+        return {"predict_images": moved["predict_images"], "test_images": ""}
+    return {**moved, **{key.replace("predict", "test"): "" for key in moved}}
 
 
 def _table(rows: Iterable[Row]) -> pd.DataFrame:

@@ -7,7 +7,6 @@ what is written, the first one writes.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -16,43 +15,42 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from featherweight import atomic, budget, submission
+from featherweight import atomic, budget
 from featherweight.console import say
-from featherweight.data import pack
 from featherweight.data.csv_file import examples
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide
 from featherweight.data.split import scarce
-from featherweight.errors import Diverged, Lost, UserError
+from featherweight.errors import DivergedError, ProcessLostError, UserError
 from featherweight.evaluation.calibration import fit_temperature
-from featherweight.evaluation.metrics import Score
 from featherweight.models import Classifier, build
-from featherweight.runs.predictions import augmentations, calibrated, probabilities
-from featherweight.runs.run_folder import Result, Run, minutes, record, result_of
+from featherweight.runs.evaluate import Labelled, conclude
+from featherweight.runs.predictions import augmentations, probabilities
+from featherweight.runs.run import Result, Run, SplitIds
 from featherweight.runs.teachers import teachers, with_pseudo_labels
 from featherweight.runtime import device as devices
 from featherweight.runtime import launcher, processes
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.processes import Processes
 from featherweight.runtime.rng import derive
-from featherweight.submission import grading
 from featherweight.training import checkpoint
 from featherweight.training.distillation import NOBODY
 from featherweight.training.trainer import fit
 
 
 def run(run: Run) -> Result:
-    """Do what of a run is not yet done, from the weigh-in to the ledger; a run already finished is told again.
+    """Do what of a run is not yet done, from the weigh-in to the ledger; returns the result of a finished run.
 
-    The processes of a run of several are started here, unless torchrun has done so. Raises `Lost` when one is killed.
+    The processes of a run of several are started here, unless torchrun has done so. Raises `ProcessLostError` when one
+    is killed.
     """
-    if "members" in run.facts:
+    if run.is_ensemble:
         raise UserError(f"{run.name} is an ensemble, made at once; there is nothing to go on with")
-    several = run.facts.get("processes", 1)
+    several = run.facts.processes
     try:
         if several > 1 and not launcher.inside():
             launcher.launch(several, ["resume", str(run.folder), "--worker"])
-            return result_of(run)
+            return run.result
         if several != launcher.count():
             raise UserError(f"{run.name} is a run of {several} processes; torchrun has started {launcher.count()}")
         everyone = processes.join()
@@ -61,8 +59,8 @@ def run(run: Run) -> Result:
             result = _undone_if_refused(run, everyone)
         processes.leave()
         return result
-    except Lost as error:
-        raise Lost(f"{error}; go on with: ./run.sh resume {run.name}") from error
+    except ProcessLostError as error:
+        raise ProcessLostError(f"{error}; go on with: ./run.sh resume {run.name}") from error
 
 
 def _claim(run: Run, until_done: ExitStack) -> None:
@@ -79,7 +77,7 @@ def _undone_if_refused(run: Run, everyone: Processes) -> Result:
     """Do the run; of one that is refused before it has trained no folder is left, so that its name is free."""
     try:
         return _run(run, everyone)
-    except (Lost, Diverged):
+    except (ProcessLostError, DivergedError):
         raise
     except UserError:
         if everyone.first and not any(file.exists() for file in (run.weights, run.folder / "checkpoint.pt")):
@@ -90,85 +88,60 @@ def _undone_if_refused(run: Run, everyone: Processes) -> Result:
 def _run(run: Run, everyone: Processes) -> Result:
     recipe, competition = run.recipe, run.competition
     facts = run.facts
-    device = everyone.each(lambda: devices.start(facts["device"], recipe.train.precision, facts["threads"], everyone))
+    device = everyone.each(lambda: devices.start(facts.device, recipe.train.precision, facts.threads, everyone))
     weighed = budget.weigh(recipe, competition, run.recipe_name)
     weighed.refuse_if_over()
     say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
 
-    data = everyone.each(lambda: pack.load(competition.source, competition.image, competition.classes))
-    train, holdout, kept = everyone.each(lambda: split(run, data))
-    to_predict = len(data.test) if data.test else 0
-    aside = f"{len(kept):,} kept for the end, " if kept else ""
-    say(f"  {len(train):,} images to train on, {len(holdout):,} held out, {aside}{to_predict:,} to predict")
+    data = everyone.each(lambda: competition.load())
+    train, holdout, test = everyone.each(lambda: split(run, data))
+    to_predict = len(data.predict) if data.predict else 0
+    at_the_end = f"{len(test):,} to test at the end, " if test else ""
+    say(f"  {len(train):,} images to train on, {len(holdout):,} held out, {at_the_end}{to_predict:,} to predict")
     for thin in _thin(run, data.train, holdout):
         say(f"  {thin}")
 
-    shown = everyone.each(lambda: with_pseudo_labels(run, train, holdout, data.test))
+    shown = everyone.each(lambda: with_pseudo_labels(run, train, holdout, data.predict))
     model = train_model(run, shown, holdout, device)
     budget.weigh_model(model, competition, run.recipe_name).refuse_if_over()
-    for part, images in (("holdout", holdout), ("kept", kept), ("test", data.test)):
-        if images is not None:
-            probabilities(run, part, model, images, device)
-    return everyone.once(lambda: _conclude(run, weighed, model, data, holdout, kept, device))
+    packs = {"holdout": holdout, "test": test, "predict": data.predict}
+    parts = {part: images for part, images in packs.items() if images is not None}
+    for part, images in parts.items():
+        probabilities(run, part, model, images, device)
+    return everyone.once(lambda: _conclude(run, weighed, parts))
 
 
-def _conclude(
-    run: Run,
-    weighed: budget.WeighIn,
-    model: Classifier,
-    data: Data,
-    holdout: Pack,
-    kept: Pack | None,
-    device: Runtime,
-) -> Result:
+def _conclude(run: Run, weighed: budget.WeighIn, parts: Mapping[str, Pack]) -> Result:
     """From the probabilities, which are all there, to the ledger."""
     if run.recipe.predict.calibrate and not run.temperature.exists():
-        assert holdout.labels is not None
-        fitted = fit_temperature(probabilities(run, "holdout", model, holdout, device), holdout.labels)
-        atomic.write_text(run.temperature, f"{fitted}\n")
-    held = _scored(run, "holdout", model, holdout, device)
-    ended = _scored(run, "kept", model, kept, device) if kept else None
-
-    tested = _submit(run, model, data, device) or ended
-    result = Result(weighed.counted, weighed.limit, held, tested, minutes(run))
-    record(run, result, weighed.macs)
-    return result
-
-
-def _scored(run: Run, part: str, model: Classifier, images: Pack, device: Runtime) -> Score:
-    """A labelled part goes the way of the test set: predicted, written, checked and scored as a CSV of its own."""
-    competition, path = run.competition, run.folder / f"{part}.csv"
-    form = submission.holdout_form(competition, images.ids)
-    submission.write(path, form, images.ids, calibrated(run, probabilities(run, part, model, images, device)))
-    assert images.labels is not None
-    truth = dict(zip(images.ids, (competition.classes[label] for label in images.labels), strict=True))
-    return submission.score(path, form, truth, competition)
+        raw, labels = run.raw_probs("holdout"), parts["holdout"].labels
+        assert raw is not None
+        assert labels is not None
+        atomic.write_text(run.temperature, f"{fit_temperature(raw, labels)}\n")
+    labelled: dict[str, Labelled] = {
+        part: (images.ids, None if part == "predict" else images.labels) for part, images in parts.items()
+    }
+    return conclude(run, weighed, weighed.macs, labelled)
 
 
 def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:
     """In words, what there is too little of to be scored well."""
     assert holdout.labels is not None
     there, names = set(holdout.labels.tolist()), run.competition.classes
-    gone = [name for place, name in enumerate(names) if place not in there]
-    told = [f"not in the holdout, so not scored: {examples(gone)}"] if gone else []
+    gone = [name for index, name in enumerate(names) if index not in there]
+    words = [f"not in the holdout, so not scored: {examples(gone)}"] if gone else []
     if run.recipe.split.folds is not None:
         assert train.labels is not None
         short = scarce([names[label] for label in train.labels], run.recipe.split.folds)
-        told += [f"{short}: some folds lack them"] if short else []
-    return told
+        words += [f"{short}: some folds lack them"] if short else []
+    return words
 
 
 def split(run: Run, data: Data) -> tuple[Pack, Pack, Pack | None]:
     """The parts of `divide`, stored as ids. Raises UserError if they are not those of the run's start."""
-    train, holdout, kept = divide(run.recipe.split, run.competition, data)
-    told = {"train": train.ids, "holdout": holdout.ids, **({"test": kept.ids} if kept else {})}
-    text = json.dumps(told) + "\n"
-    stored = run.folder / "split.json"
-    if not stored.exists():
-        atomic.write_text(stored, text)
-    elif stored.read_text() != text:
-        raise UserError(f"the images are not those that {run.name} was started with ({stored}); start a new run")
-    return train, holdout, kept
+    train, holdout, test = divide(run.recipe.split, run.competition, data)
+    run.store_split(SplitIds(train.ids, holdout.ids, test.ids if test else []))
+    return train, holdout, test
 
 
 def train_model(
@@ -182,7 +155,7 @@ def train_model(
     competition, recipe = run.competition, run.recipe
     known = NOBODY if run.weights.exists() else teachers(run, train, holdout, device)
     torch.manual_seed(derive(recipe.seed, "init"))
-    model = build(recipe.model, len(competition.classes), competition.image.channels, competition.image.size)
+    model = build(recipe.model, competition.shape)
     if not run.weights.exists():
         augment = augmentations(recipe, competition)
         fit(
@@ -203,16 +176,3 @@ def train_model(
             (run.folder / "checkpoint.pt").unlink(missing_ok=True)
     checkpoint.load_weights(run.weights, model)
     return model
-
-
-def _submit(run: Run, model: Classifier, data: Data, device: Runtime) -> Score | None:
-    """Write and check the submission; score it where the answers are known."""
-    if data.test is None:
-        return None
-    form = submission.form(run.competition, data.test.ids)
-    submission.write(
-        run.csv, form, data.test.ids, calibrated(run, probabilities(run, "test", model, data.test, device))
-    )
-    submission.check(run.csv, form)
-    known, _ = grading.answers(run.competition, form)
-    return submission.score(run.csv, form, known, run.competition) if known else None

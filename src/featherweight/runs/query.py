@@ -20,6 +20,7 @@ from featherweight.evaluation.metrics import Metric, named
 from featherweight.runs import ledger
 
 MARKERS = ("<!-- runs -->", "<!-- /runs -->")  # the README's table stands between them
+PARTS = ("holdout", "test", "predict")  # of the data, that runs have scores on
 PUBLIC_SHARE = 0.3  # of the test rows behind the public score, where nobody says how many; Kaggle's are 0.2 to 0.5
 DIFFERENT = 8  # keys of a run that are shown to differ
 CERTAIN = 2.576  # standard errors: chance alone goes beyond in one of a hundred cases
@@ -94,8 +95,10 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     Of a seed that was run several times the latest counts. A soup or an ensemble has its first member's settings, and
     is told from it by its recipe's name, ensembles of few and of many members by their parameters.
     """
-    groups, key = [], ["competition", "recipe", "parameters", "settings"]
-    for (competition, *_), group in rows.groupby(key, sort=False, dropna=False):
+    groups, key = [], ["competition", "recipe", "parameters", "same"]
+    # A key that a later version has brought is null in a recipe that does not use it, and absent from older rows.
+    same = [json.dumps({key: value for key, value in keys.items() if value is not None}) for keys in rows["keys"]]
+    for (competition, *_), group in rows.assign(same=same).groupby(key, sort=False, dropna=False):
         line = {
             "competition": competition,
             "metric": group["metric"].iloc[0],
@@ -109,18 +112,18 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
         by_date = group.sort_index().sort_values("date", kind="stable")  # `rows` may be in any order
         distinct = by_date.drop_duplicates("seed", keep="last")
         line["minutes"] = distinct["minutes"].mean()
-        for score in ("holdout", "test", "public", "private"):
+        for score in (*PARTS, "public", "private"):
             line[score], line[f"{score}_sd"] = distinct[score].mean(), distinct[score].std(ddof=1)
-        for end in (
-            "holdout_low",
-            "holdout_high",
-            "test_low",
-            "test_high",
-        ):  # of the last run; they say little of several
+        for end in (f"{part}_{end}" for part in PARTS for end in ("low", "high")):  # of the last run
             line[end] = distinct[end].iloc[-1]
         groups.append(line)
     found = pd.DataFrame(groups)
     return _best_first(found) if len(found) else found
+
+
+def scored_parts(rows: pd.DataFrame) -> list[str]:
+    """The parts of the data that any of these runs has a score on; always the holdout."""
+    return [part for part in PARTS if part == "holdout" or rows[part].notna().any()]
 
 
 def differences(rows: pd.DataFrame) -> list[str]:
@@ -184,7 +187,7 @@ def gaps(rows: pd.DataFrame) -> list[Gap]:
     found = []
     for row in rows[rows["public"].notna() & rows["holdout"].notna()].to_dict("records"):
         error = (row["holdout_high"] - row["holdout_low"]) / (2 * 1.96)
-        behind = row["test_images"] * PUBLIC_SHARE
+        behind = row["predict_images"] * PUBLIC_SHARE
         ratio = row["holdout_images"] / behind if behind > 0 and row["holdout_images"] > 0 else 1.0
         chance = CERTAIN * error * math.sqrt(1 + ratio)
         scores = {"holdout": row["holdout"], "low": row["holdout_low"], "high": row["holdout_high"]}
@@ -206,16 +209,18 @@ def markdown(rows: pd.DataFrame) -> str:
 
     Scores in percent: of one seed with the 95 % interval, of several the mean and the deviation over them.
     """
+    parts = scored_parts(rows)
+    heads = [f"{part} %" for part in (*parts, "public")]
     lines = [
-        "| competition | recipe | parameters | seeds | holdout % | test % | public % | minutes | command |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---|",
+        f"| competition | recipe | parameters | seeds | {' | '.join(heads)} | minutes | command |",
+        f"|---|---|---:|---:|{'---:|' * len(heads)}---:|---|",
     ]
     for row in by_seed(rows).to_dict("records"):
         metric = named(row["metric"])
-        scores = [with_deviation(metric, row[key], row[f"{key}_sd"]) for key in ("holdout", "test", "public")]
-        for place, key in enumerate(("holdout", "test")):
-            if row["seeds"] == 1 and scores[place]:
-                scores[place] += f" [{metric.number(row[f'{key}_low'])}, {metric.number(row[f'{key}_high'])}]"
+        scores = [with_deviation(metric, row[key], row[f"{key}_sd"]) for key in (*parts, "public")]
+        for index, key in enumerate(parts):
+            if row["seeds"] == 1 and scores[index]:
+                scores[index] += f" [{metric.number(row[f'{key}_low'])}, {metric.number(row[f'{key}_high'])}]"
         fields = [row["competition"], row["recipe"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
         fields += [f"{row['minutes']:.1f}", f"`{row['command']}`"]
         lines.append(f"| {' | '.join(fields)} |")

@@ -11,8 +11,9 @@ from featherweight import paths
 from featherweight.console import say
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import Metric, judge
-from featherweight.runs import combining, pipeline, run_folder
-from featherweight.runs.run_folder import Result, Run, Task
+from featherweight.runs import ensemble, pipeline
+from featherweight.runs.run import Result, Run
+from featherweight.runs.task import Task
 
 Done = list[tuple[Run, Result]]
 
@@ -21,12 +22,12 @@ def seeds(text: str) -> list[int]:
     """`0-4` or `0,3,7` as numbers. Raises UserError for anything else."""
     try:
         parts = [part.split("-") for part in text.split(",")]
-        found = [seed for first, *last in parts for seed in range(int(first), int((last or [first])[0]) + 1)]
+        numbers = [seed for first, *last in parts for seed in range(int(first), int((last or [first])[0]) + 1)]
     except ValueError:
-        found = []
-    if not found or len(set(found)) < len(found):
+        numbers = []
+    if not numbers or len(set(numbers)) < len(numbers):
         raise UserError(f"--seeds {text}: expected seeds as in 0-4 or 0,3,7")
-    return found
+    return numbers
 
 
 def run_all(tasks: Mapping[str, Task], then: Callable[[Run], None] = lambda run: None) -> Done:
@@ -35,13 +36,13 @@ def run_all(tasks: Mapping[str, Task], then: Callable[[Run], None] = lambda run:
     """
     done = []
     for name, task in tasks.items():
-        if (paths.runs() / name / "run.json").is_file():
-            run = run_folder.find(name)
-            if run.recipe.model_dump() != task.recipe.model_dump() or not run.competition.same_task(task.competition):
+        if Run.exists(name):
+            run, seen = Run.find(name), task.competition.seen_by(task.recipe)
+            if (run.recipe, run.competition.task(), run.competition.image) != (task.recipe, seen.task(), seen.image):
                 mend = f"delete {paths.runs() / name}, or take another --name"
                 raise UserError(f"there is a run called '{name}' already, of other settings; {mend}")
         else:
-            run = run_folder.start(task, name)
+            run = task.start(name)
         done.append((run, pipeline.run(run)))
         then(run)
     return done
@@ -50,7 +51,7 @@ def run_all(tasks: Mapping[str, Task], then: Callable[[Run], None] = lambda run:
 def over_seeds(done: Done) -> list[str]:
     """In words, the mean and deviation of the scores of several seeds."""
     lines = [f"{len(done)} seeds, mean ± standard deviation"]
-    for part in ("holdout", "test"):
+    for part in ("holdout", "test", "predict"):
         scores = [getattr(result, part) for _, result in done]
         if all(score is not None for score in scores):
             lines.append(f"  {part:<8} {_spread([score.value for score in scores], scores[0].of)}")
@@ -62,7 +63,7 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
     test probabilities become a submission of that name.
     """
     runs = [run for run, _ in done]
-    held, metric = combining.out_of_fold(runs), runs[0].competition.metric
+    held, metric = ensemble.out_of_fold(runs), runs[0].competition.metric
     score = judge(metric, held.probs.astype(np.float64), held.labels)
     folds = [result.holdout.value for _, result in done]
     lines = [
@@ -70,21 +71,21 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
         f"  out of fold  {metric.name} {score}",
         f"  by fold      {_spread(folds, score.of)}",
     ]
-    weighed = combining.weigh(runs, name)
+    weighed = ensemble.weigh(runs, name)
     if weighed.room < 0:
         over = f"{weighed.counted:,} parameters, {-weighed.room:,} over the limit"
         return [*lines, f"  no averaged submission: together the folds weigh {over}", *_one_model(runs)]
-    if (paths.runs() / name / "result.json").is_file():
+    if Run.exists(name):
         return [*lines, f"  averaged     {name} (as before)"]
-    made, result = combining.ensemble_of_folds(runs, held, name, command)
-    return [*lines, f"  averaged     {made.name}: {result.test or made.csv.name}"]
+    made, result = ensemble.ensemble_of_folds(runs, held, name, command)
+    return [*lines, f"  averaged     {made.name}: {result.unseen or made.csv().name}"]
 
 
 def _one_model(runs: Sequence[Run]) -> list[str]:
     """In words, how the folds become one model, if there are images to score it."""
     first = runs[0]
     if first.recipe.split.test is None and not first.competition.source.arguments.get("valid"):
-        return ["  their weights can be averaged if images are kept to score that: --set split.test=0.1"]
+        return ["  their weights can be averaged if some images are kept for a test: --set split.test=0.1"]
     return [f"  one model of their weights: ./run.sh soup {' '.join(run.name for run in runs)}"]
 
 

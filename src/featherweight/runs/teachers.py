@@ -17,8 +17,8 @@ from featherweight.errors import UserError
 from featherweight.evaluation.calibration import temper
 from featherweight.models import Classifier
 from featherweight.models.input_sizes import refuse_other_sizes
-from featherweight.runs.predictions import calibrated, probabilities
-from featherweight.runs.run_folder import Run, find, shipped
+from featherweight.runs.predictions import probabilities
+from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
 from featherweight.training.distillation import Teachers, read_saved
 
@@ -35,15 +35,20 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
             say(f"  taught by {name}, which must not know the images held out; that cannot be seen from here")
             continue
         where = f"distill.teachers: {name}"
-        teacher = _elder(run, name, where, holdout)
-        if members := teacher.facts.get("members"):
-            raise UserError(f"{where} is an ensemble; name its members: {', '.join(members)}")
+        teacher = _known_run(run, name, where, holdout)
+        if teacher.is_ensemble:
+            raise UserError(f"{where} is an ensemble; name its members: {', '.join(teacher.members)}")
+        ours, theirs = run.competition.image, teacher.competition.image
+        if ours != theirs:
+            raise UserError(
+                f"{where} is trained on images of {theirs.size} px ({theirs.fit}), and this recipe has {ours.size} px "
+                f"({ours.fit}); give both the same image section"
+            )
         if run.recipe.growth is not None and not distill.once:
             if teacher.recipe.train.normalize == "pixel":
                 raise UserError(f"{where} subtracts the mean of every pixel, so it cannot be shown what grows (growth)")
-            classes, image = len(run.competition.classes), run.competition.image
-            refuse_other_sizes(where, run.recipe.growth.scales, teacher.recipe.model, classes, image)
-        model = shipped(teacher)
+            refuse_other_sizes(where, run.recipe.growth.scales, teacher.recipe.model, run.competition.shape)
+        model = teacher.load_model()
         count = sum(parameter.numel() for parameter in model.parameters())
         say(f"  taught by {name}: {count:,} parameters, which do not ship and do not count")
         if distill.once:
@@ -56,17 +61,16 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
     return Teachers(models, torch.from_numpy(mean.astype(np.float32)), len(saved))
 
 
-def _elder(run: Run, name: str, where: str, holdout: Pack) -> Run:
+def _known_run(run: Run, name: str, where: str, holdout: Pack) -> Run:
     """A run that this one learns from. Raises UserError for one that is not trained, knows other classes, or knows the
     holdout.
     """
-    elder = find(name)
+    elder = Run.find(name)
     if not elder.weights.exists():
         raise UserError(f"{where} is not trained yet: ./run.sh resume {name}")
-    ours, theirs = run.competition, elder.competition
-    if (ours.classes, ours.image) != (theirs.classes, theirs.image):
-        raise UserError(f"{where} knows other classes, or images of another size, than {run.competition_name} has")
-    trained = [elder, *(find(member) for member in elder.facts.get("members", []))]
+    if run.competition.classes != elder.competition.classes:
+        raise UserError(f"{where} knows other classes than {run.competition_name} has")
+    trained = [elder, *(Run.find(member) for member in elder.facts.members)]
     known = _trained_on(trained).intersection(holdout.ids)
     if known:
         raise UserError(
@@ -78,47 +82,46 @@ def _elder(run: Run, name: str, where: str, holdout: Pack) -> Run:
 
 def _trained_on(runs: Iterable[Run]) -> set[str]:
     """The ids of all training images of these runs."""
-    splits = (run.folder / "split.json" for run in runs)
-    return {id for split in splits if split.exists() for id in json.loads(split.read_text())["train"]}
+    return {id for run in runs if run.is_divided for id in run.split.train}
 
 
-def with_pseudo_labels(run: Run, train: Pack, holdout: Pack, test: Pack | None) -> Pack:
-    """The training images and, where the recipe asks for them, test images by the classes another run is sure of.
+def with_pseudo_labels(run: Run, train: Pack, holdout: Pack, predict: Pack | None) -> Pack:
+    """The training images and, where the recipe asks for them, images to predict, with the classes that another run is
+    confident of.
 
-    Which these are is kept in the run's folder when it starts. What the test images truly are is not looked at.
+    Which these are is kept in the run's folder when it starts. Their true classes are never read.
     """
     wanted = run.recipe.pseudo
     if wanted is None or run.weights.exists():
         return train
-    if test is None:
-        raise UserError(f"pseudo: {run.competition.title} has no test images")
+    if predict is None:
+        raise UserError(f"pseudo: {run.competition.title} has no images to predict")
     stored = run.folder / "pseudo.json"
     if not stored.exists():
-        given = _sure_of(run, wanted, holdout, test)
-        atomic.write_text(stored, json.dumps(given) + "\n")
-    given = json.loads(stored.read_text())
-    joining = test.take(np.array([place for place, id in enumerate(test.ids) if id in given], dtype=np.int64))
-    index = {name: place for place, name in enumerate(run.competition.classes)}
-    labels = np.array([index[given[id]] for id in joining.ids], dtype=np.int64)
+        atomic.write_text(stored, json.dumps(_confident(run, wanted, holdout, predict)) + "\n")
+    labelled = json.loads(stored.read_text())
+    chosen = [index for index, id in enumerate(predict.ids) if id in labelled]
+    joining = predict.take(np.array(chosen, dtype=np.int64))
+    index_of = {name: index for index, name in enumerate(run.competition.classes)}
+    labels = np.array([index_of[labelled[id]] for id in joining.ids], dtype=np.int64)
     say(
-        f"  {len(joining):,} of {len(test):,} test images join, by the class that {wanted.run} gives them with a "
-        f"confidence of {wanted.confidence:g} or more; none of them is held out"
+        f"  {len(joining):,} of {len(predict):,} images to predict join, by the class that {wanted.run} gives them "
+        f"with a confidence of {wanted.confidence:g} or more; none of them is held out"
     )
     return train.and_more(joining.ids, joining.images, labels)
 
 
-def _sure_of(run: Run, wanted: Pseudo, holdout: Pack, test: Pack) -> dict[str, str]:
-    """The class of each test image that the labelling run is confident of, by id."""
+def _confident(run: Run, wanted: Pseudo, holdout: Pack, predict: Pack) -> dict[str, str]:
+    """The class of each image to predict that the labelling run is confident of, by id."""
     where = f"pseudo.run: {wanted.run}"
-    elder = _elder(run, wanted.run, where, holdout)
-    stored = elder.folder / "test_probs.npy"
-    if not stored.exists():
-        raise UserError(f"{where} has not predicted the test set yet: ./run.sh resume {wanted.run}")
-    probs = calibrated(elder, np.load(stored))
-    if elder.competition.source != run.competition.source or len(probs) != len(test):
-        raise UserError(f"{where} has predicted other test images than those of {run.competition_name}")
+    labeller = _known_run(run, wanted.run, where, holdout)
+    if labeller.raw_probs("predict") is None:
+        raise UserError(f"{where} has not predicted the competition's images yet: ./run.sh resume {wanted.run}")
+    probs = labeller.probs("predict")
+    if labeller.competition.source != run.competition.source or len(probs) != len(predict):
+        raise UserError(f"{where} has predicted other images than those of {run.competition_name}")
     sure = np.flatnonzero(probs.max(1) >= wanted.confidence)
     if not len(sure):
-        most = f"its surest is {probs.max():.3g}; lower pseudo.confidence"
-        raise UserError(f"{where} is sure of no test image at {wanted.confidence:g}: {most}")
-    return {test.ids[place]: run.competition.classes[probs[place].argmax()] for place in sure}
+        most = f"its highest is {probs.max():.3g}; lower pseudo.confidence"
+        raise UserError(f"{where} is confident of no image to predict at {wanted.confidence:g}: {most}")
+    return {predict.ids[index]: run.competition.classes[probs[index].argmax()] for index in sure}

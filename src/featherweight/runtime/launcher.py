@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from featherweight.errors import Lost, Told
+from featherweight.errors import ProcessLostError, ReportedError
 
 PARENT = os.getppid()  # as early as can be: who started this process
 
@@ -47,8 +47,8 @@ def count() -> int:
 def launch(processes: int, arguments: Sequence[str]) -> None:
     """Run `python -m featherweight ARGUMENTS` in so many processes of this machine, and wait until all are done.
 
-    Raises KeyboardInterrupt when it is asked to stop (after they have stopped), `Told` when one of them ended in an
-    error, which it has told itself, and `Lost` when one was killed; no other is then left running.
+    Raises KeyboardInterrupt when it is asked to stop (after they have stopped), `ReportedError` when one of them ended
+    in an error, which it has reported itself, and `ProcessLostError` when one was killed; then no other runs on.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -87,10 +87,10 @@ def _explain(codes: dict[int, int]) -> None:
         raise KeyboardInterrupt
     for code in (2, 3, 1):
         if code in codes.values():
-            raise Told(code)
+            raise ReportedError(code)
     killed = {rank: signal.Signals(-code).name for rank, code in codes.items() if code < 0}
     first = min(killed, key=lambda rank: (killed[rank] == "SIGTERM", rank), default=min(codes))
-    raise Lost(f"process {first} of the run ended ({killed.get(first, f'exit code {codes[first]}')})")
+    raise ProcessLostError(f"process {first} of the run ended ({killed.get(first, f'exit code {codes[first]}')})")
 
 
 def end_with_parent() -> None:
@@ -99,6 +99,6 @@ def end_with_parent() -> None:
     def watch() -> None:
         while os.getppid() == PARENT:
             time.sleep(0.5)
-        os._exit(Lost.exit_code)
+        os._exit(ProcessLostError.exit_code)
 
     threading.Thread(target=watch, daemon=True).start()

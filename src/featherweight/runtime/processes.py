@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from featherweight.errors import Lost, UserError
+from featherweight.errors import ProcessLostError, UserError
 from featherweight.runtime import launcher
 from featherweight.runtime.sync import WholeBatch
 
@@ -200,4 +200,6 @@ def _together() -> Iterator[None]:
         raise
     except RuntimeError as error:
         told = str(error).strip().splitlines() or ["no reason given"]
-        raise Lost(f"another process of the run has ended, or cannot be reached ({told[0][:200]})") from error
+        raise ProcessLostError(
+            f"another process of the run has ended, or cannot be reached ({told[0][:200]})"
+        ) from error

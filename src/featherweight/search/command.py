@@ -7,7 +7,6 @@ from pathlib import Path
 from featherweight import atomic, paths
 from featherweight.config import load_competition
 from featherweight.console import say
-from featherweight.data import pack
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import metric_of
 from featherweight.report import tables
@@ -45,10 +44,10 @@ def search(
         raise UserError(f"--name {name}: expected a plain name, with no folder in it")
     recipe = paths.home() / "configs" / "recipes" / f"{name}.yaml"
     outcome.refuse_if_not_ours(recipe, name)
-    to_win = load_competition(rival)
+    to_win = load_competition(rival).seen_by(plan.recipe({}))
     plan.refuse_bad_values(to_win)
     runs_on = devices.start(device, plan.recipe({}).train.precision, threads)
-    data = pack.load(to_win.source, to_win.image, to_win.classes)
+    data = to_win.load()
 
     folder = paths.studies() / name
     study = open_study(name, storage, folder, plan, to_win)

@@ -94,9 +94,10 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
     """The study of that name, made if there is none. Raises UserError for a storage that cannot be used, and for a
     study of another space, recipe or competition.
     """
-    said = {"base": plan.recipe({}), "space": plan.space}
-    told = {key: section.model_dump(mode="json") for key, section in said.items()} | {"competition": competition.task()}
-    asked = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    sections = {"base": plan.recipe({}), "space": plan.space, "image": competition.image}
+    asks = {key: section.model_dump(mode="json") for key, section in sections.items()}
+    asks["competition"] = competition.task()
+    asked = hashlib.sha256(json.dumps(asks, sort_keys=True).encode()).hexdigest()[:16]
     direction = StudyDirection.MINIMIZE if metric_of(competition.metric).lower_is_better else StudyDirection.MAXIMIZE
     folder.mkdir(parents=True, exist_ok=True)
     sampler = PerCandidate(plan.space.sampler, plan.space.seed)

@@ -23,12 +23,14 @@ from featherweight.config import Competition, Recipe, Split
 from featherweight.console import hushed, say
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
-from featherweight.errors import Diverged, UserError
+from featherweight.errors import DivergedError, UserError
 from featherweight.evaluation.calibration import fit_temperature, temper
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import Score, judge
 from featherweight.models import Classifier
-from featherweight.runs import pipeline, predictions, run_folder, teachers
+from featherweight.runs import pipeline, predictions, teachers
+from featherweight.runs.run import Facts, Run
+from featherweight.runs.task import refuse_what_does_not_fit
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import derive
 from featherweight.search import space
@@ -54,6 +56,11 @@ class Search:
     study: Study
     storage: str | None
     folder: Path
+
+    def seen_by(self, recipe: Recipe) -> tuple[Competition, Data]:
+        """The competition and its images at a candidate's image size."""
+        competition = self.competition.seen_by(recipe)
+        return competition, self.data if competition.image == self.competition.image else competition.load()
 
     def recipe(self, trial: Trial | FrozenTrial) -> Recipe:
         """What a trial trains. Raises UserError for values that do not go together."""
@@ -107,7 +114,7 @@ def _attempt(search: Search, trial: Trial) -> bool:
         outcome = score.of.shown(score.value)
     except optuna.TrialPruned as pruned:
         score, outcome = None, str(pruned)
-    except Diverged as diverged:
+    except DivergedError as diverged:
         trial.set_user_attr("diverged", str(diverged).split(". ")[0])
         score, outcome = None, str(diverged).split(". ")[0]
     except UpdateFinishedTrialError:  # given to another worker, who took this one for dead
@@ -148,7 +155,7 @@ def _refusal(search: Search, trial: Trial) -> str | None:
     try:
         recipe = search.recipe(trial)
         weighed = budget.weigh(recipe, search.competition, "the candidate")
-        run_folder.refuse_what_does_not_fit(recipe, search.competition)
+        refuse_what_does_not_fit(recipe, search.competition)
     except UserError as error:
         trial.set_constraint("weight", 1.0)
         return str(error).splitlines()[0]
@@ -180,11 +187,11 @@ def _model(
     search: Search, recipe: Recipe, folder: Path, watching: Callable[[Mapping[str, Any]], None] = lambda row: None
 ) -> tuple[Classifier, Pack]:
     """A model trained in that folder, and the images held out."""
-    competition, data = search.competition, search.data
-    run = run_folder.Run(folder, search.plan.space.base, search.competition_name, recipe, competition, {})
+    competition, data = search.seen_by(recipe)
+    run = Run(folder, recipe, competition, Facts(search.plan.space.base, search.competition_name))
     train, holdout, _ = parts.divide(recipe.split, competition, data)
     with hushed():
-        train = teachers.with_pseudo_labels(run, train, holdout, data.test)
+        train = teachers.with_pseudo_labels(run, train, holdout, data.predict)
         model = pipeline.train_model(run, train, holdout, search.device, watching)
     return model, holdout
 

@@ -34,7 +34,7 @@ def check_csv(path: Path, competition: Competition) -> int:
 
 
 def _form(competition: Competition) -> submission.Form:
-    data = pack.load(competition.source, competition.image, competition.classes)
-    if data.test is None:
-        raise UserError(f"{competition.title} has no test images to submit for")
-    return submission.form(competition, data.test.ids)
+    data = competition.load()
+    if data.predict is None:
+        raise UserError(f"{competition.title} has no images to predict, so nothing is submitted for it")
+    return submission.form(competition, data.predict.ids)

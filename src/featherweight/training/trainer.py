@@ -19,7 +19,7 @@ from featherweight.augment.table import Augmentation
 from featherweight.console import Progress as Bar
 from featherweight.console import say
 from featherweight.data.pack import Pack
-from featherweight.errors import Diverged, UserError
+from featherweight.errors import DivergedError, UserError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import METRICS, metric_of, value
 from featherweight.models import Classifier
@@ -68,7 +68,7 @@ def fit(
     Goes on from the checkpoint in `folder`, if there is one, and ends in the same bytes as if it had not been stopped.
     Several processes call it alike, share every batch, and end with the same model; the first one writes.
     `watching` is told each row as it comes; what it raises ends the training.
-    Raises Diverged when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved
+    Raises DivergedError when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state saved
     between two steps, or as it was last saved where the holdout was being looked at for the last time.
     """
     processes = runtime.processes
@@ -356,13 +356,13 @@ def _epoch_row(
 
 
 def _refuse_nan(state: _State, first: int) -> None:
-    """Raise Diverged if the loss of any step of this epoch, whose first step is `first`, is not a finite number."""
+    """Raise DivergedError if the loss of a step of this epoch, whose first step is `first`, is not a finite number."""
     losses = state.losses[: state.step - first]
     if bool(losses.isfinite().all()):
         return
     bad = first + int((~losses.isfinite()).nonzero()[0])
     rate = state.optimizer.param_groups[0]["lr"]
-    raise Diverged(
+    raise DivergedError(
         f"the loss became {losses[bad - first].item()} at step {bad:,} (epoch {len(state.history) + 1}) "
         f"with a learning rate of {rate:g}. Try a smaller optimizer.lr, or a schedule with a warm-up; "
         f"with train.precision fp16 or bf16, try fp32"

@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Make the ensemble and print how it scores."""
     from featherweight.report import tables
-    from featherweight.runs import combining
+    from featherweight.runs import ensemble as ensembles
 
-    made = combining.ensemble(arguments.run, fit=arguments.fit, name=arguments.name, command=arguments.command_line)
+    made = ensembles.ensemble(arguments.run, fit=arguments.fit, name=arguments.name, command=arguments.command_line)
     tables.summary(*made)
     return 0

@@ -17,16 +17,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the report, or TensorBoard's files."""
-    from featherweight.runs import run_folder
+    from featherweight.runs.run import Run
 
     if arguments.tensorboard:
         from featherweight.report import tensorboard
 
-        folder = tensorboard.write(run_folder.find(arguments.run))
+        folder = tensorboard.write(Run.find(arguments.run))
         print(f"wrote {folder}\nnext: {Path(sys.executable).parent / 'tensorboard'} --logdir {folder.parent.parent}")
         return 0
     from featherweight.report import write
 
-    print(f"wrote {write.write(run_folder.find(arguments.run))}")
+    print(f"wrote {write.write(Run.find(arguments.run))}")
     print("next: open it in a browser")
     return 0

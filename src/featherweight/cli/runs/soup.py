@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the soup and finish it like any run."""
-    from featherweight.runs import combining
+    from featherweight.runs import soup as soups
 
-    made = combining.soup(arguments.run, greedy=arguments.greedy, name=arguments.name, command=arguments.command_line)
+    made = soups.soup(arguments.run, greedy=arguments.greedy, name=arguments.name, command=arguments.command_line)
     return finish(made, report=True)

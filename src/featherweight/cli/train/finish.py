@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from featherweight.runtime import launcher
 
 if TYPE_CHECKING:
-    from featherweight.runs.run_folder import Run
+    from featherweight.runs.run import Run
 
 
 def finish(run: Run, report: bool) -> int:

@@ -6,7 +6,7 @@ import argparse
 
 from featherweight.cli.arguments import add_report, add_run
 from featherweight.cli.train.finish import finish
-from featherweight.errors import Lost
+from featherweight.errors import ProcessLostError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,18 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what is not yet done of the run."""
-    from featherweight.runs import run_folder
+    from featherweight.runs.run import Run
 
-    return _work(arguments.run) if arguments.worker else finish(run_folder.find(arguments.run), arguments.report)
+    return _work(arguments.run) if arguments.worker else finish(Run.find(arguments.run), arguments.report)
 
 
 def _work(name: str) -> int:
     """The part of one of several processes in a run; whoever started them tells how it ended."""
-    from featherweight.runs import pipeline, run_folder
+    from featherweight.runs import pipeline
+    from featherweight.runs.run import Run
 
     try:
-        pipeline.run(run_folder.find(name))
-    except Lost as error:
+        pipeline.run(Run.find(name))
+    except ProcessLostError as error:
         return error.exit_code
     except KeyboardInterrupt:
         return 130

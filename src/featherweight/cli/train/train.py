@@ -15,7 +15,8 @@ from featherweight.runtime import launcher
 
 if TYPE_CHECKING:
     from featherweight.config import Recipe
-    from featherweight.runs.run_folder import Run, Task
+    from featherweight.runs.run import Run
+    from featherweight.runs.task import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
         return _series(arguments)
 
     from featherweight import config
-    from featherweight.runs import run_folder
 
     if arguments.submit:
         from featherweight.kaggle import loop as kaggle_loop
@@ -47,16 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
         kaggle_loop.refuse_if_impossible(arguments.competition)
     command = [*arguments.command_line, *([f"--procs={launcher.count()}"] if launcher.inside() else [])]
     task = _task(arguments, config.load_recipe(arguments.recipe, overrides(arguments)), command)
-    started = run_folder.start(task, arguments.name)
+    started = task.start(arguments.name)
     code = finish(started, arguments.report)
     return submit(started.name) if arguments.submit and code == 0 else code
 
 
 def _task(arguments: argparse.Namespace, recipe: Recipe, command: list[str]) -> Task:
     from featherweight import config
-    from featherweight.runs import run_folder
+    from featherweight.runs.task import Task
 
-    return run_folder.Task(
+    return Task(
         Path(arguments.recipe).stem,
         recipe,
         Path(arguments.competition).stem,

@@ -1,0 +1,136 @@
+"""An ensemble: the mean of the probabilities of several finished runs, of any models and image sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors.torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featherweight import atomic, budget
+from featherweight.console import say
+from featherweight.runs import members
+from featherweight.runs.comparison import Answers, answers, true_classes
+from featherweight.runs.evaluate import Labelled, conclude
+from featherweight.runs.run import Result, Run, SplitIds
+
+
+@dataclass(frozen=True)
+class Held:
+    """Images that were held out: their ids, probabilities float32 [N, K] and true classes int64 [N]."""
+
+    ids: list[str]
+    probs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+def ensemble(names: Sequence[str], *, fit: bool, name: str | None, command: list[str]) -> tuple[Run, Result]:
+    """A run whose probabilities are the mean of several runs', of any models. Raises OverBudget when, together, they
+    are over the limit.
+
+    `fit` weighs the members by their likelihood on the holdout, which none of them was trained on; the holdout's score
+    is then that of weights fitted to one half of it and judged on the other, both ways.
+    """
+    runs = members.finished(names)
+    answered = answers(runs)
+    weights = fit_weights(answered) if fit else np.full(len(runs), 1 / len(runs))
+    probs = _crossed(answered) if fit else averaged([each.probs for each in answered], weights)
+    return _together(runs, weights, Held(runs[0].split.holdout, probs, answered[0].labels), name, command)
+
+
+def weigh(runs: Sequence[Run], name: str) -> budget.WeighIn:
+    """What several runs weigh when they ship together."""
+    return budget.weigh_ensemble({run.name: run.load_model() for run in runs}, runs[0].competition, name)
+
+
+def ensemble_of_folds(runs: Sequence[Run], held: Held, name: str, command: list[str]) -> tuple[Run, Result]:
+    """A run whose predictions are the mean over the runs of all folds; its holdout is every image out of fold,
+    answered by the one member that was not trained on it.
+    """
+    return _together(runs, np.full(len(runs), 1 / len(runs)), held, name, command)
+
+
+def out_of_fold(runs: Sequence[Run]) -> Held:
+    """Each image of all folds with the probabilities of the run that held it out."""
+    ids = [id for run in runs for id in run.split.holdout]
+    return Held(ids, np.concatenate([run.probs("holdout") for run in runs]), true_classes(runs[0], ids))
+
+
+def _together(
+    runs: Sequence[Run], weights: NDArray[np.float64], held: Held, name: str | None, command: list[str]
+) -> tuple[Run, Result]:
+    first, competition = runs[0], runs[0].competition
+    weighed = weigh(runs, name or "ensemble")
+    weighed.refuse_if_over()
+    shares = ", ".join(f"{run.name} {weight:.3f}" for run, weight in zip(runs, weights, strict=True))
+    say(f"{weighed.name}: {weighed.counted:,} of {weighed.limit:,} parameters; {shares}")
+
+    named = tuple(run.name for run in runs)
+    task = members.task("ensemble", first, command)
+    with task.making(name, members=named, weights=tuple(weights.tolist())) as made:
+        test = _shared_test(runs)
+        made.store_split(SplitIds([], held.ids, test))
+        members.write_history(made.folder, runs)
+        tensors = {f"{index}.{key}": tensor for index, run in enumerate(runs) for key, tensor in _weights(run).items()}
+        atomic.write_bytes(made.weights, safetensors.torch.save(tensors))
+
+        made.store_probs("holdout", held.probs)
+        parts: dict[str, Labelled] = {"holdout": (held.ids, held.labels)}
+        if test:
+            made.store_probs("test", averaged([run.probs("test") for run in runs], weights))
+            parts["test"] = (test, true_classes(first, test))
+        predict = competition.load().predict
+        if predict is not None:
+            made.store_probs("predict", averaged([run.probs("predict") for run in runs], weights))
+            parts["predict"] = (predict.ids, None)
+        macs = sum(budget.weigh(run.recipe, competition, run.name).macs for run in runs)
+        result = conclude(made, weighed, macs, parts)
+    return Run.find(made.name), result
+
+
+def fit_weights(answered: Sequence[Answers], chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """The weights of a mixture of the members' probabilities that make the true classes likeliest, by EM (convex).
+
+    `chosen` [N] are the images to fit to; by default all.
+    """
+    rows = slice(None) if chosen is None else chosen
+    true = np.stack([each.probs[np.arange(len(each.labels)), each.labels][rows] for each in answered])
+    true = true.astype(np.float64).clip(1e-12)
+    weights = np.full(len(answered), 1 / len(answered))
+    for _ in range(1000):
+        shares = weights[:, None] * true
+        weights = (shares / shares.sum(0)).mean(1)
+    return weights
+
+
+def _crossed(answered: Sequence[Answers]) -> NDArray[np.float32]:
+    """The holdout's mixture, each half of it by the weights fitted to the other."""
+    half = np.random.default_rng(0).permutation(len(answered[0].labels)) % 2 == 0
+    mixed = np.empty_like(answered[0].probs)
+    for part in (half, ~half):
+        mixed[part] = averaged([each.probs[part] for each in answered], fit_weights(answered, ~part))
+    return mixed
+
+
+def averaged(
+    probs: Sequence[NDArray[np.float32]], weights: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """The weighted sum of several probabilities [N, K], taken in float64."""
+    total: NDArray[np.float32] = sum(
+        (each.astype(np.float64) * weight for each, weight in zip(probs, weights, strict=True)),
+        start=np.zeros(probs[0].shape),
+    ).astype(np.float32)
+    return total
+
+
+def _shared_test(runs: Sequence[Run]) -> list[str]:
+    """The ids of the test part, where all the runs have the same."""
+    test = runs[0].split.test
+    return test if all(run.split.test == test for run in runs) else []
+
+
+def _weights(run: Run) -> dict[str, Tensor]:
+    return dict(safetensors.torch.load_file(run.weights))

@@ -1,0 +1,88 @@
+"""From a run's probabilities to its scores: one way for labelled parts and the submission, for runs and ensembles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight import submission
+from featherweight.budget import WeighIn
+from featherweight.evaluation.metrics import Score
+from featherweight.runs import ledger
+from featherweight.runs.run import Result, Run
+from featherweight.submission import grading
+
+Labelled = tuple[Sequence[str], NDArray[np.int64] | None]  # the ids of images, and their classes where they are known
+
+
+def evaluate(run: Run, part: str, ids: Sequence[str], labels: NDArray[np.int64] | None = None) -> Score | None:
+    """Write a part's CSV from the stored probabilities, check it, and score it where the classes are known.
+
+    A labelled part, with its classes `labels` int64 [N], goes the way of the submission, whose answers, if they are
+    known, are fetched only here. The rows of `run.probs(part)` are as `ids`.
+    """
+    competition, path = run.competition, run.csv(part)
+    form = submission.holdout_form(competition, ids) if part != "predict" else submission.form(competition, ids)
+    submission.write(path, form, ids, run.probs(part))
+    submission.check(path, form)
+    if labels is None:
+        answers, _ = grading.answers(competition, form)
+    else:
+        answers = dict(zip(ids, (competition.classes[label] for label in labels), strict=True))
+    return submission.score(path, form, answers, competition) if answers else None
+
+
+def conclude(run: Run, weighed: WeighIn, macs: int, parts: Mapping[str, Labelled]) -> Result:
+    """Evaluate the parts that a run has (the holdout always), and keep the scores in its folder and in the ledger."""
+    scores = {part: evaluate(run, part, *images) for part, images in parts.items()}
+    assert scores["holdout"] is not None
+    result = Result(
+        parameters=weighed.counted,
+        limit=weighed.limit,
+        holdout=scores["holdout"],
+        test=scores.get("test"),
+        predict=scores.get("predict"),
+        minutes=run.minutes,
+    )
+    run.store_result(result)
+    _record(run, result, macs)
+    return result
+
+
+def _record(run: Run, result: Result, macs: int) -> None:
+    """The row of the ledger."""
+    scores = {"holdout": result.holdout, "test": result.test, "predict": result.predict}
+    columns: dict[str, object] = {}
+    for part, score in scores.items():
+        columns |= {
+            part: round(score.value, 6) if score else "",
+            f"{part}_low": round(score.low, 6) if score else "",
+            f"{part}_high": round(score.high, 6) if score else "",
+            f"{part}_images": score.count if score else "",
+        }
+    csv = run.csv()
+    ledger.record(
+        {
+            "date": run.facts.started,
+            "run": run.name,
+            "recipe": run.recipe_name,
+            "competition": run.competition_name,
+            "seed": run.recipe.seed,
+            "parameters": result.parameters,
+            "limit": result.limit,
+            "macs": macs,
+            "epochs": run.epochs or run.recipe.train.epochs,
+            "metric": run.competition.metric.name,
+            **columns,
+            "predict_images": csv.read_bytes().count(b"\n") - 1 if csv.exists() else "",
+            "minutes": round(result.minutes, 2),
+            "device": run.facts.device,
+            "commit": run.facts.commit,
+            "csv_sha256": ledger.sha256(csv) if csv.exists() else "",
+            "weights_sha256": ledger.sha256(run.weights),
+            "command": run.facts.command,
+            "settings": ledger.settings(run.recipe.model_dump(mode="json")),
+        }
+    )

@@ -1,0 +1,162 @@
+"""A soup: the mean of the weights of several finished runs of one model, which is one model again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from featherweight import atomic
+from featherweight.config import Competition, Recipe
+from featherweight.console import say
+from featherweight.data.pack import Data, Pack
+from featherweight.data.parts import divide
+from featherweight.errors import UserError
+from featherweight.evaluation.inference import predict_probs
+from featherweight.models import Classifier, build
+from featherweight.runs import members, predictions
+from featherweight.runs.comparison import Answers, answers
+from featherweight.runs.run import Run
+from featherweight.runtime import device as devices
+from featherweight.runtime.device import Runtime
+from featherweight.training import checkpoint
+from featherweight.training.batches import Batches
+from featherweight.training.norm_stats import renew
+
+State = Mapping[str, Tensor]
+
+
+def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[str]) -> Run:
+    """A run whose weights are the mean of several runs' of one model, batch-norm statistics taken anew.
+
+    Averages what was trained from one start or along one valley; models from different seeds rarely meet there.
+    `greedy` starts from the best on the holdout and takes in each next one that does not make it worse there
+    (arXiv:2203.05482); the holdout's score is then a little too good. Folds, each trained on what the others held out,
+    become a run that holds out their test part, or the validation part that came with the data. The run is made, not
+    yet predicted or scored.
+    """
+    runs = members.finished(names)
+    first = runs[0]
+    _refuse_different_models(runs)
+    device = devices.start(first.facts.device, first.recipe.train.precision, first.facts.threads)
+    data = first.competition.load()
+    if len({run.recipe.split.fold for run in runs}) > 1:
+        if greedy:
+            raise UserError("a greedy soup is picked by the holdout, and folds share none; leave --greedy out")
+        recipe, answered = _recipe_of_folds(runs, data), []
+    else:
+        recipe, answered = first.recipe, answers(runs)
+    train, holdout, _ = divide(recipe.split, first.competition, data)
+    for run in runs:
+        seen = not set(holdout.ids).isdisjoint(run.split.train)
+        if seen or (answered and run.split.holdout != holdout.ids):
+            raise UserError(f"the images are not those that {run.name} was trained on ({run.folder / 'split.json'})")
+    states = [safetensors.torch.load_file(run.weights) for run in runs]
+
+    def blend(indices: Sequence[int]) -> Classifier:
+        return _blend(recipe, first.competition, [states[index] for index in indices], train, device)
+
+    chosen = _greedy(runs, answered, blend, holdout, device) if greedy else list(range(len(runs)))
+    model = blend(chosen)
+    names = [runs[index].name for index in chosen]
+    with replace(members.task("soup", first, command), recipe=recipe).making(name) as made:
+        about = {"members": names, "asked": [run.name for run in runs], "greedy": greedy}
+        atomic.write_text(made.folder / "soup.json", json.dumps(about) + "\n")
+        members.write_history(made.folder, runs)
+        checkpoint.save_weights(made.weights, model)
+    say(f"{made.name}: the mean of {', '.join(names)}")
+    if greedy:
+        say(
+            f"  the holdout chose these of the {len(runs)} and scores {made.name} too, so its score there is a little "
+            f"too good; believe the score on images that are not held out to choose by (split.test, or Kaggle's)"
+        )
+    return Run.find(made.name)
+
+
+def _refuse_different_models(runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for run in runs:
+        if run.recipe.model != first.recipe.model:
+            raise UserError(f"{run.name} and {first.name} are different models; their weights have no mean")
+        if run.recipe.train.normalize != first.recipe.train.normalize:
+            raise UserError(f"{run.name} and {first.name} have different train.normalize; their weights have no mean")
+        if run.competition.image != first.competition.image:
+            raise UserError(
+                f"{run.name} and {first.name} are trained on images of different sizes; their weights have no mean "
+                f"that suits both: ./run.sh ensemble averages their answers"
+            )
+
+
+def _recipe_of_folds(runs: Sequence[Run], data: Data) -> Recipe:
+    """The recipe of the mean of several folds: it holds out what none of them has seen.
+
+    Raises UserError where they are not folds of one division, or have seen everything between them.
+    """
+    first = runs[0]
+    for run in runs:
+        if not run.competition.same_task(first.competition):
+            raise UserError(f"{run.name} and {first.name} are of different competitions")
+        if run.recipe.split.model_copy(update={"fold": 0}) != first.recipe.split.model_copy(update={"fold": 0}):
+            raise UserError(f"{run.name} and {first.name} are not folds of one division; compare their split sections")
+    test = first.recipe.split.test
+    if test is None and data.valid is None:
+        names = ", ".join(run.name for run in runs)
+        raise UserError(
+            f"{names} are folds: each held out what the others were trained on, which leaves no image to score the "
+            f"mean of their weights; train them with some kept for the end: --set split.test=0.1"
+        )
+    unseen = {"folds": None, "fold": 0, "test": None, **({} if test is None else {"holdout": test})}
+    return first.recipe.model_copy(update={"split": first.recipe.split.model_copy(update=unseen)})
+
+
+def _greedy(
+    runs: Sequence[Run],
+    answered: Sequence[Answers],
+    blend: Callable[[Sequence[int]], Classifier],
+    holdout: Pack,
+    device: Runtime,
+) -> list[int]:
+    recipe, competition = runs[0].recipe, runs[0].competition
+    order = sorted(range(len(runs)), key=lambda index: -answered[index].right.mean())
+    chosen, best = [order[0]], float(answered[order[0]].right.mean())
+    for index in order[1:]:
+        probs = predict_probs(
+            [blend([*chosen, index])],
+            holdout.images,
+            runtime=device,
+            views=predictions.views(recipe, competition),
+            augment=predictions.augmentations(recipe, competition),
+            seed=recipe.seed,
+        )
+        right = float((probs.argmax(1) == holdout.labels).mean())
+        say(f"  with {runs[index].name}: {right:.2%} on the holdout, without {best:.2%}")
+        if right >= best:
+            chosen, best = [*chosen, index], right
+    return chosen
+
+
+def _blend(
+    recipe: Recipe, competition: Competition, states: Sequence[State], train: Pack, device: Runtime
+) -> Classifier:
+    """The mean of several states of one model, its batch-norm statistics from `train`."""
+    model = build(recipe.model, competition.shape)
+    model.load_state_dict(mean(states))
+    device.place(model)
+    classes = len(competition.classes)
+    batches = Batches(train, classes, recipe.train.batch_size, recipe.seed, device, recipe.sampling)
+    renew(model, batches, predictions.augmentations(recipe, competition), device)
+    return model
+
+
+def mean(states: Sequence[State]) -> dict[str, Tensor]:
+    """The mean of every tensor, taken in float64; counts are the first's."""
+    return {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(tensor.dtype)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in states[0].items()
+    }

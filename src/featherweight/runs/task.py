@@ -1,0 +1,142 @@
+"""A task, which starts a run: weighed and refused first, then its folder is made, whole."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from featherweight import __version__, atomic, budget, paths
+from featherweight.config import Competition, Recipe, store
+from featherweight.errors import UserError
+from featherweight.models.input_sizes import refuse_other_sizes
+from featherweight.runs.run import Facts, Run
+from featherweight.runtime import device as devices
+from featherweight.runtime import launcher, processes
+from featherweight.runtime.processes import ALONE, Processes
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run is to do: a recipe for a competition, by their names and as they were read, and where to work.
+
+    `command` is what the user typed, word by word. `device`, `threads` and `procs` are as the command line has them.
+    """
+
+    recipe_name: str
+    recipe: Recipe
+    competition_name: str
+    competition: Competition
+    command: list[str]
+    device: str = "auto"
+    threads: int | None = None
+    procs: int | None = None
+
+    def start(self, name: str | None = None) -> Run:
+        """Weigh the model, then make the run's folder, whole, with everything needed to go on after a kill.
+
+        It will be of `procs` processes; if these have been started by torchrun, all of them call this.
+        """
+        everyone = processes.join()
+        if self.procs is not None and launcher.inside():
+            started = f"torchrun has started {everyone.count} processes already"
+            raise UserError(f"--procs {self.procs}: {started}; leave --procs out")
+        several = everyone if self.procs is None else processes.planned(self.procs)
+
+        def make() -> str:
+            with self.making(name, several) as run:
+                return run.name
+
+        return Run.find(everyone.once(make))
+
+    @contextmanager
+    def making(
+        self,
+        name: str | None,
+        several: Processes = ALONE,
+        members: tuple[str, ...] = (),
+        weights: tuple[float, ...] = (),
+    ) -> Iterator[Run]:
+        """A run whose folder is out of sight while one puts into it what it is to hold; at the end it appears, whole.
+
+        `several` are the processes it will be of; `members` and their `weights` make it an ensemble. A fault or a kill
+        before the end leaves no run.
+        """
+        recipe, competition = self.recipe, self.competition.seen_by(self.recipe)
+        budget.weigh(recipe, competition, self.recipe_name).refuse_if_over()
+        refuse_what_does_not_fit(recipe, competition)
+        self._refuse_what_this_machine_lacks(several)
+        facts = replace(self._facts(several), members=members, weights=weights)
+        names = _names(name, f"{self.recipe_name}-{self.competition_name}-s{recipe.seed}")
+        with atomic.folder(paths.runs(), names) as folder:
+            store(recipe, folder / "recipe.yaml")
+            store(self.competition, folder / "competition.yaml")
+            facts.write(folder)
+            yield Run(folder, recipe, competition, facts)
+
+    def _facts(self, several: Processes) -> Facts:
+        return Facts(
+            recipe=self.recipe_name,
+            competition=self.competition_name,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=shlex.join(self.command),
+            commit=commit(),
+            device=self.device,
+            threads=self.threads or max(torch.get_num_threads() * launcher.count(), several.count),
+            processes=several.count,
+            versions={
+                "featherweight": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        )
+
+    def _refuse_what_this_machine_lacks(self, several: Processes) -> None:
+        if self.recipe.train.compile and several.count > 1:
+            raise UserError(
+                "train.compile: a batch that several processes share goes through the model as it is written"
+            )
+        if self.threads is not None and 1 <= self.threads < several.count:
+            raise UserError(f"--threads {self.threads}: expected one or more for each of the {several.count} processes")
+        devices.start(self.device, self.recipe.train.precision, self.threads, several)
+
+
+def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
+    """Raise UserError if the recipe shows its model images of a size that the model does not take."""
+    growing = recipe.growth.scales if recipe.growth else []
+    viewed = [factor for view in recipe.predict.views if view.name == "scales" for factor in view.arguments["factors"]]
+    for where, scales in (("growth.scales", growing), ("predict.views: scales", viewed)):
+        refuse_other_sizes(where, scales, recipe.model, competition.seen_by(recipe).shape)
+
+
+def _names(name: str | None, default: str) -> Iterator[str]:
+    """The names a run may take: the one given, or the default and then that with a number."""
+    if name is not None and (Path(name).name != name or name in ("", ".", "..")):
+        raise UserError(f"--name {name}: expected a plain name, with no folder in it")
+    yield name or default
+    if name is None:
+        yield from (f"{default}-{number}" for number in range(2, sys.maxsize))
+    raise UserError(f"there is a run called '{name}' already: ./run.sh resume {name}, or take another --name")
+
+
+def commit() -> str:
+    """The commit of the code that runs, with a + when it has been changed since; empty outside a checkout."""
+    git = ["git", "-C", str(paths.CHECKOUT)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "--", "src", "configs"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if dirty.stdout.strip() else "")

@@ -1,0 +1,143 @@
+"""A run's folder: what it is asked for, damaged files, and folders of the format before there was a number for it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featherweight.cli import main
+from featherweight.config import load_competition, load_recipe
+from featherweight.errors import UserError
+from featherweight.runs import ledger, pipeline
+from featherweight.runs.ensemble import ensemble
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
+
+FAST = ["train.epochs=1", "train.batch_size=256", "model.width=0.25", "split.test=0.2"]
+
+
+def trained(name: str, *settings: str, competition: str = "digits") -> Run:
+    recipe = load_recipe("tiny", [*FAST, *settings])
+    task = Task("tiny", recipe, competition, load_competition(competition), ["./run.sh", "tiny"], "cpu", 1)
+    run = task.start(name)
+    pipeline.run(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATHERWEIGHT_HOME", str(folder))
+        trained("one")
+        trained("two", "seed=1")
+        trained("large", "seed=1", "image.size=16")
+    return folder
+
+
+@pytest.fixture
+def runs(workspace, home) -> Path:
+    shutil.copytree(workspace, home, dirs_exist_ok=True)
+    return home / "runs"
+
+
+def to_format_1(folder: Path) -> None:
+    """Name the files as versions did that had no format number, whose test images were the competition's."""
+    for old, new in (
+        ("test_probs.npy", "kept_probs.npy"),
+        ("test.csv", "kept.csv"),
+        ("predict_probs.npy", "test_probs.npy"),
+    ):
+        (folder / old).rename(folder / new)
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({key: value for key, value in facts.items() if key != "format"}))
+    result = json.loads((folder / "result.json").read_text())
+    result["test"] = result.pop("predict") or result["test"]
+    (folder / "result.json").write_text(json.dumps(result))
+    recipe = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text("".join(line for line in recipe.splitlines(True) if line != "image: null\n"))
+
+
+def test_a_run_hands_out_what_lies_in_its_folder(runs):
+    run = Run.find("one")
+    ids = [run.split.train, run.split.holdout, run.split.test]
+    assert len({id for part in ids for id in part}) == sum(map(len, ids)) == 1438
+    for part, count in (("holdout", len(ids[1])), ("test", len(ids[2])), ("predict", 359)):
+        assert run.probs(part).shape == (count, 10)
+        assert len(run.csv(part).read_text().splitlines()) == count + 1
+    assert (run.epochs, len(run.history)) == (1, 1)
+    result = run.result
+    assert result.unseen == result.predict
+    assert result.test is not None
+    assert result.test.count == len(ids[2])
+    row = ledger.read().set_index("run").loc["one"]
+    assert (row["test"], row["predict"]) == pytest.approx((result.test.value, result.predict.value), abs=1e-6)
+    assert (row["test_images"], row["predict_images"]) == (len(ids[2]), 359)
+
+
+def test_what_is_not_there_yet_says_how_to_get_it(runs):
+    for file in ("result.json", "split.json", "history.csv", "holdout_probs.npy"):
+        (runs / "one" / file).unlink()
+    run = Run.find("one")
+    for ask in (lambda: run.result, lambda: run.split, lambda: run.history, lambda: run.probs("holdout")):
+        with pytest.raises(UserError, match=r"one .*: \./run.sh resume one"):
+            ask()
+    assert run.epochs is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"recipe": 1, "competition": "digits"}', '{"format": 99}'])
+def test_a_damaged_or_later_run_json_is_one_message(runs, text):
+    (runs / "one" / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"run\.json: .*(damaged|later version)"):
+        Run.find("one")
+
+
+def test_runs_of_the_first_format_are_still_read(runs, capsys):
+    """By runs, report, compare, ensemble and resume, which leaves their bytes alone."""
+    expected = Run.find("one").result
+    to_format_1(runs / "one")
+    run = Run.find("one")
+    assert run.facts.format == 1
+    assert run.result.predict == expected.predict
+    assert run.probs_file("predict").name == "test_probs.npy"
+    before = {path: path.read_bytes() for path in (runs / "one").iterdir()}
+    assert main.main(["resume", "one", "--no-report"]) == 0
+    assert pipeline.run(run) == expected
+    assert set((runs / "one").iterdir()) == {*before}
+    assert all(path.read_bytes() == text for path, text in before.items() if path.name != "result.json")
+    assert main.main(["compare", "one", "two"]) == 0
+    assert main.main(["runs"]) == 0
+    assert main.main(["report", "one"]) == 0
+    made, result = ensemble(["one", "two"], fit=False, name="both", command=["x"])
+    assert made.facts.format == 2
+    assert result.test is not None
+    mean = (Run.find("one").probs("test").astype(float) + Run.find("two").probs("test")) / 2
+    np.testing.assert_allclose(made.probs("test"), mean, atol=1e-6)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_result_of_the_first_format_without_answers_is_that_of_the_test_part(runs):
+    result = Run.find("one").result
+    to_format_1(runs / "one")
+    stored = runs / "one" / "result.json"
+    said = json.loads(stored.read_text())
+    stored.write_text(json.dumps({**said, "test": {**said["test"], "count": result.test.count}}))
+    assert Run.find("one").result.predict is None
+    assert Run.find("one").result.test.count == result.test.count
+
+
+def test_runs_at_different_image_sizes_are_compared_and_combined(runs, capsys):
+    large = Run.find("large")
+    assert large.competition.image.size == 16
+    assert load_competition("digits").image.size == 8
+    assert "size: 8" in (large.folder / "competition.yaml").read_text()
+    assert main.main(["compare", "one", "large"]) == 0
+    assert main.main(["ensemble", "two", "large", "--name", "both"]) == 0
+    both = Run.find("both")
+    mean = (Run.find("two").probs("predict").astype(float) + large.probs("predict")) / 2
+    np.testing.assert_allclose(both.probs("predict"), mean, atol=1e-6)
+    assert main.main(["soup", "two", "large"]) == 2
+    assert "images of different sizes" in capsys.readouterr().err
+    assert main.main(["resume", "large", "--no-report"]) == 0
