@@ -25,6 +25,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 from rich.text import Text
 
+from featherweight.errors import printable
 from featherweight.runtime import launcher
 
 console = Console(highlight=False)
@@ -41,7 +42,7 @@ def is_live() -> bool:
 def say(line: str) -> None:
     """Print a line for the user; of a run's processes the first one speaks."""
     if launcher.rank() == 0 and not _hushed:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(printable(line), markup=False, soft_wrap=True)
 
 
 _hushed = False

@@ -42,6 +42,20 @@ class ReportedError(Exception):
         self.exit_code = exit_code
 
 
+def printable(text: str) -> str:
+    """A text with names in it that others chose, for a terminal: what would move its cursor or cannot be shown at all
+    is spelled out.
+    """
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        letter
+        if letter in "\n\t" or letter.isprintable()
+        else letter.encode("unicode_escape", "backslashreplace").decode()
+        for letter in text
+    )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'adam'?"` for the known name closest to `name`, or an empty string when none is close."""
     close = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)

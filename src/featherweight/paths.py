@@ -7,11 +7,14 @@ first and then in the checkout, so a workspace elsewhere needs only what is its 
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from featherweight.errors import UserError, nearest
 
+LONGEST_NAME = 150  # bytes; a file system takes 255, and a run's name is added to
 MANY = 20  # names that an error still spells out
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +52,30 @@ def studies() -> Path:
 def submissions() -> Path:
     """The CSVs and the ledger."""
     return home() / "submissions"
+
+
+def refuse_name(name: str, option: str) -> None:
+    """Raise UserError for a name that a file cannot have, or that a command line, a terminal or a shell would misread.
+
+    A run's name becomes a folder, a CSV and what is written beside them under longer names; so it is checked for all of
+    these before anything is done under it.
+    """
+    if not name or name.startswith((".", "-")) or not re.fullmatch(r"[\w.,+=@ ()-]+", name) or name != name.strip():
+        raise UserError(
+            f"{option} {name}: expected a plain name, with no folder in it; letters, digits and .,+=@()_- do"
+        )
+    if len(name.encode()) > LONGEST_NAME:
+        raise UserError(f"{option} {name[:40]}...: expected {LONGEST_NAME} letters or fewer, got {len(name)}")
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise UserError unless files can be made in a folder, which is made where it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write in {folder}: {error.strerror}") from None
 
 
 def config_names(kind: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,29 @@ def figure(rows: int, columns: int, width: float = 7, height: float = 3.5) -> tu
     """An empty picture of so many axes, [rows, columns], each of that size in inches; needs no display."""
     from matplotlib.figure import Figure  # half a second to import
 
+    plain_text()
     picture = Figure((width * columns, height * rows), layout="constrained")
     return picture, picture.subplots(rows, columns, squeeze=False)
+
+
+def plain_text() -> None:
+    """Have matplotlib draw names as they are: a class called `$x$` is no formula, and a letter that its font lacks is
+    no reason to warn. Axes in logarithms need `plain_logarithms`, since their numbers are formulas by default.
+    """
+    import matplotlib
+
+    matplotlib.rcParams["text.parse_math"] = False
+    warnings.filterwarnings("ignore", message="Glyph .* missing from")
+
+
+def plain_logarithms(axes: Axes) -> None:
+    """Numbers of axes in logarithms without formulas: 0.001, not 10 to the power of -3."""
+    from matplotlib.ticker import LogFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_formatter(LogFormatter())
+            axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
 
 
 def save(picture: Figure, path: Path, dpi: int = 120) -> None:

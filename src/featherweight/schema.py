@@ -48,12 +48,16 @@ def _odd(count: int) -> int:
     return count
 
 
-Count = Annotated[int, Strict(), Field(ge=1)]  # 1, 2, 3, ...
-Odd = Annotated[int, Strict(), Field(ge=1), AfterValidator(_odd)]  # 1, 3, 5, ...
-Index = Annotated[int, Strict(), Field(ge=0)]  # 0, 1, 2, ...
+# The upper bounds are what no machine can serve: an error that names the largest number beats hours of waiting for it.
+MOST = 1_000_000
+Count = Annotated[int, Strict(), Field(ge=1, le=MOST)]  # 1, 2, 3, ...
+Large = Annotated[int, Strict(), Field(ge=1, le=10**12)]  # the same of what comes by the billion: parameters, steps
+Odd = Annotated[int, Strict(), Field(ge=1, le=999), AfterValidator(_odd)]  # 1, 3, 5, ...
+Index = Annotated[int, Strict(), Field(ge=0, le=2**53)]  # 0, 1, 2, ...; larger ones a table of floats changes
 Number = Annotated[float, Strict()]
-Positive = Annotated[float, Strict(), Field(gt=0)]
-NonNegative = Annotated[float, Strict(), Field(ge=0)]
+Positive = Annotated[float, Strict(), Field(gt=0, le=1e30)]  # what float32 holds
+Factor = Annotated[float, Strict(), Field(gt=0, le=1000)]  # of a network's width, depth or resolution
+NonNegative = Annotated[float, Strict(), Field(ge=0, le=1e30)]
 Rate = Annotated[float, Strict(), Field(ge=0, lt=1)]  # a probability that may not be certain: dropout, momentum
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]  # a part of a whole, ends included
 Part = Annotated[float, Strict(), Field(ge=0, le=0.5)]  # of a side, which is reflected no further than there is

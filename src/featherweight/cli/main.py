@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from featherweight import __version__, paths
 from featherweight.cli.commands import COMMANDS, TRAIN, help_text
 from featherweight.cli.parser import parse
-from featherweight.errors import ProcessLostError, ReportedError, UserError
+from featherweight.errors import ProcessLostError, ReportedError, UserError, printable
 from featherweight.runtime import launcher
 
 # What a full or read-only disk, or a file where a folder should be, looks like to a program.
@@ -25,6 +25,17 @@ CANNOT_WRITE = (
     errno.EISDIR,
     errno.EEXIST,
     errno.ENAMETOOLONG,
+    errno.ENOTEMPTY,
+    errno.ELOOP,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EBUSY,
+)
+LONGEST, WIDEST = 5, 1000  # lines of an error, and letters of a line
+LACKS_MEMORY = (
+    "this takes more memory than there is ({first}); what there was before is untouched. Less is taken by a smaller "
+    "train.batch_size, train.accumulate, a smaller predict.batch_size, image.size or model"
 )
 
 
@@ -43,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except UserError as error:
         if launcher.rank() == 0 or isinstance(error, ProcessLostError):
-            print(f"error: {error}", file=sys.stderr)
+            _tell(str(error))
         return error.exit_code
     except BrokenPipeError:  # the reader of our output (head, a pager) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,15 +64,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = f" {error.filename}" if error.filename else ""
         if launcher.rank() == 0:
-            print(
-                f"error: cannot read or write{where}: {error.strerror}; what was there before is untouched",
-                file=sys.stderr,
-            )
+            _tell(f"cannot read or write{where}: {error.strerror}; what was there before is untouched")
+        return 2
+    except Exception as error:
+        if not _lacks_memory(error):
+            raise
+        if launcher.rank() == 0:
+            _tell(LACKS_MEMORY.format(first=printable(str(error) or "out of memory").splitlines()[0][:200]))
         return 2
     except KeyboardInterrupt:
         if not launcher.inside():
             print("stopped", file=sys.stderr)
         return 130
+
+
+def _tell(text: str) -> None:
+    """What was wrong, in a few lines, with nothing in it that could steer a terminal."""
+    lines = [line if len(line) <= WIDEST else f"{line[:WIDEST]}..." for line in printable(text).split("\n")]
+    if len(lines) > LONGEST:
+        lines = [*lines[: LONGEST - 1], f"and {len(lines) - LONGEST + 1:,} more lines like these"]
+    print("error: " + "\n".join(lines), file=sys.stderr)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
 
 
 def _run(words: list[str]) -> int:

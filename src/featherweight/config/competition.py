@@ -13,7 +13,7 @@ from featherweight.data.sources import SOURCES
 from featherweight.errors import nearest
 from featherweight.evaluation.metrics import METRICS, metric_of
 from featherweight.models.shape import Shape
-from featherweight.schema import Choice, Count, Flag, OneOf, Section, Text
+from featherweight.schema import Choice, Count, Flag, Large, OneOf, Section, Text
 
 if TYPE_CHECKING:
     from featherweight.config.recipe import Recipe
@@ -25,7 +25,7 @@ NAMES = ("title", "kaggle", "folder")  # what a competition is called, here and 
 class Limit(Section):
     """The weight class. What counts: see `budget`."""
 
-    parameters: Count
+    parameters: Large
     buffers: Flag = Field(False, description="do buffers (running statistics) count too?")
     allow_pretrained: Flag = Field(False, description="may a model start from weights trained on other images?")
     allow_pseudo_labels: Flag = Field(False, description="may it train on test images, as a model labels them?")

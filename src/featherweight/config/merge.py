@@ -15,6 +15,7 @@ from featherweight.paths import find_config
 from featherweight.schema import Section
 
 C = TypeVar("C", bound=Section)
+SHOWN = 200  # letters of an override that an error repeats
 
 
 class Setting(NamedTuple):
@@ -135,7 +136,8 @@ def _setting(override: str) -> Setting:
     key, equals, text = override.partition("=")
     if not equals or not key or any(not part for part in key.split(".")):
         raise UserError(f"--set {override}: expected key=value, for example --set optimizer.lr=0.2")
-    return Setting(key, yaml.parse(text, f"--set {override}"), f"--set {override}")
+    origin = f"--set {override if len(override) <= SHOWN else f'{override[:SHOWN]}...'}"
+    return Setting(key, yaml.parse(text, origin), origin)
 
 
 def _override(merged: _Merged, setting: Setting) -> None:

@@ -11,7 +11,20 @@ from featherweight.augment.table import AUGMENTATIONS
 from featherweight.data.image import Fit, Side
 from featherweight.evaluation.tta import VIEWS
 from featherweight.models import FAMILIES
-from featherweight.schema import Choice, Count, Flag, Fraction, Index, NonNegative, OneOf, Positive, Rate, Section, Text
+from featherweight.schema import (
+    Choice,
+    Count,
+    Flag,
+    Fraction,
+    Index,
+    Large,
+    NonNegative,
+    OneOf,
+    Positive,
+    Rate,
+    Section,
+    Text,
+)
 from featherweight.training.averaging import AVERAGES
 from featherweight.training.early_stopping import Watched
 from featherweight.training.losses import LOSSES
@@ -30,15 +43,22 @@ def _part_or_count(share: float) -> float:
 Share = Annotated[float, Strict(), Field(gt=0), AfterValidator(_part_or_count)]
 
 
+MOST_FOLDS = 1000
+
+
 class Split(Section):
     """Which training images are held out to be scored; its seed is its own, so runs of all seeds share a holdout."""
 
     holdout: Share = Field(0.1, description="held out to be scored: a part of each class, or a number of images")
     test: Share | None = Field(None, description="kept for the end, scored once: 6:2:2 is holdout 0.2, test 0.2")
-    folds: Annotated[int, Strict(), Field(ge=2)] | None = Field(None, description="hold out one of this many parts")
+    folds: Annotated[int, Strict(), Field(ge=2, le=MOST_FOLDS)] | None = Field(
+        None, description="hold out one of this many parts"
+    )
     fold: Index = Field(0, description="which of the folds is held out, from 0")
     seed: Index = 0
-    subset: Count | None = Field(None, description="use only this many training images, stratified, before splitting")
+    subset: Annotated[Large, Field(ge=2)] | None = Field(
+        None, description="use only this many training images, stratified, before splitting"
+    )
 
     @model_validator(mode="after")
     def _fold_is_one_of_the_folds(self) -> Self:
@@ -66,7 +86,7 @@ class Train(Section):
     """How long, in what batches, at what precision, and how often to look and to save."""
 
     epochs: Count = 50
-    steps: Count | None = Field(None, description="stop after so many steps, if the epochs are not over before")
+    steps: Large | None = Field(None, description="stop after so many steps, if the epochs are not over before")
     batch_size: Count = 64
     normalize: Literal["channel", "pixel"] = Field(
         "channel", description="subtract the mean of a channel or of a pixel"

@@ -315,8 +315,8 @@ def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path,
         if part == "test":
             say(f"{count}; a grey picture stands in for each, since every row must be predicted\n" + "\n".join(lines))
         return
-    shown = "\n".join(lines[:20])
-    if len(lines) > 20:
+    shown = "\n".join(lines[:3])
+    if len(lines) > 3:
         listed = place.with_name(f"unreadable{place.name.replace('.', '-')}.txt")
         atomic.write_text(listed, "\n".join(lines) + "\n")
         shown += f"\nall of them: {listed}"

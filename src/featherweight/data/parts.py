@@ -27,6 +27,8 @@ def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, P
     if wanted.subset is not None and wanted.subset < len(train):
         used = holdout_ranks(train.ids, _labels(train), wanted.subset / len(train), wanted.seed)
         train = train.take(np.flatnonzero(used & (np.cumsum(used) <= wanted.subset)))
+        if len(train) < 2:
+            raise UserError(f"split.subset: {wanted.subset} leaves {len(train)} images to train on and to score")
     if data.valid is not None and wanted.folds is None:
         if wanted.test is not None:
             raise UserError("split.test: a validation part came with the data, and is held out; leave split.test out")

@@ -27,6 +27,7 @@ from featherweight.models import (
     vgg,
     wrn,
 )
+from featherweight.models.bounds import bounded
 from featherweight.models.family import Family
 from featherweight.models.shape import Shape
 from featherweight.runtime.torch_internals import outlined
@@ -93,9 +94,10 @@ class Classifier(nn.Module):
 def build(spec: Choice, shape: Shape) -> Classifier:
     """The model a recipe names, freshly initialised from torch's global generator.
 
-    Raises UserError when the family cannot be built with these arguments (a WRN of depth 17).
+    Raises UserError when the family cannot be built with these arguments (a WRN of depth 17, or of depth 1,000,000).
     """
-    return Classifier(spec(*shape), shape.channels)
+    with bounded(f"model: {spec.name}"):
+        return Classifier(spec(*shape), shape.channels)
 
 
 def outline(spec: Choice, shape: Shape) -> Classifier:

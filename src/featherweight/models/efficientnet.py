@@ -23,7 +23,7 @@ from featherweight.models.blocks import (
 from featherweight.models.depthwise import depthwise, excite, paddings, trains_on_cpu
 from featherweight.models.family import Arguments, Family, Filling, Search
 from featherweight.models.filling import cached_head, nearest_first, width_and_head
-from featherweight.schema import Count, NonNegative, Positive, Rate
+from featherweight.schema import Count, Factor, NonNegative, Positive, Rate
 
 # B0's stages: blocks, kernel, stride, expansion, channels out. The stem has 32 channels, the head 1280.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
@@ -57,9 +57,9 @@ class EfficientNet(nn.Module):
         channels: int,
         image_size: int,
         *,
-        width: Positive = 1.0,
-        depth: Positive = 1.0,
-        resolution: Positive = 1.0,
+        width: Factor = 1.0,
+        depth: Factor = 1.0,
+        resolution: Factor = 1.0,
         phi: NonNegative = 0.0,
         depth_rounding: DepthRounding = "ceil",
         head: Annotated[

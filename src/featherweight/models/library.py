@@ -18,7 +18,7 @@ from featherweight.errors import UserError, nearest
 from featherweight.models.blocks import ActivationName, Momentum, Stem, set_activation, set_batch_norm, stem_shrinks
 from featherweight.models.family import Family
 from featherweight.runtime.torch_internals import outlined
-from featherweight.schema import Flag, Positive, Rate, Text
+from featherweight.schema import Factor, Flag, Positive, Rate, Text
 
 PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are told apart
 Options = Annotated[
@@ -116,8 +116,8 @@ def efficientnet_pytorch(
     image_size: int,
     *,
     variant: Annotated[Text, Field(description="b0 to b8, l2")] = "b0",
-    width: Annotated[Positive | None, Field(description="null: the variant's; rounded to multiples of 8")] = None,
-    depth: Annotated[Positive | None, Field(description="null: the variant's; every stage is rounded up")] = None,
+    width: Annotated[Factor | None, Field(description="null: the variant's; rounded to multiples of 8")] = None,
+    depth: Annotated[Factor | None, Field(description="null: the variant's; every stage is rounded up")] = None,
     stem: Stem = "auto",
     dropout: Rate | None = None,
     drop_connect: Rate | None = None,

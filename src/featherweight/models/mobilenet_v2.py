@@ -13,7 +13,7 @@ from featherweight.models.efficientnet import scaled_channels, scaled_repeats
 from featherweight.models.family import Arguments, Family, Filling, Search
 from featherweight.models.filling import cached_head, nearest_first, width_and_head
 from featherweight.models.library import fitted, seeing
-from featherweight.schema import Count, Positive, Rate
+from featherweight.schema import Count, Factor, Positive, Rate
 
 # The seven stages: expansion, channels, stride, and blocks.
 STAGES = ((1, 6, 6, 6, 6, 6, 6), (16, 24, 32, 64, 96, 160, 320), (1, 2, 2, 2, 1, 2, 1))
@@ -25,7 +25,7 @@ def mobilenet_v2(
     channels: int,
     image_size: int,
     *,
-    width: Annotated[Positive, Field(description="multiplies all channels, rounded to multiples of 8")] = 1.0,
+    width: Annotated[Factor, Field(description="multiplies all channels, rounded to multiples of 8")] = 1.0,
     repeats: Annotated[list[Count], Field(min_length=7, max_length=7, description="blocks a stage")] = REPEATS,
     head: Annotated[
         Count | None, Field(description="channels of the last convolution; null: 1280, and more above width 1")

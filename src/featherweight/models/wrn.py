@@ -23,7 +23,7 @@ from featherweight.models.blocks import (
 )
 from featherweight.models.family import Arguments, Family, Filling, Search
 from featherweight.models.filling import nearest_first, three_widths
-from featherweight.schema import Count, Positive, Rate
+from featherweight.schema import Count, Factor, Positive, Rate
 
 Widths = Annotated[list[Count], Field(min_length=3, max_length=3)]
 LAYERS = {"basic": 2, "bottleneck": 3}  # convolutions in a block
@@ -52,7 +52,7 @@ class WideResNet(nn.Module):
         image_size: int,
         *,
         depth: Annotated[Count, Field(description="6n + 4: 10, 16, 22, 28, ...; of bottlenecks 9n + 4: 13, 22, ...")],
-        width: Annotated[Positive, Field(description="widening factor; fractions are rounded to whole channels")] = 1.0,
+        width: Annotated[Factor, Field(description="widening factor; fractions are rounded to whole channels")] = 1.0,
         widths: Annotated[Widths | None, Field(description="the channels of the groups, in place of the width")] = None,
         block: Literal["basic", "bottleneck"] = "basic",
         shortcut: Literal["projection", "pad"] = "projection",

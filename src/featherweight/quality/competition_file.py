@@ -194,7 +194,8 @@ def _read(samples: Samples | Stored) -> Samples:
 
 def _name(given: str | None, default: str) -> str:
     if given is not None:
-        if not re.fullmatch(r"[\w.-]+", given) or given.startswith((".", "_")):
+        paths.refuse_name(given, "--name")
+        if not re.fullmatch(r"[\w.-]+", given) or given.startswith("_"):
             raise UserError(f"--name {given}: expected letters, digits, dots, dashes and underscores")
         return given
     name = re.sub(r"[^\w-]+", "_", default.lower()).strip("_-")

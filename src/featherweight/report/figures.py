@@ -17,12 +17,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from featherweight.evaluation.metrics import named, spoken
-from featherweight.plotting import panels
+from featherweight.plotting import panels, plain_logarithms, plain_text
 from featherweight.runs.query import Gap
 
 if TYPE_CHECKING:  # torch, which the plot of scores does without
     from featherweight.report.evidence import Picture
 
+plain_text()
 DPI = 144
 PIXELS_AN_INCH = 92  # of a page: text of ten points is then a little smaller than the page's own
 INK = "#010203"  # stands for the colour of the page's text, which is another one in the dark
@@ -94,6 +95,7 @@ def _curve(axes: Axes, history: pd.DataFrame, panel: str) -> None:
         positive = history["lr"][history["lr"] > 0]
         if len(positive) and positive.max() > 20 * positive.min():
             axes.set_yscale("log")
+            plain_logarithms(axes)
         return
     for part, color in (("train", ORANGE), ("holdout", BLUE)):
         if f"{part}_{panel}" in history and history[f"{part}_{panel}"].notna().any():

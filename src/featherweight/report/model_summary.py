@@ -124,6 +124,7 @@ def plot(weighed: Sequence[WeighIn], path: Path) -> None:
     _label(plane, weighed)
     plane.axvline(weighed[0].limit, color="tab:red", linewidth=1, linestyle="--")
     plane.set(xscale="log", yscale="log", xlabel="parameters", ylabel="multiply-adds for one image")
+    plotting.plain_logarithms(plane)
     plane.set_title(f"The limit of {weighed[0].limit:,} parameters", fontsize="medium")
     plane.set_xlim(right=2.5 * max(one.counted for one in weighed))  # room for the name of the last
     plane.grid(alpha=0.3)

@@ -16,12 +16,15 @@ from featherweight.runs.run import Result, Run
 from featherweight.runs.task import Task
 
 Done = list[tuple[Run, Result]]
+MOST = 1000  # runs of one series
 
 
 def seeds(text: str) -> list[int]:
-    """`0-4` or `0,3,7` as numbers. Raises UserError for anything else."""
+    """`0-4` or `0,3,7` as numbers. Raises UserError for anything else, and for more than MOST."""
     try:
         parts = [part.split("-") for part in text.split(",")]
+        if sum(int((last or [first])[0]) - int(first) for first, *last in parts) + len(parts) > MOST:
+            raise UserError(f"--seeds {text}: expected {MOST:,} seeds or fewer")
         numbers = [seed for first, *last in parts for seed in range(int(first), int((last or [first])[0]) + 1)]
     except ValueError:
         numbers = []

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
@@ -71,11 +70,15 @@ class Task:
         before the end leaves no run.
         """
         recipe, competition = self.recipe, self.competition.seen_by(self.recipe)
+        default = f"{self.recipe_name}-{self.competition_name}-s{recipe.seed}"
+        paths.refuse_name(default if name is None else name, "--name")
         budget.weigh(recipe, competition, self.recipe_name).refuse_if_over()
         refuse_what_does_not_fit(recipe, competition)
         self._refuse_what_this_machine_lacks(several)
         facts = replace(self._facts(several), members=members, weights=weights)
-        names = _names(name, f"{self.recipe_name}-{self.competition_name}-s{recipe.seed}")
+        for place in (paths.runs(), paths.submissions()):  # what the run writes into at its end
+            paths.refuse_unwritable(place)
+        names = _names(name, default)
         with atomic.folder(paths.runs(), names) as folder:
             store(recipe, folder / "recipe.yaml")
             store(self.competition, folder / "competition.yaml")
@@ -119,8 +122,6 @@ def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
 
 def _names(name: str | None, default: str) -> Iterator[str]:
     """The names a run may take: the one given, or the default and then that with a number."""
-    if name is not None and (Path(name).name != name or name in ("", ".", "..")):
-        raise UserError(f"--name {name}: expected a plain name, with no folder in it")
     yield name or default
     if name is None:
         yield from (f"{default}-{number}" for number in range(2, sys.maxsize))

@@ -17,6 +17,8 @@ from featherweight.runtime import launcher
 from featherweight.runtime.processes import ALONE, Processes
 
 M = TypeVar("M", bound=nn.Module)
+MOST_THREADS = 1024  # more than any machine has cores; a run may be continued on a smaller one
+USABLE = ("cpu", "cuda", "mps", "xpu")  # kinds of devices that hold numbers; torch names others that hold shapes alone
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -79,6 +81,10 @@ def start(
     if threads is not None:
         if threads < 1:
             raise UserError(f"--threads {threads}: expected 1 or more")
+        if threads > MOST_THREADS:
+            raise UserError(
+                f"--threads {threads}: expected {MOST_THREADS:,} at the most; this machine has {os.cpu_count()} cores"
+            )
         torch.set_num_threads(max(1, threads // processes.count))
     chosen = _device(device, processes)
     if chosen.type == "cpu":
@@ -122,6 +128,8 @@ def _device(name: str, processes: Processes) -> torch.device:
         return torch.device("cpu")  # Apple's GPU only where it is named: no run of ours has shown what it gets right
     try:
         device = torch.device(name)
+        if device.type not in USABLE:
+            raise UserError(f"--device {name}: expected auto or one of {', '.join(USABLE)}")
         torch.empty(1, device=device)
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # else what is pinned for it takes memory of the first GPU as well

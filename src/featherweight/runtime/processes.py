@@ -164,12 +164,15 @@ class Processes:
 
 
 ALONE = Processes()
+MOST = 256  # processes of one machine
 
 
 def planned(count: int) -> Processes:
     """What so many processes of this machine will be, before they are started. Raises UserError for fewer than one."""
     if count < 1:
         raise UserError(f"--procs {count}: expected 1 or more")
+    if count > MOST:
+        raise UserError(f"--procs {count}: expected {MOST} at the most")
     return Processes(count=count, local_count=count)
 
 

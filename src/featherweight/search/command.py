@@ -40,8 +40,7 @@ def search(
     plan = load(space)
     rival = competition or plan.space.competition
     name = name or "-".join(dict.fromkeys([Path(space).stem, *([Path(competition).stem] if competition else [])]))
-    if Path(name).name != name:
-        raise UserError(f"--name {name}: expected a plain name, with no folder in it")
+    paths.refuse_name(name, "--name")
     recipe = paths.home() / "configs" / "recipes" / f"{name}.yaml"
     outcome.refuse_if_not_ours(recipe, name)
     to_win = load_competition(rival).seen_by(plan.recipe({}))

@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the members, and write the best as a recipe where asked to."""
+    if arguments.write is not None:
+        paths.refuse_name(arguments.write, "--write")
     paths.find_config("competitions", arguments.competition)
 
     import time

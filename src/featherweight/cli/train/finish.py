@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from featherweight.errors import printable
 from featherweight.runtime import launcher
 
 if TYPE_CHECKING:
@@ -20,13 +21,25 @@ def finish(run: Run, report: bool) -> int:
         result = pipeline.run(run)
         if launcher.rank() > 0:
             return 0
-        if report:
-            from featherweight.report import write
-
-            write.write(run)
+        fault = write_report(run) if report else ""
         tables.summary(run, result)
+        if fault:
+            print(fault, file=sys.stderr)
     except KeyboardInterrupt:
         if launcher.rank() == 0:
             print(f"\nstopped; go on with: ./run.sh resume {run.name}", file=sys.stderr)
         return 130
     return 0
+
+
+def write_report(run: Run) -> str:
+    """Write the report. Its failure costs nobody the result: returned is what is to be told of it."""
+    from featherweight.report import write
+
+    try:
+        write.write(run)
+    except Exception as error:  # told, with the result that stands all the same
+        why = printable(str(error)).splitlines()[:1] or [""]
+        told = f"the report could not be written ({type(error).__name__}: {why[0]})"
+        return f"{told}; try again: ./run.sh report {run.name}"
+    return ""

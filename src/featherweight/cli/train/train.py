@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featherweight import paths
 from featherweight.cli.arguments import add_configuration, add_machine, add_recipe, add_report, overrides
 from featherweight.cli.kaggle.submit import submit
-from featherweight.cli.train.finish import finish
+from featherweight.cli.train.finish import finish, write_report
 from featherweight.errors import UserError
 from featherweight.runtime import launcher
 
@@ -75,8 +76,8 @@ def _series(arguments: argparse.Namespace) -> int:
     seeds, count, command = arguments.seeds, arguments.folds, arguments.command_line
     if arguments.submit or (seeds is not None and count is not None):
         raise UserError("--seeds, --folds and --submit: one of them at a time")
-    if count is not None and count < 2:
-        raise UserError(f"--folds {count}: expected 2 or more")
+    if count is not None and not 2 <= count <= series.MOST:
+        raise UserError(f"--folds {count}: expected 2 to {series.MOST:,}")
     name = arguments.name or f"{Path(arguments.recipe).stem}-{Path(arguments.competition).stem}"
     changes = overrides(arguments)
     if seeds is not None:
@@ -94,6 +95,5 @@ def _report(run: Run) -> None:
     """The report of a run of a series, unless it was written when the run was done before."""
     if launcher.rank() > 0 or (run.folder / "report" / "report.html").exists():
         return
-    from featherweight.report import write
-
-    write.write(run)
+    if fault := write_report(run):
+        print(fault, file=sys.stderr)

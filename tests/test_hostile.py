@@ -1,0 +1,244 @@
+# ruff: noqa: E501 - a case is a line
+"""What breaks programs, given to the command line: each is answered by one message and an exit code, and leaves nothing.
+
+A case makes files in an empty folder and says which command then is to end how: its exit code, and words of its message.
+All of a table go through `main` of one process, with the memory that it may ask for bounded.
+"""
+
+import bz2
+import contextlib
+import gzip
+import io
+import os
+import pickle
+import struct
+import tarfile
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from featherweight.cli.main import main
+
+FOLDERS = ("runs", "runs/.new", "data", "submissions", "configs", "configs/competitions")  # may be made, to be empty
+LONGEST = 20  # seconds of one command, on a busy machine; most take a tenth of one
+
+
+def png(size=(8, 8), color="red"):
+    stream = io.BytesIO()
+    Pillow.new("RGB", size, color).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def declaring(width, height):
+    """A PNG of a few bytes that says that it is of that size."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(99))), (b"IEND", b""))
+    body = b"".join(struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def npy(array, **options):
+    stream = io.BytesIO()
+    np.save(stream, array, **options)
+    return stream.getvalue()
+
+
+def header(text):
+    """A .npy file with that header and no values."""
+    raw = text.encode().ljust(118 - 10) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(raw)) + raw
+
+
+def zipped(members, kind=zipfile.ZIP_DEFLATED):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", kind) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def tarred(members, mode="w"):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def idx(shape, content=b""):
+    return bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + content
+
+
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :]
+
+
+CLASSES = {f"train/{name}/{n}.png": png(color=color) for name, color in (("a", "red"), ("b", "blue")) for n in range(9)}
+PICTURES = {f"images/{n}.png": png() for n in range(9)}
+LABELS = "id,label\n" + "".join(f"{n},{'ab'[n % 2]}\n" for n in range(9))
+TAR = tarred(CLASSES)
+BORDER = 512 * 2 * 9  # after the ninth of its members, which take two blocks each
+DATA = np.zeros((6, 8, 8, 3), np.uint8)
+NAMES = np.array(["a", "b"] * 3)
+
+
+def long_name(size=3 << 30):
+    """A tar whose first header says that a name of that size follows, which is a hole of zeros, compressed."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, size
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(info.tobuf(tarfile.GNU_FORMAT)) + packer.compress(bytes(1 << 24)) + packer.flush()
+
+
+def sparse():
+    info = tarfile.TarInfo("big")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 0
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[386:398], block[398:410] = b"77777777777\0", b"00000000000\0"
+    block[483:495] = b"77777777777\0"
+    block[148:156] = b"%06o\0 " % (sum(block[:148]) + sum(block[156:512]) + 8 * 32)
+    return bytes(block) + bytes(1024)
+
+
+def npz(**arrays):
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def bomb(gigabytes=64):
+    """An .npz of some kilobytes whose array is of that size, as its header and the archive's directory say."""
+    head = header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': (6, {gigabytes << 12}, 32768), }}")
+    content = bytearray(zipped({"x.npy": head + bytes(1 << 22), "y.npy": npy(NAMES)}))
+    first = content.index(b"PK\x01\x02")
+    content[first + 24 : first + 28] = struct.pack("<I", 0xFFFFFFFE)
+    return bytes(content)
+
+
+TOO_DEEP = "[" * 3000 + "]" * 3000
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+# files (or a function of the folder that makes them), the command, its exit code, words of its message
+INIT = [
+    # archives
+    ({"x.tar": TAR[:BORDER]}, "init x.tar", "x.tar: cannot be unpacked (it is cut short: the mark of its end is missing)"),
+    ({"x.tar": TAR[: BORDER + 200]}, "init x.tar", "cut short"),
+    ({"x.tar": TAR[:BORDER] + bytes(512)}, "init x.tar", ""),
+    ({"x.tar.gz": long_name()}, "init x.tar.gz", "x.tar.gz: cannot be unpacked"),
+    ({"x.tar": sparse()}, "init x.tar", "x.tar: cannot be unpacked"),
+    ({"x.zip": zipped({".": b"x", **CLASSES})}, "init x.zip", "it holds a file called '.', which is no name"),
+    ({"x.zip": zipped({"a/b\x1b[2J.png": png()})}, "init x.zip", "which is no letter of a name"),
+    ({"x.zip": zipped({f"train/a/{'n' * 250}.png": png()})}, "init x.zip", "is longer than a file's may be"),
+    ({"x.zip": zipped({"z": bytes(2 << 30)})}, "init x.zip", "it unpacks to more than"),
+    ({"x.tar.bz2": bz2.compress(TAR)[:-20]}, "init x.tar.bz2", "cannot be unpacked"),
+    ({"x.zip": zipped({"train.zip": zipped(CLASSES)[:-30]})}, "init x.zip", "x.zip: train.zip in it: cannot be unpacked"),
+    ({"x.zip": b"PK\x05\x06" + bytes(18)}, "init x.zip", ""),
+    # tables
+    ({**PICTURES, "l.csv": LABELS.replace(",a", ",ä").encode("latin-1")}, "init .", "l.csv: line 2: not UTF-8 text (byte 11): it may be Latin-1"),
+    ({**PICTURES, "l.csv": LABELS.encode("utf-16-le")}, "init .", "it looks like UTF-16 without its mark"),
+    ({**PICTURES, "l.csv": LABELS.replace("3,b", "3,b,c")}, "init .", "l.csv: row 5: expected 2 fields, got 3"),
+    ({**PICTURES, "l.csv": LABELS.replace("3,b", '3,"b')}, "init .", "l.csv: line 5: not a CSV file (a quote is opened there and never closed)"),
+    ({**PICTURES, "l.csv": LABELS.replace("3,b", "3,\0")}, "init .", "l.csv: line 5: not a CSV file (it holds a zero byte)"),
+    ({**PICTURES, "l.csv": LABELS.replace("id,label", "id,id")}, "init .", "l.csv: row 1: there are two columns called 'id'"),
+    ({**PICTURES, "l.csv": LABELS.replace("3,b", f"3,{'b' * 200_000}")}, "init .", "l.csv: line 5: not a CSV file (a field there is longer than 131,072 letters"),
+    # arrays
+    ({"a.npz": npz(x=DATA, y=NAMES)[:-40]}, "init .", "a.npz: not an array file"),
+    ({"a.npz": flipped(npz(x=DATA, y=NAMES), 300)}, "init . --name n", "a.npz: not an array file (Bad CRC-32"),
+    ({"a.npz": bomb()}, "init .", "of memory, and"),
+    ({"x.npy": header("{'descr': '|u1', 'fortran_order': False, 'shape': (9, 8, 8), } (")}, "init .", "x.npy: not an array file"),
+    ({"x.npy": header("{'descr': '|u1', 'fortran_order': False, 'shape': (99999999, 99999, 8), }"), "y.npy": npy(np.zeros(99999999, np.uint8))}, "init .", "x.npy: "),
+    ({"train_x.npy": npy(DATA), "train_y.npy": npy(np.array([b"\xe9", b"b"] * 3))}, "init .", "the label b'\\xe9' is not UTF-8 text"),
+    ({"train_x.npy": npy(np.array([{}], object), allow_pickle=True)}, "init .", "it holds Python objects"),
+    ({"train-images-ubyte.gz": gzip.compress(idx((2**31, 2**11, 2)) + bytes(9999)), "train-labels-ubyte": idx((2,), b"12")}, "init .", "train-images-ubyte.gz: says that it holds"),
+    ({"train-images-ubyte.gz": gzip.compress(idx((6, 8, 8), bytes(384)))[:-4], "train-labels-ubyte": idx((6,), b"121212")}, "init .", "train-images-ubyte.gz: cannot be read"),
+    ({"data_batch_1": pickle.dumps({"data": DATA, "labels": [0] * 6})[:-9]}, "init .", "data_batch_1: not a pickle of arrays"),
+    ({"data_batch_1": b"\x80\x02Nr\xff\xff\xff\x7f."}, "init .", "data_batch_1: reading it takes more memory"),
+    ({"data_batch_1": b"\x80\x04}(\x8c\x04data\x8e" + struct.pack("<Q", 1 << 50) + b"abu."}, "init .", "data_batch_1: "),
+    # names and folders
+    ({b"train/a/caf\xe9.png": png(), **CLASSES}, "init .", "the names of 1 images are not UTF-8 text, for example a/caf\\xe9.png; rename"),
+    ({b"train/caf\xe9/1.png": png(), **CLASSES}, "init .", "are not UTF-8 text"),
+    ({}, "init .", "cannot tell what this is; it holds nothing"),
+    ({}, "init nowhere", "there is no folder or archive nowhere"),
+    (CLASSES, f"init . --name {'n' * 250}", "expected 150 letters or fewer"),
+    (CLASSES, "init . --name ../up", "expected a plain name"),
+]  # fmt: skip
+
+RUNS = [
+    # YAML
+    ({"r.yaml": LAUGHS}, "check r.yaml", "refused: with all its aliases it has more than 200,000 values"),
+    ({"r.yaml": f"x: {TOO_DEEP}"}, "check r.yaml", "3,000 brackets are open at once"),
+    ({"r.yaml": "x: !!python/object/apply:os.system [ls]"}, "check r.yaml", "refused: the tag"),
+    ({"r.yaml": "x: !!omap [a: 1]"}, "check r.yaml", "only plain values are taken"),
+    ({"r.yaml": "? [1, 2]\n: 3"}, "check r.yaml", "a key is a list or a section"),
+    ({"r.yaml": "x: &a {<<: *a}"}, "check r.yaml", "not valid YAML"),
+    ({"r.yaml": bytes(2 << 20)}, "check r.yaml", "2,097,152 bytes, and 1,048,576 are the most"),
+    ({}, f"check tiny --set x={TOO_DEEP}", "3,000 brackets are open at once"),
+    # numbers
+    ({}, "check wrn16_4 --set model.width=1e9", "model.width: must be less than or equal to 1000"),
+    ({}, "check wrn16_4 --set model.depth=1000000", "it has more than 10,000 layers; take a smaller depth"),
+    ({}, f"check tiny --set train.epochs={'9' * 400}", "train.epochs: must be less than or equal to 1000000"),
+    ({}, f"check tiny --set train.epochs={'9' * 5000}", "not valid YAML"),
+    ({}, "tiny --seeds 0-1000000000", "--seeds 0-1000000000: expected 1,000 seeds or fewer"),
+    ({}, "tiny --seeds 5-1", "expected seeds as in 0-4"),
+    ({}, "tiny --folds 100000", "--folds 100000: expected 2 to 1,000"),
+    ({}, "tiny --threads 1000000", "--threads 1000000: expected 1,024 at the most"),
+    ({}, "tiny --procs 100000", "--procs 100000: expected 256 at the most"),
+    ({}, "tiny --device meta", "--device meta: expected auto or one of cpu, cuda, mps"),
+    ({}, "tiny --set split.subset=1", "split.subset: must be greater than or equal to 2"),
+    ({}, "tiny --set split.subset=3", "split.subset: 3 leaves 0 images"),
+    ({}, f"tiny --name {'n' * 250}", "expected 150 letters or fewer, got 250"),
+    ({}, "tiny --name a\x1b[2Jb", "expected a plain name"),
+    ({}, "tiny --name .hidden", "expected a plain name"),
+    ({"runs": ""}, "tiny --name x", "cannot write in"),
+]
+
+
+def put(files):
+    for name, content in files.items():
+        path = Path(os.fsdecode(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def told(words):
+    """The command's exit code, what it wrote on stderr, and its seconds."""
+    began = time.monotonic()
+    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()):
+        try:
+            code = main(words)
+        except SystemExit as ended:
+            code = ended.code
+    return code, err.getvalue(), time.monotonic() - began
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(("files", "line", "words"), INIT + RUNS, ids=[f"{n}" for n in range(len(INIT + RUNS))])
+def test_one_message_and_nothing_left(home, tmp_path, monkeypatch, files, line, words):
+    inside = tmp_path / "given"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    put(files)
+    if "runs" in files:
+        (home / "runs").write_text("in the way")
+    before = tree(inside)
+    code, err, seconds = told(line.split(" "))
+    assert code == 2, err
+    assert words in err.replace(f"{inside}/", "")
+    assert err.startswith("error: ")
+    assert err.count("\n") <= 5
+    assert "Traceback" not in err
+    assert seconds < LONGEST
+    assert tree(inside) == before
+    assert [name for name in tree(home) if name not in FOLDERS and not name.endswith(".lock")] == []
