@@ -31,7 +31,7 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime, start
 from featherweight.schema import OneOf
-from featherweight.training.trainer import fit
+from featherweight.training.trainer import Examples, Trainer
 
 Epoch = Callable[[int | None], float]  # trains one epoch, or so many steps, and returns the seconds they took
 
@@ -99,7 +99,8 @@ def ours(bench: Bench, **changes: Any) -> Epoch:
         torch.manual_seed(0)
         model = build(bench.recipe.model, Shape(10, 3, bench.case.size))
         with tempfile.TemporaryDirectory() as folder:
-            history = fit(recipe, model, images, holdout, 10, list(recipe.augment), device, Path(folder))
+            examples = Examples(images, holdout, 10, recipe.augment)
+            history = Trainer(recipe, model, examples, device, Path(folder)).fit()
         seconds = history["seconds"].tolist()
         return seconds[0] if len(seconds) == 1 else (seconds[-1] - seconds[0]) / (len(seconds) - 1)
 

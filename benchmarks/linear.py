@@ -46,7 +46,7 @@ from featherweight.data.pack import Pack
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
-from featherweight.training.trainer import fit
+from featherweight.training.trainer import Examples, Trainer
 
 COUNTS = (5_000, 50_000, 500_000)
 BATCH, GOAL = 256, 0.9
@@ -118,9 +118,8 @@ def trained(path: Path, epochs: int) -> dict[str, float]:
         drop(path, mapped)
 
     with tempfile.TemporaryDirectory() as folder:
-        history = fit(
-            recipe, model, train, holdout, 10, list(recipe.augment), start("cpu"), Path(folder), watching=between
-        )
+        examples = Examples(train, holdout, 10, recipe.augment)
+        history = Trainer(recipe, model, examples, start("cpu"), Path(folder)).fit(watching=between)
     return {
         "seconds": float(history["seconds"].diff().iloc[1:].median()),
         "images": int(history["step"].iloc[0]) * BATCH,

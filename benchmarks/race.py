@@ -35,7 +35,7 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs import predictions
 from featherweight.runtime.device import start
-from featherweight.training.trainer import fit
+from featherweight.training.trainer import Examples, Trainer
 
 
 def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.Pack, device: str) -> Outcome:
@@ -48,7 +48,7 @@ def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.
         torch.manual_seed(recipe.seed)
         model = build(recipe.model, Shape(classes, competition.image.channels, side))
         augment = predictions.augmentations(recipe, competition)
-        fit(recipe, model, train, holdout, classes, augment, runtime, Path(folder))
+        Trainer(recipe, model, Examples(train, holdout, classes, augment), runtime, Path(folder)).fit()
         views = predictions.views(recipe, competition)
         probs = predict_probs([model], test.images, runtime=runtime, views=views, augment=augment, batch_size=2000)
         wait(runtime.device)

@@ -62,8 +62,8 @@ def child(words: list[str]) -> None:
     timed(pack, "load", "list the files, map the pack")
     timed(pipeline, "split", "split")
     timed(trainer, "standardize", "model; mean and deviation of the images")
-    step = trainer._step
-    trainer._step = first_step  # type: ignore[assignment]
+    step = trainer.Trainer.step_on
+    trainer.Trainer.step_on = first_step  # type: ignore[assignment,method-assign]
     main(words)
 
 

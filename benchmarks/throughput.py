@@ -31,7 +31,7 @@ from featherweight.data.pack import Pack
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime, start
-from featherweight.training.trainer import fit
+from featherweight.training.trainer import Examples, Trainer
 
 
 def random_pack(count: int) -> Pack:
@@ -42,11 +42,12 @@ def random_pack(count: int) -> Pack:
 
 
 def pipeline(recipe: Recipe, images: Pack, holdout: Pack, device: Runtime) -> float:
-    """Images a second inside the training steps of one epoch of `fit`, as its own history counts them."""
+    """Images a second inside the training steps of one epoch, as its own history counts them."""
     torch.manual_seed(0)
     model = build(recipe.model, Shape(10, 3, 32))
     with tempfile.TemporaryDirectory() as folder:
-        history = fit(recipe, model, images, holdout, 10, list(recipe.augment), device, Path(folder))
+        examples = Examples(images, holdout, 10, recipe.augment)
+        history = Trainer(recipe, model, examples, device, Path(folder)).fit()
     steps = len(images) // recipe.train.batch_size
     return float(steps * recipe.train.batch_size / history["seconds"].iloc[-1])
 

@@ -28,7 +28,7 @@ from featherweight.models.shape import Shape
 from featherweight.runs import pipeline, predictions
 from featherweight.runs.task import Task
 from featherweight.runtime.device import start
-from featherweight.training.trainer import fit
+from featherweight.training.trainer import Examples, Trainer
 
 EPOCHS = 8  # short ones, that steps are timed in
 TRAINING = 0.9  # of the time; the rest is for loading, looks at the holdout and prediction
@@ -52,7 +52,8 @@ def step_seconds(recipe: Recipe, competition: Competition, train: pack.Pack, dev
     model = build(recipe.model, Shape(classes, image.channels, image.size))
     augment = predictions.augmentations(recipe, competition)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        history = fit(short, model, train, train.take(range(1)), classes, augment, runtime, Path(folder))
+        examples = Examples(train, train.take(range(1)), classes, augment)
+        history = Trainer(short, model, examples, runtime, Path(folder)).fit()
     done = history["step"].iloc[-1] - history["step"].iloc[0]
     return float(history["seconds"].iloc[-1] - history["seconds"].iloc[0]) / int(done)
 

@@ -23,7 +23,7 @@ from featherweight.models.shape import Shape
 from featherweight.runtime import processes
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
-from featherweight.training import trainer
+from featherweight.training.trainer import Examples, Trainer
 
 BASE = {
     "model": {"name": "wrn", "depth": 10, "width": 0.25},
@@ -77,7 +77,8 @@ def run(name: str, folder: Path, device: str) -> None:
     if everyone.first:
         work.mkdir()
     metric = OneOf(METRICS).validate("balanced_accuracy")
-    history = trainer.fit(recipe, model, pack(60, 0), pack(33, 1), 3, recipe.augment, runtime, work, metric=metric)
+    examples = Examples(pack(60, 0), pack(33, 1), 3, recipe.augment)
+    history = Trainer(recipe, model, examples, runtime, work, metric).fit()
     sums = [float(tensor.double().abs().sum()) for tensor in model.state_dict().values()]
     assert len(set(map(tuple, everyone.gather(sums)))) == 1, "the processes ended with unlike weights"
     if everyone.first:

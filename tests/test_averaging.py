@@ -8,7 +8,7 @@ from featherweight.models import MODELS, build
 from featherweight.models.shape import Shape
 from featherweight.schema import OneOf
 from featherweight.training.averaging import AVERAGES, Averages
-from featherweight.training.schedules import Progress
+from featherweight.training.schedules import Position
 
 STEPS, EPOCHS = 3, 8
 
@@ -34,7 +34,7 @@ def move(net, step):
 def follow(net, averages, first=0, last=STEPS * EPOCHS, beside=lambda step: None):
     for step in range(first, last):
         move(net, step)
-        averages.follow(net, Progress(step + 1, STEPS, EPOCHS))
+        averages.follow(net, Position(step + 1, STEPS, EPOCHS))
         beside(step + 1)
 
 
@@ -56,7 +56,7 @@ def test_ema_is_torchs():
 
 
 def test_ema_forgets_its_first_steps_sooner_with_its_warm_up():
-    assert [round(average(name="ema")(Progress(step, 1, 9)).part, 3) for step in (1, 2, 10, 10**6)] == [
+    assert [round(average(name="ema")(Position(step, 1, 9)).part, 3) for step in (1, 2, 10, 10**6)] == [
         0.818,
         0.75,
         0.45,
@@ -101,7 +101,7 @@ def test_lookahead_pulls_the_model_back_every_few_steps():
     for step in range(STEPS * EPOCHS):
         for each in (net, expected):
             move(each, step)
-        ours.follow(net, Progress(step + 1, STEPS, EPOCHS))
+        ours.follow(net, Position(step + 1, STEPS, EPOCHS))
         if (step + 1) % 5 == 0 or step + 1 == STEPS * EPOCHS:
             with torch.no_grad():
                 for s, f in zip(slow.parameters(), expected.parameters(), strict=True):
@@ -117,7 +117,7 @@ def test_growing_lookahead_is_airbenchs():
     """Its slow weights keep 0.95^5 * (i / total)^3."""
     growing = average(name="lookahead", every=5, alpha=1 - 0.95**5, growing=True)
     for step in (5, 10, 20):
-        assert growing(Progress(step, STEPS, EPOCHS)).part == pytest.approx(1 - 0.95**5 * (step / 24) ** 3)
+        assert growing(Position(step, STEPS, EPOCHS)).part == pytest.approx(1 - 0.95**5 * (step / 24) ** 3)
 
 
 def test_a_saved_state_goes_on_to_the_same_bits():

@@ -22,8 +22,8 @@ from featherweight.models.shape import Shape
 from featherweight.runs import predictions
 from featherweight.runs.task import refuse_what_does_not_fit
 from featherweight.runtime.device import start
-from featherweight.training import trainer
 from featherweight.training.distillation import Teachers
+from featherweight.training.trainer import Examples, Trainer
 
 RGB = load_competition("cifar10", ["image.size=8", "limit.allow_pseudo_labels=true"])
 GREY = load_competition("cifar10", ["image.size=8", "image.channels=1", "image.mirror=false"])
@@ -114,8 +114,8 @@ def one_step(data: dict, grey: bool) -> str:
             model = build(recipe.model, Shape(10, competition.image.channels, 8))
             teachers = Teachers(saved=torch.full((len(train), 10), 0.1), savers=1)
             augment = predictions.augmentations(recipe, competition)
-            fitted = teachers if recipe.distill else Teachers()
-            trainer.fit(recipe, model, train, holdout, 10, augment, device, Path(folder), fitted, competition.metric)
+            examples = Examples(train, holdout, 10, augment, teachers if recipe.distill else Teachers())
+            Trainer(recipe, model, examples, device, Path(folder), competition.metric).fit()
             views = predictions.views(recipe, competition)
             probs = predict_probs([model], holdout.images, runtime=device, views=views, augment=augment, batch_size=16)
             if recipe.predict.calibrate:

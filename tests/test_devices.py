@@ -23,7 +23,7 @@ from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
 from featherweight.training.losses import LOSSES
 from featherweight.training.optimizers import OPTIMIZERS
-from featherweight.training.trainer import fit
+from featherweight.training.trainer import Examples, Trainer
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 CLASSES, SIDE = 3, 16
@@ -59,7 +59,7 @@ def trained(folder, device: str, processes: Processes = ALONE, **changes):
     torch.manual_seed(0)
     model = build(recipe.model, Shape(CLASSES, 3, SIDE))
     folder.mkdir(exist_ok=True)
-    history = fit(recipe, model, PACK, PACK, CLASSES, list(recipe.augment), runtime, folder)
+    history = Trainer(recipe, model, Examples(PACK, PACK, CLASSES, recipe.augment), runtime, folder).fit()
     return {name: tensor.cpu() for name, tensor in model.state_dict().items()}, history
 
 

@@ -19,8 +19,8 @@ from featherweight.runs.run import Run
 from featherweight.runs.task import Task
 from featherweight.runtime.device import start
 from featherweight.runtime.rng import Draws, generator
-from featherweight.training import trainer
 from featherweight.training.distillation import Teachers, learn, read_saved, teach
+from featherweight.training.trainer import Examples, Trainer
 
 LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 TAUGHT = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))
@@ -120,7 +120,8 @@ def test_a_teacher_is_asked_of_the_very_images_the_student_sees(tmp_path):
             return torch.zeros(len(images), 4)
 
     teachers = Teachers([Teacher()])
-    trainer.fit(recipe, model, pack, pack, 4, recipe.augment, start("cpu"), tmp_path, teachers)
+    examples = Examples(pack, pack, 4, recipe.augment, teachers)
+    Trainer(recipe, model, examples, start("cpu"), tmp_path).fit()
     assert len(asked) == 4
     for theirs, ours in zip(asked, shown, strict=True):
         assert torch.equal(theirs, ours)
@@ -168,7 +169,7 @@ def test_a_student_of_saved_probabilities_does_what_a_student_of_labels_does(tmp
         checked = Recipe.model_validate(recipe)
         torch.manual_seed(0)
         model = build(checked.model, Shape(4, 3, 8))
-        trainer.fit(checked, model, pack, pack, 4, [], start("cpu"), tmp_path / name, teachers)
+        Trainer(checked, model, Examples(pack, pack, 4, [], teachers), start("cpu"), tmp_path / name).fit()
         weights.append(model.state_dict())
     for key, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][key])

@@ -6,7 +6,7 @@ from torch import nn
 from featherweight.models import FAMILIES, build
 from featherweight.models.fastnet import FastNet, Whitening
 from featherweight.models.shape import Shape
-from featherweight.training.trainer import standardize, start_from_images
+from featherweight.training.norm_stats import standardize, start_from_images
 
 
 def correlated(n: int, channels: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
 from featherweight.training import checkpoint, trainer
+from featherweight.training.trainer import Examples, Trainer
 
 RECIPE = {
     "model": {"name": "wrn", "depth": 10, "width": 0.25, "dropout": 0.3},
@@ -42,7 +43,8 @@ def train(folder, epochs=3, metric=None, **changes):
     torch.manual_seed(recipe.seed)
     model = build(recipe.model, Shape(2, 1, 8))
     parts, device = (pack(100, 0), pack(40, 1)), start("cpu")
-    history = trainer.fit(recipe, model, *parts, 2, recipe.augment, device, folder, metric=metric)
+    examples = Examples(*parts, 2, recipe.augment)
+    history = Trainer(recipe, model, examples, device, folder, metric).fit()
     checkpoint.save_weights(folder / "weights", model)
     return history, hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
 
@@ -71,7 +73,7 @@ EVERYTHING = {
 @pytest.mark.parametrize("options", EVERYTHING)
 def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, options):
     history, whole = train(tmp_path / "whole", metric=BALANCED, **EVERYTHING[options])
-    real, steps = trainer._step, 0
+    real, steps = Trainer.step_on, 0
     for stop_at in (4, 9):  # in the first epoch, then again in the second
 
         def step(*arguments, at=stop_at):
@@ -81,10 +83,10 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, optio
                 raise SystemError("killed")  # not asked to stop: killed after the last checkpoint
             return real(*arguments)
 
-        monkeypatch.setattr(trainer, "_step", step)
+        monkeypatch.setattr(Trainer, "step_on", step)
         with pytest.raises(SystemError, match="killed"):
             train(tmp_path / "cut", metric=BALANCED, **EVERYTHING[options])
-    monkeypatch.setattr(trainer, "_step", real)
+    monkeypatch.setattr(Trainer, "step_on", real)
     again, resumed = train(tmp_path / "cut", metric=BALANCED, **EVERYTHING[options])
     assert resumed == whole
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), history.drop(columns="seconds"), check_exact=True)
@@ -209,13 +211,13 @@ def test_the_competitions_metric_is_logged_and_may_be_watched(name, tmp_path):
 @pytest.mark.parametrize("name", METRICS)
 def test_what_is_trained_on_is_scored_as_the_holdout_is(name, tmp_path, monkeypatch):
     """Over all images of an epoch, as each step saw them; a metric of probabilities is kept of the holdout alone."""
-    metric, real, told = OneOf(METRICS).validate(name), trainer._step, []
+    metric, real, told = OneOf(METRICS).validate(name), Trainer.step_on, []
 
     def step(*arguments):
         told.append(real(*arguments))
         return told[-1]
 
-    monkeypatch.setattr(trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "step_on", step)
     history, _ = train(tmp_path / "run", metric=metric, epochs=2, mix=["mixup"])
     for epoch, row in enumerate(history.to_dict("records")):
         true, given = torch.cat([answers for _, answers in told[6 * epoch : 6 * epoch + 6]], 1).long().numpy()

@@ -25,7 +25,8 @@ from featherweight.models.shape import Shape
 from featherweight.runs.comparison import holm
 from featherweight.runs.run import Facts, Result, Run
 from featherweight.runtime.device import start
-from featherweight.training import trainer
+from featherweight.training.schedules import beginning, rate_factor
+from featherweight.training.trainer import Examples, Trainer
 
 CIFAR = load_competition("cifar10")
 ROWS = [name for name in paths.config_names("recipes") if name[0] in "abcd" and (name[1] == "_" or name[1].isdigit())]
@@ -98,7 +99,8 @@ def test_a_row_makes_weight_and_trains_for_a_few_steps(name, tmp_path):
     budget.weigh(recipe, CIFAR, name).refuse_if_over()
     torch.manual_seed(0)
     model = build(recipe.model, Shape(10, 3, 8))
-    history = trainer.fit(recipe, model, pack(10), pack(5), 10, recipe.augment, start("cpu", "fp32"), tmp_path)
+    examples = Examples(pack(10), pack(5), 10, recipe.augment)
+    history = Trainer(recipe, model, examples, start("cpu", "fp32"), tmp_path).fit()
     assert history["step"].iloc[-1] >= 2
     assert np.isfinite(history["train_loss"]).all()
     views, augment = recipe.predict.views, recipe.augment
@@ -222,11 +224,11 @@ def test_a_shortened_row_has_the_shape_of_the_whole(name):
         assert short.train.epochs == 10
         return
     steps = 350
-    whole, part = trainer.beginning(recipe, steps), trainer.beginning(short, steps)
+    whole, part = beginning(recipe, steps), beginning(short, steps)
     assert part.total == pytest.approx(whole.total / 10, abs=1)
     for tenth in (0.02, 0.25, 0.45, 0.65, 0.95):
-        of_whole = trainer.rate_factor(recipe, replace(whole, step=int(whole.total * tenth)))
-        of_part = trainer.rate_factor(short, replace(part, step=int(part.total * tenth)))
+        of_whole = rate_factor(recipe, replace(whole, step=int(whole.total * tenth)))
+        of_part = rate_factor(short, replace(part, step=int(part.total * tenth)))
         near = {of_whole * recipe.schedule.arguments.get("factor", 1) ** k for k in (-1, 0, 1)}
         assert any(of_part == pytest.approx(value) for value in near), tenth
 

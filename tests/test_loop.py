@@ -14,7 +14,9 @@ from featherweight.errors import UserError
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
-from featherweight.training import checkpoint, trainer
+from featherweight.training import checkpoint
+from featherweight.training.norm_stats import standardize
+from featherweight.training.trainer import Examples, Trainer
 
 RECIPE = {
     "model": {"name": "wrn", "depth": 10, "width": 0.25, "dropout": 0.3},
@@ -40,7 +42,8 @@ def train(folder, **changes):
     device = start("cpu", recipe.train.precision)
     torch.manual_seed(recipe.seed)
     model = build(recipe.model, Shape(2, 1, 8))
-    history = trainer.fit(recipe, model, pack(100, 0), pack(40, 1), 2, recipe.augment, device, folder)
+    examples = Examples(pack(100, 0), pack(40, 1), 2, recipe.augment)
+    history = Trainer(recipe, model, examples, device, folder).fit()
     checkpoint.save_weights(folder / "weights", model)
     return history, hashlib.sha256((folder / "weights").read_bytes()).hexdigest()
 
@@ -60,15 +63,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
 def test_stopped_during_the_last_look_it_stops(tmp_path, monkeypatch):
     """After which there is no step that could notice."""
     _, whole = train(tmp_path / "whole")
-    look = trainer._epoch_row
+    look = Trainer.epoch_row
 
-    def interrupted(recipe, state, holdout, runtime, begin, last, metric):
-        if last:
+    def interrupted(self):
+        if len(self.state.history) + 1 == self.start.epochs:
             os.kill(os.getpid(), signal.SIGINT)
-        return look(recipe, state, holdout, runtime, begin, last, metric)
+        return look(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_epoch_row", interrupted)
+        patch.setattr(Trainer, "epoch_row", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "stopped")
     assert train(tmp_path / "stopped")[1] == whole
@@ -78,7 +81,7 @@ def test_stopped_during_the_last_look_it_stops(tmp_path, monkeypatch):
 def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, stop_at):
     """In the middle of an epoch, at its last step before the holdout is looked at, and after the very last step."""
     _, whole = train(tmp_path / "whole")
-    real, steps = trainer._step, 0
+    real, steps = Trainer.step_on, 0
 
     def step(*arguments):
         nonlocal steps
@@ -87,10 +90,10 @@ def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, st
             os.kill(os.getpid(), signal.SIGINT)
         return real(*arguments)
 
-    monkeypatch.setattr(trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "step_on", step)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut")
-    monkeypatch.setattr(trainer, "_step", real)
+    monkeypatch.setattr(Trainer, "step_on", real)
     history, resumed = train(tmp_path / "cut")
     assert resumed == whole
     assert len(history) == 3
@@ -167,7 +170,7 @@ def test_standardize_is_the_mean_and_deviation_of_each_channel():
     images = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
     recipe = Recipe.model_validate(RECIPE)
     model = build(recipe.model, Shape(2, 3, 6))
-    trainer.standardize(model, images, chunk=7)
+    standardize(model, images, chunk=7)
     np.testing.assert_allclose(model.normalize.mean.flatten(), (images / 255).mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(model.normalize.std.flatten(), (images / 255).std((0, 1, 2)), rtol=1e-5)
 

@@ -330,7 +330,7 @@ def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
     from featherweight.evaluation.inference import predict_probs
     from featherweight.models import build
     from featherweight.models.shape import Shape
-    from featherweight.training.trainer import standardize
+    from featherweight.training.norm_stats import standardize
     from featherweight.training.batches import Batches
     from featherweight.runtime.device import start
 

@@ -16,6 +16,7 @@ from featherweight.errors import UserError
 from featherweight.runs import pipeline
 from featherweight.runs.run import Run
 from featherweight.runs.task import Task
+from featherweight.training.trainer import Examples
 
 ALLOWED = "limit.allow_pseudo_labels=true"
 
@@ -35,13 +36,12 @@ def labeller(home):
 
 def test_the_test_images_a_run_is_sure_of_join_the_training_images(labeller, capsys, monkeypatch):
     seen = {}
-    fit = pipeline.fit
 
-    def spy(recipe, model, train, holdout, *rest):
+    def spy(train, holdout, *rest):
         seen.update(train=train, holdout=holdout)
-        return fit(recipe, model, train, holdout, *rest)
+        return Examples(train, holdout, *rest)
 
-    monkeypatch.setattr(pipeline, "fit", spy)
+    monkeypatch.setattr(pipeline, "Examples", spy)
     made, result = run("taught", "pseudo.run=labeller", "pseudo.confidence=0.5")
     probs = np.load(labeller.folder / "predict_probs.npy")
     test = made.competition.load().predict

@@ -11,7 +11,8 @@ from featherweight.errors import OverBudget
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
-from featherweight.training import checkpoint, trainer
+from featherweight.training import checkpoint
+from featherweight.training.trainer import Examples, Trainer
 
 # Parameters with 10 classes and RGB at 32 px. From LOGBOOK A and D, the papers and, the rest, the libraries themselves.
 WEIGHTS = {
@@ -113,7 +114,7 @@ def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path):
     torch.manual_seed(0)
     model = build(recipe.model, Shape(10, 3, 8))
     before = {key: value.clone() for key, value in model.named_parameters()}
-    trainer.fit(recipe, model, pack, pack, 10, [], start("cpu", "fp32"), tmp_path)
+    Trainer(recipe, model, Examples(pack, pack, 10), start("cpu", "fp32"), tmp_path).fit()
     moved = [key for key, value in model.named_parameters() if not torch.equal(value, before[key])]
     assert len(moved) > len(before) / 2
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())

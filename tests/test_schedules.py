@@ -4,14 +4,13 @@ from pydantic import ValidationError
 
 from featherweight.config import Recipe
 from featherweight.schema import OneOf
-from featherweight.training.schedules import SCHEDULES, Progress, constant, cosine, stepped
-from featherweight.training.trainer import beginning, rate_factor
+from featherweight.training.schedules import SCHEDULES, Position, beginning, constant, cosine, rate_factor, stepped
 
 LR = torch.optim.lr_scheduler
 
 
 def factors(schedule, epochs, steps=1, **arguments):
-    return [schedule(Progress(step, steps, epochs), **arguments) for step in range(epochs * steps)]
+    return [schedule(Position(step, steps, epochs), **arguments) for step in range(epochs * steps)]
 
 
 def torchs(make, steps, lr=1.0, every=1):
@@ -45,7 +44,7 @@ def test_stepped_holds_within_an_epoch():
 
 def test_stepped_cuts_again_at_given_epochs():
     """LOGBOOK A15: three more plateaus near the end of a run of 50."""
-    rates = [stepped(Progress(epoch, 1, 50), epochs=[43, 45, 47]) for epoch in range(50)]
+    rates = [stepped(Position(epoch, 1, 50), epochs=[43, 45, 47]) for epoch in range(50)]
     assert [rates[epoch] for epoch in (42, 43, 44, 45, 46, 47, 49)] == pytest.approx(
         [0.2**k for k in (3, 4, 4, 6, 6, 7, 7)]  # 45 is nine tenths of 50 as well
     )
@@ -108,7 +107,7 @@ TORCH = {
 def test_equals_torch(case):
     keys, steps, epochs, make, every = TORCH[case]
     schedule = OneOf(SCHEDULES).sections[keys["name"]](**keys)
-    ours = [schedule(Progress(step, steps, epochs)) for step in range(steps * epochs)]
+    ours = [schedule(Position(step, steps, epochs)) for step in range(steps * epochs)]
     assert ours == pytest.approx(torchs(make, steps * epochs, every=every), rel=1e-9, abs=1e-12)
 
 
@@ -121,7 +120,7 @@ def test_plateau_equals_torch(metric, arguments):
     ours = OneOf(SCHEDULES).sections["plateau"](name="plateau", metric=metric, factor=0.5, final=0.01, **arguments)
     history = []
     for epoch, score in enumerate(scores):
-        assert ours(Progress(epoch * 3 + 1, 3, 40, history=history)) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert ours(Position(epoch * 3 + 1, 3, 40, history=history)) == pytest.approx(optimizer.param_groups[0]["lr"])
         theirs.step(score)
         history.append({f"holdout_{metric}": score})
     assert optimizer.param_groups[0]["lr"] < 0.2
@@ -130,14 +129,14 @@ def test_plateau_equals_torch(metric, arguments):
 def test_plateau_passes_over_epochs_without_a_look():
     plateau = OneOf(SCHEDULES).sections["plateau"](name="plateau", patience=0)
     history = [{"holdout_loss": value} for value in (1.0, float("nan"), float("nan"))]
-    assert plateau(Progress(3, 1, 9, history=history)) == 1
-    assert plateau(Progress(4, 1, 9, history=[*history, {"holdout_loss": 1.0}])) == pytest.approx(0.1)
+    assert plateau(Position(3, 1, 9, history=history)) == 1
+    assert plateau(Position(4, 1, 9, history=[*history, {"holdout_loss": 1.0}])) == pytest.approx(0.1)
 
 
 def test_staged_is_the_logbooks():
     """LOGBOOK C: 3e-6 for 30 epochs, 2e-6 for 50, 1e-6 for 100; the last stage stays."""
     staged = OneOf(SCHEDULES).sections["staged"](name="staged", stages=[[30, 3], [50, 2], [100, 1]])
-    rates = [1e-6 * staged(Progress(epoch, 1, 200)) for epoch in range(200)]
+    rates = [1e-6 * staged(Position(epoch, 1, 200)) for epoch in range(200)]
     assert rates == pytest.approx([3e-6] * 30 + [2e-6] * 50 + [1e-6] * 120)
 
 
@@ -158,7 +157,7 @@ def test_a_warm_up_before_a_schedule_is_torchs_sequence_of_both(schedule, make):
     """Torch's LinearLR for the warm-up, then the schedule over what remains."""
     said = recipe(schedule=schedule, warmup={"epochs": 1.5, "start": 0.1}, train={"epochs": 7})
     start = beginning(said, steps_per_epoch=4)
-    ours = [rate_factor(said, Progress(step, 4, 7, start.total, start.warmup)) for step in range(28)]
+    ours = [rate_factor(said, Position(step, 4, 7, start.total, start.warmup)) for step in range(28)]
 
     def both(optimizer):
         return LR.SequentialLR(optimizer, [LR.LinearLR(optimizer, 0.1, 1.0, 6), make(optimizer)], [6])
@@ -175,7 +174,7 @@ def test_a_warm_up_goes_before_any_schedule(name):
     )
     start = beginning(said, steps_per_epoch=5)
     assert (start.warmup, start.total, start.epochs) == (10, 50, 10)
-    ours = [rate_factor(said, Progress(step, 5, 10, start.total, start.warmup)) for step in range(50)]
+    ours = [rate_factor(said, Position(step, 5, 10, start.total, start.warmup)) for step in range(50)]
     assert ours[0] == 0
     assert ours[:11] == sorted(ours[:11])
     if name in needed:  # what is said in epochs is counted from the start
@@ -199,7 +198,7 @@ def test_constant():
 
 
 def test_cosine_ends_at_its_final_rate():
-    assert cosine(Progress(20, 4, 5), final=0.1) == pytest.approx(0.1)
+    assert cosine(Position(20, 4, 5), final=0.1) == pytest.approx(0.1)
 
 
 def test_a_warm_up_leaves_the_schedule_something():

@@ -1,7 +1,9 @@
 """One optimizer step: accumulation, clipping and SAM, under the gradient scaler too."""
 
 import copy
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,16 +11,19 @@ from torch import nn
 
 from featherweight.augment.mixing import mix
 from featherweight.config import Recipe
+from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.runtime.device import start
 from featherweight.runtime.rng import Draws, generator
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch
 from featherweight.training.optimizers import groups
-from featherweight.training.trainer import _State, _step
+from featherweight.training.state import TrainState
+from featherweight.training.trainer import Examples, Trainer
 
 BASE = {"model": {"name": "wrn", "depth": 10, "width": 0.25}, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.0}}
 RUNTIME = start("cpu")
+ONE_STEP = torch.zeros(1), torch.zeros(2, 1, 13)  # the losses and answers of an epoch
 
 
 def net(norm: bool) -> nn.Module:
@@ -37,8 +42,15 @@ def stepped(model: nn.Module, scaled: bool = False, **changes) -> tuple[torch.Te
     recipe = Recipe.model_validate({**BASE, **changes})
     optimizer = recipe.optimizer(groups(model))
     scaler = torch.amp.GradScaler("cpu", enabled=scaled)
-    state = _State(model, optimizer, scaler, Averages(model, []), torch.zeros(1), torch.zeros(2, 1, 13))
-    return _step(recipe, state, batch(), [], RUNTIME)
+    return trainer_of(recipe, TrainState(model, optimizer, scaler, Averages(model, []), *ONE_STEP)).step_on(batch())
+
+
+def trainer_of(recipe: Recipe, state: TrainState) -> Trainer:
+    """A trainer before its only step."""
+    pack = Pack([str(i) for i in range(13)], np.zeros((13, 5, 5, 2), np.uint8), np.arange(13) % 3)
+    trainer = Trainer(recipe, state.model, Examples(pack, pack, 3), RUNTIME, Path())
+    trainer.state = state
+    return trainer
 
 
 def step(model: nn.Module, scaled: bool = False, **changes) -> tuple[nn.Module, torch.Tensor]:
@@ -130,16 +142,10 @@ def test_the_scaler_leaves_out_a_step_that_overflowed():
     model = net(norm=True)
     before = copy.deepcopy(model)
     recipe = Recipe.model_validate({**BASE, "sam": {"rho": 0.05}})
-    state = _State(
-        model,
-        recipe.optimizer(groups(model)),
-        torch.amp.GradScaler("cpu", init_scale=2.0**127),
-        Averages(model, []),
-        torch.zeros(1),
-        torch.zeros(2, 1, 13),
-    )
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    state = TrainState(model, recipe.optimizer(groups(model)), scaler, Averages(model, []), *ONE_STEP)
     loud = batch()
-    _step(recipe, state, Batch(loud.images * 1e6, loud.targets, loud.draws, loud.counts), [], RUNTIME)
+    trainer_of(recipe, state).step_on(Batch(loud.images * 1e6, loud.targets, loud.draws, loud.counts))
     for one, other in zip(model.parameters(), before.parameters(), strict=True):
         assert torch.equal(one, other)
     assert state.scaler.get_scale() == 2.0**126

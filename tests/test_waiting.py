@@ -167,7 +167,8 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
         pack = Pack(PACK.ids, images, PACK.labels)
         network = build(recipe.model, Shape(CLASSES, 3, side))
         with pytest.raises(Done), nullcontext() if GPU else Kernels():
-            trainer.fit(recipe, network, pack, pack, CLASSES, augment, runtime, tmp_path, teachers)
+            examples = trainer.Examples(pack, pack, CLASSES, augment, teachers)
+            trainer.Trainer(recipe, network, examples, runtime, tmp_path).fit()
 
     return run
 

@@ -16,7 +16,7 @@ from featherweight.runs.predictions import augmentations
 from featherweight.runtime.device import start
 from featherweight.runtime.rng import Draws, generator
 from featherweight.training.batches import Batches
-from featherweight.training.trainer import beginning, rate_factor
+from featherweight.training.schedules import beginning, rate_factor
 
 POINTS = 2000  # steps of a run at which its rate is looked at
 

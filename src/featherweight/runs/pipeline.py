@@ -35,7 +35,7 @@ from featherweight.runtime.processes import Processes
 from featherweight.runtime.rng import derive
 from featherweight.training import checkpoint
 from featherweight.training.distillation import NOBODY
-from featherweight.training.trainer import fit
+from featherweight.training.trainer import Examples, Trainer
 
 
 def run(run: Run) -> Result:
@@ -151,26 +151,14 @@ def train_model(
     device: Runtime,
     watching: Callable[[Mapping[str, Any]], None] = lambda row: None,
 ) -> Classifier:
-    """The run's model, trained; one that is trained is found so. See `fit` for who is `watching`."""
+    """The run's model, trained; one that is trained is found so. See `Trainer.fit` for who is `watching`."""
     competition, recipe = run.competition, run.recipe
-    known = NOBODY if run.weights.exists() else teachers(run, train, holdout, device)
+    learned_from = NOBODY if run.weights.exists() else teachers(run, train, holdout, device)
     torch.manual_seed(derive(recipe.seed, "init"))
     model = build(recipe.model, competition.shape)
     if not run.weights.exists():
-        augment = augmentations(recipe, competition)
-        fit(
-            recipe,
-            model,
-            train,
-            holdout,
-            len(competition.classes),
-            augment,
-            device,
-            run.folder,
-            known,
-            competition.metric,
-            watching,
-        )
+        examples = Examples(train, holdout, len(competition.classes), augmentations(recipe, competition), learned_from)
+        Trainer(recipe, model, examples, device, run.folder, competition.metric).fit(watching)
         device.processes.once(lambda: checkpoint.save_weights(run.weights, model))
         if device.processes.first:
             (run.folder / "checkpoint.pt").unlink(missing_ok=True)

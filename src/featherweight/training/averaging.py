@@ -1,6 +1,6 @@
 """Averages of the weights along a run: shadows of the model that follow it, from one of which it may go on.
 
-An average a recipe may name maps the progress after a step to its move, or to None where it rests. Parameters and
+An average a recipe may name maps the position after a step to its move, or to None where it rests. Parameters and
 batch-norm statistics are averaged alike (as torch's AveragedModel does with use_buffers).
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from featherweight.models import Classifier
 from featherweight.schema import Choice, Count, Flag, Fraction, Rate
-from featherweight.training.schedules import Progress
+from featherweight.training.schedules import Position
 
 
 class Move(NamedTuple):
@@ -26,36 +26,36 @@ class Move(NamedTuple):
     back: bool = False
 
 
-def ema(progress: Progress, *, decay: Rate = 0.999, warmup: Flag = True) -> Move:
+def ema(position: Position, *, decay: Rate = 0.999, warmup: Flag = True) -> Move:
     """The exponential moving average, after every step; `warmup` lets it forget its first steps sooner.
 
     The decay then is at most (1 + t) / (10 + t) after step t, so a short run is not half initial weights.
     """
-    kept = min(decay, (1 + progress.step) / (10 + progress.step)) if warmup else decay
+    kept = min(decay, (1 + position.step) / (10 + position.step)) if warmup else decay
     return Move(1 - kept)
 
 
-def swa(progress: Progress, *, start: Fraction = 0.75, every: Count = 1) -> Move | None:
+def swa(position: Position, *, start: Fraction = 0.75, every: Count = 1) -> Move | None:
     """The mean of the weights at the ends of epochs from the part `start` of the run on (arXiv:1803.05407).
 
     When it ships, its batch-norm statistics are taken anew from a pass over the training images.
     """
-    epoch, inside = divmod(progress.step, progress.steps_per_epoch)
-    first = max(1, math.ceil(round(start * progress.epochs, 9)))
+    epoch, inside = divmod(position.step, position.steps_per_epoch)
+    first = max(1, math.ceil(round(start * position.epochs, 9)))
     if inside or epoch < first or (epoch - first) % every:
         return None
     return Move(1 / ((epoch - first) // every + 1))
 
 
-def lookahead(progress: Progress, *, every: Count = 5, alpha: Fraction = 0.5, growing: Flag = False) -> Move | None:
+def lookahead(position: Position, *, every: Count = 5, alpha: Fraction = 0.5, growing: Flag = False) -> Move | None:
     """Slow weights go the part `alpha` towards the model after `every` steps, and it goes on there (arXiv:1907.08610).
 
     `growing` lets the slow weights hold back more and more: the part is 1 - (1 - alpha) * t^3 at the part t of the run
     (airbench, Jordan 2024, with alpha 0.226).
     """
-    if progress.step % every and progress.done != progress.steps:
+    if position.step % every and position.done != position.steps:
         return None
-    return Move(1 - (1 - alpha) * progress.fraction**3 if growing else alpha, back=True)
+    return Move(1 - (1 - alpha) * position.fraction**3 if growing else alpha, back=True)
 
 
 AVERAGES: dict[str, Callable[..., Move | None]] = {
@@ -74,10 +74,10 @@ class Averages:
         self.begun: set[str] = set()
 
     @torch.no_grad()
-    def follow(self, model: Classifier, progress: Progress) -> None:
+    def follow(self, model: Classifier, position: Position) -> None:
         """Move every average that is due after a step."""
         for choice in self.choices:
-            move = choice(progress)
+            move = choice(position)
             if move is None:
                 continue
             shadow = self.shadows[choice.name]

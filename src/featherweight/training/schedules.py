@@ -1,6 +1,6 @@
 """The learning-rate schedules a recipe may name: each maps where a run stands to a factor on the optimizer's rate.
 
-Each is a pure function of the run's progress, and of the holdout scores so far, so nothing of it needs saving.
+Each is a pure function of the run's position, and of the holdout scores so far, so nothing of it needs saving.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from featherweight.errors import UserError
 from featherweight.schema import Count, Fraction, Index, NonNegative, Positive
 from featherweight.training.early_stopping import Watched, values
 
+if TYPE_CHECKING:
+    from featherweight.config import Recipe
+
 
 @dataclass(frozen=True)
-class Progress:
+class Position:
     """Where a run stands before a step: nothing has been done at step 0. `history` is a row of each epoch done."""
 
     step: int
@@ -51,18 +55,37 @@ class Progress:
         return self.done / self.steps if self.steps > 0 else 0.0
 
 
-def rising(progress: Progress, start: float) -> float:
+def rising(position: Position, start: float) -> float:
     """The warm-up's own factor: from `start` up evenly to 1 where the warm-up ends (arXiv:1706.02677)."""
-    return 1.0 if progress.step >= progress.warmup else start + (1 - start) * progress.step / progress.warmup
+    return 1.0 if position.step >= position.warmup else start + (1 - start) * position.step / position.warmup
 
 
-def constant(progress: Progress) -> float:
+def beginning(recipe: Recipe, steps_per_epoch: int) -> Position:
+    """Where a run of the recipe starts, and how long it is."""
+    total = recipe.train.epochs * steps_per_epoch
+    total = min(total, recipe.train.steps or total)
+    warmup = 0
+    if recipe.warmup is not None:
+        wanted = recipe.warmup
+        warmup = round(total * wanted.fraction if wanted.epochs is None else steps_per_epoch * wanted.epochs)
+        if warmup >= total:
+            raise UserError(f"warmup: its {warmup:,} steps leave the schedule none of the run's {total:,}")
+    return Position(0, steps_per_epoch, -(-total // steps_per_epoch), total, warmup)
+
+
+def rate_factor(recipe: Recipe, position: Position) -> float:
+    """The factor on the optimizer's rates at a step."""
+    factor: float = recipe.schedule(position)
+    return factor * rising(position, recipe.warmup.start) if recipe.warmup else factor
+
+
+def constant(position: Position) -> float:
     """The same rate throughout."""
     return 1.0
 
 
 def stepped(
-    progress: Progress,
+    position: Position,
     *,
     at: list[Fraction] = [0.3, 0.5, 0.7, 0.9],
     epochs: list[Index] = [],
@@ -73,43 +96,43 @@ def stepped(
     `epochs` are further plateaus at given epochs, as LOGBOOK A15's at 43, 45 and 47 of 50.
     """
     # The epoch's number is compared, not the quotient: 0.7 * 10 epochs is reached at epoch 7 whatever floats say.
-    places = sorted([round(part * progress.epochs, 9) for part in at] + [float(epoch) for epoch in epochs])
-    return float(factor ** bisect.bisect_right(places, progress.epoch))
+    places = sorted([round(part * position.epochs, 9) for part in at] + [float(epoch) for epoch in epochs])
+    return float(factor ** bisect.bisect_right(places, position.epoch))
 
 
 def milestones(
-    progress: Progress, *, at: list[Index], by: Literal["epoch", "iteration"] = "epoch", factor: Positive = 0.1
+    position: Position, *, at: list[Index], by: Literal["epoch", "iteration"] = "epoch", factor: Positive = 0.1
 ) -> float:
     """The rate times `factor` at each of the epochs, or iterations, `at` (torch's MultiStepLR; LOGBOOK B: 32k, 48k)."""
-    return float(factor ** bisect.bisect_right(sorted(at), progress.epoch if by == "epoch" else progress.step))
+    return float(factor ** bisect.bisect_right(sorted(at), position.epoch if by == "epoch" else position.step))
 
 
-def every(progress: Progress, *, epochs: Count, factor: Positive = 0.1) -> float:
+def every(position: Position, *, epochs: Count, factor: Positive = 0.1) -> float:
     """The rate times `factor` every so many epochs (torch's StepLR; LOGBOOK C: 30 and 100)."""
-    return float(factor ** (progress.epoch // epochs))
+    return float(factor ** (position.epoch // epochs))
 
 
-def staged(progress: Progress, *, stages: Annotated[list[tuple[Count, Positive]], Field(min_length=1)]) -> float:
+def staged(position: Position, *, stages: Annotated[list[tuple[Count, Positive]], Field(min_length=1)]) -> float:
     """Stages of a number of epochs and a factor each, in turn; the last factor stays (LOGBOOK C).
 
     With lr 1e-6, `stages: [[30, 3], [50, 2], [100, 1]]` is 3e-6 for 30 epochs, 2e-6 for 50, 1e-6 for 100.
     """
     ends = list(itertools.accumulate(epochs for epochs, _ in stages))
-    return stages[min(bisect.bisect_right(ends, progress.epoch), len(stages) - 1)][1]
+    return stages[min(bisect.bisect_right(ends, position.epoch), len(stages) - 1)][1]
 
 
-def linear(progress: Progress, *, final: NonNegative = 0.0) -> float:
+def linear(position: Position, *, final: NonNegative = 0.0) -> float:
     """Evenly down to `final` (torch's LinearLR)."""
-    return 1 - (1 - final) * progress.fraction
+    return 1 - (1 - final) * position.fraction
 
 
-def cosine(progress: Progress, *, final: NonNegative = 0.0) -> float:
+def cosine(position: Position, *, final: NonNegative = 0.0) -> float:
     """Down along a half cosine to `final` (arXiv:1608.03983; torch's CosineAnnealingLR)."""
-    return final + (1 - final) * (1 + math.cos(math.pi * progress.fraction)) / 2
+    return final + (1 - final) * (1 + math.cos(math.pi * position.fraction)) / 2
 
 
 def one_cycle(
-    progress: Progress,
+    position: Position,
     *,
     up: Fraction = 0.3,
     start: NonNegative = 0.04,
@@ -120,17 +143,17 @@ def one_cycle(
 
     The defaults are torch's OneCycleLR; `shape: linear` makes a triangle (airbench: up 0.23, start 0.2, final 0.07).
     """
-    top, end = up * progress.steps - 1, progress.steps - 1
-    begin, low, high = (0.0, start, 1.0) if progress.done <= top else (max(top, 0.0), 1.0, final)
-    length = (top if progress.done <= top else end) - begin
-    part = (progress.done - begin) / length if length > 0 else 1.0
+    top, end = up * position.steps - 1, position.steps - 1
+    begin, low, high = (0.0, start, 1.0) if position.done <= top else (max(top, 0.0), 1.0, final)
+    length = (top if position.done <= top else end) - begin
+    part = (position.done - begin) / length if length > 0 else 1.0
     if shape == "cosine":
         part = (1 - math.cos(math.pi * part)) / 2
     return low + (high - low) * part
 
 
 def cyclic(
-    progress: Progress,
+    position: Position,
     *,
     base: Fraction = 0.1,
     up: Count = 2000,
@@ -144,14 +167,14 @@ def cyclic(
     `gamma` a step.
     """
     period = up + (down or up)
-    cycle, place = divmod(progress.done, period)
+    cycle, place = divmod(position.done, period)
     height = place / up if place <= up else (period - place) / (period - up)
-    shrink = {"triangular": 1.0, "triangular2": 0.5**cycle, "exp_range": gamma**progress.done}[mode]
+    shrink = {"triangular": 1.0, "triangular2": 0.5**cycle, "exp_range": gamma**position.done}[mode]
     return base + (1 - base) * height * shrink
 
 
 def plateau(
-    progress: Progress,
+    position: Position,
     *,
     metric: Watched = "loss",
     factor: Positive = 0.1,
@@ -166,7 +189,7 @@ def plateau(
     Better is by the part `threshold` of the best; `cooldown` looks after a cut are not counted.
     """
     rate, best, bad, cooling = 1.0, math.inf, 0, 0
-    for value in values(progress.history, metric, progress.score_falls):
+    for value in values(position.history, metric, position.score_falls):
         if value < best - threshold * abs(best) or math.isinf(best):
             best, bad = value, 0
         else:
