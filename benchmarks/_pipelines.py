@@ -31,7 +31,8 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime, start
 from featherweight.schema import OneOf
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 Epoch = Callable[[int | None], float]  # trains one epoch, or so many steps, and returns the seconds they took
 

@@ -46,7 +46,8 @@ from featherweight.data.pack import Pack
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 COUNTS = (5_000, 50_000, 500_000)
 BATCH, GOAL = 256, 0.9

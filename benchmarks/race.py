@@ -35,7 +35,8 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs import predictions
 from featherweight.runtime.device import start
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 
 def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.Pack, device: str) -> Outcome:

@@ -31,7 +31,8 @@ from featherweight.data.pack import Pack
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime, start
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 
 def random_pack(count: int) -> Pack:

@@ -28,7 +28,8 @@ from featherweight.models.shape import Shape
 from featherweight.runs import pipeline, predictions
 from featherweight.runs.task import Task
 from featherweight.runtime.device import start
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 EPOCHS = 8  # short ones, that steps are timed in
 TRAINING = 0.9  # of the time; the rest is for loading, looks at the holdout and prediction

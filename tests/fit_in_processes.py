@@ -23,7 +23,8 @@ from featherweight.models.shape import Shape
 from featherweight.runtime import processes
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 BASE = {
     "model": {"name": "wrn", "depth": 10, "width": 0.25},

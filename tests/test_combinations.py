@@ -23,7 +23,8 @@ from featherweight.runs import predictions
 from featherweight.runs.task import refuse_what_does_not_fit
 from featherweight.runtime.device import start
 from featherweight.training.distillation import Teachers
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 RGB = load_competition("cifar10", ["image.size=8", "limit.allow_pseudo_labels=true"])
 GREY = load_competition("cifar10", ["image.size=8", "image.channels=1", "image.mirror=false"])

@@ -21,9 +21,10 @@ from featherweight.runtime.device import start
 from featherweight.runtime.processes import ALONE, Processes
 from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
+from featherweight.training.examples import Examples
 from featherweight.training.losses import LOSSES
 from featherweight.training.optimizers import OPTIMIZERS
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.trainer import Trainer
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 CLASSES, SIDE = 3, 16

@@ -20,7 +20,8 @@ from featherweight.runs.task import Task
 from featherweight.runtime.device import start
 from featherweight.runtime.rng import Draws, generator
 from featherweight.training.distillation import Teachers, learn, read_saved, teach
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 TAUGHT = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))

@@ -17,7 +17,8 @@ from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
 from featherweight.training import checkpoint, trainer
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 RECIPE = {
     "model": {"name": "wrn", "depth": 10, "width": 0.25, "dropout": 0.3},

@@ -41,6 +41,7 @@ LAYERS = (
     "submission",
     "runs",
     "quality",
+    "planning",
     "kaggle",
     "report",
     "search",

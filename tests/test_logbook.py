@@ -25,8 +25,9 @@ from featherweight.models.shape import Shape
 from featherweight.runs.comparison import holm
 from featherweight.runs.run import Facts, Result, Run
 from featherweight.runtime.device import start
+from featherweight.training.examples import Examples
 from featherweight.training.schedules import beginning, rate_factor
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.trainer import Trainer
 
 CIFAR = load_competition("cifar10")
 ROWS = [name for name in paths.config_names("recipes") if name[0] in "abcd" and (name[1] == "_" or name[1].isdigit())]

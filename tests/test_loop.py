@@ -15,8 +15,9 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.training import checkpoint
+from featherweight.training.examples import Examples
 from featherweight.training.norm_stats import standardize
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.trainer import Trainer
 
 RECIPE = {
     "model": {"name": "wrn", "depth": 10, "width": 0.25, "dropout": 0.3},

@@ -12,8 +12,9 @@ from featherweight.data.pack import Pack
 from featherweight.models import FAMILIES, build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
+from featherweight.training.examples import Examples
 from featherweight.training.progressive import Growth, grown
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.trainer import Trainer
 
 RECIPE = {
     "model": {"name": "wrn", "depth": 10, "width": 0.25},

@@ -12,7 +12,8 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.training import checkpoint
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 # Parameters with 10 classes and RGB at 32 px. From LOGBOOK A and D, the papers and, the rest, the libraries themselves.
 WEIGHTS = {

@@ -37,6 +37,7 @@ from featherweight.training import trainer
 from featherweight.training.averaging import AVERAGES
 from featherweight.training.batches import Batch, Batches
 from featherweight.training.distillation import NOBODY, Teachers
+from featherweight.training.examples import Examples
 from featherweight.training.losses import LOSSES
 from featherweight.training.optimizers import OPTIMIZERS
 from featherweight.training.sampling import SAMPLINGS
@@ -166,8 +167,8 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
         images = np.resize(PACK.images, (len(PACK), side, side, 3))
         pack = Pack(PACK.ids, images, PACK.labels)
         network = build(recipe.model, Shape(CLASSES, 3, side))
+        examples = Examples(pack, pack, CLASSES, augment, teachers)
         with pytest.raises(Done), nullcontext() if GPU else Kernels():
-            examples = trainer.Examples(pack, pack, CLASSES, augment, teachers)
             trainer.Trainer(recipe, network, examples, runtime, tmp_path).fit()
 
     return run

@@ -44,6 +44,7 @@ COMMANDS = {
             "train a RECIPE, score it, write a checked CSV; the word train may be left out",
             "train.train",
         ),
+        Command("auto", "train", "plan the best training for some --minutes, and do it", "train.auto"),
         Command("resume", "train", "continue a stopped RUN; it ends in the same bytes", "train.resume"),
         Command("search", "train", "try values of recipe keys (optuna), never over the limit", "train.search"),
         Command("logbook", "train", "rerun a section of the logbook and test its claims", "train.logbook"),

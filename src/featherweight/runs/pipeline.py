@@ -35,7 +35,8 @@ from featherweight.runtime.processes import Processes
 from featherweight.runtime.rng import derive
 from featherweight.training import checkpoint
 from featherweight.training.distillation import NOBODY
-from featherweight.training.trainer import Examples, Trainer
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
 
 
 def run(run: Run) -> Result:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from featherweight.console import say
+from featherweight.errors import UserError
 from featherweight.models import Classifier
 from featherweight.training import checkpoint
 from featherweight.training.averaging import Averages
@@ -44,6 +45,18 @@ class TrainState:
         """Multiply the rates that the optimizer was made with."""
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
+
+    def logits(self, images: Tensor) -> Tensor:
+        """What the model answers. Raises UserError for a single image that batch norm can take no statistics of."""
+        try:
+            return self.forward(images)
+        except ValueError as error:
+            if len(images) > 1:
+                raise
+            raise UserError(
+                "one image alone, its maps of one pixel, has no batch-norm statistics: choose train.batch_size and "
+                "train.accumulate so that no part of a batch is a single image"
+            ) from error
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,8 @@ from torch import Tensor
 
 from featherweight import atomic
 from featherweight.augment.mixing import mix
-from featherweight.augment.table import Augmentation
 from featherweight.console import Progress, say
-from featherweight.data.pack import Pack
-from featherweight.errors import DivergedError, UserError
+from featherweight.errors import DivergedError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import METRICS, metric_of, value
 from featherweight.models import Classifier
@@ -28,8 +26,10 @@ from featherweight.runtime.rng import derive
 from featherweight.schema import Choice, OneOf
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch, Batches
-from featherweight.training.distillation import NOBODY, Teachers, learn
+from featherweight.training.distillation import learn
 from featherweight.training.early_stopping import classified, look, since_best
+from featherweight.training.examples import Examples
+from featherweight.training.forecast import Forecast
 from featherweight.training.norm_stats import renew, standardize, start_from_images
 from featherweight.training.optimizers import prepare
 from featherweight.training.progressive import grown
@@ -43,19 +43,6 @@ if TYPE_CHECKING:
     from featherweight.config import Recipe
 
 LOOK_SECONDS = 1.0  # between looks at the losses: each look makes a GPU wait for the host
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What a model learns from and is scored on: images, the number of their classes, what is done to them, and the
-    teachers that answer for them too.
-    """
-
-    train: Pack
-    holdout: Pack
-    num_classes: int
-    augment: Sequence[Augmentation] = ()
-    teachers: Teachers = NOBODY
 
 
 class Trainer:
@@ -102,11 +89,13 @@ class Trainer:
         with interruptible() as self.stop, Progress("train", self.start.total, "steps") as self.bar:
             self.bar.resume(state.step, state.note(short=True))
             self.looked = self.saved = self.clock = time.monotonic()
+            self.forecast = Forecast(self.start.total, self.recipe.growth)
             for epoch in range(len(state.history), self.start.epochs):
                 self.model.train()
                 for batch in self.batches(epoch):
                     self.set_rate()
                     self.take_step(batch)
+                    self.announce_forecast()
                     self.stop_or_save()
                 self.refuse_nan()  # for which a GPU ends what it has to do
                 self.end_epoch(watching)
@@ -194,7 +183,7 @@ class Trainer:
             part = images[piece.rows]
             wanted, known = targets[piece.rows].tensor_split([batch.targets.shape[1]], dim=1)
             with self.runtime.autocast(), self.processes.whole_batch(piece):
-                logits = forward(state, part)
+                logits = state.logits(part)
             loss = recipe.loss(logits.float(), wanted, batch.counts)
             if recipe.distill is not None:
                 taught = teachers.answer(part, known, recipe.distill.temperature, self.runtime)
@@ -206,6 +195,12 @@ class Trainer:
         slopes = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
         self.processes.add_up([total, answers, *slopes])
         return total, answers
+
+    def announce_forecast(self) -> None:
+        """Once the first steps are timed: how long the training takes and what memory it uses, if that is not soon."""
+        line = self.forecast.line(self.state.step, self.state.seconds)
+        if line:
+            say(line)
 
     def stop_or_save(self) -> None:
         """Look at the losses now and then; save when it is time; stop, saved, when asked to."""
@@ -296,19 +291,6 @@ class Trainer:
         state.model.load_state_dict(state.best or shipping.state_dict())
         if ship == "swa" and shipping is not state.model:
             renew(state.model, self.source, self.examples.augment, self.runtime)
-
-
-def forward(state: TrainState, images: Tensor) -> Tensor:
-    """The model's logits. Raises UserError for a single image that batch norm can take no statistics of."""
-    try:
-        return state.forward(images)
-    except ValueError as error:
-        if len(images) > 1:
-            raise
-        raise UserError(
-            "one image alone, its maps of one pixel, has no batch-norm statistics: choose train.batch_size and "
-            "train.accumulate so that no part of a batch is a single image"
-        ) from error
 
 
 def table(rows: list[dict[str, float]]) -> pd.DataFrame:

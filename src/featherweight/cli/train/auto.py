@@ -1,0 +1,58 @@
+"""Plan the best training for the time there is, train it, and write a checked submission within that time.
+
+The candidates are timed on this machine before the plan is made. The plan is stored as a recipe, which trains to the
+same bytes whenever it is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from featherweight import paths
+from featherweight.cli.arguments import add_competition, add_machine, add_report
+from featherweight.errors import UserError
+
+MANY = 100_000  # hours, more than which nobody waits
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what a plan takes."""
+    add_competition(parser)
+    parser.add_argument("--minutes", type=float, help="the time from this command to the CSV")
+    parser.add_argument("--hours", type=float, help="the same in hours")
+    parser.add_argument("--plan", action="store_true", help="print the plan and write its recipe; train nothing")
+    parser.add_argument("--name", help="the run's name (default: autoMINUTES-competition-s0)")
+    add_machine(parser)
+    add_report(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, and train as planned."""
+    began = time.monotonic()
+    paths.find_config("competitions", arguments.competition)
+    if (arguments.minutes is None) == (arguments.hours is None):
+        raise UserError("say how much time there is: --minutes 20, or --hours 8")
+    minutes = arguments.minutes if arguments.hours is None else arguments.hours * 60
+    if not 0 < minutes < MANY * 60:
+        raise UserError(f"expected a time over 0 and below {MANY:,} hours, got {minutes:g} minutes")
+
+    from featherweight import config
+    from featherweight.cli.train.finish import finish
+    from featherweight.planning import auto
+    from featherweight.planning.plan import write
+    from featherweight.runs.task import Task
+
+    competition = config.load_competition(arguments.competition)
+    plan = auto.plan(competition, minutes, began, arguments.threads)
+    print("\n".join(plan.lines()))
+    short = Path(arguments.competition).stem
+    path = write(plan, f"auto{minutes:g}m", short)
+    print(f"the plan is stored in {path}")
+    if arguments.plan:
+        print(f"next: ./run.sh {path} --competition {arguments.competition}")
+        return 0
+    recipe = config.load_recipe(str(path))
+    task = Task(path.stem, recipe, short, competition, arguments.command_line, arguments.device, arguments.threads)
+    return finish(task.start(arguments.name), arguments.report)

@@ -1,0 +1,56 @@
+"""A competition in numbers: what a plan is made for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from featherweight.config import Competition
+    from featherweight.data.pack import Pack
+
+
+@dataclass(frozen=True)
+class Task:
+    """Counts of images, classes and pixels.
+
+    `images` are trained on, `holdout` scores them, `predict` are the competition's own; `smallest` is the number of
+    training images of the rarest class, `size` the side of the images in pixels.
+    """
+
+    images: int
+    holdout: int
+    predict: int
+    classes: int
+    smallest: int
+    size: int
+    channels: int
+    mirror: bool
+    pretrained: bool
+
+    def __str__(self) -> str:
+        colour = "grey" if self.channels == 1 else "colour"
+        weights = "published weights allowed" if self.pretrained else "from scratch"
+        return (
+            f"{self.images:,} images to train on, {self.classes} classes ({self.smallest:,} of the rarest), "
+            f"{self.size} px, {colour}, {weights}"
+        )
+
+
+def describe(competition: Competition, train: Pack, holdout: Pack, predict: Pack | None) -> Task:
+    """The task that training images, a holdout and the competition's pictures set."""
+    assert train.labels is not None
+    classes = len(competition.classes)
+    return Task(
+        images=len(train),
+        holdout=len(holdout),
+        predict=len(predict) if predict else 0,
+        classes=classes,
+        smallest=int(np.bincount(train.labels, minlength=classes).min()),
+        size=competition.image.size,
+        channels=competition.image.channels,
+        mirror=competition.image.mirror,
+        pretrained=competition.limit.allow_pretrained,
+    )

@@ -1,0 +1,49 @@
+"""How long a training will take, from its own first steps."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+from featherweight.console import duration, rate
+from featherweight.training.progressive import Growth
+
+FIRST = 3  # steps that are timed, after one that is not: it chooses kernels and fills caches
+SHORTEST = 2.0  # seconds that they take together, below which the clock says little
+SOON = 60.0  # seconds: of a training that takes no longer nothing is said
+LONG = 3600.0  # seconds after which a plan for less is offered
+
+
+class Forecast:
+    """Times the first steps that a process does of a training of `total` steps, and says once what the rest takes."""
+
+    def __init__(self, total: int, growth: Growth | None) -> None:
+        self.total, self.growth = total, growth
+        self.first: tuple[int, float] | None = None
+        self.given = False
+
+    def line(self, step: int, seconds: float) -> str:
+        """After `step` steps and `seconds` of the whole training: the forecast, if it is time for it, else nothing."""
+        if self.given:
+            return ""
+        if self.first is None:
+            self.first = step, seconds
+        done, spent = step - self.first[0], seconds - self.first[1]
+        if done < FIRST or spent < SHORTEST:
+            return ""
+        self.given = True
+        left = spent / done * sum(self._area(later) for later in range(step, self.total)) / self._area(step)
+        if left < SOON:
+            return ""
+        more = f"; ./run.sh auto --minutes {LONG / 60:.0f} plans one that takes less" if left > LONG else ""
+        steps = f"{self.total - step:,} steps of {rate(done / spent, 'steps')}"
+        return f"  training takes about {duration(left)} ({steps}), {peak_memory() / 1e9:.1f} GB of memory so far{more}"
+
+    def _area(self, step: int) -> float:
+        """The part of a whole image's pixels that a step sees."""
+        return self.growth.scale(step / self.total) ** 2 if self.growth else 1.0
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has used."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

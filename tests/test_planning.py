@@ -1,0 +1,131 @@
+"""The plan: what is chosen, how long it takes, and what is said of it."""
+
+import pytest
+
+from featherweight.config import load_competition
+from featherweight.errors import UserError
+from featherweight.planning import costs, curves
+from featherweight.planning.candidates import batch_size, from_scratch
+from featherweight.planning.costs import Cost
+from featherweight.planning.curves import Curves, Row
+from featherweight.planning.plan import MARGIN, make
+from featherweight.planning.task import Task
+
+DIGITS = load_competition("digits")
+TASK = Task(
+    images=1295, holdout=143, predict=359, classes=10, smallest=125, size=8, channels=1, mirror=False, pretrained=False
+)
+
+
+def level(dataset: str, easy: float) -> list[Row]:
+    """Curves of a set on which networks of four times the weight halve the error, as do four times the epochs."""
+    return [
+        Row(dataset, 2000, 10, 32, 3, parameters, epochs, 4000, easy / (parameters * epochs / 4e6) ** 0.5)
+        for parameters in (500_000, 1_000_000, 2_000_000, 4_000_000)
+        for epochs in (4, 8, 16, 32)
+    ]
+
+
+MADE_UP = Curves(level("hard", 0.2) + level("easy", 0.05))
+
+
+def plan(seconds: float, step: float = 0.01, measure=None):
+    return make(
+        TASK, DIGITS, list(from_scratch(TASK)), seconds, measure or (lambda *_: Cost(step, 1e-4, 10**9)), MADE_UP
+    )
+
+
+def test_where_all_cost_the_same_the_network_that_learns_best_is_taken():
+    made = plan(60)
+    values = [option.forecast.value for option in made.options]
+    assert values == sorted(values, reverse=True)
+    assert made.best.parameters > 2_000_000
+
+
+def test_the_epochs_fill_the_time_and_no_more():
+    for seconds in (30.0, 60.0, 120.0):
+        best = plan(seconds, step=0.1).best
+        one_more = best.timeline.training / best.epochs
+        assert best.timeline.total <= MARGIN * seconds + 12
+        assert best.timeline.total + one_more > MARGIN * seconds
+
+
+def test_a_network_whose_steps_are_dear_is_left_for_one_that_gets_through_more_epochs():
+    def measure(recipe, competition):
+        dear = recipe.model.name == "fastnet" and max(recipe.model.widths) > 128
+        return Cost(2.0 if dear or recipe.model.name == "wrn" else 0.01, 1e-4, 10**9)
+
+    assert plan(120, measure=measure).best.candidate.name == "fast net, narrow"
+
+
+def test_what_does_not_fit_is_listed_with_the_reason():
+    made = plan(40, measure=lambda recipe, _: None if recipe.model.name == "wrn" else Cost(0.01, 1e-4, 10**9))
+    assert made.refused == ["WRN-16-4 at 8 px: too slow, or too large for the memory"]
+    assert any("instead of" in line for line in made.lines())
+
+
+def test_too_little_time_is_refused_in_words():
+    with pytest.raises(UserError, match=r"nothing can be trained in 15 seconds; give it more time\n.*an epoch takes"):
+        plan(15, step=1.0)
+
+
+def test_small_sets_get_small_batches_and_large_ones_the_largest():
+    assert [batch_size(images) for images in (100, 4000, 8000, 1_000_000)] == [32, 64, 128, 256]
+
+
+def test_photographs_are_reduced_for_networks_that_start_from_nothing():
+    photos = Task(1500, 150, 500, 2, 700, 224, 3, True, False)
+    assert {candidate.size for candidate in from_scratch(photos)} == {64, 96}
+    assert all("image.size=" in " ".join(candidate.settings(3)) for candidate in from_scratch(photos))
+
+
+def test_curves_learn_what_holds_within_every_set():
+    """Not what one set is easier than the other: that is what a forecast is unsure of."""
+    small, large = MADE_UP.forecast(TASK, 500_000, 8), MADE_UP.forecast(TASK, 4_000_000, 8)
+    longer = MADE_UP.forecast(TASK, 500_000, 32)
+    assert small.value < large.value
+    assert small.value < longer.value
+    assert large.low < large.value < large.high
+    assert large.high - large.low > 0.02
+
+
+def test_the_table_that_ships_is_whole():
+    rows = curves.table()
+    assert len({row.dataset for row in rows}) >= 2
+    assert all(0 <= row.error <= 1 and row.parameters <= 5_000_000 for row in rows)
+
+
+def test_a_cost_is_measured_in_a_process_of_its_own():
+    from featherweight.config import load_recipe
+
+    cost = costs.measure(load_recipe("tiny"), DIGITS, 1)
+    assert cost is not None
+    assert 0 < cost.step < 60
+    assert 0 < cost.view < 1
+    assert cost.memory > 50e6
+
+
+def test_the_command_plans_and_stores_a_recipe(command, home):
+    done = command("auto", "--minutes", "2", "--plan", "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    assert "the plan: " in done.stdout
+    assert (home / "plans" / "digits" / "auto2m.yaml").is_file()
+    assert done.stdout.splitlines()[-1].startswith("next: ./run.sh ")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "say how much time there is"),
+        (["--minutes", "5", "--hours", "1"], "say how much time there is"),
+        (["--minutes", "0.2"], "expected 1 or more"),
+        (["--minutes", "-3"], "expected a time over 0"),
+        (["--minutes", "nan"], "expected a time over 0"),
+        (["--hours", "1e9"], "expected a time over 0"),
+    ],
+)
+def test_odd_times_are_refused(words, complaint, home, capsys):
+    from featherweight.cli.main import main
+
+    assert main(["auto", *words]) == 2
+    assert complaint in capsys.readouterr().err
