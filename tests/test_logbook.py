@@ -283,7 +283,7 @@ def test_rows_that_the_write_up_draws_together_have_a_picture(home, monkeypatch,
     drawn = sorted(path.name for path in folder.glob("*.png"))
     assert drawn == ["curves-two.png", "curves.png"]
     assert (
-        "![curves-two](../docs/logbook-d-digits-x0.05-curves-two.png)" in (home / "submissions" / "LOG.md").read_text()
+        "![curves-two](logbook/logbook-d-digits-x0.05-curves-two.png)" in (home / "submissions" / "LOG.md").read_text()
     )
 
 

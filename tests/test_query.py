@@ -1,8 +1,9 @@
 """What the ledger says when it is asked."""
 
-from pathlib import Path
+import json
 
 import pytest
+from filelock import FileLock
 
 from featherweight import paths
 from featherweight.cli import main
@@ -159,7 +160,7 @@ def test_a_gap_larger_than_chance_is_said(capsys):
     assert near.chance == pytest.approx(2.576 * 0.0102041 * (1 + 1 / 3) ** 0.5, rel=1e-3)
     assert main.main(["runs", "--plot"]) == 0
     assert "hidden test is shifted" in capsys.readouterr().out
-    assert (paths.runs() / "holdout_against_public.png").read_bytes().startswith(b"\x89PNG")
+    assert (paths.reports() / "holdout_against_public.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_loss_is_worse_where_it_is_higher():
@@ -177,29 +178,11 @@ def test_the_same_figure_has_the_same_bytes():
     assert figures.png(figures.holdout_against_public([gap])) == figures.png(figures.holdout_against_public([gap]))
 
 
-def test_the_readme_table(home, capsys):
+def test_the_table_as_markdown(home, capsys):
     record("s0", holdout=0.90)
     record("s1", seed=1, holdout=0.94)
-    with pytest.raises(UserError, match="there is no place for the table"):
-        query.refresh(home / "README.md", query.table())
-    (home / "README.md").write_text("before\n<!-- runs -->\nstale\n<!-- /runs -->\nafter\n")
     assert main.main(["runs", "--markdown"]) == 0
-    text = (home / "README.md").read_text()
-    assert "| digits | tiny | 1,000 | 2 | 92.00 ± 2.83 |  | 2.0 | `" in text
-    assert text.startswith("before\n")
-    assert text.endswith("<!-- /runs -->\nafter\n")
-    assert main.main(["runs", "--markdown"]) == 0
-    assert "up to date" in capsys.readouterr().out
-
-
-def test_this_repositorys_readme_is_not_stale(monkeypatch):
-    readme = Path(__file__).parents[1] / "README.md"
-    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(readme.parent))
-    text = readme.read_text() if readme.is_file() else ""
-    if not all(marker in text for marker in query.MARKERS):
-        pytest.skip("README.md has no table of runs")
-    table = text.split(f"{query.MARKERS[0]}\n")[1].split(query.MARKERS[1])[0]
-    assert table == query.markdown(query.table()), "run ./run.sh runs --markdown"
+    assert "| digits | tiny | 1,000 | 2 | 92.00 ± 2.83 |  | 2.0 | `" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [[], ["--seeds"], ["--sort", "minutes"], ["--where", "seed=1"], ["--plot"]])
@@ -233,3 +216,29 @@ def test_a_run_whose_folder_is_elsewhere_is_told(capsys):
 def test_what_others_call_themselves_is_no_markup(capsys):
     tables.leaderboard([Place(1, "[ods.ai] Anna [/x]", "0.9", "2026-01-01T00:00")])
     assert "[ods.ai] Anna [/x]" in capsys.readouterr().out
+
+
+def stopped(home, name, epochs=2, competition="digits"):
+    folder = home / "runs" / name
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"recipe": "tiny", "competition": competition}))
+    (folder / "history.csv").write_text("epoch,loss\n" + "".join(f"{epoch},1.0\n" for epoch in range(1, epochs + 1)))
+    return folder
+
+
+def test_a_stopped_run_is_listed_with_how_to_continue_it(home, capsys):
+    folder = stopped(home, "cut")
+    stopped(home, "elsewhere", competition="cifar10")
+    (stopped(home, "done") / "result.json").write_text("{}")
+    (home / "runs" / "damaged").mkdir()
+    (home / "runs" / "damaged" / "run.json").write_text("{")
+    assert main.main(["runs", "--competition", "digits"]) == 0
+    out = capsys.readouterr().out
+    assert "cut: stopped after 2 epochs; continue with ./run.sh resume cut\n" in out
+    assert "elsewhere" not in out
+    assert "done:" not in out
+    with FileLock(folder / "run.lock"):
+        assert main.main(["runs"]) == 0
+    out = capsys.readouterr().out
+    assert "cut: running after 2 epochs\n" in out
+    assert "elsewhere: stopped" in out

@@ -49,6 +49,16 @@ def studies() -> Path:
     return home() / "studies"
 
 
+def reports() -> Path:
+    """Pages and pictures that are of no one run: data pages, comparisons, previews."""
+    return home() / "reports"
+
+
+def shown(path: Path) -> str:
+    """The path as printed: below the current folder without it, else whole."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def submissions() -> Path:
     """The CSVs and the ledger."""
     return home() / "submissions"

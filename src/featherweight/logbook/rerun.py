@@ -258,17 +258,17 @@ def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:
 
 
 def log(folder: Path, section: str, command: str) -> Path:
-    """Append what a section's rerun said to submissions/LOG.md under today's date, its pictures into docs/."""
-    path, docs = paths.submissions() / "LOG.md", paths.home() / "docs"
+    """Append what a section's rerun said to submissions/LOG.md under today's date, its pictures beside it."""
+    path = paths.submissions() / "LOG.md"
     told = (folder / "table.md").read_text()
     before = path.read_text() if path.exists() else "# What was tried, and what came of it\n"
     if told in before:
         return path
     links = []
     for picture in sorted(folder.glob("*.png")):
-        kept = docs / f"{folder.name}-{picture.name}"
+        kept = path.parent / "logbook" / f"{folder.name}-{picture.name}"
         atomic.write_bytes(kept, picture.read_bytes())
-        links.append(f"![{picture.stem}](../docs/{kept.name})")
+        links.append(f"![{picture.stem}](logbook/{kept.name})")
     title = f"## {datetime.now(UTC):%Y-%m-%d}: section {section.upper()} of the logbook"
     pieces = [before.rstrip(), title, f"`{command}`, commit {commit() or 'unknown'}.", told.rstrip(), *links]
     atomic.write_text(path, "\n\n".join(pieces) + "\n")

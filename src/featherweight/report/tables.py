@@ -104,10 +104,10 @@ def summary(run: Run, result: Result) -> None:
             say(f"  {part:<10}  {score}")
     say(f"  trained in  {_minutes(result.minutes)}")
     if run.csv().exists():
-        say(f"  submission  {_short(run.csv())}")
+        say(f"  submission  {paths.shown(run.csv())}")
     if (run.folder / "report" / "report.html").exists():
-        say(f"  report      {_short(run.folder / 'report' / 'report.html')}")
-    say(f"  run folder  {_short(run.folder)}")
+        say(f"  report      {paths.shown(run.folder / 'report' / 'report.html')}")
+    say(f"  run folder  {paths.shown(run.folder)}")
     say("")
     say("next: ./run.sh runs")
 
@@ -135,7 +135,7 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
         )
     console.print(table)
     if gone:
-        say(f"{gone} of {len(rows)} were run elsewhere, or are deleted: not in {_short(paths.runs())}")
+        say(f"{gone} of {len(rows)} were run elsewhere, or are deleted: not in {paths.shown(paths.runs())}")
 
 
 def by_seed(rows: pd.DataFrame) -> None:
@@ -171,7 +171,7 @@ def gaps(found: Sequence[Gap], picture: Path) -> None:
     from featherweight.report import figures
 
     atomic.write_bytes(picture, figures.png(figures.holdout_against_public(found)))
-    say(f"drawn in {_short(picture)}")
+    say(f"wrote {paths.shown(picture)}")
 
 
 def submissions(rows: pd.DataFrame) -> None:
@@ -221,7 +221,7 @@ def trials(rows: pd.DataFrame, metric: Metric, keys: Sequence[str], everything: 
     more = f"{len(trained) - TRIALS} more trials" if len(trained) > TRIALS else ""
     over = f"{refused.sum()} candidates refused" if refused.any() else ""
     if more or over:
-        say(f"{' and '.join(filter(None, (more, over)))}: {_short(everything)}")
+        say(f"{' and '.join(filter(None, (more, over)))}: {paths.shown(everything)}")
 
 
 def findings(found: Iterable[Finding]) -> int:
@@ -244,14 +244,6 @@ def _percent(row: dict[Any, Any], key: str) -> str:
 
 def _minutes(minutes: float) -> str:
     return f"{minutes * 60:.0f} seconds" if minutes < 3 else f"{minutes:.1f} minutes"
-
-
-def _short(path: Path) -> str:
-    """A path as one would type it from here."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

@@ -231,7 +231,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     trained = [run for run in runs if not run.members]
     if trained:
         draw({run.name: run.history for run in trained}, path, metric.name)
-    drawn = f"wrote {path}" if trained else "no curves: none of these was trained, they are made of runs"
+    drawn = f"wrote {paths.shown(path)}" if trained else "no curves: none of these was trained, they are made of runs"
     return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric.name), drawn]
 
 

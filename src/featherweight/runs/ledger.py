@@ -1,8 +1,9 @@
 """The ledger, `submissions/ledger.csv`: one row per finished run and one per submission event, only ever appended to.
 
-Rows are never changed, so ledgers of several people merge by keeping all lines, and a row that a merge brought twice
-counts once. A run's row holds its whole recipe, so runs can be compared after their folders are gone. A submission has
-a row when it is about to be sent and one for everything learned of it since; the last holds.
+It is the user's and not kept in git; `docs/results.csv`, what this repository publishes, has the same format. Rows
+are never changed, so ledgers of several people merge by keeping all lines, and a row that a merge brought twice counts
+once. A run's row holds its whole recipe, so runs can be compared after their folders are gone. A submission has a row
+when it is about to be sent and one for everything learned of it since; the last holds.
 """
 
 from __future__ import annotations
@@ -90,9 +91,12 @@ def record_submission(row: Mapping[str, object]) -> None:
     _append(fresh, known)
 
 
-def read() -> pd.DataFrame:
-    """All runs in the order in which they ended. Raises UserError for a file that is not a ledger."""
-    table = _table(row for row in _rows() if row["event"] == RUN)
+def read(file: Path | None = None) -> pd.DataFrame:
+    """All runs, of the ledger or of another `file`, in the order in which they ended.
+
+    Raises UserError for a file that is not a ledger.
+    """
+    table = _table(row for row in _rows(file) if row["event"] == RUN)
     for column in WHOLE:
         if table[column].notna().all():
             table[column] = table[column].astype("int64")
@@ -111,9 +115,9 @@ def maker(submission: Path) -> dict[str, Any]:
     return found[-1] if found else {}
 
 
-def submissions() -> pd.DataFrame:
+def submissions(file: Path | None = None) -> pd.DataFrame:
     """All submissions, each as it was last seen, with the date of its first row."""
-    events = sorted((row for row in _rows() if row["event"] == SUBMISSION), key=lambda row: row["date"])
+    events = sorted((row for row in _rows(file) if row["event"] == SUBMISSION), key=lambda row: row["date"])
     dates: dict[str, str] = {}
     for row in events:
         dates.setdefault(row["tag"], row["date"])
@@ -149,12 +153,28 @@ def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _append(row: Row, known: Callable[[Sequence[Row]], bool]) -> None:
+def rows_of(run: str) -> list[Row]:
+    """The latest run of that name and every event of the submissions of its bytes, as they stand in the ledger."""
+    rows = _rows()
+    latest = next((row for row in reversed(rows) if row["event"] == RUN and row["run"] == run), None)
+    if latest is None:
+        return []
+    sent = [row for row in rows if row["event"] == SUBMISSION and row["csv_sha256"] == latest["csv_sha256"] != ""]
+    return [latest, *sent]
+
+
+def copy(rows: Iterable[Row], file: Path) -> None:
+    """Append rows of this ledger to another file of its format, each once."""
+    for row in rows:
+        _append(row, lambda old, row=row: row in old, file)  # type: ignore[misc]
+
+
+def _append(row: Row, known: Callable[[Sequence[Row]], bool], file: Path | None = None) -> None:
     """Append `row` unless it is `known` among the rows of its kind; one writer at a time."""
-    target = path()
+    target = file or path()
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
-        rows = _rows()
+        rows = _rows(file)
         if known([old for old in rows if old["event"] == row["event"]]):
             return
         # Rewritten whole rather than appended to: a kill in the middle of an append would leave half a row.
@@ -165,25 +185,26 @@ def _append(row: Row, known: Callable[[Sequence[Row]], bool]) -> None:
         atomic.write_text(target, text.getvalue())
 
 
-def _rows() -> list[Row]:
+def _rows(file: Path | None = None) -> list[Row]:
     """Every row once, as text. A ledger of an earlier version lacks some columns, which are then empty."""
+    file = file or path()
     try:
-        text = path().read_bytes().decode("utf-8-sig")
+        text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:
-        raise UserError(f"{path()}: this is not a ledger (not UTF-8 text, byte {error.start})") from None
+        raise UserError(f"{file}: this is not a ledger (not UTF-8 text, byte {error.start})") from None
     lines = list(csv.reader(io.StringIO(text, newline="")))
     header = lines[0] if lines else []
     if not {"date", "run"} <= set(header) or not set(header) <= set(COLUMNS):
-        raise UserError(f"{path()}: row 1: this is not a ledger; expected the columns {','.join(COLUMNS)}")
+        raise UserError(f"{file}: row 1: this is not a ledger; expected the columns {','.join(COLUMNS)}")
     found: dict[tuple[str, ...], Row] = {}
     for number, line in enumerate(lines[1:], start=2):
         if not line:
             continue
         if len(line) != len(header):
             conflict = " (a merge conflict?)" if line[0][:7] in ("<<<<<<<", "=======", ">>>>>>>") else ""
-            raise UserError(f"{path()}: row {number}: expected {len(header)} fields, got {len(line)}{conflict}")
+            raise UserError(f"{file}: row {number}: expected {len(header)} fields, got {len(line)}{conflict}")
         row = {**dict.fromkeys(COLUMNS, ""), **dict(zip(header, line, strict=True))}
         row["event"] = row["event"] or RUN
         if "predict" not in header:

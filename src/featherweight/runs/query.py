@@ -14,23 +14,25 @@ from typing import Any
 
 import pandas as pd
 
-from featherweight import atomic, paths
+from featherweight import paths
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.metrics import Metric, named
 from featherweight.runs import ledger
 
-MARKERS = ("<!-- runs -->", "<!-- /runs -->")  # the README's table stands between them
 PARTS = ("holdout", "test", "predict")  # of the data, that runs have scores on
 PUBLIC_SHARE = 0.3  # of the test rows behind the public score, where nobody says how many; Kaggle's are 0.2 to 0.5
 DIFFERENT = 8  # keys of a run that are shown to differ
 CERTAIN = 2.576  # standard errors: chance alone goes beyond in one of a hundred cases
 
 
-def table() -> pd.DataFrame:
-    """Every run with its recipe's keys in `keys` and the scores of its latest submission that has any."""
-    runs = ledger.read()
+def table(path: Path | None = None) -> pd.DataFrame:
+    """Every run with its recipe's keys in `keys` and the scores of its latest submission that has any.
+
+    `path` is another file in the ledger's format, such as what this repository publishes.
+    """
+    runs = ledger.read(path)
     runs["keys"] = [json.loads(text) if text else {} for text in runs["settings"]]
-    made = ledger.submissions()
+    made = ledger.submissions(path)
     scored = made[made["public"].notna()].drop_duplicates("csv_sha256", keep="last").set_index("csv_sha256")
     for column in ("public", "private"):
         runs[column] = [scored[column].get(sha, math.nan) if sha else math.nan for sha in runs["csv_sha256"]]
@@ -202,42 +204,6 @@ def gaps(rows: pd.DataFrame) -> list[Gap]:
             )
         )
     return found
-
-
-def markdown(rows: pd.DataFrame) -> str:
-    """The results table of the README: a line a recipe and the command that made it.
-
-    Scores in percent: of one seed with the 95 % interval, of several the mean and the deviation over them.
-    """
-    parts = scored_parts(rows)
-    heads = [f"{part} %" for part in (*parts, "public")]
-    lines = [
-        f"| competition | recipe | parameters | seeds | {' | '.join(heads)} | minutes | command |",
-        f"|---|---|---:|---:|{'---:|' * len(heads)}---:|---|",
-    ]
-    for row in by_seed(rows).to_dict("records"):
-        metric = named(row["metric"])
-        scores = [with_deviation(metric, row[key], row[f"{key}_sd"]) for key in (*parts, "public")]
-        for index, key in enumerate(parts):
-            if row["seeds"] == 1 and scores[index]:
-                scores[index] += f" [{metric.number(row[f'{key}_low'])}, {metric.number(row[f'{key}_high'])}]"
-        fields = [row["competition"], row["recipe"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
-        fields += [f"{row['minutes']:.1f}", f"`{row['command']}`"]
-        lines.append(f"| {' | '.join(fields)} |")
-    return "\n".join(lines) + "\n"
-
-
-def refresh(readme: Path, rows: pd.DataFrame) -> bool:
-    """Put the table between the README's markers; True if that changed it. Raises UserError where there are none."""
-    text = readme.read_text() if readme.is_file() else ""
-    pattern = re.compile(f"({re.escape(MARKERS[0])}\n).*?({re.escape(MARKERS[1])})", re.DOTALL)
-    if not pattern.search(text):
-        raise UserError(f"{readme}: there is no place for the table; write the lines {MARKERS[0]} and {MARKERS[1]}")
-    fresh = pattern.sub(lambda found: found[1] + markdown(rows) + found[2], text)
-    if fresh == text:
-        return False
-    atomic.write_text(readme, fresh)
-    return True
 
 
 def with_deviation(metric: Metric, value: float, deviation: float = math.nan) -> str:

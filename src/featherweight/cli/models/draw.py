@@ -1,4 +1,4 @@
-"""Draw a recipe's model: its stages as RECIPE.model.png, its graph as RECIPE.model.html."""
+"""Draw a recipe's model: its stages as reports/RECIPE.model.png, its graph as reports/RECIPE.model.html."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `draw` takes."""
     add_recipe(parser)
     add_configuration(parser)
-    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to (default: here)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: reports/)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,10 +26,10 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = config.load_recipe(arguments.recipe, overrides(arguments))
     competition = config.load_competition(arguments.competition)
     name = Path(arguments.recipe).stem
-    path = arguments.out / f"{name}.model.png"
+    path = (arguments.out or paths.reports()) / f"{name}.model.png"
     model_summary.draw(recipe, competition, name, path)
-    print(f"wrote {path}")
+    print(f"wrote {paths.shown(path)}")
     model_summary.graph(recipe, competition, path.with_suffix(".html"))
-    print(f"wrote {path.with_suffix('.html')}")
+    print(f"wrote {paths.shown(path.with_suffix('.html'))}")
     print(f"next: ./run.sh check {arguments.recipe} --competition {arguments.competition}")
     return 0

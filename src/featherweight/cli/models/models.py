@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PNG",
         nargs="?",
-        const=Path("models.png"),
-        help="draw parameters against multiply-adds, as models.png or another file",
+        const=paths.reports() / "models.png",
+        help="draw parameters against multiply-adds, as reports/models.png or another file",
     )
 
 
@@ -48,6 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.plot:
         model_summary.plot(weighed, arguments.plot)
-        print(f"wrote {arguments.plot}")
+        print(f"wrote {paths.shown(arguments.plot)}")
     print("next: ./run.sh models FAMILY for its keys, ./run.sh fill FAMILY to fill the limit")
     return 0

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     """Declare what a command takes that draws `what`."""
     add_recipe(parser)
     add_configuration(parser)
-    parser.add_argument("--out", type=Path, help=f"the picture to write (default: RECIPE.{what}.png)")
+    parser.add_argument("--out", type=Path, help=f"the picture to write (default: reports/RECIPE.{what}.png)")
 
 
 def run(arguments: argparse.Namespace, what: str) -> int:
@@ -23,10 +23,10 @@ def run(arguments: argparse.Namespace, what: str) -> int:
     from featherweight import config
     from featherweight.report import preview
 
-    path = arguments.out or Path(f"{Path(arguments.recipe).stem}.{what}.png")
+    path = arguments.out or paths.reports() / f"{Path(arguments.recipe).stem}.{what}.png"
     recipe = config.load_recipe(arguments.recipe, overrides(arguments))
     competition = config.load_competition(arguments.competition)
     print(getattr(preview, what)(recipe, competition, path))
-    print(f"wrote {path}")
+    print(f"wrote {paths.shown(path)}")
     print(f"next: ./run.sh {arguments.recipe} --competition {arguments.competition}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from featherweight import paths
 from featherweight.cli.arguments import add_choice, add_runs
 
 
@@ -12,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `compare` takes."""
     add_runs(parser, "*", "; or choose them by the options below")
     add_choice(parser)
-    parser.add_argument("--out", type=Path, default=Path("compare.png"), help="the picture (default: compare.png)")
+    parser.add_argument("--out", type=Path, help="the picture to write (default: reports/compare.png)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,8 +21,9 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.report import tables
     from featherweight.runs import comparison
 
+    picture = arguments.out or paths.reports() / "compare.png"
     names = comparison.chosen(arguments.run, arguments.competition, arguments.where)
-    rows, verdicts = comparison.compare(names, arguments.out)
+    rows, verdicts = comparison.compare(names, picture)
     tables.comparison(rows)
     print("\n".join(verdicts))
     print(f"next: ./run.sh report {rows['reported'].iloc[0]}")

@@ -1,4 +1,4 @@
-"""List every finished run of every competition, the best holdout score first."""
+"""List every run of every competition, the best holdout score first; runs that were stopped come last."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sort", metavar="KEY", help="largest first by a column or a recipe's key (default: holdout)")
     parser.add_argument("--ascending", action="store_true", help="with --sort: smallest first")
     parser.add_argument("--seeds", action="store_true", help="one line per recipe: mean and deviation over its seeds")
-    parser.add_argument("--markdown", action="store_true", help="write the table into README.md, between its markers")
+    parser.add_argument("--markdown", action="store_true", help="print the table of --seeds as Markdown")
     parser.add_argument("--plot", action="store_true", help="draw holdout against public scores")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table that was asked for."""
     from featherweight.report import tables
-    from featherweight.runs import ledger, query
+    from featherweight.runs import ledger, published, query, unfinished
 
     rows = query.ordered(query.chosen(arguments.competition, arguments.where), arguments.sort, arguments.ascending)
     if arguments.markdown:
-        changed = query.refresh(paths.home() / "README.md", rows)
-        print("README.md has a new table" if changed else "README.md is up to date")
+        print(published.markdown(rows))
     elif arguments.plot:
-        tables.gaps(query.gaps(rows), paths.runs() / "holdout_against_public.png")
+        tables.gaps(query.gaps(rows), paths.reports() / "holdout_against_public.png")
     elif arguments.seeds:
         tables.by_seed(query.by_seed(rows))
     else:
         tables.ledger(rows, query.differences(rows))
+    for one in [] if arguments.where else unfinished.unfinished(arguments.competition):
+        print(one)
     if not len(rows):
         print(f"no finished runs {'like that' if len(ledger.read()) else 'yet'}")
-    print("next: ./run.sh RECIPE for another" if len(rows) else "next: ./run.sh wrn16_4")
+    print("next: ./run.sh report RUN, or ./run.sh compare RUN RUN" if len(rows) else "next: ./run.sh wrn16_4")
     return 0

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="the part of each run's epochs and steps (default: 1)")
     parser.add_argument("--seeds", help="run every row for each of these seeds, and test the claims: 0-2, or 0,3,7")
     parser.add_argument("--rows", help="only these rows: a12,a13; or `claims`, those that the claims are about")
-    parser.add_argument("--log", action="store_true", help="append it to submissions/LOG.md, its pictures to docs/")
+    parser.add_argument("--log", action="store_true", help="add it to submissions/LOG.md, its pictures to submissions/")
     add_machine(parser)
 
 

@@ -1,0 +1,25 @@
+"""For this repository's maintainers: add finished runs to docs/results.csv, and write its tables again.
+
+A run is refused unless its commit is in the history of this checkout and its code was unchanged."""
+
+from __future__ import annotations
+
+import argparse
+
+from featherweight import paths
+from featherweight.cli.arguments import add_runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `publish` takes."""
+    add_runs(parser, "*", "; none: only write the tables again")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Publish the runs, and say what was written."""
+    from featherweight.runs import published
+
+    written = published.publish(arguments.run)
+    print("\n".join(f"wrote {paths.shown(path)}" for path in written) or "the tables are up to date")
+    print("next: git diff docs README.md")
+    return 0

@@ -1,0 +1,106 @@
+"""What this repository publishes of its runs: chosen rows of a ledger in `docs/results.csv`, and tables of them.
+
+A row is taken only from code that anybody can check out: its commit is in the history, and nothing was changed since.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from featherweight import atomic, paths
+from featherweight.errors import UserError
+from featherweight.evaluation.metrics import named
+from featherweight.runs import ledger, query
+
+MARKERS = re.compile(r"(<!-- results(?:: (?P<recipes>[^>]*?))? -->\n)(?P<table>.*?)(<!-- /results -->)", re.DOTALL)
+
+
+def path() -> Path:
+    """The file of published rows; it is the checkout's, wherever the workspace is."""
+    return paths.CHECKOUT / "docs" / "results.csv"
+
+
+def pages() -> list[Path]:
+    """The pages with a table between markers."""
+    return [paths.CHECKOUT / "README.md", paths.CHECKOUT / "docs" / "results.md"]
+
+
+def publish(runs: Sequence[str]) -> list[Path]:
+    """Add the latest run of each name in the ledger, and write the tables again; returns what was written.
+
+    Raises UserError, before anything is written, for a run that the ledger lacks or whose code cannot be checked out.
+    """
+    rows = [ledger.rows_of(run) for run in runs]
+    for run, found in zip(runs, rows, strict=True):
+        if not found:
+            raise UserError(f"publish: the ledger has no run '{run}'; see ./run.sh runs")
+        if why := unpublishable(found[0]["commit"]):
+            raise UserError(f"publish: {run} {why}; run it again at a commit of this history, with nothing changed")
+    for found in rows:
+        ledger.copy(found, path())
+    return [path() for _ in runs[:1]] + refresh()
+
+
+def unpublishable(commit: str) -> str:
+    """Why the code of a run cannot be checked out, or nothing where it can."""
+    if not commit:
+        return "was not run from a git checkout"
+    if commit.endswith("+"):
+        return f"was run from changed code (commit {commit})"
+    git = ["git", "-C", str(paths.CHECKOUT), "merge-base", "--is-ancestor", commit, "HEAD"]
+    try:
+        in_history = subprocess.run(git, capture_output=True, check=False).returncode == 0
+    except OSError as error:
+        raise UserError(f"publish: git is needed and cannot be run: {error}") from None
+    return "" if in_history else f"was run at commit {commit}, which is not in this checkout's history"
+
+
+def refresh() -> list[Path]:
+    """Write the tables between the markers of the pages; returns the pages that this changed.
+
+    A table holds all rows, or those that its marker names: `<!-- results: best5m_cpu@cifar10 wrn16_4@digits -->`.
+    """
+    rows = query.ordered(query.table(path()), None)
+    changed = []
+    for page in pages():
+        text = page.read_text() if page.is_file() else ""
+        fresh = MARKERS.sub(lambda found: found[1] + markdown(_chosen(rows, found["recipes"])) + found[4], text)
+        if fresh != text:
+            atomic.write_text(page, fresh)
+            changed.append(page)
+    return changed
+
+
+def _chosen(rows: pd.DataFrame, names: str | None) -> pd.DataFrame:
+    if names is None:
+        return rows
+    named = rows["recipe"] + "@" + rows["competition"]
+    return rows[named.isin(names.split())]
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """A line for each recipe with the command that made it.
+
+    Scores in percent: of one seed with the 95 % interval, of several the mean and the deviation over them.
+    """
+    parts = query.scored_parts(rows)
+    heads = [f"{part} %" for part in (*parts, "public")]
+    lines = [
+        f"| competition | recipe | parameters | seeds | {' | '.join(heads)} | minutes | command |",
+        f"|---|---|---:|---:|{'---:|' * len(heads)}---:|---|",
+    ]
+    for row in query.by_seed(rows).to_dict("records"):
+        metric = named(row["metric"])
+        scores = [query.with_deviation(metric, row[key], row[f"{key}_sd"]) for key in (*parts, "public")]
+        for index, key in enumerate(parts):
+            if row["seeds"] == 1 and scores[index]:
+                scores[index] += f" [{metric.number(row[f'{key}_low'])}, {metric.number(row[f'{key}_high'])}]"
+        fields = [row["competition"], row["recipe"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
+        fields += [f"{row['minutes']:.1f}", f"`{row['command']}`"]
+        lines.append(f"| {' | '.join(fields)} |")
+    return "\n".join(lines) + "\n"
