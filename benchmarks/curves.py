@@ -1,0 +1,100 @@
+"""Learning curves that plans are made from: networks of several widths, trained for several lengths on a data set.
+
+    ./run.sh bench curves COMPETITION --dataset NAME [--images 4000] --networks narrow fast --epochs 5 15 45
+
+Every training is a run like any other, so what was cut off goes on and what is done is not done again. Each adds a row
+to src/featherweight/planning/curves.csv: the task in numbers, the network's parameters, the epochs, and the error on
+images that were held out (a fifth of the data or, of a subset, 3,000 more). `--dataset` is the name of the data, which
+rows of other sizes share: what differs within a data set is what the plan learns from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+from featherweight import atomic
+from featherweight.config import Competition, load_competition, load_recipe
+from featherweight.planning.candidates import RATE, batch_size
+from featherweight.planning.curves import NUMBERS, TABLE
+from featherweight.runs import pipeline
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
+
+NETWORKS = {
+    "narrow": ("fastnet94", ["model.widths=[32,128,128]"]),
+    "fast": ("fastnet94", []),
+    "wide": ("fastnet95", []),
+    "wrn": ("wrn16_4", []),
+}
+HOLDOUT = 3000  # images that score a training on a subset
+COLUMNS = ("dataset", *NUMBERS, "error", "network")
+
+
+def settings(network: str, epochs: int, images: int, subset: bool) -> list[str]:
+    """What is set in the network's recipe: the batch and its rate as a plan would have them, and what is held out."""
+    chosen = [*NETWORKS[network][1], f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
+    chosen += ["train.precision=native", f"split.holdout={HOLDOUT if subset else 0.2}"]
+    if subset:
+        chosen.append(f"split.subset={images + HOLDOUT}")
+    if network != "wrn":
+        batch = batch_size(images)
+        chosen += [f"train.batch_size={batch}", f"optimizer.lr={batch * RATE:.6g}"]
+    return chosen
+
+
+def trained(name: str, recipe_name: str, changes: list[str], competition_name: str, competition: Competition) -> Run:
+    """The run of that name, begun, gone on with, or found done."""
+    if not Run.exists(name):
+        recipe = load_recipe(recipe_name, changes)
+        Task(recipe_name, recipe, competition_name, competition, ["./run.sh", "bench", "curves"]).start(name)
+    run = Run.find(name)
+    if not run.is_finished:
+        pipeline.run(run)
+    return run
+
+
+def main() -> None:
+    """Train what is asked for, a row each."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("competition")
+    parser.add_argument("--dataset", required=True, help="the name of the data in the table")
+    parser.add_argument("--images", type=int, help="train on a subset of this many images")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--epochs", nargs="+", type=int, default=[5, 15, 45])
+    parser.add_argument("--out", type=Path, default=TABLE, help="the table that rows are added to")
+    given = parser.parse_args()
+    competition = load_competition(given.competition)
+    data = competition.load()
+    images = given.images or round(0.8 * len(data.train))
+    with given.out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for network in given.networks:
+        for epochs in given.epochs:
+            name = f"curve-{Path(given.competition).stem}-{images}-{network}-{epochs}"
+            changes = settings(network, epochs, images, given.images is not None)
+            run = trained(name, NETWORKS[network][0], changes, Path(given.competition).stem, competition)
+            shape, score = run.competition.shape, run.result.holdout
+            row = {
+                "dataset": given.dataset,
+                "images": len(run.split.train),
+                "classes": shape.num_classes,
+                "size": shape.size,
+                "channels": shape.channels,
+                "parameters": run.result.parameters,
+                "epochs": epochs,
+                "holdout": score.count,
+                "error": f"{1 - score.value:.5f}",
+                "network": network,
+            }
+            rows = [old for old in rows if any(str(row[key]) != old[key] for key in COLUMNS if key != "error")] + [
+                {key: str(value) for key, value in row.items()}
+            ]
+            lines = [",".join(COLUMNS), *(",".join(one[key] for key in COLUMNS) for one in rows)]
+            atomic.write_text(given.out, "\n".join(lines) + "\n")
+            print(f"{name}: {score}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
