@@ -51,7 +51,12 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: optimizer.lr=0.2"
     )
     parser.add_argument("--seed", type=int, help="the run's seed (default: the recipe's)")
-    parser.add_argument("--views", help="test-time views: none, flip, flip+shift, train:8")
+    add_views(parser)
+
+
+def add_views(parser: argparse.ArgumentParser) -> None:
+    """Ask for other test-time views than the recipe's."""
+    parser.add_argument("--views", help="test-time views: none, flip, flip+shift, train:8 (default: the recipe's)")
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
@@ -80,11 +85,13 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
     changes = list(arguments.set)
     if arguments.seed is not None:
         changes.append(f"seed={arguments.seed}")
-    if arguments.views is not None:
-        names = [] if arguments.views == "none" else arguments.views.split("+")
-        counted = [
-            name.replace("train:", "{name: train, count: ") + "}" if name.startswith("train:") else name
-            for name in names
-        ]
-        changes.append(f"predict.views=[{', '.join(counted)}]")
-    return changes
+    return changes if arguments.views is None else [*changes, views_setting(arguments.views)]
+
+
+def views_setting(views: str) -> str:
+    """`flip+train:8` as the setting of a recipe's key."""
+    names = [] if views == "none" else views.split("+")
+    counted = [
+        name.replace("train:", "{name: train, count: ") + "}" if name.startswith("train:") else name for name in names
+    ]
+    return f"predict.views=[{', '.join(counted)}]"

@@ -28,12 +28,14 @@ def predict_probs(
     augment: Sequence[Augmentation] = (),
     batch_size: int = 256,
     seed: int = 0,
+    start: int = 0,
     advance: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.float32]:
     """Class probabilities float32 [N, K] of uint8 images [N, H, W, C], averaged over models and views.
 
     Several processes call it alike, take whole batches in turn, and all get all rows: those of one process, to the bit.
-    `augment` and `seed` serve the views that draw; `advance` is told of every batch done.
+    `augment` and `seed` serve the views that draw; `start` is the number of images before these, where they are
+    too many for one call. `advance` is told of every batch done.
     """
     modes = [model.training for model in models]
     for model in models:
@@ -46,7 +48,7 @@ def predict_probs(
         pixels = runtime.images(torch.from_numpy(np.array(images[first : first + batch_size])))
 
         def draws(number: int, first: int = first, size: int = len(pixels)) -> Draws:
-            return Draws(generator(seed, "view", first, number), size, runtime.device, epoch=number)
+            return Draws(generator(seed, "view", start + first, number), size, runtime.device, epoch=number)
 
         total: Tensor | float = 0.0
         for weight, view in product(pixels, views, draws, augment):

@@ -1,0 +1,31 @@
+"""Put a run into one zip for somebody else: recipe, competition, weights, CSV, report, environment and command."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from featherweight import paths
+from featherweight.cli.arguments import add_run
+from featherweight.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `bundle` takes."""
+    add_run(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the zip (default: NAME.zip beside the run's folder)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the zip."""
+    from featherweight.runs import bundle
+    from featherweight.runs.run import Run
+
+    if arguments.out is not None and arguments.out.suffix.lower() != ".zip":
+        raise UserError(f"--out {arguments.out}: expected a name that ends in .zip")
+    found = Run.find(arguments.run)
+    target = arguments.out or paths.runs() / f"{found.name}.zip"
+    count = bundle.write(found, target)
+    print(f"wrote {target}: {count} files, {target.stat().st_size / 1e6:,.1f} MB, checksums inside")
+    print(f"next: in another checkout, ./run.sh load {target.name}")
+    return 0

@@ -1,0 +1,136 @@
+"""Predict pictures by a finished run or an ensemble: the most probable classes of each.
+
+WHAT is a folder of pictures, files, a CSV with a column of paths, or a competition (its images to predict). Pictures
+that cannot be read are named and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from featherweight.cli.arguments import FILES, add_run, add_views, completed, views_setting
+from featherweight.errors import UserError
+
+if TYPE_CHECKING:
+    from featherweight.runs.predictor import Predictions
+
+NAMED = 5  # unreadable pictures that are named on the screen
+
+Best = list[tuple[str, float]]
+
+
+class Write(Protocol):
+    """Takes a picture's name and its best classes."""
+
+    def __call__(self, name: str, best: Best, /) -> None: ...  # noqa: D102
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `predict` takes."""
+    add_run(parser)
+    text = "a folder, files, a CSV of paths, or a competition's name"
+    completed(parser.add_argument("what", metavar="WHAT", nargs="+", help=text), FILES)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write a .csv or .json file (default: the screen)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes per picture (default: 5)")
+    add_views(parser)
+    parser.add_argument("--device", help="auto, cpu, cuda, mps (default: the run's)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict, in chunks."""
+    if arguments.out is not None and arguments.out.suffix.lower() not in WRITERS:
+        raise UserError(f"--out {arguments.out}: expected a name that ends in .csv or .json")
+    if arguments.top < 1:
+        raise UserError(f"--top {arguments.top}: expected 1 or more")
+
+    from featherweight.console import Progress, say
+    from featherweight.runs import pictures
+    from featherweight.runs.predictor import Predictor
+    from featherweight.runs.run import Run
+
+    finished = Run.find(arguments.run)
+    views = None if arguments.views is None else views_setting(arguments.views)
+    predictor = Predictor(finished, views, arguments.device)
+    found = pictures.find(arguments.what, finished)
+    count = min(arguments.top, len(predictor.classes))
+    unreadable: dict[str, str] = {}
+    names = iter(found.names)
+    writer = _screen if arguments.out is None else WRITERS[arguments.out.suffix.lower()]
+    with writer(arguments.out, count) as write, Progress("predict", len(found), "pictures") as bar:
+        for said in predictor.stream(found.pictures):
+            size = len(said.ids) + len(said.unreadable)
+            for name, best in _named(said, list(itertools.islice(names, size)), count):
+                write(name, best)
+            unreadable |= said.unreadable
+            bar.advance(size)
+        if len(unreadable) == len(found):
+            raise UserError(
+                f"none of the {len(found):,} pictures can be read\n" + "\n".join([*unreadable.values()][:3])
+            )
+    for why in list(unreadable.values())[:NAMED]:
+        say(f"left out: {why}")
+    more = f", {len(unreadable):,} left out" if unreadable else ""
+    written = f": wrote {arguments.out}" if arguments.out else ""
+    say(f"{len(found) - len(unreadable):,} pictures predicted by {finished.name}{more}{written}")
+    return 0
+
+
+def _named(said: Predictions, names: list[str], count: int) -> Iterator[tuple[str, Best]]:
+    """Each picture's name with its best classes; arrays of a competition have numbers, and are named by their ids."""
+    if not said.unreadable:
+        return zip(names, said.top(count), strict=True)
+    return zip(said.ids, said.top(count), strict=True)
+
+
+@contextmanager
+def _screen(path: Path | None, count: int) -> Iterator[Write]:
+    def write(name: str, best: Best) -> None:
+        print(f"{name}  " + "  ".join(f"{label} {probability:.2%}" for label, probability in best))
+
+    yield write
+
+
+@contextmanager
+def _csv(path: Path, count: int) -> Iterator[Write]:
+    from featherweight import atomic
+
+    with atomic.text_stream(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        heads = [
+            f"{head}{'' if rank == 1 else f'_{rank}'}"
+            for rank in range(1, count + 1)
+            for head in ("class", "probability")
+        ]
+        writer.writerow(["path", *heads])
+
+        def write(name: str, best: Best) -> None:
+            writer.writerow([name, *itertools.chain.from_iterable((label, f"{p:.8g}") for label, p in best)])
+
+        yield write
+
+
+@contextmanager
+def _json(path: Path, count: int) -> Iterator[Write]:
+    from featherweight import atomic
+
+    with atomic.text_stream(path) as stream:
+        comma = "["
+
+        def write(name: str, best: Best) -> None:
+            nonlocal comma
+            classes = [{"class": label, "probability": float(f"{p:.8g}")} for label, p in best]
+            stream.write(f"{comma}\n{json.dumps({'path': name, 'classes': classes}, ensure_ascii=False)}")
+            comma = ","
+
+        yield write
+        stream.write("\n]\n" if comma == "," else "[]\n")
+
+
+WRITERS: dict[str, Any] = {".csv": _csv, ".json": _json}

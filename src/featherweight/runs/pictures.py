@@ -1,0 +1,80 @@
+"""Which pictures are meant: those of a folder, of a CSV of paths, of a competition, or files by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featherweight import paths
+from featherweight.config import load_competition
+from featherweight.data import csv_file, listing
+from featherweight.errors import UserError
+from featherweight.runs.run import Run
+
+COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "id")  # that may name files, in this order
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures to predict, how many they are, and their names, [N]."""
+
+    pictures: Iterable[Any]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def find(what: Sequence[str], run: Run) -> Pictures:
+    """The pictures that words of a command line mean. Raises UserError where there are none."""
+    if len(what) == 1 and not Path(what[0]).exists() and what[0] in paths.config_names("competitions"):
+        return _of_competition(what[0], run)
+    files: list[str] = []
+    for word in what:
+        path = Path(word)
+        if path.is_dir():
+            inside = listing.walk(path)
+            if not inside:
+                raise UserError(f"{path}: there are no pictures in this folder ({', '.join(listing.ENDINGS)})")
+            files += [str(path / name) for name in inside]
+        elif path.suffix.lower() in (".csv", ".tsv", ".txt") and path.is_file():
+            files += _of_csv(path)
+        elif path.exists():
+            files.append(word)
+        else:
+            raise UserError(f"there is no file, folder or competition called '{word}'")
+    return Pictures(files, files)
+
+
+def _of_competition(name: str, run: Run) -> Pictures:
+    competition = load_competition(name)
+    if competition.classes != run.competition.classes:
+        other = sorted(set(competition.classes) ^ set(run.competition.classes))
+        raise UserError(
+            f"{run.name} knows {len(run.competition.classes)} classes and {name} has {len(competition.classes)} others"
+            f"{f', for example {csv_file.examples(other, 3)}' if other else ' (in another order)'}; name a folder of "
+            f"pictures to predict them all the same"
+        )
+    images = competition.model_copy(update={"image": run.competition.image}).load().predict
+    if images is None:
+        raise UserError(f"{competition.title} has no images to predict")
+    return Pictures((images.images[index] for index in range(len(images))), images.ids)
+
+
+def _of_csv(path: Path) -> list[str]:
+    """The files that a table names, in a column of COLUMNS or its first; they lie beside it, or below where we are."""
+    table = csv_file.read(path)
+    column = next((name for name in COLUMNS if name in table.header), table.header[0])
+    values = table.column(column)
+    if _existing(path, table.header[0]):  # a list of files without a header
+        values = [table.header[0], *(row[0] for row in table.rows)]
+    files = [_existing(path, value) or str(path.parent / value) for value in values]
+    if not any(Path(file).is_file() for file in files):
+        raise UserError(f"{path}: no file of the column '{column}' is there; for example {files[0]}")
+    return files
+
+
+def _existing(path: Path, value: str) -> str:
+    return next((str(file) for file in (path.parent / value, Path(value)) if value and file.is_file()), "")

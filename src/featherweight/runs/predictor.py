@@ -1,0 +1,184 @@
+"""A finished run as something to ask: its models, how they see a picture, and their views, for pictures of any number.
+
+An ensemble asks each member at its own image size and averages by weight, as its own predictions were made.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from featherweight.config import Recipe, load_recipe
+from featherweight.data.image import Image, decode, fit
+from featherweight.errors import UserError
+from featherweight.evaluation.inference import predict_probs
+from featherweight.models import Classifier
+from featherweight.runs import predictions
+from featherweight.runs.run import Run
+from featherweight.runtime import device as devices
+
+CHUNK_BYTES = 2**26  # of decoded pictures held at once, at least a batch
+Picture = str | Path | NDArray[Any]  # a file, or uint8 [H, W] or [H, W, C]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities of pictures: `probs` float32 [N, K] in the order of `classes`; `ids` [N] are the files' paths, or
+    the numbers of arrays. Pictures that cannot be read are left out, and `unreadable` says why, by id.
+    """
+
+    classes: list[str]
+    ids: list[str]
+    probs: NDArray[np.float32]
+    unreadable: dict[str, str]
+
+    @property
+    def labels(self) -> list[str]:
+        """The most probable class of each picture, [N]."""
+        return [self.classes[index] for index in self.probs.argmax(1)] if len(self.ids) else []
+
+    def top(self, count: int) -> list[list[tuple[str, float]]]:
+        """The `count` most probable classes of each picture with their probabilities, the most probable first."""
+        order = np.argsort(-self.probs, axis=1, kind="stable")[:, :count]
+        return [
+            [(self.classes[index], float(row[index])) for index in best]
+            for row, best in zip(self.probs, order, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Member:
+    run: Run
+    recipe: Recipe
+    model: Classifier
+    weight: float
+
+
+class Predictor(nn.Module):
+    """A finished run's model, or an ensemble's models, on a device.
+
+    `forward` takes images float32 [B, C, H, W] in [0, 1] and returns log-probabilities float32 [B, K], without views
+    and temperature; `predict` takes files or arrays and gives the probabilities that the run's CSV is made of.
+    """
+
+    def __init__(self, run: Run, views: str | None = None, device: str | None = None) -> None:
+        """Raises UserError for a run without weights. `views` is a setting of a recipe in place of its own views."""
+        super().__init__()
+        self.run, self.classes = run, list(run.competition.classes)
+        precision = run.recipe.train.precision
+        self.runtime = devices.start(device or run.facts.device, precision, run.facts.threads)
+        self.members = [_member(*each, views) for each in _parts(run)]
+        self.models = nn.ModuleList(self.runtime.place(member.model).eval() for member in self.members)
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
+        total = torch.zeros(len(images), len(self.classes), device=images.device)
+        for member in self.members:
+            size = member.run.competition.image.size
+            seen = images
+            if images.shape[-1] != size:
+                seen = F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+            total = total + member.weight * member.model(seen).float().softmax(1)
+        return total.clamp_min(1e-12).log()
+
+    def predict(self, pictures: Picture | Sequence[Picture] | NDArray[Any]) -> Predictions:
+        """Ask for pictures: one or several files, or arrays uint8 [H, W, C] (one is [N, H, W, C]), of any size."""
+        if isinstance(pictures, str | Path) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
+            pictures = [pictures]
+        chunks = list(self.stream(pictures))
+        if not chunks:
+            return Predictions(self.classes, [], np.zeros((0, len(self.classes)), np.float32), {})
+        return Predictions(
+            self.classes,
+            [id for chunk in chunks for id in chunk.ids],
+            np.concatenate([chunk.probs for chunk in chunks]),
+            {id: why for chunk in chunks for id, why in chunk.unreadable.items()},
+        )
+
+    def stream(self, pictures: Iterable[Picture]) -> Iterator[Predictions]:
+        """Ask for any number of pictures, some at a time: the memory does not grow with their number."""
+        ahead, start = iter(pictures), 0
+        with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
+            while chunk := list(islice(ahead, self.chunk)):
+                yield self._predict(chunk, start, workers)
+                start += len(chunk)
+
+    @property
+    def chunk(self) -> int:
+        """How many pictures are decoded and asked for at once: whole batches of every member."""
+        batch = math.lcm(*(member.recipe.predict.batch_size for member in self.members))
+        images = [member.run.competition.image for member in self.members]
+        bytes_each = sum(image.size * image.size * image.channels for image in images)
+        return batch * max(1, CHUNK_BYTES // (bytes_each * batch))
+
+    def _predict(self, chunk: Sequence[Picture], start: int, workers: ThreadPoolExecutor) -> Predictions:
+        ids = [str(start + index) if isinstance(one, np.ndarray) else str(one) for index, one in enumerate(chunk)]
+        decoded: dict[Image, NDArray[np.uint8]] = {}
+        faults: dict[int, str] = {}
+        probs = np.zeros((len(chunk), len(self.classes)))
+        for member in self.members:
+            image = member.run.competition.image
+            if image not in decoded:
+                decoded[image], found = _decode(chunk, image, workers)
+                faults |= found
+            given = predict_probs(
+                [member.model],
+                decoded[image],
+                runtime=self.runtime,
+                views=predictions.views(member.recipe, member.run.competition),
+                augment=predictions.augmentations(member.recipe, member.run.competition),
+                batch_size=member.recipe.predict.batch_size,
+                seed=member.recipe.seed,
+                start=start,
+            )
+            probs += member.weight * member.run.calibrated(given).astype(np.float64)
+        read = [index for index in range(len(chunk)) if index not in faults]
+        return Predictions(
+            self.classes,
+            [ids[index] for index in read],
+            probs[read].astype(np.float32),
+            {ids[index]: why for index, why in sorted(faults.items())},
+        )
+
+
+def _parts(run: Run) -> list[tuple[Run, float]]:
+    """The runs that answer, each with its weight."""
+    if not run.is_ensemble:
+        return [(run, 1.0)]
+    return [(Run.find(name), weight) for name, weight in zip(run.facts.members, run.facts.weights, strict=True)]
+
+
+def _member(run: Run, weight: float, views: str | None) -> _Member:
+    if not run.weights.exists():
+        raise UserError(f"{run.name} has no weights yet: ./run.sh resume {run.name}")
+    recipe = run.recipe if views is None else load_recipe(str(run.folder / "recipe.yaml"), [views])
+    return _Member(run, recipe, run.load_model(), weight)
+
+
+def _decode(
+    chunk: Sequence[Picture], image: Image, workers: ThreadPoolExecutor
+) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    """Pictures as uint8 [N, H, W, C], and what is wrong with those that cannot be read, by index; these are grey."""
+    pixels = np.full((len(chunk), image.size, image.size, image.channels), 127, np.uint8)
+    faults: dict[int, str] = {}
+
+    def one(index: int) -> None:
+        given = chunk[index]
+        try:
+            pixels[index] = fit(given, image) if isinstance(given, np.ndarray) else decode(given, image)
+        except UserError as error:
+            faults[index] = str(error)
+
+    list(workers.map(one, range(len(chunk))))
+    return pixels, faults

@@ -1,0 +1,123 @@
+"""A run handed over: what arrives is what was sent, or nothing is put in place."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from featherweight.cli import main
+from featherweight.config import load_competition, load_recipe
+from featherweight.runs import ledger, pipeline
+from featherweight.runs.ensemble import ensemble
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
+
+FAST = ["train.epochs=2", "train.batch_size=256", "model.width=0.25", "train.checkpoint_seconds=0"]
+
+
+def task(*settings: str) -> Task:
+    return Task("tiny", load_recipe("tiny", [*FAST, *settings]), "digits", load_competition("digits"), ["x"], "cpu", 1)
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory) -> Path:
+    """A workspace with bundles of a finished run and of an ensemble."""
+    folder = tmp_path_factory.mktemp("sent")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATHERWEIGHT_HOME", str(folder))
+        for name, seed in (("one", 0), ("two", 1)):
+            pipeline.run(task(f"seed={seed}").start(name))
+        ensemble(["one", "two"], fit=False, name="both", command=["x"])
+        for name in ("one", "both"):
+            assert main.main(["bundle", name]) == 0
+    return folder
+
+
+def receive(sent: Path, home: Path, name: str) -> Path:
+    return Path(shutil.copy(sent / "runs" / f"{name}.zip", home))
+
+
+def test_a_run_arrives_whole_and_goes_on_there(sent, home, capsys):
+    bundle = receive(sent, home, "one")
+    assert main.main(["load", str(bundle)]) == 0
+    assert "next: ./run.sh predict one FOLDER" in capsys.readouterr().out
+    for file in (sent / "runs" / "one").rglob("*"):
+        if file.is_file() and file.suffix != ".lock":
+            assert (home / "runs" / "one" / file.relative_to(sent / "runs" / "one")).read_bytes() == file.read_bytes()
+    assert (home / "submissions" / "one.csv").read_bytes() == (sent / "submissions" / "one.csv").read_bytes()
+    assert ledger.read()["run"].tolist() == ["one"]
+    assert main.main(["load", str(bundle), "--name", "again"]) == 0
+    assert ledger.read()["run"].tolist() == ["one", "again"]
+    assert main.main(["compare", "one", "again"]) == 0
+    assert main.main(["predict", "one", "digits", "--out", str(home / "out.csv")]) == 0
+    assert main.main(["resume", "again", "--no-report"]) == 0
+    assert main.main(["load", str(bundle)]) == 2
+    assert f"there is a run called 'one' already: ./run.sh load {bundle} --name OTHER" in capsys.readouterr().err
+
+
+def test_an_ensemble_brings_its_members(sent, home, capsys):
+    assert main.main(["load", str(receive(sent, home, "one"))]) == 0
+    assert main.main(["load", str(receive(sent, home, "both"))]) == 0
+    assert Run.find("both").weigh().counted == 2 * Run.find("two").result.parameters
+    assert main.main(["predict", "both", "digits", "--out", str(home / "out.csv"), "--top", "1"]) == 0
+    written = [line.split(",")[:2] for line in (home / "out.csv").read_text().splitlines()[1:]]
+    assert written == [line.split(",") for line in (home / "submissions" / "both.csv").read_text().splitlines()[1:]]
+
+
+def test_the_bundle_says_what_made_it_and_is_the_same_twice(sent, home, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(sent))
+    assert main.main(["bundle", "one", "--out", str(home / "a.zip")]) == 0
+    assert (home / "a.zip").read_bytes() == (sent / "runs" / "one.zip").read_bytes()
+    with zipfile.ZipFile(home / "a.zip") as bundle:
+        about = json.loads(bundle.read("bundle.json"))
+    assert about["command"] == "x"
+    assert {"torch", "featherweight", "packages"} <= set(about["environment"])
+    assert {"runs/one/recipe.yaml", "runs/one/competition.yaml", "runs/one/weights.safetensors"} <= set(about["files"])
+
+
+def altered(bundle: Path, change) -> Path:
+    """The bundle with its members, by name, changed."""
+    with zipfile.ZipFile(bundle) as opened:
+        members = {name: opened.read(name) for name in opened.namelist()}
+    change(members)
+    with zipfile.ZipFile(bundle, "w") as written:
+        for name, content in members.items():
+            written.writestr(name, content)
+    return bundle
+
+
+def described(members: dict[str, bytes], **more: object) -> None:
+    members["bundle.json"] = json.dumps({**json.loads(members["bundle.json"]), **more}).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update({"runs/one/weights.safetensors": b"x"}), "weights.safetensors has another checksum"),
+        (lambda m: m.update({"runs/one/more.txt": b"x"}), "runs/one/more.txt is not listed"),
+        (lambda m: m.pop("runs/one/split.json"), "runs/one/split.json is missing"),
+        (lambda m: m.pop("bundle.json"), "this is no bundle of a run"),
+        (lambda m: m.update({"bundle.json": b"{"}), "bundle.json in it is damaged"),
+        (lambda m: m.update({"../../outside": b"x"}), "outside"),
+        (lambda m: described(m, runs=["../one"], run="../one"), "its names are not those of runs"),
+        (lambda m: described(m, format=9), "a later version"),
+        (lambda m: described(m, ledger=[{"run": "other"}]), "its rows are not those of a ledger"),
+    ],
+)
+def test_what_was_changed_on_the_way_is_refused_and_leaves_nothing(sent, home, capsys, change, message):
+    bundle = altered(receive(sent, home, "one"), change)
+    assert main.main(["load", str(bundle)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) <= 5
+    assert not list((home / "runs").glob("*"))
+    assert not (home / "submissions").exists()
+
+
+def test_a_cut_zip_is_refused(sent, home, capsys):
+    bundle = receive(sent, home, "one")
+    bundle.write_bytes(bundle.read_bytes()[:-200])
+    assert main.main(["load", str(bundle)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) <= 5
