@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 from featherweight import paths
 from featherweight.cli.commands import COMMANDS
+from featherweight.paths import find_config
 
 TEXT = (ROOT / "README.md").read_text()
 TREE = re.search(r"## The house\n\n```\n(.*?)```", TEXT, re.S)
@@ -27,7 +28,7 @@ def test_every_benchmark_it_names_is_one():
 def test_the_recipe_it_shows_is_the_recipe():
     shown = re.search(r"This is all of `wrn16_4.yaml`:\n\n```yaml\n(.*?)```", TEXT, re.S)
     assert shown
-    assert shown.group(1) == (ROOT / "configs" / "recipes" / "wrn16_4.yaml").read_text()
+    assert shown.group(1) == find_config("recipes", "wrn16_4").read_text()
 
 
 def test_the_tree_it_draws_is_there():

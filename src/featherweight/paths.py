@@ -24,9 +24,9 @@ def home() -> Path:
     return Path(os.environ.get("FEATHERWEIGHT_HOME") or CHECKOUT)
 
 
-def config_folders(kind: str) -> list[Path]:
-    """The folders that hold `recipes` or `competitions`, the first to be asked first."""
-    return list(dict.fromkeys(root / "configs" / kind for root in (home(), CHECKOUT)))
+def _roots() -> list[Path]:
+    """The folders whose `configs` are looked into, the first to be asked first."""
+    return list(dict.fromkeys((home(), CHECKOUT)))
 
 
 def data() -> Path:
@@ -88,25 +88,52 @@ def refuse_unwritable(folder: Path) -> None:
         raise UserError(f"cannot write in {folder}: {error.strerror}") from None
 
 
+def _configs(kind: str, root: Path) -> dict[str, list[Path]]:
+    """Every file of one root's recipes or competitions by its short name, in whatever folder it lies."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted((root / "configs" / kind).rglob("*.yaml")):
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
 def config_names(kind: str) -> list[str]:
     """Every recipe or competition there is, by name, sorted; a leading underscore marks a parent alone, not listed."""
-    return sorted({path.stem for folder in config_folders(kind) for path in folder.glob("[!_]*.yaml")})
+    names = {name for root in _roots() for name in _configs(kind, root)}
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
-    """The file of a recipe or competition, given its name or path.
+    """The file of a recipe or competition, given its short name, wherever below its folder it lies, or its path.
 
-    Raises UserError with the nearest name; `also` are words that would have been right in the same place.
+    Raises UserError with the nearest name, and for two files of one name; `also` are words that would have been right
+    in the same place.
     """
     if name.endswith((".yaml", ".yml")):
         if Path(name).is_file():
             return Path(name)
         raise UserError(f"there is no file {name}")
-    for folder in config_folders(kind):
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    known = config_names(kind)
     what = kind.removesuffix("s")
+    for root in _roots():
+        found = _configs(kind, root).get(name, [])
+        if len(found) > 1:
+            both = " and ".join(str(path.relative_to(root)) for path in found)
+            raise UserError(f"there are two {kind} called '{name}', {both} in {root}: rename one, or give its path")
+        if found:
+            return found[0]
+    known = config_names(kind)
     hint = nearest(name, [*known, *also]) or ";"
     listed = f"the {kind} are {', '.join(known)}" if len(known) <= MANY else f"see all {len(known)}: ./run.sh check all"
     raise UserError(f"there is no {what} called '{name}'{hint} {listed}")
+
+
+def own_config(kind: str, name: str, option: str) -> Path:
+    """Where a command writes a recipe or competition of the user's: above the folders of those that are shipped.
+
+    Raises UserError where a file of that name lies in one of these folders; whether one is there already, the caller
+    decides.
+    """
+    path = home() / "configs" / kind / f"{name}.yaml"
+    others = [other for other in _configs(kind, home()).get(name, []) if other != path]
+    if others:
+        raise UserError(f"{option} {name}: there is a {kind.removesuffix('s')} {others[0]} already; take another name")
+    return path

@@ -41,7 +41,7 @@ def search(
     rival = competition or plan.space.competition
     name = name or "-".join(dict.fromkeys([Path(space).stem, *([Path(competition).stem] if competition else [])]))
     paths.refuse_name(name, "--name")
-    recipe = paths.home() / "configs" / "recipes" / f"{name}.yaml"
+    recipe = paths.own_config("recipes", name, "--name")
     outcome.refuse_if_not_ours(recipe, name)
     to_win = load_competition(rival).seen_by(plan.recipe({}))
     plan.refuse_bad_values(to_win)

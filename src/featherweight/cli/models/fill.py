@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"fill: no {family} is that small; raise --limit or --max-macs, or take another family")
     tables.members(found[: arguments.count], counted, time.monotonic() - began)
     if arguments.write:
-        path = paths.home() / "configs" / "recipes" / f"{arguments.write}.yaml"
+        path = paths.own_config("recipes", arguments.write, "--write")
         solver.write(found[0], arguments.write, path)
         print(f"wrote {path}\nnext: ./run.sh {arguments.write} --competition {arguments.competition}")
     else:
