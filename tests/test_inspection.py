@@ -8,10 +8,11 @@ from PIL import Image as Pillow
 
 from featherweight.cli import main
 from featherweight.config import Split, load_competition
+from featherweight.data import near_duplicates
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide
 from featherweight.data.split import groups_of
-from featherweight.quality import checks, inspection, near_duplicates
+from featherweight.quality import checks, inspection
 
 
 def pictures(count, side=32, seed=0):
@@ -165,7 +166,7 @@ def tracks(home):
         Pillow.fromarray(frame).save(path)
     (home / "data/t/test").mkdir()
     Pillow.fromarray(base[0]).save(home / "data/t/test/x.png")
-    assert main.main(["init", str(home / "data/t")]) == 0
+    assert main.main(["init", str(home / "data/t"), "--group", "none"]) == 0
     return home
 
 

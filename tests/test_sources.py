@@ -480,6 +480,20 @@ def test_a_named_set_with_a_broken_file(root, nowhere, name, monkeypatch):
         load({"name": "torchvision", "dataset": name})
 
 
+def test_classes_in_file_names(root):
+    for n in range(6):
+        picture(root / f"all/train/{['a', 'b'][n % 2]}.{n}.png", n)
+        picture(root / f"all/test/{n}.png", n)
+    source = {"name": "file_names", "train": "all/train", "test": "all/test", "pattern": r"^(\w+?)\."}
+    data = load(source)
+    assert named(data.train) == {f"{'ab'[n % 2]}.{n}.png": "ab"[n % 2] for n in range(6)}
+    assert len(data.predict) == 6
+    with pytest.raises(UserError, match=r"finds no class in 6 of 6 names: a\.0\.png"):
+        load({**source, "pattern": "^(x+)"})
+    with pytest.raises(UserError, match="put parentheses around the class"):
+        load({**source, "pattern": "x"})
+
+
 def test_every_source_is_tried_here():
     text = Path(__file__).read_text()
     assert {name for name in SOURCES if f'"name": "{name}"' not in text} <= {"digits"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,26 @@ from featherweight.console import say
 from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".tif", ".tiff")
+ENDINGS = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".tif", ".tiff", ".avif")
+SCIENTIFIC = (".dcm", ".dicom", ".npy")  # one picture each, where images lie in folders
+
+Label = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Samples:
     """Images by id, still to decode (paths) or decoded (uint8 [N, H, W] or [N, H, W, C]); their classes, if known.
 
-    `groups` says which images belong together (frames of one track, photos of one plant), where a source knows it.
+    An image's class is its name or, where a competition's target is `several`, a tuple of names. `groups` says which
+    images belong together (frames of one track, photos of one plant), where a source knows it. `places` says where
+    decoded images stand: `FILE:ROW`, counted from 1.
     """
 
     ids: list[str]
     images: list[str] | NDArray[np.uint8]
-    labels: list[str] | None = None
+    labels: Sequence[Label] | None = None
     groups: list[str] | None = None
+    places: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Listing:
     train: Samples | Stored
     test: Samples | Stored | None = None
     valid: Samples | Stored | None = None
-    answers: Callable[[], dict[str, str]] | None = None
+    answers: Callable[[], Mapping[str, Label]] | None = None
 
 
 @dataclass
@@ -112,7 +118,7 @@ def _refuse_names(folder: Path, files: Sequence[str]) -> None:
 
 def is_image(name: str) -> bool:
     """Does a file's name say that it is an image?"""
-    return name.lower().endswith(ENDINGS) and not name.startswith(".")
+    return name.lower().endswith(ENDINGS + SCIENTIFIC) and not name.startswith(".")
 
 
 def as_uint8(images: NDArray[Any], where: str) -> NDArray[np.uint8]:

@@ -29,7 +29,7 @@ from featherweight.console import Progress, say
 from featherweight.data import fingerprint
 from featherweight.data.csv_file import examples
 from featherweight.data.image import Image, decode, fit, read
-from featherweight.data.listing import Listing, Samples, Stored
+from featherweight.data.listing import Label, Listing, Samples, Stored
 from featherweight.errors import UserError, nearest
 from featherweight.schema import Choice
 
@@ -134,10 +134,13 @@ def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     return Data(train, predict, valid)
 
 
-def answers(source: Choice) -> dict[str, str] | None:
-    """The test images' classes by id, where the source knows them. Only the scorer calls this."""
+def answers(source: Choice) -> dict[str, Any] | None:
+    """The test images' classes by id (a name, or a tuple of names), where the source knows them.
+
+    Only the scorer calls this.
+    """
     listing: Listing = source(paths.data())
-    return listing.answers() if listing.answers else None
+    return dict(listing.answers()) if listing.answers else None
 
 
 def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part: str, source: Choice) -> Pack:
@@ -193,17 +196,24 @@ def _without(samples: Samples, gone: set[int]) -> Samples:
     )
 
 
-def _indices(ids: Sequence[str], labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+def _indices(ids: Sequence[str], labels: Sequence[Label], classes: Sequence[str]) -> NDArray[Any]:
+    """Class indices int64 [N], or uint8 [N, K] of ones and zeros where each image has a set of classes."""
     index = {name: place for place, name in enumerate(classes)}
-    unknown = sorted(set(labels) - set(index))
+    sets = [(label,) if isinstance(label, str) else tuple(label) for label in labels]
+    unknown = sorted({name for names in sets for name in names} - set(index))
     if unknown:
-        id = ids[labels.index(unknown[0])]
+        id = next(id for id, names in zip(ids, sets, strict=True) if unknown[0] in names)
         more = f" (nor {examples(unknown[1:])})" if len(unknown) > 1 else ""
         raise UserError(
             f"the image {id} has the class '{unknown[0]}', which the competition does not list{more}"
             f"{nearest(unknown[0], classes)}"
         )
-    return np.array([index[label] for label in labels], dtype=np.int64)
+    if all(isinstance(label, str) for label in labels):
+        return np.array([index[label] for label in labels], dtype=np.int64)  # type: ignore[index]
+    hot = np.zeros((len(labels), len(classes)), dtype=np.uint8)
+    for row, names in enumerate(sets):
+        hot[row, [index[name] for name in names]] = 1
+    return hot
 
 
 def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image, part: str, source: Choice) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,14 +49,18 @@ def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, P
 
 
 def _groups(competition: Competition, train: Pack) -> list[str] | None:
+    return group_names(competition, train.ids, train.groups)
+
+
+def group_names(competition: Competition, ids: Sequence[str], known: list[str] | None) -> list[str] | None:
     """Which images must stay together: by the competition's pattern, its CSV, or what the source knows."""
     if competition.group is not None:
-        return groups_of(train.ids, competition.group)
+        return groups_of(ids, competition.group)
     if competition.groups is not None:
         table = csv_file.read(paths.data() / competition.groups)
         group_of = dict(zip(table.column("id"), table.column("group"), strict=True))
-        return [group_of.get(id, id) for id in train.ids]
-    return train.groups
+        return [group_of.get(id, id) for id in ids]
+    return known
 
 
 def _labels(pack: Pack) -> list[str]:

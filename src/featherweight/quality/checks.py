@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featherweight.data import near_duplicates
 from featherweight.data.csv_file import examples
 from featherweight.data.pack import Data, Pack
 from featherweight.evaluation.metrics import METRICS, Score
-from featherweight.quality import near_duplicates
 
 SHOWN = 12  # pictures, or groups of pictures, beside a finding
 LOOKED_AT = 4000  # images of each part that the shift is measured on

@@ -18,16 +18,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the competition's name (default: the folder's)")
     parser.add_argument("--metric", help="the metric that it is scored by (default: accuracy)")
     parser.add_argument("--limit", type=int, default=5_000_000, help="the most parameters (default: 5,000,000)")
-    parser.add_argument("--size", type=int, help="height and width of the images in pixels (default: as they are)")
+    parser.add_argument(
+        "--size", type=int, help="height and width of the images in pixels (default: as they are, at most 224)"
+    )
     parser.add_argument(
         "--mirror", action=argparse.BooleanOptionalAction, help="may an image be mirrored and keep its class?"
     )
     parser.add_argument("--kaggle", metavar="NAME", help="its name on Kaggle, the end of its address")
+    parser.add_argument("--id", metavar="COLUMN", help="the column of the label table that names the images")
+    parser.add_argument(
+        "--label", metavar="COLUMN", help="the column of the classes, or several by commas, one per class"
+    )
+    parser.add_argument("--group", metavar="COLUMN|PATTERN", help="what says which images belong together, or none")
+    parser.add_argument(
+        "--target", metavar="KIND", help="what an image has: one class, several, or one of ordered ones"
+    )
+    parser.add_argument("--test", metavar="FOLDER|TABLE", help="the images to predict, below the folder")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the competition file."""
-    names = ("name", "metric", "limit", "size", "mirror", "kaggle")
+    names = ("name", "metric", "limit", "size", "mirror", "kaggle", "id", "label", "group", "target", "test")
     describe(arguments.folder, **{name: getattr(arguments, name) for name in names})
     return 0
 

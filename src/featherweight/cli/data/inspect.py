@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from featherweight import paths
 from featherweight.cli.arguments import COMPETITIONS, completed
@@ -12,11 +13,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `inspect` takes."""
     text = "a competition's name, or the path of its file"
     completed(parser.add_argument("competition", metavar="COMPETITION", help=text), COMPETITIONS)
+    parser.add_argument(
+        "--list",
+        type=Path,
+        metavar="FILE.csv",
+        help="write only what was read: id, path, class, group and part of every image",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the page about the data."""
     paths.find_config("competitions", arguments.competition)
+
+    if arguments.list is not None:
+        from featherweight.quality import listed
+
+        print(f"wrote {arguments.list}: {listed.write(arguments.competition, arguments.list):,} images")
+        print(f"next: ./run.sh inspect {arguments.competition}")
+        return 0
 
     from featherweight.quality import inspection
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from featherweight.data.listing import Listing, Samples, Stored
 from featherweight.data.sources.arrays import arrays
 from featherweight.data.sources.digits import digits
+from featherweight.data.sources.file_names import file_names
 from featherweight.data.sources.folders import folders
 from featherweight.data.sources.idx import idx
 from featherweight.data.sources.label_csv import table
@@ -23,6 +24,7 @@ __all__ = ["SOURCES", "Listing", "Samples", "Stored"]
 SOURCES: dict[str, Callable[..., Listing]] = {
     "digits": digits,
     "folders": folders,
+    "file_names": file_names,
     "table": table,
     "pixels": pixels,
     "arrays": arrays,

@@ -1,4 +1,4 @@
-"""NumPy arrays: `.npz` archives and `.npy` files."""
+"""Arrays: `.npz` archives, `.npy` and HDF5 files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from featherweight.data import safe_arrays
 from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing, numbered
+from featherweight.data.scientific import package
+from featherweight.errors import UserError, nearest
+from featherweight.reading import explained
 from featherweight.schema import Index, Text
+
+HDF5 = (".h5", ".hdf5", ".hdf")
 
 
 def arrays(
@@ -22,7 +27,7 @@ def arrays(
     answers: Text | None = None,
     first_id: Index = 0,
 ) -> Listing:
-    """Images [N, H, W] or [N, H, W, C] and labels [N], each as `file.npy` or `file.npz:key`.
+    """Images [N, H, W] or [N, H, W, C] and labels [N], each as `file.npy`, `file.npz:key` or `file.h5:key`.
 
     `ids` are those of the test images, `answers` their classes; without ids an image's id is its place, counted from
     `first_id`.
@@ -31,13 +36,13 @@ def arrays(
     def trained() -> Samples:
         images = as_uint8(load(root, train), train)
         names = as_labels(load(root, labels), len(images), labels)
-        return Samples(numbered(len(images), first_id), images, names)
+        return Samples(numbered(len(images), first_id), images, names, places=_places(root, train, len(images)))
 
     def tested() -> Samples:
         assert test is not None
         images = as_uint8(load(root, test), test)
         given = as_labels(load(root, ids), len(images), ids) if ids else numbered(len(images), first_id)
-        return Samples(given, images)
+        return Samples(given, images, places=_places(root, test, len(images)))
 
     def solved() -> dict[str, str]:
         assert answers is not None
@@ -57,10 +62,39 @@ def arrays(
 def split(name: str) -> tuple[str, str | None]:
     """`file.npz:key` as file and key."""
     file, colon, key = name.rpartition(":")
-    return (file, key) if colon and file.lower().endswith(".npz") else (name, None)
+    return (file, key) if colon and file.lower().endswith((".npz", *HDF5)) else (name, None)
+
+
+def _places(root: Path, name: str, count: int) -> list[str]:
+    return [f"{root / name}:{row}" for row in range(1, count + 1)]
 
 
 def load(root: Path, name: str) -> NDArray[Any]:
-    """The array called `file.npy` or `file.npz:key`. Raises UserError for what holds none; nothing in a file runs."""
+    """The array called `file.npy`, `file.npz:key` or `file.h5:key`. Nothing in a file runs.
+
+    Raises UserError for what holds no such array.
+    """
     file, key = split(name)
+    if file.lower().endswith(HDF5):
+        return _of_hdf5(existing(root, file), key)
     return safe_arrays.load(existing(root, file), key)
+
+
+def hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The arrays of an HDF5 file by their keys. Raises UserError where it is none, or h5py is missing."""
+    h5py = package("h5py", f"{path}: an HDF5 file")
+    shapes: dict[str, tuple[int, ...]] = {}
+    with explained(path, "not an HDF5 file"), h5py.File(path, "r") as file:
+        file.visititems(lambda key, item: shapes.update({key: item.shape} if hasattr(item, "shape") else {}))
+    return shapes
+
+
+def _of_hdf5(path: Path, key: str | None) -> NDArray[Any]:
+    shapes = hdf5_shapes(path)
+    if key not in shapes:
+        hint = nearest(key or "", shapes)
+        raise UserError(f"{path}: say which array, as in {path.name}:KEY{hint}; there are {', '.join(shapes)}")
+    h5py = package("h5py", f"{path}: an HDF5 file")
+    with explained(path, "not an HDF5 file"), h5py.File(path, "r") as file:
+        values: NDArray[Any] = file[key][()]
+    return values

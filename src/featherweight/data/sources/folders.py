@@ -1,29 +1,42 @@
-"""A folder a class, at any depth."""
+"""One folder per class, at any depth."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from featherweight.console import say
+from featherweight.data import tables
+from featherweight.data.csv_file import Table
 from featherweight.data.listing import Listing, Samples, walk
+from featherweight.data.matching import match
 from featherweight.data.sources.named import Named, export
 from featherweight.errors import UserError
 from featherweight.schema import Text
 
 
-def folders(
+def folders(  # the parameters are the keys of a competition's file
     root: Path,
     *,
     path: Text,
-    train: Text = "train",
+    train: Text | list[Text] = "train",
     test: Text = "test",
     valid: Text | None = None,
+    rename: dict[Text, Text] = {},
+    train_list: Text | None = None,
+    valid_list: Text | None = None,
+    test_list: Text | None = None,
+    list_header: list[Text] = [],
     torchvision: Named | None = None,
 ) -> Listing:
     """`train/<class>/**/*` and `test/<class>/**/*` (or a flat `test/*`) under `path`; an id is the path below either.
 
-    `valid` names a validation folder that came with the data; it is then what is held out. `torchvision` names the
-    torchvision data set that fills the folder when it is not there and the internet is.
+    `train` may be several folders; the others are left out of it where they lie within. `valid` names a validation
+    folder that came with the data, or a flat one whose classes the table `valid_list` holds (columns: file, class); it
+    is then what is held out. `train_list` and `test_list`, and `valid_list` without `valid`, are lists of files below
+    `train` that say which part an image belongs to. `list_header` names the columns of lists that have no header.
+    `rename` gives folders other class names, several folders one class perhaps. `torchvision` names the torchvision
+    data set that fills the folder when it is not there and the internet is.
     """
     folder = root / path
     if not folder.is_dir():
@@ -31,28 +44,102 @@ def folders(
             raise UserError(f"there is no data folder {folder}: put {train}/<class>/* and {test}/* there")
         say(f"{folder} is not there: filling it with torchvision's {torchvision}")
         export(torchvision, folder)
-    labelled = _labelled(folder / train)
+    trains = [train] if isinstance(train, str) else train
+    labelled = _labelled(folder, trains, [*([valid] if valid else []), test], rename)
     if valid is not None and not (folder / valid).is_dir():
         raise UserError(f"there is no validation folder {folder / valid}")
     tested = walk(folder / test)
-    classes = set(labelled.labels or ())
-    known = bool(tested) and all(file.split("/")[0] in classes and "/" in file for file in tested)
+    classes = set(map(str, labelled.labels or ()))
+    known = bool(tested) and all(_class(file, rename) in classes and "/" in file for file in tested)
+    held_out = None
+    predict = Samples(tested, [f"{folder}/{test}/{file}" for file in tested]) if tested else None
+    answers = {file: _class(file, rename) for file in tested} if known else {}
+    if valid and valid_list:
+        held_out = _by_table(folder / valid, root / valid_list, list_header)
+    elif valid:
+        held_out = _labelled(folder, [valid], [], rename)
+    elif valid_list:
+        held_out = _chosen(labelled, root / valid_list, list_header)
+    if test_list:
+        kept = _chosen(labelled, root / test_list, list_header)
+        predict, answers = Samples(kept.ids, kept.images), dict(zip(kept.ids, map(str, kept.labels or ()), strict=True))
+    if train_list:
+        labelled = _chosen(labelled, root / train_list, list_header)
+    elif not valid and valid_list:
+        labelled = _without(labelled, held_out)
     return Listing(
-        train=labelled,
-        test=Samples(tested, [f"{folder}/{test}/{file}" for file in tested]) if tested else None,
-        valid=_labelled(folder / valid) if valid else None,
-        answers=(lambda: {file: file.split("/")[0] for file in tested}) if known else None,
+        train=_without(labelled, predict) if test_list else labelled,
+        test=predict,
+        valid=held_out,
+        answers=(lambda: answers) if answers else None,
     )
 
 
-def _labelled(folder: Path) -> Samples:
+def _class(file: str, rename: dict[str, str]) -> str:
+    first = file.split("/")[0]
+    return rename.get(first, first)
+
+
+def _labelled(folder: Path, trains: Sequence[str], others: Sequence[str], rename: dict[str, str]) -> Samples:
+    ids: list[str] = []
+    images: list[str] = []
+    labels: list[str] = []
+    for train in trains:
+        within = folder / train
+        outside = tuple(f"{other}/" for other in others) if train == "." else ()
+        files = [file for file in walk(within) if not file.startswith(outside)]
+        if not files:
+            raise UserError(f"there are no images in {within}: expected {within.name}/<class>/*.jpg, .png, ...")
+        loose = [file for file in files if "/" not in file]
+        if loose:
+            more = f", nor are {len(loose) - 1:,} more" if len(loose) > 1 else ""
+            where = f"{within.name}/<class>/{loose[0]}"
+            raise UserError(f"{within / loose[0]}: this image is in no class folder{more}; expected {where}")
+        ids += files if len(trains) == 1 else [f"{train}/{file}" for file in files]
+        images += [f"{within}/{file}" for file in files]
+        labels += [_class(file, rename) for file in files]
+    return Samples(ids, images, labels)
+
+
+def _by_table(folder: Path, table: Path, header: Sequence[str]) -> Samples:
+    """The images of a flat folder with the classes that a table of files and classes gives them."""
+    found = _read(table, header)
+    if len(found.header) < 2:
+        raise UserError(f"{table}: expected a column of files and one of classes, got one column")
     files = walk(folder)
-    if not files:
-        raise UserError(f"there are no images in {folder}: expected {folder.name}/<class>/*.jpg, .png, ...")
-    loose = [file for file in files if "/" not in file]
-    if loose:
-        more = f", nor are {len(loose) - 1:,} more" if len(loose) > 1 else ""
-        raise UserError(
-            f"{folder / loose[0]}: this image is in no class folder{more}; expected {folder.name}/<class>/{loose[0]}"
-        )
-    return Samples(files, [f"{folder}/{file}" for file in files], [file.split("/")[0] for file in files])
+    names = found.column(found.header[0])
+    place_of, _ = match(names, [("", file) for file in files])
+    rows = [row for row, name in enumerate(names) if name in place_of]
+    if not rows:
+        raise UserError(f"{table}: none of its {len(names):,} rows names an image in {folder}")
+    given = [files[place_of[names[row]]] for row in rows]
+    return Samples(given, [f"{folder}/{file}" for file in given], [found.rows[row][1] for row in rows])
+
+
+def _chosen(labelled: Samples, table: Path, header: Sequence[str]) -> Samples:
+    """The images that a list of files names."""
+    found = _read(table, header)
+    names = found.column(found.header[0])
+    place_of, _ = match(names, [("", id) for id in labelled.ids])
+    if not place_of:
+        raise UserError(f"{table}: none of its {len(names):,} rows names an image of the class folders")
+    return _take(labelled, sorted(set(place_of.values())))
+
+
+def _read(table: Path, header: Sequence[str]) -> Table:
+    return tables.read(table, header) if header else tables.read_list(table)
+
+
+def _without(labelled: Samples, others: Samples | None) -> Samples:
+    gone = set(others.ids) if others else set()
+    return _take(labelled, [place for place, id in enumerate(labelled.ids) if id not in gone])
+
+
+def _take(samples: Samples, places: Sequence[int]) -> Samples:
+    labels = samples.labels or []
+    images = list(map(str, samples.images))
+    return Samples(
+        [samples.ids[place] for place in places],
+        [images[place] for place in places],
+        [labels[place] for place in places],
+    )

@@ -1,137 +1,253 @@
-"""A CSV of labels beside folders of images."""
+"""A table of labels beside folders of images."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from featherweight.data import csv_file
-from featherweight.data.listing import Faults, Listing, Samples, is_image, walk
+from featherweight.data import tables
+from featherweight.data.csv_file import Table, examples
+from featherweight.data.listing import Faults, Label, Listing, Samples, is_image, walk
+from featherweight.data.matching import File, bare, is_rubbish, match
 from featherweight.errors import UserError
-from featherweight.schema import Text
+from featherweight.schema import Flag, Text
 
-File = tuple[str, str]  # an image folder as the competition says it, and a path below it
+FOLDER = "/folder"  # the label column that is no column: an image's class is the folder it lies in
+YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
 
 
-def table(
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table say what, as the keys of `table`."""
+
+    id: str
+    label: str | None
+    columns: Sequence[str]
+    several: bool
+    separator: str
+    group: str | None
+
+
+def table(  # the parameters are the keys of a competition's file
     root: Path,
     *,
     labels: Text,
     images: list[Text],
     id: Text | None = None,
     label: Text | None = None,
+    columns: list[Text] = [],
+    several: Flag = False,
+    separator: Text = " ",
     group: Text | None = None,
+    header: list[Text] = [],
+    join: dict[Text, list[Text]] = {},
+    split: Text | None = None,
+    valid_rows: list[Text] = [],
+    test_rows: list[Text] = [],
+    valid: Text | None = None,
     test: list[Text] = [],
+    test_table: Text | None = None,
+    test_id: Text | None = None,
+    test_file: Text | None = None,
+    test_label: Text | None = None,
     faults: Literal["stop", "leave out"] = "stop",
 ) -> Listing:
-    """A label CSV (`labels`) with the columns `id` and `label` (default: the first two), and folders of `images`.
+    """A table `labels` (CSV, JSON, Parquet, or a list whose columns `header` names) and folders of `images`.
 
-    An id is a file's path or name, with or without its ending. The `test` folders hold the test images; where a folder
-    is in both lists, its images without a label are the test. The column `group` says which images belong together.
+    The column `id` (default: the first) names files, by path or name, with or without ending. The class stands in
+    `label` (default: the second column), is the column of `columns` that holds 1, or is the folder the image lies in
+    (`label: /folder`). With `several` an image has a set of classes: those of `columns` that hold 1, or the parts of
+    `label` between `separator`. The column `group` says which images belong together. `join` adds the columns of other
+    tables, each with its header, or [] where it has one.
+
+    Rows whose column `split` holds one of `valid_rows` are held out, those of `test_rows` are the labelled test; the
+    table `valid` holds rows that are held out. The `test` folders hold the images to predict; where a folder is also
+    one of `images`, those in it without a label. `test_table` lists them: their ids in `test_id`, their files in
+    `test_file`, their classes, where known, in `test_label`.
+
     Rows and files that do not fit together stop everything, or are told and left out.
     """
     for folder in [*images, *test]:
         if not (root / folder).is_dir():
             raise UserError(f"there is no image folder {root / folder}")
-    found = csv_file.read(root / labels)
-    if len(found.header) < 2:
+    found = tables.joined(root / labels, header, {root / path: names for path, names in join.items()})
+    if len(found.header) < 2 and label != FOLDER:
         raise UserError(f"{found.path}: row 1: expected a column of ids and one of labels, got '{found.header[0]}'")
-    ids = found.column(id or found.header[0])
-    names = found.column(label or next(name for name in found.header if name != (id or found.header[0])))
-    groups = found.column(group) if group else None
-
+    first = id or found.header[0]
+    named = None if columns else label or next(name for name in found.header if name != first)
+    wanted = Columns(first, named, columns, several, separator, group)
     files = [(folder, file) for folder in images for file in walk(root / folder)]
-    place_of, ambiguous = _match(ids, files)
-    problems = Faults(str(found.path))
-    empty = {row for row, name in enumerate(names) if not name.strip()}
-    problems.add("rows without a label", [_row(found, row) for row in sorted(empty)])
-    labels_of: dict[str, set[str]] = defaultdict(set)
-    for row, name in enumerate(names):
-        if row not in empty:
-            labels_of[ids[row]].add(name)
-    disputed = {name for name, given in labels_of.items() if len(given) > 1}
-    problems.add(
-        "ids with several labels", [f"{name} ({', '.join(sorted(labels_of[name]))})" for name in sorted(disputed)]
-    )
-    problems.add("ids that could be several files", sorted(ambiguous))
-    absent = [name for name in dict.fromkeys(ids) if name not in place_of and name not in ambiguous]
-    problems.add("labels without an image", absent)
+    listed = Rows(root, found, wanted, files)
+    held_out = Rows(root, tables.read(root / valid, header), wanted, files) if valid else None
+    rows = _by_split(found, split, valid_rows, test_rows)
+
     shared = set(images) & set(test)
-    spare = sorted(set(range(len(files))) - set(place_of.values()))
+    used = {*listed.place_of.values(), *(held_out.place_of.values() if held_out else ())}
+    if test_table:
+        names = tables.read(root / test_table)
+        column = names.column(test_file or test_id or names.header[0])
+        used |= set(match(column, files)[0].values())
+    spare = [files[place] for place in sorted(set(range(len(files))) - used)]
+    problems = Faults(str(found.path))
+    listed.add_faults(problems)
     if not shared:
-        problems.add("images without a label", ["/".join(files[place]) for place in spare])
+        problems.add("images without a label", ["/".join(file) for file in spare])
     problems.settle(faults == "leave out")
-
-    seen: set[int] = set()
-    kept: list[int] = []
-    for row, name in enumerate(ids):
-        if row not in empty and name in place_of and name not in disputed and place_of[name] not in seen:
-            seen.add(place_of[name])
-            kept.append(row)
-    if not kept:
+    if not listed.usable(rows["train"]):
         raise UserError(f"{found.path}: no row has both a label and an image")
-    spared = [files[place] for place in spare if files[place][0] in shared]
-    plain = not any(is_image(name) for name in place_of)
+
+    plain = not any(is_image(name) for name in listed.place_of)
+    given = [file for file in spare if file[0] in shared]
+    given += [(folder, file) for folder in test if folder not in shared for file in walk(root / folder)]
+    predict: Samples | None
+    answers: Mapping[str, Label] = {}
+    if test_table:
+        asked = [*given, *files] if shared else given
+        predict, answers = _listed(root, test_table, (test_id, test_file, test_label), asked)
+    elif rows["test"]:
+        solved = listed.samples(rows["test"])
+        answers = dict(zip(solved.ids, solved.labels or (), strict=True))
+        predict = Samples(solved.ids, solved.images)
+    else:
+        predict = _unlisted(root, given, plain)
+    kept = held_out.samples(range(len(held_out.ids))) if held_out else None
     return Listing(
-        train=Samples(
-            [ids[row] for row in kept],
-            [str(root / folder) + f"/{file}" for folder, file in (files[place_of[ids[row]]] for row in kept)],
-            [names[row].strip() for row in kept],
-            [groups[row] for row in kept] if groups else None,
-        ),
-        test=_test(root, [folder for folder in test if folder not in shared], spared, plain),
+        train=listed.samples(rows["train"]),
+        test=predict,
+        valid=listed.samples(rows["valid"]) if rows["valid"] else kept,
+        answers=(lambda: answers) if answers else None,
     )
 
 
-def _test(root: Path, folders: Sequence[str], spared: Sequence[File], plain: bool) -> Samples | None:
-    """The test images; their ids lose the file ending where the training ids have none."""
-    files = [*((folder, file) for folder in folders for file in walk(root / folder)), *spared]
+class Rows:
+    """The rows of a table with the files they name and their classes."""
+
+    def __init__(self, root: Path, found: Table, wanted: Columns, files: Sequence[File]) -> None:
+        self.root, self.found, self.files, self.several = root, found, files, wanted.several
+        self.ids = found.column(wanted.id)
+        self.rubbish = {row for row, id in enumerate(self.ids) if is_rubbish(id)}
+        self.place_of, self.ambiguous = match([id for id in self.ids if not is_rubbish(id)], files)
+        self.groups = found.column(wanted.group) if wanted.group else None
+        self.labels: list[Label | None] = self._labels(wanted)
+        self.sets: dict[str, list[str]] = defaultdict(list)  # the classes of an id in all its rows
+        for id, label in zip(self.ids, self.labels, strict=True):
+            for name in (label,) if isinstance(label, str) else label or ():
+                if name not in self.sets[id]:
+                    self.sets[id].append(name)
+        self.disputed = set() if wanted.several else {id for id, names in self.sets.items() if len(names) > 1}
+
+    def _labels(self, wanted: Columns) -> list[Label | None]:
+        if wanted.columns:
+            return [*_of_columns(self.found, wanted)]
+        if wanted.label == FOLDER:
+            places = [self.place_of.get(id) for id in self.ids]
+            return [None if place is None else self.files[place][1].split("/")[0] for place in places]
+        assert wanted.label is not None
+        given = [name.strip() for name in self.found.column(wanted.label)]
+        if not wanted.several:
+            return [name or None for name in given]
+        cut = None if wanted.separator == " " else wanted.separator
+        return [tuple(part.strip() for part in name.split(cut) if part.strip()) for name in given]
+
+    def add_faults(self, problems: Faults) -> None:
+        """Everything about these rows that does not fit."""
+        empty = [row for row, label in enumerate(self.labels) if label is None and row not in self.rubbish]
+        named = [row for row in empty if self.found.header and self.ids[row] in self.place_of]
+        problems.add("rows without a label", [self._row(row) for row in named])
+        disputed = [f"{id} ({', '.join(sorted(self.sets[id]))})" for id in sorted(self.disputed)]
+        problems.add("ids with several labels", disputed)
+        problems.add("ids that could be several files", sorted(self.ambiguous))
+        known = {*self.place_of, *self.ambiguous}
+        absent = [id for row, id in enumerate(self.ids) if id not in known and row not in self.rubbish]
+        problems.add("labels without an image", list(dict.fromkeys(absent)))
+
+    def usable(self, rows: Sequence[int]) -> list[int]:
+        """Those of `rows` that have an image and a class, each image once."""
+        seen: set[int] = set()
+        kept = []
+        for row in rows:
+            id = self.ids[row]
+            place = self.place_of.get(id)
+            if place is None or self.labels[row] is None or id in self.disputed or place in seen or row in self.rubbish:
+                continue
+            seen.add(place)
+            kept.append(row)
+        return kept
+
+    def samples(self, rows: Sequence[int]) -> Samples:
+        """The images of these rows with their classes and groups."""
+        kept = self.usable(rows)
+        labels = [tuple(self.sets[self.ids[row]]) if self.several else self.sets[self.ids[row]][0] for row in kept]
+        return Samples(
+            [self.ids[row] for row in kept],
+            [str(self.root / "/".join(self.files[self.place_of[self.ids[row]]])) for row in kept],
+            labels,
+            [self.groups[row] for row in kept] if self.groups else None,
+        )
+
+    def _row(self, row: int) -> str:
+        return f"row {self.found.numbers[row]} ({self.found.rows[row][0]})"
+
+
+def _of_columns(found: Table, wanted: Columns) -> list[Label]:
+    """The classes of a table with one column per class."""
+    given = [found.column(name) for name in wanted.columns]
+    labels: list[Label] = []
+    for place, number in enumerate(found.numbers):
+        names = []
+        for name, values in zip(wanted.columns, given, strict=True):
+            value = values[place].strip().lower()
+            if value in YES:
+                names.append(name)
+            elif value not in NO:
+                raise UserError(f"{found.path}: row {number}: {name}: expected 0 or 1, got '{values[place]}'")
+        if not wanted.several and len(names) != 1:
+            raise UserError(
+                f"{found.path}: row {number}: {len(names)} of the columns {examples(list(wanted.columns))} are 1; "
+                f"where an image has a set of classes, say source.several: true and target: several"
+            )
+        labels.append(tuple(names) if wanted.several else names[0])
+    return labels
+
+
+def _by_split(found: Table, split: str | None, valid: Sequence[str], test: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each part: all are for training, but for those that `split` says otherwise of."""
+    rows: dict[str, list[int]] = {"train": [], "valid": [], "test": []}
+    values = found.column(split) if split else [""] * len(found.rows)
+    for row, value in enumerate(values):
+        rows["valid" if split and value in valid else "test" if split and value in test else "train"].append(row)
+    return rows
+
+
+def _listed(
+    root: Path, name: str, columns: tuple[str | None, str | None, str | None], files: Sequence[File]
+) -> tuple[Samples, dict[str, Label]]:
+    """The images to predict as a table lists them, and their classes by id where it holds them."""
+    found = tables.read(root / name)
+    ids = found.column(columns[0] or found.header[0])
+    named = found.column(columns[1]) if columns[1] else ids
+    place_of, several = match(named, files)
+    lost = [named_ for named_ in named if named_ not in place_of]
+    if lost:
+        why = "could be several files" if lost[0] in several else "has no image"
+        raise UserError(f"{found.path}: '{lost[0]}' {why} (of {len(lost):,} rows)")
+    twice = next((id for id, times in Counter(ids).items() if times > 1), None)
+    if twice is not None:
+        raise UserError(f"{found.path}: the id '{twice}' stands there twice")
+    images = [str(root / "/".join(files[place_of[one]])) for one in named]
+    answers = dict(zip(ids, found.column(columns[2]), strict=True)) if columns[2] else {}
+    return Samples(ids, images), {id: label for id, label in answers.items() if label.strip()}
+
+
+def _unlisted(root: Path, files: Sequence[File], plain: bool) -> Samples | None:
+    """The images to predict, named by their files; without endings where training images are."""
     if not files:
         return None
-    ids = [_bare(file) if plain else file for _, file in files]
-    twice = next((name for name, times in Counter(ids).items() if times > 1), None)
+    ids = [bare(file) if plain else file for _, file in files]
+    twice = next((id for id, times in Counter(ids).items() if times > 1), None)
     if twice is not None:
         raise UserError(f"{root / files[0][0]}: there are several test images called {twice}")
     return Samples(ids, [str(root / folder / file) for folder, file in files])
-
-
-def _bare(name: str) -> str:
-    return name.rpartition(".")[0] or name
-
-
-# How an id may name a file: what is done to the id, and to the file (its folder as the competition says it, its path
-# below that). The first way that fits most ids is taken.
-WAYS: tuple[tuple[Callable[[str], str], Callable[[str, str], str]], ...] = (
-    (str, lambda folder, file: file),
-    (str, lambda folder, file: _bare(file)),
-    (str, lambda folder, file: file.rpartition("/")[2]),
-    (str, lambda folder, file: _bare(file.rpartition("/")[2])),
-    (str, lambda folder, file: f"{folder}/{file}"),
-    (str, lambda folder, file: f"{folder.rpartition('/')[2]}/{file}"),
-    (str, lambda folder, file: f"{folder.rpartition('/')[2]}/{_bare(file)}"),
-    (lambda id: _bare(id.rpartition("/")[2]), lambda folder, file: _bare(file.rpartition("/")[2])),
-)
-
-
-def _match(ids: Sequence[str], files: Sequence[File]) -> tuple[dict[str, int], set[str]]:
-    """Each id's place in `files`, by the way of naming them that fits most ids, and the ids that name several."""
-    wanted = set(ids)
-    best: dict[str, int] = {}
-    several: set[str] = set()
-    for of_id, of_file in WAYS:
-        places: dict[str, list[int]] = defaultdict(list)
-        for place, (folder, file) in enumerate(files):
-            places[of_file(folder, file)].append(place)
-        found = {id: places[of_id(id)] for id in wanted if of_id(id) in places}
-        hits = {id: there[0] for id, there in found.items() if len(there) == 1}
-        if len(hits) > len(best) or not (best or several):
-            best, several = hits, {id for id, there in found.items() if len(there) > 1}
-        if len(best) == len(wanted):
-            break
-    return best, several
-
-
-def _row(found: csv_file.Table, row: int) -> str:
-    return f"row {found.numbers[row]} ({found.rows[row][0]})"

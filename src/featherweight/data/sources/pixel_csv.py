@@ -1,55 +1,191 @@
-"""Images as rows of a CSV, a column a pixel."""
+"""Images as rows of a table: one column per pixel, all pixels as text in one column, or bands as lists in JSON."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data import csv_file
-from featherweight.data.listing import Listing, Samples, Stored, existing, numbered
+from featherweight.data import csv_file, tables
+from featherweight.data.listing import Label, Listing, Samples, Stored, existing, numbered
+from featherweight.data.scientific import package
 from featherweight.errors import UserError
-from featherweight.schema import Index, Text
+from featherweight.reading import explained
+from featherweight.schema import Index, Number, Text
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Black = tuple[float, float]
 
-def pixels(
+
+def pixels(  # the parameters are the keys of a competition's file
     root: Path,
     *,
-    train: Text,
-    test: Text | None = None,
+    train: Text | list[Text],
+    test: Text | list[Text] | None = None,
     label: Text = "label",
     id: Text | None = None,
+    test_id: Text | None = None,
+    test_label: Text | None = None,
+    labels: Text | None = None,
+    values: Text | None = None,
+    bands: list[Text] = [],
+    split: Text | None = None,
+    valid_rows: list[Text] = [],
+    test_rows: list[Text] = [],
+    leave_out: list[Text] = [],
+    range: list[Number] = [0.0, 255.0],
     channels: Literal["last", "first"] = "last",
     first_id: Index = 1,
 ) -> Listing:
-    """A `train` CSV with a `label` column and a column a pixel (0 to 255), row by row; a `test` CSV without labels.
+    """Tables `train` (CSV, Parquet, JSON) with a column `label` and one column per pixel, row by row, and `test`.
 
-    Without an `id` column an image's id is its row, counted from `first_id`. Of three channels, a pixel's come one
-    after the other (`channels: last`) or a whole picture of each does (`first`).
+    `values` names a column that holds all pixels as text instead, `bands` those that hold one channel each as a list;
+    of two bands the third channel is their mean. `leave_out` names columns that are neither pixels nor anything else.
+    The `range` of the numbers is from black to white. Where the labels stand in a table of their own, `labels` names
+    it, and `id` the column that both have. Without an `id` (of the test: `test_id`) an image's id is its row, counted
+    from `first_id`. `test_label` is the column of the test's classes, where they are known. Rows whose column `split`
+    holds one of `valid_rows` are held out, those of `test_rows` are the labelled test. Of three channels, a pixel's
+    come one after the other (`channels: last`) or a whole picture of each does (`first`).
     """
+    trains, tests = _paths(root, train), _paths(root, test)
+    layout = Layout(values, bands, [*leave_out], (range[0], range[-1]), channels, first_id)
+    beside = existing(root, labels) if labels else None
 
-    def stored(name: str, labelled: bool) -> Stored:
-        path = existing(root, name)
-        return Stored([path], lambda: _read(path, label if labelled else None, id, channels, first_id))
+    def part(wanted: Sequence[str] | None) -> Samples:
+        text = {"id": id, "label": None if beside else label, "split": split}
+        found = _joined([_read(path, layout, text) for path in trains], layout)
+        given = _labels(beside, id, label, found) if beside else found.text["label"]
+        rows = np.arange(len(found.images))
+        if split:
+            chosen = set(wanted) if wanted is not None else None
+            others = {*valid_rows, *test_rows}
+            here = [v in chosen if chosen is not None else v not in others for v in found.text["split"]]
+            rows = np.flatnonzero(here)
+        return found.samples(rows, given)
 
-    return Listing(train=stored(train, True), test=stored(test, False) if test else None)
+    def predict() -> Samples:
+        if not tests:
+            kept = part(test_rows)
+            return Samples(kept.ids, kept.images, places=kept.places)
+        skip = Layout(
+            values, bands, [*leave_out, *([test_label] if test_label else [])], layout.range, channels, first_id
+        )
+        found = _joined([_read(path, skip, {"id": test_id or (None if labels else id)}) for path in tests], skip)
+        return found.samples(np.arange(len(found.images)), None)
+
+    def answers() -> Mapping[str, Label]:
+        if not tests:
+            kept = part(test_rows)
+            return dict(zip(kept.ids, kept.labels or (), strict=True))
+        given = [name for path in tests for name in tables.read(path).column(test_label or label)]
+        return dict(zip(predict().ids, given, strict=True))
+
+    return Listing(
+        train=Stored([*trains, *([beside] if beside else [])], lambda: part(None)),
+        test=Stored(tests or trains, predict) if tests or test_rows else None,
+        valid=Stored(trains, lambda: part(valid_rows)) if valid_rows else None,
+        answers=answers if test_label or test_rows else None,
+    )
 
 
-def _read(path: Path, label: str | None, id: str | None, channels: str, first_id: int) -> Samples:
+class Layout:
+    """How the pixels stand in a table."""
+
+    def __init__(  # as the keys of a competition's file
+        self, values: str | None, bands: Sequence[str], skip: list[str], range: Black, channels: str, first_id: int
+    ) -> None:
+        self.values, self.bands, self.skip, self.range = values, list(bands), skip, range
+        self.channels, self.first_id = channels, first_id
+
+
+class Found:
+    """The images uint8 [N, H, W] or [N, H, W, 3] of tables, and their text columns by what they are."""
+
+    def __init__(self, images: NDArray[np.uint8], text: dict[str, list[str]], places: list[str], first_id: int) -> None:
+        self.images, self.text, self.places, self.first_id = images, text, places, first_id
+
+    def samples(self, rows: NDArray[np.int64], labels: Sequence[str] | None) -> Samples:
+        """Some of the rows; an image without an id has its row's number."""
+        ids = self.text.get("id") or numbered(len(self.images), self.first_id)
+        return Samples(
+            [ids[row] for row in rows],
+            self.images[rows],
+            None if labels is None else [labels[row] for row in rows],
+            places=[self.places[row] for row in rows],
+        )
+
+
+def _paths(root: Path, names: str | Sequence[str] | None) -> list[Path]:
+    return [existing(root, name) for name in ([names] if isinstance(names, str) else names or ())]
+
+
+def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> Found:
+    wanted = {what: name for what, name in columns.items() if name}
+    table = _frame(path, list(wanted.values()))
+    for name in [*wanted.values(), *layout.bands, *([layout.values] if layout.values else [])]:
+        if name not in table.columns:
+            shown = csv_file.examples([str(column) for column in table.columns], 8)
+            raise UserError(f"{path}: row 1: there is no column '{name}'; the columns are {shown}")
+    for name in wanted.values():
+        if table[name].isna().any():
+            row = int(np.flatnonzero(table[name].isna())[0]) + 2
+            raise UserError(f"{path}: row {row}: there is no value in the column '{name}'")
+    if not len(table):
+        raise UserError(f"{path}: there are no rows")
+    if layout.bands:
+        images = _banded(table, layout, path)
+    elif layout.values:
+        images = _spelled(table, layout, path)
+    else:
+        skipped = [name for name in {*wanted.values(), *layout.skip} if name in table.columns]
+        images = _square(_numbers(table.drop(columns=skipped), layout.range, path), layout.channels, path)
+    text = {what: [str(value) for value in table[name]] for what, name in wanted.items()}
+    return Found(images, text, [f"{path}:{row}" for row in range(1, len(table) + 1)], layout.first_id)
+
+
+def _joined(parts: Sequence[Found], layout: Layout) -> Found:
+    if len(parts) == 1:
+        return parts[0]
+    text = {what: [value for part in parts for value in part.text[what]] for what in parts[0].text}
+    try:
+        images = np.concatenate([part.images for part in parts])
+    except ValueError:
+        raise UserError(f"{parts[0].places[0]}: the tables hold images of different sizes") from None
+    return Found(images, text, [place for part in parts for place in part.places], layout.first_id)
+
+
+def _labels(path: Path, id: str | None, label: str, found: Found) -> list[str]:
+    """Each image's class from a table of their own."""
+    table = tables.read(path)
+    of = dict(zip(table.column(id or table.header[0]), table.column(label), strict=True))
+    missing = next((name for name in found.text.get("id", [""]) if name not in of), None)
+    if missing is not None:
+        raise UserError(f"{path}: there is no row for the image '{missing}'")
+    return [of[name] for name in found.text["id"]]
+
+
+def _frame(path: Path, text: Sequence[str]) -> pd.DataFrame:
     import pandas as pd  # half a second, which commands that read no pixels do without
 
+    ending = path.suffix.lower()
+    if ending in (".json", ".jsonl"):
+        return pd.DataFrame(tables.records(path))
+    if ending == ".parquet":
+        reader = package("pyarrow.parquet", f"{path}: a Parquet file")
+        with explained(path, "not a Parquet file"):
+            frame: pd.DataFrame = reader.read_table(path).to_pandas()
+        return frame
     start = csv_file.beginning(path, 5)
     if start is None:
         start = csv_file.read(path)  # which says what is wrong
-    for name in filter(None, (label, id)):
+    for name in text:
         start.column(name)
-    text = [name for name in (label, id) if name]
     with path.open("rb") as stream:
         delimiter = csv_file.sniff(stream.read(1 << 16).decode("utf-8-sig", "ignore"))
     try:
@@ -57,29 +193,56 @@ def _read(path: Path, label: str | None, id: str | None, channels: str, first_id
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{path}: not a table of pixels ({error})") from None
     table.columns = table.columns.str.strip()
-    for name in text:
-        if table[name].isna().any():
-            row = int(np.flatnonzero(table[name].isna())[0]) + 2
-            raise UserError(f"{path}: row {row}: there is no value in the column '{name}'")
-    images = _square(_numbers(table.drop(columns=text), path), channels, path)
-    ids = list(table[id]) if id else numbered(len(table), first_id)
-    return Samples(ids, images, list(table[label]) if label else None)
+    return table
 
 
-def _numbers(table: pd.DataFrame, path: Path) -> NDArray[np.uint8]:
+def _scaled(values: NDArray[Any], limits: Black) -> NDArray[np.uint8]:
+    low, high = limits
+    given: NDArray[np.uint8] = np.round((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+    return given
+
+
+def _numbers(table: pd.DataFrame, limits: Black, path: Path) -> NDArray[np.uint8]:
     import pandas as pd
 
+    low, high = limits
     for name in table.columns:
         values = pd.to_numeric(table[name], errors="coerce")
-        wrong = ~((values >= 0) & (values <= 255))
+        wrong = ~((values >= low) & (values <= high))
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             given = str(table[name].iloc[row])
-            raise UserError(f"{path}: row {row + 2}: {name}: expected a pixel of 0 to 255, got {given!r}")
-    if not len(table):
-        raise UserError(f"{path}: there are no rows")
-    numbers: NDArray[np.uint8] = table.to_numpy(dtype=np.float32).round().astype(np.uint8)
-    return numbers
+            raise UserError(f"{path}: row {row + 2}: {name}: expected a pixel of {low:g} to {high:g}, got {given!r}")
+    return _scaled(table.to_numpy(dtype=np.float32), limits)
+
+
+def _spelled(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8]:
+    """Pixels as text in one column, separated by spaces or commas."""
+    rows = []
+    for row, given in enumerate(table[layout.values], start=2):
+        try:
+            rows.append(np.array(str(given).replace(",", " ").split(), dtype=np.float32))
+        except ValueError:
+            raise UserError(f"{path}: row {row}: {layout.values}: expected numbers, got {str(given)[:40]!r}") from None
+        if len(rows[-1]) != len(rows[0]):
+            raise UserError(f"{path}: row {row}: {layout.values}: {len(rows[-1]):,} pixels, others {len(rows[0]):,}")
+    return _square(_scaled(np.stack(rows), layout.range), layout.channels, path)
+
+
+def _banded(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8]:
+    """One channel per column of lists."""
+    found = []
+    for name in layout.bands:
+        try:
+            band = np.array([np.asarray(given, dtype=np.float32).ravel() for given in table[name]])
+        except (ValueError, TypeError):
+            raise UserError(f"{path}: {name}: expected lists of equally many numbers") from None
+        found.append(_square(_scaled(band, layout.range), "last", path))
+    if len(found) == 2:
+        found.append(((found[0].astype(np.uint16) + found[1]) // 2).astype(np.uint8))
+    if len(found) not in (1, 3):
+        raise UserError(f"{path}: {len(found)} bands; expected 1, 2 or 3")
+    return found[0] if len(found) == 1 else np.stack(found, axis=-1)
 
 
 def _square(rows: NDArray[np.uint8], channels: str, path: Path) -> NDArray[np.uint8]:

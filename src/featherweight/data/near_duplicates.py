@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 Floats = NDArray[np.float32]
 
@@ -37,22 +38,29 @@ def groups(images: Any, near: bool = True) -> list[list[int]]:
     difference hash (the signs of the steps between neighbours in an 8 x 8 grid, across and down) and then agree in
     their thumbnails. Flat pictures are compared by their bytes alone, and all are without `near`.
     """
-    parents = list(range(len(images)))
     by_bytes: dict[bytes, list[int]] = defaultdict(list)
     for first in range(0, len(images), CHUNK):
         for place, image in enumerate(np.ascontiguousarray(images[first : first + CHUNK]), start=first):
             by_bytes[hashlib.blake2b(image.tobytes(), digest_size=16).digest()].append(place)
-    _join(parents, ((same[0], other) for same in by_bytes.values() for other in same[1:]))
+    pairs = [np.array([(same[0], other) for other in same[1:]]).reshape(-1, 2) for same in by_bytes.values()]
     if near:
-        _join_near(parents, images, np.array([same[0] for same in by_bytes.values()]))
+        pairs += _near(images, np.array([same[0] for same in by_bytes.values()]))
+    return _components(len(images), np.concatenate([np.empty((0, 2), dtype=np.int64), *pairs]))
+
+
+def _components(count: int, pairs: NDArray[np.int64]) -> list[list[int]]:
+    """The sets of places, of two and more, that pairs join."""
+    graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
     found: dict[int, list[int]] = defaultdict(list)
-    for place in range(len(images)):
-        found[_root(parents, place)].append(place)
-    return [same for same in found.values() if len(same) > 1]
+    for place in np.flatnonzero(np.bincount(component)[component] > 1).tolist():
+        found[int(component[place])].append(place)
+    return list(found.values())
 
 
-def _join_near(parents: list[int], images: Any, once: NDArray[np.int64]) -> None:
-    """Join the places in `once`, of images that are no copies to the byte, that show the same picture."""
+def _near(images: Any, once: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Pairs of the places in `once`, of images that are no copies to the byte, that show the same picture."""
+    pairs: list[NDArray[np.int64]] = []
     small = thumbnails(images)
     telling = small.mean(-1).std((1, 2)) >= FLAT
     # Each channel less its own mean: else the cast of a picture counts for more than what it shows.
@@ -64,8 +72,8 @@ def _join_near(parents: list[int], images: Any, once: NDArray[np.int64]) -> None
         for bucket in np.split(order, np.flatnonzero(np.diff(bands[order])) + 1):
             if 2 <= len(bucket) <= LARGEST:
                 members = once[bucket]
-                near = np.argwhere(np.triu(vectors[members] @ vectors[members].T > ALIKE, 1))
-                _join(parents, ((int(members[i]), int(members[j])) for i, j in near))
+                pairs.append(members[np.argwhere(np.triu(vectors[members] @ vectors[members].T > ALIKE, 1))])
+    return pairs
 
 
 def _areas(length: int, parts: int) -> Floats:
@@ -87,16 +95,3 @@ def _bands(small: Floats) -> NDArray[np.uint16]:
         [(np.diff(across, axis=2) > 0).reshape(len(small), -1), (np.diff(down, axis=1) > 0).reshape(len(small), -1)], 1
     )
     return np.packbits(bits, axis=1).view(np.uint16).reshape(len(small), BANDS)
-
-
-def _root(parents: list[int], place: int) -> int:
-    while parents[place] != place:
-        parents[place] = parents[parents[place]]
-        place = parents[place]
-    return place
-
-
-def _join(parents: list[int], pairs: Iterable[tuple[int, int]]) -> None:
-    for one, other in pairs:
-        first, second = sorted((_root(parents, one), _root(parents, other)))
-        parents[second] = first

@@ -1,0 +1,1 @@
+"""What a folder is, worked out from its names, tables and a few files."""

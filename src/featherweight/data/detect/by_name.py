@@ -1,0 +1,59 @@
+"""The reading of file names: cat.0.jpg, 0_23.png, american_bulldog_10.jpg."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from featherweight.data.csv_file import examples
+from featherweight.data.detect.found import Found, Wishes
+from featherweight.data.detect.places import role
+from featherweight.data.detect.scan import Scan
+from featherweight.errors import UserError
+
+# Where the class may stand in a name. The first pattern whose classes are few, and the names of all of them, is taken.
+PATTERNS = (
+    ("the text before the last number", r"^(\D.*?)[ ._-]*\d+\.\w+$"),
+    ("the text before the first number", r"^([^\W\d][^\d]*?)[ ._-]*\d.*\.\w+$"),
+    ("the text after the last number", r"^.*\d[ ._-]+([^\W\d][^\d]*)\.\w+$"),
+    ("the first number", r"^(\d+)[ ._-].*\.\w+$"),
+    ("the last number", r"^.*[ ._-](\d+)\.\w+$"),
+)
+FEWEST = 3  # images of a class, on average
+
+
+def read(scan: Scan, wishes: Wishes) -> Found | None:
+    """The source `file_names`, if the names of the training images hold their classes."""
+    folders = Counter(file.rpartition("/")[0] for file in scan.images)
+    trains = [name for name in folders if role(name) == "train"] or [name for name in folders if not role(name)]
+    if not trains:
+        return None
+    train = max(trains, key=lambda name: folders[name])
+    names = [file.rpartition("/")[2] for file in scan.images if file.rpartition("/")[0] == train]
+    fitting = [(what, pattern, given) for what, pattern in PATTERNS if (given := _classes(names, pattern)) is not None]
+    if not fitting:
+        return None
+    what, pattern, classes = fitting[0]
+    tests = [name for name in folders if role(name) == "test" and name != train]
+    test = wishes.test or next(iter(sorted(tests)), None)
+    if wishes.test is not None and wishes.test not in folders:
+        raise UserError(f"--test {wishes.test}: no such folder with images; there are {', '.join(sorted(folders))}")
+    found = Found({"name": "file_names", "train": scan.path(train or "."), "pattern": pattern})
+    shown = examples([f"{name} ({count:,})" for name, count in classes.most_common()], 4)
+    found.told.append(f"{train or '.'}/*: the class is {what} in a file's name: {shown}")
+    others = examples([f"{what} ({len(given):,} classes)" for what, _, given in fitting[1:]]) or "none"
+    found.assumed.append(f"source.pattern: {pattern}, {what}; other places: {others}")
+    if test is not None:
+        found.source["test"] = scan.path(test)
+        found.told.append(f"{test}/*: to predict")
+    return found
+
+
+def _classes(names: Sequence[str], pattern: str) -> Counter[str] | None:
+    matches = [re.search(pattern, name) for name in names]
+    if not all(matches):
+        return None
+    classes = Counter(match.group(1) for match in matches if match)
+    few = 2 <= len(classes) <= len(names) / FEWEST
+    return classes if few and min(classes.values()) >= 2 else None

@@ -1,0 +1,202 @@
+"""The reading of a label table beside folders of images: its source, the images to predict, what is held out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from featherweight.data import tables
+from featherweight.data.csv_file import Table, examples
+from featherweight.data.detect.found import Found, Wishes
+from featherweight.data.detect.labelled import Labelled, Profile, Survey
+from featherweight.data.detect.places import assign, role, settle, shown
+from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.scan import relative
+from featherweight.data.detect.to_predict import ToPredict
+from featherweight.errors import UserError
+
+GROUP = re.compile(
+    r"patient|subject|person|participant|lesion|driver|sequence|^seq_?id|^track|video|session|^site$|^location|plot|"
+    r"^case|specimen|study_?(id|instance)|^slide|^plant_?id|^animal|^group",
+    re.IGNORECASE,
+)
+
+
+class Reading:
+    """A label table read: gathers the keys of the source `table` and what there is to tell of them."""
+
+    def __init__(self, survey: Survey, labelled: Labelled, sample: Sample | None, wishes: Wishes) -> None:
+        self.survey, self.labelled, self.sample, self.wishes = survey, labelled, sample, wishes
+        self.scan, self.profile = survey.scan, labelled.profile
+        self.files = self.scan.images
+        self.found = Found({"name": "table"}, target="several" if labelled.several else "one")
+
+    def read(self, folders: dict[str, str]) -> Found:
+        """The whole reading; `folders` is each image's class by its folder, where folders may be classes."""
+        table, one = self.profile.table, self.labelled
+        source = self.found.source
+        source |= {"labels": self.scan.path(self.profile.name), "id": self.profile.id}
+        if self.profile.header:
+            source["header"] = self.profile.header
+        if one.columns:
+            source["columns"] = one.columns
+        elif one.column is not None:
+            source["label"] = one.column.name
+        if one.several:
+            source["several"] = True
+            if one.separator and one.separator != " ":
+                source["separator"] = one.separator
+        chosen, instead = settle(self.profile.reach, self.files, "train")
+        self.tell_choice(instead, "training")
+        self._split_column(table)
+        held = self._valid_table()
+        used = {*chosen.values(), *held}
+        labelled, others, both = assign(self.files, used)
+        source["images"] = [self.scan.path(name) for name in sorted(labelled | both)]
+        self._tell(table, labelled | both)
+        self._disagreement(chosen, folders)
+        self._group(table)
+        ToPredict(self).find(used, others, both)
+        return self.found
+
+    def _tell(self, table: Table, folders: set[str]) -> None:
+        one, name = self.labelled, self.profile.name
+        what = f"one column per class: {examples(one.columns, 4)}" if one.columns else f"classes in '{one.column.name}'"  # type: ignore[union-attr]
+        sets = f", sets of classes separated by '{one.separator}'" if one.separator else ""
+        self.found.told.append(f"{name}: {len(table.rows):,} rows, ids in '{self.profile.id}', {what}{sets}")
+        self.found.told.append(f"images with labels in {shown(folders)}")
+        if one.column is not None and one.others and self.wishes.label is None:
+            why = "; ".join(one.column.reasons[:2])
+            listed = ", ".join(column.described() for column in one.others[:3])
+            self.found.assumed.append(f"label: {one.column.name} ({why}); others: {listed} (say --label)")
+        if one.several:
+            self.found.assumed.append("target: several, a set of classes for each image (say --target one)")
+
+    def tell_choice(self, instead: list[tuple[str, str, int]], what: str) -> None:
+        """Say which of several files for the same ids are taken."""
+        for taken, other, count in instead[:3]:
+            self.found.assumed.append(
+                f"{what} images: {count:,} ids name a file in {taken} and one in {other}; the first are taken "
+                f"(source.images, source.test)"
+            )
+
+    def _disagreement(self, chosen: dict[str, int], folders: dict[str, str]) -> None:
+        """Say so where the folders that images lie in are other than the table's classes."""
+        column = self.labelled.column
+        if not folders or column is None:
+            return
+        label_of = dict(zip(self.profile.table.column(self.profile.id), column.values, strict=True))
+        pairs = {
+            (label_of[id], folders[self.files[place]]) for id, place in chosen.items() if self.files[place] in folders
+        }
+        named = sorted({folder for _, folder in pairs})
+        if len(named) > 1 and any(label != folder for label, folder in pairs):
+            same = len(pairs) == len(named) == len({label for label, _ in pairs})
+            said = "are other names for the same classes" if same else "are not the classes: the table is believed"
+            self.found.told.append(f"the folders {examples(named, 3)} {said}")
+
+    def _group(self, table: Table) -> None:
+        """The column that says which images belong together: the user's, a known one, or one called as such are."""
+        wish = self.wishes.group
+        taken = {
+            self.profile.id,
+            *(column for column in [self.labelled.column and self.labelled.column.name] if column),
+        }
+        tables_of = [
+            table,
+            *(p.table for p in self.survey.profiles if p is not self.profile and p.role == self.profile.role),
+        ]
+        given = [(one, name) for one in tables_of for name in one.header if name not in taken]
+        asked = wish or self.wishes.likely.get("group")
+        named = [(one, name) for one, name in given if name == asked]
+        if wish is not None and not named:
+            return  # none, or a pattern
+        fitting = named[:1] or [(one, name) for one, name in given if GROUP.search(name) and _groups(one.column(name))]
+        if not fitting:
+            return
+        fitting.sort(key=lambda pair: len(set(pair[0].column(pair[1]))))
+        one, column = fitting[0]
+        if one is not table and not self._join(table, one):
+            return
+        self.found.source["group"] = column
+        others = ", ".join(name for _, name in fitting[1:4])
+        if others:
+            self.found.assumed.append(f"group: {column}; others: {others} (say --group)")
+
+    def _join(self, table: Table, other: Table) -> bool:
+        """Can the columns of another table be put beside this one's?"""
+        shared = next((name for name in table.header if name in other.header), None)
+        if shared is None or len(set(other.column(shared))) < len(other.rows) or self.profile.header:
+            return False
+        self.found.source["join"] = {relative(other.path, self.scan.root): []}
+        return True
+
+    def _split_column(self, table: Table) -> None:
+        """A column of parts: train, val, test."""
+        for name in table.header:
+            values = Counter(value.strip() for value in table.column(name))
+            roles = {value: role(value) or ("test" if "public" in value.lower() else "") for value in values if value}
+            if not 2 <= len(roles) <= 6 or "train" not in roles.values() or not all(roles.values()):
+                continue
+            valid = [value for value, part in roles.items() if part == "valid"]
+            tests = [value for value, part in roles.items() if part == "test"]
+            if self.sample is not None or (tests and not valid):
+                valid, tests = [*valid, *tests], []  # the images to predict are others
+            self.found.source["split"] = name
+            if valid:
+                self.found.source["valid_rows"] = valid
+            if tests:
+                self.found.source["test_rows"] = tests
+            counts = ", ".join(f"{value} ({count:,})" for value, count in values.most_common())
+            self.found.told.append(f"the column '{name}' says which part a row belongs to: {counts}")
+            self.found.assumed.append(
+                f"held out: the rows whose {name} is {', '.join(valid) or 'none'}; labelled test: "
+                f"{', '.join(tests) or 'none'} (source.valid_rows, source.test_rows)"
+            )
+            return
+
+    def _valid_table(self) -> set[int]:
+        """A second table, of held-out images, with the same columns."""
+        one, table = self.labelled, self.profile.table
+        wanted = {self.profile.id, *one.columns, *([one.column.name] if one.column else [])}
+        for profile in self.survey.profiles:
+            same = wanted <= set(profile.table.header) or (profile.header and len(profile.header) == len(table.header))
+            if profile is self.profile or profile.role != "valid" or not same:
+                continue
+            chosen, _ = settle(profile.reach, self.files, "valid")
+            self.found.source["valid"] = self.scan.path(profile.name)
+            self.found.told.append(f"{profile.name}: {profile.rows:,} rows that are held out as they are")
+            return set(chosen.values())
+        return set()
+
+
+def _groups(values: Sequence[str]) -> bool:
+    """Do these values put images into company: several groups, and not one image each?"""
+    sizes = Counter(value for value in values if value.strip())
+    company = sum(size for size in sizes.values() if size > 1)
+    return len(sizes) >= 5 and company >= len(values) / 4 and max(sizes.values()) <= len(values) / 2
+
+
+def split_of_lists(survey: Survey, profile: Profile) -> tuple[dict[str, Any], list[str]] | None:
+    """For a list of files with keys (`images.txt`): the list beside it that says which key is for training."""
+    first = profile.header[0] if profile.header else None
+    if first is None or first == profile.id:
+        return None
+    keys = set(profile.table.column(first))
+    for table in survey.others:
+        name = table.path.name.lower()
+        if "split" not in name:
+            continue
+        try:
+            listed = tables.read_list(table.path)
+        except UserError:
+            continue
+        if (
+            len(listed.header) == 2
+            and {row[0] for row in listed.rows} == keys
+            and {r[1] for r in listed.rows} <= {"0", "1"}
+        ):
+            return {str(table.path): [first, "training"]}, ["0"]
+    return None

@@ -1,0 +1,242 @@
+"""Which column of a table is the class: evidence gathered for each, weighed by stated rules, and refused on a tie."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from featherweight.data.csv_file import Table, examples
+from featherweight.data.detect.sample import Sample, numbers_of, shapes
+from featherweight.errors import UserError, nearest
+
+NAMED = re.compile(
+    r"^(labels?|class(es)?|target|category|categories|species|breed|diagnos[ie]s|tags?|dx|y|variety|cultivar|"
+    r"class_?(name|id|label)s?|label_?(name|id)s?|category_?(name|id)s?|target_?class|finding_?labels?|findings?|"
+    r"disease|condition|emotion|genre|brand|attribute_ids?|identity|individual_?id|landmark_?id|hotel_?id|whale_?id|"
+    r"is_\w+|has_\w+|ground_?truth|level|grade|severity|kind|style|artist|expression|letter|digit|gesture|sign)$"
+)
+STRONGER = re.compile(
+    r"^(labels?|class(es)?|target|category|class_?(name|id|label)s?|label_?(name|id)|category_?id|ground_?truth)$"
+)
+METADATA = re.compile(
+    r"sex|gender|age|width|height|date|time|year|month|url|license|licence|rights|holder|location|latitude|longitude|"
+    r"camera|device|site|source|hash|patient|subject|session|view|laterality|side|size|fold|split|usage|user|comment|"
+    r"localization|anatom|institution|machine|implant|roi|bbox|xmin|ymin|xmax|ymax|count|score|weight|price|seq|"
+    r"_type$|^type$|^name$|^index$|^unnamed|^id$|supercategory|genus|family|order$|spacing|follow"
+)
+SET_HEADING = re.compile(r"^(tags|attribute_ids|labels|attributes|classes|categories)$")
+BARRED = re.compile(r"^finding[ _]labels$")  # as the chest X-rays of the NIH have them: Effusion|Mass
+LEAST, LEAD = 30, 10  # points the best column has at least, and before the next one
+SEPARATORS = ("|", " ", ",", ";")
+
+
+@dataclass
+class Column:
+    """One column, and what speaks for its being the class: points with their reasons."""
+
+    name: str
+    values: list[str]
+    points: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.counts = Counter(value for value in self.values if value)
+
+    @property
+    def distinct(self) -> int:
+        """How many different values there are, blanks not counted."""
+        return len(self.counts)
+
+    @property
+    def binary(self) -> bool:
+        """Are all values 0 or 1, and both there?"""
+        return set(self.counts) <= {"0", "1", "0.0", "1.0", "True", "False", "true", "false"} and self.distinct >= 1
+
+    @property
+    def measured(self) -> bool:
+        """Are these numbers with fractions, and no classes?"""
+        numbers = numbers_of(list(self.counts))
+        return numbers is not None and any(number != round(number) for number in numbers)
+
+    def add(self, points: int, reason: str) -> None:
+        """Note what speaks for this column (or, below zero, against)."""
+        self.points += points
+        self.reasons.append(reason)
+
+    def described(self) -> str:
+        """Its name, and how many values there are, with some."""
+        return f"{self.name} ({self.distinct:,} values: {examples(list(self.counts), 3)})"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What else is known when a label column is chosen."""
+
+    sample: Sample | None
+    features: frozenset[str]  # the columns of tables that list the images to predict: known there, so not the class
+    has_test: bool
+    folders: Sequence[str] = ()  # the folder that each row's image lies in, where that may be its class
+
+
+def choose(table: Table, used: Sequence[str], context: Context, named: str | None) -> tuple[Column, list[Column]]:
+    """The label column and the others that came into question, best first; `named` is the user's, or a known one.
+
+    Raises UserError with the candidates where none, or more than one, stands out.
+    """
+    columns = [Column(name, [value.strip() for value in table.column(name)]) for name in table.header]
+    if named is not None:
+        if named not in table.header:
+            listed = ", ".join(table.header[:12])
+            raise UserError(
+                f"--label {named}: {table.path} has no such column{nearest(named, table.header)}; there are {listed}"
+            )
+        return next(column for column in columns if column.name == named), []
+    free = [column for column in columns if column.name not in used]
+    given = [column for column in free if column.distinct >= 2] or [c for c in free if STRONGER.search(c.name.lower())]
+    for column in given:
+        _weigh(column, len(table.rows), context)
+    ranked = sorted((c for c in given if c.points > -30), key=lambda c: (-c.points, c.name))
+    if not ranked:
+        raise UserError(f"{table.path}: no column can be the class: {', '.join(table.header[:10])}; say --label COLUMN")
+    best, others = ranked[0], ranked[1:]
+    rivals = [c for c in others if c.points > best.points - LEAD and not _same(c, best)]
+    if (best.points < LEAST and (others or best.points < 0)) or rivals:
+        shown = [column.described() for column in [best, *(rivals or others)][:4]]
+        raise UserError(
+            f"{table.path}: cannot tell which column is the class:\n  "
+            + "\n  ".join(shown[:3])
+            + "\nsay --label COLUMN"
+        )
+    same = [c for c in (best, *others) if _same(c, best) and c.points >= best.points - LEAD]
+    chosen = max(same, key=lambda c: (c.points, numbers_of(list(c.counts)) is None))
+    return chosen, [c for c in ranked if c is not chosen][:4]
+
+
+def _same(one: Column, other: Column) -> bool:
+    """Do two columns divide the rows alike?"""
+    if one is other:
+        return True
+    pairs = {pair for pair in zip(one.values, other.values, strict=True) if all(pair)}
+    return len(pairs) == one.distinct == other.distinct
+
+
+def _weigh(column: Column, rows: int, context: Context) -> None:
+    name = column.name.strip().lower().replace(" ", "_")
+    rules: tuple[tuple[bool, int, str], ...] = (
+        (bool(STRONGER.search(name)), 45, "is called a label"),
+        (not STRONGER.search(name) and bool(NAMED.search(name)), 35, "is called as classes are"),
+        (bool(METADATA.search(name)) and not NAMED.search(name), -25, "is called as metadata are"),
+        (column.distinct > max(2, rows // 2), -40, "hardly any value stands there twice"),
+        (column.measured, -60, "has fractions"),
+        (context.has_test and column.name in context.features, -45, "is known of the images to predict"),
+        (context.has_test and column.name not in context.features, 25, "is not known of the images to predict"),
+        (bool(context.folders) and _divides_alike(column, context.folders), 40, "agrees with the folders"),
+    )
+    for holds, points, reason in rules:
+        if holds:
+            column.add(points, reason)
+    if context.sample is not None:
+        _weigh_by_sample(column, context.sample)
+
+
+def _weigh_by_sample(column: Column, sample: Sample) -> None:
+    if len(sample.columns) == 1 and column.name.lower() == sample.columns[0].lower():
+        column.add(100, "is named in the sample submission")
+    elif len(sample.columns) > 2 and set(sample.columns) == set(column.counts):
+        column.add(100, "has the columns of the sample submission as its values")
+    if len(sample.columns) != 1:
+        return
+    tokens = {token for value in sample.distinct[:500] for token in (value, *value.split())}
+    known = {token for value in column.counts for token in (value, *re.split(r"[ |,;]", value))}
+    names = [token for token in tokens if numbers_of([token]) is None]
+    if names and any(token in known for token in names):
+        column.add(70, "has values of the sample submission")
+    elif names and shapes(sample.distinct[0].split()) == shapes(list(column.counts)[:50]):
+        column.add(40, "has values like those of the sample submission")
+    elif names and numbers_of(list(column.counts)) is not None and sample.ranked == 0:
+        column.add(-20, "has numbers where the sample submission has names")
+
+
+def _divides_alike(column: Column, folders: Sequence[str]) -> bool:
+    pairs = {(value, folder) for value, folder in zip(column.values, folders, strict=True) if folder}
+    return 2 <= len({folder for _, folder in pairs}) == len(pairs) == column.distinct
+
+
+def separator(values: Counter[str], heading: str, sample: Sample | None) -> str | None:
+    """What separates the classes of a set, where the values are sets of classes; None where each is one class.
+
+    Sets are told by their parts: parts that also stand alone, parts that are numbers, or a sample submission (or a
+    heading) that speaks of them.
+    """
+    if BARRED.search(heading.strip().lower()):
+        return "|"
+    for mark in SEPARATORS:
+        cut = {value: tuple(part.strip() for part in value.split(None if mark == " " else mark)) for value in values}
+        longer = [parts for parts in cut.values() if len(parts) > 1]
+        if not longer:
+            continue
+        parts = [part for given in longer for part in given]
+        alone = {given[0] for given in cut.values() if len(given) == 1}
+        repeated = any(len(set(given)) < len(given) for given in longer)
+        shared = sum(part in alone for part in parts) >= len(parts) / 2
+        numbers = numbers_of(parts) is not None
+        if repeated:
+            continue
+        often = Counter(part for given in cut.values() for part in given)
+        recurring = sum(often[part] > 1 for part in parts) >= len(parts) / 2
+        told = recurring and SET_HEADING.search(heading.strip().lower()) is not None and mark != ","
+        if shared or numbers or told or (mark == "|" and len(set(parts)) < len(parts)) or _in_sample(cut, sample, mark):
+            return mark
+    return None
+
+
+def _in_sample(cut: dict[str, tuple[str, ...]], sample: Sample | None, mark: str) -> bool:
+    if sample is None or len(sample.columns) != 1:
+        return False
+    known = {part for parts in cut.values() for part in parts}
+    lists = [value.split(None if mark == " " else mark) for value in sample.distinct[:100]]
+    new = [parts for parts, value in zip(lists, sample.distinct, strict=False) if len(parts) > 1 and value not in cut]
+    return bool(new) and all(part in known for parts in new for part in parts)
+
+
+def class_columns(table: Table, used: Sequence[str], sample: Sample | None) -> tuple[list[str], bool] | None:
+    """The columns of a table with one column per class, and whether an image may have several; None for other tables.
+
+    Raises UserError where the columns that the sample submission asks for hold fractions.
+    """
+    header = [name for name in table.header if name not in used]
+    columns = {name: Column(name, [value.strip() for value in table.column(name)]) for name in header}
+    asked = sample.columns if sample and len(sample.columns) >= 2 and set(sample.columns) <= set(header) else []
+    if asked:
+        measured = [name for name in asked if columns[name].measured]
+        if measured:
+            raise UserError(
+                f"{table.path}: '{measured[0]}' holds fractions: numbers to predict (regression), no classes\n"
+                f"this program trains classifiers; one class per image would have to stand in a column of its own"
+            )
+        if not all(columns[name].binary for name in asked):
+            raise UserError(
+                f"{table.path}: {len(asked)} targets ({examples(asked)}), each with classes of its own: one model has "
+                f"one target\nsay --label {asked[0]} to train it alone"
+            )
+    names = asked or _one_hot(columns, len(table.rows))
+    if len(names) < 2:
+        return None
+    sums = Counter(
+        sum(columns[name].values[row] in ("1", "1.0", "True", "true") for name in names)
+        for row in range(len(table.rows))
+    )
+    return names, set(sums) != {1}
+
+
+def _one_hot(columns: dict[str, Column], rows: int) -> list[str]:
+    """Columns of 0 and 1 of which exactly one is 1 in each row; where there are others with a name, no such table."""
+    binary = [name for name, column in columns.items() if column.binary]
+    if len(binary) < 3 or any(STRONGER.search(name.lower()) for name in columns if name not in binary):
+        return []
+    on = ("1", "1.0", "True", "true")
+    if all(sum(columns[name].values[row] in on for name in binary) == 1 for row in range(rows)):
+        return binary
+    return []

@@ -1,0 +1,256 @@
+"""Label tables: each profiled (which column names files, which is the class), the best taken, its folders found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from featherweight.data import csv_file, tables
+from featherweight.data.csv_file import Table, examples
+from featherweight.data.detect import columns
+from featherweight.data.detect.columns import Column, Context
+from featherweight.data.detect.found import Wishes
+from featherweight.data.detect.places import role
+from featherweight.data.detect.sample import MASKS, Sample
+from featherweight.data.detect.scan import Scan
+from featherweight.data.listing import is_image
+from featherweight.data.matching import Index, is_rubbish
+from featherweight.errors import UserError, nearest
+
+SHARE = 0.3  # of a table's rows that name an image: fewer are chance
+FEW = 200  # values of a column that are tried first
+WIDE, LARGE = 48, 1 << 25  # columns and bytes of a table that is pixels, and is not read here
+
+
+@dataclass
+class Profile:
+    """A table whose column `id` names images: the files each value may mean."""
+
+    name: str
+    table: Table
+    header: list[str]  # given to a list that has none
+    id: str
+    reach: dict[str, list[int]]
+
+    @property
+    def role(self) -> str:
+        """The part of the data that the table is about, as its name says."""
+        return role(self.name)
+
+    @property
+    def rows(self) -> int:
+        """Rows that name an image."""
+        return sum(value in self.reach for value in self.table.column(self.id))
+
+
+@dataclass
+class Survey:
+    """The tables of a folder that name its images, and what was wrong with those that could not be read."""
+
+    scan: Scan
+    index: Index
+    profiles: list[Profile]
+    others: list[Table] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+
+
+def profile_all(scan: Scan, sample: Sample | None, wishes: Wishes) -> Survey:
+    """Read every table and find the column of each that names images."""
+    survey = Survey(scan, Index([("", name) for name in scan.images]), [])
+    if not scan.images:
+        return survey
+    for name in scan.tables:
+        path = scan.folder / name
+        if sample is not None and path == sample.path:
+            continue
+        start = csv_file.beginning(path, 2) if name.lower().endswith((".csv", ".tsv")) else None
+        if start and len(start.header) >= WIDE and path.stat().st_size > LARGE:
+            continue
+        try:
+            given = _readings(scan, name, start)
+        except UserError as error:
+            if not name.lower().endswith((".txt", ".lst", ".json")):
+                survey.aside.append(f"left aside: {error}")
+            continue
+        fitting = [found for table, header in given if (found := _profile(name, table, header, survey.index, wishes))]
+        if fitting:
+            survey.profiles.append(max(fitting, key=lambda found: len(found.reach)))
+        elif given:
+            survey.others.append(given[0][0])
+    return survey
+
+
+def _readings(scan: Scan, name: str, start: Table | None) -> list[tuple[Table, list[str]]]:
+    path = scan.folder / name
+    given: list[tuple[Table, list[str]]] = []
+    listed = name.lower().endswith((".txt", ".lst"))
+    if start and any(is_image(cell.rpartition("/")[2]) for cell in start.header):
+        listed = True
+    if listed:
+        table = tables.read_list(path)
+        given.append((table, table.header))
+    if not listed or name.lower().endswith(".txt"):
+        try:
+            given.append((tables.read(path), []))
+        except UserError:
+            if not listed:
+                raise
+    return given
+
+
+def _profile(name: str, table: Table, header: list[str], index: Index, wishes: Wishes) -> Profile | None:
+    best: tuple[tuple[int, int, int], str, dict[str, list[int]]] | None = None
+    for column in table.header:
+        if wishes.id in table.header and column != wishes.id:
+            continue
+        values = [value for value in dict.fromkeys(table.column(column)) if value and not is_rubbish(value)]
+        if len(values) < 0.2 * len(table.rows) or not index.reach(values[:: max(1, len(values) // FEW)]):
+            continue
+        reach = index.reach(values)
+        rows = sum(value in reach for value in table.column(column))
+        if rows < SHARE * len(table.rows) and len(reach) < 0.9 * len(index.files):
+            continue
+        named = sum(is_image(value.rpartition("/")[2]) for value in list(reach)[:FEW])
+        clear = sum(len(places) == 1 for places in reach.values())
+        score = (len(reach), named, clear)
+        if best is None or score > best[0]:
+            best = score, column, reach
+    return Profile(name, table, header, best[1], best[2]) if best else None
+
+
+# ------------------------------------------------------------------------------------------------- the table of labels
+
+
+@dataclass
+class Labelled:
+    """A table with its class: a column (perhaps of sets), or one column for each class."""
+
+    profile: Profile
+    column: Column | None
+    columns: list[str]
+    several: bool
+    separator: str | None
+    points: int
+    others: list[Column]
+
+
+def label_table(survey: Survey, sample: Sample | None, wishes: Wishes, folders: dict[str, str]) -> Labelled | None:
+    """The table that holds the classes of the training images; `folders` is each image's class by its folder.
+
+    Raises UserError where tables name the images and none says which column is the class.
+    """
+    repeated = {
+        header for header, count in Counter(tuple(p.table.header) for p in survey.profiles).items() if count > 2
+    }
+    given = [p for p in survey.profiles if tuple(p.table.header) not in repeated or not folders]
+    tests = [p for p in given if p.role == "test"]
+    trains = [p for p in given if p.role not in ("test", "valid")]
+    features = frozenset(name for p in tests for name in p.table.header)
+    found: list[Labelled] = []
+    refusals: list[UserError] = []
+    for profile in trains:
+        if wishes.label and not set(wishes.labels) <= set(profile.table.header):
+            continue
+        try:
+            one = _labelled(survey, profile, sample, wishes, features if tests else None, folders)
+        except UserError as error:
+            refusals.append(error)
+            continue
+        if one is not None:
+            found.append(one)
+    if wishes.label and not found and trains:
+        table = max(trains, key=lambda p: len(p.reach)).table
+        if set(wishes.labels) <= set(table.header) and refusals:
+            raise refusals[0]
+        hint = nearest(wishes.label, table.header)
+        raise UserError(
+            f"--label {wishes.label}: {table.path} has no such column{hint}; there are {', '.join(table.header[:12])}"
+        )
+    if not found and refusals and not _by_folder(trains, folders, survey):
+        raise refusals[0]
+    return max(
+        found, key=lambda one: (one.points > 60, one.profile.role == "train", len(one.profile.reach)), default=None
+    )
+
+
+def _by_folder(trains: Sequence[Profile], folders: dict[str, str], survey: Survey) -> bool:
+    """Do class folders hold most of what the tables name, so that the classes need no table?"""
+    named = {survey.scan.images[place] for p in trains for places in p.reach.values() for place in places}
+    return bool(folders) and len(named & set(folders)) >= 0.9 * len(folders)
+
+
+def _labelled(
+    survey: Survey,
+    profile: Profile,
+    sample: Sample | None,
+    wishes: Wishes,
+    features: frozenset[str] | None,
+    folders: dict[str, str],
+) -> Labelled | None:
+    table = profile.table
+    if not wishes.label:
+        hot = columns.class_columns(table, [profile.id], sample)
+        if hot is not None:
+            return Labelled(profile, None, hot[0], hot[1] or wishes.target == "several", None, 90, [])
+        refuse_components(table, [*(p.table for p in survey.profiles), *survey.others])
+    elif len(wishes.labels) > 1:
+        several = wishes.target == "several" or not _each_once(table, wishes.labels)
+        return Labelled(profile, None, wishes.labels, several, None, 90, [])
+    if len(table.header) < 2:
+        return None
+    names = survey.scan.images
+    beside = [
+        folders.get(names[places[0]], "") if (places := profile.reach.get(id)) else ""
+        for id in table.column(profile.id)
+    ]
+    context = Context(sample, features or frozenset(), features is not None, beside if any(beside) else ())
+    column, others = columns.choose(table, [profile.id], context, wishes.label)
+    mark = wishes.separator
+    if wishes.target != "one" and mark is None:
+        mark = columns.separator(column.counts, column.name, sample)
+    if sample is not None and sample.quantities and column.name in sample.columns and wishes.target is None:
+        raise UserError(
+            f"{table.path}: '{column.name}' is a number to predict (regression), as fractions in {sample.path.name} "
+            f"say: this program trains classifiers\nif its values are classes all the same, say --target one or ordered"
+        )
+    if column.measured and wishes.target is None and column.distinct > 2 and _not_whole(column):
+        raise UserError(
+            f"{table.path}: '{column.name}' holds fractions, as {examples(list(column.counts), 2)}: a number to predict"
+            f" (regression), and this program trains classifiers\nsay --label COLUMN for another column"
+        )
+    several = wishes.target == "several" or (wishes.target is None and mark is not None)
+    return Labelled(profile, column, [], several, mark if several else None, column.points, others)
+
+
+def _not_whole(column: Column) -> bool:
+    return any(float(value) != round(float(value)) for value in column.counts)
+
+
+def _each_once(table: Table, names: Sequence[str]) -> bool:
+    given = [table.column(name) for name in names]
+    return all(sum(values[row] in ("1", "1.0", "True") for values in given) == 1 for row in range(len(table.rows)))
+
+
+def refuse_components(table: Table, others: Sequence[Table]) -> None:
+    """Refuse several targets, which show in a table that lists the columns of the label table as values."""
+    for other in others:
+        if other.path == table.path:
+            continue
+        for name in other.header:
+            values = set(other.column(name)[:3000])
+            if 2 <= len(values) <= 12 and values <= set(table.header):
+                listed = ", ".join(sorted(values))
+                raise UserError(
+                    f"{table.path}: {len(values)} targets ({listed}), as '{name}' in {other.path.name} says\n"
+                    f"one model has one target here: say --label COLUMN for one of them, to train it alone"
+                )
+
+
+def refuse_masks(sample: Sample | None) -> None:
+    """Refuse a competition whose sample submission asks for masks or boxes."""
+    if sample is not None and any(MASKS.search(heading) for heading in sample.columns):
+        raise UserError(
+            f"{sample.path}: the column '{sample.columns[-1]}' asks for masks or boxes (segmentation, detection): this "
+            f"program trains classifiers of whole images"
+        )

@@ -1,0 +1,240 @@
+"""Tables whose rows are images: one column per pixel, a column of pixels as text, or bands in JSON."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featherweight.data import csv_file, tables
+from featherweight.data.csv_file import Table
+from featherweight.data.detect import columns
+from featherweight.data.detect.columns import Context
+from featherweight.data.detect.found import Found, Wishes
+from featherweight.data.detect.labelled import refuse_components
+from featherweight.data.detect.places import role
+from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.scan import Scan
+from featherweight.data.scientific import package
+from featherweight.errors import UserError
+
+PIXELS = 48  # numbers in a row: 4 x 4 pixels of 3 channels
+ID = re.compile(r"^(id|image_?id|.*_id|index|image|idx)$", re.IGNORECASE)
+
+
+@dataclass
+class Pixels:
+    """A table of images: the columns that are pixels, how they stand there, and the others, as text."""
+
+    name: str
+    pixels: list[str]
+    text: list[str]
+    way: str  # columns, values or bands
+    rows: list[list[str]] = field(default_factory=list)  # some, of the text columns
+
+
+def find(scan: Scan, sample: Sample | None, wishes: Wishes) -> Found | None:
+    """The source of images in tables, if that is how they come. Raises UserError where the class cannot be told."""
+    given = [one for name in scan.tables if (one := _look(scan, name)) is not None]
+    given = [one for one in given if sample is None or scan.folder / one.name != sample.path]
+    if not given:
+        return None
+    labelled = [(one, label) for one in given if (label := _label(one, sample, wishes)) is not None]
+    beside = None
+    if not labelled:
+        beside = _beside(scan, given, sample, wishes)
+        if beside is None:
+            return None
+        trains = [one for one in given if role(one.name) != "test"]
+        label = beside[1]
+    else:
+        labelled.sort(key=lambda one: (role(one[0].name) == "test", role(one[0].name) != "train", one[0].name))
+        trains, label = [labelled[0][0]], labelled[0][1]
+    first = trains[0]
+    names = [scan.path(one.name) for one in trains]
+    source: dict[str, Any] = {"name": "pixels", "train": names[0] if len(names) == 1 else names, "label": label}
+    found = Found(source, told=[f"{one.name}: {_way(one)}" for one in trains])
+    if first.way != "columns":
+        source |= {"values": first.pixels[0]} if first.way == "values" else {"bands": first.pixels}
+    id = wishes.id or next((name for name in first.text if ID.search(name) and name != label), None)
+    if beside is not None:
+        source |= {"labels": scan.path(beside[0]), "id": beside[2]}
+        found.told.append(f"{beside[0]}: labels in '{label}', ids in '{beside[2]}'")
+    elif id is not None:
+        source["id"] = id
+    split = _split(first, sample)
+    skip = [name for name in first.text if name not in (label, source.get("id"), split[0] if split else None)]
+    if first.way == "columns" and skip:
+        source["leave_out"] = skip
+    if split:
+        source |= {"split": split[0], "valid_rows": split[1], "test_rows": split[2]}
+        found.assumed.append(
+            f"the column '{split[0]}': held out {split[1]}, labelled test {split[2]} (source.valid_rows)"
+        )
+    _test(scan, given, trains, found, label)
+    _scale(scan, first, found)
+    return found
+
+
+def _way(one: Pixels) -> str:
+    if one.way == "columns":
+        return f"one column per pixel, {len(one.pixels):,} of them"
+    return f"the pixels in '{one.pixels[0]}'" if one.way == "values" else f"bands of pixels in {', '.join(one.pixels)}"
+
+
+def _look(scan: Scan, name: str) -> Pixels | None:
+    path = scan.folder / name
+    ending = path.suffix.lower()
+    if ending in (".json", ".jsonl"):
+        return _look_at_json(scan, name)
+    if ending == ".parquet":
+        schema = package("pyarrow.parquet", f"{path}: a Parquet file").read_schema(path)
+        kinds = {field.name: str(field.type) for field in schema}
+        wide = [one for one, kind in kinds.items() if re.match(r"u?int|float|double", kind) and one.isdecimal()]
+        text = [one for one in kinds if one not in wide]
+        return Pixels(name, wide, text, "columns") if len(wide) >= PIXELS else None
+    start = csv_file.beginning(path, 200)
+    if start is None or not start.rows:
+        return None
+    long = [
+        head
+        for place, head in enumerate(start.header)
+        if all(len(row[place].replace(",", " ").split()) >= PIXELS for row in start.rows[:5])
+    ]
+    if long:
+        text = [one for one in start.header if one not in long]
+        return Pixels(name, long[:1], text, "values", _some(start, text))
+    if len(start.header) < PIXELS:
+        return None
+    numbered = [one for one in start.header if re.search(r"\d+$", one)]
+    text = [one for one in start.header if one not in numbered]
+    whole = all(
+        row[place].strip().isdecimal()
+        for place, one in enumerate(start.header)
+        if one in numbered
+        for row in start.rows[:20]
+    )
+    return Pixels(name, numbered, text, "columns", _some(start, text)) if len(numbered) >= PIXELS and whole else None
+
+
+def _some(start: Table, text: list[str]) -> list[list[str]]:
+    places = [start.header.index(one) for one in text]
+    return [[row[place] for place in places] for row in start.rows]
+
+
+def _look_at_json(scan: Scan, name: str) -> Pixels | None:
+    try:
+        given = tables.records(scan.folder / name)
+    except UserError:
+        return None
+    bands = [key for key, value in given[0].items() if isinstance(value, list) and len(value) >= PIXELS]
+    if not bands:
+        return None
+    text = [key for key in given[0] if key not in bands]
+    rows = [[str(record.get(key, "")) for key in text] for record in given]
+    return Pixels(name, bands, text, "bands", rows)
+
+
+def _label(one: Pixels, sample: Sample | None, wishes: Wishes) -> str | None:
+    if wishes.label is not None:
+        return wishes.label if wishes.label in one.text else None
+    named = [name for name in one.text if columns.STRONGER.search(name.lower())]
+    if len(named) == 1:
+        return named[0]
+    if not one.rows or not one.text:
+        return None
+    table = Table(Path(one.name), one.text, one.rows, list(range(len(one.rows))))
+    try:
+        return columns.choose(table, [n for n in one.text if ID.search(n)], Context(sample, frozenset(), False), None)[
+            0
+        ].name
+    except UserError:
+        return None
+
+
+def _beside(scan: Scan, given: list[Pixels], sample: Sample | None, wishes: Wishes) -> tuple[str, str, str] | None:
+    """A label table whose ids are those of a table of pixels: its name, the label column and the id column."""
+    shared = {name for one in given for name in one.text}
+    for name in scan.tables:
+        path = scan.folder / name
+        if (
+            any(one.name == name for one in given)
+            or (sample is not None and path == sample.path)
+            or role(name) == "test"
+        ):
+            continue
+        try:
+            table = tables.read(path)
+        except UserError:
+            continue
+        id = next((head for head in table.header if head in shared), None)
+        if id is None or len(table.header) < 2:
+            continue
+        if wishes.label is None:
+            refuse_components(table, _small(scan, given))
+        column, _ = columns.choose(table, [id], Context(sample, frozenset(), False), wishes.label)
+        return name, column.name, id
+    return None
+
+
+def _small(scan: Scan, given: list[Pixels]) -> list[Table]:
+    """The other tables, that are no pixels."""
+    found = []
+    for name in scan.tables:
+        if all(one.name != name for one in given) and name.lower().endswith(".csv"):
+            with suppress(UserError):
+                found.append(csv_file.read(scan.folder / name))
+    return found
+
+
+def _split(one: Pixels, sample: Sample | None) -> tuple[str, list[str], list[str]] | None:
+    """A column that says which part a row belongs to, as FER-2013's Usage."""
+    if not one.rows or sample is not None:
+        return None
+    for place, name in enumerate(one.text):
+        if name.lower() not in ("usage", "split", "part", "set", "subset"):
+            continue
+        values = sorted({row[place] for row in one.rows} | {"Training", "PublicTest", "PrivateTest"})
+        tests = [value for value in values if "private" in value.lower() or role(value) == "test"]
+        public = [value for value in values if "public" in value.lower() or role(value) == "valid"]
+        return name, public, [value for value in tests if value not in public]
+    return None
+
+
+def _test(scan: Scan, given: list[Pixels], trains: list[Pixels], found: Found, label: str) -> None:
+    """The table of images to predict: one like the first without the label, or named test."""
+    first = trains[0]
+    rest = [one for one in given if one not in trains and one.way == first.way and len(one.pixels) == len(first.pixels)]
+    tests = [one for one in rest if label not in one.text] or [one for one in rest if role(one.name) == "test"]
+    for one in rest:
+        if one not in tests:
+            found.assumed.append(f"{one.name}: labelled images too, left aside (source.train: a list takes both)")
+    if not tests:
+        return
+    tests = tests if len(trains) > 1 else tests[:1]
+    names = [scan.path(one.name) for one in tests]
+    found.source["test"] = names[0] if len(names) == 1 else names
+    id = next((name for name in tests[0].text if ID.search(name) and name != label), None)
+    if id is not None and id != found.source.get("id"):
+        found.source["test_id"] = id
+    solved = label in tests[0].text
+    if solved:
+        found.source["test_label"] = label
+    seen = ", with their classes, which the scorer alone sees" if solved else ""
+    found.told.append(f"{', '.join(one.name for one in tests)}: images to predict{seen}")
+
+
+def _scale(scan: Scan, one: Pixels, found: Found) -> None:
+    """Numbers that are no 0 to 255 get one range, from black to white, for the whole data set."""
+    if one.way != "bands":
+        return
+    values = [record[name] for record in tables.records(scan.folder / one.name) for name in one.pixels]
+    low, high = float(np.min(values)), float(np.max(values))
+    if low >= 0 and high <= 255 and high > 1:
+        return
+    found.source["range"] = [low, high]
+    found.assumed.append(f"pixels from {low:g} (black) to {high:g} (white) in every image (source.range)")

@@ -1,0 +1,106 @@
+"""Folders of images: which hold the labelled ones, which the same pictures once more, which the ones to predict."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from featherweight.data.listing import ENDINGS
+
+TRAIN = re.compile(r"train")
+TEST = re.compile(r"test|(^|[_-])pred|unlabel|eval|private|submission")
+VALID = re.compile(r"valid|(^|[_/-])val($|[_/-])|(^|[_/-])dev($|[_/-])|holdout")
+REDUCED = re.compile(r"thumb|mask|segment|resiz|small|crop|preview|annot|heatmap")
+LOSSY = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".avif")
+
+
+def role(name: str) -> str:
+    """train, test or valid, as a file's or folder's own name says; empty where it says nothing."""
+    last = name.rstrip("/").rpartition("/")[2].lower()
+    return _role(last) or _role(name.lower())
+
+
+def _role(name: str) -> str:
+    for part, pattern in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
+        if pattern.search(name):
+            return part
+    return ""
+
+
+def settle(
+    reach: Mapping[str, Sequence[int]], files: Sequence[str], part: str
+) -> tuple[dict[str, int], list[tuple[str, str, int]]]:
+    """One file for each id that reaches several, the same branch of folders for all ids where it can.
+
+    Returns the place of each id, and what was chosen: the branch taken, the one not taken, and for how many ids.
+    """
+    sizes: Counter[str] = Counter()
+    branches: dict[str, dict[str, int]] = {}
+    for id, places in reach.items():
+        branches[id] = _branches([files[place] for place in places], places)
+        if len(places) > 1:
+            sizes.update(branches[id])
+    chosen: dict[str, int] = {}
+    instead: Counter[tuple[str, str]] = Counter()
+    for id, given in branches.items():
+        best = min(given, key=lambda branch: _rank(branch, files[given[branch]], part, sizes))
+        chosen[id] = given[best]
+        instead.update((best, other) for other in given if other != best)
+    return chosen, [(taken, other, count) for (taken, other), count in instead.most_common()]
+
+
+def _branches(names: Sequence[str], places: Sequence[int]) -> dict[str, int]:
+    """Each candidate under the folder where its path departs from the others' (or its ending, within one folder)."""
+    parts = [name.split("/") for name in names]
+    depth = 0
+    while len(parts) > 1 and all(len(part) > depth for part in parts) and len({part[depth] for part in parts}) == 1:
+        depth += 1
+    found: dict[str, int] = {}
+    for part, place in zip(parts, places, strict=True):
+        below = depth + 1 < len(part)
+        name = "/".join(part[: depth + 1]) if below else "/".join(part[:-1]) + "/*" + part[-1][part[-1].rfind(".") :]
+        found.setdefault(name, place)
+    return found
+
+
+def _rank(branch: str, file: str, part: str, sizes: Mapping[str, int]) -> tuple[int, int, int, int, int, str]:
+    said = role(branch) or role(file.rpartition("/")[0])
+    strange = 0 if said == part or (not said and part == "train") else 1 if not said else 2
+    ending = file[file.rfind(".") :].lower()
+    kind = 0 if ending in LOSSY else 1 if ending in ENDINGS else 2
+    return strange, kind, int(bool(REDUCED.search(branch.lower()))), -sizes[branch], branch.count("/"), branch
+
+
+def assign(files: Sequence[str], matched: Iterable[int]) -> tuple[set[str], set[str], set[str]]:
+    """The widest folders with matched images alone, with others alone, and those that hold both side by side."""
+    wanted = set(matched)
+    kinds: dict[str, set[bool]] = defaultdict(set)
+    direct: dict[str, set[bool]] = defaultdict(set)
+    for place, file in enumerate(files):
+        parts = file.split("/")[:-1]
+        direct["/".join(parts) or "."].add(place in wanted)
+        for depth in range(len(parts) + 1):
+            kinds["/".join(parts[:depth]) or "."].add(place in wanted)
+    groups: tuple[set[str], set[str], set[str]] = (set(), set(), set())
+    for name in sorted(kinds, key=lambda name: 0 if name == "." else 1 + name.count("/")):
+        if any(name.startswith(f"{above}/") or above == "." for group in groups for above in group):
+            continue
+        if kinds[name] == {True}:
+            groups[0].add(name)
+        elif kinds[name] == {False}:
+            groups[1].add(name)
+        elif len(direct.get(name, ())) == 2:
+            groups[2].add(name)
+    return groups
+
+
+def within(files: Sequence[str], folders: Iterable[str]) -> list[int]:
+    """The places of the files that lie in these folders."""
+    wanted = tuple("" if folder == "." else f"{folder}/" for folder in folders)
+    return [place for place, file in enumerate(files) if file.startswith(wanted)] if wanted else []
+
+
+def shown(folders: Iterable[str]) -> str:
+    """Folders in words."""
+    return ", ".join("the folder itself" if name == "." else f"{name}/" for name in sorted(folders)) or "none"

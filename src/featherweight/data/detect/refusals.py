@@ -1,0 +1,67 @@
+"""What is recognised and not read: said by name, with what can be done."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from featherweight.data.detect.scan import Scan
+from featherweight.errors import UserError
+
+FORMATS = {
+    ".tfrec": "TFRecord files",
+    ".tfrecord": "TFRecord files",
+    ".tfrecords": "TFRecord files",
+    ".bson": "BSON files",
+    ".lmdb": "an LMDB database",
+    ".mdb": "an LMDB database",
+    ".mat": "MATLAB files",
+    ".rec": "RecordIO files",
+    ".nii": "NIfTI volumes",
+    ".mp4": "videos",
+    ".avi": "videos",
+    ".wav": "sounds",
+    ".mp3": "sounds",
+    ".ogg": "sounds",
+    ".flac": "sounds",
+    ".svg": "drawings in SVG",
+    ".heic": "HEIC photographs",
+}
+PACKED = {".zip": "unzip -q {name} -d {stem}", ".7z": "7z x {name}", ".tar": "tar xf {name}", ".tgz": "tar xzf {name}"}
+PACKED |= {".gz": "tar xzf {name}", ".rar": "unrar x {name}"}
+
+
+def packed(scan: Scan) -> str | None:
+    """In words, the archives that lie in the folder still packed, and the command that unpacks the first."""
+    names = [name for name in scan.files if name.lower().endswith((".zip", ".7z", ".tar", ".tgz", ".tar.gz", ".rar"))]
+    if not names:
+        return None
+    first = names[0]
+    stem = first.rpartition("/")[2].partition(".")[0]
+    command = PACKED["." + first.rpartition(".")[2].lower()].format(name=f"'{first}'", stem=f"'{stem}'")
+    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    return f"{first}{more} still packed: cd '{scan.folder}' && {command}"
+
+
+def refuse(scan: Scan, faults: str) -> NoReturn:
+    """Raise the UserError for a folder that no reading fits."""
+    archives = packed(scan)
+    endings = scan.endings()
+    listed = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(5)) or "nothing"
+    if archives:
+        raise UserError(f"{scan.outer}: holds {listed}\n{archives}, then run init again")
+    for ending, what in FORMATS.items():
+        if endings[ending]:
+            raise UserError(
+                f"{scan.outer}: the images are in {what} ({endings[ending]:,} {ending}), which are not read here\n"
+                f"convert them to one image file each, in one folder per class or beside a CSV of id and label"
+            )
+    if scan.images:
+        raise UserError(
+            f"{scan.outer}: {len(scan.images):,} images, as {scan.images[0]}, and nothing that tells their classes: no "
+            f"folder per class, no table whose rows name them, no pattern in their names (it holds {listed})\n"
+            f"put a CSV of id and label beside them, or one folder per class{faults}"
+        )
+    raise UserError(
+        f"{scan.outer}: cannot tell what this is; it holds {listed}. Known: train/<class>/*, a label table beside "
+        f"image folders, tables of pixels, .npz, .npy or .h5 arrays, idx files, CIFAR-like pickles{faults}"
+    )

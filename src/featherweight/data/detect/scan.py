@@ -1,0 +1,101 @@
+"""What lies in a folder: its files, once, with what is left aside and why."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featherweight.data import tables
+from featherweight.data.listing import is_image
+from featherweight.errors import UserError
+
+JUNK = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information")
+
+
+@dataclass
+class Scan:
+    """The files of a competition, as paths below `folder`, the innermost folder that holds all of them."""
+
+    outer: Path
+    folder: Path
+    root: Path
+    files: list[str]
+    images: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+    def path(self, name: str) -> str:
+        """A file or folder below `folder` as a competition file says it."""
+        return relative(self.folder / name, self.root)
+
+    def endings(self) -> Counter[str]:
+        """How many files have which ending."""
+        return Counter(os.path.splitext(name)[1].lower() or "no ending" for name in self.files)  # noqa: PTH122
+
+
+def relative(path: Path, root: Path) -> str:
+    """As a competition file says a path: below the data folder, or in full where it lies elsewhere."""
+    path, root = path.resolve(), root.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def scan(outer: Path, root: Path) -> Scan:
+    """List a folder. Raises UserError where there is none, or a folder within cannot be read."""
+    if not outer.is_dir():
+        raise UserError(f"there is no folder {outer}")
+    folder = outer
+    while (only := _only_folder(folder)) is not None:
+        folder = only
+    found = Scan(outer, folder, root, _files(folder))
+    twice = _nested_copy(found)
+    if twice:
+        found.files = [name for name in found.files if not name.startswith(f"{twice}/")]
+        found.told.append(f"{twice}/ holds the same files again: left out")
+    found.images = [name for name in found.files if is_image(name.rpartition("/")[2])]
+    found.tables = [name for name in found.files if name.lower().endswith(tables.ENDINGS)]
+    return found
+
+
+def _files(folder: Path) -> list[str]:
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}")
+
+    for parent, inner, names in os.walk(folder, followlinks=True, onerror=refuse):
+        status = os.stat(parent)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
+            inner.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in JUNK)
+        below = os.path.relpath(parent, folder).replace(os.sep, "/")
+        prefix = "" if below == "." else f"{below}/"
+        found += [prefix + name for name in sorted(names) if not name.startswith(".")]
+    return sorted(found)
+
+
+def _only_folder(folder: Path) -> Path | None:
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in JUNK]
+    if len(inside) != 1 or not inside[0].is_dir():
+        return None
+    holds = [path for path in inside[0].iterdir() if not path.name.startswith(".")]
+    return inside[0] if any(path.is_dir() for path in holds) or len(holds) > 1 else None
+
+
+def _nested_copy(found: Scan) -> str | None:
+    """A folder that holds once more what lies beside it, as some data sets are packed."""
+    below: dict[str, list[str]] = defaultdict(list)
+    for name in found.files:
+        first, slash, rest = name.partition("/")
+        if slash:
+            below[first].append(rest)
+    everything = set(found.files)
+    for first, names in sorted(below.items()):
+        others = len(everything) - len(names)
+        if len(names) >= 10 and len(names) >= others / 2 and all(name in everything for name in names):
+            return first
+    return None

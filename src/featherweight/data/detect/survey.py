@@ -1,0 +1,109 @@
+"""What a folder is: which source reads it, with which keys. It looks at names, tables and a few files.
+
+Every way of reading is tried in a stated order, on evidence: a label table that names the images, one folder per class,
+classes in file names, files of thousands of images. What cannot be told is refused with what was seen; what was chosen
+among several is told with the others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from featherweight.data.detect import by_folder, by_name, by_table, labelled, pixel_tables, refusals, whole
+from featherweight.data.detect import sample as samples
+from featherweight.data.detect.found import Found, Wishes
+from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.scan import Scan, relative, scan
+from featherweight.data.sources.label_csv import FOLDER
+from featherweight.errors import UserError
+
+
+def survey(folder: Path, root: Path, wishes: Wishes | None = None) -> Found:
+    """Find out how `folder` is laid out; paths come out relative to `root`, the data folder, where they are below it.
+
+    Raises UserError saying what was seen where nothing fits, or where several things do.
+    """
+    wishes = wishes or Wishes()
+    seen = scan(folder, root)
+    sample = samples.find(seen)
+    labelled.refuse_masks(sample)
+    found = _images(seen, sample, wishes) if seen.images else None
+    if found is None:
+        readings = [reading(seen, wishes) for reading in (whole.idx, whole.pickles, whole.arrays)]
+        given = [pixel_tables.find(seen, sample, wishes), *readings]
+        known = [reading for reading in given if reading is not None]
+        if not known:
+            refusals.refuse(seen, whole.unreadable(seen.outer))
+        found = known[0]
+        for other in known[1:]:
+            found.assumed.append(f"source: {found.source['name']}; the folder holds {other.source['name']} too")
+        found.sample = sample
+    found.told = [*seen.told, *found.told]
+    return found
+
+
+def _images(seen: Scan, sample: Sample | None, wishes: Wishes) -> Found | None:
+    tables = labelled.profile_all(seen, sample, wishes)
+    folders = by_folder.classes_of(seen)
+    refusal = None
+    try:
+        table = labelled.label_table(tables, sample, wishes, folders)
+    except UserError as error:
+        if not folders or wishes.label:
+            raise
+        table, refusal = None, error
+    if table is not None and _covers(tables, table, folders):
+        reading = by_table.Reading(tables, table, sample, wishes)
+        reading.found.sample = sample
+        found = reading.read(folders)
+    else:
+        split = _official_split(tables, seen, folders)
+        other = split or by_folder.read(seen, tables, sample, wishes) or by_name.read(seen, wishes)
+        if other is None:
+            return None
+        found = other
+        found.sample = sample
+        if refusal is not None:
+            found.assumed.append(f"the classes are the folders, since of the tables {str(refusal).splitlines()[0]}")
+    found.told += tables.aside[:3]
+    return found
+
+
+def _covers(tables: labelled.Survey, table: labelled.Labelled, folders: dict[str, str]) -> bool:
+    """Does the table name enough of what class folders hold, where there are such?"""
+    named = {tables.scan.images[place] for places in table.profile.reach.values() for place in places}
+    return not folders or len(named & set(folders)) >= 0.5 * len(folders) or table.points >= 100
+
+
+def _official_split(tables: labelled.Survey, seen: Scan, folders: dict[str, str]) -> Found | None:
+    """Class folders with a list of files by number, and another that says which numbers are for training (CUB)."""
+    for profile in tables.profiles:
+        joined = by_table.split_of_lists(tables, profile) if folders else None
+        if joined is None:
+            continue
+        join, held = joined
+        top = sorted(
+            {
+                file[: -len(id)].rstrip("/")
+                for id, places in profile.reach.items()
+                for file in [seen.images[places[0]]]
+                if file.endswith(id)
+            }
+        )
+        if len(top) != 1:
+            continue
+        source: dict[str, Any] = {
+            "name": "table",
+            "labels": seen.path(profile.name),
+            "header": profile.header,
+            "id": profile.id,
+        }
+        source |= {"label": FOLDER, "images": [seen.path(top[0] or ".")], "split": "training", "valid_rows": held}
+        source["join"] = {relative(Path(path), seen.root): header for path, header in join.items()}
+        name = next(iter(join)).rpartition("/")[2]
+        found = Found(source, told=[f"{top[0]}/<class>/*: class folders; {profile.name} lists the images"])
+        found.told.append(f"{name}: the images marked 0 are held out")
+        found.assumed.append(f"held out: the images marked 0 in {name} (source.valid_rows)")
+        return found
+    return None

@@ -1,0 +1,167 @@
+"""The images to predict, where a label table was read: what the sample submission, a test table or folders say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from featherweight.data.detect.labelled import Profile
+from featherweight.data.detect.places import TEST, VALID, assign, settle, shown, within
+from featherweight.data.detect.sample import Sample
+from featherweight.data.matching import Index
+from featherweight.data.sources.label_csv import FOLDER
+from featherweight.errors import UserError
+
+if TYPE_CHECKING:
+    from featherweight.data.detect.by_table import Reading
+
+MOST = 0.99  # of a sample submission's ids that must name images
+
+
+class ToPredict:
+    """Adds to a reading the keys of the source that say which images are to be predicted."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.survey, self.profile, self.labelled = reading.survey, reading.profile, reading.labelled
+        self.scan, self.files, self.found = reading.scan, reading.files, reading.found
+        self.sample, self.wishes, self.tell_choice = reading.sample, reading.wishes, reading.tell_choice
+
+    def find(self, used: set[int], others: set[str], both: set[str]) -> None:
+        """`used` are the places of labelled images; `others` and `both` the folders without any and with some."""
+        wish = self.wishes.test
+        free = [place for place in range(len(self.files)) if place not in used]
+        if wish is not None and any(profile.name == wish for profile in self.survey.profiles):
+            named = next(profile for profile in self.survey.profiles if profile.name == wish)
+            self._by_table(named, named.id, free)
+        elif wish is not None:
+            if not within(self.files, [wish]):
+                listed = shown(others | both)
+                raise UserError(
+                    f"--test {wish}: no folder with images and no table that names them; there are {listed}"
+                )
+            self._take_folders({wish}, both)
+        elif "test_rows" in self.found.source:
+            pass
+        elif self.sample is not None:
+            self._by_sample(self.sample, used, free)
+        elif (profile := self._test_table(used)) is not None:
+            self._by_table(profile, profile.id, free)
+        else:
+            tests = {name for name in others if TEST.search(name.lower()) and not VALID.search(name.lower())}
+            self._take_folders(tests, set())
+        taken = within(
+            self.files, [name for name in others if self.scan.path(name) in self.found.source.get("test", [])]
+        )
+        left = {name for name in others if self.scan.path(name) not in self.found.source.get("test", [])}
+        if left and not taken:
+            count = len(within(self.files, left))
+            self.found.told.append(
+                f"left aside: {count:,} images without a class in {shown(left)} (--test if to predict)"
+            )
+
+    def _by_sample(self, sample: Sample, used: set[int], free: list[int]) -> None:
+        files = [self.files[place] for place in free]
+        reach = Index([("", name) for name in files]).reach(sample.ids)
+        if len(reach) >= MOST * len(set(sample.ids)):
+            self._settled(reach, files, sample)
+            return
+        for profile in self.survey.profiles:
+            for name in profile.table.header:
+                if name != profile.id and set(sample.ids) <= set(profile.table.column(name)):
+                    self._refuse_composed(profile, name, sample)
+                    self._by_table(profile, name, free)
+                    return
+        lost = next(id for id in sample.ids if id not in reach)
+        overlap = Index([("", self.files[place]) for place in sorted(used)]).reach(sample.ids)
+        if len(overlap) >= MOST * len(set(sample.ids)):
+            self.found.told.append(f"{sample.path.name} lists training images: there are none to predict")
+            self.found.sample = None
+            self.sample = None
+            return
+        count = f"{len(set(sample.ids)) - len(reach):,} of {len(set(sample.ids)):,} ids"
+        raise UserError(
+            f"{sample.path}: {count} name no image, as '{lost}': something else than an image is to be predicted\n"
+            f"(a patient, a pair, a part of one), or images are missing from {shown(self._tests(free))}; "
+            f"without predictions: move that file away and run init again"
+        )
+
+    def _refuse_composed(self, profile: Profile, id: str, sample: Sample) -> None:
+        """Refuse ids that stand for several images: composed of columns that several images share, or repeated."""
+        table, ours = profile.table, self.profile.table
+        shared = [name for name in table.header if name in ours.header and name not in (id, profile.id)]
+        values = table.column(id)
+        pairs = [(one, other) for one in shared for other in shared if one != other]
+        made = next(
+            (
+                p
+                for p in pairs
+                if all(v == "_".join(pair) for v, *pair in zip(values, *map(table.column, p), strict=True))
+            ),
+            None,
+        )
+        several = made and len(set(zip(*map(ours.column, made), strict=True))) < len(ours.rows)
+        if several or len(set(values)) < len(values):
+            what = f"one for each {' and '.join(made)}" if made else f"one for several rows of {table.path.name}"
+            raise UserError(
+                f"{sample.path}: '{sample.ids[0]}' stands for several images: a prediction is asked for {what}\n"
+                f"(the column '{id}' of {table.path.name}), and this program predicts single images"
+            )
+
+    def _tests(self, free: list[int]) -> set[str]:
+        wanted = set(free)
+        return assign(self.files, wanted)[0]
+
+    def _settled(self, reach: dict[str, list[int]], files: list[str], sample: Sample) -> None:
+        chosen, instead = settle(reach, files, "test")
+        self.tell_choice(instead, "test")
+        place_of = {name: place for place, name in enumerate(self.files)}
+        tests = {place_of[files[place]] for place in chosen.values()}
+        alone, _, both = assign(self.files, tests)
+        self._take_folders(alone | both, both)
+        shared = {self.scan.path(name) for name in alone | both} & set(self.found.source["images"])
+        images = set(within(self.files, alone | both))
+        if shared:
+            taken, _ = settle(self.profile.reach, self.files, "train")
+            images -= set(taken.values())
+        if images != tests:  # more lie there than are asked for
+            self.found.source |= {"test_table": self.scan.path(sample.path.relative_to(self.scan.folder).as_posix())}
+            self.found.source["test_id"] = sample.header[0]
+
+    def _test_table(self, used: set[int]) -> Profile | None:
+        """A table of test images, none of which is used for training."""
+        for profile in self.survey.profiles:
+            reached = {place for places in profile.reach.values() for place in places}
+            if profile is not self.profile and profile.role == "test" and reached - used:
+                return profile
+        return None
+
+    def _by_table(self, profile: Profile, id: str, free: list[int]) -> None:
+        """The images to predict as a table lists them, with their classes where it holds them."""
+        wanted = set(free)
+        reach = {
+            name: here
+            for name, places in profile.reach.items()
+            if (here := [place for place in places if place in wanted])
+        }
+        chosen, _ = settle(reach, self.files, "test")
+        alone, _, both = assign(self.files, chosen.values())
+        source = self.found.source
+        source |= {"test_table": self.scan.path(profile.name), "test_id": id}
+        if id != profile.id:
+            source["test_file"] = profile.id
+        label = source.get("label")
+        solved = label in profile.table.header and label != FOLDER and any(profile.table.column(label))
+        if solved and not self.labelled.several:
+            source["test_label"] = label
+        told = f"{profile.name}: lists {len(chosen):,} images to predict"
+        self.found.told.append(told + (", with their classes, which the scorer alone sees" if solved else ""))
+        source["test"] = [self.scan.path(name) for name in sorted(alone | both)]
+
+    def _take_folders(self, folders: set[str], both: set[str]) -> None:
+        if not folders:
+            return
+        self.found.source["test"] = [self.scan.path(name) for name in sorted(folders)]
+        alone = folders - both
+        if both:
+            self.found.told.append(f"the images without a class in {shown(both)} are to be predicted")
+        if alone:
+            self.found.told.append(f"images to predict in {shown(alone)}")

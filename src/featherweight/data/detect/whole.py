@@ -1,0 +1,148 @@
+"""Files of thousands of images: arrays, pickles, idx files, tables of pixels; which is which."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from featherweight.data import csv_file
+from featherweight.data.detect.found import Found, Wishes
+from featherweight.data.detect.places import TEST, TRAIN
+from featherweight.data.detect.scan import Scan, relative
+from featherweight.data.safe_arrays import declared, read_idx
+from featherweight.data.safe_pickles import read as read_pickle
+from featherweight.data.sources.arrays import HDF5, hdf5_shapes
+from featherweight.data.sources.pickles import LABELS as PICKLED_LABELS
+from featherweight.errors import UserError
+
+SHOWN = 3  # faults told where nothing is understood
+
+
+def idx(scan: Scan, wishes: Wishes) -> Found | None:
+    """idx files of images and labels, as MNIST's."""
+    folder, root = scan.folder, scan.root
+    names: dict[str, Path] = {}
+    aside: list[str] = []
+    for path in sorted(path for path in folder.rglob("*") if re.search("ubyte|idx", path.name) and path.is_file()):
+        try:
+            array = read_idx(path)
+        except UserError as error:
+            aside.append(f"left aside: {error}")
+            continue
+        part = "test_" if re.search("test|t10k", path.name.lower()) else ""
+        names.setdefault(part + ("labels" if array.ndim == 1 else "images"), path)
+    if not {"images", "labels"} <= set(names):
+        return None
+    told = [f"{key.replace('_', ' ')}: {relative(path, folder)}" for key, path in names.items()] + aside
+    return Found({"name": "idx", **{key: relative(path, root) for key, path in names.items()}}, told=told)
+
+
+def pickles(scan: Scan, wishes: Wishes) -> Found | None:
+    """Pickled dictionaries, as CIFAR's."""
+    folder, root = scan.folder, scan.root
+    train: list[Path] = []
+    tests: list[tuple[bool, Path]] = []
+    named = None
+    aside: list[str] = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path.suffix.lower() not in ("", ".pkl", ".pickle", ".p", ".meta") and "batch" not in path.name:
+            continue
+        try:
+            content = read_pickle(path)
+        except UserError as error:
+            if path.suffix or "batch" in path.name:
+                aside.append(f"left aside: {error}")
+            continue
+        if {"label_names", "fine_label_names"} & set(content):
+            named = path
+        elif "data" in content:
+            labelled = any(key in content for key in PICKLED_LABELS["any"])
+            if "test" in path.name.lower() or not labelled:
+                tests.append((labelled, path))
+            else:
+                train.append(path)
+    if not train:
+        return None
+    source: dict[str, Any] = {"name": "pickles", "train": [relative(path, root) for path in train]}
+    told = [f"labelled images in {', '.join(path.name for path in train)}"]
+    if tests:
+        test = min(tests)[1]  # one without labels is the one to be predicted
+        source["test"] = relative(test, root)
+        told.append(f"images to predict in {test.name}")
+    if named:
+        source["names"] = relative(named, root)
+        told.append(f"class names in {named.name}")
+    return Found(source, told=told + aside)
+
+
+def arrays(scan: Scan, wishes: Wishes) -> Found | None:
+    """NumPy or HDF5 arrays of images with labels beside them."""
+    folder, root = scan.folder, scan.root
+    shapes: dict[str, tuple[int, ...]] = {}
+    aside: list[str] = []
+    for path in sorted([*folder.rglob("*.npz"), *folder.rglob("*.npy")]):
+        try:
+            for key, array in declared(path).items():
+                shapes[relative(path, root) + (f":{key}" if key else "")] = array.shape
+        except UserError as error:
+            aside.append(f"left aside: {error}")
+    for path in sorted(path for path in folder.rglob("*") if path.name.lower().endswith(HDF5) and path.is_file()):
+        shapes |= {f"{relative(path, root)}:{key}": shape for key, shape in hdf5_shapes(path).items()}
+    pictures = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
+    if not pictures:
+        return None
+    train = min(
+        pictures, key=lambda name: (not TRAIN.search(_key(name)), bool(TEST.search(_key(name))), -shapes[name][0])
+    )
+    test = next((name for name in pictures if name != train), None)
+    flat = [name for name, shape in shapes.items() if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)]
+
+    def beside(picture: str, wanted: Callable[[str], bool]) -> str | None:
+        fitting = [name for name in flat if shapes[name][0] == shapes[picture][0] and wanted(_key(name))]
+        same = [name for name in fitting if bool(TEST.search(_key(name))) == bool(TEST.search(_key(picture)))]
+        return next(iter(same or fitting), None)
+
+    labels = beside(train, lambda key: not key.endswith(("id", "ids")))
+    if wishes.label is not None and any(_key(name) == wishes.label.lower() for name in flat):
+        labels = next(name for name in flat if _key(name) == wishes.label.lower())
+    if labels is None:
+        return None
+    source = {"name": "arrays", "train": train, "labels": labels}
+    if test is not None:
+        flat.remove(labels)
+        ids = beside(test, lambda key: key.endswith(("id", "ids")))
+        answers = beside(test, lambda key: not key.endswith(("id", "ids")))
+        source |= {key: name for key, name in (("test", test), ("ids", ids), ("answers", answers)) if name}
+    given: dict[str, Any] = {**source}
+    return Found(given, told=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
+
+
+def unreadable(folder: Path) -> str:
+    """What is wrong with the tables and arrays that could have said what this is: one line for each of the first."""
+    readers: list[tuple[Callable[[Path], Any], list[Path]]] = [
+        (csv_file.read, list(_csvs(folder))),
+        (declared, sorted(path for path in folder.rglob("*.np[yz]") if path.exists())),
+        (read_idx, sorted(path for path in folder.rglob("*ubyte*") if path.exists())),
+        (read_pickle, sorted(path for path in folder.rglob("*batch*") if path.is_file())),
+    ]
+    wrong = []
+    for read, files in readers:
+        for path in files:
+            try:
+                read(path)
+            except UserError as error:
+                wrong.append(str(error))
+    shown, more = wrong[:SHOWN], f"\nand {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
+    return "".join(f"\n{line}" for line in shown) + more
+
+
+def _key(name: str) -> str:
+    """What says which array this is: its key, or its file's name."""
+    return re.sub(r"\.np[yz]$", "", name.rpartition(":")[2].rpartition("/")[2].lower())
+
+
+def _csvs(folder: Path) -> Iterable[Path]:
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in (".csv", ".tsv")]
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))

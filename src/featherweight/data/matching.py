@@ -1,0 +1,100 @@
+"""Which file an id means: the ways in which tables name files, and folders that hold the same pictures twice."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+File = tuple[str, str]  # an image folder as the competition says it, and a path below it
+
+HIDDEN = (".DS_Store", "Thumbs.db", "desktop.ini")  # what tables made by listing a folder hold besides images
+
+
+def bare(name: str) -> str:
+    """A name or path without its ending; a dot within a folder's name is none."""
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and stem and "/" not in ending else name
+
+
+def without_folder(name: str) -> str:
+    """The last part of a path."""
+    return name.rpartition("/")[2]
+
+
+def _tidy(id: str) -> str:
+    return id.replace("\\", "/").removeprefix("./").lstrip("/")
+
+
+def _number(name: str) -> str:
+    """A number without leading zeros; any other name as it is."""
+    return str(int(name)) if name.isascii() and name.isdecimal() else name
+
+
+# How an id may name a file: what is done to the id, and to the file (its folder as the competition says it, its path
+# below that). The first way that fits most ids is taken.
+WAYS: tuple[tuple[Callable[[str], str], Callable[[str, str], str]], ...] = (
+    (str, lambda folder, file: file),
+    (str, lambda folder, file: bare(file)),
+    (str, lambda folder, file: without_folder(file)),
+    (str, lambda folder, file: bare(without_folder(file))),
+    (_tidy, lambda folder, file: f"{folder}/{file}"),
+    (_tidy, lambda folder, file: f"{without_folder(folder)}/{file}"),
+    (_tidy, lambda folder, file: f"{without_folder(folder)}/{bare(file)}"),
+    (lambda id: "/".join(_tidy(id).split("/")[-2:]), lambda folder, file: "/".join(f"{folder}/{file}".split("/")[-2:])),
+    (lambda id: bare(without_folder(_tidy(id))), lambda folder, file: bare(without_folder(file))),
+    (lambda id: _number(bare(without_folder(id))), lambda folder, file: _number(bare(without_folder(file)))),
+)
+
+
+class Index:
+    """Files by every way of naming them; each way is looked up when it is first asked for."""
+
+    def __init__(self, files: Sequence[File]) -> None:
+        self.files = files
+        self._names: dict[int, dict[str, list[int]]] = {}
+
+    def ways(self, ids: Sequence[str]) -> Iterator[dict[str, list[int]]]:
+        """For each way in turn: the places of the files that each id means."""
+        wanted = set(ids)
+        for way, (of_id, _) in enumerate(WAYS):
+            names = self._way(way)
+            yield {id: names[key] for id in wanted if (key := of_id(id)) in names}
+
+    def reach(self, ids: Sequence[str]) -> dict[str, list[int]]:
+        """The places of the files that each id may mean, by the way that reaches most ids."""
+        best: dict[str, list[int]] = {}
+        wanted = len(set(ids))
+        for places in self.ways(ids):
+            if len(places) > len(best):
+                best = places
+            if len(best) == wanted:
+                break
+        return best
+
+    def _way(self, way: int) -> dict[str, list[int]]:
+        if way not in self._names:
+            names: dict[str, list[int]] = defaultdict(list)
+            for place, (folder, file) in enumerate(self.files):
+                names[WAYS[way][1](folder, file)].append(place)
+            self._names[way] = dict(names)
+        return self._names[way]
+
+
+def match(ids: Sequence[str], files: Sequence[File]) -> tuple[dict[str, int], set[str]]:
+    """Each id's place in `files`, by the way of naming them that fits most ids, and the ids that name several."""
+    best: dict[str, int] = {}
+    several: set[str] = set()
+    wanted = len(set(ids))
+    for places in Index(files).ways(ids):
+        hits = {id: there[0] for id, there in places.items() if len(there) == 1}
+        if len(hits) > len(best) or not (best or several):
+            best, several = hits, {id for id, there in places.items() if len(there) > 1}
+        if len(best) == wanted:
+            break
+    return best, several
+
+
+def is_rubbish(id: str) -> bool:
+    """Does a row of this id stand for a file that a system left behind, and no image?"""
+    return os.path.basename(id) in HIDDEN or os.path.basename(id).startswith("._")  # noqa: PTH119

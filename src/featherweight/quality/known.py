@@ -1,0 +1,64 @@
+"""What is certain about known competitions: facts in `known_competitions.yaml`, by their names on Kaggle."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featherweight import yaml
+from featherweight.errors import UserError
+from featherweight.evaluation.metrics import METRICS
+
+FILE = Path(__file__).with_name("known_competitions.yaml")
+FORCED = ("bengaliai-cv19",)  # one of its targets can be trained alone, where --label names it
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one competition; None, or empty, where nothing is."""
+
+    metric: str | None = None
+    target: str | None = None
+    id: str | None = None
+    label: str | None = None
+    group: str | None = None
+    group_pattern: str | None = None
+    takes: str | None = None
+    k: int | None = None
+    positive: str | None = None
+    rename: dict[str, str] = field(default_factory=dict)
+    unsupported: str | None = None
+
+
+@functools.cache
+def competitions() -> dict[str, Facts]:
+    """All known competitions by their names on Kaggle, in small letters."""
+    return {slug.lower(): Facts(**facts) for slug, facts in yaml.read(FILE).data.items()}
+
+
+def facts(slug: str | None, label: str | None = None) -> Facts:
+    """What is known of a competition, nothing of an unknown one.
+
+    Raises UserError for one that is none for a classifier, unless `label` names a column of it to be trained alone.
+    """
+    found = competitions().get((slug or "").lower(), Facts())
+    if found.unsupported and not (label and str(slug).lower() in FORCED):
+        only = "; --label COLUMN trains one of them alone" if str(slug).lower() in FORCED else ""
+        raise UserError(
+            f"{slug}: this competition asks for {found.unsupported}, and this program trains classifiers of whole "
+            f"images{only}"
+        )
+    return found
+
+
+def metric(name: str | None) -> dict[str, Any] | str | None:
+    """A metric as a competition file says it (`map@5` with its number as a key); None where there is none such."""
+    if name is None:
+        return None
+    stem, _, number = name.partition("@")
+    stem = {"map": next((one for one in ("map_at_k", "map_k", "map") if one in METRICS), "map")}.get(stem, stem)
+    if stem not in METRICS:
+        return None
+    return {"name": stem, "k": int(number)} if number else stem

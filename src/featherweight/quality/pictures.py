@@ -1,0 +1,163 @@
+"""What pictures look like, and so at which size and in which channels a competition takes them."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from featherweight.data import scientific
+from featherweight.data.image import opened, read
+from featherweight.data.listing import Samples
+from featherweight.errors import UserError
+
+LOOKED_AT = 200  # images whose size and colours are looked at
+SIZES = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224)
+LARGEST = 224  # pixels: larger ones are worth their time only to someone who asks for them
+WORK = 5000 * 128 * 128  # pixels of an epoch that two processor cores can be asked for without asking
+LEVELS = (255, 1023, 4095, 16383, 65535)  # white in pictures of 8, 10, 12, 14 and 16 bits
+DEEP = ("I", "F")  # modes of more than 8 bits begin with these
+
+
+@dataclass
+class Looks:
+    """The pictures looked at: how many have which width and height, whether all are grey, the brightest deep pixel."""
+
+    shapes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    grey: bool = True
+    deep: int = 0  # how many have more than 8 bits
+    brightest: float = 0.0
+    fractions: bool = False  # are deep pixels fractions?
+
+
+def look(train: Samples) -> Looks:
+    """Look at some of the pictures. Raises UserError where none can be read."""
+    places = np.unique(np.linspace(0, len(train.ids) - 1, LOOKED_AT).astype(int)).tolist()
+    looks = Looks()
+    first = ""
+    for place in places:
+        given = train.images[place]
+        if isinstance(given, np.ndarray):
+            _add_array(looks, given)
+            continue
+        try:
+            _add_file(looks, given)
+        except Exception as error:  # of a damaged picture, any
+            if "./run.sh install" in str(error):
+                raise
+            first = first or str(error).partition("\n")[0]  # packing names all of these at once
+    if not looks.shapes:
+        raise UserError(
+            f"none of the {len(places)} images looked at can be read, {train.images[0]} among them"
+            + (f"\n{first}" if first else "")
+        )
+    return looks
+
+
+def _add_file(looks: Looks, path: Any) -> None:
+    content = read(path)
+    found = scientific.pixels(content)
+    if found is not None:
+        values, white = found
+        _add_array(looks, values)
+        if values.dtype != np.uint8 and white is None:
+            _deepen(looks, values)
+        return
+    with opened(io.BytesIO(content)) as picture:
+        looks.shapes[picture.size] += 1
+        if picture.mode.startswith(DEEP):
+            _deepen(looks, np.asarray(picture))
+        elif looks.grey and picture.mode not in ("1", "L"):
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+            looks.grey = bool(np.ptp(pixels, axis=-1).max() <= 8)  # a JPEG of a grey picture is a little coloured
+
+
+def _add_array(looks: Looks, values: Any) -> None:
+    looks.shapes[values.shape[1], values.shape[0]] += 1
+    looks.grey = looks.grey and (values.ndim == 2 or values.shape[-1] == 1)
+
+
+def _deepen(looks: Looks, values: Any) -> None:
+    looks.deep += 1
+    looks.brightest = max(looks.brightest, float(values.max(initial=0)))
+    looks.fractions = looks.fractions or values.dtype.kind == "f"
+
+
+@dataclass
+class Chosen:
+    """The `image` section, and what is to be told of it."""
+
+    section: dict[str, Any]
+    found: list[str]
+    assumed: list[str]
+
+
+def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: bool | None) -> Chosen:
+    """The image section of a competition for these pictures, on this machine."""
+    looks = look(train)
+    (width, height), most = looks.shapes.most_common(1)[0]
+    sides = sorted((w * h) ** 0.5 for (w, h), count in looks.shapes.items() for _ in range(count))
+    typical = sides[len(sides) // 2]
+    uniform = most == looks.shapes.total() and width == height
+    named = (
+        f"{width}x{height}"
+        if len(looks.shapes) == 1
+        else f"{len(looks.shapes)} sizes, typically {typical:.0f} pixels a side"
+    )
+    kind = "grey" if looks.grey else "in colour"
+    chosen = Chosen({}, [f"  images of {named}, {kind} (of {looks.shapes.total()} looked at)"], [])
+    why = ""
+    if size is None:
+        size, why = _size(len(train.ids), typical, width if uniform else None)
+    chosen.section |= {"size": size, "channels": 1 if looks.grey else 3}
+    if size != width or not uniform:
+        chosen.assumed.append(
+            f"  image.size: {size}{why}, every image stretched to that square (say --size; image.fit: crop or pad)"
+        )
+    if mirror is None:
+        signs = all(len(name) == 1 for name in classes) and any(name.isalpha() for name in classes)
+        digits = looks.grey and len(classes) > 2 and all(name.isdecimal() for name in classes)
+        mirror = not (signs or digits)
+        reason = "" if mirror else ", since the classes look like letters or digits"
+        chosen.assumed.append(f"  image.mirror: {str(mirror).lower()}{reason} (say --mirror or --no-mirror)")
+    chosen.section["mirror"] = mirror
+    _levels(looks, chosen)
+    return chosen
+
+
+def _size(count: int, typical: float, exact: int | None) -> tuple[int, str]:
+    """The size: as the pictures are, at most 224, and less where a processor alone would take hours; and why."""
+    natural = (
+        exact if exact is not None and 4 <= exact <= LARGEST else max((s for s in SIZES if s <= typical), default=8)
+    )
+    if natural <= 64 or _accelerated():
+        return natural, ", the largest that is chosen unasked" if natural == LARGEST and typical > LARGEST else ""
+    affordable = max((s for s in SIZES if s * s * count <= WORK), default=64)
+    size = max(64, min(natural, affordable))
+    if size == natural:
+        return size, ", the largest that is chosen unasked" if size == LARGEST and typical > LARGEST else ""
+    return size, f" of {typical:.0f} pixels, for {count:,} images on a processor without a GPU"
+
+
+def _accelerated() -> bool:
+    import torch  # two seconds, once in a competition's life
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def _levels(looks: Looks, chosen: Chosen) -> None:
+    """One scale of brightness for all pictures of more than 8 bits."""
+    if not looks.deep:
+        return
+    if looks.fractions and looks.brightest <= 1:
+        return
+    white = next((level for level in LEVELS if looks.brightest <= level), int(looks.brightest))
+    chosen.section["levels"] = white
+    chosen.assumed.append(
+        f"  image.levels: {white}: pixels of more than 8 bits go up to {looks.brightest:g} in the images looked at; "
+        f"one scale for all of them"
+    )

@@ -1,0 +1,169 @@
+"""What a submission must hold, as the sample submission, the classes and the metric say it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featherweight.data.csv_file import examples
+from featherweight.data.detect.sample import Sample, numbers_of, shapes
+from featherweight.data.detect.scan import relative
+from featherweight.errors import UserError
+from featherweight.evaluation.metrics import METRICS
+
+RESPELLINGS: tuple[Callable[[str], str], ...] = (
+    lambda name: name.replace("_", " "),
+    lambda name: name.replace(" ", "_"),
+    str.lower,
+    lambda name: name.replace("_", " ").lower(),
+    lambda name: name.replace(" ", "_").lower(),
+    str.capitalize,
+    lambda name: re.sub(r"^\d+[._ -]+", "", name),  # 001.Goldfinch
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is known before the sample is read: the classes, the target, and what the user or a fact says."""
+
+    classes: Sequence[str]
+    target: str
+    metric: str | None
+    positive: str | None = None
+    takes: str | None = None
+    k: int | None = None
+    codes: dict[str, str] = field(default_factory=dict)  # what a mapping file writes for each class
+    codes_from: str = ""
+
+    @property
+    def probabilities(self) -> bool:
+        """Does the metric judge probabilities?"""
+        return self.metric in METRICS and METRICS[self.metric].judges == "probabilities"
+
+
+def form(sample: Sample | None, root: Path, wanted: Wanted, found: list[str], assumed: list[str]) -> dict[str, Any]:
+    """The `submission` section; adds to what was found and assumed.
+
+    Raises UserError where the sample submission does not fit the classes.
+    """
+    if sample is None:
+        kind = {"several": "sets of class names"}.get(wanted.target, "class names")
+        assumed.append(f"  submission: id,label with {kind}, since there is no sample submission")
+        return {"id": "id", "label": "label", **({"takes": "set"} if wanted.target == "several" else {})}
+    config: dict[str, Any] = {"id": sample.header[0], "sample": relative(sample.path, root)}
+    if len(sample.columns) > 1:
+        return config | _columns(sample, wanted, found)
+    config["label"] = sample.columns[0]
+    shown = sample.distinct[0] if sample.distinct else ""
+    found.append(f"  {sample.path.name}: {','.join(sample.header)}, like '{shown}'")
+    if wanted.target == "several":
+        assumed.append("  submission.takes: set, the classes of an image separated by spaces")
+        return config | {"takes": "set"}
+    ranked = wanted.k or sample.ranked
+    if wanted.takes == "ranked" or (wanted.takes is None and _lists_classes(sample, wanted.classes)):
+        assumed.append(f"  submission.takes: ranked: the {ranked} best classes, as each value of the sample holds")
+        return config | {"takes": "ranked", "k": ranked}
+    probable = wanted.takes == "probability" or wanted.probabilities or sample.fractions
+    if len(wanted.classes) == 2 and probable:
+        return config | {"takes": "probability", "positive": _positive(sample.columns[0], wanted, assumed)}
+    if sample.fractions or (wanted.probabilities and numbers_of(sample.distinct)):
+        raise UserError(
+            f"{sample.path}: one column '{sample.columns[0]}' of probabilities, and {len(wanted.classes)} classes: "
+            f"{examples(list(wanted.classes), 4)}\nwhich of them is it the probability of? Join them to two by the "
+            f"competition file's source.rename (folders), or init with --label for a column of two values"
+        )
+    return config | _names(sample, wanted, assumed)
+
+
+def _lists_classes(sample: Sample, classes: Sequence[str]) -> bool:
+    """Does every value of the sample list several classes, or names that look like them?"""
+    if not sample.ranked or set(sample.distinct) & set(classes):
+        return False
+    tokens = sample.distinct[0].split()
+    if any(set(sample.distinct) & {respell(name) for name in classes} for respell in RESPELLINGS):
+        return False
+    return bool(set(tokens) & set(classes)) or shapes(tokens) == shapes(list(classes)[:200])
+
+
+def _columns(sample: Sample, wanted: Wanted, found: list[str]) -> dict[str, Any]:
+    """One column per class."""
+    takes = "probabilities"
+    if wanted.metric in METRICS and not wanted.probabilities and wanted.target != "several":
+        takes = "one_hot"
+    found.append(f"  {sample.path.name}: one column per class")
+    if set(sample.columns) == set(wanted.classes):
+        return {"takes": takes}
+    for respell in RESPELLINGS:
+        spelled = {name: respell(name) for name in wanted.classes}
+        if set(sample.columns) == set(spelled.values()):
+            changed = {name: other for name, other in spelled.items() if name != other}
+            return {"takes": takes, "spelling": changed}
+    if wanted.codes and set(wanted.codes.values()) == set(sample.columns):
+        return {"takes": takes, "spelling": wanted.codes}
+    strange = sorted(set(sample.columns) ^ set(wanted.classes))
+    raise UserError(f"{sample.path}: row 1: the columns are not the classes; for example '{strange[0]}' is in only one")
+
+
+def _names(sample: Sample, wanted: Wanted, assumed: list[str]) -> dict[str, Any]:
+    """How the classes are spelled in a column of them."""
+    values, classes = sample.distinct, list(wanted.classes)
+    if set(values) <= set(classes):
+        return {}
+    numbers, ours = numbers_of(values), numbers_of(classes)
+    if numbers is not None and ours is not None and all(number == int(number) for number in (*numbers, *ours)):
+        return _numbers(sample, classes, assumed)
+    if numbers is not None and wanted.codes:
+        listed = examples([f"{name} is {code}" for name, code in wanted.codes.items()], 3)
+        assumed.append(f"  submission.spelling: the sample has numbers, and {wanted.codes_from} says which: {listed}")
+        return {"spelling": wanted.codes}
+    if numbers is not None and all(value.isdecimal() and int(value) < len(classes) for value in values):
+        assumed.append(
+            f"  submission.codes: true, since the sample has numbers and the classes are names: a class is its place "
+            f"in their alphabetical order, from 0 ('{classes[0]}' is 0; no file says so: see submission.spelling)"
+        )
+        return {"codes": True}
+    for respell in RESPELLINGS:
+        spelled = {name: respell(name) for name in classes}
+        if set(values) <= set(spelled.values()) and len(set(spelled.values())) == len(classes):
+            changed = {name: other for name, other in spelled.items() if name != other}
+            assumed.append(f"  submission.spelling: the sample has '{values[0]}', and all classes are spelled like it")
+            return {"spelling": changed}
+    stranger = min(set(values) - set(classes))
+    assumed.append(f"  the sample's '{stranger}' is none of the classes, which are written as in the data")
+    return {}
+
+
+def _numbers(sample: Sample, classes: Sequence[str], assumed: list[str]) -> dict[str, Any]:
+    """Classes that are numbers stay numbers, written as the sample writes them."""
+    first = sample.distinct[0]
+    pointed = "." in first
+    width = len(first) if len(first) > 1 and first.startswith("0") and first.isdecimal() else 0
+    spelled = {name: f"{float(name):.1f}" if pointed else f"{int(float(name)):0{width}d}" for name in classes}
+    strangers = sorted(set(sample.distinct) - set(spelled.values()))
+    if strangers:
+        assumed.append(
+            f"  the sample's '{strangers[0]}' is none of the classes, which are numbers and written as such: "
+            f"{examples(list(spelled.values()), 4)}"
+        )
+    changed = {name: other for name, other in spelled.items() if name != other}
+    if changed:
+        one, other = next(iter(changed.items()))
+        assumed.append(f"  submission.spelling: numbers as the sample writes them: '{one}' is written {other}")
+    return {"spelling": changed} if changed else {}
+
+
+def _positive(heading: str, wanted: Wanted, assumed: list[str]) -> str:
+    """Which of two classes a column of probabilities is about: the one it is named after, else the second."""
+    if wanted.positive in wanted.classes:
+        assert wanted.positive is not None
+        assumed.append(f"  submission.takes: probability, that of '{wanted.positive}' (as the competition says)")
+        return wanted.positive
+    words = re.sub(r"^(is|has|p|prob|probability)_", "", heading.lower())
+    named = [name for name in wanted.classes if name.lower() in (heading.lower(), words)]
+    chosen = named[0] if named else wanted.classes[1]
+    why = "the heading names it" if named else f"say submission.positive, if it is '{wanted.classes[0]}'"
+    assumed.append(f"  submission.takes: probability, that of '{chosen}' ({why})")
+    return chosen
