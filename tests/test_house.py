@@ -46,6 +46,7 @@ LAYERS = (
     "report",
     "search",
     "logbook",
+    "api",
     "cli",
 )
 RANK = {place: rank for rank, places in enumerate(LAYERS) for place in places.split()}

@@ -1,14 +1,42 @@
-"""`python -m featherweight`."""
+"""`python -m featherweight`, and the command `featherweight` of an installation."""
+
+from __future__ import annotations
 
 import os
 import sys
+from typing import Any, NoReturn
 
+from featherweight import paths
 from featherweight.cli.main import main
 from featherweight.runtime import launcher
 
-code = main()
-if launcher.inside():  # where the backend's threads have outlived the interpreter, a finished process was seen to abort
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-sys.exit(code)
+
+class _AsTyped:
+    """A stream in which commands are named as one types them in an installation, which has no run.sh."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write it, and say how much was to be written."""
+        self._stream.write(text.replace("./run.sh install", "pip install").replace("./run.sh", "featherweight"))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def run() -> NoReturn:
+    """Do what the command line says, and end in its exit code."""
+    if paths.INSTALLED:
+        sys.stdout, sys.stderr = _AsTyped(sys.stdout), _AsTyped(sys.stderr)
+    code = main()
+    if launcher.inside():  # where the backend's threads outlive the interpreter, a finished process was seen to abort
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,7 +1,8 @@
 """Where things lie: configurations, data, runs and submissions.
 
-The workspace is `$FEATHERWEIGHT_HOME`, else the folder of this checkout. Configurations are looked up in the workspace
-first and then in the checkout, so a workspace elsewhere needs only what is its own.
+The workspace is `$FEATHERWEIGHT_HOME`, else the folder of this checkout or, where the package is installed, the current
+one. Configurations are looked up in the workspace first and then among those that are shipped, so a workspace elsewhere
+needs only what is its own.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from featherweight.errors import UserError, nearest
 LONGEST_NAME = 150  # bytes; a file system takes 255, and a run's name is added to
 MANY = 20  # names that an error still spells out
 CHECKOUT = Path(__file__).resolve().parents[2]
+INSTALLED = not (CHECKOUT / "run.sh").is_file()  # by pip, rather than used from a checkout
+SHIPPED = Path(__file__).resolve().parent / "configs" if INSTALLED else CHECKOUT / "configs"
 
 
 def home() -> Path:
     """The workspace's folder."""
-    return Path(os.environ.get("FEATHERWEIGHT_HOME") or CHECKOUT)
+    return Path(os.environ.get("FEATHERWEIGHT_HOME") or (Path.cwd() if INSTALLED else CHECKOUT))
 
 
 def _roots() -> list[Path]:
     """The folders whose `configs` are looked into, the first to be asked first."""
-    return list(dict.fromkeys((home(), CHECKOUT)))
+    return list(dict.fromkeys((home(), SHIPPED.parent)))
 
 
 def data() -> Path:

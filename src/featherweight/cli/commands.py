@@ -11,6 +11,8 @@ import importlib
 from dataclasses import dataclass
 from types import ModuleType
 
+from featherweight import paths
+
 
 @dataclass(frozen=True)
 class Command:
@@ -107,6 +109,6 @@ def help_text() -> str:
     lines += ["  ./run.sh RECIPE [options]", "  ./run.sh COMMAND [options]", ""]
     for group, title in GROUPS.items():
         rows = [(command.name, command.summary) for command in COMMANDS.values() if command.group == group]
-        rows += SHELL.items() if group == "tool" else ()
+        rows += SHELL.items() if group == "tool" and not paths.INSTALLED else ()
         lines += [title, *(f"  {name:<12}{summary}" for name, summary in rows), ""]
     return "\n".join([*lines, EXAMPLES])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from featherweight import atomic, yaml
 from featherweight.config.competition import Competition
-from featherweight.config.merge import Setting, load
+from featherweight.config.merge import Setting, changed, load
 from featherweight.config.recipe import EarlyStopping, Pseudo, Recipe, Split
 from featherweight.schema import Section
 
@@ -22,6 +22,7 @@ __all__ = [
     "Pseudo",
     "Recipe",
     "Split",
+    "changed",
     "json_schema",
     "load_competition",
     "load_recipe",

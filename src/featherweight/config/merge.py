@@ -40,6 +40,15 @@ def load(kind: type[C], folder: str, name: str, overrides: Sequence[str | Settin
     return _validated(kind, merged, chain[-1].path)
 
 
+def changed(config: C, overrides: Sequence[Setting]) -> C:
+    """A configuration that is there, with settings changed. Raises UserError with the place of every fault."""
+    merged = _Merged()
+    merged.update(config.model_dump(mode="json"), lambda path: "")
+    for override in overrides:
+        _override(merged, override)
+    return _validated(type(config), merged, Path("the given recipe"))
+
+
 def validated(kind: type[C], document: yaml.Document) -> C:
     """What one file without parents declares. Raises UserError with the line of every fault."""
     merged = _Merged()

@@ -130,6 +130,8 @@ def _names(name: str | None, default: str) -> Iterator[str]:
 
 def commit() -> str:
     """The commit of the code that runs, with a + when it has been changed since; empty outside a checkout."""
+    if paths.INSTALLED:  # git would answer for whatever repository is around it
+        return ""
     git = ["git", "-C", str(paths.CHECKOUT)]
     try:
         commit = subprocess.run(

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def examine() -> Iterator[Finding]:
     """Look at everything, the quick things first. No secret is read out."""
-    yield Finding("featherweight", f"{__version__} in {paths.CHECKOUT}")
+    yield Finding("featherweight", f"{__version__} in {paths.SHIPPED.parent}")
     yield Finding("python", f"{platform.python_version()} ({sys.executable})")
     yield Finding("system", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_memory()}")
     yield from _packages()

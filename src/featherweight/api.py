@@ -1,0 +1,182 @@
+"""What `import featherweight as fw` offers: the commands as functions, which return what they print.
+
+Runs are named as on the command line, or are what `train` and `find` return. What the user can mend is raised as
+`UserError`; a model over the limit as `OverBudget`. Settings of a recipe are keyword arguments, with two underscores
+for each dot: `train__epochs=10`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from featherweight import budget, config, paths
+from featherweight.config import Competition, Recipe
+from featherweight.config.merge import Setting
+from featherweight.console import hushed
+from featherweight.runs import pipeline, predictor
+from featherweight.runs.predictor import Predictions, Predictor
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AnyRun = str | Path | Run
+
+
+class Comparison(NamedTuple):
+    """One row per run, the best first, and in words which is better than which."""
+
+    table: pd.DataFrame
+    verdicts: list[str]
+
+
+def weigh(recipe: str | Recipe, competition: str | Competition = "digits", **settings: Any) -> budget.WeighIn:
+    """Weigh a recipe's model against a competition's limit, in less than a second and without data.
+
+    `.counted`, `.limit`, `.room` (negative if it is over), `.macs`, `.groups`; `.refuse_if_over()` raises OverBudget.
+    """
+    return budget.weigh(_recipe(recipe, settings), _competition(competition), _name(recipe, "recipe"))
+
+
+def train(
+    recipe: str | Recipe,
+    competition: str | Competition = "digits",
+    *,
+    name: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train, score, predict and write a checked CSV, as `./run.sh RECIPE` does; returns the finished run.
+
+    Its `.result` has the scores with their intervals, `.history` the losses by epoch, `.probs("predict")` the
+    probabilities float32 [N, K], `.csv()` the path of the submission. `name` is the run's, by default
+    recipe-competition-seed. Interrupted, it can be gone on with: `resume`.
+    """
+    words = [_name(recipe, "recipe"), "--competition", _name(competition, "competition")]
+    words += [f"--set={_key(key)}={json.dumps(value)}" for key, value in settings.items()]
+    task = Task(
+        words[0],
+        _recipe(recipe, settings),
+        words[2],
+        _competition(competition),
+        ["./run.sh", *words, *([f"--name={name}"] if name else [])],
+        device,
+        threads,
+    )
+    with hushed() if quiet else nullcontext():
+        return _done(task.start(name))
+
+
+def resume(run: AnyRun) -> Run:
+    """Go on with a run that was stopped; it ends in the same bytes. A finished one is returned as it is."""
+    return _done(find(run))
+
+
+def find(run: AnyRun) -> Run:
+    """The run of a name, or in a folder. Raises UserError with the nearest name."""
+    return run if isinstance(run, Run) else Run.find(str(run))
+
+
+def load(run: AnyRun, device: str | None = None) -> Predictor:
+    """A finished run, soup or ensemble as a torch module, with `.classes` and `.predict(pictures)`.
+
+    `module(images)` takes float32 [B, C, H, W] in [0, 1] and returns log-probabilities float32 [B, K].
+    """
+    return Predictor(find(run), device=device)
+
+
+def predict(run: AnyRun, pictures: predictor.Picture | Sequence[predictor.Picture]) -> Predictions:
+    """What a finished run says of pictures: files, a folder, or arrays uint8 [H, W, C]; see `Predictions`."""
+    from featherweight.data import listing
+
+    if isinstance(pictures, str | Path) and Path(pictures).is_dir():
+        pictures = [Path(pictures) / name for name in listing.walk(Path(pictures))]
+    return load(run).predict(pictures)
+
+
+def compare(*runs: AnyRun, picture: str | Path | None = None) -> Comparison:
+    """Compare finished runs on the images they hold out; their curves go to `picture` (reports/compare.png)."""
+    from featherweight.runs import comparison
+
+    names = [str(find(run).folder) for run in runs]
+    path = Path(picture) if picture else paths.reports() / "compare.png"
+    return Comparison(*comparison.compare(comparison.chosen(names, None, []), path))
+
+
+def soup(*runs: AnyRun, greedy: bool = False, name: str | None = None) -> Run:
+    """One model of the mean weights of several runs of one model, scored as a run is."""
+    from featherweight.runs import soup as soups
+
+    names = [str(find(run).folder) for run in runs]
+    return _done(soups.soup(names, greedy=greedy, name=name, command=["./run.sh", "soup", *names]))
+
+
+def ensemble(*runs: AnyRun, fit: bool = False, name: str | None = None) -> Run:
+    """The mean of several runs' probabilities, weighed together. Raises OverBudget where they are over the limit."""
+    from featherweight.runs import ensemble as ensembles
+
+    names = [str(find(run).folder) for run in runs]
+    made, _ = ensembles.ensemble(names, fit=fit, name=name, command=["./run.sh", "ensemble", *names])
+    return made
+
+
+def list_runs(competition: str | None = None, *where: str) -> pd.DataFrame:
+    """One row per finished run, the best first; conditions are as in `list_runs("digits", "optimizer.lr>0.1")`."""
+    from featherweight.runs import query
+
+    return query.ordered(query.chosen(competition, where), None)
+
+
+def write_report(run: AnyRun) -> Path:
+    """Write a finished run's report, one HTML file that needs no network; returns its path."""
+    from featherweight.report import write
+
+    return write.write(find(run))
+
+
+def init(folder: str | Path, **options: Any) -> str:
+    """Describe a folder or archive of images as a competition, by the options of `./run.sh init`; returns its name."""
+    from featherweight.quality import competition_file
+
+    made = competition_file.init(Path(folder), **options)
+    print("\n".join([*made.found, *made.assumed]))
+    return made.path.stem
+
+
+def submit(run: AnyRun, *, message: str | None = None, again: bool = False, wait_minutes: float = 0) -> str:
+    """Upload a run's checked submission to Kaggle; returns what came of it, in words."""
+    from featherweight.kaggle import loop
+
+    return loop.submit(find(run).name, competition=None, message=message, again=again, wait_minutes=wait_minutes)
+
+
+def _done(run: Run) -> Run:
+    if not (run.is_finished and run.is_ensemble):
+        pipeline.run(run)
+    return run
+
+
+def _key(name: str) -> str:
+    return name.replace("__", ".")
+
+
+def _recipe(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
+    changes = [Setting(_key(name), value, f"{name}={value!r}") for name, value in settings.items()]
+    if isinstance(recipe, str):
+        return config.load_recipe(recipe, changes)
+    return config.changed(recipe, changes)
+
+
+def _competition(competition: str | Competition) -> Competition:
+    return competition if isinstance(competition, Competition) else config.load_competition(competition)
+
+
+def _name(given: str | Recipe | Competition, default: str) -> str:
+    return Path(given).stem if isinstance(given, str) else default
