@@ -19,15 +19,14 @@ import os
 
 import pandas as pd
 
+import featherweight as fw
 from featherweight.report import evidence, figures
-from featherweight.runs import ledger
-from featherweight.runs.run import Run
 
-here = [Run.find(name) for name in ledger.read()["run"] if Run.exists(name)]
-trained = [run.name for run in here if run.is_finished and not run.members]  # no soup and no ensemble
+trained = fw.list_runs().sort_values("date")
+trained = trained[~trained["recipe"].isin(["soup", "ensemble"])]["run"].tolist()
 assert trained, "train one first: ./run.sh wrn16_4"
 RUN = os.environ.get("RUN") or trained[-1]
-found = evidence.gather(Run.find(RUN))
+found = evidence.gather(fw.find(RUN))
 print(f"{RUN}: {(found.given == found.true).mean():.2%} of {len(found.true):,} holdout images are right")
 print(f"one view alone: {found.plain_accuracy:.2%}")
 

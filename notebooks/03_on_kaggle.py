@@ -20,6 +20,7 @@
 # `submission.csv` lies in `/kaggle/working` at the end: press *Submit*. Elsewhere the same cells run in this checkout.
 
 # %%
+import json
 import os
 import subprocess
 import sys
@@ -29,7 +30,7 @@ INPUT, WORKING = Path("/kaggle/input"), Path("/kaggle/working")
 RECIPE = os.environ.get("RECIPE", "tiny")
 COMPETITION = os.environ.get("COMPETITION", "digits")
 DATA = os.environ.get("DATA", "")  # a folder to make that competition of first: /kaggle/input/NAME
-SETTINGS = os.environ.get("SETTINGS", "").split()  # for example: train.epochs=30 optimizer.lr=0.2
+SETTINGS = json.loads(os.environ.get("SETTINGS", "{}"))  # for example: {"train.epochs": 30, "optimizer.lr": 0.2}
 
 PACKAGE = "src/featherweight/__init__.py"
 places = [folder / PACKAGE for folder in (Path.cwd(), *Path.cwd().parents)]
@@ -51,9 +52,9 @@ if wheels:
     subprocess.run([*install, *(Path(wheel).name.split("-")[0] for wheel in INPUT.rglob("*.whl"))], check=False)
 
 # %%
+import featherweight as fw
 from featherweight import paths
 from featherweight.cli import main
-from featherweight.runs.run import Run
 
 main.main(["doctor"])
 
@@ -62,17 +63,14 @@ main.main(["doctor"])
 
 # %%
 if DATA:
-    main.main(["init", DATA, "--name", COMPETITION])
-name = f"{RECIPE}-on-kaggle"
-settings = [word for setting in SETTINGS for word in ("--set", setting)]
-code = main.main([RECIPE, "--competition", COMPETITION, "--name", name, *settings])
-assert code == 0, "read what stands above"
+    fw.init(DATA, name=COMPETITION)
+run = fw.train(RECIPE, COMPETITION, name=f"{RECIPE}-on-kaggle", **SETTINGS)
+print(f"holdout {run.result.holdout}; the report is {fw.write_report(run)}")
 
 # %% [markdown]
 # ## What to submit
 
 # %%
-run = Run.find(name)
 target = (WORKING if WORKING.is_dir() else paths.home()) / "submission.csv"
 target.write_bytes(run.csv().read_bytes())
 print(f"{target} is the submission, {target.stat().st_size:,} bytes")

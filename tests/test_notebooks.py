@@ -35,7 +35,7 @@ def test_it_runs_as_it_stands(path, home, tmp_path, monkeypatch, request):
     jupytext.write(jupytext.read(path), target)
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))  # which the first two have from run.sh or an installation
     monkeypatch.setenv("COMPETITION", "ours")
-    monkeypatch.setenv("SETTINGS", "train.epochs=1")
+    monkeypatch.setenv("SETTINGS", '{"train.epochs": 1}')
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     ran = nbmake.NotebookRun(target, 300).execute()
     assert ran.error is None, ran.error.trace
