@@ -42,6 +42,7 @@ LAYERS = (
     "runs",
     "quality",
     "planning",
+    "export",
     "kaggle",
     "report",
     "search",

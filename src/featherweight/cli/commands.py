@@ -70,6 +70,9 @@ COMMANDS = {
         Command("ensemble", "runs", "average the predictions of several RUNs, weighed together", "runs.ensemble"),
         Command("bundle", "runs", "put a RUN into one zip for somebody else", "runs.bundle"),
         Command("load", "runs", "put a bundled run into this checkout, checksums verified", "runs.load"),
+        Command(
+            "export", "runs", "write the model of a RUN for another runtime: onnx, one Python file, ...", "runs.export"
+        ),
         Command("download", "kaggle", "fetch a competition's data and describe it", "kaggle.download"),
         Command("submit", "kaggle", "check the CSV of a RUN, or any CSV, and upload it", "kaggle.submit"),
         Command("scores", "kaggle", "fetch the scores of all submissions into the ledger", "kaggle.scores"),

@@ -1,0 +1,38 @@
+"""Write the model of a finished run for another runtime, read it again there and compare.
+
+  onnx         one file, for onnxruntime; --int8 adds a quantised copy
+  torchscript  one file, for torch.jit
+  pt2          one file, for torch.export
+  safetensors  the weights and what they are, for whoever has the network
+  script       one Python file beside its weights, which needs torch and Pillow alone (timm for timm's networks)
+
+Pictures of any size go in and probabilities come out. Test-time views are not inside; the score without them is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from featherweight.cli.arguments import add_run
+
+KINDS = ("onnx", "torchscript", "pt2", "safetensors", "script")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `export` takes."""
+    add_run(parser)
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(KINDS))
+    parser.add_argument("--out", type=Path, metavar="PATH", help="the file (default: in the run's folder, in export/)")
+    parser.add_argument("--int8", action="store_true", help="with onnx: a quantised copy too, with its score and bytes")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export it."""
+    from featherweight.export import job
+    from featherweight.runs.run import Run
+
+    job.refuse_if_impossible(arguments.to, arguments.int8)
+    files = job.export(Run.find(arguments.run), arguments.to, arguments.out, int8=arguments.int8)
+    print("\n".join(f"wrote {file} ({file.stat().st_size:,} bytes)" for file in files))
+    return 0

@@ -1,0 +1,69 @@
+"""Asks an exported file for probabilities in a process that has never heard of this package.
+
+    python -I foreign.py FORMAT FILE IMAGES.npz PROBABILITIES.npy
+
+IMAGES.npz holds the pictures, uint8 [N, H, W, C], once for each model of an ensemble whose members differ in size.
+Run as a program; nothing of the package is imported, nor can it be.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+BATCH = 32
+Asked = Callable[[list[Any]], Any]
+
+
+def onnx(path: str) -> Asked:
+    """By onnxruntime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {session.get_inputs()[0].name: images[0]})[0]
+
+
+def torchscript(path: str) -> Asked:
+    """By torch.jit."""
+    module = torch.jit.load(path)  # type: ignore[no-untyped-call]
+    return lambda images: module(torch.from_numpy(images[0])).numpy()
+
+
+def pt2(path: str) -> Asked:
+    """By torch.export."""
+    module = torch.export.load(path).module()
+    return lambda images: module(torch.from_numpy(images[0])).numpy()
+
+
+def script(path: str) -> Asked:
+    """By the script itself."""
+    spec = importlib.util.spec_from_file_location("exported", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda images: module.probabilities([torch.from_numpy(part) for part in images]).numpy()
+
+
+FORMATS: dict[str, Callable[[str], Asked]] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2, "script": script}
+
+
+def main(kind: str, path: str, images: str, answers: str) -> None:
+    """Load, ask in batches, store the answers."""
+    sys.modules["featherweight"] = None  # type: ignore[assignment]  # an import of it fails, installed or not
+    ask = FORMATS[kind](path)
+    with np.load(images) as stored:
+        parts = [stored[name] for name in stored.files]
+    with torch.no_grad():
+        found = [ask([part[first : first + BATCH] for part in parts]) for first in range(0, len(parts[0]), BATCH)]
+    np.save(Path(answers), np.concatenate(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,189 @@
+"""The formats: each writes the subject of an export to a file, with its facts inside."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pprint
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from featherweight.errors import UserError
+from featherweight.export import standalone
+from featherweight.export.deployed import Deployed
+from featherweight.export.source import Source
+from featherweight.export.subject import Subject
+from featherweight.models import Classifier
+from featherweight.runtime.torch_internals import outlined
+
+Facts = Mapping[str, Any]
+KEY = "featherweight"  # under which the facts stand in every format
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: its ending, the packages that it needs beyond the usual, its reader in `foreign`, and its writer."""
+
+    ending: str
+    needs: tuple[str, ...]
+    reader: str
+    write: Callable[[Subject, Facts, Path], None]
+
+
+def as_text(facts: Facts) -> dict[str, str]:
+    """The facts for a format that keeps texts alone: each as JSON unless it is one, and all together under KEY."""
+    told = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    return {**told, KEY: json.dumps(facts)}
+
+
+def deployed(subject: Subject) -> Deployed:
+    """The subject as one module. Raises UserError where its members want pictures of different sizes."""
+    images = [member.run.competition.image for member in subject.members]
+    if len({(image.size, image.fit) for image in images}) > 1:
+        sizes = ", ".join(f"{member.run.name} {member.run.competition.image.size} px" for member in subject.members)
+        raise UserError(f"{subject.run.name}: its members see pictures of different sizes ({sizes}); take --to script")
+    return Deployed(
+        [member.model for member in subject.members],
+        [member.temperature for member in subject.members],
+        [member.weight for member in subject.members],
+        images[0].size,
+        images[0].fit,
+    ).eval()
+
+
+def _pictures(subject: Subject) -> torch.Tensor:
+    """Two pictures that are no squares, to trace the model by: their number and their sides stay open."""
+    image = subject.run.competition.image
+    shape = (2, image.size + 5, image.size + 2, image.channels)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def _program(subject: Subject) -> torch.export.ExportedProgram:
+    open_ended = {"images": dict.fromkeys((0, 1, 2), torch.export.Dim.DYNAMIC)}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(deployed(subject), (_pictures(subject),), dynamic_shapes=open_ended)
+    for node in program.graph.nodes:  # else the file holds the paths of this machine
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def _onnx(subject: Subject, facts: Facts, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _program(subject),
+            (_pictures(subject),),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["probabilities"],
+        )
+    assert program is not None
+    for node in program.model.graph:  # the lines of code that each came from are half of a small net's file
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    program.model.metadata_props.update(as_text(facts))
+    program.save(path)
+
+
+def _torchscript(subject: Subject, facts: Facts, path: Path) -> None:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(deployed(subject), (_pictures(subject),), check_trace=False)  # type: ignore[no-untyped-call]
+        traced.save(str(path), _extra_files={f"{KEY}.json": json.dumps(facts)})
+
+
+def _pt2(subject: Subject, facts: Facts, path: Path) -> None:
+    torch.export.save(_program(subject), path, extra_files={f"{KEY}.json": json.dumps(facts)})
+
+
+def _safetensors(subject: Subject, facts: Facts, path: Path) -> None:
+    tensors = {
+        f"{member.prefix}{name}": tensor.detach().cpu().contiguous()
+        for member in subject.members
+        for name, tensor in member.model.state_dict().items()
+    }
+    path.write_bytes(safetensors.torch.save(tensors, {**as_text(facts), "format": "pt"}))
+
+
+def _script(subject: Subject, facts: Facts, path: Path) -> None:
+    beside = path.with_suffix(".safetensors")
+    _safetensors(subject, facts, beside)
+    path.write_text(script_text(subject, facts, beside.name))
+
+
+def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
+    """One Python file that classifies pictures by the weights in `weights_file` beside it, without this package."""
+    source, makers = Source(standalone.__name__, {outlined: standalone.outlined}), []
+    classifier = source.add(Classifier)
+    for member in subject.members:
+        spec, shape = member.run.recipe.model, member.run.competition.shape
+        net = source.add(type(spec).target)
+        arguments = {**spec.arguments, **({"pretrained": False} if "pretrained" in spec.arguments else {})}
+        written = ", ".join([*map(repr, shape), *(f"{key}={value!r}" for key, value in arguments.items())])
+        makers.append(f"    lambda: {classifier}({net}({written}), {shape.channels}),")
+    told = {
+        **facts,
+        "weights_file": weights_file,
+        "members": [
+            {
+                **member.run.competition.image.model_dump(include={"size", "channels", "fit", "levels"}),
+                "temperature": member.temperature,
+                "weight": member.weight,
+                "prefix": member.prefix,
+            }
+            for member in subject.members
+        ],
+    }
+    return _assembled(told, source, makers)
+
+
+def _assembled(facts: Facts, source: Source, makers: Sequence[str]) -> str:
+    """The text of the module `standalone` with a model's facts and networks in place of its own, which are none."""
+    head, ending = Path(standalone.__file__).read_text().split("# The text below this line ends every script.\n")
+    head = head.split("\nimport ", 1)[0].strip()
+    wants = ", ".join(sorted({"torch", "Pillow", *source.libraries} - {"PIL"}, key=str.lower))
+    name = Path(facts["weights_file"]).stem
+    return "\n".join(
+        [
+            head.replace("torch and Pillow", wants).replace("python FILE", f"python {name}.py").replace("FILE", name),
+            "",
+            *sorted(source.imports, key=_by_place),
+            "",
+            f"FACTS = {pprint.pformat(facts, width=118, sort_dicts=False)}",
+            "",
+            *(f"\n{definition}\n" for definition in source.definitions),
+            "NETWORKS = [",
+            *makers,
+            "]",
+            ending,
+        ]
+    )
+
+
+def _by_place(line: str) -> tuple[bool, str]:
+    """Python's own imports before those of packages."""
+    return line.split()[1].split(".")[0] not in sys.stdlib_module_names, line
+
+
+FORMATS = {
+    "onnx": Format(".onnx", ("onnx", "onnxruntime", "onnxscript"), "onnx", _onnx),
+    "torchscript": Format(".torchscript", (), "torchscript", _torchscript),
+    "pt2": Format(".pt2", (), "pt2", _pt2),
+    "safetensors": Format(".safetensors", (), "script", _safetensors),
+    "script": Format(".py", (), "script", _script),
+}
+
+
+def missing(names: Sequence[str]) -> list[str]:
+    """Those of the packages that are not installed."""
+    return [name for name in names if importlib.util.find_spec(name) is None]

@@ -1,0 +1,200 @@
+"""The export of a run: written, read again by the format's own runtime, compared, and only then put in place."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from featherweight import __version__, submission
+from featherweight.console import say
+from featherweight.data.pack import Pack
+from featherweight.errors import UserError, nearest
+from featherweight.evaluation.metrics import Score
+from featherweight.export import foreign, quantize
+from featherweight.export.formats import FORMATS, as_text, missing, script_text
+from featherweight.export.subject import Subject, some
+from featherweight.runs.run import Run
+
+CHECKED = 512  # pictures of the holdout that an export is checked on, at most
+CLOSE = 1e-4  # how far its probabilities may be from the run's own
+TIE = 1e-6  # classes whose probabilities are closer than this are not told apart
+
+
+def refuse_if_impossible(kind: str, int8: bool = False) -> None:
+    """Raise UserError for a format that there is not, or whose packages are not installed."""
+    if kind not in FORMATS:
+        raise UserError(f"--to {kind}: there is no such format{nearest(kind, FORMATS)}; there are {', '.join(FORMATS)}")
+    if int8 and kind != "onnx":
+        raise UserError(f"--int8 is for --to onnx alone, not for {kind}")
+    absent = missing(FORMATS[kind].needs)
+    if absent:
+        raise UserError(f"--to {kind} needs {', '.join(absent)}: ./run.sh install {' '.join(FORMATS[kind].needs)}")
+
+
+def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False) -> list[Path]:
+    """Write the run's model in a format; returns the files. Raises UserError where its own runtime does not agree.
+
+    With `int8` a quantised copy stands beside the ONNX file, its score and its bytes are shown beside those of float32.
+    """
+    refuse_if_impossible(kind, int8)
+    format, subject = FORMATS[kind], Subject.of(run)
+    out = _file(run, kind, out)
+    weighed = run.weigh()
+    data = subject.load()
+    held = subject.shown(data, run.split.holdout)
+    facts = facts_of(subject, weighed.counted, weighed.limit, plain_score(subject, held))
+    packs = subject.shown(data, some(run.split.holdout, CHECKED))
+    expected = subject.probs(packs, "to compare with")
+    say(f"{run.name}: writing {out.name}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
+        made = Path(beside) / out.name
+        format.write(subject, facts, made)
+        asked = made
+        if kind == "safetensors":  # weights alone say nothing: they are asked by the network that a script holds
+            asked = Path(beside) / "asked.py"
+            asked.write_text(script_text(subject, facts, made.name))
+        _compare(answers(format.reader, asked, packs), expected, kind)
+        say(f"  read again by {_runtime(kind)}: {len(expected):,} holdout pictures, the same classes and probabilities")
+        say_facts(facts)
+        finished = [made.with_suffix(".safetensors"), made] if kind == "script" else [made]
+        if int8:
+            trained = subject.shown(data, some(_trained_on(subject), quantize.CALIBRATION))
+            finished.append(_quantized(subject, made, facts, trained, held))
+        for file in finished:  # the weights of a script before the script
+            file.replace(out.parent / file.name)
+    return [out.parent / file.name for file in finished]
+
+
+def _file(run: Run, kind: str, out: Path | None) -> Path:
+    """Where an export goes. A script has a name that Python can import."""
+    ending = FORMATS[kind].ending
+    name = (re.sub(r"\W", "_", run.name) if kind == "script" else run.name) + ending
+    if out is None:
+        return run.folder / "export" / name
+    if out.is_dir():
+        return out.absolute() / name
+    if out.suffix != ending:
+        raise UserError(f"--out {out}: expected a folder, or a file that ends in {ending}")
+    return out.absolute()
+
+
+def _trained_on(subject: Subject) -> list[str]:
+    """The pictures that the first member was trained on; an ensemble has no split of its own for them."""
+    return subject.members[0].run.split.train
+
+
+def _quantized(
+    subject: Subject, made: Path, facts: dict[str, Any], trained: Sequence[Pack], held: Sequence[Pack]
+) -> Path:
+    """The int8 copy of an ONNX file, beside it, its score measured on the whole holdout."""
+    small = made.with_suffix(".int8.onnx")
+    quantize.quantize(made, np.asarray(trained[0].images), small)
+    say(f"  asking onnxruntime in int8 about {len(held[0]):,} holdout pictures")
+    score = _score(subject.run, held[0], answers("onnx", small, held))
+    quantize.label(small, as_text({**facts, "holdout": asdict(score), "quantised": "int8, static, per channel"}))
+    for file, its in ((made, Score(**facts["holdout"])), (small, score)):
+        kind = "int8" if file == small else "fp32"
+        say(f"  {kind}: {file.stat().st_size:>12,} bytes, holdout {facts['metric']} {its}")
+    return small
+
+
+def answers(reader: str, path: Path, packs: Sequence[Pack]) -> NDArray[np.float32]:
+    """The probabilities float32 [N, K] that an exported file gives, asked in a process without this package."""
+    with tempfile.TemporaryDirectory() as folder:
+        images, found = Path(folder) / "images.npz", Path(folder) / "probabilities.npy"
+        np.savez(images, *(np.asarray(pack.images) for pack in packs))
+        command = [sys.executable, "-IB", foreign.__file__, reader, str(path), str(images), str(found)]
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
+            raise UserError(f"{path.name}: its own runtime cannot read it, and it is not kept ({said[-1]})")
+        probs: NDArray[np.float32] = np.load(found)
+    return probs
+
+
+def _compare(found: NDArray[np.float32], expected: NDArray[np.float32], kind: str) -> None:
+    apart = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    rows = np.arange(len(expected))
+    lost = expected.max(1) - expected[rows, found.argmax(1)] if found.shape == expected.shape else np.ones(1)
+    other = int((lost > TIE).sum())
+    if not apart <= CLOSE or other:
+        raise UserError(
+            f"--to {kind}: read again, it gives {other} of {len(expected)} holdout pictures another class, and "
+            f"probabilities up to {apart:.2g} apart ({CLOSE:g} is allowed); it is not kept"
+        )
+
+
+def plain_score(subject: Subject, packs: Sequence[Pack]) -> Score:
+    """The holdout's score without test-time views, which no export has inside."""
+    run = subject.run
+    if not subject.views:
+        return run.result.holdout
+    probs = subject.probs(packs, "holdout without views")
+    return _score(run, packs[0], probs)
+
+
+def _score(run: Run, pack: Pack, probs: NDArray[np.float32]) -> Score:
+    """The score of probabilities of labelled pictures, written and scored as the run's own are."""
+    assert pack.labels is not None
+    form = submission.holdout_form(run.competition, pack.ids)
+    answers = dict(zip(pack.ids, (run.competition.classes[label] for label in pack.labels), strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        csv = Path(folder) / "holdout.csv"
+        submission.write(csv, form, pack.ids, probs)
+        return submission.score(csv, form, answers, run.competition)
+
+
+def facts_of(subject: Subject, counted: int, limit: int, plain: Score) -> dict[str, Any]:
+    """What an export says of itself, as plain data."""
+    run = subject.run
+    competition, image = run.competition, run.competition.image
+    colours = "RGB" if image.channels == 3 else "grey"
+    return {
+        "run": run.name,
+        "recipe": run.recipe_name,
+        "competition": run.competition_name,
+        "title": competition.title,
+        "classes": list(competition.classes),
+        "input": f"images: uint8 [N, height, width, {image.channels}], {colours}, of any height and width",
+        "output": f"probabilities: float32 [N, {len(competition.classes)}], in the order of classes",
+        "inside": "resizing, normalisation, softmax, calibration; no test-time views",
+        "decision": "the class of the largest probability",
+        "size": image.size,
+        "channels": image.channels,
+        "fit": image.fit,
+        "temperatures": [member.temperature for member in subject.members],
+        "ensemble": {member.run.name: member.weight for member in subject.members} if run.is_ensemble else {},
+        "weigh_in": {"parameters": counted, "limit": limit},
+        "metric": competition.metric.name,
+        "holdout": asdict(plain),
+        "views": subject.views,
+        "holdout_with_views": asdict(run.result.holdout) if subject.views else None,
+        "commit": run.facts.commit,
+        "versions": {"featherweight": __version__, "torch": torch.__version__},
+    }
+
+
+def say_facts(facts: Mapping[str, Any]) -> None:
+    """Tell what is inside an export and what it scores."""
+    say(f"  inside: {facts['inside']}")
+    own = ""
+    if facts["views"]:
+        own = f"; the run's own, with the views {'+'.join(facts['views'])}: {Score(**facts['holdout_with_views'])}"
+    say(f"  holdout {facts['metric']} {Score(**facts['holdout'])}{own}")
+
+
+def _runtime(kind: str) -> str:
+    return {"onnx": "onnxruntime", "safetensors": "torch, in the network's own source"}.get(kind, "torch alone")

@@ -1,0 +1,96 @@
+"""What is exported: a finished run's model, or an ensemble's models, and what it answers without test-time views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight.console import Progress
+from featherweight.data.pack import Data, Pack
+from featherweight.errors import UserError
+from featherweight.evaluation.inference import predict_probs
+from featherweight.models import Classifier
+from featherweight.runs.predictions import views
+from featherweight.runs.run import Run
+from featherweight.runtime import device as devices
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model with what its answers are tempered and weighed by; `prefix` is that of its weights' names."""
+
+    run: Run
+    model: Classifier
+    temperature: float
+    weight: float
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A finished run and the models that it ships: one, or those of an ensemble."""
+
+    run: Run
+    members: list[Member]
+
+    @classmethod
+    def of(cls, run: Run) -> Subject:
+        """Those of a run. Raises UserError for one that is not finished, or whose weights are not its recipe's."""
+        if not run.is_finished:
+            raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
+        if not run.is_ensemble:
+            return cls(run, [Member(run, run.load_model().eval(), _temperature(run), 1.0, "")])
+        runs = [Run.find(name) for name in run.members]
+        weights = run.facts.weights or [1 / len(runs)] * len(runs)
+        members = [
+            Member(each, each.load_model().eval(), _temperature(each), weight, f"{index}.")
+            for index, (each, weight) in enumerate(zip(runs, weights, strict=True))
+        ]
+        return cls(run, members)
+
+    @property
+    def views(self) -> list[str]:
+        """The test-time views of the run's own predictions."""
+        runs = [member.run for member in self.members]
+        return sorted({view.name for run in runs for view in views(run.recipe, run.competition)})
+
+    def shown(self, data: Sequence[Data], ids: Sequence[str]) -> list[Pack]:
+        """The labelled pictures `ids`, for each member at its own size; `data` are the members' (`load`)."""
+        return [_chosen(each, ids, self.run) for each in data]
+
+    def load(self) -> list[Data]:
+        """The competition's pictures, once for each member."""
+        return [member.run.competition.load() for member in self.members]
+
+    def probs(self, packs: Sequence[Pack], what: str) -> NDArray[np.float32]:
+        """The members' answers float32 [N, K] without views, in float32 on the CPU, tempered and averaged."""
+        device = devices.start("cpu", "fp32")
+        total = np.zeros((len(packs[0]), len(self.run.competition.classes)))
+        for member, pack in zip(self.members, packs, strict=True):
+            with Progress(f"predict {what}", len(pack), "images") as bar:
+                size = member.run.recipe.predict.batch_size
+                found = predict_probs([member.model], pack.images, runtime=device, batch_size=size, advance=bar.advance)
+            total += member.run.calibrated(found).astype(np.float64) * member.weight
+        return total.astype(np.float32)
+
+
+def _temperature(run: Run) -> float:
+    return float(run.temperature.read_text()) if run.temperature.exists() else 1.0
+
+
+def _chosen(data: Data, ids: Sequence[str], run: Run) -> Pack:
+    parts = [part for part in (data.train, data.valid) if part is not None]
+    for part in parts:
+        index = {id: place for place, id in enumerate(part.ids)}
+        if all(id in index for id in ids):
+            return part.take(np.array([index[id] for id in ids], dtype=np.int64))
+    raise UserError(f"the images are not those that {run.name} was trained on ({run.folder / 'split.json'})")
+
+
+def some(ids: Sequence[str], count: int) -> list[str]:
+    """At most `count` of the ids, evenly spread over them."""
+    places = np.unique(np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int))
+    return [ids[place] for place in places]

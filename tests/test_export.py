@@ -1,0 +1,202 @@
+"""Exports: what is written agrees with the run, in processes that know nothing of this package, or is not kept."""
+
+import csv
+import inspect
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from featherweight.cli import main
+from featherweight.config import load_recipe
+from featherweight.data import image as images
+from featherweight.data.image import decode
+from featherweight.export import foreign, formats, job, standalone
+from featherweight.export.deployed import squared
+from featherweight.export.source import Source
+from featherweight.export.subject import Subject
+from featherweight.models import Classifier, build
+from featherweight.models.shape import Shape
+from featherweight.runs.run import Run
+from featherweight.runtime.torch_internals import outlined
+
+
+@pytest.fixture
+def workspace(finished, home):
+    shutil.copytree(finished, home, dirs_exist_ok=True)
+    return home
+
+
+@pytest.fixture
+def onnx():
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    return pytest.importorskip("onnx")
+
+
+def test_a_script_classifies_files_without_the_package(workspace, tmp_path, capsys):
+    assert main.main(["export", "first", "--to", "script", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "143 holdout pictures, the same classes and probabilities" in told
+    assert "no test-time views" in told
+    assert sorted(path.name for path in tmp_path.glob("first*")) == ["first.py", "first.safetensors"]
+    assert "featherweight." not in (tmp_path / "first.py").read_text()
+
+    run = Run.find("first")
+    subject = Subject.of(run)
+    (pack,) = subject.shown(subject.load(), run.split.holdout[:6])
+    for place, pixels in enumerate(pack.images):
+        Image.fromarray(pixels[..., 0]).save(tmp_path / f"{place}.png")
+    names = [f"{place}.png" for place in range(6)]
+    command = [sys.executable, "-IB", "first.py", *names]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    expected = subject.probs([pack], "to compare with")
+    rows = list(csv.reader(done.stdout.splitlines()))
+    assert [row[0] for row in rows] == names
+    assert [row[1] for row in rows] == [run.competition.classes[best] for best in expected.argmax(1)]
+    np.testing.assert_allclose([float(row[2]) for row in rows], expected.max(1), atol=1e-4)
+
+
+def test_an_onnx_file_says_what_it_is_and_what_its_int8_copy_costs(workspace, onnx, capsys):
+    assert main.main(["export", "first", "--to", "onnx", "--int8"]) == 0
+    told = capsys.readouterr().out
+    folder = workspace / "runs" / "first" / "export"
+    whole, small = folder / "first.onnx", folder / "first.int8.onnx"
+    assert f"fp32: {whole.stat().st_size:>12,} bytes, holdout accuracy" in told
+    assert f"int8: {small.stat().st_size:>12,} bytes, holdout accuracy" in told
+    assert small.stat().st_size < whole.stat().st_size
+    facts = {entry.key: entry.value for entry in onnx.load(str(whole)).metadata_props}
+    assert json.loads(facts["classes"]) == [str(digit) for digit in range(10)]
+    assert json.loads(facts["weigh_in"]) == {"parameters": 20506, "limit": 5_000_000}
+    scores = [json.loads({e.key: e.value for e in onnx.load(str(p)).metadata_props}["holdout"]) for p in (whole, small)]
+    assert abs(scores[0]["value"] - scores[1]["value"]) < 0.1
+    assert b"/tests/" not in whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fit"),
+    [*((kind, fit) for kind in ("pt2", "torchscript") for fit in ("stretch", "crop", "pad")), ("onnx", "pad")],
+)
+def test_graphs_take_pictures_of_any_size(kind, fit, tmp_path, workspace, monkeypatch, request):
+    if kind == "onnx":
+        request.getfixturevalue("onnx")
+    subject = Subject.of(Run.find("first"))
+    image = subject.run.competition.image.model_copy(update={"fit": fit})
+    changed = subject.run.competition.model_copy(update={"image": image})
+    object.__setattr__(subject.members[0].run, "competition", changed)
+    path = tmp_path / "model"
+    formats.FORMATS[kind].write(subject, {"run": "first"}, path)
+    ask, own = foreign.FORMATS[kind](str(path)), formats.deployed(subject)
+    for count, height, width in ((1, 8, 8), (3, 21, 8), (2, 9, 40)):
+        shown = np.random.default_rng(0).integers(0, 256, (count, height, width, 1), dtype=np.uint8)
+        with torch.no_grad():
+            np.testing.assert_allclose(ask([shown]), own(torch.from_numpy(shown)).numpy(), atol=3e-3)
+
+
+def test_what_disagrees_is_not_kept(workspace, monkeypatch, capsys):
+    def spoilt(subject, facts, path):
+        with torch.no_grad():
+            subject.members[0].model.net.head.weight.mul_(1.01)
+        formats._torchscript(subject, facts, path)
+
+    monkeypatch.setitem(formats.FORMATS, "torchscript", formats.Format(".pt", (), "torchscript", spoilt))
+    assert main.main(["export", "first", "--to", "torchscript"]) == 2
+    assert "apart (0.0001 is allowed); it is not kept" in capsys.readouterr().err
+    assert not list((workspace / "runs" / "first" / "export").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["first", "--to", "onx"], "did you mean 'onnx'?"),
+        (["frist", "--to", "script"], "did you mean 'first'?"),
+        (["first", "--to", "script", "--int8"], "--int8 is for --to onnx alone"),
+        (["first", "--to", "pt2", "--out", "model.onnx"], "a file that ends in .pt2"),
+    ],
+)
+def test_mistakes_are_one_message(workspace, capsys, words, said):
+    assert main.main(["export", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_without_weights_and_one_that_is_not_finished(workspace, capsys):
+    weights = workspace / "runs" / "first" / "weights.safetensors"
+    weights.rename(weights.with_name("gone"))
+    assert main.main(["export", "first", "--to", "script"]) == 2
+    assert "there are no weights at" in capsys.readouterr().err
+    (workspace / "runs" / "first" / "result.json").unlink()
+    assert main.main(["export", "first", "--to", "script"]) == 2
+    assert "first is not finished: ./run.sh resume first" in capsys.readouterr().err
+
+
+def test_missing_packages_are_named_with_the_command(workspace, capsys, monkeypatch):
+    monkeypatch.setattr(job, "missing", lambda names: [name for name in names if name == "onnxruntime"])
+    assert main.main(["export", "first", "--to", "onnx"]) == 2
+    assert "--to onnx needs onnxruntime: ./run.sh install onnx onnxruntime onnxscript" in capsys.readouterr().err
+
+
+def test_an_ensemble_is_one_script_and_one_graph(workspace, tmp_path, capsys):
+    small = ("--competition", "ours", "--set", "train.epochs=1", "--no-report", "--threads", "1")
+    assert main.main(["resnet20", *small, "--set", "model.width=0.25", "--name", "second"]) == 0
+    assert main.main(["ensemble", "first", "second", "--fit", "--name", "both"]) == 0
+    for kind in ("script", "torchscript"):
+        assert main.main(["export", "both", "--to", kind, "--out", str(tmp_path)]) == 0
+    assert "ensemble" in (tmp_path / "both.py").read_text()
+
+
+def test_networks_of_several_families_share_a_script():
+    """Two call their block `_Block`, one imports a function that others have as an argument, one is of a library."""
+    specs = [load_recipe(name).model for name in ("wrn16_4", "efficientnet_b0", "cct7", "d_shufflenet")]
+    source, shape, given = Source(standalone.__name__, {outlined: standalone.outlined}), Shape(3, 1, 16), {}
+    names = [source.add(type(spec).target) for spec in specs]
+    classifier = source.add(Classifier)
+    exec("\n".join([*source.imports, *source.definitions, inspect.getsource(standalone.outlined)]), given)
+    for spec, name in zip(specs, names, strict=True):
+        model = build(spec, shape).eval()
+        again = given[classifier](given[name](*shape, **spec.arguments), 1).eval()
+        again.load_state_dict(model.state_dict())
+        pictures = torch.rand(2, 1, 16, 16)
+        with torch.no_grad():
+            assert torch.equal(model(pictures), again(pictures))
+    assert source.libraries == ["torch", "torchvision"]
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    rgb = Image.fromarray(rng.integers(0, 256, (37, 52, 3), dtype=np.uint8))
+    yield "png", rgb
+    yield "png", rgb.convert("L")
+    yield "png", rgb.convert("P")
+    yield "png", Image.merge("RGBA", [*rgb.split(), rgb.convert("L")])
+    yield "png", Image.merge("LA", [rgb.convert("L"), rgb.convert("L").rotate(90)])
+    yield "png", Image.fromarray(rng.integers(0, 65536, (20, 30), dtype=np.uint16))
+    yield "tiff", Image.fromarray(rng.random((20, 30), dtype=np.float32))
+    yield "jpeg", rgb.resize((260, 190))
+    turned = rgb.resize((40, 40))
+    turned.getexif()[0x0112] = 6
+    yield "jpeg", turned
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_scripts_prepare_pictures_as_the_package_does(tmp_path, fit, channels):
+    wanted = images.Image(size=16, channels=channels, mirror=False, fit=fit)
+    for place, (kind, picture) in enumerate(pictures()):
+        path = tmp_path / f"{place}.{kind}"
+        picture.save(path, exif=picture.getexif())
+        with Image.open(path) as opened:
+            prepared = standalone.prepare(opened, wanted.model_dump())
+        np.testing.assert_array_equal(prepared.numpy(), decode(path, wanted), err_msg=path.name)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_resizing_inside_is_close_to_that_of_the_package(fit):
+    ramp = np.linspace(0, 255, 60 * 90).reshape(60, 90, 1).repeat(3, 2).astype(np.uint8)
+    wanted = images.Image(size=16, mirror=False, fit=fit)
+    own = squared(torch.from_numpy(ramp).permute(2, 0, 1)[None].float(), 16, fit)[0].permute(1, 2, 0).numpy()
+    assert np.abs(own - images.fit(ramp, wanted)).mean() < 3
