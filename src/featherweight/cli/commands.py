@@ -67,6 +67,7 @@ COMMANDS = {
         Command("publish", "tool", "maintainers: add a RUN to docs/results.csv and its tables", "runs.publish"),
         Command("predict", "runs", "predict pictures by a RUN: a folder, files, a CSV of paths", "runs.predict"),
         Command("soup", "runs", "average the weights of several RUNs into one model", "runs.soup"),
+        Command("student", "train", "teach one model what several RUNs answer", "train.student"),
         Command("ensemble", "runs", "average the predictions of several RUNs, weighed together", "runs.ensemble"),
         Command("bundle", "runs", "put a RUN into one zip for somebody else", "runs.bundle"),
         Command("load", "runs", "put a bundled run into this checkout, checksums verified", "runs.load"),

@@ -1,4 +1,4 @@
-"""What a soup and an ensemble have in common: the finished runs that they are made of."""
+"""What soups, ensembles and students have in common: the finished runs that they are made of."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featherweight import atomic
+from featherweight.config import Recipe
+from featherweight.data.pack import Data
 from featherweight.errors import UserError
 from featherweight.runs.run import Run
 from featherweight.runs.task import Task
@@ -22,6 +24,36 @@ def finished(names: Sequence[str]) -> list[Run]:
         if run.is_ensemble:
             raise UserError(f"{run.name} is an ensemble already; name its members: {', '.join(run.members)}")
     return runs
+
+
+def are_folds(runs: Sequence[Run]) -> bool:
+    """Are they several folds of one division, so that each image is held out by one of them at most?"""
+    first = runs[0]
+    divisions = {run.recipe.split.model_copy(update={"fold": 0}).model_dump_json() for run in runs}
+    folds = {run.recipe.split.fold for run in runs}
+    return first.recipe.split.folds is not None and len(divisions) == 1 and len(folds) == len(runs) > 1
+
+
+def recipe_of_folds(runs: Sequence[Run], data: Data) -> Recipe:
+    """The recipe of what is made of several folds: it holds out what none of them has seen.
+
+    Raises UserError where they are not folds of one division, or have seen everything between them.
+    """
+    first = runs[0]
+    for run in runs:
+        if not run.competition.same_task(first.competition):
+            raise UserError(f"{run.name} and {first.name} are of different competitions")
+        if run.recipe.split.model_copy(update={"fold": 0}) != first.recipe.split.model_copy(update={"fold": 0}):
+            raise UserError(f"{run.name} and {first.name} are not folds of one division; compare their split sections")
+    test = first.recipe.split.test
+    if test is None and data.valid is None:
+        names = ", ".join(run.name for run in runs)
+        raise UserError(
+            f"{names} are folds: each held out what the others were trained on, which leaves no image to score "
+            f"what is made of them; train them with some kept for the end: --set split.test=0.1"
+        )
+    unseen = {"folds": None, "fold": 0, "test": None, **({} if test is None else {"holdout": test})}
+    return first.recipe.model_copy(update={"split": first.recipe.split.model_copy(update=unseen)})
 
 
 def task(kind: str, first: Run, command: list[str]) -> Task:

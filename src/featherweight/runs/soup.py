@@ -13,7 +13,7 @@ from torch import Tensor
 from featherweight import atomic
 from featherweight.config import Competition, Recipe
 from featherweight.console import say
-from featherweight.data.pack import Data, Pack
+from featherweight.data.pack import Pack
 from featherweight.data.parts import divide
 from featherweight.errors import UserError
 from featherweight.evaluation.inference import predict_probs
@@ -47,7 +47,7 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
     if len({run.recipe.split.fold for run in runs}) > 1:
         if greedy:
             raise UserError("a greedy soup is picked by the holdout, and folds share none; leave --greedy out")
-        recipe, answered = _recipe_of_folds(runs, data), []
+        recipe, answered = members.recipe_of_folds(runs, data), []
     else:
         recipe, answered = first.recipe, answers(runs)
     train, holdout, _ = divide(recipe.split, first.competition, data)
@@ -89,28 +89,6 @@ def _refuse_different_models(runs: Sequence[Run]) -> None:
                 f"{run.name} and {first.name} are trained on images of different sizes; their weights have no mean "
                 f"that suits both: ./run.sh ensemble averages their answers"
             )
-
-
-def _recipe_of_folds(runs: Sequence[Run], data: Data) -> Recipe:
-    """The recipe of the mean of several folds: it holds out what none of them has seen.
-
-    Raises UserError where they are not folds of one division, or have seen everything between them.
-    """
-    first = runs[0]
-    for run in runs:
-        if not run.competition.same_task(first.competition):
-            raise UserError(f"{run.name} and {first.name} are of different competitions")
-        if run.recipe.split.model_copy(update={"fold": 0}) != first.recipe.split.model_copy(update={"fold": 0}):
-            raise UserError(f"{run.name} and {first.name} are not folds of one division; compare their split sections")
-    test = first.recipe.split.test
-    if test is None and data.valid is None:
-        names = ", ".join(run.name for run in runs)
-        raise UserError(
-            f"{names} are folds: each held out what the others were trained on, which leaves no image to score the "
-            f"mean of their weights; train them with some kept for the end: --set split.test=0.1"
-        )
-    unseen = {"folds": None, "fold": 0, "test": None, **({} if test is None else {"holdout": test})}
-    return first.recipe.model_copy(update={"split": first.recipe.split.model_copy(update=unseen)})
 
 
 def _greedy(

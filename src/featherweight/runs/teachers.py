@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from featherweight.errors import UserError
 from featherweight.evaluation.calibration import temper
 from featherweight.models import Classifier
 from featherweight.models.input_sizes import refuse_other_sizes
+from featherweight.runs.ensemble import out_of_fold
+from featherweight.runs.members import are_folds
 from featherweight.runs.predictions import probabilities
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
@@ -28,7 +30,12 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
     models: list[Classifier] = []
     saved: list[NDArray[np.float32]] = []
     distill = run.recipe.distill
-    for name in distill.teachers if distill else []:
+    names = distill.teachers if distill else []
+    if folds := _folds(names):
+        say(f"  taught by {len(folds)} folds, each image by the one that held it out: {', '.join(names)}")
+        saved.append(_out_of_fold(run, folds, train, holdout))
+        names = []
+    for name in names:
         assert distill is not None
         if name.endswith(".npz"):
             saved.append(read_saved(paths.home() / name, train.ids, run.competition.classes))
@@ -59,6 +66,33 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
         return Teachers(models)
     mean = np.mean([temper(probs, distill.temperature) for probs in saved], axis=0, dtype=np.float64)
     return Teachers(models, torch.from_numpy(mean.astype(np.float32)), len(saved))
+
+
+def _folds(names: Sequence[str]) -> list[Run]:
+    """The runs of those names, if all are folds of one division."""
+    if len(names) < 2 or not all(Run.exists(name) for name in names):
+        return []
+    runs = [Run.find(name) for name in names]
+    return runs if are_folds(runs) else []
+
+
+def _out_of_fold(run: Run, folds: Sequence[Run], train: Pack, holdout: Pack) -> NDArray[np.float32]:
+    """The probabilities [N, K] of the training images, each by the fold that did not train on it.
+
+    Raises UserError for folds that know the holdout, or that lack an image.
+    """
+    for fold in folds:
+        _known_run(run, fold.name, f"distill.teachers: {fold.name}", holdout)
+    held = out_of_fold(folds)
+    row = {id: index for index, id in enumerate(held.ids)}
+    lacking = [id for id in train.ids if id not in row]
+    if lacking:
+        raise UserError(
+            f"distill.teachers: {len(lacking):,} of the {len(train):,} training images were held out by none of the "
+            f"folds ({lacking[0]}); name all folds, and give this run the same split.seed and split.subset"
+        )
+    answers: NDArray[np.float32] = held.probs[[row[id] for id in train.ids]]
+    return answers
 
 
 def _known_run(run: Run, name: str, where: str, holdout: Pack) -> Run:

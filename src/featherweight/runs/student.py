@@ -1,0 +1,49 @@
+"""A student: one model under the limit, taught by several finished runs that may be over it together.
+
+Folds teach out of fold: each training image is answered by the run that held it out, so that the student learns what a
+model says of images it does not know, mistakes of the labels included. Runs of one split (seeds, other networks) are
+asked of every batch as the student sees it, augmented and mixed (arXiv:2106.05237). Teachers do not ship.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from featherweight.config import load_recipe
+from featherweight.config.merge import Setting
+from featherweight.runs import members
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
+
+
+def student(
+    names: Sequence[str], recipe_name: str | None, changes: Sequence[str], name: str | None, command: list[str]
+) -> Run:
+    """The run of a student, made and not yet trained: the recipe called `recipe_name`, or that of the first teacher,
+    with `changes`, taught by the runs. It holds out what none of them has seen.
+
+    Raises UserError where they leave no such images.
+    """
+    runs = members.finished(names)
+    first = runs[0]
+    given = first.recipe
+    if len({run.recipe.split.fold for run in runs}) > 1:
+        given = members.recipe_of_folds(runs, first.competition.load())
+    split = given.split.model_dump(mode="json", exclude_none=True)
+    base = recipe_name or str(first.folder / "recipe.yaml")
+    settings: list[str | Setting] = [
+        Setting("distill", {"teachers": list(names)}, "student"),
+        Setting("split", split, "student"),
+        *changes,
+    ]
+    facts = first.facts
+    task = Task(
+        recipe_name or "student",
+        load_recipe(base, settings),
+        facts.competition,
+        first.competition,
+        command,
+        facts.device,
+        facts.threads,
+    )
+    return task.start(name)
