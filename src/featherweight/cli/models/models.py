@@ -1,4 +1,4 @@
-"""List the families of models with their recipes, weighed; or the keys of one family."""
+"""List the recipes with what they are for, weighed; or the keys of one family of models."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths.find_config("competitions", arguments.competition)
 
     from featherweight import budget, config
+    from featherweight.config import purpose
     from featherweight.models import MODELS
     from featherweight.report import model_summary, tables
 
@@ -40,12 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
         tables.family(model_summary.summary(family), model_summary.arguments(family))
         print("next: ./run.sh check RECIPE --set model.KEY=VALUE")
         return 0
-    competition = config.load_competition(arguments.competition)
-    recipes = {name: config.load_recipe(name) for name in paths.config_names("recipes")}
-    weighed = budget.weigh_all(recipes, competition)
-    tables.families(
-        model_summary.by_family(recipes, weighed), {family: model_summary.summary(family) for family in MODELS}
-    )
+    groups: dict[str, list[str]] = {"best": [], "yours": [], "networks": []}
+    for name in paths.config_names("recipes"):
+        groups.setdefault(purpose.group(name), []).append(name)
+    rows = groups.pop("logbook", [])
+    recipes = {name: config.load_recipe(name) for names in groups.values() for name in names}
+    weighed = budget.weigh_all(recipes, config.load_competition(arguments.competition))
+    tables.families(weighed, {name: recipe.model.name for name, recipe in recipes.items()}, groups)
+    used = {recipe.model.name for recipe in recipes.values()}
+    if unused := [family for family in MODELS if family not in used]:
+        print(f"families without a recipe: {', '.join(unused)}")
+    print(f"{len(rows)} more recipes are experiments of the logbook: see docs/logbook.md")
     if arguments.plot:
         model_summary.plot(weighed, arguments.plot)
         print(f"wrote {paths.shown(arguments.plot)}")
