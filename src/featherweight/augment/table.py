@@ -24,6 +24,7 @@ from featherweight.augment.geometric import affine, perspective, rotate
 from featherweight.augment.occlusion import cutout, erasing
 from featherweight.augment.placement import alternating_flip, crop, flip, vertical_flip
 from featherweight.augment.policies import auto_augment, rand_augment, trivial_augment
+from featherweight.augment.resized_crop import random_resized_crop
 from featherweight.runtime.rng import Draws
 
 Augmentation = Callable[[Tensor, Draws], Tensor]
@@ -31,6 +32,7 @@ Augmentation = Callable[[Tensor, Draws], Tensor]
 
 AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
     "crop": crop,
+    "random_resized_crop": random_resized_crop,
     "flip": flip,
     "alternating_flip": alternating_flip,
     "vertical_flip": vertical_flip,
@@ -55,3 +57,5 @@ AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
 
 # Left out where the competition says that a mirrored image may change its class.
 MIRRORING = ("flip", "alternating_flip", "vertical_flip")
+
+WHOLE = "random_resized_crop"  # takes whole pictures, of different sizes where they are stored so

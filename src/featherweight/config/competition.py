@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from featherweight.data import pack
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
-from featherweight.errors import nearest
+from featherweight.errors import UserError, nearest
 from featherweight.evaluation.metrics import METRICS, metric_of
 from featherweight.models.shape import Shape
 from featherweight.schema import Choice, Count, Flag, Large, OneOf, Section, Text
@@ -124,9 +124,18 @@ class Competition(Section):
         return pack.load(self.source, self.image, self.classes)
 
     def seen_by(self, recipe: Recipe) -> Competition:
-        """The competition as a recipe's model sees it: with the image size, and the way to a square, of the recipe."""
+        """The competition as a recipe's model sees it: with the image size, and the way to a square, of the recipe.
+
+        Raises UserError where these do not go together.
+        """
         own = {} if recipe.image is None else recipe.image.model_dump(exclude_none=True)
-        return self.model_copy(update={"image": self.image.model_copy(update=own)}) if own else self
+        if not own:
+            return self
+        try:
+            image = Image.model_validate({**self.image.model_dump(), **own})
+        except ValidationError as error:
+            raise UserError(str(error.errors()[0]["ctx"]["error"])) from None
+        return self.model_copy(update={"image": image})
 
     def same_task(self, other: Competition) -> bool:
         """Can scores of one be compared with those of the other? Its names, here and on Kaggle, make no difference, nor
@@ -136,4 +145,5 @@ class Competition(Section):
 
     def task(self) -> dict[str, Any]:
         """All that makes two scores comparable."""
-        return self.model_dump(mode="json", exclude=dict.fromkeys(NAMES, True) | {"image": {"size", "fit"}})
+        chosen = {"image": {"size", "fit", "store", "crop", "interpolation"}}
+        return self.model_dump(mode="json", exclude=dict.fromkeys(NAMES, True) | chosen)

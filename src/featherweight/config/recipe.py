@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, Strict, model_validator
 
 from featherweight.augment.mixing import MIXINGS
-from featherweight.augment.table import AUGMENTATIONS
-from featherweight.data.image import Fit, Side
+from featherweight.augment.table import AUGMENTATIONS, WHOLE
+from featherweight.data.image import Fit, Interpolation, Side
+from featherweight.data.image import Share as ImageShare
 from featherweight.evaluation.tta import VIEWS
 from featherweight.models import FAMILIES
 from featherweight.schema import (
@@ -72,6 +73,9 @@ class ImageOfRecipe(Section):
 
     size: Side | None = Field(None, description="height and width in pixels")
     fit: Fit | None = Field(None, description="how an image that is no square becomes one")
+    store: Side | None = Field(None, description="the shorter side of pictures that keep their proportion, in pixels")
+    crop: ImageShare | None = Field(None, description="the part of a stored picture's shorter side that is scored")
+    interpolation: Interpolation | None = Field(None, description="how that crop becomes `size`")
 
 
 class Warmup(Section):
@@ -163,11 +167,20 @@ class Recipe(Section):
     averages: list[Annotated[Choice, OneOf(AVERAGES)]] = Field(default_factory=list)
     ship: Text = Field("raw", description="the weights that ship: raw, or the name of one of the averages")
     early_stopping: EarlyStopping | None = None
-    image: ImageOfRecipe | None = Field(None, description="in place of the competition's: its size, and its fit")
+    image: ImageOfRecipe | None = Field(None, description="in place of the competition's")
     split: Split = Split()
     train: Train = Train()
     predict: Predict = Predict()
     seed: Index = 0
+
+    @model_validator(mode="after")
+    def _crops_come_first(self) -> Self:
+        names = [choice.name for choice in self.augment]
+        if WHOLE in names[1:]:
+            raise ValueError(f"augment: {WHOLE} comes first: it makes of whole pictures the squares that others take")
+        if WHOLE in names and self.train.normalize == "pixel":
+            raise ValueError(f"train.normalize: with the mean of every pixel subtracted there is no {WHOLE}")
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -7,15 +7,16 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
-from pydantic import Field, Strict
+from pydantic import Field, Strict, model_validator
 
 from featherweight.data import scientific
+from featherweight.data.photos import Crop, shrunk
 from featherweight.errors import UserError
 from featherweight.reading import read_bytes, reason, refuse_beyond_memory
 from featherweight.schema import Count, Flag, Section
@@ -29,6 +30,8 @@ warnings.filterwarnings("ignore", category=Pillow.DecompressionBombWarning)  # t
 
 Side = Annotated[int, Strict(), Field(ge=4, le=1024)]
 Fit = Literal["stretch", "crop", "pad"]
+Interpolation = Literal["bilinear", "bicubic"]
+Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 
 
 class Image(Section):
@@ -38,12 +41,30 @@ class Image(Section):
     channels: Literal[1, 3] = 3
     mirror: Flag = Field(description="may an image be mirrored and keep its class? (a digit may not)")
     fit: Fit = Field("stretch", description="how an image that is no square becomes one")
+    store: Side | None = Field(
+        None,
+        description="keep pictures in their own proportion, their shorter side of this many pixels, a little more than "
+        "`size`: training crops are cut from all of a picture, and `fit` is not heeded",
+    )
+    crop: Share = Field(0.875, description="of stored pictures: the part of the shorter side that is scored, centred")
+    interpolation: Interpolation = Field("bicubic", description="how that crop of a stored picture becomes `size`")
     unreadable: Literal["stop", "leave out"] = Field("stop", description="what to do about images that are none")
     levels: Count | None = Field(
         None,
         description="of pictures of more than 8 bits: the value that is white in all of them, as 4095 for 12 bits in "
         "files of 16 (default: the largest that the file's format holds)",
     )
+
+    @model_validator(mode="after")
+    def _stored_are_large_enough(self) -> Self:
+        if self.store is not None and self.store < self.size:
+            raise ValueError(f"image.store: expected at least image.size, {self.size}, got {self.store}")
+        return self
+
+    @property
+    def evaluation_crop(self) -> Crop:
+        """What of a stored picture is scored and predicted."""
+        return Crop(self.size, self.crop, self.interpolation)
 
 
 def read(file: Path | str) -> bytes:
@@ -72,7 +93,9 @@ def _formats() -> tuple[str, ...]:
 
 
 def decode(file: Path | str, image: Image, content: bytes | None = None) -> NDArray[np.uint8]:
-    """One image as uint8 [H, W, C] at the competition's size. Raises UserError naming a file that cannot be decoded.
+    """One image as uint8 [H, W, C], at the competition's size or, with `image.store`, as it is stored.
+
+    Raises UserError naming a file that cannot be decoded.
 
     Of several frames the first is taken, the camera's orientation is heeded, what is transparent becomes white, and
     more than 8 bits become 8 by `image.levels`. `content` are the file's bytes, where they have been read.
@@ -84,8 +107,9 @@ def decode(file: Path | str, image: Image, content: bytes | None = None) -> NDAr
             return _square(_of_array(found[0], image.levels or found[1]), image)
         with opened(io.BytesIO(content)) as picture:  # a quarter less work than from the file
             # A JPEG decodes at a half, a quarter or an eighth at once; twice the size leaves something to filter.
-            if picture.format == "JPEG" and min(picture.size) >= 4 * image.size:
-                picture.draft(picture.mode, (2 * image.size, 2 * image.size))
+            side = image.store or image.size
+            if picture.format == "JPEG" and min(picture.size) >= 4 * side:
+                picture.draft(picture.mode, (2 * side, 2 * side))
             turned = ImageOps.exif_transpose(picture) if _is_turned(picture) else picture
             return _square(turned, image)
     except Exception as error:  # a damaged picture can provoke any of them
@@ -102,7 +126,7 @@ def fit(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
     """One array [H, W] or [H, W, C] as uint8 [H, W, C] at the competition's size."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    if pixels.shape == (image.size, image.size, image.channels):
+    if pixels.shape == (image.size, image.size, image.channels) and image.store is None:
         return pixels
     return _square(Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), image)
 
@@ -117,7 +141,9 @@ def _is_turned(picture: Pillow.Image) -> bool:
 def _square(picture: Pillow.Image, image: Image) -> NDArray[np.uint8]:
     side = (image.size, image.size)
     picture = _eight_bits(picture, "RGB" if image.channels == 3 else "L", image.levels)
-    if picture.size != side:
+    if image.store is not None:
+        picture = shrunk(picture, image.store)
+    elif picture.size != side:
         if image.fit == "crop":
             picture = ImageOps.fit(picture, side, Pillow.Resampling.BILINEAR)
         elif image.fit == "pad":

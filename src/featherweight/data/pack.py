@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,18 +22,17 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from featherweight import atomic, paths
-from featherweight.console import Progress, say
-from featherweight.data import fingerprint
+from featherweight.console import say
+from featherweight.data import fingerprint, packing
 from featherweight.data.csv_file import examples
-from featherweight.data.image import Image, decode, fit, read
+from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Label, Listing, Samples, Stored
+from featherweight.data.photos import Photos
 from featherweight.errors import UserError, nearest
 from featherweight.schema import Choice
 
 __all__ = ["Data", "Image", "Pack", "Rows", "answers", "decode", "load"]
 
-FORMAT = 3  # of the decoded arrays: a change here makes every pack anew
-CHUNK = 128  # images a worker decodes between two reports
 IN_MEMORY = 2**30  # bytes: a part of a pack up to this size is copied into the memory, a larger one stays mapped
 
 
@@ -146,11 +142,11 @@ def answers(source: Choice) -> dict[str, Any] | None:
 def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part: str, source: Choice) -> Pack:
     if isinstance(samples, Samples) and isinstance(samples.images, np.ndarray):
         labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
-        return Pack(samples.ids, np.stack([fit(pixels, image) for pixels in samples.images]), labels, samples.groups)
+        return Pack(samples.ids, _in_memory(samples.images, image), labels, samples.groups)
     files = samples.files if isinstance(samples, Stored) else samples.images
     assert isinstance(files, list)
     folder = _folder(samples, files, image, part, source)
-    images = np.load(folder / "images.npy", mmap_mode="r")
+    images = _mapped(folder, image)
     told = json.loads((folder / "pack.json").read_text())
     if isinstance(samples, Stored):
         samples = Samples(told["ids"], images, told["labels"], told["groups"])
@@ -163,8 +159,29 @@ def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part:
     return Pack(samples.ids, images, labels, samples.groups)
 
 
+def _in_memory(arrays: NDArray[np.uint8], image: Image) -> Any:
+    """Images that came as an array, as a model sees them."""
+    fitted = [fit(pixels, image) for pixels in arrays]
+    if image.store is None:
+        return np.stack(fitted)
+    sizes = np.array([pixels.shape[:2] for pixels in fitted])
+    starts = np.concatenate([[0], np.cumsum(sizes.prod(1) * image.channels)[:-1]])
+    rows = np.column_stack([np.zeros_like(starts), starts, sizes])
+    flat = np.concatenate([pixels.reshape(-1) for pixels in fitted])
+    return Photos([flat], rows, image.channels, image.evaluation_crop)
+
+
+def _mapped(folder: Path, image: Image) -> Any:
+    """The decoded images of a pack's folder."""
+    if image.store is not None:
+        return Photos.mapped(folder, image.channels, image.evaluation_crop)
+    return np.load(folder / "images.npy", mmap_mode="r")
+
+
 def _rows(images: Any, places: NDArray[np.int64]) -> Any:
     """A copy of these rows or, of what is mapped and large, a view that reads them when they are asked for."""
+    if isinstance(images, Photos):
+        return images.take(places)
     if len(places) * math.prod(images.shape[1:]) > IN_MEMORY:
         if isinstance(images, Rows):
             return Rows(images.arrays, images.places[places])
@@ -175,6 +192,8 @@ def _rows(images: Any, places: NDArray[np.int64]) -> Any:
 
 def _joined(one: Any, other: Any) -> Any:
     """One after the other: copied or, where that would be large, a view of both."""
+    if isinstance(one, Photos) and isinstance(other, Photos):
+        return one.and_more(other)
     if one.nbytes + other.nbytes <= IN_MEMORY:
         return np.concatenate([np.asarray(one), np.asarray(other)])
     arrays: list[NDArray[np.uint8]] = []
@@ -220,7 +239,7 @@ def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image
     """The folder of the pack of these files, packed now if there is none of their content."""
     # What a few files mean, the source's keys say; where each file is an image, its bytes say all.
     meaning = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
-    settings = fingerprint.digest(f"{FORMAT} {image.model_dump_json(exclude={'mirror'})} {meaning}".encode())
+    settings = fingerprint.digest(f"{packing.FORMAT} {_decoding(image)} {meaning}".encode())
     place = paths.packs() / f".{part}-{fingerprint.digest(f'{settings} {source.model_dump_json()}'.encode())}"
     state = fingerprint.fingerprint(files)
     folder = _noted(place, state)
@@ -234,10 +253,16 @@ def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image
                 content = fingerprint.content(files) if kin else None
                 folder = paths.packs() / f"{settings}-{content}"
                 if content is None or not (folder / "pack.json").is_file():
-                    folder = _write(samples, image, place, settings, part, content)
+                    folder = packing.write(samples, image, place, settings, part, content)
                 note = {"fingerprint": state, "pack": folder.name}
                 atomic.write_text(place.with_suffix(".json"), json.dumps(note) + "\n")
     return folder
+
+
+def _decoding(image: Image) -> str:
+    """The settings that decoded images depend on; what is cut from stored pictures may change."""
+    stored = {"size", "fit"} if image.store is not None else {"store"}
+    return image.model_dump_json(exclude={"mirror", "crop", "interpolation"} | stored)
 
 
 def _noted(place: Path, fingerprint: str) -> Path | None:
@@ -248,99 +273,3 @@ def _noted(place: Path, fingerprint: str) -> Path | None:
         return None
     folder = paths.packs() / note["pack"]
     return folder if note["fingerprint"] == fingerprint and (folder / "pack.json").is_file() else None
-
-
-def _write(samples: Samples | Stored, image: Image, place: Path, settings: str, part: str, content: str | None) -> Path:
-    """Make a pack's folder, whole, and return it."""
-    for remains in place.parent.glob(f"{place.name}.*.part"):  # of a packing that was killed: the lock is ours
-        shutil.rmtree(remains, ignore_errors=True)
-    beside = place.with_name(f"{place.name}.{os.getpid()}.part")
-    beside.mkdir()
-    try:
-        told: dict[str, Any] = {"format": FORMAT, "image": image.model_dump(), "left_out": []}
-        if isinstance(samples, Stored):
-            read = samples.read()
-            assert isinstance(read.images, np.ndarray)
-            _decode_all(read.images, image, beside, part)
-            told |= {"ids": read.ids, "labels": read.labels, "groups": read.groups}
-        else:
-            faults, content = _decode_all(samples.images, image, beside, part)
-            if faults:
-                _report(faults, samples, image, place, part)
-            if faults and part != "test":
-                _drop(beside / "images.npy", sorted(faults))
-                told["left_out"] = sorted(faults)
-        atomic.write_text(beside / "pack.json", json.dumps(told))
-        folder = place.with_name(f"{settings}-{content}")
-        if not (folder / "pack.json").is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-            beside.rename(folder)
-            atomic.sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return folder
-
-
-def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[dict[int, str], str]:
-    """Decode files, or fit arrays, into `beside/images.npy`.
-
-    Returns what is wrong with which of them, and the hash of all files' bytes, in their order.
-    """
-    shape = (len(pictures), image.size, image.size, image.channels)
-    array = np.lib.format.open_memmap(beside / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    faults: dict[int, str] = {}
-    digests = [""] * len(pictures)
-
-    def decode_chunk(places: range) -> int:
-        for place in places:
-            given = pictures[place]
-            try:
-                if isinstance(given, np.ndarray):
-                    array[place] = fit(given, image)
-                else:
-                    content = read(given)
-                    digests[place] = fingerprint.digest(content)
-                    array[place] = decode(given, image, content)
-            except UserError as error:
-                array[place] = 127
-                faults[place] = str(error)
-        return len(places)
-
-    chunks = [range(first, min(first + CHUNK, len(pictures))) for first in range(0, len(pictures), CHUNK)]
-    with (
-        ThreadPoolExecutor(os.cpu_count() or 1) as workers,
-        Progress(f"decode {part}", len(pictures), "images") as progress,
-    ):
-        for done in workers.map(decode_chunk, chunks):
-            progress.advance(done)
-    array.flush()
-    return faults, fingerprint.joined(digests)
-
-
-def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path, part: str) -> None:
-    """All unreadable images by name: raises UserError unless the competition leaves them out."""
-    lines = [faults[place] for place in sorted(faults)]
-    count = f"{len(faults):,} of {len(samples.ids):,} {part} images cannot be read"
-    if image.unreadable == "leave out":
-        if part == "test":
-            say(f"{count}; a grey picture stands in for each, since every row must be predicted\n" + "\n".join(lines))
-        return
-    shown = "\n".join(lines[:3])
-    if len(lines) > 3:
-        listed = place.with_name(f"unreadable{place.name.replace('.', '-')}.txt")
-        atomic.write_text(listed, "\n".join(lines) + "\n")
-        shown += f"\nall of them: {listed}"
-    raise UserError(f"{count}; mend or remove them, or say image.unreadable: leave out\n{shown}")
-
-
-def _drop(path: Path, places: Sequence[int]) -> None:
-    """Take rows out of an array file, some at a time."""
-    full = np.load(path, mmap_mode="r")
-    keep = np.delete(np.arange(len(full)), places)
-    cut = np.lib.format.open_memmap(
-        path.with_suffix(".cut"), mode="w+", dtype=np.uint8, shape=(len(keep), *full.shape[1:])
-    )
-    for first in range(0, len(keep), 4096):
-        cut[first : first + 4096] = full[keep[first : first + 4096]]
-    cut.flush()
-    path.with_suffix(".cut").rename(path)

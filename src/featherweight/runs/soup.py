@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from featherweight import atomic
+from featherweight.augment.table import WHOLE
 from featherweight.config import Competition, Recipe
 from featherweight.console import say
 from featherweight.data.pack import Pack
@@ -125,7 +126,8 @@ def _blend(
     model.load_state_dict(mean(states))
     device.place(model)
     classes = len(competition.classes)
-    batches = Batches(train, classes, recipe.train.batch_size, recipe.seed, device, recipe.sampling)
+    whole = any(choice.name == WHOLE for choice in recipe.augment)
+    batches = Batches(train, classes, recipe.train.batch_size, recipe.seed, device, recipe.sampling, whole)
     renew(model, batches, predictions.augmentations(recipe, competition), device)
     return model
 

@@ -7,6 +7,7 @@ of a batch draw together what one process would.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,6 +27,16 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *purpose))
 
 
+@dataclass(frozen=True)
+class Frame:
+    """Of a batch of pictures that differ in size, each at the top left of its frame [H, W]: their heights and widths,
+    int64 [B, 2] on the CPU, and the side of the square that is to become of them.
+    """
+
+    extents: Tensor
+    side: int
+
+
 class Draws:
     """The random numbers of a batch: a draw per sample, drawn for the whole global batch, cut to this process's part.
 
@@ -36,6 +47,7 @@ class Draws:
         part: which samples of the global batch this process holds.
         epoch: which pass over the data this is (0 in the first).
         samples: int64 [B], which training images these are, for what must be the same for an image in every epoch.
+        frame: where the images lie, if they are of different sizes.
     """
 
     def __init__(
@@ -46,13 +58,15 @@ class Draws:
         part: slice = slice(None),
         epoch: int = 0,
         samples: Tensor | None = None,
+        frame: Frame | None = None,
     ) -> None:
         self.generator, self.size, self.device, self.part, self.epoch = generator, size, device, part, epoch
         self.samples = samples if samples is not None else torch.arange(size)[part]
+        self.frame = frame
 
     def on(self, device: torch.device) -> Draws:
         """The same numbers to come, wanted on another device."""
-        return Draws(self.generator, self.size, device, self.part, self.epoch, self.samples)
+        return Draws(self.generator, self.size, device, self.part, self.epoch, self.samples, self.frame)
 
     def whole(self) -> Draws:
         """The numbers to come for all samples of the global batch; which images those are is not known here."""

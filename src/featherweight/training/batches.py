@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featherweight.data.pack import Pack
+from featherweight.data.photos import Photos
 from featherweight.runtime.device import Runtime, send
-from featherweight.runtime.rng import Draws, generator
+from featherweight.runtime.rng import Draws, Frame, generator
 from featherweight.training.sampling import each_once
 
 SOME = 4096  # images that are copied to a GPU at once, when all of them are
@@ -38,7 +39,8 @@ class Batch:
 class Batches:
     """The training images in batches of one size; what is left at an epoch's end waits for another epoch's order.
 
-    `sampling` says which images an epoch shows, and in what order.
+    `sampling` says which images an epoch shows, and in what order; `whole`: all that is stored of photographs, for an
+    augmentation that cuts its own crops from it.
     """
 
     pack: Pack
@@ -47,6 +49,7 @@ class Batches:
     seed: int
     runtime: Runtime
     sampling: Callable[[NDArray[np.int64], int, int], NDArray[np.int64]] = each_once
+    whole: bool = False
 
     @property
     def size(self) -> int:
@@ -75,8 +78,9 @@ class Batches:
         for step in range(first, self.steps_per_epoch if last is None else last):
             places = order[step * self.size : (step + 1) * self.size][part]
             targets = send(torch.from_numpy(self._labels[places]), self.runtime.device)
+            pixels, frame = self._pixels(places)
             yield Batch(
-                images=self.runtime.images(self._pixels(places)),
+                images=self.runtime.images(pixels),
                 targets=F.one_hot(targets, self.num_classes).float(),
                 draws=Draws(
                     generator(self.seed, "draws", epoch, step),
@@ -85,16 +89,20 @@ class Batches:
                     part,
                     epoch=epoch,
                     samples=torch.from_numpy(places),
+                    frame=frame,
                 ),
                 counts=self.counts,
             )
 
-    def _pixels(self, places: NDArray[np.int64]) -> Tensor:
-        """uint8 [B, H, W, C] of the images at `places`."""
+    def _pixels(self, places: NDArray[np.int64]) -> tuple[Tensor, Frame | None]:
+        """uint8 [B, H, W, C] of the images at `places`, and how they lie in them if they are of different sizes."""
+        if self.whole and isinstance(self.pack.images, Photos):
+            pictures, extents = self.pack.images.whole(places)
+            return torch.from_numpy(pictures), Frame(torch.from_numpy(extents), self.pack.images.shape[1])
         if self._resident is not None:
-            return self._resident[send(torch.from_numpy(places), self.runtime.device)]
+            return self._resident[send(torch.from_numpy(places), self.runtime.device)], None
         # Indexing copies these rows alone, so a mapped pack larger than the memory will do.
-        return torch.from_numpy(self.pack.images[places])
+        return torch.from_numpy(self.pack.images[places]), None
 
     @functools.cached_property
     def _resident(self) -> Tensor | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from featherweight import atomic
 from featherweight.augment.mixing import mix
+from featherweight.augment.table import WHOLE
 from featherweight.console import Progress, say
 from featherweight.errors import DivergedError
 from featherweight.evaluation.inference import predict_probs
@@ -66,7 +67,13 @@ class Trainer:
         self.processes = runtime.processes
         train = recipe.train
         self.source = Batches(
-            examples.train, examples.num_classes, train.batch_size, recipe.seed, runtime, recipe.sampling
+            examples.train,
+            examples.num_classes,
+            train.batch_size,
+            recipe.seed,
+            runtime,
+            recipe.sampling,
+            whole=any(choice.name == WHOLE for choice in recipe.augment),
         )
         self.steps_per_epoch = self.source.steps_per_epoch
         self.start = replace(

@@ -1,0 +1,161 @@
+"""Packing: every image decoded into one folder, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight import atomic
+from featherweight.console import Progress, rate, say
+from featherweight.data import fingerprint
+from featherweight.data.image import Image, decode, fit, read
+from featherweight.data.listing import Samples, Stored
+from featherweight.errors import UserError
+
+FORMAT = 3  # of the decoded arrays: a change here makes every pack anew
+CHUNK = 128  # images a worker decodes between two reports
+WORTH_A_LINE = 2.0  # seconds of decoding after which its rate is said
+Decoder = Callable[[int], NDArray[np.uint8]]
+
+
+def write(samples: Samples | Stored, image: Image, place: Path, settings: str, part: str, content: str | None) -> Path:
+    """Make a pack's folder, whole, and return it."""
+    for remains in place.parent.glob(f"{place.name}.*.part"):  # of a packing that was killed: the lock is ours
+        shutil.rmtree(remains, ignore_errors=True)
+    beside = place.with_name(f"{place.name}.{os.getpid()}.part")
+    beside.mkdir()
+    try:
+        told: dict[str, Any] = {"format": FORMAT, "image": image.model_dump(), "left_out": []}
+        if isinstance(samples, Stored):
+            read = samples.read()
+            assert isinstance(read.images, np.ndarray)
+            _decode_all(read.images, image, beside, part)
+            told |= {"ids": read.ids, "labels": read.labels, "groups": read.groups}
+        else:
+            faults, content = _decode_all(samples.images, image, beside, part)
+            if faults:
+                _report(faults, samples, image, place, part)
+            if faults and part != "test":
+                _drop(beside, sorted(faults))
+                told["left_out"] = sorted(faults)
+        atomic.write_text(beside / "pack.json", json.dumps(told))
+        folder = place.with_name(f"{settings}-{content}")
+        if not (folder / "pack.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.rename(folder)
+            atomic.sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[dict[int, str], str]:
+    """Decode files, or fit arrays, into `beside/images.npy`.
+
+    Returns what is wrong with which of them, and the hash of all files' bytes, in their order.
+    """
+    faults: dict[int, str] = {}
+    digests = [""] * len(pictures)
+    substitute = np.full((image.size, image.size, image.channels), 127, np.uint8)
+
+    def decode_one(index: int) -> NDArray[np.uint8]:
+        given = pictures[index]
+        try:
+            if isinstance(given, np.ndarray):
+                return fit(given, image)
+            content = read(given)
+            digests[index] = fingerprint.digest(content)
+            return decode(given, image, content)
+        except UserError as error:
+            faults[index] = str(error)
+            return substitute
+
+    write_all = _write_images if image.store is None else _write_pictures
+    began = time.monotonic()
+    with (
+        ThreadPoolExecutor(os.cpu_count() or 1) as workers,
+        Progress(f"decode {part}", len(pictures), "images") as progress,
+    ):
+        write_all(beside, len(pictures), image, decode_one, workers, progress)
+    seconds = time.monotonic() - began
+    if seconds > WORTH_A_LINE:
+        say(f"  {part}: {len(pictures):,} images packed, {rate(len(pictures) / seconds, 'images')}")
+    return faults, fingerprint.joined(digests)
+
+
+def _write_images(
+    beside: Path, count: int, image: Image, one: Decoder, workers: ThreadPoolExecutor, progress: Progress
+) -> None:
+    """Images of one size, into the array `images.npy`."""
+    shape = (count, image.size, image.size, image.channels)
+    array = np.lib.format.open_memmap(beside / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+
+    def decode_chunk(indices: range) -> int:
+        for index in indices:
+            array[index] = one(index)
+        return len(indices)
+
+    chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
+    for done in workers.map(decode_chunk, chunks):
+        progress.advance(done)
+    array.flush()
+
+
+def _write_pictures(
+    beside: Path, count: int, image: Image, one: Decoder, workers: ThreadPoolExecutor, progress: Progress
+) -> None:
+    """Pictures of different sizes, one after the other into `pictures.bin`, and where each is into `rows.npy`."""
+    rows = np.zeros((count, 4), np.int64)
+    start = 0
+    with (beside / "pictures.bin").open("wb") as file:
+        for first in range(0, count, CHUNK):  # no more than these are in the memory
+            chunk = range(first, min(first + CHUNK, count))
+            for index, picture in zip(chunk, workers.map(one, chunk), strict=True):
+                file.write(picture.tobytes())
+                rows[index] = 0, start, *picture.shape[:2]
+                start += picture.size
+            progress.advance(len(chunk))
+        os.fsync(file.fileno())
+    np.save(beside / "rows.npy", rows)
+
+
+def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path, part: str) -> None:
+    """All unreadable images by name: raises UserError unless the competition leaves them out."""
+    lines = [faults[place] for place in sorted(faults)]
+    count = f"{len(faults):,} of {len(samples.ids):,} {part} images cannot be read"
+    if image.unreadable == "leave out":
+        if part == "test":
+            say(f"{count}; a grey picture stands in for each, since every row must be predicted\n" + "\n".join(lines))
+        return
+    shown = "\n".join(lines[:3])
+    if len(lines) > 3:
+        listed = place.with_name(f"unreadable{place.name.replace('.', '-')}.txt")
+        atomic.write_text(listed, "\n".join(lines) + "\n")
+        shown += f"\nall of them: {listed}"
+    raise UserError(f"{count}; mend or remove them, or say image.unreadable: leave out\n{shown}")
+
+
+def _drop(folder: Path, gone: Sequence[int]) -> None:
+    """Take images out of a pack that is being made, some at a time."""
+    if (folder / "rows.npy").exists():
+        np.save(folder / "rows.npy", np.delete(np.load(folder / "rows.npy"), gone, axis=0))
+        return
+    path = folder / "images.npy"
+    full = np.load(path, mmap_mode="r")
+    keep = np.delete(np.arange(len(full)), gone)
+    cut = np.lib.format.open_memmap(
+        path.with_suffix(".cut"), mode="w+", dtype=np.uint8, shape=(len(keep), *full.shape[1:])
+    )
+    for first in range(0, len(keep), 4096):
+        cut[first : first + 4096] = full[keep[first : first + 4096]]
+    cut.flush()
+    path.with_suffix(".cut").rename(path)

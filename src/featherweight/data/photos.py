@@ -1,0 +1,122 @@
+"""Photographs, stored a little larger than a model sees them and in their own proportion: crops are cut from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+LONGEST = 2  # the longer side that is stored, at most so many times the shorter one: panoramas lose their ends
+RESAMPLING = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What of a stored picture is scored and predicted: the central square of the part `part` of its shorter side,
+    resized to `side` pixels. The usual for published weights is 0.875.
+    """
+
+    side: int
+    part: float
+    interpolation: str
+
+    def of(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The crop uint8 [side, side, C] of a picture [H, W, C].
+
+        The pixels are those of torchvision, which resizes the shorter side to side / part and cuts out the centre.
+        """
+        height, width = picture.shape[:2]
+        short = math.floor(self.side / self.part + 1e-9)
+        resized = [int(short * length / min(height, width)) for length in (width, height)]
+        left, top = (round((length - self.side) / 2) for length in resized)
+        across, down = width / resized[0], height / resized[1]
+        box = (left * across, top * down, (left + self.side) * across, (top + self.side) * down)
+        grey = picture.shape[2] == 1
+        image = Pillow.fromarray(picture[..., 0] if grey else picture)
+        pixels = np.asarray(image.resize((self.side, self.side), RESAMPLING[self.interpolation], box))
+        return pixels[..., None] if grey else pixels
+
+
+class Photos:
+    """Pictures of different sizes, one after the other in flat files, which stay on the disk.
+
+    Indexed like an array of images, uint8 [N, S, S, C], they give the crops that are scored; `whole` gives all that is
+    stored. `rows` int64 [N, 4] has of each the file it is in, where it begins, its height and its width.
+    """
+
+    dtype, ndim = np.dtype(np.uint8), 4
+
+    def __init__(self, files: Sequence[NDArray[np.uint8]], rows: NDArray[np.int64], channels: int, crop: Crop) -> None:
+        self.files, self.rows, self.channels, self.crop = list(files), rows, channels, crop
+        self.shape = (len(rows), crop.side, crop.side, channels)
+        self.nbytes = math.prod(self.shape)
+
+    @classmethod
+    def mapped(cls, folder: Path, channels: int, crop: Crop) -> Photos:
+        """The pictures of a pack, mapped."""
+        rows = np.load(folder / "rows.npy")
+        return cls([np.memmap(folder / "pictures.bin", mode="r", dtype=np.uint8)], rows, channels, crop)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """The crops of the pictures at `key` (an index, a slice or an array of them); further indices cut within."""
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if first is Ellipsis:
+            first, rest = slice(None), [Ellipsis, *rest]
+        rows = self.rows[first]
+        if rows.ndim == 1:
+            crop = self.crop.of(self._picture(rows))
+            return crop[tuple(rest)] if rest else crop
+        crops = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for index, row in enumerate(rows):
+            crops[index] = self.crop.of(self._picture(row))
+        return crops[(slice(None), *rest)] if rest else crops
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+    def whole(self, index: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The pictures at `index`, uint8 [B, H, W, C], each at the top left of its frame, and their extents [B, 2]."""
+        rows = self.rows[index]
+        extents = rows[:, 2:]
+        frames = np.zeros((len(rows), *extents.max(0, initial=1), self.channels), np.uint8)
+        for frame, row in zip(frames, rows, strict=True):
+            frame[: row[2], : row[3]] = self._picture(row)
+        return frames, extents
+
+    def take(self, index: NDArray[np.int64]) -> Photos:
+        """Some of the pictures; none is copied."""
+        return Photos(self.files, self.rows[index], self.channels, self.crop)
+
+    def and_more(self, others: Photos) -> Photos:
+        """These pictures and others after them; none is copied."""
+        moved = others.rows + np.array([len(self.files), 0, 0, 0])
+        return Photos([*self.files, *others.files], np.concatenate([self.rows, moved]), self.channels, self.crop)
+
+    def _picture(self, row: NDArray[np.int64]) -> NDArray[np.uint8]:
+        file, start, height, width = row.tolist()
+        flat = self.files[file][start : start + height * width * self.channels]
+        return np.asarray(flat).reshape(height, width, self.channels)
+
+
+def shrunk(picture: Pillow.Image, store: int) -> Pillow.Image:
+    """A picture in its own proportion, its shorter side at most `store` pixels, the longer one at most LONGEST times
+    that; what is longer is cut off evenly at both ends.
+    """
+    width, height = picture.size
+    short = min(width, height)
+    wide, tall = (min(length, LONGEST * short) for length in (width, height))
+    scale = min(1.0, store / short)
+    size = (max(1, round(wide * scale)), max(1, round(tall * scale)))
+    if size == (width, height):
+        return picture
+    left, top = (width - wide) / 2, (height - tall) / 2
+    return picture.resize(size, Pillow.Resampling.BICUBIC, (left, top, left + wide, top + tall), reducing_gap=3.0)
