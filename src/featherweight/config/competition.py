@@ -145,5 +145,5 @@ class Competition(Section):
 
     def task(self) -> dict[str, Any]:
         """All that makes two scores comparable."""
-        chosen = {"image": {"size", "fit", "store", "crop", "interpolation"}}
+        chosen: dict[str, Any] = {"image": {"size", "fit", "store", "crop", "interpolation"}}
         return self.model_dump(mode="json", exclude=dict.fromkeys(NAMES, True) | chosen)

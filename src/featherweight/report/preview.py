@@ -9,8 +9,8 @@ import torch
 
 from featherweight import plotting
 from featherweight.augment.mixing import mix
+from featherweight.augment.table import WHOLE
 from featherweight.config import Competition, Recipe
-from featherweight.data.pack import Pack
 from featherweight.data.parts import divide
 from featherweight.runs.predictions import augmentations
 from featherweight.runtime.device import start
@@ -27,10 +27,7 @@ def schedule(recipe: Recipe, competition: Competition, path: Path) -> str:
     How many steps an epoch has follows from the competition's images. A schedule that watches the holdout is drawn as
     if that never stopped getting better.
     """
-    train = _training_pack(recipe, competition)
-    batches = Batches(
-        train, len(competition.classes), recipe.train.batch_size, recipe.seed, start("cpu"), recipe.sampling
-    )
+    batches = _batches(recipe, competition)
     begin = beginning(recipe, batches.steps_per_epoch)
     steps = sorted({round(place * (begin.total - 1) / POINTS) for place in range(POINTS + 1)})
     base = recipe.optimizer.arguments["lr"]
@@ -48,14 +45,15 @@ def schedule(recipe: Recipe, competition: Competition, path: Path) -> str:
 
 def augment(recipe: Recipe, competition: Competition, path: Path, rows: int = 12, columns: int = 12) -> str:
     """Write a sheet: a training image a row, as it is and then as the recipe's augmentation and mixing draw it."""
-    train = _training_pack(recipe, competition)
-    runtime = start("cpu")
+    batches = _batches(recipe, competition)
+    train, runtime = batches.pack, batches.runtime
     places = torch.randperm(len(train), generator=generator(recipe.seed, "sheet"))[:rows]
     images = runtime.images(torch.from_numpy(train.images[places.numpy()]))
+    whole, frame = batches.images(places.numpy())
     drawn = [images]
     for epoch in range(columns - 1):
         random = Draws(generator(recipe.seed, "sheet", epoch), len(places), runtime.device, epoch=epoch, samples=places)
-        altered = images
+        random.frame, altered = frame, whole
         for operation in augmentations(recipe, competition):
             altered = operation(altered, random)
         altered, _ = mix(altered, torch.zeros(len(places), 1), random, recipe.mix)
@@ -69,6 +67,8 @@ def augment(recipe: Recipe, competition: Competition, path: Path, rows: int = 12
     )
 
 
-def _training_pack(recipe: Recipe, competition: Competition) -> Pack:
-    data = competition.load()
-    return divide(recipe.split, competition, data)[0]
+def _batches(recipe: Recipe, competition: Competition) -> Batches:
+    """The images that are trained on, in batches."""
+    train = divide(recipe.split, competition, competition.load())[0]
+    size, whole = recipe.train.batch_size, any(choice.name == WHOLE for choice in recipe.augment)
+    return Batches(train, len(competition.classes), size, recipe.seed, start("cpu"), recipe.sampling, whole)

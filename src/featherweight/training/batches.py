@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,9 +79,9 @@ class Batches:
         for step in range(first, self.steps_per_epoch if last is None else last):
             places = order[step * self.size : (step + 1) * self.size][part]
             targets = send(torch.from_numpy(self._labels[places]), self.runtime.device)
-            pixels, frame = self._pixels(places)
+            images, frame = self.images(places)
             yield Batch(
-                images=self.runtime.images(pixels),
+                images=images,
                 targets=F.one_hot(targets, self.num_classes).float(),
                 draws=Draws(
                     generator(self.seed, "draws", epoch, step),
@@ -94,11 +95,16 @@ class Batches:
                 counts=self.counts,
             )
 
+    def images(self, places: NDArray[np.int64]) -> tuple[Tensor, Frame | None]:
+        """Images, float32 [B, C, H, W] on the device, and their frame if they are of different sizes."""
+        pixels, frame = self._pixels(places)
+        return self.runtime.images(pixels), frame
+
     def _pixels(self, places: NDArray[np.int64]) -> tuple[Tensor, Frame | None]:
-        """uint8 [B, H, W, C] of the images at `places`, and how they lie in them if they are of different sizes."""
-        if self.whole and isinstance(self.pack.images, Photos):
-            pictures, extents = self.pack.images.whole(places)
-            return torch.from_numpy(pictures), Frame(torch.from_numpy(extents), self.pack.images.shape[1])
+        images: Any = self.pack.images
+        if self.whole and isinstance(images, Photos):
+            pictures, extents = images.whole(places)
+            return torch.from_numpy(pictures), Frame(torch.from_numpy(extents), images.shape[1])
         if self._resident is not None:
             return self._resident[send(torch.from_numpy(places), self.runtime.device)], None
         # Indexing copies these rows alone, so a mapped pack larger than the memory will do.
