@@ -7,9 +7,7 @@ import textwrap
 
 from featherweight import paths
 
-FIGURES = re.compile(
-    r"[:,]? [\d,]+ parameters|\. |; | \("
-)  # from here on it repeats other columns
+FIGURES = re.compile(r"[:,]? [\d,]+ parameters|\. |; | \(")  # from here on it repeats other columns
 
 
 def head(recipe: str) -> str:
