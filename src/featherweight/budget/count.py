@@ -17,6 +17,7 @@ from featherweight.config import Competition, Recipe
 from featherweight.errors import OverBudget, UserError
 from featherweight.models import FAMILIES, Classifier, outline
 from featherweight.models.blocks import STEM_RULE
+from featherweight.models.published import starts_published
 from featherweight.runtime.torch_internals import ptflops_macs, spare_the_flop_counter, weightless
 from featherweight.schema import Choice
 
@@ -80,7 +81,7 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     Raises UserError for published weights and pseudo-labels where the competition does not allow them.
     """
     competition = competition.seen_by(recipe)
-    if recipe.model.arguments.get("pretrained") and not competition.limit.allow_pretrained:
+    if starts_published(recipe.model) and not competition.limit.allow_pretrained:
         raise UserError(
             f"model.pretrained: {competition.title} does not allow weights trained on other images "
             f"(limit.allow_pretrained in the competition's file)"

@@ -29,6 +29,7 @@ from featherweight.models import (
 )
 from featherweight.models.bounds import bounded
 from featherweight.models.family import Family
+from featherweight.models.published import load_published, starts_published
 from featherweight.models.shape import Shape
 from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Choice, OneOf
@@ -103,3 +104,11 @@ def build(spec: Choice, shape: Shape) -> Classifier:
 def outline(spec: Choice, shape: Shape) -> Classifier:
     """What `build` would make, on the meta device: shapes and no memory, which is how a model is weighed."""
     return outlined(lambda: build(spec, shape))
+
+
+def start_published(model: Classifier, spec: Choice, shape: Shape) -> str:
+    """Put the published weights that `spec` names into a fresh model, in place; returns what was loaded, in words.
+
+    An empty string where it names none. Raises UserError for weights that are not of this network.
+    """
+    return str(load_published(model.net, spec, shape)) if starts_published(spec) else ""

@@ -1,6 +1,7 @@
 """Networks by library: thin constructors over timm, torchvision and efficientnet-pytorch, and the stem rule for them.
 
-The libraries are imported when a network is built: they take seconds.
+The libraries are imported when a network is built: they take seconds. Published weights (`pretrained`, `weights`) are
+put into a network by `published.load_published`, when a run begins.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from torch import nn
 from featherweight.errors import UserError, nearest
 from featherweight.models.blocks import ActivationName, Momentum, Stem, set_activation, set_batch_norm, stem_shrinks
 from featherweight.models.family import Family
+from featherweight.models.published import Pretrained, Weights
 from featherweight.runtime.torch_internals import outlined
-from featherweight.schema import Factor, Flag, Positive, Rate, Text
+from featherweight.schema import Factor, Positive, Rate, Text
 
 PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are told apart
 Options = Annotated[
@@ -38,12 +40,8 @@ def timm(
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
     options: Options = {},
-    pretrained: Annotated[
-        Flag, Field(description="start from published weights, where the competition allows it")
-    ] = False,
-    weights: Annotated[
-        Text | None, Field(description="the file of the published weights; null: timm's hub, over the network")
-    ] = None,
+    pretrained: Pretrained = False,
+    weights: Weights = None,
 ) -> nn.Module:
     """Any network of timm (https://huggingface.co/docs/timm), by its name there.
 
@@ -65,16 +63,9 @@ def timm(
     fixed = settings is not None and settings.fixed_input_size
     if fixed:
         arguments["img_size"] = image_size
-    published: dict[str, Any] = {
-        "pretrained": True,
-        **({"pretrained_cfg_overlay": {"file": weights}} if weights else {}),
-    }
 
     def make() -> nn.Module:
-        outlined = torch.get_default_device().type == "meta"
-        net: nn.Module = library.create_model(
-            variant, **arguments, **(published if pretrained and not outlined else {})
-        )
+        net: nn.Module = library.create_model(variant, **arguments)
         return net
 
     return fitted(make, f"timm/{variant}", channels, image_size, None if fixed else stem, bn_momentum, bn_eps)
@@ -90,8 +81,10 @@ def torchvision(
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
     options: Options = {},
+    pretrained: Pretrained = False,
+    weights: Weights = None,
 ) -> nn.Module:
-    """Any classifier of torchvision, by its name there, without published weights and auxiliary heads.
+    """Any classifier of torchvision, by its name there, without auxiliary heads.
 
     What else a network takes goes into the options: `options: {dropout: 0.3}`, `{stochastic_depth_prob: 0.1}`.
     """
@@ -123,6 +116,8 @@ def efficientnet_pytorch(
     drop_connect: Rate | None = None,
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
+    pretrained: Pretrained = False,
+    weights: Weights = None,
 ) -> nn.Module:
     """EfficientNet of efficientnet-pytorch 0.7.1 (LOGBOOK A7 to A17), with its own defaults: B0's are dropout 0.2,
     drop connect 0.2, batch-norm momentum 0.01 and epsilon 1e-3. Its activation is fixed and its depth is rounded up:

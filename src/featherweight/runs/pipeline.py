@@ -23,7 +23,8 @@ from featherweight.data.parts import divide
 from featherweight.data.split import scarce
 from featherweight.errors import DivergedError, ProcessLostError, UserError
 from featherweight.evaluation.calibration import fit_temperature
-from featherweight.models import Classifier, build
+from featherweight.models import Classifier, build, start_published
+from featherweight.models.published import starts_published, weights_path
 from featherweight.runs.evaluate import Labelled, conclude
 from featherweight.runs.predictions import augmentations, probabilities
 from featherweight.runs.run import Result, Run, SplitIds
@@ -81,7 +82,7 @@ def _undone_if_refused(run: Run, everyone: Processes) -> Result:
     except (ProcessLostError, DivergedError):
         raise
     except UserError:
-        if everyone.first and not any(file.exists() for file in (run.weights, run.folder / "checkpoint.pt")):
+        if everyone.first and not run.has_begun:
             shutil.rmtree(run.folder)
         raise
 
@@ -94,6 +95,8 @@ def _run(run: Run, everyone: Processes) -> Result:
     weighed.refuse_if_over()
     say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
 
+    if starts_published(recipe.model) and not run.has_begun:
+        everyone.each(lambda: weights_path(recipe.model))  # fetched, or refused, before anything takes long
     data = everyone.each(lambda: competition.load())
     train, holdout, test = everyone.each(lambda: split(run, data))
     to_predict = len(data.predict) if data.predict else 0
@@ -157,6 +160,8 @@ def train_model(
     learned_from = NOBODY if run.weights.exists() else teachers(run, train, holdout, device)
     torch.manual_seed(derive(recipe.seed, "init"))
     model = build(recipe.model, competition.shape)
+    if starts_published(recipe.model) and not run.has_begun:
+        say(f"  {device.processes.each(lambda: start_published(model, recipe.model, competition.shape))}")
     if not run.weights.exists():
         examples = Examples(train, holdout, len(competition.classes), augmentations(recipe, competition), learned_from)
         Trainer(recipe, model, examples, device, run.folder, competition.metric).fit(watching)

@@ -159,6 +159,11 @@ class Run:
         return self.facts.competition
 
     @property
+    def has_begun(self) -> bool:
+        """Is there a state to go on from, or what ships already? Then the model's first weights are not asked for."""
+        return self.weights.exists() or (self.folder / "checkpoint.pt").exists()
+
+    @property
     def weights(self) -> Path:
         """What ships."""
         return self.folder / "weights.safetensors"

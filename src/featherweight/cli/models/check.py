@@ -21,6 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
         paths.find_config("recipes", arguments.recipe, also=["all"])
 
     from featherweight import budget, config
+    from featherweight.models import build, start_published
+    from featherweight.models.published import starts_published
     from featherweight.report import tables
 
     competition = config.load_competition(arguments.competition)
@@ -34,5 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     weighed = budget.weigh(recipe, competition, Path(arguments.recipe).stem, cross_check=True)
     tables.weigh_in(weighed)
     weighed.refuse_if_over()
+    shape = competition.seen_by(recipe).shape
+    if starts_published(recipe.model):
+        print(start_published(build(recipe.model, shape), recipe.model, shape))
     print(f"next: ./run.sh {arguments.recipe} --competition {arguments.competition}")
     return 0

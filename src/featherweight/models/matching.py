@@ -1,0 +1,140 @@
+"""Published weights put into a network: by name, or by order where the names are another program's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from featherweight.errors import UserError
+
+ROLES = ("weight", "bias", "running_mean", "running_var")
+COUNTER = "num_batches_tracked"  # of batch norms: with a momentum it changes nothing, and old files lack it
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What of published weights went into a network: how many of its tensors, and which parts could not.
+
+    `renamed`: they had other names, and were matched by their order and shapes.
+    """
+
+    source: str
+    tensors: int
+    total: int
+    renamed: bool
+    adapted: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{self.tensors} of {self.total} tensors loaded from {self.source}"
+        text += "; their names there are others: matched by order and shape" if self.renamed else ""
+        text += f"; adapted to the channels: {', '.join(self.adapted)}" if self.adapted else ""
+        return text + (f"; not loaded, so trained from the start: {', '.join(self.fresh)}" if self.fresh else "")
+
+
+def load_matching(
+    net: nn.Module, state: Mapping[str, Tensor], source: str, classifier: Collection[str], first: Collection[str]
+) -> Loaded:
+    """Copy weights into the network, in place.
+
+    `classifier` and `first` name the tensors whose shapes depend on the number of classes and of channels: only they
+    may differ; those of the classifier stay as they are, and the first convolution is adapted. Raises UserError, and
+    changes nothing, where any other tensor has no counterpart.
+    """
+    wanted = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(COUNTER)}
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(COUNTER)}
+    names = _by_name(wanted, state, classifier, first)
+    renamed = names is None
+    if names is None:
+        names = _by_order(wanted, state, classifier, first)
+    if names is None:
+        raise UserError(_mismatch(wanted, state, source, classifier))
+    adapted, fresh = [], []
+    fitted: dict[str, Tensor] = {}
+    for name, theirs in names.items():
+        given = state[theirs]
+        if given.is_floating_point() and not bool(torch.isfinite(given).all()):
+            raise UserError(f"{source}: {theirs} holds numbers that are not finite")
+        if given.shape == wanted[name].shape:
+            fitted[name] = given
+        elif name in first and name not in classifier and given.dim() == wanted[name].dim() == 4:
+            fitted[name] = _adapted(given, wanted[name].shape[1])
+            adapted.append(name)
+    fresh = [name for name in wanted if name not in fitted]
+    with torch.no_grad():
+        for name, tensor in fitted.items():
+            wanted[name].copy_(tensor)  # the network's own memory, which `state_dict` shares
+    return Loaded(source, len(fitted), len(wanted), renamed, tuple(adapted), tuple(fresh))
+
+
+def _fits(name: str, given: Tensor, wanted: Tensor, classifier: Collection[str], first: Collection[str]) -> bool:
+    """Can a tensor take the place of another, or stay away from it?"""
+    same = given.shape == wanted.shape
+    return (same or name in classifier or name in first) and given.is_floating_point() == wanted.is_floating_point()
+
+
+def _by_name(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], classifier: Collection[str], first: Collection[str]
+) -> dict[str, str] | None:
+    body = [name for name in wanted if name not in classifier]
+    if any(name not in state or not _fits(name, state[name], wanted[name], classifier, first) for name in body):
+        return None
+    unknown = [name for name in state if name not in wanted and not _spare(name, classifier)]
+    if unknown:  # of a larger network, of which this one is the beginning
+        return None
+    return {name: name for name in wanted if name in state}
+
+
+def _spare(name: str, classifier: Collection[str]) -> bool:
+    """May a tensor of the file have no counterpart? A classifier's bias, its second head, and heads for training."""
+    parts = name.split(".")
+    heads = {one.rpartition(".")[0] for one in classifier}
+    return name.rpartition(".")[0] in heads or parts[0] in ("aux1", "aux2", "AuxLogits", "head_dist")
+
+
+def _by_order(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], classifier: Collection[str], first: Collection[str]
+) -> dict[str, str] | None:
+    ours, theirs = list(wanted), list(state)
+    if len(theirs) == len(ours) - len([name for name in ours if name in classifier]):
+        ours = [name for name in ours if name not in classifier]  # features alone
+    if len(ours) != len(theirs):
+        return None
+    for name, other in zip(ours, theirs, strict=True):
+        role, role_there = name.rpartition(".")[2], other.rpartition(".")[2]
+        if (role in ROLES and role_there in ROLES and role != role_there) or not _fits(
+            name, state[other], wanted[name], classifier, first
+        ):
+            return None
+    return dict(zip(ours, theirs, strict=True))
+
+
+def _adapted(weight: Tensor, channels: int) -> Tensor:
+    """A first convolution for another number of channels: for one the sum, else repeated, at the same sum."""
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    repeated = weight.repeat(1, -(-channels // weight.shape[1]), 1, 1)[:, :channels]
+    return repeated * (weight.shape[1] / channels)
+
+
+def _mismatch(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str, classifier: Collection[str]
+) -> str:
+    body = [name for name in wanted if name not in classifier]
+    matching = [name for name in body if name in state and state[name].shape == wanted[name].shape]
+    text = f"model.weights: {source} is not of this network: {len(matching)} of its {len(body)} tensors are there"
+    lacking = next((name for name in body if name not in matching), None)
+    if lacking is not None and lacking in state:
+        text += f"; {lacking} is {_shape(state[lacking])} there, {_shape(wanted[lacking])} here"
+    elif lacking is not None:
+        text += f"; {lacking} ({_shape(wanted[lacking])}) is not"
+    extra = next((name for name in state if name not in wanted), None)
+    text += f", and {extra} ({_shape(state[extra])}) is none of it" if extra is not None else ""
+    return f"{text}. Take the weights of model.variant, or the variant that they are of"
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(side) for side in tensor.shape) or "a number"

@@ -1,0 +1,241 @@
+"""Published weights: where they come from, the pictures they expect, and how a network starts from them.
+
+A family whose constructor takes `pretrained` and `weights` starts from the weights of its library's hub, of a file, or
+of a package in the environment. The constructor itself makes a random network in any case: `load_published` is called
+once, when a run begins, so that a run that is done needs the published file no more.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from featherweight import paths
+from featherweight.errors import Unavailable, UserError
+from featherweight.models.matching import Loaded, load_matching
+from featherweight.models.shape import Shape
+from featherweight.models.weights_file import read_state
+from featherweight.reading import reason
+from featherweight.runtime.torch_internals import outlined
+from featherweight.schema import Choice, Flag, Text
+
+ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+PACKAGE = "package:"
+SECONDS = 6.0  # within which a hub must answer that it is there
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Pretrained = Annotated[
+    Flag, Field(description="start from the library's published weights, where the competition allows it")
+]
+Weights = Annotated[
+    Text | None,
+    Field(
+        description="start from the weights in this file, or in `package:NAME`, a package of this environment; "
+        "null: with `pretrained`, from the library's hub, over the network"
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The pictures that published weights were trained for.
+
+    Mean and deviation are of each channel, of pixels in [0, 1]. For evaluation a picture is resized, with this
+    interpolation, so that its shorter side is `input_size / crop_pct`, and its middle `input_size` pixels are taken.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float
+    input_size: int
+
+
+def starts_published(spec: Choice) -> bool:
+    """Does a model start from published weights?"""
+    return bool(spec.arguments.get("pretrained") or spec.arguments.get("weights"))
+
+
+def published(spec: Choice) -> Published | None:
+    """What the published weights of a model expect, as its library says; None where it starts from random ones."""
+    if not starts_published(spec):
+        return None
+    variant = spec.arguments["variant"]
+    if spec.name == "timm":
+        import timm
+
+        settings = timm.get_pretrained_cfg(variant, allow_unregistered=True)
+        if settings is None:
+            return None
+        size = settings.test_input_size or settings.input_size
+        crop = settings.test_crop_pct or settings.crop_pct
+        return Published(tuple(settings.mean), tuple(settings.std), settings.interpolation, crop, size[-1])
+    if spec.name == "torchvision":
+        from torchvision import models
+
+        chosen = models.get_model_weights(variant).DEFAULT.transforms()
+        crop, resized = chosen.crop_size[0], chosen.resize_size[0]
+        return Published(tuple(chosen.mean), tuple(chosen.std), chosen.interpolation.value, crop / resized, crop)
+    from efficientnet_pytorch import EfficientNet
+
+    side = EfficientNet.get_image_size(f"efficientnet-{variant}")
+    return Published(IMAGENET_MEAN, IMAGENET_STD, "bicubic", 0.875, side)
+
+
+def weights_path(spec: Choice) -> tuple[Path, str]:
+    """The file that a model's published weights are in, and how to call it; fetched from the hub where it is not here.
+
+    Raises UserError for a file or package that is not there, Unavailable for a hub that cannot be reached.
+    """
+    wanted = spec.arguments.get("weights")
+    if wanted is None:
+        return _from_hub(spec), f"the hub of {spec.name}"
+    if wanted.startswith(PACKAGE):
+        return _in_package(wanted.removeprefix(PACKAGE)), wanted
+    given = Path(wanted).expanduser()
+    path = next((one for one in (given, paths.home() / given) if one.is_file()), None)
+    if path is None:
+        raise UserError(f"model.weights: there is no file {given}, here or in {paths.home()}")
+    return path, str(given)
+
+
+def load_published(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
+    """Put published weights into a network that `spec` made for this shape, in place.
+
+    Raises UserError for weights that are not of this network, and as `weights_path`.
+    """
+    path, source = weights_path(spec)
+    state = read_state(path)
+    made = _tensor_shapes(spec, shape)
+    classifier = _differing(made, _tensor_shapes(spec, shape._replace(num_classes=shape.num_classes + 1)))
+    first = _differing(made, _tensor_shapes(spec, shape._replace(channels=shape.channels + 1)))
+    translated = _translated(net, state)
+    try:
+        return load_matching(net, state if translated is None else translated, source, classifier, first)
+    except UserError:
+        if translated is None:
+            raise
+    return load_matching(net, state, source, classifier, first)
+
+
+def _tensor_shapes(spec: Choice, shape: Shape) -> dict[str, torch.Size]:
+    net = outlined(lambda: spec(*shape))
+    return {name: tensor.shape for name, tensor in net.state_dict().items()}
+
+
+def _differing(one: dict[str, torch.Size], other: dict[str, torch.Size]) -> frozenset[str]:
+    """The tensors whose shapes depend on what differs between two networks."""
+    return frozenset(name for name, shape in one.items() if other.get(name) != shape)
+
+
+def _translated(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """The weights under the names, and with the positions, that timm's own translation gives them, where it has one."""
+    translate = getattr(sys.modules.get(type(net).__module__), "checkpoint_filter_fn", None)
+    if translate is None:
+        return None
+    with suppress(Exception):  # it is made for the files it knows, and what it raises for others says nothing
+        found = translate(dict(state), net)
+        if isinstance(found, dict) and all(isinstance(tensor, Tensor) for tensor in found.values()):
+            return found
+    return None
+
+
+def _in_package(name: str) -> Path:
+    """The one file of weights in a package, which is not imported; `NAME/FILE` picks one of several."""
+    module, _, inner = name.partition("/")
+    try:
+        spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    except (ImportError, ValueError):
+        spec = None
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    if not folders:
+        raise UserError(
+            f"model.weights: there is no package '{module}' in this environment; "
+            f"install it: ./run.sh install {module.replace('_', '-')}"
+        )
+    found = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in ENDINGS)
+    chosen = [file for file in found if not inner or file.name == inner]
+    if len(chosen) != 1:
+        there = ", ".join(file.name for file in found[:5]) or "none"
+        raise UserError(f"model.weights: say which file, {PACKAGE}{module}/FILE; files of weights in it: {there}")
+    return chosen[0]
+
+
+def _from_hub(spec: Choice) -> Path:
+    variant = spec.arguments["variant"]
+    if spec.name == "timm":
+        import timm
+
+        settings = timm.get_pretrained_cfg(variant, allow_unregistered=True)
+        if settings is not None and settings.hf_hub_id:
+            return _from_hugging_face(settings.hf_hub_id, f"timm/{variant}")
+        url = str(settings.url) if settings is not None and settings.url else None
+    elif spec.name == "torchvision":
+        from torchvision import models
+
+        url = models.get_model_weights(variant).DEFAULT.url
+    else:
+        from efficientnet_pytorch.utils import url_map
+
+        url = url_map.get(f"efficientnet-{variant}")
+    if not url:
+        raise UserError(f"model.pretrained: {spec.name} has no published weights of '{variant}'; say weights: FILE")
+    return _from_url(url, f"{spec.name}/{variant}")
+
+
+def _from_hugging_face(repository: str, name: str) -> Path:
+    import huggingface_hub as hub
+    from huggingface_hub.errors import EntryNotFoundError
+
+    files = ("model.safetensors", "pytorch_model.bin")
+    for file in files:
+        cached = hub.try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):
+            return Path(cached)
+    _refuse_unreachable(hub.hf_hub_url(repository, files[0]), name)
+    for file in files:
+        try:
+            return Path(hub.hf_hub_download(repository, file))
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # of the network, of the hub, of its client
+            raise Unavailable(_unreachable(hub.hf_hub_url(repository, file), name, reason(error))) from None
+    raise UserError(f"model.pretrained: {repository} on the hub has none of {', '.join(files)}; say weights: FILE")
+
+
+def _from_url(url: str, name: str) -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if path.is_file():
+        return path
+    _refuse_unreachable(url, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path), progress=sys.stderr.isatty())
+    except Exception as error:
+        raise Unavailable(_unreachable(url, name, reason(error))) from None
+    return path
+
+
+def _refuse_unreachable(url: str, name: str) -> None:
+    """Ask once whether anybody answers at an address: the hub's own client tries for most of a minute."""
+    import requests
+
+    try:
+        requests.head(url, timeout=SECONDS, allow_redirects=False)
+    except (requests.RequestException, OSError) as error:
+        raise Unavailable(_unreachable(url, name, type(error).__name__)) from None
+
+
+def _unreachable(url: str, name: str, why: str) -> str:
+    return (
+        f"model.pretrained: the weights of {name} are not on this machine, and {url} cannot be reached ({why}). "
+        f"With a network the same command goes on; without one say weights: FILE, or weights: {PACKAGE}NAME"
+    )
