@@ -38,7 +38,7 @@ def main() -> None:
     with TABLE.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "size", "top1", "parameters", "per_class", "macs"])
-        for row in sorted(best.values(), key=lambda row: -float(row["top1"])):
+        for row in sorted(best.values(), key=lambda row: (-float(row["top1"]), row["model"])):
             try:
                 writer.writerow(
                     [row["model"], row["img_size"], row["top1"], *counted(row["model"], int(row["img_size"]))]
@@ -54,6 +54,7 @@ def counted(model: str, size: int) -> tuple[int, int, int]:
     settings = timm.get_pretrained_cfg(model)
     arguments: dict[str, Any] = {"img_size": size} if settings.fixed_input_size else {}
     few, more = (outlined(lambda k=k: timm.create_model(model, num_classes=k, **arguments)) for k in (10, 11))
+    few.requires_grad_(False)
     here, there = (sum(one.numel() for one in net.parameters()) for net in (few, more))
     with torch.no_grad(), weightless(), FlopCounterMode(display=False) as counter:
         few(torch.empty(1, 3, size, size, device="meta"))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from featherweight.runtime.torch_internals import weightless
+from featherweight.runtime.torch_internals import outlined, weightless
 
 
 def assert_same_shape(make: Callable[[], Tensor]) -> None:
@@ -92,3 +92,26 @@ print(*sorted({"sympy", "torch._dynamo", "pandas", "sklearn", "timm"} & set(sys.
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert said.stderr.strip() == ""
+
+
+def test_numbers_that_a_network_computes_while_it_is_built_are_computed():
+    with weightless():
+        steps = torch.arange(4, device="cpu", dtype=torch.float32) * 2 + 1
+        assert (steps / 2).tolist() == [0.5, 1.5, 2.5, 3.5]
+
+
+class AsksForNumbers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(2, int(width)) for width in torch.linspace(1, 3, 3).tolist())
+        self.rate = torch.rand(1).item()
+
+
+def test_a_network_that_asks_for_numbers_while_it_is_built_is_outlined_too():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    net = outlined(AsksForNumbers)
+    assert [tuple(layer.weight.shape) for layer in net.layers] == [(1, 2), (2, 2), (3, 2)]
+    assert all(parameter.is_meta for parameter in net.parameters())
+    assert torch.equal(torch.rand(3), expected)

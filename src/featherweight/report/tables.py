@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     from featherweight.budget.solver import Member
     from featherweight.cli.tool.doctor import Finding
     from featherweight.kaggle.client import Place
+    from featherweight.models.pretrained import PretrainedNet
     from featherweight.runs.query import Gap
     from featherweight.runs.run import Result, Run
 
@@ -73,6 +74,16 @@ def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:
     table.columns[2].no_wrap = False
     for row in arguments:
         table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> None:
+    """Networks with published weights, one a line, with a classifier for this many classes."""
+    table = _table("", ["timm/", "ImageNet top-1", "px", "parameters", "of the limit", "M multiply-adds"])
+    for net in nets:
+        counted = net.counted(classes)
+        row = [f"{net.top1:.1f}%", f"{net.size}", f"{counted:,}", f"{counted / limit:.1%}", f"{net.macs / 1e6:,.0f}"]
+        table.add_row(net.model, *row)
     console.print(table)
 
 

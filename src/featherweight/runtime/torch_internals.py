@@ -101,15 +101,24 @@ def weightless() -> Iterator[None]:
 
 
 def outlined(make: Callable[[], M]) -> M:
-    """What `make` makes, on the meta device, in evaluation mode."""
-    with weightless():
-        return make().eval()
+    """What `make` makes, on the meta device, in evaluation mode.
+
+    What asks for numbers while it is built, which are not there, is built with memory, and that is given back.
+    """
+    with torch.random.fork_rng(devices=()):
+        try:
+            with weightless():
+                return make().eval()
+        except (RuntimeError, ValueError, TypeError, ArithmeticError, IndexError, NotImplementedError):
+            return make().to("meta").eval()
 
 
 class _ShapesAlone(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in SHAPELESS and args:
+        if not (args and isinstance(args[0], Tensor) and args[0].is_meta):
+            return func(*args, **kwargs)  # a network's own arithmetic with numbers, by which it is built
+        if func in SHAPELESS:
             return args[0]
         if func in SHAPELESS_OF_TWO and not kwargs:
             larger = _larger(*args)
@@ -117,7 +126,7 @@ class _ShapesAlone(TorchFunctionMode):
                 return larger
         if func in MEANS and len(args) == 2 and kwargs.keys() <= {"keepdim"}:
             return _one_of(args[0], args[1], **kwargs)
-        if func is F.linear:  # its twin without a bias has the same shape and products, and needs no Python
+        if func is F.linear and len(args) > 1:  # its twin without a bias has the same shape and products: no Python
             args, kwargs = args[:2], {}
         return func(*args, **kwargs)
 

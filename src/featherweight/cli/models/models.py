@@ -1,19 +1,29 @@
-"""List the recipes with what they are for, weighed; or the keys of one family of models."""
+"""List the recipes with what they are for, weighed; the keys of one family; or nets with published weights."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featherweight import paths
 from featherweight.cli.arguments import add_competition
 from featherweight.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from featherweight.config import Competition
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `models` takes."""
     parser.add_argument("family", metavar="FAMILY", nargs="?", help="show this family's keys")
     add_competition(parser)
+    parser.add_argument(
+        "--pretrained",
+        action="store_true",
+        help="list timm's networks with published weights that make the weight, the most accurate on ImageNet first",
+    )
+    parser.add_argument("--count", type=int, default=25, help="how many of them to show (default: 25)")
     parser.add_argument(
         "--plot",
         type=Path,
@@ -41,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         tables.family(model_summary.summary(family), model_summary.arguments(family))
         print("next: ./run.sh check RECIPE --set model.KEY=VALUE")
         return 0
+    if arguments.pretrained:
+        return _pretrained(config.load_competition(arguments.competition), arguments.count)
     groups: dict[str, list[str]] = {"best": [], "yours": [], "networks": []}
     for name in paths.config_names("recipes"):
         groups.setdefault(purpose.group(name), []).append(name)
@@ -56,4 +68,20 @@ def run(arguments: argparse.Namespace) -> int:
         model_summary.plot(weighed, arguments.plot)
         print(f"wrote {paths.shown(arguments.plot)}")
     print("next: ./run.sh models FAMILY for its keys, ./run.sh fill FAMILY to fill the limit")
+    return 0
+
+
+def _pretrained(competition: Competition, count: int) -> int:
+    from featherweight.models import pretrained
+    from featherweight.report import tables
+
+    limit, classes = competition.limit, len(competition.classes)
+    nets = pretrained.fitting(limit.parameters, classes)
+    if not nets:
+        raise UserError(f"models: no network with published weights has {limit.parameters:,} parameters or fewer")
+    tables.pretrained_nets(nets[:count], classes, limit.parameters)
+    print(f"{len(nets)} make the weight; accuracy, published by timm, is top-1 on ImageNet-1k at the size given")
+    if not limit.allow_pretrained:
+        print(f"{competition.title} does not allow published weights (limit.allow_pretrained in its file)")
+    print(f"next: ./run.sh check RECIPE --set model=timm/{nets[0].model} --set model.pretrained=true")
     return 0

