@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
@@ -114,6 +115,14 @@ def test_what_was_changed_on_the_way_is_refused_and_leaves_nothing(sent, home, c
     assert len(error.splitlines()) <= 5
     assert not list((home / "runs").glob("*"))
     assert not (home / "submissions").exists()
+
+
+def test_a_run_at_work_is_not_bundled(sent, monkeypatch, capsys):
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(sent))
+    with FileLock(sent / "runs" / "one" / "run.lock"):
+        assert main.main(["bundle", "one", "--out", str(sent / "held.zip")]) == 2
+    assert "one is being worked on by another process" in capsys.readouterr().err
+    assert not (sent / "held.zip").exists()
 
 
 def test_a_cut_zip_is_refused(sent, home, capsys):

@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from featherweight import __version__, atomic, paths
 from featherweight.data import archive
 from featherweight.errors import UserError
@@ -37,8 +39,12 @@ def write(run: Run, path: Path) -> int:
     if not run.weights.exists() and not (run.folder / "checkpoint.pt").exists():
         raise UserError(f"{run.name} has not trained yet, so there is nothing to bundle: ./run.sh resume {run.name}")
     runs = [run, *(Run.find(name) for name in run.facts.members)]
-    files = {name: file for each in runs for name, file in _files(each)}
-    contents = {name: file.read_bytes() for name, file in sorted(files.items())}
+    try:
+        with FileLock(run.folder / "run.lock", timeout=0):
+            files = {name: file for each in runs for name, file in _files(each)}
+            contents = {name: file.read_bytes() for name, file in sorted(files.items())}
+    except Timeout:
+        raise UserError(f"the run {run.name} is being worked on by another process; stop it first, or wait") from None
     table = ledger.read()
     about = {
         "format": FORMAT,
