@@ -136,7 +136,20 @@ ENDINGS = {  # those that speak to Kaggle are in test_kaggle_loop.py, init in te
 
 
 def test_every_command_is_asked_how_it_ends():
-    elsewhere = {"auto", "student", "init", "search", "download", "submit", "scores", "leaderboard"}
+    elsewhere = {
+        "auto",
+        "bundle",
+        "export",
+        "load",
+        "predict",
+        "student",
+        "init",
+        "search",
+        "download",
+        "submit",
+        "scores",
+        "leaderboard",
+    }
     asked = {"train" if words[0] == "tiny" else words[0] for words, _ in ENDINGS.values()}
     assert asked | elsewhere == set(COMMANDS)
 
