@@ -9,7 +9,6 @@ from featherweight import paths
 from featherweight.cli.commands import COMMANDS, SHELL
 from featherweight.cli.parser import build, options
 from featherweight.paths import find_config
-from test_house import LAYERS
 
 README = (ROOT / "README.md").read_text()
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "docs").glob("*.md")}
@@ -80,12 +79,6 @@ def test_the_tree_that_is_drawn_is_there():
         parent = ROOT.joinpath(*(folders[:-1] if entry.endswith("/") else folders))
         for name in entry.split(", "):
             assert (parent / name.rstrip("/")).exists(), f"{parent / name} is in the tree and nowhere else"
-
-
-def test_the_layers_that_are_listed_are_those_of_the_test():
-    listed = re.search(r"## The layers\n.*?```\n(.*?)```", PAGES["docs/architecture.md"], re.S)
-    assert listed
-    assert listed.group(1).splitlines() == list(LAYERS)
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS)
