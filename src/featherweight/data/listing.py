@@ -154,8 +154,8 @@ def as_uint8(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
 def as_labels(labels: NDArray[Any] | Sequence[Any], count: int, where: str) -> list[str]:
     """One class an image as text. Raises UserError where there are not `count` of them."""
     values = np.asarray(labels)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
+    if values.ndim > 1 and values.size == len(values):
+        values = values.reshape(-1)
     if values.ndim != 1 or values.dtype.kind not in "iufUSO":
         raise UserError(f"{where}: expected one label an image, got an array of {'x'.join(map(str, values.shape))}")
     if len(values) != count:

@@ -82,6 +82,12 @@ def _lists_classes(sample: Sample, classes: Sequence[str]) -> bool:
     """Does every value of the sample list several classes, or names that look like them?"""
     if not sample.ranked or set(sample.distinct) & set(classes):
         return False
+    pairs = sample.distinct[0].split()
+    if numbers_of(pairs[1::2]) and any("." in certain for certain in pairs[1::2]):
+        raise UserError(
+            f"{sample.path}: each value is a class with its confidence, as '{sample.distinct[0]}', which is not "
+            f"written here\nto train on the images all the same, move that file away and run init again"
+        )
     tokens = sample.distinct[0].split()
     if any(set(sample.distinct) & {respell(name) for name in classes} for respell in RESPELLINGS):
         return False

@@ -103,11 +103,12 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
     best, others = ranked[0], ranked[1:]
     rivals = [c for c in others if c.points > best.points - LEAD and not _same(c, best)]
     if (best.points < LEAST and (others or best.points < 0)) or rivals:
+        more = ", or several by commas where each is a class" if sum(c.binary for c in ranked) > 1 else ""
         shown = [column.described() for column in [best, *(rivals or others)][:4]]
         raise UserError(
             f"{table.path}: cannot tell which column is the class:\n  "
             + "\n  ".join(shown[:3])
-            + "\nsay --label COLUMN"
+            + f"\nsay --label COLUMN{more}"
         )
     same = [c for c in (best, *others) if _same(c, best) and c.points >= best.points - LEAD]
     chosen = max(same, key=lambda c: (c.points, numbers_of(list(c.counts)) is None))

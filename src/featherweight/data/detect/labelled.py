@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from featherweight.data.listing import is_image
 from featherweight.data.matching import Index, is_rubbish
 from featherweight.errors import UserError, nearest
 
+BOXES = re.compile(r"bbox|^x_?min|^xmax|encodedpixels|^rle|polygon|segmentation")
+PEOPLE = re.compile(r"^(patient|subject|case|person|study|series|participant|p|s|id)[ _-]*\d+$", re.IGNORECASE)
+FEWEST = 5  # images of a class folder, on average, where a table names the images too
 SHARE = 0.3  # of a table's rows that name an image: fewer are chance
 FEW = 200  # values of a column that are tried first
 WIDE, LARGE = 48, 1 << 25  # columns and bytes of a table that is pixels, and is not read here
@@ -53,6 +57,7 @@ class Survey:
     profiles: list[Profile]
     others: list[Table] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
+    refusal: UserError | None = None  # why no table holds the classes, where class folders do
 
 
 def profile_all(scan: Scan, sample: Sample | None, wishes: Wishes) -> Survey:
@@ -169,6 +174,7 @@ def label_table(survey: Survey, sample: Sample | None, wishes: Wishes, folders: 
         )
     if not found and refusals and not _by_folder(trains, folders, survey):
         raise refusals[0]
+    survey.refusal = next(iter(refusals), None)
     return max(
         found, key=lambda one: (one.points > 60, one.profile.role == "train", len(one.profile.reach)), default=None
     )
@@ -177,7 +183,14 @@ def label_table(survey: Survey, sample: Sample | None, wishes: Wishes, folders: 
 def _by_folder(trains: Sequence[Profile], folders: dict[str, str], survey: Survey) -> bool:
     """Do class folders hold most of what the tables name, so that the classes need no table?"""
     named = {survey.scan.images[place] for p in trains for places in p.reach.values() for place in places}
-    return bool(folders) and len(named & set(folders)) >= 0.9 * len(folders)
+    classes = set(folders.values())
+    people = sum(bool(PEOPLE.search(name)) for name in classes) > len(classes) / 2
+    return (
+        bool(folders)
+        and not people
+        and len(folders) >= FEWEST * len(classes)
+        and len(named & set(folders)) >= 0.9 * len(folders)
+    )
 
 
 def _labelled(
@@ -219,8 +232,30 @@ def _labelled(
             f"{table.path}: '{column.name}' holds fractions, as {examples(list(column.counts), 2)}: a number to predict"
             f" (regression), and this program trains classifiers\nsay --label COLUMN for another column"
         )
-    several = wishes.target == "several" or (wishes.target is None and mark is not None)
+    repeated = wishes.target is None and mark is None and _long(profile, column)
+    several = wishes.target == "several" or (wishes.target is None and mark is not None) or repeated
     return Labelled(profile, column, [], several, mark if several else None, column.points, others)
+
+
+def _long(profile: Profile, column: Column) -> bool:
+    """Does the table have a row for each class of an image: many images in several rows of different classes?
+
+    Raises UserError where these are objects with boxes.
+    """
+    labels: dict[str, set[str]] = {}
+    for id, label in zip(profile.table.column(profile.id), column.values, strict=True):
+        if label:
+            labels.setdefault(id, set()).add(label)
+    if sum(len(given) > 1 for given in labels.values()) <= 0.1 * len(labels):
+        return False
+    boxes = [name for name in profile.table.header if BOXES.search(name.lower())]
+    if boxes:
+        raise UserError(
+            f"{profile.table.path}: several rows for an image, with '{boxes[0]}': boxes or masks of objects "
+            f"(detection, segmentation), and this program trains classifiers of whole images\n"
+            f"if the classes of an image are wanted all the same, say --target several"
+        )
+    return True
 
 
 def _not_whole(column: Column) -> bool:

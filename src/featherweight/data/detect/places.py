@@ -10,7 +10,7 @@ from featherweight.data.listing import ENDINGS
 
 TRAIN = re.compile(r"train")
 TEST = re.compile(r"test|(^|[_-])pred|unlabel|eval|private|submission")
-VALID = re.compile(r"valid|(^|[_/-])val($|[_/-])|(^|[_/-])dev($|[_/-])|holdout")
+VALID = re.compile(r"valid|(^|[_/-])val(?![a-z])|(^|[_/-])dev(?![a-z])|holdout")
 REDUCED = re.compile(r"thumb|mask|segment|resiz|small|crop|preview|annot|heatmap")
 LOSSY = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".avif")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from featherweight.data import csv_file
+from featherweight.data.detect.sample import NAMED
 from featherweight.data.detect.scan import Scan
+from featherweight.data.matching import bare, without_folder
 from featherweight.errors import UserError
 
 FORMATS = {
@@ -42,6 +45,22 @@ def packed(scan: Scan) -> str | None:
     return f"{first}{more} still packed: cd '{scan.folder}' && {command}"
 
 
+def _refuse_channels(scan: Scan) -> None:
+    """Refuse tables whose ids begin the names of several images each."""
+    stems = [bare(without_folder(name)) for name in scan.images]
+    starts = {stem.rpartition("_")[0]: stem for stem in stems}
+    for name in sorted(scan.tables, key=lambda name: bool(NAMED.search(name.lower()))):
+        start = csv_file.beginning(scan.folder / name, 50)
+        for place, heading in enumerate(start.header if start and len(start.header) > 1 else ()):
+            values = [row[place] for row in start.rows] if start else []
+            if values and all(value in starts for value in values):
+                several = [stem for stem in stems if stem.startswith(f"{values[0]}_")]
+                raise UserError(
+                    f"{scan.folder / name}: a row for several images each: '{values[0]}' of the column '{heading}' is "
+                    f"{', '.join(several[:4])}\njoin them to one picture each (as channels), called by the id alone"
+                )
+
+
 def refuse(scan: Scan, faults: str) -> NoReturn:
     """Raise the UserError for a folder that no reading fits."""
     archives = packed(scan)
@@ -56,6 +75,7 @@ def refuse(scan: Scan, faults: str) -> NoReturn:
                 f"convert them to one image file each, in one folder per class or beside a CSV of id and label"
             )
     if scan.images:
+        _refuse_channels(scan)
         raise UserError(
             f"{scan.outer}: {len(scan.images):,} images, as {scan.images[0]}, and nothing that tells their classes: no "
             f"folder per class, no table whose rows name them, no pattern in their names (it holds {listed})\n"

@@ -16,7 +16,6 @@ from featherweight.data.detect.found import Found, Wishes
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import Scan, relative, scan
 from featherweight.data.sources.label_csv import FOLDER
-from featherweight.errors import UserError
 
 
 def survey(folder: Path, root: Path, wishes: Wishes | None = None) -> Found:
@@ -46,13 +45,7 @@ def survey(folder: Path, root: Path, wishes: Wishes | None = None) -> Found:
 def _images(seen: Scan, sample: Sample | None, wishes: Wishes) -> Found | None:
     tables = labelled.profile_all(seen, sample, wishes)
     folders = by_folder.classes_of(seen)
-    refusal = None
-    try:
-        table = labelled.label_table(tables, sample, wishes, folders)
-    except UserError as error:
-        if not folders or wishes.label:
-            raise
-        table, refusal = None, error
+    table = labelled.label_table(tables, sample, wishes, folders)
     if table is not None and _covers(tables, table, folders):
         reading = by_table.Reading(tables, table, sample, wishes)
         reading.found.sample = sample
@@ -64,8 +57,9 @@ def _images(seen: Scan, sample: Sample | None, wishes: Wishes) -> Found | None:
             return None
         found = other
         found.sample = sample
-        if refusal is not None:
-            found.assumed.append(f"the classes are the folders, since of the tables {str(refusal).splitlines()[0]}")
+        if table is None and tables.refusal is not None:
+            reason = str(tables.refusal).splitlines()[0].removesuffix(":")
+            found.assumed.append(f"the classes are the folders ({reason}; say --label COLUMN)")
     found.told += tables.aside[:3]
     return found
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featherweight.data import csv_file
 from featherweight.data.detect.found import Found, Wishes
-from featherweight.data.detect.places import TEST, TRAIN
+from featherweight.data.detect.places import role
 from featherweight.data.detect.scan import Scan, relative
 from featherweight.data.safe_arrays import declared, read_idx
 from featherweight.data.safe_pickles import read as read_pickle
@@ -93,15 +95,16 @@ def arrays(scan: Scan, wishes: Wishes) -> Found | None:
     pictures = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
     if not pictures:
         return None
-    train = min(
-        pictures, key=lambda name: (not TRAIN.search(_key(name)), bool(TEST.search(_key(name))), -shapes[name][0])
-    )
-    test = next((name for name in pictures if name != train), None)
-    flat = [name for name, shape in shapes.items() if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)]
+    train = min(pictures, key=lambda name: (_role(name) != "train", _role(name) in ("test", "valid"), -shapes[name][0]))
+    others = sorted((name for name in pictures if name != train), key=lambda name: _role(name) != "test")
+    test = next((name for name in others if _role(name) != "valid"), None)
+    valid = next((name for name in others if _role(name) == "valid"), None)
+    flat = [name for name, shape in shapes.items() if shape and len(shape) != 0 and np.prod(shape) == shape[0]]
+    pictures = [name for name in pictures if name not in flat]
 
     def beside(picture: str, wanted: Callable[[str], bool]) -> str | None:
         fitting = [name for name in flat if shapes[name][0] == shapes[picture][0] and wanted(_key(name))]
-        same = [name for name in fitting if bool(TEST.search(_key(name))) == bool(TEST.search(_key(picture)))]
+        same = [name for name in fitting if _role(name) == _role(picture)]
         return next(iter(same or fitting), None)
 
     labels = beside(train, lambda key: not key.endswith(("id", "ids")))
@@ -110,6 +113,8 @@ def arrays(scan: Scan, wishes: Wishes) -> Found | None:
     if labels is None:
         return None
     source = {"name": "arrays", "train": train, "labels": labels}
+    if valid is not None and (held := beside(valid, lambda key: not key.endswith(("id", "ids")))) is not None:
+        source |= {"valid": valid, "valid_labels": held}
     if test is not None:
         flat.remove(labels)
         ids = beside(test, lambda key: key.endswith(("id", "ids")))
@@ -136,6 +141,11 @@ def unreadable(folder: Path) -> str:
                 wrong.append(str(error))
     shown, more = wrong[:SHOWN], f"\nand {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
     return "".join(f"\n{line}" for line in shown) + more
+
+
+def _role(name: str) -> str:
+    """The part of the data that an array's key, or its file's name, says it is of."""
+    return role(_key(name)) or role(name.rpartition("/")[2].partition(":")[0])
 
 
 def _key(name: str) -> str:

@@ -17,7 +17,7 @@ from featherweight.schema import Index, Text
 HDF5 = (".h5", ".hdf5", ".hdf")
 
 
-def arrays(
+def arrays(  # the parameters are the keys of a competition's file
     root: Path,
     *,
     train: Text,
@@ -25,18 +25,26 @@ def arrays(
     test: Text | None = None,
     ids: Text | None = None,
     answers: Text | None = None,
+    valid: Text | None = None,
+    valid_labels: Text | None = None,
     first_id: Index = 0,
 ) -> Listing:
     """Images [N, H, W] or [N, H, W, C] and labels [N], each as `file.npy`, `file.npz:key` or `file.h5:key`.
 
-    `ids` are those of the test images, `answers` their classes; without ids an image's id is its place, counted from
-    `first_id`.
+    `valid` and `valid_labels` are held out. `ids` are those of the test images, `answers` their classes; without ids an
+    image's id is its place, counted from `first_id`.
     """
 
     def trained() -> Samples:
         images = as_uint8(load(root, train), train)
         names = as_labels(load(root, labels), len(images), labels)
         return Samples(numbered(len(images), first_id), images, names, places=_places(root, train, len(images)))
+
+    def held_out() -> Samples:
+        assert valid is not None
+        images = as_uint8(load(root, valid), valid)
+        names = as_labels(load(root, valid_labels or valid), len(images), valid_labels or valid)
+        return Samples(numbered(len(images), first_id), images, names, places=_places(root, valid, len(images)))
 
     def tested() -> Samples:
         assert test is not None
@@ -55,6 +63,7 @@ def arrays(
     return Listing(
         train=Stored(files(train, labels), trained),
         test=Stored(files(test, ids), tested) if test else None,
+        valid=Stored(files(valid, valid_labels), held_out) if valid else None,
         answers=solved if test and answers else None,
     )
 
