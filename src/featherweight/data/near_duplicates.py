@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from featherweight.console import say
+
 Floats = NDArray[np.float32]
 
 SIDE = 16  # of the thumbnails that are compared
@@ -18,7 +20,29 @@ BANDS = 8  # of the hash's 128 bits: copies agree in one at least if they differ
 ALIKE = 0.985  # correlation of two thumbnails of one picture, saved twice
 FLAT = 6.0  # deviation of the grey values below which a picture shows too little to be recognised by
 LARGEST = 4096  # images in a bucket: more than that share a hash because they show next to nothing
+MOST_PAIRS = 300_000_000  # compared in one search: seconds; more there are where pictures show next to nothing
 CHUNK = 2048
+
+
+class Joined:
+    """Two arrays of images, one behind the other, that are read in pieces."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self.first, self.second = first, second
+        self.shape = (len(self), *first.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """The images at `key`: a place, a slice or an array of places."""
+        places, border = np.arange(len(self))[key], len(self.first)
+        if places.ndim == 0:
+            return np.asarray(self.first[places] if places < border else self.second[places - border])
+        images = np.empty((len(places), *self.shape[1:]), dtype=np.uint8)
+        images[places < border] = self.first[places[places < border]]
+        images[places >= border] = self.second[places[places >= border] - border]
+        return images
 
 
 def thumbnails(images: Any, side: int = SIDE) -> Floats:
@@ -59,21 +83,52 @@ def _components(count: int, pairs: NDArray[np.int64]) -> list[list[int]]:
 
 
 def _near(images: Any, once: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Pairs of the places in `once`, of images that are no copies to the byte, that show the same picture."""
-    pairs: list[NDArray[np.int64]] = []
-    small = thumbnails(images)
-    telling = small.mean(-1).std((1, 2)) >= FLAT
-    # Each channel less its own mean: else the cast of a picture counts for more than what it shows.
-    vectors = (small - small.mean((1, 2), keepdims=True)).reshape(len(small), -1)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    """Pairs of the places in `once`, of images that are no copies to the byte, that show the same picture.
+
+    Small buckets are compared first. Where there are more pairs than MOST_PAIRS, as of pictures that are all alike, the
+    largest buckets are left out, which is said.
+    """
+    small = np.empty((len(images), SIDE, SIDE, images.shape[3]), dtype=np.uint8)
+    for first in range(0, len(images), CHUNK):
+        part = images[first : first + CHUNK]
+        small[first : first + len(part)] = np.round(thumbnails(part))
+    telling = np.concatenate(
+        [small[first : first + CHUNK].mean(-1).std((1, 2)) >= FLAT for first in range(0, len(small), CHUNK)]
+    )
     once = once[telling[once]]
-    for bands in _bands(small[once]).T if len(once) else ():
-        order = np.argsort(bands, kind="stable")
-        for bucket in np.split(order, np.flatnonzero(np.diff(bands[order])) + 1):
-            if 2 <= len(bucket) <= LARGEST:
-                members = once[bucket]
-                pairs.append(members[np.argwhere(np.triu(vectors[members] @ vectors[members].T > ALIKE, 1))])
+    if not len(once):
+        return []
+    bands = np.concatenate([_bands(small[once[at : at + CHUNK]]) for at in range(0, len(once), CHUNK)])
+    buckets = [bucket for band in bands.T for bucket in _buckets(band)]
+    pairs: list[NDArray[np.int64]] = []
+    room = MOST_PAIRS
+    left = 0
+    for bucket in sorted(buckets, key=len):
+        if len(bucket) > LARGEST or len(bucket) ** 2 > room:
+            left += 1
+            continue
+        room -= len(bucket) ** 2
+        members = once[bucket]
+        vectors = _vectors(small[members])
+        pairs.append(members[np.argwhere(np.triu(vectors @ vectors.T > ALIKE, 1))])
+    if left:
+        say(f"near-copies: {left:,} of {len(buckets):,} sets of pictures that look alike are too large to be compared")
     return pairs
+
+
+def _buckets(band: NDArray[np.uint16]) -> list[NDArray[np.int64]]:
+    """The places that share a value, two and more of them."""
+    order = np.argsort(band, kind="stable")
+    return [same for same in np.split(order, np.flatnonzero(np.diff(band[order])) + 1) if len(same) > 1]
+
+
+def _vectors(small: NDArray[np.uint8]) -> Floats:
+    """float32 [N, F] of length 1: thumbnails, whose products are their correlations."""
+    values = small.astype(np.float32)
+    # Each channel less its own mean: else the cast of a picture counts for more than what it shows.
+    vectors = (values - values.mean((1, 2), keepdims=True)).reshape(len(values), -1)
+    found: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    return found
 
 
 def _areas(length: int, parts: int) -> Floats:
@@ -86,9 +141,9 @@ def _areas(length: int, parts: int) -> Floats:
     return parts_of
 
 
-def _bands(small: Floats) -> NDArray[np.uint16]:
+def _bands(small: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """uint16 [N, BANDS]: the difference hash in pieces."""
-    grey = small.mean(-1)
+    grey = small.mean(-1, dtype=np.float32)
     across = np.einsum("ih,nhw,jw->nij", _areas(SIDE, 8), grey, _areas(SIDE, 9))
     down = np.einsum("ih,nhw,jw->nij", _areas(SIDE, 9), grey, _areas(SIDE, 8))
     bits = np.concatenate(

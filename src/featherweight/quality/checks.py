@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from featherweight.data import near_duplicates
 from featherweight.data.csv_file import examples
+from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Data, Pack
 from featherweight.evaluation.metrics import METRICS, Score
 
@@ -76,27 +77,6 @@ def copies(
         across = [same for same in same_pictures if same[0] < len(train) <= same[-1]]
         found += _shared(train, test, classes, across)
     return found, groups
-
-
-class Joined:
-    """Two arrays of images, one behind the other, that are read in pieces."""
-
-    def __init__(self, first: Any, second: Any) -> None:
-        self.first, self.second = first, second
-        self.shape = (len(self), *first.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        """The images at `key`: a place, a slice or an array of places."""
-        places, border = np.arange(len(self))[key], len(self.first)
-        if places.ndim == 0:
-            return np.asarray(self.first[places] if places < border else self.second[places - border])
-        images = np.empty((len(places), *self.shape[1:]), dtype=np.uint8)
-        images[places < border] = self.first[places[places < border]]
-        images[places >= border] = self.second[places[places >= border] - border]
-        return images
 
 
 def join(first: Pack, second: Pack) -> Pack:

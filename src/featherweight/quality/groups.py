@@ -6,14 +6,14 @@ Kin on both sides of a split make the holdout score too good: what is held out w
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data import near_duplicates
+from featherweight.data import kin, near_duplicates
 from featherweight.data.detect.found import Found
 from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Samples
@@ -21,15 +21,10 @@ from featherweight.errors import UserError
 
 MOST = 4000  # images that are looked at for near-copies when a competition is described; inspect looks at all
 SIDE = 32  # pixels, of the pictures that are compared
-LEAST_GROUPS, LEAST_SHARE = 8, 0.6  # a pattern makes as many groups, and puts that part of the images into company
-LARGEST_GROUP = 0.3  # of all images: what is larger is no group of kin
-COUNTER = 3  # numbers within a group are that close together, where they count frames
 HELD_OUT = 0.1  # part of the groups that a usual split holds out
 
-# Names whose last number counts within what stands before it; names that begin with the number of what they show.
-PATTERNS = (r"^(.*\d)[ _.-]+\d+(?:\.\w+)?$", r"^((?:.*/)?[^/\d]*\d+)[ _-][^/]*$")
 STEM = r"([^/]+)$"  # the same name in several class folders
-NEAR = (*PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][^_/-]*$")
+NEAR = (*kin.PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][^_/-]*$")
 
 
 def propose(
@@ -49,11 +44,12 @@ def propose(
     if asked is not None:
         return {"group": _asked(train, asked)}
     labels = [name if isinstance(name, str) else " ".join(name) for name in train.labels or ()]
-    for pattern in PATTERNS:
-        keys = _keys(train.ids, pattern)
-        if keys is not None and _divides(keys, labels) and _counts(train.ids, keys):
+    pattern = kin.sequences(train.ids, labels)
+    if pattern is not None:
+        keys = kin.keys(train.ids, pattern) or []
+        if keys:
             assumed.append(
-                f"  group: '{pattern}', numbered sequences in the names: {_leak(_sizes(keys))} (--group none)"
+                f"  group: '{pattern}', numbered sequences in the names: {_leak(kin.sizes_of(keys))} (--group none)"
             )
             return {"group": pattern}
     return _by_pictures(train, labels, assumed)
@@ -61,7 +57,7 @@ def propose(
 
 def _asked(train: Samples, pattern: str) -> str:
     try:
-        keys = _keys(train.ids, pattern)
+        keys = kin.keys(train.ids, pattern)
     except re.error as error:
         raise UserError(
             f"--group {pattern}: no column of the label table, and no regular expression ({error})"
@@ -72,43 +68,6 @@ def _asked(train: Samples, pattern: str) -> str:
             f"{train.ids[0]}"
         )
     return pattern
-
-
-def _keys(ids: Sequence[str], pattern: str) -> list[str] | None:
-    compiled = re.compile(pattern)
-    matches = [compiled.search(id) for id in ids]
-    if not all(matches):
-        return None
-    return ["/".join(filter(None, match.groups())) or match.group() for match in matches if match]
-
-
-def _sizes(keys: Sequence[str]) -> list[int]:
-    return list(Counter(keys).values())
-
-
-def _divides(keys: Sequence[str], labels: Sequence[str]) -> bool:
-    """Are there groups to divide, in every class, that hold most images in company and none most of the images?"""
-    sizes = _sizes(keys)
-    company = sum(size for size in sizes if size > 1)
-    groups_in = Counter(label for label, _ in set(zip(labels, keys, strict=True)))
-    return (
-        len(sizes) >= LEAST_GROUPS
-        and company >= LEAST_SHARE * len(keys)
-        and max(sizes) <= LARGEST_GROUP * len(keys)
-        and min(groups_in.values()) >= 2
-    )
-
-
-def _counts(ids: Sequence[str], keys: Sequence[str]) -> bool:
-    """Does what follows a group's name count its members (or is no number), as frames of a track are counted?"""
-    numbers: dict[str, list[int]] = defaultdict(list)
-    members: Counter[str] = Counter(keys)
-    for id, key in zip(ids, keys, strict=True):
-        rest = re.findall(r"\d+", id[len(key) :].rpartition(".")[0] or id[len(key) :])
-        if rest:
-            numbers[key].append(int(rest[-1]))
-    spans = [(max(given) - min(given) + 1) / members[key] for key, given in numbers.items() if len(given) > 1]
-    return not spans or float(np.median(spans)) <= COUNTER
 
 
 def _leak(sizes: Sequence[int]) -> str:
@@ -135,14 +94,14 @@ def _by_pictures(train: Samples, labels: Sequence[str], assumed: list[str]) -> d
     looked = "" if len(places) == len(train.ids) else f" (of {len(places):,} images looked at; inspect looks at all)"
     ids = [train.ids[place] for place in places]
     for pattern in NEAR:
-        keys = _keys(ids, pattern)
+        keys = kin.keys(ids, pattern)
         if keys is None:
             continue
         kept = sum(len({keys[place] for place in group}) == 1 for group in same)
-        everywhere = _keys(train.ids, pattern)
-        if kept >= 0.9 * len(same) and everywhere is not None and _divides(everywhere, labels):
+        everywhere = kin.keys(train.ids, pattern)
+        if kept >= 0.9 * len(same) and everywhere is not None and kin.divides(everywhere, labels):
             what = f"'{pattern}', which joins {copied:,} near-copies{looked}"
-            assumed.append(f"  group: {what}: {_leak(_sizes(everywhere))} (say --group none)")
+            assumed.append(f"  group: {what}: {_leak(kin.sizes_of(everywhere))} (say --group none)")
             return {"group": pattern}
     assumed.append(
         f"  no group: {copied:,} images are near-copies of others{looked}, and nothing in their names joins them: "

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from featherweight import atomic, budget
 from featherweight.console import say
+from featherweight.data import kin
 from featherweight.data.csv_file import examples
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide
@@ -104,6 +105,10 @@ def _run(run: Run, everyone: Processes) -> Result:
     say(f"  {len(train):,} images to train on, {len(holdout):,} held out, {at_the_end}{to_predict:,} to predict")
     for thin in _thin(run, data.train, holdout):
         say(f"  {thin}")
+    if everyone.first and not run.weights.exists():
+        grouped = any(given is not None for given in (competition.group, competition.groups, data.train.groups))
+        for warning in kin.torn(train, holdout, grouped):
+            say(f"  {warning}")
 
     shown = everyone.each(lambda: with_pseudo_labels(run, train, holdout, data.predict))
     model = train_model(run, shown, holdout, device)

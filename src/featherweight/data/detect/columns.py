@@ -32,6 +32,10 @@ LEAST, LEAD = 30, 10  # points the best column has at least, and before the next
 SEPARATORS = ("|", " ", ",", ";")
 
 
+class TieError(UserError):
+    """Several columns that could well be the class."""
+
+
 @dataclass
 class Column:
     """One column, and what speaks for its being the class: points with their reasons."""
@@ -105,14 +109,15 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
     if (best.points < LEAST and (others or best.points < 0)) or rivals:
         more = ", or several by commas where each is a class" if sum(c.binary for c in ranked) > 1 else ""
         shown = [column.described() for column in [best, *(rivals or others)][:4]]
-        raise UserError(
+        refusal = TieError if best.points >= LEAST else UserError
+        raise refusal(
             f"{table.path}: cannot tell which column is the class:\n  "
             + "\n  ".join(shown[:3])
             + f"\nsay --label COLUMN{more}"
         )
     same = [c for c in (best, *others) if _same(c, best) and c.points >= best.points - LEAD]
     chosen = max(same, key=lambda c: (c.points, numbers_of(list(c.counts)) is None))
-    return chosen, [c for c in ranked if c is not chosen][:4]
+    return chosen, sorted((c for c in given if c is not chosen), key=lambda c: (-c.points, c.name))[:4]
 
 
 def _same(one: Column, other: Column) -> bool:

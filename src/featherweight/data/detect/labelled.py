@@ -117,6 +117,8 @@ def _profile(name: str, table: Table, header: list[str], index: Index, wishes: W
         if rows < SHARE * len(table.rows) and len(reach) < 0.9 * len(index.files):
             continue
         named = sum(is_image(value.rpartition("/")[2]) for value in list(reach)[:FEW])
+        if not named and column != wishes.id and columns.STRONGER.search(column.lower()):
+            continue  # numbers of classes that happen to be names of images too
         clear = sum(len(places) == 1 for places in reach.values())
         score = (len(reach), named, clear)
         if best is None or score > best[0]:
@@ -172,8 +174,9 @@ def label_table(survey: Survey, sample: Sample | None, wishes: Wishes, folders: 
         raise UserError(
             f"--label {wishes.label}: {table.path} has no such column{hint}; there are {', '.join(table.header[:12])}"
         )
-    if not found and refusals and not _by_folder(trains, folders, survey):
-        raise refusals[0]
+    ties = [error for error in refusals if isinstance(error, columns.TieError)]
+    if not found and refusals and (ties or not _by_folder(trains, folders, survey)):
+        raise (ties or refusals)[0]
     survey.refusal = next(iter(refusals), None)
     return max(
         found, key=lambda one: (one.points > 60, one.profile.role == "train", len(one.profile.reach)), default=None

@@ -66,7 +66,7 @@ def _branches(names: Sequence[str], places: Sequence[int]) -> dict[str, int]:
 
 def _rank(branch: str, file: str, part: str, sizes: Mapping[str, int]) -> tuple[int, int, int, int, int, str]:
     said = role(branch) or role(file.rpartition("/")[0])
-    strange = 0 if said == part or (not said and part == "train") else 1 if not said else 2
+    strange = 0 if said == part else 1 if not said else 2
     ending = file[file.rfind(".") :].lower()
     kind = 0 if ending in LOSSY else 1 if ending in ENDINGS else 2
     return strange, kind, int(bool(REDUCED.search(branch.lower()))), -sizes[branch], branch.count("/"), branch

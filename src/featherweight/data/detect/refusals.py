@@ -45,15 +45,17 @@ def packed(scan: Scan) -> str | None:
     return f"{first}{more} still packed: cd '{scan.folder}' && {command}"
 
 
-def _refuse_channels(scan: Scan) -> None:
+def refuse_channels(scan: Scan) -> None:
     """Refuse tables whose ids begin the names of several images each."""
     stems = [bare(without_folder(name)) for name in scan.images]
     starts = {stem.rpartition("_")[0]: stem for stem in stems}
-    for name in sorted(scan.tables, key=lambda name: bool(NAMED.search(name.lower()))):
+    for name in scan.tables:
+        if NAMED.search(name.rpartition("/")[2].lower()):
+            continue
         start = csv_file.beginning(scan.folder / name, 50)
         for place, heading in enumerate(start.header if start and len(start.header) > 1 else ()):
             values = [row[place] for row in start.rows] if start else []
-            if values and all(value in starts for value in values):
+            if values and len(set(values)) == len(values) and all(value in starts for value in values):
                 several = [stem for stem in stems if stem.startswith(f"{values[0]}_")]
                 raise UserError(
                     f"{scan.folder / name}: a row for several images each: '{values[0]}' of the column '{heading}' is "
@@ -75,7 +77,6 @@ def refuse(scan: Scan, faults: str) -> NoReturn:
                 f"convert them to one image file each, in one folder per class or beside a CSV of id and label"
             )
     if scan.images:
-        _refuse_channels(scan)
         raise UserError(
             f"{scan.outer}: {len(scan.images):,} images, as {scan.images[0]}, and nothing that tells their classes: no "
             f"folder per class, no table whose rows name them, no pattern in their names (it holds {listed})\n"

@@ -52,7 +52,10 @@ def _images(seen: Scan, sample: Sample | None, wishes: Wishes) -> Found | None:
         found = reading.read(folders)
     else:
         split = _official_split(tables, seen, folders)
-        other = split or by_folder.read(seen, tables, sample, wishes) or by_name.read(seen, wishes)
+        other = split or by_folder.read(seen, tables, sample, wishes)
+        if other is None:
+            refusals.refuse_channels(seen)
+            other = by_name.read(seen, wishes)
         if other is None:
             return None
         found = other

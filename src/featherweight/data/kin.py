@@ -1,0 +1,109 @@
+"""Images of one thing (kin): numbered sequences in names, and copies, that must not stand on both sides of a split.
+
+Kin on both sides make the holdout score too good: what is held out was seen in training, nearly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from featherweight.data import near_duplicates
+from featherweight.data.near_duplicates import Joined
+from featherweight.data.pack import Pack
+
+LEAST_GROUPS, LEAST_SHARE = 8, 0.6  # a pattern makes as many groups, and puts that part of the images into company
+LARGEST_GROUP = 0.3  # of all images: what is larger is no group of kin
+COUNTER = 3  # numbers within a group are that close together, where they count frames
+TOLD = 0.01  # of the held-out images with kin in training: from there on it is told
+NEAR = 20_000  # images in which near-copies are looked for before a training; inspect looks at any number
+LARGEST = 2**30  # bytes of images that are read for it
+
+# Names whose last number counts within what stands before it; names that begin with the number of what they show.
+PATTERNS = (r"^(.*\d)[ _.-]+\d+(?:\.\w+)?$", r"^((?:.*/)?[^/\d]*\d+)[ _-][^/]*$")
+
+
+def sequences(ids: Sequence[str], labels: Sequence[str]) -> str | None:
+    """The pattern under which the names are numbered sequences, as tracks of frames; None where they are not."""
+    for pattern in PATTERNS:
+        found = keys(ids, pattern)
+        if found is not None and divides(found, labels) and counts(ids, found):
+            return pattern
+    return None
+
+
+def torn(train: Pack, holdout: Pack, grouped: bool) -> list[str]:
+    """In words, which kin are split between `train` and `holdout`; nothing where hardly any are.
+
+    Names are not asked where the competition groups its images (`grouped`). Near-copies are looked for where there are
+    not too many images.
+    """
+    told: list[str] = []
+    count = len(train) + len(holdout)
+    if not grouped and train.labels is not None and holdout.labels is not None and train.labels.ndim == 1:
+        labels = [str(label) for part in (train, holdout) for label in (part.labels if part.labels is not None else ())]
+        ids = [*train.ids, *holdout.ids]
+        pattern = sequences(ids, labels)
+        found = keys(ids, pattern) if pattern else None
+        if found is not None:
+            known = set(found[: len(train)])
+            share = sum(key in known for key in found[len(train) :]) / len(holdout)
+            if share >= TOLD:
+                told.append(
+                    f"{share:.0%} of the held-out images are of a numbered sequence that is trained on too, "
+                    f"by their names: say group: '{pattern}' in the competition's file"
+                )
+    if not told and count * int(np.prod(train.images.shape[1:])) <= LARGEST:
+        near = count <= NEAR
+        same = near_duplicates.groups(Joined(train.images, holdout.images), near)
+        copied = sum(place >= len(train) for group in same if group[0] < len(train) for place in group)
+        share = copied / len(holdout)
+        if share >= TOLD:
+            kind = "copy" if not near else "copy or near-copy"
+            told.append(
+                f"{share:.1%} of the held-out images have a {kind} that is trained on: ./run.sh inspect "
+                f"COMPETITION writes the grouping that keeps them together"
+            )
+    return [f"the score will be too good: {line}" for line in told]
+
+
+def keys(ids: Sequence[str], pattern: str) -> list[str] | None:
+    """What `pattern` finds in each id; None where it is not found in all of them."""
+    compiled = re.compile(pattern)
+    matches = [compiled.search(id) for id in ids]
+    if not all(matches):
+        return None
+    return ["/".join(filter(None, match.groups())) or match.group() for match in matches if match]
+
+
+def sizes_of(keys: Sequence[str]) -> list[int]:
+    """How many images each group has."""
+    return list(Counter(keys).values())
+
+
+def divides(keys: Sequence[str], labels: Sequence[str]) -> bool:
+    """Are there groups to divide, in every class, that hold most images in company and none most of the images?"""
+    sizes = sizes_of(keys)
+    company = sum(size for size in sizes if size > 1)
+    groups_in = Counter(label for label, _ in set(zip(labels, keys, strict=True)))
+    return (
+        len(sizes) >= LEAST_GROUPS
+        and company >= LEAST_SHARE * len(keys)
+        and max(sizes) <= LARGEST_GROUP * len(keys)
+        and min(groups_in.values()) >= 2
+    )
+
+
+def counts(ids: Sequence[str], keys: Sequence[str]) -> bool:
+    """Does what follows a group's name count its members (or is no number), as frames of a track are counted?"""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    members: Counter[str] = Counter(keys)
+    for id, key in zip(ids, keys, strict=True):
+        rest = re.findall(r"\d+", id[len(key) :].rpartition(".")[0] or id[len(key) :])
+        if rest:
+            numbers[key].append(int(rest[-1]))
+    spans = [(max(given) - min(given) + 1) / members[key] for key, given in numbers.items() if len(given) > 1]
+    return not spans or float(np.median(spans)) <= COUNTER
