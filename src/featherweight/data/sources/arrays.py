@@ -75,7 +75,7 @@ def split(name: str) -> tuple[str, str | None]:
 
 
 def _places(root: Path, name: str, count: int) -> list[str]:
-    return [f"{root / name}:{row}" for row in range(1, count + 1)]
+    return [f"{root / split(name)[0]}:{row}" for row in range(1, count + 1)]
 
 
 def load(root: Path, name: str) -> NDArray[Any]:
