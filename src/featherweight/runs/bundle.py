@@ -75,7 +75,10 @@ def load(path: Path, name: str | None = None) -> Run:
     paths.runs().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.runs(), prefix=".load-") as scratch:
         folder = Path(scratch) / "bundle"
-        archive.unpack(path, folder)
+        try:
+            archive.unpack(path, folder)
+        except archive.Damaged:
+            raise UserError(f"{path}: this is no bundle of a run, or a damaged one; ask for it again") from None
         about = _checked(path, folder)
         main = about["run"]
         called = {each: name or each if each == main else each for each in about["runs"]}
