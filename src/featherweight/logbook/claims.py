@@ -101,18 +101,16 @@ def judge(tested: Mapping[Claim, tuple[Sequence[Score], Sequence[Score]]]) -> li
 
 def _alone(claim: Claim, better: Sequence[Score], worse: Sequence[Score]) -> Verdict:
     """A claim by itself, its p-value not corrected."""
-    from scipy.stats import t
+    from scipy.stats import ttest_1samp
 
     metric = better[0].of
     gains = np.array([metric.sign * (one.value - other.value) for one, other in zip(better, worse, strict=True)])
-    count, mean = len(gains), float(gains.mean())
     low = high = p = math.nan
-    if count > 1:
-        error = float(gains.std(ddof=1)) / math.sqrt(count)
-        half = error * float(t.ppf(0.975, count - 1))
-        low, high = mean - half, mean + half
-        if error > 0:
-            p = 2 * float(t.sf(abs(mean) / error, count - 1))
-        elif mean == 0:
-            p = 1.0  # where all gains are one and the same, how far they scatter is not known
+    if len(gains) > 1 and gains.std() > 0:
+        test = ttest_1samp(gains, 0.0)
+        low, high = map(float, test.confidence_interval(0.95))
+        p = float(test.pvalue)
+    elif len(gains) > 1:  # where all gains are one and the same, how far they scatter is not known
+        low = high = float(gains[0])
+        p = 1.0 if low == 0 else math.nan
     return Verdict(claim, tuple(gains.tolist()), low, high, p, metric.name)

@@ -39,8 +39,6 @@ BEAT = 15.0  # seconds
 SILENCE = 300.0  # seconds without a beat after which a worker elsewhere is taken for dead; clocks may differ a little
 BUSY = 60  # seconds to wait for a database file that another worker writes to
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-
 
 class PerCandidate(BaseSampler):
     """A sampler made anew for each candidate, with a seed of its own.
@@ -99,6 +97,7 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
     asks["competition"] = competition.task()
     asked = hashlib.sha256(json.dumps(asks, sort_keys=True).encode()).hexdigest()[:16]
     direction = StudyDirection.MINIMIZE if metric_of(competition.metric).lower_is_better else StudyDirection.MAXIMIZE
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # from here on, not for whoever imports this
     folder.mkdir(parents=True, exist_ok=True)
     sampler = PerCandidate(plan.space.sampler, plan.space.seed)
     try:
