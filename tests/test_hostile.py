@@ -11,6 +11,8 @@ import gzip
 import io
 import os
 import pickle
+import shutil
+import socket
 import struct
 import tarfile
 import time
@@ -20,9 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 
 from featherweight.cli.main import main
+from featherweight.config import load_competition
+from featherweight.data.listing import walk
+from featherweight.errors import UserError
 
 FOLDERS = ("runs", "runs/.new", "data", "submissions", "configs", "configs/competitions")  # may be made, to be empty
 LONGEST = 20  # seconds of one command, on a busy machine; most take a tenth of one
@@ -242,3 +248,147 @@ def test_one_message_and_nothing_left(home, tmp_path, monkeypatch, files, line, 
     assert seconds < LONGEST
     assert tree(inside) == before
     assert [name for name in tree(home) if name not in FOLDERS and not name.endswith(".lock")] == []
+
+
+# ------------------------------------------------------------------------------------------- own files, damaged
+
+
+def torch_saved(state):
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return stream.getvalue()
+
+
+# a file of a finished run, what stands in it now, the command, its exit code, words of its message
+DAMAGED = [
+    ("run.json", b"{}", "report first", 2, "run.json: the file is damaged"),
+    ("run.json", b"\xff\xfe", "resume first", 2, "run.json: not UTF-8 text"),
+    ("run.json", b"[1]", "report first", 2, "run.json: the file is damaged"),
+    ("split.json", b'{"train": 3}', "report first", 2, "split.json: the file is damaged"),
+    ("split.json", b"{", "resume first", 2, "split.json: the file is damaged"),
+    ("history.csv", b"", "report first", 2, "history.csv: the file is damaged"),
+    ("history.csv", b"a,b\n1,2,3\n4\n", "resume first", 2, "history.csv: the file is damaged"),
+    ("result.json", b"{}", "report first", 2, "result.json: the file is damaged"),
+    ("result.json", b'{"holdout": 3}', "report first", 2, "delete it, and ./run.sh resume first scores it again"),
+    ("recipe.yaml", b"model: {", "resume first", 2, "recipe.yaml"),
+    ("competition.yaml", b"\x00", "resume first", 2, "competition.yaml"),
+    ("weights.safetensors", b"weights", "resume first", 2, "weights.safetensors: these weights do not fit the recipe"),
+    ("weights.safetensors", b"\xff" * 8 + b"{}", "resume first", 2, "weights.safetensors: these weights do not fit"),
+    ("holdout_probs.npy", b"", "resume first", 0, "computed again from the weights"),
+    ("predict_probs.npy", npy(np.zeros((3, 3))), "resume first", 0, "computed again from the weights"),
+    ("checkpoint.pt", torch_saved({"step": 3}), "resume first", 2, "checkpoint.pt: this checkpoint is damaged; delete it to train anew"),
+    ("checkpoint.pt", zipped({"x/data.pkl": b"x"}), "resume first", 2, "checkpoint.pt: this checkpoint is damaged"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "line", "wanted", "words"), DAMAGED, ids=[f"{n}-{row[0]}" for n, row in enumerate(DAMAGED)])  # fmt: skip
+def test_own_files_damaged(home, finished, name, content, line, wanted, words, capsys):
+    shutil.copytree(finished, home, dirs_exist_ok=True)
+    folder = home / "runs" / "first"
+    before = {path.name: path.read_bytes() for path in folder.glob("*.np*")}
+    (folder / name).write_bytes(content)
+    if name == "checkpoint.pt":
+        (folder / "weights.safetensors").unlink()
+        (folder / "result.json").unlink()
+    assert main(line.split(" ")) == wanted
+    out, err = capsys.readouterr()
+    assert words in (out if wanted == 0 else err)
+    assert "Traceback" not in err
+    assert err.count("\n") <= 5
+    assert (folder / "run.json").exists()
+    if wanted == 0:
+        assert {path.name: path.read_bytes() for path in folder.glob("*.np*")} == before
+
+
+def folder_competition(home, **files):
+    """A competition of two class folders in the workspace, and the folder."""
+    folder = home / "data" / "d"
+    for name, content in {**CLASSES, **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (home / "configs" / "competitions").mkdir(parents=True)
+    (home / "configs" / "competitions" / "c.yaml").write_text(
+        "title: T\nsource: {name: folders, path: d}\nimage: {size: 8, mirror: true}\nclasses: [a, b]\n"
+        "limit: {parameters: 5000000}\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", ["images.npy", "pack.json", "note"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x93NUMPY\x01\x00", b"\xff\xfe"])
+def test_a_damaged_pack_is_made_again(home, capsys, name, content):
+    folder_competition(home)
+    competition = load_competition("c")
+    before = np.array(competition.load().train.images)  # a copy: the file is cut under its map
+    packs = home / "data" / ".packs"
+    found = [path for path in packs.rglob("*") if path.name == name or (name == "note" and path.suffix == ".json" and path.parent == packs)]  # fmt: skip
+    assert found
+    for path in found:
+        path.write_bytes(content)
+    for _ in range(2):
+        assert (np.asarray(competition.load().train.images) == before).all()
+    assert capsys.readouterr().out.count("packed again") == (0 if name == "note" else 1)
+
+
+# ------------------------------------------------------------------------------------------------- special files
+
+
+def special(kind, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(path.name)
+    else:
+        path.symlink_to({"zero": "/dev/zero", "broken": "nowhere", "loop": path.name, "folder": "/"}[kind])
+
+
+KINDS = {
+    "fifo": "it is a FIFO",
+    "socket": "it is a socket",
+    "zero": "it is a device",
+    "broken": "No such file or directory",
+    "loop": "Too many levels of symbolic links",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_pictures_are_never_opened(home, kind, capsys):
+    folder = folder_competition(home)
+    special(kind, folder / "train" / "a" / "x.png")
+    assert main(["init", str(folder), "--name", "other"]) == 0  # it looks at a few, and says that they cannot be read
+    competition = load_competition("c")
+    with pytest.raises(UserError, match=KINDS[kind]):
+        competition.load()
+    assert len(load_competition("c", ["image.unreadable=leave out"]).load().train) == 18
+    assert main(["inspect", "c"]) == 2
+    assert KINDS[kind] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "zero"])
+@pytest.mark.parametrize(
+    "name", ["l.csv", "a.npz", "x.npy", "train-ubyte", "data_batch_1", "y.tar.gz", "z.zip", "r.yaml"]
+)
+def test_special_files_of_other_kinds_are_never_opened(home, tmp_path, monkeypatch, kind, name):
+    inside = tmp_path / "given"
+    monkeypatch.chdir(tmp_path)
+    special(kind, inside / name)
+    for line in ("init given", f"init given/{name}", f"check given/{name}", f"score given/{name}", f"tiny --competition given/{name}"):  # fmt: skip
+        code, err, seconds = told(line.split(" "))
+        assert (code, "Traceback" in err) == (2, False), (line, err)
+        assert seconds < LONGEST
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not read a folder")
+def test_a_folder_that_may_not_be_read(home):
+    folder = folder_competition(home)
+    (folder / "train" / "b").chmod(0)
+    for path in (home, *home.parents):
+        path.chmod(path.stat().st_mode | 0o055)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(UserError, match=r"cannot read the folder .*/train/b: Permission denied"):
+            walk(folder / "train")
+    finally:
+        os.seteuid(0)

@@ -24,7 +24,8 @@ from featherweight.logbook.claims import CLAIMS, judge
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs.comparison import holm
-from featherweight.runs.run import Facts, Result, Run
+from featherweight.runs.facts import Facts
+from featherweight.runs.run import Result, Run
 from featherweight.runtime.device import start
 from featherweight.training.examples import Examples
 from featherweight.training.schedules import beginning, rate_factor

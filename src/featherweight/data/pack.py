@@ -29,6 +29,7 @@ from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Label, Listing, Samples, Stored
 from featherweight.data.photos import Photos
 from featherweight.errors import UserError, nearest
+from featherweight.reading import explained
 from featherweight.schema import Choice
 
 __all__ = ["Data", "Image", "Pack", "Rows", "answers", "decode", "load"]
@@ -146,8 +147,13 @@ def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part:
     files = samples.files if isinstance(samples, Stored) else samples.images
     assert isinstance(files, list)
     folder = _folder(samples, files, image, part, source)
-    images = _mapped(folder, image)
-    told = json.loads((folder / "pack.json").read_text())
+    try:
+        images, told = _opened(folder, image)
+    except UserError as error:
+        say(f"{error}: the images are packed again")
+        shutil.rmtree(folder)
+        folder = _folder(samples, files, image, part, source)
+        images, told = _opened(folder, image)
     if isinstance(samples, Stored):
         samples = Samples(told["ids"], images, told["labels"], told["groups"])
     elif told["left_out"]:
@@ -176,6 +182,19 @@ def _mapped(folder: Path, image: Image) -> Any:
     if image.store is not None:
         return Photos.mapped(folder, image.channels, image.evaluation_crop)
     return np.load(folder / "images.npy", mmap_mode="r")
+
+
+def _opened(folder: Path, image: Image) -> tuple[Any, dict[str, Any]]:
+    """A pack's images, mapped, and its index. Raises UserError for a damaged one."""
+    with explained(folder, "this pack is damaged"):
+        index: dict[str, Any] = json.loads((folder / "pack.json").read_text())
+        images = _mapped(folder, image)
+        if image.store is None and images.shape[1:] != (image.size, image.size, image.channels):
+            raise ValueError(f"images of {'x'.join(map(str, images.shape[1:]))}")
+        if "ids" in index and len(index["ids"]) != len(images):
+            raise ValueError(f"{len(index['ids']):,} ids of {len(images):,} images")
+        _ = index["left_out"]
+    return images, index
 
 
 def _rows(images: Any, places: NDArray[np.int64]) -> Any:
@@ -269,7 +288,7 @@ def _noted(place: Path, fingerprint: str) -> Path | None:
     """The pack noted for files of this fingerprint, if both are still there."""
     try:
         note = json.loads(place.with_suffix(".json").read_text())
-    except FileNotFoundError:
+        folder = paths.packs() / note["pack"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a damaged note is written again
         return None
-    folder = paths.packs() / note["pack"]
-    return folder if note["fingerprint"] == fingerprint and (folder / "pack.json").is_file() else None
+    return folder if note.get("fingerprint") == fingerprint and (folder / "pack.json").is_file() else None

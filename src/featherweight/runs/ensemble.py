@@ -15,7 +15,8 @@ from featherweight.console import say
 from featherweight.runs import members
 from featherweight.runs.comparison import Answers, answers, true_classes
 from featherweight.runs.evaluate import Labelled, conclude
-from featherweight.runs.run import Result, Run, SplitIds
+from featherweight.runs.facts import SplitIds
+from featherweight.runs.run import Result, Run
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ from featherweight.evaluation.calibration import fit_temperature
 from featherweight.models import Classifier, build, start_published
 from featherweight.models.published import starts_published, weights_path
 from featherweight.runs.evaluate import Labelled, conclude
+from featherweight.runs.facts import SplitIds
 from featherweight.runs.predictions import augmentations, probabilities
-from featherweight.runs.run import Result, Run, SplitIds
+from featherweight.runs.run import Result, Run
 from featherweight.runs.teachers import teachers, with_pseudo_labels
 from featherweight.runtime import device as devices
 from featherweight.runtime import launcher, processes

@@ -13,88 +13,35 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from featherweight import atomic, budget, paths
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
+from featherweight.console import say
+from featherweight.data import safe_arrays
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.calibration import temper
 from featherweight.evaluation.metrics import Score
 from featherweight.models import Classifier, build
+from featherweight.reading import explained
 from featherweight.runs import ledger
+from featherweight.runs.facts import DAMAGED, Facts, SplitIds, read_json
 from featherweight.training import checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
 
+NO_WAY_ON = "put it back from a copy, or start a new run"
 PARTS = ("holdout", "test", "predict")  # that a run predicts
-FORMAT = 2  # of a run's folder
 # Before there was a format number, "test" was the competition's images, and "kept" what is now called test.
 FILES_OF_FORMAT_1 = {"test": "kept", "predict": "test"}
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What `run.json` says: what was asked for, where it works, and with which code.
-
-    `members` and `weights` are of an ensemble; in a search's trial only the names are known.
-    """
-
-    recipe: str
-    competition: str
-    started: str = ""
-    command: str = ""
-    commit: str = ""
-    device: str = "auto"
-    threads: int | None = None
-    processes: int = 1
-    versions: Mapping[str, str] = field(default_factory=dict)
-    members: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
-    format: int = FORMAT
-
-    def write(self, folder: Path) -> None:
-        """Store them in a run's folder."""
-        said = {key: value for key, value in asdict(self).items() if value or key not in ("members", "weights")}
-        atomic.write_text(folder / "run.json", json.dumps(said, indent=2) + "\n")
-
-    @classmethod
-    def read(cls, folder: Path) -> Facts:
-        """Those of a run's folder. Raises UserError for a file that is damaged, or of a later version."""
-        path = folder / "run.json"
-        said = {"format": 1, **_read_json(path)}
-        if said["format"] not in (1, FORMAT):
-            raise UserError(f"{path}: the run was made by a later version of featherweight (format {said['format']})")
-        known = {one.name: said[one.name] for one in fields(cls) if one.name in said}
-        try:
-            facts: Facts = TypeAdapter(cls).validate_python(known)
-        except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            where = ".".join(map(str, fault["loc"]))
-            raise UserError(f"{path}: the file is damaged ({where}: {fault['msg']})") from None
-        return facts
-
-
-@dataclass(frozen=True)
-class SplitIds:
-    """The ids of the images trained on, held out, and kept for the end."""
-
-    train: list[str]
-    holdout: list[str]
-    test: list[str] = field(default_factory=list)
-
-    def to_json(self) -> str:
-        """As it is stored; a part that is empty because none was asked for is left out."""
-        said = {"train": self.train, "holdout": self.holdout, **({"test": self.test} if self.test else {})}
-        return json.dumps(said) + "\n"
 
 
 @dataclass(frozen=True)
@@ -192,7 +139,7 @@ class Run:
     def members(self) -> list[str]:
         """The names of the runs that an ensemble or a soup was made of."""
         soup = self.folder / "soup.json"
-        members: list[str] = _read_json(soup)["members"] if soup.exists() else list(self.facts.members)
+        members: list[str] = read_json(soup)["members"] if soup.exists() else list(self.facts.members)
         return members
 
     def csv(self, part: str = "predict") -> Path:
@@ -207,21 +154,31 @@ class Run:
         path = self.folder / "split.json"
         if not self.is_divided:
             raise UserError(f"{self.name} has not divided its images yet: ./run.sh resume {self.name}")
-        said = _read_json(path)
-        return SplitIds(said["train"], said["holdout"], said.get("test", []))
+        with explained(path, f"{DAMAGED}; {NO_WAY_ON}"):
+            return SplitIds(**TypeAdapter(dict[str, list[str]]).validate_python(read_json(path)))
 
     def store_split(self, split: SplitIds) -> None:
         """Keep the ids. Raises UserError if they are not those that the run was started with."""
         path = self.folder / "split.json"
         if not path.exists():
             atomic.write_text(path, split.to_json())
-        elif path.read_text() != split.to_json():
+        elif path.read_bytes() != split.to_json().encode():
+            _ = Run(self.folder, self.recipe, self.competition, self.facts).split  # raises for a damaged one
             raise UserError(f"the images are not those that {self.name} was started with ({path}); start a new run")
 
     def raw_probs(self, part: str) -> NDArray[np.float32] | None:
         """The model's own probabilities float32 [N, K] for a part, or None before they are computed."""
         path = self.probs_file(part)
-        probs: NDArray[np.float32] | None = np.load(path) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            probs = safe_arrays.load(path)
+            if probs.dtype != np.float32 or probs.ndim != 2 or probs.shape[1] != self.competition.shape.num_classes:
+                raise UserError(f"{path}: not the probabilities of {self.competition.shape.num_classes} classes")
+        except UserError as error:
+            say(f"{error}; they are computed again from the weights")
+            path.unlink()
+            return None
         return probs
 
     def probs(self, part: str) -> NDArray[np.float32]:
@@ -236,7 +193,10 @@ class Run:
 
     def calibrated(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities [N, K] at the temperature fitted to the holdout, where the recipe asks for one."""
-        return temper(probs, float(self.temperature.read_text())) if self.temperature.exists() else probs
+        if not self.temperature.exists():
+            return probs
+        with explained(self.temperature, f"{DAMAGED}; delete it, and ./run.sh resume {self.name} fits it again"):
+            return temper(probs, float(self.temperature.read_text()))
 
     def probs_file(self, part: str) -> Path:
         """Where the probabilities of a part are kept."""
@@ -259,25 +219,32 @@ class Run:
         path = self.folder / "history.csv"
         if not path.exists():
             raise UserError(f"{self.name} has not trained an epoch yet: ./run.sh resume {self.name}")
-        return pd.read_csv(path)
+        with explained(path, f"{DAMAGED}; {NO_WAY_ON}, or delete it to go on without the curves"):
+            return pd.read_csv(path)
 
     @property
     def minutes(self) -> float:
         """How long it trained; 0 before the first epoch."""
-        return float(self._last_epoch().get("seconds", 0)) / 60
+        with explained(self.folder / "history.csv", f"{DAMAGED}; {NO_WAY_ON}, or delete it to go on without it"):
+            return float(self._last_epoch().get("seconds", 0)) / 60
 
     @property
     def epochs(self) -> int | None:
         """How many epochs it trained, the last of which `train.steps` may have cut; None for what was not trained."""
-        row = self._last_epoch()
-        return int(row["epoch"]) if "epoch" in row else None
+        with explained(self.folder / "history.csv", f"{DAMAGED}; {NO_WAY_ON}, or delete it to go on without it"):
+            row = self._last_epoch()
+            return int(row["epoch"]) if "epoch" in row else None
 
     @property
     def result(self) -> Result:
         """Its scores. Raises UserError for a run that is not finished."""
         if not self.is_finished:
             raise UserError(f"{self.name} is not finished: ./run.sh resume {self.name}")
-        said = _read_json(self.folder / "result.json")
+        path = self.folder / "result.json"
+        with explained(path, f"{DAMAGED}; delete it, and ./run.sh resume {self.name} scores it again"):
+            return self._result(read_json(path))
+
+    def _result(self, said: dict[str, Any]) -> Result:
         metric = {"metric": self.competition.metric.name}  # which older scores do not name
         scores = {part: Score.read(metric | said[part]) if said.get(part) else None for part in PARTS}
         if self.facts.format == 1 and scores["test"] and scores["test"].count != len(self.split.test):
@@ -317,13 +284,3 @@ class Run:
         path = self.folder / "history.csv"
         lines = path.read_text().splitlines() if path.exists() else []
         return dict(zip(lines[0].split(","), lines[-1].split(","), strict=True)) if len(lines) > 1 else {}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        said = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: the file is damaged ({error})") from None
-    if not isinstance(said, dict):
-        raise UserError(f"{path}: the file is damaged (expected an object)")
-    return said

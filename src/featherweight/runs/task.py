@@ -17,7 +17,8 @@ from featherweight import __version__, atomic, budget, paths
 from featherweight.config import Competition, Recipe, store
 from featherweight.errors import UserError
 from featherweight.models.input_sizes import refuse_other_sizes
-from featherweight.runs.run import Facts, Run
+from featherweight.runs.facts import Facts
+from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 from featherweight.runtime import launcher, processes
 from featherweight.runtime.processes import ALONE, Processes

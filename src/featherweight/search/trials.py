@@ -29,7 +29,8 @@ from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import Score, judge
 from featherweight.models import Classifier
 from featherweight.runs import pipeline, predictions, teachers
-from featherweight.runs.run import Facts, Run
+from featherweight.runs.facts import Facts
+from featherweight.runs.run import Run
 from featherweight.runs.task import refuse_what_does_not_fit
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import derive

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
 from featherweight import atomic
 from featherweight.errors import UserError
+from featherweight.reading import explained, regular_file
+
+DAMAGED = "this checkpoint is damaged; delete it to train anew"
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -28,13 +29,10 @@ def load(path: Path) -> dict[str, Any] | None:
     """The state saved at `path`, on the CPU, or None where there is none. Raises UserError for a damaged file."""
     if not path.exists():
         return None
-    damaged = UserError(f"{path}: this checkpoint is damaged; delete it to train anew")
-    if not zipfile.is_zipfile(path):  # what torch writes is a zip; given anything else it fails in many ways
-        raise damaged
-    try:
+    with explained(path, DAMAGED):
+        if not zipfile.is_zipfile(path):  # what torch writes is a zip; given anything else it fails in many ways
+            raise ValueError("no archive")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError):
-        raise damaged from None
     return state
 
 
@@ -46,14 +44,8 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Fill `model` from saved weights. Raises UserError when they are not this model's, to the last name and shape."""
-    try:
-        tensors = safetensors.torch.load_file(path)
-        model.load_state_dict(tensors, strict=True)
-    except FileNotFoundError:
-        raise UserError(f"there are no weights at {path}") from None
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path}: these weights do not fit the recipe ({_detail(error)})") from None
-
-
-def _detail(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if not path.exists():
+        raise UserError(f"there are no weights at {path}")
+    regular_file(path)
+    with explained(path, "these weights do not fit the recipe"):
+        model.load_state_dict(safetensors.torch.load_file(path), strict=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from featherweight.console import say
 from featherweight.errors import UserError
 from featherweight.models import Classifier
+from featherweight.reading import explained
 from featherweight.training import checkpoint
 from featherweight.training.averaging import Averages
 
@@ -81,14 +82,15 @@ class TrainState:
         saved = checkpoint.load(path)
         if saved is None:
             return
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
-        self.averages.load_state_dict(saved["averages"])
-        self.best = saved["best"]
-        self.losses.copy_(saved["losses"])
-        self.answers.copy_(saved["answers"])
-        self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
+        with explained(path, checkpoint.DAMAGED):  # by whoever wrote into it: other keys, other shapes
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scaler.load_state_dict(saved["scaler"])
+            self.averages.load_state_dict(saved["averages"])
+            self.best = saved["best"]
+            self.losses.copy_(saved["losses"])
+            self.answers.copy_(saved["answers"])
+            self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
         say(f"  going on from step {self.step:,}")
 
     def note(self, short: bool = False) -> str:

@@ -1,0 +1,83 @@
+"""What a run's folder says of the run in JSON: what was asked for, and the ids of its parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from featherweight import atomic
+from featherweight.errors import UserError
+from featherweight.reading import explained, read_text
+
+DAMAGED = "the file is damaged"
+FORMAT = 2  # of a run's folder
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What `run.json` says: what was asked for, where it works, and with which code.
+
+    `members` and `weights` are of an ensemble; in a search's trial only the names are known.
+    """
+
+    recipe: str
+    competition: str
+    started: str = ""
+    command: str = ""
+    commit: str = ""
+    device: str = "auto"
+    threads: int | None = None
+    processes: int = 1
+    versions: Mapping[str, str] = field(default_factory=dict)
+    members: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Store them in a run's folder."""
+        said = {key: value for key, value in asdict(self).items() if value or key not in ("members", "weights")}
+        atomic.write_text(folder / "run.json", json.dumps(said, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Facts:
+        """Those of a run's folder. Raises UserError for a file that is damaged, or of a later version."""
+        path = folder / "run.json"
+        said = {"format": 1, **read_json(path)}
+        if said["format"] not in (1, FORMAT):
+            raise UserError(f"{path}: the run was made by a later version of featherweight (format {said['format']})")
+        known = {one.name: said[one.name] for one in fields(cls) if one.name in said}
+        try:
+            facts: Facts = TypeAdapter(cls).validate_python(known)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            where = ".".join(map(str, fault["loc"]))
+            raise UserError(f"{path}: {DAMAGED} ({where}: {fault['msg']})") from None
+        return facts
+
+
+@dataclass(frozen=True)
+class SplitIds:
+    """The ids of the images trained on, held out, and kept for the end."""
+
+    train: list[str]
+    holdout: list[str]
+    test: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """As it is stored; a part that is empty because none was asked for is left out."""
+        said = {"train": self.train, "holdout": self.holdout, **({"test": self.test} if self.test else {})}
+        return json.dumps(said) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """The object in a file. Raises UserError for a damaged one."""
+    with explained(path, DAMAGED):
+        said = json.loads(read_text(path))
+    if not isinstance(said, dict):
+        raise UserError(f"{path}: {DAMAGED} (expected an object)")
+    return said
