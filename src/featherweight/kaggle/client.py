@@ -15,14 +15,14 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from featherweight.console import is_live
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle import credentials as kaggle_credentials
-from featherweight.kaggle.errors import clean, explained, refusal, status
+from featherweight.kaggle.answers import UNEXPECTED, Limits, Place, Submission, number, rows, submission
+from featherweight.kaggle.errors import explained, refusal, status
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # for each request: to reach the server, and between two bytes of answer
 PAUSES = (1.0, 3.0)  # seconds before a read is tried again after a dropped connection, a time-out or a server error
@@ -30,38 +30,6 @@ LOOKS = (1.0, 2.0, 4.0, 8.0)  # seconds before each look for a new submission in
 PAGE, PAGES = 100, 20  # submissions a page, and pages looked at
 SERVICE = "competitions.CompetitionApiService"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A line of Kaggle's listing; scores are None until there are any, `status` is PENDING, COMPLETE, ERROR or new."""
-
-    reference: int
-    file: str
-    message: str
-    status: str
-    public: float | None
-    private: float | None
-    date: str
-    fault: str = ""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Submissions the team has made and may still make; None for somebody who is on no team yet."""
-
-    today: int
-    left: int | None
-
-
-@dataclass(frozen=True)
-class Place:
-    """A line of a leaderboard."""
-
-    rank: int
-    team: str
-    score: str
-    date: str
 
 
 class Kaggle:
@@ -92,7 +60,7 @@ class Kaggle:
     def limits(self, slug: str) -> Limits:
         """How many submissions were made today and how many are left."""
         given = self._read("GetSubmissionLimits", slug, "ask for the limits of")
-        today, left = int(given.get("numToday") or 0), int(given.get("numAllowedNow") or 0)
+        today, left = number(given.get("numToday")) or 0, number(given.get("numAllowedNow")) or 0
         # All zero is what Kaggle answers for somebody who has not made a first submission, not "none left".
         return Limits(today, None if not (today or left or given.get("numTotal")) else left)
 
@@ -104,8 +72,8 @@ class Kaggle:
             given = self._read(
                 "ListSubmissions", slug, "list the submissions of", page_size=PAGE, page_token=token or None
             )
-            found += [_submission(row) for row in given.get("submissions") or []]
-            token = given.get("nextPageToken") or ""
+            found += [submission(row) for row in rows(given)]
+            token = str(given.get("nextPageToken") or "")
             if not token:
                 break
         return found
@@ -113,12 +81,11 @@ class Kaggle:
     def leaderboard(self, slug: str, count: int = 20) -> list[Place]:
         """The first `count` teams of the public leaderboard."""
         given = self._read("GetLeaderboard", slug, "read the leaderboard of", page_size=count)
-        rows = (given.get("submissions") or [])[:count]
         return [
             Place(
                 rank, str(row.get("teamName", "")), str(row.get("score", "")), str(row.get("submissionDate", ""))[:19]
             )
-            for rank, row in enumerate(rows, start=1)
+            for rank, row in enumerate(rows(given)[:count], start=1)
         ]
 
     def submit(self, slug: str, path: Path, message: str, tag: str) -> Submission:
@@ -134,6 +101,9 @@ class Kaggle:
         request: dict[str, Any] = {"blob_file_tokens": token, "submission_description": message}
         try:
             answer = self._call("CreateSubmission", slug, "submit to", **request)
+            reference = number(answer.get("ref") or 0)
+            if reference is None:
+                raise Unavailable(UNEXPECTED)
         except Unavailable as error:
             if isinstance(error.__cause__, RequestException) and status(error.__cause__) == 429:
                 raise
@@ -144,7 +114,6 @@ class Kaggle:
                 f"{error}. Whether the submission arrived is not known: it is not in Kaggle's listing yet. "
                 "Run the same command again; it looks there before it uploads anything"
             ) from None
-        reference = int(answer.get("ref") or 0)
         if reference <= 0:
             raise UserError(refusal("submit to", slug, str(answer.get("message") or "Kaggle gave no reason")))
         found = self.look_for(slug, tag)
@@ -217,7 +186,9 @@ class Kaggle:
                 setattr(request, field, value)
         with _guarded(), explained(what, slug, self._source):
             # With the client's own answer types a status it does not know would be a traceback.
-            answer: dict[str, Any] = self._client.http_client().call(SERVICE, name, request, _Plain)
+            answer = self._client.http_client().call(SERVICE, name, request, _Plain)
+        if not isinstance(answer, dict):
+            raise Unavailable(UNEXPECTED)
         return answer
 
 
@@ -273,24 +244,3 @@ def _repeated(read: Callable[[], T]) -> T:
                 raise
             time.sleep(pause)
     return read()
-
-
-def _submission(row: dict[str, Any]) -> Submission:
-    return Submission(
-        reference=int(row.get("ref") or 0),
-        file=str(row.get("fileName") or ""),
-        message=str(row.get("description") or ""),
-        status=str(row.get("status") or "PENDING").upper(),
-        public=_score(row.get("publicScore")),
-        private=_score(row.get("privateScore")),
-        date=str(row.get("date") or "")[:19],
-        fault=clean(str(row.get("errorDescription") or "")),
-    )
-
-
-def _score(text: Any) -> float | None:
-    """Scores come as text, empty while there is none."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return None

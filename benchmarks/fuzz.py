@@ -1,0 +1,48 @@
+"""Readers fed with damaged files, by the properties of tests/test_fuzz.py, with many more examples; all Kaggle faults.
+
+    ./run.sh bench fuzz --examples 20000
+
+Examples that failed are kept in .hypothesis/ and tried first the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> int:
+    """Run them; returns pytest's exit code."""
+    parser = argparse.ArgumentParser(prog="./run.sh bench fuzz", description=__doc__.split("\n")[0])
+    parser.add_argument("--examples", type=int, default=20_000, help="of each property (default: 20,000)")
+    parser.add_argument("--only", default="", metavar="WORD", help="only the properties with this word in their names")
+    given = parser.parse_args()
+    began = time.monotonic()
+    print(f"{given.examples:,} examples of each property; some minutes for every 10,000")
+    environment = {**os.environ, "FEATHERWEIGHT_FUZZ_EXAMPLES": str(given.examples)}
+    words = [
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "--timeout",
+        "0",
+        "-v",
+        "tests/test_fuzz.py",
+        "tests/test_kaggle_faults.py",
+        "-k",
+        given.only,
+    ]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, check=False)
+    print(f"{time.monotonic() - began:,.0f} seconds")
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
