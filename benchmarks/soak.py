@@ -4,8 +4,8 @@
 
 Every recipe is trained once to its end. Then it is started again under another name in a workspace of its own, killed
 (SIGKILL, with all its processes) after a random part of the time that the first took, resumed, killed again, until it
-ends. Its weights, probabilities and CSV must have the bytes of the first, and nothing may lie beside them. The result is
-written to benchmarks/results/ after every recipe; the same command goes on with the record of today.
+ends. Its weights, probabilities and CSV must have the bytes of the first, and nothing may lie beside them. The result
+is written to benchmarks/results/ after every recipe; the same command goes on with the record of today.
 """
 
 from __future__ import annotations

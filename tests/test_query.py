@@ -8,7 +8,7 @@ from filelock import FileLock
 from featherweight import paths
 from featherweight.cli import main
 from featherweight.errors import UserError
-from featherweight.kaggle.client import Place
+from featherweight.kaggle.answers import Place
 from featherweight.report import figures, tables
 from featherweight.runs import ledger, query
 

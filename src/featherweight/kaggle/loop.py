@@ -23,7 +23,8 @@ from featherweight import paths
 from featherweight.console import say
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle import credentials as kaggle_credentials
-from featherweight.kaggle.client import Kaggle, Place, Submission
+from featherweight.kaggle.answers import Place, Submission
+from featherweight.kaggle.client import Kaggle
 from featherweight.kaggle.download import kaggle_name, slug_and_folder
 from featherweight.kaggle.errors import SITE
 from featherweight.runs import ledger

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     from featherweight.budget import WeighIn
     from featherweight.budget.solver import Member
     from featherweight.cli.tool.doctor import Finding
-    from featherweight.kaggle.client import Place
+    from featherweight.kaggle.answers import Place
     from featherweight.models.pretrained import PretrainedNet
     from featherweight.runs.query import Gap
     from featherweight.runs.run import Result, Run

@@ -84,7 +84,7 @@ def _undone_if_refused(run: Run, everyone: Processes) -> Result:
     except (ProcessLostError, DivergedError):
         raise
     except UserError:
-        if everyone.first and not run.has_begun:
+        if everyone.first and not (run.has_begun or run.is_finished):
             shutil.rmtree(run.folder)
         raise
 
