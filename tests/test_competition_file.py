@@ -218,7 +218,7 @@ def test_init_then_train_predict_and_check(home, layout, capsys):
     assert competition.source.name == kind
     assert {key: said[key] for key in wanted if key != "metric"} == {k: v for k, v in wanted.items() if k != "metric"}
     assert competition.metric.name == wanted.get("metric", "accuracy")
-    assert told.endswith("next: ./run.sh wrn16_4 --competition mine\n")
+    assert told.endswith("next: ./run.sh auto --competition mine --minutes 20\n")
 
     settings = [
         "--set",

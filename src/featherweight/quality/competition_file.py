@@ -28,6 +28,7 @@ from featherweight.evaluation.metrics import METRICS
 from featherweight.quality import groups, known, pictures, sample_form
 from featherweight.quality.known import Facts
 
+BEST = 5  # classes that a ranked submission lists where nothing says how many
 TARGETS = ("one", "several", "ordered")
 
 
@@ -151,6 +152,7 @@ def _made(made: Made, folder: Path, name: str, asked: Asked, slug: str | None, f
     if slug is not None:
         config["kaggle"] = slug
     config["metric"] = _metric(asked, facts, form, made)
+    sample_form.spaced(form, classes, made.assumed)
     made.assumed.append(f"  limit: {asked.limit:,} parameters (say --limit)")
     config |= groups.propose(train, test, found, asked.group or facts.group_pattern, made.assumed)
     _write(made, config, test)
@@ -185,9 +187,13 @@ def _metric(asked: Asked, facts: Facts, form: dict[str, Any], made: Made) -> dic
         made.assumed.append(f"  metric: {facts.metric}, as is known of the competition{missing} (say --metric)")
     elif asked.metric is None:
         made.assumed.append(f"  metric: {_spelled(chosen)} (say --metric; there are {', '.join(METRICS)})")
-    if METRICS[_spelled(chosen)].judges == "probabilities" and takes == "labels":
+    judges = METRICS[_spelled(chosen)].judges
+    if judges == "probabilities" and takes in ("labels", "set"):
         form["takes"] = "probabilities"
         made.assumed.append(f"  the submission has one column per class, since {_spelled(chosen)} judges probabilities")
+    elif judges == "ranking" and takes == "labels":
+        form |= {"takes": "ranked", "k": chosen.get("k", BEST) if isinstance(chosen, dict) else BEST}
+        made.assumed.append(f"  submission.takes: ranked: the {form['k']} best classes, as {_spelled(chosen)} judges")
     return chosen
 
 

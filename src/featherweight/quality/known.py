@@ -54,11 +54,14 @@ def facts(slug: str | None, label: str | None = None) -> Facts:
 
 
 def metric(name: str | None) -> dict[str, Any] | str | None:
-    """A metric as a competition file says it (`map@5` with its number as a key); None where there is none such."""
-    if name is None:
-        return None
+    """A metric as a competition file says it: `map@5` is map_at_k with its k, `samples_f2` is samples_fbeta with its
+    beta. None where there is none such.
+    """
+    if name is None or name in METRICS:
+        return name
     stem, _, number = name.partition("@")
-    stem = {"map": next((one for one in ("map_at_k", "map_k", "map") if one in METRICS), "map")}.get(stem, stem)
-    if stem not in METRICS:
-        return None
-    return {"name": stem, "k": int(number)} if number else stem
+    stem = {"map": "map_at_k"}.get(stem, stem)
+    if number and stem in METRICS:
+        return {"name": stem, "k": int(number)}
+    stem = f"{name[:-1]}beta"
+    return {"name": stem, "beta": float(name[-1])} if name[-2:] == "f2" and stem in METRICS else None

@@ -44,6 +44,17 @@ class Wanted:
         return self.metric in METRICS and METRICS[self.metric].judges == "probabilities"
 
 
+def spaced(form: dict[str, Any], classes: Sequence[str], assumed: list[str]) -> None:
+    """Where classes are separated by spaces, spell those that have one with an underscore."""
+    if form.get("takes") not in ("set", "ranked"):
+        return
+    parted = {name: "_".join(name.split()) for name in classes if len(name.split()) > 1}
+    if parted:
+        form["spelling"] = {**parted, **form.get("spelling", {})}
+        one, other = next(iter(parted.items()))
+        assumed.append(f"  submission.spelling: classes are separated by spaces, so '{one}' is written {other}")
+
+
 def form(sample: Sample | None, root: Path, wanted: Wanted, found: list[str], assumed: list[str]) -> dict[str, Any]:
     """The `submission` section; adds to what was found and assumed.
 

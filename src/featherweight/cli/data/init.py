@@ -49,4 +49,4 @@ def describe(folder: Path, **options: Any) -> None:
 
     made = make.init(folder, **options)
     print("\n".join([*made.found, "", "assumed, and how to change it:", *made.assumed, "", f"wrote {made.path}"]))
-    print(f"next: ./run.sh wrn16_4 --competition {made.path.stem}")
+    print(f"next: ./run.sh auto --competition {made.path.stem} --minutes 20")

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = kaggle_download.download(name)
     print(f"{folder} is ready")
     if name in paths.config_names("competitions"):
-        print(f"next: ./run.sh wrn16_4 --competition {name}")
+        print(f"next: ./run.sh auto --competition {name} --minutes 20")
         return 0
     try:
         describe(folder, kaggle=name)
