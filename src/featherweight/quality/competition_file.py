@@ -187,7 +187,7 @@ def _metric(asked: Asked, facts: Facts, form: dict[str, Any], made: Made) -> dic
         made.assumed.append(f"  metric: {facts.metric}, as is known of the competition{missing} (say --metric)")
     elif asked.metric is None:
         made.assumed.append(f"  metric: {_spelled(chosen)} (say --metric; there are {', '.join(METRICS)})")
-    judges = METRICS[_spelled(chosen)].judges
+    judges = str(METRICS[_spelled(chosen)].judges)
     if judges == "probabilities" and takes in ("labels", "set"):
         form["takes"] = "probabilities"
         made.assumed.append(f"  the submission has one column per class, since {_spelled(chosen)} judges probabilities")
