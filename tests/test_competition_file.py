@@ -370,7 +370,7 @@ def test_what_cannot_be_made_a_competition_leaves_no_file(home, layout, message,
     [
         (["nowhere"], "there is no folder or archive nowhere"),
         (["data", "--metric", "acuracy"], "there is no such metric; did you mean 'accuracy'?"),
-        (["data", "--name", "../x"], "--name ../x: expected letters, digits, dots, dashes and underscores"),
+        (["data", "--name", "../x"], "--name ../x: expected a plain name"),
     ],
 )
 def test_wrong_words(home, words, message, capsys):
