@@ -1,9 +1,15 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize
 
+from featherweight.augment.mixing import MIXINGS, mix
+from featherweight.errors import UserError
+from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
-from featherweight.training.losses import LOSSES, class_weights
+from featherweight.training.losses import LOSSES, class_weights, loss_for
+from featherweight.training.sampling import SAMPLINGS, shown
 
 LOGITS = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * 3
 LABELS = torch.tensor([0] * 20 + [1] * 10 + [2] * 5 + [3] * 4 + [4])
@@ -23,13 +29,11 @@ def test_cross_entropy_is_torchs():
 
 
 @pytest.mark.parametrize("weights", ["inverse", "root", "effective"])
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_class_weights_are_torchs_over_all_the_images(weights, label_smoothing):
+def test_class_weights_are_torchs_over_all_the_images(weights):
     """Torch divides by the weights in the batch; over all the images at once that is the same."""
     by_class = class_weights(COUNTS, weights, 0.99)
-    expected = F.cross_entropy(LOGITS, LABELS, weight=by_class, label_smoothing=label_smoothing)
-    ours = loss("cross_entropy", weights=weights, beta=0.99, label_smoothing=label_smoothing)
-    torch.testing.assert_close(ours, expected)
+    expected = F.cross_entropy(LOGITS, LABELS, weight=by_class)
+    torch.testing.assert_close(loss("cross_entropy", weights=weights, beta=0.99), expected)
     assert (by_class * COUNTS).sum().item() == pytest.approx(40)
 
 
@@ -90,3 +94,132 @@ def test_the_losses_of_two_halves_add_up(name, targets):
     keys = {"weights": "inverse"} if name in ("cross_entropy", "focal") else {}
     halves = [loss(name, LOGITS[part], targets[part], **keys) for part in (slice(0, 20), slice(20, 40))]
     torch.testing.assert_close(sum(halves) / 2, loss(name, targets=targets, **keys))
+
+
+# 600 images of one class, 60 and 12 of others, all alike: what a model of logits alone should answer is known.
+IMBALANCED = np.repeat([0, 1, 2], [600, 60, 12])
+SAMPLINGS_TRIED = {"each_once": {}, "weighted": {"power": 0.5}, "oversample": {"cap": 7.0}}
+WEIGHTED = [(name, weights) for name in ("cross_entropy", "focal") for weights in ("equal", "inverse", "root")]
+
+
+def shown_images(sampling, mixing):
+    """The classes and targets of many epochs, and the counts that the loss gets."""
+    choice = OneOf(SAMPLINGS).validate({"name": sampling, **SAMPLINGS_TRIED[sampling]})
+    order = np.concatenate([choice(IMBALANCED, 0, epoch) for epoch in range(8)])
+    targets = F.one_hot(torch.from_numpy(IMBALANCED[order]), 3).double()
+    if mixing:
+        draws = Draws(generator(0, "test"), len(order), torch.device("cpu"))
+        _, targets = mix(torch.zeros(len(order), 1, 4, 4), targets.float(), draws, [OneOf(MIXINGS).validate(mixing)])
+    return targets.double(), torch.from_numpy(shown(choice, IMBALANCED, 3, 0))
+
+
+def minimum(of, classes=3):
+    """The probabilities at which a convex enough function of logits is least."""
+    logits = torch.zeros(1, classes, dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([logits], max_iter=300, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+
+    def closure():
+        solver.zero_grad()
+        value = of(logits)
+        value.backward()
+        return value
+
+    solver.step(closure)
+    return logits.detach()
+
+
+def wanted_shares(targets, counts, weights):
+    """What is shown, weighed by class."""
+    weight = {"equal": torch.ones(3), "inverse": 1 / counts, "root": counts**-0.5}[weights]
+    shares = targets.mean(0) * weight
+    return shares / shares.sum()
+
+
+@pytest.mark.parametrize("mixing", [None, "mixup", "cutmix", "ricap"])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("name", "weights"), [*WEIGHTED, ("logit_adjusted", None), ("poly", None), ("bce", None)])
+def test_the_optimum_of_every_loss_is_the_best_prediction(name, weights, smoothing, sampling, mixing):
+    """On images that are all alike, whatever is sampled, mixed, weighed and smoothed."""
+    if name == "focal" and smoothing:
+        return
+    targets, counts = shown_images(sampling, mixing)
+    keys = ({"label_smoothing": smoothing} if name != "focal" else {}) | ({"weights": weights} if weights else {})
+    found = minimum(lambda logits: loss(name, logits.expand(len(targets), 3), targets, counts, **keys))
+    shares = wanted_shares(targets, counts, weights or "equal")
+    smoothed = (1 - smoothing) * shares + smoothing / 3
+    if name == "cross_entropy":
+        best = smoothed
+    elif name == "logit_adjusted":  # of classes that are all as frequent, as they are shown
+        best = smoothed / (counts / counts.sum())
+        best = best / best.sum()
+    elif name == "bce":
+        torch.testing.assert_close(found.sigmoid()[0], smoothed, atol=2e-3, rtol=0)
+        return
+    else:  # no proper loss: its own best prediction, found on the simplex
+        best = on_the_simplex(name, shares, smoothed)
+    torch.testing.assert_close(found.softmax(1)[0], best, atol=2e-3, rtol=0)
+
+
+def on_the_simplex(name, shares, smoothed):
+    shares, smoothed = shares.numpy(), smoothed.numpy()
+
+    def expected(p):
+        p = np.clip(np.append(p, 1 - p.sum()), 1e-9, 1)
+        if name == "focal":
+            return -(shares * (1 - p) ** 2 * np.log(p)).sum()
+        return -(smoothed * np.log(p)).sum() + 1 - (shares * p).sum()
+
+    grid = np.linspace(0.002, 0.996, 60)
+    start = min(((a, b) for a in grid for b in grid if a + b < 0.999), key=lambda ab: expected(np.array(ab)))
+    best = minimize(expected, start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12}).x
+    return torch.from_numpy(np.append(best, 1 - best.sum()))
+
+
+def test_a_rare_class_is_not_learned_for_everything_by_weights_with_smoothing():
+    """600 to 12: the two are told apart by their images, and each stays the answer to its own."""
+    labels = torch.tensor([0] * 600 + [1] * 12)
+    images, targets = F.one_hot(labels, 2).double(), F.one_hot(labels, 2).double()
+    counts = torch.tensor([600.0, 12.0], dtype=torch.float64)
+    slope = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([slope], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure():
+        solver.zero_grad()
+        value = loss("cross_entropy", images @ slope, targets, counts, weights="inverse", label_smoothing=0.1)
+        value.backward()
+        return value
+
+    solver.step(closure)
+    torch.testing.assert_close(
+        slope.detach().softmax(1), torch.tensor([[0.95, 0.05], [0.05, 0.95]]).double(), atol=1e-4, rtol=0
+    )
+
+
+SETS = (torch.rand(400, 3, generator=torch.Generator().manual_seed(2)) < torch.tensor([0.5, 0.1, 0.02])).double()
+
+
+@pytest.mark.parametrize("weights", ["equal", "inverse"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_of_sets_each_class_is_as_probable_as_it_is_frequent(weights, smoothing):
+    choice = OneOf(LOSSES).validate({"name": "cross_entropy", "weights": weights, "label_smoothing": smoothing})
+    of_sets = loss_for(choice, several=True)
+    found = minimum(lambda logits: of_sets(logits.expand(400, 3), SETS, SETS.sum(0))).sigmoid()[0]
+    torch.testing.assert_close(found, SETS.mean(0) * (1 - smoothing) + smoothing / 2, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["focal", "asymmetric", "bce"])
+def test_other_losses_of_sets_keep_the_order_of_frequencies(name):
+    of_sets = loss_for(OneOf(LOSSES).validate(name), several=True)
+    found = minimum(lambda logits: of_sets(logits.expand(400, 3), SETS, SETS.sum(0))).sigmoid()[0]
+    assert found.argsort().tolist() == SETS.mean(0).argsort().tolist()
+    if name == "asymmetric":  # without focus and margin it is the binary cross-entropy
+        plain = {"name": name, "gamma_positive": 0.0, "gamma_negative": 0.0, "margin": 0.0}
+        of_sets = loss_for(OneOf(LOSSES).validate(plain), several=True)
+        found = minimum(lambda logits: of_sets(logits.expand(400, 3), SETS, SETS.sum(0))).sigmoid()[0]
+        torch.testing.assert_close(found, SETS.mean(0), atol=1e-3, rtol=0)
+
+
+def test_a_loss_of_classes_that_exclude_each_other_is_refused_for_sets():
+    with pytest.raises(UserError, match=r"logit_adjusted is for one class per image.*asymmetric"):
+        loss_for(OneOf(LOSSES).validate("logit_adjusted"), several=True)

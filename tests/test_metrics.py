@@ -132,7 +132,7 @@ def test_the_value_alone_is_that_of_the_whole_score(name, classes):
     probs, true = sample(200, classes, sharpness=0.3)
     metric = OneOf(METRICS).validate({"name": name, **({"k": 1} if name == "top_k" else {})})
     assert metrics.value(metric, probs, true) == pytest.approx(metrics.judge(metric, probs, true).value, abs=1e-12)
-    if METRICS[name].judges == "classes":
+    if METRICS[name].judges == "answers":
         assert metrics.value(metric, probs.argmax(1), true) == metrics.value(metric, probs, true)
 
 

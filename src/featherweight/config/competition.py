@@ -92,9 +92,31 @@ class Competition(Section):
 
     @model_validator(mode="after")
     def _submission_suits_the_metric(self) -> Self:
-        if metric_of(self.metric).judges == "probabilities" and self.submission.takes == "labels":
-            raise ValueError(f"the metric {self.metric.name} judges probabilities: say submission.takes: probabilities")
+        self._metric_suits_the_target()
         wanted = self.submission
+        takes, judges = wanted.takes, metric_of(self.metric).judges
+        if judges == "probabilities" and takes not in ("probabilities", "probability"):
+            raise ValueError(f"the metric {self.metric.name} judges probabilities: say submission.takes: probabilities")
+        if judges == "ranking" and takes not in ("probabilities", "probability", "ranked"):
+            raise ValueError(f"the metric {self.metric.name} judges the best classes: say submission.takes: ranked")
+        if self.target == "several" and judges == "answers" and takes not in ("set", "one_hot"):
+            raise ValueError(
+                f"the metric {self.metric.name} judges sets of classes: say submission.takes: set or one_hot"
+            )
+        if (self.target == "several") != (takes == "set") and takes in ("set", "labels", "probability"):
+            raise ValueError(f"submission.takes: {takes} does not suit target: {self.target}")
+        if (wanted.k is not None) != (takes == "ranked"):
+            raise ValueError("submission.k: how many classes a ranked submission lists; say both or neither")
+        wants = self.metric.arguments.get("k")
+        if takes == "ranked" and wants is not None and wanted.k is not None and wanted.k < wants:
+            raise ValueError(f"submission.k: the metric looks at {wants} classes, more than the {wanted.k} listed")
+        if takes in ("set", "ranked") and not wanted.codes:
+            parted = [name for name in self.classes if re.search(r"\s", wanted.spelling.get(name, name))]
+            if parted:
+                raise ValueError(
+                    f"submission.takes: {takes} separates classes by spaces, and '{parted[0]}' has one; say "
+                    f"submission.spelling, or submission.codes: true"
+                )
         if wanted.takes == "probability" and len(self.classes) != 2:
             raise ValueError(
                 f"submission.takes: one probability tells two classes apart, and there are {len(self.classes)}; "
@@ -136,6 +158,22 @@ class Competition(Section):
         except ValidationError as error:
             raise UserError(str(error.errors()[0]["ctx"]["error"])) from None
         return self.model_copy(update={"image": image})
+
+    def _metric_suits_the_target(self) -> None:
+        targets = metric_of(self.metric).targets
+        if ("several" if self.target == "several" else "one") not in targets:
+            fitting = [
+                name
+                for name, metric in METRICS.items()
+                if ("several" if self.target == "several" else "one") in metric.targets
+            ]
+            raise ValueError(
+                f"the metric {self.metric.name} is not for target: {self.target}; take one of {', '.join(fitting)}"
+            )
+        weights = self.metric.arguments.get("weights")
+        if weights is not None and len(weights) != len(self.classes):
+            raise ValueError(f"metric.weights: {len(weights)} weights for {len(self.classes)} classes")
+
 
     def same_task(self, other: Competition) -> bool:
         """Can scores of one be compared with those of the other? Its names, here and on Kaggle, make no difference, nor

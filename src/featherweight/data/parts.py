@@ -11,7 +11,7 @@ from featherweight import paths
 from featherweight.data import csv_file
 from featherweight.data.pack import Data, Pack
 from featherweight.data.split import divide as divide_ids
-from featherweight.data.split import folds, groups_of, holdout_ranks
+from featherweight.data.split import folds, groups_of, holdout_ranks, rarest
 from featherweight.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,4 +65,5 @@ def group_names(competition: Competition, ids: Sequence[str], known: list[str] |
 
 def _labels(pack: Pack) -> list[str]:
     assert pack.labels is not None
-    return [str(label) for label in pack.labels]
+    stands_for = rarest(pack.labels) if pack.labels.ndim == 2 else pack.labels
+    return [str(label) for label in stands_for]

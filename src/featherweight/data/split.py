@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +120,16 @@ def scarce(labels: Sequence[str], wanted: int, groups: Sequence[str] | None = No
         return ""
     what = "groups" if groups is not None else "images"
     return f"{len(short)} of {len(pieces)} classes have fewer than {wanted} {what}: {examples(short)}"
+
+
+def rarest(sets: NDArray[Any]) -> Places:
+    """For sets of classes [N, K] the class int64 [N] that each image stands for when images are sampled or split: its
+    rarest one (K for an empty set), so that rare classes are dealt out first (Sechidis et al. 2011).
+    """
+    order = np.argsort(sets.sum(0), kind="stable")
+    first = sets[:, order].argmax(1)
+    stands_for: Places = np.where(sets.any(1), order[first], sets.shape[1]).astype(np.int64)
+    return stands_for
 
 
 def groups_of(ids: Sequence[str], pattern: str) -> list[str]:

@@ -1,8 +1,8 @@
 """Each metric as a function of how often each image counts.
 
-A form takes what the metric judges and the true classes, int64 [N], and returns a function of weights float64 [R, N]:
-the metric of each row, float64 [R]. All ones give the value, resamples the bootstrap; so the two cannot differ.
-The keyword-only arguments of a form are the metric's keys in a competition file.
+A form takes what the metric judges and the truth, classes int64 [N] or sets of them, 0 and 1 [N, K], and returns a
+function of weights float64 [R, N]: the metric of each row, float64 [R]. All ones give the value, resamples the
+bootstrap; so the two cannot differ. The keyword-only arguments of a form are the metric's keys in a competition file.
 """
 
 from __future__ import annotations
@@ -13,21 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.schema import Count
+from featherweight.schema import Positive
 
 Labels = NDArray[np.int64]
+Answers = NDArray[Any]  # classes int64 [N], or sets of 0 and 1 [N, K]
 Probabilities = NDArray[np.float64]
 Counts = NDArray[np.float64]
 Form = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-
-SMALLEST = 1e-15  # what Kaggle clips probabilities to before it takes logarithms
-
-
-def normalized(probs: NDArray[np.floating]) -> Probabilities:
-    """Probabilities float64 [N, K] away from 0, each row summing to one."""
-    clipped = probs.astype(np.float64).clip(SMALLEST, None)
-    scaled: Probabilities = clipped / clipped.sum(1, keepdims=True)
-    return scaled
 
 
 def mean_of(values: NDArray[Any]) -> Form:
@@ -36,50 +28,92 @@ def mean_of(values: NDArray[Any]) -> Form:
     return lambda weights: weights @ numbers / weights.sum(1)
 
 
-def by_class(of: Callable[[Counts, Counts, Counts], NDArray[np.float64]], predicted: Labels, true: Labels) -> Form:
-    """The form of a metric `of` three counts, float64 [R, K]: the images of each class, those predicted as it, and
-    those rightly so. K are the classes that occur in either.
+def by_class(of: Callable[[Counts, Counts, Counts], NDArray[np.float64]], answers: Answers, true: Answers) -> Form:
+    """The form of a metric `of` three counts, float64 [R, K]: the images of each class, those answered as it, and
+    those rightly so. Of classes [N], K are those that occur in either; of sets [N, K] all.
     """
-    from scipy.sparse import csr_array
-
-    classes, index = np.unique(np.concatenate([true, predicted]), return_inverse=True)
-    rows, ones, shape = np.arange(len(true)), np.ones(len(true)), (len(true), len(classes))
-    actual, claimed = (csr_array((ones, (rows, columns)), shape) for columns in np.split(index, 2))
-    right = actual.multiply(claimed)
+    actual, claimed = _members(true, answers)
+    right = actual * claimed if isinstance(actual, np.ndarray) else actual.multiply(claimed)
     return lambda weights: of(weights @ actual, weights @ claimed, weights @ right)
 
 
-# ---------------------------------------------------------------------------------------------- of predicted classes
+def _members(true: Answers, answers: Answers) -> tuple[Any, Any]:
+    """Which images are of each class and are answered as it, [N, K] of 0 and 1, sparse where each has one class."""
+    from scipy.sparse import csr_array
+
+    if true.ndim == 2:
+        return true.astype(np.float64), answers.astype(np.float64)
+    classes, index = np.unique(np.concatenate([true, answers]), return_inverse=True)
+    rows, ones, shape = np.arange(len(true)), np.ones(len(true)), (len(true), len(classes))
+    actual, claimed = (csr_array((ones, (rows, columns)), shape) for columns in np.split(index, 2))
+    return actual, claimed
 
 
-def accuracy(predicted: Labels, true: Labels) -> Form:
-    """The part of the images whose class is right."""
-    return mean_of(predicted == true)
+def fbeta(actual: Counts, claimed: Counts, right: Counts, beta: float = 1.0) -> NDArray[np.float64]:
+    """F-beta of counts: with beta over 1 recall weighs more, under 1 precision; 0 where there is nothing of a class."""
+    return ratio((1 + beta**2) * right, beta**2 * actual + claimed)
 
 
-def macro_f1(predicted: Labels, true: Labels) -> Form:
+# ------------------------------------------------------------------- of answers: classes int64 [N] or sets [N, K]
+
+
+def accuracy(answers: Answers, true: Answers) -> Form:
+    """The part of the images whose class, or whole set of classes, is right."""
+    right = answers == true
+    return mean_of(right.all(1) if true.ndim == 2 else right)
+
+
+def macro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> Form:
+    """The mean of F-beta over classes, each weighing the same."""
+
+    def of(actual: Counts, claimed: Counts, right: Counts) -> NDArray[np.float64]:
+        # Of sets every class counts, as in scikit-learn; of classes those that occur.
+        count = actual.shape[1] if true.ndim == 2 else (actual + claimed > 0).sum(1).clip(1)
+        mean: NDArray[np.float64] = fbeta(actual, claimed, right, beta).sum(1) / count
+        return mean
+
+    return by_class(of, answers, true)
+
+
+def macro_f1(answers: Answers, true: Answers) -> Form:
     """The mean over classes of F1, the harmonic mean of precision and recall; every class weighs the same."""
-    return by_class(
-        lambda actual, claimed, right: (
-            ratio(2 * right, actual + claimed).sum(1) / (actual + claimed > 0).sum(1).clip(1)
-        ),
-        predicted,
-        true,
-    )
+    return macro_fbeta(answers, true, beta=1.0)
 
 
-def micro_f1(predicted: Labels, true: Labels) -> Form:
-    """Kaggle's "mean F1": over all images at once, which with one class per image is the accuracy."""
-    return accuracy(predicted, true)
+def micro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> Form:
+    """F-beta over all images and classes at once; with one class per image it is the accuracy."""
+    if true.ndim == 1:
+        return accuracy(answers, true)
+
+    def of(actual: Counts, claimed: Counts, right: Counts) -> NDArray[np.float64]:
+        return fbeta(actual.sum(1), claimed.sum(1), right.sum(1), beta)
+
+    return by_class(of, answers, true)
 
 
-def weighted_f1(predicted: Labels, true: Labels) -> Form:
+def micro_f1(answers: Answers, true: Answers) -> Form:
+    """Kaggle's "mean F1" of one class per image, where it is the accuracy; of sets, F1 over all of them at once."""
+    return micro_fbeta(answers, true, beta=1.0)
+
+
+def weighted_f1(answers: Answers, true: Answers) -> Form:
     """The mean over classes of F1, each class weighing as many images as it has."""
     return by_class(
-        lambda actual, claimed, right: (actual * ratio(2 * right, actual + claimed)).sum(1) / actual.sum(1),
-        predicted,
+        lambda actual, claimed, right: ratio((actual * fbeta(actual, claimed, right)).sum(1), actual.sum(1)),
+        answers,
         true,
     )
+
+
+def samples_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> Form:
+    """The mean over images of the F-beta of each one's set; 0 where both sets are empty, as in scikit-learn."""
+    right = (answers * true).sum(1).astype(np.float64)
+    return mean_of(fbeta(true.sum(1).astype(np.float64), answers.sum(1).astype(np.float64), right, beta))
+
+
+def samples_f1(answers: Answers, true: Answers) -> Form:
+    """The mean over images of the F1 of each one's set."""
+    return samples_fbeta(answers, true, beta=1.0)
 
 
 def balanced_accuracy(predicted: Labels, true: Labels) -> Form:
@@ -87,6 +121,18 @@ def balanced_accuracy(predicted: Labels, true: Labels) -> Form:
     return by_class(
         lambda actual, claimed, right: ratio(right, actual).sum(1) / (actual > 0).sum(1).clip(1), predicted, true
     )
+
+
+def matthews(predicted: Labels, true: Labels) -> Form:
+    """Matthews correlation of predicted and true classes, from -1 to 1 (Gorodkin 2004 for more than two)."""
+
+    def of(actual: Counts, claimed: Counts, right: Counts) -> NDArray[np.float64]:
+        count = actual.sum(1)
+        both = right.sum(1) * count - (actual * claimed).sum(1)
+        spread = np.sqrt((count**2 - (actual**2).sum(1)) * (count**2 - (claimed**2).sum(1)))
+        return ratio(both, spread)
+
+    return by_class(of, predicted, true)
 
 
 def quadratic_kappa(predicted: Labels, true: Labels) -> Form:
@@ -102,49 +148,6 @@ def quadratic_kappa(predicted: Labels, true: Labels) -> Form:
         return kappa
 
     return of
-
-
-# ------------------------------------------------------------------------------------------------- of probabilities
-
-
-def log_loss(probs: Probabilities, true: Labels) -> Form:
-    """The mean of minus the logarithm of the true class's probability, rows rescaled to one; lower is better."""
-    return mean_of(-np.log(normalized(probs)[np.arange(len(true)), true]))
-
-
-def auc(probs: Probabilities, true: Labels) -> Form:
-    """The area under the ROC curve of each class against the rest, averaged over the classes that have both.
-
-    Of weighted images it is the first-order expansion by each image's placement value (DeLong et al. 1988).
-    """
-    areas, shares = _areas(probs, true)
-    return mean_of(areas.mean() + shares / len(areas) if len(areas) else np.full(len(true), 0.5))
-
-
-def top_k(probs: Probabilities, true: Labels, *, k: Count = 5) -> Form:
-    """The part of the images whose class is among the `k` most probable; of equal ones the later classes come first,
-    as in scikit-learn.
-    """
-    first = np.argsort(probs, axis=1, kind="stable")[:, ::-1][:, :k]
-    return mean_of((first == true[:, None]).any(1))
-
-
-def _areas(probs: Probabilities, true: Labels) -> tuple[Probabilities, Probabilities]:
-    """The area under the curve of each class that has images and lacks some, and each image's share in their sum."""
-    from scipy.stats import rankdata
-
-    count = len(true)
-    present = [k for k in range(probs.shape[1]) if 0 < (true == k).sum() < count]
-    areas, shares = np.zeros(len(present)), np.zeros(count)
-    for number, k in enumerate(present):
-        positive, ranks = true == k, rankdata(probs[:, k])
-        # The part of the other side that an image is ranked above, or below.
-        above = (ranks[positive] - rankdata(probs[positive, k])) / (~positive).sum()
-        below = 1 - (ranks[~positive] - rankdata(probs[~positive, k])) / positive.sum()
-        areas[number] = above.mean()
-        for side, placed in ((positive, above), (~positive, below)):
-            shares[side] += (placed - areas[number]) * count / side.sum()
-    return areas, shares
 
 
 def ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:

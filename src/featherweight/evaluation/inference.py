@@ -26,12 +26,14 @@ def predict_probs(
     runtime: Runtime,
     views: Sequence[View] = (),
     augment: Sequence[Augmentation] = (),
+    several: bool = False,
     batch_size: int = 256,
     seed: int = 0,
     start: int = 0,
     advance: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.float32]:
-    """Class probabilities float32 [N, K] of uint8 images [N, H, W, C], averaged over models and views.
+    """Class probabilities float32 [N, K] of uint8 images [N, H, W, C], averaged over models and views; with `several`
+    classes per image each class's own probability, of which a row need not sum to one.
 
     Several processes call it alike, take whole batches in turn, and all get all rows: those of one process, to the bit.
     `augment` and `seed` serve the views that draw; `start` is the number of images before these, where they are
@@ -55,7 +57,9 @@ def predict_probs(
             for model in models:
                 with runtime.autocast():
                     logits = model(view)
-                total = total + logits.float().softmax(1) * (weight / len(models))
+                total = total + (logits.float().sigmoid() if several else logits.float().softmax(1)) * (
+                    weight / len(models)
+                )
         assert isinstance(total, Tensor)
         results.append(total.cpu().numpy())
         advance(len(pixels))

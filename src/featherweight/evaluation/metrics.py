@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation import bootstrap, forms
-from featherweight.evaluation.forms import Form, Labels, Probabilities
+from featherweight.evaluation import bootstrap, forms, probability_forms
+from featherweight.evaluation.forms import Answers, Form, Probabilities
 from featherweight.schema import Choice
 
 
@@ -22,12 +22,15 @@ from featherweight.schema import Choice
 class Metric:
     """What a score is: of what, which way, in what unit, its value and its interval.
 
-    `judges` says what its form is given: predicted classes int64 [N] or probabilities float64 [N, K]. `counts`: it is
-    the part of the images that are right, each by itself, so its interval is exact and McNemar's test is of it.
+    `judges` says what its form is given: answers (classes int64 [N], or sets of them, 0 and 1 [N, K]), probabilities
+    float64 [N, K], or rankings int64 [N, k] of the best classes, -1 where there are fewer. `counts`: it is the part of
+    the images that are right, each by itself, so its interval is exact and McNemar's test is of it; micro-averages of
+    sets count classes instead. `targets`: whether an image has one class or several.
     """
 
     form: Callable[..., Form]
-    judges: Literal["classes", "probabilities"]
+    judges: Literal["answers", "probabilities", "ranking"]
+    targets: tuple[str, ...] = ("one", "several")
     counts: bool = False
     lower_is_better: bool = False
     unit: str = "points"  # of a difference; "points" are percentage points, anything else is shown as it is
@@ -41,22 +44,22 @@ class Metric:
     def __wrapped__(self) -> Callable[..., Form]:
         return self.form  # whose signature holds the metric's keys
 
-    def __call__(self, given: Labels | Probabilities, true: Labels, **keys: Any) -> Score:
-        """The score, with its interval, of probabilities [N, K], or of predicted classes [N] where it judges those."""
-        judged = self._judged(given)
+    def __call__(self, given: Answers, true: Answers, **keys: Any) -> Score:
+        """The score, with its interval, of probabilities [N, K], or of answers or rankings where it judges those."""
+        judged = self._judged(given, true)
         value = self.value(judged, true, **keys)
         low, high = self._interval(value, judged, true, keys)
         return Score(value, low, high, len(true), self.name)
 
-    def value(self, given: Labels | Probabilities, true: Labels, **keys: Any) -> float:
+    def value(self, given: Answers, true: Answers, **keys: Any) -> float:
         """The score alone, without the bootstrap."""
-        return float(self.form(self._judged(given), true, **keys)(np.ones((1, len(true))))[0])
+        return float(self.form(self._judged(given, true), true, **keys)(np.ones((1, len(true))))[0])
 
-    def resampled(self, given: Sequence[Probabilities], true: Labels, replicates: int, **keys: Any) -> Probabilities:
+    def resampled(self, given: Sequence[Probabilities], true: Answers, replicates: int, **keys: Any) -> Probabilities:
         """float64 [G, replicates]: the metric of each of G classifiers' probabilities [N, K] on resamples of the
         images, in every resample the same images for all, so that the differences are those of a paired bootstrap.
         """
-        each = [self.form(self._judged(one), true, **keys) for one in given]
+        each = [self.form(self._judged(one, true), true, **keys) for one in given]
         pieces = [[of(weights) for of in each] for weights in bootstrap.resamples(len(true), replicates)]
         return np.concatenate(pieces, axis=1)
 
@@ -92,26 +95,32 @@ class Metric:
         """Its name in a sentence."""
         return spoken(self.name)
 
-    def _judged(self, given: Labels | Probabilities) -> Labels | Probabilities:
+    def _judged(self, given: Answers, true: Answers) -> Answers:
+        """What the form is given, made of more: of probabilities the answers without any fitted decision."""
+        certain = given.ndim == 2 and given.dtype.kind == "f"
         if self.judges == "probabilities":
-            if given.ndim != 2:
+            if not certain:
                 raise ValueError(f"{self.name} judges probabilities, not classes")
             return given
-        return given.argmax(1) if given.ndim == 2 else given
+        if self.judges == "ranking":
+            if certain:
+                return probability_forms.ranking(given)
+            return given if given.ndim == 2 else given[:, None]
+        if certain:
+            return plain(given, several=true.ndim == 2)
+        return given[:, 0] if given.ndim > true.ndim else given
 
-    def _interval(
-        self, value: float, judged: Labels | Probabilities, true: Labels, keys: Mapping[str, Any]
-    ) -> tuple[float, float]:
-        if self.counts:
+    def _interval(self, value: float, judged: Answers, true: Answers, keys: Mapping[str, Any]) -> tuple[float, float]:
+        if self.counts and (true.ndim == 1 or self.form is forms.accuracy):
             return _exact(round(value * len(true)), len(true))
-        if self.judges == "classes":
+        if self.judges == "answers" and true.ndim == 1:
             cells, counts = np.unique(np.stack([true, judged]), axis=1, return_counts=True)
             drawn = self.form(cells[1], cells[0], **keys)(bootstrap.multinomial(counts))
         else:
             of = self.form(judged, true, **keys)
             drawn = np.concatenate([of(weights) for weights in bootstrap.resamples(len(true))])
         low, high = np.quantile(drawn, [0.025, 0.975])
-        if self.judges == "classes" and bool((judged == true).all()):
+        if self.judges == "answers" and bool((judged == true).all()):
             low = _exact(len(true), len(true))[0]  # every resample of a flawless score is flawless, which says nothing
         return float(low), float(high)
 
@@ -145,6 +154,11 @@ class Score:
         return cls(**({"metric": "log_loss" if loss else "accuracy"} | fields))
 
 
+def plain(probs: NDArray[np.floating], several: bool) -> Answers:
+    """The answers without any fitted decision: the most probable class [N], or the set of those over a half [N, K]."""
+    return probs > 0.5 if several else probs.argmax(1)
+
+
 def spoken(name: str) -> str:
     """A metric's name in a sentence."""
     return name.replace("_", " ").replace("f1", "F1")
@@ -160,18 +174,18 @@ def named(name: str) -> Metric:
     return METRICS.get(name, METRICS["accuracy"])
 
 
-def judge(metric: Choice, given: Labels | Probabilities, true: Labels) -> Score:
+def judge(metric: Choice, given: Answers, true: Answers) -> Score:
     """`metric` of probabilities [N, K], or of predicted classes [N] where it judges those."""
     score: Score = metric(given, true)
     return score
 
 
-def value(metric: Choice, given: Labels | Probabilities, true: Labels) -> float:
+def value(metric: Choice, given: Answers, true: Answers) -> float:
     """`judge` without the interval, whose bootstrap would take a learning curve of 100 classes a second per epoch."""
     return metric_of(metric).value(given, true, **metric.arguments)
 
 
-def resampled(metric: Choice, given: Sequence[Probabilities], true: Labels, replicates: int) -> NDArray[np.float64]:
+def resampled(metric: Choice, given: Sequence[Probabilities], true: Answers, replicates: int) -> NDArray[np.float64]:
     """See `Metric.resampled`."""
     return metric_of(metric).resampled(given, true, replicates, **metric.arguments)
 
@@ -187,14 +201,23 @@ def _exact(hits: int, count: int) -> tuple[float, float]:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(forms.accuracy, "classes", counts=True),
-        Metric(forms.macro_f1, "classes"),
-        Metric(forms.micro_f1, "classes", counts=True),
-        Metric(forms.weighted_f1, "classes"),
-        Metric(forms.balanced_accuracy, "classes"),
-        Metric(forms.quadratic_kappa, "classes"),
-        Metric(forms.log_loss, "probabilities", lower_is_better=True, unit="nats"),
-        Metric(forms.auc, "probabilities"),
-        Metric(forms.top_k, "probabilities", counts=True),
+        Metric(forms.accuracy, "answers", counts=True),
+        Metric(forms.macro_f1, "answers"),
+        Metric(forms.micro_f1, "answers", counts=True),
+        Metric(forms.weighted_f1, "answers"),
+        Metric(forms.macro_fbeta, "answers"),
+        Metric(forms.micro_fbeta, "answers", counts=True),
+        Metric(forms.samples_f1, "answers", ("several",)),
+        Metric(forms.samples_fbeta, "answers", ("several",)),
+        Metric(forms.balanced_accuracy, "answers", ("one",)),
+        Metric(forms.quadratic_kappa, "answers", ("one",)),
+        Metric(forms.matthews, "answers", ("one",)),
+        Metric(probability_forms.log_loss, "probabilities", lower_is_better=True, unit="nats"),
+        Metric(probability_forms.weighted_log_loss, "probabilities", lower_is_better=True, unit="nats"),
+        Metric(probability_forms.brier, "probabilities", lower_is_better=True, unit="units"),
+        Metric(probability_forms.auc, "probabilities"),
+        Metric(probability_forms.mean_average_precision, "probabilities"),
+        Metric(probability_forms.top_k, "ranking", ("one",), counts=True),
+        Metric(probability_forms.map_at_k, "ranking"),
     )
 }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
-from featherweight.evaluation.forms import normalized
+from featherweight.evaluation.probability_forms import normalized
 from featherweight.submission.layout import Form
 
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from featherweight.data.pack import Pack
 from featherweight.data.photos import Photos
+from featherweight.data.split import rarest
 from featherweight.runtime.device import Runtime, send
 from featherweight.runtime.rng import Draws, Frame, generator
-from featherweight.training.sampling import each_once
+from featherweight.training.sampling import each_once, shown
 
 SOME = 4096  # images that are copied to a GPU at once, when all of them are
 
@@ -25,9 +26,9 @@ SOME = 4096  # images that are copied to a GPU at once, when all of them are
 @dataclass(frozen=True)
 class Batch:
     """Images float32 [B, C, H, W] in [0, 1], target probabilities float32 [B, K], the batch's random numbers, and
-    float32 [K], how many of the training images are of each class.
+    float32 [K], how many of the images that an epoch shows are of each class.
 
-    Of several processes each has its own part of the images and targets; the counts are of all training images.
+    Of several processes each has its own part of the images and targets; the counts are of all images shown.
     """
 
     images: Tensor
@@ -69,9 +70,18 @@ class Batches:
 
     @functools.cached_property
     def counts(self) -> Tensor:
-        """The training images of each class, float32 [K]."""
-        counts = np.bincount(self._labels, minlength=self.num_classes)
+        """The images of each class that an epoch shows, float32 [K]."""
+        if self.several:
+            order = self._order(0)
+            counts = self._labels[order].sum(0).astype(np.float64)
+        else:
+            counts = shown(self.sampling, self._labels, self.num_classes, self.seed)
         return torch.from_numpy(counts).float().to(self.runtime.device)
+
+    @property
+    def several(self) -> bool:
+        """Has an image a set of classes?"""
+        return self._labels.ndim == 2
 
     def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
         """The batches of an epoch from the `first` one on, up to the `last` one (exclusive)."""
@@ -79,10 +89,12 @@ class Batches:
         for step in range(first, self.steps_per_epoch if last is None else last):
             places = order[step * self.size : (step + 1) * self.size][part]
             targets = send(torch.from_numpy(self._labels[places]), self.runtime.device)
+            if not self.several:
+                targets = F.one_hot(targets, self.num_classes)
             images, frame = self.images(places)
             yield Batch(
                 images=images,
-                targets=F.one_hot(targets, self.num_classes).float(),
+                targets=targets.float(),
                 draws=Draws(
                     generator(self.seed, "draws", epoch, step),
                     self.size,
@@ -123,9 +135,14 @@ class Batches:
         return resident
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        return self.sampling(self._labels, self.seed, epoch)
+        return self.sampling(self._strata, self.seed, epoch)
+
+    @functools.cached_property
+    def _strata(self) -> NDArray[np.int64]:
+        """What an image is sampled as: its class, of several the rarest."""
+        return rarest(self._labels) if self.several else self._labels
 
     @property
-    def _labels(self) -> NDArray[np.int64]:
+    def _labels(self) -> NDArray[Any]:
         assert self.pack.labels is not None
         return self.pack.labels

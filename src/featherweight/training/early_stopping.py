@@ -9,23 +9,27 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation.metrics import METRICS
+from featherweight.evaluation.metrics import METRICS, plain
 
 Watched = Literal["loss", "accuracy", "f1", "score"]  # f1: macro; score: by the competition's own metric
 History = Sequence[Mapping[str, Any]]
 
 
-def look(probs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """The holdout's loss (nats), accuracy and macro F1 from probabilities [N, K] and classes [N].
+def look(probs: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
+    """The holdout's loss (nats), accuracy and macro F1 from probabilities [N, K] and classes [N] or sets [N, K].
 
     All three are kept because they need not agree: the loss may rise while F1 rises too (LOGBOOK C).
     """
-    given = probs[np.arange(len(probs)), labels].astype(np.float64)
-    return {"holdout_loss": float(-np.log(given.clip(1e-12)).mean()), **classified("holdout", probs.argmax(1), labels)}
+    several = labels.ndim == 2
+    given = (np.where(labels, probs, 1 - probs) if several else probs[np.arange(len(probs)), labels]).astype(np.float64)
+    return {
+        "holdout_loss": float(-np.log(given.clip(1e-12)).mean()),
+        **classified("holdout", plain(probs, several), labels),
+    }
 
 
-def classified(part: str, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
-    """The accuracy and macro F1 of a part's images from classes [N], predicted and true."""
+def classified(part: str, predicted: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
+    """The accuracy and macro F1 of a part's images from classes [N], or sets of them, predicted and true."""
     return {
         f"{part}_accuracy": METRICS["accuracy"].value(predicted, labels),
         f"{part}_f1": METRICS["macro_f1"].value(predicted, labels),

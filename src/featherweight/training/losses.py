@@ -1,18 +1,22 @@
 """The losses a recipe may name: a mean over the batch of logits [B, K] against target probabilities float32 [B, K].
 
-Each is also handed `counts`, float32 [K], the training images of each class, by which a loss may weigh. Weights have a
-mean of 1 over the training images, so a loss keeps its scale, and the losses of a batch's parts add up to the whole's.
+Each is also handed `counts`, float32 [K], the training images of each class as they are shown (a sampling may show some
+more often), by which a loss may weigh: each image by what it is of, not by what its target is smoothed to. Weights have
+a mean of 1 over what is shown, so a loss keeps its scale, and the losses of a batch's parts add up to the whole's.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from featherweight.schema import Flag, NonNegative, Number, Rate
+from featherweight.errors import UserError
+from featherweight.schema import Choice, Flag, NonNegative, Number, Rate
 
 Weights = Literal["equal", "inverse", "root", "effective"]
 
@@ -43,10 +47,18 @@ def cross_entropy(
 ) -> Tensor:
     """Cross-entropy; smoothing moves that part of each target evenly onto all classes (arXiv:1512.00567).
 
-    `weights` by class, `beta` being the effective number's.
+    `weights` by class, `beta` being the effective number's. With several classes per image: the binary cross-entropy of
+    each class, over the root of their number.
     """
-    weight = None if weights == "equal" else class_weights(counts, weights, beta)
-    return F.cross_entropy(logits, targets, weight=weight, label_smoothing=label_smoothing)
+    if weights == "equal":
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    weight = class_weights(counts, weights, beta)
+    loss = F.cross_entropy(logits, targets, weight=weight)
+    if label_smoothing:
+        # By the weight of what the image is of: on the smoothed target, a rare class's would pull at every image.
+        evenly = -logits.log_softmax(1).mean(1)
+        loss = (1 - label_smoothing) * loss + label_smoothing * (evenly * (targets @ weight)).mean()
+    return loss
 
 
 def focal(
@@ -58,7 +70,10 @@ def focal(
     weights: Weights = "equal",
     beta: Rate = 0.999,
 ) -> Tensor:
-    """Cross-entropy times (1 - p)^gamma: what is right already counts for less (arXiv:1708.02002; LOGBOOK C)."""
+    """Cross-entropy times (1 - p)^gamma: what is right already counts for less (arXiv:1708.02002; LOGBOOK C).
+
+    With several classes per image: of each class for itself.
+    """
     logs = logits.log_softmax(1)
     each = targets * (1 - logs.exp()).clamp_min(0) ** gamma * -logs
     return (each * class_weights(counts, weights, beta)).sum(1).mean()
@@ -92,10 +107,84 @@ def bce(
     return loss * targets.shape[1] if sum_classes else loss
 
 
+def asymmetric(
+    logits: Tensor,
+    targets: Tensor,
+    counts: Tensor,
+    *,
+    gamma_positive: NonNegative = 1.0,
+    gamma_negative: NonNegative = 4.0,
+    margin: Rate = 0.05,
+) -> Tensor:
+    """Binary focal loss of each class with a stronger focus on the classes an image lacks, of which those with a
+    probability under `margin` count for nothing (arXiv:2009.14119); over the root of the number of classes.
+    """
+    probs = logits.sigmoid()
+    absent = (probs - margin).clamp_min(0)
+    positive = targets * (1 - probs) ** gamma_positive * -F.logsigmoid(logits)
+    negative = (1 - targets) * absent**gamma_negative * -(1 - absent).clamp_min(1e-8).log()
+    return (positive + negative).sum(1).mean() / math.sqrt(targets.shape[1])
+
+
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
     "focal": focal,
     "logit_adjusted": logit_adjusted,
     "poly": poly,
     "bce": bce,
+    "asymmetric": asymmetric,
 }
+
+
+# ------------------------------------------------------------------------------------- of several classes per image
+
+
+def binary_cross_entropy(
+    logits: Tensor, targets: Tensor, counts: Tensor, *, label_smoothing: float, weights: Weights, beta: float
+) -> Tensor:
+    """`cross_entropy` of sets: smoothing moves that part of each class's target onto yes and no evenly.
+
+    The sum over classes is divided by the root of their number: the gradients then keep their size.
+    """
+    smoothed = targets * (1 - label_smoothing) + label_smoothing / 2
+    each = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+    return _of_columns(each, counts, weights, beta)
+
+
+def binary_focal(
+    logits: Tensor, targets: Tensor, counts: Tensor, *, gamma: float, weights: Weights, beta: float
+) -> Tensor:
+    """`focal` of sets."""
+    yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
+    each = targets * no.exp() ** gamma * -yes + (1 - targets) * yes.exp() ** gamma * -no
+    return _of_columns(each, counts, weights, beta)
+
+
+def _of_columns(each: Tensor, counts: Tensor, weights: Weights, beta: float) -> Tensor:
+    """Each class's column weighs as the class does."""
+    if weights != "equal":
+        each = each * class_weights(counts, weights, beta)
+    return each.sum(1).mean() / math.sqrt(each.shape[1])
+
+
+SEVERAL: dict[str, Callable[..., Tensor]] = {
+    "cross_entropy": binary_cross_entropy,
+    "focal": binary_focal,
+    "bce": bce,
+    "asymmetric": asymmetric,
+}
+
+
+def loss_for(choice: Choice, several: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The loss that a recipe names, of one class per image or of several.
+
+    Raises UserError for one that takes the classes to exclude each other.
+    """
+    if not several:
+        return choice
+    if choice.name not in SEVERAL:
+        raise UserError(
+            f"loss: {choice.name} is for one class per image, and here an image has several; take one of "
+            f"{', '.join(SEVERAL)}"
+        )
+    return functools.partial(SEVERAL[choice.name], **choice.arguments)

@@ -59,6 +59,22 @@ def oversample(labels: Places, seed: int, epoch: int, *, cap: Positive = 7.0, ma
     return shuffled
 
 
+def shown(
+    sampling: Callable[[Places, int, int], Places], labels: Places, classes: int, seed: int
+) -> NDArray[np.float64]:
+    """How many images of each class an epoch shows, float64 [K]; of what is drawn, the expected number.
+
+    By these a loss weighs: so weights and a sampling that even classes out do it once, not twice.
+    """
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    if getattr(sampling, "name", "") == "weighted":
+        power = sampling.arguments["power"]  # type: ignore[attr-defined]
+        shares = np.where(counts > 0, counts.clip(1) ** (1 - power), 0)
+        expected: NDArray[np.float64] = len(labels) * shares / shares.sum()
+        return expected
+    return np.bincount(labels[sampling(labels, seed, 0)], minlength=classes).astype(np.float64)
+
+
 def _rng(seed: int, *purpose: str | int) -> np.random.Generator:
     return np.random.default_rng(derive(seed, *purpose))
 

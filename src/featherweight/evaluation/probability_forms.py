@@ -1,0 +1,155 @@
+"""Metrics of probabilities and of rankings as functions of how often each image counts: see `forms`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight.evaluation.forms import Answers, Counts, Form, Labels, Probabilities, mean_of, ratio
+from featherweight.schema import Count, Flag, Positive
+
+SMALLEST = 1e-15  # what Kaggle clips probabilities to before it takes logarithms
+
+
+def normalized(probs: NDArray[np.floating]) -> Probabilities:
+    """Probabilities float64 [N, K] away from 0, each row summing to one."""
+    clipped = probs.astype(np.float64).clip(SMALLEST, None)
+    scaled: Probabilities = clipped / clipped.sum(1, keepdims=True)
+    return scaled
+
+
+def log_loss(probs: Probabilities, true: Answers) -> Form:
+    """The mean of minus the logarithm of the true class's probability, rows rescaled to one; lower is better.
+
+    Of sets, the mean over the classes of the binary log loss.
+    """
+    return mean_of(_logs(probs, true).mean(1) if true.ndim == 2 else _logs(probs, true))
+
+
+def weighted_log_loss(
+    probs: Probabilities, true: Answers, *, weights: list[Positive] | None = None, balanced: Flag = False
+) -> Form:
+    """Log loss in which each image weighs as its class does in `weights`, in the order of the classes (of sets: each
+    column weighs so). With `balanced` each class's own mean is taken first, so that its size does not matter.
+    """
+    logs = _logs(probs, true)
+    by = np.ones(probs.shape[1]) if weights is None else np.asarray(weights, dtype=np.float64)
+    if true.ndim == 2:
+        return mean_of(logs @ by / by.sum())
+    if not balanced:
+        return lambda images: (images @ (by[true] * logs)) / (images @ by[true])
+    member = np.eye(len(by))[true]
+
+    def of(images: Counts) -> NDArray[np.float64]:
+        counts = images @ member
+        means = ratio(images @ (member * logs[:, None]), counts)
+        mean: NDArray[np.float64] = (means @ by) / ((counts > 0) @ by)
+        return mean
+
+    return of
+
+
+def brier(probs: Probabilities, true: Answers) -> Form:
+    """The mean of the squared distance of the probabilities from the truth, summed over classes, from 0 to 2."""
+    truth = true if true.ndim == 2 else np.eye(probs.shape[1])[true]
+    given = probs.astype(np.float64) if true.ndim == 2 else normalized(probs)
+    return mean_of(((given - truth) ** 2).sum(1))
+
+
+def auc(probs: Probabilities, true: Answers) -> Form:
+    """The area under the ROC curve of each class against the rest, averaged over the classes that have both.
+
+    Of weighted images it is the first-order expansion by each image's placement value (DeLong et al. 1988).
+    """
+    areas, shares = _areas(probs, true)
+    return mean_of(areas.mean() + shares / len(areas) if len(areas) else np.full(len(true), 0.5))
+
+
+def mean_average_precision(probs: Probabilities, true: Answers) -> Form:
+    """The mean over classes of the average precision: of each image of a class, the part of that class among the images
+    given at least its probability. Classes without images are left out.
+    """
+    columns = [_average_precision(probs[:, k], member) for k, member in _against_rest(probs, true) if member.any()]
+
+    def of(weights: Counts) -> NDArray[np.float64]:
+        each = np.stack([column(weights) for column in columns])
+        counted: NDArray[np.float64] = np.nansum(each, 0) / np.isfinite(each).sum(0).clip(1)
+        return counted
+
+    return of if columns else mean_of(np.zeros(len(true)))
+
+
+def top_k(ranked: Labels, true: Labels, *, k: Count = 5) -> Form:
+    """The part of the images whose class is among the `k` most probable; of equal ones the later classes come first,
+    as in scikit-learn.
+    """
+    return mean_of((ranked[:, :k] == true[:, None]).any(1))
+
+
+def map_at_k(ranked: Labels, true: Answers, *, k: Count = 5) -> Form:
+    """MAP@k: with one class per image the mean of 1 / rank of the true one, 0 where it is not among the first `k`.
+
+    Of sets, the mean over images of the precision at each class of its set that is found, over all that could be.
+    """
+    first = ranked[:, :k]
+    if true.ndim == 1:
+        hits = first == true[:, None]
+        return mean_of((hits / np.arange(1, hits.shape[1] + 1)).sum(1))
+    hits = np.take_along_axis(true.astype(bool), first.clip(0), 1) & (first >= 0)
+    precision = hits.cumsum(1) / np.arange(1, hits.shape[1] + 1)
+    return mean_of(ratio((precision * hits).sum(1), true.sum(1).clip(0, k).astype(np.float64)))
+
+
+def ranking(probs: Probabilities) -> Labels:
+    """The classes of each image int64 [N, K], the most probable first, of equal ones the later first."""
+    order: Labels = np.argsort(probs, axis=1, kind="stable")[:, ::-1]
+    return order
+
+
+def _logs(probs: Probabilities, true: Answers) -> NDArray[np.float64]:
+    """Minus the logarithm of the truth's probability, [N], or of sets [N, K]."""
+    if true.ndim == 1:
+        logs: NDArray[np.float64] = -np.log(normalized(probs)[np.arange(len(true)), true])
+        return logs
+    certain = probs.astype(np.float64).clip(SMALLEST, 1 - SMALLEST)
+    both: NDArray[np.float64] = -np.where(true, np.log(certain), np.log1p(-certain))
+    return both
+
+
+def _against_rest(probs: Probabilities, true: Answers) -> list[tuple[int, NDArray[np.bool_]]]:
+    """Each class, and which images are of it."""
+    return [(k, true[:, k].astype(bool) if true.ndim == 2 else true == k) for k in range(probs.shape[1])]
+
+
+def _average_precision(scores: Probabilities, member: NDArray[np.bool_]) -> Form:
+    """The form of one class's average precision; not a number where its images have no weight."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.diff(scores[order]) != 0, True)  # the last of those that are given the same
+    last = np.flatnonzero(ends)[np.cumsum(np.append(0, ends[:-1]))]
+
+    def of(weights: Counts) -> NDArray[np.float64]:
+        ordered = weights[:, order]
+        positive = ordered * member[order]
+        precision = ratio(positive.cumsum(1)[:, last], ordered.cumsum(1)[:, last])
+        total = positive.sum(1)
+        return np.where(total > 0, ratio((positive * precision).sum(1), total), np.nan)
+
+    return of
+
+
+def _areas(probs: Probabilities, true: Answers) -> tuple[Probabilities, Probabilities]:
+    """The area under the curve of each class that has images and lacks some, and each image's share in their sum."""
+    from scipy.stats import rankdata
+
+    count = len(true)
+    present = [(k, member) for k, member in _against_rest(probs, true) if 0 < member.sum() < count]
+    areas, shares = np.zeros(len(present)), np.zeros(count)
+    for number, (k, positive) in enumerate(present):
+        ranks = rankdata(probs[:, k])
+        # The part of the other side that an image is ranked above, or below.
+        above = (ranks[positive] - rankdata(probs[positive, k])) / (~positive).sum()
+        below = 1 - (ranks[~positive] - rankdata(probs[~positive, k])) / positive.sum()
+        areas[number] = above.mean()
+        for side, placed in ((positive, above), (~positive, below)):
+            shares[side] += (placed - areas[number]) * count / side.sum()
+    return areas, shares
