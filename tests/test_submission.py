@@ -2,16 +2,17 @@
 
 import csv
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from featherweight import config, submission, yaml
-from featherweight.config import load_competition
+from featherweight.config import Competition, load_competition
 from featherweight.errors import UserError
 from featherweight.submission import Form, check, score, write
 
@@ -193,7 +194,7 @@ def test_solution_of_one_column_a_class(home):
     assert parts == {"a": "Public", "b": "Private"}
 
 
-PETS = Form(("Id", "Dog"), ["007", "7"], ["cat", "dog"], positive=1)
+PETS = Form(("Id", "Dog"), ["007", "7"], ["cat", "dog"], takes="probability", positive=1)
 
 
 def test_one_column_holds_the_probability_of_the_positive_class(tmp_path):
@@ -316,3 +317,75 @@ def test_any_ids_and_classes_survive_the_trip(tmp_path_factory, ids, classes, da
     assert check(path, wanted).tolist() == labels
     with path.open(newline="", encoding="utf-8") as stream:
         assert [row[0] for row in csv.reader(stream)][1:] == ids
+
+
+SEVERAL = np.array([[0.9, 0.2, 0.8], [0.1, 0.1, 0.2], [0.6, 0.7, 0.1]])
+KINDS = {
+    "set": ("Id,Labels\n1,apple cherry\n2,\n3,apple banana\n", [[1, 0, 1], [0, 0, 0], [1, 1, 0]]),
+    "one_hot": ("Id,apple,banana,cherry\n1,1,0,1\n2,0,0,0\n3,1,1,0\n", [[1, 0, 1], [0, 0, 0], [1, 1, 0]]),
+    "ranked": ("Id,Labels\n1,apple cherry\n2,cherry banana\n3,banana apple\n", [[0, 2], [2, 1], [1, 0]]),
+    "probabilities": ("Id,apple,banana,cherry\n1,0.9,0.2,0.8\n2,0.1,0.1,0.2\n3,0.6,0.7,0.1\n", SEVERAL.tolist()),
+}
+
+
+def fruit_form(takes, several=True):
+    classes = ["apple", "banana", "cherry"]
+    columns = ("Id", *classes) if takes in ("one_hot", "probabilities") else ("Id", "Labels")
+    return Form(columns, ["1", "2", "3"], classes, takes=takes, several=several, k=2 if takes == "ranked" else None)
+
+
+@pytest.mark.parametrize("takes", KINDS)
+def test_every_kind_of_submission_is_read_back_as_it_was_written(takes, tmp_path):
+    text, given = KINDS[takes]
+    submission.write(tmp_path / "s.csv", fruit_form(takes), ["1", "2", "3"], SEVERAL)
+    assert (tmp_path / "s.csv").read_text() == text
+    assert submission.check(tmp_path / "s.csv", fruit_form(takes)).tolist() == given
+
+
+def test_one_hot_rows_of_one_class(tmp_path):
+    submission.write(tmp_path / "s.csv", fruit_form("one_hot", False), ["1", "2", "3"], SEVERAL)
+    assert (tmp_path / "s.csv").read_text().endswith("\n1,1,0,0\n2,0,0,1\n3,0,1,0\n")
+    assert submission.check(tmp_path / "s.csv", fruit_form("one_hot", False)).tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("takes", "several", "row", "fault"),
+    [
+        ("set", True, "2,apple aple", "row 3: there is no class 'aple'"),
+        ("set", True, "2,apple apple", "row 3: the class 'apple' stands there twice"),
+        ("ranked", True, "2,apple banana cherry", "row 3: 3 classes for the id '2', expected 1 to 2"),
+        ("ranked", True, "2,", "row 3: 0 classes for the id '2', expected 1 to 2"),
+        ("one_hot", True, "2,1,0,0.5", "row 3: '0.5' is neither 0 nor 1"),
+        ("one_hot", False, "2,1,1,0", "row 3: 2 classes hold 1 for the id '2', expected one"),
+        ("probabilities", True, "2,1,0,1.5", "row 3: 1.5 is not a probability"),
+    ],
+)
+def test_faults_of_every_kind_are_told_by_row(takes, several, row, fault, tmp_path):
+    submission.write(tmp_path / "s.csv", fruit_form(takes, several), ["1", "2", "3"], SEVERAL)
+    lines = (tmp_path / "s.csv").read_text().splitlines()
+    (tmp_path / "s.csv").write_text("\n".join([*lines[:2], row, *lines[3:]]) + "\n")
+    with pytest.raises(UserError, match=re.escape(fault)):
+        submission.check(tmp_path / "s.csv", fruit_form(takes, several))
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        ({"target": "several"}, "judges sets of classes: say submission.takes: set or one_hot"),
+        ({"target": "several", "metric": "auc"}, "say submission.takes: probabilities"),
+        ({"target": "several", "metric": "matthews"}, "matthews is not for target: several"),
+        ({"metric": "samples_f1"}, "samples_f1 is not for target: one"),
+        ({"metric": "map_at_k"}, "judges the best classes: say submission.takes: ranked"),
+        ({"metric": "map_at_k", "submission": {"takes": "ranked"}}, "submission.k"),
+        ({"metric": "map_at_k", "submission": {"takes": "ranked", "k": 3}}, "looks at 5 classes, more than the 3"),
+        ({"submission": {"takes": "set"}}, "set does not suit target: one"),
+        (
+            {"metric": {"name": "weighted_log_loss", "weights": [1.0]}, "submission": {"takes": "probabilities"}},
+            "1 weights",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_when_the_file_is_read(keys, fault, tmp_path):
+    base = load_competition("digits").model_dump(mode="json")
+    with pytest.raises(ValidationError, match=fault):
+        Competition.model_validate(base | {"submission": {}} | keys)

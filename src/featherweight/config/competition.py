@@ -174,7 +174,6 @@ class Competition(Section):
         if weights is not None and len(weights) != len(self.classes):
             raise ValueError(f"metric.weights: {len(weights)} weights for {len(self.classes)} classes")
 
-
     def same_task(self, other: Competition) -> bool:
         """Can scores of one be compared with those of the other? Its names, here and on Kaggle, make no difference, nor
         does what a recipe may choose: see `seen_by`.

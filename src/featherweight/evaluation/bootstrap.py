@@ -31,3 +31,15 @@ def _generator() -> np.random.Generator:
     from featherweight.runtime.rng import derive  # it imports torch
 
     return np.random.default_rng(derive(0, "bootstrap"))
+
+
+def halves(count: int) -> NDArray[np.bool_]:
+    """True [count] for a random half, always the same one: what is fitted to one half is scored on the other."""
+    half: NDArray[np.bool_] = np.random.default_rng(0).permutation(count) % 2 == 0
+    return half
+
+
+def fifths(count: int) -> NDArray[np.int64]:
+    """The fifth int64 [count] of each image, random but always the same; scored by what is fitted to others."""
+    dealt: NDArray[np.int64] = np.random.default_rng(0).permutation(count) % 5
+    return dealt

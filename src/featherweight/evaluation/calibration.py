@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featherweight.evaluation.bootstrap import fifths
+
 
 def fit_temperature(probs: NDArray[np.float32], labels: NDArray[Any]) -> float:
     """The temperature by which probabilities [N, K] of classes [N], or of sets [N, K], have the least log loss
@@ -37,5 +39,15 @@ def temper(probs: NDArray[np.float32], temperature: float, several: bool = False
         tempered: NDArray[np.float32] = (1 / (1 + np.exp(against - logs))).astype(np.float32)
         return tempered
     powers = np.exp(logs - logs.max(1, keepdims=True))
-    tempered = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+    shares: NDArray[np.float32] = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def tempered_crossed(probs: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.float32]:
+    """Probabilities [N, K] at temperatures that have not seen their labels: each fifth at that fitted to the others."""
+    part, tempered = fifths(len(probs)), probs.copy()
+    for number in range(part.max() + 1 if len(probs) > 1 else 0):
+        here = part == number
+        temperature = fit_temperature(probs[~here], labels[~here])
+        tempered[here] = temper(probs[here], temperature, several=labels.ndim == 2)
     return tempered

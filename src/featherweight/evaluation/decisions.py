@@ -3,7 +3,7 @@
 One class per image is the most probable one. Sets of classes take thresholds, one for all classes or one for each;
 ordered classes take cut points on the expected class index (for quadratic kappa). Both are fitted to the competition's
 metric on images that the model was not trained on, where they do better than the plain answer on images they were not
-fitted to. The images they are fitted to are answered by halves: each half by what is fitted to the other, so that their
+fitted to. The images they are fitted to are answered by fifths: each by what is fitted to the other four, so that their
 score is not of a decision that has seen them.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
+from featherweight.evaluation.bootstrap import fifths
 from featherweight.evaluation.forms import Answers
 from featherweight.evaluation.metrics import metric_of, plain, value
 from featherweight.schema import Choice
@@ -26,6 +27,7 @@ from featherweight.schema import Choice
 Target = Literal["one", "several", "ordered"]
 
 CANDIDATES = 64  # thresholds tried for all classes, and places of each cut point
+FEWEST = 10  # images that a decision is fitted to
 ROUNDS = 10  # of moving the cut points one after another
 
 
@@ -78,44 +80,51 @@ def is_fitted(target: Target, metric: Choice) -> bool:
 def fit(target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers) -> Decision:
     """The decision that serves the metric best on probabilities [N, K] of true classes [N] or sets [N, K].
 
-    Of the ways to decide, the one that does best when fitted to one half and scored on the other.
+    Of the ways to decide, the one that does best when fitted to four fifths and scored on the other, all five ways.
     """
     classes = probs.shape[1]
-    if not is_fitted(target, metric) or len(probs) < 4:
+    if not is_fitted(target, metric) or len(probs) < FEWEST:
         return unfitted(target, classes)
     ways = _ways(target, metric, classes)
-    half = _half(len(probs))
 
     def worth(way: _Way) -> float:
-        answers = _by_halves(way, probs, true, half)
+        answers = _crossed(way, probs, true)
         return metric_of(metric).sign * value(metric, answers, true)
 
     best = max(ways, key=worth)  # of equal ones the first, which fits least
     return best(probs, true)
 
 
-def by_halves(target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers) -> Answers:
-    """The answers to images that decisions are fitted to: each half is answered by what is fitted to the other.
+def crossed(target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers) -> Answers:
+    """The answers to images that decisions are fitted to: each fifth is answered by what is fitted to the others.
 
     Where nothing is fitted, or there are too few images, the plain answers.
     """
-    if not is_fitted(target, metric) or len(probs) < 8:
+    if not is_fitted(target, metric) or len(probs) < FEWEST:
         return unfitted(target, probs.shape[1])(probs)
-    return _by_halves(lambda some, theirs: fit(target, metric, some, theirs), probs, true, _half(len(probs)))
+    return _crossed(lambda some, theirs: fit(target, metric, some, theirs), probs, true)
 
 
 _Way = Callable[[NDArray[np.floating], Answers], Decision]
 
 
-def _half(count: int) -> NDArray[np.bool_]:
-    half: NDArray[np.bool_] = np.random.default_rng(0).permutation(count) % 2 == 0
-    return half
+def judged(target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers) -> Answers:
+    """What a metric is given to score probabilities [N, K] as a run's holdout is scored: the answers by fifths where
+    decisions are fitted, else the probabilities float64.
+    """
+    return crossed(target, metric, probs, true) if is_fitted(target, metric) else probs.astype(np.float64)
 
 
-def _by_halves(way: _Way, probs: NDArray[np.floating], true: Answers, half: NDArray[np.bool_]) -> Answers:
-    first = way(probs[~half], true[~half])(probs[half])
-    answers = np.empty((len(probs), *first.shape[1:]), dtype=first.dtype)
-    answers[half], answers[~half] = first, way(probs[half], true[half])(probs[~half])
+def _crossed(way: _Way, probs: NDArray[np.floating], true: Answers) -> Answers:
+    part = fifths(len(probs))
+    answers: Answers | None = None
+    for number in range(part.max() + 1):
+        here = part == number
+        some = way(probs[~here], true[~here])(probs[here])
+        if answers is None:
+            answers = np.empty((len(probs), *some.shape[1:]), dtype=some.dtype)
+        answers[here] = some
+    assert answers is not None
     return answers
 
 

@@ -100,7 +100,7 @@ def map_at_k(ranked: Labels, true: Answers, *, k: Count = 5) -> Form:
     return mean_of(ratio((precision * hits).sum(1), true.sum(1).clip(0, k).astype(np.float64)))
 
 
-def ranking(probs: Probabilities) -> Labels:
+def ranking(probs: NDArray[np.floating]) -> Labels:
     """The classes of each image int64 [N, K], the most probable first, of equal ones the later first."""
     order: Labels = np.argsort(probs, axis=1, kind="stable")[:, ::-1]
     return order

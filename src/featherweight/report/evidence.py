@@ -96,7 +96,13 @@ def gather(run: Run) -> Evidence:
     probs = run.probs("holdout")
     plain = probs
     if predictions.views(run.recipe, competition):
-        plain = predict_probs([model], holdout.images, runtime=device, batch_size=run.recipe.predict.batch_size)
+        plain = predict_probs(
+            [model],
+            holdout.images,
+            runtime=device,
+            batch_size=run.recipe.predict.batch_size,
+            several=run.competition.target == "several",
+        )
     wrong = np.flatnonzero(probs.argmax(1) != holdout.labels)
     worst = wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:MISTAKES]
     looked = worst[:LOOKED_INTO]

@@ -20,7 +20,7 @@ from featherweight import paths, plotting
 from featherweight.console import say
 from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
-from featherweight.evaluation.metrics import METRICS, Metric, judge, metric_of, named, resampled, spoken, value
+from featherweight.evaluation.metrics import METRICS, Metric, judge, metric_of, named, plain, resampled, spoken, value
 from featherweight.runs import ledger, query
 from featherweight.runs.run import Run
 from featherweight.schema import Choice, OneOf
@@ -32,17 +32,32 @@ SHOWN = ("accuracy", "macro_f1", "log_loss")  # by every comparison, beside the 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a run answered on its holdout: probabilities float32 [N, K], at its temperature, and true classes [N]."""
+    """What a run answered on its holdout: probabilities float32 [N, K], at its temperature, and true classes [N] or
+    sets [N, K]; `decided`, if it is not the plain answer.
+    """
 
     name: str
     probs: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
+    decided: NDArray[Any] | None = None
+
+    @property
+    def several(self) -> bool:
+        """Has an image a set of classes?"""
+        return self.labels.ndim == 2
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """[N]"""
-        right: NDArray[np.bool_] = self.probs.argmax(1) == self.labels
-        return right
+        """[N]: is the class, or the whole set, right?"""
+        answers = plain(self.probs, self.several) if self.decided is None else self.decided
+        right: NDArray[np.bool_] = answers == self.labels
+        return np.all(right, axis=1) if self.several else right
+
+    def given(self, metric: Choice) -> NDArray[Any]:
+        """What a metric judges of it: what was decided, or the probabilities float64."""
+        if metric_of(metric).judges == "answers" and self.decided is not None:
+            return self.decided
+        return self.probs.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,7 @@ class Paired:
     p: float
     mcnemar: float
     among: int = 1  # comparisons made at once, the p-value being held against the limit divided by them (Bonferroni)
+    several: bool = False  # has an image a set of classes?
 
     @property
     def of(self) -> Metric:
@@ -70,16 +86,21 @@ class Paired:
         return named(self.metric)
 
     @property
+    def counts(self) -> bool:
+        """Is it of the part of the images that are right, which McNemar's test judges?"""
+        return self.of.counts and not self.several
+
+    @property
     def told(self) -> bool:
         """Is there a difference?"""
-        p = self.mcnemar if self.of.counts else self.p
+        p = self.mcnemar if self.counts else self.p
         return p < SURE / self.among and (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
         scale = self.of.scale
         span = f"{abs(self.gain) * scale:.2f} {self.of.unit} of {spoken(self.metric)}"
         interval = f"95 % interval {self.low * scale:+.2f} to {self.high * scale:+.2f}"
-        if self.of.counts:
+        if self.counts:
             tests = f"({interval}, McNemar p = {self.mcnemar:.3g})"
         else:
             apart = "differ" if self.mcnemar < SURE / self.among else "can't be told apart"
@@ -102,15 +123,15 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def paired(one: Answers, other: Answers, metric: Choice, among: int = 1) -> Paired:
     """Compare two runs image by image, one of `among` comparisons. The bootstrap draws the same images for both."""
     sign = metric_of(metric).sign
-    probs = [each.probs.astype(np.float64) for each in (one, other)]
+    given = [each.given(metric) for each in (one, other)]
     replicates = max(REPLICATES, 100 * among)  # the least p is then under half of what is wanted of it
-    first, second = resampled(metric, probs, one.labels, replicates)
+    first, second = resampled(metric, given, one.labels, replicates)
     drawn = sign * (first - second)
     low, high = np.quantile(drawn, [0.025, 0.975])
     p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + replicates))
-    gain = sign * (value(metric, probs[0], one.labels) - value(metric, probs[1], one.labels))
+    gain = sign * (value(metric, given[0], one.labels) - value(metric, given[1], one.labels))
     alone = mcnemar(one.right, other.right)
-    return Paired(one.name, other.name, metric.name, gain, float(low), float(high), float(p), alone, among)
+    return Paired(one.name, other.name, metric.name, gain, float(low), float(high), float(p), alone, among, one.several)
 
 
 def over_seeds(metric: str, scores: Mapping[str, Sequence[float]]) -> list[str]:
@@ -153,7 +174,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 def answers(runs: Sequence[Run]) -> list[Answers]:
     """What finished runs of one competition answered on their holdout, which must be the same images.
 
-    The probabilities are those that were scored: at a run's own temperature, where its recipe calibrates.
+    The probabilities are those that were scored: tempered, where its recipe calibrates.
     """
     first = runs[0]
     held: dict[str, list[str]] = {}
@@ -166,20 +187,29 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
         if held[run.name] != held[first.name]:
             raise UserError(f"{run.name} and {first.name} hold out different images; give both the same split section")
     labels = true_classes(first, held[first.name])
-    return [Answers(run.name, run.probs("holdout"), labels) for run in runs]
+    return [_answered(run, labels) for run in runs]
 
 
-def true_classes(run: Run, ids: Sequence[str]) -> NDArray[np.int64]:
-    """The classes int64 [N] of labelled images of a run's competition. Raises UserError if some are gone."""
+def _answered(run: Run, labels: NDArray[Any]) -> Answers:
+    """As its holdout is scored, by nothing that has seen the labels it is scored by."""
+    probs, decided = run.unseen(run.probs("holdout"), labels)
+    return Answers(run.name, probs, labels, decided)
+
+
+def true_classes(run: Run, ids: Sequence[str]) -> NDArray[Any]:
+    """The classes int64 [N], or sets [N, K], of labelled images of a run's competition.
+
+    Raises UserError if some are gone.
+    """
     data = run.competition.load()
-    classes: dict[str, int] = {}
+    classes: dict[str, int | list[int]] = {}
     for part in (data.train, data.valid):
         if part is not None and part.labels is not None:
             classes.update(zip(part.ids, part.labels.tolist(), strict=True))
     gone = [id for id in ids if id not in classes]
     if gone:
         raise UserError(f"{len(gone):,} images that {run.name} held out are no longer there: {examples(gone)}")
-    return np.array([classes[id] for id in ids], dtype=np.int64)
+    return np.array([classes[id] for id in ids], dtype=np.int64 if run.competition.target != "several" else np.uint8)
 
 
 def chosen(names: Sequence[str], competition: str | None, conditions: Sequence[str]) -> list[str]:
@@ -238,8 +268,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
 def _scores(metric: Choice, given: Answers) -> dict[str, float]:
     """By each metric's name the score, and the ends of its 95 % interval as `_low` and `_high`."""
     named = {name: OneOf(METRICS).validate(name) for name in SHOWN} | {metric.name: metric}
-    probs = given.probs.astype(np.float64)
-    scores = {name: judge(choice, probs, given.labels) for name, choice in named.items()}
+    scores = {name: judge(choice, given.given(choice), given.labels) for name, choice in named.items()}
     ends = {f"{name}_{end}": getattr(score, end) for name, score in scores.items() for end in ("low", "high")}
     return {name: score.value for name, score in scores.items()} | ends
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from featherweight import atomic, budget
 from featherweight.console import say
+from featherweight.evaluation.bootstrap import halves
 from featherweight.runs import members
 from featherweight.runs.comparison import Answers, answers, true_classes
 from featherweight.runs.evaluate import Labelled, conclude
@@ -21,11 +23,11 @@ from featherweight.runs.run import Result, Run
 
 @dataclass(frozen=True)
 class Held:
-    """Images that were held out: their ids, probabilities float32 [N, K] and true classes int64 [N]."""
+    """Images that were held out: their ids, probabilities float32 [N, K] and true classes int64 [N] or sets [N, K]."""
 
     ids: list[str]
     probs: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
 
 
 def ensemble(names: Sequence[str], *, fit: bool, name: str | None, command: list[str]) -> tuple[Run, Result]:
@@ -98,7 +100,11 @@ def fit_weights(answered: Sequence[Answers], chosen: NDArray[np.bool_] | None = 
     `chosen` [N] are the images to fit to; by default all.
     """
     rows = slice(None) if chosen is None else chosen
-    true = np.stack([each.probs[np.arange(len(each.labels)), each.labels][rows] for each in answered])
+    labels = answered[0].labels
+    if labels.ndim == 2:  # every class of every image is one to answer
+        true = np.stack([np.where(labels, each.probs, 1 - each.probs)[rows].ravel() for each in answered])
+    else:
+        true = np.stack([each.probs[np.arange(len(labels)), labels][rows] for each in answered])
     true = true.astype(np.float64).clip(1e-12)
     weights = np.full(len(answered), 1 / len(answered))
     for _ in range(1000):
@@ -109,7 +115,7 @@ def fit_weights(answered: Sequence[Answers], chosen: NDArray[np.bool_] | None = 
 
 def _crossed(answered: Sequence[Answers]) -> NDArray[np.float32]:
     """The holdout's mixture, each half of it by the weights fitted to the other."""
-    half = np.random.default_rng(0).permutation(len(answered[0].labels)) % 2 == 0
+    half = halves(len(answered[0].labels))
     mixed = np.empty_like(answered[0].probs)
     for part in (half, ~half):
         mixed[part] = averaged([each.probs[part] for each in answered], fit_weights(answered, ~part))

@@ -5,37 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featherweight import submission
 from featherweight.budget import WeighIn
+from featherweight.data.listing import Label
+from featherweight.evaluation.forms import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.runs import ledger
 from featherweight.runs.run import Result, Run
 from featherweight.submission import grading
 
-Labelled = tuple[Sequence[str], NDArray[np.int64] | None]  # the ids of images, and their classes where they are known
+Labelled = tuple[Sequence[str], Answers | None]  # the ids of images, and their classes where they are known
 
 
-def evaluate(run: Run, part: str, ids: Sequence[str], labels: NDArray[np.int64] | None = None) -> Score | None:
+def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers | None = None) -> Score | None:
     """Write a part's CSV from the stored probabilities, check it, and score it where the classes are known.
 
-    A labelled part, with its classes `labels` int64 [N], goes the way of the submission, whose answers, if they are
-    known, are fetched only here. The rows of `run.probs(part)` are as `ids`.
+    A labelled part, with its classes `labels` int64 [N] or sets of them [N, K], goes the way of the submission, whose
+    answers, if they are known, are fetched only here. The rows of `run.probs(part)` are as `ids`. What is fitted to the
+    holdout (temperature, decision) answers each fifth of it by what is fitted to the others.
     """
     competition, path = run.competition, run.csv(part)
     form = submission.holdout_form(competition, ids) if part != "predict" else submission.form(competition, ids)
-    submission.write(path, form, ids, run.probs(part))
+    probs = run.probs(part)
+    if part == "holdout" and labels is not None:
+        probs, answers = run.unseen(probs, labels)
+    else:
+        answers = run.decision(probs)
+    submission.write(path, form, ids, probs, answers)
     submission.check(path, form)
     if labels is None:
-        answers, _ = grading.answers(competition, form)
+        known, _ = grading.answers(competition, form)
     else:
-        answers = dict(zip(ids, (competition.classes[label] for label in labels), strict=True))
-    return submission.score(path, form, answers, competition) if answers else None
+        known = dict(zip(ids, named(labels, competition.classes), strict=True))
+    return submission.score(path, form, known, competition) if known else None
+
+
+def named(labels: Answers, classes: Sequence[str]) -> list[Label]:
+    """Classes int64 [N] by name, or sets [N, K] as tuples of names."""
+    if labels.ndim == 1:
+        return [classes[label] for label in labels]
+    return [tuple(classes[int(k)] for k in np.flatnonzero(row)) for row in labels]
 
 
 def conclude(run: Run, weighed: WeighIn, macs: int, parts: Mapping[str, Labelled]) -> Result:
     """Evaluate the parts that a run has (the holdout always), and keep the scores in its folder and in the ledger."""
+    labels = parts["holdout"][1]
+    assert labels is not None
+    run.fit_decision(labels)
     scores = {part: evaluate(run, part, *images) for part, images in parts.items()}
     assert scores["holdout"] is not None
     result = Result(

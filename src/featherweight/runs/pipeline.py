@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
@@ -26,7 +27,7 @@ from featherweight.errors import DivergedError, ProcessLostError, UserError
 from featherweight.evaluation.calibration import fit_temperature
 from featherweight.models import Classifier, build, start_published
 from featherweight.models.published import starts_published, weights_path
-from featherweight.runs.evaluate import Labelled, conclude
+from featherweight.runs.evaluate import Labelled, conclude, named
 from featherweight.runs.facts import SplitIds
 from featherweight.runs.predictions import augmentations, probabilities
 from featherweight.runs.run import Result, Run
@@ -137,12 +138,15 @@ def _conclude(run: Run, weighed: budget.WeighIn, parts: Mapping[str, Pack]) -> R
 def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:
     """In words, what there is too little of to be scored well."""
     assert holdout.labels is not None
-    there, names = set(holdout.labels.tolist()), run.competition.classes
+    names = run.competition.classes
+    several = holdout.labels.ndim == 2
+    there = set((np.flatnonzero(holdout.labels.any(0)) if several else holdout.labels).tolist())
     gone = [name for index, name in enumerate(names) if index not in there]
     words = [f"not in the holdout, so not scored: {examples(gone)}"] if gone else []
     if run.recipe.split.folds is not None:
         assert train.labels is not None
-        short = scarce([names[label] for label in train.labels], run.recipe.split.folds)
+        each = [name for label in named(train.labels, names) for name in ([label] if isinstance(label, str) else label)]
+        short = scarce(each, run.recipe.split.folds)
         words += [f"{short}: some folds lack them"] if short else []
     return words
 

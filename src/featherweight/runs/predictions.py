@@ -46,6 +46,7 @@ def probabilities(
             augment=augmentations(run.recipe, run.competition),
             batch_size=run.recipe.predict.batch_size,
             seed=run.recipe.seed,
+            several=run.competition.target == "several",
             advance=bar.advance,
         )
     device.processes.once(lambda: run.store_probs(part, probs))

@@ -4,7 +4,7 @@ run.json                what was asked for, where and with which code: `Facts`
 recipe.yaml, competition.yaml    as they were resolved when the run was started
 split.json              the ids of train, holdout and test
 history.csv             one row per epoch
-weights.safetensors     what ships; temperature.txt what calibrates it
+weights.safetensors     what ships; temperature.txt what calibrates it; decision.json how it answers
 PART_probs.npy, PART.csv         what it says of holdout, test and predict
 result.json             the scores: it is written last, and its presence says that the run is finished
 """
@@ -27,7 +27,10 @@ from featherweight.config import Competition, Recipe, load_competition, load_rec
 from featherweight.console import say
 from featherweight.data import safe_arrays
 from featherweight.errors import UserError, nearest
-from featherweight.evaluation.calibration import temper
+from featherweight.evaluation import decisions
+from featherweight.evaluation.calibration import temper, tempered_crossed
+from featherweight.evaluation.decisions import Decision
+from featherweight.evaluation.forms import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.models import Classifier, build
 from featherweight.reading import explained
@@ -196,7 +199,33 @@ class Run:
         if not self.temperature.exists():
             return probs
         with explained(self.temperature, f"{DAMAGED}; delete it, and ./run.sh resume {self.name} fits it again"):
-            return temper(probs, float(self.temperature.read_text()))
+            return temper(probs, float(self.temperature.read_text()), several=self.competition.target == "several")
+
+    @property
+    def decision(self) -> Decision:
+        """How its probabilities become answers: as fitted to its holdout, where the competition takes that."""
+        path, competition = self.folder / "decision.json", self.competition
+        if path.exists():
+            with explained(path, f"{DAMAGED}; delete it, and ./run.sh resume {self.name} fits it again"):
+                return Decision.read(path)
+        return decisions.unfitted(competition.target, len(competition.classes))
+
+    def fit_decision(self, labels: Answers) -> None:
+        """Fit the decision to the holdout of true classes [N], or sets [N, K], and keep it; nothing where there is
+        nothing to fit.
+        """
+        target, metric = self.competition.target, self.competition.metric
+        if decisions.is_fitted(target, metric):
+            decisions.fit(target, metric, self.probs("holdout"), labels).store(self.folder / "decision.json")
+
+    def unseen(self, probs: NDArray[np.float32], labels: Answers) -> tuple[NDArray[np.float32], Answers]:
+        """The holdout's probabilities and answers as they are scored: what was fitted to it, the temperature and the
+        decision, is for each fifth of it fitted to the others.
+        """
+        raw = self.raw_probs("holdout")
+        if self.temperature.exists() and raw is not None:
+            probs = tempered_crossed(raw, labels)
+        return probs, decisions.crossed(self.competition.target, self.competition.metric, probs, labels)
 
     def probs_file(self, part: str) -> Path:
         """Where the probabilities of a part are kept."""

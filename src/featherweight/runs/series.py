@@ -5,11 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from featherweight import paths
 from featherweight.console import say
 from featherweight.errors import UserError
+from featherweight.evaluation import decisions
 from featherweight.evaluation.metrics import Metric, judge
 from featherweight.runs import ensemble, pipeline
 from featherweight.runs.run import Result, Run
@@ -67,7 +66,7 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
     """
     runs = [run for run, _ in done]
     held, metric = ensemble.out_of_fold(runs), runs[0].competition.metric
-    score = judge(metric, held.probs.astype(np.float64), held.labels)
+    score = judge(metric, decisions.judged(runs[0].competition.target, metric, held.probs, held.labels), held.labels)
     folds = [result.holdout.value for _, result in done]
     lines = [
         f"{len(done)} folds",

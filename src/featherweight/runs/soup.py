@@ -110,8 +110,10 @@ def _greedy(
             views=predictions.views(recipe, competition),
             augment=predictions.augmentations(recipe, competition),
             seed=recipe.seed,
+            several=competition.target == "several",
         )
-        right = float((probs.argmax(1) == holdout.labels).mean())
+        assert holdout.labels is not None
+        right = float(Answers("", probs, holdout.labels).right.mean())
         say(f"  with {runs[index].name}: {right:.2%} on the holdout, without {best:.2%}")
         if right >= best:
             chosen, best = [*chosen, index], right

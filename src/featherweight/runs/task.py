@@ -22,6 +22,7 @@ from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 from featherweight.runtime import launcher, processes
 from featherweight.runtime.processes import ALONE, Processes
+from featherweight.training.losses import loss_for
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,14 @@ class Task:
 
 
 def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
-    """Raise UserError if the recipe shows its model images of a size that the model does not take."""
+    """Raise UserError if the recipe shows its model images of a size that the model does not take, or has what is for
+    one class per image where there are several.
+    """
+    loss_for(recipe.loss, several=competition.target == "several")
+    if competition.target == "several":
+        for key, there in (("distill", recipe.distill), ("pseudo", recipe.pseudo)):
+            if there is not None:
+                raise UserError(f"{key} is for one class per image, and here an image has several; leave it out")
     growing = recipe.growth.scales if recipe.growth else []
     viewed = [factor for view in recipe.predict.views if view.name == "scales" for factor in view.arguments["factors"]]
     for where, scales in (("growth.scales", growing), ("predict.views: scales", viewed)):

@@ -24,7 +24,8 @@ from featherweight.console import hushed, say
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import DivergedError, UserError
-from featherweight.evaluation.calibration import fit_temperature, temper
+from featherweight.evaluation import decisions
+from featherweight.evaluation.calibration import tempered_crossed
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import Score, judge
 from featherweight.models import Classifier
@@ -207,12 +208,13 @@ def _holdout_score(search: Search, recipe: Recipe, model: Classifier, holdout: P
         augment=predictions.augmentations(recipe, search.competition),
         batch_size=recipe.predict.batch_size,
         seed=recipe.seed,
+        several=search.competition.target == "several",
     )
-    if recipe.predict.calibrate:
-        assert holdout.labels is not None
-        probs = temper(probs, fit_temperature(probs, holdout.labels))
     assert holdout.labels is not None
-    return judge(search.competition.metric, probs.astype(np.float64), holdout.labels)
+    if recipe.predict.calibrate:
+        probs = tempered_crossed(probs, holdout.labels)
+    target, metric = search.competition.target, search.competition.metric
+    return judge(metric, decisions.judged(target, metric, probs, holdout.labels), holdout.labels)
 
 
 def _best(study: Study) -> float | None:

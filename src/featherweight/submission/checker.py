@@ -6,16 +6,19 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.errors import UserError, nearest
+from featherweight.evaluation.forms import Answers
 from featherweight.submission.layout import Form
 
 
-def check(path: Path, form: Form) -> NDArray[np.int64] | NDArray[np.float64]:
-    """What a submission says of the form's ids, in their order: classes int64 [N], or probabilities float64 [N, K].
+def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
+    """What a submission says of the form's ids, in their order: classes int64 [N], sets of them uint8 [N, K], rankings
+    int64 [N, k] (-1 where there are fewer), or probabilities float64 [N, K].
 
     Raises UserError with the row of the first thing that would be refused.
     """
@@ -23,10 +26,9 @@ def check(path: Path, form: Form) -> NDArray[np.int64] | NDArray[np.float64]:
     if tuple(header) != form.columns:
         raise UserError(f"{path}: row 1: the header is '{','.join(header)}', expected '{','.join(form.columns)}'")
     known = {id: place for place, id in enumerate(form.ids)}
-    index = {name: place for place, name in enumerate(form.classes)}
-    order = [index[name] for name in form.columns[1:]] if form.probabilities else []
+    read = _Reader(form)
     rows_of: dict[str, int] = {}
-    given: list[int | list[float]] = []
+    given: list[Any] = []
     out_of_order = ""
     for number, row in zip(numbers, rows, strict=True):
         where = f"{path}: row {number}"
@@ -37,14 +39,7 @@ def check(path: Path, form: Form) -> NDArray[np.int64] | NDArray[np.float64]:
             raise UserError(f"{where}: the id '{id}' stands in row {rows_of[id]} already")
         if id not in known:
             raise UserError(f"{where}: the id '{id}' is not in the test set{nearest(id, form.ids)}")
-        if form.probabilities:
-            given.append(probabilities(values, order, where, id))
-        elif form.positive is not None:
-            given.append(_pair(values[0], form.positive, where, id))
-        elif values[0] in index:
-            given.append(index[values[0]])
-        else:
-            raise UserError(f"{where}: {unknown(values[0], id, form.classes)}")
+        given.append(read.row(values, where, id))
         if not out_of_order and known[id] != len(rows_of):
             expected = form.ids[len(rows_of)] if len(rows_of) < len(form.ids) else "the end"
             out_of_order = f"{where}: the id '{id}' stands where '{expected}' belongs"
@@ -54,25 +49,75 @@ def check(path: Path, form: Form) -> NDArray[np.int64] | NDArray[np.float64]:
         raise UserError(f"{path}: {len(missing)} of {len(form.ids)} ids are missing, the first is '{missing[0]}'")
     if out_of_order:
         raise UserError(out_of_order)
-    if form.probabilities or form.positive is not None:
-        return np.array(given, dtype=np.float64).reshape(len(form.ids), len(form.classes))
-    return np.array(given, dtype=np.int64)
+    answers = np.array(given, dtype=read.dtype)
+    return answers.reshape(len(form.ids), -1) if answers.ndim == 2 or (not len(answers) and read.wide) else answers
 
 
-def probabilities(values: Sequence[str], order: Sequence[int], where: str, id: str) -> list[float]:
-    """The probabilities of a row, in class order. Raises UserError where one is none, or all are 0."""
+class _Reader:
+    """Reads the fields after the id, as the form takes them."""
+
+    def __init__(self, form: Form) -> None:
+        self.form, self.index = form, {name: k for k, name in enumerate(form.classes)}
+        self.order = [self.index[name] for name in form.columns[1:]] if form.one_column_per_class else []
+        certain, sets = form.takes in ("probabilities", "probability"), form.several
+        self.dtype: Any = np.float64 if certain else np.uint8 if sets and form.takes != "ranked" else np.int64
+        self.wide = certain or sets or form.takes == "ranked"
+
+    def row(self, values: list[str], where: str, id: str) -> int | list[int] | list[float]:
+        form = self.form
+        if form.takes == "probabilities":
+            return probabilities(values, self.order, where, id, empty=form.several)
+        if form.takes == "probability":
+            certain = _probability(values[0], where, id)
+            return [certain if k == form.positive else 1 - certain for k in (0, 1)]
+        if form.takes == "one_hot":
+            return self._hot(values, where, id)
+        if form.takes == "ranked":
+            return self._ranked(values[0].split(), where, id)
+        if form.takes == "set":
+            chosen = self._distinct(values[0].split(), where, id)
+            return [int(k in chosen) for k in range(len(form.classes))]
+        return self._class(values[0], where, id)
+
+    def _class(self, name: str, where: str, id: str) -> int:
+        if name not in self.index:
+            raise UserError(f"{where}: {unknown(name, id, self.form.classes)}")
+        return self.index[name]
+
+    def _distinct(self, names: list[str], where: str, id: str) -> list[int]:
+        chosen = [self._class(name, where, id) for name in names]
+        if len(set(chosen)) < len(chosen):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"{where}: the class '{twice}' stands there twice (the id '{id}')")
+        return chosen
+
+    def _ranked(self, names: list[str], where: str, id: str) -> list[int]:
+        most = self.form.k or 1
+        if not 1 <= len(names) <= most:
+            raise UserError(f"{where}: {len(names)} classes for the id '{id}', expected 1 to {most}")
+        return [*self._distinct(names, where, id), *[-1] * (most - len(names))]
+
+    def _hot(self, values: list[str], where: str, id: str) -> int | list[int]:
+        row = [0] * len(self.order)
+        for k, value in zip(self.order, values, strict=True):
+            if value.strip() not in ("0", "1", "0.0", "1.0"):
+                raise UserError(f"{where}: '{value}' is neither 0 nor 1 (the id '{id}')")
+            row[k] = int(float(value))
+        if self.form.several:
+            return row
+        if sum(row) != 1:
+            raise UserError(f"{where}: {sum(row)} classes hold 1 for the id '{id}', expected one")
+        return row.index(1)
+
+
+def probabilities(values: Sequence[str], order: Sequence[int], where: str, id: str, empty: bool = False) -> list[float]:
+    """The probabilities of a row, in class order. Raises UserError where one is none or, unless `empty`, all are 0."""
     row = [0.0] * len(order)
-    for place, value in zip(order, values, strict=True):
-        row[place] = _probability(value, where, id)
-    if not any(row):
+    for k, value in zip(order, values, strict=True):
+        row[k] = _probability(value, where, id)
+    if not empty and not any(row):
         raise UserError(f"{where}: every probability of the id '{id}' is 0")
     return row
-
-
-def _pair(value: str, positive: int, where: str, id: str) -> list[float]:
-    """The probabilities of both classes, given the positive one's."""
-    certain = _probability(value, where, id)
-    return [certain if place == positive else 1 - certain for place in (0, 1)]
 
 
 def _probability(value: str, where: str, id: str) -> float:

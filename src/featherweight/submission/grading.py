@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from featherweight import paths, submission
 from featherweight.config import Competition
 from featherweight.data import pack
+from featherweight.data.listing import Label
 from featherweight.errors import UserError
 
 
@@ -21,7 +23,7 @@ def score_csv(path: Path, competition: Competition) -> str:
     return "\n".join(f"{f'{part} ' if part else ''}{competition.metric.name} {told}" for part, told in scores.items())
 
 
-def answers(competition: Competition, form: submission.Form) -> tuple[dict[str, str], dict[str, str]]:
+def answers(competition: Competition, form: submission.Form) -> tuple[Mapping[str, Label], dict[str, str]]:
     """The test images' true classes, and the parts (Public, Private) they are scored in, where these are known."""
     if competition.submission.solution is not None:
         return submission.solution(paths.data() / competition.submission.solution, competition, form)

@@ -12,25 +12,35 @@ from featherweight.config import Competition
 from featherweight.data import csv_file
 from featherweight.errors import UserError
 
+COLUMNS = ("probabilities", "one_hot")  # kinds of submission with one column per class
+
 
 @dataclass(frozen=True)
 class Form:
     """What a submission must look like: its columns, the ids in order, and the classes as they are spelled there.
 
-    `images` are the ids of the same images in the data, which may have a file ending more or less. `columns` are an id
-    and a label or, where the competition takes probabilities, an id and a column a class, in any order of the classes;
-    or an id and the probability of the class at the place `positive` of two.
+    `images` are the ids of the same images in the data, which may have a file ending more or less. `takes` is as in the
+    competition's file: `columns` are an id and a label (a class, a set of classes or the `k` best of them, separated by
+    spaces, or the probability of the class at index `positive` of two) or an id and one column per class, in any order
+    of the classes, with probabilities or with 1 and 0. `several`: an image has a set of classes.
     """
 
     columns: tuple[str, ...]
     ids: list[str]
     classes: list[str]
     images: Sequence[str] = ()
-    probabilities: bool = False
+    takes: str = "labels"
+    several: bool = False
     positive: int | None = None
+    k: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", list(self.images or self.ids))
+
+    @property
+    def one_column_per_class(self) -> bool:
+        """Are there as many columns as classes, after the id?"""
+        return self.takes in COLUMNS
 
 
 def form(competition: Competition, ids: Sequence[str]) -> Form:
@@ -45,7 +55,7 @@ def form(competition: Competition, ids: Sequence[str]) -> Form:
         twice = next(id for id, times in Counter(listed).items() if times > 1)
         raise UserError(f"{path}: the id '{twice}' stands there twice")
     classes = spelled_classes(competition)
-    if wanted.takes == "probabilities":
+    if wanted.takes in COLUMNS:
         missing = sorted(set(classes) ^ set(sample.header[1:]))
         if missing:
             raise UserError(
@@ -55,7 +65,7 @@ def form(competition: Competition, ids: Sequence[str]) -> Form:
     elif len(sample.header) != 2:
         raise UserError(
             f"{path}: row 1: expected two columns, an id and a label, got {len(sample.header)}; "
-            f"for a column a class, say submission.takes: probabilities"
+            f"for one column per class, say submission.takes: probabilities (or one_hot)"
         )
     images = match(listed, ids, path)
     return replace(holdout_form(competition, listed), columns=tuple(sample.header), images=images)
@@ -64,12 +74,12 @@ def form(competition: Competition, ids: Sequence[str]) -> Form:
 def holdout_form(competition: Competition, ids: Sequence[str]) -> Form:
     """The form of a submission for the holdout: the same columns, its own ids."""
     wanted, classes = competition.submission, spelled_classes(competition)
-    probabilities = wanted.takes == "probabilities"
-    columns = (wanted.id, *classes) if probabilities else (wanted.id, wanted.label)
+    columns = (wanted.id, *classes) if wanted.takes in COLUMNS else (wanted.id, wanted.label)
     positive = None
     if wanted.takes == "probability":
         positive = 1 if wanted.positive is None else competition.classes.index(wanted.positive)
-    return Form(columns, list(ids), classes, probabilities=probabilities, positive=positive)
+    several = competition.target == "several"
+    return Form(columns, list(ids), classes, takes=wanted.takes, several=several, positive=positive, k=wanted.k)
 
 
 def spelled_classes(competition: Competition) -> list[str]:

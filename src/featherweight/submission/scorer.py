@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from featherweight.config import Competition
 from featherweight.data import csv_file
+from featherweight.data.listing import Label
 from featherweight.errors import UserError
+from featherweight.evaluation.forms import Answers
 from featherweight.evaluation.metrics import Score, judge
 from featherweight.submission.checker import check, probabilities, unknown
 from featherweight.submission.layout import Form
 
 
-def score(path: Path, form: Form, answers: Mapping[str, str], competition: Competition) -> Score:
+def score(path: Path, form: Form, answers: Mapping[str, Label], competition: Competition) -> Score:
     """Check the CSV at `path` and score it by the competition's metric against the true classes by image id."""
     return score_parts(path, form, answers, {}, competition)[""]
 
 
 def score_parts(
-    path: Path, form: Form, answers: Mapping[str, str], parts: Mapping[str, str], competition: Competition
+    path: Path, form: Form, answers: Mapping[str, Label], parts: Mapping[str, str], competition: Competition
 ) -> dict[str, Score]:
     """The score of the whole under "", then that of each part (Public, Private), given by image id.
 
@@ -29,16 +31,27 @@ def score_parts(
     """
     given = check(path, form)
     index = {name: place for place, name in enumerate(competition.classes)}
-    true = np.array([index[answers[image]] if image in answers else -1 for image in form.images], dtype=np.int64)
-    scores = {"": judge(competition.metric, given[true >= 0], true[true >= 0])}
+    known = np.array([image in answers for image in form.images])
+    true = encoded([answers.get(image, ()) for image in form.images], index, form.several)
+    scores = {"": judge(competition.metric, given[known], true[known])}
     part_of = np.array([parts.get(image, "") for image in form.images])
     for part in sorted(set(parts.values()), key=lambda name: (name != "Public", name)):
-        chosen = (part_of == part) & (true >= 0)
+        chosen = (part_of == part) & known
         scores[part] = judge(competition.metric, given[chosen], true[chosen])
     return scores
 
 
-def solution(path: Path, competition: Competition, form: Form) -> tuple[dict[str, str], dict[str, str]]:
+def encoded(labels: Sequence[Label], index: Mapping[str, int], several: bool) -> Answers:
+    """Classes by name as indices int64 [N] (-1 for none) or, with `several`, tuples of them as sets uint8 [N, K]."""
+    if not several:
+        return np.array([index[label] if isinstance(label, str) else -1 for label in labels], dtype=np.int64)
+    sets = np.zeros((len(labels), len(index)), dtype=np.uint8)
+    for row, names in zip(sets, labels, strict=True):
+        row[[index[name] for name in names]] = 1
+    return sets
+
+
+def solution(path: Path, competition: Competition, form: Form) -> tuple[dict[str, Label], dict[str, str]]:
     """The true classes and the parts (Public, Private) by image id, from a solution file of a competition that is over.
 
     The file has the submission's columns, and perhaps `Usage`; rows whose usage is Ignored are left out. Raises
@@ -48,32 +61,40 @@ def solution(path: Path, competition: Competition, form: Form) -> tuple[dict[str
     heads = [name.lower() for name in table.header]
     usages = [row[heads.index("usage")] for row in table.rows] if "usage" in heads else [""] * len(table.rows)
     spelled = dict(zip(form.classes, competition.classes, strict=True))
-    if form.probabilities and set(form.classes) <= set(table.header):
+    wheres = [f"{path}: row {number}" for number in table.numbers]
+    labels: list[str] | list[tuple[str, ...]]
+    if form.one_column_per_class and set(form.classes) <= set(table.header):
         columns = [table.header.index(name) for name in form.classes]
         order = list(range(len(columns)))
-        wheres = [f"{path}: row {number}" for number in table.numbers]
         hot = [
-            probabilities([row[c] for c in columns], order, where, row[0])
+            probabilities([row[c] for c in columns], order, where, row[0], empty=form.several)
             for where, row in zip(wheres, table.rows, strict=True)
         ]
-        labels = [form.classes[int(np.argmax(row))] for row in hot]
+        if form.several:
+            labels = [tuple(form.classes[k] for k in order if row[k] > 0.5) for row in hot]
+        else:
+            labels = [form.classes[int(np.argmax(row))] for row in hot]
     else:
         labels = table.column(competition.submission.label)
-        if form.positive is not None and not set(labels) & set(spelled):
+        if form.several:
+            labels = [tuple(label.split()) for label in labels]
+        elif form.positive is not None and not set(labels) & set(spelled):
             # In the column of probabilities the answers are 1 and 0.
             names = {"1": form.classes[form.positive], "0": form.classes[1 - form.positive]}
             labels = [names.get(label.strip().removesuffix(".0"), label) for label in labels]
     image_of = dict(zip(form.ids, form.images, strict=True))
-    answers: dict[str, str] = {}
+    answers: dict[str, Label] = {}
     parts: dict[str, str] = {}
     for number, row, label, usage in zip(table.numbers, table.rows, labels, usages, strict=True):
         if row[0] not in image_of:
             raise UserError(f"{path}: row {number}: the id '{row[0]}' is not in the test set")
         if usage.lower() == "ignored":
             continue
-        if label not in spelled:
-            raise UserError(f"{path}: row {number}: {unknown(label, row[0], form.classes)}")
-        answers[image_of[row[0]]] = spelled[label]
+        each = (label,) if isinstance(label, str) else label
+        if strange := [name for name in each if name not in spelled]:
+            raise UserError(f"{path}: row {number}: {unknown(strange[0], row[0], form.classes)}")
+        names_there = tuple(spelled[name] for name in each)
+        answers[image_of[row[0]]] = names_there[0] if isinstance(label, str) else names_there
         if usage:
             parts[image_of[row[0]]] = usage.capitalize()
     if not answers:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
-from featherweight.evaluation.probability_forms import normalized
+from featherweight.evaluation.forms import Answers
+from featherweight.evaluation.metrics import plain
+from featherweight.evaluation.probability_forms import normalized, ranking
 from featherweight.submission.layout import Form
 
 
-def write(path: Path, form: Form, ids: Sequence[str], probs: NDArray[np.floating]) -> None:
-    """Write the most probable class of each id, all its probabilities or the positive class's, in the form's order.
+def write(
+    path: Path, form: Form, ids: Sequence[str], probs: NDArray[np.floating], answers: Answers | None = None
+) -> None:
+    """Write what the form takes of each id, in the form's order.
 
-    `probs` is float [N, K], its rows as `ids` (of images), its columns in class order.
+    `probs` is float [N, K], its rows as `ids` (of images), its columns in class order. `answers` are what was decided
+    of them (see `decisions`), classes int64 [N] or sets [N, K]; by default the plain answers.
     """
     row_of = {id: row for row, id in enumerate(ids)}
     rows = [row_of[image] for image in form.images]
@@ -27,14 +32,29 @@ def write(path: Path, form: Form, ids: Sequence[str], probs: NDArray[np.floating
     returns = any("\r" in field for field in (*form.columns, *form.ids, *form.classes))
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
     writer.writerow(form.columns)
-    if form.probabilities:
-        order = [form.classes.index(name) for name in form.columns[1:]]
-        given = normalized(probs)[rows][:, order]
-        writer.writerows([id, *(f"{p:.8g}" for p in row)] for id, row in zip(form.ids, given.tolist(), strict=True))
-    elif form.positive is not None:
-        certain = normalized(probs)[rows, form.positive].tolist()
-        writer.writerows((id, f"{p:.8g}") for id, p in zip(form.ids, certain, strict=True))
-    else:
-        best = probs.argmax(1)
-        writer.writerows((id, form.classes[best[row]]) for id, row in zip(form.ids, rows, strict=True))
+    answers = plain(probs, form.several) if answers is None else answers
+    writer.writerows(
+        [id, *fields] for id, fields in zip(form.ids, _fields(form, probs[rows], answers[rows]), strict=True)
+    )
     atomic.write_text(path, text.getvalue())
+
+
+def _fields(form: Form, probs: NDArray[np.floating], answers: Answers) -> Iterator[list[str]]:
+    """What stands after the id in each row."""
+    classes = form.classes
+    if form.takes == "probabilities":
+        order = [classes.index(name) for name in form.columns[1:]]
+        certain = (probs.astype(np.float64).clip(0, 1) if form.several else normalized(probs))[:, order]
+        yield from ([f"{p:.8g}" for p in row] for row in certain.tolist())
+    elif form.takes == "probability":
+        yield from ([f"{p:.8g}"] for p in normalized(probs)[:, form.positive].tolist())
+    elif form.takes == "ranked":
+        yield from ([" ".join(classes[k] for k in row[: form.k])] for row in ranking(probs))
+    elif form.takes == "one_hot":
+        order = [classes.index(name) for name in form.columns[1:]]
+        sets = answers if form.several else np.eye(len(classes), dtype=np.int64)[answers]
+        yield from ([str(int(yes)) for yes in row] for row in sets[:, order])
+    elif form.several:
+        yield from ([" ".join(classes[k] for k in np.flatnonzero(row))] for row in answers)
+    else:
+        yield from ([classes[k]] for k in answers)

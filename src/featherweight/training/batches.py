@@ -28,13 +28,15 @@ class Batch:
     """Images float32 [B, C, H, W] in [0, 1], target probabilities float32 [B, K], the batch's random numbers, and
     float32 [K], how many of the images that an epoch shows are of each class.
 
-    Of several processes each has its own part of the images and targets; the counts are of all images shown.
+    Of several processes each has its own part of the images and targets; the counts are of all images shown. `several`:
+    a target is a set of classes, each with a probability of its own.
     """
 
     images: Tensor
     targets: Tensor
     draws: Draws
     counts: Tensor
+    several: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Batches:
                     frame=frame,
                 ),
                 counts=self.counts,
+                several=self.several,
             )
 
     def images(self, places: NDArray[np.int64]) -> tuple[Tensor, Frame | None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -175,7 +175,7 @@ SEVERAL: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def loss_for(choice: Choice, several: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def loss_for(choice: Choice, several: bool) -> Callable[..., Any]:
     """The loss that a recipe names, of one class per image or of several.
 
     Raises UserError for one that takes the classes to exclude each other.

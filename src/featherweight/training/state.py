@@ -100,5 +100,6 @@ class TrainState:
         row = self.history[-1]
         scored = next((past for past in reversed(self.history) if not math.isnan(past["holdout_accuracy"])), None)
         holdout = f"  holdout {scored['holdout_accuracy']:.2%}" if scored else ""
-        trained = "" if short else f"  train {row['train_accuracy']:.2%}"
+        known = not short and not math.isnan(row["train_accuracy"])
+        trained = f"  train {row['train_accuracy']:.2%}" if known else ""
         return f"loss {row['train_loss']:.4f}{trained}{holdout}"

@@ -31,6 +31,7 @@ from featherweight.training.distillation import learn
 from featherweight.training.early_stopping import classified, look, since_best
 from featherweight.training.examples import Examples
 from featherweight.training.forecast import Forecast
+from featherweight.training.losses import loss_for
 from featherweight.training.norm_stats import renew, standardize, start_from_images
 from featherweight.training.optimizers import prepare
 from featherweight.training.progressive import grown
@@ -191,7 +192,7 @@ class Trainer:
             wanted, known = targets[piece.rows].tensor_split([batch.targets.shape[1]], dim=1)
             with self.runtime.autocast(), self.processes.whole_batch(piece):
                 logits = state.logits(part)
-            loss = recipe.loss(logits.float(), wanted, batch.counts)
+            loss = loss_for(recipe.loss, batch.several)(logits.float(), wanted, batch.counts)
             if recipe.distill is not None:
                 taught = teachers.answer(part, known, recipe.distill.temperature, self.runtime)
                 loss = learn(loss, logits.float(), taught, recipe.distill.weight, recipe.distill.temperature)
@@ -252,15 +253,18 @@ class Trainer:
 
     def epoch_row(self) -> dict[str, Any]:
         """What is known at the end of an epoch, by the weights that ship."""
-        state, recipe, epoch = self.state, self.recipe, len(self.state.history) + 1
+        state, recipe, epoch, holdout = self.state, self.recipe, len(self.state.history) + 1, self.examples.holdout
+        several = self.source.several
+        judged = metric_of(self.metric).judges == "answers" and not several
         true, given = state.answers[:, : state.step - self.first].flatten(1).long().cpu().numpy()
         row = {
             "epoch": epoch,
             "step": state.step,
             "lr": state.optimizer.param_groups[0]["lr"],
             "train_loss": state.losses[: state.step - self.first].cpu().double().mean().item(),
-            **classified("train", given, true),
-            "train_score": value(self.metric, given, true) if metric_of(self.metric).judges == "classes" else math.nan,
+            # What each step answered is stored as one class per image, which says nothing of sets.
+            **({"train_accuracy": math.nan, "train_f1": math.nan} if several else classified("train", given, true)),
+            "train_score": value(self.metric, given, true) if judged else math.nan,
             "holdout_loss": math.nan,
             "holdout_accuracy": math.nan,
             "holdout_f1": math.nan,
@@ -268,9 +272,13 @@ class Trainer:
             "seconds": state.seconds,
         }
         if epoch % recipe.train.evaluate_every == 0 or epoch == self.start.epochs:
-            holdout, shipping = self.examples.holdout, state.averages.shipping(recipe.ship, state.model)
-            batch_size = recipe.predict.batch_size
-            probs = predict_probs([shipping], holdout.images, runtime=self.runtime, batch_size=batch_size)
+            probs = predict_probs(
+                [state.averages.shipping(recipe.ship, state.model)],
+                holdout.images,
+                runtime=self.runtime,
+                several=several,
+                batch_size=recipe.predict.batch_size,
+            )
             assert holdout.labels is not None
             row |= look(probs, holdout.labels)
             row["holdout_score"] = value(self.metric, probs.astype(np.float64), holdout.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from featherweight.console import say
 from featherweight.errors import printable
 from featherweight.runtime import launcher
 
@@ -21,6 +22,9 @@ def finish(run: Run, report: bool) -> int:
         result = pipeline.run(run)
         if launcher.rank() > 0:
             return 0
+        if report and run.competition.target == "several":
+            say("  no report is written: its pages show one class per image")
+            report = False
         fault = write_report(run) if report else ""
         tables.summary(run, result)
         if fault:
