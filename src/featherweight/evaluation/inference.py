@@ -18,6 +18,11 @@ from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import Draws, generator
 
 
+def activated(logits: Tensor, several: bool) -> Tensor:
+    """Probabilities [B, K] of logits [B, K]: together 1 or, with `several` classes per image, each for itself."""
+    return logits.sigmoid() if several else logits.softmax(1)
+
+
 @torch.no_grad()
 def predict_probs(
     models: Sequence[Classifier],
@@ -57,9 +62,7 @@ def predict_probs(
             for model in models:
                 with runtime.autocast():
                     logits = model(view)
-                total = total + (logits.float().sigmoid() if several else logits.float().softmax(1)) * (
-                    weight / len(models)
-                )
+                total = total + activated(logits.float(), several) * (weight / len(models))
         assert isinstance(total, Tensor)
         results.append(total.cpu().numpy())
         advance(len(pixels))

@@ -143,8 +143,17 @@ class Score:
         return named(self.metric)
 
     def __str__(self) -> str:
-        value, low, high = map(self.of.shown, (self.value, self.low, self.high))
-        return f"{value} (95 % interval {low} to {high}, {self.count:,} images)"
+        return f"{self.of.shown(self.value)} {self._interval}"
+
+    @property
+    def with_metric(self) -> str:
+        """In words, with the name of the metric."""
+        return f"{self.of.shown(self.value)} {spoken(self.metric)} {self._interval}"
+
+    @property
+    def _interval(self) -> str:
+        low, high = map(self.of.shown, (self.low, self.high))
+        return f"(95 % interval {low} to {high}, {self.count:,} images)"
 
     @classmethod
     def read(cls, kept: Mapping[str, Any]) -> Score:

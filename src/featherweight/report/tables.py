@@ -116,10 +116,10 @@ def summary(run: Run, result: Result) -> None:
     say("")
     say(f"{run.recipe_name} on {run.competition.title}")
     say(f"  parameters  {result.parameters:,} of {result.limit:,} ({share:.1%})")
-    say(f"  holdout     {result.holdout}")
+    say(f"  holdout     {result.holdout.with_metric}")
     for part, score in (("test", result.test), ("predict", result.predict)):
         if score:
-            say(f"  {part:<10}  {score}")
+            say(f"  {part:<10}  {score.with_metric}")
     say(f"  trained in  {_minutes(result.minutes)}")
     if run.csv().exists():
         say(f"  submission  {paths.shown(run.csv())}")

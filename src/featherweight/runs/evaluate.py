@@ -8,7 +8,6 @@ import numpy as np
 
 from featherweight import submission
 from featherweight.budget import WeighIn
-from featherweight.data.listing import Label
 from featherweight.evaluation.forms import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.runs import ledger
@@ -41,7 +40,7 @@ def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers | None = N
     return submission.score(path, form, known, competition) if known else None
 
 
-def named(labels: Answers, classes: Sequence[str]) -> list[Label]:
+def named(labels: Answers, classes: Sequence[str]) -> list[str] | list[tuple[str, ...]]:
     """Classes int64 [N] by name, or sets [N, K] as tuples of names."""
     if labels.ndim == 1:
         return [classes[label] for label in labels]

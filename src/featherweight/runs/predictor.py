@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from featherweight.config import Recipe, load_recipe
 from featherweight.data.image import Image, decode, fit
 from featherweight.errors import UserError
-from featherweight.evaluation.inference import predict_probs
+from featherweight.evaluation.decisions import Decision
+from featherweight.evaluation.inference import activated, predict_probs
 from featherweight.models import Classifier
 from featherweight.runs import predictions
+from featherweight.runs.evaluate import named
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 
@@ -43,11 +45,14 @@ class Predictions:
     ids: list[str]
     probs: NDArray[np.float32]
     unreadable: dict[str, str]
+    decision: Decision = field(default_factory=Decision)
 
     @property
-    def labels(self) -> list[str]:
-        """The most probable class of each picture, [N]."""
-        return [self.classes[index] for index in self.probs.argmax(1)] if len(self.ids) else []
+    def labels(self) -> list[str] | list[tuple[str, ...]]:
+        """The class of each picture [N], as in the run's CSV: the most probable one, one by fitted cut points where
+        classes are ordered, or a tuple of the classes over their thresholds.
+        """
+        return named(self.decision(self.probs), self.classes) if len(self.ids) else []
 
     def top(self, count: int) -> list[list[tuple[str, float]]]:
         """The `count` most probable classes of each picture with their probabilities, the most probable first."""
@@ -77,6 +82,7 @@ class Predictor(nn.Module):
         """Raises UserError for a run without weights. `views` is a setting of a recipe in place of its own views."""
         super().__init__()
         self.run, self.classes = run, list(run.competition.classes)
+        self.several = run.competition.target == "several"
         precision = run.recipe.train.precision
         self.runtime = devices.start(device or run.facts.device, precision, run.facts.threads)
         self.members = [_member(*each, views) for each in _parts(run)]
@@ -89,7 +95,7 @@ class Predictor(nn.Module):
             seen = images
             if images.shape[-1] != size:
                 seen = F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
-            total = total + member.weight * member.model(seen).float().softmax(1)
+            total = total + member.weight * activated(member.model(seen).float(), self.several)
         return total.clamp_min(1e-12).log()
 
     def predict(self, pictures: Picture | Sequence[Picture] | NDArray[Any]) -> Predictions:
@@ -98,12 +104,13 @@ class Predictor(nn.Module):
             pictures = [pictures]
         chunks = list(self.stream(pictures))
         if not chunks:
-            return Predictions(self.classes, [], np.zeros((0, len(self.classes)), np.float32), {})
+            return Predictions(self.classes, [], np.zeros((0, len(self.classes)), np.float32), {}, self.run.decision)
         return Predictions(
             self.classes,
             [id for chunk in chunks for id in chunk.ids],
             np.concatenate([chunk.probs for chunk in chunks]),
             {id: why for chunk in chunks for id, why in chunk.unreadable.items()},
+            self.run.decision,
         )
 
     def stream(self, pictures: Iterable[Picture]) -> Iterator[Predictions]:
@@ -141,6 +148,7 @@ class Predictor(nn.Module):
                 batch_size=member.recipe.predict.batch_size,
                 seed=member.recipe.seed,
                 start=start,
+                several=self.several,
             )
             probs += member.weight * member.run.calibrated(given).astype(np.float64)
         read = [index for index in range(len(chunk)) if index not in faults]
@@ -149,6 +157,7 @@ class Predictor(nn.Module):
             [ids[index] for index in read],
             probs[read].astype(np.float32),
             {ids[index]: why for index, why in sorted(faults.items())},
+            self.run.decision,
         )
 
 

@@ -1,0 +1,136 @@
+"""Sets of classes and ordered classes through the real command line: from a hand-written file to a checked CSV."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import cohen_kappa_score, f1_score, fbeta_score
+
+SHAPES = ["square", "bar", "dot"]
+TRAIN = ("--set", "train.epochs=8", "--threads", "1")
+
+
+def draw(folder, count, seed):
+    """Pictures with any of three shapes, named by id; returns which are in each, [N, 3]."""
+    random = np.random.default_rng(seed)
+    there = random.random((count, 3)) < [0.5, 0.35, 0.2]
+    pixels = random.integers(0, 60, (count, 12, 12), dtype=np.uint8)
+    pixels[there[:, 0], 1:5, 1:5] = 200
+    pixels[there[:, 1], 9:11, :] = 180
+    pixels[there[:, 2], 2:4, 8:10] = 255
+    folder.mkdir(parents=True)
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(folder / f"{folder.name}{number:03d}.png")
+    return there
+
+
+def words(row):
+    return " ".join(name for name, yes in zip(SHAPES, row, strict=True) if yes)
+
+
+def write(path, header, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@pytest.fixture
+def shapes(home):
+    """A competition of sets: a table of labels, a sample, a solution with its usage, and a file for each kind."""
+    data = home / "data" / "shapes"
+    train, test = draw(data / "train", 300, 0), draw(data / "test", 120, 1)
+    write(data / "train.csv", ["image", "labels"], [[f"train{n:03d}.png", words(row)] for n, row in enumerate(train)])
+    write(data / "sample.csv", ["image", "labels"], [[f"test{n:03d}.png", "bar"] for n in range(120)])
+    usage = ["Public" if n % 3 else "Private" for n in range(120)]
+    rows = [[f"test{n:03d}.png", words(row), usage[n]] for n, row in enumerate(test)]
+    write(data / "solution.csv", ["image", "labels", "Usage"], rows)
+    folder = home / "configs" / "competitions"
+    folder.mkdir(parents=True)
+
+    def competition(name, metric, submission):
+        (folder / f"{name}.yaml").write_text(
+            f"title: {name}\ntarget: several\nclasses: [square, bar, dot]\nmetric: {metric}\n"
+            "source: {name: table, labels: shapes/train.csv, images: [shapes/train], test: [shapes/test], "
+            "several: true}\n"
+            "image: {size: 12, channels: 1, mirror: false}\nlimit: {parameters: 100_000}\n"
+            f"submission: {{id: image, label: labels, solution: shapes/solution.csv, {submission}}}\n"
+        )
+
+    competition("sets", "{name: samples_fbeta, beta: 2.0}", "takes: set, sample: shapes/sample.csv")
+    competition("hot", "macro_f1", "takes: one_hot")
+    competition("columns", "auc", "takes: probabilities")
+    competition("best", "{name: map_at_k, k: 2}", "takes: ranked, k: 2")
+    return test
+
+
+def result(home, run):
+    return json.loads((home / "runs" / run / "result.json").read_text())
+
+
+def test_sets_of_classes_go_all_the_way_to_a_checked_csv(home, shapes, command):
+    for seed in ("0", "1"):
+        done = command("tiny", "--competition", "sets", "--seed", seed, "--name", f"s{seed}", *TRAIN)
+        assert done.returncode == 0, done.stderr
+    assert "samples fbeta" in done.stdout
+    with (home / "submissions" / "s1.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    given = np.array([[name in row["labels"].split() for name in SHAPES] for row in rows])
+    assert [row["image"] for row in rows] == [f"test{n:03d}.png" for n in range(120)]
+    expected = fbeta_score(shapes, given, beta=2, average="samples", zero_division=0)
+    assert result(home, "s1")["predict"]["value"] == pytest.approx(expected)
+    assert expected > 0.6
+    decision = json.loads((home / "runs" / "s1" / "decision.json").read_text())
+    assert (decision["kind"], len(decision["values"])) == ("thresholds", 3)
+
+    scored = command("score", str(home / "submissions" / "s1.csv"), "--competition", "sets")
+    assert scored.returncode == 0, scored.stderr
+    assert "Public samples_fbeta" in scored.stdout
+    assert command("check", str(home / "submissions" / "s1.csv"), "--competition", "sets").returncode in (0, 2)
+    for more in (["compare", "s0", "s1"], ["ensemble", "s0", "s1", "--fit"], ["soup", "s0", "s1"], ["runs"]):
+        done = command(*more)
+        assert done.returncode == 0, done.stderr
+    assert command("report", "s1").returncode == 2
+
+
+@pytest.mark.parametrize("name", ["hot", "columns", "best"])
+def test_the_other_kinds_of_submission_of_sets(name, home, shapes, command):
+    sampled = ["--set", "sampling=weighted", "--set", "loss=asymmetric", "--set", "mix=[mixup]"]
+    done = command("tiny", "--competition", name, *TRAIN, *(sampled if name == "columns" else []))
+    assert done.returncode == 0, done.stderr
+    scores = result(home, f"tiny-{name}-s0")
+    assert scores["holdout"]["low"] <= scores["holdout"]["value"] <= scores["holdout"]["high"]
+    assert scores["predict"]["value"] > 0.55
+    if name == "hot":
+        table = np.genfromtxt(home / "submissions" / "tiny-hot-s0.csv", delimiter=",", skip_header=1)[:, 1:]
+        assert scores["predict"]["value"] == pytest.approx(f1_score(shapes, table, average="macro", zero_division=0))
+
+
+def test_what_sets_do_not_take_is_refused_before_anything_is_read(home, shapes, command):
+    done = command("tiny", "--competition", "sets", "--set", "loss=poly")
+    assert done.returncode == 2
+    assert "poly is for one class per image" in done.stderr
+    assert not (home / "runs").exists()
+
+
+def test_ordered_classes_are_answered_by_cut_points_fitted_for_kappa(home, command):
+    folder = home / "configs" / "competitions"
+    folder.mkdir(parents=True)
+    digits = [f"'{k}'" for k in range(10)]
+    (folder / "order.yaml").write_text(
+        f"title: Order\nsource: digits\ntarget: ordered\nmetric: quadratic_kappa\nclasses: [{', '.join(digits)}]\n"
+        "image: {size: 8, channels: 1, mirror: false}\nlimit: {parameters: 100_000}\n"
+    )
+    done = command("tiny", "--competition", "order", "--set", "train.epochs=3", "--threads", "1", "--no-report")
+    assert done.returncode == 0, done.stderr
+    run = home / "runs" / "tiny-order-s0"
+    decision, score = json.loads((run / "decision.json").read_text()), result(home, run.name)["predict"]
+    assert decision["kind"] in ("cuts", "most_probable")
+    assert "quadratic kappa" in done.stdout
+    with (home / "submissions" / f"{run.name}.csv").open() as file:
+        given = [int(row["label"]) for row in csv.DictReader(file)]
+    probs = np.load(run / "predict_probs.npy")
+    if decision["kind"] == "cuts":
+        assert given == np.searchsorted(decision["values"], probs.astype(float) @ np.arange(10), side="right").tolist()
+    assert score["count"] == 359
+    assert cohen_kappa_score(given, probs.argmax(1), weights="quadratic") > 0.9
