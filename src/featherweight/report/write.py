@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featherweight import atomic, yaml
+from featherweight.errors import UserError
 from featherweight.report import evidence, figures
 from featherweight.report.evidence import Evidence, Picture
 from featherweight.runs import ledger, predictions
@@ -27,6 +28,8 @@ COLORS = ("#3b82c4", "#e07b39", "#4c9f70", "#9467bd", "#c0a02c", "#d64550", "#5f
 
 def write(run: Run) -> Path:
     """Write the report of a finished run; returns the page. Raises UserError for a run that has not ended."""
+    if run.competition.target == "several":
+        raise UserError(f"{run.name}: a report shows one class per image, and here an image has several")
     found = evidence.gather(run)
     folder = run.folder / "report"
     drawn = _figures(found)
