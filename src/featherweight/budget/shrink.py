@@ -7,6 +7,7 @@ from typing import Any
 
 from featherweight import yaml
 from featherweight.models import FAMILY
+from featherweight.models.family import Family
 from featherweight.schema import Choice, OneOf
 
 # Networks of the libraries, by name, as members of a family here.
@@ -20,7 +21,7 @@ def nearest_that_fits(spec: Choice, families: OneOf, fits: Callable[[Choice], bo
     for heavy in _starts(spec, families):
         if heavy != spec and fits(heavy):
             return heavy
-    key = "widths" if heavy.arguments.get("widths") else FAMILY[heavy.name].narrows
+    key = "widths" if heavy.arguments.get("widths") else _family(heavy).narrows
     if key is None:
         return None
     whole = getattr(heavy, key)
@@ -49,9 +50,14 @@ def _starts(spec: Choice, families: OneOf) -> Iterator[Choice]:
         kept = {key: value for key, value in given.items() if key in type(same).model_fields}
         spec = _with(families, same, kept)
     yield spec
-    gives_up = FAMILY[spec.name].gives_up
+    gives_up = _family(spec).gives_up
     if gives_up:
         yield _with(families, spec, gives_up)
+
+
+def _family(spec: Choice) -> Family:
+    """Of a network of the user's nothing is known."""
+    return FAMILY.get(spec.name) or Family(spec.name, spec)
 
 
 def _turned(spec: Choice, whole: Any, part: int) -> Any:

@@ -7,12 +7,20 @@ end of it, and name that in FAMILY.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from pydantic import (
+    GetCoreSchemaHandler,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from torch import Tensor, nn
 
+from featherweight.errors import UserError
 from featherweight.models import (
     densenet,
     efficientnet,
@@ -22,6 +30,7 @@ from featherweight.models import (
     library,
     mlp,
     mobilenet_v2,
+    own,
     resnet,
     transformer,
     vgg,
@@ -53,7 +62,34 @@ FAMILY: dict[str, Family] = {
     )
 }
 MODELS: dict[str, Callable[..., nn.Module]] = {name: family.constructor for name, family in FAMILY.items()}
-FAMILIES = OneOf(MODELS)
+
+
+class Families(OneOf):
+    """The families, and networks of the user's, which a name with a colon means: see `models.own`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        table = super().__get_pydantic_core_schema__(source, handler)
+        written = core_schema.wrap_serializer_function_ser_schema(self._write, info_arg=True, schema=table)
+        return core_schema.no_info_wrap_validator_function(self._read, table, serialization=written)
+
+    def _read(self, data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(data, own.OwnModel):
+            return data
+        given = {"name": data} if isinstance(data, str) else data
+        if isinstance(given, Mapping) and isinstance(given.get("name"), str) and own.is_own(given["name"]):
+            try:
+                return own.section(given["name"]).model_validate(given)
+            except UserError as error:
+                raise PydanticCustomError("own", "{text}", {"text": str(error).removeprefix("model: ")}) from None
+        return handler(data)
+
+    def _write(self, value: Any, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        if isinstance(value, own.OwnModel):
+            return value.model_dump(mode=info.mode, exclude_unset=True) | {"name": value.name}
+        return handler(value)
+
+
+FAMILIES = Families(MODELS)
 
 
 class Normalize(nn.Module):

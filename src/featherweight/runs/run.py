@@ -33,6 +33,7 @@ from featherweight.evaluation.decisions import Decision
 from featherweight.evaluation.forms import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.models import Classifier, build
+from featherweight.models.own_source import stored_sources
 from featherweight.reading import explained
 from featherweight.runs import ledger
 from featherweight.runs.facts import DAMAGED, Facts, SplitIds, read_json
@@ -84,7 +85,8 @@ class Run:
                 raise UserError(f"the ledger has a run '{name}', but its folder is not here: {paths.runs() / name}")
             known = sorted(path.parent.name for path in paths.runs().glob("*/run.json"))
             raise UserError(f"there is no run called '{name}'{nearest(name, known) or ';'} see them all: ./run.sh runs")
-        recipe = load_recipe(str(folder / "recipe.yaml"))
+        with stored_sources(folder):
+            recipe = load_recipe(str(folder / "recipe.yaml"))
         competition = load_competition(str(folder / "competition.yaml")).seen_by(recipe)
         return cls(folder.resolve(), recipe, competition, Facts.read(folder))
 

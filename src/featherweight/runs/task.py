@@ -17,6 +17,7 @@ from featherweight import __version__, atomic, budget, paths
 from featherweight.config import Competition, Recipe, store
 from featherweight.errors import UserError
 from featherweight.models.input_sizes import refuse_other_sizes
+from featherweight.models.own import store_sources
 from featherweight.runs.facts import Facts
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
@@ -83,6 +84,7 @@ class Task:
         names = _names(name, default)
         with atomic.folder(paths.runs(), names) as folder:
             store(recipe, folder / "recipe.yaml")
+            store_sources(recipe.model, folder)
             store(self.competition, folder / "competition.yaml")
             facts.write(folder)
             yield Run(folder, recipe, competition, facts)

@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the weigh-in."""
-    if arguments.recipe != "all":
+    own = is_own(arguments.recipe)
+    if arguments.recipe != "all" and not own:
         paths.find_config("recipes", arguments.recipe, also=["all"])
 
     from featherweight import budget, config
@@ -32,12 +33,20 @@ def run(arguments: argparse.Namespace) -> int:
         tables.weigh_ins(budget.weigh_all(recipes, competition))
         print(f"next: ./run.sh RECIPE --competition {arguments.competition}, with one that makes weight")
         return 0
-    recipe = config.load_recipe(arguments.recipe, overrides(arguments))
-    weighed = budget.weigh(recipe, competition, Path(arguments.recipe).stem, cross_check=True)
+    changes = [f"model={arguments.recipe}", *overrides(arguments)] if own else overrides(arguments)
+    recipe = config.load_recipe("_base" if own else arguments.recipe, changes)
+    name = arguments.recipe if own else Path(arguments.recipe).stem
+    weighed = budget.weigh(recipe, competition, name, cross_check=True)
     tables.weigh_in(weighed)
     weighed.refuse_if_over()
     shape = competition.seen_by(recipe).shape
     if starts_published(recipe.model):
         print(start_published(build(recipe.model, shape), recipe.model, shape))
-    print(f"next: ./run.sh {arguments.recipe} --competition {arguments.competition}")
+    what = f"RECIPE --set model={arguments.recipe}" if own else arguments.recipe
+    print(f"next: ./run.sh {what} --competition {arguments.competition}")
     return 0
+
+
+def is_own(name: str) -> bool:
+    """Is it a network of the user's, FILE.py:NAME or PACKAGE.MODULE:NAME, rather than a recipe?"""
+    return ":" in name and not Path(name).is_file()

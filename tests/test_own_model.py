@@ -1,0 +1,122 @@
+"""Networks of the user's: any spelling of the constructor, and a run that keeps its source."""
+
+import hashlib
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from featherweight.cli import main
+from featherweight.errors import UserError
+from featherweight.models import FAMILIES, build
+from featherweight.models.shape import Shape
+
+PARTS = "from torch import nn\ndef block(i, o): return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU())\n"
+NETS = """
+import torch
+from torch import nn
+from parts import block
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_chans=3, width=8):
+        super().__init__()
+        self.body, self.head = block(in_chans, width), nn.Linear(width, num_classes)
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+class Wrapped(nn.Module):
+    def __init__(self, *arguments):
+        super().__init__()
+        self.net = Net(*arguments)
+    def forward(self, x):
+        return self.net(x)
+
+class Positional(Wrapped):
+    def __init__(self, k, channels): super().__init__(k, channels)
+class KeywordOnly(Wrapped):
+    def __init__(self, *, classes, input_channels): super().__init__(classes, input_channels)
+class Bare(Wrapped):
+    def __init__(self): super().__init__(10, 1)
+class Other(Wrapped):
+    def __init__(self): super().__init__(7, 1)
+class Breaks(Wrapped):
+    def __init__(self, num_classes): raise ValueError("no such thing")
+def factory(n_classes=3, channels=3, img_size=(32, 32)):
+    assert img_size == (8, 8)
+    return Net(n_classes, channels)
+def with_a_default(k=3): return nn.Sequential(nn.Flatten(), nn.Linear(64, k))
+class LooksAtNumbers(Wrapped):
+    def __init__(self, num_classes): super().__init__(num_classes, 1)
+    def forward(self, x): return self.net(x) * (2.0 if float(x.abs().sum()) > 1 else 1.0)
+"""
+
+
+@pytest.fixture
+def net(home, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "my_net.py").write_text(NETS)
+    (home / "parts.py").write_text(PARTS)
+    return home / "my_net.py"
+
+
+@pytest.mark.parametrize(
+    "name", ["Net", "Positional", "KeywordOnly", "Bare", "factory", "with_a_default", "LooksAtNumbers"]
+)
+def test_any_spelling_of_the_constructor(net, name):
+    model = build(FAMILIES.validate(f"my_net.py:{name}"), Shape(10, 1, 8))
+    assert model(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_module_in_a_package(home, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "mine").mkdir()
+    (home / "mine" / "__init__.py").write_text("")
+    (home / "mine" / "parts.py").write_text(PARTS)
+    (home / "mine" / "nets.py").write_text(NETS.replace("from parts", "from .parts"))
+    monkeypatch.syspath_prepend(str(home))
+    assert main.main(["check", "mine.nets:Net"]) == 0
+
+
+def test_the_signature_is_the_keys(net):
+    model = build(FAMILIES.validate({"name": "my_net.py:Net", "width": 16}), Shape(10, 1, 8))
+    assert sum(one.numel() for one in model.parameters()) == 160 + 170
+    with pytest.raises(ValidationError, match="unknown key 'widht'; did you mean 'width'"):
+        FAMILIES.validate({"name": "my_net.py:Net", "widht": 16})
+    with pytest.raises(ValidationError, match="valid"):
+        FAMILIES.validate({"name": "my_net.py:Net", "width": "wide"})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Breaks", r"my_net.py:Breaks\(num_classes=10\) raised ValueError: no such thing \(my_net.py, line \d+\)"),
+        ("Other", r"my_net.py:Other\(\) gives shape \[2, 7\] .* and \[2, 10\], one column per class, is needed"),
+        ("torch", "is a module"),
+        ("Nett", "did you mean 'Net'"),
+    ],
+)
+def test_what_cannot_be_is_one_message_with_the_call(net, name, words):
+    with pytest.raises((UserError, ValidationError), match=words):
+        build(FAMILIES.validate(f"my_net.py:{name}"), Shape(10, 1, 8))
+
+
+def test_a_file_that_cannot_be_imported(net, capsys):
+    net.write_text("import torch\ndef Net(:\n")
+    assert main.main(["check", "my_net.py:Net"]) == 2
+    assert "cannot be imported: SyntaxError" in capsys.readouterr().err
+    assert main.main(["check", "gone.py:Net"]) == 2
+    assert "there is no file gone.py" in capsys.readouterr().err
+
+
+def test_it_trains_to_the_same_bytes_and_its_run_outlives_the_file(net, home, capsys):
+    settings = ["--set=model=my_net.py:Net", "--set=train.epochs=1", "--threads=1", "--no-report"]
+    for name in ("one", "two"):
+        assert main.main(["tiny", *settings, "--name", name]) == 0
+    sums = {
+        hashlib.sha256((home / "runs" / name / "weights.safetensors").read_bytes()).digest() for name in ("one", "two")
+    }
+    assert len(sums) == 1
+    net.write_text("Net = None\n")
+    (home / "parts.py").unlink()
+    capsys.readouterr()
+    assert main.main(["report", "one"]) == 0
