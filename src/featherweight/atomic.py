@@ -75,6 +75,20 @@ def folder(parent: Path, names: Iterable[str]) -> Iterator[Path]:
         lock.release()
 
 
+@contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """An empty folder to fill, out of sight beside `target`, that takes its place at the end of the block."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
+        made, before = Path(beside) / "new", Path(beside) / "before"
+        made.mkdir()
+        yield made
+        if target.exists():
+            target.rename(before)
+        made.rename(target)
+    sync_folder(target.parent)
+
+
 def _reserve(parent: Path, names: Iterable[str]) -> tuple[Path, FileLock]:
     """Where a folder is made, and the lock that keeps its name: the system lets go of it when the process ends."""
     for name in names:

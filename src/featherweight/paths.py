@@ -52,6 +52,11 @@ def studies() -> Path:
     return home() / "studies"
 
 
+def kernels() -> Path:
+    """What is sent to competitions that take code: one folder for each notebook."""
+    return home() / "kernels"
+
+
 def reports() -> Path:
     """Pages and pictures that are of no one run: data pages, comparisons, previews."""
     return home() / "reports"

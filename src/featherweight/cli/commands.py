@@ -73,6 +73,7 @@ COMMANDS = {
             "export", "runs", "write the model of a RUN for another runtime: onnx, one Python file, ...", "runs.export"
         ),
         Command("download", "kaggle", "fetch a competition's data and describe it", "kaggle.download"),
+        Command("kernel", "kaggle", "make the notebook of a RUN or RECIPE for a code competition", "kaggle.kernel"),
         Command("submit", "kaggle", "check the CSV of a RUN, or any CSV, and upload it", "kaggle.submit"),
         Command("scores", "kaggle", "fetch the scores of all submissions into the ledger", "kaggle.scores"),
         Command("leaderboard", "kaggle", "show the first teams of a competition", "kaggle.leaderboard"),

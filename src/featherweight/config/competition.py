@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from featherweight.config.recipe import Recipe
 
 
-NAMES = ("title", "kaggle", "folder")  # what a competition is called, here and elsewhere
+NAMES = ("title", "kaggle", "folder", "kernel")  # what a competition is called, here and elsewhere
 
 
 class Limit(Section):
@@ -49,6 +49,14 @@ class Submission(Section):
     solution: Text | None = Field(None, description="the answers of a competition that is over, with a Usage column")
 
 
+class Kernel(Section):
+    """What a competition that takes code allows its notebooks."""
+
+    minutes: Count = Field(540, description="how long one may run")
+    gpu: Flag = Field(False, description="may it use a GPU?")
+    internet: Flag = Field(False, description="may it use the network?")
+
+
 class Competition(Section):
     """What to win."""
 
@@ -73,6 +81,7 @@ class Competition(Section):
     group: Text | None = Field(None, description="a regular expression: images whose ids agree in it stay together")
     groups: Text | None = Field(None, description="or a CSV of the columns id and group, relative to the data folder")
     kaggle: Text | None = Field(None, description="the competition's slug on Kaggle")
+    kernel: Kernel | None = Field(None, description="of a competition that takes a notebook, not a CSV")
 
     @model_validator(mode="after")
     def _classes_are_distinct(self) -> Self:

@@ -132,6 +132,12 @@ def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     return Data(train, predict, valid)
 
 
+def load_predict(source: Choice, image: Image, classes: Sequence[str]) -> Pack | None:
+    """The images to predict alone: those to train on are listed, not decoded."""
+    listing: Listing = source(paths.data())
+    return _pack(listing.test, image, classes, "test", source) if listing.test else None
+
+
 def answers(source: Choice) -> dict[str, Any] | None:
     """The test images' classes by id (a name, or a tuple of names), where the source knows them.
 

@@ -1,0 +1,77 @@
+"""What runs inside a notebook of a code competition: a CSV by a run that came along, or by a recipe trained there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featherweight import paths, submission
+from featherweight.config import load_competition, load_recipe
+from featherweight.console import Progress, duration, say
+from featherweight.data import pack
+from featherweight.errors import UserError
+from featherweight.runs import bundle, pipeline
+from featherweight.runs.predictor import Predictor
+from featherweight.runs.run import Run
+from featherweight.runs.task import Task
+
+TRIED = 64  # pictures that the forecast is made from
+SPARE = 0.9  # of the time that there is, for what a forecast does not know
+
+
+def answer(plan: Mapping[str, Any], given: Path, started: float) -> Path:
+    """Write the CSV for the competition's images and return it. `given` is the data set's folder; `started` is a time
+    of `time.monotonic`, when the notebook began.
+    """
+    deadline = started + 60 * SPARE * plan["minutes"]
+    if plan["run"]:
+        return _by_run(bundle.load(given / plan["run"]), deadline)
+    return _by_recipe(plan, given)
+
+
+def _by_run(run: Run, deadline: float) -> Path:
+    competition = run.competition
+    images = pack.load_predict(competition.source, competition.image, competition.classes)
+    if images is None:
+        raise UserError(f"{competition.title} has no images to predict")
+    predictor = Predictor(run, device="auto")
+    if not _fits(predictor, images.images, deadline):
+        say("with the test-time views it would not be done in time: predicting without them")
+        predictor = Predictor(run, "predict.views=[]", "auto")
+        _fits(predictor, images.images, deadline)
+    probs = []
+    with Progress("predict", len(images), "images") as bar:
+        for said in predictor.stream(images.images[index] for index in range(len(images))):
+            probs.append(said.probs)
+            bar.advance(len(said.probs))
+    csv = paths.submissions() / f"{run.name}.csv"
+    form = submission.form(competition, images.ids)
+    submission.write(csv, form, images.ids, np.concatenate(probs))
+    submission.check(csv, form)
+    return csv
+
+
+def _fits(predictor: Predictor, images: Any, deadline: float) -> bool:
+    """Say how long the images will take, and whether that ends before the deadline."""
+    some = [images[index] for index in range(min(TRIED, len(images)))]
+    predictor.predict(some)  # the first call is slower
+    began = time.monotonic()
+    predictor.predict(some)
+    forecast = (time.monotonic() - began) / len(some) * len(images)
+    left = deadline - time.monotonic()
+    say(f"{len(images):,} images, about {duration(forecast)}; there are {duration(left)}")
+    return forecast <= left
+
+
+def _by_recipe(plan: Mapping[str, Any], given: Path) -> Path:
+    competition, recipe = load_competition(str(given / "competition.yaml")), load_recipe(str(given / "recipe.yaml"))
+    command = ["./run.sh", plan["recipe"], "--competition", plan["competition_name"]]
+    task = Task(plan["recipe"], recipe, plan["competition_name"], competition, command)
+    run = task.start(None)
+    result = pipeline.run(run)
+    say(f"holdout {competition.metric.name} {result.holdout}")
+    return run.csv()

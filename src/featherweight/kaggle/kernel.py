@@ -1,0 +1,149 @@
+"""The folder of a code competition: a notebook, and the data set that holds all it needs, for Kaggle's own client.
+
+    NAME/code/    kernel-metadata.json and kernel.py     kaggle kernels push -p NAME/code
+    NAME/data/    dataset-metadata.json, the run or the recipe, and wheels     kaggle datasets create -p NAME/data
+
+The notebook needs no network. It takes from its own environment what is there (torch, numpy, pandas) and from the data
+set's wheels what is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featherweight import atomic, budget, paths
+from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
+from featherweight.config.competition import Kernel
+from featherweight.errors import UserError
+from featherweight.kaggle import kernel_script, wheels
+from featherweight.kaggle.download import kaggle_name
+from featherweight.runs import bundle
+from featherweight.runs.run import Run
+
+NOBODY = "YOUR-NAME"  # where the user's name on Kaggle belongs
+CARRIED = (
+    "annotated-types", "filelock", "markdown-it-py", "mdurl", "pydantic", "pydantic_core", "pygments", "rich",
+    "ruamel.yaml", "safetensors", "typing-inspection", "typing_extensions",
+)  # fmt: skip
+OF_FAMILIES = {"efficientnet_pytorch": "efficientnet-pytorch"}  # timm and torchvision are on Kaggle
+SHORTEST, LONGEST = 6, 50  # of the names that Kaggle takes
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a notebook is to do: answer by a run, or by a recipe that it trains, for a competition."""
+
+    name: str
+    competition_name: str
+    competition: Competition
+    run: Run | None
+    recipe: Recipe
+
+    @property
+    def slug(self) -> str:
+        """The notebook's name on Kaggle; its data set has the same."""
+        words = re.sub(r"[^a-z0-9]+", "-", f"fw-{self.name}-{self.competition_name}".lower()).strip("-")
+        if len(words) <= LONGEST:
+            return words
+        return f"{words[: LONGEST - 9].rstrip('-')}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+
+    @property
+    def rules(self) -> Kernel:
+        """What the competition allows a notebook."""
+        return self.competition.kernel or Kernel()
+
+
+def wish(what: str, competition_name: str | None) -> Wish:
+    """What is meant by the name of a run or of a recipe. Raises UserError for what cannot be sent."""
+    if not Run.exists(what) and not (Path(what) / "run.json").is_file():
+        if what not in paths.config_names("recipes") and not what.endswith((".yaml", ".yml")):
+            Run.find(what)  # says that there is no such run, with the nearest
+        if competition_name is None:
+            raise UserError(f"say which competition the recipe {what} is for: --competition NAME")
+        recipe, competition = load_recipe(what), load_competition(competition_name)
+        budget.weigh(recipe, competition.seen_by(recipe), what).refuse_if_over()
+        return Wish(Path(what).stem, Path(competition_name).stem, competition, None, recipe)
+    run = Run.find(what)
+    if not run.is_finished:
+        raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
+    name = competition_name or run.competition_name
+    competition = load_competition(name)
+    if competition.classes != run.competition.classes:
+        raise UserError(f"{run.name} was not trained for the classes of {name}; name another run or --competition")
+    run.weigh()
+    return Wish(run.name, Path(name).stem, competition, run, run.recipe)
+
+
+def write(wish: Wish, *, gpu: bool = False, owner: str = NOBODY) -> Path:
+    """Make the folder anew, whole, and return it. Raises UserError where the competition forbids what is asked."""
+    slug = kaggle_name(wish.competition_name, wish.competition)
+    if gpu and wish.competition.kernel and not wish.rules.gpu:
+        raise UserError(f"--gpu: {wish.competition_name} allows notebooks none (kernel.gpu in its file)")
+    plan = {
+        "dataset": wish.slug,
+        "competition": slug,
+        "competition_name": wish.competition_name,
+        "folder": _data_folder(wish.competition),
+        "run": "run.bundle" if wish.run else "",
+        "recipe": wish.name,
+        "minutes": wish.rules.minutes,
+    }
+    target = paths.kernels() / wish.slug
+    with atomic.replaced_folder(target) as made:
+        _write_data(made / "data", wish, owner)
+        (made / "code").mkdir()
+        text = Path(kernel_script.__file__).read_text().replace('r"""{}"""', f'r"""{json.dumps(plan)}"""')
+        (made / "code" / "kernel.py").write_text(text)
+        _write_json(made / "code" / "kernel-metadata.json", _notebook(wish, slug, owner, gpu))
+    return target
+
+
+def _notebook(wish: Wish, slug: str, owner: str, gpu: bool) -> dict[str, Any]:
+    return {
+        "id": f"{owner}/{wish.slug}",
+        "title": wish.slug,  # else Kaggle makes another name of it
+        "code_file": "kernel.py",
+        "language": "python",
+        "kernel_type": "script",
+        "is_private": True,
+        "enable_gpu": gpu,
+        "enable_tpu": False,
+        "enable_internet": False,
+        "dataset_sources": [f"{owner}/{wish.slug}"],
+        "competition_sources": [slug],
+        "kernel_sources": [],
+        "model_sources": [],
+    }
+
+
+def _write_data(folder: Path, wish: Wish, owner: str) -> None:
+    """What the notebook needs: files alone, no folders, which Kaggle's client would leave out."""
+    folder.mkdir()
+    about = {"id": f"{owner}/{wish.slug}", "title": wish.slug, "licenses": [{"name": "other"}]}
+    _write_json(folder / "dataset-metadata.json", about)
+    if wish.run:
+        bundle.write(wish.run, folder / "run.bundle")  # a zip by another name: Kaggle unpacks those that it knows
+    store(wish.recipe, folder / "recipe.yaml")
+    store(wish.competition, folder / "competition.yaml")
+    library = OF_FAMILIES.get(wish.recipe.model.name)
+    for name, content in [
+        wheels.of_this_package(),
+        *(wheels.of_installed(name) for name in (*CARRIED, *([library] if library else []))),
+    ]:
+        (folder / name).write_bytes(content)
+
+
+def _data_folder(competition: Competition) -> str:
+    """The folder below the data folder that is to hold the competition's data; empty for data that are built in."""
+    said = competition.folder or competition.source.arguments.get("path")
+    return Path(said).parts[0] if isinstance(said, str) and said else ""
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,57 @@
+"""Makes submission.csv inside a Kaggle notebook, with no network: see `PLAN` for which run and which competition.
+
+What it needs that the notebook may lack lies in its data set, as wheels; what the notebook has comes first.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+STARTED = time.monotonic()
+PLAN: dict[str, Any] = json.loads(r"""{}""")
+INPUT = Path(os.environ.get("KAGGLE_INPUT", "/kaggle/input"))
+WORKING = Path(os.environ.get("KAGGLE_WORKING", "/kaggle/working"))
+
+
+def folder_of(slug: str) -> Path:
+    """Where Kaggle has put a competition's data or a data set: in a folder of that name, at some depth."""
+    for pattern in (slug, f"*/{slug}", f"*/*/{slug}"):
+        for found in sorted(INPUT.glob(pattern)):
+            if found.is_dir():
+                return found
+    there = ", ".join(sorted(path.name for path in INPUT.glob("*"))) or "nothing"
+    sys.exit(f"error: there is no input called {slug}; add it to the notebook's inputs. There is: {there}")
+
+
+def main() -> None:
+    """Unpack the wheels, show the data where the competition's file looks for them, and answer."""
+    given = folder_of(PLAN["dataset"])
+    scratch = Path(tempfile.mkdtemp())
+    for wheel in sorted(given.glob("*.whl")):
+        zipfile.ZipFile(wheel).extractall(scratch / "packages")
+    sys.path.append(str(scratch / "packages"))  # last: what the notebook has itself fits its Python and its GPU
+    home = scratch / "home"
+    (home / "data").mkdir(parents=True)
+    os.environ["FEATHERWEIGHT_HOME"] = str(home)
+    for name in ("FEATHERWEIGHT_DATA", "FEATHERWEIGHT_CACHE"):
+        os.environ.pop(name, None)
+    if PLAN["folder"]:
+        (home / "data" / PLAN["folder"]).symlink_to(folder_of(PLAN["competition"]), target_is_directory=True)
+    try:
+        from featherweight.kaggle import answer
+    except ImportError as error:
+        version = ".".join(map(str, sys.version_info[:2]))
+        sys.exit(f"error: this notebook (Python {version}) lacks what the wheels do not hold for it: {error}")
+    csv = answer.answer(PLAN, given, STARTED)
+    shutil.copy(csv, WORKING / "submission.csv")
+    print(f"wrote {WORKING / 'submission.csv'} after {(time.monotonic() - STARTED) / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()

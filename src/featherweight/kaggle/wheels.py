@@ -1,0 +1,63 @@
+"""Wheels made of what is installed: the versions that ran here, without asking a network for them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+from featherweight import __version__, paths
+from featherweight.errors import UserError
+
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every member, so that the same files make the same bytes
+
+
+def of_installed(name: str) -> tuple[str, bytes]:
+    """The wheel of an installed distribution: its file's name and its bytes. Raises UserError where it has none."""
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise UserError(f"the package {name} is not installed: ./run.sh install {name}") from None
+    tags = re.findall(r"^Tag: (\S+)$", found.read_text("WHEEL") or "", re.MULTILINE)
+    files = {str(file): Path(str(file.locate())) for file in found.files or [] if not str(file).startswith("..")}
+    if not tags or not files:
+        raise UserError(f"the package {name} was not installed from a wheel: ./run.sh install --force-reinstall {name}")
+    contents = {
+        inside: file.read_bytes() for inside, file in files.items() if file.is_file() and "__pycache__" not in inside
+    }
+    called = re.sub(r"[-.]+", "_", found.metadata["Name"])
+    return f"{called}-{found.version}-{tags[0]}.whl", _zipped(contents)
+
+
+def of_this_package() -> tuple[str, bytes]:
+    """The wheel of this package as it stands, with the configurations that it ships."""
+    source = Path(__file__).resolve().parents[1]
+    contents = {
+        f"featherweight/{file.relative_to(source).as_posix()}": file.read_bytes()
+        for file in sorted(source.rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    for file in sorted(paths.SHIPPED.rglob("*.yaml")):
+        contents.setdefault(f"featherweight/configs/{file.relative_to(paths.SHIPPED).as_posix()}", file.read_bytes())
+    about = f"featherweight-{__version__}.dist-info"
+    contents[f"{about}/METADATA"] = f"Metadata-Version: 2.1\nName: featherweight\nVersion: {__version__}\n".encode()
+    contents[f"{about}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: featherweight\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    rows = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in contents.items()]
+    contents[f"{about}/RECORD"] = ("\n".join([*rows, f"{about}/RECORD,,"]) + "\n").encode()
+    return f"featherweight-{__version__}-py3-none-any.whl", _zipped(contents)
+
+
+def _digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+
+
+def _zipped(contents: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for name, content in sorted(contents.items()):
+            wheel.writestr(zipfile.ZipInfo(name, EARLIEST), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
