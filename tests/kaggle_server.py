@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 SIGNATURE = "X-Goog-Signature=5ec2e75169"  # a signed address is as good as a password
 TOKEN = "KGAT_5ec2e7_t0ken"
@@ -54,6 +55,10 @@ class FakeKaggle(ThreadingHTTPServer):
         self.authorizations: list[str | None] = []
         self.ranges: list[str | None] = []
         self.hidden = False  # submissions are made, but not yet listed
+        self.datasets: dict[str, dict[str, Any]] = {}  # by owner/name: what it was created with, its versions
+        self.kernels: dict[str, dict[str, Any]] = {}  # by owner/name: what was saved, its versions
+        self.outcomes = ["COMPLETE"]  # of the looks at a notebook, the last for good
+        self.output = ["submission.csv"]
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -98,6 +103,33 @@ class FakeKaggle(ThreadingHTTPServer):
                     {"teamId": i, "teamName": n, "score": s, "submissionDate": dated} for i, (n, s) in enumerate(rows)
                 ]
             }
+        if name == "CreateCodeSubmission":
+            made = {"ref": 1000 + len(self.submissions), "fileName": asked["fileName"], "status": "PENDING"}
+            told = {"date": "2026-11-22T12:00:00.000Z", "description": asked["submissionDescription"], "asked": asked}
+            self.submissions.insert(0, {**made, **told})
+            return {"message": "Successfully submitted", "ref": made["ref"]}
+        return self.answer_about_code(name, asked)
+
+    def answer_about_code(self, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+        if name == "StartBlobUpload":
+            token = f"{asked['name']}#{len(self.uploads)}"
+            self.uploads[token] = b""
+            return {"token": token, "createUrl": f"http://localhost/upload/{token.replace('#', '%23')}?{SIGNATURE}"}
+        if name in ("CreateDataset", "CreateDatasetVersion"):
+            body = asked.get("body", asked)
+            known = self.datasets.setdefault(f"{asked['ownerSlug']}/{asked.get('slug') or asked['datasetSlug']}", {})
+            known["files"] = [file["token"].split("#")[0] for file in body["files"]]
+            known["versions"] = known.get("versions", 0) + 1
+            return {"status": "ok", "ref": "/somebody/data"}
+        if name == "SaveKernel":
+            known = self.kernels.setdefault(asked["slug"], {"versions": 0})
+            known |= {**asked, "versions": known["versions"] + 1}
+            return {"versionNumber": known["versions"], "ref": asked["slug"], "url": "https://www.kaggle.com/code/x"}
+        if name == "GetKernelSessionStatus":
+            state = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+            return {"status": state, "failureMessage": "out of memory" if state == "ERROR" else ""}
+        if name == "ListKernelSessionOutput":
+            return {"files": [{"fileName": file, "url": f"http://localhost/x?{SIGNATURE}"} for file in self.output]}
         raise AssertionError(name)
 
 
@@ -118,6 +150,10 @@ class _Handler(BaseHTTPRequestHandler):
         if name == "DownloadDataFiles":
             self._send(302, b"", {"Location": f"http://localhost/files/data.zip?{SIGNATURE}"})
             return
+        if name == "GetDatasetStatus":
+            known = f"{asked['ownerSlug']}/{asked['datasetSlug']}" in self.server.datasets
+            self._json(200 if known else 403, {"status": "READY"} if known else {"code": 403, "message": "denied"})
+            return
         self._json(200, self.server.answer(name, asked))
 
     def do_PUT(self) -> None:
@@ -125,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self._fault("PUT")
         if fault and self._befalls(fault, lambda: None):
             return
-        self.server.uploads[self.path.split("/")[-1].split("?")[0]] = content
+        self.server.uploads[unquote(self.path.split("/")[-1].split("?")[0])] = content
         self._send(200, b"", {})
 
     def do_GET(self) -> None:

@@ -46,7 +46,7 @@ def test_a_run_is_submitted_and_its_score_comes_back(fake_kaggle, workspace, cap
     ]
     assert row.get("commit") == run.get("commit")
     sent = fake_kaggle.uploads[fake_kaggle.submissions[0]["content"]]
-    assert sent == (workspace / "submissions" / "first.csv()").read_bytes()
+    assert sent == (workspace / "submissions" / "first.csv").read_bytes()
 
     fake_kaggle.submissions[0].update(status="COMPLETE", publicScore="0.875", privateScore="0.75")
     assert main.main(["scores"]) == 0
@@ -77,7 +77,7 @@ def test_the_same_bytes_are_not_submitted_twice_unless_asked(fake_kaggle, worksp
     assert main.main(["submit", "first"]) == 2
     assert "these very bytes were submitted on 2026-11-22 12:00 as 1000" in capsys.readouterr().err
     ledger.path().unlink()  # another machine's ledger does not know, but Kaggle does
-    shutil.copy(workspace / "submissions" / "first.csv()", workspace / "other.csv")
+    shutil.copy(workspace / "submissions" / "first.csv", workspace / "other.csv")
     assert main.main(["submit", str(workspace / "other.csv"), "--competition", "ours"]) == 2
     assert main.main(["submit", str(workspace / "other.csv"), "--competition", "ours", "--again", "-m", "twice"]) == 0
     first, second = (s["description"].rpartition("[")[2] for s in reversed(fake_kaggle.submissions))
@@ -161,7 +161,7 @@ def test_weights_that_are_not_the_recipes_are_not_submitted(fake_kaggle, workspa
 
 
 def test_a_spoiled_csv_is_not_submitted(fake_kaggle, workspace):
-    path = workspace / "submissions" / "first.csv()"
+    path = workspace / "submissions" / "first.csv"
     path.write_text(path.read_text().replace("\n", "\nextra,1\n", 1))
     with pytest.raises(UserError, match="not what first wrote"):
         kaggle_loop.submit("first", competition=None, message=None, again=False)

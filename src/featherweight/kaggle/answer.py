@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +31,10 @@ def answer(plan: Mapping[str, Any], given: Path, started: float) -> Path:
     """
     deadline = started + 60 * SPARE * plan["minutes"]
     if plan["run"]:
-        return _by_run(bundle.load(given / plan["run"]), deadline)
+        with tempfile.TemporaryDirectory() as folder:
+            bundled = Path(folder) / "run.zip"
+            shutil.copy(given / plan["run"], bundled)
+            return _by_run(bundle.load(bundled), deadline)
     return _by_recipe(plan, given)
 
 

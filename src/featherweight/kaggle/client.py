@@ -40,7 +40,7 @@ class Kaggle:
         if credentials is None:
             raise UserError(f"there are no Kaggle credentials: {kaggle_credentials.HOW_TO}")
         self._source = credentials.source
-        with _guarded(), explained("log in", "", self._source):
+        with guarded(), explained("log in", "", self._source):
             try:
                 self._api = _log_in()
             except OSError as error:
@@ -97,10 +97,9 @@ class Kaggle:
         assert tag in message
         from requests import RequestException
 
-        token = _repeated(functools.partial(self._upload, slug, path))
-        request: dict[str, Any] = {"blob_file_tokens": token, "submission_description": message}
+        create = self._creating(slug, path, message)
         try:
-            answer = self._call("CreateSubmission", slug, "submit to", **request)
+            answer = create()
             reference = number(answer.get("ref") or 0)
             if reference is None:
                 raise Unavailable(UNEXPECTED)
@@ -124,7 +123,7 @@ class Kaggle:
         from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
 
         def fetch() -> None:
-            with _guarded(), explained("download", slug, self._source):
+            with guarded(), explained("download", slug, self._source):
                 request = ApiDownloadDataFilesRequest()
                 request.competition_name = slug
                 response = self._client.competitions.competition_api_client.download_data_files(request)
@@ -136,7 +135,12 @@ class Kaggle:
                 except ValueError as error:  # what it raises for the wrong size
                     raise Unavailable(f"the download of {slug} was cut off") from error
 
-        _repeated(fetch)
+        repeated(fetch)
+
+    def _creating(self, slug: str, path: Path, message: str) -> Callable[[], dict[str, Any]]:
+        token = repeated(functools.partial(self._upload, slug, path))
+        fields = {"blob_file_tokens": token, "submission_description": message}
+        return functools.partial(self._call, "CreateSubmission", slug, "submit to", **fields)
 
     def _upload(self, slug: str, path: Path) -> str:
         """Put the file into Kaggle's storage; returns the token by which a submission names it."""
@@ -153,7 +157,7 @@ class Kaggle:
         if not start.get("createUrl") or not start.get("token"):
             raise UserError(refusal("start an upload to", slug, str(start.get("message") or "Kaggle gave no reason")))
         # Not the client's own upload: it has no time limit, tries for six minutes, and reports failure as success.
-        with _guarded(), explained("upload to", slug, self._source), path.open("rb") as stream:
+        with guarded(), explained("upload to", slug, self._source), path.open("rb") as stream:
             answer = requests.put(start["createUrl"], data=stream)
         if answer.status_code not in (200, 201):
             raise Unavailable(
@@ -173,7 +177,7 @@ class Kaggle:
         return None
 
     def _read(self, name: str, slug: str, what: str, **fields: Any) -> dict[str, Any]:
-        return _repeated(functools.partial(self._call, name, slug, what, **fields))
+        return repeated(functools.partial(self._call, name, slug, what, **fields))
 
     def _call(self, name: str, slug: str, what: str, **fields: Any) -> dict[str, Any]:
         """One request of the competition service, its answer as plain data."""
@@ -184,15 +188,15 @@ class Kaggle:
         for field, value in fields.items():
             if value is not None:
                 setattr(request, field, value)
-        with _guarded(), explained(what, slug, self._source):
+        with guarded(), explained(what, slug, self._source):
             # With the client's own answer types a status it does not know would be a traceback.
-            answer = self._client.http_client().call(SERVICE, name, request, _Plain)
+            answer = self._client.http_client().call(SERVICE, name, request, Plain)
         if not isinstance(answer, dict):
             raise Unavailable(UNEXPECTED)
         return answer
 
 
-class _Plain:
+class Plain:
     """An answer type whose objects are the answer's own JSON."""
 
     @classmethod
@@ -215,7 +219,7 @@ def _log_in() -> Any:
 
 
 @contextlib.contextmanager
-def _guarded() -> Iterator[None]:
+def guarded() -> Iterator[None]:
     """What is printed is dropped, and every request gets a time limit, which `requests` and the client leave out."""
     from requests.adapters import HTTPAdapter
 
@@ -234,7 +238,7 @@ def _guarded() -> Iterator[None]:
         HTTPAdapter.send = send  # type: ignore[method-assign]
 
 
-def _repeated(read: Callable[[], T]) -> T:
+def repeated(read: Callable[[], T]) -> T:
     """Do what leaves no trace until Kaggle is there, some times; 429 is not asked again, it names its own wait."""
     for pause in PAUSES:
         try:

@@ -7,6 +7,7 @@ same bytes: the tag is looked for in Kaggle's own listing first.
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import time
 from collections.abc import Mapping
@@ -47,23 +48,51 @@ class Entry:
     competition_name: str
     slug: str
     run: dict[str, Any]
+    kernel: str = ""  # the notebook, owner/name, whose version is entered, where no CSV is uploaded
+    version: int = 0
 
     @property
     def name(self) -> str:
         """As one speaks of it."""
-        return str(self.run.get("run") or self.csv.name)
+        return str(self.run.get("run") or self.kernel or self.csv.name)
+
+    @property
+    def identity(self) -> str:
+        """What must not be submitted twice."""
+        return f"version {self.version} of {self.kernel} was" if self.kernel else "these very bytes were"
+
+    def by_hand(self, message: str) -> str:
+        """What the official client would be told."""
+        what = ["-k", self.kernel, "-v", str(self.version)] if self.kernel else []
+        return shlex.join(["kaggle", "competitions", "submit", self.slug, "-f", str(self.csv), *what, "-m", message])
+
+    def connect(self) -> Kaggle:
+        """The connection that submits it."""
+        if not self.kernel:
+            return Kaggle()
+        from featherweight.kaggle.code_client import CodeKaggle
+
+        return CodeKaggle(self.kernel, self.version)
 
 
-def submit(what: str, *, competition: str | None, message: str | None, again: bool, wait_minutes: float = 0) -> str:
-    """Upload a run's submission, or any CSV, and say what came of it.
+def submit(
+    what: str,
+    *,
+    competition: str | None,
+    message: str | None,
+    again: bool,
+    wait_minutes: float = 0,
+    by_kernel: bool = False,
+) -> str:
+    """Upload a run's submission, or any CSV, or enter the notebook that was sent of a run; say what came of it.
 
-    Refuses what is over the limit, what the checker refuses, and bytes that were uploaded before (unless `again`).
+    Refuses what is over the limit, what the checker refuses, and what was submitted before (unless `again`).
     """
-    entry = _entry(what, competition)
+    entry = _code_entry(what) if by_kernel else _entry(what, competition)
     target = paths.submissions()
     try:
         with FileLock(target / "submit.lock", timeout=0):
-            submission, message = _upload(Kaggle(), entry, message or _message(entry), again)
+            submission, message = _upload(entry.connect(), entry, message or _message(entry), again)
     except Timeout:
         raise UserError("another submission is being made from this workspace; wait for it to end") from None
     if wait_minutes > 0 and submission.status == "PENDING":
@@ -128,10 +157,31 @@ def _entry(what: str, competition: str | None) -> Entry:
     if made_by is not None:
         made_by.weigh()
     declared = _competition(name, made_by)
+    if declared.kernel is not None:
+        raise UserError(
+            f"{name} takes a notebook, not a CSV: ./run.sh kernel {what} --push, then ./run.sh submit {what} --kernel"
+        )
     count = grading.check_csv(csv, declared)
     slug = kaggle_name(name, declared)
     say(f"{csv}: {count:,} rows, checked")
     return Entry(csv, ledger.sha256(csv), name, slug, run)
+
+
+def _code_entry(what: str) -> Entry:
+    """The notebook that was last sent of a run or a recipe; its version stands for the bytes that a CSV would have."""
+    from featherweight.kaggle.push import pushed
+    from featherweight.runs.run import Run
+
+    sent = pushed(what)
+    made_by = Run.find(sent["run"]) if sent["run"] else None
+    if made_by is not None:
+        made_by.weigh()
+    name, rows = sent["competition"], ledger.read()
+    mine = ledger.records(rows[rows["run"] == sent["run"]]) if sent["run"] else []
+    identity = hashlib.sha256(f"{sent['kernel']}@{sent['version']}".encode()).hexdigest()
+    slug = kaggle_name(name, _competition(name, made_by))
+    run = mine[-1] if mine else {}
+    return Entry(Path("submission.csv"), identity, name, slug, run, sent["kernel"], sent["version"])
 
 
 def _competition(name: str, run: Run | None) -> Competition:
@@ -163,7 +213,7 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Su
     if earlier and not again:
         score = f", public score {earlier.public}" if earlier.public is not None else ""
         raise UserError(
-            f"these very bytes were submitted on {earlier.date[:16].replace('T', ' ')} as {earlier.reference}{score}; "
+            f"{entry.identity} submitted on {earlier.date[:16].replace('T', ' ')} as {earlier.reference}{score}; "
             "--again submits them all the same"
         )
     limits = kaggle.limits(entry.slug)
@@ -177,7 +227,7 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Su
     text = f"{message[:LONGEST_MESSAGE]} [{tag}]"
     left = "" if limits.left is None else f" ({limits.left} left today)"
     say(f"submitting {entry.name} to {SITE}/{entry.slug}{left}; by hand this would be")
-    say(f"  {shlex.join(['kaggle', 'competitions', 'submit', entry.slug, '-f', str(entry.csv), '-m', text])}")
+    say(f"  {entry.by_hand(text)}")
     row = _row(entry, tag, text)
     ledger.record_submission(row)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import io
 import re
@@ -16,6 +17,7 @@ from featherweight.errors import UserError
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every member, so that the same files make the same bytes
 
 
+@functools.cache
 def of_installed(name: str) -> tuple[str, bytes]:
     """The wheel of an installed distribution: its file's name and its bytes. Raises UserError where it has none."""
     try:
@@ -33,6 +35,7 @@ def of_installed(name: str) -> tuple[str, bytes]:
     return f"{called}-{found.version}-{tags[0]}.whl", _zipped(contents)
 
 
+@functools.cache
 def of_this_package() -> tuple[str, bytes]:
     """The wheel of this package as it stands, with the configurations that it ships."""
     source = Path(__file__).resolve().parents[1]
@@ -45,7 +48,9 @@ def of_this_package() -> tuple[str, bytes]:
         contents.setdefault(f"featherweight/configs/{file.relative_to(paths.SHIPPED).as_posix()}", file.read_bytes())
     about = f"featherweight-{__version__}.dist-info"
     contents[f"{about}/METADATA"] = f"Metadata-Version: 2.1\nName: featherweight\nVersion: {__version__}\n".encode()
-    contents[f"{about}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: featherweight\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    contents[f"{about}/WHEEL"] = (
+        b"Wheel-Version: 1.0\nGenerator: featherweight\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
     rows = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in contents.items()]
     contents[f"{about}/RECORD"] = ("\n".join([*rows, f"{about}/RECORD,,"]) + "\n").encode()
     return f"featherweight-{__version__}-py3-none-any.whl", _zipped(contents)

@@ -13,7 +13,9 @@ from featherweight.cli.arguments import RUNS, add_competition, completed
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `kernel` takes."""
-    completed(parser.add_argument("what", metavar="RUN|RECIPE", help="a finished run, or a recipe to train there"), RUNS)
+    completed(
+        parser.add_argument("what", metavar="RUN|RECIPE", help="a finished run, or a recipe to train there"), RUNS
+    )
     add_competition(parser, default=None, text="the competition (default: the run's)")
     parser.add_argument("--gpu", action="store_true", help="ask for a GPU")
     parser.add_argument("--push", action="store_true", help="send it to Kaggle, and wait for its end")

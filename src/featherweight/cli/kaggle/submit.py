@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from featherweight.cli.arguments import RUNS, add_competition, completed
 
@@ -12,27 +13,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(parser.add_argument("what", metavar="RUN|CSV", help="a run's name, or any submission file"), RUNS)
     parser.add_argument("-m", "--message", help="its description (default: the run, its holdout score, its commit)")
     add_competition(parser, default=None, text="for a CSV that is of no run: the competition")
+    parser.add_argument("--kernel", action="store_true", help="enter the notebook that ./run.sh kernel --push has sent")
     parser.add_argument("--again", action="store_true", help="even if these very bytes were submitted before")
     parser.add_argument("--wait", action="store_true", help="wait for the score, up to half an hour")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Upload it."""
+    """Upload it, or enter its notebook."""
     return submit(
         arguments.what,
         competition=arguments.competition,
         message=arguments.message,
         again=arguments.again,
-        wait=arguments.wait,
+        wait_minutes=30 if arguments.wait else 0,
+        by_kernel=arguments.kernel,
     )
 
 
-def submit(
-    what: str, *, competition: str | None = None, message: str | None = None, again: bool = False, wait: bool = False
-) -> int:
-    """Upload the submission of a run, or a CSV, and print how it ended."""
+def submit(what: str, *, competition: str | None = None, message: str | None = None, **options: Any) -> int:
+    """Upload the submission of a run, or a CSV, and print how it ended; `options` are those of `loop.submit`."""
     from featherweight.kaggle import loop as kaggle_loop
 
-    minutes = 30 if wait else 0
-    print(kaggle_loop.submit(what, competition=competition, message=message, again=again, wait_minutes=minutes))
+    print(kaggle_loop.submit(what, competition=competition, message=message, **{"again": False, **options}))
     return 0

@@ -35,4 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
     job.refuse_if_impossible(arguments.to, arguments.int8)
     files = job.export(Run.find(arguments.run), arguments.to, arguments.out, int8=arguments.int8)
     print("\n".join(f"wrote {file} ({file.stat().st_size:,} bytes)" for file in files))
+    asks = f"python {files[-1]} PICTURE" if arguments.to == "script" else f"./run.sh kernel {arguments.run}"
+    print(f"next: {asks}")
     return 0

@@ -1,0 +1,107 @@
+"""The client's other services: data sets, notebooks, and submissions by the version of a notebook."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from featherweight.errors import Unavailable, UserError
+from featherweight.kaggle.answers import UNEXPECTED
+from featherweight.kaggle.client import SERVICE, Kaggle, Plain, guarded, repeated
+from featherweight.kaggle.errors import clean, explained, status
+
+READS = ("GetDatasetStatus", "GetKernelSessionStatus", "ListKernelSessionOutput", "StartBlobUpload")  # leave no trace
+
+
+class CodeKaggle(Kaggle):
+    """A connection that also sends data sets and notebooks; `submit` enters the notebook that it was made with."""
+
+    def __init__(self, notebook: str = "", version: int = 0) -> None:
+        super().__init__()
+        self.notebook, self.version = notebook, version
+
+    @property
+    def user(self) -> str:
+        """The user's name on Kaggle. Raises UserError where the credentials do not say."""
+        name = str(self._api.config_values.get("username") or "")
+        if not name:
+            raise UserError("Kaggle's client does not say whose credentials these are: export KAGGLE_USERNAME=NAME too")
+        return name
+
+    def ask(self, service: str, name: str, fields: Mapping[str, Any], what: str, reference: str) -> dict[str, Any]:
+        """A request, its answer as plain data. Raises UserError and Unavailable as the other requests do."""
+        one = functools.partial(self._ask, service, name, fields, what, reference)
+        return repeated(one) if name in READS else one()
+
+    def _ask(self, service: str, name: str, fields: Mapping[str, Any], what: str, reference: str) -> dict[str, Any]:
+        try:
+            with guarded(), explained(what, reference, self._source):
+                answer = self._client.http_client().call(service, name, _Fields(fields), Plain)
+        except UserError as error:
+            if status(error.__cause__) == 404:
+                raise UserError(f"Kaggle does not know {reference}, or it is not yours ({what})") from error.__cause__
+            raise
+        if not isinstance(answer, dict):
+            raise Unavailable(UNEXPECTED)
+        return answer
+
+    def is_there(self, service: str, name: str, fields: Mapping[str, Any], reference: str) -> dict[str, Any] | None:
+        """The answer about something that may not be there: None for 403 and 404, which Kaggle does not tell apart."""
+        try:
+            return self.ask(service, name, fields, "look for", reference)
+        except UserError as error:
+            if status(error.__cause__) in (403, 404):
+                return None
+            raise
+
+    def upload_blob(self, service: str, path: Path, reference: str) -> str:
+        """Put a file of a data set into Kaggle's storage; returns the token by which the data set names it."""
+        import requests
+
+        about = {
+            "type": "DATASET",
+            "name": path.name,
+            "contentLength": path.stat().st_size,
+            "lastModifiedEpochSeconds": int(path.stat().st_mtime),
+        }
+
+        def upload() -> str:
+            start = self.ask(service, "StartBlobUpload", about, "start an upload to", reference)
+            if not start.get("createUrl") or not start.get("token"):
+                said = clean(str(start.get("message") or "no reason given"))
+                raise UserError(f"Kaggle refused to take {path.name} for {reference}: {said}")
+            with guarded(), explained("upload to", reference, self._source), path.open("rb") as stream:
+                answer = requests.put(start["createUrl"], data=stream)
+            if answer.status_code not in (200, 201):
+                raise Unavailable(
+                    f"Kaggle's storage refused {path.name} (HTTP {answer.status_code}); {reference} is as it was, "
+                    "try again later"
+                )
+            return str(start["token"])
+
+        return repeated(upload)
+
+    def _creating(self, slug: str, path: Path, message: str) -> Callable[[], dict[str, Any]]:
+        owner, notebook = self.notebook.split("/")
+        fields = {
+            "competitionName": slug,
+            "kernelOwner": owner,
+            "kernelSlug": notebook,
+            "kernelVersion": self.version,
+            "fileName": "submission.csv",
+            "submissionDescription": message,
+        }
+        return functools.partial(self.ask, SERVICE, "CreateCodeSubmission", fields, "submit to", slug)
+
+
+class _Fields:
+    """A request in the words of Kaggle's JSON, as the client sends its own."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.fields = dict(fields)
+
+    @classmethod
+    def to_dict(cls, request: _Fields) -> dict[str, Any]:
+        return request.fields

@@ -1,0 +1,158 @@
+"""Sends a notebook and its data set to Kaggle by the official client, and waits until each is done.
+
+An upload that fails is an error here; the client leaves such a file out of the data set without a word. What is created
+is looked for before it is created, so that the same command may be run again after a fault.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from featherweight import atomic, paths
+from featherweight.console import duration, say
+from featherweight.errors import Unavailable, UserError
+from featherweight.kaggle import kernel
+from featherweight.kaggle.answers import number
+from featherweight.kaggle.code_client import CodeKaggle
+from featherweight.kaggle.errors import clean
+
+POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between looks, the last for good
+DATASETS, KERNELS, BLOBS = "datasets.DatasetApiService", "kernels.KernelsApiService", "blobs.BlobApiService"
+READY_MINUTES = 30  # for a data set to be unpacked by Kaggle
+QUEUE_MINUTES = 60  # for a notebook to be started, beyond its own time
+ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
+
+
+def push(wish: kernel.Wish, *, gpu: bool) -> str:
+    """Make the folder with the user's name in it, send it, wait; returns what came of it."""
+    kaggle = CodeKaggle()
+    folder = kernel.write(wish, gpu=gpu, owner=kaggle.user)
+    reference = f"{kaggle.user}/{wish.slug}"
+    _send_data(kaggle, folder / "data", reference)
+    version = _send_code(kaggle, folder / "code", reference, 60 * wish.rules.minutes)
+    pushed = {
+        "kernel": reference,
+        "version": version,
+        "run": wish.run.name if wish.run else "",
+        "competition": wish.competition_name,
+    }
+    atomic.write_text(folder / "pushed.json", json.dumps(pushed) + "\n")
+    say(f"{reference} is version {version}: waiting for its end, up to {duration(60 * wish.rules.minutes)} of its own")
+    state, fault = _ended(kaggle, reference, 60 * (wish.rules.minutes + QUEUE_MINUTES))
+    if state != "COMPLETE":
+        _refuse(reference, state, fault)
+    files = _output(kaggle, reference)
+    if "submission.csv" not in files:
+        raise UserError(f"{reference} has ended, and wrote no submission.csv ({', '.join(files) or 'nothing'})")
+    entered = f"./run.sh submit {wish.run.name if wish.run else wish.slug} --kernel"
+    return f"{reference} version {version} has ended and wrote submission.csv\nnext: {entered}"
+
+
+def _send_data(kaggle: CodeKaggle, folder: Path, reference: str) -> None:
+    owner, slug = reference.split("/")
+    files = sorted(path for path in folder.iterdir() if path.name != "dataset-metadata.json")
+    say(f"sending the data set {reference}: {len(files)} files, {sum(f.stat().st_size for f in files) / 2**20:.1f} MB")
+    tokens = [{"token": kaggle.upload_blob(BLOBS, file, reference)} for file in files]
+    if _status(kaggle, reference) is None:
+        about = {"ownerSlug": owner, "slug": slug, "title": slug, "licenseName": "other", "isPrivate": True}
+        name, fields = "CreateDataset", {**about, "files": tokens}
+    else:
+        body = {"versionNotes": "by featherweight", "files": tokens}
+        name, fields = "CreateDatasetVersion", {"ownerSlug": owner, "datasetSlug": slug, "body": body}
+    answer = kaggle.ask(DATASETS, name, fields, "create the data set", reference)
+    if answer.get("error") or str(answer.get("status", "")).lower() == "error":
+        said = clean(str(answer.get("error") or "no reason given"))
+        raise UserError(f"Kaggle refused the data set {reference}: {said}")
+    end = time.monotonic() + 60 * READY_MINUTES
+    for look in range(10**9):
+        state = _status(kaggle, reference) or "NOT_YET_PERSISTED"
+        if state == "READY":
+            return
+        if state in ("FAILED", "DELETED"):
+            raise UserError(f"Kaggle could not unpack the data set {reference} ({state.lower()})")
+        _pause(look, end, f"the data set {reference} is not ready after {READY_MINUTES} minutes")
+
+
+def _status(kaggle: CodeKaggle, reference: str) -> str | None:
+    """How far Kaggle is with a data set; None where there is none of that name."""
+    owner, slug = reference.split("/")
+    fields = {"ownerSlug": owner, "datasetSlug": slug}
+    answer = kaggle.is_there(DATASETS, "GetDatasetStatus", fields, reference)
+    return None if answer is None else str(answer.get("status") or "READY").upper()
+
+
+def _send_code(kaggle: CodeKaggle, folder: Path, reference: str, seconds: int) -> int:
+    """Save the notebook, which starts it; returns the number of its version."""
+    told = json.loads((folder / "kernel-metadata.json").read_text())
+    fields = {
+        "slug": reference,
+        "newTitle": told["title"],
+        "text": (folder / told["code_file"]).read_text(),
+        "language": told["language"],
+        "kernelType": told["kernel_type"],
+        "isPrivate": told["is_private"],
+        "enableGpu": told["enable_gpu"],
+        "enableTpu": False,
+        "enableInternet": told["enable_internet"],
+        "datasetDataSources": told["dataset_sources"],
+        "competitionDataSources": told["competition_sources"],
+        "sessionTimeoutSeconds": seconds,
+    }
+    answer = kaggle.ask(KERNELS, "SaveKernel", fields, "save the notebook", reference)
+    invalid = [*(answer.get("invalidDatasetSources") or []), *(answer.get("invalidCompetitionSources") or [])]
+    version = number(answer.get("versionNumber")) or 0
+    if answer.get("error") or invalid or version <= 0:
+        unknown = f"it does not know {', '.join(invalid)}" if invalid else "it gave no version"
+        said = clean(str(answer.get("error") or unknown))
+        raise UserError(f"Kaggle refused the notebook {reference}: {said}")
+    return version
+
+
+def _ended(kaggle: CodeKaggle, reference: str, seconds: float) -> tuple[str, str]:
+    """How a notebook ended, and what Kaggle says of it; a busy Kaggle is asked again."""
+    owner, slug = reference.split("/")
+    fields, end = {"userName": owner, "kernelSlug": slug}, time.monotonic() + seconds
+    for look in range(10**9):
+        answer: Mapping[str, Any] = {}
+        try:
+            answer = kaggle.ask(KERNELS, "GetKernelSessionStatus", fields, "look at", reference)
+        except Unavailable as error:
+            say(f"  {error}; asking again")
+        state = str(answer.get("status") or "QUEUED").upper()
+        if state in ENDED:
+            return state, clean(str(answer.get("failureMessage") or ""))
+        _pause(look, end, f"{reference} has not ended in {duration(seconds)}")
+    raise AssertionError("unreachable")
+
+
+def _refuse(reference: str, state: str, fault: str) -> None:
+    where = f"its log: https://www.kaggle.com/code/{reference}"
+    raise UserError(f"{reference} has failed on Kaggle ({fault or state.lower()}); {where}")
+
+
+def _output(kaggle: CodeKaggle, reference: str) -> list[str]:
+    owner, slug = reference.split("/")
+    fields = {"userName": owner, "kernelSlug": slug}
+    answer = kaggle.ask(KERNELS, "ListKernelSessionOutput", fields, "list the output of", reference)
+    files = answer.get("files") or []
+    return [str(file.get("fileName") or "") for file in files if isinstance(file, dict)]
+
+
+def _pause(look: int, end: float, late: str) -> None:
+    pause = POLLS[min(look, len(POLLS) - 1)]
+    if time.monotonic() + pause > end:
+        raise Unavailable(f"{late}; the same command goes on from here")
+    time.sleep(pause)
+
+
+def pushed(name: str) -> dict[str, Any]:
+    """What was last sent of a run or recipe: kernel, version, run. Raises UserError where there is nothing."""
+    found = [json.loads(file.read_text()) for file in paths.kernels().glob("*/pushed.json")]
+    mine = [each for each in found if name in (each["run"], each["kernel"].partition("/")[2])]
+    if not mine:
+        raise UserError(f"no notebook of {name} was sent from here: ./run.sh kernel {name} --push")
+    return dict(mine[-1])

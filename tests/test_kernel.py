@@ -1,0 +1,173 @@
+"""Code competitions: what is made runs without a network, the real client takes it, and each fault is one sentence."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from featherweight.cli import main
+from featherweight.kaggle import push as kaggle_push
+from featherweight.kaggle.code_client import CodeKaggle
+from featherweight.runs import ledger
+from kaggle_server import Fault
+
+SLUG = "fw-first-code"
+FRESH = Path(__file__).with_name("fresh_notebook.py")
+
+
+@pytest.fixture
+def workspace(finished, home, monkeypatch):
+    shutil.copytree(finished, home, dirs_exist_ok=True)
+    text = "extends: digits\nkaggle: tiny-weights\nkernel: {minutes: 120, gpu: false}\n"
+    (home / "configs" / "competitions" / "code.yaml").write_text(text)
+    monkeypatch.setattr(kaggle_push, "POLLS", (0.01,))
+    return home
+
+
+def run_notebook(folder: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    given, working = tmp_path / "input", tmp_path / "working"
+    (given / "tiny-weights").mkdir(parents=True)
+    working.mkdir()
+    shutil.copytree(folder / "data", given / folder.name)
+    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "FEATHERWEIGHT_HOME")}
+    environment = {**kept, "KAGGLE_INPUT": str(given), "KAGGLE_WORKING": str(working)}
+    command = [sys.executable, "-I", str(FRESH), str(folder / "code" / "kernel.py")]
+    alone = ["unshare", "-n"]
+    if shutil.which("unshare") and subprocess.run([*alone, "true"], capture_output=True, check=False).returncode == 0:
+        command = [*alone, *command]
+    return subprocess.run(command, cwd=working, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_notebook_of_a_run_writes_its_csv_without_a_network(workspace, tmp_path, capsys):
+    assert main.main(["kernel", "first", "--competition", "code"]) == 0
+    assert "120 minutes, no network" in capsys.readouterr().out
+    folder = workspace / "kernels" / SLUG
+    done = run_notebook(folder, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "359 images, about" in done.stdout
+    written = (tmp_path / "working" / "submission.csv").read_bytes()
+    assert written == (workspace / "submissions" / "first.csv").read_bytes()
+
+
+def test_the_notebook_of_a_recipe_trains_without_a_network(workspace, tmp_path):
+    short = workspace / "configs" / "recipes" / "short.yaml"
+    short.parent.mkdir(parents=True)
+    short.write_text("extends: tiny\ntrain: {epochs: 1}\n")
+    assert main.main(["kernel", "short", "--competition", "code"]) == 0
+    done = run_notebook(workspace / "kernels" / "fw-short-code", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "holdout accuracy" in done.stdout
+    assert (tmp_path / "working" / "submission.csv").read_text().startswith("Id,Category\n")
+
+
+def test_the_official_client_takes_the_folders(workspace, fake_kaggle):
+    assert main.main(["kernel", "first", "--competition", "code"]) == 0
+    folder = workspace / "kernels" / SLUG
+    for file in (folder / "code" / "kernel-metadata.json", folder / "data" / "dataset-metadata.json"):
+        file.write_text(file.read_text().replace("YOUR-NAME", "somebody"))
+    api = CodeKaggle()._api
+    answer = api.dataset_create_new(str(folder / "data"), quiet=True)
+    assert not answer.error
+    saved = api.kernels_push(str(folder / "code"))
+    assert saved.version_number == 1
+    carried = sorted(path.name for path in (folder / "data").iterdir() if path.name != "dataset-metadata.json")
+    assert sorted(fake_kaggle.datasets[f"somebody/{SLUG}"]["files"]) == carried
+    wheel = next((folder / "data").glob("featherweight-*.whl"))
+    assert "featherweight/configs/competitions/digits.yaml" in zipfile.ZipFile(wheel).namelist()
+
+
+def test_push_sends_waits_and_is_entered_by_its_version(workspace, fake_kaggle, capsys):
+    fake_kaggle.outcomes = ["QUEUED", "RUNNING", "COMPLETE"]
+    for version in (1, 2):
+        assert main.main(["kernel", "first", "--competition", "code", "--push"]) == 0
+        assert f"somebody/{SLUG} version {version} has ended and wrote submission.csv" in capsys.readouterr().out
+    assert fake_kaggle.datasets[f"somebody/{SLUG}"]["versions"] == 2
+    saved = fake_kaggle.kernels[f"somebody/{SLUG}"]
+    assert (saved["enableInternet"], saved["enableGpu"], saved["isPrivate"]) == (False, False, True)
+    assert saved["datasetDataSources"] == [f"somebody/{SLUG}"]
+    assert saved["competitionDataSources"] == ["tiny-weights"]
+    assert saved["sessionTimeoutSeconds"] == 7200
+    assert all(content for content in fake_kaggle.uploads.values())
+
+    assert main.main(["submit", "first", "--kernel"]) == 0
+    told = capsys.readouterr().out
+    assert f"-k somebody/{SLUG} -v 2 -m" in told
+    assert "first is submission 1000 of tiny-weights: pending" in told
+    asked = fake_kaggle.submissions[0]["asked"]
+    assert (asked["kernelOwner"], asked["kernelSlug"], asked["kernelVersion"]) == ("somebody", SLUG, 2)
+    assert ledger.records(ledger.submissions())[-1]["status"] == "PENDING"
+    assert main.main(["submit", "first", "--kernel"]) == 2
+    assert f"version 2 of somebody/{SLUG} was submitted" in capsys.readouterr().err
+
+
+DENIED = {"code": 403, "message": "You must accept this competition's rules"}
+FAULTS = {
+    "no token": ("StartBlobUpload", Fault(401, {"code": 401, "message": "bad"}), 2, "refused the credentials"),
+    "storage": ("PUT", [Fault(503)] * 3, 4, "Kaggle's storage refused"),
+    "too many": ("StartBlobUpload", Fault(429, {}, {"Retry-After": "60"}), 4, "too many requests"),
+    "data set refused": ("CreateDataset", Fault(200, {"status": "error", "error": "title taken"}), 2, "title taken"),
+    "data set down": ("CreateDataset", Fault(500), 4, "trouble of its own"),
+    "notebook refused": ("SaveKernel", Fault(200, {"error": "no phone number"}), 2, "no phone number"),
+    "a source unknown": ("SaveKernel", Fault(200, {"versionNumber": 1, "invalidDatasetSources": ["x/y"]}), 2, "x/y"),
+    "no version": ("SaveKernel", Fault(200, {}), 2, "gave no version"),
+    "dropped": ("SaveKernel", Fault(drop="before"), 4, "connection to Kaggle"),
+    "rules": ("SaveKernel", Fault(403, DENIED), 2, "rules"),
+    "no json": ("GetDatasetStatus", [Fault(200, b"<html>")] * 3, 4, "not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_of_a_push_is_one_message(workspace, fake_kaggle, capsys, name):
+    request, faults, code, said = FAULTS[name]
+    fake_kaggle.faults[request] = faults if isinstance(faults, list) else [faults]
+    assert main.main(["kernel", "first", "--competition", "code", "--push"]) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) <= 5
+    assert not list((workspace / "kernels").glob("*/pushed.json"))
+    assert main.main(["kernel", "first", "--competition", "code", "--push"]) == 0  # the same command goes on
+
+
+@pytest.mark.parametrize(
+    ("outcome", "output", "said"),
+    [("ERROR", ["submission.csv"], "out of memory"), ("COMPLETE", ["log.txt"], "wrote no submission.csv (log.txt)")],
+)
+def test_a_notebook_that_fails_says_why(workspace, fake_kaggle, capsys, outcome, output, said):
+    fake_kaggle.outcomes, fake_kaggle.output = [outcome], output
+    assert main.main(["kernel", "first", "--competition", "code", "--push"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_lost_answer_to_a_code_submission_is_looked_for(workspace, fake_kaggle, capsys):
+    assert main.main(["kernel", "first", "--competition", "code", "--push"]) == 0
+    fake_kaggle.faults["CreateCodeSubmission"] = [Fault(drop="after")]
+    assert main.main(["submit", "first", "--kernel"]) == 0
+    assert len(fake_kaggle.submissions) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["kernel", "tiny"], "--competition NAME"),
+        (["kernel", "frist"], "did you mean 'first'?"),
+        (["kernel", "first", "--competition", "digits"], "says no Kaggle name"),
+        (["kernel", "first", "--competition", "code", "--gpu"], "allows notebooks none"),
+        (["kernel", "first", "--competition", "cifar10"], "was not trained for the classes of cifar10"),
+        (["submit", "first", "--kernel"], "./run.sh kernel first --push"),
+    ],
+)
+def test_mistakes_are_one_message(workspace, capsys, words, said):
+    assert main.main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_metadata_are_those_of_the_client(workspace):
+    assert main.main(["kernel", "first", "--competition", "code"]) == 0
+    told = json.loads((workspace / "kernels" / SLUG / "code" / "kernel-metadata.json").read_text())
+    assert told["id"] == f"YOUR-NAME/{told['title']}"
+    assert told["enable_internet"] is False
