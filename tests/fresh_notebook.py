@@ -8,7 +8,29 @@ import socket
 import sys
 from importlib.machinery import PathFinder
 
-HIDDEN = {"featherweight", "pydantic", "pydantic_core", "rich", "ruamel", "safetensors", "filelock", "annotated_types", "typing_inspection", "pygments", "markdown_it", "mdurl", "kaggle", "kagglesdk", "requests", "ptflops", "timm", "optuna", "torchvista", "onnx", "onnxruntime"}
+HIDDEN = {
+    "featherweight",
+    "pydantic",
+    "pydantic_core",
+    "rich",
+    "ruamel",
+    "safetensors",
+    "filelock",
+    "annotated_types",
+    "typing_inspection",
+    "pygments",
+    "markdown_it",
+    "mdurl",
+    "kaggle",
+    "kagglesdk",
+    "requests",
+    "ptflops",
+    "timm",
+    "optuna",
+    "torchvista",
+    "onnx",
+    "onnxruntime",
+}
 
 
 class Hide:

@@ -127,6 +127,8 @@ ENDINGS = {  # those that speak to Kaggle are in test_kaggle_loop.py, init in te
     "ensemble": (["ensemble", "r-s0", "r-s1"], "next: ./run.sh runs"),
     "soup": (["soup", "r-s0", "r-s1"], "next: ./run.sh runs"),
     "score": (["score", "submissions/r-s0.csv"], "next: ./run.sh runs"),
+    "export": (["export", "r-s0", "--to", "safetensors"], "next: ./run.sh kernel r-s0"),
+    "bundle": (["bundle", "r-s0"], "next: in another checkout, ./run.sh load r-s0.zip"),
     "schema": (["schema", "."], "next: put `# yaml-language-server: $schema=../recipe.schema.json` on top of a recipe"),
     "reference": (["reference", "page.md"], "next: ./run.sh check RECIPE --set KEY=VALUE"),
     "doctor": (["doctor"], "next: ./run.sh "),
@@ -138,8 +140,7 @@ ENDINGS = {  # those that speak to Kaggle are in test_kaggle_loop.py, init in te
 def test_every_command_is_asked_how_it_ends():
     elsewhere = {
         "auto",
-        "bundle",
-        "export",
+        "kernel",
         "load",
         "predict",
         "student",

@@ -128,7 +128,8 @@ def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
     for member in subject.members:
         spec, shape = member.run.recipe.model, member.run.competition.shape
         net = source.add(type(spec).target)
-        arguments = {**spec.arguments, **({"pretrained": False} if "pretrained" in spec.arguments else {})}
+        published = {"pretrained": False, "weights": None}  # its weights are its own by now
+        arguments = {**spec.arguments, **{key: published[key] for key in published if key in spec.arguments}}
         written = ", ".join([*map(repr, shape), *(f"{key}={value!r}" for key, value in arguments.items())])
         makers.append(f"    lambda: {classifier}({net}({written}), {shape.channels}),")
     told = {

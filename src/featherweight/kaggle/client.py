@@ -200,7 +200,7 @@ class Plain:
     """An answer type whose objects are the answer's own JSON."""
 
     @classmethod
-    def prepare_from(cls, response: Any) -> Any:
+    def prepare_from(cls, response: Any) -> Any:  # noqa: D102
         return response.json()
 
 
