@@ -208,7 +208,7 @@ def test_a_workspace_that_cannot_be_written_is_one_clear_message(home: Path, com
     (home / "runs").write_text("a file where the runs should be")
     done = command(*TINY)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: cannot read or write")
+    assert done.stderr.startswith("error: cannot write in")
     assert "Traceback" not in done.stderr
 
 
