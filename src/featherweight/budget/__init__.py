@@ -2,5 +2,16 @@
 
 from featherweight.budget.count import WeighIn, count_parameters, weigh, weigh_all, weigh_ensemble, weigh_model
 from featherweight.budget.walk import groups
+from featherweight.budget.weigh_file import Weight, weigh_anything
 
-__all__ = ["WeighIn", "count_parameters", "groups", "weigh", "weigh_all", "weigh_ensemble", "weigh_model"]
+__all__ = [
+    "WeighIn",
+    "Weight",
+    "count_parameters",
+    "groups",
+    "weigh",
+    "weigh_all",
+    "weigh_anything",
+    "weigh_ensemble",
+    "weigh_model",
+]

@@ -54,6 +54,7 @@ COMMANDS = {
         Command("inspect", "data", "check a competition's data: copies, leaks, imbalance, shift", "data.inspect"),
         Command("check", "models", "weigh a RECIPE, or all recipes, against the limit", "models.check"),
         Command("models", "models", "list recipes and what they are for; the keys of one FAMILY", "models.models"),
+        Command("weigh", "models", "weigh anybody's models: files, folders, timm/NAME, FILE.py:NAME", "models.weigh"),
         Command("fill", "models", "list the members of a FAMILY that fill the limit", "models.fill"),
         Command("draw", "models", "draw the stages and the graph of a RECIPE's model", "models.draw"),
         Command("schedule", "models", "draw a RECIPE's learning rate over the epochs", "models.schedule"),

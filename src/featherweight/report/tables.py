@@ -18,7 +18,7 @@ from featherweight.evaluation.metrics import Metric, named
 if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     import pandas as pd
 
-    from featherweight.budget import WeighIn
+    from featherweight.budget import WeighIn, Weight
     from featherweight.budget.solver import Member
     from featherweight.cli.tool.doctor import Finding
     from featherweight.kaggle.answers import Place
@@ -84,6 +84,16 @@ def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> 
         counted = net.counted(classes)
         row = [f"{net.top1:.1f}%", f"{net.size}", f"{counted:,}", f"{counted / limit:.1%}", f"{net.macs / 1e6:,.0f}"]
         table.add_row(net.model, *row)
+    console.print(table)
+
+
+def weights(weighed: Sequence[Weight], limit: int | None) -> None:
+    """Anybody's models, one a line."""
+    table = _table("", ["model", "parameters", "statistics", "beside the model", "bytes", ""])
+    for one in weighed:
+        verdict = "" if limit is None else "makes weight" if one.parameters <= limit else "OVER"
+        numbers = (one.parameters, one.statistics, one.others, one.bytes)
+        table.add_row(escape(one.name), *(f"{number:,}" for number in numbers), verdict)
     console.print(table)
 
 

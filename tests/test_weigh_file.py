@@ -1,0 +1,61 @@
+"""Anybody's model is weighed without running what is in its file, and one bad file spoils no other."""
+
+import json
+import os
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from featherweight.budget import weigh_anything
+from featherweight.cli import main
+
+
+class Runs:
+    def __reduce__(self):
+        return (os.mkdir, ("ran",))
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+def test_modules_files_and_names_weigh_the_same(tmp_path):
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.rand(2, 3, 3, 3)).sum().backward()
+    optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.ckpt")
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    expected = 112 + 8 + 10
+    assert weigh_anything(model).parameters == expected
+    assert weigh_anything(tmp_path / "a.safetensors").parameters == expected
+    found = weigh_anything(tmp_path / "a.ckpt")
+    assert (found.parameters, found.statistics) == (expected, 9)
+    assert found.others >= 2 * expected
+    assert weigh_anything("timm/resnet18").parameters == 11_689_512
+
+
+def test_shared_and_frozen_parameters_count_once(tmp_path):
+    tied = nn.Sequential(nn.Linear(5, 5, bias=False), nn.Linear(5, 5, bias=False))
+    tied[1].weight = tied[0].weight
+    tied.requires_grad_(False)
+    torch.save(tied.state_dict(), tmp_path / "tied.pth")
+    assert weigh_anything(tied).parameters == weigh_anything(tmp_path / "tied.pth").parameters == 25
+
+
+def test_a_folder_with_bad_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": Runs()}, "evil.pth")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "evil.pth").read_bytes()[:200])
+    header = b'{"w":{"dtype":"F32","shape":[2684354560],"data_offsets":[0,10737418240]}}'
+    (tmp_path / "huge.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    torch.save(net().state_dict(), "good.pth")
+    assert main.main(["weigh", str(tmp_path), "--json"]) == 2
+    said = capsys.readouterr()
+    assert [one["parameters"] for one in json.loads(said.out)] == [130]
+    assert len(said.err.strip().splitlines()) == 3
+    assert "could run code" in said.err
+    assert not (tmp_path / "ran").exists()
+    assert main.main(["weigh", "good.pth", "--limit", "129"]) == 3
+    assert main.main(["weigh", "good.pth", "--limit", "130"]) == 0
