@@ -87,27 +87,31 @@ class Choice(Section):
     """A named function with its keyword arguments bound; calling it passes on the positional ones."""
 
     target: ClassVar[Callable[..., Any]]
+    shared: ClassVar[frozenset[str]] = frozenset()
     name: str
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments as given or defaulted."""
-        return {key: getattr(self, key) for key in type(self).model_fields if key != "name"}
+        return {key: getattr(self, key) for key in type(self).model_fields if key not in {"name", *self.shared}}
 
     def __call__(self, *args: Any) -> Any:  # noqa: D102
         return type(self).target(*args, **self.arguments)
 
 
 class OneOf:
-    """Annotates a `Choice` with the table of functions it may name: `Annotated[Choice, OneOf(OPTIMIZERS)]`."""
+    """Annotates a `Choice` with the table of functions it may name: `Annotated[Choice, OneOf(OPTIMIZERS)]`.
 
-    def __init__(self, table: Mapping[str, Callable[..., Any]]) -> None:
-        self.table = table
+    `shared` are further keys of all of them, as pydantic's create_model takes them, for whoever calls the function.
+    """
+
+    def __init__(self, table: Mapping[str, Callable[..., Any]], shared: Mapping[str, Any] | None = None) -> None:
+        self.table, self.shared = table, dict(shared or {})
 
     @functools.cached_property
     def sections(self) -> dict[str, type[Choice]]:
         """Each name's section class, made from the function's signature."""
-        return {name: _section_of(name, target) for name, target in self.table.items()}
+        return {name: _section_of(name, target, self.shared) for name, target in self.table.items()}
 
     def validate(self, data: Any) -> Choice:
         """The choice that plain data name. Raises pydantic's ValidationError."""
@@ -142,7 +146,7 @@ class OneOf:
         return data
 
 
-def _section_of(name: str, target: Callable[..., Any]) -> type[Choice]:
+def _section_of(name: str, target: Callable[..., Any], shared: Mapping[str, Any]) -> type[Choice]:
     signed = inspect.unwrap(target)  # an object made of a function, as a metric is, has the function's keys
     hints = typing.get_type_hints(signed.__init__ if inspect.isclass(signed) else signed, include_extras=True)
     fields: dict[str, Any] = {"name": (typing.Literal[name], name)}

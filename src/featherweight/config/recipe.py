@@ -28,8 +28,9 @@ from featherweight.schema import (
 )
 from featherweight.training.averaging import AVERAGES
 from featherweight.training.early_stopping import Watched
+from featherweight.training.head import Head
 from featherweight.training.losses import LOSSES
-from featherweight.training.optimizers import OPTIMIZERS
+from featherweight.training.optimizers import OPTIMIZERS, SHARED
 from featherweight.training.progressive import Growth
 from featherweight.training.sampling import SAMPLINGS
 from featherweight.training.schedules import SCHEDULES
@@ -89,12 +90,14 @@ class Warmup(Section):
 class Train(Section):
     """How long, in what batches, at what precision, and how often to look and to save."""
 
-    epochs: Count = 50
+    epochs: Index = Field(50, description="0: nothing is trained but `head.start`: a probe")
     steps: Large | None = Field(None, description="stop after so many steps, if the epochs are not over before")
     batch_size: Count = 64
     normalize: Literal["channel", "pixel"] = Field(
-        "channel", description="subtract the mean of a channel or of a pixel"
+        "channel",
+        description="subtract the mean of a channel or of a pixel; published weights have their own mean and deviation",
     )
+    freeze_norms: Flag = Field(False, description="keep the statistics that batch norms start with, in training too")
     accumulate: Count = Field(1, description="pass a batch through the model in this many parts, to need less memory")
     clip: Positive | None = Field(None, description="the largest norm of all gradients together; longer ones are cut")
     decay_norms: Flag = Field(True, description="does weight decay pull at norms and biases too?")
@@ -153,7 +156,7 @@ class Recipe(Section):
     """What to train."""
 
     model: Annotated[Choice, FAMILIES]
-    optimizer: Annotated[Choice, OneOf(OPTIMIZERS)]
+    optimizer: Annotated[Choice, OneOf(OPTIMIZERS, SHARED)]
     sam: Sam | None = None
     schedule: Annotated[Choice, OneOf(SCHEDULES)] = Field("constant", validate_default=True)
     warmup: Warmup | None = None
@@ -168,10 +171,19 @@ class Recipe(Section):
     ship: Text = Field("raw", description="the weights that ship: raw, or the name of one of the averages")
     early_stopping: EarlyStopping | None = None
     image: ImageOfRecipe | None = Field(None, description="in place of the competition's")
+    head: Head = Head()
     split: Split = Split()
     train: Train = Train()
     predict: Predict = Predict()
     seed: Index = 0
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if self.train.epochs == 0 and self.head.start == "random":
+            raise ValueError("train.epochs: 0 trains nothing, unless head.start is probe")
+        if self.train.epochs and self.head.epochs > self.train.epochs:
+            raise ValueError(f"head.epochs: expected at most train.epochs, {self.train.epochs}, got {self.head.epochs}")
+        return self
 
     @model_validator(mode="after")
     def _crops_come_first(self) -> Self:
@@ -188,7 +200,7 @@ class Recipe(Section):
             raise ValueError("predict.views: with the mean of every pixel subtracted an image has one size; no scales")
         if self.train.normalize == "pixel" and self.growth is not None:
             raise ValueError("growth: with the mean of every pixel subtracted an image has one size; it cannot grow")
-        if self.warmup is not None and (self.warmup.epochs or 0) >= self.train.epochs:
+        if self.train.epochs and self.warmup is not None and (self.warmup.epochs or 0) >= self.train.epochs:
             lengths = f"{self.warmup.epochs:g} epochs of train.epochs {self.train.epochs}"
             raise ValueError(f"warmup.epochs: {lengths} leave the schedule none")
         names = [average.name for average in self.averages]

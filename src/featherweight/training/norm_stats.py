@@ -13,18 +13,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featherweight.augment.table import Augmentation
+from featherweight.data.photos import Photos
 from featherweight.models import Classifier
+from featherweight.models.published import Published
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import derive
 from featherweight.training.batches import Batches
 
+PHOTOS = 2000  # that the mean and deviation of photographs are taken of
 
-def standardize(model: Classifier, images: NDArray[np.uint8], per_pixel: bool = False, chunk: int = 4096) -> None:
+
+def standardize(
+    model: Classifier,
+    images: NDArray[np.uint8],
+    per_pixel: bool = False,
+    expected: Published | None = None,
+    chunk: int = 4096,
+) -> None:
     """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C].
+
+    Of photographs a sample of them is taken. Published weights keep the mean and deviation that they `expected`.
 
     `per_pixel` takes the mean of every pixel instead, as He et al. 2015 do on CIFAR-10 (LOGBOOK B).
     """
     channels, device = images.shape[-1], model.normalize.mean.device
+    if expected is not None and not per_pixel:
+        for buffer, values in ((model.normalize.mean, expected.mean), (model.normalize.std, expected.std)):
+            theirs = torch.tensor(values)
+            buffer.copy_((theirs if len(theirs) == channels else theirs.mean().expand(channels)).view(-1, 1, 1))
+        return
+    if isinstance(images, Photos):
+        images = images[:: max(1, len(images) // PHOTOS)]
     chunk = max(1, min(chunk, 2**22 // math.prod(images.shape[1:])))  # bincount makes eight bytes of each
     counted = torch.zeros(channels, 256, dtype=torch.int64, device=device)
     summed = torch.zeros(images.shape[1:], dtype=torch.int64, device=device)

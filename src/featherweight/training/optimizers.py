@@ -9,15 +9,17 @@ kernel wait once a step in fp16, and in fp16 alone, as the scaler has to know wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, Strict
 from torch import nn
 
 from featherweight.runtime.torch_internals import spare_optimizers, with_its_own_step
 from featherweight.schema import Flag, Index, NonNegative, Positive, Rate
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+LAYERS = 20  # that are told apart, at most
 Groups = list[dict[str, Any]]  # each {"params": [...]}, perhaps with keys that differ from the optimizer's, as in torch
 
 
@@ -32,26 +34,62 @@ def prepare(
     Weight decay is held to the rate of the others: what a step takes off is the same in every group that decays.
     """
     spare_optimizers()
-    optimizer = with_its_own_step(choice(groups(model, decay_norms, bias_rate)))
+    optimizer = with_its_own_step(choice(groups(model, decay_norms, bias_rate, getattr(choice, "layer_decay", 1.0) != 1)))
+    decay = getattr(choice, "layer_decay", 1.0)
     for group in optimizer.param_groups:
-        group["lr"] *= group.get("rate", 1.0)
+        group["lr"] *= group.get("rate", 1.0) * decay ** group.get("below", 0)
         group["weight_decay"] /= group.get("rate", 1.0)
     return optimizer
 
 
-def groups(model: nn.Module, decay_norms: bool = True, bias_rate: float = 1.0) -> Groups:
+def layers(model: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters in layers, from the input to the classifier, as the model's definition lists them.
+
+    A layer is a numbered block, or a module outside of one with the norm that follows it. Of a network with more than
+    LAYERS of them neighbours are put together, so that a rate that falls by layer reaches the first ones.
+    """
+    found: list[list[nn.Parameter]] = []
+    before = ""
+    for name, parameter in model.named_parameters():
+        parts = name.split(".")[:-1]
+        numbers = [index for index, part in enumerate(parts) if part.isdigit()]
+        block = ".".join(parts[: numbers[-1] + 1] if numbers else parts)
+        if not found or (block != before and parameter.ndim > 1):
+            found.append([])
+            before = block
+        found[-1].append(parameter)
+    body, head = found[:-1], found[-1:]
+    if len(body) < LAYERS:
+        return found
+    together: list[list[nn.Parameter]] = [[] for _ in range(LAYERS - 1)]
+    for index, layer in enumerate(body):
+        together[index * (LAYERS - 1) // len(body)] += layer
+    return together + head
+
+
+def groups(
+    model: nn.Module, decay_norms: bool = True, bias_rate: float = 1.0, by_layer: bool = False
+) -> Groups:
     """The trainable parameters; without `decay_norms`, those of one dimension (norms, biases) get no weight decay.
 
-    The biases of norms have `rate`, the multiple of the optimizer's rate that they learn at, where it is not 1.
+    `by_layer`: each knows how many `layers` it is below the last one. The biases of norms have `rate`, the multiple of the optimizer's rate that they learn at, where it is not 1.
     """
     biases = {id(module.bias) for module in model.modules() if isinstance(module, NORMS)} if bias_rate != 1 else set()
-    parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    deep = layers(model) if by_layer else []
+    below = {id(parameter): len(deep) - 1 - index for index, layer in enumerate(deep) for parameter in layer}
+    parts: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            parts.setdefault((id(parameter) in biases, not decay_norms and parameter.ndim <= 1), []).append(parameter)
+            spared = not decay_norms and parameter.ndim <= 1
+            parts.setdefault((below.get(id(parameter), 0), id(parameter) in biases, spared), []).append(parameter)
     return [
-        {"params": members, **({"weight_decay": 0.0} if spared else {}), **({"rate": bias_rate} if faster else {})}
-        for (faster, spared), members in sorted(parts.items(), key=lambda part: part[0])
+        {
+            "params": members,
+            **({"weight_decay": 0.0} if spared else {}),
+            **({"rate": bias_rate} if faster else {}),
+            **({"below": depth} if depth else {}),
+        }
+        for (depth, faster, spared), members in sorted(parts.items(), key=lambda part: part[0])
     ]
 
 
@@ -230,6 +268,12 @@ class Together(torch.optim.Optimizer):
         self._share()
 
 
+SHARED: dict[str, Any] = {
+    "layer_decay": (
+        Annotated[float, Strict(), Field(gt=0, le=1)],
+        Field(1.0, description="the rate of a layer, as a part of that of the layer after it (arXiv:1801.06146)"),
+    )
+}
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": sgd,
     "adam": adam,

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from featherweight import atomic
 from featherweight.augment.mixing import mix
-from featherweight.augment.table import WHOLE
+from featherweight.augment.table import MIRRORING, WHOLE
 from featherweight.console import Progress, say
 from featherweight.errors import DivergedError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import METRICS, metric_of, value
 from featherweight.models import Classifier
+from featherweight.models.published import published
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.interrupts import interruptible
 from featherweight.runtime.rng import derive
@@ -31,9 +32,11 @@ from featherweight.training.distillation import learn
 from featherweight.training.early_stopping import classified, look, since_best
 from featherweight.training.examples import Examples
 from featherweight.training.forecast import Forecast
+from featherweight.training.head import classifier_of, freeze_body
 from featherweight.training.losses import loss_for
 from featherweight.training.norm_stats import renew, standardize, start_from_images
 from featherweight.training.optimizers import prepare
+from featherweight.training.probe import start_from_probe
 from featherweight.training.progressive import grown
 from featherweight.training.sam import climbed
 from featherweight.training.schedules import beginning, rate_factor
@@ -99,7 +102,7 @@ class Trainer:
             self.looked = self.saved = self.clock = time.monotonic()
             self.forecast = Forecast(self.start.total, self.recipe.growth)
             for epoch in range(len(state.history), self.start.epochs):
-                self.model.train()
+                self.set_mode(epoch)
                 for batch in self.batches(epoch):
                     self.set_rate()
                     self.take_step(batch)
@@ -109,6 +112,8 @@ class Trainer:
                 self.end_epoch(watching)
                 if self.has_settled():
                     break
+            if self.start.epochs == 0:
+                self.end_epoch(watching)
             if any(self.processes.any(self.stop.is_set())):  # asked while the holdout was scored for the last time
                 raise KeyboardInterrupt
         self.take_what_ships()
@@ -120,8 +125,12 @@ class Trainer:
         for teacher in self.examples.teachers.models:
             self.runtime.place(teacher.eval())
         self.runtime.place(model)
-        standardize(model, images, recipe.train.normalize == "pixel")
+        expected = published(recipe.model)
+        standardize(model, images, recipe.train.normalize == "pixel", expected)
         start_from_images(model, images)
+        if recipe.head.start == "probe" and not (self.folder / "checkpoint.pt").exists():
+            mirror = any(choice.name in MIRRORING for choice in self.examples.augment)
+            start_from_probe(model, self.head, self.examples.train, mirror, self.runtime)
         steps, device = self.steps_per_epoch, self.runtime.device
         state = TrainState(
             model,
@@ -134,6 +143,21 @@ class Trainer:
         if recipe.train.compile:  # shares the weights; what is saved and asked is the model
             state.forward = torch.compile(model, dynamic=False)
         return state
+
+    @property
+    def head(self) -> nn.Linear:
+        """The classifier. Raises UserError for a network that has none apart from its body."""
+        return classifier_of(self.model, self.examples.num_classes)
+
+    def set_mode(self, epoch: int) -> None:
+        """Let all of the model learn, or its head alone; batch norms that are frozen keep their statistics."""
+        self.model.train()
+        if self.recipe.head.epochs:
+            freeze_body(self.model, self.head, epoch < self.recipe.head.epochs)
+        if self.recipe.train.freeze_norms:
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """What is left of an epoch's batches."""
@@ -239,7 +263,7 @@ class Trainer:
 
     def end_epoch(self, watching: Callable[[Mapping[str, Any]], None]) -> None:
         """Add the epoch's row to the history, score the holdout if it is time, and show both."""
-        state, epochs = self.state, self.start.epochs
+        state, epochs = self.state, max(1, self.start.epochs)
         state.seconds += time.monotonic() - self.clock
         state.history.append(self.epoch_row())
         epoch = len(state.history)
