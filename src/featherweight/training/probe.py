@@ -41,7 +41,9 @@ def start_from_probe(model: Classifier, head: nn.Linear, train: Pack, mirror: bo
     assert labels is not None
     if labels.ndim > 1:
         raise UserError("head.start: a probe tells one class for each image; of several it knows nothing")
-    features = [features_of(model, head, train.images, mirrored, runtime) for mirrored in ([False, True] if mirror else [False])]
+    features = [
+        features_of(model, head, train.images, mirrored, runtime) for mirrored in ([False, True] if mirror else [False])
+    ]
     weight, bias, words = runtime.processes.once(lambda: fitted(features, labels, head.out_features))
     say(words)
     with torch.no_grad():
@@ -64,7 +66,12 @@ def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool,
     try:
         with Progress("features", len(images), "images") as bar:
             predict_probs(
-                [model], images, runtime=runtime, views=[_mirror] if mirrored else [], batch_size=size, advance=bar.advance
+                [model],
+                images,
+                runtime=runtime,
+                views=[_mirror] if mirrored else [],
+                batch_size=size,
+                advance=bar.advance,
             )
     finally:
         hook.remove()
@@ -114,9 +121,13 @@ def _logistic(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fit = LogisticRegression(C=strength / len(features), max_iter=300).fit((rows - mean) / deviation, wanted)
-    slopes, offsets = (fit.coef_, fit.intercept_) if len(there) > 2 else (
-        np.concatenate([-fit.coef_, fit.coef_]) / 2,
-        np.concatenate([-fit.intercept_, fit.intercept_]) / 2,
+    slopes, offsets = (
+        (fit.coef_, fit.intercept_)
+        if len(there) > 2
+        else (
+            np.concatenate([-fit.coef_, fit.coef_]) / 2,
+            np.concatenate([-fit.intercept_, fit.intercept_]) / 2,
+        )
     )
     weight[there] = slopes / deviation
     bias[there] = offsets - (slopes * mean / deviation).sum(1)

@@ -65,7 +65,7 @@ def beginning(recipe: Recipe, steps_per_epoch: int) -> Position:
     total = recipe.train.epochs * steps_per_epoch
     total = min(total, recipe.train.steps or total)
     warmup = 0
-    if recipe.warmup is not None:
+    if recipe.warmup is not None and total:
         wanted = recipe.warmup
         warmup = round(total * wanted.fraction if wanted.epochs is None else steps_per_epoch * wanted.epochs)
         if warmup >= total:

@@ -100,6 +100,7 @@ class Trainer:
         with interruptible() as self.stop, Progress("train", self.start.total, "steps") as self.bar:
             self.bar.resume(state.step, state.note(short=True))
             self.looked = self.saved = self.clock = time.monotonic()
+            self.first = 0
             self.forecast = Forecast(self.start.total, self.recipe.growth)
             for epoch in range(len(state.history), self.start.epochs):
                 self.set_mode(epoch)
@@ -279,15 +280,16 @@ class Trainer:
         """What is known at the end of an epoch, by the weights that ship."""
         state, recipe, epoch, holdout = self.state, self.recipe, len(self.state.history) + 1, self.examples.holdout
         several = self.source.several
-        judged = metric_of(self.metric).judges == "answers" and not several
         true, given = state.answers[:, : state.step - self.first].flatten(1).long().cpu().numpy()
+        trained = len(true) > 0 and not several
+        judged = metric_of(self.metric).judges == "answers" and trained
         row = {
             "epoch": epoch,
             "step": state.step,
             "lr": state.optimizer.param_groups[0]["lr"],
             "train_loss": state.losses[: state.step - self.first].cpu().double().mean().item(),
             # What each step answered is stored as one class per image, which says nothing of sets.
-            **({"train_accuracy": math.nan, "train_f1": math.nan} if several else classified("train", given, true)),
+            **(classified("train", given, true) if trained else {"train_accuracy": math.nan, "train_f1": math.nan}),
             "train_score": value(self.metric, given, true) if judged else math.nan,
             "holdout_loss": math.nan,
             "holdout_accuracy": math.nan,
@@ -295,7 +297,7 @@ class Trainer:
             "holdout_score": math.nan,
             "seconds": state.seconds,
         }
-        if epoch % recipe.train.evaluate_every == 0 or epoch == self.start.epochs:
+        if epoch % recipe.train.evaluate_every == 0 or epoch >= self.start.epochs:
             probs = predict_probs(
                 [state.averages.shipping(recipe.ship, state.model)],
                 holdout.images,
