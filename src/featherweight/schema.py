@@ -154,6 +154,7 @@ def _section_of(name: str, target: Callable[..., Any], shared: Mapping[str, Any]
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             fields[key] = (hints[key], default)
-    section = create_model(name, __base__=Choice, __doc__=inspect.getdoc(signed), **fields)
+    section = create_model(name, __base__=Choice, __doc__=inspect.getdoc(signed), **fields, **shared)
+    section.shared = frozenset(shared)
     section.target = staticmethod(target)
     return section

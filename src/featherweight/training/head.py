@@ -17,7 +17,7 @@ class Head(Section):
 
     start: Literal["random", "probe"] = Field(
         "random",
-        description="the classifier's first weights; probe: a linear probe, fitted on the frozen body's features",
+        description="the classifier's first weights; probe: a linear probe on the frozen body's features",
     )
     epochs: Index = Field(
         0, description="the first of train.epochs, in which it alone learns; the frozen body is in evaluation mode"
@@ -28,9 +28,7 @@ def classifier_of(model: Classifier, classes: int) -> nn.Linear:
     """The last linear layer. Raises UserError for a network that does not end in one of this many outputs."""
     layers = [module for module in model.net.modules() if isinstance(module, nn.Linear)]
     if not layers or layers[-1].out_features != classes:
-        raise UserError(
-            "head: this network does not end in a linear layer, so it has no classifier apart from its body"
-        )
+        raise UserError("head: this network does not end in a linear layer, so it has no classifier apart")
     return layers[-1]
 
 

@@ -25,7 +25,7 @@ PHOTOS = 2000  # that the mean and deviation of photographs are taken of
 
 def standardize(
     model: Classifier,
-    images: NDArray[np.uint8],
+    images: Any,
     per_pixel: bool = False,
     expected: Published | None = None,
     chunk: int = 4096,
@@ -38,8 +38,8 @@ def standardize(
     """
     channels, device = images.shape[-1], model.normalize.mean.device
     if expected is not None and not per_pixel:
-        for buffer, values in ((model.normalize.mean, expected.mean), (model.normalize.std, expected.std)):
-            theirs = torch.tensor(values)
+        for buffer, published in ((model.normalize.mean, expected.mean), (model.normalize.std, expected.std)):
+            theirs = torch.tensor(published)
             buffer.copy_((theirs if len(theirs) == channels else theirs.mean().expand(channels)).view(-1, 1, 1))
         return
     if isinstance(images, Photos):

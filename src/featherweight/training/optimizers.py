@@ -34,10 +34,8 @@ def prepare(
     Weight decay is held to the rate of the others: what a step takes off is the same in every group that decays.
     """
     spare_optimizers()
-    optimizer = with_its_own_step(
-        choice(groups(model, decay_norms, bias_rate, getattr(choice, "layer_decay", 1.0) != 1))
-    )
-    decay = getattr(choice, "layer_decay", 1.0)
+    decay = getattr(choice, "layer_decay", 1.0)  # a plain function has none
+    optimizer = with_its_own_step(choice(groups(model, decay_norms, bias_rate, by_layer=decay != 1)))
     for group in optimizer.param_groups:
         group["lr"] *= group.get("rate", 1.0) * decay ** group.get("below", 0)
         group["weight_decay"] /= group.get("rate", 1.0)
@@ -72,7 +70,8 @@ def layers(model: nn.Module) -> list[list[nn.Parameter]]:
 def groups(model: nn.Module, decay_norms: bool = True, bias_rate: float = 1.0, by_layer: bool = False) -> Groups:
     """The trainable parameters; without `decay_norms`, those of one dimension (norms, biases) get no weight decay.
 
-    `by_layer`: each knows how many `layers` it is below the last one. The biases of norms have `rate`, the multiple of the optimizer's rate that they learn at, where it is not 1.
+    `by_layer`: each knows how many `layers` it is below the last one. The biases of norms have `rate`, the multiple of
+    the optimizer's rate that they learn at, where it is not 1.
     """
     biases = {id(module.bias) for module in model.modules() if isinstance(module, NORMS)} if bias_rate != 1 else set()
     deep = layers(model) if by_layer else []

@@ -41,9 +41,8 @@ def start_from_probe(model: Classifier, head: nn.Linear, train: Pack, mirror: bo
     assert labels is not None
     if labels.ndim > 1:
         raise UserError("head.start: a probe tells one class for each image; of several it knows nothing")
-    features = [
-        features_of(model, head, train.images, mirrored, runtime) for mirrored in ([False, True] if mirror else [False])
-    ]
+    views = [False, True] if mirror else [False]
+    features = [features_of(model, head, train.images, mirrored, runtime) for mirrored in views]
     weight, bias, words = runtime.processes.once(lambda: fitted(features, labels, head.out_features))
     say(words)
     with torch.no_grad():
@@ -65,14 +64,8 @@ def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool,
     size = CHUNK // 8
     try:
         with Progress("features", len(images), "images") as bar:
-            predict_probs(
-                [model],
-                images,
-                runtime=runtime,
-                views=[_mirror] if mirrored else [],
-                batch_size=size,
-                advance=bar.advance,
-            )
+            views = [_mirror] if mirrored else []
+            predict_probs([model], images, runtime=runtime, views=views, batch_size=size, advance=bar.advance)
     finally:
         hook.remove()
     dealt = runtime.processes.gather([part.numpy() for part in seen])

@@ -130,7 +130,7 @@ class Trainer:
         standardize(model, images, recipe.train.normalize == "pixel", expected)
         start_from_images(model, images)
         if recipe.head.start == "probe" and not (self.folder / "checkpoint.pt").exists():
-            mirror = any(choice.name in MIRRORING for choice in self.examples.augment)
+            mirror = any(getattr(choice, "name", "") in MIRRORING for choice in self.examples.augment)
             start_from_probe(model, self.head, self.examples.train, mirror, self.runtime)
         steps, device = self.steps_per_epoch, self.runtime.device
         state = TrainState(
