@@ -113,7 +113,11 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
 
 
 def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[WeighIn]:
-    """Weigh recipes by name; those that share a model are weighed once."""
+    """Weigh recipes by name; those that share a model are weighed once, and those that start from published weights are
+    left out where the competition does not allow them.
+    """
+    if not competition.limit.allow_pretrained:
+        recipes = {name: recipe for name, recipe in recipes.items() if not starts_published(recipe.model)}
     known: dict[object, WeighIn] = {}
     keys = {name: (recipe.model.model_dump_json(), recipe.image) for name, recipe in recipes.items()}
     for name, recipe in recipes.items():
