@@ -393,3 +393,16 @@ def test_a_folder_that_may_not_be_read(home, monkeypatch):
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(UserError, match=r"cannot read the folder .*/train/b: Permission denied"):
         walk(folder / "train")
+
+
+def test_columns_and_classes_of_one_name_are_refused(home):
+    folder_competition(home)
+    with pytest.raises(UserError, match=r"submission.label: 'id' is the heading of the ids already"):
+        load_competition("c", ["submission.label=id"])
+    with pytest.raises(UserError, match=r"submission.spelling: 'a' and 'b' would both be written 'x'"):
+        load_competition("c", ["submission.spelling={a: x, b: x}"])
+
+
+def test_the_next_command_repeats_the_changes(home, capsys):
+    assert main(["check", "tiny", "--set", "train.epochs=3", "--seed", "4"]) == 0
+    assert "next: ./run.sh tiny --competition digits --set train.epochs=3 --seed 4\n" in capsys.readouterr().out

@@ -95,3 +95,10 @@ def views_setting(views: str) -> str:
         name.replace("train:", "{name: train, count: ") + "}" if name.startswith("train:") else name for name in names
     ]
     return f"predict.views=[{', '.join(counted)}]"
+
+
+def repeated(arguments: argparse.Namespace) -> list[str]:
+    """The changes to a recipe as words of the next command."""
+    words = [word for change in arguments.set for word in ("--set", change)]
+    words += ["--seed", str(arguments.seed)] if arguments.seed is not None else []
+    return words + (["--views", arguments.views] if arguments.views is not None else [])

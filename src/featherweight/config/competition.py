@@ -143,7 +143,19 @@ class Competition(Section):
             raise ValueError(
                 f"submission.spelling: there is no class '{strange[0]}'{nearest(strange[0], self.classes)}"
             )
+        self._refuse_equal_words()
         return self
+
+    def _refuse_equal_words(self) -> None:
+        """Two columns of one name, or two classes written alike, make a submission that says something else."""
+        if self.submission.label == self.submission.id and self.submission.sample is None:
+            raise ValueError(f"submission.label: '{self.submission.label}' is the heading of the ids already")
+        written: dict[str, str] = {}
+        for name in self.classes:
+            word = self.submission.spelling.get(name, name)
+            if word in written:
+                raise ValueError(f"submission.spelling: '{written[word]}' and '{name}' would both be written '{word}'")
+            written[word] = name
 
     @property
     def shape(self) -> Shape:

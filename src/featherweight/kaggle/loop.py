@@ -148,6 +148,8 @@ def _entry(what: str, competition: str | None) -> Entry:
         made_by = Run.find(what)
         csv, name = made_by.csv(), made_by.competition_name
         if not csv.is_file():
+            if made_by.is_finished:
+                raise UserError(f"{what} has no submission: {name} has no images to predict")
             raise UserError(f"{what} has no submission yet: ./run.sh resume {what}")
         rows = ledger.read()
         mine = ledger.records(rows[(rows["run"] == made_by.name) & (rows["csv_sha256"] == ledger.sha256(csv))])

@@ -78,6 +78,24 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
     return Run.find(made.name)
 
 
+def far_below(made: Run) -> str:
+    """In words, that a finished soup is worse than every member by more than chance; empty where it is not."""
+    scores = [(Run.find(name).result.holdout, name) for name in made.members]
+    soup = made.result.holdout
+    worst, name = scores[0]
+    for score, other in scores[1:]:
+        if soup.of.better(worst.value, score.value):
+            worst, name = score, other
+    rises = soup.of.better(1.0, 0.0)
+    if soup.high >= worst.low if rises else soup.low <= worst.high:
+        return ""
+    return (
+        f"warning: {made.name} is far worse than its worst member, {name} ({worst}): the runs were not trained along "
+        "one valley, so that their weights have no useful mean. Their answers have one: "
+        f"./run.sh ensemble {' '.join(made.members)}"
+    )
+
+
 def _refuse_different_models(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs:

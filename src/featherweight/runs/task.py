@@ -136,7 +136,9 @@ def _names(name: str | None, default: str) -> Iterator[str]:
     yield name or default
     if name is None:
         yield from (f"{default}-{number}" for number in range(2, sys.maxsize))
-    raise UserError(f"there is a run called '{name}' already: ./run.sh resume {name}, or take another --name")
+    made_at_once = (paths.runs() / str(name)).is_dir() and Run.exists(str(name)) and Run.find(str(name)).is_ensemble
+    way_on = "" if made_at_once else f"./run.sh resume {name}, or "
+    raise UserError(f"there is a run called '{name}' already: {way_on}take another --name")
 
 
 def commit() -> str:

@@ -29,6 +29,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from featherweight.config import Competition
+from featherweight.console import say
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import metric_of
 from featherweight.runtime.rng import derive
@@ -37,6 +38,7 @@ from featherweight.search.space import Plan
 
 BEAT = 15.0  # seconds
 SILENCE = 300.0  # seconds without a beat after which a worker elsewhere is taken for dead; clocks may differ a little
+MOST_LOST = 3  # workers that die over one candidate before it is given up
 BUSY = 60  # seconds to wait for a database file that another worker writes to
 
 
@@ -214,14 +216,14 @@ class Worker:
             if frozen.state == TrialState.RUNNING:
                 self._put_back(frozen)
 
-    def _put_back(self, trial: FrozenTrial) -> None:
+    def _put_back(self, trial: FrozenTrial, lost: int = 0) -> None:
         self.study.tell(trial.number, state=TrialState.FAIL)
         self.study.add_trial(
             create_trial(
                 state=TrialState.WAITING,
                 params=trial.params,
                 distributions=trial.distributions,
-                user_attrs={"candidate": trial.user_attrs["candidate"], "again": trial.number},
+                user_attrs={"candidate": trial.user_attrs["candidate"], "again": trial.number, "lost": lost},
                 intermediate_values=trial.intermediate_values,
             )
         )
@@ -238,7 +240,13 @@ class Worker:
                 else:
                     self.study.tell(trial.number, state=TrialState.FAIL)
             elif self._is_stale(trial):
-                self._put_back(trial)
+                lost = int(trial.user_attrs.get("lost", 0)) + 1
+                if lost < MOST_LOST:
+                    self._put_back(trial, lost)
+                else:
+                    self.study.tell(trial.number, state=TrialState.PRUNED)
+                    words = f"candidate {trial.user_attrs['candidate']}: {lost} workers were killed while they tried it"
+                    say(f"  {words}, for lack of memory perhaps: it is not tried again")
 
     def _is_stale(self, trial: FrozenTrial) -> bool:
         host, worker = trial.user_attrs["worker"]

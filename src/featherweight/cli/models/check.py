@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from featherweight import paths
-from featherweight.cli.arguments import add_configuration, add_recipe, overrides
+from featherweight.cli.arguments import add_configuration, add_recipe, overrides, repeated
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     shape = competition.seen_by(recipe).shape
     if starts_published(recipe.model):
         print(start_published(build(recipe.model, shape), recipe.model, shape))
-    what = f"RECIPE --set model={arguments.recipe}" if own else arguments.recipe
-    print(f"next: ./run.sh {what} --competition {arguments.competition}")
+    what = ["RECIPE", "--set", f"model={arguments.recipe}"] if own else [arguments.recipe]
+    print(f"next: ./run.sh {shlex.join([*what, '--competition', arguments.competition, *repeated(arguments)])}")
     return 0
 
 

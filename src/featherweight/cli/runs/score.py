@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{submission} is of no run in the ledger: say which --competition it is for")
     overrides = [] if solution is None else [f"submission.solution={json.dumps(str(solution.absolute()))}"]
     competition = config.load_competition(name, overrides)
+    print(f"{submission} as a submission of {name} ({competition.title})")
     print(grading.score_csv(submission, competition))
     submits = f"submit {submission} --competition {name}"
     print(f"next: ./run.sh {submits if competition.kaggle else 'runs'}")

@@ -20,4 +20,8 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.runs import soup as soups
 
     made = soups.soup(arguments.run, greedy=arguments.greedy, name=arguments.name, command=arguments.command_line)
-    return finish(made, report=True)
+    code = finish(made, report=True)
+    warning = soups.far_below(made) if code == 0 else ""
+    if warning:
+        print(warning)
+    return code
