@@ -111,6 +111,7 @@ ENDINGS = {  # those that speak to Kaggle are in test_kaggle_loop.py, init in te
     "report": (["report", "r-s0"], "next: open it in a browser"),
     "check": (["check", "tiny"], "next: ./run.sh tiny --competition digits"),
     "models": (["models"], "next: ./run.sh models FAMILY for its keys, ./run.sh fill FAMILY to fill the limit"),
+    "weigh": (["weigh", "timm/resnet18"], "next: with a limit, ./run.sh weigh WHAT --limit N"),
     "models wrn": (["models", "wrn"], "next: ./run.sh check RECIPE --set model.KEY=VALUE"),
     "fill": (
         ["fill", "cifar_resnet", "--count", "1"],

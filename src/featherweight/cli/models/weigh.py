@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(weight) for weight in weights], indent=2))
     elif weights:
         tables.weights(weights, arguments.limit)
+        if not faults:
+            print("next: with a limit, ./run.sh weigh WHAT --limit N")
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     over = [weight for weight in weights if arguments.limit is not None and weight.parameters > arguments.limit]
