@@ -103,7 +103,9 @@ def _torchscript(subject: Subject, facts: Facts, path: Path) -> None:
 
 
 def _pt2(subject: Subject, facts: Facts, path: Path) -> None:
-    torch.export.save(_program(subject), path, extra_files={f"{KEY}.json": json.dumps(facts)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of buffers that share storage, which it writes all the same
+        torch.export.save(_program(subject), path, extra_files={f"{KEY}.json": json.dumps(facts)})
 
 
 def _safetensors(subject: Subject, facts: Facts, path: Path) -> None:

@@ -41,6 +41,8 @@ class Subject:
         """Those of a run. Raises UserError for one that is not finished, or whose weights are not its recipe's."""
         if not run.is_finished:
             raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
+        if run.competition.target == "several":
+            raise UserError(f"{run.name}: its pictures have several classes each, which no export here can say yet")
         if not run.is_ensemble:
             return cls(run, [Member(run, run.load_model().eval(), _temperature(run), 1.0, "")])
         runs = [Run.find(name) for name in run.members]
