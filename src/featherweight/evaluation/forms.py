@@ -8,6 +8,7 @@ bootstrap; so the two cannot differ. The keyword-only arguments of a form are th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,20 @@ Counts = NDArray[np.float64]
 Form = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """The form of a mean of one value per image, float64 [N]."""
+
+    values: NDArray[np.float64]
+
+    def __call__(self, weights: Counts) -> NDArray[np.float64]:  # noqa: D102
+        mean: NDArray[np.float64] = weights @ self.values / weights.sum(1)
+        return mean
+
+
 def mean_of(values: NDArray[Any]) -> Form:
     """The form of a mean of one value per image, [N]."""
-    numbers = values.astype(np.float64)
-    return lambda weights: weights @ numbers / weights.sum(1)
+    return Mean(values.astype(np.float64))
 
 
 def by_class(of: Callable[[Counts, Counts, Counts], NDArray[np.float64]], answers: Answers, true: Answers) -> Form:

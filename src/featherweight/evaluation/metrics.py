@@ -1,11 +1,11 @@
 """The metrics a competition may name. One `Metric` is one entry of the table at the end; nothing else knows a metric.
 
-The value is scikit-learn's. The 95 % interval says how much of a score is luck: exact (Clopper-Pearson) where the score
-counts right images, else from a seeded bootstrap over images.
+The value is scikit-learn's. The 95 % interval says how much of a score is luck: see `intervals`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation import bootstrap, forms, probability_forms
+from featherweight.evaluation import bootstrap, forms, intervals, probability_forms
 from featherweight.evaluation.forms import Answers, Form, Probabilities
 from featherweight.schema import Choice
 
@@ -25,7 +25,8 @@ class Metric:
     `judges` says what its form is given: answers (classes int64 [N], or sets of them, 0 and 1 [N, K]), probabilities
     float64 [N, K], or rankings int64 [N, k] of the best classes, -1 where there are fewer. `counts`: it is the part of
     the images that are right, each by itself, so its interval is exact and McNemar's test is of it; micro-averages of
-    sets count classes instead. `targets`: whether an image has one class or several.
+    sets count classes instead. `targets`: whether an image has one class or several. `by_class`: a mean over classes
+    that weigh the same, however few their images. `span`: its least and its greatest value, where it is no loss.
     """
 
     form: Callable[..., Form]
@@ -34,6 +35,9 @@ class Metric:
     counts: bool = False
     lower_is_better: bool = False
     unit: str = "points"  # of a difference; "points" are percentage points, anything else is shown as it is
+    by_class: bool = False
+    span: tuple[float, float] = (0.0, 1.0)
+    replicates: int = bootstrap.REPLICATES
 
     @property
     def name(self) -> str:
@@ -111,18 +115,27 @@ class Metric:
         return given[:, 0] if given.ndim > true.ndim else given
 
     def _interval(self, value: float, judged: Answers, true: Answers, keys: Mapping[str, Any]) -> tuple[float, float]:
+        count = len(true)
         if self.counts and (true.ndim == 1 or self.form is forms.accuracy):
-            return _exact(round(value * len(true)), len(true))
-        if self.judges == "answers" and true.ndim == 1:
+            return intervals.proportion(round(value * count), count)
+        of = self.form(judged, true, **keys)
+        if self.lower_is_better:
+            return self._of_a_loss(value, of, count)
+        if self.judges == "answers" and true.ndim == 1:  # many images are alike: drawn by cells of the confusion
             cells, counts = np.unique(np.stack([true, judged]), axis=1, return_counts=True)
             drawn = self.form(cells[1], cells[0], **keys)(bootstrap.multinomial(counts))
         else:
-            of = self.form(judged, true, **keys)
-            drawn = np.concatenate([of(weights) for weights in bootstrap.resamples(len(true))])
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        if self.judges == "answers" and bool((judged == true).all()):
-            low = _exact(len(true), len(true))[0]  # every resample of a flawless score is flawless, which says nothing
-        return float(low), float(high)
+            drawn = np.concatenate([of(weights) for weights in bootstrap.resamples(count, self.replicates)])
+        behind = _behind(true) if self.by_class else float(count)
+        return intervals.bounded(value, drawn, behind, self.span)
+
+    def _of_a_loss(self, value: float, of: Form, count: int) -> tuple[float, float]:
+        pieces = bootstrap.resamples(count, self.replicates)
+        if isinstance(of, forms.Mean):
+            return intervals.studentized(of.values, pieces)
+        drawn = np.concatenate([of(weights) for weights in pieces])
+        factor = math.exp(1.96 * float(drawn.std(ddof=1)) / value) if value > 0 else 1.0
+        return value / factor, value * factor
 
 
 @dataclass(frozen=True)
@@ -199,33 +212,33 @@ def resampled(metric: Choice, given: Sequence[Probabilities], true: Answers, rep
     return metric_of(metric).resampled(given, true, replicates, **metric.arguments)
 
 
-def _exact(hits: int, count: int) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a proportion."""
-    from scipy.stats import binomtest  # 0.4 s to import, and only needed here
-
-    interval = binomtest(hits, count).proportion_ci(0.95, "exact")
-    return float(interval.low), float(interval.high)
+def _behind(true: Answers) -> float:
+    """How many images a mean over classes is worth when each class weighs the same: the rare ones decide it."""
+    sizes = true.sum(0) if true.ndim == 2 else np.unique(true, return_counts=True)[1]
+    sizes = np.minimum(sizes, len(true) - sizes)
+    sizes = sizes[sizes > 0]
+    return float(len(sizes) ** 2 / (1 / sizes).sum()) if len(sizes) else 1.0
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(forms.accuracy, "answers", counts=True),
-        Metric(forms.macro_f1, "answers"),
+        Metric(forms.macro_f1, "answers", by_class=True),
         Metric(forms.micro_f1, "answers", counts=True),
         Metric(forms.weighted_f1, "answers"),
-        Metric(forms.macro_fbeta, "answers"),
+        Metric(forms.macro_fbeta, "answers", by_class=True),
         Metric(forms.micro_fbeta, "answers", counts=True),
         Metric(forms.samples_f1, "answers", ("several",)),
         Metric(forms.samples_fbeta, "answers", ("several",)),
-        Metric(forms.balanced_accuracy, "answers", ("one",)),
-        Metric(forms.quadratic_kappa, "answers", ("one",)),
-        Metric(forms.matthews, "answers", ("one",)),
+        Metric(forms.balanced_accuracy, "answers", ("one",), by_class=True),
+        Metric(forms.quadratic_kappa, "answers", ("one",), span=(-1.0, 1.0)),
+        Metric(forms.matthews, "answers", ("one",), span=(-1.0, 1.0)),
         Metric(probability_forms.log_loss, "probabilities", lower_is_better=True, unit="nats"),
         Metric(probability_forms.weighted_log_loss, "probabilities", lower_is_better=True, unit="nats"),
         Metric(probability_forms.brier, "probabilities", lower_is_better=True, unit="units"),
-        Metric(probability_forms.auc, "probabilities"),
-        Metric(probability_forms.mean_average_precision, "probabilities"),
+        Metric(probability_forms.auc, "probabilities", by_class=True),
+        Metric(probability_forms.mean_average_precision, "probabilities", by_class=True, replicates=200),
         Metric(probability_forms.top_k, "ranking", ("one",), counts=True),
         Metric(probability_forms.map_at_k, "ranking"),
     )
