@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from featherweight.config import Recipe, load_recipe
+from featherweight.config import Recipe
 from featherweight.data.image import Image, decode, fit
 from featherweight.errors import UserError
 from featherweight.evaluation.decisions import Decision
@@ -171,7 +171,7 @@ def _parts(run: Run) -> list[tuple[Run, float]]:
 def _member(run: Run, weight: float, views: str | None) -> _Member:
     if not run.weights.exists():
         raise UserError(f"{run.name} has no weights yet: ./run.sh resume {run.name}")
-    recipe = run.recipe if views is None else load_recipe(str(run.folder / "recipe.yaml"), [views])
+    recipe = run.recipe if views is None else run.recipe_with([views])
     return _Member(run, recipe, run.load_model(), weight)
 
 

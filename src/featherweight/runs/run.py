@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from pydantic import TypeAdapter
 
 from featherweight import atomic, budget, paths
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
+from featherweight.config.merge import Setting
 from featherweight.console import say
 from featherweight.data import safe_arrays
 from featherweight.errors import UserError, nearest
@@ -89,6 +91,11 @@ class Run:
             recipe = load_recipe(str(folder / "recipe.yaml"))
         competition = load_competition(str(folder / "competition.yaml")).seen_by(recipe)
         return cls(folder.resolve(), recipe, competition, Facts.read(folder))
+
+    def recipe_with(self, changes: Sequence[str | Setting]) -> Recipe:
+        """Its recipe with some keys changed; a network of the user's is the one that was stored with the run."""
+        with stored_sources(self.folder):
+            return load_recipe(str(self.folder / "recipe.yaml"), changes)
 
     @staticmethod
     def exists(name: str) -> bool:

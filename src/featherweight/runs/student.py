@@ -30,7 +30,6 @@ def student(
     if len({run.recipe.split.fold for run in runs}) > 1:
         given = members.recipe_of_folds(runs, first.competition.load())
     split = given.split.model_dump(mode="json", exclude_none=True)
-    base = recipe_name or str(first.folder / "recipe.yaml")
     settings: list[str | Setting] = [
         Setting("distill", {"teachers": list(names)}, "student"),
         Setting("split", split, "student"),
@@ -39,7 +38,7 @@ def student(
     facts = first.facts
     task = Task(
         recipe_name or "student",
-        load_recipe(base, settings),
+        load_recipe(recipe_name, settings) if recipe_name else first.recipe_with(settings),
         facts.competition,
         first.competition,
         command,
