@@ -51,6 +51,7 @@ def _odd(count: int) -> int:
 # The upper bounds are what no machine can serve: an error that names the largest number beats hours of waiting for it.
 MOST = 1_000_000
 Count = Annotated[int, Strict(), Field(ge=1, le=MOST)]  # 1, 2, 3, ...
+Amount = Annotated[int, Strict(), Field(ge=0, le=MOST)]  # 0, 1, 2, ... of what a machine has to do
 Large = Annotated[int, Strict(), Field(ge=1, le=10**12)]  # the same of what comes by the billion: parameters, steps
 Odd = Annotated[int, Strict(), Field(ge=1, le=999), AfterValidator(_odd)]  # 1, 3, 5, ...
 Index = Annotated[int, Strict(), Field(ge=0, le=2**53)]  # 0, 1, 2, ...; larger ones a table of floats changes

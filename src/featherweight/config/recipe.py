@@ -13,6 +13,7 @@ from featherweight.data.image import Share as ImageShare
 from featherweight.evaluation.tta import VIEWS
 from featherweight.models import FAMILIES
 from featherweight.schema import (
+    Amount,
     Choice,
     Count,
     Flag,
@@ -90,7 +91,7 @@ class Warmup(Section):
 class Train(Section):
     """How long, in what batches, at what precision, and how often to look and to save."""
 
-    epochs: Index = Field(50, description="0: nothing is trained but `head.start`: a probe")
+    epochs: Amount = Field(50, description="0: nothing is trained but `head.start`: a probe")
     steps: Large | None = Field(None, description="stop after so many steps, if the epochs are not over before")
     batch_size: Count = 64
     normalize: Literal["channel", "pixel"] = Field(

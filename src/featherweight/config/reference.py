@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 import typing
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pydantic.fields import FieldInfo
 from featherweight.config import Competition, Recipe
 from featherweight.schema import Choice, OneOf, Section
 
+BOUNDLESS = 1_000_000  # a limit from here on says only what no machine can do, and is not worth a reader's time
 HEAD = """\
 # Reference
 
@@ -109,7 +111,8 @@ def in_words(schema: dict[str, Any]) -> str:
         return f"a section of names, each: {in_words(values)}" if isinstance(values, dict) else "a section"
     name = {"integer": "whole number", "number": "number", "boolean": "true or false", "null": "null", "string": "text"}
     bounds = {"minimum": "from", "exclusiveMinimum": "over", "maximum": "to", "exclusiveMaximum": "below"}
-    return " ".join([name[str(kind)], *(f"{word} {schema[key]:g}" for key, word in bounds.items() if key in schema)])
+    limits = [(word, schema[key]) for key, word in bounds.items() if abs(schema.get(key, math.inf)) < BOUNDLESS]
+    return " ".join([name[str(kind)], *(f"{word} {limit:,}" for word, limit in limits)])
 
 
 def _default(field: FieldInfo) -> str:
