@@ -1,5 +1,6 @@
 """Every option of a recipe goes with every other, or is refused with a reason: recipes drawn from the declarations."""
 
+import math
 import tempfile
 import typing
 from pathlib import Path
@@ -51,7 +52,9 @@ def plain(schema: dict, default: object) -> st.SearchStrategy:
         return st.integers(low, min(low + 4, schema.get("maximum", low + 4)))
     if kind == "number":
         low = schema.get("minimum", schema.get("exclusiveMinimum", 0.0))
-        high = schema.get("maximum", schema.get("exclusiveMaximum", max(low + 1.0, 2 * (default or 0.5))))
+        high = schema.get("maximum", schema.get("exclusiveMaximum", math.inf))
+        if high > 1e6:  # a limit that only says what a float holds
+            high = max(low + 1.0, 2 * (default or 0.5))
         out = {"exclude_min": "exclusiveMinimum" in schema, "exclude_max": "exclusiveMaximum" in schema}
         return st.floats(low, high, width=16, **out) | st.just(default if default is not None else (low + high) / 2)
     if kind == "array" and "prefixItems" in schema:

@@ -133,7 +133,7 @@ FILES = [
         "extends: parent\noptimizer:\n  lr: 0.1\n  momentun: 0.9\n",
         "FILE:4: optimizer.momentun: unknown key 'momentun'; did you mean 'momentum'?",
     ),
-    ("extends: parent\ntrain:\n  epochs: 0\n", "FILE:3: train.epochs: must be greater than or equal to 1, got 0"),
+    ("extends: parent\ntrain:\n  epochs: -1\n", "FILE:3: train.epochs: must be greater than or equal to 0, got -1"),
     ("extends: parnt\n", "FILE:1: extends: there is no recipe called 'parnt'; did you mean 'parent'?"),
     ("extends: [a]\n", "FILE:1: extends: expected the name of a parent, got ['a']"),
     ("extends: child\n", "FILE:1: extends: child extends itself"),
@@ -168,7 +168,7 @@ def test_a_parents_fault_is_laid_at_the_parents_door(recipes):
 
 def test_all_faults_are_told_at_once(recipes):
     with pytest.raises(UserError) as caught:
-        load_recipe("parent", ["optimizer.lr=-1", "train.epochs=0"])
+        load_recipe("parent", ["optimizer.lr=-1", "train.epochs=-1"])
     assert len(str(caught.value).splitlines()) == 2
 
 

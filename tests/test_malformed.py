@@ -233,7 +233,7 @@ GOOD = {
 }
 CONFIGS = [
     ({"sorce": 1}, "FILE:13: sorce: unknown key 'sorce'; did you mean 'source'?"),
-    ({"source": "folder"}, "FILE:2: source: there is no 'folder'; did you mean 'folders'?; there are digits, folders, table, pixels, arrays, pickles, idx, torchvision"),
+    ({"source": "folder"}, "FILE:2: source: there is no 'folder'; did you mean 'folders'?; there are digits, folders, file_names, table, pixels, arrays, pickles, idx, torchvision"),
     ({"source": {"name": "folders"}}, "FILE:2: source.path: this key is missing"),
     ({"source": {"name": "idx", "images": "i", "label": "l"}}, "FILE:5: source.label: unknown key 'label'; did you mean 'labels'?"),
     ({"source": {"name": "torchvision", "dataset": "MNISTT"}}, "FILE:4: source.dataset: must be 'MNIST', 'FashionMNIST', 'KMNIST', 'QMNIST', 'CIFAR10', 'CIFAR100', 'SVHN', 'STL10' or 'USPS', got 'MNISTT'"),
@@ -243,7 +243,7 @@ CONFIGS = [
     ({"image": {"size": 8, "mirror": True, "channels": 2}}, "FILE:8: image.channels: must be 1 or 3, got 2"),
     ({"classes": ["a"]}, "FILE:8: classes: list should have at least 2 items after validation, not 1"),
     ({"classes": ["a", "a"]}, "FILE: classes named twice: a"),
-    ({"metric": "acuracy"}, "FILE:13: metric: there is no 'acuracy'; did you mean 'accuracy'?; there are accuracy, macro_f1, micro_f1, weighted_f1, balanced_accuracy, quadratic_kappa, log_loss, auc, top_k"),
+    ({"metric": "acuracy"}, "FILE:13: metric: there is no 'acuracy'; did you mean 'accuracy'?; there are accuracy, macro_f1, micro_f1, weighted_f1, macro_fbeta, micro_fbeta, samples_f1, samples_fbeta, balanced_accuracy, quadratic_kappa, matthews, log_loss, weighted_log_loss, brier, auc, mean_average_precision, top_k, map_at_k"),
     ({"metric": "auc"}, "FILE: the metric auc judges probabilities: say submission.takes: probabilities"),
     ({"submission": {"takes": "probability"}, "classes": ["a", "b", "c"]}, "FILE: submission.takes: one probability tells two classes apart, and there are 3; say probabilities, a column a class"),
     ({"submission": {"takes": "probability", "positive": "c"}}, "FILE: submission.positive: there is no class 'c'; there are a, b"),

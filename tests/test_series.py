@@ -58,7 +58,7 @@ def test_each_run_of_a_series_has_its_report_unless_that_is_left_out(home, monke
 @pytest.mark.parametrize("folds", ["0", "1", "-1"])
 def test_too_few_folds_are_refused(home, capsys, folds):
     assert main.main(["tiny", "--folds", folds]) == 2
-    assert f"--folds {folds}: expected 2 or more" in capsys.readouterr().err
+    assert f"--folds {folds}: expected 2 to 1,000" in capsys.readouterr().err
 
 
 def test_folds_hold_every_image_out_once(home, capsys):

@@ -92,7 +92,10 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
             f"(limit.allow_pseudo_labels in the competition's file)"
         )
     shape = competition.shape
-    model = outline(recipe.model, shape).requires_grad_(False)  # the counter would follow gradients
+    model = outline(recipe.model, shape)
+    for parameter in model.parameters():  # the counter would follow gradients
+        if not nn.parameter.is_lazy(parameter):  # which the first batch makes
+            parameter.requires_grad_(False)
     example = torch.empty(1, shape.channels, shape.size, shape.size, device="meta")
     sides = _watch_sides(model, shape.size)
     counter = FlopCounterMode(display=False)

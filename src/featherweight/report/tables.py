@@ -123,7 +123,7 @@ def members(found: Sequence[Member], counted: int, seconds: float) -> None:
     say(f"{counted:,} candidates counted in {seconds:.1f} seconds, {len(found)} shown; best known structures first")
 
 
-def summary(run: Run, result: Result) -> None:
+def summary(run: Run, result: Result, warning: str = "") -> None:
     """The end of the main job."""
     share = result.parameters / result.limit
     say("")
@@ -139,6 +139,8 @@ def summary(run: Run, result: Result) -> None:
     if (run.folder / "report" / "report.html").exists():
         say(f"  report      {paths.shown(run.folder / 'report' / 'report.html')}")
     say(f"  run folder  {paths.shown(run.folder)}")
+    if warning:
+        say(warning)
     say("")
     say("next: ./run.sh runs")
 

@@ -20,8 +20,4 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.runs import soup as soups
 
     made = soups.soup(arguments.run, greedy=arguments.greedy, name=arguments.name, command=arguments.command_line)
-    code = finish(made, report=True)
-    warning = soups.far_below(made) if code == 0 else ""
-    if warning:
-        print(warning)
-    return code
+    return finish(made, report=True, warn=soups.far_below)

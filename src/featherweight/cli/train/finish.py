@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from featherweight.console import say
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
     from featherweight.runs.run import Run
 
 
-def finish(run: Run, report: bool) -> int:
-    """Do what of a run is not yet done, and tell how it ended; returns the exit code."""
+def finish(run: Run, report: bool, warn: Callable[[Run], str] = lambda run: "") -> int:
+    """Do what of a run is not yet done, and show how it ended; returns the exit code.
+
+    `warn` has a look at the finished run; what it returns stands in the summary.
+    """
     from featherweight.report import tables
     from featherweight.runs import pipeline
 
@@ -26,7 +30,7 @@ def finish(run: Run, report: bool) -> int:
             say("  no report is written: its pages show one class per image")
             report = False
         fault = write_report(run) if report else ""
-        tables.summary(run, result)
+        tables.summary(run, result, warn(run))
         if fault:
             print(fault, file=sys.stderr)
     except KeyboardInterrupt:
