@@ -59,3 +59,38 @@ def test_a_folder_with_bad_files(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "ran").exists()
     assert main.main(["weigh", "good.pth", "--limit", "129"]) == 3
     assert main.main(["weigh", "good.pth", "--limit", "130"]) == 0
+
+
+def weighed(tmp_path, state):
+    torch.save(state, tmp_path / "w.pth")
+    return weigh_anything(tmp_path / "w.pth").parameters
+
+
+def test_views_of_one_memory_count_whole_whichever_comes_first(tmp_path):
+    memory = torch.rand(1000)
+    assert weighed(tmp_path, {"a": memory[:1], "b": memory[1:]}) == 1000
+    assert weighed(tmp_path, {"b": memory[1:], "a": memory[:1]}) == 1000
+
+
+def test_packed_weights_count_as_what_they_stand_for(tmp_path):
+    """64 inputs, 32 outputs: 2,048 weights of 4 bits, as bitsandbytes, GPTQ and AWQ store them, and a bias."""
+    bias = {"l.bias": torch.rand(32)}
+    bitsandbytes = {
+        "l.weight": torch.zeros(1024, 1, dtype=torch.uint8),
+        "l.weight.absmax": torch.rand(32),
+        "l.weight.quant_map": torch.rand(16),
+        "l.weight.quant_state.bitsandbytes__nf4": torch.zeros(90, dtype=torch.uint8),
+    }
+    gptq = {
+        "l.qweight": torch.zeros(8, 32, dtype=torch.int32),
+        "l.qzeros": torch.zeros(2, 4, dtype=torch.int32),
+        "l.scales": torch.rand(2, 32),
+        "l.g_idx": torch.arange(64, dtype=torch.int32),
+    }
+    awq = {
+        "l.qweight": torch.zeros(64, 4, dtype=torch.int32),
+        "l.qzeros": torch.zeros(2, 4, dtype=torch.int32),
+        "l.scales": torch.rand(2, 32),
+    }
+    for state in (bitsandbytes, gptq, awq):
+        assert weighed(tmp_path, {**state, **bias}) == 2048 + 32

@@ -53,7 +53,7 @@ def groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int] = {})
     for label, module in parts:
         parameters = statistics = 0
         for tensor, counts in _tensors(module, visited):
-            new = _new_elements(tensor, seen)
+            new = new_elements(tensor, seen)
             parameters += new if counts else 0
             statistics += 0 if counts else new
         if parameters or statistics or macs.get(label, 0):
@@ -131,7 +131,7 @@ def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
     return not (name in module._non_persistent_buffers_set and buffer.dtype in (torch.int64, torch.bool))
 
 
-def _new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
+def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
     """How many numbers `tensor` adds: shared memory counts once, and whole, however small or many its views are."""
     if tensor.layout is not torch.strided:  # sparse: as many as it stands for
         return tensor.numel() * (2 if tensor.is_complex() else 1)

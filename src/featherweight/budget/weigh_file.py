@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from featherweight import reading
-from featherweight.budget.walk import STATISTICS, groups
+from featherweight.budget.walk import STATISTICS, groups, new_elements
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, own
 from featherweight.models.published import ENDINGS
@@ -74,19 +74,41 @@ def _of_content(name: str, path: Path, content: Any, size: int) -> Weight:
     state = state_in(content)
     if not state:
         raise UserError(f"{path}: there are no tensors by name in it")
-    seen: set[int] = set()
+    seen: dict[int, int] = {}
+    packed, aside = _unpacked(state)
     statistics = sum(_new(one, seen) for key, one in state.items() if key.rpartition(".")[2] in STATISTICS)
-    parameters = sum(_new(one, seen) for one in state.values())
+    parameters = sum(packed.values())
+    for key, one in state.items():
+        found = _new(one, seen)
+        parameters += 0 if key in packed or key in aside else found
     return Weight(name, parameters, statistics, sum(_new(one, seen) for one in _all_tensors(content)), size)
 
 
-def _new(tensor: Tensor, seen: set[int]) -> int:
-    """The numbers that a tensor adds: none where its memory has been counted."""
-    key = tensor.untyped_storage()._cdata if tensor.layout is torch.strided and not tensor.is_quantized else id(tensor)
-    if key in seen:
-        return 0
-    seen.add(key)
-    return tensor.numel() * (2 if tensor.is_complex() else 1)
+def _unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
+    """What tensors of several weights in one number stand for, by name; and the names of what only unpacks them.
+
+    bitsandbytes stores two 4-bit weights in a byte (transformers #25978, peft #1020); GPTQ and AWQ store eight in an
+    int32, along the inputs or along the outputs.
+    """
+    packed: dict[str, int] = {}
+    aside: set[str] = set()
+    for key, tensor in state.items():
+        module, _, last = key.rpartition(".")
+        beside = f"{module}." if module else ""
+        if any(f"{key}.quant_state.bitsandbytes__{kind}" in state for kind in ("nf4", "fp4")):
+            packed[key] = 2 * tensor.numel()
+            aside |= {name for name in state if name.startswith(f"{key}.")}
+        elif last == "qweight" and f"{beside}scales" in state and tensor.ndim == 2:
+            scales, order = state[f"{beside}scales"], state.get(f"{beside}g_idx")
+            inputs = len(tensor) if order is None else len(order)
+            packed[key] = inputs * scales.shape[-1]
+            aside |= {f"{beside}{name}" for name in ("scales", "qzeros", "g_idx")} & set(state)
+    return packed, aside
+
+
+def _new(tensor: Tensor, seen: dict[int, int]) -> int:
+    """The numbers that a tensor adds: shared memory counts once, and whole, however small its views are."""
+    return tensor.numel() if tensor.is_quantized else new_elements(tensor, seen)
 
 
 def _all_tensors(content: Any) -> Iterator[Tensor]:
