@@ -282,7 +282,8 @@ def test_a_solution_is_scored_in_its_parts(home, capsys):
     capsys.readouterr()
     words = ["score", "mine.csv", "--competition", "mine"]
     assert main.main([*words, "--solution", "solution.csv"]) == 0
-    told = capsys.readouterr().out.splitlines()
+    heading, *told = capsys.readouterr().out.splitlines()
+    assert heading == "mine.csv as a submission of mine (mine)"
     assert [line.split(" (")[0] for line in told[:3]] == [
         "log_loss 0.3923",  # all five: (2 ln 2 + 2 ln 4/3) / 5
         "Public log_loss 0.6931",
