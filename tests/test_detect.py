@@ -697,3 +697,14 @@ def test_a_tie_between_columns_is_no_choice(tmp_path):
     context = columns.Context(Sample(tmp_path / "s.csv", ["id", "answer"], ["12"], ["0"]), frozenset(), has_test=False)
     with pytest.raises(UserError, match="cannot tell which column is the class"):
         columns.choose(found, ["id"], context, None)
+
+
+@pytest.mark.parametrize("sample", [True, False])
+def test_a_column_of_measured_numbers_is_refused_as_regression(here, capsys, sample):
+    for n in range(24):
+        picture(Path("data") / "x" / "train" / f"{n}.png", n)
+    table(Path("data") / "x" / "train.csv", ["id", "age"], [[n, f"{3 * n}.{n % 7}5"] for n in range(24)])
+    if sample:
+        picture(Path("data") / "x" / "test" / "100.png", 100)
+        table(Path("data") / "x" / "sample_submission.csv", ["id", "age"], [[100, "33.5"]])
+    assert "'age' holds fractions: numbers to predict (regression)" in refused(capsys)

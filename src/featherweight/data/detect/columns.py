@@ -102,6 +102,9 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
     for column in given:
         _weigh(column, len(table.rows), context)
     ranked = sorted((c for c in given if c.points > -30), key=lambda c: (-c.points, c.name))
+    measured = [column.name for column in given if column.measured]
+    if measured and (not ranked or (ranked[0].points < LEAST and ranked[0].measured)):
+        raise _regression(table, measured[0])
     if not ranked:
         raise UserError(f"{table.path}: no column can be the class: {', '.join(table.header[:10])}; say --label COLUMN")
     best, others = ranked[0], ranked[1:]
@@ -118,6 +121,14 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
     same = [c for c in (best, *others) if _same(c, best) and c.points >= best.points - LEAD]
     chosen = max(same, key=lambda c: (c.points, numbers_of(list(c.counts)) is None))
     return chosen, sorted((c for c in given if c is not chosen), key=lambda c: (-c.points, c.name))[:4]
+
+
+def _regression(table: Table, column: str) -> UserError:
+    """The refusal of a column of measured numbers."""
+    return UserError(
+        f"{table.path}: '{column}' holds fractions: numbers to predict (regression), no classes\n"
+        f"this program trains classifiers; one class per image would have to stand in a column of its own (--label)"
+    )
 
 
 def _same(one: Column, other: Column) -> bool:
@@ -218,10 +229,7 @@ def class_columns(table: Table, used: Sequence[str], sample: Sample | None) -> t
     if asked:
         measured = [name for name in asked if columns[name].measured]
         if measured:
-            raise UserError(
-                f"{table.path}: '{measured[0]}' holds fractions: numbers to predict (regression), no classes\n"
-                f"this program trains classifiers; one class per image would have to stand in a column of its own"
-            )
+            raise _regression(table, measured[0])
         if not all(columns[name].binary for name in asked):
             raise UserError(
                 f"{table.path}: {len(asked)} targets ({examples(asked)}), each with classes of its own: one model has "
