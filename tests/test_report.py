@@ -94,7 +94,7 @@ def test_names_in_the_figures_are_the_pages_own(reported):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1200], ids=["phone", "desk"])
+@pytest.mark.parametrize("width", [390, 1280], ids=["phone", "desk"])
 def test_in_a_browser(reported, width, dark, tmp_path):
     if missing():
         pytest.skip(missing())
@@ -113,7 +113,33 @@ def test_in_a_browser(reported, width, dark, tmp_path):
         assert (page_color < ink) == dark
         figure = browser.run("return getComputedStyle(document.querySelector('svg text')).fill")
         assert figure == browser.run("return getComputedStyle(document.body).color")
+        found = browser.run(MEASURED)
+        assert len(found["figures"]) >= 7  # loss, accuracy, F1, rate, confusion, reliability, balance
+        for label, left, right, scrolled, letters in found["figures"]:
+            assert 0 <= left < right <= width, label
+            assert not scrolled, label
+            assert letters >= 7, label  # pixels of its smallest text
+        assert found["pictures"]
+        assert min(found["pictures"]) >= 120
         (tmp_path / "page.png").write_bytes(browser.screenshot())
+
+
+# Of each figure that is shown: where it begins and ends, whether something scrolls it, and its smallest letters; and
+# how wide the pictures are.
+MEASURED = """
+const shown = [...document.querySelectorAll('svg')].filter(svg => svg.getBoundingClientRect().width);
+const scrolled = node => node && (node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX == 'auto'
+  || scrolled(node.parentElement));
+const letters = svg => Math.min(...[...svg.querySelectorAll('text')].map(text =>
+  parseFloat(getComputedStyle(text).fontSize) * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width));
+return {
+  figures: shown.map(svg => {
+    const box = svg.getBoundingClientRect();
+    return [svg.getAttribute('aria-label'), box.left, box.right, Boolean(scrolled(svg.parentElement)), letters(svg)];
+  }),
+  pictures: [...document.querySelectorAll('.pictures img')].map(image => image.getBoundingClientRect().width),
+};
+"""
 
 
 def test_text_of_the_users_is_text_in_the_page(reported, tmp_path):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # torch, which the plot of scores does without
 plain_text()
 DPI = 144
 PIXELS_AN_INCH = 92  # of a page: text of ten points is then a little smaller than the page's own
+PANEL = (3.6, 2.9)  # inches of a panel of the curves: a phone's page is as wide
+NARROW = 3.7  # inches of a phone's page
+SHORT = 14  # letters of a class's name in a narrow figure
 INK = "#010203"  # stands for the colour of the page's text, which is another one in the dark
 BLUE, ORANGE, RED = "#3b82c4", "#e07b39", "#d64550"  # told apart on white, on black, and by the colour-blind
 SHADES = LinearSegmentedColormap.from_list("shades", [(*to_rgb(BLUE), 0.0), (*to_rgb(BLUE), 1.0)])  # from the page up
@@ -74,19 +77,32 @@ def svg(figure: Figure, label: str) -> str:
 
 def curves(history: pd.DataFrame, metric: str) -> Figure:
     """Loss, accuracy, F1, the competition's metric and the learning rate, epoch by epoch, for training images and
-    holdout, as far as the history has them.
+    holdout, as far as the history has them: side by side.
     """
-    shown = {title: column for title, column in panels(spoken(metric)).items() if f"holdout_{column}" in history}
-    shown["learning rate"] = "lr"
+    shown = shown_curves(history, metric)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(shown), 2.9), layout="constrained")
+        figure = Figure(figsize=(PANEL[0] * len(shown), PANEL[1]), layout="constrained")
         for axes, (title, panel) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
-            axes.set_title(title, fontsize=11)
-            _curve(axes, history, panel)
+            _curve(axes, history, title, panel)
     return figure
 
 
-def _curve(axes: Axes, history: pd.DataFrame, panel: str) -> None:
+def curve(history: pd.DataFrame, title: str, panel: str) -> Figure:
+    """One panel of the curves by itself, for a page that sets them side by side or one below the other."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=PANEL, layout="constrained")
+        _curve(figure.subplots(), history, title, panel)
+    return figure
+
+
+def shown_curves(history: pd.DataFrame, metric: str) -> dict[str, str]:
+    """The panels of a history by title: columns after `train_` and `holdout_`, or the rate."""
+    known = {title: column for title, column in panels(spoken(metric)).items() if f"holdout_{column}" in history}
+    return {**known, "learning rate": "lr"}
+
+
+def _curve(axes: Axes, history: pd.DataFrame, title: str, panel: str) -> None:
+    axes.set_title(title, fontsize=11)
     one = "o" if len(history) < 12 else None
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -104,20 +120,27 @@ def _curve(axes: Axes, history: pd.DataFrame, panel: str) -> None:
     axes.legend()
 
 
-def confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> Figure:
-    """A row a true class, a column a class given, shaded by the part of the row; counts where they can be read."""
+def confusion(matrix: NDArray[np.int64], names: Sequence[str], *, narrow: bool = False) -> Figure:
+    """A row a true class, a column a class given, shaded by the part of the row; counts where they can be read.
+
+    `narrow` is for a phone: of its width at any number of classes, long names cut short.
+    """
     size = len(names)
+    counted = size <= (12 if narrow else 30)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side = min(9.0, 2.6 + 0.34 * size)
-    with matplotlib.rc_context({**STYLE, "axes.grid": False, "font.size": 9 if size <= 30 else 6}):
+    side = NARROW if narrow else min(9.0, 2.6 + 0.34 * size)
+    if narrow:
+        names = [name if len(name) <= SHORT else f"{name[: SHORT - 1]}…" for name in names]
+    with matplotlib.rc_context({**STYLE, "axes.grid": False, "font.size": 7 if narrow else 9 if size <= 30 else 6}):
         figure = Figure(figsize=(side, side), layout="constrained")
         axes = figure.subplots()
         axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
         axes.set(xlabel="taken for", ylabel="true class")
         axes.spines[:].set_visible(False)
-        axes.set_xticks(range(size), names, rotation=90)
-        axes.set_yticks(range(size), names)
-        if size <= 30:
+        every = range(0, size, max(1, -(-size // 30)) if narrow else 1)  # of more names than fit, some
+        axes.set_xticks(every, [names[place] for place in every], rotation=90)
+        axes.set_yticks(every, [names[place] for place in every])
+        if counted:
             for row, column in zip(*np.nonzero(matrix), strict=True):
                 ink = "white" if shares[row, column] > 0.5 else INK
                 count = int(matrix[row, column])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from PIL import Image
 
 from featherweight import atomic, yaml
 from featherweight.errors import UserError
-from featherweight.report import evidence, figures
+from featherweight.report import advice, evidence, figures
 from featherweight.report.evidence import Evidence, Picture
 from featherweight.runs import ledger, predictions
 from featherweight.runs.run import Run
 
-SIDE = 128  # pixels of a shown picture at most, so that a page of them stays small
+SIDE = 192  # pixels of a shown picture at most, so that a page of them stays small
 COLORS = ("#3b82c4", "#e07b39", "#4c9f70", "#9467bd", "#c0a02c", "#d64550", "#5fa8a8", "#8c6d5a")
 
 
@@ -44,7 +45,9 @@ def write(run: Run) -> Path:
     )
     environment.filters.update(picture=picture, overlay=overlay, inline=_inline)
     page = environment.get_template("report.html.jinja").render(
-        **_words(found), figures={name: figures.svg(figure, label) for name, (figure, label) in drawn.items()}
+        **_words(found),
+        figures={name: figures.svg(figure, label) for name, (figure, label) in (drawn | _narrow(found)).items()},
+        curves=_curves(found),
     )
     target = folder / "report.html"
     atomic.write_text(target, page)
@@ -54,9 +57,8 @@ def write(run: Run) -> Path:
 def _figures(found: Evidence) -> dict[str, tuple[Figure, str]]:
     """Every figure with a few words for those who can't see it."""
     matrix, groups = evidence.grouped(found.confusion, found.classes)
-    names = [group[0] if len(group) == 1 else f"{group[0]} + {len(group) - 1}" for group in groups]
     drawn = {
-        "confusion": (figures.confusion(matrix, names), "Confusion matrix of the holdout"),
+        "confusion": (figures.confusion(matrix, _names(groups)), "Confusion matrix of the holdout"),
         "reliability": (figures.reliability(*evidence.calibration(found.probs, found.true)), "Reliability diagram"),
         "balance": (figures.balance(found.counts, found.classes), "Images of each class"),
     }
@@ -64,6 +66,27 @@ def _figures(found: Evidence) -> dict[str, tuple[Figure, str]]:
         curves = figures.curves(found.history, found.run.competition.metric.name)
         drawn["curves"] = (curves, "Loss, metrics and learning rate by epoch")
     return drawn
+
+
+def _narrow(found: Evidence) -> dict[str, tuple[Figure, str]]:
+    """The figures that a phone is shown in place of others."""
+    matrix, groups = evidence.grouped(found.confusion, found.classes)
+    figure = figures.confusion(matrix, _names(groups), narrow=True)
+    return {"confusion_narrow": (figure, "Confusion matrix of the holdout, for a narrow page")}
+
+
+def _curves(found: Evidence) -> list[str]:
+    """Each panel of the curves as a figure of its own."""
+    if found.history is None:
+        return []
+    shown = figures.shown_curves(found.history, found.run.competition.metric.name)
+    return [
+        figures.svg(figures.curve(found.history, title, panel), f"{title} by epoch") for title, panel in shown.items()
+    ]
+
+
+def _names(groups: Sequence[Sequence[str]]) -> list[str]:
+    return [group[0] if len(group) == 1 else f"{group[0]} + {len(group) - 1}" for group in groups]
 
 
 def _words(found: Evidence) -> dict[str, Any]:
@@ -93,6 +116,7 @@ def _words(found: Evidence) -> dict[str, Any]:
         "confused": evidence.most_confused(found.confusion, found.classes),
         "groups": [group for group in groups if len(group) > 1],
         "mistakes": found.mistakes,
+        "advice": advice.advise(run, found.result.holdout, found.history, found.probs, found.true),
         "wrong": int((found.given != found.true).sum()),
         "suspects": found.suspects,
         "trained": int(found.counts["train"].sum()),
@@ -135,9 +159,8 @@ def overlay(shown: Picture) -> str:
 
 def _inline(pixels: NDArray[np.uint8]) -> str:
     image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
-    small = max(image.size) <= SIDE
     image.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
-    kind = "PNG" if small and max(image.size) <= 64 else "JPEG"
+    kind = "PNG" if max(image.size) <= 64 else "JPEG"
     image.save(buffer, kind, optimize=True)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
