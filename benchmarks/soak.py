@@ -88,7 +88,7 @@ competition: soak
 short: {train.epochs: 3, split.subset: 800}
 search:
   optimizer.lr: {low: 0.01, high: 1.0, log: true}
-  loss.label_smoothing: {low: 0.0, high: 0.3, step: 0.05}
+  optimizer.momentum: {low: 0.7, high: 0.95, step: 0.05}
   train.batch_size: [32, 64, 128]
 """,
 }

@@ -62,10 +62,9 @@ def rising(history: pd.DataFrame, score: Score, recipe: Recipe) -> Advice | None
     if gain <= (score.high - score.low) / NINETY_FIVE or right >= LEARNT:
         return None
     epochs = 2 * recipe.train.epochs
-    shows = (
-        f"The holdout's score was still rising: {score.of.number(gain, '+')}{score.of.percent or ' '} over the last "
-    )
-    shows += f"{few} epochs." if few > 1 else "epoch."
+    more = f"{score.of.number(gain, '+')}{score.of.percent}"
+    span = f"the last {few} epochs" if few > 1 else "the last epoch"
+    shows = f"The holdout's score was still rising: {more} over {span}."
     return Advice(shows, f"Train longer: {epochs} epochs.", (f"train.epochs={epochs}",))
 
 
