@@ -36,15 +36,9 @@ def write(run: Run) -> Path:
     drawn = _figures(found)
     for name, (figure, _) in drawn.items():
         atomic.write_bytes(folder / f"{name}.png", figures.png(figure))
-    environment = Environment(
-        loader=PackageLoader("featherweight", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(picture=picture, overlay=overlay, inline=_inline)
-    page = environment.get_template("report.html.jinja").render(
+    pages = environment()
+    pages.filters.update(picture=picture, overlay=overlay, inline=_inline)
+    page = pages.get_template("report.html.jinja").render(
         **_words(found),
         figures={name: figures.svg(figure, label) for name, (figure, label) in (drawn | _narrow(found)).items()},
         curves=_curves(found),
@@ -52,6 +46,17 @@ def write(run: Run) -> Path:
     target = folder / "report.html"
     atomic.write_text(target, page)
     return target
+
+
+def environment() -> Environment:
+    """What fills in the templates of this package: every word of the user's is text, an unknown name is an error."""
+    return Environment(
+        loader=PackageLoader("featherweight", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _figures(found: Evidence) -> dict[str, tuple[Figure, str]]:

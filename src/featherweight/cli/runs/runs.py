@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ascending", action="store_true", help="with --sort: smallest first")
     parser.add_argument("--seeds", action="store_true", help="one line per recipe: mean and deviation over its seeds")
     parser.add_argument("--markdown", action="store_true", help="print the table of --seeds as Markdown")
+    parser.add_argument("--html", action="store_true", help="write one offline page: sortable, curves over each other")
     parser.add_argument("--plot", action="store_true", help="draw holdout against public scores")
 
 
@@ -26,6 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     rows = query.ordered(query.chosen(arguments.competition, arguments.where), arguments.sort, arguments.ascending)
     if arguments.markdown:
         print(published.markdown(rows))
+    elif arguments.html:
+        from featherweight.report import runs_page
+
+        print(f"wrote {paths.shown(runs_page.write(rows, paths.reports() / 'runs.html'))}")
     elif arguments.plot:
         tables.gaps(query.gaps(rows), paths.reports() / "holdout_against_public.png")
     elif arguments.seeds:
