@@ -20,8 +20,8 @@ import torchvision
 from torch import nn
 from torchvision import transforms
 
-import _published as published
-from _published import MEAN, STD, wait
+import _airbench94 as airbench94
+from _airbench94 import MEAN, STD, wait
 from featherweight.config import Recipe, load_recipe
 from featherweight.config.recipe import Train
 from featherweight.data import pack
@@ -273,9 +273,9 @@ def published_recipe(bench: Bench) -> Epoch:
     """The published fast recipe, its images on the device before the epoch."""
     images, _ = packed(bench)
     assert images.labels is not None
-    pixels = published.prepared(np.array(images.images), bench.device)
-    loader = published.Loader(pixels, torch.from_numpy(images.labels).to(bench.device), bench.case.batch)
-    trainer = published.Trainer(loader, pixels[:5000], epochs=1000)
+    pixels = airbench94.prepared(np.array(images.images), bench.device)
+    loader = airbench94.Loader(pixels, torch.from_numpy(images.labels).to(bench.device), bench.case.batch)
+    trainer = airbench94.Trainer(loader, pixels[:5000], epochs=1000)
 
     def epoch(steps: int | None) -> float:
         began = time.perf_counter()

@@ -18,7 +18,7 @@ as its users do, in a process of its own, all with the same number of threads:
   default layout, and in channels_last
 - fastai: its Learner with its DataLoaders, padded crop and flip, in its layout
 - efficientnet_pytorch: the plain loop around that package's network
-- published: the fast recipe of airbench94 rebuilt (`_published.py`), its images decoded and on the device beforehand
+- published: the fast recipe of airbench94 rebuilt (`_airbench94.py`), its images decoded and on the device beforehand
 
 timm, plain and fastai decode every JPEG in every epoch, which is what they do unless a user builds a cache. Workers
 are kept from epoch to epoch but for fastai's, which start anew; the seconds that these take to end are not counted. The

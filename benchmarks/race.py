@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 
-import _published as published
+import _airbench94 as airbench94
 import _record
-from _published import Outcome, wait
+from _airbench94 import Outcome, wait
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.evaluation.inference import predict_probs
@@ -103,9 +103,9 @@ def parsed() -> argparse.Namespace:
         "--limit", type=float, default=math.inf, help="no run begins that would end after so many seconds"
     )
     parser.add_argument("--images", type=int, help="train and test on so many images alone")
-    parser.add_argument("--epochs", type=float, default=published.EPOCHS, help="of the published recipe")
-    parser.add_argument("--batch", type=int, default=published.BATCH, help="of the published recipe")
-    parser.add_argument("--widths", type=int, nargs=3, default=published.WIDTHS, help="of the published network")
+    parser.add_argument("--epochs", type=float, default=airbench94.EPOCHS, help="of the published recipe")
+    parser.add_argument("--batch", type=int, default=airbench94.BATCH, help="of the published recipe")
+    parser.add_argument("--widths", type=int, nargs=3, default=airbench94.WIDTHS, help="of the published network")
     parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
     return parser.parse_args()
 
@@ -124,7 +124,7 @@ def main() -> None:
     def published_run(epochs: float) -> Outcome:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.benchmark = device.type == "cuda"
-        return published.run(
+        return airbench94.run(
             (np.array(train.images), train.labels),
             (test.images, test.labels),
             device,
@@ -146,7 +146,7 @@ def main() -> None:
         "precision": {given.recipe: str(dtype or "torch.float32"), "published": "fp32, on CUDA fp16"},
         "published": {"epochs": given.epochs, "batch": given.batch, "widths": list(given.widths)},
     }
-    widths = "" if tuple(given.widths) == published.WIDTHS else "-" + "x".join(map(str, given.widths))
+    widths = "" if tuple(given.widths) == airbench94.WIDTHS else "-" + "x".join(map(str, given.widths))
 
     name = f"race-{given.recipe}{widths}"
     runs = begun(_record.earlier(name, given.out), about, [given.recipe, "published"])

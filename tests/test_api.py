@@ -57,7 +57,7 @@ def test_the_pages_example_runs(home, monkeypatch, capsys):
     assert sent == ["ensemble-digits-s1"]
     assert fw.list_runs("digits", "seed=1")["run"].tolist().count("first") == 1
     assert (
-        space["run"].facts.command
+        space["run"].metadata.command
         == "./run.sh tiny --competition digits --set=train.epochs=2 --set=seed=1 --name=first"
     )
     assert fw.resume("first").result == space["run"].result

@@ -17,12 +17,12 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import _published as published
+import _airbench94 as airbench94
 import linear
 import peers
 import race
 import timed
-from _published import Outcome
+from _airbench94 import Outcome
 from featherweight.config import load_recipe
 from featherweight.data.pack import Pack
 
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 def test_the_published_network_has_the_parameters_of_fastnet94():
-    net = published.network(CPU)
+    net = airbench94.network(CPU)
     learned = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
     assert learned + net[0].weight.numel() == 1_971_640
     assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
@@ -39,7 +39,7 @@ def test_the_published_network_has_the_parameters_of_fastnet94():
 def test_the_published_loader_shows_each_image_once_and_mirrors_all_in_odd_epochs():
     torch.manual_seed(0)
     images = torch.arange(12.0)[:, None, None, None].expand(12, 3, 8, 8) + torch.linspace(0, 0.5, 8)
-    loader = published.Loader(images, torch.arange(12), batch=4)
+    loader = airbench94.Loader(images, torch.arange(12), batch=4)
     rising = []
     for _ in range(2):
         seen = [(shown, labels) for shown, labels in loader]
@@ -57,7 +57,7 @@ def test_whitened_patches_have_the_same_deviation_in_every_direction():
     images = torch.rand(64, 3, 8, 8).cumsum(3)
     images = (images - images.mean()) / images.std()
     layer = torch.nn.Conv2d(3, 24, 2)
-    published.whiten(layer, images)
+    airbench94.whiten(layer, images)
     out = layer(images).detach()
     torch.testing.assert_close(out[:, :12], -out[:, 12:], atol=1e-4, rtol=0)
     strong = out.square().mean((0, 2, 3))[:6]  # of directions that carry more than what keeps the others from growing
@@ -69,7 +69,7 @@ def test_a_run_of_the_published_recipe_ends():
     labels = np.arange(32, dtype=np.int64) % 2
     images = random.integers(0, 60, (32, 32, 32, 3), dtype=np.uint8)
     images[labels == 1] += 150
-    outcome = published.run((images, labels), (images, labels), CPU, epochs=3, batch=8)
+    outcome = airbench94.run((images, labels), (images, labels), CPU, epochs=3, batch=8)
     assert outcome.accuracy == 1
     assert outcome.seconds > 0
 

@@ -248,7 +248,7 @@ def test_fitted_weights_are_the_likeliest_mixture():
 
 def test_the_holdout_of_a_fitted_ensemble_is_scored_with_weights_it_was_not_fitted_to(finished):
     made, result = ensemble.ensemble(["a", "b"], fit=True, name="fitted", command=["x"])
-    weights = made.facts.weights
+    weights = made.metadata.weights
     assert sum(weights) == pytest.approx(1)
     probs = [np.load(run.folder / "holdout_probs.npy") for run in finished[:2]]
     fitted = weights[0] * probs[0] + weights[1] * probs[1]

@@ -12,11 +12,11 @@ from PIL import Image as Pillow
 
 from featherweight import config
 from featherweight.cli import main
-from featherweight.data import kin, tables
+from featherweight.data import leakage, tables
 from featherweight.data.csv_file import Table
-from featherweight.data.detect import columns, places
+from featherweight.data.detect import columns, folder_roles
 from featherweight.data.detect.sample import Sample
-from featherweight.data.matching import Index, match
+from featherweight.data.file_matching import Index, match
 from featherweight.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -542,7 +542,7 @@ def test_a_column_of_patients_is_the_group_and_the_leak_is_said(home, capsys):
     table(home / "data/x/train.csv", ["image", "patient_id", "sex", "diagnosis"], rows)
     _, rows = described()
     assert {row["path"]: row["group"] for row in rows}["images/7.jpg"] == "P1"
-    assert "100% of the held-out images would have kin that is trained on" in capsys.readouterr().out
+    assert "100% of the held-out images would have related images in training" in capsys.readouterr().out
     assert main.main(["init", "data/x", "--name", "y", "--group", "none"]) == 0
     assert config.load_competition("y").source.group is None
 
@@ -560,10 +560,10 @@ def test_a_column_of_patients_is_the_group_and_the_leak_is_said(home, capsys):
 )
 def test_numbered_sequences_in_names(name, grouped):
     ids = [f"{'ab'[n // 4 % 2]}/{name(n)}" for n in range(80)]
-    pattern = kin.sequences(ids, ["ab"[n // 4 % 2] for n in range(80)])
+    pattern = leakage.sequences(ids, ["ab"[n // 4 % 2] for n in range(80)])
     assert (pattern is not None) == grouped
     if pattern:
-        keys = kin.keys(ids, pattern)
+        keys = leakage.keys(ids, pattern)
         assert len(set(keys)) == 20
         assert all(len(set(keys[n : n + 4])) == 1 for n in range(0, 80, 4))
 
@@ -614,17 +614,17 @@ def test_facts_of_a_known_competition(home, capsys):
 
 
 def test_the_facts_are_sound():
-    from featherweight.quality import known
+    from featherweight.quality import known_competitions
     from featherweight.quality.competition_file import TARGETS
 
-    found = known.competitions()
+    found = known_competitions.competitions()
     assert len(found) >= 60
     for slug, facts in found.items():
         assert slug == slug.lower()
         assert facts.target is None or facts.target in TARGETS
         assert bool(facts.k) == (facts.takes == "ranked")
     with pytest.raises(UserError, match="a number to predict"):
-        known.facts("petfinder-pawpularity-score")
+        known_competitions.known("petfinder-pawpularity-score")
 
 
 # ---------------------------------------------------------------------------------------------------------- properties
@@ -669,7 +669,7 @@ def test_every_id_gets_one_of_its_files(reach):
     folders = ["train", "test", "other"]
     files = [f"{folder}/{id}.jpg" for id in range(31) for folder in folders]
     given_reach = {str(id): [3 * id + where for where in there] for id, there in reach.items()}
-    chosen, _ = places.settle(given_reach, files, "train")
+    chosen, _ = folder_roles.settle(given_reach, files, "train")
     assert {id: place in given_reach[id] for id, place in chosen.items()} == dict.fromkeys(given_reach, True)
     assert all(files[chosen[str(id)]].startswith("train/") for id, there in reach.items() if 0 in there)
 

@@ -3,9 +3,9 @@
 import pytest
 
 from featherweight.errors import Unavailable, UserError
-from featherweight.kaggle import answers as kaggle_answers
 from featherweight.kaggle import client as kaggle_client
 from featherweight.kaggle import credentials as kaggle_credentials
+from featherweight.kaggle import responses
 from kaggle_server import SIGNATURE, TOKEN, Fault
 
 SLUG = "tiny-weights"
@@ -39,7 +39,7 @@ def test_a_submission_arrives_whole_and_is_found_in_the_listing(kaggle, fake_kag
 def test_limits_leaderboard_and_listing(kaggle, fake_kaggle, csv):
     submit(kaggle, csv)
     fake_kaggle.submissions[0].update(status="COMPLETE", publicScore="0.91", privateScore="")
-    assert kaggle.limits(SLUG) == kaggle_answers.Limits(today=1, left=5)
+    assert kaggle.limits(SLUG) == responses.Limits(today=1, left=5)
     assert [(place.rank, place.team) for place in kaggle.leaderboard(SLUG, 2)] == [(1, "Ada"), (2, "Grace")]
     (row,) = kaggle.submissions(SLUG)
     assert (row.status, row.public, row.private) == ("COMPLETE", 0.91, None)

@@ -5,7 +5,7 @@ from torch import nn
 from featherweight import budget
 from featherweight.config import Recipe, load_competition
 from featherweight.errors import UserError
-from featherweight.models import FAMILIES, build, outline, start_published
+from featherweight.models import FAMILIES, build, outline, start_pretrained
 from featherweight.models.blocks import AveragePool, stem_shrinks
 from featherweight.models.shape import Shape
 
@@ -160,7 +160,7 @@ def test_published_weights_come_from_a_file(tmp_path):
     }
     chosen, shape = FAMILIES.validate(spec), Shape(7, 1, 32)
     model = build(chosen, shape)
-    assert "loaded" in start_published(model, chosen, shape)
+    assert "loaded" in start_pretrained(model, chosen, shape)
     net = model.net
     assert torch.equal(net.blocks[1][0].conv_pw.weight, published.blocks[1][0].conv_pw.weight)
     torch.testing.assert_close(net.conv_stem.weight, published.conv_stem.weight.sum(1, keepdim=True))

@@ -24,7 +24,7 @@ from featherweight.logbook.claims import CLAIMS, judge
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs.comparison import holm
-from featherweight.runs.facts import Facts
+from featherweight.runs.metadata import Metadata
 from featherweight.runs.run import Result, Run
 from featherweight.runtime.device import start
 from featherweight.training.examples import Examples
@@ -269,7 +269,7 @@ def test_the_tables_training_score_is_by_the_metric_it_names(tmp_path):
         pd.DataFrame({"epoch": [1, 2], "train_accuracy": [0.8, 0.9], **kept}).to_csv(
             folder / "history.csv", index=False
         )
-        told[name] = [(Run(folder, None, None, Facts(name, "digits")), result)]
+        told[name] = [(Run(folder, None, None, Metadata(name, "digits")), result)]
     for metric, trained in (("balanced_accuracy", ["0.2500", "", ""]), ("accuracy", ["0.9000"] * 3)):
         lines = rerun.table(told, [], 1, metric, 1).splitlines()[4:]
         assert [line.split(" | ")[3].strip() for line in lines] == trained

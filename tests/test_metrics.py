@@ -251,7 +251,7 @@ def test_a_score_of_an_older_run_is_read_with_its_direction():
 
 @pytest.mark.parametrize("name", ONE)
 def test_resamples_are_the_metric_of_the_images_drawn_and_the_same_images_for_all(name):
-    """The forms against the metric of every resample's images; of two equal classifiers nothing is left."""
+    """Each metric against the metric of every resample's images; of two equal classifiers nothing is left."""
     probs, true = sample(300, 6)
     metric = TypeAdapter(Annotated[Choice, OneOf(METRICS)]).validate_python(
         {"name": name, **({"k": 2} if name == "top_k" else {})}
@@ -263,6 +263,6 @@ def test_resamples_are_the_metric_of_the_images_drawn_and_the_same_images_for_al
     drawn = [row.astype(int) for rows in bootstrap.resamples(300, 40) for row in rows]
     index = [np.repeat(np.arange(300), times) for times in drawn]
     slow = [[metrics.value(metric, each[at], true[at]) for at in index] for each in (probs, other)]
-    tolerance = 0.02 if name == "auc" else 1e-12  # its form is the area's first-order expansion
+    tolerance = 0.02 if name == "auc" else 1e-12  # its function is the area's first-order expansion
     np.testing.assert_allclose(quick[:2], slow, atol=tolerance)
     assert quick[0].std() > 0.005

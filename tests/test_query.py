@@ -8,7 +8,7 @@ from filelock import FileLock
 from featherweight import paths
 from featherweight.cli import main
 from featherweight.errors import UserError
-from featherweight.kaggle.answers import Place
+from featherweight.kaggle.responses import LeaderboardRow
 from featherweight.report import figures, tables
 from featherweight.runs import ledger, query
 
@@ -214,7 +214,7 @@ def test_a_run_whose_folder_is_elsewhere_is_told(capsys):
 
 
 def test_what_others_call_themselves_is_no_markup(capsys):
-    tables.leaderboard([Place(1, "[ods.ai] Anna [/x]", "0.9", "2026-01-01T00:00")])
+    tables.leaderboard([LeaderboardRow(1, "[ods.ai] Anna [/x]", "0.9", "2026-01-01T00:00")])
     assert "[ods.ai] Anna [/x]" in capsys.readouterr().out
 
 

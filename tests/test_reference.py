@@ -22,7 +22,7 @@ def test_every_key_has_its_type_range_default_and_meaning():
         "| `optimizer` | one of `sgd`, `adam`,",
         "| `train.epochs` | whole number from 0 | `50` | 0: nothing is trained",
         "| `train.clip` | number over 0 or null | null | the largest norm of all gradients together;",
-        '| `train.normalize` | `channel`, `pixel` | `"channel"` | subtract the mean of a channel or of a pixel;',
+        '| `train.normalize` | `channel`, `pixel` | `"channel"` | subtract the mean of each channel or pixel;',
         "| `distill.teachers` | a list of: text (at least one) | | names of runs,",
         "| `limit.parameters` | whole number from 1 | | |",
         "| `momentum` | number from 0 below 1 | `0.9` | |",

@@ -49,8 +49,8 @@ def test_the_page_says_what_the_run_is(reported):
     for part in ("holdout", "predict"):
         assert f"<b>{result[part]['value'] * 100:.2f} %</b>" in text
     assert f"{result['parameters']:,}" in text
-    assert run.facts.command in text
-    assert run.facts.versions["torch"] in text
+    assert run.metadata.command in text
+    assert run.metadata.versions["torch"] in text
     assert "Makes weight" in text
     assert len(text) < 5_000_000
 

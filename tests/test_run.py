@@ -99,7 +99,7 @@ def test_runs_of_the_first_format_are_still_read(runs, capsys):
     expected = Run.find("one").result
     to_format_1(runs / "one")
     run = Run.find("one")
-    assert run.facts.format == 1
+    assert run.metadata.format == 1
     assert run.result.predict == expected.predict
     assert run.probs_file("predict").name == "test_probs.npy"
     before = {path: path.read_bytes() for path in (runs / "one").iterdir()}
@@ -111,7 +111,7 @@ def test_runs_of_the_first_format_are_still_read(runs, capsys):
     assert main.main(["runs"]) == 0
     assert main.main(["report", "one"]) == 0
     made, result = ensemble(["one", "two"], fit=False, name="both", command=["x"])
-    assert made.facts.format == 2
+    assert made.metadata.format == 2
     assert result.test is not None
     mean = (Run.find("one").probs("test").astype(float) + Run.find("two").probs("test")) / 2
     np.testing.assert_allclose(made.probs("test"), mean, atol=1e-6)

@@ -20,9 +20,9 @@ from featherweight.augment.color import (
     sharpness,
     solarise,
 )
+from featherweight.augment.crops_and_flips import alternating_flip, crop, flip, vertical_flip
 from featherweight.augment.geometric import affine, perspective, rotate
 from featherweight.augment.occlusion import cutout, erasing
-from featherweight.augment.placement import alternating_flip, crop, flip, vertical_flip
 from featherweight.augment.policies import auto_augment, rand_augment, trivial_augment
 from featherweight.augment.resized_crop import random_resized_crop
 from featherweight.runtime.rng import Draws

@@ -1,4 +1,4 @@
-"""The weigh-in: a model held against the limit, and the refusal of what is over it. What counts: see `budget.walk`."""
+"""The weigh-in: a model is held against the limit and refused if it is over it. What counts: `budget.what_counts`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight.budget.shrink import line, nearest_that_fits
-from featherweight.budget.walk import Group, groups
+from featherweight.budget.what_counts import Group, groups
 from featherweight.config import Competition, Recipe
 from featherweight.errors import OverBudget, UserError
 from featherweight.models import FAMILIES, Classifier, outline
 from featherweight.models.blocks import STEM_RULE
-from featherweight.models.published import starts_published
+from featherweight.models.pretrained_weights import starts_pretrained
 from featherweight.runtime.torch_internals import ptflops_macs, spare_the_flop_counter, weightless
 from featherweight.schema import Choice
 
@@ -78,10 +78,10 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     """Weigh a recipe's model for a competition, without data or memory: it is built and run once on the meta device.
 
     `cross_check` also counts MACs with ptflops' aten backend.
-    Raises UserError for published weights and pseudo-labels where the competition does not allow them.
+    Raises UserError for pretrained weights and pseudo-labels where the competition does not allow them.
     """
     competition = competition.seen_by(recipe)
-    if starts_published(recipe.model) and not competition.limit.allow_pretrained:
+    if starts_pretrained(recipe.model) and not competition.limit.allow_pretrained:
         raise UserError(
             f"model.pretrained: {competition.title} does not allow weights trained on other images "
             f"(limit.allow_pretrained in the competition's file)"
@@ -116,11 +116,11 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
 
 
 def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[WeighIn]:
-    """Weigh recipes by name; those that share a model are weighed once, and those that start from published weights are
-    left out where the competition does not allow them.
+    """Weigh recipes by name; those that share a model are weighed once. Where the competition does not allow pretrained
+    weights, recipes that start from them are left out.
     """
     if not competition.limit.allow_pretrained:
-        recipes = {name: recipe for name, recipe in recipes.items() if not starts_published(recipe.model)}
+        recipes = {name: recipe for name, recipe in recipes.items() if not starts_pretrained(recipe.model)}
     known: dict[object, WeighIn] = {}
     keys = {name: (recipe.model.model_dump_json(), recipe.image) for name, recipe in recipes.items()}
     for name, recipe in recipes.items():

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from featherweight import reading
-from featherweight.budget.walk import STATISTICS, groups, new_elements
+from featherweight.budget.what_counts import STATISTICS, groups, new_elements
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, own
-from featherweight.models.published import ENDINGS
+from featherweight.models.pretrained_weights import ENDINGS
 from featherweight.models.shape import Shape
 from featherweight.models.weights_file import read_content, state_in
 from featherweight.runtime.torch_internals import outlined

@@ -96,7 +96,7 @@ class Train(Section):
     batch_size: Count = 64
     normalize: Literal["channel", "pixel"] = Field(
         "channel",
-        description="subtract the mean of a channel or of a pixel; published weights have their own mean and deviation",
+        description="subtract the mean of each channel or pixel; pretrained weights bring their own mean and deviation",
     )
     freeze_norms: Flag = Field(False, description="keep the statistics that batch norms start with, in training too")
     accumulate: Count = Field(1, description="pass a batch through the model in this many parts, to need less memory")

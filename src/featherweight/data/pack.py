@@ -275,8 +275,8 @@ def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image
             folder = _noted(place, state)
             if folder is None:
                 # Where there are packs of these settings, the files may only have been touched or moved.
-                kin = any(paths.packs().glob(f"{settings}-*")) or isinstance(samples, Stored)
-                content = fingerprint.content(files) if kin else None
+                alike = any(paths.packs().glob(f"{settings}-*")) or isinstance(samples, Stored)
+                content = fingerprint.content(files) if alike else None
                 folder = paths.packs() / f"{settings}-{content}"
                 if content is None or not (folder / "pack.json").is_file():
                     folder = packing.write(samples, image, place, settings, part, content)

@@ -19,7 +19,7 @@ RESAMPLING = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampli
 @dataclass(frozen=True)
 class Crop:
     """What of a stored picture is scored and predicted: the central square of the part `part` of its shorter side,
-    resized to `side` pixels. The usual for published weights is 0.875.
+    resized to `side` pixels. The usual for pretrained weights is 0.875.
     """
 
     side: int

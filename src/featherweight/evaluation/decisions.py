@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from featherweight import atomic
 from featherweight.evaluation.bootstrap import fifths
-from featherweight.evaluation.forms import Answers
+from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import metric_of, plain, value
 from featherweight.schema import Choice
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation import bootstrap, forms, intervals, probability_forms
-from featherweight.evaluation.forms import Answers, Form, Probabilities
+from featherweight.evaluation import bootstrap, class_metrics, intervals, probability_metrics
+from featherweight.evaluation.class_metrics import Answers, Probabilities, WeightedMetric
 from featherweight.schema import Choice
 
 
@@ -22,14 +22,14 @@ from featherweight.schema import Choice
 class Metric:
     """What a score is: of what, which way, in what unit, its value and its interval.
 
-    `judges` says what its form is given: answers (classes int64 [N], or sets of them, 0 and 1 [N, K]), probabilities
+    `judges` says what its function takes: answers (classes int64 [N], or sets of them, 0 and 1 [N, K]), probabilities
     float64 [N, K], or rankings int64 [N, k] of the best classes, -1 where there are fewer. `counts`: it is the part of
     the images that are right, each by itself, so its interval is exact and McNemar's test is of it; micro-averages of
     sets count classes instead. `targets`: whether an image has one class or several. `by_class`: a mean over classes
     that weigh the same, however few their images. `span`: its least and its greatest value, where it is no loss.
     """
 
-    form: Callable[..., Form]
+    function: Callable[..., WeightedMetric]
     judges: Literal["answers", "probabilities", "ranking"]
     targets: tuple[str, ...] = ("one", "several")
     counts: bool = False
@@ -42,11 +42,11 @@ class Metric:
     @property
     def name(self) -> str:
         """As in a competition file."""
-        return self.form.__name__
+        return self.function.__name__
 
     @property
-    def __wrapped__(self) -> Callable[..., Form]:
-        return self.form  # whose signature holds the metric's keys
+    def __wrapped__(self) -> Callable[..., WeightedMetric]:
+        return self.function  # whose signature holds the metric's keys
 
     def __call__(self, given: Answers, true: Answers, **keys: Any) -> Score:
         """The score, with its interval, of probabilities [N, K], or of answers or rankings where it judges those."""
@@ -57,13 +57,13 @@ class Metric:
 
     def value(self, given: Answers, true: Answers, **keys: Any) -> float:
         """The score alone, without the bootstrap."""
-        return float(self.form(self._judged(given, true), true, **keys)(np.ones((1, len(true))))[0])
+        return float(self.function(self._judged(given, true), true, **keys)(np.ones((1, len(true))))[0])
 
     def resampled(self, given: Sequence[Probabilities], true: Answers, replicates: int, **keys: Any) -> Probabilities:
         """float64 [G, replicates]: the metric of each of G classifiers' probabilities [N, K] on resamples of the
         images, in every resample the same images for all, so that the differences are those of a paired bootstrap.
         """
-        each = [self.form(self._judged(one, true), true, **keys) for one in given]
+        each = [self.function(self._judged(one, true), true, **keys) for one in given]
         pieces = [[of(weights) for of in each] for weights in bootstrap.resamples(len(true), replicates)]
         return np.concatenate(pieces, axis=1)
 
@@ -100,7 +100,7 @@ class Metric:
         return spoken(self.name)
 
     def _judged(self, given: Answers, true: Answers) -> Answers:
-        """What the form is given, made of more: of probabilities the answers without any fitted decision."""
+        """What the function is given, made of more: of probabilities the answers without any fitted decision."""
         certain = given.ndim == 2 and given.dtype.kind == "f"
         if self.judges == "probabilities":
             if not certain:
@@ -108,7 +108,7 @@ class Metric:
             return given
         if self.judges == "ranking":
             if certain:
-                return probability_forms.ranking(given)
+                return probability_metrics.ranking(given)
             return given if given.ndim == 2 else given[:, None]
         if certain:
             return plain(given, several=true.ndim == 2)
@@ -116,22 +116,22 @@ class Metric:
 
     def _interval(self, value: float, judged: Answers, true: Answers, keys: Mapping[str, Any]) -> tuple[float, float]:
         count = len(true)
-        if self.counts and (true.ndim == 1 or self.form is forms.accuracy):
+        if self.counts and (true.ndim == 1 or self.function is class_metrics.accuracy):
             return intervals.proportion(round(value * count), count)
-        of = self.form(judged, true, **keys)
+        of = self.function(judged, true, **keys)
         if self.lower_is_better:
             return self._of_a_loss(value, of, count)
         if self.judges == "answers" and true.ndim == 1:  # many images are alike: drawn by cells of the confusion
             cells, counts = np.unique(np.stack([true, judged]), axis=1, return_counts=True)
-            drawn = self.form(cells[1], cells[0], **keys)(bootstrap.multinomial(counts))
+            drawn = self.function(cells[1], cells[0], **keys)(bootstrap.multinomial(counts))
         else:
             drawn = np.concatenate([of(weights) for weights in bootstrap.resamples(count, self.replicates)])
         behind = _behind(true) if self.by_class else float(count)
         return intervals.bounded(value, drawn, behind, self.span)
 
-    def _of_a_loss(self, value: float, of: Form, count: int) -> tuple[float, float]:
+    def _of_a_loss(self, value: float, of: WeightedMetric, count: int) -> tuple[float, float]:
         pieces = bootstrap.resamples(count, self.replicates)
-        if isinstance(of, forms.Mean):
+        if isinstance(of, class_metrics.Mean):
             return intervals.studentized(of.values, pieces)
         drawn = np.concatenate([of(weights) for weights in pieces])
         factor = math.exp(1.96 * float(drawn.std(ddof=1)) / value) if value > 0 else 1.0
@@ -223,23 +223,23 @@ def _behind(true: Answers) -> float:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(forms.accuracy, "answers", counts=True),
-        Metric(forms.macro_f1, "answers", by_class=True),
-        Metric(forms.micro_f1, "answers", counts=True),
-        Metric(forms.weighted_f1, "answers"),
-        Metric(forms.macro_fbeta, "answers", by_class=True),
-        Metric(forms.micro_fbeta, "answers", counts=True),
-        Metric(forms.samples_f1, "answers", ("several",)),
-        Metric(forms.samples_fbeta, "answers", ("several",)),
-        Metric(forms.balanced_accuracy, "answers", ("one",), by_class=True),
-        Metric(forms.quadratic_kappa, "answers", ("one",), span=(-1.0, 1.0)),
-        Metric(forms.matthews, "answers", ("one",), span=(-1.0, 1.0)),
-        Metric(probability_forms.log_loss, "probabilities", lower_is_better=True, unit="nats"),
-        Metric(probability_forms.weighted_log_loss, "probabilities", lower_is_better=True, unit="nats"),
-        Metric(probability_forms.brier, "probabilities", lower_is_better=True, unit="units"),
-        Metric(probability_forms.auc, "probabilities", by_class=True),
-        Metric(probability_forms.mean_average_precision, "probabilities", by_class=True, replicates=200),
-        Metric(probability_forms.top_k, "ranking", ("one",), counts=True),
-        Metric(probability_forms.map_at_k, "ranking"),
+        Metric(class_metrics.accuracy, "answers", counts=True),
+        Metric(class_metrics.macro_f1, "answers", by_class=True),
+        Metric(class_metrics.micro_f1, "answers", counts=True),
+        Metric(class_metrics.weighted_f1, "answers"),
+        Metric(class_metrics.macro_fbeta, "answers", by_class=True),
+        Metric(class_metrics.micro_fbeta, "answers", counts=True),
+        Metric(class_metrics.samples_f1, "answers", ("several",)),
+        Metric(class_metrics.samples_fbeta, "answers", ("several",)),
+        Metric(class_metrics.balanced_accuracy, "answers", ("one",), by_class=True),
+        Metric(class_metrics.quadratic_kappa, "answers", ("one",), span=(-1.0, 1.0)),
+        Metric(class_metrics.matthews, "answers", ("one",), span=(-1.0, 1.0)),
+        Metric(probability_metrics.log_loss, "probabilities", lower_is_better=True, unit="nats"),
+        Metric(probability_metrics.weighted_log_loss, "probabilities", lower_is_better=True, unit="nats"),
+        Metric(probability_metrics.brier, "probabilities", lower_is_better=True, unit="units"),
+        Metric(probability_metrics.auc, "probabilities", by_class=True),
+        Metric(probability_metrics.mean_average_precision, "probabilities", by_class=True, replicates=200),
+        Metric(probability_metrics.top_k, "ranking", ("one",), counts=True),
+        Metric(probability_metrics.map_at_k, "ranking"),
     )
 }

@@ -182,7 +182,7 @@ def facts_of(subject: Subject, counted: int, limit: int, plain: Score) -> dict[s
         "holdout": asdict(plain),
         "views": subject.views,
         "holdout_with_views": asdict(run.result.holdout) if subject.views else None,
-        "commit": run.facts.commit,
+        "commit": run.metadata.commit,
         "versions": {"featherweight": __version__, "torch": torch.__version__},
     }
 

@@ -46,7 +46,7 @@ class Subject:
         if not run.is_ensemble:
             return cls(run, [Member(run, run.load_model().eval(), _temperature(run), 1.0, "")])
         runs = [Run.find(name) for name in run.members]
-        weights = run.facts.weights or [1 / len(runs)] * len(runs)
+        weights = run.metadata.weights or [1 / len(runs)] * len(runs)
         members = [
             Member(each, each.load_model().eval(), _temperature(each), weight, f"{index}.")
             for index, (each, weight) in enumerate(zip(runs, weights, strict=True))

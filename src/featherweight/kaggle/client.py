@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from featherweight.console import is_live
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle import credentials as kaggle_credentials
-from featherweight.kaggle.answers import UNEXPECTED, Limits, Place, Submission, number, rows, submission
 from featherweight.kaggle.errors import explained, refusal, status
+from featherweight.kaggle.responses import UNEXPECTED, LeaderboardRow, Limits, Submission, number, rows, submission
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # for each request: to reach the server, and between two bytes of answer
 PAUSES = (1.0, 3.0)  # seconds before a read is tried again after a dropped connection, a time-out or a server error
@@ -78,11 +78,11 @@ class Kaggle:
                 break
         return found
 
-    def leaderboard(self, slug: str, count: int = 20) -> list[Place]:
+    def leaderboard(self, slug: str, count: int = 20) -> list[LeaderboardRow]:
         """The first `count` teams of the public leaderboard."""
         given = self._read("GetLeaderboard", slug, "read the leaderboard of", page_size=count)
         return [
-            Place(
+            LeaderboardRow(
                 rank, str(row.get("teamName", "")), str(row.get("score", "")), str(row.get("submissionDate", ""))[:19]
             )
             for rank, row in enumerate(rows(given)[:count], start=1)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from featherweight.errors import Unavailable, UserError
-from featherweight.kaggle.answers import UNEXPECTED
 from featherweight.kaggle.client import SERVICE, Kaggle, Plain, guarded, repeated
 from featherweight.kaggle.errors import clean, explained, status
+from featherweight.kaggle.responses import UNEXPECTED
 
 READS = ("GetDatasetStatus", "GetKernelSessionStatus", "ListKernelSessionOutput", "StartBlobUpload")  # leave no trace
 

@@ -24,10 +24,10 @@ from featherweight import paths
 from featherweight.console import say
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle import credentials as kaggle_credentials
-from featherweight.kaggle.answers import Place, Submission
 from featherweight.kaggle.client import Kaggle
 from featherweight.kaggle.download import kaggle_name, slug_and_folder
 from featherweight.kaggle.errors import SITE
+from featherweight.kaggle.responses import LeaderboardRow, Submission
 from featherweight.runs import ledger
 
 if TYPE_CHECKING:  # torch, without which scores and downloads come sooner
@@ -125,7 +125,7 @@ def scores() -> pd.DataFrame:
     return ledger.submissions()
 
 
-def leaderboard(name: str, count: int) -> list[Place]:
+def leaderboard(name: str, count: int) -> list[LeaderboardRow]:
     """The first teams of a competition, named as here or as on Kaggle."""
     return Kaggle().leaderboard(slug_and_folder(name)[0], count)
 

@@ -16,9 +16,9 @@ from featherweight import atomic, paths
 from featherweight.console import duration, say
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle import kernel
-from featherweight.kaggle.answers import number
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.errors import clean
+from featherweight.kaggle.responses import number
 
 POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between looks, the last for good
 DATASETS, KERNELS, BLOBS = "datasets.DatasetApiService", "kernels.KernelsApiService", "blobs.BlobApiService"

@@ -38,7 +38,7 @@ from featherweight.models import (
 )
 from featherweight.models.bounds import bounded
 from featherweight.models.family import Family
-from featherweight.models.published import load_published, starts_published
+from featherweight.models.pretrained_weights import load_pretrained, starts_pretrained
 from featherweight.models.shape import Shape
 from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Choice, OneOf
@@ -142,9 +142,9 @@ def outline(spec: Choice, shape: Shape) -> Classifier:
     return outlined(lambda: build(spec, shape))
 
 
-def start_published(model: Classifier, spec: Choice, shape: Shape) -> str:
-    """Put the published weights that `spec` names into a fresh model, in place; returns what was loaded, in words.
+def start_pretrained(model: Classifier, spec: Choice, shape: Shape) -> str:
+    """Put the pretrained weights that `spec` names into a fresh model, in place; returns what was loaded, in words.
 
     An empty string where it names none. Raises UserError for weights that are not of this network.
     """
-    return str(load_published(model.net, spec, shape)) if starts_published(spec) else ""
+    return str(load_pretrained(model.net, spec, shape)) if starts_pretrained(spec) else ""

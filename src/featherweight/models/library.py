@@ -1,7 +1,7 @@
 """Networks by library: thin constructors over timm, torchvision and efficientnet-pytorch, and the stem rule for them.
 
-The libraries are imported when a network is built: they take seconds. Published weights (`pretrained`, `weights`) are
-put into a network by `published.load_published`, when a run begins.
+The libraries are imported when a network is built: they take seconds. Pretrained weights (`pretrained`, `weights`) are
+put into a network by `pretrained_weights.load_pretrained`, when a run begins.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 from featherweight.errors import UserError, nearest
 from featherweight.models.blocks import ActivationName, Momentum, Stem, set_activation, set_batch_norm, stem_shrinks
 from featherweight.models.family import Family
-from featherweight.models.published import Pretrained, Weights
+from featherweight.models.pretrained_weights import Pretrained, Weights
 from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Factor, Positive, Rate, Text
 

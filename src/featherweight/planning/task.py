@@ -32,7 +32,7 @@ class Task:
 
     def __str__(self) -> str:
         colour = "grey" if self.channels == 1 else "colour"
-        weights = "published weights allowed" if self.pretrained else "from scratch"
+        weights = "pretrained weights allowed" if self.pretrained else "from scratch"
         return (
             f"{self.images:,} images to train on, {self.classes} classes ({self.smallest:,} of the rarest), "
             f"{self.size} px, {colour}, {weights}"

@@ -17,7 +17,7 @@ from featherweight import atomic, paths, submission, yaml
 from featherweight.config import Competition, load_competition
 from featherweight.data.archive import is_archive, stem, unpack
 from featherweight.data.detect import mapping
-from featherweight.data.detect.found import Wishes
+from featherweight.data.detect.detected import Hints
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.survey import survey
@@ -25,8 +25,9 @@ from featherweight.data.listing import Listing, Samples, Stored, numbered
 from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.metrics import METRICS
-from featherweight.quality import groups, known, pictures, sample_form
-from featherweight.quality.known import Facts
+from featherweight.quality import groups, known_competitions, pictures, submission_section
+from featherweight.quality.known_competitions import KnownCompetition
+from featherweight.quality.known_competitions import metric as known_metric
 
 BEST = 5  # classes that a ranked submission lists where nothing says how many
 TARGETS = ("one", "several", "ordered")
@@ -78,12 +79,12 @@ def init(folder: Path, **options: Any) -> Made:
         raise UserError(f"{path} is there already; delete it, or take another --name")
     made = Made(path)
     slug = _slug(asked, default, made)
-    facts = known.facts(slug, asked.label)
+    known = known_competitions.known(slug, asked.label)
     where = paths.data() / name if archive else folder
     if archive:
         unpack(folder, where)
     try:
-        return _made(made, where, name, asked, slug, facts)
+        return _made(made, where, name, asked, slug, known)
     except UserError:
         if archive:
             shutil.rmtree(where, ignore_errors=True)
@@ -91,7 +92,7 @@ def init(folder: Path, **options: Any) -> Made:
 
 
 def _refuse_unknown(asked: Asked) -> None:
-    if asked.metric is not None and known.metric(asked.metric) is None:
+    if asked.metric is not None and known_metric(asked.metric) is None:
         raise UserError(
             f"--metric {asked.metric}: there is no such metric{nearest(asked.metric, METRICS)}; "
             f"there are {', '.join(METRICS)}"
@@ -104,24 +105,24 @@ def _slug(asked: Asked, folder: str, made: Made) -> str | None:
     """The competition's name on Kaggle: as it is said or, of a known one, as its folder is called."""
     if asked.kaggle is not None:
         return None if asked.kaggle == "none" else asked.kaggle
-    if folder.lower() in known.competitions():
+    if folder.lower() in known_competitions.competitions():
         made.assumed.append(f"  kaggle: {folder}, since the folder is called so (say --kaggle none, if it is not that)")
         return folder
     return None
 
 
-def _made(made: Made, folder: Path, name: str, asked: Asked, slug: str | None, facts: Facts) -> Made:
+def _made(made: Made, folder: Path, name: str, asked: Asked, slug: str | None, known: KnownCompetition) -> Made:
     root = paths.data()
-    wishes = Wishes(
+    hints = Hints(
         id=asked.id,
         label=asked.label,
         group=asked.group,
-        target=asked.target or facts.target,
+        target=asked.target or known.target,
         test=asked.test,
-        rename=facts.rename,
-        likely={"id": facts.id, "label": facts.label, "group": facts.group},
+        rename=known.rename,
+        likely={"id": known.id, "label": known.label, "group": known.group},
     )
-    found = survey(folder, root, wishes)
+    found = survey(folder, root, hints)
     made.found += [f"{folder}: {found.source['name']}", *(f"  {line}" for line in found.told)]
     made.assumed += [f"  {line}" for line in found.assumed]
     listing = _listing(found.source, root, made)
@@ -131,18 +132,18 @@ def _made(made: Made, folder: Path, name: str, asked: Asked, slug: str | None, f
         test = _read(listing.test) if listing.test else None
     train = _read(listing.train)
     classes = _classes(folder, train, test, made)
-    target = asked.target or ("ordered" if facts.target == "ordered" else found.target)
-    metric = asked.metric or facts.metric
+    target = asked.target or ("ordered" if known.target == "ordered" else found.target)
+    metric = asked.metric or known.metric
     if target == "one" and metric == "quadratic_kappa":
         target = "ordered"
         made.assumed.append(f"  target: ordered, since {metric} judges classes with an order: {', '.join(classes[:5])}")
     codes, codes_from = mapping.codes(folder, root, classes) if found.sample else ({}, "")
-    wanted = sample_form.Wanted(
-        classes, target, metric, facts.positive, facts.takes, facts.k, codes=codes, codes_from=codes_from
+    wanted = submission_section.Wanted(
+        classes, target, metric, known.positive, known.takes, known.k, codes=codes, codes_from=codes_from
     )
     chosen = pictures.choose(train, classes, asked.size, asked.mirror)
     made.found += chosen.found
-    form = sample_form.form(found.sample, root, wanted, made.found, made.assumed)
+    form = submission_section.form(found.sample, root, wanted, made.found, made.assumed)
     made.assumed += chosen.assumed
     config: dict[str, Any] = {"title": name, "folder": relative(folder, root), "source": found.source}
     config |= {"image": chosen.section, "classes": classes}
@@ -151,10 +152,10 @@ def _made(made: Made, folder: Path, name: str, asked: Asked, slug: str | None, f
     config |= {"limit": {"parameters": asked.limit}, "submission": form}
     if slug is not None:
         config["kaggle"] = slug
-    config["metric"] = _metric(asked, facts, form, made)
-    sample_form.spaced(form, classes, made.assumed)
+    config["metric"] = _metric(asked, known, form, made)
+    submission_section.spaced(form, classes, made.assumed)
     made.assumed.append(f"  limit: {asked.limit:,} parameters (say --limit)")
-    config |= groups.propose(train, test, found, asked.group or facts.group_pattern, made.assumed)
+    config |= groups.propose(train, test, found, asked.group or known.group_pattern, made.assumed)
     _write(made, config, test)
     return made
 
@@ -177,14 +178,14 @@ def _classes(folder: Path, train: Samples, test: Samples | None, made: Made) -> 
     return classes
 
 
-def _metric(asked: Asked, facts: Facts, form: dict[str, Any], made: Made) -> dict[str, Any] | str:
+def _metric(asked: Asked, known: KnownCompetition, form: dict[str, Any], made: Made) -> dict[str, Any] | str:
     """The metric: the user's, the known one, or what suits the submission."""
     takes = form.get("takes", "labels")
     suits = {"probabilities": "log_loss", "probability": "auc", "set": "samples_f1", "ranked": f"map@{form.get('k')}"}
-    chosen = known.metric(asked.metric or facts.metric) or known.metric(suits.get(takes)) or "accuracy"
-    if asked.metric is None and facts.metric is not None:
-        missing = "" if known.metric(facts.metric) else f", which is not among the metrics here: {chosen} instead"
-        made.assumed.append(f"  metric: {facts.metric}, as is known of the competition{missing} (say --metric)")
+    chosen = known_metric(asked.metric or known.metric) or known_metric(suits.get(takes)) or "accuracy"
+    if asked.metric is None and known.metric is not None:
+        missing = "" if known_metric(known.metric) else f", which is not among the metrics here: {chosen} instead"
+        made.assumed.append(f"  metric: {known.metric}, as is known of the competition{missing} (say --metric)")
     elif asked.metric is None:
         made.assumed.append(f"  metric: {_spelled(chosen)} (say --metric; there are {', '.join(METRICS)})")
     judges = str(METRICS[_spelled(chosen)].judges)

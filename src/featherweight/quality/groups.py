@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data import kin, near_duplicates
-from featherweight.data.detect.found import Found
+from featherweight.data import leakage, near_duplicates
+from featherweight.data.detect.detected import Detected
 from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Samples
 from featherweight.errors import UserError
@@ -24,13 +24,13 @@ SIDE = 32  # pixels, of the pictures that are compared
 HELD_OUT = 0.1  # part of the groups that a usual split holds out
 
 STEM = r"([^/]+)$"  # the same name in several class folders
-NEAR = (*kin.PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][^_/-]*$")
+NEAR = (*leakage.PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][^_/-]*$")
 
 
 def propose(
-    train: Samples, test: Samples | None, found: Found, asked: str | None, assumed: list[str]
+    train: Samples, test: Samples | None, found: Detected, asked: str | None, assumed: list[str]
 ) -> dict[str, Any]:
-    """The keys of a competition file that keep kin together; adds to what was assumed.
+    """The keys of a competition file that keep related images together; adds to what was assumed.
 
     `asked` is a column (then the source has it), a regular expression over ids, or none.
     """
@@ -44,12 +44,12 @@ def propose(
     if asked is not None:
         return {"group": _asked(train, asked)}
     labels = [name if isinstance(name, str) else " ".join(name) for name in train.labels or ()]
-    pattern = kin.sequences(train.ids, labels)
+    pattern = leakage.sequences(train.ids, labels)
     if pattern is not None:
-        keys = kin.keys(train.ids, pattern) or []
+        keys = leakage.keys(train.ids, pattern) or []
         if keys:
             assumed.append(
-                f"  group: '{pattern}', numbered sequences in the names: {_leak(kin.sizes_of(keys))} (--group none)"
+                f"  group: '{pattern}', numbered sequences in the names: {_leak(leakage.sizes_of(keys))} (--group none)"
             )
             return {"group": pattern}
     return _by_pictures(train, labels, assumed)
@@ -57,7 +57,7 @@ def propose(
 
 def _asked(train: Samples, pattern: str) -> str:
     try:
-        keys = kin.keys(train.ids, pattern)
+        keys = leakage.keys(train.ids, pattern)
     except re.error as error:
         raise UserError(
             f"--group {pattern}: no column of the label table, and no regular expression ({error})"
@@ -71,12 +71,12 @@ def _asked(train: Samples, pattern: str) -> str:
 
 
 def _leak(sizes: Sequence[int]) -> str:
-    """In words, the groups, and which part of the held-out images would have kin that is trained on."""
+    """In words, the groups, and which part of the held-out images would have related images in training."""
     total = sum(sizes)
     torn = sum(size * (1 - HELD_OUT ** (size - 1)) for size in sizes) / max(total, 1)
     return (
         f"{len(sizes):,} groups of {min(sizes):,} to {max(sizes):,} images stay together; else {torn:.0%} of the held-"
-        f"out images would have kin that is trained on"
+        f"out images would have related images in training"
     )
 
 
@@ -94,14 +94,14 @@ def _by_pictures(train: Samples, labels: Sequence[str], assumed: list[str]) -> d
     looked = "" if len(places) == len(train.ids) else f" (of {len(places):,} images looked at; inspect looks at all)"
     ids = [train.ids[place] for place in places]
     for pattern in NEAR:
-        keys = kin.keys(ids, pattern)
+        keys = leakage.keys(ids, pattern)
         if keys is None:
             continue
         kept = sum(len({keys[place] for place in group}) == 1 for group in same)
-        everywhere = kin.keys(train.ids, pattern)
-        if kept >= 0.9 * len(same) and everywhere is not None and kin.divides(everywhere, labels):
+        everywhere = leakage.keys(train.ids, pattern)
+        if kept >= 0.9 * len(same) and everywhere is not None and leakage.divides(everywhere, labels):
             what = f"'{pattern}', which joins {copied:,} near-copies{looked}"
-            assumed.append(f"  group: {what}: {_leak(kin.sizes_of(everywhere))} (say --group none)")
+            assumed.append(f"  group: {what}: {_leak(leakage.sizes_of(everywhere))} (say --group none)")
             return {"group": pattern}
     assumed.append(
         f"  no group: {copied:,} images are near-copies of others{looked}, and nothing in their names joins them: "
@@ -111,7 +111,7 @@ def _by_pictures(train: Samples, labels: Sequence[str], assumed: list[str]) -> d
 
 
 def _some(count: int) -> list[int]:
-    """All places or, of many, blocks of neighbours, since kin mostly lie side by side."""
+    """All places or, of many, blocks of neighbours, since related images mostly lie side by side."""
     if count <= MOST:
         return list(range(count))
     blocks = np.linspace(0, count - 100, MOST // 100).astype(int)

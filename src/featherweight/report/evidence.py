@@ -91,7 +91,7 @@ def gather(run: Run) -> Evidence:
     train, holdout, test = pipeline.split(run, data)
     assert train.labels is not None
     assert holdout.labels is not None
-    device = devices.start(run.facts.device, run.recipe.train.precision, run.facts.threads)
+    device = devices.start(run.metadata.device, run.recipe.train.precision, run.metadata.threads)
     model = run.load_model()
     probs = run.probs("holdout")
     plain = probs

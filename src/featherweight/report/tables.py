@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     from featherweight.budget import WeighIn, Weight
     from featherweight.budget.solver import Member
     from featherweight.cli.tool.doctor import Finding
-    from featherweight.kaggle.answers import Place
-    from featherweight.models.pretrained import PretrainedNet
+    from featherweight.kaggle.responses import LeaderboardRow
+    from featherweight.models.pretrained_nets import PretrainedNet
     from featherweight.runs.query import Gap
     from featherweight.runs.run import Result, Run
 
@@ -59,7 +59,7 @@ def families(weighed: Sequence[WeighIn], families: Mapping[str, str], lines: Map
     for recipes in lines.values():
         for name in recipes:
             one = known.get(name)
-            if one is None:  # it starts from published weights, which this competition does not allow
+            if one is None:  # it starts from pretrained weights, which this competition does not allow
                 table.add_row(name, families[name], "", "", "not allowed", escape(purpose(name)))
                 continue
             verdict = "makes weight" if one.room >= 0 else "OVER"
@@ -81,7 +81,7 @@ def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:
 
 
 def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> None:
-    """Networks with published weights, one a line, with a classifier for this many classes."""
+    """Networks with pretrained weights, one a line, with a classifier for this many classes."""
     table = _table("", ["timm/", "ImageNet top-1", "px", "parameters", "of the limit", "M multiply-adds"])
     for net in nets:
         counted = net.counted(classes)
@@ -218,7 +218,7 @@ def submissions(rows: pd.DataFrame) -> None:
     console.print(table)
 
 
-def leaderboard(places: Sequence[Place]) -> None:
+def leaderboard(places: Sequence[LeaderboardRow]) -> None:
     """The first teams."""
     table = _table("", ["team", "rank", "score", "date"])
     for place in places:

@@ -38,7 +38,7 @@ def write(run: Run, path: Path) -> int:
     """
     if not run.weights.exists() and not (run.folder / "checkpoint.pt").exists():
         raise UserError(f"{run.name} has not trained yet, so there is nothing to bundle: ./run.sh resume {run.name}")
-    runs = [run, *(Run.find(name) for name in run.facts.members)]
+    runs = [run, *(Run.find(name) for name in run.metadata.members)]
     try:
         with FileLock(run.folder / "run.lock", timeout=0):
             files = {name: file for each in runs for name, file in _files(each)}
@@ -50,9 +50,9 @@ def write(run: Run, path: Path) -> int:
         "format": FORMAT,
         "run": run.name,
         "runs": [each.name for each in runs],
-        "command": run.facts.command,
-        "commit": run.facts.commit,
-        "environment": {"featherweight": __version__, **run.facts.versions, "packages": _packages()},
+        "command": run.metadata.command,
+        "commit": run.metadata.commit,
+        "environment": {"featherweight": __version__, **run.metadata.versions, "packages": _packages()},
         "ledger": [row for each in runs for row in ledger.records(table[table["run"] == each.name])[-1:]],
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }

@@ -17,7 +17,7 @@ from featherweight.evaluation.bootstrap import halves
 from featherweight.runs import members
 from featherweight.runs.comparison import Answers, answers, true_classes
 from featherweight.runs.evaluate import Labelled, conclude
-from featherweight.runs.facts import SplitIds
+from featherweight.runs.metadata import SplitIds
 from featherweight.runs.run import Result, Run
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from featherweight import submission
 from featherweight.budget import WeighIn
-from featherweight.evaluation.forms import Answers
+from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.runs import ledger
 from featherweight.runs.run import Result, Run
@@ -81,7 +81,7 @@ def _record(run: Run, result: Result, macs: int) -> None:
     csv = run.csv()
     ledger.record(
         {
-            "date": run.facts.started,
+            "date": run.metadata.started,
             "run": run.name,
             "recipe": run.recipe_name,
             "competition": run.competition_name,
@@ -94,11 +94,11 @@ def _record(run: Run, result: Result, macs: int) -> None:
             **columns,
             "predict_images": csv.read_bytes().count(b"\n") - 1 if csv.exists() else "",
             "minutes": round(result.minutes, 2),
-            "device": run.facts.device,
-            "commit": run.facts.commit,
+            "device": run.metadata.device,
+            "commit": run.metadata.commit,
             "csv_sha256": ledger.sha256(csv) if csv.exists() else "",
             "weights_sha256": ledger.sha256(run.weights),
-            "command": run.facts.command,
+            "command": run.metadata.command,
             "settings": ledger.settings(run.recipe.model_dump(mode="json")),
         }
     )

@@ -58,8 +58,8 @@ def recipe_of_folds(runs: Sequence[Run], data: Data) -> Recipe:
 
 def task(kind: str, first: Run, command: list[str]) -> Task:
     """The task of a soup or an ensemble (its `kind`), which has its first member's settings."""
-    facts = first.facts
-    return Task(kind, first.recipe, facts.competition, first.competition, command, facts.device, facts.threads)
+    metadata = first.metadata
+    return Task(kind, first.recipe, metadata.competition, first.competition, command, metadata.device, metadata.threads)
 
 
 def write_history(folder: Path, runs: Sequence[Run]) -> None:

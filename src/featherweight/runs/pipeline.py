@@ -18,17 +18,17 @@ from filelock import FileLock, Timeout
 
 from featherweight import atomic, budget
 from featherweight.console import say
-from featherweight.data import kin
+from featherweight.data import leakage
 from featherweight.data.csv_file import examples
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide
 from featherweight.data.split import scarce
 from featherweight.errors import DivergedError, ProcessLostError, UserError
 from featherweight.evaluation.calibration import fit_temperature
-from featherweight.models import Classifier, build, start_published
-from featherweight.models.published import starts_published, weights_path
+from featherweight.models import Classifier, build, start_pretrained
+from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs.evaluate import Labelled, conclude, named
-from featherweight.runs.facts import SplitIds
+from featherweight.runs.metadata import SplitIds
 from featherweight.runs.predictions import augmentations, probabilities
 from featherweight.runs.run import Result, Run
 from featherweight.runs.teachers import teachers, with_pseudo_labels
@@ -51,7 +51,7 @@ def run(run: Run) -> Result:
     """
     if run.is_ensemble:
         raise UserError(f"{run.name} is an ensemble, made at once; there is nothing to go on with")
-    several = run.facts.processes
+    several = run.metadata.processes
     try:
         if several > 1 and not launcher.inside():
             launcher.launch(several, ["resume", str(run.folder), "--worker"])
@@ -92,13 +92,13 @@ def _undone_if_refused(run: Run, everyone: Processes) -> Result:
 
 def _run(run: Run, everyone: Processes) -> Result:
     recipe, competition = run.recipe, run.competition
-    facts = run.facts
-    device = everyone.each(lambda: devices.start(facts.device, recipe.train.precision, facts.threads, everyone))
+    metadata = run.metadata
+    device = everyone.each(lambda: devices.start(metadata.device, recipe.train.precision, metadata.threads, everyone))
     weighed = budget.weigh(recipe, competition, run.recipe_name)
     weighed.refuse_if_over()
     say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
 
-    if starts_published(recipe.model) and not run.has_begun:
+    if starts_pretrained(recipe.model) and not run.has_begun:
         everyone.each(lambda: weights_path(recipe.model))  # fetched, or refused, before anything takes long
     data = everyone.each(lambda: competition.load())
     train, holdout, test = everyone.each(lambda: split(run, data))
@@ -109,7 +109,7 @@ def _run(run: Run, everyone: Processes) -> Result:
         say(f"  {thin}")
     if everyone.first and not run.weights.exists():
         grouped = any(given is not None for given in (competition.group, competition.groups, data.train.groups))
-        for warning in kin.torn(train, holdout, grouped):
+        for warning in leakage.warnings(train, holdout, grouped):
             say(f"  {warning}")
 
     shown = everyone.each(lambda: with_pseudo_labels(run, train, holdout, data.predict))
@@ -170,8 +170,8 @@ def train_model(
     learned_from = NOBODY if run.weights.exists() else teachers(run, train, holdout, device)
     torch.manual_seed(derive(recipe.seed, "init"))
     model = build(recipe.model, competition.shape)
-    if starts_published(recipe.model) and not run.has_begun:
-        say(f"  {device.processes.each(lambda: start_published(model, recipe.model, competition.shape))}")
+    if starts_pretrained(recipe.model) and not run.has_begun:
+        say(f"  {device.processes.each(lambda: start_pretrained(model, recipe.model, competition.shape))}")
     if not run.weights.exists():
         examples = Examples(train, holdout, len(competition.classes), augmentations(recipe, competition), learned_from)
         Trainer(recipe, model, examples, device, run.folder, competition.metric).fit(watching)

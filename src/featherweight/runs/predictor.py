@@ -84,7 +84,7 @@ class Predictor(nn.Module):
         self.run, self.classes = run, list(run.competition.classes)
         self.several = run.competition.target == "several"
         precision = run.recipe.train.precision
-        self.runtime = devices.start(device or run.facts.device, precision, run.facts.threads)
+        self.runtime = devices.start(device or run.metadata.device, precision, run.metadata.threads)
         self.members = [_member(*each, views) for each in _parts(run)]
         self.models = nn.ModuleList(self.runtime.place(member.model).eval() for member in self.members)
 
@@ -165,7 +165,7 @@ def _parts(run: Run) -> list[tuple[Run, float]]:
     """The runs that answer, each with its weight."""
     if not run.is_ensemble:
         return [(run, 1.0)]
-    return [(Run.find(name), weight) for name, weight in zip(run.facts.members, run.facts.weights, strict=True)]
+    return [(Run.find(name), weight) for name, weight in zip(run.metadata.members, run.metadata.weights, strict=True)]
 
 
 def _member(run: Run, weight: float, views: str | None) -> _Member:

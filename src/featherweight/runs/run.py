@@ -1,6 +1,6 @@
 """A run and its files, `runs/<name>/`: read here and nowhere else.
 
-run.json                what was asked for, where and with which code: `Facts`
+run.json                what was asked for, where and with which code: `Metadata`
 recipe.yaml, competition.yaml    as they were resolved when the run was started
 split.json              the ids of train, holdout and test
 history.csv             one row per epoch
@@ -31,14 +31,14 @@ from featherweight.data import safe_arrays
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation import decisions
 from featherweight.evaluation.calibration import temper, tempered_crossed
+from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.decisions import Decision
-from featherweight.evaluation.forms import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.models import Classifier, build
 from featherweight.models.own_source import stored_sources
 from featherweight.reading import explained
 from featherweight.runs import ledger
-from featherweight.runs.facts import DAMAGED, Facts, SplitIds, read_json
+from featherweight.runs.metadata import DAMAGED, Metadata, SplitIds, read_json
 from featherweight.training import checkpoint
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Run:
     folder: Path
     recipe: Recipe
     competition: Competition
-    facts: Facts
+    metadata: Metadata
 
     @classmethod
     def find(cls, name: str) -> Run:
@@ -90,7 +90,7 @@ class Run:
         with stored_sources(folder):
             recipe = load_recipe(str(folder / "recipe.yaml"))
         competition = load_competition(str(folder / "competition.yaml")).seen_by(recipe)
-        return cls(folder.resolve(), recipe, competition, Facts.read(folder))
+        return cls(folder.resolve(), recipe, competition, Metadata.read(folder))
 
     def recipe_with(self, changes: Sequence[str | Setting]) -> Recipe:
         """Its recipe with some keys changed; a network of the user's is the one that was stored with the run."""
@@ -110,12 +110,12 @@ class Run:
     @property
     def recipe_name(self) -> str:
         """The name of its recipe's file."""
-        return self.facts.recipe
+        return self.metadata.recipe
 
     @property
     def competition_name(self) -> str:
         """The name of its competition's file."""
-        return self.facts.competition
+        return self.metadata.competition
 
     @property
     def has_begun(self) -> bool:
@@ -145,13 +145,13 @@ class Run:
     @property
     def is_ensemble(self) -> bool:
         """Does it ship several models?"""
-        return bool(self.facts.members)
+        return bool(self.metadata.members)
 
     @property
     def members(self) -> list[str]:
         """The names of the runs that an ensemble or a soup was made of."""
         soup = self.folder / "soup.json"
-        members: list[str] = read_json(soup)["members"] if soup.exists() else list(self.facts.members)
+        members: list[str] = read_json(soup)["members"] if soup.exists() else list(self.metadata.members)
         return members
 
     def csv(self, part: str = "predict") -> Path:
@@ -175,7 +175,7 @@ class Run:
         if not path.exists():
             atomic.write_text(path, split.to_json())
         elif path.read_bytes() != split.to_json().encode():
-            _ = Run(self.folder, self.recipe, self.competition, self.facts).split  # raises for a damaged one
+            _ = Run(self.folder, self.recipe, self.competition, self.metadata).split  # raises for a damaged one
             raise UserError(f"the images are not those that {self.name} was started with ({path}); start a new run")
 
     def raw_probs(self, part: str) -> NDArray[np.float32] | None:
@@ -285,7 +285,7 @@ class Run:
     def _result(self, said: dict[str, Any]) -> Result:
         metric = {"metric": self.competition.metric.name}  # which older scores do not name
         scores = {part: Score.read(metric | said[part]) if said.get(part) else None for part in PARTS}
-        if self.facts.format == 1 and scores["test"] and scores["test"].count != len(self.split.test):
+        if self.metadata.format == 1 and scores["test"] and scores["test"].count != len(self.split.test):
             scores |= {"test": None, "predict": scores["test"]}
         holdout = scores.pop("holdout")
         assert holdout is not None
@@ -316,7 +316,7 @@ class Run:
 
     def _stem(self, part: str) -> str:
         """How the files of a part are called."""
-        return FILES_OF_FORMAT_1.get(part, part) if self.facts.format == 1 else part
+        return FILES_OF_FORMAT_1.get(part, part) if self.metadata.format == 1 else part
 
     def _last_epoch(self) -> dict[str, str]:
         path = self.folder / "history.csv"

@@ -35,14 +35,14 @@ def student(
         Setting("split", split, "student"),
         *changes,
     ]
-    facts = first.facts
+    metadata = first.metadata
     task = Task(
         recipe_name or "student",
         load_recipe(recipe_name, settings) if recipe_name else first.recipe_with(settings),
-        facts.competition,
+        metadata.competition,
         first.competition,
         command,
-        facts.device,
-        facts.threads,
+        metadata.device,
+        metadata.threads,
     )
     return task.start(name)

@@ -18,7 +18,7 @@ from featherweight.config import Competition, Recipe, store
 from featherweight.errors import UserError
 from featherweight.models.input_sizes import refuse_other_sizes
 from featherweight.models.own import store_sources
-from featherweight.runs.facts import Facts
+from featherweight.runs.metadata import Metadata
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 from featherweight.runtime import launcher, processes
@@ -78,7 +78,7 @@ class Task:
         budget.weigh(recipe, competition, self.recipe_name).refuse_if_over()
         refuse_what_does_not_fit(recipe, competition)
         self._refuse_what_this_machine_lacks(several)
-        facts = replace(self._facts(several), members=members, weights=weights)
+        metadata = replace(self._metadata(several), members=members, weights=weights)
         for place in (paths.runs(), paths.submissions()):  # what the run writes into at its end
             paths.refuse_unwritable(place)
         names = _names(name, default)
@@ -86,11 +86,11 @@ class Task:
             store(recipe, folder / "recipe.yaml")
             store_sources(recipe.model, folder)
             store(self.competition, folder / "competition.yaml")
-            facts.write(folder)
-            yield Run(folder, recipe, competition, facts)
+            metadata.write(folder)
+            yield Run(folder, recipe, competition, metadata)
 
-    def _facts(self, several: Processes) -> Facts:
-        return Facts(
+    def _metadata(self, several: Processes) -> Metadata:
+        return Metadata(
             recipe=self.recipe_name,
             competition=self.competition_name,
             started=datetime.now(UTC).isoformat(timespec="seconds"),

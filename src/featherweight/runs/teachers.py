@@ -104,7 +104,7 @@ def _known_run(run: Run, name: str, where: str, holdout: Pack) -> Run:
         raise UserError(f"{where} is not trained yet: ./run.sh resume {name}")
     if run.competition.classes != elder.competition.classes:
         raise UserError(f"{where} knows other classes than {run.competition_name} has")
-    trained = [elder, *(Run.find(member) for member in elder.facts.members)]
+    trained = [elder, *(Run.find(member) for member in elder.metadata.members)]
     known = _trained_on(trained).intersection(holdout.ids)
     if known:
         raise UserError(

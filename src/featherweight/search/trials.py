@@ -30,7 +30,7 @@ from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import Score, judge
 from featherweight.models import Classifier
 from featherweight.runs import pipeline, predictions, teachers
-from featherweight.runs.facts import Facts
+from featherweight.runs.metadata import Metadata
 from featherweight.runs.run import Run
 from featherweight.runs.task import refuse_what_does_not_fit
 from featherweight.runtime.device import Runtime
@@ -190,7 +190,7 @@ def _model(
 ) -> tuple[Classifier, Pack]:
     """A model trained in that folder, and the images held out."""
     competition, data = search.seen_by(recipe)
-    run = Run(folder, recipe, competition, Facts(search.plan.space.base, search.competition_name))
+    run = Run(folder, recipe, competition, Metadata(search.plan.space.base, search.competition_name))
     train, holdout, _ = parts.divide(recipe.split, competition, data)
     with hushed():
         train = teachers.with_pseudo_labels(run, train, holdout, data.predict)

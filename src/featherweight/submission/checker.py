@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.errors import UserError, nearest
-from featherweight.evaluation.forms import Answers
+from featherweight.evaluation.class_metrics import Answers
 from featherweight.submission.layout import Form
 
 

@@ -11,7 +11,7 @@ from featherweight.config import Competition
 from featherweight.data import csv_file
 from featherweight.data.listing import Label
 from featherweight.errors import UserError
-from featherweight.evaluation.forms import Answers
+from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, judge
 from featherweight.submission.checker import check, probabilities, unknown
 from featherweight.submission.layout import Form

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
-from featherweight.evaluation.forms import Answers
+from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import plain
-from featherweight.evaluation.probability_forms import normalized, ranking
+from featherweight.evaluation.probability_metrics import normalized, ranking
 from featherweight.submission.layout import Form
 
 

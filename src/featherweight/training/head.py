@@ -13,7 +13,7 @@ from featherweight.schema import Index, Section
 
 
 class Head(Section):
-    """What is done about the classifier of a network with published weights before all of it is trained."""
+    """What is done about the classifier of a network with pretrained weights before all of it is trained."""
 
     start: Literal["random", "probe"] = Field(
         "random",

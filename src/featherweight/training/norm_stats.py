@@ -15,7 +15,7 @@ from torch import Tensor
 from featherweight.augment.table import Augmentation
 from featherweight.data.photos import Photos
 from featherweight.models import Classifier
-from featherweight.models.published import Published
+from featherweight.models.pretrained_weights import ExpectedInput
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import derive
 from featherweight.training.batches import Batches
@@ -27,12 +27,12 @@ def standardize(
     model: Classifier,
     images: Any,
     per_pixel: bool = False,
-    expected: Published | None = None,
+    expected: ExpectedInput | None = None,
     chunk: int = 4096,
 ) -> None:
     """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C].
 
-    Of photographs a sample of them is taken. Published weights keep the mean and deviation that they `expected`.
+    Of photographs a sample of them is taken. Pretrained weights keep the mean and deviation that they `expected`.
 
     `per_pixel` takes the mean of every pixel instead, as He et al. 2015 do on CIFAR-10 (LOGBOOK B).
     """

@@ -21,7 +21,7 @@ from featherweight.errors import DivergedError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import METRICS, metric_of, value
 from featherweight.models import Classifier
-from featherweight.models.published import published
+from featherweight.models.pretrained_weights import expected_input
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.interrupts import interruptible
 from featherweight.runtime.rng import derive
@@ -126,7 +126,7 @@ class Trainer:
         for teacher in self.examples.teachers.models:
             self.runtime.place(teacher.eval())
         self.runtime.place(model)
-        expected = published(recipe.model)
+        expected = expected_input(recipe.model)
         standardize(model, images, recipe.train.normalize == "pixel", expected)
         start_from_images(model, images)
         if recipe.head.start == "probe" and not (self.folder / "checkpoint.pt").exists():

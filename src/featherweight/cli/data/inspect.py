@@ -26,9 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
     paths.find_config("competitions", arguments.competition)
 
     if arguments.list is not None:
-        from featherweight.quality import listed
+        from featherweight.quality import listing_csv
 
-        print(f"wrote {arguments.list}: {listed.write(arguments.competition, arguments.list):,} images")
+        print(f"wrote {arguments.list}: {listing_csv.write(arguments.competition, arguments.list):,} images")
         print(f"next: ./run.sh inspect {arguments.competition}")
         return 0
 

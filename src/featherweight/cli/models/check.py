@@ -23,8 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
         paths.find_config("recipes", arguments.recipe, also=["all"])
 
     from featherweight import budget, config
-    from featherweight.models import build, start_published
-    from featherweight.models.published import starts_published
+    from featherweight.models import build, start_pretrained
+    from featherweight.models.pretrained_weights import starts_pretrained
     from featherweight.report import tables
 
     competition = config.load_competition(arguments.competition)
@@ -41,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     tables.weigh_in(weighed)
     weighed.refuse_if_over()
     shape = competition.seen_by(recipe).shape
-    if starts_published(recipe.model):
-        print(start_published(build(recipe.model, shape), recipe.model, shape))
+    if starts_pretrained(recipe.model):
+        print(start_pretrained(build(recipe.model, shape), recipe.model, shape))
     what = ["RECIPE", "--set", f"model={arguments.recipe}"] if own else [arguments.recipe]
     print(f"next: ./run.sh {shlex.join([*what, '--competition', arguments.competition, *repeated(arguments)])}")
     return 0

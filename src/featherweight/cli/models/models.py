@@ -1,4 +1,4 @@
-"""List the recipes with what they are for, weighed; the keys of one family; or nets with published weights."""
+"""List the recipes with what they are for, weighed; the keys of one family; or nets with pretrained weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained",
         action="store_true",
-        help="list timm's networks with published weights that make the weight, the most accurate on ImageNet first",
+        help="list timm's networks with pretrained weights that make the weight, the most accurate on ImageNet first",
     )
     parser.add_argument("--count", type=int, default=25, help="how many of them to show (default: 25)")
     parser.add_argument(
@@ -72,16 +72,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _pretrained(competition: Competition, count: int) -> int:
-    from featherweight.models import pretrained
+    from featherweight.models import pretrained_nets
     from featherweight.report import tables
 
     limit, classes = competition.limit, len(competition.classes)
-    nets = pretrained.fitting(limit.parameters, classes)
+    nets = pretrained_nets.fitting(limit.parameters, classes)
     if not nets:
-        raise UserError(f"models: no network with published weights has {limit.parameters:,} parameters or fewer")
+        raise UserError(f"models: no network with pretrained weights has {limit.parameters:,} parameters or fewer")
     tables.pretrained_nets(nets[:count], classes, limit.parameters)
     print(f"{len(nets)} make the weight; accuracy, published by timm, is top-1 on ImageNet-1k at the size given")
     if not limit.allow_pretrained:
-        print(f"{competition.title} does not allow published weights (limit.allow_pretrained in its file)")
+        print(f"{competition.title} does not allow pretrained weights (limit.allow_pretrained in its file)")
     print(f"next: ./run.sh check RECIPE --set model=timm/{nets[0].model} --set model.pretrained=true")
     return 0

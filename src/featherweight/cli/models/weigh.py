@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from featherweight.budget.weigh_file import Weight, weigh_anything
     from featherweight.errors import UserError
-    from featherweight.models.published import ENDINGS
+    from featherweight.models.pretrained_weights import ENDINGS
     from featherweight.report import tables
 
     names: list[str] = []

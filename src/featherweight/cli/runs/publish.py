@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Publish the runs, and say what was written."""
-    from featherweight.runs import published
+    from featherweight.runs import published_results
 
-    written = published.publish(arguments.run)
+    written = published_results.publish(arguments.run)
     print("\n".join(f"wrote {paths.shown(path)}" for path in written) or "the tables are up to date")
     print("next: git diff docs README.md")
     return 0

@@ -22,11 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the table that was asked for."""
     from featherweight.report import tables
-    from featherweight.runs import ledger, published, query, unfinished
+    from featherweight.runs import ledger, published_results, query, unfinished
 
     rows = query.ordered(query.chosen(arguments.competition, arguments.where), arguments.sort, arguments.ascending)
     if arguments.markdown:
-        print(published.markdown(rows))
+        print(published_results.markdown(rows))
     elif arguments.html:
         from featherweight.report import runs_page
 

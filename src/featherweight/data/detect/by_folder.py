@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from featherweight.data.csv_file import examples
-from featherweight.data.detect.found import Found, Wishes
+from featherweight.data.detect.detected import Detected, Hints
+from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.labelled import Survey
-from featherweight.data.detect.places import role
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import Scan
 from featherweight.errors import UserError
@@ -69,7 +69,7 @@ def classes_of(scan: Scan) -> dict[str, str]:
     return classes
 
 
-def read(scan: Scan, survey: Survey, sample: Sample | None, wishes: Wishes) -> Found | None:
+def read(scan: Scan, survey: Survey, sample: Sample | None, hints: Hints) -> Detected | None:
     """The source `folders`, if that is how the images lie. Raises UserError for a test folder that is not there."""
     tree = Tree(scan.images)
     roots = _roots(tree)
@@ -80,17 +80,15 @@ def read(scan: Scan, survey: Survey, sample: Sample | None, wishes: Wishes) -> F
     if trains == [level]:
         classes -= {_last(name) for name in _parts(tree, level)}
     below = [_below(train, level) for train in trains]
-    found = Found({"name": "folders", "path": scan.path(level) if level else scan.path("."), "train": below[0]})
+    found = Detected({"name": "folders", "path": scan.path(level) if level else scan.path("."), "train": below[0]})
     if len(below) > 1:
         found.source["train"] = below
     found.told += [f"{_below(train, level)}/<class>/*: {len(classes):,} class folders" for train in trains] + told
-    if wishes.rename:
-        found.source["rename"] = {
-            name: wishes.rename.get(name, wishes.rename.get("*", name)) for name in sorted(classes)
-        }
+    if hints.rename:
+        found.source["rename"] = {name: hints.rename.get(name, hints.rename.get("*", name)) for name in sorted(classes)}
     parts = [name for name in _parts(tree, level) if not any(t == name or t.startswith(f"{name}/") for t in trains)]
     valid = _valid(tree, parts, classes)
-    test, solved = _test(tree, parts, classes, level, wishes)
+    test, solved = _test(tree, parts, classes, level, hints)
     if solved and valid is None and test != solved:
         valid, solved = solved, None
     if valid is not None:
@@ -167,16 +165,14 @@ def _valid(tree: Tree, parts: Iterable[str], classes: set[str]) -> str | None:
 
 
 def _test(
-    tree: Tree, parts: Sequence[str], classes: set[str], level: str, wishes: Wishes
+    tree: Tree, parts: Sequence[str], classes: set[str], level: str, hints: Hints
 ) -> tuple[str | None, str | None]:
     """The folder to predict, and a labelled test folder where there is one."""
-    if wishes.test is not None:
-        wished = (
-            f"{level}/{wishes.test}".strip("/") if f"{level}/{wishes.test}".strip("/") in tree.count else wishes.test
-        )
+    if hints.test is not None:
+        wished = f"{level}/{hints.test}".strip("/") if f"{level}/{hints.test}".strip("/") in tree.count else hints.test
         if wished not in tree.count:
             listed = ", ".join(_below(name, level) for name in tree.children(level)[:8])
-            raise UserError(f"--test {wishes.test}: there is no such folder with images; there are {listed}")
+            raise UserError(f"--test {hints.test}: there is no such folder with images; there are {listed}")
         return _innermost(tree, wished, classes), None
     tests = [_innermost(tree, name, classes) for name in parts if role(_last(name)) == "test"]
     solved = [name for name in tests if tree.names(name) and tree.names(name) <= classes]
@@ -202,7 +198,7 @@ def _innermost(tree: Tree, folder: str, classes: set[str] = frozenset()) -> str:
     return folder
 
 
-def _list_of_valid(found: Found, survey: Survey, scan: Scan, valid: str, classes: set[str]) -> None:
+def _list_of_valid(found: Detected, survey: Survey, scan: Scan, valid: str, classes: set[str]) -> None:
     """A flat validation folder: its classes stand in a list beside it."""
     for profile in survey.profiles:
         names = profile.table.header
@@ -224,7 +220,7 @@ def _list_of_valid(found: Found, survey: Survey, scan: Scan, valid: str, classes
     found.told.append(f"left aside: {valid}/, whose images have no class (no list names them)")
 
 
-def _lists(found: Found, survey: Survey, scan: Scan, trains: Sequence[str], level: str) -> None:
+def _lists(found: Detected, survey: Survey, scan: Scan, trains: Sequence[str], level: str) -> None:
     """Lists of files (train.txt, test.txt) that divide the images of the class folders."""
     if len(trains) > 1 or found.source.get("valid") or survey.scan.tables == []:
         return

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from featherweight.data.csv_file import examples
-from featherweight.data.detect.found import Found, Wishes
-from featherweight.data.detect.places import role
+from featherweight.data.detect.detected import Detected, Hints
+from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.scan import Scan
 from featherweight.errors import UserError
 
@@ -23,7 +23,7 @@ PATTERNS = (
 FEWEST = 3  # images of a class, on average
 
 
-def read(scan: Scan, wishes: Wishes) -> Found | None:
+def read(scan: Scan, hints: Hints) -> Detected | None:
     """The source `file_names`, if the names of the training images hold their classes."""
     folders = Counter(file.rpartition("/")[0] for file in scan.images)
     trains = [name for name in folders if role(name) == "train"] or [name for name in folders if not role(name)]
@@ -36,10 +36,10 @@ def read(scan: Scan, wishes: Wishes) -> Found | None:
         return None
     what, pattern, classes = fitting[0]
     tests = [name for name in folders if role(name) == "test" and name != train]
-    test = wishes.test or next(iter(sorted(tests)), None)
-    if wishes.test is not None and wishes.test not in folders:
-        raise UserError(f"--test {wishes.test}: no such folder with images; there are {', '.join(sorted(folders))}")
-    found = Found({"name": "file_names", "train": scan.path(train or "."), "pattern": pattern})
+    test = hints.test or next(iter(sorted(tests)), None)
+    if hints.test is not None and hints.test not in folders:
+        raise UserError(f"--test {hints.test}: no such folder with images; there are {', '.join(sorted(folders))}")
+    found = Detected({"name": "file_names", "train": scan.path(train or "."), "pattern": pattern})
     shown = examples([f"{name} ({count:,})" for name, count in classes.most_common()], 4)
     found.told.append(f"{train or '.'}/*: the class is {what} in a file's name: {shown}")
     others = examples([f"{what} ({len(given):,} classes)" for what, _, given in fitting[1:]]) or "none"

@@ -9,9 +9,9 @@ from typing import Any
 
 from featherweight.data import tables
 from featherweight.data.csv_file import Table, examples
-from featherweight.data.detect.found import Found, Wishes
+from featherweight.data.detect.detected import Detected, Hints
+from featherweight.data.detect.folder_roles import assign, role, settle, shown
 from featherweight.data.detect.labelled import Labelled, Profile, Survey
-from featherweight.data.detect.places import assign, role, settle, shown
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.to_predict import ToPredict
@@ -27,13 +27,13 @@ GROUP = re.compile(
 class Reading:
     """A label table read: gathers the keys of the source `table` and what there is to tell of them."""
 
-    def __init__(self, survey: Survey, labelled: Labelled, sample: Sample | None, wishes: Wishes) -> None:
-        self.survey, self.labelled, self.sample, self.wishes = survey, labelled, sample, wishes
+    def __init__(self, survey: Survey, labelled: Labelled, sample: Sample | None, hints: Hints) -> None:
+        self.survey, self.labelled, self.sample, self.hints = survey, labelled, sample, hints
         self.scan, self.profile = survey.scan, labelled.profile
         self.files = self.scan.images
-        self.found = Found({"name": "table"}, target="several" if labelled.several else "one")
+        self.found = Detected({"name": "table"}, target="several" if labelled.several else "one")
 
-    def read(self, folders: dict[str, str]) -> Found:
+    def read(self, folders: dict[str, str]) -> Detected:
         """The whole reading; `folders` is each image's class by its folder, where folders may be classes."""
         table, one = self.profile.table, self.labelled
         source = self.found.source
@@ -67,7 +67,7 @@ class Reading:
         sets = f", sets of classes separated by '{one.separator}'" if one.separator else ""
         self.found.told.append(f"{name}: {len(table.rows):,} rows, ids in '{self.profile.id}', {what}{sets}")
         self.found.told.append(f"images with labels in {shown(folders)}")
-        if one.column is not None and one.others and self.wishes.label is None:
+        if one.column is not None and one.others and self.hints.label is None:
             why = "; ".join(one.column.reasons[:2])
             listed = ", ".join(column.described() for column in one.others[:3])
             self.found.assumed.append(f"label: {one.column.name} ({why}); others: {listed} (say --label)")
@@ -99,7 +99,7 @@ class Reading:
 
     def _group(self, table: Table) -> None:
         """The column that says which images belong together: the user's, a known one, or one called as such are."""
-        wish = self.wishes.group
+        wish = self.hints.group
         taken = {
             self.profile.id,
             *(column for column in [self.labelled.column and self.labelled.column.name] if column),
@@ -109,7 +109,7 @@ class Reading:
             *(p.table for p in self.survey.profiles if p is not self.profile and p.role == self.profile.role),
         ]
         given = [(one, name) for one in tables_of for name in one.header if name not in taken]
-        asked = wish or self.wishes.likely.get("group")
+        asked = wish or self.hints.likely.get("group")
         named = [(one, name) for one, name in given if name == asked]
         if wish is not None and not named:
             return  # none, or a pattern

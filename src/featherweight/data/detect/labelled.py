@@ -11,12 +11,12 @@ from featherweight.data import csv_file, tables
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect import columns
 from featherweight.data.detect.columns import Column, Context
-from featherweight.data.detect.found import Wishes
-from featherweight.data.detect.places import role
+from featherweight.data.detect.detected import Hints
+from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.sample import MASKS, Sample
 from featherweight.data.detect.scan import Scan
+from featherweight.data.file_matching import Index, is_rubbish
 from featherweight.data.listing import is_image
-from featherweight.data.matching import Index, is_rubbish
 from featherweight.errors import UserError, nearest
 
 BOXES = re.compile(r"bbox|^x_?min|^xmax|encodedpixels|^rle|polygon|segmentation")
@@ -60,7 +60,7 @@ class Survey:
     refusal: UserError | None = None  # why no table holds the classes, where class folders do
 
 
-def profile_all(scan: Scan, sample: Sample | None, wishes: Wishes) -> Survey:
+def profile_all(scan: Scan, sample: Sample | None, hints: Hints) -> Survey:
     """Read every table and find the column of each that names images."""
     survey = Survey(scan, Index([("", name) for name in scan.images]), [])
     if not scan.images:
@@ -78,7 +78,7 @@ def profile_all(scan: Scan, sample: Sample | None, wishes: Wishes) -> Survey:
             if not name.lower().endswith((".txt", ".lst", ".json")):
                 survey.aside.append(f"left aside: {error}")
             continue
-        fitting = [found for table, header in given if (found := _profile(name, table, header, survey.index, wishes))]
+        fitting = [found for table, header in given if (found := _profile(name, table, header, survey.index, hints))]
         if fitting:
             survey.profiles.append(max(fitting, key=lambda found: len(found.reach)))
         elif given:
@@ -104,10 +104,10 @@ def _readings(scan: Scan, name: str, start: Table | None) -> list[tuple[Table, l
     return given
 
 
-def _profile(name: str, table: Table, header: list[str], index: Index, wishes: Wishes) -> Profile | None:
+def _profile(name: str, table: Table, header: list[str], index: Index, hints: Hints) -> Profile | None:
     best: tuple[tuple[int, int, int], str, dict[str, list[int]]] | None = None
     for column in table.header:
-        if wishes.id in table.header and column != wishes.id:
+        if hints.id in table.header and column != hints.id:
             continue
         values = [value for value in dict.fromkeys(table.column(column)) if value and not is_rubbish(value)]
         if len(values) < 0.2 * len(table.rows) or not index.reach(values[:: max(1, len(values) // FEW)]):
@@ -117,7 +117,7 @@ def _profile(name: str, table: Table, header: list[str], index: Index, wishes: W
         if rows < SHARE * len(table.rows) and len(reach) < 0.9 * len(index.files):
             continue
         named = sum(is_image(value.rpartition("/")[2]) for value in list(reach)[:FEW])
-        if not named and column != wishes.id and columns.STRONGER.search(column.lower()):
+        if not named and column != hints.id and columns.STRONGER.search(column.lower()):
             continue  # numbers of classes that happen to be names of images too
         clear = sum(len(places) == 1 for places in reach.values())
         score = (len(reach), named, clear)
@@ -142,7 +142,7 @@ class Labelled:
     others: list[Column]
 
 
-def label_table(survey: Survey, sample: Sample | None, wishes: Wishes, folders: dict[str, str]) -> Labelled | None:
+def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: dict[str, str]) -> Labelled | None:
     """The table that holds the classes of the training images; `folders` is each image's class by its folder.
 
     Raises UserError where tables name the images and none says which column is the class.
@@ -157,22 +157,22 @@ def label_table(survey: Survey, sample: Sample | None, wishes: Wishes, folders: 
     found: list[Labelled] = []
     refusals: list[UserError] = []
     for profile in trains:
-        if wishes.label and not set(wishes.labels) <= set(profile.table.header):
+        if hints.label and not set(hints.labels) <= set(profile.table.header):
             continue
         try:
-            one = _labelled(survey, profile, sample, wishes, features if tests else None, folders)
+            one = _labelled(survey, profile, sample, hints, features if tests else None, folders)
         except UserError as error:
             refusals.append(error)
             continue
         if one is not None:
             found.append(one)
-    if wishes.label and not found and trains:
+    if hints.label and not found and trains:
         table = max(trains, key=lambda p: len(p.reach)).table
-        if set(wishes.labels) <= set(table.header) and refusals:
+        if set(hints.labels) <= set(table.header) and refusals:
             raise refusals[0]
-        hint = nearest(wishes.label, table.header)
+        hint = nearest(hints.label, table.header)
         raise UserError(
-            f"--label {wishes.label}: {table.path} has no such column{hint}; there are {', '.join(table.header[:12])}"
+            f"--label {hints.label}: {table.path} has no such column{hint}; there are {', '.join(table.header[:12])}"
         )
     ties = [error for error in refusals if isinstance(error, columns.TieError)]
     if not found and refusals and (ties or not _by_folder(trains, folders, survey)):
@@ -200,19 +200,19 @@ def _labelled(
     survey: Survey,
     profile: Profile,
     sample: Sample | None,
-    wishes: Wishes,
+    hints: Hints,
     features: frozenset[str] | None,
     folders: dict[str, str],
 ) -> Labelled | None:
     table = profile.table
-    if not wishes.label:
+    if not hints.label:
         hot = columns.class_columns(table, [profile.id], sample)
         if hot is not None:
-            return Labelled(profile, None, hot[0], hot[1] or wishes.target == "several", None, 90, [])
+            return Labelled(profile, None, hot[0], hot[1] or hints.target == "several", None, 90, [])
         refuse_components(table, [*(p.table for p in survey.profiles), *survey.others])
-    elif len(wishes.labels) > 1:
-        several = wishes.target == "several" or not _each_once(table, wishes.labels)
-        return Labelled(profile, None, wishes.labels, several, None, 90, [])
+    elif len(hints.labels) > 1:
+        several = hints.target == "several" or not _each_once(table, hints.labels)
+        return Labelled(profile, None, hints.labels, several, None, 90, [])
     if len(table.header) < 2:
         return None
     names = survey.scan.images
@@ -221,22 +221,22 @@ def _labelled(
         for id in table.column(profile.id)
     ]
     context = Context(sample, features or frozenset(), features is not None, beside if any(beside) else ())
-    column, others = columns.choose(table, [profile.id], context, wishes.label)
-    mark = wishes.separator
-    if wishes.target != "one" and mark is None:
+    column, others = columns.choose(table, [profile.id], context, hints.label)
+    mark = hints.separator
+    if hints.target != "one" and mark is None:
         mark = columns.separator(column.counts, column.name, sample)
-    if sample is not None and sample.quantities and column.name in sample.columns and wishes.target is None:
+    if sample is not None and sample.quantities and column.name in sample.columns and hints.target is None:
         raise UserError(
             f"{table.path}: '{column.name}' is a number to predict (regression), as fractions in {sample.path.name} "
             f"say: this program trains classifiers\nif its values are classes all the same, say --target one or ordered"
         )
-    if column.measured and wishes.target is None and column.distinct > 2 and _not_whole(column):
+    if column.measured and hints.target is None and column.distinct > 2 and _not_whole(column):
         raise UserError(
             f"{table.path}: '{column.name}' holds fractions, as {examples(list(column.counts), 2)}: a number to predict"
             f" (regression), and this program trains classifiers\nsay --label COLUMN for another column"
         )
-    repeated = wishes.target is None and mark is None and _long(profile, column)
-    several = wishes.target == "several" or (wishes.target is None and mark is not None) or repeated
+    repeated = hints.target is None and mark is None and _long(profile, column)
+    several = hints.target == "several" or (hints.target is None and mark is not None) or repeated
     return Labelled(profile, column, [], several, mark if several else None, column.points, others)
 
 

@@ -14,9 +14,9 @@ from featherweight.data import csv_file, tables
 from featherweight.data.csv_file import Table
 from featherweight.data.detect import columns
 from featherweight.data.detect.columns import Context
-from featherweight.data.detect.found import Found, Wishes
+from featherweight.data.detect.detected import Detected, Hints
+from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.labelled import refuse_components
-from featherweight.data.detect.places import role
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import Scan
 from featherweight.data.scientific import package
@@ -37,16 +37,16 @@ class Pixels:
     rows: list[list[str]] = field(default_factory=list)  # some, of the text columns
 
 
-def find(scan: Scan, sample: Sample | None, wishes: Wishes) -> Found | None:
+def find(scan: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
     """The source of images in tables, if that is how they come. Raises UserError where the class cannot be told."""
     given = [one for name in scan.tables if (one := _look(scan, name)) is not None]
     given = [one for one in given if sample is None or scan.folder / one.name != sample.path]
     if not given:
         return None
-    labelled = [(one, label) for one in given if (label := _label(one, sample, wishes)) is not None]
+    labelled = [(one, label) for one in given if (label := _label(one, sample, hints)) is not None]
     beside = None
     if not labelled:
-        beside = _beside(scan, given, sample, wishes)
+        beside = _beside(scan, given, sample, hints)
         if beside is None:
             return None
         trains = [one for one in given if role(one.name) != "test"]
@@ -57,10 +57,10 @@ def find(scan: Scan, sample: Sample | None, wishes: Wishes) -> Found | None:
     first = trains[0]
     names = [scan.path(one.name) for one in trains]
     source: dict[str, Any] = {"name": "pixels", "train": names[0] if len(names) == 1 else names, "label": label}
-    found = Found(source, told=[f"{one.name}: {_way(one)}" for one in trains])
+    found = Detected(source, told=[f"{one.name}: {_way(one)}" for one in trains])
     if first.way != "columns":
         source |= {"values": first.pixels[0]} if first.way == "values" else {"bands": first.pixels}
-    id = wishes.id or next((name for name in first.text if ID.search(name) and name != label), None)
+    id = hints.id or next((name for name in first.text if ID.search(name) and name != label), None)
     if beside is not None:
         source |= {"labels": scan.path(beside[0]), "id": beside[2]}
         found.told.append(f"{beside[0]}: labels in '{label}', ids in '{beside[2]}'")
@@ -139,9 +139,9 @@ def _look_at_json(scan: Scan, name: str) -> Pixels | None:
     return Pixels(name, bands, text, "bands", rows)
 
 
-def _label(one: Pixels, sample: Sample | None, wishes: Wishes) -> str | None:
-    if wishes.label is not None:
-        return wishes.label if wishes.label in one.text else None
+def _label(one: Pixels, sample: Sample | None, hints: Hints) -> str | None:
+    if hints.label is not None:
+        return hints.label if hints.label in one.text else None
     named = [name for name in one.text if columns.STRONGER.search(name.lower())]
     if len(named) == 1:
         return named[0]
@@ -156,7 +156,7 @@ def _label(one: Pixels, sample: Sample | None, wishes: Wishes) -> str | None:
         return None
 
 
-def _beside(scan: Scan, given: list[Pixels], sample: Sample | None, wishes: Wishes) -> tuple[str, str, str] | None:
+def _beside(scan: Scan, given: list[Pixels], sample: Sample | None, hints: Hints) -> tuple[str, str, str] | None:
     """A label table whose ids are those of a table of pixels: its name, the label column and the id column."""
     shared = {name for one in given for name in one.text}
     for name in scan.tables:
@@ -174,9 +174,9 @@ def _beside(scan: Scan, given: list[Pixels], sample: Sample | None, wishes: Wish
         id = next((head for head in table.header if head in shared), None)
         if id is None or len(table.header) < 2:
             continue
-        if wishes.label is None:
+        if hints.label is None:
             refuse_components(table, _small(scan, given))
-        column, _ = columns.choose(table, [id], Context(sample, frozenset(), False), wishes.label)
+        column, _ = columns.choose(table, [id], Context(sample, frozenset(), False), hints.label)
         return name, column.name, id
     return None
 
@@ -205,7 +205,7 @@ def _split(one: Pixels, sample: Sample | None) -> tuple[str, list[str], list[str
     return None
 
 
-def _test(scan: Scan, given: list[Pixels], trains: list[Pixels], found: Found, label: str) -> None:
+def _test(scan: Scan, given: list[Pixels], trains: list[Pixels], found: Detected, label: str) -> None:
     """The table of images to predict: one like the first without the label, or named test."""
     first = trains[0]
     rest = [one for one in given if one not in trains and one.way == first.way and len(one.pixels) == len(first.pixels)]
@@ -228,7 +228,7 @@ def _test(scan: Scan, given: list[Pixels], trains: list[Pixels], found: Found, l
     found.told.append(f"{', '.join(one.name for one in tests)}: images to predict{seen}")
 
 
-def _scale(scan: Scan, one: Pixels, found: Found) -> None:
+def _scale(scan: Scan, one: Pixels, found: Detected) -> None:
     """Numbers that are no 0 to 255 get one range, from black to white, for the whole data set."""
     if one.way != "bands":
         return

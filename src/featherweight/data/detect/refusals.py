@@ -7,7 +7,7 @@ from typing import NoReturn
 from featherweight.data import csv_file
 from featherweight.data.detect.sample import NAMED
 from featherweight.data.detect.scan import Scan
-from featherweight.data.matching import bare, without_folder
+from featherweight.data.file_matching import bare, without_folder
 from featherweight.errors import UserError
 
 FORMATS = {

@@ -10,30 +10,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from featherweight.data.detect import by_folder, by_name, by_table, labelled, pixel_tables, refusals, whole
+from featherweight.data.detect import array_files, by_folder, by_name, by_table, labelled, pixel_tables, refusals
 from featherweight.data.detect import sample as samples
-from featherweight.data.detect.found import Found, Wishes
+from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import Scan, relative, scan
 from featherweight.data.sources.label_csv import FOLDER
 
 
-def survey(folder: Path, root: Path, wishes: Wishes | None = None) -> Found:
+def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
     """Find out how `folder` is laid out; paths come out relative to `root`, the data folder, where they are below it.
 
     Raises UserError saying what was seen where nothing fits, or where several things do.
     """
-    wishes = wishes or Wishes()
+    hints = hints or Hints()
     seen = scan(folder, root)
     sample = samples.find(seen)
     labelled.refuse_masks(sample)
-    found = _images(seen, sample, wishes) if seen.images else None
+    found = _images(seen, sample, hints) if seen.images else None
     if found is None:
-        readings = [reading(seen, wishes) for reading in (whole.idx, whole.pickles, whole.arrays)]
-        given = [pixel_tables.find(seen, sample, wishes), *readings]
+        readings = [reading(seen, hints) for reading in (array_files.idx, array_files.pickles, array_files.arrays)]
+        given = [pixel_tables.find(seen, sample, hints), *readings]
         known = [reading for reading in given if reading is not None]
         if not known:
-            refusals.refuse(seen, whole.unreadable(seen.outer))
+            refusals.refuse(seen, array_files.unreadable(seen.outer))
         found = known[0]
         for other in known[1:]:
             found.assumed.append(f"source: {found.source['name']}; the folder holds {other.source['name']} too")
@@ -42,20 +42,20 @@ def survey(folder: Path, root: Path, wishes: Wishes | None = None) -> Found:
     return found
 
 
-def _images(seen: Scan, sample: Sample | None, wishes: Wishes) -> Found | None:
-    tables = labelled.profile_all(seen, sample, wishes)
+def _images(seen: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
+    tables = labelled.profile_all(seen, sample, hints)
     folders = by_folder.classes_of(seen)
-    table = labelled.label_table(tables, sample, wishes, folders)
+    table = labelled.label_table(tables, sample, hints, folders)
     if table is not None and _covers(tables, table, folders):
-        reading = by_table.Reading(tables, table, sample, wishes)
+        reading = by_table.Reading(tables, table, sample, hints)
         reading.found.sample = sample
         found = reading.read(folders)
     else:
         split = _official_split(tables, seen, folders)
-        other = split or by_folder.read(seen, tables, sample, wishes)
+        other = split or by_folder.read(seen, tables, sample, hints)
         if other is None:
             refusals.refuse_channels(seen)
-            other = by_name.read(seen, wishes)
+            other = by_name.read(seen, hints)
         if other is None:
             return None
         found = other
@@ -73,7 +73,7 @@ def _covers(tables: labelled.Survey, table: labelled.Labelled, folders: dict[str
     return not folders or len(named & set(folders)) >= 0.5 * len(folders) or table.points >= 100
 
 
-def _official_split(tables: labelled.Survey, seen: Scan, folders: dict[str, str]) -> Found | None:
+def _official_split(tables: labelled.Survey, seen: Scan, folders: dict[str, str]) -> Detected | None:
     """Class folders with a list of files by number, and another that says which numbers are for training (CUB)."""
     for profile in tables.profiles:
         joined = by_table.split_of_lists(tables, profile) if folders else None
@@ -99,7 +99,7 @@ def _official_split(tables: labelled.Survey, seen: Scan, folders: dict[str, str]
         source |= {"label": FOLDER, "images": [seen.path(top[0] or ".")], "split": "training", "valid_rows": held}
         source["join"] = {relative(Path(path), seen.root): header for path, header in join.items()}
         name = next(iter(join)).rpartition("/")[2]
-        found = Found(source, told=[f"{top[0]}/<class>/*: class folders; {profile.name} lists the images"])
+        found = Detected(source, told=[f"{top[0]}/<class>/*: class folders; {profile.name} lists the images"])
         found.told.append(f"{name}: the images marked 0 are held out")
         found.assumed.append(f"held out: the images marked 0 in {name} (source.valid_rows)")
         return found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from featherweight.data.detect.folder_roles import TEST, VALID, assign, settle, shown, within
 from featherweight.data.detect.labelled import Profile
-from featherweight.data.detect.places import TEST, VALID, assign, settle, shown, within
 from featherweight.data.detect.sample import Sample
-from featherweight.data.matching import Index
+from featherweight.data.file_matching import Index
 from featherweight.data.sources.label_csv import FOLDER
 from featherweight.errors import UserError
 
@@ -23,11 +23,11 @@ class ToPredict:
     def __init__(self, reading: Reading) -> None:
         self.survey, self.profile, self.labelled = reading.survey, reading.profile, reading.labelled
         self.scan, self.files, self.found = reading.scan, reading.files, reading.found
-        self.sample, self.wishes, self.tell_choice = reading.sample, reading.wishes, reading.tell_choice
+        self.sample, self.hints, self.tell_choice = reading.sample, reading.hints, reading.tell_choice
 
     def find(self, used: set[int], others: set[str], both: set[str]) -> None:
         """`used` are the places of labelled images; `others` and `both` the folders without any and with some."""
-        wish = self.wishes.test
+        wish = self.hints.test
         free = [place for place in range(len(self.files)) if place not in used]
         if wish is not None and any(profile.name == wish for profile in self.survey.profiles):
             named = next(profile for profile in self.survey.profiles if profile.name == wish)

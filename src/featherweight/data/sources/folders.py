@@ -8,8 +8,8 @@ from pathlib import Path
 from featherweight.console import say
 from featherweight.data import tables
 from featherweight.data.csv_file import Table
+from featherweight.data.file_matching import match
 from featherweight.data.listing import Listing, Samples, walk
-from featherweight.data.matching import match
 from featherweight.data.sources.named import Named, export
 from featherweight.errors import UserError
 from featherweight.schema import Text

@@ -1,4 +1,4 @@
-"""idx files, as MNIST and its kin come (LeCun, Cortes, Burges: the MNIST database, file formats)."""
+"""idx files, as MNIST and its relatives come (LeCun, Cortes, Burges: the MNIST database, file formats)."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from featherweight.data import tables
 from featherweight.data.csv_file import Table, examples
+from featherweight.data.file_matching import File, bare, is_rubbish, match
 from featherweight.data.listing import Faults, Label, Listing, Samples, is_image, walk
-from featherweight.data.matching import File, bare, is_rubbish, match
 from featherweight.errors import UserError
 from featherweight.schema import Flag, Text
 

@@ -1,4 +1,4 @@
-"""Published weights put into a network: by name, or by order where the names are another program's."""
+"""Pretrained weights put into a network: by name, or by order where the names are another program's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COUNTER = "num_batches_tracked"  # of batch norms: with a momentum it changes no
 
 @dataclass(frozen=True)
 class Loaded:
-    """What of published weights went into a network: how many of its tensors, and which parts could not.
+    """What of pretrained weights went into a network: how many of its tensors, and which parts could not.
 
     `renamed`: they had other names, and were matched by their order and shapes.
     """

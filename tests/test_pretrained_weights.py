@@ -1,4 +1,4 @@
-"""Published weights: those of the network are loaded, wherever they come from, and nothing else is."""
+"""Pretrained weights: those of the network are loaded, wherever they come from, and nothing else is."""
 
 import os
 import time
@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from featherweight.errors import Unavailable, UserError
-from featherweight.models import FAMILIES, build, start_published
-from featherweight.models.pretrained import fitting
-from featherweight.models.published import published, weights_path
+from featherweight.models import FAMILIES, build, start_pretrained
+from featherweight.models.pretrained_nets import fitting
+from featherweight.models.pretrained_weights import expected_input, weights_path
 from featherweight.models.shape import Shape
 from featherweight.models.weights_file import read_state
 
@@ -21,7 +21,7 @@ LITE0 = {"name": "timm/tf_efficientnet_lite0", "weights": "package:efficientnet_
 def start(spec, shape=(5, 3, 64)):
     chosen, shape = FAMILIES.validate(spec), Shape(*shape)
     model = build(chosen, shape)
-    return model, start_published(model, chosen, shape)
+    return model, start_pretrained(model, chosen, shape)
 
 
 def test_another_programs_names_are_matched_and_the_outputs_are_those_of_the_file():
@@ -69,7 +69,7 @@ def refused(spec, shape=(5, 3, 64)) -> str:
     torch.manual_seed(0)
     model = build(FAMILIES.validate(spec), Shape(*shape))
     with pytest.raises(UserError) as caught:
-        start_published(model, FAMILIES.validate(spec), Shape(*shape))
+        start_pretrained(model, FAMILIES.validate(spec), Shape(*shape))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     message = str(caught.value)
     assert len(message) < 500
@@ -124,12 +124,12 @@ def test_a_hub_that_cannot_be_reached_is_one_message_at_once(monkeypatch, tmp_pa
 
 
 def test_what_the_pictures_must_be_like():
-    found = published(FAMILIES.validate(LITE0))
+    found = expected_input(FAMILIES.validate(LITE0))
     assert (found.mean, found.std) == ((0.5,) * 3, (0.5,) * 3)
     assert (found.interpolation, found.crop_pct, found.input_size) == ("bicubic", 0.875, 224)
-    assert published(FAMILIES.validate({"name": "torchvision/resnet18", "pretrained": True})).input_size == 224
-    assert published(FAMILIES.validate({"name": "efficientnet_pytorch", "pretrained": True})).mean[0] == 0.485
-    assert published(FAMILIES.validate("timm/resnet18")) is None
+    assert expected_input(FAMILIES.validate({"name": "torchvision/resnet18", "pretrained": True})).input_size == 224
+    assert expected_input(FAMILIES.validate({"name": "efficientnet_pytorch", "pretrained": True})).mean[0] == 0.485
+    assert expected_input(FAMILIES.validate("timm/resnet18")) is None
 
 
 def test_networks_that_make_the_weight():

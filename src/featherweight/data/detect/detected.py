@@ -10,7 +10,7 @@ from featherweight.data.detect.sample import Sample
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Hints:
     """What the user, or a known competition, says of the data: columns, the target, a folder or table of the test."""
 
     id: str | None = None
@@ -35,7 +35,7 @@ class Wishes:
 
 
 @dataclass
-class Found:
+class Detected:
     """The source of a competition as its file says it, the target, the sample submission, and what to tell."""
 
     source: dict[str, Any]

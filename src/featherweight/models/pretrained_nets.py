@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-# Written by ./run.sh bench published_table from timm's results on ImageNet-1k's validation set (top-1, one crop) as of
+# Written by ./run.sh bench imagenet_table from timm's results on ImageNet-1k's validation set (top-1, one crop) as of
 # commit aa4b5850 of its repository, 2026-08-08; Apache 2.0.
 TABLE = Path(__file__).parent / "imagenet.csv"
 

@@ -34,7 +34,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Place:
+class LeaderboardRow:
     """A line of a leaderboard."""
 
     rank: int

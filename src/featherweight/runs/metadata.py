@@ -19,7 +19,7 @@ FORMAT = 2  # of a run's folder
 
 
 @dataclass(frozen=True)
-class Facts:
+class Metadata:
     """What `run.json` says: what was asked for, where it works, and with which code.
 
     `members` and `weights` are of an ensemble; in a search's trial only the names are known.
@@ -44,7 +44,7 @@ class Facts:
         atomic.write_text(folder / "run.json", json.dumps(said, indent=2) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> Facts:
+    def read(cls, folder: Path) -> Metadata:
         """Those of a run's folder. Raises UserError for a file that is damaged, or of a later version."""
         path = folder / "run.json"
         said = {"format": 1, **read_json(path)}
@@ -52,12 +52,12 @@ class Facts:
             raise UserError(f"{path}: the run was made by a later version of featherweight (format {said['format']})")
         known = {one.name: said[one.name] for one in fields(cls) if one.name in said}
         try:
-            facts: Facts = TypeAdapter(cls).validate_python(known)
+            metadata: Metadata = TypeAdapter(cls).validate_python(known)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             where = ".".join(map(str, fault["loc"]))
             raise UserError(f"{path}: {DAMAGED} ({where}: {fault['msg']})") from None
-        return facts
+        return metadata
 
 
 @dataclass(frozen=True)

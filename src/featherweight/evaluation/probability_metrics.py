@@ -1,11 +1,19 @@
-"""Metrics of probabilities and of rankings as functions of how often each image counts: see `forms`."""
+"""Metrics of probabilities and of rankings as functions of how often each image counts: see `class_metrics`."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation.forms import Answers, Counts, Form, Labels, Probabilities, mean_of, ratio
+from featherweight.evaluation.class_metrics import (
+    Answers,
+    Counts,
+    Labels,
+    Probabilities,
+    WeightedMetric,
+    mean_of,
+    ratio,
+)
 from featherweight.schema import Count, Flag, Positive
 
 SMALLEST = 1e-15  # what Kaggle clips probabilities to before it takes logarithms
@@ -18,7 +26,7 @@ def normalized(probs: NDArray[np.floating]) -> Probabilities:
     return scaled
 
 
-def log_loss(probs: Probabilities, true: Answers) -> Form:
+def log_loss(probs: Probabilities, true: Answers) -> WeightedMetric:
     """The mean of minus the logarithm of the true class's probability, rows rescaled to one; lower is better.
 
     Of sets, the mean over the classes of the binary log loss.
@@ -28,7 +36,7 @@ def log_loss(probs: Probabilities, true: Answers) -> Form:
 
 def weighted_log_loss(
     probs: Probabilities, true: Answers, *, weights: list[Positive] | None = None, balanced: Flag = False
-) -> Form:
+) -> WeightedMetric:
     """Log loss in which each image weighs as its class does in `weights`, in the order of the classes (of sets: each
     column weighs so). With `balanced` each class's own mean is taken first, so that its size does not matter.
     """
@@ -49,14 +57,14 @@ def weighted_log_loss(
     return of
 
 
-def brier(probs: Probabilities, true: Answers) -> Form:
+def brier(probs: Probabilities, true: Answers) -> WeightedMetric:
     """The mean of the squared distance of the probabilities from the truth, summed over classes, from 0 to 2."""
     truth = true if true.ndim == 2 else np.eye(probs.shape[1])[true]
     given = probs.astype(np.float64) if true.ndim == 2 else normalized(probs)
     return mean_of(((given - truth) ** 2).sum(1))
 
 
-def auc(probs: Probabilities, true: Answers) -> Form:
+def auc(probs: Probabilities, true: Answers) -> WeightedMetric:
     """The area under the ROC curve of each class against the rest, averaged over the classes that have both.
 
     Of weighted images it is the first-order expansion by each image's placement value (DeLong et al. 1988).
@@ -65,7 +73,7 @@ def auc(probs: Probabilities, true: Answers) -> Form:
     return mean_of(areas.mean() + shares / len(areas) if len(areas) else np.full(len(true), 0.5))
 
 
-def mean_average_precision(probs: Probabilities, true: Answers) -> Form:
+def mean_average_precision(probs: Probabilities, true: Answers) -> WeightedMetric:
     """The mean over classes of the average precision: of each image of a class, the part of that class among the images
     given at least its probability. Classes without images are left out.
     """
@@ -79,14 +87,14 @@ def mean_average_precision(probs: Probabilities, true: Answers) -> Form:
     return of if columns else mean_of(np.zeros(len(true)))
 
 
-def top_k(ranked: Labels, true: Labels, *, k: Count = 5) -> Form:
+def top_k(ranked: Labels, true: Labels, *, k: Count = 5) -> WeightedMetric:
     """The part of the images whose class is among the `k` most probable; of equal ones the later classes come first,
     as in scikit-learn.
     """
     return mean_of((ranked[:, :k] == true[:, None]).any(1))
 
 
-def map_at_k(ranked: Labels, true: Answers, *, k: Count = 5) -> Form:
+def map_at_k(ranked: Labels, true: Answers, *, k: Count = 5) -> WeightedMetric:
     """MAP@k: with one class per image the mean of 1 / rank of the true one, 0 where it is not among the first `k`.
 
     Of sets, the mean over images of the precision at each class of its set that is found, over all that could be.
@@ -121,8 +129,8 @@ def _against_rest(probs: Probabilities, true: Answers) -> list[tuple[int, NDArra
     return [(k, true[:, k].astype(bool) if true.ndim == 2 else true == k) for k in range(probs.shape[1])]
 
 
-def _average_precision(scores: Probabilities, member: NDArray[np.bool_]) -> Form:
-    """The form of one class's average precision; not a number where its images have no weight."""
+def _average_precision(scores: Probabilities, member: NDArray[np.bool_]) -> WeightedMetric:
+    """One class's average precision; not a number where its images have no weight."""
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.diff(scores[order]) != 0, True)  # the last of those that are given the same
     last = np.flatnonzero(ends)[np.cumsum(np.append(0, ends[:-1]))]

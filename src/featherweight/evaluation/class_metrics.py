@@ -1,8 +1,8 @@
 """Each metric as a function of how often each image counts.
 
-A form takes what the metric judges and the truth, classes int64 [N] or sets of them, 0 and 1 [N, K], and returns a
+Each takes what the metric judges and the truth, classes int64 [N] or sets of them, 0 and 1 [N, K], and returns a
 function of weights float64 [R, N]: the metric of each row, float64 [R]. All ones give the value, resamples the
-bootstrap; so the two cannot differ. The keyword-only arguments of a form are the metric's keys in a competition file.
+bootstrap; so the two cannot differ. The keyword-only arguments are the metric's keys in a competition file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Labels = NDArray[np.int64]
 Answers = NDArray[Any]  # classes int64 [N], or sets of 0 and 1 [N, K]
 Probabilities = NDArray[np.float64]
 Counts = NDArray[np.float64]
-Form = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+WeightedMetric = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
 class Mean:
-    """The form of a mean of one value per image, float64 [N]."""
+    """The metric that is a mean of one value per image, float64 [N]."""
 
     values: NDArray[np.float64]
 
@@ -34,13 +34,15 @@ class Mean:
         return mean
 
 
-def mean_of(values: NDArray[Any]) -> Form:
-    """The form of a mean of one value per image, [N]."""
+def mean_of(values: NDArray[Any]) -> WeightedMetric:
+    """The metric that is a mean of one value per image, [N]."""
     return Mean(values.astype(np.float64))
 
 
-def by_class(of: Callable[[Counts, Counts, Counts], NDArray[np.float64]], answers: Answers, true: Answers) -> Form:
-    """The form of a metric `of` three counts, float64 [R, K]: the images of each class, those answered as it, and
+def by_class(
+    of: Callable[[Counts, Counts, Counts], NDArray[np.float64]], answers: Answers, true: Answers
+) -> WeightedMetric:
+    """A metric `of` three counts, float64 [R, K]: the images of each class, those answered as it, and
     those rightly so. Of classes [N], K are those that occur in either; of sets [N, K] all.
     """
     actual, claimed = _members(true, answers)
@@ -68,13 +70,13 @@ def fbeta(actual: Counts, claimed: Counts, right: Counts, beta: float = 1.0) -> 
 # ------------------------------------------------------------------- of answers: classes int64 [N] or sets [N, K]
 
 
-def accuracy(answers: Answers, true: Answers) -> Form:
+def accuracy(answers: Answers, true: Answers) -> WeightedMetric:
     """The part of the images whose class, or whole set of classes, is right."""
     right = answers == true
     return mean_of(right.all(1) if true.ndim == 2 else right)
 
 
-def macro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> Form:
+def macro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> WeightedMetric:
     """The mean of F-beta over classes, each weighing the same."""
 
     def of(actual: Counts, claimed: Counts, right: Counts) -> NDArray[np.float64]:
@@ -86,12 +88,12 @@ def macro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> For
     return by_class(of, answers, true)
 
 
-def macro_f1(answers: Answers, true: Answers) -> Form:
+def macro_f1(answers: Answers, true: Answers) -> WeightedMetric:
     """The mean over classes of F1, the harmonic mean of precision and recall; every class weighs the same."""
     return macro_fbeta(answers, true, beta=1.0)
 
 
-def micro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> Form:
+def micro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> WeightedMetric:
     """F-beta over all images and classes at once; with one class per image it is the accuracy."""
     if true.ndim == 1:
         return accuracy(answers, true)
@@ -102,12 +104,12 @@ def micro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> For
     return by_class(of, answers, true)
 
 
-def micro_f1(answers: Answers, true: Answers) -> Form:
+def micro_f1(answers: Answers, true: Answers) -> WeightedMetric:
     """Kaggle's "mean F1" of one class per image, where it is the accuracy; of sets, F1 over all of them at once."""
     return micro_fbeta(answers, true, beta=1.0)
 
 
-def weighted_f1(answers: Answers, true: Answers) -> Form:
+def weighted_f1(answers: Answers, true: Answers) -> WeightedMetric:
     """The mean over classes of F1, each class weighing as many images as it has."""
     return by_class(
         lambda actual, claimed, right: ratio((actual * fbeta(actual, claimed, right)).sum(1), actual.sum(1)),
@@ -116,25 +118,25 @@ def weighted_f1(answers: Answers, true: Answers) -> Form:
     )
 
 
-def samples_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> Form:
+def samples_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> WeightedMetric:
     """The mean over images of the F-beta of each one's set; 0 where both sets are empty, as in scikit-learn."""
     right = (answers * true).sum(1).astype(np.float64)
     return mean_of(fbeta(true.sum(1).astype(np.float64), answers.sum(1).astype(np.float64), right, beta))
 
 
-def samples_f1(answers: Answers, true: Answers) -> Form:
+def samples_f1(answers: Answers, true: Answers) -> WeightedMetric:
     """The mean over images of the F1 of each one's set."""
     return samples_fbeta(answers, true, beta=1.0)
 
 
-def balanced_accuracy(predicted: Labels, true: Labels) -> Form:
+def balanced_accuracy(predicted: Labels, true: Labels) -> WeightedMetric:
     """The mean over classes of the part of a class's images that is recognised."""
     return by_class(
         lambda actual, claimed, right: ratio(right, actual).sum(1) / (actual > 0).sum(1).clip(1), predicted, true
     )
 
 
-def matthews(predicted: Labels, true: Labels) -> Form:
+def matthews(predicted: Labels, true: Labels) -> WeightedMetric:
     """Matthews correlation of predicted and true classes, from -1 to 1 (Gorodkin 2004 for more than two)."""
 
     def of(actual: Counts, claimed: Counts, right: Counts) -> NDArray[np.float64]:
@@ -146,7 +148,7 @@ def matthews(predicted: Labels, true: Labels) -> Form:
     return by_class(of, predicted, true)
 
 
-def quadratic_kappa(predicted: Labels, true: Labels) -> Form:
+def quadratic_kappa(predicted: Labels, true: Labels) -> WeightedMetric:
     """Agreement beyond chance for ordered classes, a miss by two classes costing four times a miss by one."""
     truth, claim = true.astype(np.float64), predicted.astype(np.float64)
 

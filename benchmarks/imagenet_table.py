@@ -4,7 +4,7 @@ The accuracies are timm's own (results/results-imagenet.csv in its repository, A
 multiply-adds are counted here, without memory, of its networks as installed: `parameters` is what a network has without
 any class, RGB in, and `per_class` what each class adds.
 
-    ./run.sh bench published_table results-imagenet.csv
+    ./run.sh bench imagenet_table results-imagenet.csv
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from featherweight.models.pretrained import TABLE
+from featherweight.models.pretrained_nets import TABLE
 from featherweight.runtime.torch_internals import outlined, weightless
 
 LARGEST = 16  # million parameters with ImageNet's classes

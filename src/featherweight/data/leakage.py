@@ -1,6 +1,6 @@
-"""Images of one thing (kin): numbered sequences in names, and copies, that must not stand on both sides of a split.
+"""Related images, numbered sequences in names and copies, must not stand on both sides of a split.
 
-Kin on both sides make the holdout score too good: what is held out was seen in training, nearly.
+Where they do, the holdout score is too good: what is held out was nearly seen in training.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Pack
 
 LEAST_GROUPS, LEAST_SHARE = 8, 0.6  # a pattern makes as many groups, and puts that part of the images into company
-LARGEST_GROUP = 0.3  # of all images: what is larger is no group of kin
+LARGEST_GROUP = 0.3  # of all images: what is larger is no group of related images
 COUNTER = 3  # numbers within a group are that close together, where they count frames
-TOLD = 0.01  # of the held-out images with kin in training: from there on it is told
+WARNED = 0.01  # of the held-out images with related ones in training: from there on there is a warning
 NEAR = 20_000  # images in which near-copies are looked for before a training; inspect looks at any number
 LARGEST = 2**30  # bytes of images that are read for it
 
@@ -35,13 +35,13 @@ def sequences(ids: Sequence[str], labels: Sequence[str]) -> str | None:
     return None
 
 
-def torn(train: Pack, holdout: Pack, grouped: bool) -> list[str]:
-    """In words, which kin are split between `train` and `holdout`; nothing where hardly any are.
+def warnings(train: Pack, holdout: Pack, grouped: bool) -> list[str]:
+    """In words, which related images are split between `train` and `holdout`; nothing where hardly any are.
 
     Names are not asked where the competition groups its images (`grouped`). Near-copies are looked for where there are
     not too many images.
     """
-    told: list[str] = []
+    found_leaks: list[str] = []
     count = len(train) + len(holdout)
     if not grouped and train.labels is not None and holdout.labels is not None and train.labels.ndim == 1:
         labels = [str(label) for part in (train, holdout) for label in (part.labels if part.labels is not None else ())]
@@ -51,23 +51,23 @@ def torn(train: Pack, holdout: Pack, grouped: bool) -> list[str]:
         if found is not None:
             known = set(found[: len(train)])
             share = sum(key in known for key in found[len(train) :]) / len(holdout)
-            if share >= TOLD:
-                told.append(
+            if share >= WARNED:
+                found_leaks.append(
                     f"{share:.0%} of the held-out images are of a numbered sequence that is trained on too, "
                     f"by their names: say group: '{pattern}' in the competition's file"
                 )
-    if not told and count * int(np.prod(train.images.shape[1:])) <= LARGEST:
+    if not found_leaks and count * int(np.prod(train.images.shape[1:])) <= LARGEST:
         near = count <= NEAR
         same = near_duplicates.groups(Joined(train.images, holdout.images), near)
         copied = sum(place >= len(train) for group in same if group[0] < len(train) for place in group)
         share = copied / len(holdout)
-        if share >= TOLD:
+        if share >= WARNED:
             kind = "copy" if not near else "copy or near-copy"
-            told.append(
+            found_leaks.append(
                 f"{share:.1%} of the held-out images have a {kind} that is trained on: ./run.sh inspect "
                 f"COMPETITION writes the grouping that keeps them together"
             )
-    return [f"the score will be too good: {line}" for line in told]
+    return [f"the score will be too good: {line}" for line in found_leaks]
 
 
 def keys(ids: Sequence[str], pattern: str) -> list[str] | None:

@@ -16,7 +16,7 @@ FORCED = ("bengaliai-cv19",)  # one of its targets can be trained alone, where -
 
 
 @dataclass(frozen=True)
-class Facts:
+class KnownCompetition:
     """What is known of one competition; None, or empty, where nothing is."""
 
     metric: str | None = None
@@ -33,17 +33,17 @@ class Facts:
 
 
 @functools.cache
-def competitions() -> dict[str, Facts]:
+def competitions() -> dict[str, KnownCompetition]:
     """All known competitions by their names on Kaggle, in small letters."""
-    return {slug.lower(): Facts(**facts) for slug, facts in yaml.read(FILE).data.items()}
+    return {slug.lower(): KnownCompetition(**entry) for slug, entry in yaml.read(FILE).data.items()}
 
 
-def facts(slug: str | None, label: str | None = None) -> Facts:
+def known(slug: str | None, label: str | None = None) -> KnownCompetition:
     """What is known of a competition, nothing of an unknown one.
 
     Raises UserError for one that is none for a classifier, unless `label` names a column of it to be trained alone.
     """
-    found = competitions().get((slug or "").lower(), Facts())
+    found = competitions().get((slug or "").lower(), KnownCompetition())
     if found.unsupported and not (label and str(slug).lower() in FORCED):
         only = "; --label COLUMN trains one of them alone" if str(slug).lower() in FORCED else ""
         raise UserError(

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from featherweight import paths
 from featherweight.cli import main
-from featherweight.runs import ledger, published, query
+from featherweight.runs import ledger, published_results, query
 
 PAGE = "before\n<!-- results -->\nstale\n<!-- /results -->\nafter\n"
 
@@ -86,20 +86,20 @@ def test_a_run_of_code_that_nobody_can_check_out_is_refused(checkout, capsys, co
 
 def test_what_this_repository_publishes_can_be_checked_out_and_stands_in_its_tables():
     shallow = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--is-shallow-repository"], capture_output=True)
-    rows = query.table(published.path())
+    rows = query.table(published_results.path())
     assert len(rows)
     assert not any(commit.endswith("+") for commit in rows["commit"])
     if shallow.stdout.strip() == b"false":
-        assert [run for run in ledger.records(rows) if published.unpublishable(run["commit"])] == []
+        assert [run for run in ledger.records(rows) if published_results.unpublishable(run["commit"])] == []
     rows = query.ordered(rows, None)
-    for page in published.pages()[:2]:
-        found = published.MARKERS.search(page.read_text())
+    for page in published_results.pages()[:2]:
+        found = published_results.MARKERS.search(page.read_text())
         assert found, f"{page} has no table"
-        table = published.markdown(published._chosen(rows, found["recipes"]))
+        table = published_results.markdown(published_results._chosen(rows, found["recipes"]))
         assert found["table"] == table, f"{page}: run ./run.sh publish"
 
 
 def test_the_page_of_models_is_not_stale():
     text = (ROOT / "docs" / "models.md").read_text()
-    assert published.MODELS.search(text)
-    assert published.models() in text, "run ./run.sh publish"
+    assert published_results.MODELS.search(text)
+    assert published_results.models() in text, "run ./run.sh publish"

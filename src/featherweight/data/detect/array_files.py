@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from featherweight.data import csv_file
-from featherweight.data.detect.found import Found, Wishes
-from featherweight.data.detect.places import role
+from featherweight.data.detect.detected import Detected, Hints
+from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.scan import Scan, relative
 from featherweight.data.safe_arrays import declared, read_idx
 from featherweight.data.safe_pickles import read as read_pickle
@@ -22,7 +22,7 @@ from featherweight.errors import UserError
 SHOWN = 3  # faults told where nothing is understood
 
 
-def idx(scan: Scan, wishes: Wishes) -> Found | None:
+def idx(scan: Scan, hints: Hints) -> Detected | None:
     """idx files of images and labels, as MNIST's."""
     folder, root = scan.folder, scan.root
     names: dict[str, Path] = {}
@@ -38,10 +38,10 @@ def idx(scan: Scan, wishes: Wishes) -> Found | None:
     if not {"images", "labels"} <= set(names):
         return None
     told = [f"{key.replace('_', ' ')}: {relative(path, folder)}" for key, path in names.items()] + aside
-    return Found({"name": "idx", **{key: relative(path, root) for key, path in names.items()}}, told=told)
+    return Detected({"name": "idx", **{key: relative(path, root) for key, path in names.items()}}, told=told)
 
 
-def pickles(scan: Scan, wishes: Wishes) -> Found | None:
+def pickles(scan: Scan, hints: Hints) -> Detected | None:
     """Pickled dictionaries, as CIFAR's."""
     folder, root = scan.folder, scan.root
     train: list[Path] = []
@@ -76,10 +76,10 @@ def pickles(scan: Scan, wishes: Wishes) -> Found | None:
     if named:
         source["names"] = relative(named, root)
         told.append(f"class names in {named.name}")
-    return Found(source, told=told + aside)
+    return Detected(source, told=told + aside)
 
 
-def arrays(scan: Scan, wishes: Wishes) -> Found | None:
+def arrays(scan: Scan, hints: Hints) -> Detected | None:
     """NumPy or HDF5 arrays of images with labels beside them."""
     folder, root = scan.folder, scan.root
     shapes: dict[str, tuple[int, ...]] = {}
@@ -108,8 +108,8 @@ def arrays(scan: Scan, wishes: Wishes) -> Found | None:
         return next(iter(same or fitting), None)
 
     labels = beside(train, lambda key: not key.endswith(("id", "ids")))
-    if wishes.label is not None and any(_key(name) == wishes.label.lower() for name in flat):
-        labels = next(name for name in flat if _key(name) == wishes.label.lower())
+    if hints.label is not None and any(_key(name) == hints.label.lower() for name in flat):
+        labels = next(name for name in flat if _key(name) == hints.label.lower())
     if labels is None:
         return None
     source = {"name": "arrays", "train": train, "labels": labels}
@@ -121,7 +121,7 @@ def arrays(scan: Scan, wishes: Wishes) -> Found | None:
         answers = beside(test, lambda key: not key.endswith(("id", "ids")))
         source |= {key: name for key, name in (("test", test), ("ids", ids), ("answers", answers)) if name}
     given: dict[str, Any] = {**source}
-    return Found(given, told=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
+    return Detected(given, told=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
 
 
 def unreadable(folder: Path) -> str:

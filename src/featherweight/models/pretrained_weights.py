@@ -1,7 +1,7 @@
-"""Published weights: where they come from, the pictures they expect, and how a network starts from them.
+"""Pretrained weights: where they come from, the pictures they expect, and how a network starts from them.
 
 A family whose constructor takes `pretrained` and `weights` starts from the weights of its library's hub, of a file, or
-of a package in the environment. The constructor itself makes a random network in any case: `load_published` is called
+of a package in the environment. The constructor itself makes a random network in any case: `load_pretrained` is called
 once, when a run begins, so that a run that is done needs the published file no more.
 """
 
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from featherweight import paths
 from featherweight.errors import Unavailable, UserError
-from featherweight.models.matching import Loaded, load_matching
 from featherweight.models.shape import Shape
+from featherweight.models.weight_matching import Loaded, load_matching
 from featherweight.models.weights_file import read_state
 from featherweight.reading import reason
 from featherweight.runtime.torch_internals import outlined
@@ -33,7 +33,7 @@ SECONDS = 6.0  # within which a hub must answer that it is there
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Pretrained = Annotated[
-    Flag, Field(description="start from the library's published weights, where the competition allows it")
+    Flag, Field(description="start from the library's pretrained weights, where the competition allows it")
 ]
 Weights = Annotated[
     Text | None,
@@ -45,8 +45,8 @@ Weights = Annotated[
 
 
 @dataclass(frozen=True)
-class Published:
-    """The pictures that published weights were trained for.
+class ExpectedInput:
+    """The pictures that pretrained weights were trained for.
 
     Mean and deviation are of each channel, of pixels in [0, 1]. For evaluation a picture is resized, with this
     interpolation, so that its shorter side is `input_size / crop_pct`, and its middle `input_size` pixels are taken.
@@ -59,14 +59,14 @@ class Published:
     input_size: int
 
 
-def starts_published(spec: Choice) -> bool:
-    """Does a model start from published weights?"""
+def starts_pretrained(spec: Choice) -> bool:
+    """Does a model start from pretrained weights?"""
     return bool(spec.arguments.get("pretrained") or spec.arguments.get("weights"))
 
 
-def published(spec: Choice) -> Published | None:
-    """What the published weights of a model expect, as its library says; None where it starts from random ones."""
-    if not starts_published(spec):
+def expected_input(spec: Choice) -> ExpectedInput | None:
+    """What the pretrained weights of a model expect, as its library says; None where it starts from random ones."""
+    if not starts_pretrained(spec):
         return None
     variant = spec.arguments["variant"]
     if spec.name == "timm":
@@ -77,21 +77,21 @@ def published(spec: Choice) -> Published | None:
             return None
         size = settings.test_input_size or settings.input_size
         crop = settings.test_crop_pct or settings.crop_pct
-        return Published(tuple(settings.mean), tuple(settings.std), settings.interpolation, crop, size[-1])
+        return ExpectedInput(tuple(settings.mean), tuple(settings.std), settings.interpolation, crop, size[-1])
     if spec.name == "torchvision":
         from torchvision import models
 
         chosen = models.get_model_weights(variant).DEFAULT.transforms()
         crop, resized = chosen.crop_size[0], chosen.resize_size[0]
-        return Published(tuple(chosen.mean), tuple(chosen.std), chosen.interpolation.value, crop / resized, crop)
+        return ExpectedInput(tuple(chosen.mean), tuple(chosen.std), chosen.interpolation.value, crop / resized, crop)
     from efficientnet_pytorch import EfficientNet
 
     side = EfficientNet.get_image_size(f"efficientnet-{variant}")
-    return Published(IMAGENET_MEAN, IMAGENET_STD, "bicubic", 0.875, side)
+    return ExpectedInput(IMAGENET_MEAN, IMAGENET_STD, "bicubic", 0.875, side)
 
 
 def weights_path(spec: Choice) -> tuple[Path, str]:
-    """The file that a model's published weights are in, and how to call it; fetched from the hub where it is not here.
+    """The file that a model's pretrained weights are in, and how to call it; fetched from the hub where it is not here.
 
     Raises UserError for a file or package that is not there, Unavailable for a hub that cannot be reached.
     """
@@ -107,8 +107,8 @@ def weights_path(spec: Choice) -> tuple[Path, str]:
     return path, str(given)
 
 
-def load_published(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
-    """Put published weights into a network that `spec` made for this shape, in place.
+def load_pretrained(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
+    """Put pretrained weights into a network that `spec` made for this shape, in place.
 
     Raises UserError for weights that are not of this network, and as `weights_path`.
     """
@@ -187,7 +187,7 @@ def _from_hub(spec: Choice) -> Path:
 
         url = url_map.get(f"efficientnet-{variant}")
     if not url:
-        raise UserError(f"model.pretrained: {spec.name} has no published weights of '{variant}'; say weights: FILE")
+        raise UserError(f"model.pretrained: {spec.name} has no pretrained weights of '{variant}'; say weights: FILE")
     return _from_url(url, f"{spec.name}/{variant}")
 
 

@@ -25,7 +25,7 @@ TRIED = 64  # pictures that the forecast is made from
 SPARE = 0.9  # of the time that there is, for what a forecast does not know
 
 
-def answer(plan: Mapping[str, Any], given: Path, started: float) -> Path:
+def write_submission(plan: Mapping[str, Any], given: Path, started: float) -> Path:
     """Write the CSV for the competition's images and return it. `given` is the data set's folder; `started` is a time
     of `time.monotonic`, when the notebook began.
     """
