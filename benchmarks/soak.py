@@ -41,7 +41,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "swa": ("averages=[{name: swa, start: 0.5}]", "ship=swa"),
     "lookahead": ("averages=[lookahead]", "ship=raw"),
     "distillation": ("distill={teachers: [teacher]}",),
-    "growth": ("growth={scales: [0.75], until: [0.5]}",),
+    "progressive": ("progressive={scales: [0.75], until: [0.5]}",),
     "early stopping": ("early_stopping={patience: 4}",),
     "mixup": ("mix=[mixup]",),
     "cutmix": ("mix=[cutmix]",),

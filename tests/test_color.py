@@ -34,7 +34,7 @@ def strengths(low, high, count=6):
         (color.adjust_contrast, TV.adjust_contrast, 0.1, 2.0),
         (color.adjust_saturation, TV.adjust_saturation, 0.0, 2.0),
         (color.adjust_sharpness, TV.adjust_sharpness, 0.0, 2.0),
-        (color.solarize, TV.solarize, 0.1, 0.9),
+        (color.solarized, TV.solarize, 0.1, 0.9),
     ],
 )
 def test_strengths_mean_what_they_mean_to_torchvision(channels, ours, theirs, low, high):
@@ -53,9 +53,9 @@ def test_hue_is_torchvisions():
 def test_posterize_equalize_and_autocontrast_are_torchvisions_and_pils(channels):
     pixels = images(channels)
     for bits in range(1, 9):
-        ours = color.posterize(pixels.float() / 255, torch.full((6,), bits))
+        ours = color.posterized(pixels.float() / 255, torch.full((6,), bits))
         torch.testing.assert_close(ours, TV.posterize(pixels, bits).float() / 255)
-    equal = (color.equalize(pixels.float() / 255) * 255).round().byte()
+    equal = (color.equalized(pixels.float() / 255) * 255).round().byte()
     assert torch.equal(equal, TV.equalize(pixels))
     for image, done in zip(pixels, equal, strict=True):
         pil = Image.fromarray(
@@ -69,7 +69,7 @@ def test_posterize_equalize_and_autocontrast_are_torchvisions_and_pils(channels)
 
 def test_equalize_at_the_sizes_where_its_step_is_nothing():
     tiny = torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8, generator=generator(0))
-    assert torch.equal((color.equalize(tiny.float() / 255) * 255).round().byte(), TV.equalize(tiny))
+    assert torch.equal((color.equalized(tiny.float() / 255) * 255).round().byte(), TV.equalize(tiny))
 
 
 def test_enhancements_are_pils():

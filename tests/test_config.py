@@ -209,3 +209,34 @@ def test_what_a_competition_is_called_makes_no_other_task_of_it():
     plain = load_competition("digits")
     assert plain.same_task(load_competition("digits", ["kaggle=some-digits", "title=Some digits"]))
     assert not plain.same_task(load_competition("digits", ["limit.parameters=7"]))
+
+
+def test_a_key_goes_by_its_other_name_too(recipes):
+    """Fields and earlier versions have other names for some keys; layers meet whichever each of them uses."""
+    (recipes / "old.yaml").write_text(
+        "extends: parent\ngrowth: {scales: [0.5], until: [0.4]}\nmodel: {drop_connect: 0.2}\n"
+    )
+    old = load_recipe("old", ["progressive.until=[0.6]", "model.drop_path=0.3"])
+    assert (old.progressive.scales, old.progressive.until) == ([0.5], [0.6])
+    assert old.model.arguments["drop_connect"] == 0.3
+    (recipes / "young.yaml").write_text(
+        "extends: old\nprogressive: {until: [0.7]}\naugment: [{name: posterise, bits: 3}]\n"
+    )
+    young = load_recipe("young", ["growth.scales=[0.25]"])
+    assert (young.progressive.scales, young.progressive.until) == ([0.25], [0.7])
+    assert (young.augment[0].name, young.augment[0].arguments["bits"]) == ("posterize", 3)
+
+
+def test_an_error_names_the_key_as_it_is_written(recipes):
+    (recipes / "old.yaml").write_text("extends: parent\ngrowth:\n  until: [2.0]\n")
+    with pytest.raises(UserError, match=r"old\.yaml:3: growth\.until\.0: must be less than or equal to 1"):
+        load_recipe("old")
+    (recipes / "both.yaml").write_text("extends: parent\ngrowth: {scales: []}\nprogressive: {}\n")
+    with pytest.raises(UserError, match=r"both\.yaml:3: progressive: 'progressive' is there by both of its names"):
+        load_recipe("both")
+    with pytest.raises(UserError, match="unknown key 'drop_path'"):
+        load_recipe("mlp", ["model.drop_path=0.1"])
+
+
+def test_a_densenets_growth_is_its_own():
+    assert load_recipe("densenet121", ["model.growth=16"]).model.arguments["growth"] == 16

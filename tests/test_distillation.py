@@ -179,7 +179,7 @@ def test_a_student_of_saved_probabilities_does_what_a_student_of_labels_does(tmp
 def test_a_teacher_that_cannot_see_what_a_student_does_is_refused(home):
     for name, change in (("flat", "model={name: mlp, hidden: [8]}"), ("pixels", "train.normalize=pixel")):
         run(name, change, "train.epochs=1")
-    grows = ["growth={scales: [0.75], until: [0.5]}", "split.holdout=0.1"]
+    grows = ["progressive={scales: [0.75], until: [0.5]}", "split.holdout=0.1"]
     with pytest.raises(UserError, match=r"distill\.teachers: flat: mlp, made for images of 8 px, takes none of 6 px"):
         run("one", *grows, "distill.teachers=[flat]")
     with pytest.raises(UserError, match=r"distill\.teachers: pixels subtracts the mean of every pixel"):

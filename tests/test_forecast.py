@@ -1,7 +1,7 @@
 """What a training says of its own length after the first steps."""
 
 from featherweight.training.forecast import Forecast
-from featherweight.training.progressive import Growth
+from featherweight.training.progressive import Progressive
 
 
 def lines(forecast: Forecast, seconds_of_a_step: float, steps: int = 8) -> list[str]:
@@ -28,6 +28,6 @@ def test_over_an_hour_a_plan_for_less_is_offered():
 
 
 def test_steps_on_images_that_grow_become_dearer():
-    growth = Growth(scales=[0.5], until=[0.5])
-    small = next(filter(None, lines(Forecast(1000, growth), 2.0)))
+    progressive = Progressive(scales=[0.5], until=[0.5])
+    small = next(filter(None, lines(Forecast(1000, progressive), 2.0)))
     assert "about 83 minutes" in small  # half of the steps at the price measured, half at four times it

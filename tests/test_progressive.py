@@ -13,20 +13,20 @@ from featherweight.models import FAMILIES, build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.training.examples import Examples
-from featherweight.training.progressive import Growth, grown
+from featherweight.training.progressive import Progressive, shrunk
 from featherweight.training.trainer import Trainer
 
 RECIPE = {
     "model": {"name": "wrn", "depth": 10, "width": 0.25},
     "optimizer": {"name": "sgd", "lr": 0.1},
-    "growth": {"scales": [0.5, 0.75], "until": [0.25, 0.5]},
+    "progressive": {"scales": [0.5, 0.75], "until": [0.25, 0.5]},
     "train": {"epochs": 2, "batch_size": 8},
 }
 
 
 @pytest.mark.parametrize(("part", "scale"), [(0, 0.5), (0.24, 0.5), (0.25, 0.75), (0.49, 0.75), (0.5, 1.0), (1.0, 1.0)])
 def test_each_scale_lasts_until_its_end(part: float, scale: float):
-    assert Growth(scales=[0.5, 0.75], until=[0.25, 0.5]).scale(part) == scale
+    assert Progressive(scales=[0.5, 0.75], until=[0.25, 0.5]).scale(part) == scale
 
 
 def test_a_run_sees_small_images_first_and_is_judged_on_whole_ones(tmp_path, monkeypatch):
@@ -44,32 +44,32 @@ def test_a_run_sees_small_images_first_and_is_judged_on_whole_ones(tmp_path, mon
 def test_pixels_are_those_of_pillow():
     image = np.random.default_rng(0).random((32, 32), dtype=np.float32)
     wanted = np.asarray(Pillow.fromarray(image).resize((20, 20), Pillow.Resampling.BILINEAR))
-    got = grown(torch.from_numpy(image)[None, None], 0.625)[0, 0]
+    got = shrunk(torch.from_numpy(image)[None, None], 0.625)[0, 0]
     torch.testing.assert_close(got, torch.from_numpy(wanted), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
-    ("growth", "message"),
+    ("progressive", "message"),
     [
         ({"scales": [0.5], "until": [0.2, 0.4]}, "1 scales and 2 ends; each scale has one end"),
-        ({"scales": [0.5, 0.75], "until": [0.4, 0.2]}, "growth.until: expected a rising list"),
+        ({"scales": [0.5, 0.75], "until": [0.4, 0.2]}, "progressive.until: expected a rising list"),
         ({"scales": [1.5], "until": [0.4]}, "less than or equal to 1"),
     ],
 )
-def test_what_makes_no_sense_is_refused(growth: dict[str, list[float]], message: str):
+def test_what_makes_no_sense_is_refused(progressive: dict[str, list[float]], message: str):
     with pytest.raises(ValidationError, match=message):
-        Growth.model_validate(growth)
+        Progressive.model_validate(progressive)
 
 
 def test_a_mean_of_every_pixel_is_of_one_size():
-    with pytest.raises(ValidationError, match="an image has one size; it cannot grow"):
+    with pytest.raises(ValidationError, match="an image keeps its one size"):
         Recipe.model_validate({**RECIPE, "train": {"normalize": "pixel"}})
 
 
 def test_a_network_of_one_size_is_refused_before_anything_is_read(command: Command):
-    done = command("mlp", "--set", "growth={scales: [0.75], until: [0.5]}")
+    done = command("mlp", "--set", "progressive={scales: [0.75], until: [0.5]}")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: growth.scales: mlp, made for images of 8 px, takes none of 6 px (")
+    assert done.stderr.startswith("error: progressive.scales: mlp, made for images of 8 px, takes none of 6 px (")
     assert done.stderr.endswith("; leave 0.75 out, or take a net that ends in a mean\n")
     done = command("mlp", "--set", "predict.views=[{name: scales, factors: [1.0, 1.5]}]")
     assert done.returncode == 2

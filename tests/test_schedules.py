@@ -4,7 +4,16 @@ from pydantic import ValidationError
 
 from featherweight.config import Recipe
 from featherweight.schema import OneOf
-from featherweight.training.schedules import SCHEDULES, Position, beginning, constant, cosine, rate_factor, stepped
+from featherweight.training.schedules import (
+    SCHEDULES,
+    Position,
+    beginning,
+    constant,
+    cosine,
+    rate_factor,
+    scaled,
+    stepped,
+)
 
 LR = torch.optim.lr_scheduler
 
@@ -179,6 +188,25 @@ def test_a_warm_up_goes_before_any_schedule(name):
     assert ours[:11] == sorted(ours[:11])
     if name in needed:  # what is said in epochs is counted from the start
         assert ours[29] == 1 > ours[30]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_knows_how_to_fit_a_shorter_run(name):
+    """Half the epochs and half the steps: the factor at each step is that at twice the step of the whole."""
+    needed = {
+        "milestones": {"at": [6, 8]},
+        "every": {"epochs": 4},
+        "staged": {"stages": [[6, 1.0], [4, 0.5]]},
+        "stepped": {"at": [0.4], "epochs": [6]},
+        "cyclic": {"up": 20, "down": 10},
+    }
+    whole = recipe(schedule={"name": name, **needed.get(name, {})}, train={"epochs": 10}).schedule
+    half = scaled(whole, 0.5)
+    one_cycle_differs_by_a_step = 0.06
+    for step in range(50):
+        near = whole(Position(2 * step, 10, 10, 100)), half(Position(step, 10, 5, 50))
+        assert near[0] == pytest.approx(near[1], abs=one_cycle_differs_by_a_step)
+    assert scaled(whole, 1e-9).model_validate(scaled(whole, 1e-9).model_dump()) == scaled(whole, 1e-9)
 
 
 def test_a_warm_up_may_be_a_part_of_the_run():

@@ -209,7 +209,7 @@ def test_all_else_at_once(train, name):
         sampling=name,
         teachers=known,
         distill={"teachers": ["somebody"]},
-        growth={"scales": [0.5], "until": [0.9]},
+        progressive={"scales": [0.5], "until": [0.9]},
         ship="raw",
         averages=[*sorted({*AVERAGES} - {"lookahead"}), {"name": "lookahead", "every": 2}],
         train={"accumulate": 2, "clip": 1.0, "decay_norms": False, "bias_rate": 8},

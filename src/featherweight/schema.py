@@ -3,7 +3,7 @@
 A *choice* is a function the YAML names. Its keyword-only arguments are the keys the YAML may give, its positional
 arguments are what the program hands it when it calls:
 
-    def sgd(parameters, *, lr: Positive = 0.1, momentum: Rate = 0.9): ...
+    def sgd(parameters, *, lr: Positive = 0.1, momentum: Probability = 0.9): ...
     OPTIMIZERS = {"sgd": sgd}
 
     class Recipe(Section):
@@ -59,11 +59,26 @@ Number = Annotated[float, Strict()]
 Positive = Annotated[float, Strict(), Field(gt=0, le=1e30)]  # what float32 holds
 Factor = Annotated[float, Strict(), Field(gt=0, le=1000)]  # of a network's width, depth or resolution
 NonNegative = Annotated[float, Strict(), Field(ge=0, le=1e30)]
-Rate = Annotated[float, Strict(), Field(ge=0, lt=1)]  # a probability that may not be certain: dropout, momentum
+Probability = Annotated[float, Strict(), Field(ge=0, lt=1)]  # a probability that may not be certain: dropout, momentum
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]  # a part of a whole, ends included
 Part = Annotated[float, Strict(), Field(ge=0, le=0.5)]  # of a side, which is reflected no further than there is
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]
+
+# What keys and names of choices may be called besides, as the field or an earlier version calls them.
+OTHER_NAMES = {
+    "drop_path": "drop_connect",
+    "growth": "progressive",
+    "posterise": "posterize",
+    "solarise": "solarize",
+    "equalise": "equalize",
+}
+
+
+def as_written(key: Any, section: Mapping[Any, Any]) -> Any:
+    """The key as a section has it: by its own name or by its other one; the key itself where it has neither."""
+    pairs = [*OTHER_NAMES.items(), *((own, other) for other, own in OTHER_NAMES.items())]
+    return next((other for one, other in pairs if one == key and key not in section and other in section), key)
 
 
 class Section(BaseModel):
@@ -75,12 +90,16 @@ class Section(BaseModel):
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            for key in data:
+            own = [as_written(key, cls.model_fields) for key in data]
+            for key in own:
+                if own.count(key) > 1:
+                    raise PydanticCustomError("unknown_key", "'{key}' is there by both of its names", {"key": key})
                 if key not in cls.model_fields:
                     known = list(cls.model_fields)
                     hint = nearest(str(key), known) or f"; the keys here are {', '.join(known)}"
                     # `key` goes into the context so that the location of the key, not of its section, is reported.
                     raise PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", {"key": key, "hint": hint})
+            return dict(zip(own, data.values(), strict=True))
         return data
 
 
@@ -137,6 +156,7 @@ class OneOf:
         library, slash, variant = data["name"].partition("/")
         if slash and "variant" in getattr(self.sections.get(library), "model_fields", {}):
             data = {"variant": variant, **data, "name": library}  # `timm/resnet18` is short for its two keys
+        data = {**data, "name": as_written(data["name"], self.table)}
         if data["name"] not in self.table:
             hint = nearest(data["name"], self.table) or ""
             raise PydanticCustomError(

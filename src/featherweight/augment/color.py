@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featherweight.runtime.rng import Draws
-from featherweight.schema import Count, Fraction, NonNegative, Odd, Positive, Rate
+from featherweight.schema import Count, Fraction, NonNegative, Odd, Positive, Probability
 
 LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision and PIL weigh them
 
@@ -59,19 +59,19 @@ def sharpness(images: Tensor, draws: Draws, *, factor: NonNegative = 2.0, probab
     return _some(images, adjust_sharpness(images, torch.full_like(draws.uniform(), factor)), draws, probability)
 
 
-def posterise(images: Tensor, draws: Draws, *, bits: Count = 4, probability: Fraction = 0.5) -> Tensor:
+def posterize(images: Tensor, draws: Draws, *, bits: Count = 4, probability: Fraction = 0.5) -> Tensor:
     """With only so many bits of each colour."""
-    return _some(images, posterize(images, torch.full_like(draws.uniform(), bits)), draws, probability)
+    return _some(images, posterized(images, torch.full_like(draws.uniform(), bits)), draws, probability)
 
 
-def solarise(images: Tensor, draws: Draws, *, threshold: Fraction = 0.5, probability: Fraction = 0.5) -> Tensor:
+def solarize(images: Tensor, draws: Draws, *, threshold: Fraction = 0.5, probability: Fraction = 0.5) -> Tensor:
     """Pixels at or over `threshold` inverted."""
-    return _some(images, solarize(images, torch.full_like(draws.uniform(), threshold)), draws, probability)
+    return _some(images, solarized(images, torch.full_like(draws.uniform(), threshold)), draws, probability)
 
 
-def equalise(images: Tensor, draws: Draws, *, probability: Fraction = 0.5) -> Tensor:
+def equalize(images: Tensor, draws: Draws, *, probability: Fraction = 0.5) -> Tensor:
     """Each channel's histogram flattened."""
-    return _some(images, equalize(images), draws, probability)
+    return _some(images, equalized(images), draws, probability)
 
 
 def autocontrast(images: Tensor, draws: Draws, *, probability: Fraction = 0.5) -> Tensor:
@@ -79,7 +79,7 @@ def autocontrast(images: Tensor, draws: Draws, *, probability: Fraction = 0.5) -
     return _some(images, stretch(images), draws, probability)
 
 
-def noise(images: Tensor, draws: Draws, *, deviation: Rate = 0.05) -> Tensor:
+def noise(images: Tensor, draws: Draws, *, deviation: Probability = 0.05) -> Tensor:
     """Gaussian noise of a deviation drawn up to this one."""
     return (images + draws.normal(*images.shape[1:]) * draws.uniform(1, 1, 1) * deviation).clamp(0, 1)
 
@@ -143,18 +143,18 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     return images
 
 
-def posterize(images: Tensor, bits: Tensor) -> Tensor:
+def posterized(images: Tensor, bits: Tensor) -> Tensor:
     """The lower bits of the eight cleared."""
     step = _wide(torch.exp2(8 - bits))
     return (images * 255).round().div(step).floor() * step / 255
 
 
-def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+def solarized(images: Tensor, threshold: Tensor) -> Tensor:
     """Inverted from the threshold on."""
     return torch.where(images >= _wide(threshold), 1 - images, images)
 
 
-def equalize(images: Tensor) -> Tensor:
+def equalized(images: Tensor) -> Tensor:
     """PIL's equalisation of each channel's 256 levels."""
     levels = (images * 255).round().long()
     flat = levels.flatten(2)

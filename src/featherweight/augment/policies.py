@@ -136,9 +136,9 @@ OPERATIONS: dict[str, Operation] = {
     "Color": lambda images, strength: color.adjust_saturation(images, 1 + strength),
     "Contrast": lambda images, strength: color.adjust_contrast(images, 1 + strength),
     "Sharpness": lambda images, strength: color.adjust_sharpness(images, 1 + strength),
-    "Posterize": color.posterize,
-    "Solarize": color.solarize,
+    "Posterize": color.posterized,
+    "Solarize": color.solarized,
     "AutoContrast": lambda images, strength: color.stretch(images),
-    "Equalize": lambda images, strength: color.equalize(images),
+    "Equalize": lambda images, strength: color.equalized(images),
     "Invert": lambda images, strength: 1 - images,
 }

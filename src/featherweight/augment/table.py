@@ -12,13 +12,13 @@ from torch import Tensor
 from featherweight.augment.color import (
     autocontrast,
     blur,
-    equalise,
+    equalize,
     greyscale,
     jitter,
     noise,
-    posterise,
+    posterize,
     sharpness,
-    solarise,
+    solarize,
 )
 from featherweight.augment.crops_and_flips import alternating_flip, crop, flip, vertical_flip
 from featherweight.augment.geometric import affine, perspective, rotate
@@ -43,9 +43,9 @@ AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
     "greyscale": greyscale,
     "blur": blur,
     "sharpness": sharpness,
-    "posterise": posterise,
-    "solarise": solarise,
-    "equalise": equalise,
+    "posterize": posterize,
+    "solarize": solarize,
+    "equalize": equalize,
     "autocontrast": autocontrast,
     "noise": noise,
     "cutout": cutout,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from featherweight import yaml
 from featherweight.errors import UserError
 from featherweight.paths import find_config
-from featherweight.schema import Section
+from featherweight.schema import Section, as_written
 
 C = TypeVar("C", bound=Section)
 SHOWN = 200  # letters of an override that an error repeats
@@ -66,10 +66,12 @@ class _Merged:
     def update(self, layer: Mapping[str, Any], origin_of: Any, at: tuple[Any, ...] = ()) -> None:
         """Lay `layer` over what is here. Naming another choice starts its section afresh; a list replaces a list."""
         target = self._section(at)
-        for key, value in layer.items():
+        for written, value in layer.items():
+            key = as_written(written, target) if as_written(written, target) not in layer else written
             path = (*at, key)
+            where = origin_of if key == written else _below(origin_of, (*at, written))
             before = target.get(key)
-            self.origins[path] = origin_of(path)
+            self.origins[path] = where(path)
             if isinstance(before, str) and isinstance(value, Mapping) and "name" not in value:
                 before = target[key] = {"name": before}
             renamed = (
@@ -78,11 +80,11 @@ class _Merged:
                 and value.get("name", before.get("name")) != before.get("name")
             )
             if isinstance(value, Mapping) and isinstance(before, dict) and not renamed:
-                self.update(value, origin_of, path)
+                self.update(value, where, path)
             else:
                 target[key] = value
                 self.forget(path)
-                self._remember(path, value, origin_of)
+                self._remember(path, value, where)
 
     def _section(self, at: tuple[Any, ...]) -> dict[str, Any]:
         section = self.data
@@ -111,6 +113,11 @@ class _Merged:
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, "")
+
+
+def _below(origin_of: Callable[[tuple[Any, ...]], str], written: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], str]:
+    """The origins in a section that the file calls by its other name, at `written`."""
+    return lambda path: origin_of((*written, *path[len(written) :]))
 
 
 def _validated(kind: type[C], merged: _Merged, path: Path) -> C:
@@ -160,7 +167,10 @@ def _override(merged: _Merged, setting: Setting) -> None:
                 raise UserError(f"{setting.origin}: name the whole list, as in --set '{around}=[...]'")
             target[part] = {"name": target[part]} if isinstance(target[part], str) else dict(target[part])
             target = target[part]
-        elif isinstance(target, dict) and isinstance(target.get(part), dict | list):
+            continue
+        if isinstance(target, dict):
+            parts[depth] = part = as_written(part, target)
+        if isinstance(target, dict) and isinstance(target.get(part), dict | list):
             target[part] = target[part].copy()
             target = target[part]
         elif isinstance(target, dict):
@@ -174,6 +184,7 @@ def _override(merged: _Merged, setting: Setting) -> None:
     if isinstance(target, list):
         around = ".".join(map(str, parts[:-1]))
         raise UserError(f"{setting.origin}: name the whole list, or a key of one item, as in {around}.0.KEY=VALUE")
+    parts[-1] = as_written(parts[-1], target)
     restart = parts[-1] == "name" and target.get("name") != setting.value
     if restart:
         target.clear()
@@ -210,6 +221,8 @@ def _without_tags(location: Iterable[Any], data: Any) -> list[Any]:
     """Pydantic puts a choice's name into the location of what is wrong inside it; a file has no such level."""
     path: list[Any] = []
     for step in location:
+        if isinstance(data, Mapping):
+            step = as_written(step, data)
         if isinstance(data, Mapping) and step in data:
             data = data[step]
         elif isinstance(data, list) and isinstance(step, int):

@@ -23,7 +23,7 @@ from featherweight.schema import (
     NonNegative,
     OneOf,
     Positive,
-    Rate,
+    Probability,
     Section,
     Text,
 )
@@ -32,7 +32,7 @@ from featherweight.training.early_stopping import Watched
 from featherweight.training.head import Head
 from featherweight.training.losses import LOSSES
 from featherweight.training.optimizers import OPTIMIZERS, SHARED
-from featherweight.training.progressive import Growth
+from featherweight.training.progressive import Progressive
 from featherweight.training.sampling import SAMPLINGS
 from featherweight.training.schedules import SCHEDULES
 
@@ -84,7 +84,7 @@ class Warmup(Section):
     """A rise of the rate before the schedule; what a schedule counts in epochs or steps it still counts from step 0."""
 
     epochs: Positive | None = Field(None, description="how many epochs it takes, whole or not")
-    fraction: Rate = Field(0.1, description="the part of the run it takes, where no epochs are given")
+    fraction: Probability = Field(0.1, description="the part of the run it takes, where no epochs are given")
     start: Fraction = Field(0.01, description="the factor on the rate at step 0")
 
 
@@ -167,7 +167,7 @@ class Recipe(Section):
     sampling: Annotated[Choice, OneOf(SAMPLINGS)] = Field("each_once", validate_default=True)
     augment: list[Annotated[Choice, OneOf(AUGMENTATIONS)]] = Field(default_factory=list)
     mix: list[Annotated[Choice, OneOf(MIXINGS)]] = Field(default_factory=list)
-    growth: Growth | None = None
+    progressive: Progressive | None = None
     averages: list[Annotated[Choice, OneOf(AVERAGES)]] = Field(default_factory=list)
     ship: Text = Field("raw", description="the weights that ship: raw, or the name of one of the averages")
     early_stopping: EarlyStopping | None = None
@@ -199,8 +199,8 @@ class Recipe(Section):
     def _parts_fit(self) -> Self:
         if self.train.normalize == "pixel" and any(view.name == "scales" for view in self.predict.views):
             raise ValueError("predict.views: with the mean of every pixel subtracted an image has one size; no scales")
-        if self.train.normalize == "pixel" and self.growth is not None:
-            raise ValueError("growth: with the mean of every pixel subtracted an image has one size; it cannot grow")
+        if self.train.normalize == "pixel" and self.progressive is not None:
+            raise ValueError("progressive: with the mean of every pixel subtracted an image keeps its one size")
         if self.train.epochs and self.warmup is not None and (self.warmup.epochs or 0) >= self.train.epochs:
             lengths = f"{self.warmup.epochs:g} epochs of train.epochs {self.train.epochs}"
             raise ValueError(f"warmup.epochs: {lengths} leave the schedule none")

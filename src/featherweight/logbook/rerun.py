@@ -11,10 +11,9 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -29,6 +28,7 @@ from featherweight.runs import comparison, series
 from featherweight.runs.comparison import SURE
 from featherweight.runs.series import Done
 from featherweight.runs.task import Task, commit
+from featherweight.training import schedules
 
 SECTIONS = ("A", "B", "C", "D")
 # Rows that the write-ups draw together, beside the picture of all of a section.
@@ -62,24 +62,7 @@ def shortened(recipe: Recipe, scale: float) -> Recipe:
         data["warmup"]["epochs"] = recipe.warmup.epochs * scale
     if recipe.early_stopping is not None:
         data["early_stopping"]["patience"] = some(recipe.early_stopping.patience)
-    counted: dict[str, Callable[[Any], Any]] = {
-        "at": lambda places: [some(place) for place in places],
-        "epochs": lambda said: [some(epoch) for epoch in said] if isinstance(said, list) else some(said),
-        "stages": lambda stages: [[some(epochs), factor] for epochs, factor in stages],
-        "up": some,
-        "down": lambda steps: None if steps is None else some(steps),
-        "patience": some,
-    }
-    keys = {
-        "stepped": ["epochs"],
-        "milestones": ["at"],
-        "every": ["epochs"],
-        "staged": ["stages"],
-        "cyclic": ["up", "down"],
-        "plateau": ["patience"],
-    }
-    for key in keys.get(recipe.schedule.name, []):
-        data["schedule"][key] = counted[key](data["schedule"][key])
+    data["schedule"] = schedules.scaled(recipe.schedule, scale).model_dump(mode="json")
     return Recipe.model_validate(data)
 
 

@@ -14,7 +14,7 @@ from featherweight.models.efficientnet import scaled_repeats
 from featherweight.models.family import Arguments, Family, Filling, Search
 from featherweight.models.filling import nearest_first
 from featherweight.models.library import fitted, seeing
-from featherweight.schema import Count, Positive, Rate
+from featherweight.schema import Count, Positive, Probability
 
 
 def densenet(
@@ -27,7 +27,7 @@ def densenet(
     initial: Annotated[Count | None, Field(description="channels of the stem; null: twice the growth")] = None,
     stem: Stem = "auto",
     activation: ActivationName = "relu",
-    dropout: Annotated[Rate, Field(description="after every layer")] = 0.0,
+    dropout: Annotated[Probability, Field(description="after every layer")] = 0.0,
     bn_momentum: Momentum = 0.1,
     bn_eps: Positive = 1e-5,
 ) -> nn.Module:

@@ -23,7 +23,7 @@ from featherweight.models.blocks import (
 from featherweight.models.depthwise import depthwise, excite, paddings, trains_on_cpu
 from featherweight.models.family import Arguments, Family, Filling, Search
 from featherweight.models.filling import cached_head, nearest_first, width_and_head
-from featherweight.schema import Count, Factor, NonNegative, Positive, Rate
+from featherweight.schema import Count, Factor, NonNegative, Positive, Probability
 
 # B0's stages: blocks, kernel, stride, expansion, channels out. The stem has 32 channels, the head 1280.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
@@ -67,8 +67,8 @@ class EfficientNet(nn.Module):
         ] = None,
         stem: Stem = "auto",
         activation: ActivationName = "silu",
-        dropout: Rate = 0.2,
-        drop_connect: Rate = 0.2,
+        dropout: Probability = 0.2,
+        drop_connect: Probability = 0.2,
         bn_momentum: Momentum = 0.01,
         bn_eps: Positive = 1e-3,
     ) -> None:

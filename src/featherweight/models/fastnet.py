@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from featherweight.models.blocks import ACTIVATIONS, Activation, ActivationName, Momentum
 from featherweight.models.family import Arguments, Family, Filling, Search
 from featherweight.models.filling import three_widths
-from featherweight.schema import Count, Positive, Rate
+from featherweight.schema import Count, Positive, Probability
 
 PATCH = 2  # pixels on a side
 
@@ -43,7 +43,7 @@ class FastNet(nn.Module):
         depth: Annotated[Literal[2, 3], Field(description="convolutions a group")] = 2,
         scale: Annotated[Positive, Field(description="of the logits")] = 1 / 9,
         activation: ActivationName = "gelu",
-        dropout: Annotated[Rate, Field(description="before the classifier")] = 0.0,
+        dropout: Annotated[Probability, Field(description="before the classifier")] = 0.0,
         bn_momentum: Momentum = 0.4,
         bn_eps: Positive = 1e-12,
     ) -> None:

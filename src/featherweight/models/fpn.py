@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from featherweight.models.blocks import Momentum, Stem
 from featherweight.models.family import Family
 from featherweight.models.library import Options, fitted
-from featherweight.schema import Count, Positive, Rate, Text
+from featherweight.schema import Count, Positive, Probability, Text
 
 
 def fpn(
@@ -23,8 +23,8 @@ def fpn(
     levels: Annotated[Count, Field(description="how many maps, from the smallest on, make the pyramid")] = 3,
     width: Annotated[Count, Field(description="the pyramid's channels")] = 128,
     stem: Stem = "auto",
-    dropout: Rate = 0.2,
-    drop_connect: Annotated[Rate | None, Field(description="the backbone's; null: timm's")] = None,
+    dropout: Probability = 0.2,
+    drop_connect: Annotated[Probability | None, Field(description="the backbone's; null: timm's")] = None,
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
     options: Options = {},

@@ -20,7 +20,7 @@ from featherweight.models.blocks import ActivationName, Momentum, Stem, set_acti
 from featherweight.models.family import Family
 from featherweight.models.pretrained_weights import Pretrained, Weights
 from featherweight.runtime.torch_internals import outlined
-from featherweight.schema import Factor, Positive, Rate, Text
+from featherweight.schema import Factor, Positive, Probability, Text
 
 PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are told apart
 Options = Annotated[
@@ -35,8 +35,8 @@ def timm(
     *,
     variant: Annotated[Text, Field(description="a model of timm's; `name: timm/VARIANT` says the same")],
     stem: Stem = "auto",
-    dropout: Annotated[Rate | None, Field(description="before the classifier; null: the library's")] = None,
-    drop_connect: Annotated[Rate | None, Field(description="timm's drop_path_rate; null: the library's")] = None,
+    dropout: Annotated[Probability | None, Field(description="before the classifier; null: the library's")] = None,
+    drop_connect: Annotated[Probability | None, Field(description="timm's drop_path_rate; null: the library's")] = None,
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
     options: Options = {},
@@ -112,8 +112,8 @@ def efficientnet_pytorch(
     width: Annotated[Factor | None, Field(description="null: the variant's; rounded to multiples of 8")] = None,
     depth: Annotated[Factor | None, Field(description="null: the variant's; every stage is rounded up")] = None,
     stem: Stem = "auto",
-    dropout: Rate | None = None,
-    drop_connect: Rate | None = None,
+    dropout: Probability | None = None,
+    drop_connect: Probability | None = None,
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
     pretrained: Pretrained = False,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from featherweight.models.blocks import ACTIVATIONS, ActivationName, Momentum, set_batch_norm
 from featherweight.models.family import Family
-from featherweight.schema import Count, Flag, Positive, Rate
+from featherweight.schema import Count, Flag, Positive, Probability
 
 
 class MLP(nn.Module):
@@ -26,7 +26,7 @@ class MLP(nn.Module):
         hidden: list[Count] = [512, 256],
         batch_norm: Flag = False,
         activation: ActivationName = "relu",
-        dropout: Rate = 0.0,
+        dropout: Probability = 0.0,
         bn_momentum: Momentum = 0.1,
         bn_eps: Positive = 1e-5,
     ) -> None:

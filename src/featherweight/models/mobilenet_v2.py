@@ -13,7 +13,7 @@ from featherweight.models.efficientnet import scaled_channels, scaled_repeats
 from featherweight.models.family import Arguments, Family, Filling, Search
 from featherweight.models.filling import cached_head, nearest_first, width_and_head
 from featherweight.models.library import fitted, seeing
-from featherweight.schema import Count, Factor, Positive, Rate
+from featherweight.schema import Count, Factor, Positive, Probability
 
 # The seven stages: expansion, channels, stride, and blocks.
 STAGES = ((1, 6, 6, 6, 6, 6, 6), (16, 24, 32, 64, 96, 160, 320), (1, 2, 2, 2, 1, 2, 1))
@@ -32,8 +32,8 @@ def mobilenet_v2(
     ] = None,
     stem: Stem = "auto",
     activation: OtherActivation = None,
-    dropout: Rate = 0.2,
-    drop_connect: Rate = 0.0,
+    dropout: Probability = 0.2,
+    drop_connect: Probability = 0.0,
     bn_momentum: Momentum = 0.1,
     bn_eps: Positive = 1e-5,
 ) -> nn.Module:

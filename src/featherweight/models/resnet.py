@@ -25,7 +25,7 @@ from featherweight.models.blocks import (
 from featherweight.models.family import Arguments, Family, Filling, Search
 from featherweight.models.filling import nearest_first, three_widths
 from featherweight.models.wrn import Widths, group_widths
-from featherweight.schema import Count, Factor, Flag, Positive, Rate
+from featherweight.schema import Count, Factor, Flag, Positive, Probability
 
 Residual = Annotated[Flag, Field(description="false: the plain twin, the same convolutions without shortcuts")]
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -54,8 +54,8 @@ class CifarResNet(nn.Module):
         widths: Annotated[Widths | None, Field(description="the channels of the groups, in place of the width")] = None,
         residual: Residual = True,
         activation: ActivationName = "relu",
-        dropout: Rate = 0.0,
-        drop_connect: Rate = 0.0,
+        dropout: Probability = 0.0,
+        drop_connect: Probability = 0.0,
         bn_momentum: Momentum = 0.1,
         bn_eps: Positive = 1e-5,
     ) -> None:
@@ -117,8 +117,8 @@ class ResNet(nn.Module):
         residual: Residual = True,
         stem: Stem = "auto",
         activation: ActivationName = "relu",
-        dropout: Rate = 0.0,
-        drop_connect: Rate = 0.0,
+        dropout: Probability = 0.0,
+        drop_connect: Probability = 0.0,
         bn_momentum: Momentum = 0.1,
         bn_eps: Positive = 1e-5,
     ) -> None:

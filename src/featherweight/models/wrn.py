@@ -23,7 +23,7 @@ from featherweight.models.blocks import (
 )
 from featherweight.models.family import Arguments, Family, Filling, Search
 from featherweight.models.filling import nearest_first, three_widths
-from featherweight.schema import Count, Factor, Positive, Rate
+from featherweight.schema import Count, Factor, Positive, Probability
 
 Widths = Annotated[list[Count], Field(min_length=3, max_length=3)]
 LAYERS = {"basic": 2, "bottleneck": 3}  # convolutions in a block
@@ -57,8 +57,8 @@ class WideResNet(nn.Module):
         block: Literal["basic", "bottleneck"] = "basic",
         shortcut: Literal["projection", "pad"] = "projection",
         activation: ActivationName = "relu",
-        dropout: Rate = 0.0,
-        drop_connect: Rate = 0.0,
+        dropout: Probability = 0.0,
+        drop_connect: Probability = 0.0,
         bn_momentum: Momentum = 0.1,
         bn_eps: Positive = 1e-5,
     ) -> None:

@@ -125,9 +125,9 @@ def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
         for key, there in (("distill", recipe.distill), ("pseudo", recipe.pseudo)):
             if there is not None:
                 raise UserError(f"{key} is for one class per image, and here an image has several; leave it out")
-    growing = recipe.growth.scales if recipe.growth else []
+    growing = recipe.progressive.scales if recipe.progressive else []
     viewed = [factor for view in recipe.predict.views if view.name == "scales" for factor in view.arguments["factors"]]
-    for where, scales in (("growth.scales", growing), ("predict.views: scales", viewed)):
+    for where, scales in (("progressive.scales", growing), ("predict.views: scales", viewed)):
         refuse_other_sizes(where, scales, recipe.model, competition.seen_by(recipe).shape)
 
 

@@ -51,10 +51,10 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
                 f"{where} is trained on images of {theirs.size} px ({theirs.fit}), and this recipe has {ours.size} px "
                 f"({ours.fit}); give both the same image section"
             )
-        if run.recipe.growth is not None and not distill.once:
+        if run.recipe.progressive is not None and not distill.once:
             if teacher.recipe.train.normalize == "pixel":
-                raise UserError(f"{where} subtracts the mean of every pixel, so it cannot be shown what grows (growth)")
-            refuse_other_sizes(where, run.recipe.growth.scales, teacher.recipe.model, run.competition.shape)
+                raise UserError(f"{where} subtracts the mean of every pixel, so it takes one size alone (progressive)")
+            refuse_other_sizes(where, run.recipe.progressive.scales, teacher.recipe.model, run.competition.shape)
         model = teacher.load_model()
         count = sum(parameter.numel() for parameter in model.parameters())
         say(f"  taught by {name}: {count:,} parameters, which do not ship and do not count")

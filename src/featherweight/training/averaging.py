@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from featherweight.models import Classifier
-from featherweight.schema import Choice, Count, Flag, Fraction, Rate
+from featherweight.schema import Choice, Count, Flag, Fraction, Probability
 from featherweight.training.schedules import Position
 
 
@@ -26,7 +26,7 @@ class Move(NamedTuple):
     back: bool = False
 
 
-def ema(position: Position, *, decay: Rate = 0.999, warmup: Flag = True) -> Move:
+def ema(position: Position, *, decay: Probability = 0.999, warmup: Flag = True) -> Move:
     """The exponential moving average, after every step; `warmup` lets it forget its first steps sooner.
 
     The decay then is at most (1 + t) / (10 + t) after step t, so a short run is not half initial weights.

@@ -6,7 +6,7 @@ import resource
 import sys
 
 from featherweight.console import duration, rate
-from featherweight.training.progressive import Growth
+from featherweight.training.progressive import Progressive
 
 FIRST = 3  # steps that are timed, after one that is not: it chooses kernels and fills caches
 SHORTEST = 2.0  # seconds that they take together, below which the clock says little
@@ -17,8 +17,8 @@ LONG = 3600.0  # seconds after which a plan for less is offered
 class Forecast:
     """Times the first steps that a process does of a training of `total` steps, and says once what the rest takes."""
 
-    def __init__(self, total: int, growth: Growth | None) -> None:
-        self.total, self.growth = total, growth
+    def __init__(self, total: int, progressive: Progressive | None) -> None:
+        self.total, self.progressive = total, progressive
         self.first: tuple[int, float] | None = None
         self.given = False
 
@@ -41,7 +41,7 @@ class Forecast:
 
     def _area(self, step: int) -> float:
         """The part of a whole image's pixels that a step sees."""
-        return self.growth.scale(step / self.total) ** 2 if self.growth else 1.0
+        return self.progressive.scale(step / self.total) ** 2 if self.progressive else 1.0
 
 
 def peak_memory() -> int:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featherweight.errors import UserError
-from featherweight.schema import Choice, Flag, NonNegative, Number, Rate
+from featherweight.schema import Choice, Flag, NonNegative, Number, Probability
 
 Weights = Literal["equal", "inverse", "root", "effective"]
 
@@ -41,9 +41,9 @@ def cross_entropy(
     targets: Tensor,
     counts: Tensor,
     *,
-    label_smoothing: Rate = 0.0,
+    label_smoothing: Probability = 0.0,
     weights: Weights = "equal",
-    beta: Rate = 0.999,
+    beta: Probability = 0.999,
 ) -> Tensor:
     """Cross-entropy; smoothing moves that part of each target evenly onto all classes (arXiv:1512.00567).
 
@@ -68,7 +68,7 @@ def focal(
     *,
     gamma: NonNegative = 2.0,
     weights: Weights = "equal",
-    beta: Rate = 0.999,
+    beta: Probability = 0.999,
 ) -> Tensor:
     """Cross-entropy times (1 - p)^gamma: what is right already counts for less (arXiv:1708.02002; LOGBOOK C).
 
@@ -80,7 +80,7 @@ def focal(
 
 
 def logit_adjusted(
-    logits: Tensor, targets: Tensor, counts: Tensor, *, tau: NonNegative = 1.0, label_smoothing: Rate = 0.0
+    logits: Tensor, targets: Tensor, counts: Tensor, *, tau: NonNegative = 1.0, label_smoothing: Probability = 0.0
 ) -> Tensor:
     """Cross-entropy of the logits plus `tau` times the log of each class's share of the images (arXiv:2007.07314).
 
@@ -91,7 +91,7 @@ def logit_adjusted(
 
 
 def poly(
-    logits: Tensor, targets: Tensor, counts: Tensor, *, epsilon: Number = 1.0, label_smoothing: Rate = 0.0
+    logits: Tensor, targets: Tensor, counts: Tensor, *, epsilon: Number = 1.0, label_smoothing: Probability = 0.0
 ) -> Tensor:
     """Poly-1: cross-entropy plus `epsilon` times (1 - p), p being the true class's probability (arXiv:2204.12511)."""
     missed = 1 - (targets * logits.softmax(1)).sum(1)
@@ -99,7 +99,7 @@ def poly(
 
 
 def bce(
-    logits: Tensor, targets: Tensor, counts: Tensor, *, label_smoothing: Rate = 0.0, sum_classes: Flag = False
+    logits: Tensor, targets: Tensor, counts: Tensor, *, label_smoothing: Probability = 0.0, sum_classes: Flag = False
 ) -> Tensor:
     """Binary cross-entropy of each class for itself, its mean (or sum) over the classes (arXiv:2110.00476)."""
     smoothed = targets * (1 - label_smoothing) + label_smoothing / targets.shape[1]
@@ -114,7 +114,7 @@ def asymmetric(
     *,
     gamma_positive: NonNegative = 1.0,
     gamma_negative: NonNegative = 4.0,
-    margin: Rate = 0.05,
+    margin: Probability = 0.05,
 ) -> Tensor:
     """Binary focal loss of each class with a stronger focus on the classes an image lacks, of which those with a
     probability under `margin` count for nothing (arXiv:2009.14119); over the root of the number of classes.

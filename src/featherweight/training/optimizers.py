@@ -16,7 +16,7 @@ from pydantic import Field, Strict
 from torch import nn
 
 from featherweight.runtime.torch_internals import spare_optimizers, with_its_own_step
-from featherweight.schema import Flag, Index, NonNegative, Positive, Rate
+from featherweight.schema import Flag, Index, NonNegative, Positive, Probability
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 LAYERS = 20  # that are told apart, at most
@@ -96,7 +96,7 @@ def sgd(
     parameters: Groups,
     *,
     lr: Positive = 0.1,
-    momentum: Rate = 0.9,
+    momentum: Probability = 0.9,
     nesterov: Flag = False,
     weight_decay: NonNegative = 5e-4,
     decoupled: Flag = False,
@@ -114,8 +114,8 @@ def adam(
     parameters: Groups,
     *,
     lr: Positive = 1e-3,
-    beta1: Rate = 0.9,
-    beta2: Rate = 0.999,
+    beta1: Probability = 0.9,
+    beta2: Probability = 0.999,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2014, arXiv:1412.6980); weight decay, if any, is added to the gradient."""
@@ -126,8 +126,8 @@ def adamw(
     parameters: Groups,
     *,
     lr: Positive = 1e-3,
-    beta1: Rate = 0.9,
-    beta2: Rate = 0.999,
+    beta1: Probability = 0.9,
+    beta2: Probability = 0.999,
     weight_decay: NonNegative = 0.01,
 ) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay: each step shrinks the weights by lr * weight_decay (arXiv:1711.05101)."""
@@ -138,8 +138,8 @@ def nadam(
     parameters: Groups,
     *,
     lr: Positive = 2e-3,
-    beta1: Rate = 0.9,
-    beta2: Rate = 0.999,
+    beta1: Probability = 0.9,
+    beta2: Probability = 0.999,
     weight_decay: NonNegative = 0.0,
     decoupled: Flag = False,
 ) -> torch.optim.Optimizer:
@@ -169,8 +169,8 @@ def rmsprop(
     parameters: Groups,
     *,
     lr: Positive = 1e-2,
-    alpha: Rate = 0.99,
-    momentum: Rate = 0.0,
+    alpha: Probability = 0.99,
+    momentum: Probability = 0.0,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
     """RMSprop (Hinton 2012), `alpha` being the memory of the squared gradients."""
@@ -181,8 +181,8 @@ def lion(
     parameters: Groups,
     *,
     lr: Positive = 1e-4,
-    beta1: Rate = 0.9,
-    beta2: Rate = 0.99,
+    beta1: Probability = 0.9,
+    beta2: Probability = 0.99,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
     """The sign of an interpolated momentum (arXiv:2302.06675): a tenth of AdamW's rate, ten times its decay."""
@@ -196,7 +196,7 @@ def muon(
     parameters: Groups,
     *,
     lr: Positive = 0.02,
-    momentum: Rate = 0.95,
+    momentum: Probability = 0.95,
     nesterov: Flag = True,
     iterations: Index = 5,
     weight_decay: NonNegative = 0.0,

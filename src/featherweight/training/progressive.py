@@ -13,8 +13,8 @@ from featherweight.models.input_sizes import scaled
 from featherweight.schema import Fraction, Section
 
 
-class Growth(Section):
-    """Train on small images first and let them grow; the holdout and the test set are seen at their full size."""
+class Progressive(Section):
+    """Train on small images first and larger ones later; the holdout and the test set are seen at their full size."""
 
     scales: list[Fraction] = Field([0.625, 0.75], description="sides to train at before the full one, as parts of it")
     until: list[Fraction] = Field([0.4, 0.7], description="the parts of the run after which each of them ends")
@@ -22,9 +22,10 @@ class Growth(Section):
     @model_validator(mode="after")
     def _each_scale_has_its_end(self) -> Self:
         if len(self.scales) != len(self.until):
-            raise ValueError(f"growth: {len(self.scales)} scales and {len(self.until)} ends; each scale has one end")
+            counts = f"{len(self.scales)} scales and {len(self.until)} ends"
+            raise ValueError(f"progressive: {counts}; each scale has one end")
         if self.until != sorted(self.until):
-            raise ValueError("growth.until: expected a rising list")
+            raise ValueError("progressive.until: expected a rising list")
         return self
 
     def scale(self, part: float) -> float:
@@ -33,7 +34,7 @@ class Growth(Section):
         return self.scales[place] if place < len(self.scales) else 1.0
 
 
-def grown(images: Tensor, scale: float) -> Tensor:
+def shrunk(images: Tensor, scale: float) -> Tensor:
     """Square images float [B, C, S, S] at `scale` times their side."""
     side = scaled(images.shape[-1], scale)
     return images if side == images.shape[-1] else resized(images, side)

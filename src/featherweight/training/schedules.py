@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from featherweight.errors import UserError
-from featherweight.schema import Count, Fraction, Index, NonNegative, Positive
+from featherweight.schema import Choice, Count, Fraction, Index, NonNegative, Positive
 from featherweight.training.early_stopping import Watched, values
 
 if TYPE_CHECKING:
@@ -213,3 +213,26 @@ SCHEDULES: dict[str, Callable[..., float]] = {
     "cyclic": cyclic,
     "plateau": plateau,
 }
+
+# The keys of each that count epochs or steps; the others are parts of the run, and fit a run of any length.
+LENGTHS: dict[str, tuple[str, ...]] = {
+    "stepped": ("epochs",),
+    "milestones": ("at",),
+    "every": ("epochs",),
+    "staged": ("stages",),
+    "cyclic": ("up", "down"),
+    "plateau": ("patience",),
+}
+
+
+def scaled(schedule: Choice, factor: float) -> Choice:
+    """The schedule for a run `factor` times as long: its numbers of epochs and steps are multiplied, at least 1."""
+    lengths = LENGTHS.get(schedule.name, ())
+    return schedule.model_copy(update={key: _times(schedule.arguments[key], factor) for key in lengths})
+
+
+def _times(value: Any, factor: float) -> Any:
+    """Whole numbers, at whatever depth, times `factor`."""
+    if isinstance(value, list | tuple):
+        return type(value)(_times(item, factor) for item in value)
+    return max(1, round(value * factor)) if isinstance(value, int) else value

@@ -37,7 +37,7 @@ from featherweight.training.losses import loss_for
 from featherweight.training.norm_stats import renew, standardize, start_from_images
 from featherweight.training.optimizers import prepare
 from featherweight.training.probe import start_from_probe
-from featherweight.training.progressive import grown
+from featherweight.training.progressive import shrunk
 from featherweight.training.sam import climbed
 from featherweight.training.schedules import beginning, rate_factor
 from featherweight.training.state import TrainState
@@ -101,7 +101,7 @@ class Trainer:
             self.bar.resume(state.step, state.note(short=True))
             self.looked = self.saved = self.clock = time.monotonic()
             self.first = 0
-            self.forecast = Forecast(self.start.total, self.recipe.growth)
+            self.forecast = Forecast(self.start.total, self.recipe.progressive)
             for epoch in range(len(state.history), self.start.epochs):
                 self.set_mode(epoch)
                 for batch in self.batches(epoch):
@@ -188,7 +188,8 @@ class Trainer:
         for operation in self.examples.augment:
             images = operation(images, batch.draws)
         images, targets = mix(images, targets, batch.draws, recipe.mix, self.processes)
-        images = grown(images, recipe.growth.scale(state.step / self.start.total) if recipe.growth else 1.0)
+        if recipe.progressive:
+            images = shrunk(images, recipe.progressive.scale(state.step / self.start.total))
 
         loss, answers = self.leave_gradients(images, targets, batch)
         if recipe.sam is not None:
