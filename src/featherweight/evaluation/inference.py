@@ -17,6 +17,17 @@ from featherweight.models import Classifier
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import Draws, generator
 
+PIXELS = {"cpu": 2**20}  # of a batch at most: 256 images of 64 px, whose maps take up to some 2 GB
+PIXELS_ELSEWHERE = 2**24
+
+
+def batch_within_memory(batch_size: int, height: int, width: int, runtime: Runtime) -> int:
+    """A batch size halved until its images have no more pixels than are predicted at a time, whatever the machine."""
+    most = PIXELS.get(runtime.device.type, PIXELS_ELSEWHERE)
+    while batch_size % 2 == 0 and batch_size * height * width > most:
+        batch_size //= 2
+    return batch_size
+
 
 def activated(logits: Tensor, several: bool) -> Tensor:
     """Probabilities [B, K] of logits [B, K]: together 1 or, with `several` classes per image, each for itself."""
@@ -42,8 +53,10 @@ def predict_probs(
 
     Several processes call it alike, take whole batches in turn, and all get all rows: those of one process, to the bit.
     `augment` and `seed` serve the views that draw; `start` is the number of images before these, where they are
-    too many for one call. `advance` is told of every batch done.
+    too many for one call. `advance` is told of every batch done. Batches of large images are smaller than `batch_size`:
+    see `batch_within_memory`.
     """
+    batch_size = batch_within_memory(batch_size, images.shape[1], images.shape[2], runtime)
     modes = [model.training for model in models]
     for model in models:
         runtime.place(model.eval())
@@ -68,6 +81,7 @@ def predict_probs(
         advance(len(pixels))
     for model, training in zip(models, modes, strict=True):
         model.train(training)
+    runtime.give_back_memory()
     dealt = runtime.processes.gather(results)
     batches = range(-(-len(images) // batch_size))
     return np.concatenate([dealt[turn % len(dealt)][turn // len(dealt)] for turn in batches]).astype(np.float32)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import torch
 
 from featherweight import __version__, atomic, budget, paths
+from featherweight.budget.memory import within_memory
 from featherweight.config import Competition, Recipe, store
 from featherweight.errors import UserError
 from featherweight.models.input_sizes import refuse_other_sizes
@@ -22,6 +23,7 @@ from featherweight.runs.metadata import Metadata
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 from featherweight.runtime import launcher, processes
+from featherweight.runtime.device import Runtime
 from featherweight.runtime.processes import ALONE, Processes
 from featherweight.training.losses import loss_for
 
@@ -77,7 +79,9 @@ class Task:
         paths.refuse_name(default if name is None else name, "--name")
         budget.weigh(recipe, competition, self.recipe_name).refuse_if_over()
         refuse_what_does_not_fit(recipe, competition)
-        self._refuse_what_this_machine_lacks(several)
+        runtime = self._runtime(several)
+        if not members:
+            recipe = within_memory(recipe, competition, runtime, several.count)
         metadata = replace(self._metadata(several), members=members, weights=weights)
         for place in (paths.runs(), paths.submissions()):  # what the run writes into at its end
             paths.refuse_unwritable(place)
@@ -106,14 +110,15 @@ class Task:
             },
         )
 
-    def _refuse_what_this_machine_lacks(self, several: Processes) -> None:
+    def _runtime(self, several: Processes) -> Runtime:
+        """What it runs on. Raises UserError for what this machine lacks."""
         if self.recipe.train.compile and several.count > 1:
             raise UserError(
                 "train.compile: a batch that several processes share goes through the model as it is written"
             )
         if self.threads is not None and 1 <= self.threads < several.count:
             raise UserError(f"--threads {self.threads}: expected one or more for each of the {several.count} processes")
-        devices.start(self.device, self.recipe.train.precision, self.threads, several)
+        return devices.start(self.device, self.recipe.train.precision, self.threads, several)
 
 
 def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:

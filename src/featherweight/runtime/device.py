@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from featherweight.errors import UserError
+from featherweight.reading import free_memory
 from featherweight.runtime import launcher
 from featherweight.runtime.processes import ALONE, Processes
 
@@ -46,6 +47,20 @@ class Runtime:
     def images(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, C] as float32 [B, C, H, W] in [0, 1] on the device, in channels_last as they stand."""
         return send(pixels, self.device).permute(0, 3, 1, 2).float().div_(255)
+
+    def free_memory(self) -> int | None:
+        """Bytes that the device can still give, as far as it says."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self.device)[0])
+        return free_memory() if self.device.type == "cpu" else None
+
+    def give_back_memory(self) -> None:
+        """Return the memory that is free to the system, which a CPU run otherwise keeps: see `_keep_freed_memory`.
+
+        Blocks of other sizes leave gaps; between phases of a run, whose sizes differ, these would add up.
+        """
+        if self.device.type == "cpu" and platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL(None).malloc_trim(0)
 
     def has_room(self, size: int) -> bool:
         """May so many bytes of images stay on the device? On a GPU a quarter of what is free; a CPU has them anyway."""

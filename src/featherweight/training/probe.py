@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from featherweight import atomic, paths
 from featherweight.console import Progress, say
 from featherweight.errors import UserError
-from featherweight.evaluation.inference import predict_probs
+from featherweight.evaluation.inference import batch_within_memory, predict_probs
 from featherweight.evaluation.tta import Weighted
 from featherweight.models import Classifier
 from featherweight.runtime.device import Runtime
@@ -61,7 +61,7 @@ def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool,
         return kept
     seen: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].flatten(1).float().cpu()))
-    size = CHUNK // 8
+    size = batch_within_memory(CHUNK // 8, images.shape[1], images.shape[2], runtime)
     try:
         with Progress("features", len(images), "images") as bar:
             views = [_mirror] if mirrored else []

@@ -1,0 +1,92 @@
+"""How much memory a training step takes, worked out on shapes alone, before any of it is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from featherweight.config import Competition, Recipe
+from featherweight.console import say
+from featherweight.errors import UserError
+from featherweight.models import build
+from featherweight.models.shape import Shape
+from featherweight.reading import gigabytes
+from featherweight.runtime.device import Runtime
+from featherweight.runtime.torch_internals import outlined
+
+BASE = 0.8e9  # bytes of a process that has imported torch and timm, before its first step
+COPIES = 6  # of every parameter at most: weights, gradients, two moments, an average, the best so far
+SPARE = 1.25  # times what backward needs: its own results, and gaps between blocks
+HALVED = 0.6  # of it is left in bf16 or fp16: most results take half, some stay in float32
+SMALL, PLENTY = 2**17, 8 * 2**30  # pixels of a batch that any network within a limit trains in so many bytes
+IMAGES = 2  # that are counted, since batch norms refuse one alone on maps of one pixel
+
+
+def activation_bytes(make: Callable[[], nn.Module], shape: Shape) -> int | None:
+    """The bytes of one image that a forward pass in float32 keeps for the backward pass; None where shapes alone do
+    not tell (a network that asks for the values of its maps).
+    """
+    kept: dict[int, Any] = {}  # the storages themselves, so that no address is used twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    model = outlined(make).train()
+    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    images = torch.empty(IMAGES, shape.channels, shape.size, shape.size, device="meta")
+    try:
+        with torch.random.fork_rng(devices=()), saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = model(images)  # alive while its graph is counted
+    except (RuntimeError, ValueError, TypeError, NotImplementedError):
+        return None
+    del output
+    return sum(int(storage.nbytes()) for address, storage in kept.items() if address not in own) // IMAGES
+
+
+def step_bytes(activations: int, parameters: int, images: int) -> int:
+    """The memory of a process that trains `images` at a time, in bytes."""
+    return int(BASE + SPARE * activations * images + 4 * COPIES * parameters)
+
+
+def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, parts: int = 1) -> Recipe:
+    """The recipe with its batches cut into as many parts (`train.accumulate`) as the free memory asks for, said aloud.
+
+    A batch is shared by `parts` processes, of which each has this memory alone on a GPU, and all together elsewhere.
+    Raises UserError where not even two images at a time fit.
+    """
+    batch, shape = recipe.train.batch_size, competition.shape
+    free = runtime.free_memory()
+    if free is None or (batch * shape.size**2 <= SMALL and free > PLENTY):
+        return recipe
+    each = activation_bytes(lambda: build(recipe.model, shape), shape)
+    if each is None:
+        return recipe
+    each = round(each * (HALVED if runtime.dtype else 1))
+    parameters = sum(tensor.numel() for tensor in outlined(lambda: build(recipe.model, shape)).parameters())
+    shared = parts if runtime.device.type == "cuda" else 1
+
+    def needed(accumulate: int) -> int:
+        return step_bytes(each, parameters, -(-batch // (accumulate * shared)))
+
+    accumulate, most = recipe.train.accumulate, max(1, batch // (2 * parts))
+    while needed(accumulate) > free and accumulate * 2 <= most:
+        accumulate *= 2
+    if needed(accumulate) > free:
+        raise UserError(
+            f"training at {shape.size} px takes about {gigabytes(needed(accumulate))} of memory even with "
+            f"{-(-batch // accumulate)} images at a time, and {gigabytes(free)} are free: choose a smaller "
+            "image.size or model"
+        )
+    if accumulate == recipe.train.accumulate:
+        return recipe
+    say(
+        f"  train.accumulate: {accumulate}, since a step of {batch} images at {shape.size} px would take about "
+        f"{gigabytes(needed(recipe.train.accumulate))} of memory and {gigabytes(free)} are free"
+    )
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"accumulate": accumulate})})
