@@ -52,7 +52,7 @@ def test_a_batch_that_does_not_fit_is_cut_into_parts_and_that_is_said(monkeypatc
 
 
 def test_what_no_cutting_makes_fit_is_refused(monkeypatch):
-    with pytest.raises(UserError, match="choose a smaller image.size or model"):
+    with pytest.raises(UserError, match=r"choose a smaller image\.size or model"):
         large(5e8, monkeypatch)
 
 
@@ -60,7 +60,7 @@ def test_what_the_user_has_cut_is_not_cut_less(monkeypatch):
     assert large(1e12, monkeypatch, accumulate=4).train.accumulate == 4
 
 
-@pytest.mark.parametrize("size, batch", [(32, 256), (64, 256), (96, 64), (128, 64), (224, 16), (1024, 1)])
+@pytest.mark.parametrize(("size", "batch"), [(32, 256), (64, 256), (96, 64), (128, 64), (224, 16), (1024, 1)])
 def test_batches_of_large_images_are_predicted_in_halves(size, batch):
     assert batch_within_memory(256, size, size, CPU) == batch
 

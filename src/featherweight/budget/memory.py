@@ -20,7 +20,7 @@ from featherweight.runtime.torch_internals import outlined
 
 BASE = 0.8e9  # bytes of a process that has imported torch and timm, before its first step
 COPIES = 6  # of every parameter at most: weights, gradients, two moments, an average, the best so far
-SPARE = 1.25  # times what backward needs: its own results, and gaps between blocks
+SPARE = 1.5  # times what backward needs: its own results, the batch as it is augmented, gaps between blocks
 HALVED = 0.6  # of it is left in bf16 or fp16: most results take half, some stay in float32
 SMALL, PLENTY = 2**17, 8 * 2**30  # pixels of a batch that any network within a limit trains in so many bytes
 IMAGES = 2  # that are counted, since batch norms refuse one alone on maps of one pixel
