@@ -11,19 +11,22 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+from torch import Tensor
 
 from featherweight import budget, config, paths
 from featherweight.config import Competition, Recipe
 from featherweight.config.merge import Setting
 from featherweight.console import hushed
-from featherweight.runs import pipeline, predictor
+from featherweight.runs import pipeline, predictor, scales
 from featherweight.runs.predictor import Predictions, Predictor
 from featherweight.runs.run import Run
 from featherweight.runs.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
 AnyRun = str | Path | Run
 
@@ -35,12 +38,33 @@ class Comparison(NamedTuple):
     verdicts: list[str]
 
 
-def weigh(recipe: str | Recipe, competition: str | Competition = "digits", **settings: Any) -> budget.WeighIn:
-    """Weigh a recipe's model against a competition's limit, in less than a second and without data.
+@overload
+def weigh(what: str | Recipe, against: str | Competition, **settings: Any) -> budget.WeighIn: ...
 
-    `.counted`, `.limit`, `.room` (negative if it is over), `.macs`, `.groups`; `.refuse_if_over()` raises OverBudget.
+
+@overload
+def weigh(
+    what: nn.Module | str | Path | Recipe | Run, against: Tensor | None = None, example: Tensor | None = None
+) -> budget.WeighIn | budget.Weight: ...
+
+
+def weigh(what: Any, against: Any = None, example: Any = None, **settings: Any) -> budget.WeighIn | budget.Weight:
+    """Weigh a recipe against a competition's limit (`weigh("wrn16_4", "cifar10")`), or anybody's model as it is.
+
+    Of a recipe, by its name or as an object, a WeighIn: `.counted`, `.limit`, `.room` (negative if it is over),
+    `.macs`, `.groups`; `.refuse_if_over()` raises OverBudget; the competition is digits unless named, and settings are
+    keyword arguments. Of a module, file, run, `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME` a Weight:
+    `.parameters`, `.zeros`, `.bits`, `.bytes`, ...; an `example` [B, C, H, W], the second argument or by name, brings
+    `.macs` and `.folded`. Raises UserError for what cannot be weighed; no code of a file is run.
     """
-    return budget.weigh(_recipe(recipe, settings), _competition(competition), _name(recipe, "recipe"))
+    example = against if isinstance(against, Tensor) else example
+    recipes = paths.config_names("recipes")
+    if isinstance(what, Recipe) or (isinstance(what, str) and (what in recipes or what.endswith((".yaml", ".yml")))):
+        competition = "digits" if against is None or isinstance(against, Tensor) else against
+        return budget.weigh(_recipe(what, settings), _competition(competition), _name(what, "recipe"))
+    if isinstance(against, str | Competition) or settings:
+        return budget.weigh(_recipe(what, settings), _competition(against or "digits"), _name(what, "recipe"))
+    return scales.weigh_anything(what, example)
 
 
 def train(

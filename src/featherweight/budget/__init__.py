@@ -1,10 +1,12 @@
 """The parameter limit: what counts, the refusal, lighter variants, and the members of a family that fill it."""
 
 from featherweight.budget.count import WeighIn, count_parameters, weigh, weigh_all, weigh_ensemble, weigh_model
-from featherweight.budget.weigh_file import Weight, weigh_anything
+from featherweight.budget.weigh_file import FILES, weigh_anything, weigh_module
+from featherweight.budget.weight import Weight
 from featherweight.budget.what_counts import groups
 
 __all__ = [
+    "FILES",
     "WeighIn",
     "Weight",
     "count_parameters",
@@ -14,4 +16,5 @@ __all__ = [
     "weigh_anything",
     "weigh_ensemble",
     "weigh_model",
+    "weigh_module",
 ]

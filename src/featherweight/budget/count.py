@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from featherweight.budget.caches import Caches
 from featherweight.budget.shrink import line, nearest_that_fits
 from featherweight.budget.what_counts import Group, groups
 from featherweight.config import Competition, Recipe
@@ -97,16 +98,17 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
         if not nn.parameter.is_lazy(parameter):  # which the first batch makes
             parameter.requires_grad_(False)
     example = torch.empty(1, shape.channels, shape.size, shape.size, device="meta")
+    caches = Caches(model)
     sides = _watch_sides(model, shape.size)
     counter = FlopCounterMode(display=False)
     spare_the_flop_counter()
-    with torch.no_grad(), weightless(), counter:
+    with torch.no_grad(), weightless(), counter, caches:
         model(example)  # also brings lazily created parameters into being, so it comes before the count
     flops = {module: sum(by_operator.values()) for module, by_operator in counter.get_flop_counts().items()}
     macs_check = ptflops_macs(model, example) if cross_check else None
     stem = recipe.model.arguments.get("stem", "")
     rule = STEM_RULE if stem == "auto" else f"shrinks by {stem}, as the recipe says" if stem else ""
-    weighed = _weighed(model, competition, name, flops, macs_check)
+    weighed = _weighed(model, competition, name, flops, macs_check, caches.found)
 
     def fits(spec: Choice) -> bool:
         return count_parameters(spec, competition) <= competition.limit.parameters
@@ -153,6 +155,7 @@ def _weighed(
     name: str,
     flops: Mapping[str, int],
     macs_check: int | None,
+    caches: Mapping[int, Tensor] = {},
 ) -> WeighIn:
     root = type(model).__name__
     parts = [(f"net.{child}", module) for child, module in model.net.named_children()]
@@ -161,7 +164,7 @@ def _weighed(
     macs["net"] -= sum(macs[label] for label, _ in parts[:-3])  # what the groups before it have not accounted for
     return WeighIn(
         name,
-        groups(parts, macs),
+        groups(parts, macs, caches),
         competition.limit.parameters,
         competition.limit.buffers,
         flops.get("Global", 0) // 2,

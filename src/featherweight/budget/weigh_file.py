@@ -7,88 +7,145 @@ memory count once, where the file says that they do.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight import reading
-from featherweight.budget.what_counts import STATISTICS, groups, new_elements
+from featherweight.budget.folding import spared_by_folding
+from featherweight.budget.onnx_file import weigh_onnx
+from featherweight.budget.weight import Tally, Weight, tallied
+from featherweight.budget.what_counts import STATISTICS, counted, groups
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, own
 from featherweight.models.pretrained_weights import ENDINGS
 from featherweight.models.shape import Shape
-from featherweight.models.weights_file import read_content, state_in
+from featherweight.models.weights_file import averaged_in, model_in, read_content
 from featherweight.runtime.torch_internals import outlined
 
 IMAGENET = Shape(1000, 3, 224)  # what a network by its name is made for
-
-
-@dataclass(frozen=True)
-class Weight:
-    """What a model weighs: `parameters`, frozen or not, shared ones once; `statistics` of its norms; `others`, numbers
-    that a checkpoint holds beside the model; and the bytes of the file (0 where there is none).
-    """
-
-    name: str
-    parameters: int
-    statistics: int = 0
-    others: int = 0
-    bytes: int = 0
+FILES = (*ENDINGS, ".pt2", ".onnx")
 
 
 def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None) -> Weight:
-    """Weigh a module, a file (.pth .pt .bin .ckpt .safetensors .onnx), `timm/NAME`, `torchvision/NAME`, `FILE.py:NAME`.
+    """Weigh a module, a file (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), `timm/NAME`,
+    `torchvision/NAME` or `FILE.py:NAME`.
 
-    `example` is passed through a module whose parameters come into being with the first images. No code of a file is
-    run. Raises UserError for what is none of these, damaged, or could run code.
+    `example` [B, C, H, W] is passed through a module whose parameters come into being with the first images; with it
+    multiply-adds and the folded count are told too. No code of a file is run. Raises UserError for what is none of
+    these, damaged, or could run code.
     """
     if isinstance(what, nn.Module):
-        if example is not None:
-            with torch.no_grad():
-                what(example)
-        return _of_module(type(what).__name__, what)
+        return weigh_module(type(what).__name__, what, example)
     name = str(what)
     library = name.startswith(("timm/", "torchvision/"))
     if library or (own.is_own(name) and not Path(name).exists()):
-        spec = FAMILIES.validate(name)
-        return _of_module(name, outlined(lambda: spec(*IMAGENET)))
+        try:
+            spec = FAMILIES.validate(name)
+        except ValidationError as error:
+            raise UserError(f"{name}: {error.errors()[0]['msg']}") from None
+        shape = torch.empty(1, IMAGENET.channels, IMAGENET.size, IMAGENET.size, device="meta")
+        return weigh_module(name, outlined(lambda: spec(*IMAGENET)), shape if example is None else example)
     path = Path(name).expanduser()
     size = reading.regular_file(path).st_size
     if path.suffix == ".onnx":
-        return Weight(name, _onnx_numbers(path), bytes=size)
-    if path.suffix not in ENDINGS:
-        raise UserError(f"cannot weigh {path}: its ending is none of {', '.join([*ENDINGS, '.onnx'])}")
+        return weigh_onnx(name, path, size)
+    if path.suffix not in FILES:
+        raise UserError(f"cannot weigh {path}: its ending is none of {', '.join(FILES)}")
     return _of_content(name, path, read_content(path), size)
 
 
-def _of_module(name: str, module: nn.Module) -> Weight:
+def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, size: int = 0) -> Weight:
+    """Weigh a module; `size` is that of the file which it came from, in bytes. See `weigh_anything`."""
+    if example is not None and any(nn.parameter.is_lazy(one) for one in module.parameters()):
+        with torch.no_grad():
+            module(example)
     summed = groups([(name, module)])
-    return Weight(name, sum(part.parameters for part in summed), sum(part.statistics for part in summed))
+    parameters = sum(part.parameters for part in summed)
+    tally = tallied(one for one in counted(module) if not nn.parameter.is_lazy(one))
+    spared = None if example is None else spared_by_folding(module, example)
+    return Weight(
+        name,
+        parameters,
+        sum(part.statistics for part in summed),
+        bits=tally.bits,
+        zeros=None if tally.blind else tally.zeros,
+        score=tally.score,
+        bytes=size,
+        macs=None if example is None else macs_of(module, example),
+        folded=None if spared is None else parameters - spared,
+    )
+
+
+def macs_of(module: nn.Module, example: Tensor) -> int | None:
+    """Multiply-adds for one image of `example` [B, C, H, W], by torch's counter; None for what does not run on it."""
+    twin = copy.deepcopy(module).to("meta").eval().requires_grad_(False)
+    counter = FlopCounterMode(display=False)
+    with suppress(Exception), torch.no_grad(), counter:  # whatever a network of somebody's raises
+        twin(example.to("meta"))
+        return int(counter.get_total_flops()) // 2 // len(example)
+    return None
 
 
 def _of_content(name: str, path: Path, content: Any, size: int) -> Weight:
-    state = state_in(content)
-    if not state:
-        raise UserError(f"{path}: there are no tensors by name in it")
-    seen: dict[int, int] = {}
+    state = model_in(path, content)
+    copies = averaged_in(content)
+    twins = {id(one) for one in copies.values()}
+    state = {key: one for key, one in state.items() if id(one) not in twins} or state
     packed, aside = _unpacked(state)
-    statistics = sum(_new(one, seen) for key, one in state.items() if key.rpartition(".")[2] in STATISTICS)
-    parameters = sum(packed.values())
+    marks = {key for key in state if _is_statistic(key, state)}
+    tally = Tally()
     for key, one in state.items():
-        found = _new(one, seen)
-        parameters += 0 if key in packed or key in aside else found
-    return Weight(name, parameters, statistics, sum(_new(one, seen) for one in _all_tensors(content)), size)
+        if key in packed:
+            tally.add(one, packed[key])
+        elif key not in aside and key not in marks:
+            tally.add(one)
+    scales = _more(tally.seen, (state[key] for key in aside))
+    statistics = _more(tally.seen, (state[key] for key in marks))
+    averaged = _more(tally.seen, copies.values())
+    others = _more(tally.seen, _all_tensors(content))
+    return Weight(
+        name,
+        tally.numbers,
+        statistics.numbers,
+        averaged.numbers,
+        others.numbers,
+        tally.bits + scales.bits,
+        None if tally.blind else tally.zeros,
+        tally.score + scales.bits / 32,
+        size,
+    )
+
+
+def _more(seen: dict[int, int], tensors: Iterator[Tensor] | Any) -> Tally:
+    """What tensors add to the memory that was seen."""
+    tally = Tally(seen)
+    for tensor in tensors:
+        tally.add(tensor, look=False)
+    return tally
+
+
+def _is_statistic(key: str, state: Mapping[str, Tensor]) -> bool:
+    """Is it of a batch norm, by its name, its shape and what stands beside it?"""
+    module, _, last = key.rpartition(".")
+    if last in ("n_averaged", "num_batches_tracked"):
+        return state[key].numel() == 1
+    beside = [state.get(f"{module}.{one}" if module else one) for one in STATISTICS[:2]]
+    return last in STATISTICS and all(one is not None and one.dim() == 1 for one in beside)
 
 
 def _unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
     """What tensors of several weights in one number stand for, by name; and the names of what only unpacks them.
 
     bitsandbytes stores two 4-bit weights in a byte (transformers #25978, peft #1020); GPTQ and AWQ store eight in an
-    int32, along the inputs or along the outputs.
+    int32, along the inputs or along the outputs. Scales of 8-bit weights only unpack them too.
     """
     packed: dict[str, int] = {}
     aside: set[str] = set()
@@ -103,12 +160,12 @@ def _unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
             inputs = len(tensor) if order is None else len(order)
             packed[key] = inputs * scales.shape[-1]
             aside |= {f"{beside}{name}" for name in ("scales", "qzeros", "g_idx")} & set(state)
+        elif tensor.dtype == torch.int8 and last == "weight":
+            aside |= {f"{beside}{name}" for name in ("SCB", "weight_format")} & set(state)
+        if tensor.is_quantized:
+            home = module.removesuffix("._packed_params._packed_params")
+            aside |= {f"{home}.{name}" for name in ("scale", "zero_point")} & set(state)
     return packed, aside
-
-
-def _new(tensor: Tensor, seen: dict[int, int]) -> int:
-    """The numbers that a tensor adds: shared memory counts once, and whole, however small its views are."""
-    return tensor.numel() if tensor.is_quantized else new_elements(tensor, seen)
 
 
 def _all_tensors(content: Any) -> Iterator[Tensor]:
@@ -117,21 +174,3 @@ def _all_tensors(content: Any) -> Iterator[Tensor]:
     elif isinstance(content, Mapping | list | tuple):
         for inner in content.values() if isinstance(content, Mapping) else content:
             yield from _all_tensors(inner)
-
-
-def _onnx_numbers(path: Path) -> int:
-    """The numbers of a graph's initializers, as declared; weights outside the file must be there."""
-    import math
-
-    with reading.explained(path, "no readable ONNX file"):
-        import onnx
-
-        model = onnx.load(str(path), load_external_data=False)
-    total = 0
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            beside = path.parent / entry.value
-            if entry.key == "location" and not beside.is_file():
-                raise UserError(f"{path}: its weights are in {entry.value}, which is not beside it")
-        total += math.prod(tensor.dims)
-    return total

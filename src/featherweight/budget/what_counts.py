@@ -45,14 +45,20 @@ class Group:
     macs: int
 
 
-def groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int] = {}) -> list[Group]:
-    """What each part adds to those before it; parts that add nothing are left out."""
+def groups(
+    parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int] = {}, caches: Mapping[int, Tensor] = {}
+) -> list[Group]:
+    """What each part adds to those before it; parts that add nothing are left out.
+
+    `caches` are tensors, by id, that a run has worked out of others (`Caches.found`): they don't count, unless they are
+    parameters or buffers.
+    """
     seen: dict[int, int] = {}
     visited: dict[int, Any] = {}
     found = []
     for label, module in parts:
         parameters = statistics = 0
-        for tensor, counts in _tensors(module, visited):
+        for tensor, counts in _tensors(module, visited, caches):
             new = new_elements(tensor, seen)
             parameters += new if counts else 0
             statistics += 0 if counts else new
@@ -61,7 +67,12 @@ def groups(parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int] = {})
     return found
 
 
-def _tensors(root: Any, visited: dict[int, Any]) -> Iterator[tuple[Tensor, bool]]:
+def counted(module: nn.Module) -> Iterator[Tensor]:
+    """The tensors of a module that count."""
+    return (tensor for tensor, counts in _tensors(module, {}) if counts)
+
+
+def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = {}) -> Iterator[tuple[Tensor, bool]]:
     """Every tensor reachable from a module, and whether it counts: all but statistics and the indices of the code do.
 
     What else holds numbers is told as a tensor of so many: arrays, bytes, storages, and more than a few of Python's own
@@ -81,9 +92,10 @@ def _tensors(root: Any, visited: dict[int, Any]) -> Iterator[tuple[Tensor, bool]
                     yield buffer, _counts(thing, name, buffer)
                     ahead += _inside(buffer)
         elif isinstance(thing, Tensor):
-            yield thing, True
+            if id(thing) not in caches or isinstance(thing, nn.Parameter):
+                yield thing, True
         elif numbers := _numbers(thing):
-            told = torch.empty(numbers, dtype=torch.uint8)
+            told = torch.empty(numbers, dtype=torch.uint8, device="meta")
             visited[id(told)] = told
             yield told, True
         ahead += _inside(thing)

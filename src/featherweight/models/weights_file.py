@@ -1,22 +1,27 @@
 """Files of weights that others made, read without running anything that is in them.
 
 `.safetensors` hold tensors alone. What torch has saved is unpickled by its weights-only loader, which knows tensors,
-numbers, texts and containers, and nothing that could be called; any other content is refused.
+numbers, texts and containers, and nothing that could be called; any other content is refused, but for the plain records
+in which training scripts keep their settings (`INERT`). TorchScript and torch.export: see `foreign_archives`.
 """
 
 from __future__ import annotations
 
+import argparse
+import pathlib
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from featherweight import reading
 from featherweight.errors import UserError
+from featherweight.models.foreign_archives import archive_kind, read_export, read_torchscript
 
 # Where checkpoints keep the weights of the model itself, the first that is there; averaged weights come after them.
 NESTS = (
@@ -29,8 +34,23 @@ NESTS = (
     "params",
     "state_dict_ema",
     "model_ema",
+    "ema_state_dict",
+    "ema_model",
     "ema",
 )
+AVERAGED = re.compile(r"(^|_)(ema|swa|averaged)(_|$)")  # in names of averaged weights: timm, torchvision, ultralytics
+_scalar: Any = np.float64(0).__reduce__()[0]
+# What the scripts of timm and torchvision, Lightning and many others keep beside the weights. Making one runs nothing.
+INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    argparse.Namespace,
+    pathlib.PurePosixPath,
+    (pathlib.PurePosixPath, "pathlib.PosixPath"),
+    (pathlib.PurePosixPath, "pathlib._local.PosixPath"),
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "?")),
+]
 # What programs put before every name: data-parallel wrappers, compiled models, Lightning's and this program's own.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "_model.")
 REFUSED = "refused: the file holds more than tensors, numbers and texts, and reading it could run code that is in it"
@@ -41,10 +61,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
     Raises UserError for a file that is none, is damaged, holds no tensors by name, or could run code.
     """
-    content = read_content(path)
+    return model_in(path, read_content(path))
+
+
+def model_in(path: Path, content: Any) -> dict[str, Tensor]:
+    """As `state_in`. Raises UserError where there are none, and says what there is."""
     state = state_in(content)
     if not state:
-        raise UserError(f"{path}: there are no tensors by name in it")
+        inside = [str(key) for key in content][:5] if isinstance(content, Mapping) else []
+        raise UserError(
+            f"{path}: there are no tensors by name in it, neither at its top nor under {', '.join(NESTS[:3])}, ...; "
+            f"it holds {', '.join(inside) or f'a {type(content).__name__}'}"
+        )
     return state
 
 
@@ -56,17 +84,23 @@ def read_content(path: Path) -> Any:
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(path)
     if head[:2] == b"PK":
-        refuse_swollen_archive(path)
-        return _unpickled(path, mmap=True)
+        kind = archive_kind(refuse_swollen_archive(path))
+        if kind == "torchscript":
+            return read_torchscript(path)
+        return read_export(path) if kind == "export" else _unpickled(path, mmap=True)
     return _unpickled(path, mmap=False)
 
 
-def refuse_swollen_archive(path: Path) -> None:
-    """Torch stores what it saves as it is: an archive that unpacks to more than its own size was made to do harm."""
+def refuse_swollen_archive(path: Path) -> list[str]:
+    """Torch stores what it saves as it is: an archive that unpacks to more than its own size was made to do harm.
+
+    Returns the names of what is in it.
+    """
     with reading.explained(path, "damaged: it begins as a zip archive and is none"), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if sum(entry.file_size for entry in entries) > 1.1 * path.stat().st_size + 2**20:
         raise UserError(f"{path}: refused: its entries are declared to be larger than the file")
+    return [entry.filename for entry in entries]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -80,7 +114,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _unpickled(path: Path, mmap: bool) -> Any:
     with reading.explained(path, "no file of weights that torch can read: it is damaged, or of another format"):
         try:
-            with reading.bounded_memory(path):
+            with reading.bounded_memory(path), torch.serialization.safe_globals(INERT):
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except Exception as error:
             if "eights_only" in str(error) or "Weights only" in str(error):
@@ -92,23 +126,72 @@ def _unpickled(path: Path, mmap: bool) -> Any:
 
 def state_in(content: Any) -> dict[str, Tensor]:
     """The model's tensors in what a checkpoint holds, with names freed of what wrappers put before them."""
-    for nest in ("", *NESTS):
-        inner = content if nest == "" else content.get(nest) if isinstance(content, Mapping) else None
-        if isinstance(inner, Mapping):
-            tensors = dict(_tensors(inner))
-            if tensors:
-                return unwrapped(tensors)
-    return {}
+    where = _nest(content)
+    return {} if where is None else unwrapped(dict(_tensors(where)))
+
+
+def averaged_in(content: Any) -> dict[str, Tensor]:
+    """The averaged copy of the weights that a checkpoint holds beside the model (EMA, SWA), by name; mostly none.
+
+    It stands under a name of its own, or in the state itself, before names that the model has too.
+    """
+    model = _nest(content)
+    found: dict[str, Tensor] = {}
+    if isinstance(content, Mapping) and model is not content:
+        for key, inner in content.items():
+            if isinstance(key, str) and AVERAGED.search(key) and inner is not model and isinstance(inner, Mapping):
+                where = _nest(inner)
+                found |= {f"{key}.{name}": tensor for name, tensor in _tensors(where or {})}
+    return found | _averaged_within(dict(_tensors(model or {})))
+
+
+def _averaged_within(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors after a prefix of averages: each must have a twin of its shape, or none of them is a copy."""
+    marked = {name: _after_mark(name) for name in state}
+    copies = {name: rest for name, rest in marked.items() if rest is not None}
+    plain: dict[str, list[torch.Size]] = {}
+    for name in state.keys() - copies.keys():
+        parts = name.split(".")
+        for start in range(len(parts)):
+            plain.setdefault(".".join(parts[start:]), []).append(state[name].shape)
+    twins = all(
+        state[name].shape in plain.get(rest.removeprefix("module."), []) or name.endswith("n_averaged")
+        for name, rest in copies.items()
+    )
+    return {name: state[name] for name in copies} if twins else {}
+
+
+def _after_mark(name: str) -> str | None:
+    """What follows the first part of a dotted name that says average; None where none does."""
+    parts = name.split(".")
+    return next((".".join(parts[at + 1 :]) for at, one in enumerate(parts[:-1]) if AVERAGED.search(one)), None)
+
+
+def _nest(content: Any, deep: int = 3) -> Mapping[Any, Any] | None:
+    """The mapping of names to the model's tensors in a checkpoint; None where there is none."""
+    if not isinstance(content, Mapping) or not deep:
+        return None
+    for nest in NESTS:
+        found = _nest(content.get(nest), deep - 1)
+        if found is not None:
+            return found
+    return content if any(True for _ in _tensors(content)) else None
 
 
 def _tensors(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
-    return ((key, value) for key, value in mapping.items() if isinstance(key, str) and isinstance(value, Tensor))
+    """By name; packed layers of torch keep weight and bias in one tuple."""
+    for key, value in mapping.items():
+        if isinstance(key, str):
+            if isinstance(value, Tensor):
+                yield key, value
+            elif isinstance(value, tuple) and key.endswith("_packed_params"):
+                yield from ((f"{key}.{place}", one) for place, one in enumerate(value) if isinstance(one, Tensor))
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names without the prefixes of wrappers that all of them have."""
     if any(name.startswith("net.") for name in state):  # this program's own: the normalisation is no part of the net
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("normalize.")}
+        state = {name: tensor for name, tensor in state.items() if name not in ("normalize.mean", "normalize.std")}
     names = list(state)
     for _ in range(3):
         prefix = next((one for one in WRAPPERS if all(name.startswith(one) for name in names)), "")

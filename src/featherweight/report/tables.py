@@ -18,7 +18,7 @@ from featherweight.evaluation.metrics import Metric, named
 if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     import pandas as pd
 
-    from featherweight.budget import WeighIn, Weight
+    from featherweight.budget import WeighIn
     from featherweight.budget.solver import Member
     from featherweight.cli.tool.doctor import Finding
     from featherweight.kaggle.responses import LeaderboardRow
@@ -87,16 +87,6 @@ def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> 
         counted = net.counted(classes)
         row = [f"{net.top1:.1f}%", f"{net.size}", f"{counted:,}", f"{counted / limit:.1%}", f"{net.macs / 1e6:,.0f}"]
         table.add_row(net.model, *row)
-    console.print(table)
-
-
-def weights(weighed: Sequence[Weight], limit: int | None) -> None:
-    """Anybody's models, one a line."""
-    table = _table("", ["model", "parameters", "statistics", "beside the model", "bytes", ""])
-    for one in weighed:
-        verdict = "" if limit is None else "makes weight" if one.parameters <= limit else "OVER"
-        numbers = (one.parameters, one.statistics, one.others, one.bytes)
-        table.add_row(escape(one.name), *(f"{number:,}" for number in numbers), verdict)
     console.print(table)
 
 
@@ -277,6 +267,11 @@ def _percent(row: dict[Any, Any], key: str) -> str:
 
 def _minutes(minutes: float) -> str:
     return f"{minutes * 60:.0f} seconds" if minutes < 3 else f"{minutes:.1f} minutes"
+
+
+def blank_table(columns: Sequence[str], title: str = "") -> Table:
+    """A table of these columns, the first of words."""
+    return _table(title, columns)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

@@ -1,19 +1,32 @@
-"""Weigh anybody's models: files of weights, folders of them, timm/NAME, torchvision/NAME, FILE.py:NAME.
+"""Weigh anybody's models: files (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), folders of them, runs,
+timm/NAME, torchvision/NAME, FILE.py:NAME.
 
-No code of a file is run. Exit code 3 when one is over --limit, 2 when one cannot be weighed; the others are shown.
+No code of a file is run. An EMA copy and the optimizer's state in a checkpoint are told apart from the model. Exit code
+3 when one is over a limit, 2 when one cannot be weighed; the others are shown.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from featherweight.budget import Weight
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `weigh` takes."""
-    parser.add_argument("what", metavar="WHAT", nargs="+", help="a file, a folder, or a name, as above")
+    parser.add_argument("what", metavar="WHAT", nargs="+", help="a file, a folder, a run, or a name, as above")
     parser.add_argument("--limit", type=int, help="the most parameters a model may have")
+    parser.add_argument("--max-bytes", type=int, help="the most bytes its file may have")
+    parser.add_argument("--max-macs", type=float, help="the most multiply-adds for one image, as 300e6")
+    parser.add_argument("--max-score", type=float, help="the most 32-bit parameters, as MicroNet counts")
+    parser.add_argument("--max-folded", type=int, help="the most with batch norms folded, branches merged")
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write it as one page that needs no network too")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,33 +35,56 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     import sys
 
-    from pydantic import ValidationError
+    from featherweight.report import scales
 
-    from featherweight.budget.weigh_file import Weight, weigh_anything
-    from featherweight.errors import UserError
-    from featherweight.models.pretrained_weights import ENDINGS
-    from featherweight.report import tables
-
-    names: list[str] = []
-    for what in arguments.what:
-        inside = sorted(Path(what).iterdir()) if Path(what).is_dir() else []
-        names += [str(file) for file in inside if file.suffix in (*ENDINGS, ".onnx")] if inside else [what]
-    weights: list[Weight] = []
-    faults: list[str] = []
-    for name in names:
-        try:
-            weights.append(weigh_anything(name))
-        except ValidationError as error:
-            faults.append(f"{name}: {error.errors()[0]['msg']}")
-        except UserError as error:
-            faults.append(str(error))
+    given = {"parameters": arguments.limit} | {key: getattr(arguments, f"max_{key}") for key in scales.LIMITED[1:]}
+    limits = {key: most for key, most in given.items() if most is not None}
+    weights, faults = _weighed(list(_named(arguments.what)))
+    if arguments.csv:
+        scales.write_csv(arguments.csv, weights, limits)
+    if arguments.html:
+        scales.write_html(arguments.html, weights, faults, limits)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(weight) for weight in weights], indent=2))
     elif weights:
-        tables.weights(weights, arguments.limit)
+        scales.show(weights, limits)
         if not faults:
-            print("next: with a limit, ./run.sh weigh WHAT --limit N")
+            told = arguments.html or arguments.csv
+            print(f"next: see {told}" if told else "next: with a limit, ./run.sh weigh WHAT --limit N")
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
-    over = [weight for weight in weights if arguments.limit is not None and weight.parameters > arguments.limit]
-    return 2 if faults else 3 if over else 0
+    return 2 if faults else 3 if any(scales.over(weight, limits) for weight in weights) else 0
+
+
+def _named(whats: Sequence[str]) -> Iterator[str]:
+    """Everything to weigh: of a folder that is no run, the files in it that can be."""
+    from featherweight.budget import FILES
+    from featherweight.runs.scales import is_run
+
+    for what in whats:
+        if Path(what).is_dir() and not is_run(what):
+            inside = sorted(file for file in Path(what).iterdir() if file.suffix in FILES)
+            yield from map(str, inside or [Path(what)])
+        else:
+            yield what
+
+
+def _weighed(names: Sequence[str]) -> tuple[list[Weight], list[str]]:
+    """What they weigh, and what is wrong with those that cannot be weighed: one bad file spoils no other."""
+    from rich.progress import track
+
+    from featherweight.console import is_live
+    from featherweight.errors import UserError
+    from featherweight.reading import reason
+    from featherweight.runs.scales import weigh_anything
+
+    weights: list[Weight] = []
+    faults: list[str] = []
+    for name in track(names, "weighing", transient=True, disable=not is_live() or len(names) < 2):
+        try:
+            weights.append(weigh_anything(name))
+        except UserError as error:
+            faults.append(str(error))
+        except Exception as error:  # of code that somebody's network or a reader runs: the others are weighed
+            faults.append(f"{name}: cannot be weighed ({type(error).__name__}: {reason(error)})")
+    return weights, faults

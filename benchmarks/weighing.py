@@ -1,0 +1,74 @@
+"""How long `weigh` takes for forty entrants' checkpoints, from the command line, with everything loaded anew.
+
+    ./run.sh bench weighing
+
+Forty files of weights with Adam's state and an EMA copy are written to a temporary folder (ten networks of timm of 1 to
+6 million parameters, four seeds each, in turn as .pth, .ckpt, .safetensors and .pt), and weighed
+by one call of `./run.sh weigh FOLDER --csv`. Writes a dated JSON to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import _record
+
+NETS = (
+    "mobilenetv3_small_100", "mobilenetv3_large_100", "efficientnet_lite0", "mobilevit_xs", "edgenext_x_small",
+    "tiny_vit_5m_224", "repvit_m0_9", "ghostnet_100", "mnasnet_100", "convnext_atto",
+)  # fmt: skip
+
+
+def store(net: nn.Module, path: Path) -> None:
+    """The network as a checkpoint of the kind that its ending says."""
+    if path.suffix == ".safetensors":
+        save_file(net.state_dict(), path)
+        return
+    state = net.state_dict()
+    moments = {"state": {n: {"exp_avg": torch.rand_like(p), "exp_avg_sq": torch.rand_like(p)}
+                         for n, p in enumerate(net.parameters())}}  # fmt: skip
+    copy = {f"module.{name}": tensor.clone() for name, tensor in state.items()}
+    torch.save({"state_dict": state, "state_dict_ema": copy, "optimizer": moments, "epoch": 9}, path)
+
+
+def main() -> None:
+    """Write the files, weigh them three times, record."""
+    with tempfile.TemporaryDirectory() as folder:
+        true: dict[str, int] = {}
+        for place in range(40):
+            torch.manual_seed(place)
+            net = timm.create_model(NETS[place % 10], num_classes=10)
+            path = Path(folder) / f"{place:02d}{('.pth', '.ckpt', '.safetensors', '.pt')[place % 4]}"
+            store(net, path)
+            true[str(path)] = sum(one.numel() for one in net.parameters())
+        size = sum(path.stat().st_size for path in Path(folder).iterdir())
+        seconds = []
+        for _ in range(3):
+            began = time.perf_counter()
+            words = [sys.executable, "-m", "featherweight", "weigh", folder, "--csv", f"{folder}/table.csv"]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            seconds.append(time.perf_counter() - began)
+            assert done.returncode == 0, done.stderr
+        with (Path(folder) / "table.csv").open() as stream:
+            wrong = [row["model"] for row in csv.DictReader(stream) if int(row["parameters"]) != true[row["model"]]]
+    print(
+        f"40 checkpoints, {size / 1e6:,.0f} MB: {', '.join(f'{one:.1f}' for one in seconds)} s; {len(wrong)} miscounted"
+    )
+    told = {"checkpoints": 40, "megabytes": size / 1e6, "seconds": seconds, "miscounted": len(wrong)}
+    print(
+        f"wrote {_record.write('weighing', 'seconds to weigh forty checkpoints, the start of Python included', told)}"
+    )
+
+
+if __name__ == "__main__":
+    main()

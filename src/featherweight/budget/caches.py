@@ -1,0 +1,41 @@
+"""What a network works out of its own weights while it runs, and may keep: no weights, but a cache.
+
+tiny_vit's attention keeps its biases indexed, 1.2 million numbers that nothing learns. What a run makes from nothing
+(`torch.zeros`) may be weights by another name, and counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from featherweight.runtime.torch_internals import spare_the_compiler
+
+
+class Caches(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within, what is worked out of a model's parameters and buffers is noted in `found`, by id."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._own = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        self.found: dict[int, Tensor] = {}
+        spare_the_compiler(Caches.__torch_dispatch__)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if any(id(one) in self._own or id(one) in self.found for one in tensors_in(args)):
+            made = tensors_in(result if isinstance(result, tuple | list) else (result,))
+            self.found |= {id(one): one for one in made if id(one) not in self._own}
+        return result
+
+
+def tensors_in(arguments: Any) -> Iterator[Tensor]:
+    """The tensors among an operator's arguments or results, lists looked into."""
+    for one in arguments:
+        if isinstance(one, Tensor):
+            yield one
+        elif isinstance(one, list | tuple):
+            yield from tensors_in(one)

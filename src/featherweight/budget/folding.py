@@ -1,0 +1,111 @@
+"""How many parameters are left of a network that is made ready for use: batch norms folded, branches merged.
+
+Branches that only training needs are merged by the network's own method for that, where it has one (`fuse`,
+`reparameterize`, `switch_to_deploy`). A batch norm folds into the convolution or linear layer before it when nothing
+else takes what that layer gives, and the layer is used once; its own bias then holds the shift.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from featherweight.budget.caches import tensors_in
+from featherweight.budget.weight import tallied
+
+MERGES = ("fuse", "reparameterize", "switch_to_deploy")
+LAYERS = {torch.ops.aten.convolution.default: 2, torch.ops.aten.addmm.default: 0}  # and where their bias stands
+WITHOUT_BIAS = (torch.ops.aten.mm.default,)
+NORMS = (
+    torch.ops.aten.native_batch_norm.default,
+    torch.ops.aten._native_batch_norm_legit_no_training.default,
+    torch.ops.aten.cudnn_batch_norm.default,
+)
+
+
+def spared_by_folding(model: nn.Module, example: Tensor) -> int | None:
+    """How many parameters fewer the folded network has; None for one that does not run on `example` [B, C, H, W].
+
+    The model stays as it is. It is run without memory.
+    """
+    before = tallied(model.parameters()).numbers
+    plain = copy.deepcopy(model).to("meta").eval()
+    for merging in (True, False):
+        twin = copy.deepcopy(plain) if merging else plain
+        graph = _Graph()
+        with suppress(Exception), torch.no_grad():  # whatever a network of somebody's raises, its other numbers count
+            if merging:
+                with torch.device("meta"):
+                    _merge(twin)
+            with graph:
+                twin(example.to("meta"))
+            return before - tallied(twin.parameters()).numbers + graph.spared()
+    return None
+
+
+def _merge(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        method = next((found for key in MERGES if callable(found := getattr(child, key, None))), None)
+        if method is None:
+            _merge(child)
+        else:
+            made = method()
+            if isinstance(made, nn.Module):
+                setattr(module, name, made)
+            _merge(getattr(module, name))
+
+
+@dataclass
+class _Layer:
+    weight: Tensor
+    has_bias: bool
+
+
+@dataclass
+class _Graph(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What a run's layers and norms pass to each other."""
+
+    layers: dict[int, _Layer] = field(default_factory=dict)  # by what comes out of them
+    norms: list[tuple[int, Tensor | None, Tensor | None]] = field(default_factory=list)
+    uses: Counter[int] = field(default_factory=Counter)
+    kept: list[Any] = field(default_factory=list)  # so that no two tensors have one id
+
+    def __post_init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.kept += [args, result]
+        taken = {id(one) for one in tensors_in(args)}
+        self.uses.update(taken)
+        if func in LAYERS and args[1].dim() > 1:
+            where = LAYERS[func]
+            weight = args[1] if where else args[2]
+            self.layers[id(result)] = _Layer(weight, args[where] is not None)
+        elif func in WITHOUT_BIAS:
+            self.layers[id(result)] = _Layer(args[1], False)
+        elif func in NORMS:
+            self.norms.append((id(args[0]), args[1], args[2]))
+        return result
+
+    def spared(self) -> int:
+        """How many parameters folding saves: scales and shifts of norms, less the biases that layers come to need."""
+        spared = 0
+        shared = Counter(id(scale) for _, scale, _ in self.norms if scale is not None)
+        for source, scale, shift in self.norms:
+            layer = self.layers.get(source)
+            if layer is None or self.uses[source] > 1 or self.uses[id(layer.weight)] > 1:
+                continue
+            if scale is not None and shared[id(scale)] > 1:
+                continue
+            channels = len(layer.weight) if layer.weight.dim() != 2 else layer.weight.shape[-1]
+            gone = sum(one.numel() for one in (scale, shift) if one is not None)
+            spared += gone - (0 if layer.has_bias else channels)
+        return spared

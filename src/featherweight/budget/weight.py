@@ -1,0 +1,97 @@
+"""What anybody's model weighs, and how it is added up from tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featherweight.budget.what_counts import new_elements
+
+SEEN_BY_NUMPY = (torch.float32, torch.float16, torch.float64, torch.int8, torch.uint8, torch.int32, torch.int64)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What a model weighs.
+
+    `parameters`: frozen or not, shared ones once, packed ones as what they stand for; `statistics` of its norms.
+    `averaged`, `others`: numbers that a checkpoint holds beside the model: an averaged copy (EMA), and all else, the
+    optimizer's state above all. `bits` that the parameters are stored in, `zeros` among them, `bytes` of the file.
+    `score`: MicroNet's, see `score_of`. `macs`: multiply-adds for one image. `folded`: parameters that are left with
+    batch norms folded and branches merged. None is what cannot be told, `bytes` 0 where there is no file.
+    """
+
+    name: str
+    parameters: int
+    statistics: int = 0
+    averaged: int = 0
+    others: int = 0
+    bits: int | None = None
+    zeros: int | None = None
+    score: float | None = None
+    bytes: int = 0
+    macs: int | None = None
+    folded: int | None = None
+
+
+@dataclass
+class Tally:
+    """The numbers of tensors, added up: shared memory counts once, and whole, however small its views are."""
+
+    seen: dict[int, int] = field(default_factory=dict)
+    numbers: int = 0
+    bits: int = 0
+    zeros: int = 0
+    score: float = 0.0
+    blind: bool = False  # tensors without numbers in them were among these, on the meta device
+
+    def add(self, tensor: Tensor, stands_for: int | None = None, look: bool = True) -> None:
+        """Add a tensor; `stands_for` is the number of weights that are packed in it; `look` for zeros, or do not."""
+        new = new_elements(tensor, self.seen)
+        if not new:
+            return
+        numbers = new if stands_for is None else stands_for
+        bits = new * tensor.element_size() * 8 // (2 if tensor.is_complex() else 1)
+        zeros = _zeros(tensor, new) if look and stands_for is None else 0
+        self.blind |= tensor.is_meta
+        self.numbers, self.bits, self.zeros = self.numbers + numbers, self.bits + bits, self.zeros + zeros
+        self.score += score_of(numbers, bits, zeros)
+
+
+def score_of(numbers: int, bits: int, zeros: int) -> float:
+    """What a tensor is in the storage term of the MicroNet challenge, in 32-bit parameters (micronet-challenge, 2019).
+
+    A number of 32 bits is 1, of 8 bits a quarter; where zeros are many, the rest and a mask of one bit a number.
+    """
+    if not numbers:
+        return 0.0
+    sparse = (numbers - zeros) * bits / numbers + numbers
+    return min(bits, sparse) / 32
+
+
+def tallied(tensors: Iterable[Tensor]) -> Tally:
+    """A tally of these."""
+    tally = Tally()
+    for tensor in tensors:
+        tally.add(tensor)
+    return tally
+
+
+def _zeros(tensor: Tensor, numbers: int) -> int:
+    """How many of a tensor's numbers, of the whole memory that it is a view of, are 0."""
+    if tensor.is_meta:
+        return 0
+    if tensor.layout is not torch.strided:
+        return numbers - int(torch.count_nonzero(tensor.coalesce().values()))
+    tensor = tensor.detach()
+    whole = tensor.dequantize() if tensor.is_quantized else tensor
+    if whole.numel() < numbers:
+        whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
+    whole = torch.view_as_real(whole) if whole.is_complex() else whole
+    if whole.dtype in SEEN_BY_NUMPY and whole.device.type == "cpu":  # which starts no threads for each small tensor
+        return numbers - int(np.count_nonzero(whole.numpy()))
+    return numbers - int(torch.count_nonzero(whole))

@@ -1,0 +1,106 @@
+"""Weights of anybody's models as a table for the terminal, as CSV, and as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.markup import escape
+
+from featherweight import atomic
+from featherweight.budget import Weight
+from featherweight.console import console
+from featherweight.report.tables import blank_table
+
+Limits = Mapping[str, float]  # the most of each of LIMITED that a model may have
+LIMITED = ("parameters", "bytes", "macs", "score", "folded")
+COLUMNS: dict[str, tuple[str, Callable[[Weight], float | None]]] = {
+    "parameters": ("parameters", lambda one: one.parameters),
+    "folded": ("folded", lambda one: one.folded),
+    "statistics": ("statistics", lambda one: one.statistics),
+    "averaged": ("EMA copy", lambda one: one.averaged or None),
+    "others": ("optimizer, other", lambda one: one.others or None),
+    "bits": ("bits", lambda one: one.bits),
+    "zeros": ("zeros", lambda one: one.zeros),
+    "score": ("score", lambda one: one.score),
+    "macs": ("multiply-adds", lambda one: one.macs),
+    "bytes": ("bytes", lambda one: one.bytes or None),
+}
+
+
+def over(weight: Weight, limits: Limits) -> list[str]:
+    """What of a model is over its limit, or cannot be told though there is one."""
+    found = {key: COLUMNS[key][1](weight) for key in limits}
+    return [key for key, number in found.items() if number is None or number > limits[key]]
+
+
+def verdict(weight: Weight, limits: Limits) -> str:
+    """In a word, or which of several limits it is over; empty without one."""
+    if not limits:
+        return ""
+    beyond = over(weight, limits)
+    unknown = [key for key in beyond if COLUMNS[key][1](weight) is None]
+    if unknown:
+        return f"{', '.join(unknown)} unknown"
+    return ("OVER" if len(limits) == 1 else f"OVER: {', '.join(beyond)}") if beyond else "makes weight"
+
+
+def show(weights: Sequence[Weight], limits: Limits) -> None:
+    """The table, a line a model; columns that are empty for all are left out."""
+    kept = _kept(weights)
+    table = blank_table(["model", *(title for title, _ in kept.values()), ""])
+    for one in weights:
+        table.add_row(escape(one.name), *(_written(take(one)) for _, take in kept.values()), verdict(one, limits))
+    console.print(table)
+
+
+def write_csv(path: Path, weights: Sequence[Weight], limits: Limits) -> None:
+    """One row a model, all columns by their keys; what cannot be told is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", *COLUMNS, "verdict"])
+    for one in weights:
+        found = [take(one) for _, take in COLUMNS.values()]
+        writer.writerow([one.name, *("" if number is None else number for number in found), verdict(one, limits)])
+    atomic.write_text(path, text.getvalue())
+
+
+def write_html(path: Path, weights: Sequence[Weight], faults: Sequence[str], limits: Limits) -> None:
+    """The page: the lightest first, a bar against the limit (or the heaviest), and what could not be weighed."""
+    environment = Environment(
+        loader=PackageLoader("featherweight", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    kept = _kept(weights)
+    widest = limits.get("parameters") or max((one.parameters for one in weights), default=1) or 1
+    rows = [
+        {
+            "name": one.name,
+            "cells": [_written(take(one)) for _, take in kept.values()],
+            "share": 100 * one.parameters / widest,
+            "verdict": verdict(one, limits),
+            "over": bool(over(one, limits)),
+        }
+        for one in sorted(weights, key=lambda one: one.parameters)
+    ]
+    titles = [title for title, _ in kept.values()]
+    told = ", ".join(f"{key} {_written(number)}" for key, number in limits.items())
+    page = environment.get_template("scales.html.jinja").render(titles=titles, rows=rows, faults=faults, limits=told)
+    atomic.write_text(path, page)
+
+
+def _kept(weights: Sequence[Weight]) -> dict[str, tuple[str, Callable[[Weight], float | None]]]:
+    """The columns that are not empty for all."""
+    return {key: column for key, column in COLUMNS.items() if any(column[1](one) is not None for one in weights)}
+
+
+def _written(number: float | None) -> str:
+    if number is None:
+        return ""
+    return f"{number:,.1f}" if isinstance(number, float) else f"{number:,}"

@@ -1,0 +1,46 @@
+"""Anything on the scales: what `budget.weigh_anything` takes, and runs by name or folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from featherweight import budget, paths
+from featherweight.budget import Weight
+from featherweight.errors import UserError, nearest
+from featherweight.runs.run import Run
+
+
+def is_run(name: str) -> bool:
+    """Is it the name of a run here, or its folder?"""
+    return any((folder / "run.json").is_file() for folder in (paths.runs() / name, Path(name)))
+
+
+def weigh_anything(what: nn.Module | str | Path | Run, example: Tensor | None = None) -> Weight:
+    """Weigh a run by what it ships, an ensemble's members together, or as `budget.weigh_anything`.
+
+    Raises UserError for what cannot be weighed; a run over its own competition's limit is weighed like any.
+    """
+    if not isinstance(what, Run):
+        if isinstance(what, nn.Module) or not is_run(str(what)):
+            _refuse_unknown(what)
+            return budget.weigh_anything(what, example)
+        what = Run.find(str(what))
+    size = what.weights.stat().st_size if what.weights.is_file() else 0
+    if what.is_ensemble:
+        together = nn.ModuleDict({name: Run.find(name).load_model() for name in what.members})
+        return budget.weigh_module(what.name, together, size=size)
+    shape = what.competition.shape
+    example = torch.empty(1, shape.channels, shape.size, shape.size, device="meta") if example is None else example
+    return budget.weigh_module(what.name, what.load_model(), example, size)
+
+
+def _refuse_unknown(what: nn.Module | str | Path) -> None:
+    """A plain word that is no file was meant as a run, or as a recipe."""
+    if isinstance(what, str) and what.replace("-", "").replace("_", "").isalnum() and not Path(what).exists():
+        if what in paths.config_names("recipes"):
+            raise UserError(f"'{what}' is a recipe, weighed against a competition's limit: ./run.sh check {what}")
+        known = sorted(path.parent.name for path in paths.runs().glob("*/run.json"))
+        raise UserError(f"there is no file or run called '{what}'{nearest(what, known) or ''}")
