@@ -25,13 +25,24 @@ WeightedMetric = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class Mean:
-    """The metric that is a mean of one value per image, float64 [N]."""
+    """The metric that is a mean of one value per image, float64 [N]; `weights` [N] are what each image counts in it."""
 
     values: NDArray[np.float64]
+    weights: NDArray[np.float64] | None = None
 
     def __call__(self, weights: Counts) -> NDArray[np.float64]:  # noqa: D102
-        mean: NDArray[np.float64] = weights @ self.values / weights.sum(1)
+        counted = weights if self.weights is None else weights * self.weights
+        mean: NDArray[np.float64] = counted @ self.values / counted.sum(1)
         return mean
+
+    @property
+    def contributions(self) -> NDArray[np.float64]:
+        """Its pseudo-values [N]; to first order where the images weigh differently."""
+        if self.weights is None:
+            return self.values
+        mean = self.weights @ self.values / self.weights.sum()
+        contributions: NDArray[np.float64] = mean + self.weights / self.weights.mean() * (self.values - mean)
+        return contributions
 
 
 def mean_of(values: NDArray[Any]) -> WeightedMetric:

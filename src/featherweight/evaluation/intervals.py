@@ -1,15 +1,14 @@
 """95 % intervals that hold as often as they say, of few images and of flawless scores too: see `bench coverage`.
 
 A proportion has the mid-P interval, which is Clopper and Pearson's with half the probability of what was seen: theirs
-holds in 98 to 99 of 100 cases instead of 95. Another score within bounds has the same interval, of as many images as
-would make a proportion as uncertain as the bootstrap finds it (Korn & Graubard 1998). A loss has the bootstrap's own
-distribution of the score over its standard error (bootstrap-t), which heeds that losses are skewed.
+holds in 98 to 99 of 100 cases instead of 95. Every other score has an interval of its pseudo-values (see `jackknife`).
+Within bounds it is the mid-P interval of as many images as would make a proportion as uncertain (Korn & Graubard 1998).
+A loss has Student's interval with its skewness taken out (Hall 1992), which needs no resamples.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 Interval = tuple[float, float]
 
 OUTSIDE = 0.025  # the probability that the truth is beyond either end
+IMAGINED = 0.05  # of an image that a loss is of, beside those there are; from 0.02 to 0.1 it makes little difference
 
 
 def proportion(hits: float, count: float) -> Interval:
@@ -36,17 +36,17 @@ def proportion(hits: float, count: float) -> Interval:
 
 
 def bounded(
-    value: float, drawn: NDArray[np.float64], images: float, span: tuple[float, float] = (0.0, 1.0)
+    value: float, contributions: NDArray[np.float64], images: float, span: tuple[float, float] = (0.0, 1.0)
 ) -> Interval:
-    """Of a score within `span`, from its bootstrap [R] and the number of `images` behind it.
+    """Of a score within `span`, from its pseudo-values [G] and the number of `images` behind it.
 
-    Where resamples hardly differ, as of a flawless score, half an image is taken to be wrong: that bounds what may be
+    Where they hardly differ, as of a flawless score, half an image is taken to be wrong: that bounds what may be
     concluded from so few.
     """
     low, high = span
-    share, some = (value - low) / (high - low), (drawn - low) / (high - low)
-    spread = float(some.var(ddof=1)) * images / max(images - 1, 1)
-    centre = float(np.clip(2 * share - some.mean(), 0, 1))  # the bootstrap shows the bias of means over few images
+    share, some = (value - low) / (high - low), (contributions - low) / (high - low)
+    spread = float(some.var(ddof=1)) / len(some) if len(some) > 1 else 0.0
+    centre = float(np.clip(some.mean(), 0, 1))
     doubtful = (images * centre + 0.5) / (images + 1)
     doubt = max(doubtful * (1 - doubtful) - centre * (1 - centre), 0.0) / images
     effective = max(doubtful * (1 - doubtful) / (spread + doubt), 1.0) if spread + doubt > 0 else images
@@ -56,19 +56,32 @@ def bounded(
     return low + first * (high - low), low + last * (high - low)
 
 
-def studentized(values: NDArray[np.float64], resamples: Iterable[NDArray[np.float64]]) -> Interval:
-    """Of the mean of values of 0 or more, [N], from resamples in pieces [R, N]: how often each value is drawn."""
-    count, mean = len(values), float(values.mean())
-    error = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-    if error == 0.0:
-        return mean, mean
-    apart = []
-    for weights in resamples:
-        means = weights @ values / count
-        errors = np.sqrt(np.maximum(weights @ values**2 / count - means**2, 0) / max(count - 1, 1))
-        apart.append((means - mean) / np.maximum(errors, error / 20))
-    low, high = np.quantile(np.concatenate(apart), [OUTSIDE, 1 - OUTSIDE])
-    return max(mean - float(high) * error, 0.0), max(mean - float(low) * error, mean)
+def skewed(value: float, contributions: NDArray[np.float64], imagined: float) -> Interval:
+    """Of a loss of 0 or more, from its pseudo-values [G] and what it would be of answers given to other images.
+
+    Large losses are rare, so few images may show none: a small part of one `imagined` image is added to the variance
+    and to the skewness. The ends are those of Student's t of the mean, transformed to have no skewness (Hall 1992).
+    """
+    from scipy.stats import t
+
+    count = len(contributions)
+    apart, beyond = contributions - contributions.mean(), max(imagined - value, 0.0)
+    variance = float(apart @ apart) / max(count - 1, 1) + IMAGINED * beyond**2 / (count + 1)
+    if variance <= 0:
+        return value, value
+    skewness: float = (float((apart**3).mean()) + IMAGINED * beyond**3 / (count + 1)) / variance**1.5
+    error = math.sqrt(variance / count)
+
+    def transformed(quantile: float) -> float:
+        """Where the t statistic is, whose transform is at `quantile`."""
+        slope = skewness / math.sqrt(count)
+        if abs(slope) < 1e-6:
+            return quantile
+        root = float(np.cbrt(1 + slope * (quantile - slope / 6)))
+        return 3 * (root - 1) / slope
+
+    ends = [value - transformed(float(t.ppf(part, max(count - 1, 1)))) * error for part in (1 - OUTSIDE, OUTSIDE)]
+    return min(max(ends[0], 0.0), value), max(ends[1], value)
 
 
 def _shrink(images: float) -> float:

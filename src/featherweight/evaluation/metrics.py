@@ -5,7 +5,6 @@ The value is scikit-learn's. The 95 % interval says how much of a score is luck:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation import bootstrap, class_metrics, intervals, probability_metrics
+from featherweight.evaluation import bootstrap, class_metrics, intervals, jackknife, probability_metrics
 from featherweight.evaluation.class_metrics import Answers, Probabilities, WeightedMetric
 from featherweight.schema import Choice
+
+SHUFFLES = 4  # of a loss, to see what it is where answers and images have nothing to do with each other
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +26,8 @@ class Metric:
     `judges` says what its function takes: answers (classes int64 [N], or sets of them, 0 and 1 [N, K]), probabilities
     float64 [N, K], or rankings int64 [N, k] of the best classes, -1 where there are fewer. `counts`: it is the part of
     the images that are right, each by itself, so its interval is exact and McNemar's test is of it; micro-averages of
-    sets count classes instead. `targets`: whether an image has one class or several. `by_class`: a mean over classes
-    that weigh the same, however few their images. `span`: its least and its greatest value, where it is no loss.
+    sets count classes instead. `targets`: whether an image has one class or several. `by_class`: decided by the rare
+    classes as by the others, as a mean over classes is. `span`: its least and its greatest value, where it is no loss.
     """
 
     function: Callable[..., WeightedMetric]
@@ -37,7 +38,6 @@ class Metric:
     unit: str = "points"  # of a difference; "points" are percentage points, anything else is shown as it is
     by_class: bool = False
     span: tuple[float, float] = (0.0, 1.0)
-    replicates: int = bootstrap.REPLICATES
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class Metric:
         return Score(value, low, high, len(true), self.name)
 
     def value(self, given: Answers, true: Answers, **keys: Any) -> float:
-        """The score alone, without the bootstrap."""
+        """The score alone, without its interval."""
         return float(self.function(self._judged(given, true), true, **keys)(np.ones((1, len(true))))[0])
 
     def resampled(self, given: Sequence[Probabilities], true: Answers, replicates: int, **keys: Any) -> Probabilities:
@@ -118,24 +118,22 @@ class Metric:
         count = len(true)
         if self.counts and (true.ndim == 1 or self.function is class_metrics.accuracy):
             return intervals.proportion(round(value * count), count)
-        of = self.function(judged, true, **keys)
-        if self.lower_is_better:
-            return self._of_a_loss(value, of, count)
-        if self.judges == "answers" and true.ndim == 1:  # many images are alike: drawn by cells of the confusion
-            cells, counts = np.unique(np.stack([true, judged]), axis=1, return_counts=True)
-            drawn = self.function(cells[1], cells[0], **keys)(bootstrap.multinomial(counts))
+        if self.judges == "answers" and true.ndim == 1:  # many images are alike: by cells of the confusion
+            base = max(int(judged.max()), 0) + 1
+            cells, counts = np.unique(true * base + judged, return_counts=True)
+            contributions = jackknife.of_cells(self.function(cells % base, cells // base, **keys), counts)
         else:
-            drawn = np.concatenate([of(weights) for weights in bootstrap.resamples(count, self.replicates)])
+            contributions = jackknife.pseudo_values(self.function(judged, true, **keys), count)
+        if self.lower_is_better:
+            return intervals.skewed(value, contributions, self._imagined(judged, true, keys))
         behind = _behind(true) if self.by_class else float(count)
-        return intervals.bounded(value, drawn, behind, self.span)
+        return intervals.bounded(value, contributions, behind, self.span)
 
-    def _of_a_loss(self, value: float, of: WeightedMetric, count: int) -> tuple[float, float]:
-        pieces = bootstrap.resamples(count, self.replicates)
-        if isinstance(of, class_metrics.Mean):
-            return intervals.studentized(of.values, pieces)
-        drawn = np.concatenate([of(weights) for weights in pieces])
-        factor = math.exp(1.96 * float(drawn.std(ddof=1)) / value) if value > 0 else 1.0
-        return value / factor, value * factor
+    def _imagined(self, judged: Answers, true: Answers, keys: Mapping[str, Any]) -> float:
+        """The score of answers that were given to other images."""
+        random = np.random.default_rng(0)
+        others = [random.permutation(len(true)) for _ in range(SHUFFLES)]
+        return float(np.mean([self.value(judged, true[other], **keys) for other in others]))
 
 
 @dataclass(frozen=True)
@@ -203,7 +201,7 @@ def judge(metric: Choice, given: Answers, true: Answers) -> Score:
 
 
 def value(metric: Choice, given: Answers, true: Answers) -> float:
-    """`judge` without the interval, whose bootstrap would take a learning curve of 100 classes a second per epoch."""
+    """`judge` without the interval, which would take a learning curve longer than the score itself."""
     return metric_of(metric).value(given, true, **metric.arguments)
 
 
@@ -232,13 +230,13 @@ METRICS: dict[str, Metric] = {
         Metric(class_metrics.samples_f1, "answers", ("several",)),
         Metric(class_metrics.samples_fbeta, "answers", ("several",)),
         Metric(class_metrics.balanced_accuracy, "answers", ("one",), by_class=True),
-        Metric(class_metrics.quadratic_kappa, "answers", ("one",), span=(-1.0, 1.0)),
-        Metric(class_metrics.matthews, "answers", ("one",), span=(-1.0, 1.0)),
+        Metric(class_metrics.quadratic_kappa, "answers", ("one",), by_class=True, span=(-1.0, 1.0)),
+        Metric(class_metrics.matthews, "answers", ("one",), by_class=True, span=(-1.0, 1.0)),
         Metric(probability_metrics.log_loss, "probabilities", lower_is_better=True, unit="nats"),
         Metric(probability_metrics.weighted_log_loss, "probabilities", lower_is_better=True, unit="nats"),
         Metric(probability_metrics.brier, "probabilities", lower_is_better=True, unit="units"),
         Metric(probability_metrics.auc, "probabilities", by_class=True),
-        Metric(probability_metrics.mean_average_precision, "probabilities", by_class=True, replicates=200),
+        Metric(probability_metrics.mean_average_precision, "probabilities", by_class=True),
         Metric(probability_metrics.top_k, "ranking", ("one",), counts=True),
         Metric(probability_metrics.map_at_k, "ranking"),
     )

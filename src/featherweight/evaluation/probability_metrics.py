@@ -9,6 +9,7 @@ from featherweight.evaluation.class_metrics import (
     Answers,
     Counts,
     Labels,
+    Mean,
     Probabilities,
     WeightedMetric,
     mean_of,
@@ -45,7 +46,7 @@ def weighted_log_loss(
     if true.ndim == 2:
         return mean_of(logs @ by / by.sum())
     if not balanced:
-        return lambda images: (images @ (by[true] * logs)) / (images @ by[true])
+        return Mean(logs, by[true])
     member = np.eye(len(by))[true]
 
     def of(images: Counts) -> NDArray[np.float64]:
