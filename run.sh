@@ -56,7 +56,11 @@ case "${1:-}" in
         ;;
     bench)
         [ -f "$root/benchmarks/${2:-}.py" ] || fail "there is no benchmark '${2:-}'; there are: $(cd "$root/benchmarks" && ls ./[!_]*.py | sed 's|./||; s|.py||' | tr '\n' ' ')"
-        exec "$python" "$root/benchmarks/$2.py" "${@:3}"
+        arguments=()
+        for word in "${@:3}"; do
+            if [ "$word" = --record ]; then export FEATHERWEIGHT_BENCH_RECORD=1; else arguments+=("$word"); fi
+        done
+        exec "$python" "$root/benchmarks/$2.py" ${arguments[@]+"${arguments[@]}"}
         ;;
 esac
 exec "$python" -m featherweight "$@"

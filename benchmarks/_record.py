@@ -14,7 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from featherweight import paths
+
+# A result is the user's, and untracked, unless `./run.sh bench NAME --record` puts it among those of this repository.
+RECORD = "FEATHERWEIGHT_BENCH_RECORD"
+RESULTS = Path(__file__).parent / "results" if os.environ.get(RECORD) else paths.reports() / "bench"
 PACKAGES = ("torch", "torchvision", "timm", "fastai", "efficientnet-pytorch", "pillow")
 
 

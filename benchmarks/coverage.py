@@ -8,7 +8,7 @@ four, since a proportion of 30 images takes so few values that at one strength a
 100 %: what must hold is the mean over truths (Agresti and Coull 1998). The truth is the score of half a million images.
 At exactly 0 and 100 % an interval that reaches the end always holds: there only too few can be found.
 
-Written to benchmarks/results/ after every cell; the same command on the same day goes on with that record.
+Written to reports/bench/ after every cell; the same command on the same day goes on with that record.
 """
 
 from __future__ import annotations

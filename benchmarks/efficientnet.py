@@ -6,7 +6,7 @@ The same network, strides as published, float32, Adam at its defaults as in the 
 batch that is already there, at 32 and 64 px in batches of 16 and 128. Each library runs in a process of its own, as its
 users run it: eager, in the default layout; and once more in channels_last, which neither does by itself. Ours is placed
 and stepped as `training.loop.fit` does. What counts is the wall; processor seconds are kept beside it, because they
-bear a machine with other work on it better. Writes a dated JSON to benchmarks/results/.
+bear a machine with other work on it better. Writes a dated JSON to reports/bench/.
 
 Where the time went, in the order of what it was worth (single layers were timed beside other programs, so these are
 orders of magnitude):

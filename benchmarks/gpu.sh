@@ -27,7 +27,7 @@
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 parts=tests,nccl,peers,compile,race,best
-only=$parts limit=86400 data=${DATA:-} wheels=${WHEELS:-} out=${OUT:-$root/benchmarks/results} smoke=
+only=$parts limit=86400 data=${DATA:-} wheels=${WHEELS:-} out=${OUT:-$root/reports/bench} smoke=
 while [ $# -gt 0 ]; do
     case "$1" in
         --only | --data | --wheels | --out | --limit) declare "${1#--}=${2:?$1 wants a value}"; shift 2 ;;

@@ -16,7 +16,7 @@ beside its rate: each page comes from the disk once an epoch, and from the cache
 small for the set, which fetches pages more often; nor can a virtual disk's host be made to forget. Where the system has
 no posix_fadvise, or temporary files lie in memory, nothing is dropped, and few bytes fetched tell of it.
 
-Writes a dated JSON to benchmarks/results/.
+Writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ import torch
 import _record
 from featherweight import plotting
 from featherweight.config import load_recipe
-from featherweight.data import pack
+from featherweight.data import mapped_rows
 from featherweight.data.pack import Pack
 from featherweight.models import build
 from featherweight.models.shape import Shape
@@ -92,7 +92,7 @@ def child(path: Path, given: argparse.Namespace) -> None:
     if given.limit:
         resource.setrlimit(resource.RLIMIT_DATA, (given.limit, given.limit))
     if given.keep:
-        pack.IN_MEMORY = {"memory": 2**62, "disk": 0}[given.keep]
+        mapped_rows.IN_MEMORY = {"memory": 2**62, "disk": 0}[given.keep]
     try:
         told = trained(path, given.epochs)
     except (MemoryError, RuntimeError, OSError) as error:

@@ -4,7 +4,7 @@
 
 A run as a user starts it, of a few steps: training, holdout, test set, CSV and report, all images packed before. What
 is measured is the peak resident set of its process, which counts the mapped pack as far as it was touched. Writes a
-dated JSON to benchmarks/results/.
+dated JSON to reports/bench/.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     ./run.sh bench packing [--folder FOLDER]
 
 Images of FOLDER (`train/<class>/*`), else 50,000 made up 32x32 JPEGs of quality 75. What is measured is `pack.load` as
-a run calls it: list, decode in threads, write, map. Writes a dated JSON to benchmarks/results/.
+a run calls it: list, decode in threads, write, map. Writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ as its users do, in a process of its own, all with the same number of threads:
 
 timm, plain and fastai decode every JPEG in every epoch, which is what they do unless a user builds a cache. Workers
 are kept from epoch to epoch but for fastai's, which start anew; the seconds that these take to end are not counted. The
-EfficientNets have the published strides. Writes a dated JSON to benchmarks/results/. fastai comes by `./run.sh install
+EfficientNets have the published strides. Writes a dated JSON to reports/bench/. fastai comes by `./run.sh install
 'fastai>=2.8,<3'`.
 """
 

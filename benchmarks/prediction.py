@@ -3,7 +3,7 @@
     ./run.sh bench prediction
 
 WRN-16-4 on 32x32 images in batches of 256, float32, channels_last; views flip and shift, which multiply to six. Bare is
-the model alone on a batch that is already there. Writes a dated JSON to benchmarks/results/.
+the model alone on a batch that is already there. Writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations

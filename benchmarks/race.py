@@ -6,7 +6,7 @@ Both train on all training images of CIFAR-10's JPEG folders and answer the test
 sees. The clock starts with the decoded images in the host's memory (ours) or on the device (published) and stops with
 the last test prediction, test-time views included; a first run of each, of one epoch, is not counted. The recipe is
 trained by `training.loop.fit` as any run is. JPEG lowers what either reaches below published figures. Writes a dated
-JSON to benchmarks/results/, and goes on with what is there of the same day and settings.
+JSON to reports/bench/, and goes on with what is there of the same day and settings.
 """
 
 from __future__ import annotations

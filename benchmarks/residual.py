@@ -4,7 +4,7 @@
 
 Trains ResNet-depth and Plain-depth of the CIFAR-10 family with each seed: both with the same parameters, order of
 images and augmentation. Every training is a run like any other, so what was cut off goes on, and what is done is not
-done again. Writes to benchmarks/results/ a dated JSON (each seed's last losses and accuracies, and the difference with
+done again. Writes to reports/bench/ a dated JSON (each seed's last losses and accuracies, and the difference with
 its 95 % interval) and the curves: a line a network through the mean over seeds, a band from the lowest to the highest.
 """
 

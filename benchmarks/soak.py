@@ -6,7 +6,7 @@ Every recipe is trained once to its end. Then it is started again in a workspace
 its processes) after a random part of the time that the first took, resumed, killed again, until it ends. Its weights,
 probabilities and CSV must have the bytes of the first, and nothing may lie beside them. So is a search, whose table and
 best recipe must be the same; and `auto`, whose plan hangs on the clock: the recipe it came to is trained undisturbed
-afterwards. The result is written to benchmarks/results/ after each; the same command goes on with the record of today.
+afterwards. The result is written to reports/bench/ after each; the same command goes on with the record of today.
 """
 
 from __future__ import annotations

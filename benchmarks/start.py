@@ -3,7 +3,7 @@
     ./run.sh bench start [--recipe wrn16_4] [--competition cifar10]
 
 Each round is a process of its own, `./run.sh RECIPE --competition NAME`, in an empty workspace that shares the packs.
-It is stopped after its first step, and tells when it came to what. Writes a dated JSON to benchmarks/results/.
+It is stopped after its first step, and tells when it came to what. Writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations

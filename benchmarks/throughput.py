@@ -4,7 +4,7 @@
 
 WRN-16-4 on 32x32 images, batch 128, float32, channels_last. The pipeline is `training.loop.fit` as a run uses it:
 batches gathered from a pack, crop and flip drawn per sample, loss, statistics, step, NaN check. The bare loop is the
-same model and optimizer stepping on one batch that is already there. Writes a dated JSON to benchmarks/results/.
+same model and optimizer stepping on one batch that is already there. Writes a dated JSON to reports/bench/.
 
 Where a bare step goes, by torch's profiler on two AVX-512 cores: convolutions 83 % (57 backward, 25 forward), batch
 norm 9 %, ReLU's gradient 6 %, all else 2 %. A step is 302 GFLOP (392.6 M multiply-adds, three times for forward and

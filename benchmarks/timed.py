@@ -3,7 +3,7 @@
     ./run.sh bench timed wrn22_4 --minutes 8 --competition cifar10 --device cuda
 
 A few steps are timed first; the run then has as many whole epochs as fit (nine tenths of the time go to training).
-Writes a dated JSON to benchmarks/results/.
+Writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from featherweight.data.pack import Pack, Rows
+from featherweight.data.mapped_rows import Rows
+from featherweight.data.pack import Pack
 from featherweight.runtime.device import Runtime
 from featherweight.training import batches as batching
 from featherweight.training.batches import Batches

@@ -1,6 +1,7 @@
 """The parts of the benchmarks that a number hangs on: the published recipe as rebuilt, the peers' files and tables,
 what a race goes on from, the time of a step, and what a memory too small is told by."""
 
+import importlib
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import _airbench94 as airbench94
+import _record
 import linear
 import peers
 import race
@@ -27,6 +29,16 @@ from featherweight.config import load_recipe
 from featherweight.data.pack import Pack
 
 CPU = torch.device("cpu")
+
+
+def test_a_result_joins_those_of_this_repository_on_purpose_only(home, monkeypatch):
+    try:
+        assert home / "reports" / "bench" == importlib.reload(_record).RESULTS
+        monkeypatch.setenv(_record.RECORD, "1")
+        assert importlib.reload(_record).RESULTS == ROOT / "benchmarks" / "results"
+    finally:
+        monkeypatch.undo()
+        importlib.reload(_record)
 
 
 def test_the_published_network_has_the_parameters_of_fastnet94():
@@ -125,12 +137,12 @@ def test_epochs_of_a_mapped_file_are_fetched_from_the_disk_and_those_of_the_memo
     linear.write(path, 3000, 32)
     if not fetches(path):
         pytest.skip("what lies here is not on a disk, or the system does not forget it")
-    monkeypatch.setattr(linear.pack, "IN_MEMORY", 0)
+    monkeypatch.setattr(linear.mapped_rows, "IN_MEMORY", 0)
     mapped = linear.trained(path, 2)
     assert mapped["images"] == 2900 // linear.BATCH * linear.BATCH
     assert mapped["fetched"] > 0.9 * path.stat().st_size
     assert mapped["seconds"] > 0
-    monkeypatch.setattr(linear.pack, "IN_MEMORY", 2**62)
+    monkeypatch.setattr(linear.mapped_rows, "IN_MEMORY", 2**62)
     assert linear.trained(path, 2)["fetched"] < 0.1 * path.stat().st_size
 
 

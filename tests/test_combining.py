@@ -16,8 +16,8 @@ from featherweight.errors import OverBudget, UserError
 from featherweight.evaluation.calibration import temper
 from featherweight.report import tensorboard, write
 from featherweight.runs import ensemble, ledger, pipeline, soup
-from featherweight.runs.comparison import Answers
 from featherweight.runs.ensemble import fit_weights
+from featherweight.runs.paired_tests import Answers
 from featherweight.runs.run import Run
 from featherweight.runs.soup import mean
 from featherweight.runs.task import Task

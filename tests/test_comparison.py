@@ -13,7 +13,7 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS
 from featherweight.runs import comparison, pipeline
-from featherweight.runs.comparison import Answers, mcnemar, over_seeds, paired
+from featherweight.runs.paired_tests import Answers, mcnemar, over_seeds, paired
 from featherweight.runs.run import Run
 from featherweight.runs.task import Task
 from featherweight.schema import OneOf

@@ -1,6 +1,7 @@
 """The house rules that a machine can hold: style, types, and who may import whom."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -116,3 +117,82 @@ def test_nothing_of_one_machine_is_in_the_repository():
             rb"(/ro" rb"ot/|/ho" rb"me/\w+/|/wo" rb"rk/|pypi\.o" rb"rg|pythonh" rb"osted)", path.read_bytes()
         )
         assert not found, f"{name}: {found and found.group()!r}"
+
+
+# A file has at most 300 lines, a function 60 without signature and docstring, a call six parameters; or a reason.
+# What a configuration may name has its keys as parameters, so many of them are no fault.
+LONG_FILES = {
+    "training/trainer.py": "the training as one story, read from top to bottom",
+    "runs/run.py": "a run's folder, each of its files by one property",
+    "kaggle/loop.py": "one submission, from its entry in the ledger to its score",
+    "benchmarks/_pipelines.py": "the peers beside each other, as their authors would write them",
+}
+LONG_FUNCTIONS = {"benchmarks/race.py main": "the race, in the order in which it is run"}
+MANY_PARAMETERS = {
+    "benchmarks/_pipelines.py loop": "a plain training loop, all of it in sight",
+    "evaluation/inference.py predict_probs": "the one inference; all but two are keyword-only",
+    "logbook/rerun.py rerun": "what the command line says, keyword-only",
+    "search/command.py search": "what the command line says, keyword-only",
+    "models/efficientnet.py __init__": "a block as the paper's table describes it",
+    "models/fpn.py __init__": "the levels of a pyramid",
+    "models/library.py fitted": "what the three libraries' constructors share",
+    "models/resnet.py __init__": "a stage as the paper's table describes it",
+    "models/transformer.py __init__": "an encoder's layer, as torch's own",
+    "models/wrn.py __init__": "a block with what the ablations switch off",
+    "runtime/rng.py __init__": "what a batch's draws depend on",
+    "runtime/sync.py batch_norm": "the signature of torch's",
+    "runtime/sync.py forward": "the signature of torch's",
+    "runtime/torch_internals.py _convolution": "the signature of torch's",
+}
+
+
+def keys_of_configurations() -> set[str]:
+    """The functions whose keyword-only parameters are keys of a recipe or of a competition's file."""
+    from featherweight.augment.table import AUGMENTATIONS
+    from featherweight.data.sources import SOURCES
+    from featherweight.models import FAMILIES
+    from featherweight.training.optimizers import OPTIMIZERS
+    from featherweight.training.schedules import SCHEDULES
+
+    tables = (AUGMENTATIONS, SOURCES, FAMILIES.table, OPTIMIZERS, SCHEDULES)
+    named = [inspect.unwrap(target) for table in tables for target in table.values()]
+    return {f"{made.__module__}.{made.__qualname__}" for made in named if hasattr(made, "__qualname__")}
+
+
+def functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Every function with its qualified name."""
+    for node in ast.iter_child_nodes(tree):
+        name = f"{inside}{getattr(node, 'name', '')}"
+        if isinstance(node, ast.FunctionDef):
+            yield name, node
+        yield from functions(node, f"{name}." if isinstance(node, ast.ClassDef | ast.FunctionDef) else inside)
+
+
+def over_the_limits() -> Iterator[tuple[str, dict[str, str], str]]:
+    """What is over a limit, the reasons that there are for it, and the limit."""
+    files = {str(path.relative_to(SOURCE)): (path, f"{name}.") for name, path in MODULES.items()}
+    files |= {f"benchmarks/{path.name}": (path, "") for path in (ROOT / "benchmarks").glob("*.py")}
+    chosen = keys_of_configurations()
+    for shown, (path, module) in files.items():
+        text = path.read_text()
+        if text.count("\n") > 300:
+            yield shown, LONG_FILES, "300 lines"
+        for name, node in functions(ast.parse(text)):
+            first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0].lineno
+            if (node.end_lineno or 0) - first >= 60:
+                yield f"{shown} {node.name}", LONG_FUNCTIONS, "60 lines"
+            parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = len(parameters) - any(one.arg in ("self", "cls") for one in parameters[:1])
+            if count > 6 and f"{module}{name}".removesuffix(".__init__") not in chosen:
+                yield f"{shown} {node.name}", MANY_PARAMETERS, "six parameters"
+
+
+def test_what_is_over_a_limit_has_a_reason():
+    over = list(over_the_limits())
+    wrong = [f"{name} is over {limit}" for name, reasons, limit in over if name not in reasons]
+    assert not wrong, "\n".join(wrong)
+    used = {(id(reasons), name) for name, reasons, _ in over}
+    stale = [
+        n for reasons in (LONG_FILES, LONG_FUNCTIONS, MANY_PARAMETERS) for n in reasons if (id(reasons), n) not in used
+    ]
+    assert not stale, f"no longer over a limit: {', '.join(stale)}"

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image as Pillow
 from pydantic import TypeAdapter
 
-from featherweight.data import fingerprint, pack
+from featherweight.data import fingerprint, mapped_rows, pack
 from featherweight.data.image import Image
-from featherweight.data.pack import Pack, Rows
+from featherweight.data.mapped_rows import Rows
+from featherweight.data.pack import Pack
 from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError
 from featherweight.schema import Choice, OneOf
@@ -288,7 +289,7 @@ def test_rows_are_indexed_like_an_array(cuts):
 
 def test_large_packs_stay_on_the_disk(home, folder, monkeypatch):
     whole = load().train
-    monkeypatch.setattr(pack, "IN_MEMORY", 100)
+    monkeypatch.setattr(mapped_rows, "IN_MEMORY", 100)
     part = whole.take(np.array([4, 2, 0]))
     again = part.take(np.array([2, 1]))
     assert isinstance(part.images, Rows)
@@ -300,7 +301,7 @@ def test_large_packs_stay_on_the_disk(home, folder, monkeypatch):
 @pytest.mark.parametrize("most", [2**30, 100])
 def test_more_images_join_without_a_copy_where_there_are_many(home, folder, monkeypatch, most):
     whole = load().train
-    monkeypatch.setattr(pack, "IN_MEMORY", most)
+    monkeypatch.setattr(mapped_rows, "IN_MEMORY", most)
     part, rest = whole.take(np.array([4, 2, 0])), whole.take(np.array([1, 3]))
     joined = part.and_more(rest.ids, rest.images, np.array([1, 0]))
     assert isinstance(joined.images, Rows) == (most == 100)
@@ -326,6 +327,7 @@ def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
     import json, resource
     import torch
     from featherweight.config import load_recipe
+    from featherweight.data import mapped_rows
     from featherweight.data.pack import Pack
     from featherweight.evaluation.inference import predict_probs
     from featherweight.models import build
@@ -339,7 +341,7 @@ def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
     big = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))  # 360 MB, a hole
     del big
     device = start("cpu", "fp32", 1)
-    pack.IN_MEMORY = 2**20
+    mapped_rows.IN_MEMORY = 2**20
     model = build(load_recipe("tiny").model, Shape(2, 3, side))
     images = np.load(path, mmap_mode="r")
     whole = Pack([str(n) for n in range(count)], images, np.arange(count) % 2)

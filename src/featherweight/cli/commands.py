@@ -87,7 +87,7 @@ COMMANDS = {
 # run.sh answers these itself, since they need no featherweight: name and line for the help.
 SHELL = {
     "test": "run the test suite",
-    "bench": "run a benchmark of benchmarks/ by its name",
+    "bench": "run a benchmark of benchmarks/ by its name; its result goes to reports/bench/",
     "install": "install an optional package into the environment",
 }
 

@@ -11,7 +11,6 @@ start reads none of the files; files that were only touched, or moved elsewhere,
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,55 +27,13 @@ from featherweight.data import fingerprint, packing
 from featherweight.data.csv_file import examples
 from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Label, Listing, Samples, Stored
+from featherweight.data.mapped_rows import joined_rows, take_rows
 from featherweight.data.photos import Photos
 from featherweight.errors import UserError, nearest
 from featherweight.reading import explained
 from featherweight.schema import Choice
 
-__all__ = ["Data", "Image", "Pack", "Rows", "answers", "decode", "load"]
-
-IN_MEMORY = 2**30  # bytes: a part of a pack up to this size is copied into the memory, a larger one stays mapped
-
-
-class Rows:
-    """Some rows of arrays that stay where they are, on the disk: what is asked for is read, and nothing else.
-
-    `places` int64 [N] count through the arrays, one after another; these are alike but for their lengths.
-    """
-
-    def __init__(self, arrays: Sequence[NDArray[np.uint8]], places: NDArray[np.int64]) -> None:
-        self.arrays, self.places = list(arrays), places
-        first = self.arrays[0]
-        self.shape, self.dtype, self.ndim = (len(places), *first.shape[1:]), first.dtype, first.ndim
-        self.nbytes = len(places) * math.prod(first.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        """The images at `key` (a place, a slice or an array of places), copied; further indices cut within them."""
-        first, *rest = key if isinstance(key, tuple) else (key,)
-        if first is Ellipsis:
-            first, rest = slice(None), [Ellipsis, *rest]
-        images = self._read(self.places[first])
-        if not rest:
-            return images
-        return images[(slice(None), *rest)] if images.ndim == self.ndim else images[tuple(rest)]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self._read(self.places), dtype=dtype)
-
-    def _read(self, places: Any) -> NDArray[np.uint8]:
-        if len(self.arrays) == 1:
-            only: NDArray[np.uint8] = self.arrays[0][places]
-            return only
-        places, start = np.asarray(places), 0
-        read = np.empty((*places.shape, *self.shape[1:]), self.dtype)
-        for array in self.arrays:
-            here = (places >= start) & (places < start + len(array))
-            read[here] = array[places[here] - start]
-            start += len(array)
-        return read
+__all__ = ["Data", "Image", "Pack", "answers", "decode", "load"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +56,7 @@ class Pack:
         """The images at `places`, in that order."""
         return Pack(
             [self.ids[place] for place in places],
-            _rows(self.images, places),
+            take_rows(self.images, places),
             None if self.labels is None else self.labels[places],
             None if self.groups is None else [self.groups[place] for place in places],
         )
@@ -107,7 +64,7 @@ class Pack:
     def and_more(self, ids: Sequence[str], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Pack:
         """These labelled images and others after them, without groups; what lies on the disk stays there."""
         assert self.labels is not None
-        return Pack([*self.ids, *ids], _joined(self.images, images), np.concatenate([self.labels, labels]))
+        return Pack([*self.ids, *ids], joined_rows(self.images, images), np.concatenate([self.labels, labels]))
 
 
 @dataclass(frozen=True)
@@ -202,33 +159,6 @@ def _opened(folder: Path, image: Image) -> tuple[Any, dict[str, Any]]:
             raise ValueError(f"{len(index['ids']):,} ids of {len(images):,} images")
         _ = index["left_out"]
     return images, index
-
-
-def _rows(images: Any, places: NDArray[np.int64]) -> Any:
-    """A copy of these rows or, of what is mapped and large, a view that reads them when they are asked for."""
-    if isinstance(images, Photos):
-        return images.take(places)
-    if len(places) * math.prod(images.shape[1:]) > IN_MEMORY:
-        if isinstance(images, Rows):
-            return Rows(images.arrays, images.places[places])
-        if isinstance(images, np.memmap):
-            return Rows([images], places)
-    return np.asarray(images[places])
-
-
-def _joined(one: Any, other: Any) -> Any:
-    """One after the other: copied or, where that would be large, a view of both."""
-    if isinstance(one, Photos) and isinstance(other, Photos):
-        return one.and_more(other)
-    if one.nbytes + other.nbytes <= IN_MEMORY:
-        return np.concatenate([np.asarray(one), np.asarray(other)])
-    arrays: list[NDArray[np.uint8]] = []
-    places: list[NDArray[np.int64]] = []
-    for images in (one, other):
-        start = sum(map(len, arrays))
-        places.append(start + (images.places if isinstance(images, Rows) else np.arange(len(images))))
-        arrays += images.arrays if isinstance(images, Rows) else [images]
-    return Rows(arrays, np.concatenate(places))
 
 
 def _without(samples: Samples, gone: set[int]) -> Samples:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from featherweight.evaluation.metrics import Score, named
-from featherweight.runs.comparison import SURE, holm
+from featherweight.runs.paired_tests import SURE, holm
 
 
 class Claim(NamedTuple):

@@ -25,7 +25,7 @@ from featherweight.errors import DivergedError, OverBudget, UserError, nearest
 from featherweight.evaluation.metrics import Score, named, spoken
 from featherweight.logbook.claims import CLAIMS, Verdict, judge
 from featherweight.runs import comparison, series
-from featherweight.runs.comparison import SURE
+from featherweight.runs.paired_tests import SURE
 from featherweight.runs.series import Done
 from featherweight.runs.task import Task, commit
 from featherweight.training import schedules

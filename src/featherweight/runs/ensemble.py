@@ -15,9 +15,10 @@ from featherweight import atomic, budget
 from featherweight.console import say
 from featherweight.evaluation.bootstrap import halves
 from featherweight.runs import members
-from featherweight.runs.comparison import Answers, answers, true_classes
+from featherweight.runs.comparison import answers, true_classes
 from featherweight.runs.evaluate import Labelled, conclude
 from featherweight.runs.metadata import SplitIds
+from featherweight.runs.paired_tests import Answers
 from featherweight.runs.run import Result, Run
 
 

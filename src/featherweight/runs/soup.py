@@ -20,7 +20,8 @@ from featherweight.errors import UserError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import Classifier, build
 from featherweight.runs import members, predictions
-from featherweight.runs.comparison import Answers, answers
+from featherweight.runs.comparison import answers
+from featherweight.runs.paired_tests import Answers
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 from featherweight.runtime.device import Runtime

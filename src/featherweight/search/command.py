@@ -12,9 +12,10 @@ from featherweight.evaluation.metrics import metric_of
 from featherweight.report import tables
 from featherweight.runtime import device as devices
 from featherweight.search import outcome
+from featherweight.search.costs import costs
 from featherweight.search.space import load
 from featherweight.search.study import counted, open_study
-from featherweight.search.trials import Search, costs, work
+from featherweight.search.trials import Search, work
 
 
 def search(

@@ -1,25 +1,21 @@
-"""What a search does: say what it costs, then weigh, train and score one candidate after another."""
+"""What a search does: weigh, train and score one candidate after another."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
-import pandas as pd
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from featherweight import budget
-from featherweight.config import Competition, Recipe, Split
+from featherweight.config import Competition, Recipe
 from featherweight.console import hushed, say
 from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
@@ -40,9 +36,6 @@ from featherweight.search.space import Plan
 from featherweight.search.study import Worker, candidate, counted
 
 SEEDS = 10**6  # the seeds of trials, short enough to be typed
-DRAWN = 16  # candidates drawn to see what the space holds
-PROBED = 4  # steps timed, after as many
-LOOKED = 512  # held-out images timed
 HOPELESS = 100  # candidates in a row that cannot be trained
 
 
@@ -181,11 +174,11 @@ def _train(search: Search, recipe: Recipe, trial: Trial) -> Score:
         if epoch < recipe.train.epochs and trial.should_prune():
             raise optuna.TrialPruned(f"given up after epoch {epoch} of {recipe.train.epochs}")
 
-    model, holdout = _model(search, recipe, folder, report)
-    return _holdout_score(search, recipe, model, holdout)
+    model, holdout = trained(search, recipe, folder, report)
+    return holdout_score(search, recipe, model, holdout)
 
 
-def _model(
+def trained(
     search: Search, recipe: Recipe, folder: Path, watching: Callable[[Mapping[str, Any]], None] = lambda row: None
 ) -> tuple[Classifier, Pack]:
     """A model trained in that folder, and the images held out."""
@@ -198,7 +191,7 @@ def _model(
     return model, holdout
 
 
-def _holdout_score(search: Search, recipe: Recipe, model: Classifier, holdout: Pack) -> Score:
+def holdout_score(search: Search, recipe: Recipe, model: Classifier, holdout: Pack) -> Score:
     """By the recipe's views and, where it asks for that, at a fitted temperature, as a run is scored."""
     probs = predict_probs(
         [model],
@@ -226,104 +219,3 @@ def _best(study: Study) -> float | None:
 
 def _words(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={space.spelled(value)}" for key, value in values.items())
-
-
-# -------------------------------------------------------------------------------------------------------------- costs
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What a trial of the base takes in seconds, and what the space's candidates are beside it."""
-
-    epoch: float  # of training
-    look: float  # at the holdout, by one view
-    final: float  # score, by the recipe's views
-    epochs: int
-    every: int  # epochs between looks
-    over: int  # of those drawn: over the limit
-    drawn: int
-    heaviest: float  # of those drawn, the most multiply-adds times epochs, the base's being 1
-
-    @property
-    def trial(self) -> float:
-        """Seconds of a trial that is not given up."""
-        return self.epochs * self.epoch + math.ceil(self.epochs / self.every) * self.look + self.final
-
-    def told(self, trials: int | None, hours: float | None) -> list[str]:
-        """In words, what the search will take, or how far it will come."""
-        lines = [
-            f"a trial like the base: {self.epochs} epochs of {_long(self.epoch + self.look / self.every)} and the "
-            f"holdout's score, {_long(self.trial)} in all",
-            f"of {self.drawn} candidates drawn, {self.over or 'none'} are over the limit; the heaviest of the others "
-            f"computes {self.heaviest:.1f} times what the base does",
-        ]
-        worst = self.trial * self.heaviest
-        if trials is not None:
-            lines.append(f"{trials} trials: {_long(trials * self.trial)}, at worst {_long(trials * worst)}")
-        if hours is not None:
-            fit = f"about {hours * 3600 / self.trial:,.0f} trials, at worst {hours * 3600 / worst:,.0f}"
-            lines.append(f"{hours:g} hours: {fit}; the last may end up to {_long(worst)} later")
-        return [
-            *lines,
-            "less where trials are given up early" if hours is None else "more where trials are given up early",
-        ]
-
-
-def _long(seconds: float) -> str:
-    for unit, size in (("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds"
-
-
-def costs(search: Search) -> Costs:
-    """Time some steps of the base, and look at some candidates drawn at random."""
-    recipe = search.plan.recipe({})
-    train, holdout, _ = parts.divide(recipe.split, search.competition, search.data)
-    size = min(recipe.train.batch_size, len(train))
-    share = min(1.0, LOOKED / len(holdout))  # of the holdout that is looked at
-    part = holdout.take(np.arange(math.ceil(share * len(holdout))))
-    some = train.take(np.arange(min(len(train), PROBED * size)))
-    short = recipe.train.model_copy(update={"epochs": 2, "evaluate_every": 2})
-    left_out = dict.fromkeys(("distill", "pseudo", "early_stopping"))
-    probe = recipe.model_copy(update={"train": short, "split": Split(), **left_out})
-    with tempfile.TemporaryDirectory() as folder:
-        model, _ = _model(dataclasses.replace(search, data=Data(some, None, part)), probe, Path(folder))
-        first, second = (row for _, row in pd.read_csv(Path(folder) / "history.csv").iterrows())
-    look = _timed(lambda: predict_probs([model], part.images, runtime=search.device))
-    final = _timed(lambda: _holdout_score(search, recipe, model, part))
-    over, heaviest = _survey(search, recipe)
-    return Costs(
-        epoch=float((second["seconds"] - first["seconds"]) / first["step"]) * (len(train) // size),
-        look=look / share,
-        final=final / share,
-        epochs=recipe.train.epochs,
-        every=recipe.train.evaluate_every,
-        over=over,
-        drawn=DRAWN,
-        heaviest=heaviest,
-    )
-
-
-def _timed(action: Callable[[], object]) -> float:
-    began = time.monotonic()
-    action()
-    return time.monotonic() - began
-
-
-def _survey(search: Search, base: Recipe) -> tuple[int, float]:
-    """Of some candidates drawn at random: how many are over the limit, and how heavy the heaviest of the others is."""
-    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.plan.space.seed))
-    one = budget.weigh(base, search.competition, "the base").macs * base.train.epochs
-    over, heaviest = 0, 1.0
-    for _ in range(DRAWN):
-        try:
-            recipe = search.plan.recipe(search.plan.draw(drawn.ask()))
-            weighed = budget.weigh(recipe, search.competition, "a candidate")
-        except UserError:
-            continue
-        if weighed.room < 0:
-            over += 1
-        else:
-            heaviest = max(heaviest, weighed.macs * recipe.train.epochs / max(one, 1))
-    return over, heaviest

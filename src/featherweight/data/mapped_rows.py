@@ -1,0 +1,82 @@
+"""Rows of image arrays: copied where they are small, read from the mapped file as they are asked for where not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight.data.photos import Photos
+
+IN_MEMORY = 2**30  # bytes: a part of a pack up to this size is copied into the memory, a larger one stays mapped
+
+
+class Rows:
+    """Some rows of arrays that stay where they are, on the disk: what is asked for is read, and nothing else.
+
+    `places` int64 [N] count through the arrays, one after another; these are alike but for their lengths.
+    """
+
+    def __init__(self, arrays: Sequence[NDArray[np.uint8]], places: NDArray[np.int64]) -> None:
+        self.arrays, self.places = list(arrays), places
+        first = self.arrays[0]
+        self.shape, self.dtype, self.ndim = (len(places), *first.shape[1:]), first.dtype, first.ndim
+        self.nbytes = len(places) * math.prod(first.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """The images at `key` (a place, a slice or an array of places), copied; further indices cut within them."""
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if first is Ellipsis:
+            first, rest = slice(None), [Ellipsis, *rest]
+        images = self._read(self.places[first])
+        if not rest:
+            return images
+        return images[(slice(None), *rest)] if images.ndim == self.ndim else images[tuple(rest)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._read(self.places), dtype=dtype)
+
+    def _read(self, places: Any) -> NDArray[np.uint8]:
+        if len(self.arrays) == 1:
+            only: NDArray[np.uint8] = self.arrays[0][places]
+            return only
+        places, start = np.asarray(places), 0
+        read = np.empty((*places.shape, *self.shape[1:]), self.dtype)
+        for array in self.arrays:
+            here = (places >= start) & (places < start + len(array))
+            read[here] = array[places[here] - start]
+            start += len(array)
+        return read
+
+
+def take_rows(images: Any, places: NDArray[np.int64]) -> Any:
+    """A copy of these rows or, of what is mapped and large, a view that reads them when they are asked for."""
+    if isinstance(images, Photos):
+        return images.take(places)
+    if len(places) * math.prod(images.shape[1:]) > IN_MEMORY:
+        if isinstance(images, Rows):
+            return Rows(images.arrays, images.places[places])
+        if isinstance(images, np.memmap):
+            return Rows([images], places)
+    return np.asarray(images[places])
+
+
+def joined_rows(one: Any, other: Any) -> Any:
+    """One after the other: copied or, where that would be large, a view of both."""
+    if isinstance(one, Photos) and isinstance(other, Photos):
+        return one.and_more(other)
+    if one.nbytes + other.nbytes <= IN_MEMORY:
+        return np.concatenate([np.asarray(one), np.asarray(other)])
+    arrays: list[NDArray[np.uint8]] = []
+    places: list[NDArray[np.int64]] = []
+    for images in (one, other):
+        start = sum(map(len, arrays))
+        places.append(start + (images.places if isinstance(images, Rows) else np.arange(len(images))))
+        arrays += images.arrays if isinstance(images, Rows) else [images]
+    return Rows(arrays, np.concatenate(places))
