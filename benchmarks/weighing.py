@@ -4,7 +4,7 @@
 
 Forty files of weights with Adam's state and an EMA copy are written to a temporary folder (ten networks of timm of 1 to
 6 million parameters, four seeds each, in turn as .pth, .ckpt, .safetensors and .pt), and weighed
-by one call of `./run.sh weigh FOLDER --csv`. Writes a dated JSON to benchmarks/results/.
+by one call of `./run.sh weigh FOLDER --csv`. Writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations
