@@ -50,7 +50,7 @@ def _named(name: str) -> str:
 
 
 def command() -> str:
-    """The command as anybody would type it: whole paths are those of one machine."""
+    """The command as anybody would type it: absolute paths are those of one machine."""
     words = ["PATH" if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return shlex.join(["./run.sh", "bench", Path(sys.argv[0]).stem, *words])
 

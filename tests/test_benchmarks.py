@@ -1,4 +1,4 @@
-"""The parts of the benchmarks that a number hangs on: the published recipe as rebuilt, the peers' files and tables,
+"""The parts of the benchmarks that a number depends on: the published recipe as rebuilt, the peers' files and tables,
 what a race goes on from, the time of a step, and what a memory too small is told by."""
 
 import importlib

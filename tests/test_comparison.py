@@ -65,7 +65,7 @@ def test_mcnemar_stands_beside_a_verdict_on_the_loss_and_does_not_decide_it():
     verdict = paired(sure, unsure, metric_of("log_loss"))
     assert (verdict.mcnemar, verdict.told) == (1.0, True)
     assert str(verdict).startswith("sure is better than unsure on these images: by ")
-    assert str(verdict).endswith("paired bootstrap p = 0.002); their accuracies can't be told apart (McNemar p = 1)")
+    assert str(verdict).endswith("paired bootstrap p = 0.002); their accuracies cannot be told apart (McNemar p = 1)")
     assert not paired(sure, unsure, metric_of("accuracy")).told
     alike = paired(sure, Answers("alike", sure.probs, sure.labels), metric_of("macro_f1"))
     assert (alike.p, alike.gain, alike.told) == (1.0, 0.0, False)
@@ -84,7 +84,7 @@ def test_a_bootstrap_of_differences_that_are_nothing_seldom_tells():
 def test_a_small_difference_cannot_be_told():
     verdict = paired(answers("a", 0.9), answers("b", 0.905, seed=1), metric_of("accuracy"))
     assert not verdict.told
-    assert str(verdict).startswith("it can't be told which of a and b is better: 0.50 points of accuracy apart")
+    assert str(verdict).startswith("it cannot be told which of a and b is better: 0.50 points of accuracy apart")
 
 
 def test_pairing_tells_what_intervals_side_by_side_do_not():
@@ -102,7 +102,7 @@ def test_recipes_are_compared_over_their_seeds():
     (told,) = over_seeds("log_loss", {"a": [0.90, 0.91], "b": [0.80, 0.81]})
     assert told.startswith("the recipe b is better than a")
     (told,) = over_seeds("macro_f1", {"a": [0.9, 0.8], "b": [0.85, 0.86]})
-    assert told.startswith("it can't be told which of the recipes a and b is better: macro F1 85.00")
+    assert told.startswith("it cannot be told which of the recipes a and b is better: macro F1 85.00")
 
 
 def test_several_pairs_of_recipes_are_corrected_together():
@@ -112,7 +112,7 @@ def test_several_pairs_of_recipes_are_corrected_together():
     assert over_seeds("accuracy", {key: scores[key] for key in "ab"})[0].startswith("the recipe a is better than b")
     told = over_seeds("accuracy", scores)
     assert len(told) == 3
-    assert told[0].startswith("it can't be told which of the recipes a and b is better")
+    assert told[0].startswith("it cannot be told which of the recipes a and b is better")
     assert told[0].endswith(f"p = {3 * p:.3g}")
 
 
@@ -276,7 +276,7 @@ def test_the_best_of_several_is_chosen_among_all_their_pairs(home, tmp_path):
     two = comparison.compare(["good", "poor"], tmp_path / "compare.png")[1]
     assert two[0].startswith("good is better than poor on these images: by ")
     three = comparison.compare(["good", "poor", "worst"], tmp_path / "compare.png")[1]
-    assert three[0].startswith("it can't be told which of good and poor is better: ")
+    assert three[0].startswith("it cannot be told which of good and poor is better: ")
     assert three[1].startswith("good is better than worst on these images: by ")
     assert 0.05 / 3 < binomtest(9, 10).pvalue < 0.05 / 2
 

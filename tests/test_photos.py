@@ -115,7 +115,7 @@ def test_boxes_are_within_the_picture_of_the_wanted_area_and_proportion():
     assert 0.8 < part.max() < 0.95
     assert 0.7 < (width / height).min() < 0.8
     assert 1.4 < (width / height).max() < 1.6
-    assert len({tuple(box) for box in torch.stack([top, left, height, width], 1).tolist()}) > 550  # a draw per sample
+    assert len({tuple(box) for box in torch.stack([top, left, height, width], 1).tolist()}) > 550  # one draw per sample
 
 
 def test_where_no_box_fits_the_largest_central_one_is_taken():

@@ -100,7 +100,7 @@ def trained(home: Path, name: str = "quick") -> list[tuple[int, dict, float | No
         ("base: tiny\nsearch:\n  train.precision: [fp32, bf16]\n", ":3: search.train.precision: a search runs at one"),
         (
             "base: tiny\nshort: {train.epochs: 1}\nsearch:\n  train.epochs: [1, 2]\n",
-            ":4: search.train.epochs: this key stands in `short` too",
+            ":4: search.train.epochs: this key is in `short` too",
         ),
         ("base: tiny\nshort: {train.epohs: 1}\nsearch: {sam: [null, {}]}\n", ":2: train.epohs: unknown key 'epohs'"),
         ("base: tiny\npruner: ash\nsearch: {sam: [null, {}]}\n", ":2: pruner: there is no 'ash'; did you mean 'asha'?"),

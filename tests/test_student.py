@@ -37,7 +37,7 @@ def test_what_folds_teach_is_felt_and_repeats(folds):
 def test_folds_that_leave_no_image_unseen_are_refused(home, capsys):
     assert main(["tiny", "--folds", "2", *FAST, "--name", "k"]) == 0
     assert main(["student", "k-f0", "k-f1"]) == 2
-    assert "train them with some kept for the end: --set split.test=0.1" in capsys.readouterr().err
+    assert "hold out a test part when you train them: --set split.test=0.1" in capsys.readouterr().err
 
 
 def test_a_missing_fold_is_named(folds):

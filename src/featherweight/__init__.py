@@ -1,4 +1,4 @@
-"""featherweight: the best image classifier that makes the weight.
+"""featherweight: the best image classifier under a parameter limit.
 
     import featherweight as fw
 

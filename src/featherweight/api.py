@@ -51,7 +51,7 @@ def weigh(
 def weigh(what: Any, against: Any = None, example: Any = None, **settings: Any) -> budget.WeighIn | budget.Weight:
     """Weigh a recipe against a competition's limit (`weigh("wrn16_4", "cifar10")`), or anybody's model as it is.
 
-    Of a recipe, by its name or as an object, a WeighIn: `.counted`, `.limit`, `.room` (negative if it is over),
+    A recipe, by its name or as an object, gives a WeighIn: `.counted`, `.limit`, `.room` (negative if it is over),
     `.macs`, `.groups`; `.refuse_if_over()` raises OverBudget; the competition is digits unless named, and settings are
     keyword arguments. Of a module, file, run, `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME` a Weight:
     `.parameters`, `.zeros`, `.bits`, `.bytes`, ...; an `example` [B, C, H, W], the second argument or by name, brings

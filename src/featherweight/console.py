@@ -1,4 +1,4 @@
-"""Progress of long work: a live line with rate, time left and score in a terminal, elsewhere a line a minute.
+"""Progress of long work: a live line with rate, time left and score in a terminal, elsewhere one line per minute.
 
 What matters beyond the moment is printed by `say`, a plain line above the live one.
 """

@@ -97,7 +97,7 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def _configs(kind: str, root: Path) -> dict[str, list[Path]]:
-    """Every file of one root's recipes or competitions by its short name, in whatever folder it lies."""
+    """Every file of one root's recipes or competitions by its short name, in any folder."""
     found: dict[str, list[Path]] = {}
     for path in sorted((root / "configs" / kind).rglob("*.yaml")):
         found.setdefault(path.stem, []).append(path)

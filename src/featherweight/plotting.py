@@ -22,7 +22,7 @@ Curve = tuple[Sequence[float], Sequence[float]]  # x and y
 
 
 def figure(rows: int, columns: int, width: float = 7, height: float = 3.5) -> tuple[Figure, NDArray[Any]]:
-    """An empty picture of so many axes, [rows, columns], each of that size in inches; needs no display."""
+    """An empty picture of axes, [rows, columns], each of that size in inches; needs no display."""
     from matplotlib.figure import Figure  # half a second to import
 
     plain_text()

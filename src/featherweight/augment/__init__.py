@@ -1,1 +1,1 @@
-"""What is done to training images on the device: pure functions on batches, a draw per sample."""
+"""What is done to training images on the device: pure functions on batches, one draw per sample."""

@@ -60,7 +60,7 @@ def sharpness(images: Tensor, draws: Draws, *, factor: NonNegative = 2.0, probab
 
 
 def posterize(images: Tensor, draws: Draws, *, bits: Count = 4, probability: Fraction = 0.5) -> Tensor:
-    """With only so many bits of each colour."""
+    """With only `bits` bits per colour channel."""
     return _some(images, posterized(images, torch.full_like(draws.uniform(), bits)), draws, probability)
 
 

@@ -1,4 +1,4 @@
-"""The augmentations a recipe may list, in its order: pure functions on batches, on the device, a draw per sample.
+"""The augmentations a recipe may list, in its order: pure functions on batches, on the device, one draw per sample.
 
 Each takes images float32 [B, C, H, W] in [0, 1] and the batch's `Draws`, and returns images of the same shape.
 """

@@ -56,7 +56,7 @@ def _starts(spec: Choice, families: OneOf) -> Iterator[Choice]:
 
 
 def _family(spec: Choice) -> Family:
-    """Of a network of the user's nothing is known."""
+    """Nothing is known of a user's own network."""
     return FAMILY.get(spec.name) or Family(spec.name, spec)
 
 

@@ -1,6 +1,6 @@
 """Anybody's model on the scales: a module, a file of weights, a network of a library or of the user's.
 
-A file of weights says no more than names and tensors, so what is a parameter there is told by the names: statistics of
+A file of weights says no more than names and tensors, so the names say what is a parameter: statistics of
 batch norms are set apart, and so is what a checkpoint holds beside the model (optimizer, averages). Tensors that share
 memory count once, where the file says that they do.
 """
@@ -39,7 +39,7 @@ def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None) 
     `torchvision/NAME` or `FILE.py:NAME`.
 
     `example` [B, C, H, W] is passed through a module whose parameters come into being with the first images; with it
-    multiply-adds and the folded count are told too. No code of a file is run. Raises UserError for what is none of
+    multiply-adds and the folded count are given too. No code of a file is run. Raises UserError for what is none of
     these, damaged, or could run code.
     """
     if isinstance(what, nn.Module):

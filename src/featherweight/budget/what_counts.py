@@ -31,7 +31,7 @@ from featherweight.models import Normalize
 # Buffers of a norm that hold statistics of the data, as those of `Normalize` do: shown, and counted only if the
 # competition says so.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-FEW = 32  # so many of Python's numbers in one container are settings; more are weights by another name
+FEW = 32  # this many of Python's numbers in one container are settings; more are weights by another name
 HOLDING = (FunctionType, Tensor, np.ndarray, bytes, list, tuple, set, dict)  # among a class's variables
 
 
@@ -75,8 +75,8 @@ def counted(module: nn.Module) -> Iterator[Tensor]:
 def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = {}) -> Iterator[tuple[Tensor, bool]]:
     """Every tensor reachable from a module, and whether it counts: all but statistics and the indices of the code do.
 
-    What else holds numbers is told as a tensor of so many: arrays, bytes, storages, and more than a few of Python's own
-    in one container.
+    Other holders of numbers count as a tensor of that many: arrays, bytes, storages, and more than a few of Python's
+    own in one container.
     """
     ahead = [root]
     while ahead:
@@ -107,7 +107,7 @@ def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = 
 def _inside(thing: Any) -> Iterable[Any]:
     """What a thing holds in attributes, slots, containers or an iterator, as the collector would follow it.
 
-    Of a function, what it closes over and its defaults, not what is global to it.
+    What a function closes over and its defaults, not what is global to it.
     """
     if isinstance(thing, FunctionType):
         return [*(thing.__closure__ or ()), thing.__defaults__, thing.__kwdefaults__, thing.__dict__]

@@ -69,13 +69,13 @@ class Competition(Section):
     )
     folder: Text | None = Field(
         None,
-        description="where the data lie, below the data folder; inspect --list tells paths below it",
+        description="the folder of the data, below the data folder; inspect --list writes paths relative to it",
     )
     limit: Limit
     metric: Annotated[Choice, OneOf(METRICS)] = Field(
         "accuracy",
         validate_default=True,
-        description="kept by epoch of the holdout, and of the images trained on too where it judges classes",
+        description="recorded after every epoch for the holdout, and for the training images where it judges classes",
     )
     submission: Submission = Submission()
     group: Text | None = Field(None, description="a regular expression: images whose ids agree in it stay together")
@@ -129,7 +129,7 @@ class Competition(Section):
         if wanted.takes == "probability" and len(self.classes) != 2:
             raise ValueError(
                 f"submission.takes: one probability tells two classes apart, and there are {len(self.classes)}; "
-                f"say probabilities, a column a class"
+                f"say probabilities, one column per class"
             )
         if wanted.positive is not None and wanted.takes != "probability":
             raise ValueError("submission.positive: only where submission.takes is probability")

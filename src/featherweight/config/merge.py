@@ -1,4 +1,4 @@
-"""YAML files in layers, parents under children and overrides on top: merged, checked, every fault told by its place."""
+"""YAML files in layers, parents under children and overrides on top: merged, checked, every fault with its line."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ class Split(Section):
     """Which training images are held out to be scored; its seed is its own, so runs of all seeds share a holdout."""
 
     holdout: Share = Field(0.1, description="held out to be scored: a part of each class, or a number of images")
-    test: Share | None = Field(None, description="kept for the end, scored once: 6:2:2 is holdout 0.2, test 0.2")
+    test: Share | None = Field(
+        None, description="labelled images scored once, at the end: 6:2:2 is holdout 0.2, test 0.2"
+    )
     folds: Annotated[int, Strict(), Field(ge=2, le=MOST_FOLDS)] | None = Field(
         None, description="hold out one of this many parts"
     )
@@ -92,7 +94,7 @@ class Train(Section):
     """How long, in what batches, at what precision, and how often to look and to save."""
 
     epochs: Amount = Field(50, description="0: nothing is trained but `head.start`: a probe")
-    steps: Large | None = Field(None, description="stop after so many steps, if the epochs are not over before")
+    steps: Large | None = Field(None, description="stop after this many steps, unless the epochs end first")
     batch_size: Count = 64
     normalize: Literal["channel", "pixel"] = Field(
         "channel",
@@ -102,12 +104,12 @@ class Train(Section):
     accumulate: Count = Field(1, description="pass a batch through the model in this many parts, to need less memory")
     clip: Positive | None = Field(None, description="the largest norm of all gradients together; longer ones are cut")
     decay_norms: Flag = Field(True, description="does weight decay pull at norms and biases too?")
-    bias_rate: Positive = Field(1.0, description="the biases of norms learn at so many times the rate")
+    bias_rate: Positive = Field(1.0, description="multiplies the learning rate of the norms' biases")
     precision: Literal["auto", "native", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on CUDA, else fp32; native: bf16 also on a CPU with instructions for it"
     )
     compile: Flag = Field(False, description="fuse the training pass with torch.compile: a minute more to start")
-    evaluate_every: Count = Field(1, description="epochs between looks at the holdout")
+    evaluate_every: Count = Field(1, description="evaluate on the holdout after this many epochs")
     checkpoint_seconds: NonNegative = Field(60, description="a kill loses at most this much work")
 
 
@@ -140,7 +142,7 @@ class EarlyStopping(Section):
     """Stop when the holdout has not got better for a while. The score of the holdout is then its own best: be wary."""
 
     metric: Watched = "accuracy"
-    patience: Count = Field(2, description="looks at the holdout without a new best")
+    patience: Count = Field(2, description="evaluations on the holdout without a new best")
     margin: NonNegative = Field(0, description="what a new best must be better by")
     restore: Literal["best", "last"] = Field("best", description="the weights that ship")
 

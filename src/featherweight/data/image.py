@@ -1,4 +1,4 @@
-"""One image, from whatever file or array it comes in to the uint8 square a competition asks for."""
+"""One image, from any file or array to the uint8 square a competition asks for."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Listing:
 
 @dataclass
 class Faults:
-    """What is wrong with a data set, gathered so that all of it is told at once, with examples."""
+    """What is wrong with a data set, gathered so that all of it is reported at once, with examples."""
 
     where: str
     found: list[str] = field(default_factory=list)
@@ -106,7 +106,7 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def _refuse_names(folder: Path, files: Sequence[str]) -> None:
-    """An image is told by its name, in files of UTF-8 text, into which a name of other bytes cannot be written."""
+    """An image is identified by its name in files of UTF-8 text, which cannot hold a name of other bytes."""
     strange = [file for file in files if not file.isascii() and any("\udc80" <= letter <= "\udcff" for letter in file)]
     if strange:
         spelled = os.fsencode(min(strange)).decode("ascii", "backslashreplace")

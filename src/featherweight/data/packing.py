@@ -134,7 +134,7 @@ def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path,
     count = f"{len(faults):,} of {len(samples.ids):,} {part} images cannot be read"
     if image.unreadable == "leave out":
         if part == "test":
-            say(f"{count}; a grey picture stands in for each, since every row must be predicted\n" + "\n".join(lines))
+            say(f"{count}; each is replaced by a grey picture, since every row must be predicted\n" + "\n".join(lines))
         return
     shown = "\n".join(lines[:3])
     if len(lines) > 3:

@@ -1,4 +1,4 @@
-"""The labelled parts of a data set: train, holdout (the validation set), and test, which is kept for the end."""
+"""The labelled parts of a data set: train, holdout (the validation set), and test, which is scored once at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, Pack, Pack | None]:
-    """The images of train, of holdout, and of test if the recipe wants any kept for the end.
+    """The images of train, of holdout, and of test if the recipe wants one.
 
     A validation part that came with the data is held out as it is, unless the recipe asks for folds.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-LONGEST = 2  # the longer side that is stored, at most so many times the shorter one: panoramas lose their ends
+LONGEST = 2  # the longer side that is stored, at most this many times the shorter one: panoramas lose their ends
 RESAMPLING = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampling.BICUBIC}
 
 

@@ -1,4 +1,4 @@
-"""Tables of text in whatever file they come: CSV, lists without a header, JSON, Parquet. All become a `Table`.
+"""Tables of text from any kind of file: CSV, lists without a header, JSON, Parquet. All become a `Table`.
 
 JSON may be a list of records, a record for every line, a mapping from names to labels or records, or images with their
 annotations as COCO has them (a row for each image and class). Lists within a record are joined by `|`.
@@ -39,7 +39,7 @@ def read(path: Path, header: Sequence[str] = ()) -> Table:
 def joined(path: Path, header: Sequence[str], others: Mapping[Path, Sequence[str]]) -> Table:
     """The table in `path` with the columns of others beside it, by the first column that both have (left join).
 
-    Raises UserError where two tables have no column in common, or a key stands twice in the second.
+    Raises UserError where two tables have no column in common, or a key appears twice in the second.
     """
     table = read(path, header)
     for other_path, other_header in others.items():
@@ -51,7 +51,7 @@ def joined(path: Path, header: Sequence[str], others: Mapping[Path, Sequence[str
         beside: dict[str, list[str]] = {}
         for number, key, row in zip(other.numbers, other.column(shared), other.rows, strict=True):
             if key in beside:
-                raise UserError(f"{other_path}: row {number}: '{key}' stands there twice in the column '{shared}'")
+                raise UserError(f"{other_path}: row {number}: '{key}' appears twice in the column '{shared}'")
             beside[key] = [row[place] for place in new]
         blank = [""] * len(new)
         rows = [[*row, *beside.get(key, blank)] for key, row in zip(table.column(shared), table.rows, strict=True)]

@@ -53,7 +53,7 @@ def predict_probs(
 
     Several processes call it alike, take whole batches in turn, and all get all rows: those of one process, to the bit.
     `augment` and `seed` serve the views that draw; `start` is the number of images before these, where they are
-    too many for one call. `advance` is told of every batch done. Batches of large images are smaller than `batch_size`:
+    too many for one call. `advance` is called after every batch. Batches of large images are smaller than `batch_size`:
     see `batch_within_memory`.
     """
     batch_size = batch_within_memory(batch_size, images.shape[1], images.shape[2], runtime)

@@ -38,7 +38,7 @@ def proportion(hits: float, count: float) -> Interval:
 def bounded(
     value: float, contributions: NDArray[np.float64], images: float, span: tuple[float, float] = (0.0, 1.0)
 ) -> Interval:
-    """Of a score within `span`, from its pseudo-values [G] and the number of `images` behind it.
+    """The interval of a score within `span`, from its pseudo-values [G] and the number of `images` behind it.
 
     Where they hardly differ, as of a flawless score, half an image is taken to be wrong: that bounds what may be
     concluded from so few.
@@ -57,7 +57,7 @@ def bounded(
 
 
 def skewed(value: float, contributions: NDArray[np.float64], imagined: float) -> Interval:
-    """Of a loss of 0 or more, from its pseudo-values [G] and what it would be of answers given to other images.
+    """Interval of a loss of 0 or more, from its pseudo-values [G] and what it would be of answers given to other images.
 
     Large losses are rare, so few images may show none: a small part of one `imagined` image is added to the variance
     and to the skewness. The ends are those of Student's t of the mean, transformed to have no skewness (Hall 1992).

@@ -127,7 +127,7 @@ class AveragePool(nn.Module):
 
 @functools.cache
 def _windows(size: int, parts: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The weights [parts, size] of the mean over each of so many windows, which overlap where they must."""
+    """The weights [parts, size] of the mean over each of the windows, which overlap where they must."""
     weights = torch.zeros(parts, size, device=device, dtype=dtype)
     for part in range(parts):
         first, last = part * size // parts, -(-(part + 1) * size // parts)

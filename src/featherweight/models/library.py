@@ -187,7 +187,7 @@ def at_size(make: Callable[[], nn.Module], name: str, channels: int, image_size:
     """The network that `make` makes, its first halvings left out as the stem rule says (None: it is not applied).
 
     They are found by running the network, without memory, at 224 px. Kernels stay as published, so its parameters do
-    not hang on the image size. Raises UserError where the network cannot be made, or cannot take images of this size.
+    not depend on the image size. Raises UserError where the network cannot be made, or cannot take images of this size.
     """
     try:
         twin = outlined(make)

@@ -12,7 +12,7 @@ from featherweight.schema import Count, Flag, Positive, Probability
 
 
 class MLP(nn.Module):
-    """All pixels in, hidden layers, classes out. Batch norm, where wanted, stands before the activation.
+    """All pixels in, hidden layers, classes out. Batch norm, where wanted, comes before the activation.
 
     The widths of the hidden layers are its width and depth; with no branch to leave out there is no drop connect.
     """

@@ -1,4 +1,4 @@
-"""The networks of timm that make a weight, with their published accuracy: what one may start from."""
+"""The networks of timm that fit a limit, with their published accuracy: what one may start from."""
 
 from __future__ import annotations
 

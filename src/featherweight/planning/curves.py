@@ -3,7 +3,7 @@
 `curves.csv` holds a row per training: the task in numbers, the network's parameters, the epochs, and the error on
 images that were held out. `./run.sh bench curves` measures it. The model is a plain one: the logit of the error is
 linear in logarithms of the row's numbers and in some of their products, with a level of its own for each data set, and
-is fitted by Bayesian ridge regression. Of a new task the level is unknown, which is most of what its forecast is unsure
+is fitted by Bayesian ridge regression. The level of a new task is unknown, which is most of what its forecast is unsure
 of; which network is better, and how much longer training helps, are learned within the data sets.
 """
 

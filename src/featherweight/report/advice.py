@@ -19,7 +19,7 @@ NINETY_FIVE = 2 * 1.96  # standard errors between the ends of a 95 % interval
 LEARNT = 0.99  # of the training images are right: more epochs have nothing left to teach
 APART = 0.1  # nats between the losses of training and holdout: the right class is given a tenth less of probability
 TIMES = 1.5  # the training loss, from which the holdout's is another one: early in training both are high and near
-MODEST = 0.02  # between accuracy and confidence: two points, less than which no decision hangs on
+MODEST = 0.02  # between accuracy and confidence: two points, too little to decide anything by
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def _curve(axes: Axes, history: pd.DataFrame, title: str, panel: str) -> None:
 
 
 def confusion(matrix: NDArray[np.int64], names: Sequence[str], *, narrow: bool = False) -> Figure:
-    """A row a true class, a column a class given, shaded by the part of the row; counts where they can be read.
+    """A row a true class, one column per class given, shaded by the part of the row; counts where they can be read.
 
     `narrow` is for a phone: of its width at any number of classes, long names cut short.
     """

@@ -79,7 +79,7 @@ def _curves(name: str) -> dict[str, list[list[float]]]:
     """By panel the epochs and values of a run, of not more points than are seen; empty where its folder is not here."""
     try:
         history = Run.find(name).history if Run.exists(name) else None
-    except UserError:  # damaged, or made of other runs: it stands in the table all the same
+    except UserError:  # damaged, or made of other runs: it is in the table all the same
         history = None
     if history is None or "epoch" not in history:
         return {}

@@ -85,7 +85,7 @@ def chosen(names: Sequence[str], competition: str | None, conditions: Sequence[s
 
 
 def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """A row a run, best first by the competition's metric, and in words how the best compares with each other one; the
+    """One row per run, best first by the metric, and in words how the best compares with each other one; the
     curves of those that were trained go to `path`. `reported` names the run whose report says more.
 
     The best was found by looking at all of them, so that it counts as chosen among every pair of them (Bonferroni).

@@ -75,7 +75,7 @@ def path() -> Path:
 
 
 def record(row: Mapping[str, object]) -> None:
-    """Append a run, unless this very run (its name and start) is recorded: a resumed run never stands there twice."""
+    """Append a run, unless this very run (its name and start) is recorded: a resumed run never appears twice."""
     fresh = {**{key: _text(value) for key, value in row.items()}, "event": RUN}
     _append(fresh, lambda rows: any(old["run"] == fresh["run"] and old["date"] == fresh["date"] for old in rows))
 

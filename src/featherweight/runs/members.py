@@ -50,7 +50,7 @@ def recipe_of_folds(runs: Sequence[Run], data: Data) -> Recipe:
         names = ", ".join(run.name for run in runs)
         raise UserError(
             f"{names} are folds: each held out what the others were trained on, which leaves no image to score "
-            f"what is made of them; train them with some kept for the end: --set split.test=0.1"
+            f"what is made of them; hold out a test part when you train them: --set split.test=0.1"
         )
     unseen = {"folds": None, "fold": 0, "test": None, **({} if test is None else {"holdout": test})}
     return first.recipe.model_copy(update={"split": first.recipe.split.model_copy(update=unseen)})

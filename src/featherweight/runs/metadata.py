@@ -62,7 +62,7 @@ class Metadata:
 
 @dataclass(frozen=True)
 class SplitIds:
-    """The ids of the images trained on, held out, and kept for the end."""
+    """The ids of the images of train, holdout and test."""
 
     train: list[str]
     holdout: list[str]

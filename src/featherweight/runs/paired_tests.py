@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from featherweight.evaluation.metrics import Metric, metric_of, named, plain, resampled, spoken, value
 from featherweight.schema import Choice
 
-REPLICATES = 1000  # of the bootstrap at least; of many comparisons, so many that each can still be told
+REPLICATES = 1000  # of the bootstrap at least; of many comparisons, enough to tell each
 SURE = 0.05  # a p-value below it counts as told
 
 
@@ -94,11 +94,11 @@ class Paired:
         if self.counts:
             tests = f"({interval}, McNemar p = {self.mcnemar:.3g})"
         else:
-            apart = "differ" if self.mcnemar < SURE / self.among else "can't be told apart"
+            apart = "differ" if self.mcnemar < SURE / self.among else "cannot be told apart"
             tests = f"({interval}, paired bootstrap p = {self.p:.3g}); their accuracies {apart}"
             tests += f" (McNemar p = {self.mcnemar:.3g})"
         if not self.told:
-            return f"it can't be told which of {self.one} and {self.other} is better: {span} apart {tests}"
+            return f"it cannot be told which of {self.one} and {self.other} is better: {span} apart {tests}"
         better, worse = (self.one, self.other) if self.gain > 0 else (self.other, self.one)
         return f"{better} is better than {worse} on these images: by {span} {tests}"
 
@@ -149,7 +149,7 @@ def _in_words(
     )
     told = f"{spoken(metric)} {one} against {other}, p = {p:.3g}"
     if not p < SURE:
-        return f"it can't be told which of the recipes {name} and {other_name} is better: {told}"
+        return f"it cannot be told which of the recipes {name} and {other_name} is better: {told}"
     ahead = of.better(float(np.mean(scores)), float(np.mean(others)))
     better, worse = (name, other_name) if ahead else (other_name, name)
     return f"the recipe {better} is better than {worse}: {told}"

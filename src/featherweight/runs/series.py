@@ -61,8 +61,8 @@ def over_seeds(done: Done) -> list[str]:
 
 
 def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
-    """In words, the score of every image by the fold that held it out. Where all folds together make weight, their mean
-    test probabilities become a submission of that name.
+    """In words, the score of every image by the fold that held it out. Where all folds together fit the limit, their
+    mean test probabilities become a submission of that name.
     """
     runs = [run for run, _ in done]
     held, metric = ensemble.out_of_fold(runs), runs[0].competition.metric

@@ -63,7 +63,7 @@ class Runtime:
             ctypes.CDLL(None).malloc_trim(0)
 
     def has_room(self, size: int) -> bool:
-        """May so many bytes of images stay on the device? On a GPU a quarter of what is free; a CPU has them anyway."""
+        """May this many bytes of images stay on the device? A GPU gives a quarter of what is free."""
         return self.device.type == "cuda" and size <= torch.cuda.mem_get_info(self.device)[0] // 4
 
 

@@ -45,7 +45,7 @@ def count() -> int:
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
-    """Run `python -m featherweight ARGUMENTS` in so many processes of this machine, and wait until all are done.
+    """Run `python -m featherweight ARGUMENTS` in several processes of this machine, and wait until all are done.
 
     Raises KeyboardInterrupt when it is asked to stop (after they have stopped), `ReportedError` when one of them ended
     in an error, which it has reported itself, and `ProcessLostError` when one was killed; then no other runs on.

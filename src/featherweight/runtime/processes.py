@@ -168,7 +168,7 @@ MOST = 256  # processes of one machine
 
 
 def planned(count: int) -> Processes:
-    """What so many processes of this machine will be, before they are started. Raises UserError for fewer than one."""
+    """What `count` processes of this machine will be, before they are started. Raises UserError for fewer than one."""
     if count < 1:
         raise UserError(f"--procs {count}: expected 1 or more")
     if count > MOST:

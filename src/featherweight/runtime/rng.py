@@ -38,7 +38,7 @@ class Frame:
 
 
 class Draws:
-    """The random numbers of a batch: a draw per sample, drawn for the whole global batch, cut to this process's part.
+    """The random numbers of a batch: one draw per sample, drawn for the whole global batch, cut to this process's part.
 
     Args:
         generator: where the numbers come from; made anew for every step.

@@ -83,14 +83,14 @@ class WholeBatch(TorchFunctionMode):
         return x.mul_(mask) if inplace else x * mask
 
     def rand(self, *size: Any, generator: torch.Generator | None = None, **options: Any) -> Tensor:
-        """`torch.rand`, cut from the whole batch's where it is a draw per sample."""
+        """`torch.rand`, cut from the whole batch's where it is one draw per sample."""
         shape = tuple(size[0]) if size and isinstance(size[0], Sequence) else size
         if generator is not None or not shape or shape[0] != self.mine:
             return torch.rand(*size, generator=generator, **options)
         return torch.rand((self.size, *shape[1:]), **options)[self.part]
 
     def bernoulli_(self, x: Tensor, p: Any = 0.5, generator: torch.Generator | None = None) -> Tensor:
-        """`Tensor.bernoulli_`, cut from the whole batch's where it is a draw per sample."""
+        """`Tensor.bernoulli_`, cut from the whole batch's where it is one draw per sample."""
         if generator is not None or not isinstance(p, float) or not x.ndim or len(x) != self.mine:
             return x.bernoulli_(p, generator=generator)
         return x.copy_(x.new_empty((self.size, *x.shape[1:])).bernoulli_(p)[self.part])

@@ -29,7 +29,7 @@ def search(
     device: str,
     threads: int | None,
 ) -> str:
-    """Search a space until `trials` are trained in all, or for so many hours; returns the command that trains the best.
+    """Search a space until `trials` are trained in all, or for `hours`; returns the command that trains the best.
 
     A study of the same name is gone on with. Raises UserError before anything starts, and KeyboardInterrupt after
     Ctrl-C, with the study in order.

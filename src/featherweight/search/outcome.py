@@ -25,7 +25,7 @@ MARK = "found by ./run.sh search"  # in the head of a recipe that a search wrote
 
 
 def table(study: Study, plan: Plan) -> pd.DataFrame:
-    """A row a candidate, the trained ones first, best first: number, score, low, high, outcome, epochs, parameters,
+    """One row per candidate, the trained ones first, best first: number, score, low, high, outcome, epochs, parameters,
     seconds, and the value of every key.
     """
     rows = []
@@ -67,7 +67,7 @@ def _outcome(trial: FrozenTrial) -> str:
 
 
 def draw_importances(study: Study, path: Path) -> bool:
-    """Draw which keys the scores hang on, by PED-ANOVA (Watanabe et al. 2023); False where too little is known."""
+    """Draw which keys the scores depend on, by PED-ANOVA (Watanabe et al. 2023); False where too little is known."""
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
     if len({trial.value for trial in done}) < 2:
         return False

@@ -187,7 +187,7 @@ def load(name: str) -> Plan:
     for key in plan.space.search:
         where = f"{document.where(('search', key))}: search.{key}"
         if key in plan.space.short:
-            raise UserError(f"{where}: this key stands in `short` too; take it out of one of them")
+            raise UserError(f"{where}: this key is in `short` too; take it out of one of them")
         fixed = next((part for part in (key, key.split(".")[0]) if part in FIXED), None)
         if fixed is not None:
             raise UserError(f"{where}: {FIXED[fixed]}")

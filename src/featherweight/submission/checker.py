@@ -36,7 +36,7 @@ def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
             raise UserError(f"{where}: expected {len(form.columns)} fields, got {len(row)}")
         id, *values = row
         if id in rows_of:
-            raise UserError(f"{where}: the id '{id}' stands in row {rows_of[id]} already")
+            raise UserError(f"{where}: the id '{id}' is in row {rows_of[id]} already")
         if id not in known:
             raise UserError(f"{where}: the id '{id}' is not in the test set{nearest(id, form.ids)}")
         given.append(read.row(values, where, id))
@@ -88,7 +88,7 @@ class _Reader:
         chosen = [self._class(name, where, id) for name in names]
         if len(set(chosen)) < len(chosen):
             twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"{where}: the class '{twice}' stands there twice (the id '{id}')")
+            raise UserError(f"{where}: the class '{twice}' appears twice (the id '{id}')")
         return chosen
 
     def _ranked(self, names: list[str], where: str, id: str) -> list[int]:

@@ -53,7 +53,7 @@ def form(competition: Competition, ids: Sequence[str]) -> Form:
     listed = [row[0] for row in sample.rows]
     if len(set(listed)) < len(listed):
         twice = next(id for id, times in Counter(listed).items() if times > 1)
-        raise UserError(f"{path}: the id '{twice}' stands there twice")
+        raise UserError(f"{path}: the id '{twice}' appears twice")
     classes = spelled_classes(competition)
     if wanted.takes in COLUMNS:
         missing = sorted(set(classes) ^ set(sample.header[1:]))

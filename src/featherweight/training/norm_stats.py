@@ -32,7 +32,7 @@ def standardize(
 ) -> None:
     """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C].
 
-    Of photographs a sample of them is taken. Pretrained weights keep the mean and deviation that they `expected`.
+    Photographs are sampled. Pretrained weights keep the mean and deviation that they `expected`.
 
     `per_pixel` takes the mean of every pixel instead, as He et al. 2015 do on CIFAR-10 (LOGBOOK B).
     """

@@ -108,7 +108,7 @@ def milestones(
 
 
 def every(position: Position, *, epochs: Count, factor: Positive = 0.1) -> float:
-    """The rate times `factor` every so many epochs (torch's StepLR; LOGBOOK C: 30 and 100)."""
+    """The rate times `factor` every `epochs` epochs (torch's StepLR; LOGBOOK C: 30 and 100)."""
     return float(factor ** (position.epoch // epochs))
 
 
@@ -183,10 +183,10 @@ def plateau(
     cooldown: Index = 0,
     final: NonNegative = 0.0,
 ) -> float:
-    """The rate times `factor` after more than `patience` looks at the holdout without a new best, but never below
+    """The rate times `factor` after more than `patience` evaluations on the holdout without a new best, but never below
     `final` (torch's ReduceLROnPlateau; LOGBOOK A10).
 
-    Better is by the part `threshold` of the best; `cooldown` looks after a cut are not counted.
+    Better is by the part `threshold` of the best; `cooldown` evaluations after a cut are not counted.
     """
     rate, best, bad, cooling = 1.0, math.inf, 0, 0
     for value in values(position.history, metric, position.score_falls):

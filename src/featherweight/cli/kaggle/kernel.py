@@ -1,6 +1,6 @@
 """Make the notebook of a competition that takes code: a folder for Kaggle's own client, which runs without a network.
 
-Of a RUN it takes the weights along and predicts; of a RECIPE it trains there. With --push both the data set and the
+A RUN's weights go along, and it predicts there; a RECIPE is trained there. With --push both the data set and the
 notebook are sent, and its end is waited for; then ./run.sh submit RUN --kernel enters that version.
 """
 

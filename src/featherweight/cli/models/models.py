@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained",
         action="store_true",
-        help="list timm's networks with pretrained weights that make the weight, the most accurate on ImageNet first",
+        help="list timm's networks with pretrained weights that fit the limit, the most accurate on ImageNet first",
     )
     parser.add_argument("--count", type=int, default=25, help="how many of them to show (default: 25)")
     parser.add_argument(
@@ -80,7 +80,7 @@ def _pretrained(competition: Competition, count: int) -> int:
     if not nets:
         raise UserError(f"models: no network with pretrained weights has {limit.parameters:,} parameters or fewer")
     tables.pretrained_nets(nets[:count], classes, limit.parameters)
-    print(f"{len(nets)} make the weight; accuracy, published by timm, is top-1 on ImageNet-1k at the size given")
+    print(f"{len(nets)} fit the limit; accuracy, published by timm, is top-1 on ImageNet-1k at the size given")
     if not limit.allow_pretrained:
         print(f"{competition.title} does not allow pretrained weights (limit.allow_pretrained in its file)")
     print(f"next: ./run.sh check RECIPE --set model=timm/{nets[0].model} --set model.pretrained=true")

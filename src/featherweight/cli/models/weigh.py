@@ -1,8 +1,8 @@
 """Weigh anybody's models: files (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), folders of them, runs,
 timm/NAME, torchvision/NAME, FILE.py:NAME.
 
-No code of a file is run. An EMA copy and the optimizer's state in a checkpoint are told apart from the model. Exit code
-3 when one is over a limit, 2 when one cannot be weighed; the others are shown.
+No code of a file is run. An EMA copy and the optimizer's state in a checkpoint are counted apart from the model. Exit
+code 3 when one is over a limit, 2 when one cannot be weighed; the others are shown.
 """
 
 from __future__ import annotations

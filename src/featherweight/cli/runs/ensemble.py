@@ -1,4 +1,4 @@
-"""Average the probabilities of several runs, where together they make the weight."""
+"""Average the probabilities of several runs, where together they fit the limit."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def _weigh(column: Column, rows: int, context: Context) -> None:
         (bool(STRONGER.search(name)), 45, "is called a label"),
         (not STRONGER.search(name) and bool(NAMED.search(name)), 35, "is called as classes are"),
         (bool(METADATA.search(name)) and not NAMED.search(name), -25, "is called as metadata are"),
-        (column.distinct > max(2, rows // 2), -40, "hardly any value stands there twice"),
+        (column.distinct > max(2, rows // 2), -40, "hardly any value appears twice"),
         (column.measured, -60, "has fractions"),
         (context.has_test and column.name in context.features, -45, "is known of the images to predict"),
         (context.has_test and column.name not in context.features, 25, "is not known of the images to predict"),

@@ -1,4 +1,4 @@
-"""Files that say which number stands for which class: label_num_to_disease_map.json, class_map.csv, classes.txt."""
+"""Files that say which number means which class: label_num_to_disease_map.json, class_map.csv, classes.txt."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def idx(
     test_labels: Text | None = None,
     first_id: Index = 0,
 ) -> Listing:
-    """Images and labels in idx files, gzipped or not; an image's id is its place, counted from `first_id`."""
+    """Images and labels in idx files, gzipped or not; an image's id is its index, counted from `first_id`."""
 
     def samples(pictures: Path, names: Path | None) -> Samples:
         array = as_uint8(read_idx(pictures), str(pictures))

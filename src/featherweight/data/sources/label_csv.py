@@ -68,7 +68,7 @@ def table(  # the parameters are the keys of a competition's file
     one of `images`, those in it without a label. `test_table` lists them: their ids in `test_id`, their files in
     `test_file`, their classes, where known, in `test_label`.
 
-    Rows and files that do not fit together stop everything, or are told and left out.
+    Rows and files that do not match stop everything, or are listed and left out.
     """
     for folder in [*images, *test]:
         if not (root / folder).is_dir():
@@ -236,7 +236,7 @@ def _listed(
         raise UserError(f"{found.path}: '{lost[0]}' {why} (of {len(lost):,} rows)")
     twice = next((id for id, times in Counter(ids).items() if times > 1), None)
     if twice is not None:
-        raise UserError(f"{found.path}: the id '{twice}' stands there twice")
+        raise UserError(f"{found.path}: the id '{twice}' appears twice")
     images = [str(root / "/".join(files[place_of[one]])) for one in named]
     answers = dict(zip(ids, found.column(columns[2]), strict=True)) if columns[2] else {}
     return Samples(ids, images), {id: label for id, label in answers.items() if label.strip()}

@@ -30,7 +30,7 @@ REFUSALS = (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyErr
 def torchvision(root: Path, *, dataset: Named, path: Text = "torchvision") -> Listing:
     """The set that torchvision calls `dataset`, its files under `path/dataset`; its test labels are the answers.
 
-    Classes have torchvision's names, or are numbers where it has none. An image's id is its place, from 0.
+    Classes have torchvision's names, or are numbers where it has none. An image's id is its index, from 0.
     """
     folder = root / path / dataset
 

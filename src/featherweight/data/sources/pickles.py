@@ -29,7 +29,7 @@ def pickles(
 ) -> Listing:
     """Pickled dictionaries with `data` (N x 3072 as in CIFAR, or N x H x W x C) and `labels`; the test's with `ids`.
 
-    `names` is the CIFAR sets' file of class names. Without `ids` an image's id is its place, counted from `first_id`.
+    `names` is the CIFAR sets' file of class names. Without `ids` an image's id is its index, counted from `first_id`.
     """
     paths = [existing(root, name) for name in train]
     tested = existing(root, test) if test else None

@@ -46,7 +46,7 @@ def pixels(  # the parameters are the keys of a competition's file
     """Tables `train` (CSV, Parquet, JSON) with a column `label` and one column per pixel, row by row, and `test`.
 
     `values` names a column that holds all pixels as text instead, `bands` those that hold one channel each as a list;
-    of two bands the third channel is their mean. `leave_out` names columns that are neither pixels nor anything else.
+    with two bands the third channel is their mean. `leave_out` names columns that are neither pixels nor anything else.
     The `range` of the numbers is from black to white. Where the labels stand in a table of their own, `labels` names
     it, and `id` the column that both have. Without an `id` (of the test: `test_id`) an image's id is its row, counted
     from `first_id`. `test_label` is the column of the test's classes, where they are known. Rows whose column `split`
