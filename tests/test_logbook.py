@@ -23,8 +23,8 @@ from featherweight.logbook import rerun
 from featherweight.logbook.claims import CLAIMS, judge
 from featherweight.models import build
 from featherweight.models.shape import Shape
-from featherweight.runs.comparison import holm
 from featherweight.runs.metadata import Metadata
+from featherweight.runs.paired_tests import holm
 from featherweight.runs.run import Result, Run
 from featherweight.runtime.device import start
 from featherweight.training.examples import Examples

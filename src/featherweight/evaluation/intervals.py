@@ -57,7 +57,7 @@ def bounded(
 
 
 def skewed(value: float, contributions: NDArray[np.float64], imagined: float) -> Interval:
-    """Interval of a loss of 0 or more, from its pseudo-values [G] and what it would be of answers given to other images.
+    """Interval of a loss of 0 or more, from its pseudo-values [G] and what it would be for answers to other images.
 
     Large losses are rare, so few images may show none: a small part of one `imagined` image is added to the variance
     and to the skewness. The ends are those of Student's t of the mean, transformed to have no skewness (Hall 1992).
