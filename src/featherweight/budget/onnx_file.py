@@ -17,7 +17,12 @@ from featherweight.budget.what_counts import FEW
 from featherweight.errors import UserError
 
 STATISTICS = {"BatchNormalization": (3, 4)}  # which inputs of these operators hold them
-UNPACKING = {"DequantizeLinear": (1, 2), "QuantizeLinear": (1, 2), "QLinearConv": (1, 2, 4, 5, 6, 7)}
+UNPACKING = {
+    "DequantizeLinear": (1, 2),
+    "QuantizeLinear": (1, 2),
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "MatMulNBits": (2, 3, 4),
+}
 BITS = {
     "FLOAT": 32, "UINT8": 8, "INT8": 8, "UINT16": 16, "INT16": 16, "INT32": 32, "INT64": 64, "BOOL": 8, "FLOAT16": 16,
     "DOUBLE": 64, "UINT32": 32, "UINT64": 64, "COMPLEX64": 64, "COMPLEX128": 128, "BFLOAT16": 16, "UINT4": 4, "INT4": 4,
@@ -43,6 +48,7 @@ def weigh_onnx(name: str, path: Path, size: int) -> Weight:
     statistics, unpacking = _inputs(nodes, STATISTICS), _inputs(nodes, UNPACKING)
     tensors = [tensor for graph in graphs for tensor in graph.initializer]
     tensors += [at.t for node in nodes if node.op_type == "Constant" for at in node.attribute if at.HasField("t")]
+    packed = {node.input[1]: _stands_for(node) for node in nodes if node.op_type == "MatMulNBits"}  # rten #1036
     numbers = aside = bits = zeros = 0
     score = 0.0
     outside: set[Path] = set()
@@ -51,6 +57,10 @@ def weigh_onnx(name: str, path: Path, size: int) -> Weight:
         kind, count = onnx.TensorProto.DataType.Name(tensor.data_type), math.prod(tensor.dims)
         if tensor.name in statistics:
             aside += count
+        elif tensor.name in packed:
+            stored = count * BITS.get(kind, 8)
+            numbers, bits = numbers + packed[tensor.name], bits + stored
+            score += score_of(packed[tensor.name], stored, 0)
         elif tensor.name in unpacking or (count <= FEW and kind in WHOLE) or not tensor.dims:
             continue
         else:
@@ -77,6 +87,12 @@ def _inputs(nodes: list[Any], which: Mapping[str, tuple[int, ...]]) -> set[str]:
         for place in which.get(node.op_type, ())
         if place < len(node.input) and node.input[place]
     }
+
+
+def _stands_for(node: Any) -> int:
+    """How many weights an operator takes from a tensor of bytes."""
+    said = {attribute.name: attribute.i for attribute in node.attribute}
+    return int(said.get("K", 0) * said.get("N", 0))
 
 
 def _outside(path: Path, tensor: Any) -> set[Path]:

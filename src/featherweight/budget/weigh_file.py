@@ -145,7 +145,8 @@ def _unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
     """What tensors of several weights in one number stand for, by name; and the names of what only unpacks them.
 
     bitsandbytes stores two 4-bit weights in a byte (transformers #25978, peft #1020); GPTQ and AWQ store eight in an
-    int32, along the inputs or along the outputs. Scales of 8-bit weights only unpack them too.
+    int32, along the inputs or along the outputs; AQLM a code for a group of weights, and a book of groups (peft #1594);
+    mxfp4 two in a byte (huggingface.js #2323). Scales of 8-bit weights only unpack them too.
     """
     packed: dict[str, int] = {}
     aside: set[str] = set()
@@ -160,6 +161,12 @@ def _unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
             inputs = len(tensor) if order is None else len(order)
             packed[key] = inputs * scales.shape[-1]
             aside |= {f"{beside}{name}" for name in ("scales", "qzeros", "g_idx")} & set(state)
+        elif last == "codes" and f"{beside}codebooks" in state and tensor.ndim == 3:
+            packed[key] = tensor[..., 0].numel() * state[f"{beside}codebooks"][0, 0].numel()
+            aside |= {f"{beside}{name}" for name in ("codebooks", "scales")} & set(state)
+        elif last.endswith("_blocks") and tensor.dtype == torch.uint8 and f"{key[:-7]}_scales" in state:
+            packed[key] = 2 * tensor.numel()
+            aside.add(f"{key[:-7]}_scales")
         elif tensor.dtype == torch.int8 and last == "weight":
             aside |= {f"{beside}{name}" for name in ("SCB", "weight_format")} & set(state)
         if tensor.is_quantized:

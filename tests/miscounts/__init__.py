@@ -1,0 +1,1 @@
+"""The corpus of known miscounts: see README.md."""
