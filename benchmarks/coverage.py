@@ -1,6 +1,7 @@
 """How often the 95 % intervals hold: every metric on simulated images whose true score is known.
 
     ./run.sh bench coverage --draws 1000
+    ./run.sh bench coverage --cells 4      real runs with hidden answers instead, by four seeds: see `_cells.py`
 
 A cell is a kind of data (five classes three to one; two classes, one of them a tenth; sets of five), a number of images
 (30 to 10,000) and how good the classifier is, from hopeless to nearly flawless. In every draw its strength is one of
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import _cells
 import _record
 from featherweight.console import Progress
 from featherweight.evaluation.metrics import METRICS
@@ -143,7 +145,11 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS), choices=list(WORLDS))
     parser.add_argument("--classifiers", nargs="*", default=list(CLASSIFIERS), choices=list(CLASSIFIERS))
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
+    parser.add_argument("--cells", type=int, metavar="SEEDS", help="real runs with hidden answers instead")
     given = parser.parse_args()
+    if given.cells is not None:
+        real_runs(given.cells, given.out)
+        return
     rows: list[dict[str, Any]] = _record.earlier("coverage", given.out).get("cells", [])
     done = {(row["world"], row["classifier"], row["images"]) for row in rows}
     wanted = [
@@ -161,6 +167,18 @@ def main() -> None:
                 _record.write("coverage", __doc__ or "", {"cells": rows}, out=given.out)
             bar.advance(1)
     tell(rows)
+
+
+def real_runs(seeds: int, out: Path) -> None:
+    """Do the cells that are not in today's record, and tell."""
+    rows: list[dict[str, Any]] = _record.earlier("coverage-cells", out).get("cells", [])
+    done = {(row["set"], row["recipe"], row["seed"], row["trouble"]) for row in rows}
+    for one in _cells.cells(seeds):
+        if one not in done:
+            rows.append(_cells.cell(*one))
+            told = {"summary": _cells.summary(rows), "cells": rows}
+            _record.write("coverage-cells", _cells.__doc__ or "", told, out=out)
+    _cells.tell(_cells.summary(rows))
 
 
 def tell(rows: Sequence[dict[str, Any]]) -> None:

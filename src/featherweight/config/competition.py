@@ -13,7 +13,7 @@ from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.metrics import METRICS, metric_of
 from featherweight.models.shape import Shape
-from featherweight.schema import Choice, Count, Flag, Large, OneOf, Section, Text
+from featherweight.schema import Choice, Count, Flag, Fraction, Large, OneOf, Section, Text
 
 if TYPE_CHECKING:
     from featherweight.config.recipe import Recipe
@@ -47,6 +47,7 @@ class Submission(Section):
     codes: Flag = Field(False, description="classes are written as their places in the list (0, 1, ...), not by name")
     spelling: dict[Text, Text] = Field({}, description="classes that are spelled otherwise than in the data, by class")
     solution: Text | None = Field(None, description="the answers of a competition that is over, with a Usage column")
+    public: Fraction | None = Field(None, description="the part of the rows that the public score is of, where stated")
 
 
 class Kernel(Section):

@@ -47,13 +47,18 @@ def bounded(
     share, some = (value - low) / (high - low), (contributions - low) / (high - low)
     spread = float(some.var(ddof=1)) / len(some) if len(some) > 1 else 0.0
     centre = float(np.clip(some.mean(), 0, 1))
-    doubtful = (images * centre + 0.5) / (images + 1)
-    doubt = max(doubtful * (1 - doubtful) - centre * (1 - centre), 0.0) / images
-    effective = max(doubtful * (1 - doubtful) / (spread + doubt), 1.0) if spread + doubt > 0 else images
-    effective *= _shrink(images)
-    ends = proportion(effective * centre, effective)
+    ends = of_variance(centre, spread, images)
     first, last = min(ends[0], share), max(ends[1], share)
     return low + first * (high - low), low + last * (high - low)
+
+
+def of_variance(share: float, variance: float, images: float) -> Interval:
+    """Of a part of a whole whose estimate has this variance: that of as many images as would be so uncertain."""
+    doubtful = (images * share + 0.5) / (images + 1)
+    doubt = max(doubtful * (1 - doubtful) - share * (1 - share), 0.0) / images
+    effective = max(doubtful * (1 - doubtful) / (variance + doubt), 1.0) if variance + doubt > 0 else images
+    effective *= _shrink(images)
+    return proportion(effective * share, effective)
 
 
 def skewed(value: float, contributions: NDArray[np.float64], imagined: float) -> Interval:

@@ -59,6 +59,10 @@ class Metric:
         """The score alone, without its interval."""
         return float(self.function(self._judged(given, true), true, **keys)(np.ones((1, len(true))))[0])
 
+    def weighted(self, given: Answers, true: Answers, weights: NDArray[np.float64], **keys: Any) -> Probabilities:
+        """float64 [R]: the score of images that count as often as each row of `weights` [R, N] says."""
+        return self.function(self._judged(given, true), true, **keys)(weights)
+
     def resampled(self, given: Sequence[Probabilities], true: Answers, replicates: int, **keys: Any) -> Probabilities:
         """float64 [G, replicates]: the metric of each of G classifiers' probabilities [N, K] on resamples of the
         images, in every resample the same images for all, so that the differences are those of a paired bootstrap.

@@ -115,6 +115,8 @@ def members(found: Sequence[Member], counted: int, seconds: float) -> None:
 
 def summary(run: Run, result: Result, warning: str = "") -> None:
     """The end of the main job."""
+    from featherweight.runs.leaderboard import Expected
+
     share = result.parameters / result.limit
     say("")
     say(f"{run.recipe_name} on {run.competition.title}")
@@ -123,6 +125,9 @@ def summary(run: Run, result: Result, warning: str = "") -> None:
     for part, score in (("test", result.test), ("predict", result.predict)):
         if score:
             say(f"  {part:<10}  {score.with_metric}")
+    expected = Expected.read(run)
+    if expected is not None:
+        say(f"  expected    {expected}")
     say(f"  trained in  {_minutes(result.minutes)}")
     if run.csv().exists():
         say(f"  submission  {paths.shown(run.csv())}")

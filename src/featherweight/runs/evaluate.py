@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featherweight import submission
 from featherweight.budget import WeighIn
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
-from featherweight.runs import ledger
+from featherweight.runs import leaderboard, ledger
+from featherweight.runs.leaderboard import Expected
 from featherweight.runs.run import Result, Run
 from featherweight.submission import grading
 
@@ -47,8 +50,17 @@ def named(labels: Answers, classes: Sequence[str]) -> list[str] | list[tuple[str
     return [tuple(classes[int(k)] for k in np.flatnonzero(row)) for row in labels]
 
 
-def conclude(run: Run, weighed: WeighIn, macs: int, parts: Mapping[str, Labelled]) -> Result:
-    """Evaluate the parts that a run has (the holdout always), and keep the scores in its folder and in the ledger."""
+def conclude(
+    run: Run,
+    weighed: WeighIn,
+    macs: int,
+    parts: Mapping[str, Labelled],
+    features: tuple[NDArray[Any], NDArray[Any]] | None = None,
+) -> Result:
+    """Evaluate the parts that a run has (the holdout always), and keep the scores in its folder and in the ledger.
+
+    `features` [N, F] of the holdout and [M, F] of the images to predict tell whether these are of one kind.
+    """
     labels = parts["holdout"][1]
     assert labels is not None
     run.fit_decision(labels)
@@ -62,12 +74,15 @@ def conclude(run: Run, weighed: WeighIn, macs: int, parts: Mapping[str, Labelled
         predict=scores.get("predict"),
         minutes=run.minutes,
     )
+    expected = leaderboard.expect(run, result.holdout, labels, features)
+    if expected is not None:
+        expected.store(run)
     run.store_result(result)
-    _record(run, result, macs)
+    _record(run, result, macs, expected)
     return result
 
 
-def _record(run: Run, result: Result, macs: int) -> None:
+def _record(run: Run, result: Result, macs: int, expected: Expected | None) -> None:
     """The row of the ledger."""
     scores = {"holdout": result.holdout, "test": result.test, "predict": result.predict}
     columns: dict[str, object] = {}
@@ -78,6 +93,9 @@ def _record(run: Run, result: Result, macs: int) -> None:
             f"{part}_high": round(score.high, 6) if score else "",
             f"{part}_images": score.count if score else "",
         }
+    for part in ("public", "private") if expected else ():
+        _, low, high, _ = getattr(expected, part)
+        columns |= {f"{part}_low": round(low, 6), f"{part}_high": round(high, 6)}
     csv = run.csv()
     ledger.record(
         {

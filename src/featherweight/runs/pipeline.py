@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from featherweight import atomic, budget
 from featherweight.console import say
@@ -29,7 +30,7 @@ from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs.evaluate import Labelled, conclude, named
 from featherweight.runs.metadata import SplitIds
-from featherweight.runs.predictions import augmentations, probabilities
+from featherweight.runs.predictions import augmentations, probabilities, seen_as
 from featherweight.runs.run import Result, Run
 from featherweight.runs.teachers import teachers, with_pseudo_labels
 from featherweight.runtime import device as devices
@@ -119,10 +120,18 @@ def _run(run: Run, everyone: Processes) -> Result:
     parts = {part: images for part, images in packs.items() if images is not None}
     for part, images in parts.items():
         probabilities(run, part, model, images, device)
-    return everyone.once(lambda: _conclude(run, weighed, parts))
+    features = None
+    if data.predict is not None and not run.is_finished:
+        features = seen_as(model, holdout, data.predict, device)
+    return everyone.once(lambda: _conclude(run, weighed, parts, features))
 
 
-def _conclude(run: Run, weighed: budget.WeighIn, parts: Mapping[str, Pack]) -> Result:
+def _conclude(
+    run: Run,
+    weighed: budget.WeighIn,
+    parts: Mapping[str, Pack],
+    features: tuple[NDArray[Any], NDArray[Any]] | None,
+) -> Result:
     """From the probabilities, which are all there, to the ledger."""
     if run.recipe.predict.calibrate and not run.temperature.exists():
         raw, labels = run.raw_probs("holdout"), parts["holdout"].labels
@@ -132,7 +141,7 @@ def _conclude(run: Run, weighed: budget.WeighIn, parts: Mapping[str, Pack]) -> R
     labelled: dict[str, Labelled] = {
         part: (images.ids, None if part == "predict" else images.labels) for part, images in parts.items()
     }
-    return conclude(run, weighed, weighed.macs, labelled)
+    return conclude(run, weighed, weighed.macs, labelled, features)
 
 
 def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:

@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe
 from featherweight.console import Progress
 from featherweight.data.pack import Pack
+from featherweight.evaluation import unlabelled
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import Classifier
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
+from featherweight.training import probe
 
 
 def augmentations(recipe: Recipe, competition: Competition) -> list[Any]:
@@ -51,3 +54,18 @@ def probabilities(
         )
     device.processes.once(lambda: run.store_probs(part, probs))
     return probs
+
+
+def seen_as(
+    model: Classifier, holdout: Pack, to_predict: Pack, device: Runtime
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """The features float32 [N, F] that the classifier is given of the holdout, and of some images to predict.
+
+    None for a network that does not end in a linear layer.
+    """
+    last = [module for module in model.net.modules() if isinstance(module, nn.Linear)]
+    if not last:
+        return None
+    some = np.sort(np.random.default_rng(0).permutation(len(to_predict))[: unlabelled.MOST])
+    held = probe.given_to(model, last[-1], holdout.images, False, device)
+    return held, probe.given_to(model, last[-1], to_predict.take(some).images, False, device)

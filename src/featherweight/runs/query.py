@@ -147,7 +147,10 @@ def differences(rows: pd.DataFrame) -> list[str]:
 
 @dataclass(frozen=True)
 class Gap:
-    """A run's public score against its holdout score; `chance` is what luck explains in 99 of 100 cases."""
+    """A run's public score against its holdout score; `chance` is what luck explains in 99 of 100 cases.
+
+    `expected` are the ends of the 95 % interval that the run gave for its public score, where it gave one.
+    """
 
     run: str
     competition: str
@@ -157,6 +160,7 @@ class Gap:
     public: float
     chance: float
     metric: str = "accuracy"
+    expected: tuple[float, float] | None = None
 
     @property
     def of(self) -> Metric:
@@ -165,7 +169,9 @@ class Gap:
 
     @property
     def surprising(self) -> bool:
-        """Is there more between them than chance explains?"""
+        """Is there more between them than chance explains, or is it outside what the run expected?"""
+        if self.expected is not None:
+            return not self.expected[0] <= self.public <= self.expected[1]
         return abs(self.public - self.holdout) > self.chance
 
     def __str__(self) -> str:
@@ -173,11 +179,14 @@ class Gap:
         public, holdout = (self.of.number(value) + self.of.percent for value in (self.public, self.holdout))
         between = f"public {public}, holdout {holdout}: {self.of.number(apart, '+')} {self.of.unit}"
         chance = f"{self.of.number(self.chance)} that chance explains"
+        if self.expected is not None:
+            chance = f"{self.of.shown(self.expected[0])} to {self.of.shown(self.expected[1])} that it expected"
         if not self.surprising:
             return f"{self.run}: {between}, within the {chance}"
         worse = self.of.better(self.holdout, self.public)
         reason = "the hidden test is shifted, or the holdout leaks" if worse else "the hidden test is easier"
-        return f"{self.run}: {between}, more than the {chance}: {reason}"
+        beyond = "outside" if self.expected else "more than"
+        return f"{self.run}: {between}, {beyond} the {chance}: {reason}"
 
 
 def gaps(rows: pd.DataFrame) -> list[Gap]:
@@ -201,6 +210,7 @@ def gaps(rows: pd.DataFrame) -> list[Gap]:
                 public=row["public"],
                 chance=chance,
                 metric=row["metric"],
+                expected=None if math.isnan(row["public_low"]) else (row["public_low"], row["public_high"]),
             )
         )
     return found

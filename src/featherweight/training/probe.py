@@ -59,6 +59,13 @@ def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool,
     if runtime.processes.once(path.exists):
         kept: Features = np.load(path)
         return kept
+    features = given_to(model, head, images, mirrored, runtime)
+    runtime.processes.once(lambda: _keep(path, features))
+    return features
+
+
+def given_to(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, runtime: Runtime) -> Features:
+    """What the classifier `head` is given for images uint8 [N, H, W, C], float32 [N, F]."""
     seen: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].flatten(1).float().cpu()))
     size = batch_within_memory(CHUNK // 8, images.shape[1], images.shape[2], runtime)
@@ -70,9 +77,7 @@ def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool,
         hook.remove()
     dealt = runtime.processes.gather([part.numpy() for part in seen])
     turns = range(-(-len(images) // size))
-    features = np.concatenate([dealt[turn % len(dealt)][turn // len(dealt)] for turn in turns])
-    runtime.processes.once(lambda: _keep(path, features))
-    return features
+    return np.concatenate([dealt[turn % len(dealt)][turn // len(dealt)] for turn in turns])
 
 
 def fitted(features: list[Features], labels: NDArray[np.int64], classes: int) -> tuple[Features, Features, str]:

@@ -1,0 +1,191 @@
+"""Real runs of tiny networks whose hidden answers are known: does what a run prints hold, or is the trouble named?
+
+See `coverage.py --cells`. Two sets of pictures, digits (scikit-learn's) and shapes (drawn here), each with a trouble or
+none, by several recipes and seeds; every cell is the main job in a workspace of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight.cli import main
+from featherweight.evaluation import intervals
+from featherweight.runs.leaderboard import Expected
+from featherweight.runs.run import Run
+
+SETS = ("digits", "shapes")
+TROUBLES = ("none", "tiny validation", "copies", "groups torn", "label noise", "class shift", "corrupted test")
+WITHOUT_SHIFT = ("none", "tiny validation")
+RECIPES = {"tiny": ["tiny"], "tiny at half the rate": ["tiny", "--set", "optimizer.lr=0.05"]}
+PUBLIC = 0.3
+TOO_GOOD = "the score will be too good"  # how a run names kin on both sides of its split
+Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def cells(seeds: int) -> Iterator[tuple[str, str, int, str]]:
+    """Set, recipe, seed, trouble; the first of them already have one of each trouble."""
+    for seed, recipe, trouble, name in itertools.product(range(seeds), RECIPES, TROUBLES, SETS):
+        yield name, recipe, seed, trouble
+
+
+def shapes(count: int, random: np.random.Generator) -> Labelled:
+    """Squares, discs, crosses, rings and stripes uint8 [N, 12, 12], of any size and place, in noise; their classes."""
+    labels = random.integers(5, size=count)
+    y, x = np.mgrid[:12, :12]
+    images = np.empty((count, 12, 12), np.float32)
+    for place, label in enumerate(labels):
+        cy, cx, r = random.uniform(4, 8), random.uniform(4, 8), random.uniform(2, 4)
+        dy, dx = np.abs(y - cy), np.abs(x - cx)
+        far = np.hypot(dy, dx)
+        drawn = (
+            np.maximum(dy, dx) < r * 0.85,
+            far < r,
+            (np.minimum(dy, dx) < 0.8) & (np.maximum(dy, dx) < r),
+            np.abs(far - r * 0.8) < 0.9,
+            (np.maximum(dy, dx) < r) & ((y + x) % 4 < 2),
+        )
+        images[place] = 70 + 90 * drawn[label] + random.normal(0, 28, (12, 12))
+    return images.clip(0, 255).astype(np.uint8), labels
+
+
+def pictures(name: str, random: np.random.Generator) -> tuple[Labelled, Labelled]:
+    """Those to train on, 700, and the hidden ones, of one kind and apart."""
+    if name == "shapes":
+        return shapes(700, random), shapes(2000, random)
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    order = random.permutation(len(labels))
+    images = (images.reshape(-1, 8, 8) * 15.9).astype(np.uint8)[order]
+    labels = labels[order].astype(np.int64)
+    return (images[:700], labels[:700]), (images[700:], labels[700:])
+
+
+def troubled(train: Labelled, hidden: Labelled, trouble: str, random: np.random.Generator) -> tuple[Labelled, Labelled]:
+    """The same with a trouble in them."""
+    (images, labels), (test, answers) = train, hidden
+    if trouble == "tiny validation":
+        return (images[:300], labels[:300]), hidden
+    if trouble == "copies":
+        twice = np.concatenate([np.arange(400), np.arange(300)])
+        return (images[twice], labels[twice]), hidden
+    if trouble == "groups torn":  # 100 pictures, of each seven frames
+        frames = np.repeat(images[:100], 7, axis=0) + random.normal(0, 3, (700, *images.shape[1:]))
+        return (frames.clip(0, 255).astype(np.uint8), np.repeat(labels[:100], 7)), hidden
+    if trouble == "label noise":
+        wrong = random.random(len(labels)) < 0.15
+        classes = labels.max() + 1
+        return (images, np.where(wrong, random.integers(classes, size=len(labels)), labels)), hidden
+    if trouble == "class shift":
+        kept = (answers < 3) | (random.random(len(answers)) < 0.15)
+        return train, (test[kept], answers[kept])
+    if trouble == "corrupted test":
+        noisy = test * 0.6 + random.normal(30, 25, test.shape)
+        return train, (noisy.clip(0, 255).astype(np.uint8), answers)
+    return train, hidden
+
+
+def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
+    """One run, what it printed, and what was true."""
+    random = np.random.default_rng([SETS.index(name), TROUBLES.index(trouble), seed])
+    (images, labels), (test, answers) = troubled(*pictures(name, random), trouble, random)
+    with tempfile.TemporaryDirectory() as home, workspace(Path(home)):
+        np.savez(Path(home) / "data" / "x.npz", images=images, labels=labels, test=test, answers=answers)
+        text = f"title: {name}, {trouble}\nsource: {{name: arrays, train: 'x.npz:images', labels: 'x.npz:labels', "
+        text += f"test: 'x.npz:test'}}\nimage: {{size: {images.shape[1]}, channels: 1, mirror: false}}\n"
+        text += f"classes: {[str(k) for k in range(labels.max() + 1)]}\nlimit: {{parameters: 5_000_000}}\n"
+        (Path(home) / "configs/competitions/x.yaml").write_text(f"{text}submission: {{public: {PUBLIC}}}\n")
+        held_out = 0.15 if trouble == "tiny validation" else 0.3
+        words = [*RECIPES[recipe], "--competition", "x", "--name", "r", "--seed", str(seed), "--no-report"]
+        words += ["--threads", "1", "--set", "train.epochs=10", "--set", f"split.holdout={held_out}"]
+        words += ["--set", f"split.seed={seed}", "--set", "predict.views=[]"]
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            code = main.main(words)
+        if code:
+            raise SystemExit(f"{name}, {trouble}: the run ended with {code}:\n{said.getvalue()}")
+        run = Run.find("r")
+        expected, score = Expected.read(run), run.result.holdout
+        right = run.probs("predict").argmax(1) == answers
+    assert expected is not None
+    public = random.permutation(len(right)) < round(PUBLIC * len(right))
+    told = {"validation": right, "public": right[public], "private": right[~public]}
+    ends = {"validation": (score.low, score.high), "public": expected.public[1:3], "private": expected.private[1:3]}
+    return {
+        "set": name,
+        "recipe": recipe,
+        "seed": seed,
+        "trouble": trouble,
+        "holdout": [score.value, score.low, score.high, score.count],
+        "hidden": {part: float(some.mean()) for part, some in told.items()},
+        "intervals": ends,
+        "held": {part: bool(ends[part][0] <= some.mean() <= ends[part][1]) for part, some in told.items()},
+        "auc": expected.auc,
+        "shift named": expected.shifted,
+        "kin named": TOO_GOOD in said.getvalue(),
+        "estimates": expected.estimates,
+    }
+
+
+@contextlib.contextmanager
+def workspace(home: Path) -> Iterator[None]:
+    """The environment with its own home."""
+    for folder in ("data", "configs/competitions"):
+        (home / folder).mkdir(parents=True)
+    before = os.environ.get("FEATHERWEIGHT_HOME")
+    os.environ["FEATHERWEIGHT_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        os.environ.pop("FEATHERWEIGHT_HOME") if before is None else os.environ.update(FEATHERWEIGHT_HOME=before)
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How often each interval held, by trouble, with the interval of that; how far the estimates were off."""
+    found: dict[str, Any] = {"held": {}, "held or named": {}, "off": {}}
+    for trouble in ("without shift", *TROUBLES):
+        some = [row for row in rows if row["trouble"] == trouble or (trouble, row["trouble"]) in ALIKE]
+        if not some:
+            continue
+        found["held"][trouble] = {
+            part: [*share([row["held"][part] for row in some])] for part in ("validation", "public", "private")
+        }
+        named = [row["held"]["private"] or row["shift named"] or row["kin named"] for row in some]
+        found["held or named"][trouble] = [*share(named)]
+        errors = [
+            {name.split(" with ")[0]: value - row["hidden"]["validation"] for name, value in row["estimates"].items()}
+            | {"holdout": row["holdout"][0] - row["hidden"]["validation"]}
+            for row in some
+        ]
+        found["off"][trouble] = {
+            name: float(np.sqrt(np.mean([each[name] ** 2 for each in errors if name in each]))) for name in errors[0]
+        }
+    return found
+
+
+ALIKE = {("without shift", trouble) for trouble in WITHOUT_SHIFT}
+
+
+def share(held: Sequence[bool]) -> tuple[float, float, float, int]:
+    """The part that is true, the ends of its 95 % interval, and of how many."""
+    return float(np.mean(held)), *intervals.proportion(sum(held), len(held)), len(held)
+
+
+def tell(found: dict[str, Any]) -> None:
+    """In words."""
+    for trouble, parts in found["held"].items():
+        each = ", ".join(f"{part} {p:.0%} [{low:.0%}, {high:.0%}]" for part, (p, low, high, _) in parts.items())
+        named = found["held or named"][trouble]
+        off = ", ".join(f"{name} {100 * error:.1f}" for name, error in found["off"][trouble].items())
+        print(f"{trouble} ({named[3]} cells): held: {each}; private held or named {named[0]:.0%}")
+        print(f"  off from the hidden score by (root mean square, points): {off}")

@@ -1,0 +1,99 @@
+"""What a run expects of the leaderboard, and what of it can be told without labels."""
+
+import numpy as np
+import pytest
+
+from featherweight.evaluation import unlabelled
+from featherweight.evaluation.metrics import METRICS
+from featherweight.runs import leaderboard
+
+RANDOM = np.random.default_rng(3)
+
+
+def classifier(count: int, strength: float, seed: int):
+    """Calibrated probabilities [N, 5] of classes drawn from them, so that confidence says accuracy."""
+    random = np.random.default_rng(seed)
+    logits = strength * random.normal(size=(count, 5))
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return probs, np.array([random.choice(5, p=row) for row in probs])
+
+
+def test_a_domain_classifier_sees_a_shift_and_only_a_shift():
+    one, same = RANDOM.normal(size=(2, 300, 6))
+    found = unlabelled.domain(one, same)
+    assert not found.shifted
+    assert found.weights.mean() == pytest.approx(1)
+    moved = unlabelled.domain(one, same + 1)
+    assert moved.shifted
+    assert moved.auc.low > 0.8
+    heavy = moved.weights > np.quantile(moved.weights, 0.8)
+    assert one[heavy].mean() > one[~heavy].mean() + 0.3  # those that look like the others count more
+
+
+def test_few_images_tell_nothing():
+    found = unlabelled.domain(np.zeros((5, 2)), np.ones((500, 2)))
+    assert not found.shifted
+    assert (found.auc.low, found.auc.high) == (0.0, 1.0)
+
+
+def test_confidence_tells_a_harder_test_of_a_calibrated_classifier():
+    (held, labels), (test, answers) = classifier(3000, 2.5, 1), classifier(3000, 1.2, 2)
+    right, truth = held.argmax(1) == labels, (test.argmax(1) == answers).mean()
+    assert right.mean() - truth > 0.1
+    found = unlabelled.estimates(held, right, test, np.ones(len(held)))
+    assert found["DoC"] == pytest.approx(truth, abs=0.03)
+    assert abs(found["ATC"] - truth) < right.mean() - truth
+    assert found["importance weights"] == right.mean()
+    assert unlabelled.agreement(held, held) == 1.0
+
+
+@pytest.mark.parametrize(("public", "private"), [(100, 900), (1000, 1000)])
+def test_the_expected_scores_hold_in_95_of_100_leaderboards(public, private):
+    random, held = np.random.default_rng(0), np.zeros((400, 2), dtype=bool)
+    for place in range(len(held)):
+        accuracy = random.uniform(0.8, 0.99)
+        right = (random.random(200) < accuracy).astype(np.int64)
+        score = METRICS["accuracy"](right, np.ones(200, dtype=np.int64))
+        parts = leaderboard._parts(score, 0.0, {}, (public, private), [])
+        for column, (_, low, high, images) in enumerate(parts):
+            held[place, column] = low <= random.binomial(images, accuracy) / images <= high
+    assert (held.mean(0) >= 0.92).all(), held.mean(0)
+    assert (held.mean(0) <= 0.99).all()
+
+
+def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
+    right = np.arange(500) % 10 > 0
+    score = METRICS["accuracy"](right.astype(np.int64), np.ones(500, dtype=np.int64))
+    before = leaderboard._parts(score, 0.0, {}, (500, 5000), [])
+    after = leaderboard._parts(score, 0.0, {}, (500, 5000), [-0.04])
+    assert before[0][0] == pytest.approx(0.9)
+    assert 0.86 < after[0][0] < 0.88  # most of the way
+    assert after[0][0] < after[1][0] < 0.9  # the private images are others
+    assert after[0][2] - after[0][1] < 0.8 * (before[0][2] - before[0][1])
+
+
+def test_choosing_flatters_and_estimates_under_shift_widen():
+    score = METRICS["accuracy"](np.r_[np.ones(180, int), np.zeros(20, int)], np.ones(200, dtype=np.int64))
+    plain, chosen = (leaderboard._parts(score, by, {}, (300, 700), [])[1] for by in (0.0, 0.01))
+    assert chosen[0] == pytest.approx(plain[0] - 0.01)
+    shifted = leaderboard._parts(score, 0.0, {"ATC": 0.7, "DoC": 0.8}, (300, 700), [])[1]
+    assert shifted[0] == pytest.approx(0.75)
+    assert shifted[2] - shifted[1] > plain[2] - plain[1]
+    loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64))
+    assert leaderboard._parts(loss, 0.0, {}, (30, 70), [])[0][0] == pytest.approx(np.log(2))
+
+
+def test_it_is_told_where_the_run_ends_and_kept(finished):
+    import json
+
+    said = json.loads((finished / "runs" / "first" / "leaderboard.json").read_text())
+    _, low, high, images = said["public"]
+    assert images + said["private"][3] == 359
+    assert low < high <= 1
+    assert set(said["estimates"]) == {"ATC", "DoC", "importance weights"}
+    assert not said["share_is_stated"]
+    expected = leaderboard.Expected(**said)
+    assert "no shift is seen" in "\n".join(expected.details)
+    assert "public" in str(expected)
+    row = (finished / "submissions" / "ledger.csv").read_text().splitlines()
+    assert dict(zip(row[0].split(","), row[1].split(","), strict=False))["public_low"] == str(round(low, 6))
