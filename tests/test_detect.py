@@ -590,9 +590,25 @@ def test_the_main_job_warns_of_torn_kin(home, capsys):
     capsys.readouterr()
     settings = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--threads", "1", "--no-report"]
     assert main.main(["tiny", "--competition", "x", "--name", "r", *settings]) == 0
-    assert (
-        "the score will be too good: 100.0% of the held-out images have a copy or near-copy" in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "the score will be too good: 100.0% of the held-out images have a copy or near-copy" in said
+    assert "4 of 4 held-out images have related ones that are trained on, so nothing is known" in said
+
+
+def test_a_leak_is_which_images_and_copies_of_different_classes_are_one_line():
+    images = RANDOM.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    images[20:23] = images[:3]
+    labels = np.arange(30) % 2
+    labels[20] = 1
+    ids = [f"p{place * place}" for place in range(30)]
+    train, holdout = (Pack(ids[part], images[part], labels[part]) for part in (slice(20), slice(20, 30)))
+    leak = leakage.look(train, holdout, True, ["cat", "dog"])
+    assert leak.related.tolist() == [True] * 3 + [False] * 7
+    assert leak.warnings[0].startswith("the score will be too good: 30.0% of the held-out images have a copy")
+    assert leak.warnings[1] == (
+        "2 pictures stand there with different classes, as p0 is cat and p400 is dog: correct them, or take them out"
+    ) or leak.warnings[1].startswith("1 picture stands there with different classes, as p0 is cat and p400 is dog")
+    assert leakage.look(train, holdout.take(np.arange(3, 10)), True, ["cat", "dog"]).warnings == []
 
 
 # --------------------------------------------------------------------------------------------------- known competitions

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featherweight.data import near_duplicates
 from featherweight.data.near_duplicates import Joined
@@ -35,39 +37,64 @@ def sequences(ids: Sequence[str], labels: Sequence[str]) -> str | None:
     return None
 
 
-def warnings(train: Pack, holdout: Pack, grouped: bool) -> list[str]:
-    """In words, which related images are split between `train` and `holdout`; nothing where hardly any are.
+@dataclass(frozen=True)
+class Leak:
+    """What is wrong in words, and which held-out images, bool [N], have related ones among those trained on."""
+
+    warnings: list[str]
+    related: NDArray[np.bool_]
+
+
+def look(train: Pack, holdout: Pack, grouped: bool, classes: Sequence[str]) -> Leak:
+    """Which related images are split between `train` and `holdout`, and which copies have different classes.
 
     Names are not asked where the competition groups its images (`grouped`). Near-copies are looked for where there are
-    not too many images.
+    not too many images. There is no warning where hardly any are related.
     """
-    found_leaks: list[str] = []
+    related, found = np.zeros(len(holdout), dtype=bool), []
     count = len(train) + len(holdout)
-    if not grouped and train.labels is not None and holdout.labels is not None and train.labels.ndim == 1:
-        labels = [str(label) for part in (train, holdout) for label in (part.labels if part.labels is not None else ())]
+    one_class = train.labels is not None and holdout.labels is not None and train.labels.ndim == 1
+    labels = np.concatenate([train.labels, holdout.labels]) if one_class else None
+    if not grouped and labels is not None:
         ids = [*train.ids, *holdout.ids]
-        pattern = sequences(ids, labels)
-        found = keys(ids, pattern) if pattern else None
-        if found is not None:
-            known = set(found[: len(train)])
-            share = sum(key in known for key in found[len(train) :]) / len(holdout)
-            if share >= WARNED:
-                found_leaks.append(
-                    f"{share:.0%} of the held-out images are of a numbered sequence that is trained on too, "
+        pattern = sequences(ids, [str(label) for label in labels])
+        key_of = keys(ids, pattern) if pattern else None
+        if key_of is not None:
+            known = set(key_of[: len(train)])
+            related |= [key in known for key in key_of[len(train) :]]
+            if related.mean() >= WARNED:
+                found.append(
+                    f"{related.mean():.0%} of the held-out images are of a numbered sequence that is trained on too, "
                     f"by their names: say group: '{pattern}' in the competition's file"
                 )
-    if not found_leaks and count * int(np.prod(train.images.shape[1:])) <= LARGEST:
+    disputes = []
+    if count * int(np.prod(train.images.shape[1:])) <= LARGEST:
         near = count <= NEAR
         same = near_duplicates.groups(Joined(train.images, holdout.images), near)
-        copied = sum(place >= len(train) for group in same if group[0] < len(train) for place in group)
-        share = copied / len(holdout)
-        if share >= WARNED:
+        copied = [place - len(train) for group in same if group[0] < len(train) for place in group]
+        related[[place for place in copied if place >= 0]] = True
+        if not found and related.mean() >= WARNED:
             kind = "copy" if not near else "copy or near-copy"
-            found_leaks.append(
-                f"{share:.1%} of the held-out images have a {kind} that is trained on: ./run.sh inspect "
+            found.append(
+                f"{related.mean():.1%} of the held-out images have a {kind} that is trained on: ./run.sh inspect "
                 f"COMPETITION writes the grouping that keeps them together"
             )
-    return [f"the score will be too good: {line}" for line in found_leaks]
+        disputes = [] if labels is None else _disputes([*train.ids, *holdout.ids], labels, same, classes)
+    return Leak([*(f"the score will be too good: {line}" for line in found), *disputes], related)
+
+
+def _disputes(
+    ids: Sequence[str], labels: NDArray[np.int64], same: Sequence[Sequence[int]], classes: Sequence[str]
+) -> list[str]:
+    """In a line, the pictures that stand there with different classes; the first of them by name."""
+    disputed = [group for group in same if len(set(labels[group].tolist())) > 1]
+    if not disputed:
+        return []
+    one = disputed[0]
+    other = next(place for place in one if labels[place] != labels[one[0]])
+    first = " and ".join(f"{ids[place]} is {classes[labels[place]]}" for place in (one[0], other))
+    count = f"{len(disputed):,} picture{'s stand' if len(disputed) > 1 else ' stands'}"
+    return [f"{count} there with different classes, as {first}: correct them, or take them out"]
 
 
 def keys(ids: Sequence[str], pattern: str) -> list[str] | None:

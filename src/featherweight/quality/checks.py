@@ -100,6 +100,8 @@ def _statistics(images: Any) -> tuple[list[float], list[float]]:
 def _balance(classes: Sequence[str], counts: Sequence[int]) -> list[Finding]:
     large, small = int(np.argmax(counts)), int(np.argmin(counts))
     detail = f"{counts[large]:,} of '{classes[large]}', {counts[small]:,} of '{classes[small]}'"
+    if counts[large] == counts[small]:
+        detail = f"{counts[large]:,} of each"
     found = []
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
@@ -135,17 +137,25 @@ def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[i
     ]
     disputed = [same for same in inside if len({int(labels[place]) for place in same}) > 1]
     if disputed:
-        named = [", ".join(f"{train.ids[place]} is {classes[labels[place]]}" for place in same) for same in disputed]
+        named = [_apart(train, classes, same) for same in disputed]
         found.append(
             Finding(
                 f"{len(disputed):,} pictures have copies of different classes",
-                "; ".join(named[:5]),
+                "; ".join(named[:3]) + (f"; and {len(named) - 3:,} more" if len(named) > 3 else ""),
                 "look at them: one label at least is wrong, so correct it or take the image out",
                 True,
                 _rows(train, classes, disputed),
             )
         )
     return found
+
+
+def _apart(train: Pack, classes: Sequence[str], same: Sequence[int]) -> str:
+    """Two copies of one picture that have different classes, in words."""
+    assert train.labels is not None
+    labels = train.labels
+    other = next(place for place in same if labels[place] != labels[same[0]])
+    return ", ".join(f"{train.ids[place]} is {classes[labels[place]]}" for place in (same[0], other))
 
 
 def _leaks(

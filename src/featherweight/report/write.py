@@ -21,6 +21,7 @@ from featherweight.errors import UserError
 from featherweight.report import advice, evidence, figures
 from featherweight.report.evidence import Evidence, Picture
 from featherweight.runs import ledger, predictions
+from featherweight.runs.leaderboard import Expected
 from featherweight.runs.run import Run
 
 SIDE = 192  # pixels of a shown picture at most, so that a page of them stays small
@@ -131,6 +132,7 @@ def _words(found: Evidence) -> dict[str, Any]:
         "findings": found.findings,
         "near": found.near,
         "divided": divided(run),
+        "expected": Expected.read(run),
         "recipe": yaml.dump(run.recipe.model_dump(mode="json")),
         "competition": yaml.dump(run.competition.model_dump(mode="json")),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -26,6 +26,7 @@ from featherweight.data.parts import divide
 from featherweight.data.split import scarce
 from featherweight.errors import DivergedError, ProcessLostError, UserError
 from featherweight.evaluation.calibration import fit_temperature
+from featherweight.evaluation.metrics import judge, metric_of
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs.evaluate import Labelled, conclude, named
@@ -42,6 +43,8 @@ from featherweight.training import checkpoint
 from featherweight.training.distillation import NOBODY
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
+
+FEWEST_UNRELATED = 10  # images that a score is told of
 
 
 def run(run: Run) -> Result:
@@ -108,9 +111,11 @@ def _run(run: Run, everyone: Processes) -> Result:
     say(f"  {len(train):,} images to train on, {len(holdout):,} held out, {at_the_end}{to_predict:,} to predict")
     for thin in _thin(run, data.train, holdout):
         say(f"  {thin}")
-    if everyone.first and not run.weights.exists():
+    leak = None
+    if everyone.first and not run.is_finished:
         grouped = any(given is not None for given in (competition.group, competition.groups, data.train.groups))
-        for warning in leakage.warnings(train, holdout, grouped):
+        leak = leakage.look(train, holdout, grouped, competition.classes)
+        for warning in leak.warnings:
             say(f"  {warning}")
 
     shown = everyone.each(lambda: with_pseudo_labels(run, train, holdout, data.predict))
@@ -123,7 +128,10 @@ def _run(run: Run, everyone: Processes) -> Result:
     features = None
     if data.predict is not None and not run.is_finished:
         features = seen_as(model, holdout, data.predict, device)
-    return everyone.once(lambda: _conclude(run, weighed, parts, features))
+    result = everyone.once(lambda: _conclude(run, weighed, parts, features))
+    if leak is not None and leak.related.mean() >= leakage.WARNED:
+        say(f"  {_without_related(run, holdout, leak.related)}")
+    return result
 
 
 def _conclude(
@@ -142,6 +150,18 @@ def _conclude(
         part: (images.ids, None if part == "predict" else images.labels) for part, images in parts.items()
     }
     return conclude(run, weighed, weighed.macs, labelled, features)
+
+
+def _without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
+    """In words, what the holdout's score is without the images that have related ones among those trained on."""
+    assert holdout.labels is not None
+    left = f"{int(related.sum()):,} of {len(related):,} held-out images have related ones that are trained on"
+    if (~related).sum() < FEWEST_UNRELATED:
+        return f"{left}, so nothing is known of how new images will be answered: group them"
+    probs, answers = run.unseen(run.probs("holdout"), holdout.labels)
+    given = answers if metric_of(run.competition.metric).judges == "answers" else probs.astype(np.float64)
+    score = judge(run.competition.metric, given[~related], holdout.labels[~related])
+    return f"{left}; without them the score is {score.with_metric}"
 
 
 def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:

@@ -25,6 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from featherweight import config
     from featherweight.runs import ledger
+    from featherweight.runs.leaderboard import Expected
+    from featherweight.runs.run import Run
     from featherweight.submission import grading
 
     submission, solution = arguments.csv, arguments.solution
@@ -37,6 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     competition = config.load_competition(name, overrides)
     print(f"{submission} as a submission of {name} ({competition.title})")
     print(grading.score_csv(submission, competition))
+    run = ledger.maker(submission).get("run", "")
+    expected = Expected.read(Run.find(run)) if Run.exists(run) else None
+    if expected is not None:
+        print("\n  ".join([f"expected: {expected}", *expected.details]))
     submits = f"submit {submission} --competition {name}"
     print(f"next: ./run.sh {submits if competition.kaggle else 'runs'}")
     return 0
