@@ -32,9 +32,9 @@ TOO_GOOD = "the score will be too good"  # how a run names kin on both sides of 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def cells(seeds: int) -> Iterator[tuple[str, str, int, str]]:
+def cells(seeds: range) -> Iterator[tuple[str, str, int, str]]:
     """Set, recipe, seed, trouble; the first of them already have one of each trouble."""
-    for seed, recipe, trouble, name in itertools.product(range(seeds), RECIPES, TROUBLES, SETS):
+    for seed, recipe, trouble, name in itertools.product(seeds, RECIPES, TROUBLES, SETS):
         yield name, recipe, seed, trouble
 
 

@@ -1,7 +1,7 @@
 """How often the 95 % intervals hold: every metric on simulated images whose true score is known.
 
     ./run.sh bench coverage --draws 1000
-    ./run.sh bench coverage --cells 4      real runs with hidden answers instead, by four seeds: see `_cells.py`
+    ./run.sh bench coverage --cells 2 4    real runs with hidden answers instead, by seeds 2 and 3: see `_cells.py`
 
 A cell is a kind of data (five classes three to one; two classes, one of them a tenth; sets of five), a number of images
 (30 to 10,000) and how good the classifier is, from hopeless to nearly flawless. In every draw its strength is one of
@@ -145,10 +145,11 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS), choices=list(WORLDS))
     parser.add_argument("--classifiers", nargs="*", default=list(CLASSIFIERS), choices=list(CLASSIFIERS))
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
-    parser.add_argument("--cells", type=int, metavar="SEEDS", help="real runs with hidden answers instead")
+    text = "real runs with hidden answers instead, by the seeds from FIRST to before END"
+    parser.add_argument("--cells", type=int, nargs=2, metavar=("FIRST", "END"), help=text)
     given = parser.parse_args()
     if given.cells is not None:
-        real_runs(given.cells, given.out)
+        real_runs(range(*given.cells), given.out)
         return
     rows: list[dict[str, Any]] = _record.earlier("coverage", given.out).get("cells", [])
     done = {(row["world"], row["classifier"], row["images"]) for row in rows}
@@ -169,7 +170,7 @@ def main() -> None:
     tell(rows)
 
 
-def real_runs(seeds: int, out: Path) -> None:
+def real_runs(seeds: range, out: Path) -> None:
     """Do the cells that are not in today's record, and tell."""
     rows: list[dict[str, Any]] = _record.earlier("coverage-cells", out).get("cells", [])
     done = {(row["set"], row["recipe"], row["seed"], row["trouble"]) for row in rows}

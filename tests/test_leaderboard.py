@@ -7,6 +7,7 @@ from featherweight.evaluation import unlabelled
 from featherweight.evaluation.metrics import METRICS
 from featherweight.runs import leaderboard
 
+NONE = (0.5, {})
 RANDOM = np.random.default_rng(3)
 
 
@@ -54,7 +55,7 @@ def test_the_expected_scores_hold_in_95_of_100_leaderboards(public, private):
         accuracy = random.uniform(0.8, 0.99)
         right = (random.random(200) < accuracy).astype(np.int64)
         score = METRICS["accuracy"](right, np.ones(200, dtype=np.int64))
-        parts = leaderboard._parts(score, 0.0, {}, (public, private), [])
+        parts = leaderboard._parts(score, 0.0, NONE, (public, private), [])
         for column, (_, low, high, images) in enumerate(parts):
             held[place, column] = low <= random.binomial(images, accuracy) / images <= high
     assert (held.mean(0) >= 0.92).all(), held.mean(0)
@@ -64,8 +65,8 @@ def test_the_expected_scores_hold_in_95_of_100_leaderboards(public, private):
 def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
     right = np.arange(500) % 10 > 0
     score = METRICS["accuracy"](right.astype(np.int64), np.ones(500, dtype=np.int64))
-    before = leaderboard._parts(score, 0.0, {}, (500, 5000), [])
-    after = leaderboard._parts(score, 0.0, {}, (500, 5000), [-0.04])
+    before = leaderboard._parts(score, 0.0, NONE, (500, 5000), [])
+    after = leaderboard._parts(score, 0.0, NONE, (500, 5000), [-0.04])
     assert before[0][0] == pytest.approx(0.9)
     assert 0.86 < after[0][0] < 0.88  # most of the way
     assert after[0][0] < after[1][0] < 0.9  # the private images are others
@@ -74,13 +75,14 @@ def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
 
 def test_choosing_flatters_and_estimates_under_shift_widen():
     score = METRICS["accuracy"](np.r_[np.ones(180, int), np.zeros(20, int)], np.ones(200, dtype=np.int64))
-    plain, chosen = (leaderboard._parts(score, by, {}, (300, 700), [])[1] for by in (0.0, 0.01))
+    plain, chosen = (leaderboard._parts(score, by, NONE, (300, 700), [])[1] for by in (0.0, 0.01))
     assert chosen[0] == pytest.approx(plain[0] - 0.01)
-    shifted = leaderboard._parts(score, 0.0, {"ATC": 0.7, "DoC": 0.8}, (300, 700), [])[1]
+    shifted = leaderboard._parts(score, 0.0, (0.8, {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
     assert shifted[0] == pytest.approx(0.75)
     assert shifted[2] - shifted[1] > plain[2] - plain[1]
+    assert leaderboard.error_under(0.5) == 0 < leaderboard.error_under(0.7) < leaderboard.error_under(0.99) <= 0.3
     loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64))
-    assert leaderboard._parts(loss, 0.0, {}, (30, 70), [])[0][0] == pytest.approx(np.log(2))
+    assert leaderboard._parts(loss, 0.0, NONE, (30, 70), [])[0][0] == pytest.approx(np.log(2))
 
 
 def test_it_is_told_where_the_run_ends_and_kept(finished):

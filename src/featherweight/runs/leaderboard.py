@@ -25,7 +25,9 @@ from featherweight.runs import query
 from featherweight.runs.metadata import read_json
 from featherweight.runs.run import Run
 
-ERROR = 0.05  # of the label-free estimates under shift, root mean square: `./run.sh bench coverage --cells`
+# The error of label-free estimates, root mean square, where a shift is complete (an AUC of 1); by the first two seeds of
+# `./run.sh bench coverage --cells`. The further apart the images are, the less the estimates are worth.
+ERROR = 0.3
 REPEATED = 0.25  # of the variance of a gap between scores, what differs between two runs on the same images
 MOST_RUNS = 30  # the latest, among which it is asked how far choosing the best one flatters
 RESAMPLES = 200
@@ -76,7 +78,8 @@ class Expected:
             lines.append(f"{told}: a classifier tells them apart with an AUC of {self.auc[0]:.2f} ({low} to {high})")
         if self.estimates:
             each = ", ".join(f"{name} {self.of.shown(value)}" for name, value in self.estimates.items())
-            used = f"used, within {ERROR * 100:.0f} points" if self.shifted else "not used: no shift"
+            within = f"used, within {error_under(self.auc[0]) * 100:.0f} points" if self.auc else ""
+            used = within if self.shifted else "not used: no shift"
             lines.append(f"without labels: {each} ({used})")
         if self.learned_from:
             came = f"{self.of.number(self.learned, '+')} {self.of.unit}"
@@ -123,7 +126,8 @@ def expect(
     share = run.competition.submission.public
     images = math.ceil(len(test) * (query.PUBLIC_SHARE if share is None else share))
     gaps = _gaps(run)
-    parts = _parts(holdout, optimism, estimates if found.shifted else {}, (images, len(test) - images), gaps)
+    shift = (found.auc.value, estimates if found.shifted else {})
+    parts = _parts(holdout, optimism, shift, (images, len(test) - images), gaps)
     return Expected(
         metric=holdout.metric,
         public=parts[0],
@@ -139,19 +143,30 @@ def expect(
     )
 
 
+def error_under(auc: float) -> float:
+    """The error of the label-free estimates, root mean square, where images are told apart this well."""
+    return ERROR * max(2 * auc - 1, 0.0)
+
+
 def _parts(
-    holdout: Score, optimism: float, estimates: dict[str, float], sizes: tuple[int, int], gaps: Sequence[float]
+    holdout: Score,
+    optimism: float,
+    shift: tuple[float, dict[str, float]],
+    sizes: tuple[int, int],
+    gaps: Sequence[float],
 ) -> list[tuple[float, float, float, int]]:
     """The expected score of each part of the leaderboard, the ends of its interval, its images.
 
-    Variances add: of the holdout, of the part, and of the estimates where a shift is seen. Gaps seen before move the
-    expectation as far as what is common to runs on the same images explains them (normal prior, normal likelihood).
+    `shift` are the AUC of a shift and the estimates under it; none where none is seen. Variances add: of the holdout, of
+    the part, and of the estimates. Gaps seen before move the expectation as far as what is common to runs on the same
+    images explains them (normal prior, normal likelihood).
     """
     own = ((holdout.high - holdout.low) / (2 * 1.96)) ** 2
     centre = holdout.value - holdout.of.sign * optimism
     common = own
+    auc, estimates = shift
     if estimates:
-        common += ERROR**2
+        common += error_under(auc) ** 2
         if not gaps:  # scores that were seen know better
             centre = float(np.mean(list(estimates.values())))
     of_public = own * holdout.count / max(sizes[0], 1)
