@@ -25,8 +25,8 @@ from featherweight.runs import query
 from featherweight.runs.metadata import read_json
 from featherweight.runs.run import Run
 
-# The error of label-free estimates, root mean square, where a shift is complete (an AUC of 1); by the first two seeds of
-# `./run.sh bench coverage --cells`. The further apart the images are, the less the estimates are worth.
+# The error of label-free estimates, root mean square, where a shift is complete (an AUC of 1); by the first two seeds
+# of `./run.sh bench coverage --cells`. The further apart the images are, the less the estimates are worth.
 ERROR = 0.3
 REPEATED = 0.25  # of the variance of a gap between scores, what differs between two runs on the same images
 MOST_RUNS = 30  # the latest, among which it is asked how far choosing the best one flatters
@@ -157,9 +157,9 @@ def _parts(
 ) -> list[tuple[float, float, float, int]]:
     """The expected score of each part of the leaderboard, the ends of its interval, its images.
 
-    `shift` are the AUC of a shift and the estimates under it; none where none is seen. Variances add: of the holdout, of
-    the part, and of the estimates. Gaps seen before move the expectation as far as what is common to runs on the same
-    images explains them (normal prior, normal likelihood).
+    `shift` are the AUC of a shift and the estimates under it; none where none is seen. Variances add: of the holdout,
+    of the part, and of the estimates. Gaps seen before move the expectation as far as what is common to runs on the
+    same images explains them (normal prior, normal likelihood).
     """
     own = ((holdout.high - holdout.low) / (2 * 1.96)) ** 2
     centre = holdout.value - holdout.of.sign * optimism
