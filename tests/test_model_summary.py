@@ -50,6 +50,8 @@ def test_draw_writes_a_picture_and_a_graph_that_needs_no_network(home, tmp_path,
     assert "Conv2d" in page
     assert '<script src="http' not in page
     assert "IPython" not in out
+    assert '"relu_' in page
+    assert "handle_torch_function" not in page
     assert sorted(path.name for path in tmp_path.glob("*.model*")) == ["tiny.model.html", "tiny.model.png"]
 
 

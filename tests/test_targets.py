@@ -2,11 +2,17 @@
 
 import csv
 import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import cohen_kappa_score, f1_score, fbeta_score
+
+from featherweight.cli.main import main
 
 SHAPES = ["square", "bar", "dot"]
 TRAIN = ("--set", "train.epochs=8", "--threads", "1")
@@ -64,6 +70,30 @@ def shapes(home):
     return test
 
 
+def answers_agree(home, run, competition, kinds):
+    """What `predict` and a script with the run's views decide is what stands in the run's CSV; every format is kept,
+    which says that it decides as the run does.
+    """
+    with (home / "submissions" / f"{run}.csv").open() as file:
+        expected = {row[0]: row[1] for row in list(csv.reader(file))[1:]}
+    for kind in ("csv", "json"):
+        assert main(["predict", run, competition, "--out", str(home / f"out.{kind}")]) == 0
+    with (home / "out.csv").open() as file:
+        assert {row["path"]: row["decided"] for row in csv.DictReader(file)} == expected
+    told = {row["path"]: row["decided"] for row in json.loads((home / "out.json").read_text())}
+    assert {id: said if isinstance(said, str) else " ".join(said) for id, said in told.items()} == expected
+    for kind in kinds:
+        views = ["--views"] if kind == "script" else []
+        assert main(["export", run, "--to", kind, *views, "--out", str(home)]) == 0
+    pictures = home / "data" / "shapes" / "test"
+    if pictures.is_dir():
+        files = sorted(pictures.glob("*.png"))
+        script = [sys.executable, "-IB", str(home / f"{run}.py"), *map(str, files)]
+        said = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+        given = {Path(line.split(",")[0]).name: line.split(",")[1] for line in said}
+        assert given == expected
+
+
 def result(home, run):
     return json.loads((home / "runs" / run / "result.json").read_text())
 
@@ -91,6 +121,7 @@ def test_sets_of_classes_go_all_the_way_to_a_checked_csv(home, shapes, command):
         done = command(*more)
         assert done.returncode == 0, done.stderr
     assert command("report", "s1").returncode == 2
+    answers_agree(home, "s1", "sets", ["torchscript", "script", *(["onnx"] if find_spec("onnxscript") else [])])
 
 
 @pytest.mark.parametrize("name", ["hot", "columns", "best"])
@@ -133,4 +164,7 @@ def test_ordered_classes_are_answered_by_cut_points_fitted_for_kappa(home, comma
     if decision["kind"] == "cuts":
         assert given == np.searchsorted(decision["values"], probs.astype(float) @ np.arange(10), side="right").tolist()
     assert score["count"] == 359
+    (home / "submissions" / "o.csv").write_bytes((home / "submissions" / f"{run.name}.csv").read_bytes())
+    run.rename(run.with_name("o"))
+    answers_agree(home, "o", "order", ["pt2"])
     assert cohen_kappa_score(given, probs.argmax(1), weights="quadratic") > 0.9

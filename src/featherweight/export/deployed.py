@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from featherweight.evaluation.decisions import Decision, Target
+from featherweight.evaluation.inference import activated
+from featherweight.export.standalone import decided
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How pictures are shown (`size`, `fit`) and what is answered: the competition's target, the run's decision."""
+
+    size: int
+    fit: str
+    target: Target
+    decision: Decision
+
 
 class Deployed(nn.Module):
-    """Pictures uint8 [N, H, W, C] of any height and width in, probabilities float32 [N, K] out.
+    """Pictures uint8 [N, H, W, C] of any height and width in, probabilities float32 [N, K] out; where classes are
+    several or ordered also what is decided of them: sets bool [N, K], or classes int64 [N].
 
-    Inside are the resizing to the model's size, the normalisation, the model (of an ensemble all, averaged by
-    `weights`), the softmax and the calibration. At the model's own size the pictures pass unchanged; other sizes are
+    Inside are the resizing to the model's size, the normalisation, the models (averaged by `weights`), the softmax or
+    sigmoid, the calibration and the decision. At the model's own size the pictures pass unchanged; other sizes are
     resized by torch, which differs by rounding from Pillow, by which the model was trained. The operations on height
     and width are such that they can be traced and exported with both left open.
     """
 
     def __init__(
-        self, models: Sequence[nn.Module], temperatures: Sequence[float], weights: Sequence[float], size: int, fit: str
+        self, models: Sequence[nn.Module], temperatures: Sequence[float], weights: Sequence[float], answers: Answering
     ) -> None:
         super().__init__()
         self.models = nn.ModuleList(models)
         self.temperatures, self.weights = list(temperatures), list(weights)
-        self.size, self.fit = size, fit
+        self.answers = answers
 
-    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
-        x = squared(images.permute(0, 3, 1, 2).float(), self.size, self.fit) / 255
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # noqa: D102
+        told = self.answers
+        x = squared(images.permute(0, 3, 1, 2).float(), told.size, told.fit) / 255
         parts = zip(self.models, self.temperatures, self.weights, strict=True)
-        return torch.stack([(model(x) / heat).softmax(1) * weight for model, heat, weight in parts]).sum(0)
+        several = told.target == "several"
+        probs = torch.stack([activated(model(x) / heat, several) * weight for model, heat, weight in parts]).sum(0)
+        return probs if told.target == "one" else (probs, decided(probs, told.decision.kind, told.decision.values))
 
 
 def squared(x: Tensor, size: int, fit: str) -> Tensor:

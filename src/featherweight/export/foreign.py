@@ -1,8 +1,9 @@
 """Asks an exported file for probabilities in a process that has never heard of this package.
 
-    python -I foreign.py FORMAT FILE IMAGES.npz PROBABILITIES.npy
+    python -I foreign.py FORMAT FILE IMAGES.npz ANSWERS.npz
 
-IMAGES.npz holds the pictures, uint8 [N, H, W, C], once for each model of an ensemble whose members differ in size.
+IMAGES.npz holds the pictures, uint8 [N, H, W, C], once for each model of an ensemble whose members differ in size;
+ANSWERS.npz gets `probs` and, where the file decides, `decided`.
 Run as a program; nothing of the package is imported, nor can it be.
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 BATCH = 32
-Asked = Callable[[list[Any]], Any]
+Asked = Callable[[list[Any]], list[Any]]  # probabilities and, where it decides, what is decided
 
 
 def onnx(path: str) -> Asked:
@@ -26,19 +27,19 @@ def onnx(path: str) -> Asked:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {session.get_inputs()[0].name: images[0]})[0]
+    return lambda images: session.run(None, {session.get_inputs()[0].name: images[0]})
 
 
 def torchscript(path: str) -> Asked:
     """By torch.jit."""
     module = torch.jit.load(path)  # type: ignore[no-untyped-call]
-    return lambda images: module(torch.from_numpy(images[0])).numpy()
+    return lambda images: _arrays(module(torch.from_numpy(images[0])))
 
 
 def pt2(path: str) -> Asked:
     """By torch.export."""
     module = torch.export.load(path).module()
-    return lambda images: module(torch.from_numpy(images[0])).numpy()
+    return lambda images: _arrays(module(torch.from_numpy(images[0])))
 
 
 def script(path: str) -> Asked:
@@ -48,7 +49,17 @@ def script(path: str) -> Asked:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return lambda images: module.probabilities([torch.from_numpy(part) for part in images]).numpy()
+    facts = module.FACTS
+
+    def ask(images: list[Any]) -> list[Any]:
+        probs = module.probabilities([torch.from_numpy(part) for part in images])
+        return _arrays((probs, module.decided(probs, facts["decision"]["kind"], facts["decision"]["values"])))
+
+    return ask
+
+
+def _arrays(given: Any) -> list[Any]:
+    return [part.numpy() for part in (given if isinstance(given, tuple) else (given,))]
 
 
 FORMATS: dict[str, Callable[[str], Asked]] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2, "script": script}
@@ -62,7 +73,8 @@ def main(kind: str, path: str, images: str, answers: str) -> None:
         parts = [stored[name] for name in stored.files]
     with torch.no_grad():
         found = [ask([part[first : first + BATCH] for part in parts]) for first in range(0, len(parts[0]), BATCH)]
-    np.save(Path(answers), np.concatenate(found))
+    stored = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    np.savez(Path(answers), **dict(zip(("probs", "decided"), stored, strict=False)))
 
 
 if __name__ == "__main__":

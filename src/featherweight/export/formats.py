@@ -17,7 +17,7 @@ import torch
 
 from featherweight.errors import UserError
 from featherweight.export import standalone
-from featherweight.export.deployed import Deployed
+from featherweight.export.deployed import Answering, Deployed
 from featherweight.export.source import Source
 from featherweight.export.subject import Subject
 from featherweight.models import Classifier
@@ -53,8 +53,7 @@ def deployed(subject: Subject) -> Deployed:
         [member.model for member in subject.members],
         [member.temperature for member in subject.members],
         [member.weight for member in subject.members],
-        images[0].size,
-        images[0].fit,
+        Answering(images[0].size, images[0].fit, subject.run.competition.target, subject.run.decision),
     ).eval()
 
 
@@ -84,7 +83,7 @@ def _onnx(subject: Subject, facts: Facts, path: Path) -> None:
             dynamo=True,
             verbose=False,
             input_names=["images"],
-            output_names=["probabilities"],
+            output_names=["probabilities"] if subject.run.competition.target == "one" else ["probabilities", "decided"],
         )
     assert program is not None
     for node in program.model.graph:  # the lines of code that each came from are half of a small net's file
@@ -136,6 +135,7 @@ def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
         makers.append(f"    lambda: {classifier}({net}({written}), {shape.channels}),")
     told = {
         **facts,
+        "target": subject.run.competition.target,
         "weights_file": weights_file,
         "members": [
             {
@@ -147,10 +147,19 @@ def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
             for member in subject.members
         ],
     }
-    return _assembled(told, source, makers)
+    views = [[_view(source, view) for view in member.views] for member in subject.members]
+    return _assembled(told, source, makers, views if any(views) else [])
 
 
-def _assembled(facts: Facts, source: Source, makers: Sequence[str]) -> str:
+def _view(source: Source, view: Any) -> str:
+    """A test-time view as the text of a function of images."""
+    if view.name == "train":
+        raise UserError("--views: the view 'train' draws at random, which a script has not; export it without --views")
+    given = "".join(f", {key}={value!r}" for key, value in view.arguments.items())
+    return f"lambda images: {source.add(type(view).target)}(images, None, (){given})"
+
+
+def _assembled(facts: Facts, source: Source, makers: Sequence[str], views: Sequence[Sequence[str]]) -> str:
     """The text of the module `standalone` with a model's facts and networks in place of its own, which are none."""
     head, ending = Path(standalone.__file__).read_text().split("# The text below this line ends every script.\n")
     head = head.split("\nimport ", 1)[0].strip()
@@ -167,6 +176,9 @@ def _assembled(facts: Facts, source: Source, makers: Sequence[str]) -> str:
             *(f"\n{definition}\n" for definition in source.definitions),
             "NETWORKS = [",
             *makers,
+            "]",
+            "VIEWS = [",
+            *(f"    [{', '.join(each)}]," for each in views),
             "]",
             ending,
         ]

@@ -20,10 +20,12 @@ from featherweight import __version__, submission
 from featherweight.console import say
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError, nearest
+from featherweight.evaluation.decisions import crossed, expected_index
 from featherweight.evaluation.metrics import Score
 from featherweight.export import foreign, quantize
 from featherweight.export.formats import FORMATS, as_text, missing, script_text
 from featherweight.export.subject import Subject, some
+from featherweight.runs.evaluate import named
 from featherweight.runs.run import Run
 
 CHECKED = 512  # pictures of the holdout that an export is checked on, at most
@@ -31,24 +33,27 @@ CLOSE = 1e-4  # how far its probabilities may be from the run's own
 TIE = 1e-6  # classes whose probabilities are closer than this are not told apart
 
 
-def refuse_if_impossible(kind: str, int8: bool = False) -> None:
-    """Raise UserError for a format that there is not, or whose packages are not installed."""
+def refuse_if_impossible(kind: str, int8: bool = False, views: bool = False) -> None:
+    """Raise UserError for a format that there is not, that cannot hold it, or whose packages are not installed."""
     if kind not in FORMATS:
         raise UserError(f"--to {kind}: there is no such format{nearest(kind, FORMATS)}; there are {', '.join(FORMATS)}")
     if int8 and kind != "onnx":
         raise UserError(f"--int8 is for --to onnx alone, not for {kind}")
+    if views and kind != "script":
+        raise UserError(f"--views is for --to script alone: {kind} asks the model once for each picture")
     absent = missing(FORMATS[kind].needs)
     if absent:
         raise UserError(f"--to {kind} needs {', '.join(absent)}: ./run.sh install {' '.join(FORMATS[kind].needs)}")
 
 
-def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False) -> list[Path]:
+def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, views: bool = False) -> list[Path]:
     """Write the run's model in a format; returns the files. Raises UserError where its own runtime does not agree.
 
     With `int8` a quantised copy stands beside the ONNX file, its score and its bytes are shown beside those of float32.
+    With `views` a script asks the model by the run's test-time views.
     """
-    refuse_if_impossible(kind, int8)
-    format, subject = FORMATS[kind], Subject.of(run)
+    refuse_if_impossible(kind, int8, views)
+    format, subject = FORMATS[kind], Subject.of(run, with_views=views)
     out = _file(run, kind, out)
     weighed = run.weigh()
     data = subject.load()
@@ -65,7 +70,9 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False) 
         if kind == "safetensors":  # weights alone say nothing: they are asked by the network that a script holds
             asked = Path(beside) / "asked.py"
             asked.write_text(script_text(subject, facts, made.name))
-        _compare(answers(format.reader, asked, packs), expected, kind)
+        found, decided = answers(format.reader, asked, packs)
+        _compare(found, expected, kind)
+        _compare_decided(run, decided, expected, kind)
         say(f"  read again by {_runtime(kind)}: {len(expected):,} holdout pictures, the same classes and probabilities")
         say_facts(facts)
         finished = [made.with_suffix(".safetensors"), made] if kind == "script" else [made]
@@ -102,7 +109,7 @@ def _quantized(
     small = made.with_suffix(".int8.onnx")
     quantize.quantize(made, np.asarray(trained[0].images), small)
     say(f"  asking onnxruntime in int8 about {len(held[0]):,} holdout pictures")
-    score = _score(subject.run, held[0], answers("onnx", small, held))
+    score = _score(subject.run, held[0], answers("onnx", small, held)[0])
     quantize.label(small, as_text({**facts, "holdout": asdict(score), "quantised": "int8, static, per channel"}))
     for file, its in ((made, Score(**facts["holdout"])), (small, score)):
         kind = "int8" if file == small else "fp32"
@@ -110,10 +117,14 @@ def _quantized(
     return small
 
 
-def answers(reader: str, path: Path, packs: Sequence[Pack]) -> NDArray[np.float32]:
-    """The probabilities float32 [N, K] that an exported file gives, asked in a process without this package."""
+def answers(
+    reader: str, path: Path, packs: Sequence[Pack]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_ | np.int64] | None]:
+    """The probabilities float32 [N, K] that an exported file gives, and what it decides, if it does; asked in a process
+    without this package.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        images, found = Path(folder) / "images.npz", Path(folder) / "probabilities.npy"
+        images, found = Path(folder) / "images.npz", Path(folder) / "answers.npz"
         np.savez(images, *(np.asarray(pack.images) for pack in packs))
         command = [sys.executable, "-IB", foreign.__file__, reader, str(path), str(images), str(found)]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -121,11 +132,12 @@ def answers(reader: str, path: Path, packs: Sequence[Pack]) -> NDArray[np.float3
         if done.returncode:
             said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
             raise UserError(f"{path.name}: its own runtime cannot read it, and it is not kept ({said[-1]})")
-        probs: NDArray[np.float32] = np.load(found)
-    return probs
+        with np.load(found) as said:
+            return said["probs"], said["decided"] if "decided" in said.files else None
 
 
 def _compare(found: NDArray[np.float32], expected: NDArray[np.float32], kind: str) -> None:
+    """Raise UserError where the probabilities differ, or the most probable class."""
     apart = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
     rows = np.arange(len(expected))
     lost = expected.max(1) - expected[rows, found.argmax(1)] if found.shape == expected.shape else np.ones(1)
@@ -137,24 +149,41 @@ def _compare(found: NDArray[np.float32], expected: NDArray[np.float32], kind: st
         )
 
 
+def _compare_decided(
+    run: Run, found: NDArray[np.bool_ | np.int64] | None, expected: NDArray[np.float32], kind: str
+) -> None:
+    """Raise UserError where what is decided differs, but for probabilities at a threshold or cut point itself."""
+    decision = run.decision
+    if found is None or decision.kind == "most_probable":
+        return
+    places = expected if decision.kind == "thresholds" else expected_index(expected)[:, None]
+    at = np.abs(places - np.asarray(decision.values)).reshape(len(expected), -1) <= TIE * expected.shape[1]
+    other = found != decision(expected)
+    wrong = int((other & ~(at if other.ndim == 2 else at.any(1))).sum())
+    if wrong:
+        raise UserError(f"--to {kind}: read again, it decides otherwise {wrong} times; it is not kept")
+
+
 def plain_score(subject: Subject, packs: Sequence[Pack]) -> Score:
-    """The holdout's score without test-time views, which no export has inside."""
+    """The holdout's score of what is exported: without the test-time views, unless they go along."""
     run = subject.run
-    if not subject.views:
+    if not subject.views or subject.has_views:
         return run.result.holdout
     probs = subject.probs(packs, "holdout without views")
     return _score(run, packs[0], probs)
 
 
 def _score(run: Run, pack: Pack, probs: NDArray[np.float32]) -> Score:
-    """The score of probabilities of labelled pictures, written and scored as the run's own are."""
+    """The score of probabilities of the labelled holdout, decided, written and scored as the run's own are."""
     assert pack.labels is not None
-    form = submission.holdout_form(run.competition, pack.ids)
-    answers = dict(zip(pack.ids, (run.competition.classes[label] for label in pack.labels), strict=True))
+    competition = run.competition
+    form = submission.holdout_form(competition, pack.ids)
+    known: dict[str, str | tuple[str, ...]] = dict(zip(pack.ids, named(pack.labels, competition.classes), strict=True))
+    decided = crossed(competition.target, competition.metric, probs, pack.labels)
     with tempfile.TemporaryDirectory() as folder:
         csv = Path(folder) / "holdout.csv"
-        submission.write(csv, form, pack.ids, probs)
-        return submission.score(csv, form, answers, run.competition)
+        submission.write(csv, form, pack.ids, probs, decided)
+        return submission.score(csv, form, known, competition)
 
 
 def facts_of(subject: Subject, counted: int, limit: int, plain: Score) -> dict[str, Any]:
@@ -162,6 +191,13 @@ def facts_of(subject: Subject, counted: int, limit: int, plain: Score) -> dict[s
     run = subject.run
     competition, image = run.competition, run.competition.image
     colours = "RGB" if image.channels == 3 else "grey"
+    probabilities = f"probabilities: float32 [N, {len(competition.classes)}], in the order of classes"
+    decided = {
+        "one": "",
+        "several": f"; decided: bool [N, {len(competition.classes)}]",
+        "ordered": "; decided: int64 [N]",
+    }
+    views = f"the test-time views {'+'.join(subject.views)}" if subject.has_views else "no test-time views"
     return {
         "run": run.name,
         "recipe": run.recipe_name,
@@ -169,9 +205,9 @@ def facts_of(subject: Subject, counted: int, limit: int, plain: Score) -> dict[s
         "title": competition.title,
         "classes": list(competition.classes),
         "input": f"images: uint8 [N, height, width, {image.channels}], {colours}, of any height and width",
-        "output": f"probabilities: float32 [N, {len(competition.classes)}], in the order of classes",
-        "inside": "resizing, normalisation, softmax, calibration; no test-time views",
-        "decision": "the class of the largest probability",
+        "output": probabilities + decided[competition.target],
+        "inside": f"resizing, normalisation, probabilities, calibration, decision; {views}",
+        "decision": asdict(run.decision),
         "size": image.size,
         "channels": image.channels,
         "fit": image.fit,
@@ -181,7 +217,7 @@ def facts_of(subject: Subject, counted: int, limit: int, plain: Score) -> dict[s
         "metric": competition.metric.name,
         "holdout": asdict(plain),
         "views": subject.views,
-        "holdout_with_views": asdict(run.result.holdout) if subject.views else None,
+        "holdout_with_views": asdict(run.result.holdout) if subject.views and not subject.has_views else None,
         "commit": run.metadata.commit,
         "versions": {"featherweight": __version__, "torch": torch.__version__},
     }
@@ -191,7 +227,7 @@ def say_facts(facts: Mapping[str, Any]) -> None:
     """Tell what is inside an export and what it scores."""
     say(f"  inside: {facts['inside']}")
     own = ""
-    if facts["views"]:
+    if facts["holdout_with_views"]:
         own = f"; the run's own, with the views {'+'.join(facts['views'])}: {Score(**facts['holdout_with_views'])}"
     say(f"  holdout {facts['metric']} {Score(**facts['holdout'])}{own}")
 

@@ -7,7 +7,7 @@ from FILE import predict          predict(["a.jpg", "b.png"])
 import json
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 # A script has its own facts and networks in this place.
-FACTS: dict[str, Any] = {"classes": [], "members": [], "weights_file": ""}
+FACTS: dict[str, Any] = {"classes": [], "members": [], "weights_file": "", "target": "one", "decision": {}}
 NETWORKS: list[Callable[[], nn.Module]] = []
+VIEWS: list[list[Callable[[Tensor], Any]]] = []  # of each network: images to weights and images, one after another
 # The text below this line ends every script.
 LOADED: list[nn.Module] = []
 TYPES = {
@@ -92,18 +93,57 @@ def prepare(picture: Image.Image, member: dict[str, Any]) -> Tensor:
     return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(size, size, member["channels"])
 
 
+def product(images: Tensor, views: Sequence[Callable[[Tensor], Any]]) -> Iterator[tuple[float, Tensor]]:
+    """Every combination of the views with the product of their weights."""
+    if not views:
+        yield 1.0, images
+        return
+    for weight, view in views[0](images):
+        for inner, final in product(view, views[1:]):
+            yield weight * inner, final
+
+
+def tempered(probs: Tensor, temperature: float, several: bool) -> Tensor:
+    """Probabilities to the power of 1 / temperature, rescaled to one; of `several` classes each against its absence."""
+    if temperature == 1:
+        return probs
+    logs = probs.double().clamp_min(1e-12).log() / temperature
+    if several:
+        return (logs - (1 - probs.double()).clamp_min(1e-12).log() / temperature).sigmoid().float()
+    return logs.softmax(1).float()
+
+
 @torch.no_grad()
 def probabilities(images: Sequence[Tensor]) -> Tensor:
     """Float32 [N, K] of pictures uint8 [N, H, W, C], once for each of the models at its own size."""
-    total: Any = 0.0
-    for net, member, pixels in zip(networks(), FACTS["members"], images, strict=True):
-        logits = net(pixels.permute(0, 3, 1, 2).float() / 255)
-        total = total + (logits.float() / member["temperature"]).softmax(1) * member["weight"]
-    return total  # type: ignore[no-any-return]
+    total, several = torch.zeros(()), FACTS["target"] == "several"
+    views = VIEWS or [[] for _ in images]
+    for net, member, seen, pixels in zip(networks(), FACTS["members"], views, images, strict=True):
+        probs = torch.zeros(())
+        for weight, view in product(pixels.permute(0, 3, 1, 2).float() / 255, seen):
+            logits = net(view).float()
+            probs = probs + weight * (logits.sigmoid() if several else logits.softmax(1))
+        total = total + tempered(probs, member["temperature"], several) * member["weight"]
+    return total
+
+
+def decided(probs: Tensor, kind: str, values: Sequence[float]) -> Tensor:
+    """Answers to probabilities [N, K]: sets bool [N, K] of the classes over their thresholds, or classes int64 [N] by
+    how many of the cut points the expected class index has passed, or else the most probable.
+    """
+    if kind == "thresholds":
+        return probs > torch.tensor(values, dtype=probs.dtype)
+    if kind == "cuts":
+        index = (probs.double() * torch.arange(probs.shape[1], dtype=torch.float64)).sum(1)
+        return (index[:, None] >= torch.tensor(values, dtype=torch.float64)).sum(1)
+    return probs.argmax(1)
 
 
 def predict(paths: Sequence[str | Path], batch_size: int = 64) -> list[dict[str, Any]]:
-    """For each picture a dict of path, class, probability (of that class) and probabilities (of every class)."""
+    """For each picture a dict of path, class, probability (of that class) and probabilities (of every class).
+
+    Where a picture may have several classes, `classes` is a list of them, in place of the first two.
+    """
     answers = []
     for first in range(0, len(paths), batch_size):
         chosen = [Path(path) for path in paths[first : first + batch_size]]
@@ -112,17 +152,14 @@ def predict(paths: Sequence[str | Path], batch_size: int = 64) -> list[dict[str,
             for member, pixels in zip(FACTS["members"], shown, strict=True):
                 with Image.open(path) as picture:
                     pixels.append(prepare(picture, member))
-        probs = probabilities([torch.stack(pixels) for pixels in shown]).tolist()
-        for path, row in zip(chosen, probs, strict=True):
-            best = max(range(len(row)), key=row.__getitem__)
-            answers.append(
-                {
-                    "path": str(path),
-                    "class": FACTS["classes"][best],
-                    "probability": row[best],
-                    "probabilities": dict(zip(FACTS["classes"], row, strict=True)),
-                }
-            )
+        probs, names = probabilities([torch.stack(pixels) for pixels in shown]), FACTS["classes"]
+        said = decided(probs, FACTS["decision"]["kind"], FACTS["decision"]["values"]).tolist()
+        for path, row, answer in zip(chosen, probs.tolist(), said, strict=True):
+            if FACTS["target"] == "several":
+                told: dict[str, Any] = {"classes": [name for name, yes in zip(names, answer, strict=True) if yes]}
+            else:
+                told = {"class": names[answer], "probability": row[answer]}
+            answers.append({"path": str(path), **told, "probabilities": dict(zip(names, row, strict=True))})
     return answers
 
 
@@ -130,4 +167,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(f"usage: python {sys.argv[0]} PICTURE...")
     for answer in predict(sys.argv[1:]):
-        print(f"{answer['path']},{answer['class']},{answer['probability']:.4f}")
+        if "classes" in answer:
+            print(f"{answer['path']},{' '.join(answer['classes'])}")
+        else:
+            print(f"{answer['path']},{answer['class']},{answer['probability']:.4f}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,16 @@ from featherweight.runtime import device as devices
 
 @dataclass(frozen=True)
 class Member:
-    """One model with what its answers are tempered and weighed by; `prefix` is that of its weights' names."""
+    """One model with what its answers are tempered and weighed by; `prefix` is that of its weights' names, `views` are
+    the test-time views that are exported with it.
+    """
 
     run: Run
     model: Classifier
     temperature: float
     weight: float
     prefix: str
+    views: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,18 +41,17 @@ class Subject:
     members: list[Member]
 
     @classmethod
-    def of(cls, run: Run) -> Subject:
+    def of(cls, run: Run, *, with_views: bool = False) -> Subject:
         """Those of a run. Raises UserError for one that is not finished, or whose weights are not its recipe's."""
         if not run.is_finished:
             raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
-        if run.competition.target == "several":
-            raise UserError(f"{run.name}: its pictures have several classes each, which no export here can say yet")
         if not run.is_ensemble:
-            return cls(run, [Member(run, run.load_model().eval(), _temperature(run), 1.0, "")])
+            seen = _views(run, with_views)
+            return cls(run, [Member(run, run.load_model().eval(), _temperature(run), 1.0, "", seen)])
         runs = [Run.find(name) for name in run.members]
         weights = run.metadata.weights or [1 / len(runs)] * len(runs)
         members = [
-            Member(each, each.load_model().eval(), _temperature(each), weight, f"{index}.")
+            Member(each, each.load_model().eval(), _temperature(each), weight, f"{index}.", _views(each, with_views))
             for index, (each, weight) in enumerate(zip(runs, weights, strict=True))
         ]
         return cls(run, members)
@@ -56,8 +59,12 @@ class Subject:
     @property
     def views(self) -> list[str]:
         """The test-time views of the run's own predictions."""
-        runs = [member.run for member in self.members]
-        return sorted({view.name for run in runs for view in views(run.recipe, run.competition)})
+        return sorted({view.name for member in self.members for view in _views(member.run, True)})
+
+    @property
+    def has_views(self) -> bool:
+        """Are they exported with it?"""
+        return any(member.views for member in self.members)
 
     def shown(self, data: Sequence[Data], ids: Sequence[str]) -> list[Pack]:
         """The labelled pictures `ids`, for each member at its own size; `data` are the members' (`load`)."""
@@ -68,15 +75,29 @@ class Subject:
         return [member.run.competition.load() for member in self.members]
 
     def probs(self, packs: Sequence[Pack], what: str) -> NDArray[np.float32]:
-        """The members' answers float32 [N, K] without views, in float32 on the CPU, tempered and averaged."""
+        """The members' answers float32 [N, K] in float32 on the CPU, tempered and averaged; by the views that are
+        exported with them.
+        """
         device = devices.start("cpu", "fp32")
         total = np.zeros((len(packs[0]), len(self.run.competition.classes)))
         for member, pack in zip(self.members, packs, strict=True):
             with Progress(f"predict {what}", len(pack), "images") as bar:
                 size = member.run.recipe.predict.batch_size
-                found = predict_probs([member.model], pack.images, runtime=device, batch_size=size, advance=bar.advance)
+                found = predict_probs(
+                    [member.model],
+                    pack.images,
+                    runtime=device,
+                    views=member.views,
+                    batch_size=size,
+                    several=self.run.competition.target == "several",
+                    advance=bar.advance,
+                )
             total += member.run.calibrated(found).astype(np.float64) * member.weight
         return total.astype(np.float32)
+
+
+def _views(run: Run, wanted: bool) -> tuple[Any, ...]:
+    return tuple(views(run.recipe, run.competition)) if wanted else ()
 
 
 def _temperature(run: Run) -> float:

@@ -7,7 +7,7 @@ import inspect
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,11 +102,28 @@ def graph(recipe: Recipe, competition: Competition, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.part.html")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it shows itself to notebooks
+        # It shows itself to notebooks.
+        with contextlib.redirect_stdout(io.StringIO()), _operations_by_name(torchvista.FUNCTIONS):
             torchvista.trace_model(model, example, export_format="html", export_path=str(beside))
         atomic.write_bytes(path, beside.read_bytes())
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _operations_by_name(traced: list[dict[str, str]]) -> Iterator[None]:
+    """Take torch's own dispatcher out of the functions that torchvista draws.
+
+    A function that a module keeps, such as F.relu, reaches torch through it, and would be drawn under its name in place
+    of the operation that it calls.
+    """
+    dispatcher = [entry for entry in traced if entry["function"] == "handle_torch_function"]
+    for entry in dispatcher:
+        traced.remove(entry)
+    try:
+        yield
+    finally:
+        traced += dispatcher
 
 
 def plot(weighed: Sequence[WeighIn], path: Path) -> None:

@@ -6,7 +6,8 @@
   safetensors  the weights and what they are, for whoever has the network
   script       one Python file beside its weights, which needs torch and Pillow alone (timm for timm's networks)
 
-Pictures of any size go in and probabilities come out. Test-time views are not inside; the score without them is said.
+Pictures of any size go in, probabilities come out and, where classes are several or ordered, what is decided of them.
+Test-time views are not inside, but for a script that is asked for them; the score without them is said.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(KINDS))
     parser.add_argument("--out", type=Path, metavar="PATH", help="the file (default: in the run's folder, in export/)")
+    parser.add_argument("--views", action="store_true", help="with script: the run's test-time views too")
     parser.add_argument("--int8", action="store_true", help="with onnx: a quantised copy too, with its score and bytes")
 
 
@@ -32,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.export import job
     from featherweight.runs.run import Run
 
-    job.refuse_if_impossible(arguments.to, arguments.int8)
-    files = job.export(Run.find(arguments.run), arguments.to, arguments.out, int8=arguments.int8)
+    job.refuse_if_impossible(arguments.to, arguments.int8, arguments.views)
+    files = job.export(Run.find(arguments.run), arguments.to, arguments.out, int8=arguments.int8, views=arguments.views)
     print("\n".join(f"wrote {file} ({file.stat().st_size:,} bytes)" for file in files))
     asks = f"python {files[-1]} PICTURE" if arguments.to == "script" else f"./run.sh kernel {arguments.run}"
     print(f"next: {asks}")

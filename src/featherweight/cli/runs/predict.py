@@ -1,4 +1,5 @@
-"""Predict pictures by a finished run or an ensemble: the most probable classes of each.
+"""Predict pictures by a finished run or an ensemble: the most probable classes of each, and where pictures have several
+classes or classes have an order also what is decided, by the thresholds or cut points of the run.
 
 WHAT is a folder of pictures, files, a CSV with a column of paths, or a competition (its images to predict). Pictures
 that cannot be read are named and left out.
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 NAMED = 5  # unreadable pictures that are named on the screen
 
 Best = list[tuple[str, float]]
+Decided = str | tuple[str, ...] | None  # a class, a set of them, or nothing beyond the most probable
 
 
 class Write(Protocol):
-    """Takes a picture's name and its best classes."""
+    """Takes a picture's name, its best classes and what is decided of it."""
 
-    def __call__(self, name: str, best: Best, /) -> None: ...  # noqa: D102
+    def __call__(self, name: str, best: Best, decided: Decided, /) -> None: ...  # noqa: D102
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,11 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
     unreadable: dict[str, str] = {}
     names = iter(found.names)
     writer = _screen if arguments.out is None else WRITERS[arguments.out.suffix.lower()]
-    with writer(arguments.out, count) as write, Progress("predict", len(found), "pictures") as bar:
+    decides = finished.competition.target != "one"
+    with writer(arguments.out, count, decides) as write, Progress("predict", len(found), "pictures") as bar:
         for said in predictor.stream(found.pictures):
             size = len(said.ids) + len(said.unreadable)
-            for name, best in _named(said, list(itertools.islice(names, size)), count):
-                write(name, best)
+            decided = said.labels if decides else itertools.repeat(None, len(said.ids))
+            named = _named(said, list(itertools.islice(names, size)), count)
+            for (name, best), answer in zip(named, decided, strict=True):
+                write(name, best, answer)
             unreadable |= said.unreadable
             bar.advance(size)
         if len(unreadable) == len(found):
@@ -90,15 +95,16 @@ def _named(said: Predictions, names: list[str], count: int) -> Iterator[tuple[st
 
 
 @contextmanager
-def _screen(path: Path | None, count: int) -> Iterator[Write]:
-    def write(name: str, best: Best) -> None:
-        print(f"{name}  " + "  ".join(f"{label} {probability:.2%}" for label, probability in best))
+def _screen(path: Path | None, count: int, decides: bool) -> Iterator[Write]:
+    def write(name: str, best: Best, decided: Decided) -> None:
+        said = f"{_joined(decided) or 'none'}:  " if decides else ""
+        print(f"{name}  {said}" + "  ".join(f"{label} {probability:.2%}" for label, probability in best))
 
     yield write
 
 
 @contextmanager
-def _csv(path: Path, count: int) -> Iterator[Write]:
+def _csv(path: Path, count: int, decides: bool) -> Iterator[Write]:
     from featherweight import atomic
 
     with atomic.text_stream(path) as stream:
@@ -108,29 +114,36 @@ def _csv(path: Path, count: int) -> Iterator[Write]:
             for rank in range(1, count + 1)
             for head in ("class", "probability")
         ]
-        writer.writerow(["path", *heads])
+        writer.writerow(["path", *(["decided"] if decides else []), *heads])
 
-        def write(name: str, best: Best) -> None:
-            writer.writerow([name, *itertools.chain.from_iterable((label, f"{p:.8g}") for label, p in best)])
+        def write(name: str, best: Best, decided: Decided) -> None:
+            said = [_joined(decided)] if decides else []
+            writer.writerow([name, *said, *itertools.chain.from_iterable((label, f"{p:.8g}") for label, p in best)])
 
         yield write
 
 
 @contextmanager
-def _json(path: Path, count: int) -> Iterator[Write]:
+def _json(path: Path, count: int, decides: bool) -> Iterator[Write]:
     from featherweight import atomic
 
     with atomic.text_stream(path) as stream:
         comma = "["
 
-        def write(name: str, best: Best) -> None:
+        def write(name: str, best: Best, decided: Decided) -> None:
             nonlocal comma
+            said = {"decided": decided} if decides else {}
             classes = [{"class": label, "probability": float(f"{p:.8g}")} for label, p in best]
-            stream.write(f"{comma}\n{json.dumps({'path': name, 'classes': classes}, ensure_ascii=False)}")
+            stream.write(f"{comma}\n{json.dumps({'path': name, **said, 'classes': classes}, ensure_ascii=False)}")
             comma = ","
 
         yield write
         stream.write("\n]\n" if comma == "," else "[]\n")
+
+
+def _joined(decided: Decided) -> str:
+    """As a submission has it: the classes of a set with spaces between."""
+    return decided if isinstance(decided, str) else " ".join(decided or ())
 
 
 WRITERS: dict[str, Any] = {".csv": _csv, ".json": _json}
