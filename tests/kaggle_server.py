@@ -58,7 +58,7 @@ class FakeKaggle(ThreadingHTTPServer):
         self.datasets: dict[str, dict[str, Any]] = {}  # by owner/name: what it was created with, its versions
         self.kernels: dict[str, dict[str, Any]] = {}  # by owner/name: what was saved, its versions
         self.outcomes = ["COMPLETE"]  # of the looks at a notebook, the last for good
-        self.output = ["submission.csv"]
+        self.output, self.page = ["submission.csv"], 1  # its names, and how many are on the first page
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -129,7 +129,11 @@ class FakeKaggle(ThreadingHTTPServer):
             state = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
             return {"status": state, "failureMessage": "out of memory" if state == "ERROR" else ""}
         if name == "ListKernelSessionOutput":
-            return {"files": [{"fileName": file, "url": f"http://localhost/x?{SIGNATURE}"} for file in self.output]}
+            pages = [self.output[: self.page], self.output[self.page :]]
+            told = [{"fileName": file, "url": f"http://localhost/output/{file}?{SIGNATURE}"} for file in pages[0]]
+            if asked.get("pageToken"):
+                return {"files": [{"fileName": f, "url": f"http://localhost/output/{f}?{SIGNATURE}"} for f in pages[1]]}
+            return {"files": told, "nextPageToken": "more" if pages[1] else ""}
         raise AssertionError(name)
 
 
@@ -170,7 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         asked = self.headers.get("Range")
         self.server.ranges.append(asked)
-        whole = self.server.data
+        file = unquote(self.path.split("/")[-1].split("?")[0])
+        whole = f"what {file} holds\n".encode() if "/output/" in self.path else self.server.data
         first = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         headers = {"Accept-Ranges": "bytes", "ETag": '"v1"', "Last-Modified": formatdate(0, usegmt=True)}
         if asked:

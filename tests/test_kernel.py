@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from featherweight.cli import main
+from featherweight.config import load_competition, load_recipe
+from featherweight.errors import UserError
 from featherweight.kaggle import push as kaggle_push
 from featherweight.kaggle.code_client import CodeKaggle
+from featherweight.kaggle.time_limit import epochs_within
+from featherweight.planning.costs import Cost
 from featherweight.runs import ledger
 from kaggle_server import Fault
 
@@ -61,6 +65,7 @@ def test_the_notebook_of_a_recipe_trains_without_a_network(workspace, tmp_path):
     assert main.main(["kernel", "short", "--competition", "code"]) == 0
     done = run_notebook(workspace / "kernels" / "fw-short-code", tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "1 epochs of 20 steps and the predictions, about" in done.stdout
     assert "holdout accuracy" in done.stdout
     assert (tmp_path / "working" / "submission.csv").read_text().startswith("Id,Category\n")
 
@@ -87,6 +92,8 @@ def test_push_sends_waits_and_is_entered_by_its_version(workspace, fake_kaggle, 
         assert main.main(["kernel", "first", "--competition", "code", "--push"]) == 0
         assert f"somebody/{SLUG} version {version} has ended and wrote submission.csv" in capsys.readouterr().out
     assert fake_kaggle.datasets[f"somebody/{SLUG}"]["versions"] == 2
+    output = workspace / "kernels" / SLUG / "output"
+    assert (output / "submission.csv").read_text() == "what submission.csv holds\n"
     saved = fake_kaggle.kernels[f"somebody/{SLUG}"]
     assert (saved["enableInternet"], saved["enableGpu"], saved["isPrivate"]) == (False, False, True)
     assert saved["datasetDataSources"] == [f"somebody/{SLUG}"]
@@ -141,6 +148,64 @@ def test_a_notebook_that_fails_says_why(workspace, fake_kaggle, capsys, outcome,
     fake_kaggle.outcomes, fake_kaggle.output = [outcome], output
     assert main.main(["kernel", "first", "--competition", "code", "--push"]) == 2
     assert said in capsys.readouterr().err
+
+
+OUTPUT_FAULTS = {
+    "storage": (Fault(503), 3, 4, "trouble of its own"),
+    "gone": (Fault(404), 1, 2, "Kaggle"),
+    "cut": (Fault(cut=5), 3, 4, "connection to Kaggle failed"),
+    "dropped": (Fault(drop="before"), 3, 4, "connection to Kaggle failed"),
+    "too many": (Fault(429, {}, {"Retry-After": "60"}), 1, 4, "try again in 60 seconds"),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUT_FAULTS)
+def test_each_fault_of_fetching_the_output_is_one_message(workspace, fake_kaggle, capsys, name):
+    fault, times, code, said = OUTPUT_FAULTS[name]
+    fake_kaggle.output = ["submission.csv", "notes.log"]  # on two pages
+    fake_kaggle.faults["GET"] = [None, *[fault] * times]  # the second file
+    folder = workspace / "kernels" / SLUG
+    assert main.main(["kernel", "first", "--competition", "code", "--push"]) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) <= 5
+    assert not (folder / "output").exists()
+    assert main.main(["kernel", "first", "--competition", "code", "--output"]) == 0  # sends nothing again
+    assert fake_kaggle.kernels[f"somebody/{SLUG}"]["versions"] == 1
+    assert sorted(path.name for path in (folder / "output").iterdir()) == ["notes.log", "submission.csv"]
+    assert list(folder.glob(".*")) == []
+
+
+def test_a_dropped_connection_is_tried_again(workspace, fake_kaggle):
+    fake_kaggle.faults["GET"] = [Fault(503), Fault(drop="before")]
+    assert main.main(["kernel", "first", "--competition", "code", "--push"]) == 0
+
+
+def test_output_of_what_was_not_sent(workspace, fake_kaggle, capsys):
+    assert main.main(["kernel", "first", "--competition", "code", "--output"]) == 2
+    assert "no notebook of first was sent from here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(1000, 8), (35, 3), (5, None)])
+def test_a_recipe_trains_as_many_epochs_as_there_is_time_for(home, capsys, seconds, epochs):
+    """Twenty steps of half a second an epoch, and two views of 500 images at the end."""
+    competition = load_competition("digits")
+    recipe = load_recipe("tiny", ["train.epochs=8", "train.batch_size=64", "predict.views=[shift]"])
+    data, cost = competition.load(), Cost(step=0.5, view=0.0001, memory=1)
+    if epochs is None:
+        with pytest.raises(UserError, match="not one epoch fits"):
+            epochs_within(recipe, competition, data, lambda: seconds, lambda *asked: cost)
+        return
+    assert epochs_within(recipe, competition, data, lambda: seconds, lambda *asked: cost) == epochs
+    told = capsys.readouterr().out
+    assert "8 epochs of 20 steps" in told
+    assert ("training 3 epochs of 8" in told) == (epochs == 3)
+
+
+def test_a_recipe_that_does_not_fit_the_memory_is_refused(home):
+    competition = load_competition("digits")
+    with pytest.raises(UserError, match="too large for its memory"):
+        epochs_within(load_recipe("tiny"), competition, competition.load(), lambda: 9.0, lambda *asked: None)
 
 
 def test_a_lost_answer_to_a_code_submission_is_looked_for(workspace, fake_kaggle, capsys):

@@ -27,8 +27,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         Path(beside).chmod(0o666 & ~_umask())
         Path(beside).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(beside).unlink(missing_ok=True)
+        _name(error, path)
         raise
     sync_folder(path.parent)
 
@@ -50,8 +51,9 @@ def text_stream(path: Path) -> Iterator[TextIO]:
             os.fsync(stream.fileno())
         Path(beside).chmod(0o666 & ~_umask())
         Path(beside).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(beside).unlink(missing_ok=True)
+        _name(error, path)
         raise
     sync_folder(path.parent)
 
@@ -111,6 +113,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """Say in a fault which file could not be written, which a full disk does not say by itself."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
 
 
 def _umask() -> int:

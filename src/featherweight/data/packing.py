@@ -97,7 +97,7 @@ def _write_images(
 ) -> None:
     """Images of one size, into the array `images.npy`."""
     shape = (count, image.size, image.size, image.channels)
-    array = np.lib.format.open_memmap(beside / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    array = _reserved(beside / "images.npy", shape)
 
     def decode_chunk(indices: range) -> int:
         for index in indices:
@@ -108,6 +108,20 @@ def _write_images(
     for done in workers.map(decode_chunk, chunks):
         progress.advance(done)
     array.flush()
+
+
+def _reserved(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """An array on disk, whose room is taken before it is written to: on a full disk, writing into a hole of a mapped
+    file kills the process. Raises OSError where there is no room.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # a Mac has none, and its files no holes
+        try:
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    return array
 
 
 def _write_pictures(
@@ -152,9 +166,7 @@ def _drop(folder: Path, gone: Sequence[int]) -> None:
     path = folder / "images.npy"
     full = np.load(path, mmap_mode="r")
     keep = np.delete(np.arange(len(full)), gone)
-    cut = np.lib.format.open_memmap(
-        path.with_suffix(".cut"), mode="w+", dtype=np.uint8, shape=(len(keep), *full.shape[1:])
-    )
+    cut = _reserved(path.with_suffix(".cut"), (len(keep), *full.shape[1:]))
     for first in range(0, len(keep), 4096):
         cut[first : first + 4096] = full[keep[first : first + 4096]]
     cut.flush()

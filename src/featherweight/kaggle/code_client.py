@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from featherweight import atomic
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle.client import SERVICE, Kaggle, Plain, guarded, repeated
 from featherweight.kaggle.errors import clean, explained, status
@@ -82,6 +83,18 @@ class CodeKaggle(Kaggle):
             return str(start["token"])
 
         return repeated(upload)
+
+    def download_output(self, reference: str, address: str, path: Path) -> None:
+        """Fetch a file that a notebook wrote, whole or not at all."""
+        import requests
+
+        def fetch() -> None:
+            with guarded(), explained("download the output of", reference, self._source):
+                answer = requests.get(address)
+                answer.raise_for_status()
+            atomic.write_bytes(path, answer.content)
+
+        repeated(fetch)
 
     def _creating(self, slug: str, path: Path, message: str) -> Callable[[], dict[str, Any]]:
         owner, notebook = self.notebook.split("/")

@@ -16,6 +16,7 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.console import Progress, duration, say
 from featherweight.data import pack
 from featherweight.errors import UserError
+from featherweight.kaggle.time_limit import epochs_within
 from featherweight.runs import bundle, pipeline
 from featherweight.runs.predictor import Predictor
 from featherweight.runs.run import Run
@@ -35,7 +36,7 @@ def write_submission(plan: Mapping[str, Any], given: Path, started: float) -> Pa
             bundled = Path(folder) / "run.zip"
             shutil.copy(given / plan["run"], bundled)
             return _by_run(bundle.load(bundled), deadline)
-    return _by_recipe(plan, given)
+    return _by_recipe(plan, given, deadline)
 
 
 def _by_run(run: Run, deadline: float) -> Path:
@@ -72,8 +73,12 @@ def _fits(predictor: Predictor, images: Any, deadline: float) -> bool:
     return forecast <= left
 
 
-def _by_recipe(plan: Mapping[str, Any], given: Path) -> Path:
+def _by_recipe(plan: Mapping[str, Any], given: Path, deadline: float) -> Path:
     competition, recipe = load_competition(str(given / "competition.yaml")), load_recipe(str(given / "recipe.yaml"))
+    seen = competition.seen_by(recipe)
+    epochs = epochs_within(recipe, seen, seen.load(), lambda: deadline - time.monotonic()) if recipe.train.epochs else 0
+    if epochs < recipe.train.epochs:
+        recipe = load_recipe(str(given / "recipe.yaml"), [f"train.epochs={epochs}"])
     command = ["./run.sh", plan["recipe"], "--competition", plan["competition_name"]]
     task = Task(plan["recipe"], recipe, plan["competition_name"], competition, command)
     run = task.start(None)

@@ -22,6 +22,7 @@ from featherweight.kaggle.responses import number
 
 POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between looks, the last for good
 DATASETS, KERNELS, BLOBS = "datasets.DatasetApiService", "kernels.KernelsApiService", "blobs.BlobApiService"
+PAGES = 20  # of a notebook's files, looked at
 READY_MINUTES = 30  # for a data set to be unpacked by Kaggle
 QUEUE_MINUTES = 60  # for a notebook to be started, beyond its own time
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
@@ -42,14 +43,29 @@ def push(wish: kernel.Wish, *, gpu: bool) -> str:
     }
     atomic.write_text(folder / "pushed.json", json.dumps(pushed) + "\n")
     say(f"{reference} is version {version}: waiting for its end, up to {duration(60 * wish.rules.minutes)} of its own")
+    return _outcome(kaggle, wish, reference, version)
+
+
+def output(wish: kernel.Wish) -> str:
+    """Wait for the notebook that was sent last and fetch what it wrote; returns what came of it."""
+    sent = pushed(wish.run.name if wish.run else wish.slug)
+    return _outcome(CodeKaggle(), wish, sent["kernel"], sent["version"])
+
+
+def _outcome(kaggle: CodeKaggle, wish: kernel.Wish, reference: str, version: int) -> str:
+    """How a version ended, its files fetched into the notebook's folder."""
     state, fault = _ended(kaggle, reference, 60 * (wish.rules.minutes + QUEUE_MINUTES))
     if state != "COMPLETE":
         _refuse(reference, state, fault)
-    files = _output(kaggle, reference)
+    files, folder = _output(kaggle, reference), paths.kernels() / wish.slug / "output"
     if "submission.csv" not in files:
         raise UserError(f"{reference} has ended, and wrote no submission.csv ({', '.join(files) or 'nothing'})")
+    with atomic.replaced_folder(folder) as made:
+        for name, address in files.items():
+            kaggle.download_output(reference, address, made / Path(name).name)
     entered = f"./run.sh submit {wish.run.name if wish.run else wish.slug} --kernel"
-    return f"{reference} version {version} has ended and wrote submission.csv\nnext: {entered}"
+    told = f"{reference} version {version} has ended and wrote submission.csv"
+    return f"{told}\nfetched {', '.join(files)} into {paths.shown(folder)}\nnext: {entered}"
 
 
 def _send_data(kaggle: CodeKaggle, folder: Path, reference: str) -> None:
@@ -134,12 +150,20 @@ def _refuse(reference: str, state: str, fault: str) -> None:
     raise UserError(f"{reference} has failed on Kaggle ({fault or state.lower()}); {where}")
 
 
-def _output(kaggle: CodeKaggle, reference: str) -> list[str]:
+def _output(kaggle: CodeKaggle, reference: str) -> dict[str, str]:
+    """The files that a notebook wrote, each with its address."""
     owner, slug = reference.split("/")
-    fields = {"userName": owner, "kernelSlug": slug}
-    answer = kaggle.ask(KERNELS, "ListKernelSessionOutput", fields, "list the output of", reference)
-    files = answer.get("files") or []
-    return [str(file.get("fileName") or "") for file in files if isinstance(file, dict)]
+    found: dict[str, str] = {}
+    token = ""
+    for _ in range(PAGES):
+        fields = {"userName": owner, "kernelSlug": slug, **({"pageToken": token} if token else {})}
+        answer = kaggle.ask(KERNELS, "ListKernelSessionOutput", fields, "list the output of", reference)
+        files = [file for file in answer.get("files") or [] if isinstance(file, dict)]
+        found |= {str(file.get("fileName") or ""): str(file.get("url") or "") for file in files}
+        token = str(answer.get("nextPageToken") or "")
+        if not token:
+            break
+    return found
 
 
 def _pause(look: int, end: float, late: str) -> None:

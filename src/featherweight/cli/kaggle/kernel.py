@@ -1,7 +1,8 @@
 """Make the notebook of a competition that takes code: a folder for Kaggle's own client, which runs without a network.
 
-A RUN's weights go along, and it predicts there; a RECIPE is trained there. With --push both the data set and the
-notebook are sent, and its end is waited for; then ./run.sh submit RUN --kernel enters that version.
+Of a RUN it takes the weights along and predicts; of a RECIPE it trains there, as many of its epochs as fit into the
+competition's time. With --push both the data set and the notebook are sent, its end is waited for and its files are
+fetched; then ./run.sh submit RUN --kernel enters that version. --output fetches the files of what was sent before.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_competition(parser, default=None, text="the competition (default: the run's)")
     parser.add_argument("--gpu", action="store_true", help="ask for a GPU")
-    parser.add_argument("--push", action="store_true", help="send it to Kaggle, and wait for its end")
+    parser.add_argument("--push", action="store_true", help="send it to Kaggle, wait for its end, fetch its output")
+    parser.add_argument("--output", action="store_true", help="fetch what the notebook that was sent last has written")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,10 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.kaggle import kernel
 
     wish = kernel.wish(arguments.what, arguments.competition)
-    if arguments.push:
+    if arguments.push or arguments.output:
         from featherweight.kaggle import push
 
-        print(push.push(wish, gpu=arguments.gpu))
+        print(push.push(wish, gpu=arguments.gpu) if arguments.push else push.output(wish))
         return 0
     folder = kernel.write(wish, gpu=arguments.gpu)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
