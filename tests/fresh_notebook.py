@@ -46,7 +46,12 @@ class Hide:
         return spec
 
 
+CONNECT = socket.socket.connect
+
+
 def refuse(*args, **options):
+    if args and isinstance(args[0], socket.socket) and args[0].family == socket.AF_UNIX:  # between our own processes
+        return CONNECT(*args)
     raise OSError("there is no network here")
 
 

@@ -153,8 +153,8 @@ def test_a_notebook_that_fails_says_why(workspace, fake_kaggle, capsys, outcome,
 OUTPUT_FAULTS = {
     "storage": (Fault(503), 3, 4, "trouble of its own"),
     "gone": (Fault(404), 1, 2, "Kaggle"),
-    "cut": (Fault(cut=5), 3, 4, "connection to Kaggle failed"),
-    "dropped": (Fault(drop="before"), 3, 4, "connection to Kaggle failed"),
+    "cut": (Fault(cut=5), 3, 4, "failed while trying to download the output"),
+    "dropped": (Fault(drop="before"), 3, 4, "failed while trying to download the output"),
     "too many": (Fault(429, {}, {"Retry-After": "60"}), 1, 4, "try again in 60 seconds"),
 }
 

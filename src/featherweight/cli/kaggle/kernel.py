@@ -19,8 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_competition(parser, default=None, text="the competition (default: the run's)")
     parser.add_argument("--gpu", action="store_true", help="ask for a GPU")
-    parser.add_argument("--push", action="store_true", help="send it to Kaggle, wait for its end, fetch its output")
-    parser.add_argument("--output", action="store_true", help="fetch what the notebook that was sent last has written")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--push", action="store_true", help="send it to Kaggle, wait for its end, fetch its output")
+    what.add_argument("--output", action="store_true", help="fetch what the notebook that was sent last has written")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         paths.find_config("recipes", arguments.recipe, also=["all"])
 
     from featherweight import budget, config
+    from featherweight.config.contradictions import say_contradictions
     from featherweight.models import build, start_pretrained
     from featherweight.models.pretrained_weights import starts_pretrained
     from featherweight.report import tables
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     weighed = budget.weigh(recipe, competition, name, cross_check=True)
     tables.weigh_in(weighed)
     weighed.refuse_if_over()
+    say_contradictions(recipe)
     shape = competition.seen_by(recipe).shape
     if starts_pretrained(recipe.model):
         print(start_pretrained(build(recipe.model, shape), recipe.model, shape))

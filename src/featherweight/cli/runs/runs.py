@@ -13,10 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_choice(parser)
     parser.add_argument("--sort", metavar="KEY", help="largest first by a column or a recipe's key (default: holdout)")
     parser.add_argument("--ascending", action="store_true", help="with --sort: smallest first")
-    parser.add_argument("--seeds", action="store_true", help="one line per recipe: mean and deviation over its seeds")
-    parser.add_argument("--markdown", action="store_true", help="print the table of --seeds as Markdown")
-    parser.add_argument("--html", action="store_true", help="write one offline page: sortable, curves over each other")
-    parser.add_argument("--plot", action="store_true", help="draw holdout against public scores")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--seeds", action="store_true", help="one line per recipe: mean and deviation over its seeds")
+    shown.add_argument("--markdown", action="store_true", help="print the table of --seeds as Markdown")
+    shown.add_argument("--html", action="store_true", help="write one offline page: sortable, curves over each other")
+    shown.add_argument("--plot", action="store_true", help="draw holdout against public scores")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -41,13 +41,16 @@ def run(arguments: argparse.Namespace) -> int:
         return _series(arguments)
 
     from featherweight import config
+    from featherweight.config.contradictions import say_contradictions
 
     if arguments.submit:
         from featherweight.kaggle import loop as kaggle_loop
 
         kaggle_loop.refuse_if_impossible(arguments.competition)
     command = [*arguments.command_line, *([f"--procs={launcher.count()}"] if launcher.inside() else [])]
-    task = _task(arguments, config.load_recipe(arguments.recipe, overrides(arguments)), command)
+    recipe = config.load_recipe(arguments.recipe, overrides(arguments))
+    task = _task(arguments, recipe, command)
+    say_contradictions(recipe)
     started = task.start(arguments.name)
     code = finish(started, arguments.report)
     return submit(started.name) if arguments.submit and code == 0 else code
@@ -71,6 +74,7 @@ def _task(arguments: argparse.Namespace, recipe: Recipe, command: list[str]) -> 
 
 def _series(arguments: argparse.Namespace) -> int:
     from featherweight import config
+    from featherweight.config.contradictions import say_contradictions
     from featherweight.runs import series
 
     seeds, count, command = arguments.seeds, arguments.folds, arguments.command_line
@@ -85,6 +89,7 @@ def _series(arguments: argparse.Namespace) -> int:
     else:
         variants = {f"{name}-f{fold}": [f"split.folds={count}", f"split.fold={fold}"] for fold in range(count)}
     recipes = {run: config.load_recipe(arguments.recipe, [*changes, *more]) for run, more in variants.items()}
+    say_contradictions(next(iter(recipes.values())))
     tasks = {run: _task(arguments, recipe, command) for run, recipe in recipes.items()}
     done = series.run_all(tasks, _report) if arguments.report else series.run_all(tasks)
     series.tell(series.over_folds(done, f"{name}-folds", command) if count else series.over_seeds(done))
