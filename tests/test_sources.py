@@ -463,7 +463,7 @@ def test_torchvision_sets_from_local_files(root, nowhere, name, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_named_set_that_is_nowhere(root, nowhere, name):
-    with pytest.raises(UserError, match=rf"{name} is not in .*/{name}, and cannot be downloaded \(.*\); put the files"):
+    with pytest.raises(UserError, match=rf"{name} is not in .*/{name}, and cannot be downloaded \(.*\); with"):
         load({"name": "torchvision", "dataset": name})
 
 

@@ -58,8 +58,8 @@ def stopped_before_the_rate_falls(recipe: Recipe) -> str:
     if recipe.early_stopping is None or recipe.schedule.name not in falling:
         return ""
     return (
-        f"early_stopping ends a run before schedule {recipe.schedule.name} has brought its rate down, where most of the "
-        "gain is: take schedule plateau, or no early stopping"
+        f"early_stopping ends a run before schedule {recipe.schedule.name} has brought its rate down, where most is "
+        "gained: take schedule plateau, or no early stopping"
     )
 
 

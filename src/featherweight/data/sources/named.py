@@ -61,7 +61,7 @@ def export(dataset: Named, folder: Path) -> None:
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         for part in ("train", "test"):
-            images, labels = read(dataset, beside / "download", part)
+            images, labels = read(dataset, beside / "download", part, laid_out=folder)
             width = len(str(len(images) - 1))
             with Progress(f"write {part}", len(images), "images") as bar:
                 for place, (pixels, label) in enumerate(zip(images, labels, strict=True)):
@@ -74,10 +74,11 @@ def export(dataset: Named, folder: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def read(dataset: Named, folder: Path, part: str) -> tuple[NDArray[np.uint8], list[str]]:
+def read(dataset: Named, folder: Path, part: str, laid_out: Path | None = None) -> tuple[NDArray[np.uint8], list[str]]:
     """The images uint8 [N, H, W] or [N, H, W, 3] and classes of `part` (train or test) from a folder, or downloaded.
 
-    Raises UserError for files that torchvision does not take and that cannot be downloaded.
+    `laid_out` is where the pictures will lie in the end, where `folder` is out of sight and will be gone. Raises
+    UserError for files that torchvision does not take and that cannot be downloaded.
     """
     import torchvision.datasets  # seconds
 
@@ -86,7 +87,7 @@ def read(dataset: Named, folder: Path, part: str) -> tuple[NDArray[np.uint8], li
     try:
         content = kind(str(folder), **choice, download=False)
     except REFUSALS as refusal:
-        content = _downloaded(kind, folder, choice, refusal)
+        content = _downloaded(kind, folder, choice, refusal, laid_out)
     images = as_uint8(np.asarray(content.data), str(folder))
     numbers = np.asarray(content.labels if hasattr(content, "labels") else content.targets)
     if numbers.ndim == 2:
@@ -96,10 +97,13 @@ def read(dataset: Named, folder: Path, part: str) -> tuple[NDArray[np.uint8], li
     return images, [names[int(label)] for label in labels] if names else labels
 
 
-def _downloaded(kind: Any, folder: Path, choice: dict[str, Any], refusal: Exception) -> Any:
+def _downloaded(
+    kind: Any, folder: Path, choice: dict[str, Any], refusal: Exception, laid_out: Path | None = None
+) -> Any:
     """The set after torchvision's download, which leaves alone files that are there and whole."""
     name, there = kind.__name__, bool(_files(folder))
-    say(f"{name} is not in {folder}{' as torchvision knows it' if there else ''}: downloading it with torchvision")
+    where, known = laid_out or folder, " as torchvision knows it" if there else ""
+    say(f"{name} is not in {where}{known}: downloading it with torchvision")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return kind(str(folder), **choice, download=True)
@@ -109,8 +113,12 @@ def _downloaded(kind: Any, folder: Path, choice: dict[str, Any], refusal: Except
                 f"{folder}: torchvision does not take these files for {name} ({_told(refusal)}), and cannot download "
                 f"it ({_told(error)}); put the files of its authors there, unchanged"
             ) from None
+        theirs = (
+            "its pictures there as train/CLASS/*.png and test/CLASS/*.png" if laid_out else "its authors' files there"
+        )
         raise UserError(
-            f"{name} is not in {folder}, and cannot be downloaded ({_told(error)}); put the files of its authors there"
+            f"{name} is not in {where}, and cannot be downloaded ({_told(error)}); with a network the same command "
+            f"goes on, or put {theirs}"
         ) from None
 
 
