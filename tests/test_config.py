@@ -240,3 +240,5 @@ def test_an_error_names_the_key_as_it_is_written(recipes):
 
 def test_a_densenets_growth_is_its_own():
     assert load_recipe("densenet121", ["model.growth=16"]).model.arguments["growth"] == 16
+    with pytest.raises(UserError, match="unknown key 'progressive'"):
+        load_recipe("densenet121", ["model.progressive=16"])

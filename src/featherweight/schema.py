@@ -90,7 +90,8 @@ class Section(BaseModel):
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            own = [as_written(key, cls.model_fields) for key in data]
+            fields = cls.model_fields
+            own = [key if key in fields or OTHER_NAMES.get(key) not in fields else OTHER_NAMES[key] for key in data]
             for key in own:
                 if own.count(key) > 1:
                     raise PydanticCustomError("unknown_key", "'{key}' is there by both of its names", {"key": key})
