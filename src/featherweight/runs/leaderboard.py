@@ -83,7 +83,8 @@ class Expected:
             lines.append(f"without labels: {each} ({used})")
         if self.learned_from:
             came = f"{self.of.number(self.learned, '+')} {self.of.unit}"
-            lines.append(f"{self.learned_from} earlier public scores were {came} from what was expected: heeded")
+            scores = "scores were" if self.learned_from > 1 else "score was"
+            lines.append(f"{self.learned_from:,} earlier public {scores} {came} from validation: heeded")
         return lines
 
     @classmethod
