@@ -1,6 +1,9 @@
 """Learning curves that plans are made from: networks of several widths, trained for several lengths on a data set.
 
     ./run.sh bench curves COMPETITION --dataset NAME [--images 4000] --networks narrow fast --epochs 5 15 45
+    ./run.sh bench curves COMPETITION --dataset NAME --networks lite0 --size 128 --epochs 0 2 6
+
+The second fine-tunes published weights; no epochs are a linear probe alone.
 
 Every training is a run like any other, so what was cut off goes on and what is done is not done again. Each adds a row
 to src/featherweight/planning/curves.csv: the task in numbers, the network's parameters, the epochs, and the error on
@@ -16,7 +19,7 @@ from pathlib import Path
 
 from featherweight import atomic
 from featherweight.config import Competition, load_competition, load_recipe
-from featherweight.planning.candidates import RATE, batch_size
+from featherweight.planning.candidates import RATE, SMALL, STORED, batch_size
 from featherweight.planning.curves import NUMBERS, TABLE
 from featherweight.runs import pipeline
 from featherweight.runs.run import Run
@@ -27,18 +30,24 @@ NETWORKS = {
     "fast": ("fastnet94", []),
     "wide": ("fastnet95", []),
     "wrn": ("wrn16_4", []),
+    "lite0": ("finetune_lite0", []),
 }
 HOLDOUT = 3000  # images that score a training on a subset
 COLUMNS = ("dataset", *NUMBERS, "error", "network")
 
 
-def settings(network: str, epochs: int, images: int, subset: bool) -> list[str]:
+def settings(network: str, epochs: int, images: int, given: argparse.Namespace, small: bool) -> list[str]:
     """What is set in the network's recipe: the batch and its rate as a plan would have them, and what is held out."""
-    chosen = [*NETWORKS[network][1], f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
-    chosen += ["train.precision=native", f"split.holdout={HOLDOUT if subset else 0.2}"]
-    if subset:
+    chosen = [*NETWORKS[network][1], f"train.epochs={epochs}", f"train.evaluate_every={max(1, epochs)}"]
+    if given.size is not None:
+        chosen += [f"image.size={given.size}"]
+    if network == "lite0":
+        store = "null" if small else str(STORED)
+        chosen += [f"image.store={store}", *(["warmup=null", "averages=[]", "ship=raw"] if epochs == 0 else [])]
+    chosen += ["train.precision=native", f"split.holdout={HOLDOUT if given.images else 0.2}"]
+    if given.images:
         chosen.append(f"split.subset={images + HOLDOUT}")
-    if network != "wrn":
+    if NETWORKS[network][0].startswith("fastnet"):
         batch = batch_size(images)
         chosen += [f"train.batch_size={batch}", f"optimizer.lr={batch * RATE:.6g}"]
     return chosen
@@ -63,6 +72,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="train on a subset of this many images")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--epochs", nargs="+", type=int, default=[5, 15, 45])
+    parser.add_argument("--size", type=int, help="the side of the images in pixels (default: the competition's)")
     parser.add_argument("--out", type=Path, default=TABLE, help="the table that rows are added to")
     given = parser.parse_args()
     competition = load_competition(given.competition)
@@ -73,7 +83,8 @@ def main() -> None:
     for network in given.networks:
         for epochs in given.epochs:
             name = f"curve-{Path(given.competition).stem}-{images}-{network}-{epochs}"
-            changes = settings(network, epochs, images, given.images is not None)
+            name += f"-{given.size}px" if given.size else ""
+            changes = settings(network, epochs, images, given, competition.image.size <= SMALL)
             run = trained(name, NETWORKS[network][0], changes, Path(given.competition).stem, competition)
             shape, score = run.competition.shape, run.result.holdout
             row = {

@@ -80,6 +80,7 @@ class ImageOfRecipe(Section):
     store: Side | None = Field(None, description="the shorter side of pictures that keep their proportion, in pixels")
     crop: ImageShare | None = Field(None, description="the part of a stored picture's shorter side that is scored")
     interpolation: Interpolation | None = Field(None, description="how that crop becomes `size`")
+    mirror: Flag | None = Field(None, description="may an image be mirrored and keep its class?")
 
 
 class Warmup(Section):

@@ -193,10 +193,7 @@ def _indices(ids: Sequence[str], labels: Sequence[Label], classes: Sequence[str]
 
 def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image, part: str, source: Choice) -> Path:
     """The folder of the pack of these files, packed now if there is none of their content."""
-    # What a few files mean, the source's keys say; where each file is an image, its bytes say all.
-    meaning = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
-    settings = fingerprint.digest(f"{packing.FORMAT} {_decoding(image)} {meaning}".encode())
-    place = paths.packs() / f".{part}-{fingerprint.digest(f'{settings} {source.model_dump_json()}'.encode())}"
+    settings, place = _names(samples, image, part, source)
     state = fingerprint.fingerprint(files)
     folder = _noted(place, state)
     if folder is None:
@@ -213,6 +210,20 @@ def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image
                 note = {"fingerprint": state, "pack": folder.name}
                 atomic.write_text(place.with_suffix(".json"), json.dumps(note) + "\n")
     return folder
+
+
+def is_packed(samples: Samples, image: Image, part: str, source: Choice) -> bool:
+    """Is there a pack of these image files, as this image section wants them?"""
+    assert isinstance(samples.images, list)
+    return _noted(_names(samples, image, part, source)[1], fingerprint.fingerprint(samples.images)) is not None
+
+
+def _names(samples: Samples | Stored, image: Image, part: str, source: Choice) -> tuple[str, Path]:
+    """The digest of a pack's settings, and the path, without an ending, of the note of which pack it is."""
+    # What a few files mean, the source's keys say; where each file is an image, its bytes say all.
+    meaning = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
+    settings = fingerprint.digest(f"{packing.FORMAT} {_decoding(image)} {meaning}".encode())
+    return settings, paths.packs() / f".{part}-{fingerprint.digest(f'{settings} {source.model_dump_json()}'.encode())}"
 
 
 def _decoding(image: Image) -> str:

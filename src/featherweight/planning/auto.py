@@ -1,22 +1,27 @@
-"""From a competition and some minutes to a plan: look at the data, measure the candidates, choose."""
+"""From a competition and some minutes to a plan: look at the data, measure the candidates, try two, choose."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration, say
 from featherweight.data.parts import divide
-from featherweight.errors import UserError
-from featherweight.planning import costs, curves
-from featherweight.planning.candidates import SMALL, from_scratch
+from featherweight.errors import Unavailable, UserError
+from featherweight.models.pretrained_weights import weights_path
+from featherweight.planning import costs
+from featherweight.planning.candidates import SMALL, Candidate, fine_tuned, from_scratch
 from featherweight.planning.costs import Cost
-from featherweight.planning.plan import Plan, make
-from featherweight.planning.task import describe
+from featherweight.planning.curves import PILOT, Curves, Row, table
+from featherweight.planning.pilots import Pilot, piloted
+from featherweight.planning.plan import Measured, Plan, make, weighed
+from featherweight.planning.task import Task, describe
 
 STARTED = 2.0  # seconds before the first line of this program runs
 LEAST = 1.0  # minutes: less is not enough to measure and train anything
-MEASURING = 0.25  # of the time at most goes into measuring candidates
+MEASURING = 0.2  # of the time at most goes into measuring candidates
+PILOTING = 0.05  # of the time goes into each pilot
 
 
 def plan(competition: Competition, minutes: float, began: float, threads: int | None) -> Plan:
@@ -34,14 +39,88 @@ def plan(competition: Competition, minutes: float, began: float, threads: int | 
     task = describe(competition, train, holdout, data.predict)
     say(f"{duration(whole)} for {competition.title}: {task}")
 
-    candidates = list(from_scratch(task))
+    refused: list[str] = []
+    tuned = _available(fine_tuned(task), refused) if task.pretrained else ()
+    candidates = [*tuned, *from_scratch(task)]
     say(f"measuring {len(candidates)} candidates on this machine")
-    measured = time.monotonic()
+    measured = _measured(candidates, competition, MEASURING * whole, threads, refused)
+    pilots = _pilots(measured, task, competition, PILOTING * whole, threads)
+    curves = Curves(table()).and_pilots([_row(pilot, task) for pilot in pilots])
+    mirrored = any(pilot.forbids_mirroring(task.classes) for pilot in pilots)
+    slow = max([1.0, *(pilot.slow for pilot in pilots)])
+    start = max([0.0, *(pilot.start for pilot in pilots)])
+    if mirrored:
+        say("  mirror images are not recognised as what they are mirrored from: nothing is mirrored")
+    left = whole - (time.monotonic() - began)
+    return make(task, competition, measured, left, curves, refused, mirror=not mirrored, slow=slow, start=start)
 
-    def measure(recipe: Recipe, seen: Competition) -> Cost | None:
-        if time.monotonic() - measured > MEASURING * whole:
-            return None
-        return costs.measure(recipe, seen, threads)
 
-    spent = time.monotonic() - began
-    return make(task, competition, candidates, whole - spent, measure, curves.Curves(curves.table()))
+def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[Candidate]:
+    """The candidates whose published weights can be had; why the others' cannot goes to `refused`, once for each."""
+    absent: set[str] = set()
+    for candidate in candidates:
+        if candidate.name in absent:
+            continue
+        try:
+            weights_path(load_recipe(candidate.recipe).model)
+        except (UserError, Unavailable) as error:
+            absent.add(candidate.name)
+            refused.append(f"{candidate.name}: {error}")
+            continue
+        yield candidate
+
+
+def _measured(
+    candidates: Sequence[Candidate], competition: Competition, seconds: float, threads: int | None, refused: list[str]
+) -> list[Measured]:
+    """What the candidates within the limit cost here, as far as the seconds allow."""
+    began, found = time.monotonic(), []
+    for candidate in candidates:
+        recipe: Recipe = load_recipe(candidate.recipe, candidate.settings(1))
+        seen = competition.seen_by(recipe)
+        parameters = weighed(recipe, seen, candidate.name)
+        if parameters is None:
+            refused.append(f"{candidate.title}: over the limit")
+            continue
+        late = time.monotonic() - began > seconds
+        cost: Cost | None = None if late else costs.measure(recipe, seen, threads)
+        if cost is None:
+            refused.append(
+                f"{candidate.title}: {'not measured, for lack of time' if late else 'too slow, or too large'}"
+            )
+            continue
+        found.append(Measured(candidate, parameters, cost))
+    return found
+
+
+def _pilots(
+    measured: Sequence[Measured], task: Task, competition: Competition, seconds: float, threads: int | None
+) -> list[Pilot]:
+    """The cheapest network with published weights and the cheapest without, each trained for some seconds."""
+    pilots = []
+    for published in (True, False):
+        alike = [one for one in measured if one.candidate.starts_published == published]
+        if not alike or task.several:  # of sets of classes the curves know nothing
+            continue
+        cheap = min(alike, key=lambda one: one.cost.view if published else one.cost.step)
+        say(f"  a pilot: {cheap.candidate.title}, {duration(seconds)}")
+        pilot = piloted(cheap.candidate, cheap.parameters, task, competition, cheap.cost, seconds, threads)
+        if pilot is not None:
+            say(f"    {1 - pilot.error:.1%} of {pilot.holdout:,} right after {pilot.images:,} images")
+            pilots.append(pilot)
+    return pilots
+
+
+def _row(pilot: Pilot, task: Task) -> Row:
+    return Row(
+        PILOT,
+        pilot.images,
+        task.classes,
+        pilot.candidate.size,
+        task.channels,
+        pilot.parameters,
+        pilot.epochs,
+        pilot.holdout,
+        pilot.error,
+        pilot.candidate.starts_published,
+    )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from featherweight.planning.task import Task
 
 STEPS_PER_EPOCH = 60  # at least, as far as batches of 32 allow: fewer are too few for a rate to rise and fall
 BATCHES = (32, 64, 128, 256)
 RATE = 0.375 / 256  # of the fast nets, for each image of a batch
+ENLARGED, REDUCED = (96, 128), (128, 160, 224)  # pixels at which published networks see small pictures and photographs
 SMALL = 64  # pixels up to which a picture is taken as it is from scratch
+STORED = 256  # pixels of the shorter side of photographs, from which crops are taken
+LONGEST_TUNED = 30  # epochs
 SHRUNK = (64, 96)  # pixels to which photographs are reduced for a network that starts from scratch
 
 
@@ -27,10 +30,17 @@ class Candidate:
     fixed: tuple[str, ...] = ()
     batch: int | None = None
     longest: int = 400  # epochs, beyond which it has not been seen to learn more
-    parameters: int = field(default=0, compare=False)
+    starts_published: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name and the size."""
+        return f"{self.name} at {self.size} px"
 
     def settings(self, epochs: int) -> list[str]:
-        """`key=value` for a training of that many epochs."""
+        """`key=value` for a training of that many epochs; none is a linear probe alone."""
+        if epochs == 0:
+            return [*self.fixed, "train.epochs=0", "warmup=null", "averages=[]", "ship=raw"]
         settings = [*self.fixed, f"train.epochs={epochs}", f"train.evaluate_every={max(1, epochs // 10)}"]
         if self.batch is not None:
             settings += [f"train.batch_size={self.batch}", f"optimizer.lr={self.batch * RATE:.6g}"]
@@ -54,3 +64,14 @@ def from_scratch(task: Task) -> Iterator[Candidate]:
         ):
             yield Candidate(name, recipe, size, (*own, *widths, "train.precision=native"), batch)
         yield Candidate("WRN-16-4", "wrn16_4", size, (*own, "train.precision=native"))
+
+
+def fine_tuned(task: Task) -> Iterator[Candidate]:
+    """Networks with published weights, at several sizes: small images are enlarged, photographs are reduced."""
+    for size in ENLARGED if task.size <= SMALL else REDUCED:
+        if size > max(task.size, ENLARGED[-1]):
+            continue
+        store = "null" if task.size <= SMALL else str(max(STORED, size))
+        own = (f"image.size={size}", f"image.store={store}", "train.precision=native")
+        for name, recipe in (("EfficientNet-Lite0", "finetune_lite0"), ("EfficientNet-B0", "finetune")):
+            yield Candidate(f"{name}, published", recipe, size, own, longest=LONGEST_TUNED, starts_published=True)

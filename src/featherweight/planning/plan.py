@@ -6,8 +6,8 @@ the same recipe gives the same bytes whenever it is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featherweight import atomic, budget, paths
@@ -17,10 +17,20 @@ from featherweight.errors import OverBudget, UserError
 from featherweight.planning.candidates import Candidate
 from featherweight.planning.costs import Cost
 from featherweight.planning.curves import Curves, Forecast
+from featherweight.planning.packing_time import packing_seconds
 from featherweight.planning.task import Task
 
 MARGIN = 0.95  # of the time is planned for; the rest is for what a shared machine does meanwhile
 REST = 12.0  # seconds for the start, the CSV and the report
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A candidate within the limit, and what it costs here."""
+
+    candidate: Candidate
+    parameters: int
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Option:
     def line(self) -> str:
         """The option for the list of alternatives."""
         return (
-            f"{self.candidate.name} at {self.candidate.size} px: {self.epochs} epochs in "
+            f"{self.candidate.title}: {f'{self.epochs} epochs' if self.epochs else 'a linear probe'} in "
             f"{duration(self.timeline.total)}, {self.parameters:,} parameters, expected {self.forecast}"
         )
 
@@ -102,57 +112,76 @@ class Plan:
 def make(
     task: Task,
     competition: Competition,
-    candidates: Sequence[Candidate],
+    measured: Sequence[Measured],
     seconds: float,
-    measure: Callable[[Recipe, Competition], Cost | None],
     curves: Curves,
+    refused: Sequence[str] = (),
+    *,
+    mirror: bool = True,
+    slow: float = 1.0,
+    start: float = 0.0,
 ) -> Plan:
-    """The plan for what is left of the time. Raises UserError where no candidate gets through one epoch."""
+    """The plan for what is left of the time. Raises UserError where no candidate gets through one epoch.
+
+    `mirror`: may images be mirrored, where the competition's file does not forbid it? `slow` is how much longer a step
+    took in a pilot than where it was measured, `start` how many seconds a probe took per image.
+    """
     options: list[Option] = []
-    refused: list[str] = []
-    for candidate in candidates:
-        found = _option(task, competition, candidate, seconds, measure, curves)
+    reasons = list(refused)
+    for one in measured:
+        fixed = () if mirror else ("image.mirror=false",)
+        candidate = replace(one.candidate, fixed=(*one.candidate.fixed, *fixed))
+        found = _option(task, competition, replace(one, candidate=candidate), seconds, curves, slow, start)
         if isinstance(found, Option):
             options.append(found)
         else:
-            refused.append(f"{candidate.name} at {candidate.size} px: {found}")
+            reasons.append(f"{candidate.title}: {found}")
     if not options:
-        few = refused[:4]
+        few = reasons[:4]
         raise UserError("\n  ".join([f"nothing can be trained in {duration(seconds)}; give it more time", *few]))
     options.sort(key=lambda option: (-option.forecast.value, option.timeline.total))
-    return Plan(task, seconds, options, refused)
+    return Plan(task, seconds, options, reasons)
 
 
-def _option(
+def weighed(recipe: Recipe, competition: Competition, name: str) -> int | None:
+    """The parameters of a recipe's network; None where they are over the limit."""
+    try:
+        found = budget.weigh(recipe, competition, name)
+        found.refuse_if_over()
+    except OverBudget:
+        return None
+    return found.counted
+
+
+def _option(  # what a candidate costs follows from all of these
     task: Task,
     competition: Competition,
-    candidate: Candidate,
+    measured: Measured,
     seconds: float,
-    measure: Callable[[Recipe, Competition], Cost | None],
     curves: Curves,
+    slow: float,
+    start: float,
 ) -> Option | str:
     """The candidate trained for as long as the time allows, or why that is impossible."""
+    candidate, cost = measured.candidate, measured.cost
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
-    try:
-        weighed = budget.weigh(recipe, seen, candidate.name)
-        weighed.refuse_if_over()
-    except OverBudget:
-        return "over the limit"
-    cost = measure(recipe, seen)
-    if cost is None:
-        return "too slow, or too large for the memory"
-    views = _views(recipe, seen) * (task.holdout + task.predict) * cost.view
+    packing = packing_seconds(seen)
+    views = _views(recipe, seen) * (task.holdout + task.predict) * cost.view * slow
+    looking = task.holdout * cost.view * slow
+    probing = 0.0
+    if candidate.starts_published:
+        probing = task.images * max(start, cost.view) * slow * (2 if seen.image.mirror else 1)
     steps = max(1, task.images // min(recipe.train.batch_size, task.images))
-    epoch = steps * cost.step * 1.02  # what lies between the steps
-    left = seconds * MARGIN - views - REST - 10 * task.holdout * cost.view
+    epoch = steps * cost.step * slow * 1.02  # what lies between the steps
+    left = seconds * MARGIN - packing - views - probing - REST - 10 * looking
     epochs = min(int(left / epoch), candidate.longest)
-    if epochs < 1:
-        return f"an epoch takes {duration(epoch)}"
+    if epochs < (0 if candidate.starts_published else 1):
+        return f"an epoch takes {duration(epoch)}, and {duration(max(left, 0))} are left for it"
     whole = load_recipe(candidate.recipe, candidate.settings(epochs))
-    training = epochs * epoch + min(epochs, 10) * task.holdout * cost.view
-    forecast = curves.forecast(task, weighed.counted, epochs, candidate.size)
-    return Option(candidate, whole, weighed.counted, cost, Timeline(0.0, training, views), forecast)
+    training = probing + epochs * epoch + max(1, min(epochs, 10)) * looking
+    forecast = curves.forecast(task, measured.parameters, epochs, candidate.size, candidate.starts_published)
+    return Option(candidate, whole, measured.parameters, cost, Timeline(packing, training, views), forecast)
 
 
 def _views(recipe: Recipe, competition: Competition) -> int:

@@ -17,7 +17,8 @@ class Task:
     """Counts of images, classes and pixels.
 
     `images` are trained on, `holdout` scores them, `predict` are the competition's own; `smallest` is the number of
-    training images of the rarest class, `size` the side of the images in pixels.
+    training images of the rarest class, `size` the side of the images in pixels. `several`: an image has a set of
+    classes.
     """
 
     images: int
@@ -29,6 +30,7 @@ class Task:
     channels: int
     mirror: bool
     pretrained: bool
+    several: bool = False
 
     def __str__(self) -> str:
         colour = "grey" if self.channels == 1 else "colour"
@@ -43,12 +45,15 @@ def describe(competition: Competition, train: Pack, holdout: Pack, predict: Pack
     """The task that training images, a holdout and the competition's pictures set."""
     assert train.labels is not None
     classes = len(competition.classes)
+    several = train.labels.ndim == 2
+    counts = train.labels.sum(0) if several else np.bincount(train.labels, minlength=classes)
     return Task(
         images=len(train),
         holdout=len(holdout),
         predict=len(predict) if predict else 0,
         classes=classes,
-        smallest=int(np.bincount(train.labels, minlength=classes).min()),
+        smallest=int(counts.min()),
+        several=several,
         size=competition.image.size,
         channels=competition.image.channels,
         mirror=competition.image.mirror,

@@ -1,0 +1,140 @@
+"""Short trainings on the task itself, which say how hard it is, and whether its images may be mirrored.
+
+The learning curves of other data sets tell how networks and lengths of training differ, not how hard a new task is: a
+pilot's score stands in the table beside them. It is trained without mirror images. Where it then recognises mirrored
+images much worse than images as they are, a mirror image is not of the same class: a letter, a road sign.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featherweight.config import Competition, Recipe, load_recipe
+from featherweight.planning.apart import apart
+from featherweight.planning.candidates import Candidate
+from featherweight.planning.costs import Cost
+from featherweight.planning.task import Task
+
+EPOCHS = 3
+FEWEST = 64  # images, with fewer of which a score says nothing
+JUDGES = 1000  # images of the holdout at most
+LOST = 0.1  # of what a pilot knows beyond guessing, above which its images may not be mirrored
+SURE = 1.96  # standard errors by which the loss must exceed that
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """How a short training of `images` for `epochs` went.
+
+    `error` and `mirrored` are the fractions of `holdout` images that it gets wrong, as they are and mirrored, and
+    `spread` the standard error of their difference. `slow` is how many times a step took what was measured before, and
+    `start` the seconds per image that went by before the first step, for a probe.
+    """
+
+    candidate: Candidate
+    parameters: int
+    images: int
+    epochs: int
+    holdout: int
+    error: float
+    mirrored: float
+    spread: float
+    slow: float = 1.0
+    start: float = 0.0
+
+    def forbids_mirroring(self, classes: int) -> bool:
+        """Are mirror images of other classes, beyond doubt?"""
+        known = (1 - self.error) - 1 / classes
+        return known > 0.1 and self.mirrored - self.error - SURE * self.spread > LOST * known
+
+
+def piloted(
+    candidate: Candidate,
+    parameters: int,
+    task: Task,
+    competition: Competition,
+    cost: Cost,
+    seconds: float,
+    threads: int | None,
+) -> Pilot | None:
+    """The candidate trained for about so many seconds; None where that is too little, or it fails."""
+    probing = candidate.starts_published
+    epochs = 0 if probing else EPOCHS
+    recipe = load_recipe(candidate.recipe, [*candidate.settings(max(1, epochs)), "image.mirror=false"])
+    update = {"epochs": epochs, "evaluate_every": max(1, epochs)}
+    short = recipe.model_copy(update={"train": recipe.train.model_copy(update=update)})
+    if probing:
+        short = short.model_copy(update={"warmup": None, "averages": [], "ship": "raw"})
+    judging = 2 * min(task.holdout, JUDGES) * cost.view
+    each = cost.view * 1.5 if probing else epochs * cost.step / recipe.train.batch_size
+    images = min(task.images, int((seconds - judging) / each))
+    if images < max(FEWEST, 2 * task.classes):
+        return None
+    seen = competition.seen_by(short)
+    found = apart(_trained, short, seen, images, threads, patience=4 * seconds + 20)
+    if found is None:
+        return None
+    error, mirrored, spread, judged, step, start = found
+    slow = step / cost.step if step else 1.0
+    return Pilot(candidate, parameters, images, epochs, judged, error, mirrored, spread, slow, start / images)
+
+
+def _trained(
+    recipe: Recipe, competition: Competition, count: int, threads: int | None
+) -> tuple[float, float, float, int, float, float]:
+    """Errors as they are and mirrored, the standard error of their difference, images judged, seconds of a step, and
+    seconds before the first; in this process.
+    """
+    import torch
+
+    from featherweight.console import hushed
+    from featherweight.data.parts import divide
+    from featherweight.evaluation.inference import predict_probs
+    from featherweight.models import build, start_pretrained
+    from featherweight.models.pretrained_weights import starts_pretrained
+    from featherweight.runs.predictions import augmentations
+    from featherweight.runtime.device import start
+    from featherweight.runtime.rng import derive
+    from featherweight.training.examples import Examples
+    from featherweight.training.trainer import Trainer
+
+    device = start("auto", recipe.train.precision, threads)
+    with tempfile.TemporaryDirectory() as folder, hushed():
+        train, holdout, _ = divide(recipe.split, competition, competition.load())
+        drawn = np.random.default_rng(derive(recipe.seed, "pilot"))
+        train = train.take(np.sort(drawn.permutation(len(train))[:count]))
+        holdout = holdout.take(np.sort(drawn.permutation(len(holdout))[:JUDGES]))
+        torch.manual_seed(derive(recipe.seed, "init"))
+        model = build(recipe.model, competition.shape)
+        if starts_pretrained(recipe.model):
+            start_pretrained(model, recipe.model, competition.shape)
+        examples = Examples(
+            train, holdout.take(np.arange(1)), len(competition.classes), augmentations(recipe, competition)
+        )
+        began = time.perf_counter()
+        history = Trainer(recipe, model, examples, device, Path(folder)).fit()
+    trained = float(history["seconds"].iloc[-1])
+    before = time.perf_counter() - began - trained
+    steps = int(history["step"].iloc[-1])
+    wrong = []
+    for views in ([], [lambda images, draws, augment: iter([(1.0, images.flip(-1))])]):
+        probs = predict_probs(
+            [model], holdout.images, runtime=device, views=views, batch_size=recipe.predict.batch_size
+        )
+        wrong.append(probs.argmax(1) != holdout.labels)
+    lost = wrong[1].astype(float) - wrong[0]
+    spread = float(lost.std() / math.sqrt(len(lost)))
+    return (
+        float(wrong[0].mean()),
+        float(wrong[1].mean()),
+        spread,
+        len(lost),
+        trained / steps if steps else 0.0,
+        before,
+    )
