@@ -90,15 +90,18 @@ def stored(given: argparse.Namespace) -> str:
 
 def answers(given: argparse.Namespace, run: Run) -> tuple[list[str], list[int]]:
     """The ids and the classes, by index, of the images that all are judged by."""
+    data = run.competition.load()
     if given.truth:
-        with open(given.truth, newline="") as file:
+        with Path(given.truth).open(newline="") as file:
             id, label = csv.DictReader(file).fieldnames or ("id", "label")
             file.seek(0)
             rows = list(csv.DictReader(file))
         names = run.competition.classes
         index = {name: place for place, name in enumerate(names)} | {str(place): place for place in range(len(names))}
-        return [row[id] for row in rows], [index[row[label]] for row in rows]
-    data = run.competition.load()
+        predict = data.predict
+        assert predict is not None
+        pictures = {Path(name).stem: name for name in predict.ids}  # the answers name them without their ending
+        return [pictures[Path(row[id]).stem] for row in rows], [index[row[label]] for row in rows]
     assert data.train.labels is not None
     labels = dict(zip(data.train.ids, data.train.labels, strict=True))
     return run.split.test, [int(labels[id]) for id in run.split.test]
@@ -110,8 +113,8 @@ def fastai(seed: int, like: Run, given: argparse.Namespace, seconds: float) -> A
     if not place.exists():
         with tempfile.TemporaryDirectory() as folder:
             export(like, given, Path(folder))
-            timed([sys.executable, str(Path(__file__).with_name("_fastai_tuning.py")), folder, str(seed), str(given.size),
-                   str(seconds), str(place)])  # fmt: skip
+            script = str(Path(__file__).with_name("_fastai_tuning.py"))
+            timed([sys.executable, script, folder, str(seed), str(given.size), str(seconds), str(place)])
     told = json.loads(place.read_text())
     ids, truth = answers(given, like)
     right = [told["answers"][id] == label for id, label in zip(ids, truth, strict=True)]

@@ -2,13 +2,14 @@
 
 import pytest
 
-from featherweight.config import load_competition
+from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.planning import costs, curves
-from featherweight.planning.candidates import batch_size, from_scratch
+from featherweight.planning.candidates import batch_size, fine_tuned, from_scratch
 from featherweight.planning.costs import Cost
 from featherweight.planning.curves import Curves, Row
-from featherweight.planning.plan import MARGIN, make
+from featherweight.planning.pilots import Pilot
+from featherweight.planning.plan import MARGIN, Measured, make, weighed
 from featherweight.planning.task import Task
 
 DIGITS = load_competition("digits")
@@ -29,10 +30,15 @@ def level(dataset: str, easy: float) -> list[Row]:
 MADE_UP = Curves(level("hard", 0.2) + level("easy", 0.05))
 
 
-def plan(seconds: float, step: float = 0.01, measure=None):
-    return make(
-        TASK, DIGITS, list(from_scratch(TASK)), seconds, measure or (lambda *_: Cost(step, 1e-4, 10**9)), MADE_UP
-    )
+def plan(seconds: float, step: float = 0.01, cost=None, **found):
+    cost = cost or (lambda recipe: Cost(step, 1e-4, 10**9))
+    measured = []
+    for candidate in from_scratch(TASK):
+        recipe = load_recipe(candidate.recipe, candidate.settings(1))
+        parameters = weighed(recipe, DIGITS.seen_by(recipe), candidate.name)
+        assert parameters is not None
+        measured.append(Measured(candidate, parameters, cost(recipe)))
+    return make(TASK, DIGITS, measured, seconds, MADE_UP, **found)
 
 
 def test_where_all_cost_the_same_the_network_that_learns_best_is_taken():
@@ -51,17 +57,78 @@ def test_the_epochs_fill_the_time_and_no_more():
 
 
 def test_a_network_whose_steps_are_dear_is_left_for_one_that_gets_through_more_epochs():
-    def measure(recipe, competition):
+    def cost(recipe):
         dear = recipe.model.name == "fastnet" and max(recipe.model.widths) > 128
         return Cost(2.0 if dear or recipe.model.name == "wrn" else 0.01, 1e-4, 10**9)
 
-    assert plan(120, measure=measure).best.candidate.name == "fast net, narrow"
+    assert plan(120, cost=cost).best.candidate.name == "fast net, narrow"
 
 
 def test_what_does_not_fit_is_listed_with_the_reason():
-    made = plan(40, measure=lambda recipe, _: None if recipe.model.name == "wrn" else Cost(0.01, 1e-4, 10**9))
-    assert made.refused == ["WRN-16-4 at 8 px: too slow, or too large for the memory"]
+    made = plan(
+        40, cost=lambda recipe: Cost(9.0 if recipe.model.name == "wrn" else 0.01, 1e-4, 10**9), refused=["a: over"]
+    )
+    assert made.refused[0] == "a: over"
+    assert made.refused[1].startswith("WRN-16-4 at 8 px: an epoch takes ")
     assert any("instead of" in line for line in made.lines())
+
+
+def test_where_mirroring_is_found_to_change_classes_nothing_is_mirrored():
+    photos = DIGITS.model_copy(update={"image": DIGITS.image.model_copy(update={"mirror": True})})
+    candidate = next(from_scratch(TASK))
+    measured = [Measured(candidate, 500_000, Cost(0.01, 1e-4, 10**9))]
+    recipes = [make(TASK, photos, measured, 100, MADE_UP, mirror=mirror).best.recipe.image for mirror in (True, False)]
+    assert [image and image.mirror for image in recipes] == [None, False]
+
+
+def test_steps_that_a_pilot_found_slower_are_planned_slower():
+    assert plan(120, step=0.1, slow=2.0).best.epochs in (
+        plan(120, step=0.2).best.epochs,
+        plan(120, step=0.2).best.epochs + 1,
+    )
+
+
+def pilot(error: float, mirrored: float, holdout: int = 400) -> Pilot:
+    spread = (abs(mirrored - error) / holdout) ** 0.5
+    return Pilot(next(from_scratch(TASK)), 500_000, 1000, 3, holdout, error, mirrored, spread)
+
+
+@pytest.mark.parametrize(
+    ("error", "mirrored", "forbidden"),
+    [
+        (0.1, 0.5, True),  # road signs, letters
+        (0.1, 0.12, False),  # photographs: a little is always lost by what it has not seen
+        (0.88, 0.89, False),  # a pilot that has learned nothing tells nothing
+        (0.2, 0.2, False),
+    ],
+)
+def test_mirroring_is_forbidden_only_where_a_pilot_shows_it(error, mirrored, forbidden):
+    assert pilot(error, mirrored).forbids_mirroring(10) is forbidden
+
+
+def test_a_pilot_of_few_images_does_not_decide_alone():
+    assert not pilot(0.2, 0.35, holdout=20).forbids_mirroring(10)
+
+
+def test_a_pilot_tells_how_hard_the_task_is():
+    def forecast(error):
+        row = Row("this task", 2000, 10, 32, 3, 500_000, 6, 2000, error)
+        return MADE_UP.and_pilots([row]).forecast(task, 2_000_000, 16, 32)
+
+    task = Task(2000, 200, 500, 10, 200, 32, 3, True, False)
+    easy, hard, unknown = forecast(0.02), forecast(0.6), MADE_UP.forecast(task, 2_000_000, 16, 32)
+    assert hard.value < unknown.value < easy.value
+    assert hard.high - hard.low < unknown.high - unknown.low
+
+
+def test_photographs_are_fine_tuned_at_real_sizes_and_small_images_enlarged():
+    photos = Task(1500, 150, 500, 2, 700, 224, 3, True, True)
+    small = Task(1500, 150, 500, 2, 700, 32, 3, True, True)
+    assert {candidate.size for candidate in fine_tuned(photos)} == {128, 160, 224}
+    assert {candidate.size for candidate in fine_tuned(small)} == {96, 128}
+    probe = next(fine_tuned(photos))
+    recipe = load_recipe(probe.recipe, probe.settings(0))
+    assert (recipe.train.epochs, recipe.head.start, recipe.ship) == (0, "probe", "raw")
 
 
 def test_too_little_time_is_refused_in_words():
@@ -81,8 +148,8 @@ def test_photographs_are_reduced_for_networks_that_start_from_nothing():
 
 def test_curves_learn_what_holds_within_every_set():
     """Not what one set is easier than the other: that is what a forecast is unsure of."""
-    small, large = MADE_UP.forecast(TASK, 500_000, 8), MADE_UP.forecast(TASK, 4_000_000, 8)
-    longer = MADE_UP.forecast(TASK, 500_000, 32)
+    small, large = MADE_UP.forecast(TASK, 500_000, 8, 8), MADE_UP.forecast(TASK, 4_000_000, 8, 8)
+    longer = MADE_UP.forecast(TASK, 500_000, 32, 8)
     assert small.value < large.value
     assert small.value < longer.value
     assert large.low < large.value < large.high
@@ -96,8 +163,6 @@ def test_the_table_that_ships_is_whole():
 
 
 def test_a_cost_is_measured_in_a_process_of_its_own():
-    from featherweight.config import load_recipe
-
     cost = costs.measure(load_recipe("tiny"), DIGITS, 1)
     assert cost is not None
     assert 0 < cost.step < 60

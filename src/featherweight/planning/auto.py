@@ -13,7 +13,7 @@ from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
 from featherweight.planning.candidates import SMALL, Candidate, fine_tuned, from_scratch
 from featherweight.planning.costs import Cost
-from featherweight.planning.curves import PILOT, Curves, Row, table
+from featherweight.planning.curves import Curves, Row, table
 from featherweight.planning.pilots import Pilot, piloted
 from featherweight.planning.plan import Measured, Plan, make, weighed
 from featherweight.planning.task import Task, describe
@@ -49,7 +49,7 @@ def plan(competition: Competition, minutes: float, began: float, threads: int | 
     mirrored = any(pilot.forbids_mirroring(task.classes) for pilot in pilots)
     slow = max([1.0, *(pilot.slow for pilot in pilots)])
     start = max([0.0, *(pilot.start for pilot in pilots)])
-    if mirrored:
+    if mirrored and task.mirror:
         say("  mirror images are not recognised as what they are mirrored from: nothing is mirrored")
     left = whole - (time.monotonic() - began)
     return make(task, competition, measured, left, curves, refused, mirror=not mirrored, slow=slow, start=start)
@@ -113,7 +113,7 @@ def _pilots(
 
 def _row(pilot: Pilot, task: Task) -> Row:
     return Row(
-        PILOT,
+        "this task",
         pilot.images,
         task.classes,
         pilot.candidate.size,

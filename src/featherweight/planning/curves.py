@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TABLE = Path(__file__).with_name("curves.csv")
 PUBLISHED = ("lite0",)  # networks of the table that start from published weights
-PILOT = "this task"  # the data set of pilots
+LEAST_SPREAD = 0.7  # of data sets' levels, in logits: few data sets look more alike than they are
 NUMBERS = ("images", "classes", "size", "channels", "parameters", "epochs", "holdout")
 
 
@@ -83,44 +83,51 @@ def _features(row: Row) -> list[float]:
 
 
 class Curves:
-    """The model over measured rows, of the table and of pilots."""
+    """The model over measured rows and, of a task that pilots were trained on, over these."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = list(rows)
-        self._models: dict[bool, tuple[BayesianRidge, list[str], float]] = {}
+    def __init__(self, rows: Sequence[Row], pilots: Sequence[Row] = ()) -> None:
+        self.rows, self.pilots = list(rows), list(pilots)
+        self._models: dict[bool, tuple[BayesianRidge, int, float]] = {}
 
     def and_pilots(self, pilots: Sequence[Row]) -> Curves:
-        """These and the rows of pilots on the task, whose data set is PILOT."""
-        return Curves([*self.rows, *pilots])
+        """These, and the rows of pilots on the task that is to be forecast."""
+        return Curves(self.rows, pilots)
 
-    def _model(self, published: bool) -> tuple[BayesianRidge, list[str], float]:
-        """The regression over rows of one kind, the data sets that have a level in it, and these levels' deviation."""
+    def _model(self, published: bool) -> tuple[BayesianRidge, int, float]:
+        """The regression over rows of one kind, the number of data sets with a level in it, and how these differ."""
         if published not in self._models:
             from sklearn.linear_model import BayesianRidge
 
             rows = [row for row in self.rows if row.published == published]
             datasets = sorted({row.dataset for row in rows})
-            errors = np.array([_logit(row.error, row.holdout) for row in rows])
-            model = BayesianRidge().fit(np.array([_with_level(row, datasets) for row in rows]), errors)
-            levels = model.coef_[-len(datasets) :]
-            self._models[published] = model, datasets, float(np.std(levels)) if len(levels) > 1 else 1.0
+            levels = [[float(row.dataset == name) for name in datasets] for row in rows]
+            features = np.array([[*_features(row), *own] for row, own in zip(rows, levels, strict=True)])
+            model = BayesianRidge().fit(features, np.array([_logit(row.error, row.holdout) for row in rows]))
+            found = model.coef_[-len(datasets) :]
+            self._models[published] = model, len(datasets), max(LEAST_SPREAD, float(np.std(found)))
         return self._models[published]
 
     def forecast(self, task: Task, parameters: int, epochs: int, size: int, published: bool = False) -> Forecast:
         """The score of a network of that many parameters after that many epochs at a size in pixels.
 
-        What a pilot has found out of the task is heeded; without one the range is as wide as tasks differ.
+        Without a pilot the range is as wide as data sets differ. A pilot of the same kind says how hard the task is:
+        its logit and the one that is asked for are jointly normal, sharing the task's level and what the regression
+        does not know of such tasks, and the second is conditioned on the first.
         """
         model, datasets, spread = self._model(published)
-        row = Row(PILOT, task.images, task.classes, size, task.channels, parameters, epochs, 1, 0.5, published)
-        mean, deviation = model.predict([_with_level(row, datasets)], return_std=True)
-        wide = float(deviation[0] if PILOT in datasets else np.hypot(deviation[0], spread))
-        ends: NDArray[np.float64] = 1 / (1 + np.exp(-(mean[0] + np.array([0.0, 1.96, -1.96]) * wide)))
+        asked = Row("", task.images, task.classes, size, task.channels, parameters, epochs, 1, 0.5, published)
+        pilots = [pilot for pilot in self.pilots if pilot.published == published][:1]
+        features = np.array([[*_features(row), *[0.0] * datasets] for row in (asked, *pilots)])
+        means = model.predict(features)
+        covariance = features @ model.sigma_ @ features.T + spread**2 + np.eye(len(features)) / model.alpha_
+        mean, variance = float(means[0]), float(covariance[0, 0])
+        for pilot in pilots:
+            share = min(max(pilot.error, 0.5 / pilot.holdout), 1 - 0.5 / pilot.holdout)
+            total = covariance[1, 1] + 1 / (pilot.holdout * share * (1 - share))
+            mean += covariance[0, 1] / total * (_logit(pilot.error, pilot.holdout) - means[1])
+            variance -= covariance[0, 1] ** 2 / total
+        ends: NDArray[np.float64] = 1 / (1 + np.exp(-(mean + np.array([0.0, 1.96, -1.96]) * np.sqrt(variance))))
         return Forecast(*(float(1 - end) for end in ends))
-
-
-def _with_level(row: Row, datasets: list[str]) -> list[float]:
-    return [*_features(row), *(float(row.dataset == name) for name in datasets)]
 
 
 def _logit(error: float, count: int) -> float:

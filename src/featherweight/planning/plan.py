@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featherweight import atomic, budget, paths
+from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe, load_recipe, store
 from featherweight.console import duration
 from featherweight.errors import OverBudget, UserError
@@ -19,6 +20,7 @@ from featherweight.planning.costs import Cost
 from featherweight.planning.curves import Curves, Forecast
 from featherweight.planning.packing_time import packing_seconds
 from featherweight.planning.task import Task
+from featherweight.schema import Choice
 
 MARGIN = 0.95  # of the time is planned for; the rest is for what a shared machine does meanwhile
 REST = 12.0  # seconds for the start, the CSV and the report
@@ -62,6 +64,11 @@ class Option:
     cost: Cost
     timeline: Timeline
     forecast: Forecast
+    mirror: bool
+
+    def seen(self, choices: Sequence[Choice]) -> list[Choice]:
+        """Those of augmentations or views that are not left out for mirroring."""
+        return [choice for choice in choices if self.mirror or choice.name not in MIRRORING]
 
     @property
     def epochs(self) -> int:
@@ -95,8 +102,8 @@ class Plan:
         """The plan for people to argue with."""
         best = self.best
         recipe = best.recipe
-        augment = ", ".join(choice.name for choice in recipe.augment) or "none"
-        views = " x ".join(choice.name for choice in recipe.predict.views) or "none"
+        augment = ", ".join(choice.name for choice in best.seen(recipe.augment)) or "none"
+        views = " x ".join(choice.name for choice in best.seen(recipe.predict.views)) or "none"
         said = [
             f"the task: {self.task}",
             f"the plan: {best.line}",
@@ -181,7 +188,9 @@ def _option(  # what a candidate costs follows from all of these
     whole = load_recipe(candidate.recipe, candidate.settings(epochs))
     training = probing + epochs * epoch + max(1, min(epochs, 10)) * looking
     forecast = curves.forecast(task, measured.parameters, epochs, candidate.size, candidate.starts_published)
-    return Option(candidate, whole, measured.parameters, cost, Timeline(packing, training, views), forecast)
+    return Option(
+        candidate, whole, measured.parameters, cost, Timeline(packing, training, views), forecast, seen.image.mirror
+    )
 
 
 def _views(recipe: Recipe, competition: Competition) -> int:
