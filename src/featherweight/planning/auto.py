@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration, say
@@ -12,10 +14,10 @@ from featherweight.errors import Unavailable, UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
 from featherweight.planning.candidates import SMALL, Candidate, fine_tuned, from_scratch
-from featherweight.planning.costs import Cost
+from featherweight.planning.costs import Cost, Measured
 from featherweight.planning.curves import Curves, Row, table
 from featherweight.planning.pilots import Pilot, piloted
-from featherweight.planning.plan import Measured, Plan, make, weighed
+from featherweight.planning.plan import Findings, Plan, make, weighed
 from featherweight.planning.task import Task, describe
 
 STARTED = 2.0  # seconds before the first line of this program runs
@@ -41,18 +43,22 @@ def plan(competition: Competition, minutes: float, began: float, threads: int | 
 
     refused: list[str] = []
     tuned = _available(fine_tuned(task), refused) if task.pretrained else ()
-    candidates = [*tuned, *from_scratch(task)]
+    # In turns, the smallest of each kind first: where measuring takes long, there is something of both.
+    turns = itertools.zip_longest(tuned, from_scratch(task))
+    candidates = [candidate for turn in turns for candidate in turn if candidate]
     say(f"measuring {len(candidates)} candidates on this machine")
     measured = _measured(candidates, competition, MEASURING * whole, threads, refused)
     pilots = _pilots(measured, task, competition, PILOTING * whole, threads)
     curves = Curves(table()).and_pilots([_row(pilot, task) for pilot in pilots])
-    mirrored = any(pilot.forbids_mirroring(task.classes) for pilot in pilots)
-    slow = max([1.0, *(pilot.slow for pilot in pilots)])
-    start = max([0.0, *(pilot.start for pilot in pilots)])
-    if mirrored and task.mirror:
-        say("  mirror images are not recognised as what they are mirrored from: nothing is mirrored")
-    left = whole - (time.monotonic() - began)
-    return make(task, competition, measured, left, curves, refused, mirror=not mirrored, slow=slow, start=start)
+    findings = Findings(
+        mirror=not any(pilot.forbids_mirroring(task.classes) for pilot in pilots),
+        slow=max([1.0, *(pilot.slow for pilot in pilots)]),
+        start=max([0.0, *(pilot.start for pilot in pilots)]),
+    )
+    if task.mirror and not findings.mirror:
+        say("  mirrored images are not taken for what they are: nothing is mirrored")
+    made = make(task, competition, measured, whole - (time.monotonic() - began), curves, findings)
+    return replace(made, refused=[*refused, *made.refused])
 
 
 def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[Candidate]:
@@ -65,7 +71,7 @@ def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[
             weights_path(load_recipe(candidate.recipe).model)
         except (UserError, Unavailable) as error:
             absent.add(candidate.name)
-            refused.append(f"{candidate.name}: {error}")
+            refused.append(f"{candidate.name}: {str(error).split(', and ')[0]}")
             continue
         yield candidate
 
@@ -104,7 +110,7 @@ def _pilots(
             continue
         cheap = min(alike, key=lambda one: one.cost.view if published else one.cost.step)
         say(f"  a pilot: {cheap.candidate.title}, {duration(seconds)}")
-        pilot = piloted(cheap.candidate, cheap.parameters, task, competition, cheap.cost, seconds, threads)
+        pilot = piloted(cheap, task, competition, seconds, threads)
         if pilot is not None:
             say(f"    {1 - pilot.error:.1%} of {pilot.holdout:,} right after {pilot.images:,} images")
             pilots.append(pilot)

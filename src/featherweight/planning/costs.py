@@ -14,6 +14,7 @@ import numpy as np
 from featherweight.config import Competition, Recipe
 from featherweight.console import hushed
 from featherweight.planning.apart import apart
+from featherweight.planning.candidates import Candidate
 from featherweight.training.forecast import peak_memory
 
 STEPS = 4  # that are timed, after one that is not: the first chooses kernels and fills caches
@@ -27,6 +28,15 @@ class Cost:
     step: float
     view: float
     memory: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A candidate within the limit, its parameters, and what it costs here."""
+
+    candidate: Candidate
+    parameters: int
+    cost: Cost
 
 
 def measure(recipe: Recipe, competition: Competition, threads: int | None = None) -> Cost | None:

@@ -18,7 +18,7 @@ import numpy as np
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.planning.apart import apart
 from featherweight.planning.candidates import Candidate
-from featherweight.planning.costs import Cost
+from featherweight.planning.costs import Measured
 from featherweight.planning.task import Task
 
 EPOCHS = 3
@@ -55,15 +55,10 @@ class Pilot:
 
 
 def piloted(
-    candidate: Candidate,
-    parameters: int,
-    task: Task,
-    competition: Competition,
-    cost: Cost,
-    seconds: float,
-    threads: int | None,
+    measured: Measured, task: Task, competition: Competition, seconds: float, threads: int | None
 ) -> Pilot | None:
     """The candidate trained for about so many seconds; None where that is too little, or it fails."""
+    candidate, cost = measured.candidate, measured.cost
     probing = candidate.starts_published
     epochs = 0 if probing else EPOCHS
     recipe = load_recipe(candidate.recipe, [*candidate.settings(max(1, epochs)), "image.mirror=false"])
@@ -82,7 +77,7 @@ def piloted(
         return None
     error, mirrored, spread, judged, step, start = found
     slow = step / cost.step if step else 1.0
-    return Pilot(candidate, parameters, images, epochs, judged, error, mirrored, spread, slow, start / images)
+    return Pilot(candidate, measured.parameters, images, epochs, judged, error, mirrored, spread, slow, start / images)
 
 
 def _trained(

@@ -16,7 +16,7 @@ from featherweight.config import Competition, Recipe, load_recipe, store
 from featherweight.console import duration
 from featherweight.errors import OverBudget, UserError
 from featherweight.planning.candidates import Candidate
-from featherweight.planning.costs import Cost
+from featherweight.planning.costs import Cost, Measured
 from featherweight.planning.curves import Curves, Forecast
 from featherweight.planning.packing_time import packing_seconds
 from featherweight.planning.task import Task
@@ -27,12 +27,14 @@ REST = 12.0  # seconds for the start, the CSV and the report
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A candidate within the limit, and what it costs here."""
+class Findings:
+    """What pilots showed: may images be mirrored, how many times longer a step took than where it was timed, and the
+    seconds that a probe took for each image.
+    """
 
-    candidate: Candidate
-    parameters: int
-    cost: Cost
+    mirror: bool = True
+    slow: float = 1.0
+    start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,23 +124,15 @@ def make(
     measured: Sequence[Measured],
     seconds: float,
     curves: Curves,
-    refused: Sequence[str] = (),
-    *,
-    mirror: bool = True,
-    slow: float = 1.0,
-    start: float = 0.0,
+    findings: Findings,
 ) -> Plan:
-    """The plan for what is left of the time. Raises UserError where no candidate gets through one epoch.
-
-    `mirror`: may images be mirrored, where the competition's file does not forbid it? `slow` is how much longer a step
-    took in a pilot than where it was measured, `start` how many seconds a probe took per image.
-    """
+    """The plan for what is left of the time. Raises UserError where no candidate gets through one epoch."""
     options: list[Option] = []
-    reasons = list(refused)
+    reasons: list[str] = []
     for one in measured:
-        fixed = () if mirror else ("image.mirror=false",)
+        fixed = () if findings.mirror else ("image.mirror=false",)
         candidate = replace(one.candidate, fixed=(*one.candidate.fixed, *fixed))
-        found = _option(task, competition, replace(one, candidate=candidate), seconds, curves, slow, start)
+        found = _option(task, competition, replace(one, candidate=candidate), seconds, curves, findings)
         if isinstance(found, Option):
             options.append(found)
         else:
@@ -160,17 +154,16 @@ def weighed(recipe: Recipe, competition: Competition, name: str) -> int | None:
     return found.counted
 
 
-def _option(  # what a candidate costs follows from all of these
+def _option(
     task: Task,
     competition: Competition,
     measured: Measured,
     seconds: float,
     curves: Curves,
-    slow: float,
-    start: float,
+    findings: Findings,
 ) -> Option | str:
     """The candidate trained for as long as the time allows, or why that is impossible."""
-    candidate, cost = measured.candidate, measured.cost
+    candidate, cost, slow = measured.candidate, measured.cost, findings.slow
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
     packing = packing_seconds(seen)
@@ -178,7 +171,7 @@ def _option(  # what a candidate costs follows from all of these
     looking = task.holdout * cost.view * slow
     probing = 0.0
     if candidate.starts_published:
-        probing = task.images * max(start, cost.view) * slow * (2 if seen.image.mirror else 1)
+        probing = task.images * max(findings.start, cost.view) * slow * (2 if seen.image.mirror else 1)
     steps = max(1, task.images // min(recipe.train.batch_size, task.images))
     epoch = steps * cost.step * slow * 1.02  # what lies between the steps
     left = seconds * MARGIN - packing - views - probing - REST - 10 * looking

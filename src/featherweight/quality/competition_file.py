@@ -40,6 +40,7 @@ class Asked:
     name: str | None = None
     metric: str | None = None
     limit: int = 5_000_000
+    pretrained: bool = False
     size: int | None = None
     mirror: bool | None = None
     kaggle: str | None = None
@@ -149,12 +150,14 @@ def _made(made: Made, folder: Path, name: str, asked: Asked, slug: str | None, k
     config |= {"image": chosen.section, "classes": classes}
     if target != "one":
         config["target"] = target
-    config |= {"limit": {"parameters": asked.limit}, "submission": form}
+    weights = {"allow_pretrained": True} if asked.pretrained else {}
+    config |= {"limit": {"parameters": asked.limit, **weights}, "submission": form}
     if slug is not None:
         config["kaggle"] = slug
     config["metric"] = _metric(asked, known, form, made)
     submission_section.spaced(form, classes, made.assumed)
-    made.assumed.append(f"  limit: {asked.limit:,} parameters (say --limit)")
+    allowed = "pretrained weights allowed" if asked.pretrained else "no pretrained weights (say --pretrained)"
+    made.assumed.append(f"  limit: {asked.limit:,} parameters (say --limit), {allowed}")
     config |= groups.propose(train, test, found, asked.group or known.group_pattern, made.assumed)
     _write(made, config, test)
     return made

@@ -7,6 +7,8 @@ what is written, the first one writes.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -30,8 +32,8 @@ from featherweight.evaluation.metrics import judge, metric_of
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs.evaluate import Labelled, conclude, named
-from featherweight.runs.metadata import SplitIds
-from featherweight.runs.predictions import augmentations, probabilities, seen_as
+from featherweight.runs.metadata import SplitIds, read_json
+from featherweight.runs.predictions import augmentations, probabilities
 from featherweight.runs.run import Result, Run
 from featherweight.runs.teachers import teachers, with_pseudo_labels
 from featherweight.runtime import device as devices
@@ -164,6 +166,17 @@ def _without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str
     return f"{left}; without them the score is {score.with_metric}"
 
 
+def note_pretrained(run: Run) -> None:
+    """Note which file of weights the run starts from. Raises UserError if that has changed since its first start."""
+    path, source = weights_path(run.recipe.model)
+    with path.open("rb") as file:
+        found = {"source": source, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    note = run.folder / "pretrained.json"
+    if note.exists() and read_json(note)["sha256"] != found["sha256"]:
+        raise UserError(f"{path} has changed since {run.name} was started from it; start a new run")
+    atomic.write_text(note, json.dumps(found, indent=2) + "\n")
+
+
 def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:
     """In words, what there is too little of to be scored well."""
     assert holdout.labels is not None
@@ -201,6 +214,7 @@ def train_model(
     model = build(recipe.model, competition.shape)
     if starts_pretrained(recipe.model) and not run.has_begun:
         say(f"  {device.processes.each(lambda: start_pretrained(model, recipe.model, competition.shape))}")
+        device.processes.once(lambda: note_pretrained(run))
     if not run.weights.exists():
         examples = Examples(train, holdout, len(competition.classes), augmentations(recipe, competition), learned_from)
         Trainer(recipe, model, examples, device, run.folder, competition.metric).fit(watching)

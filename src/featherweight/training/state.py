@@ -102,4 +102,5 @@ class TrainState:
         holdout = f"  holdout {scored['holdout_accuracy']:.2%}" if scored else ""
         known = not short and not math.isnan(row["train_accuracy"])
         trained = f"  train {row['train_accuracy']:.2%}" if known else ""
-        return f"loss {row['train_loss']:.4f}{trained}{holdout}"
+        loss = "" if math.isnan(row["train_loss"]) else f"loss {row['train_loss']:.4f}"
+        return f"{loss}{trained}{holdout}".strip()

@@ -273,7 +273,9 @@ class Trainer:
             atomic.write_text(self.folder / "history.csv", table(state.history).to_csv(index=False))
         watching(state.history[-1])
         self.bar.advance(0, state.note(short=True))
-        if epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
+        if self.start.epochs == 0:
+            say(f"  nothing but the probe is trained  {state.note()}")
+        elif epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
             say(f"  epoch {epoch:>{len(str(epochs))}}/{epochs}  {state.note()}")
         self.clock = time.monotonic()
 

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the competition's name (default: the folder's)")
     parser.add_argument("--metric", help="the metric that it is scored by (default: accuracy)")
     parser.add_argument("--limit", type=int, default=5_000_000, help="the most parameters (default: 5,000,000)")
+    parser.add_argument("--pretrained", action="store_true", help="its rules allow weights trained on other images")
     parser.add_argument(
         "--size", type=int, help="height and width of the images in pixels (default: as they are, at most 224)"
     )
@@ -38,7 +39,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the competition file."""
-    names = ("name", "metric", "limit", "size", "mirror", "kaggle", "id", "label", "group", "target", "test")
+    names = (
+        "name",
+        "metric",
+        "limit",
+        "pretrained",
+        "size",
+        "mirror",
+        "kaggle",
+        "id",
+        "label",
+        "group",
+        "target",
+        "test",
+    )
     describe(arguments.folder, **{name: getattr(arguments, name) for name in names})
     return 0
 
