@@ -33,7 +33,7 @@ from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs.evaluate import Labelled, conclude, named
 from featherweight.runs.metadata import SplitIds, read_json
-from featherweight.runs.predictions import augmentations, probabilities
+from featherweight.runs.predictions import augmentations, probabilities, seen_as
 from featherweight.runs.run import Result, Run
 from featherweight.runs.teachers import teachers, with_pseudo_labels
 from featherweight.runtime import device as devices
