@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight.budget.caches import Caches
+from featherweight.budget.other_limits import Measure, measured, together
 from featherweight.budget.shrink import line, nearest_that_fits
 from featherweight.budget.what_counts import Group, groups
 from featherweight.config import Competition, Recipe
@@ -39,6 +40,7 @@ class WeighIn:
     macs_check: int | None = None
     sides: tuple[int, ...] = ()
     stem: str = ""
+    measures: tuple[Measure, ...] = ()  # of what the competition limits beside parameters
     find_lighter: Callable[[], Choice | None] = field(default=lambda: None, repr=False, compare=False)
 
     @property
@@ -61,10 +63,23 @@ class WeighIn:
         """What is left below the limit; negative when over."""
         return self.limit - self.counted
 
+    @property
+    def makes_weight(self) -> bool:
+        """Is it within all that the competition limits?"""
+        return self.room >= 0 and not any(one.is_over for one in self.measures)
+
+    @property
+    def excess(self) -> str:
+        """What it is over, in words; empty where it makes weight."""
+        own = [f"{self.counted:,} parameters, {-self.room:,} over the limit"] if self.room < 0 else []
+        return "; ".join([*own, *(str(one) for one in self.measures if one.is_over)])
+
     def refuse_if_over(self) -> None:
-        """Raise OverBudget, naming the largest groups and the nearest variant that makes weight."""
-        if self.room >= 0:
+        """Raise OverBudget, naming the largest groups and the nearest variant that makes weight, or the other limit."""
+        if self.makes_weight:
             return
+        if self.room >= 0:
+            raise OverBudget(f"{self.name} is over what the competition allows: {self.excess}. Take a lighter model.")
         largest = sorted(self.groups, key=lambda group: -group.parameters)[:3]
         parts = ", ".join(f"{group.name} {group.parameters:,}" for group in largest if group.parameters)
         lighter = self.find_lighter()
@@ -113,8 +128,9 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     def fits(spec: Choice) -> bool:
         return count_parameters(spec, competition) <= competition.limit.parameters
 
+    measures = measured(model, competition, weighed.macs)
     find_lighter = functools.partial(nearest_that_fits, recipe.model, FAMILIES, fits)
-    return dataclasses.replace(weighed, sides=tuple(sides), stem=rule, find_lighter=find_lighter)
+    return dataclasses.replace(weighed, sides=tuple(sides), stem=rule, measures=measures, find_lighter=find_lighter)
 
 
 def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[WeighIn]:
@@ -140,13 +156,15 @@ def count_parameters(spec: Choice, competition: Competition) -> int:
 
 def weigh_model(model: Classifier, competition: Competition, name: str) -> WeighIn:
     """Weigh a model that is there, for example one just loaded from the weights to be shipped."""
-    return _weighed(model, competition, name, {}, None)
+    weighed = _weighed(model, competition, name, {}, None)
+    return dataclasses.replace(weighed, measures=measured(model, competition))
 
 
 def weigh_ensemble(members: Mapping[str, Classifier], competition: Competition, name: str) -> WeighIn:
     """Weigh models that are shipped together: their parameters are summed, those that members share count once."""
     summed = groups(list(members.items()))
-    return WeighIn(name, summed, competition.limit.parameters, competition.limit.buffers, 0)
+    measures = together(measured(member, competition) for member in members.values())
+    return WeighIn(name, summed, competition.limit.parameters, competition.limit.buffers, 0, measures=measures)
 
 
 def _weighed(

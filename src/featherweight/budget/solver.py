@@ -62,7 +62,8 @@ def fill(
                 members.append(member)
                 break
             within += member.weighed.room  # statistics count here, which closed forms leave out: try for that much less
-    affordable = [member for member in members if max_macs is None or member.weighed.macs <= max_macs]
+    affordable = [member for member in members if member.weighed.makes_weight]
+    affordable = [member for member in affordable if max_macs is None or member.weighed.macs <= max_macs]
     distinct = {member.line: member for member in affordable}.values()
     return sorted(distinct, key=lambda member: member.weighed.counted < FILLED * limit), counted
 

@@ -13,7 +13,7 @@ from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.metrics import METRICS, metric_of
 from featherweight.models.shape import Shape
-from featherweight.schema import Choice, Count, Flag, Fraction, Large, OneOf, Section, Text
+from featherweight.schema import Choice, Count, Flag, Fraction, Large, OneOf, Positive, Section, Text
 
 if TYPE_CHECKING:
     from featherweight.config.recipe import Recipe
@@ -26,6 +26,12 @@ class Limit(Section):
     """The weight class. What counts: see `budget`."""
 
     parameters: Large
+    bytes: Large | None = Field(None, description="the most bytes of the stored weights")
+    macs: Large | None = Field(None, description="the most multiply-adds for one image, at the size the model sees it")
+    score: Positive | None = Field(
+        None, description="the most 32-bit parameters by MicroNet's score: 8 bits are 1/4, zeros a bit"
+    )
+    folded: Large | None = Field(None, description="the most parameters with batch norms folded and branches merged")
     buffers: Flag = Field(False, description="do buffers (running statistics) count too?")
     allow_pretrained: Flag = Field(False, description="may a model start from weights trained on other images?")
     allow_pseudo_labels: Flag = Field(False, description="may it train on test images, as a model labels them?")

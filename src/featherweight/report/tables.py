@@ -41,6 +41,8 @@ def weigh_in(weighed: WeighIn) -> None:
     console.print(table)
     verdict = f"{weighed.room:,} left" if weighed.room >= 0 else f"OVER by {-weighed.room:,}"
     say(f"limit {weighed.limit:,} parameters{' and statistics' if weighed.counts_statistics else ''}: {verdict}")
+    for measure in weighed.measures:
+        say(f"limit {measure}: {'OVER' if measure.is_over else 'makes weight'}")
     if len(weighed.sides) > 1:
         say(f"maps of {' > '.join(map(str, weighed.sides))} px{f'; stem: {weighed.stem}' if weighed.stem else ''}")
     if weighed.macs_check is not None:
@@ -62,7 +64,7 @@ def families(weighed: Sequence[WeighIn], families: Mapping[str, str], lines: Map
             if one is None:  # it starts from pretrained weights, which this competition does not allow
                 table.add_row(name, families[name], "", "", "not allowed", escape(purpose(name)))
                 continue
-            verdict = "makes weight" if one.room >= 0 else "OVER"
+            verdict = "makes weight" if one.makes_weight else "OVER"
             share = f"{one.counted / one.limit:.0%}"
             table.add_row(name, families[name], f"{one.counted:,}", share, verdict, escape(purpose(name)))
         table.add_section()
@@ -95,7 +97,7 @@ def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
     table = _table("", ["recipe", "parameters", "of the limit", "room", "M multiply-adds", ""])
     for weighed in all_weighed:
         share = f"{weighed.counted / weighed.limit:.1%}"
-        verdict = "makes weight" if weighed.room >= 0 else "OVER"
+        verdict = "makes weight" if weighed.makes_weight else "OVER"
         table.add_row(
             weighed.name, f"{weighed.counted:,}", share, f"{weighed.room:,}", f"{weighed.macs / 1e6:,.1f}", verdict
         )

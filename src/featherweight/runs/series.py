@@ -74,8 +74,8 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
         f"  by fold      {_spread(folds, score.of)}",
     ]
     weighed = ensemble.weigh(runs, name)
-    if weighed.room < 0:
-        over = f"{weighed.counted:,} parameters, {-weighed.room:,} over the limit"
+    if not weighed.makes_weight:
+        over = weighed.excess
         return [*lines, f"  no averaged submission: together the folds weigh {over}", *_one_model(runs)]
     if Run.exists(name):
         return [*lines, f"  averaged     {name} (as before)"]

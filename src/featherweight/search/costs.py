@@ -118,7 +118,7 @@ def _survey(search: Search, base: Recipe) -> tuple[int, float]:
             weighed = budget.weigh(recipe, search.competition, "a candidate")
         except UserError:
             continue
-        if weighed.room < 0:
+        if not weighed.makes_weight:
             over += 1
         else:
             heaviest = max(heaviest, weighed.macs * recipe.train.epochs / max(one, 1))

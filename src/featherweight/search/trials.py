@@ -154,9 +154,10 @@ def _refusal(search: Search, trial: Trial) -> str | None:
     except UserError as error:
         trial.set_constraint("weight", 1.0)
         return str(error).splitlines()[0]
-    trial.set_constraint("weight", -weighed.room / weighed.limit)
+    beyond = [one.value / one.limit - 1 for one in weighed.measures]
+    trial.set_constraint("weight", max([-weighed.room / weighed.limit, *beyond]))
     trial.set_user_attr("parameters", weighed.counted)
-    return None if weighed.room >= 0 else f"{weighed.counted:,} parameters, {-weighed.room:,} over the limit"
+    return weighed.excess or None
 
 
 def _train(search: Search, recipe: Recipe, trial: Trial) -> Score:
