@@ -89,7 +89,7 @@ def together(members: Iterable[tuple[Measure, ...]]) -> tuple[Measure, ...]:
 
 
 def stored_bytes(state: Mapping[str, Tensor]) -> int:
-    """How long the file of weights is, in safetensors' format: 8 bytes, a header in JSON filled up to 8, the numbers."""
+    """How long the file of weights is, in safetensors' format: 8 bytes, a JSON header filled up to 8, the numbers."""
     header, end = {}, 0
     for name in sorted(state, key=lambda name: (-state[name].element_size(), name)):
         tensor = state[name]
