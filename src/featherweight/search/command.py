@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from featherweight import atomic, paths
@@ -36,7 +37,7 @@ def search(
     """
     if trials is None and hours is None:
         raise UserError("say how long to search: --trials 50, --hours 2, or both")
-    if (trials is not None and trials < 1) or (hours is not None and hours <= 0):
+    if (trials is not None and trials < 1) or (hours is not None and not 0 < hours < math.inf):
         raise UserError("--trials and --hours: expected more than 0")
     plan = load(space)
     rival = competition or plan.space.competition
