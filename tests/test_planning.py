@@ -1,5 +1,7 @@
 """The plan: what is chosen, how long it takes, and what is said of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from featherweight.config import load_competition, load_recipe
@@ -11,6 +13,7 @@ from featherweight.planning.curves import Curves, Row
 from featherweight.planning.pilots import Pilot, piloted
 from featherweight.planning.plan import MARGIN, Findings, make, weighed
 from featherweight.planning.task import Task
+from featherweight.training.head import Head
 
 DIGITS = load_competition("digits")
 TASK = Task(
@@ -126,6 +129,8 @@ def test_photographs_are_fine_tuned_at_real_sizes_and_small_images_enlarged():
     small = Task(1500, 150, 500, 2, 700, 32, 3, True, True)
     assert {candidate.size for candidate in fine_tuned(photos)} == {128, 160, 224}
     assert {candidate.size for candidate in fine_tuned(small)} == {96, 128}
+    several = next(fine_tuned(replace(photos, several=True)))
+    assert load_recipe(several.recipe, several.settings(2)).head == Head(start="random", epochs=1)
     probe = next(fine_tuned(photos))
     recipe = load_recipe(probe.recipe, probe.settings(0))
     assert (recipe.train.epochs, recipe.head.start, recipe.ship) == (0, "probe", "raw")

@@ -72,6 +72,11 @@ def fine_tuned(task: Task) -> Iterator[Candidate]:
         if size > max(task.size, ENLARGED[-1]):
             continue
         store = "null" if task.size <= SMALL else str(max(STORED, size))
-        own = (f"image.size={size}", f"image.store={store}")  # in bf16 their depthwise steps take longer
+        own: tuple[str, ...] = (
+            f"image.size={size}",
+            f"image.store={store}",
+        )  # in bf16 their depthwise steps take longer
+        if task.several:  # of sets of classes a probe knows nothing
+            own += ("head={start: random, epochs: 1}",)
         for name, recipe in (("EfficientNet-Lite0", "finetune_lite0"), ("EfficientNet-B0", "finetune")):
             yield Candidate(f"{name}, published", recipe, size, own, longest=LONGEST_TUNED, starts_published=True)

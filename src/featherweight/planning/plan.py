@@ -169,14 +169,15 @@ def _option(
     packing = packing_seconds(seen)
     views = _views(recipe, seen) * (task.holdout + task.predict) * cost.view * slow
     looking = task.holdout * cost.view * slow
-    probing = 0.0
-    if candidate.starts_published:
+    probing, least = 0.0, 1
+    if recipe.head.start == "probe":
+        least = 0
         probing = task.images * max(findings.start, cost.view) * slow * (2 if seen.image.mirror else 1)
     steps = max(1, task.images // min(recipe.train.batch_size, task.images))
     epoch = steps * cost.step * slow * 1.02  # what lies between the steps
     left = seconds * MARGIN - packing - views - probing - REST - 10 * looking
     epochs = min(int(left / epoch), candidate.longest)
-    if epochs < (0 if candidate.starts_published else 1):
+    if epochs < least:
         return f"an epoch takes {duration(epoch)}, and {duration(max(left, 0))} are left for it"
     whole = load_recipe(candidate.recipe, candidate.settings(epochs))
     training = probing + epochs * epoch + max(1, min(epochs, 10)) * looking
