@@ -46,7 +46,7 @@ def test_the_pages_example_runs(home, monkeypatch, capsys):
     for name in ("a.png", "b.png"):
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(name)
     sent = []
-    monkeypatch.setattr("featherweight.kaggle.loop.submit", lambda what, **options: sent.append(what))
+    monkeypatch.setattr("featherweight.kaggle.submit_and_score.submit", lambda what, **options: sent.append(what))
     space: dict = {}
     exec(EXAMPLE, space)
     out = capsys.readouterr().out

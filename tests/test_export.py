@@ -18,8 +18,8 @@ from featherweight.data import image as images
 from featherweight.data.image import decode
 from featherweight.export import foreign, formats, job, standalone
 from featherweight.export.deployed import squared
+from featherweight.export.exportable import Subject
 from featherweight.export.source import Source
-from featherweight.export.subject import Subject
 from featherweight.models import Classifier, build
 from featherweight.models.shape import Shape
 from featherweight.runs.run import Run

@@ -9,7 +9,7 @@ import pytest
 
 from featherweight import atomic
 from featherweight.cli.main import main
-from featherweight.data import packing
+from featherweight.data import pack_writer
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 AGAIN = ("result.json", "holdout_probs.npy", "predict_probs.npy", "holdout.csv", "weights.safetensors")
@@ -45,7 +45,7 @@ def test_a_file_that_finds_no_room_is_named_and_the_old_one_stays(tmp_path, fill
 
 def test_a_pack_takes_its_room_before_it_is_written_to(tmp_path, monkeypatch):
     """Writing into a hole of a mapped file on a full disk would kill the process."""
-    array = packing._reserved(tmp_path / "images.npy", (100, 64, 64, 3))
+    array = pack_writer._reserved(tmp_path / "images.npy", (100, 64, 64, 3))
     assert (tmp_path / "images.npy").stat().st_blocks * 512 >= array.nbytes
 
     def full(*given):
@@ -53,7 +53,7 @@ def test_a_pack_takes_its_room_before_it_is_written_to(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(OSError, match=r"other.npy"):
-        packing._reserved(tmp_path / "other.npy", (9, 8, 8, 3))
+        pack_writer._reserved(tmp_path / "other.npy", (9, 8, 8, 3))
 
 
 def test_a_run_on_a_full_disk_goes_on_from_every_write(finished, home, filled, capsys):

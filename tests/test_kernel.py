@@ -13,7 +13,7 @@ import pytest
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
-from featherweight.kaggle import push as kaggle_push
+from featherweight.kaggle import push_kernel
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.time_limit import epochs_within
 from featherweight.planning.costs import Cost
@@ -29,7 +29,7 @@ def workspace(finished, home, monkeypatch):
     shutil.copytree(finished, home, dirs_exist_ok=True)
     text = "extends: digits\nkaggle: tiny-weights\nkernel: {minutes: 120, gpu: false}\n"
     (home / "configs" / "competitions" / "code.yaml").write_text(text)
-    monkeypatch.setattr(kaggle_push, "POLLS", (0.01,))
+    monkeypatch.setattr(push_kernel, "POLLS", (0.01,))
     return home
 
 

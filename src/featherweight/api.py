@@ -176,9 +176,11 @@ def init(folder: str | Path, **options: Any) -> str:
 
 def submit(run: AnyRun, *, message: str | None = None, again: bool = False, wait_minutes: float = 0) -> str:
     """Upload a run's checked submission to Kaggle; returns what came of it, in words."""
-    from featherweight.kaggle import loop
+    from featherweight.kaggle import submit_and_score
 
-    return loop.submit(find(run).name, competition=None, message=message, again=again, wait_minutes=wait_minutes)
+    return submit_and_score.submit(
+        find(run).name, competition=None, message=message, again=again, wait_minutes=wait_minutes
+    )
 
 
 def _done(run: Run) -> Run:

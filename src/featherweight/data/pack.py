@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from featherweight import atomic, paths
 from featherweight.console import say
-from featherweight.data import fingerprint, packing
+from featherweight.data import fingerprint, pack_writer
 from featherweight.data.csv_file import examples
 from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Label, Listing, Samples, Stored
@@ -206,7 +206,7 @@ def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image
                 content = fingerprint.content(files) if alike else None
                 folder = paths.packs() / f"{settings}-{content}"
                 if content is None or not (folder / "pack.json").is_file():
-                    folder = packing.write(samples, image, place, settings, part, content)
+                    folder = pack_writer.write(samples, image, place, settings, part, content)
                 note = {"fingerprint": state, "pack": folder.name}
                 atomic.write_text(place.with_suffix(".json"), json.dumps(note) + "\n")
     return folder
@@ -222,7 +222,7 @@ def _names(samples: Samples | Stored, image: Image, part: str, source: Choice) -
     """The digest of a pack's settings, and the path, without an ending, of the note of which pack it is."""
     # What a few files mean, the source's keys say; where each file is an image, its bytes say all.
     meaning = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
-    settings = fingerprint.digest(f"{packing.FORMAT} {_decoding(image)} {meaning}".encode())
+    settings = fingerprint.digest(f"{pack_writer.FORMAT} {_decoding(image)} {meaning}".encode())
     return settings, paths.packs() / f".{part}-{fingerprint.digest(f'{settings} {source.model_dump_json()}'.encode())}"
 
 

@@ -18,8 +18,8 @@ import torch
 from featherweight.errors import UserError
 from featherweight.export import standalone
 from featherweight.export.deployed import Answering, Deployed
+from featherweight.export.exportable import Subject
 from featherweight.export.source import Source
-from featherweight.export.subject import Subject
 from featherweight.models import Classifier
 from featherweight.runtime.torch_internals import outlined
 

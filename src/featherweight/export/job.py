@@ -23,8 +23,8 @@ from featherweight.errors import UserError, nearest
 from featherweight.evaluation.decisions import crossed, expected_index
 from featherweight.evaluation.metrics import Score
 from featherweight.export import foreign, quantize
+from featherweight.export.exportable import Subject, some
 from featherweight.export.formats import FORMATS, as_text, missing, script_text
-from featherweight.export.subject import Subject, some
 from featherweight.runs.evaluate import named
 from featherweight.runs.run import Run
 

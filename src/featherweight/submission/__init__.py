@@ -1,7 +1,7 @@
 """The CSV that is uploaded: one layout, one writer, one checker, one scorer."""
 
 from featherweight.submission.checker import check
-from featherweight.submission.layout import Form, form, holdout_form, match, spelled_classes
+from featherweight.submission.csv_format import Form, form, holdout_form, match, spelled_classes
 from featherweight.submission.scorer import score, score_parts, solution
 from featherweight.submission.writer import write
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.class_metrics import Answers
-from featherweight.submission.layout import Form
+from featherweight.submission.csv_format import Form
 
 
 def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:

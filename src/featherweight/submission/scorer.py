@@ -14,7 +14,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, judge
 from featherweight.submission.checker import check, probabilities, unknown
-from featherweight.submission.layout import Form
+from featherweight.submission.csv_format import Form
 
 
 def score(path: Path, form: Form, answers: Mapping[str, Label], competition: Competition) -> Score:

@@ -14,7 +14,7 @@ from featherweight import atomic
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import plain
 from featherweight.evaluation.probability_metrics import normalized, ranking
-from featherweight.submission.layout import Form
+from featherweight.submission.csv_format import Form
 
 
 def write(

@@ -31,9 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     wish = kernel.wish(arguments.what, arguments.competition)
     if arguments.push or arguments.output:
-        from featherweight.kaggle import push
+        from featherweight.kaggle import push_kernel
 
-        print(push.push(wish, gpu=arguments.gpu) if arguments.push else push.output(wish))
+        print(push_kernel.push(wish, gpu=arguments.gpu) if arguments.push else push_kernel.output(wish))
         return 0
     folder = kernel.write(wish, gpu=arguments.gpu)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

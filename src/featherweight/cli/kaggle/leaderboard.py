@@ -16,9 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the teams."""
-    from featherweight.kaggle import loop as kaggle_loop
+    from featherweight.kaggle import submit_and_score
     from featherweight.report import tables
 
-    tables.leaderboard(kaggle_loop.leaderboard(arguments.name, arguments.top))
+    tables.leaderboard(submit_and_score.leaderboard(arguments.name, arguments.top))
     print("next: ./run.sh submit RUN")
     return 0

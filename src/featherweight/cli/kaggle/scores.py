@@ -11,10 +11,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the submissions with their scores."""
-    from featherweight.kaggle import loop as kaggle_loop
+    from featherweight.kaggle import submit_and_score
     from featherweight.report import tables
 
-    rows = kaggle_loop.scores()
+    rows = submit_and_score.scores()
     tables.submissions(rows)
     print("next: ./run.sh runs --plot" if len(rows) else "no submissions yet\nnext: ./run.sh submit RUN")
     return 0

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def submit(what: str, *, competition: str | None = None, message: str | None = None, **options: Any) -> int:
     """Upload the submission of a run, or a CSV, and print how it ended; `options` are those of `loop.submit`."""
-    from featherweight.kaggle import loop as kaggle_loop
+    from featherweight.kaggle import submit_and_score
 
-    print(kaggle_loop.submit(what, competition=competition, message=message, **{"again": False, **options}))
+    print(submit_and_score.submit(what, competition=competition, message=message, **{"again": False, **options}))
     return 0

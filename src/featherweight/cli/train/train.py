@@ -44,9 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.config.contradictions import say_contradictions
 
     if arguments.submit:
-        from featherweight.kaggle import loop as kaggle_loop
+        from featherweight.kaggle import submit_and_score
 
-        kaggle_loop.refuse_if_impossible(arguments.competition)
+        submit_and_score.refuse_if_impossible(arguments.competition)
     command = [*arguments.command_line, *([f"--procs={launcher.count()}"] if launcher.inside() else [])]
     recipe = config.load_recipe(arguments.recipe, overrides(arguments))
     task = _task(arguments, recipe, command)

@@ -18,7 +18,7 @@ from featherweight.config import load_competition
 from featherweight.errors import OverBudget, UserError
 from featherweight.kaggle import client as kaggle_client
 from featherweight.kaggle import download as kaggle_download
-from featherweight.kaggle import loop as kaggle_loop
+from featherweight.kaggle import submit_and_score
 from featherweight.runs import ledger
 from kaggle_server import TOKEN, Fault, archive
 
@@ -69,7 +69,7 @@ def test_the_main_job_is_refused_before_it_trains_where_it_could_not_be_submitte
     assert main.main([*RUN, "none", "--submit"]) == 2
     assert "there are no Kaggle credentials" in capsys.readouterr().err
     with pytest.raises(UserError, match="there is no run called 'none'"):
-        kaggle_loop.submit("none", competition=None, message=None, again=False)
+        submit_and_score.submit("none", competition=None, message=None, again=False)
 
 
 def test_the_same_bytes_are_not_submitted_twice_unless_asked(fake_kaggle, workspace, capsys):
@@ -148,7 +148,7 @@ def test_weights_over_the_limit_are_not_submitted(fake_kaggle, workspace):
     path = workspace / "runs" / "first" / "competition.yaml"
     path.write_text(path.read_text().replace("parameters: 5000000", "parameters: 20000"))
     with pytest.raises(OverBudget):
-        kaggle_loop.submit("first", competition=None, message=None, again=False)
+        submit_and_score.submit("first", competition=None, message=None, again=False)
     assert not fake_kaggle.asked
 
 
@@ -156,7 +156,7 @@ def test_weights_that_are_not_the_recipes_are_not_submitted(fake_kaggle, workspa
     path = workspace / "runs" / "first" / "recipe.yaml"
     path.write_text(path.read_text().replace("width: 0.5", "width: 0.25"))
     with pytest.raises(UserError, match="these weights do not fit the recipe"):
-        kaggle_loop.submit("first", competition=None, message=None, again=False)
+        submit_and_score.submit("first", competition=None, message=None, again=False)
     assert not fake_kaggle.asked
 
 
@@ -164,16 +164,16 @@ def test_a_spoiled_csv_is_not_submitted(fake_kaggle, workspace):
     path = workspace / "submissions" / "first.csv"
     path.write_text(path.read_text().replace("\n", "\nextra,1\n", 1))
     with pytest.raises(UserError, match="not what first wrote"):
-        kaggle_loop.submit("first", competition=None, message=None, again=False)
+        submit_and_score.submit("first", competition=None, message=None, again=False)
     with pytest.raises(UserError, match="row 2: the id 'extra' is not in the test set"):
-        kaggle_loop.submit(str(path), competition="ours", message=None, again=False)
+        submit_and_score.submit(str(path), competition="ours", message=None, again=False)
     with pytest.raises(UserError, match="is of no run in the ledger: say which --competition"):
-        kaggle_loop.submit(str(path), competition=None, message=None, again=False)
+        submit_and_score.submit(str(path), competition=None, message=None, again=False)
     assert not fake_kaggle.asked
 
 
 def test_waiting_ends_with_the_score_whatever_happens_meanwhile(fake_kaggle, monkeypatch, capsys):
-    monkeypatch.setattr(kaggle_loop, "POLLS", (0.01,))
+    monkeypatch.setattr(submit_and_score, "POLLS", (0.01,))
     looks = iter(range(100))
 
     def answer(name, asked, plain=fake_kaggle.answer):
@@ -188,7 +188,7 @@ def test_waiting_ends_with_the_score_whatever_happens_meanwhile(fake_kaggle, mon
 
 
 def test_what_kaggle_cannot_score_is_an_error(fake_kaggle, monkeypatch, capsys):
-    monkeypatch.setattr(kaggle_loop, "POLLS", (0.01,))
+    monkeypatch.setattr(submit_and_score, "POLLS", (0.01,))
     plain = fake_kaggle.answer
 
     def answer(name, asked):

@@ -171,7 +171,7 @@ def _entry(what: str, competition: str | None) -> Entry:
 
 def _code_entry(what: str) -> Entry:
     """The notebook that was last sent of a run or a recipe; its version stands for the bytes that a CSV would have."""
-    from featherweight.kaggle.push import pushed
+    from featherweight.kaggle.push_kernel import pushed
     from featherweight.runs.run import Run
 
     sent = pushed(what)
