@@ -102,7 +102,7 @@ def test_runs_of_an_empty_workspace(home, capsys):
     assert "no finished runs yet" in capsys.readouterr().out
 
 
-ENDINGS = {  # those that speak to Kaggle are in test_submit_and_score.py, init in test_init.py, search in test_search.py
+ENDINGS = {  # those that ask Kaggle: test_submit_and_score.py, init in test_init.py, search in test_search.py
     "train": (
         ["tiny", "--seeds", "0-1", "--name", "r", "--set", "train.epochs=1", "--threads", "1"],
         "next: ./run.sh runs --seeds",
