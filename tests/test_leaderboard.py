@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+from featherweight.cli.main import main
 from featherweight.evaluation import unlabelled
 from featherweight.evaluation.metrics import METRICS
 from featherweight.runs import leaderboard
+from featherweight.runs.leaderboard import Expected
+from featherweight.runs.run import Run
 
 NONE = (0.5, {})
 RANDOM = np.random.default_rng(3)
@@ -99,3 +102,9 @@ def test_it_is_told_where_the_run_ends_and_kept(finished):
     assert "public" in str(expected)
     row = (finished / "submissions" / "ledger.csv").read_text().splitlines()
     assert dict(zip(row[0].split(","), row[1].split(","), strict=False))["public_low"] == str(round(low, 6))
+
+
+def test_of_a_few_images_held_out_nothing_is_expected(home):
+    words = ["tiny", "--threads", "1", "--no-report", "--set", "train.epochs=1", "--set", "split.holdout=2"]
+    assert main([*words, "--set", "split.subset=60", "--name", "few"]) == 0
+    assert Expected.read(Run.find("few")) is None

@@ -74,9 +74,11 @@ def conclude(
         predict=scores.get("predict"),
         minutes=run.minutes,
     )
-    expected = leaderboard.expect(run, result.holdout, labels, features)
-    if expected is not None:
-        expected.store(run)
+    expected = Expected.read(run)  # a run that is done stays as it is, whatever has been trained since
+    if expected is None:
+        expected = leaderboard.expect(run, result.holdout, labels, features)
+        if expected is not None:
+            expected.store(run)
     run.store_result(result)
     _record(run, result, macs, expected)
     return result

@@ -31,6 +31,7 @@ ERROR = 0.3
 REPEATED = 0.25  # of the variance of a gap between scores, what differs between two runs on the same images
 MOST_RUNS = 30  # the latest, among which it is asked how far choosing the best one flatters
 RESAMPLES = 200
+FEWEST = 10  # images held out, of fewer of which a resample often leaves none to score
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,13 @@ class Expected:
 def expect(
     run: Run, holdout: Score, labels: NDArray[Any], features: tuple[NDArray[Any], NDArray[Any]] | None = None
 ) -> Expected | None:
-    """Of a run whose holdout and images to predict have probabilities; None where there are none to predict.
+    """Of a run whose holdout and images to predict have probabilities; None where there are none to predict, or
+    so few are held out that nothing can be expected.
 
     `features` are the network's of both, [N, F] and [M, F]; without them the probabilities serve.
     """
     to_predict = run.raw_probs("predict")
-    if to_predict is None or not len(to_predict):
+    if to_predict is None or not len(to_predict) or holdout.count < FEWEST:
         return None
     probs, _ = run.unseen(run.probs("holdout"), labels)
     test = run.probs("predict")
@@ -212,13 +214,15 @@ def _optimism(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
     if values[0] < max(values):
         return 0.0, len(given)
     drawn = np.concatenate(list(bootstrap.resamples(len(labels), RESAMPLES)))
+    drawn = drawn[(drawn == 0).any(1)]  # resamples that leave an image to score
     inside, outside = (
         metric.sign * np.stack([metric.weighted(one, labels, weights, **keys) for one in given])
         for weights in (drawn, (drawn == 0).astype(np.float64))
     )
     best = inside.argmax(0)[None]
     apart = np.take_along_axis(inside - outside, best, 0) - (inside - outside).mean(0)
-    return max(float(apart.mean()), 0.0), len(given)
+    apart = apart[np.isfinite(apart)]  # of a metric that needs a class which few images may lack
+    return max(float(apart.mean()), 0.0) if len(apart) else 0.0, len(given)
 
 
 def _on_the_same_images(run: Run) -> list[Run]:
