@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, ClassVar, get_args, get_origin
 
 import torch
 from pydantic import create_model
@@ -46,12 +46,26 @@ PLAIN = (bool, int, float, str, list, tuple, dict)
 
 
 class OwnModel(Choice):
-    """A model section that names the user's network; only the keys that the recipe gives are passed on."""
+    """A model section that names the user's network; only the keys that the recipe gives are passed on.
+
+    `sources` is the code it was read with, by paths in a run's folder, whatever the file holds by now.
+    """
+
+    sources: ClassVar[Mapping[str, str]] = {}
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments as given."""
         return {key: getattr(self, key) for key in type(self).model_fields if key in self.model_fields_set - {"name"}}
+
+    def __eq__(self, other: object) -> bool:
+        """Are they one network? Each reading makes a class of its own, so what tells is the code and the keys."""
+        if not isinstance(other, OwnModel):
+            return False
+        return (self.name, self.arguments, self.sources) == (other.name, other.arguments, other.sources)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
 
 def is_own(name: str) -> bool:
@@ -62,7 +76,7 @@ def is_own(name: str) -> bool:
 def store_sources(spec: Choice, folder: Path) -> None:
     """Copy the source of a network of the user's, and of the modules beside it that it imports, into a run's folder."""
     if isinstance(spec, OwnModel):
-        for name, text in load(spec.name)[1].items():
+        for name, text in spec.sources.items():
             path = folder / "source" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_text(path, text)
@@ -70,7 +84,7 @@ def store_sources(spec: Choice, folder: Path) -> None:
 
 def section(name: str) -> type[OwnModel]:
     """The section class of a network of the user's, made from its signature. Raises UserError where it is not there."""
-    made, _ = load(name)
+    made, sources = load(name)
     fields: dict[str, Any] = {"name": (str, name)}
     for key, parameter in _keys(made, name).items():
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
@@ -79,6 +93,7 @@ def section(name: str) -> type[OwnModel]:
         f"OwnModel_{name.rpartition(':')[2]}", __base__=OwnModel, __doc__=inspect.getdoc(made), **fields
     )
     kind.target = staticmethod(functools.partial(_build, made, name))
+    kind.sources = sources
     return kind
 
 
