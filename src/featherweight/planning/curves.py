@@ -77,7 +77,7 @@ def _features(row: Row) -> list[float]:
     n, k, s = np.log2(row.images / 4000), np.log2(row.classes / 10), np.log2(row.size / 32)
     if row.published:  # one network, whose epochs may be none
         s, e = s - 2, np.log2((1 + row.epochs) / 4)
-        return [n, k, s, e, e * e, e * n, e * k, e * s]
+        return [n, k, s, e]
     p, e = np.log2(row.parameters / 1e6), np.log2(row.epochs / 12)
     return [n, k, s, p, e, e * e, p * p, p * e, p * n, e * n, p * s, p * k]
 
@@ -112,7 +112,8 @@ class Curves:
 
         Without a pilot the range is as wide as data sets differ. A pilot of the same kind says how hard the task is:
         its logit and the one that is asked for are jointly normal, sharing the task's level and what the regression
-        does not know of such tasks, and the second is conditioned on the first.
+        does not know of such tasks, and the second is conditioned on the first. What has as many epochs, pixels and
+        parameters as the pilot, or more, is not expected to do worse.
         """
         model, datasets, spread = self._model(published)
         asked = Row("", task.images, task.classes, size, task.channels, parameters, epochs, 1, 0.5, published)
@@ -124,8 +125,11 @@ class Curves:
         for pilot in pilots:
             share = min(max(pilot.error, 0.5 / pilot.holdout), 1 - 0.5 / pilot.holdout)
             total = covariance[1, 1] + 1 / (pilot.holdout * share * (1 - share))
-            mean += covariance[0, 1] / total * (_logit(pilot.error, pilot.holdout) - means[1])
+            reached = _logit(pilot.error, pilot.holdout)
+            mean += covariance[0, 1] / total * (reached - means[1])
             variance -= covariance[0, 1] ** 2 / total
+            if size >= pilot.size and epochs >= pilot.epochs and parameters >= pilot.parameters:
+                mean = min(mean, reached)  # with more of everything it is not worse than the pilot
         ends: NDArray[np.float64] = 1 / (1 + np.exp(-(mean + np.array([0.0, 1.96, -1.96]) * np.sqrt(variance))))
         return Forecast(*(float(1 - end) for end in ends))
 
