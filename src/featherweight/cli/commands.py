@@ -56,6 +56,7 @@ COMMANDS = {
         Command("models", "models", "list recipes and what they are for; the keys of one FAMILY", "models.models"),
         Command("weigh", "models", "weigh anybody's models: files, folders, timm/NAME, FILE.py:NAME", "models.weigh"),
         Command("fill", "models", "list the members of a FAMILY that fill the limit", "models.fill"),
+        Command("trim", "models", "cut a network, its weights kept, to a limit it is over", "models.trim"),
         Command("draw", "models", "draw the stages and the graph of a RECIPE's model", "models.draw"),
         Command("schedule", "models", "draw a RECIPE's learning rate over the epochs", "models.schedule"),
         Command("augment", "models", "show training images as a RECIPE augments them", "models.augment"),

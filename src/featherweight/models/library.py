@@ -18,6 +18,7 @@ from torch import nn
 from featherweight.errors import UserError, nearest
 from featherweight.models.blocks import ActivationName, Momentum, Stem, set_activation, set_batch_norm, stem_shrinks
 from featherweight.models.family import Family
+from featherweight.models.narrowing import Widths, narrowed
 from featherweight.models.pretrained_weights import Pretrained, Weights
 from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Factor, Positive, Probability, Text
@@ -40,6 +41,7 @@ def timm(
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
     options: Options = {},
+    widths: Widths = {},
     pretrained: Pretrained = False,
     weights: Weights = None,
 ) -> nn.Module:
@@ -65,8 +67,7 @@ def timm(
         arguments["img_size"] = image_size
 
     def make() -> nn.Module:
-        net: nn.Module = library.create_model(variant, **arguments)
-        return net
+        return narrowed(library.create_model(variant, **arguments), widths)
 
     return fitted(make, f"timm/{variant}", channels, image_size, None if fixed else stem, bn_momentum, bn_eps)
 
@@ -81,6 +82,7 @@ def torchvision(
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
     options: Options = {},
+    widths: Widths = {},
     pretrained: Pretrained = False,
     weights: Weights = None,
 ) -> nn.Module:
@@ -98,7 +100,8 @@ def torchvision(
         arguments = {"aux_logits": False, "init_weights": True, **arguments}
 
     def make() -> nn.Module:
-        return seeing(library.get_model(variant, weights=None, num_classes=num_classes, **arguments), channels)
+        net = library.get_model(variant, weights=None, num_classes=num_classes, **arguments)
+        return narrowed(seeing(net, channels), widths)
 
     return fitted(make, f"torchvision/{variant}", channels, image_size, stem, bn_momentum, bn_eps)
 

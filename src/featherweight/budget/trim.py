@@ -1,0 +1,258 @@
+"""A network that is over the limit, cut structurally to just below it, its most important channels kept.
+
+torch-pruning finds which channels of which layers belong together, by tracing the network (arXiv:2301.12900), and how
+large the weights of each are. Channels of all layers are ranked by that, relative to their layer's mean, and the
+smallest are taken out; attention and the classifier keep their shapes. What comes out is the same network with `widths`
+in its recipe, so nothing but this module needs torch-pruning.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from featherweight import atomic, paths, yaml
+from featherweight.budget.what_counts import groups
+from featherweight.config import Competition, Recipe
+from featherweight.errors import UserError
+from featherweight.models import FAMILIES, Classifier, build
+from featherweight.models.narrowing import widths_between
+from featherweight.models.pretrained_weights import load_pretrained, starts_pretrained
+from featherweight.reading import reason
+from featherweight.runtime.torch_internals import outlined
+from featherweight.schema import Choice
+
+TOLERANCE = 0.005  # of the limit, below which the cut network may stay
+CAPS = (0.5, 0.75, 0.9)  # of a layer's channels that may go, the first that reaches the limit
+CUTTABLE = ("timm", "torchvision")  # families with the key `widths`
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """A network cut to a limit: `spec` builds it, `net` has its weights; what it weighed before, and now."""
+
+    spec: Choice
+    net: nn.Module
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """Channels that go together, through all layers they run through; named by the first of these.
+
+    `importance` [channels] of each; where the layers have `parts` (grouped convolutions), one of each part goes, and
+    the importance is that of one part's.
+    """
+
+    layer: str
+    importance: Tensor
+    parts: int
+
+
+class _Cutter:
+    """Cuts copies of a network; how far, a list says: the number of channels to take from each of `channels`."""
+
+    def __init__(self, net: nn.Module, example: Tensor, fixed: set[str]) -> None:
+        self.net, self.example = net, example
+        graph, pruning = self._traced(net)
+        names = {module: name for name, module in net.named_modules()}
+        kept = [module for module, name in names.items() if name in fixed]
+        importance = pruning.importance.GroupMagnitudeImportance(p=2)
+        self.channels: list[_Channels] = []
+        for group in graph.get_all_groups(ignored_layers=kept, root_module_types=(nn.Conv2d, nn.Linear)):
+            size = importance(group)
+            if size is not None:
+                parts = max(_parts(dependency.target.module) for dependency, _ in group)
+                size = size.detach().view(parts, -1).mean(0)
+                self.channels.append(_Channels(names[group[0][0].target.module], size, parts))
+
+    def _traced(self, net: nn.Module) -> tuple[Any, Any]:
+        import torch_pruning
+
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")  # of parameters outside of layers: whether they are cut right is tested
+            graph = torch_pruning.DependencyGraph().build_dependency(net, self.example, verbose=False)
+        return graph, torch_pruning
+
+    def cut(self, counts: list[int]) -> nn.Module:
+        """A copy without the least important channels, so many of each."""
+        net = copy.deepcopy(self.net)
+        graph, pruning = self._traced(net)
+        for one, count in zip(self.channels, counts, strict=True):
+            if count:
+                width = len(one.importance)
+                gone = torch.argsort(one.importance)[:count]
+                indices = [int(index) + part * width for part in range(one.parts) for index in gone]
+                layer = net.get_submodule(one.layer)
+                prune = pruning.prune_conv_out_channels if isinstance(layer, nn.Conv2d) else None
+                graph.get_pruning_group(layer, prune or pruning.prune_linear_out_channels, indices).prune()
+        return net
+
+    def counts(self, number: int, cap: float) -> list[int]:
+        """How many go of each, where this many do in all, and at most this part of each."""
+        ranked = torch.cat([one.importance for one in self.channels])
+        threshold = ranked.sort().values[number - 1] if number else float("-inf")
+        return [min(int((one.importance <= threshold).sum()), int(cap * len(one.importance))) for one in self.channels]
+
+    @property
+    def total(self) -> int:
+        """All channels that could go."""
+        return sum(len(one.importance) for one in self.channels)
+
+
+def refuse_uncuttable(spec: Choice) -> None:
+    """Raise UserError for a family that cannot be cut, and where torch-pruning is not installed."""
+    if spec.name not in CUTTABLE:
+        raise UserError(f"trim cuts networks of {' and '.join(CUTTABLE)}, and this is of '{spec.name}': ./run.sh fill")
+    try:
+        import torch_pruning  # noqa: F401
+    except ImportError:
+        raise UserError("trim needs the package torch-pruning: ./run.sh install torch-pruning") from None
+
+
+def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) -> Trimmed:
+    """Cut the model that `spec` made for a competition to at most `limit` parameters, as the competition counts them.
+
+    Raises UserError for one that is not over it, that cannot be traced or cut, or cannot be cut that far.
+    """
+    refuse_uncuttable(spec)
+    shape = competition.shape
+
+    def weighed(net: nn.Module) -> int:
+        parts = groups([("model", Classifier(net, shape.channels))])
+        return sum(part.parameters + (part.statistics if competition.limit.buffers else 0) for part in parts)
+
+    before = weighed(model.net)
+    if before <= limit:
+        raise UserError(f"--limit {limit}: the network weighs {before:,} parameters already, which is within it")
+    net = copy.deepcopy(model.net).cpu().float().eval().requires_grad_()
+    example = torch.rand(2, shape.channels, shape.size, shape.size)
+    named = spec.arguments["variant"]
+    try:
+        cutter = _Cutter(net, example, _fixed(net, spec, competition))
+        cut = _closest(cutter, weighed, limit)
+    except UserError:
+        raise
+    except Exception as error:  # of a tracer and cutter of networks that they do not know
+        raise UserError(f"{named} cannot be cut ({type(error).__name__}: {reason(error)})") from None
+    if cut is None:
+        raise UserError(f"{named} cannot be cut to {limit:,} parameters: nine tenths of its channels are not enough")
+    whole = outlined(lambda: _changed(spec, widths={})(*shape))
+    narrow = _changed(spec, widths=widths_between(whole, cut))
+    _refuse_other_answers(narrow, cut, competition, example)
+    return Trimmed(narrow, cut, before, weighed(cut))
+
+
+def _closest(cutter: _Cutter, weighed: Callable[[nn.Module], int], limit: int) -> nn.Module | None:
+    """The cut network that is closest below a limit; None where there is none."""
+    high, cut = cutter.total, None
+    for cap in CAPS:
+        cut = cutter.cut(cutter.counts(high, cap))
+        if weighed(cut) <= limit:
+            break
+    else:
+        return None
+    low = 0
+    while high - low > 1:  # without `high` channels it is within the limit, without `low` it is not
+        middle = (low + high) // 2
+        tried = cutter.cut(cutter.counts(middle, cap))
+        if weighed(tried) <= limit:
+            high, cut = middle, tried
+        else:
+            low = middle
+    return _filled(cutter, cutter.counts(high, cap), cut, weighed, limit)
+
+
+def _filled(
+    cutter: _Cutter, counts: list[int], cut: nn.Module, weighed: Callable[[nn.Module], int], limit: int
+) -> nn.Module:
+    """Give channels back where the last cut took too many, the most important first, until it is close to the limit."""
+    while weighed(cut) < (1 - TOLERANCE) * limit:
+        gone = [
+            (float(one.importance.sort().values[count - 1]), place)
+            for place, (one, count) in enumerate(zip(cutter.channels, counts, strict=True))
+            if count
+        ]
+        for _, place in sorted(gone, reverse=True):
+            tried = [count - (at == place) for at, count in enumerate(counts)]
+            larger = cutter.cut(tried)
+            if weighed(larger) <= limit:
+                counts, cut = tried, larger
+                break
+        else:
+            return cut
+    return cut
+
+
+def _fixed(net: nn.Module, spec: Choice, competition: Competition) -> set[str]:
+    """The layers that keep their outputs: the classifier's last, and all of an attention's, which divides by heads."""
+    more = outlined(lambda: spec(*competition.shape._replace(num_classes=competition.shape.num_classes + 1)))
+    shapes = {name: parameter.shape for name, parameter in more.named_parameters()}
+    fixed = {name.rpartition(".")[0] for name, one in net.named_parameters() if one.shape != shapes[name]}
+    for name, module in net.named_modules():
+        if hasattr(module, "num_heads"):
+            fixed |= {f"{name}.{inner}".rstrip(".") for inner, _ in module.named_modules()}
+    return fixed
+
+
+def _parts(module: Any) -> int:
+    """How many parts of equal width a layer divides its channels into; a depthwise convolution into none."""
+    if isinstance(module, nn.GroupNorm):
+        return module.num_groups
+    grouped = isinstance(module, nn.Conv2d) and module.groups < module.out_channels
+    return module.groups if grouped else 1
+
+
+def _changed(spec: Choice, **keys: Any) -> Choice:
+    made: Choice = FAMILIES.validate({**spec.model_dump(mode="json", exclude_unset=True), "name": spec.name, **keys})
+    return made
+
+
+def _refuse_other_answers(spec: Choice, cut: nn.Module, competition: Competition, example: Tensor) -> None:
+    """The recipe's network must be the one that was cut. Raises UserError where it is not, or answers no numbers."""
+    try:
+        twin = build(spec, competition.shape).net.eval()
+        twin.load_state_dict(cut.state_dict())
+        with torch.no_grad():
+            expected, got = cut(example), twin(example)
+    except Exception as error:
+        raise UserError(
+            f"{spec.arguments['variant']} cannot be cut: its layers take no other widths ({reason(error)})"
+        ) from None
+    if not torch.isfinite(got).all() or not torch.allclose(expected, got, rtol=1e-4, atol=1e-5):
+        raise UserError(f"{spec.arguments['variant']} cannot be cut: its layers do more than their shapes say")
+
+
+def started(spec: Choice, competition: Competition) -> tuple[Classifier, tuple[str, ...]]:
+    """The model that `spec` makes, with its pretrained weights where it has some; and the tensors that have none."""
+    model = build(spec, competition.shape)
+    fresh = load_pretrained(model.net, spec, competition.shape).fresh if starts_pretrained(spec) else ()
+    return model, fresh
+
+
+def as_recipe(cut: Trimmed, recipe: Recipe, path: Path, trained: bool) -> Recipe:
+    """The recipe with the cut network for its model, which starts from the file beside `path`, if from any weights."""
+    has_weights = trained or starts_pretrained(cut.spec)
+    beside = str(path.with_suffix(".safetensors").relative_to(paths.home())) if has_weights else None
+    model = _changed(cut.spec, pretrained=False, weights=beside)
+    return Recipe.model_validate({**recipe.model_dump(mode="json", exclude_unset=True), "model": model})
+
+
+def write(cut: Trimmed, recipe: Recipe, path: Path, fresh: Collection[str]) -> None:
+    """Write the recipe, and beside it the weights that it names, without those that were not loaded but drawn."""
+    if recipe.model.arguments["weights"]:
+        state = {name: tensor.contiguous() for name, tensor in cut.net.state_dict().items() if name not in fresh}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(path.with_suffix(".safetensors"), save(state))
+    head = f"# {cut.spec.arguments['variant']}, {cut.before:,} parameters cut to {cut.after:,} by ./run.sh trim.\n"
+    told = f"#   ./run.sh {path.stem}\n"
+    atomic.write_text(path, head + told + yaml.dump(recipe.model_dump(mode="json", exclude_unset=True), compact=True))
