@@ -63,6 +63,7 @@ class _Cutter:
 
     def __init__(self, net: nn.Module, example: Tensor, fixed: set[str]) -> None:
         self.net, self.example = net, example
+        net = copy.deepcopy(net)  # tracing leaves in some networks what cannot be copied
         graph, pruning = self._traced(net)
         names = {module: name for name, module in net.named_modules()}
         kept = [module for module, name in names.items() if name in fixed]

@@ -1,0 +1,165 @@
+"""Networks cut to the limit: how close below it, what stays of their answers, and that what comes out is a recipe."""
+
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from featherweight.budget import count_parameters, trim, weigh
+from featherweight.cli import main
+from featherweight.config import load_competition, load_recipe
+from featherweight.errors import UserError
+from featherweight.models import FAMILIES, build, start_pretrained
+from featherweight.models.narrowing import narrowed, widths_between
+from featherweight.models.shape import Shape
+
+PHOTOS = """\
+title: Photos
+source: {name: folders, path: photos}
+image: {size: 32, mirror: true}
+classes: [a, b, c]
+limit: {parameters: 5_000_000, allow_pretrained: true}
+"""
+
+
+@pytest.fixture
+def photos(home):
+    (home / "configs" / "competitions").mkdir(parents=True, exist_ok=True)
+    (home / "configs" / "competitions" / "photos.yaml").write_text(PHOTOS)
+    return load_competition("photos")
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A file of weights for 7 classes of which the last channel inside one block is nothing."""
+    pytest.importorskip("torch_pruning")
+    torch.manual_seed(0)
+    net = build(FAMILIES.validate("timm/test_efficientnet"), Shape(7, 3, 32)).net
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    with torch.no_grad():  # a channel of the expansion, on its way through the depthwise layer to the projection
+        for layer in (net.blocks[2][0].conv_pw, net.blocks[2][0].bn1, net.blocks[2][0].conv_dw, net.blocks[2][0].bn2):
+            for tensor in (layer.weight, layer.bias):
+                if tensor is not None:
+                    tensor[-1] = 0
+        for norm in (net.blocks[2][0].bn1, net.blocks[2][0].bn2):
+            norm.running_mean[-1] = 0
+        net.blocks[2][0].conv_pwl.weight[:, -1] = 0
+    path = tmp_path / "published.pth"
+    torch.save(net.state_dict(), path)
+    return path, net.eval()
+
+
+def test_a_published_network_becomes_a_recipe_just_below_the_limit(home, photos, published, capsys):
+    path, _ = published
+    limit = 70_000
+    words = ["trim", "timm/test_efficientnet", "--competition", "photos", "--limit", str(limit)]
+    assert main.main([*words, "--set", f"model.weights={path}", "--name", "cut"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "next: ./run.sh cut --competition photos"
+    recipe = load_recipe("cut")
+    counted = weigh(recipe, photos, "cut").counted
+    assert 0.995 * limit <= counted <= limit
+    assert recipe.optimizer.name == "adamw"  # it is fine-tuned, as published weights are
+    shape = photos.seen_by(recipe).shape
+    model = build(recipe.model, shape)
+    told = start_pretrained(model, recipe.model, shape)
+    assert told.endswith("not loaded, so trained from the start: classifier.weight, classifier.bias")
+    assert torch.isfinite(model.eval()(torch.rand(2, 3, 32, 32))).all()
+    other = build(recipe.model, Shape(9, 1, 48))  # of other classes, channels and sides
+    start_pretrained(other, recipe.model, Shape(9, 1, 48))
+    assert other.eval()(torch.rand(2, 1, 48, 48)).shape == (2, 9)
+    assert main.main([*words, "--name", "cut"]) == 2
+    assert "there is a recipe" in capsys.readouterr().err
+
+
+def test_a_cut_of_nothing_that_matters_changes_no_answer(photos, published):
+    path, whole = published
+    spec = FAMILIES.validate({"name": "timm/test_efficientnet", "weights": str(path)})
+    competition = photos.model_copy(update={"classes": tuple("abcdefg")})
+    model, fresh = trim.started(spec, competition)
+    assert fresh == ()
+    before = count_parameters(spec, competition)
+    found = trim.trim(model, spec, competition, before - 1)
+    assert found.after < before
+    images = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(found.net(images), whole(images), rtol=1e-4, atol=1e-5)
+    assert found.spec.arguments["widths"] == {
+        "blocks.2.0.conv_pw": [whole.blocks[2][0].conv_pw.out_channels - 1],
+        "blocks.2.0.bn1": [whole.blocks[2][0].conv_pw.out_channels - 1],
+        "blocks.2.0.conv_dw": [whole.blocks[2][0].conv_pw.out_channels - 1],
+        "blocks.2.0.bn2": [whole.blocks[2][0].conv_pw.out_channels - 1],
+        "blocks.2.0.conv_pwl": [None, whole.blocks[2][0].conv_pw.out_channels - 1],
+    }
+    with pytest.raises(UserError, match="which is within it"):
+        trim.trim(model, spec, competition, before)
+    with pytest.raises(UserError, match="nine tenths of its channels are not enough"):
+        trim.trim(model, spec, competition, 10)
+
+
+def test_attention_and_grouped_layers_keep_what_they_divide_by(photos):
+    pytest.importorskip("torch_pruning")
+    torch.manual_seed(0)
+    spec = FAMILIES.validate("timm/test_vit")
+    before = count_parameters(spec, photos)
+    found = trim.trim(build(spec, photos.shape), spec, photos, int(0.9 * before))
+    assert 0.995 * int(0.9 * before) <= found.after <= int(0.9 * before)
+    assert all(".mlp." in name for name in found.spec.arguments["widths"])
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ({"nowhere": [3]}, "has no layer 'nowhere'"),
+        ({"conv_stem": [4000]}, "conv_stem is .* too small for"),
+        ({"conv_stem": [5]}, "cannot take images of 32 px"),
+    ],
+)
+def test_widths_that_are_not_of_the_network_are_one_message(widths, message):
+    spec = FAMILIES.validate({"name": "timm/test_efficientnet", "widths": widths})
+    with pytest.raises(UserError, match=message):
+        build(spec, Shape(3, 3, 32))
+
+
+def test_widths_say_what_differs():
+    def net(width):
+        return nn.Sequential(
+            nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.Conv2d(width, width, 3, groups=width),
+            nn.Conv2d(width, 8, 1), nn.GroupNorm(2, 8), nn.Flatten(), nn.Linear(8, 2),
+        )  # fmt: skip
+
+    widths = widths_between(net(6), net(4))
+    assert widths == {"0": [4], "1": [4], "2": [4], "3": [None, 4]}
+    made = narrowed(net(6), widths)
+    made.load_state_dict(net(4).state_dict())
+    assert str(made) == str(net(4))
+
+
+def test_what_cannot_be_cut_is_one_line(home, monkeypatch, capsys):
+    assert main.main(["trim", "wrn16_4", "--limit", "1000"]) == 2
+    assert "trim cuts networks of timm and torchvision, and this is of 'wrn'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    assert main.main(["trim", "timm/test_resnet", "--limit", "1000"]) == 2
+    assert "./run.sh install torch-pruning" in capsys.readouterr().err
+    assert not list((home / "configs").rglob("*.yaml"))
+
+
+def test_a_run_is_cut_with_the_weights_it_ships(home, photos, capsys):
+    pytest.importorskip("torch_pruning")
+    words = ["tiny", "--set", "model=timm/test_efficientnet", "--set", "train.epochs=1", "--name", "big"]
+    assert main.main([*words, "--set", "image.size=32", "--set", "split.subset=100", "--no-report"]) == 0
+    capsys.readouterr()
+    assert main.main(["trim", "big", "--limit", "80000", "--name", "cut"]) == 2
+    assert "does not allow weights trained on other images" in capsys.readouterr().err
+    assert not (home / "configs" / "recipes" / "cut.yaml").exists()
+    path = home / "runs" / "big" / "competition.yaml"
+    path.write_text(path.read_text().replace("allow_pretrained: false", "allow_pretrained: true"))
+    assert main.main(["trim", "big", "--limit", "80000", "--name", "cut"]) == 0
+    state = load_file(home / "configs" / "recipes" / "cut.safetensors")
+    assert "classifier.weight" in state  # what the run has learnt
+    assert main.main(["cut", "--competition", str(path), "--name", "small", "--no-report"]) == 0
+    assert " tensors loaded from " in capsys.readouterr().out
