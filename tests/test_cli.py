@@ -141,6 +141,7 @@ ENDINGS = {  # those that ask Kaggle: test_submit_and_score.py, init in test_ini
 def test_every_command_is_asked_how_it_ends():
     elsewhere = {
         "auto",
+        "trim",
         "kernel",
         "load",
         "predict",

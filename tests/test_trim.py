@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from featherweight.budget import count_parameters, trim, weigh
@@ -14,6 +14,7 @@ from featherweight.errors import UserError
 from featherweight.models import FAMILIES, build, start_pretrained
 from featherweight.models.narrowing import narrowed, widths_between
 from featherweight.models.shape import Shape
+from featherweight.runs.task import Task
 
 PHOTOS = """\
 title: Photos
@@ -42,13 +43,12 @@ def published(tmp_path):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
     with torch.no_grad():  # a channel of the expansion, on its way through the depthwise layer to the projection
-        for layer in (net.blocks[2][0].conv_pw, net.blocks[2][0].bn1, net.blocks[2][0].conv_dw, net.blocks[2][0].bn2):
-            for tensor in (layer.weight, layer.bias):
-                if tensor is not None:
+        block = net.blocks[3][0]
+        for name in ("conv_pw", "bn1", "conv_dw", "bn2"):
+            for own, tensor in block.get_submodule(name).state_dict().items():
+                if own in ("weight", "bias", "running_mean"):
                     tensor[-1] = 0
-        for norm in (net.blocks[2][0].bn1, net.blocks[2][0].bn2):
-            norm.running_mean[-1] = 0
-        net.blocks[2][0].conv_pwl.weight[:, -1] = 0
+        block.conv_pwl.weight[:, -1] = 0
     path = tmp_path / "published.pth"
     torch.save(net.state_dict(), path)
     return path, net.eval()
@@ -88,13 +88,11 @@ def test_a_cut_of_nothing_that_matters_changes_no_answer(photos, published):
     images = torch.rand(3, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(found.net(images), whole(images), rtol=1e-4, atol=1e-5)
-    assert found.spec.arguments["widths"] == {
-        "blocks.2.0.conv_pw": [whole.blocks[2][0].conv_pw.out_channels - 1],
-        "blocks.2.0.bn1": [whole.blocks[2][0].conv_pw.out_channels - 1],
-        "blocks.2.0.conv_dw": [whole.blocks[2][0].conv_pw.out_channels - 1],
-        "blocks.2.0.bn2": [whole.blocks[2][0].conv_pw.out_channels - 1],
-        "blocks.2.0.conv_pwl": [None, whole.blocks[2][0].conv_pw.out_channels - 1],
-    }
+    widths = found.spec.arguments["widths"]
+    wide = whole.blocks[3][0].conv_pw.out_channels
+    assert widths.pop("blocks.3.0.conv_pwl") == [None, wide - 1]
+    assert [widths.pop(f"blocks.3.0.{name}") for name in ("conv_pw", "bn1", "conv_dw", "bn2")] == [[wide - 1]] * 4
+    assert all(name.startswith("blocks.3.0.se.") for name in widths)
     with pytest.raises(UserError, match="which is within it"):
         trim.trim(model, spec, competition, before)
     with pytest.raises(UserError, match="nine tenths of its channels are not enough"):
@@ -150,16 +148,21 @@ def test_what_cannot_be_cut_is_one_line(home, monkeypatch, capsys):
 
 def test_a_run_is_cut_with_the_weights_it_ships(home, photos, capsys):
     pytest.importorskip("torch_pruning")
-    words = ["tiny", "--set", "model=timm/test_efficientnet", "--set", "train.epochs=1", "--name", "big"]
-    assert main.main([*words, "--set", "image.size=32", "--set", "split.subset=100", "--no-report"]) == 0
-    capsys.readouterr()
-    assert main.main(["trim", "big", "--limit", "80000", "--name", "cut"]) == 2
-    assert "does not allow weights trained on other images" in capsys.readouterr().err
-    assert not (home / "configs" / "recipes" / "cut.yaml").exists()
-    path = home / "runs" / "big" / "competition.yaml"
-    path.write_text(path.read_text().replace("allow_pretrained: false", "allow_pretrained: true"))
+    recipe = load_recipe("tiny", ["model=timm/test_efficientnet"])
+    run = Task("tiny", recipe, "photos", photos, ["./run.sh"]).start("big")
+    torch.manual_seed(0)
+    save_file(build(recipe.model, photos.shape).state_dict(), run.weights)
     assert main.main(["trim", "big", "--limit", "80000", "--name", "cut"]) == 0
-    state = load_file(home / "configs" / "recipes" / "cut.safetensors")
-    assert "classifier.weight" in state  # what the run has learnt
-    assert main.main(["cut", "--competition", str(path), "--name", "small", "--no-report"]) == 0
-    assert " tensors loaded from " in capsys.readouterr().out
+    assert "cut to 7" in capsys.readouterr().out
+    made, path = load_recipe("cut"), home / "configs" / "recipes" / "cut.safetensors"
+    assert made.optimizer == recipe.optimizer
+    state = load_file(path)
+    assert torch.equal(state["classifier.bias"], load_file(run.weights)["net.classifier.bias"])  # what it has learnt
+    model = build(made.model, photos.shape)
+    assert "trained from the start" not in start_pretrained(model, made.model, photos.shape)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.net.state_dict().items())
+    file = run.folder / "competition.yaml"
+    file.write_text(file.read_text().replace("allow_pretrained: true", "allow_pretrained: false"))
+    assert main.main(["trim", "big", "--limit", "80000", "--name", "second"]) == 2
+    assert "does not allow weights trained on other images" in capsys.readouterr().err
+    assert not (home / "configs" / "recipes" / "second.yaml").exists()
