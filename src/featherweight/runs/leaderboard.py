@@ -196,15 +196,16 @@ def _ends(holdout: Score, centre: float, variance: float) -> tuple[float, float]
 
 
 def _optimism(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
-    """By how much the score of the best run on this holdout flatters, and how many runs there are; 0 for another one.
+    """By how much the score of the best run on this holdout flatters, and how many runs there are; 0 for another one,
+    and not estimated where decisions are fitted.
 
     On resamples of the images the best run is chosen, and scored on the images that were not drawn (Tsamardinos et al.
     2018).
     """
     others = [other for other in _on_the_same_images(run) if other.name != run.name][-MOST_RUNS:]
-    if not others:
-        return 0.0, 1
     competition = run.competition
+    if not others or competition.target != "one":  # thresholds of sets are fitted for seconds, for each run anew
+        return 0.0, 1
     metric, keys = metric_of(competition.metric), competition.metric.arguments
     given = [
         judged(competition.target, competition.metric, each.unseen(each.probs("holdout"), labels)[0], labels)
