@@ -62,7 +62,7 @@ def plan(competition: Competition, minutes: float, began: float, threads: int | 
 
 
 def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[Candidate]:
-    """The candidates whose published weights can be had; why the others' cannot goes to `refused`, once for each."""
+    """The candidates whose pretrained weights can be had; why the others' cannot goes to `refused`, once for each."""
     absent: set[str] = set()
     for candidate in candidates:
         if candidate.name in absent:
@@ -102,7 +102,7 @@ def _measured(
 def _pilots(
     measured: Sequence[Measured], task: Task, competition: Competition, seconds: float, threads: int | None
 ) -> list[Pilot]:
-    """The cheapest network with published weights and the cheapest without, each trained for some seconds."""
+    """The cheapest network with pretrained weights and the cheapest without, each trained for some seconds."""
     pilots = []
     for published in (True, False):
         alike = [one for one in measured if one.candidate.starts_published == published]

@@ -67,16 +67,13 @@ def from_scratch(task: Task) -> Iterator[Candidate]:
 
 
 def fine_tuned(task: Task) -> Iterator[Candidate]:
-    """Networks with published weights, at several sizes: small images are enlarged, photographs are reduced."""
+    """Networks with pretrained weights, at several sizes: small images are enlarged, photographs are reduced."""
     for size in ENLARGED if task.size <= SMALL else REDUCED:
         if size > max(task.size, ENLARGED[-1]):
             continue
         store = "null" if task.size <= SMALL else str(max(STORED, size))
-        own: tuple[str, ...] = (
-            f"image.size={size}",
-            f"image.store={store}",
-        )  # in bf16 their depthwise steps take longer
+        own: tuple[str, ...] = (f"image.size={size}", f"image.store={store}")  # float32: depthwise is slower in bf16
         if task.several:  # of sets of classes a probe knows nothing
             own += ("head={start: random, epochs: 1}",)
         for name, recipe in (("EfficientNet-Lite0", "finetune_lite0"), ("EfficientNet-B0", "finetune")):
-            yield Candidate(f"{name}, published", recipe, size, own, longest=LONGEST_TUNED, starts_published=True)
+            yield Candidate(f"{name}, pretrained", recipe, size, own, longest=LONGEST_TUNED, starts_published=True)
