@@ -68,7 +68,7 @@ CASES = [
     ({}, "runs --where lr", "--where"),
     ({}, "runs --where ==", "--where"),
     ({}, "predict nothing .", "nothing"),
-    ({}, "export nothing --to onnx", "nothing"),
+    ({}, "export nothing --to safetensors", "nothing"),
     ({"z.zip": zipped({"run.json": b"{}"})}, "load z.zip", ""),
     ({"z.zip": b"PK"}, "load z.zip", ""),
     ({"w.pth": b"\x80\x04."}, "weigh w.pth", ""),

@@ -1,0 +1,76 @@
+"""ONNX files on the scales: weights inside and outside, packed ones, and hostile files."""
+
+import numpy as np
+import pytest
+
+from featherweight.budget import weigh_anything
+from featherweight.cli import main
+from featherweight.errors import UserError
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: ./run.sh install onnx")
+TensorProto, helper, numpy_helper = onnx.TensorProto, onnx.helper, onnx.numpy_helper
+
+
+def graph(initializers, nodes, **opsets):
+    made = helper.make_graph(nodes, "g", [], [], initializers)
+    return helper.make_model(made)
+
+
+def test_onnx(tmp_path):
+    weight, scale = np.ones((4, 3, 3, 3), np.float32), np.ones(4, np.float32)
+    tensors = {"w": weight, "scale": scale, "shift": 0 * scale, "mean": scale, "var": scale,
+               "shape": np.array([0, -1]),
+               "q": np.ones((4, 9), np.int8), "qs": scale, "qz": np.zeros(4, np.int8)}  # fmt: skip
+    nodes = [
+        helper.make_node("BatchNormalization", ["x", "scale", "shift", "mean", "var"], ["y"]),
+        helper.make_node("DequantizeLinear", ["q", "qs", "qz"], ["z"]),
+        helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.ones((5, 8), np.float32))),
+    ]
+    onnx.save(graph([numpy_helper.from_array(one, name) for name, one in tensors.items()], nodes), tmp_path / "a.onnx")
+    found = weigh_anything(tmp_path / "a.onnx")
+    assert (found.parameters, found.statistics, found.zeros) == (108 + 8 + 36 + 40, 8, 4)
+    assert found.bits == 32 * (108 + 8 + 40) + 8 * 36
+
+
+def test_onnx_with_weights_outside(tmp_path):
+    tensor = numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
+    model = graph([tensor], [helper.make_node("Identity", ["w"], ["y"])])
+    onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, location="a.bin", size_threshold=0)
+    found = weigh_anything(tmp_path / "a.onnx")
+    assert (found.parameters, found.zeros) == (4096, 4096 - 64)
+    assert found.bytes == (tmp_path / "a.onnx").stat().st_size + 4 * 4096
+    (tmp_path / "a.bin").write_bytes(b"short")
+    with pytest.raises(UserError, match=r"a\.bin beside it ends before w do"):
+        weigh_anything(tmp_path / "a.onnx")
+    (tmp_path / "a.bin").unlink()
+    with pytest.raises(UserError, match=r"its weights are in a\.bin, which is not beside it"):
+        weigh_anything(tmp_path / "a.onnx")
+
+
+def test_hostile_onnx_is_refused_in_one_line(tmp_path, capsys):
+    huge = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[10**5, 10**5], raw_data=b"1234")
+    onnx.save(graph([huge], []), tmp_path / "huge.onnx")
+    away = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    away.external_data.add(key="location", value="../../secret")
+    onnx.save(graph([away], []), tmp_path / "away.onnx")
+    (tmp_path / "cut.onnx").write_bytes((tmp_path / "away.onnx").read_bytes()[:9])
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    assert main.main(["weigh", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 4, said
+    assert "10,000,000,000 numbers in" in "\n".join(said)
+    assert "outside of its folder" in "\n".join(said)
+
+
+def test_weights_of_4_bits_in_onnx(tmp_path):
+    """robertknight/rten#1036: 64 inputs and 8 outputs, as bytes of two weights (MatMulNBits) and as UINT4 (QDQ)."""
+    tensors = [
+        numpy_helper.from_array(np.zeros((8, 2, 16), np.uint8), "w"),
+        numpy_helper.from_array(np.ones(16, np.float32), "scales"),
+        TensorProto(name="q", data_type=TensorProto.UINT4, dims=[8, 64], raw_data=bytes(256)),
+    ]
+    sizes = {"K": 64, "N": 8, "bits": 4, "block_size": 32}
+    node = helper.make_node("MatMulNBits", ["x", "w", "scales"], ["y"], domain="com.microsoft", **sizes)
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [], [], tensors)), tmp_path / "a.onnx")
+    found = weigh_anything(tmp_path / "a.onnx")
+    assert (found.parameters, found.bits) == (512 + 512, 2 * 4 * 512)
