@@ -31,6 +31,7 @@ def level(dataset: str, easy: float) -> list[Row]:
 
 
 MADE_UP = Curves(level("hard", 0.2) + level("easy", 0.05))
+MADE_UP_TUNED = Curves([replace(row, published=True) for row in MADE_UP.rows])
 
 
 def plan(seconds: float, step: float = 0.01, cost=None, **found):
@@ -215,3 +216,13 @@ def test_a_pilot_on_digits_finds_that_mirrored_ones_are_others():
 def test_a_pilot_without_time_is_none():
     candidate = next(from_scratch(TASK))
     assert piloted(Measured(candidate, 493_224, Cost(1.0, 1.0, 10**9)), TASK, DIGITS, 5.0, 1) is None
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(100, False), (260, True)])
+def test_a_probe_that_takes_longer_than_there_is_time_is_refused(seconds, fits):
+    measured = [Measured(next(fine_tuned(TASK)), 3_400_000, Cost(5.0, 0.05, 10**9))]  # 64 s of probe, 96 s of looks
+    if fits:
+        assert make(TASK, DIGITS, measured, seconds, MADE_UP_TUNED, Findings()).best.epochs == 0
+    else:
+        with pytest.raises(UserError, match="nothing can be trained"):
+            make(TASK, DIGITS, measured, seconds, MADE_UP_TUNED, Findings())

@@ -61,18 +61,13 @@ def piloted(
     candidate, cost = measured.candidate, measured.cost
     probing = candidate.starts_published
     epochs = 0 if probing else EPOCHS
-    recipe = load_recipe(candidate.recipe, [*candidate.settings(max(1, epochs)), "image.mirror=false"])
-    update = {"epochs": epochs, "evaluate_every": max(1, epochs)}
-    short = recipe.model_copy(update={"train": recipe.train.model_copy(update=update)})
-    if probing:
-        short = short.model_copy(update={"warmup": None, "averages": [], "ship": "raw"})
+    recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), "image.mirror=false"])
     judging = 2 * min(task.holdout, JUDGES) * cost.view
     each = cost.view * 1.5 if probing else epochs * cost.step / recipe.train.batch_size
     images = min(task.images, int((seconds - judging) / each))
     if images < max(FEWEST, 2 * task.classes):
         return None
-    seen = competition.seen_by(short)
-    found = apart(_trained, short, seen, images, threads, patience=4 * seconds + 20)
+    found = apart(_trained, recipe, competition.seen_by(recipe), images, threads, patience=4 * seconds + 20)
     if found is None:
         return None
     error, mirrored, spread, judged, step, start = found

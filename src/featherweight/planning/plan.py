@@ -6,6 +6,7 @@ the same recipe gives the same bytes whenever it is run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,7 +177,7 @@ def _option(
     steps = max(1, task.images // min(recipe.train.batch_size, task.images))
     epoch = steps * cost.step * slow * 1.02  # what lies between the steps
     left = seconds * MARGIN - packing - views - probing - REST - 10 * looking
-    epochs = min(int(left / epoch), candidate.longest)
+    epochs = min(math.floor(left / epoch), candidate.longest)  # below 0 where a probe alone takes too long
     if epochs < least:
         return f"an epoch takes {duration(epoch)}, and {duration(max(left, 0))} are left for it"
     whole = load_recipe(candidate.recipe, candidate.settings(epochs))
