@@ -80,7 +80,8 @@ def _measured(
     candidates: Sequence[Candidate], competition: Competition, seconds: float, threads: int | None, refused: list[str]
 ) -> list[Measured]:
     """What the candidates within the limit cost here, as far as the seconds allow."""
-    began, found = time.monotonic(), []
+    began = time.monotonic()
+    found: list[Measured] = []
     for candidate in candidates:
         recipe: Recipe = load_recipe(candidate.recipe, candidate.settings(1))
         seen = competition.seen_by(recipe)
