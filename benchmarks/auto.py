@@ -7,10 +7,10 @@
 A seed holds out another fifth of the labelled images (3,000 at most), which nobody trains on and all answer. The rest
 is written into a folder as a competition hands it out, `train/<class>/*` and `test/*`, described by `init`, and given
 to everybody. `auto` counts its minutes by the clock from the command to the CSV, with one thread; fastai trains for
-as many epochs as come nearest to the processor time that `auto` took; other systems are recipes of ours, as long as
-they are. fastai is set up as its documentation teaches: `fine_tune` of EfficientNet-Lite0 where the competition
-allows pretrained weights, else `fit_one_cycle` of ResNet-10-T, the largest residual net of timm's under the limit,
-and `tta`.
+as many epochs as come nearest to as many minutes of processor time, packing and start not counted; other systems are
+recipes of ours, as long as they are. fastai is set up as its documentation teaches: `fine_tune` of EfficientNet-Lite0
+where the competition allows pretrained weights, else `fit_one_cycle` of ResNet-10-T, the largest residual net of
+timm's under the limit, and `tta`.
 
 Prints and records accuracy, seconds by the clock and of processor time, what auto forecast, and McNemar's exact test
 over the answers of all seeds. Resumable: what is done is not done again.
@@ -116,12 +116,12 @@ def call(*words: str) -> str:
     return done.stdout
 
 
-def one(system: str, task: Task, given: argparse.Namespace, seconds: float) -> dict[str, Any]:
+def one(system: str, task: Task, given: argparse.Namespace) -> dict[str, Any]:
     """What a system answered, right or wrong by file name, and what it took; from the record where it is done."""
     out = task.folder / f"{system}-{given.minutes:g}m.json"
     if not out.exists():
         began, before = time.monotonic(), spent_by_children()
-        found = fastai(task, seconds, out) if system == "fastai" else ours(system, task, given)
+        found = fastai(task, 60 * given.minutes, out) if system == "fastai" else ours(system, task, given)
         took = {"clock": time.monotonic() - began, "processor": found.pop("seconds", spent_by_children() - before)}
         out.write_text(json.dumps({**found, **took}))
     told: dict[str, Any] = json.loads(out.read_text())
@@ -169,11 +169,8 @@ def main() -> None:
         found: dict[str, list[dict[str, Any]]] = {system: [] for system in given.systems}
         for seed in given.seeds:
             task = prepare(short, seed, given)
-            seconds = given.minutes * 60
             for system in given.systems:
-                found[system].append(one(system, task, given, seconds))
-                if system == "auto":
-                    seconds = found[system][-1]["processor"]
+                found[system].append(one(system, task, given))
         table[short] = summary(found)
         for line in lines(short, table[short]):
             print(line, flush=True)

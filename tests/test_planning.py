@@ -148,8 +148,13 @@ def test_small_sets_get_small_batches_and_large_ones_the_largest():
 
 def test_photographs_are_reduced_for_networks_that_start_from_nothing():
     photos = Task(1500, 150, 500, 2, 700, 224, 3, True, False)
-    assert {candidate.size for candidate in from_scratch(photos)} == {64, 96}
+    assert {candidate.size for candidate in from_scratch(photos)} == {32, 64, 96}
     assert all("image.size=" in " ".join(candidate.settings(3)) for candidate in from_scratch(photos))
+    small = replace(photos, size=64)
+    assert [{candidate.size for candidate in from_scratch(replace(small, size=size))} for size in (28, 64)] == [
+        {28},
+        {32, 64},
+    ]
 
 
 def test_curves_learn_what_holds_within_every_set():

@@ -14,8 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from featherweight.augment.geometric import affine_matrix, resized, warp
-from featherweight.runtime.rng import Draws
+from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import Count, Fraction, Part, Positive
+
+SIDE = 32  # of an image that views are counted on
 
 Weighted = Iterator[tuple[float, Tensor]]
 Augmentation = Callable[[Tensor, Draws], Tensor]
@@ -125,3 +127,9 @@ def product(
     for weight, view in views[0](images, draws, augment):
         for inner, final in product(view, views[1:], draws, augment):
             yield weight * inner, final
+
+
+def count(views: Sequence[View]) -> int:
+    """How many times these views ask the model about an image."""
+    image = torch.zeros(1, 3, SIDE, SIDE)
+    return sum(1 for _ in product(image, views, lambda number: Draws(generator(0), 1, image.device), ()))

@@ -18,6 +18,7 @@ from featherweight.planning.candidates import Candidate
 from featherweight.training.forecast import peak_memory
 
 STEPS = 4  # that are timed, after one that is not: the first chooses kernels and fills caches
+WARM = 4  # images predicted before the time is taken: the first choose kernels
 PATIENCE = 120.0  # seconds for one candidate; what takes longer is far too slow for any plan
 
 
@@ -71,7 +72,9 @@ def _measured(recipe: Recipe, competition: Competition, threads: int | None) -> 
     with tempfile.TemporaryDirectory() as folder, hushed():
         examples = Examples(images, images.take(np.arange(1)), shape.num_classes, recipe.augment)
         seconds = Trainer(short, model, examples, device, Path(folder)).fit()["seconds"].diff().iloc[1:]
+    few, size = images.images[:WARM], recipe.predict.batch_size
+    predict_probs([model], few, runtime=device, batch_size=size)
     began = time.perf_counter()
-    predict_probs([model], images.images, runtime=device, batch_size=recipe.predict.batch_size)
+    predict_probs([model], images.images, runtime=device, batch_size=size)
     view = (time.perf_counter() - began) / batch
     return Cost(float(statistics.median(seconds)), view, peak_memory())

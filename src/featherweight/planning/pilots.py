@@ -16,14 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from featherweight.config import Competition, Recipe, load_recipe
+from featherweight.console import duration, say
 from featherweight.planning.apart import apart
 from featherweight.planning.candidates import Candidate
 from featherweight.planning.costs import Measured
+from featherweight.planning.packing_time import packing_seconds
 from featherweight.planning.task import Task
 
 EPOCHS = 3
 FEWEST = 64  # images, with fewer of which a score says nothing
 JUDGES = 1000  # images of the holdout at most
+PACKING = 3.0  # times a pilot's seconds that may go into packing its images, which its kind of network then shares
 LOST = 0.1  # of what a pilot knows beyond guessing, above which its images may not be mirrored
 SURE = 1.96  # standard errors by which the loss must exceed that
 
@@ -67,7 +70,12 @@ def piloted(
     images = min(task.images, int((seconds - judging) / each))
     if images < max(FEWEST, 2 * task.classes):
         return None
-    found = apart(_trained, recipe, competition.seen_by(recipe), images, threads, patience=4 * seconds + 20)
+    seen = competition.seen_by(recipe)
+    packing = packing_seconds(seen)
+    if packing > PACKING * seconds:
+        say(f"    left out: its images would take {duration(packing)} to pack")
+        return None
+    found = apart(_trained, recipe, seen, images, threads, patience=4 * (seconds + packing) + 20)
     if found is None:
         return None
     error, mirrored, spread, judged, step, start = found

@@ -16,11 +16,13 @@ from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe, load_recipe, store
 from featherweight.console import duration
 from featherweight.errors import OverBudget, UserError
+from featherweight.evaluation import tta
 from featherweight.planning.candidates import Candidate
 from featherweight.planning.costs import Cost, Measured
 from featherweight.planning.curves import Curves, Forecast
 from featherweight.planning.packing_time import packing_seconds
 from featherweight.planning.task import Task
+from featherweight.runs import predictions
 from featherweight.schema import Choice
 
 MARGIN = 0.95  # of the time is planned for; the rest is for what a shared machine does meanwhile
@@ -168,12 +170,12 @@ def _option(
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
     packing = packing_seconds(seen)
-    views = _views(recipe, seen) * (task.holdout + task.predict) * cost.view * slow
+    views = tta.count(predictions.views(recipe, seen)) * (task.holdout + task.predict) * cost.view * slow
     looking = task.holdout * cost.view * slow
     probing, least = 0.0, 1
     if recipe.head.start == "probe":
         least = 0
-        probing = task.images * max(findings.start, cost.view) * slow * (2 if seen.image.mirror else 1)
+        probing = task.images * max(findings.start, cost.view * slow) * (2 if seen.image.mirror else 1)
     steps = max(1, task.images // min(recipe.train.batch_size, task.images))
     epoch = steps * cost.step * slow * 1.02  # what lies between the steps
     left = seconds * MARGIN - packing - views - probing - REST - 10 * looking
@@ -186,17 +188,6 @@ def _option(
     return Option(
         candidate, whole, measured.parameters, cost, Timeline(packing, training, views), forecast, seen.image.mirror
     )
-
-
-def _views(recipe: Recipe, competition: Competition) -> int:
-    """How many times an image is predicted: the views of the recipe that the competition allows, multiplied."""
-    counts = {"flip": 2, "shift": 3, "rotate": 3, "five_crops": 5}
-    total = 1
-    for view in recipe.predict.views:
-        if view.name == "flip" and not competition.image.mirror:
-            continue
-        total *= counts.get(view.name, len(view.arguments.get("factors", [])) or view.arguments.get("count", 1))
-    return total
 
 
 def write(plan: Plan, name: str, competition: str) -> Path:
