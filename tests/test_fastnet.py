@@ -6,6 +6,7 @@ from torch import nn
 from featherweight.models import FAMILIES, build
 from featherweight.models.fastnet import FastNet, Whitening
 from featherweight.models.shape import Shape
+from featherweight.training import norm_stats
 from featherweight.training.norm_stats import standardize, start_from_images
 
 
@@ -84,3 +85,13 @@ def test_every_size_works(size, channels, classes):
 
 def test_whitening_is_a_parameter_like_any_other():
     assert sum(parameter.numel() for parameter in Whitening(3).parameters()) == 24 * 12 + 24
+
+
+def test_of_large_images_fewer_are_looked_at(monkeypatch):
+    """5,000 of 64 px took a gigabyte."""
+    seen = []
+    model = build(FAMILIES.validate("fastnet"), Shape(10, 3, 8))
+    monkeypatch.setattr(type(model.net.whiten), "start_from_images", lambda self, images: seen.append(len(images)))
+    monkeypatch.setattr(norm_stats, "PIXELS", 8 * 8 * 5)
+    start_from_images(model, np.zeros((40, 8, 8, 3), np.uint8))
+    assert seen == [5]

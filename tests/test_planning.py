@@ -7,10 +7,10 @@ import pytest
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.planning import costs, curves
-from featherweight.planning.candidates import batch_size, fine_tuned, from_scratch
+from featherweight.planning.candidates import batch_size, filling, fine_tuned, from_scratch
 from featherweight.planning.costs import Cost, Measured
 from featherweight.planning.curves import Curves, Row
-from featherweight.planning.pilots import Pilot, piloted
+from featherweight.planning.pilots import Loss, Pilot, piloted
 from featherweight.planning.plan import MARGIN, Findings, make, weighed
 from featherweight.planning.task import Task
 from featherweight.training.head import Head
@@ -92,9 +92,10 @@ def test_steps_that_a_pilot_found_slower_are_planned_slower():
     )
 
 
-def pilot(error: float, mirrored: float, holdout: int = 400) -> Pilot:
-    spread = (abs(mirrored - error) / holdout) ** 0.5
-    return Pilot(next(from_scratch(TASK)), 500_000, 1000, 3, holdout, error, mirrored, spread)
+def pilot(error: float, turned: float, holdout: int = 400) -> Pilot:
+    """A pilot that gets the part `turned` of its images wrong when they are mirrored, or upside down."""
+    loss = Loss(turned - error, (abs(turned - error) / holdout) ** 0.5)
+    return Pilot(next(from_scratch(TASK)), 500_000, 1000, 3, holdout, error, loss, loss)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,28 @@ def test_mirroring_is_forbidden_only_where_a_pilot_shows_it(error, mirrored, for
 
 def test_a_pilot_of_few_images_does_not_decide_alone():
     assert not pilot(0.2, 0.35, holdout=20).forbids_mirroring(10)
+    assert not pilot(0.2, 0.25, holdout=20).allows_upside_down(10)
+
+
+@pytest.mark.parametrize(
+    ("error", "turned", "allowed"),
+    [
+        (0.1, 0.11, True),  # plants from above
+        (0.1, 0.3, False),  # photographs of a place
+        (0.88, 0.88, False),  # a pilot that has learned nothing tells nothing
+    ],
+)
+def test_images_are_turned_upside_down_only_where_a_pilot_recognises_them(error, turned, allowed):
+    assert pilot(error, turned).allows_upside_down(10) is allowed
+
+
+def test_where_up_and_down_are_alike_training_turns_images_over():
+    measured = [Measured(next(from_scratch(TASK)), 500_000, Cost(0.01, 1e-4, 10**9))]
+    names = [
+        [choice.name for choice in make(TASK, DIGITS, measured, 100, MADE_UP, found).best.recipe.augment]
+        for found in (Findings(), Findings(upside_down=True), Findings(upside_down=True, mirror=False))
+    ]
+    assert names == [["crop", "alternating_flip"], ["crop", "alternating_flip", "vertical_flip"], names[0]]
 
 
 def test_a_pilot_tells_how_hard_the_task_is():
@@ -155,6 +178,18 @@ def test_photographs_are_reduced_for_networks_that_start_from_nothing():
         {28},
         {32, 64},
     ]
+
+
+@pytest.mark.parametrize("limit", [20_000, 300_000, 3_000_000])
+def test_under_a_small_limit_there_are_networks_that_fill_it(limit):
+    small = DIGITS.model_copy(update={"limit": DIGITS.limit.model_copy(update={"parameters": limit})})
+    found = list(filling(TASK, small))
+    counts = [weighed(load_recipe(one.recipe, one.settings(1)), small, one.name) for one in found]
+    assert [0.9 * part < count <= part for count, part in zip(counts, (limit, limit / 4), strict=True)] == [True, True]
+
+
+def test_under_the_usual_limit_the_usual_networks_are_enough():
+    assert not list(filling(TASK, DIGITS))
 
 
 def test_curves_learn_what_holds_within_every_set():
@@ -213,7 +248,7 @@ def test_a_pilot_on_digits_finds_that_mirrored_ones_are_others():
     pilot = piloted(Measured(candidate, 493_224, cost), TASK, DIGITS, 60.0, 1)
     assert pilot is not None
     assert pilot.images == TASK.images
-    assert pilot.error < 0.3 < pilot.mirrored
+    assert pilot.error < 0.3 < pilot.error + pilot.mirrored.more
     assert pilot.forbids_mirroring(10)
     assert pilot.slow > 0
 

@@ -13,7 +13,7 @@ from featherweight.data.parts import divide
 from featherweight.errors import Unavailable, UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
-from featherweight.planning.candidates import SMALL, Candidate, fine_tuned, from_scratch
+from featherweight.planning.candidates import SMALL, Candidate, filling, fine_tuned, from_scratch
 from featherweight.planning.costs import Cost, Measured
 from featherweight.planning.curves import Curves, Row, table
 from featherweight.planning.pilots import Pilot, piloted
@@ -44,7 +44,7 @@ def plan(competition: Competition, minutes: float, began: float, threads: int | 
     refused: list[str] = []
     tuned = _available(fine_tuned(task), refused) if task.pretrained else ()
     # In turns, the smallest of each kind first: where measuring takes long, there is something of both.
-    turns = itertools.zip_longest(tuned, from_scratch(task))
+    turns = itertools.zip_longest(tuned, itertools.chain(filling(task, competition), from_scratch(task)))
     candidates = [candidate for turn in turns for candidate in turn if candidate]
     say(f"measuring {len(candidates)} candidates on this machine")
     measured = _measured(candidates, competition, MEASURING * whole, threads, refused)
@@ -52,11 +52,14 @@ def plan(competition: Competition, minutes: float, began: float, threads: int | 
     curves = Curves(table()).and_pilots([_row(pilot, task) for pilot in pilots])
     findings = Findings(
         mirror=not any(pilot.forbids_mirroring(task.classes) for pilot in pilots),
+        upside_down=any(pilot.allows_upside_down(task.classes) for pilot in pilots),
         slow=max([1.0, *(pilot.slow for pilot in pilots)]),
         start=max([0.0, *(pilot.start for pilot in pilots)]),
     )
     if task.mirror and not findings.mirror:
         say("  mirrored images are not taken for what they are: nothing is mirrored")
+    elif task.mirror and findings.upside_down:
+        say("  images upside down are recognised as well: they are turned over in training, too")
     made = make(task, competition, measured, whole - (time.monotonic() - began), curves, findings)
     return replace(made, refused=[*refused, *made.refused])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from featherweight.budget import solver
+from featherweight.config import Competition
 from featherweight.planning.task import Task
 
 STEPS_PER_EPOCH = 60  # at least, as far as batches of 32 allow: fewer are too few for a rate to rise and fall
@@ -12,6 +14,7 @@ BATCHES = (32, 64, 128, 256)
 RATE = 0.375 / 256  # of the fast nets, for each image of a batch
 ENLARGED, REDUCED = (96, 128), (128, 160, 224)  # pixels at which published networks see small pictures and photographs
 SMALL = 64  # pixels up to which a picture is taken as it is as well
+WIDEST = 4_600_000  # parameters of the widest of the usual fast nets, or a few more for many classes
 STORED = 256  # pixels of the shorter side of photographs, from which crops are taken
 LONGEST_TUNED = 30  # epochs
 SHRUNK = (32, 64, 96)  # pixels to which pictures are reduced for a network that starts from scratch
@@ -73,6 +76,22 @@ def from_scratch(task: Task) -> Iterator[Candidate]:
         ):
             yield Candidate(name, recipe, size, (*own, *widths, "train.precision=native"), batch)
         yield Candidate("WRN-16-4", "wrn16_4", size, (*own, "train.precision=native"))
+
+
+def filling(task: Task, competition: Competition) -> Iterator[Candidate]:
+    """Fast nets of other widths, where the usual ones are over the limit: one that fills it, and one of a quarter."""
+    limit = competition.limit.parameters
+    if limit >= WIDEST:
+        return
+    for name, part in (("fast net, filling the limit", 1), ("fast net, a quarter of the limit", 4)):
+        members, _ = solver.fill("fastnet", competition, limit // part)
+        for widths in [member.spec.arguments["widths"] for member in members if member.spec.arguments["depth"] == 2][
+            :1
+        ]:
+            for size in scratch_sizes(task.size):
+                own = () if size == task.size else (f"image.size={size}",)
+                fixed = (*own, f"model.widths={list(widths)}", "train.precision=native")
+                yield Candidate(name, "fastnet94", size, fixed, batch_size(task.images))
 
 
 def fine_tuned(task: Task) -> Iterator[Candidate]:

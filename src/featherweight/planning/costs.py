@@ -24,7 +24,7 @@ PATIENCE = 120.0  # seconds for one candidate; what takes longer is far too slow
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a training step and of one image in one test-time view, and the bytes of memory at the peak."""
+    """Seconds of a training step and of one image in one test-time view, and the bytes of memory that training adds."""
 
     step: float
     view: float
@@ -53,7 +53,7 @@ def _measured(recipe: Recipe, competition: Competition, threads: int | None) -> 
     import torch
 
     from featherweight.data.pack import Pack
-    from featherweight.evaluation.inference import predict_probs
+    from featherweight.evaluation.inference import batch_within_memory, predict_probs
     from featherweight.models import build
     from featherweight.runtime.device import start
     from featherweight.training.examples import Examples
@@ -67,14 +67,16 @@ def _measured(recipe: Recipe, competition: Competition, threads: int | None) -> 
     train = {"epochs": STEPS + 1, "steps": None, "evaluate_every": STEPS + 1, "checkpoint_seconds": math.inf}
     plain = {"warmup": None, "early_stopping": None, "head": Head()}
     short = recipe.model_copy(update={"train": recipe.train.model_copy(update=train), **plain})
+    before = peak_memory()
     torch.manual_seed(0)
     model = build(recipe.model, shape)
     with tempfile.TemporaryDirectory() as folder, hushed():
         examples = Examples(images, images.take(np.arange(1)), shape.num_classes, recipe.augment)
         seconds = Trainer(short, model, examples, device, Path(folder)).fit()["seconds"].diff().iloc[1:]
-    few, size = images.images[:WARM], recipe.predict.batch_size
-    predict_probs([model], few, runtime=device, batch_size=size)
+    size = batch_within_memory(recipe.predict.batch_size, shape.size, shape.size, device)
+    whole = np.resize(noise, (size, *noise.shape[1:]))  # a whole batch, whose memory is a run's
+    predict_probs([model], whole[:WARM], runtime=device, batch_size=size)
     began = time.perf_counter()
-    predict_probs([model], images.images, runtime=device, batch_size=size)
-    view = (time.perf_counter() - began) / batch
-    return Cost(float(statistics.median(seconds)), view, peak_memory())
+    predict_probs([model], whole, runtime=device, batch_size=size)
+    view = (time.perf_counter() - began) / size
+    return Cost(float(statistics.median(seconds)), view, peak_memory() - before)

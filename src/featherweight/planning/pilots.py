@@ -1,8 +1,10 @@
-"""Short trainings on the task itself, which say how hard it is, and whether its images may be mirrored.
+"""Short trainings on the task itself, which say how hard it is, and whether its images may be mirrored or turned over.
 
 The learning curves of other data sets tell how networks and lengths of training differ, not how hard a new task is: a
 pilot's score stands in the table beside them. It is trained without mirror images. Where it then recognises mirrored
-images much worse than images as they are, a mirror image is not of the same class: a letter, a road sign.
+images much worse than images as they are, a mirror image is not of the same class: a letter, a road sign. Where it
+recognises images upside down about as well, they have no up and down (plants from above, tissue, the earth from the
+air), and training turns them over as well.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration, say
+from featherweight.evaluation.tta import View
 from featherweight.planning.apart import apart
 from featherweight.planning.candidates import Candidate
 from featherweight.planning.costs import Measured
@@ -27,17 +31,35 @@ EPOCHS = 3
 FEWEST = 64  # images, with fewer of which a score says nothing
 JUDGES = 1000  # images of the holdout at most
 PACKING = 3.0  # times a pilot's seconds that may go into packing its images, which its kind of network then shares
-LOST = 0.1  # of what a pilot knows beyond guessing, above which its images may not be mirrored
-SURE = 1.96  # standard errors by which the loss must exceed that
+LOST = 0.1  # of what a pilot knows beyond guessing: images that lose more by a turn are then of other classes
+SURE = 1.96  # standard errors by which the loss must lie above or below that
+
+
+@dataclass(frozen=True)
+class Loss:
+    """By how much more of the images a pilot gets wrong when they are turned, a fraction, and its standard error."""
+
+    more: float
+    error: float
+
+    @property
+    def least(self) -> float:
+        """The lower end of the 95 % interval."""
+        return self.more - SURE * self.error
+
+    @property
+    def most(self) -> float:
+        """The upper end."""
+        return self.more + SURE * self.error
 
 
 @dataclass(frozen=True)
 class Pilot:
     """How a short training of `images` for `epochs` went.
 
-    `error` and `mirrored` are the fractions of `holdout` images that it gets wrong, as they are and mirrored, and
-    `spread` the standard error of their difference. `slow` is how many times a step took what was measured before, and
-    `start` the seconds per image that went by before the first step, for a probe.
+    `error` is the fraction of `holdout` images that it gets wrong; `mirrored` and `upside_down` say how many more when
+    they are turned so. `slow` is how many times a step took what was measured before, and `start` the seconds per image
+    that went by before the first step, for a probe.
     """
 
     candidate: Candidate
@@ -46,15 +68,24 @@ class Pilot:
     epochs: int
     holdout: int
     error: float
-    mirrored: float
-    spread: float
+    mirrored: Loss
+    upside_down: Loss
     slow: float = 1.0
     start: float = 0.0
 
+    def knows(self, classes: int) -> float:
+        """The fraction of images that it gets right beyond guessing."""
+        return (1 - self.error) - 1 / classes
+
     def forbids_mirroring(self, classes: int) -> bool:
         """Are mirror images of other classes, beyond doubt?"""
-        known = (1 - self.error) - 1 / classes
-        return known > 0.1 and self.mirrored - self.error - SURE * self.spread > LOST * known
+        known = self.knows(classes)
+        return known > 0.1 and self.mirrored.least > LOST * known
+
+    def allows_upside_down(self, classes: int) -> bool:
+        """Are images that stand on their heads of the same classes, beyond doubt?"""
+        known = self.knows(classes)
+        return known > 0.1 and self.upside_down.most < LOST * known
 
 
 def piloted(
@@ -65,7 +96,7 @@ def piloted(
     probing = candidate.starts_published
     epochs = 0 if probing else EPOCHS
     recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), "image.mirror=false"])
-    judging = 2 * min(task.holdout, JUDGES) * cost.view
+    judging = 3 * min(task.holdout, JUDGES) * cost.view
     each = cost.view * 1.5 if probing else epochs * cost.step / recipe.train.batch_size
     images = min(task.images, int((seconds - judging) / each))
     if images < max(FEWEST, 2 * task.classes):
@@ -78,16 +109,27 @@ def piloted(
     found = apart(_trained, recipe, seen, images, threads, patience=4 * (seconds + packing) + 20)
     if found is None:
         return None
-    error, mirrored, spread, judged, step, start = found
+    error, mirrored, upside_down, judged, step, start = found
     slow = step / cost.step if step else 1.0
-    return Pilot(candidate, measured.parameters, images, epochs, judged, error, mirrored, spread, slow, start / images)
+    return Pilot(
+        candidate,
+        measured.parameters,
+        images,
+        epochs,
+        judged,
+        error,
+        mirrored,
+        upside_down,
+        slow,
+        start / images,
+    )
 
 
 def _trained(
     recipe: Recipe, competition: Competition, count: int, threads: int | None
-) -> tuple[float, float, float, int, float, float]:
-    """Errors as they are and mirrored, the standard error of their difference, images judged, seconds of a step, and
-    seconds before the first; in this process.
+) -> tuple[float, Loss, Loss, int, float, float]:
+    """The error, what turned images lose, images judged, seconds of a step, and seconds before the first; in this
+    process.
     """
     import torch
 
@@ -120,19 +162,29 @@ def _trained(
     trained = float(history["seconds"].iloc[-1])
     before = time.perf_counter() - began - trained
     steps = int(history["step"].iloc[-1])
-    wrong = []
-    for views in ([], [lambda images, draws, augment: iter([(1.0, images.flip(-1))])]):
-        probs = predict_probs(
+    wrong = [
+        predict_probs(
             [model], holdout.images, runtime=device, views=views, batch_size=recipe.predict.batch_size
-        )
-        wrong.append(probs.argmax(1) != holdout.labels)
-    lost = wrong[1].astype(float) - wrong[0]
-    spread = float(lost.std() / math.sqrt(len(lost)))
+        ).argmax(1)
+        != holdout.labels
+        for views in ([], [_turned(-1)], [_turned(-2)])
+    ]
     return (
         float(wrong[0].mean()),
-        float(wrong[1].mean()),
-        spread,
-        len(lost),
+        _loss(wrong[1], wrong[0]),
+        _loss(wrong[2], wrong[0]),
+        len(holdout),
         trained / steps if steps else 0.0,
         before,
     )
+
+
+def _turned(axis: int) -> View:
+    """The view that sees images reversed along an axis, and only so."""
+    return lambda images, draws, augment: iter([(1.0, images.flip(axis))])
+
+
+def _loss(turned: NDArray[np.bool_], upright: NDArray[np.bool_]) -> Loss:
+    """How many more images are wrong [N] when they are turned."""
+    difference = turned.astype(float) - upright
+    return Loss(float(difference.mean()), float(difference.std() / math.sqrt(len(difference))))

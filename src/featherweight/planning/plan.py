@@ -6,8 +6,9 @@ the same recipe gives the same bytes whenever it is run.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from featherweight.planning.packing_time import packing_seconds
 from featherweight.planning.task import Task
 from featherweight.runs import predictions
 from featherweight.schema import Choice
+from featherweight.training.forecast import peak_memory
 
 MARGIN = 0.95  # of the time is planned for; the rest is for what a shared machine does meanwhile
 REST = 12.0  # seconds for the start, the CSV and the report
@@ -31,11 +33,12 @@ REST = 12.0  # seconds for the start, the CSV and the report
 
 @dataclass(frozen=True)
 class Findings:
-    """What pilots showed: may images be mirrored, how many times longer a step took than where it was timed, and the
-    seconds that a probe took for each image.
+    """What pilots showed: may images be mirrored, may they be turned upside down as well, how many times longer a step
+    took than where it was timed, and the seconds that a probe took for each image.
     """
 
     mirror: bool = True
+    upside_down: bool = False
     slow: float = 1.0
     start: float = 0.0
 
@@ -114,7 +117,7 @@ class Plan:
             f"the plan: {best.line}",
             f"  batches of {recipe.train.batch_size}, {recipe.optimizer.name} at {recipe.optimizer.lr:g}; "  # type: ignore[attr-defined]
             f"augmentation: {augment}; test-time views: {views}",
-            f"  time: {best.timeline}; memory: {best.cost.memory / 1e9:.1f} GB",
+            f"  time: {best.timeline}; memory: {(peak_memory() + best.cost.memory) / 1e9:.1f} GB",
         ]
         if len(self.options) > 1:
             said += ["instead of", *(f"  {option.line}" for option in self.options[1:])]
@@ -133,8 +136,7 @@ def make(
     options: list[Option] = []
     reasons: list[str] = []
     for one in measured:
-        fixed = () if findings.mirror else ("image.mirror=false",)
-        candidate = replace(one.candidate, fixed=(*one.candidate.fixed, *fixed))
+        candidate = replace(one.candidate, fixed=(*one.candidate.fixed, *_orientation(one.candidate, findings)))
         found = _option(task, competition, replace(one, candidate=candidate), seconds, curves, findings)
         if isinstance(found, Option):
             options.append(found)
@@ -145,6 +147,16 @@ def make(
         raise UserError("\n  ".join([f"nothing can be trained in {duration(seconds)}; give it more time", *few]))
     options.sort(key=lambda option: (-option.forecast.value, option.timeline.total))
     return Plan(task, seconds, options, reasons)
+
+
+def _orientation(candidate: Candidate, findings: Findings) -> Iterator[str]:
+    """What is set for how images may be turned."""
+    if not findings.mirror:
+        yield "image.mirror=false"
+    elif findings.upside_down:
+        choices = load_recipe(candidate.recipe, candidate.settings(1)).augment
+        augment = [{"name": choice.name, **choice.arguments} for choice in choices]
+        yield f"augment={json.dumps([*augment, {'name': 'vertical_flip'}])}"
 
 
 def weighed(recipe: Recipe, competition: Competition, name: str) -> int | None:

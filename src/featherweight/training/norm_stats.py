@@ -21,6 +21,7 @@ from featherweight.runtime.rng import derive
 from featherweight.training.batches import Batches
 
 PHOTOS = 2000  # that the mean and deviation of photographs are taken of
+PIXELS = 5000 * 32 * 32  # of the images that layers are computed from, which take 60 bytes for each
 
 
 def standardize(
@@ -84,11 +85,13 @@ def renew(model: Classifier, batches: Batches, augment: Sequence[Augmentation], 
 def start_from_images(model: Classifier, images: NDArray[np.uint8], sample: int = 5000) -> None:
     """Let the layers that are computed from the training images, uint8 [N, H, W, C], see a sample of them, normalised.
 
-    Such a layer has a method `start_from_images(images)`. The sample is taken at even distances, the same every time.
+    Such a layer has a method `start_from_images(images)`. The sample is taken at even distances, the same every time,
+    and has PIXELS pixels at most: of larger images fewer say as much.
     """
     starters: list[Any] = [module for module in model.net.modules() if hasattr(module, "start_from_images")]
     if not starters:
         return
+    sample = min(sample, max(1, PIXELS // (images.shape[1] * images.shape[2])))
     chosen = torch.from_numpy(images[:: max(1, len(images) // sample)][:sample].copy())
     normalised = model.normalize(chosen.to(model.normalize.mean.device).permute(0, 3, 1, 2).float() / 255)
     for module in starters:
