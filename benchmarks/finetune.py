@@ -7,7 +7,8 @@ All start from the published EfficientNet-Lite0 of the package, train on the sam
 thread, and answer the same images that none has trained on: those of `--truth`, or a fifth of the labelled ones. fastai
 is set up as its documentation teaches (`vision_learner`, `Resize`, `aug_transforms`, `fine_tune`, and `tta` to predict)
 and trains for as many epochs as its processor time comes nearest to that of our fine-tuning. Its images are decoded
-beforehand, as ours are, which is in its favour.
+beforehand, as ours are, which is in its favour. The narrow fast net, which starts from nothing and sees 64 px, trains
+for as long beside them.
 
 Prints and records each one's accuracy and processor time, and McNemar's exact test over the answers of all seeds.
 Resumable: runs that are done are not done again.
@@ -22,6 +23,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,12 @@ from featherweight import paths
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.photos import Photos
+from featherweight.planning import costs
+from featherweight.planning.candidates import RATE, batch_size
 from featherweight.runs.run import Run
 
-OURS = {"finetune": "finetune_lite0", "probe": "probe_lite0"}
+OURS = {"finetune": "finetune_lite0", "probe": "probe_lite0", "scratch": "fastnet94"}
+SCRATCH = 64  # pixels at which the fast net, which starts from nothing, sees the images
 HELD = "split.test=0.2"  # where no file has the answers
 
 
@@ -67,16 +72,14 @@ def timed(command: list[str]) -> float:
     return spent_by_children() - before
 
 
-def ours(system: str, seed: int, given: argparse.Namespace) -> Answer:
+def ours(system: str, seed: int, given: argparse.Namespace, settings: Sequence[str]) -> Answer:
     """A run of ours, by the command line."""
-    name = f"bench-{Path(given.competition).stem}-{system}-{given.size}-{given.epochs}-s{seed}"
+    name = run_name(system, seed, given)
     cost = paths.runs() / name / "processor.json"
     if not cost.exists():
         words = [OURS[system], "--competition", given.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
-        words += ["--name", name, "--set", f"image.size={given.size}", "--set", f"train.precision={given.precision}"]
-        words += ["--set", stored(given)]
+        words += ["--name", name, *(word for setting in settings for word in ("--set", setting))]
         words += [] if given.truth else ["--set", HELD]
-        words += ["--set", f"train.epochs={given.epochs}"] if system == "finetune" else []
         seconds = timed([sys.executable, "-m", "featherweight", *words])
         cost.write_text(json.dumps({"seconds": seconds}))
     run = Run.find(name)
@@ -86,6 +89,29 @@ def ours(system: str, seed: int, given: argparse.Namespace) -> Answer:
     known = dict(zip(predicted.ids if predicted else run.split.test, run.probs(part).argmax(1), strict=True))
     right = [bool(known[id] == label) for id, label in zip(ids, truth, strict=True)]
     return Answer(system, seed, right, json.loads(cost.read_text())["seconds"])
+
+
+def run_name(system: str, seed: int, given: argparse.Namespace) -> str:
+    """The name of a run of ours."""
+    return f"bench-{Path(given.competition).stem}-{system}-{given.size}-{given.epochs}-s{seed}"
+
+
+def tuning(given: argparse.Namespace) -> list[str]:
+    """What is set for the probe; for fine-tuning, the epochs besides."""
+    return [f"image.size={given.size}", f"train.precision={given.precision}", stored(given)]
+
+
+def from_scratch(like: Run, seconds: float) -> list[str]:
+    """What is set for the narrow fast net, which trains for about this many seconds of processor time."""
+    images = len(like.split.train)
+    batch = batch_size(images)
+    settings = [f"image.size={SCRATCH}", "model.widths=[32,128,128]", "train.precision=native"]
+    settings += [f"train.batch_size={batch}", f"optimizer.lr={batch * RATE:.6g}"]
+    recipe = load_recipe(OURS["scratch"], settings)
+    cost = costs.measure(recipe, load_competition(like.competition_name).seen_by(recipe), 1)
+    assert cost is not None
+    epochs = max(1, round(seconds / (images // batch * cost.step)))
+    return [*settings, f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
 
 
 def stored(given: argparse.Namespace) -> str:
@@ -178,11 +204,12 @@ def main() -> None:
     load_competition(given.competition)
     found: list[Answer] = []
     for seed in given.seeds:
-        found += [ours("probe", seed, given), ours("finetune", seed, given)]
-        tuned = found[-1]
-        name = f"bench-{Path(given.competition).stem}-finetune-{given.size}-{given.epochs}-s{seed}"
-        found.append(fastai(seed, Run.find(name), given, tuned.seconds))
-        for one in found[-3:]:
+        found.append(ours("probe", seed, given, tuning(given)))
+        tuned = ours("finetune", seed, given, [*tuning(given), f"train.epochs={given.epochs}"])
+        like = Run.find(run_name("finetune", seed, given))
+        found += [tuned, fastai(seed, like, given, tuned.seconds)]
+        found.append(ours("scratch", seed, given, from_scratch(like, tuned.seconds)))
+        for one in found[-4:]:
             print(f"  {one.system:<9} seed {one.seed}  {one.accuracy:.2%} right, {one.seconds:.0f} s", flush=True)
     table: dict[str, Any] = {}
     pooled = {

@@ -180,6 +180,18 @@ def test_photographs_are_reduced_for_networks_that_start_from_nothing():
     ]
 
 
+def test_images_unlike_those_of_the_pretrained_weights_are_fine_tuned_boldly():
+    photos = Task(3000, 300, 500, 2, 1500, 64, 3, mirror=True, pretrained=True)
+    candidate = next(fine_tuned(photos))
+    measured = [Measured(candidate, 3_400_000, Cost(0.1, 1e-4, 10**9))]
+    gentle, bold = (
+        make(photos, DIGITS, measured, 300, MADE_UP_TUNED, Findings(unlike=unlike)).best.recipe.optimizer
+        for unlike in (False, True)
+    )
+    assert gentle == load_recipe("finetune_lite0").optimizer
+    assert bold == load_recipe("finetune_lite0_bold").optimizer != gentle
+
+
 @pytest.mark.parametrize("limit", [20_000, 300_000, 3_000_000])
 def test_under_a_small_limit_there_are_networks_that_fill_it(limit):
     small = DIGITS.model_copy(update={"limit": DIGITS.limit.model_copy(update={"parameters": limit})})

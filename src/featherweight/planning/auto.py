@@ -23,6 +23,7 @@ from featherweight.planning.task import Task, describe
 STARTED = 2.0  # seconds before the first line of this program runs
 LEAST = 1.0  # minutes: less is not enough to measure and train anything
 MEASURING = 0.2  # of the time at most goes into measuring candidates
+UNLIKE = 0.1  # of the images: where a probe gets more of them wrong, its network has seen nothing like them
 PILOTING = 0.05  # of the time goes into each pilot
 
 
@@ -53,6 +54,7 @@ def plan(competition: Competition, minutes: float, began: float, threads: int | 
     findings = Findings(
         mirror=not any(pilot.forbids_mirroring(task.classes) for pilot in pilots),
         upside_down=any(pilot.allows_upside_down(task.classes) for pilot in pilots),
+        unlike=any(pilot.error > UNLIKE for pilot in pilots if pilot.candidate.starts_published),
         slow=max([1.0, *(pilot.slow for pilot in pilots)]),
         start=max([0.0, *(pilot.start for pilot in pilots)]),
     )

@@ -13,6 +13,7 @@ STEPS_PER_EPOCH = 60  # at least, as far as batches of 32 allow: fewer are too f
 BATCHES = (32, 64, 128, 256)
 RATE = 0.375 / 256  # of the fast nets, for each image of a batch
 ENLARGED, REDUCED = (96, 128), (128, 160, 224)  # pixels at which published networks see small pictures and photographs
+BOLD = ("optimizer.lr=0.001", "optimizer.layer_decay=0.9")  # of fine-tuning, as in the recipe finetune_lite0_bold
 SMALL = 64  # pixels up to which a picture is taken as it is as well
 WIDEST = 4_600_000  # parameters of the widest of the usual fast nets, or a few more for many classes
 STORED = 256  # pixels of the shorter side of photographs, from which crops are taken

@@ -18,7 +18,7 @@ from featherweight.config import Competition, Recipe, load_recipe, store
 from featherweight.console import duration
 from featherweight.errors import OverBudget, UserError
 from featherweight.evaluation import tta
-from featherweight.planning.candidates import Candidate
+from featherweight.planning.candidates import BOLD, Candidate
 from featherweight.planning.costs import Cost, Measured
 from featherweight.planning.curves import Curves, Forecast
 from featherweight.planning.packing_time import packing_seconds
@@ -33,12 +33,14 @@ REST = 12.0  # seconds for the start, the CSV and the report
 
 @dataclass(frozen=True)
 class Findings:
-    """What pilots showed: may images be mirrored, may they be turned upside down as well, how many times longer a step
-    took than where it was timed, and the seconds that a probe took for each image.
+    """What pilots showed: may images be mirrored, may they be turned upside down as well, are they unlike those that
+    pretrained weights were trained on, how many times longer a step took than where it was timed, and the seconds that
+    a probe took for each image.
     """
 
     mirror: bool = True
     upside_down: bool = False
+    unlike: bool = False
     slow: float = 1.0
     start: float = 0.0
 
@@ -136,7 +138,7 @@ def make(
     options: list[Option] = []
     reasons: list[str] = []
     for one in measured:
-        candidate = replace(one.candidate, fixed=(*one.candidate.fixed, *_orientation(one.candidate, findings)))
+        candidate = replace(one.candidate, fixed=(*one.candidate.fixed, *_fixed_by(findings, one.candidate)))
         found = _option(task, competition, replace(one, candidate=candidate), seconds, curves, findings)
         if isinstance(found, Option):
             options.append(found)
@@ -149,8 +151,10 @@ def make(
     return Plan(task, seconds, options, reasons)
 
 
-def _orientation(candidate: Candidate, findings: Findings) -> Iterator[str]:
-    """What is set for how images may be turned."""
+def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
+    """What is set because pilots showed it."""
+    if findings.unlike and candidate.starts_published:
+        yield from BOLD
     if not findings.mirror:
         yield "image.mirror=false"
     elif findings.upside_down:
