@@ -107,6 +107,11 @@ def train(
         yield 1 / count, view
 
 
+def mirrored(images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation]) -> Weighted:
+    """The mirror image alone: what a model makes of it."""
+    yield 1.0, images.flip(-1)
+
+
 VIEWS: dict[str, Callable[..., Weighted]] = {
     "flip": flip,
     "shift": shift,

@@ -53,15 +53,12 @@ def plan(competition: Competition, minutes: float, began: float, threads: int | 
     curves = Curves(table()).and_pilots([_row(pilot, task) for pilot in pilots])
     findings = Findings(
         mirror=not any(pilot.forbids_mirroring(task.classes) for pilot in pilots),
-        upside_down=any(pilot.allows_upside_down(task.classes) for pilot in pilots),
         unlike=any(pilot.error > UNLIKE for pilot in pilots if pilot.candidate.starts_published),
         slow=max([1.0, *(pilot.slow for pilot in pilots)]),
         start=max([0.0, *(pilot.start for pilot in pilots)]),
     )
     if task.mirror and not findings.mirror:
         say("  mirrored images are not taken for what they are: nothing is mirrored")
-    elif task.mirror and findings.upside_down:
-        say("  images upside down are recognised as well: they are turned over in training, too")
     made = make(task, competition, measured, whole - (time.monotonic() - began), curves, findings)
     return replace(made, refused=[*refused, *made.refused])
 

@@ -1,10 +1,8 @@
-"""Short trainings on the task itself, which say how hard it is, and whether its images may be mirrored or turned over.
+"""Short trainings on the task itself, which say how hard it is, and whether its images may be mirrored.
 
 The learning curves of other data sets tell how networks and lengths of training differ, not how hard a new task is: a
 pilot's score stands in the table beside them. It is trained without mirror images. Where it then recognises mirrored
-images much worse than images as they are, a mirror image is not of the same class: a letter, a road sign. Where it
-recognises images upside down about as well, they have no up and down (plants from above, tissue, the earth from the
-air), and training turns them over as well.
+images much worse than images as they are, a mirror image is not of the same class: a letter, a road sign.
 """
 
 from __future__ import annotations
@@ -16,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration, say
-from featherweight.evaluation.tta import View
+from featherweight.evaluation.tta import mirrored
 from featherweight.planning.apart import apart
 from featherweight.planning.candidates import Candidate
 from featherweight.planning.costs import Measured
@@ -31,13 +28,13 @@ EPOCHS = 3
 FEWEST = 64  # images, with fewer of which a score says nothing
 JUDGES = 1000  # images of the holdout at most
 PACKING = 3.0  # times a pilot's seconds that may go into packing its images, which its kind of network then shares
-LOST = 0.1  # of what a pilot knows beyond guessing: images that lose more by a turn are then of other classes
+LOST = 0.1  # of what a pilot knows beyond guessing: images that lose more by mirroring are then of other classes
 SURE = 1.96  # standard errors by which the loss must lie above or below that
 
 
 @dataclass(frozen=True)
 class Loss:
-    """By how much more of the images a pilot gets wrong when they are turned, a fraction, and its standard error."""
+    """How many more of the images a pilot gets wrong when they are mirrored, a fraction, and its standard error."""
 
     more: float
     error: float
@@ -47,19 +44,14 @@ class Loss:
         """The lower end of the 95 % interval."""
         return self.more - SURE * self.error
 
-    @property
-    def most(self) -> float:
-        """The upper end."""
-        return self.more + SURE * self.error
-
 
 @dataclass(frozen=True)
 class Pilot:
     """How a short training of `images` for `epochs` went.
 
-    `error` is the fraction of `holdout` images that it gets wrong; `mirrored` and `upside_down` say how many more when
-    they are turned so. `slow` is how many times a step took what was measured before, and `start` the seconds per image
-    that went by before the first step, for a probe.
+    `error` is the fraction of `holdout` images that it gets wrong, and `mirrored` how many more when they are mirrored.
+    `slow` is how many times a step took what was measured before, and `start` the seconds per image that went by before
+    the first step, for a probe.
     """
 
     candidate: Candidate
@@ -69,23 +61,13 @@ class Pilot:
     holdout: int
     error: float
     mirrored: Loss
-    upside_down: Loss
     slow: float = 1.0
     start: float = 0.0
 
-    def knows(self, classes: int) -> float:
-        """The fraction of images that it gets right beyond guessing."""
-        return (1 - self.error) - 1 / classes
-
     def forbids_mirroring(self, classes: int) -> bool:
         """Are mirror images of other classes, beyond doubt?"""
-        known = self.knows(classes)
+        known = (1 - self.error) - 1 / classes
         return known > 0.1 and self.mirrored.least > LOST * known
-
-    def allows_upside_down(self, classes: int) -> bool:
-        """Are images that stand on their heads of the same classes, beyond doubt?"""
-        known = self.knows(classes)
-        return known > 0.1 and self.upside_down.most < LOST * known
 
 
 def piloted(
@@ -96,7 +78,7 @@ def piloted(
     probing = candidate.starts_published
     epochs = 0 if probing else EPOCHS
     recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), "image.mirror=false"])
-    judging = 3 * min(task.holdout, JUDGES) * cost.view
+    judging = 2 * min(task.holdout, JUDGES) * cost.view
     each = cost.view * 1.5 if probing else epochs * cost.step / recipe.train.batch_size
     images = min(task.images, int((seconds - judging) / each))
     if images < max(FEWEST, 2 * task.classes):
@@ -109,26 +91,15 @@ def piloted(
     found = apart(_trained, recipe, seen, images, threads, patience=4 * (seconds + packing) + 20)
     if found is None:
         return None
-    error, mirrored, upside_down, judged, step, start = found
+    error, lost, judged, step, start = found
     slow = step / cost.step if step else 1.0
-    return Pilot(
-        candidate,
-        measured.parameters,
-        images,
-        epochs,
-        judged,
-        error,
-        mirrored,
-        upside_down,
-        slow,
-        start / images,
-    )
+    return Pilot(candidate, measured.parameters, images, epochs, judged, error, lost, slow, start / images)
 
 
 def _trained(
     recipe: Recipe, competition: Competition, count: int, threads: int | None
-) -> tuple[float, Loss, Loss, int, float, float]:
-    """The error, what turned images lose, images judged, seconds of a step, and seconds before the first; in this
+) -> tuple[float, Loss, int, float, float]:
+    """The error, what mirroring loses, images judged, seconds of a step, and seconds before the first: in this
     process.
     """
     import torch
@@ -162,29 +133,18 @@ def _trained(
     trained = float(history["seconds"].iloc[-1])
     before = time.perf_counter() - began - trained
     steps = int(history["step"].iloc[-1])
-    wrong = [
+    wrong, wrong_mirrored = (
         predict_probs(
             [model], holdout.images, runtime=device, views=views, batch_size=recipe.predict.batch_size
         ).argmax(1)
         != holdout.labels
-        for views in ([], [_turned(-1)], [_turned(-2)])
-    ]
+        for views in ([], [mirrored])
+    )
+    lost = wrong_mirrored.astype(float) - wrong
     return (
-        float(wrong[0].mean()),
-        _loss(wrong[1], wrong[0]),
-        _loss(wrong[2], wrong[0]),
+        float(wrong.mean()),
+        Loss(float(lost.mean()), float(lost.std() / math.sqrt(len(lost)))),
         len(holdout),
         trained / steps if steps else 0.0,
         before,
     )
-
-
-def _turned(axis: int) -> View:
-    """The view that sees images reversed along an axis, and only so."""
-    return lambda images, draws, augment: iter([(1.0, images.flip(axis))])
-
-
-def _loss(turned: NDArray[np.bool_], upright: NDArray[np.bool_]) -> Loss:
-    """How many more images are wrong [N] when they are turned."""
-    difference = turned.astype(float) - upright
-    return Loss(float(difference.mean()), float(difference.std() / math.sqrt(len(difference))))

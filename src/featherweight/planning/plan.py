@@ -6,7 +6,6 @@ the same recipe gives the same bytes whenever it is run.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,13 +32,12 @@ REST = 12.0  # seconds for the start, the CSV and the report
 
 @dataclass(frozen=True)
 class Findings:
-    """What pilots showed: may images be mirrored, may they be turned upside down as well, are they unlike those that
+    """What pilots showed: may images be mirrored, are they unlike those that
     pretrained weights were trained on, how many times longer a step took than where it was timed, and the seconds that
     a probe took for each image.
     """
 
     mirror: bool = True
-    upside_down: bool = False
     unlike: bool = False
     slow: float = 1.0
     start: float = 0.0
@@ -157,10 +155,6 @@ def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
         yield from BOLD
     if not findings.mirror:
         yield "image.mirror=false"
-    elif findings.upside_down:
-        choices = load_recipe(candidate.recipe, candidate.settings(1)).augment
-        augment = [{"name": choice.name, **choice.arguments} for choice in choices]
-        yield f"augment={json.dumps([*augment, {'name': 'vertical_flip'}])}"
 
 
 def weighed(recipe: Recipe, competition: Competition, name: str) -> int | None:

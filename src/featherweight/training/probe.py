@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from featherweight import atomic, paths
 from featherweight.console import Progress, say
 from featherweight.errors import UserError
+from featherweight.evaluation import tta
 from featherweight.evaluation.inference import batch_within_memory, predict_probs
-from featherweight.evaluation.tta import Weighted
 from featherweight.models import Classifier
 from featherweight.runtime.device import Runtime
 
@@ -71,7 +71,7 @@ def given_to(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, ru
     size = batch_within_memory(CHUNK // 8, images.shape[1], images.shape[2], runtime)
     try:
         with Progress("features", len(images), "images") as bar:
-            views = [_mirror] if mirrored else []
+            views = [tta.mirrored] if mirrored else []
             predict_probs([model], images, runtime=runtime, views=views, batch_size=size, advance=bar.advance)
     finally:
         hook.remove()
@@ -135,10 +135,6 @@ def _logistic(
 def _loss(probe: tuple[Features, Features], features: Features, labels: NDArray[np.int64]) -> float:
     logits = torch.from_numpy(features @ probe[0].T + probe[1])
     return float(nn.functional.cross_entropy(logits, torch.from_numpy(labels)))
-
-
-def _mirror(images: Tensor, draws: Any, augment: Any) -> Weighted:
-    yield 1.0, images.flip(-1)
 
 
 def _digest(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, runtime: Runtime) -> str:
