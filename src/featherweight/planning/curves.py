@@ -4,8 +4,9 @@
 images that were held out. `./run.sh bench curves` measures it. The model is a plain one: the logit of the error is
 linear in logarithms of the row's numbers and in some of their products, with a level of its own for each data set, and
 is fitted by Bayesian ridge regression, for networks that start from random weights and from published ones apart. Of a
-new task the level is unknown, until a pilot has been trained on it; which network is better, and how much longer
-training helps, are learned within the data sets.
+new task the level is unknown, until a pilot has been trained on it; which network is better, and how much more epochs
+and images help, are learned within the data sets. The last two differ from set to set, which a forecast far from its
+pilot says by a wider range.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 TABLE = Path(__file__).with_name("curves.csv")
 PUBLISHED = ("lite0", "lite0_bold")  # networks of the table that start from published weights
 LEAST_SPREAD = 0.7  # of data sets' levels, in logits: few data sets look more alike than they are
+SLOPE_SPREAD = 0.12  # of data sets' slopes, in logits for each doubling: that of the slopes over epochs in the table
 NUMBERS = ("images", "classes", "size", "channels", "parameters", "epochs", "holdout")
 
 
@@ -121,6 +123,8 @@ class Curves:
         features = np.array([[*_features(row), *[0.0] * datasets] for row in (asked, *pilots)])
         means = model.predict(features)
         covariance = features @ model.sigma_ @ features.T + spread**2 + np.eye(len(features)) / model.alpha_
+        doublings = np.log2([[(1 + row.epochs) / 4, row.images / 4000] for row in (asked, *pilots)])
+        covariance += SLOPE_SPREAD**2 * doublings @ doublings.T
         mean, variance = float(means[0]), float(covariance[0, 0])
         for pilot in pilots:
             share = min(max(pilot.error, 0.5 / pilot.holdout), 1 - 0.5 / pilot.holdout)

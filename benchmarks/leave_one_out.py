@@ -1,0 +1,66 @@
+"""Plans for a data set without its own learning curves: does the forecast hold, and what does the choice cost?
+
+    ./run.sh bench leave_one_out
+
+The rows of each data set in src/featherweight/planning/curves.csv are taken out in turn, and its cheapest training (the
+fewest parameters, then the fewest epochs) is put back as the pilot that a plan would train. Then each of its other
+trainings is forecast. Prints how many scores lie within the 95 % range, and how many points the training that is
+forecast best lies below the best one. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import Any
+
+import _record
+from featherweight.planning.curves import Curves, Forecast, Row, table
+from featherweight.planning.task import Task
+
+
+def tasks(rows: list[Row]) -> dict[str, list[Row]]:
+    """The rows of each task: a data set with so many images, by networks that start alike; two rows or more."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        start = "pretrained" if row.published else "from scratch"
+        found[f"{row.dataset}, {row.images:,} images, {start}"].append(row)
+    return {name: of for name, of in found.items() if len(of) > 1}
+
+
+def forecast(curves: Curves, row: Row) -> Forecast:
+    """Of a row's training, by the curves."""
+    task = Task(row.images, row.holdout, 0, row.classes, 1, row.size, row.channels, mirror=False, pretrained=False)
+    return curves.forecast(task, row.parameters, row.epochs, row.size, row.published)
+
+
+def main() -> None:
+    """Forecast, compare, print, record."""
+    rows = table()
+    told: dict[str, dict[str, Any]] = {}
+    for name, own in tasks(rows).items():
+        pilot, *others = sorted(own, key=lambda row: (row.parameters, row.epochs))
+        known = [row for row in rows if row.dataset.removesuffix("64px") != own[0].dataset.removesuffix("64px")]
+        curves = Curves(known, [replace(pilot, dataset="pilot")])
+        found = [(row, forecast(curves, row)) for row in others]
+        within = [one.low <= 1 - row.error <= one.high for row, one in found]
+        chosen, _ = max(found, key=lambda pair: pair[1].value)
+        best = min(others, key=lambda row: row.error)
+        told[name] = {
+            "forecasts": len(within),
+            "within": sum(within),
+            "mean_miss": sum(abs(one.value - 1 + row.error) for row, one in found) / len(found),
+            "lost": chosen.error - best.error,
+        }
+        print(
+            f"{name}: {sum(within)} of {len(within)} within their range, {told[name]['mean_miss']:.1%} off in the mean"
+        )
+        print(f"  the choice loses {100 * told[name]['lost']:.1f} points")
+    total, within_all = (sum(one[key] for one in told.values()) for key in ("forecasts", "within"))
+    print(f"{within_all} of {total} within their range; the most that a choice loses: ", end="")
+    print(f"{100 * max(one['lost'] for one in told.values()):.1f} points")
+    print(f"written: {_record.write('leave-one-out', __doc__.splitlines()[0], {'tasks': told}).name}")
+
+
+if __name__ == "__main__":
+    main()
