@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import forked
 from featherweight.kaggle import client as kaggle_client
 from kaggle_server import TOKEN, FakeKaggle
 
@@ -35,24 +36,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def start(arguments: Sequence[str], **options: object) -> subprocess.Popen[str]:
-    """`./run.sh ARGUMENTS` as a process, with the environment of the tests used as it is."""
-    return subprocess.Popen(
-        ["bash", str(ROOT / "run.sh"), *arguments],
-        env={**os.environ, "FEATHERWEIGHT_PYTHON": sys.executable},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,  # type: ignore[call-overload]
-    )
+def start(arguments: Sequence[str], fresh: bool = False, **options: object) -> subprocess.Popen[str]:
+    """`./run.sh ARGUMENTS` as a process, with the environment of the tests used as it is.
+
+    It is forked from one that has imported everything, or `fresh`: through run.sh, as a user starts it.
+    """
+    environment = {**os.environ, "FEATHERWEIGHT_PYTHON": sys.executable}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    if fresh or not forked.ABLE:
+        return subprocess.Popen(["bash", str(ROOT / "run.sh"), *arguments], env=environment, **pipes)  # type: ignore
+    return forked.Forked(arguments, env={**environment, "PYTHONPATH": forked.SOURCE}, **pipes)  # type: ignore
 
 
 @pytest.fixture
 def command(home: Path) -> Command:
     """Run the real command line to its end."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        process = start(arguments)
+    def run(*arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+        process = start(arguments, fresh)
         out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
