@@ -67,8 +67,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "configs" / "competitions").mkdir(parents=True)
     (folder / "configs" / "competitions" / "ours.yaml").write_text("extends: digits\nkaggle: tiny-weights\n")
     words = ["tiny", "--competition", "ours", "--set", "train.epochs=2", "--name", "first", "--no-report"]
-    environment = {**os.environ, "FEATHERWEIGHT_HOME": str(folder), "FEATHERWEIGHT_PYTHON": sys.executable}
-    subprocess.run(["bash", str(ROOT / "run.sh"), *words], env=environment, check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATHERWEIGHT_HOME", str(folder))
+        process = start(words)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
     return folder
 
 
