@@ -95,7 +95,7 @@ def fake_kaggle(no_credentials: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, fake.environment[name.upper()])
     monkeypatch.setattr(kaggle_client, "PAUSES", (0.01, 0.01))
-    monkeypatch.setattr(kaggle_client, "LOOKS", (0.0, 0.01))
+    monkeypatch.setattr(kaggle_client, "LISTING_PAUSES", (0.0, 0.01))
     monkeypatch.setattr(kaggle_client, "ANSWER_SECONDS", 1.0)
     yield fake
     fake.shutdown()

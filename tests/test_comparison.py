@@ -47,7 +47,7 @@ def test_a_clear_difference_is_told_and_the_right_way_round(metric):
     good, poor = answers("good", 0.9), answers("poor", 0.7)
     for one, other in ((good, poor), (poor, good)):
         verdict = paired(one, other, metric_of(metric))
-        assert verdict.told
+        assert verdict.significant
         assert str(verdict).startswith("good is better than poor on these images: by ")
         assert verdict.low < verdict.gain < verdict.high
     gain = paired(good, poor, metric_of(metric)).gain
@@ -63,12 +63,12 @@ def test_mcnemar_stands_beside_a_verdict_on_the_loss_and_does_not_decide_it():
     sure = answers("sure", 0.9)
     unsure = Answers("unsure", (sure.probs * 0.6 + 0.1).astype(np.float32), sure.labels)
     verdict = paired(sure, unsure, metric_of("log_loss"))
-    assert (verdict.mcnemar, verdict.told) == (1.0, True)
+    assert (verdict.mcnemar, verdict.significant) == (1.0, True)
     assert str(verdict).startswith("sure is better than unsure on these images: by ")
     assert str(verdict).endswith("paired bootstrap p = 0.002); their accuracies cannot be told apart (McNemar p = 1)")
-    assert not paired(sure, unsure, metric_of("accuracy")).told
+    assert not paired(sure, unsure, metric_of("accuracy")).significant
     alike = paired(sure, Answers("alike", sure.probs, sure.labels), metric_of("macro_f1"))
-    assert (alike.p, alike.gain, alike.told) == (1.0, 0.0, False)
+    assert (alike.p, alike.gain, alike.significant) == (1.0, 0.0, False)
     assert "their accuracies differ (McNemar p = " in str(paired(sure, answers("poor", 0.7), metric_of("macro_f1")))
 
 
@@ -83,14 +83,14 @@ def test_a_bootstrap_of_differences_that_are_nothing_seldom_tells():
 
 def test_a_small_difference_cannot_be_told():
     verdict = paired(answers("a", 0.9), answers("b", 0.905, seed=1), metric_of("accuracy"))
-    assert not verdict.told
+    assert not verdict.significant
     assert str(verdict).startswith("it cannot be told which of a and b is better: 0.50 points of accuracy apart")
 
 
 def test_pairing_tells_what_intervals_side_by_side_do_not():
     """Twelve images better out of 400, none worse: the intervals overlap, the pairs do not."""
     better, worse = answers("better", 0.90), answers("worse", 0.87)
-    assert paired(better, worse, metric_of("accuracy")).told
+    assert paired(better, worse, metric_of("accuracy")).significant
     assert binomtest(348, 400).proportion_ci().high > 0.90
 
 
@@ -120,13 +120,13 @@ def test_the_more_comparisons_the_more_it_takes_to_tell():
     better, worse = answers("better", 0.90), answers("worse", 0.885)
     alone = paired(better, worse, metric_of("accuracy"))
     assert alone.mcnemar == pytest.approx(2 * 0.5**6)
-    assert alone.told
-    assert not paired(better, worse, metric_of("accuracy"), among=2).told
+    assert alone.significant
+    assert not paired(better, worse, metric_of("accuracy"), among=2).significant
 
 
 def test_what_is_one_of_many_pairs_can_still_be_told():
     """The least p-value that a bootstrap can have must not stand above the limit for each."""
-    assert paired(answers("good", 0.9), answers("poor", 0.6), metric_of("macro_f1"), among=190).told
+    assert paired(answers("good", 0.9), answers("poor", 0.6), metric_of("macro_f1"), among=190).significant
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ SMOOTH = "loss={name: cross_entropy, label_smoothing: 0.1}"
 PAIRS = [  # two settings of which either alone is fine, and words of what is said of both
     ("sampling=weighted", "loss={name: cross_entropy, weights: inverse}", "made up for twice, by sampling weighted"),
     ("sampling=oversample", "loss=logit_adjusted", "made up for twice, by sampling oversample"),
-    ("early_stopping={patience: 9}", "train.epochs=9", "early_stopping.patience=9 never stops a run of 9 looks"),
-    ("early_stopping={patience: 3}", "train.evaluate_every=20", "never stops a run of 2 looks"),
+    ("early_stopping={patience: 9}", "train.epochs=9", "early_stopping.patience=9 never stops a run of 9 evaluations"),
+    ("early_stopping={patience: 3}", "train.evaluate_every=20", "never stops a run of 2 evaluations"),
     ("early_stopping={patience: 3}", "schedule=cosine", "before schedule cosine has brought its rate down"),
     ("predict.views=[train]", "augment=[]", "every view is the same image"),
     (TEACHERS, SMOOTH, "listens to the teachers alone"),

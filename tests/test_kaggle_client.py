@@ -130,7 +130,7 @@ def test_a_connection_lost_after_the_submission_was_made_finds_it_and_makes_no_s
     kaggle, fake_kaggle, csv, monkeypatch, fault
 ):
     monkeypatch.setattr(kaggle_client, "ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(kaggle_client, "LOOKS", (0.5, 0.5))
+    monkeypatch.setattr(kaggle_client, "LISTING_PAUSES", (0.5, 0.5))
     fake_kaggle.faults["CreateSubmission"] = [fault]
     assert submit(kaggle, csv).reference == 1000
     assert fake_kaggle.asked.count("CreateSubmission") == 1

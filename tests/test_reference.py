@@ -37,7 +37,7 @@ def test_every_key_has_its_type_range_default_and_meaning():
 
 def test_every_choice_is_there_and_said():
     for name, function in {**MODELS, **AUGMENTATIONS}.items():
-        assert f": {name}\n\n{reference.said(function)}" in PAGE
+        assert f": {name}\n\n{reference.paragraphs(function)}" in PAGE
     assert "\n### predict.views\n" in PAGE
     for kind in (Recipe, Competition):
         assert all(f"| `{key}` |" in PAGE for key in kind.model_fields)
@@ -55,7 +55,7 @@ def test_a_docstring_keeps_its_paragraphs_and_its_lists():
         - another
         """
 
-    assert reference.said(told) == "One line and its end.\n\nTwo, as\n\n- a thing of two lines\n- another"
+    assert reference.paragraphs(told) == "One line and its end.\n\nTwo, as\n\n- a thing of two lines\n- another"
 
 
 @pytest.mark.parametrize("name", ["page.md", "deep/page.md"])

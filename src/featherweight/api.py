@@ -169,9 +169,9 @@ def init(folder: str | Path, **options: Any) -> str:
     """Describe a folder or archive of images as a competition, by the options of `./run.sh init`; returns its name."""
     from featherweight.quality import competition_file
 
-    made = competition_file.init(Path(folder), **options)
-    print("\n".join([*made.found, *made.assumed]))
-    return made.path.stem
+    report = competition_file.init(Path(folder), **options)
+    print("\n".join([*report.found, *report.assumed]))
+    return report.path.stem
 
 
 def submit(run: AnyRun, *, message: str | None = None, again: bool = False, wait_minutes: float = 0) -> str:

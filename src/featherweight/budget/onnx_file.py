@@ -91,22 +91,22 @@ def _inputs(nodes: list[Any], which: Mapping[str, tuple[int, ...]]) -> set[str]:
 
 def _stands_for(node: Any) -> int:
     """How many weights an operator takes from a tensor of bytes."""
-    said = {attribute.name: attribute.i for attribute in node.attribute}
-    return int(said.get("K", 0) * said.get("N", 0))
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    return int(attributes.get("K", 0) * attributes.get("N", 0))
 
 
 def _outside(path: Path, tensor: Any) -> set[Path]:
     """The file beside the ONNX file that a tensor's numbers are in; it must be there and long enough."""
-    said = {entry.key: entry.value for entry in tensor.external_data}
-    if "location" not in said:
+    entry = {one.key: one.value for one in tensor.external_data}
+    if "location" not in entry:
         return set()
-    where = path.parent / said["location"]
-    if Path(said["location"]).is_absolute() or ".." in Path(said["location"]).parts:
-        raise UserError(f"{path}: refused: its weights are said to be in {said['location']}, outside of its folder")
+    where = path.parent / entry["location"]
+    if Path(entry["location"]).is_absolute() or ".." in Path(entry["location"]).parts:
+        raise UserError(f"{path}: refused: its weights are said to be in {entry['location']}, outside of its folder")
     if not where.is_file():
-        raise UserError(f"{path}: its weights are in {said['location']}, which is not beside it")
-    if int(said.get("offset", 0)) + int(said.get("length", 0)) > reading.regular_file(where).st_size:
-        raise UserError(f"{path}: {said['location']} beside it ends before {tensor.name or 'its weights'} do")
+        raise UserError(f"{path}: its weights are in {entry['location']}, which is not beside it")
+    if int(entry.get("offset", 0)) + int(entry.get("length", 0)) > reading.regular_file(where).st_size:
+        raise UserError(f"{path}: {entry['location']} beside it ends before {tensor.name or 'its weights'} do")
     return {where}
 
 

@@ -255,5 +255,5 @@ def write(cut: Trimmed, recipe: Recipe, path: Path, fresh: Collection[str]) -> N
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(path.with_suffix(".safetensors"), save(state))
     head = f"# {cut.spec.arguments['variant']}, {cut.before:,} parameters cut to {cut.after:,} by ./run.sh trim.\n"
-    told = f"#   ./run.sh {path.stem}\n"
-    atomic.write_text(path, head + told + yaml.dump(recipe.model_dump(mode="json", exclude_unset=True), compact=True))
+    line = f"#   ./run.sh {path.stem}\n"
+    atomic.write_text(path, head + line + yaml.dump(recipe.model_dump(mode="json", exclude_unset=True), compact=True))

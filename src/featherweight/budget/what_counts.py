@@ -95,9 +95,9 @@ def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = 
             if id(thing) not in caches or isinstance(thing, nn.Parameter):
                 yield thing, True
         elif numbers := _numbers(thing):
-            told = torch.empty(numbers, dtype=torch.uint8, device="meta")
-            visited[id(told)] = told
-            yield told, True
+            unpacked = torch.empty(numbers, dtype=torch.uint8, device="meta")
+            visited[id(unpacked)] = unpacked
+            yield unpacked, True
         ahead += _inside(thing)
         if id(type(thing)) not in visited:
             visited[id(type(thing))] = type(thing)

@@ -16,13 +16,13 @@ Rule = Callable[[Recipe], str]  # what is wrong; empty where nothing is
 
 def contradictions(recipe: Recipe) -> list[str]:
     """What of a recipe is without effect, or is done twice, each in a sentence with the key to change."""
-    return [told for rule in RULES if (told := rule(recipe))]
+    return [note for rule in RULES if (note := rule(recipe))]
 
 
 def say_contradictions(recipe: Recipe) -> None:
     """Tell them, a line each."""
-    for told in contradictions(recipe):
-        say(f"note: {told}")
+    for note in contradictions(recipe):
+        say(f"note: {note}")
 
 
 def rare_classes_twice(recipe: Recipe) -> str:
@@ -43,11 +43,11 @@ def averages_that_do_not_ship(recipe: Recipe) -> str:
 
 def patience_beyond_the_end(recipe: Recipe) -> str:
     """Early stopping that cannot stop anything."""
-    stopping, looks = recipe.early_stopping, recipe.train.epochs // recipe.train.evaluate_every
-    if stopping is None or stopping.patience < looks:
+    stopping, evaluations = recipe.early_stopping, recipe.train.epochs // recipe.train.evaluate_every
+    if stopping is None or stopping.patience < evaluations:
         return ""
     return (
-        f"early_stopping.patience={stopping.patience} never stops a run of {looks} looks at the holdout "
+        f"early_stopping.patience={stopping.patience} never stops a run of {evaluations} evaluations "
         "(train.epochs, train.evaluate_every)"
     )
 

@@ -33,11 +33,11 @@ def page() -> str:
     """The whole page, in Markdown."""
     parts = [HEAD]
     for kind, title in ((Recipe, "Recipe"), (Competition, "Competition")):
-        parts += [f"## {title}\n", f"{said(kind)}\n", *_table(kind)]
+        parts += [f"## {title}\n", f"{paragraphs(kind)}\n", *_table(kind)]
         for key, field in kind.model_fields.items():
             inner, table = section_of(field), table_of(field)
             if inner is not None:
-                parts += [f"### {key}\n", f"{said(inner)}\n", *_table(inner, key)]
+                parts += [f"### {key}\n", f"{paragraphs(inner)}\n", *_table(inner, key)]
             if inner is not None:
                 for name, deeper in inner.model_fields.items():
                     parts += _choices(f"{key}.{name}", table_of(deeper))
@@ -55,7 +55,7 @@ def keys(kind: type[Section]) -> Iterator[str]:
         yield from (f"{place}.{deeper}" for section in within for deeper in keys(section))
 
 
-def said(target: Any) -> str:
+def paragraphs(target: Any) -> str:
     """A docstring's paragraphs and list items, each on one line."""
     return re.sub(r"\n(?!\n|- )(?<!\n\n) *", " ", inspect.getdoc(target) or "")
 
@@ -65,7 +65,7 @@ def _choices(key: str, table: OneOf | None) -> Iterator[str]:
         return
     yield f"### {key}\n\nOne of these.\n"
     for name, section in table.sections.items():
-        yield f"#### {key}: {name}\n\n{said(table.table[name])}\n"
+        yield f"#### {key}: {name}\n\n{paragraphs(table.table[name])}\n"
         yield from _table(section)
 
 
@@ -77,8 +77,8 @@ def _table(section: type[Section], prefix: str = "") -> Iterator[str]:
     schema = section.model_json_schema()["properties"]
     for key, field in fields.items():
         meaning = field.description or ""
-        told = f"`{prefix}.{key}`" if prefix else f"`{key}`"
-        yield f"| {told} | {_takes(field, schema[key])} | {_default(field)} | {meaning} |".replace("  |", " |")
+        path = f"`{prefix}.{key}`" if prefix else f"`{key}`"
+        yield f"| {path} | {_takes(field, schema[key])} | {_default(field)} | {meaning} |".replace("  |", " |")
     yield ""
 
 

@@ -22,15 +22,15 @@ from featherweight.reading import open_regular
 
 def fingerprint(files: Sequence[Path | str]) -> str:
     """The hash of all that is known of files without reading them; of one that is not there, that it is not."""
-    told = hashlib.blake2b(digest_size=12)
+    hashed = hashlib.blake2b(digest_size=12)
     for file in files:
         try:
             status = os.stat(file)  # noqa: PTH116 - 50,000 times
         except OSError:  # a broken link, say: whoever decodes it says what is wrong, or leaves it out
-            told.update(f"{file}\0\n".encode())
+            hashed.update(f"{file}\0\n".encode())
             continue
-        told.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
-    return told.hexdigest()
+        hashed.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
+    return hashed.hexdigest()
 
 
 def content(files: Sequence[Path | str]) -> str:
@@ -40,8 +40,8 @@ def content(files: Sequence[Path | str]) -> str:
         Progress("look for changes", len(files), "files") as progress,
     ):
         digests = []
-        for told in workers.map(_of_file, files):
-            digests.append(told)
+        for one in workers.map(_of_file, files):
+            digests.append(one)
             progress.advance(1)
     return joined(digests)
 

@@ -112,17 +112,17 @@ def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part:
     assert isinstance(files, list)
     folder = _folder(samples, files, image, part, source)
     try:
-        images, told = _opened(folder, image)
+        images, facts = _opened(folder, image)
     except UserError as error:
         say(f"{error}: the images are packed again")
         shutil.rmtree(folder)
         folder = _folder(samples, files, image, part, source)
-        images, told = _opened(folder, image)
+        images, facts = _opened(folder, image)
     if isinstance(samples, Stored):
-        samples = Samples(told["ids"], images, told["labels"], told["groups"])
-    elif told["left_out"]:
-        gone = set(told["left_out"])
-        names = [samples.ids[place] for place in told["left_out"]]
+        samples = Samples(facts["ids"], images, facts["labels"], facts["groups"])
+    elif facts["left_out"]:
+        gone = set(facts["left_out"])
+        names = [samples.ids[place] for place in facts["left_out"]]
         say(f"{part}: {len(gone):,} images cannot be read and are left out: {examples(names)}")
         samples = _without(samples, gone)
     labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)

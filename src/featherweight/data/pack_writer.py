@@ -34,20 +34,20 @@ def write(samples: Samples | Stored, image: Image, place: Path, settings: str, p
     beside = place.with_name(f"{place.name}.{os.getpid()}.part")
     beside.mkdir()
     try:
-        told: dict[str, Any] = {"format": FORMAT, "image": image.model_dump(), "left_out": []}
+        facts: dict[str, Any] = {"format": FORMAT, "image": image.model_dump(), "left_out": []}
         if isinstance(samples, Stored):
             read = samples.read()
             assert isinstance(read.images, np.ndarray)
             _decode_all(read.images, image, beside, part)
-            told |= {"ids": read.ids, "labels": read.labels, "groups": read.groups}
+            facts |= {"ids": read.ids, "labels": read.labels, "groups": read.groups}
         else:
             faults, content = _decode_all(samples.images, image, beside, part)
             if faults:
                 _report(faults, samples, image, place, part)
             if faults and part != "test":
                 _drop(beside, sorted(faults))
-                told["left_out"] = sorted(faults)
-        atomic.write_text(beside / "pack.json", json.dumps(told))
+                facts["left_out"] = sorted(faults)
+        atomic.write_text(beside / "pack.json", json.dumps(facts))
         folder = place.with_name(f"{settings}-{content}")
         if not (folder / "pack.json").is_file():
             shutil.rmtree(folder, ignore_errors=True)

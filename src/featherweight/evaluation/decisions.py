@@ -55,8 +55,8 @@ class Decision:
     @classmethod
     def read(cls, path: Path) -> Decision:
         """What `store` kept."""
-        kept = json.loads(path.read_text())
-        return cls(kept["kind"], tuple(kept["values"]))
+        stored = json.loads(path.read_text())
+        return cls(stored["kind"], tuple(stored["values"]))
 
 
 def expected_index(probs: NDArray[np.floating]) -> NDArray[np.float64]:

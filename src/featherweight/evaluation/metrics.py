@@ -50,24 +50,24 @@ class Metric:
 
     def __call__(self, given: Answers, true: Answers, **keys: Any) -> Score:
         """The score, with its interval, of probabilities [N, K], or of answers or rankings where it judges those."""
-        judged = self._judged(given, true)
+        judged = self._input(given, true)
         value = self.value(judged, true, **keys)
         low, high = self._interval(value, judged, true, keys)
         return Score(value, low, high, len(true), self.name)
 
     def value(self, given: Answers, true: Answers, **keys: Any) -> float:
         """The score alone, without its interval."""
-        return float(self.function(self._judged(given, true), true, **keys)(np.ones((1, len(true))))[0])
+        return float(self.function(self._input(given, true), true, **keys)(np.ones((1, len(true))))[0])
 
     def weighted(self, given: Answers, true: Answers, weights: NDArray[np.float64], **keys: Any) -> Probabilities:
         """float64 [R]: the score of images that count as often as each row of `weights` [R, N] says."""
-        return self.function(self._judged(given, true), true, **keys)(weights)
+        return self.function(self._input(given, true), true, **keys)(weights)
 
     def resampled(self, given: Sequence[Probabilities], true: Answers, replicates: int, **keys: Any) -> Probabilities:
         """float64 [G, replicates]: the metric of each of G classifiers' probabilities [N, K] on resamples of the
         images, in every resample the same images for all, so that the differences are those of a paired bootstrap.
         """
-        each = [self.function(self._judged(one, true), true, **keys) for one in given]
+        each = [self.function(self._input(one, true), true, **keys) for one in given]
         pieces = [[of(weights) for of in each] for weights in bootstrap.resamples(len(true), replicates)]
         return np.concatenate(pieces, axis=1)
 
@@ -103,7 +103,7 @@ class Metric:
         """Its name in a sentence."""
         return spoken(self.name)
 
-    def _judged(self, given: Answers, true: Answers) -> Answers:
+    def _input(self, given: Answers, true: Answers) -> Answers:
         """What the function is given, made of more: of probabilities the answers without any fitted decision."""
         certain = given.ndim == 2 and given.dtype.kind == "f"
         if self.judges == "probabilities":
@@ -171,10 +171,10 @@ class Score:
         return f"(95 % interval {low} to {high}, {self.count:,} images)"
 
     @classmethod
-    def read(cls, kept: Mapping[str, Any]) -> Score:
+    def read(cls, stored: Mapping[str, Any]) -> Score:
         """A score as files hold it; those of older runs say only whether it was a loss."""
-        loss = kept.get("lower_is_better", False)
-        fields = {key: value for key, value in kept.items() if key != "lower_is_better"}
+        loss = stored.get("lower_is_better", False)
+        fields = {key: value for key, value in stored.items() if key != "lower_is_better"}
         return cls(**({"metric": "log_loss" if loss else "accuracy"} | fields))
 
 

@@ -44,12 +44,12 @@ class Deployed(nn.Module):
         self.answers = answers
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # noqa: D102
-        told = self.answers
-        x = squared(images.permute(0, 3, 1, 2).float(), told.size, told.fit) / 255
+        rule = self.answers
+        x = squared(images.permute(0, 3, 1, 2).float(), rule.size, rule.fit) / 255
         parts = zip(self.models, self.temperatures, self.weights, strict=True)
-        several = told.target == "several"
+        several = rule.target == "several"
         probs = torch.stack([activated(model(x) / heat, several) * weight for model, heat, weight in parts]).sum(0)
-        return probs if told.target == "one" else (probs, decided(probs, told.decision.kind, told.decision.values))
+        return probs if rule.target == "one" else (probs, decided(probs, rule.decision.kind, rule.decision.values))
 
 
 def squared(x: Tensor, size: int, fit: str) -> Tensor:

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 BATCH = 32
-Asked = Callable[[list[Any]], list[Any]]  # probabilities and, where it decides, what is decided
+Exported = Callable[[list[Any]], list[Any]]  # probabilities and, where it decides, what is decided
 
 
-def onnx(path: str) -> Asked:
+def onnx(path: str) -> Exported:
     """By onnxruntime."""
     import onnxruntime
 
@@ -30,19 +30,19 @@ def onnx(path: str) -> Asked:
     return lambda images: session.run(None, {session.get_inputs()[0].name: images[0]})
 
 
-def torchscript(path: str) -> Asked:
+def torchscript(path: str) -> Exported:
     """By torch.jit."""
     module = torch.jit.load(path)  # type: ignore[no-untyped-call]
     return lambda images: _arrays(module(torch.from_numpy(images[0])))
 
 
-def pt2(path: str) -> Asked:
+def pt2(path: str) -> Exported:
     """By torch.export."""
     module = torch.export.load(path).module()
     return lambda images: _arrays(module(torch.from_numpy(images[0])))
 
 
-def script(path: str) -> Asked:
+def script(path: str) -> Exported:
     """By the script itself."""
     spec = importlib.util.spec_from_file_location("exported", path)
     assert spec is not None
@@ -62,7 +62,7 @@ def _arrays(given: Any) -> list[Any]:
     return [part.numpy() for part in (given if isinstance(given, tuple) else (given,))]
 
 
-FORMATS: dict[str, Callable[[str], Asked]] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2, "script": script}
+FORMATS: dict[str, Callable[[str], Exported]] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2, "script": script}
 
 
 def main(kind: str, path: str, images: str, answers: str) -> None:

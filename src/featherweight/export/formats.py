@@ -39,8 +39,8 @@ class Format:
 
 def as_text(facts: Facts) -> dict[str, str]:
     """The facts for a format that keeps texts alone: each as JSON unless it is one, and all together under KEY."""
-    told = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
-    return {**told, KEY: json.dumps(facts)}
+    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    return {**text, KEY: json.dumps(facts)}
 
 
 def deployed(subject: Subject) -> Deployed:
@@ -133,7 +133,7 @@ def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
         arguments = {**spec.arguments, **{key: published[key] for key in published if key in spec.arguments}}
         written = ", ".join([*map(repr, shape), *(f"{key}={value!r}" for key, value in arguments.items())])
         makers.append(f"    lambda: {classifier}({net}({written}), {shape.channels}),")
-    told = {
+    constants = {
         **facts,
         "target": subject.run.competition.target,
         "weights_file": weights_file,
@@ -148,7 +148,7 @@ def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
         ],
     }
     views = [[_view(source, view) for view in member.views] for member in subject.members]
-    return _assembled(told, source, makers, views if any(views) else [])
+    return _assembled(constants, source, makers, views if any(views) else [])
 
 
 def _view(source: Source, view: Any) -> str:

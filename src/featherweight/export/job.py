@@ -130,10 +130,10 @@ def answers(
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
-            raise UserError(f"{path.name}: its own runtime cannot read it, and it is not kept ({said[-1]})")
-        with np.load(found) as said:
-            return said["probs"], said["decided"] if "decided" in said.files else None
+            answer = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
+            raise UserError(f"{path.name}: its own runtime cannot read it, and it is not kept ({answer[-1]})")
+        with np.load(found) as answer:
+            return answer["probs"], answer["decided"] if "decided" in answer.files else None
 
 
 def _compare(found: NDArray[np.float32], expected: NDArray[np.float32], kind: str) -> None:

@@ -33,12 +33,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     tensors = {}
-    for name, told in header.items():
+    for name, entry in header.items():
         if name != "__metadata__":
-            first, last = told["data_offsets"]
+            first, last = entry["data_offsets"]
             data = bytearray(content[8 + length + first : 8 + length + last])
-            kind = TYPES[told["dtype"]]
-            tensors[name] = torch.frombuffer(data, dtype=kind).view(told["shape"]) if data else torch.empty(0)
+            kind = TYPES[entry["dtype"]]
+            tensors[name] = torch.frombuffer(data, dtype=kind).view(entry["shape"]) if data else torch.empty(0)
     return tensors
 
 
@@ -153,13 +153,13 @@ def predict(paths: Sequence[str | Path], batch_size: int = 64) -> list[dict[str,
                 with Image.open(path) as picture:
                     pixels.append(prepare(picture, member))
         probs, names = probabilities([torch.stack(pixels) for pixels in shown]), FACTS["classes"]
-        said = decided(probs, FACTS["decision"]["kind"], FACTS["decision"]["values"]).tolist()
-        for path, row, answer in zip(chosen, probs.tolist(), said, strict=True):
+        decisions = decided(probs, FACTS["decision"]["kind"], FACTS["decision"]["values"]).tolist()
+        for path, row, answer in zip(chosen, probs.tolist(), decisions, strict=True):
             if FACTS["target"] == "several":
-                told: dict[str, Any] = {"classes": [name for name, yes in zip(names, answer, strict=True) if yes]}
+                result: dict[str, Any] = {"classes": [name for name, yes in zip(names, answer, strict=True) if yes]}
             else:
-                told = {"class": names[answer], "probability": row[answer]}
-            answers.append({"path": str(path), **told, "probabilities": dict(zip(names, row, strict=True))})
+                result = {"class": names[answer], "probability": row[answer]}
+            answers.append({"path": str(path), **result, "probabilities": dict(zip(names, row, strict=True))})
     return answers
 
 

@@ -26,7 +26,7 @@ from featherweight.kaggle.responses import UNEXPECTED, LeaderboardRow, Limits, S
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # for each request: to reach the server, and between two bytes of answer
 PAUSES = (1.0, 3.0)  # seconds before a read is tried again after a dropped connection, a time-out or a server error
-LOOKS = (1.0, 2.0, 4.0, 8.0)  # seconds before each look for a new submission in the listing, which lags behind
+LISTING_PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before each look for a new submission in the listing, which lags behind
 PAGE, PAGES = 100, 20  # submissions a page, and pages looked at
 SERVICE = "competitions.CompetitionApiService"
 T = TypeVar("T")
@@ -168,7 +168,7 @@ class Kaggle:
 
     def look_for(self, slug: str, tag: str) -> Submission | None:
         """The submission whose message holds `tag`, looked for several times; None where it does not appear."""
-        for pause in LOOKS:
+        for pause in LISTING_PAUSES:
             time.sleep(pause)
             with contextlib.suppress(Unavailable):  # the next look may be answered
                 for submission in self.submissions(slug, pages=1):

@@ -71,8 +71,8 @@ class CodeKaggle(Kaggle):
         def upload() -> str:
             start = self.ask(service, "StartBlobUpload", about, "start an upload to", reference)
             if not start.get("createUrl") or not start.get("token"):
-                said = clean(str(start.get("message") or "no reason given"))
-                raise UserError(f"Kaggle refused to take {path.name} for {reference}: {said}")
+                message = clean(str(start.get("message") or "no reason given"))
+                raise UserError(f"Kaggle refused to take {path.name} for {reference}: {message}")
             with guarded(), explained("upload to", reference, self._source), path.open("rb") as stream:
                 answer = requests.put(start["createUrl"], data=stream)
             if answer.status_code not in (200, 201):

@@ -50,7 +50,7 @@ def _body(response: Any) -> dict[str, Any]:
 
 
 def _from_status(error: Any, what: str, slug: str, source: str) -> UserError:
-    code, said = status(error), clean(str(_body(error.response).get("message") or ""))
+    code, message = status(error), clean(str(_body(error.response).get("message") or ""))
     if code == 401:
         return UserError(f"Kaggle refused the credentials from {source}: {kaggle_credentials.HOW_TO}")
     if code == 429:
@@ -63,7 +63,7 @@ def _from_status(error: Any, what: str, slug: str, source: str) -> UserError:
         return UserError(
             f"Kaggle has no competition called '{slug}', or it is not open to you; the name is the end of {SITE}/NAME"
         )
-    return UserError(refusal(what, slug, said or f"HTTP {code}"))
+    return UserError(refusal(what, slug, message or f"HTTP {code}"))
 
 
 REASONS = (
@@ -76,13 +76,13 @@ REASONS = (
 )
 
 
-def refusal(what: str, slug: str, said: str) -> str:
+def refusal(what: str, slug: str, message: str) -> str:
     """What Kaggle said no to, and what to do about it where the words of the no are known."""
-    said = clean(said).rstrip(".")
-    reason = next((text for pattern, text in REASONS if re.search(pattern, said, re.IGNORECASE)), None)
+    message = clean(message).rstrip(".")
+    reason = next((text for pattern, text in REASONS if re.search(pattern, message, re.IGNORECASE)), None)
     if reason:
-        return f"{reason.format(site=SITE, slug=slug)} (Kaggle: {said})"
-    return f"Kaggle refused to {what} {slug}: {said}".replace("  ", " ")
+        return f"{reason.format(site=SITE, slug=slug)} (Kaggle: {message})"
+    return f"Kaggle refused to {what} {slug}: {message}".replace("  ", " ")
 
 
 def clean(text: str) -> str:

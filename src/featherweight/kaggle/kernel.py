@@ -141,8 +141,8 @@ def _write_data(folder: Path, wish: Wish, owner: str) -> None:
 
 def _data_folder(competition: Competition) -> str:
     """The folder below the data folder that is to hold the competition's data; empty for data that are built in."""
-    said = competition.folder or competition.source.arguments.get("path")
-    return Path(said).parts[0] if isinstance(said, str) and said else ""
+    path = competition.folder or competition.source.arguments.get("path")
+    return Path(path).parts[0] if isinstance(path, str) and path else ""
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -51,9 +51,9 @@ def _by_run(run: Run, deadline: float) -> Path:
         _fits(predictor, images.images, deadline)
     probs = []
     with Progress("predict", len(images), "images") as bar:
-        for said in predictor.stream(images.images[index] for index in range(len(images))):
-            probs.append(said.probs)
-            bar.advance(len(said.probs))
+        for predicted in predictor.stream(images.images[index] for index in range(len(images))):
+            probs.append(predicted.probs)
+            bar.advance(len(predicted.probs))
     csv = paths.submissions() / f"{run.name}.csv"
     form = submission.form(competition, images.ids)
     submission.write(csv, form, images.ids, np.concatenate(probs))

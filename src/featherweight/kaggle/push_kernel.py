@@ -64,8 +64,8 @@ def _outcome(kaggle: CodeKaggle, wish: kernel.Wish, reference: str, version: int
         for name, address in files.items():
             kaggle.download_output(reference, address, made / Path(name).name)
     entered = f"./run.sh submit {wish.run.name if wish.run else wish.slug} --kernel"
-    told = f"{reference} version {version} has ended and wrote submission.csv"
-    return f"{told}\nfetched {', '.join(files)} into {paths.shown(folder)}\nnext: {entered}"
+    outcome = f"{reference} version {version} has ended and wrote submission.csv"
+    return f"{outcome}\nfetched {', '.join(files)} into {paths.shown(folder)}\nnext: {entered}"
 
 
 def _send_data(kaggle: CodeKaggle, folder: Path, reference: str) -> None:
@@ -81,8 +81,8 @@ def _send_data(kaggle: CodeKaggle, folder: Path, reference: str) -> None:
         name, fields = "CreateDatasetVersion", {"ownerSlug": owner, "datasetSlug": slug, "body": body}
     answer = kaggle.ask(DATASETS, name, fields, "create the data set", reference)
     if answer.get("error") or str(answer.get("status", "")).lower() == "error":
-        said = clean(str(answer.get("error") or "no reason given"))
-        raise UserError(f"Kaggle refused the data set {reference}: {said}")
+        message = clean(str(answer.get("error") or "no reason given"))
+        raise UserError(f"Kaggle refused the data set {reference}: {message}")
     end = time.monotonic() + 60 * READY_MINUTES
     for look in range(10**9):
         state = _status(kaggle, reference) or "NOT_YET_PERSISTED"
@@ -103,19 +103,19 @@ def _status(kaggle: CodeKaggle, reference: str) -> str | None:
 
 def _send_code(kaggle: CodeKaggle, folder: Path, reference: str, seconds: int) -> int:
     """Save the notebook, which starts it; returns the number of its version."""
-    told = json.loads((folder / "kernel-metadata.json").read_text())
+    metadata = json.loads((folder / "kernel-metadata.json").read_text())
     fields = {
         "slug": reference,
-        "newTitle": told["title"],
-        "text": (folder / told["code_file"]).read_text(),
-        "language": told["language"],
-        "kernelType": told["kernel_type"],
-        "isPrivate": told["is_private"],
-        "enableGpu": told["enable_gpu"],
+        "newTitle": metadata["title"],
+        "text": (folder / metadata["code_file"]).read_text(),
+        "language": metadata["language"],
+        "kernelType": metadata["kernel_type"],
+        "isPrivate": metadata["is_private"],
+        "enableGpu": metadata["enable_gpu"],
         "enableTpu": False,
-        "enableInternet": told["enable_internet"],
-        "datasetDataSources": told["dataset_sources"],
-        "competitionDataSources": told["competition_sources"],
+        "enableInternet": metadata["enable_internet"],
+        "datasetDataSources": metadata["dataset_sources"],
+        "competitionDataSources": metadata["competition_sources"],
         "sessionTimeoutSeconds": seconds,
     }
     answer = kaggle.ask(KERNELS, "SaveKernel", fields, "save the notebook", reference)
@@ -123,8 +123,8 @@ def _send_code(kaggle: CodeKaggle, folder: Path, reference: str, seconds: int) -
     version = number(answer.get("versionNumber")) or 0
     if answer.get("error") or invalid or version <= 0:
         unknown = f"it does not know {', '.join(invalid)}" if invalid else "it gave no version"
-        said = clean(str(answer.get("error") or unknown))
-        raise UserError(f"Kaggle refused the notebook {reference}: {said}")
+        message = clean(str(answer.get("error") or unknown))
+        raise UserError(f"Kaggle refused the notebook {reference}: {message}")
     return version
 
 

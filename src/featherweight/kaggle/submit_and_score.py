@@ -97,7 +97,7 @@ def submit(
         raise UserError("another submission is being made from this workspace; wait for it to end") from None
     if wait_minutes > 0 and submission.status == "PENDING":
         submission = _wait(Kaggle(), entry.slug, submission, 60 * wait_minutes)
-    return _told(entry, submission)
+    return _in_words(entry, submission)
 
 
 def refuse_if_impossible(name: str) -> None:
@@ -143,22 +143,22 @@ def _entry(what: str, competition: str | None) -> Entry:
         if not run and competition is None:
             raise UserError(f"{csv} is of no run in the ledger: say which --competition it is for")
         name = competition or str(run["competition"])
-        made_by = Run.find(run["run"]) if run and Run.exists(run["run"]) else None
+        origin = Run.find(run["run"]) if run and Run.exists(run["run"]) else None
     else:
-        made_by = Run.find(what)
-        csv, name = made_by.csv(), made_by.competition_name
+        origin = Run.find(what)
+        csv, name = origin.csv(), origin.competition_name
         if not csv.is_file():
-            if made_by.is_finished:
+            if origin.is_finished:
                 raise UserError(f"{what} has no submission: {name} has no images to predict")
             raise UserError(f"{what} has no submission yet: ./run.sh resume {what}")
         rows = ledger.read()
-        mine = ledger.records(rows[(rows["run"] == made_by.name) & (rows["csv_sha256"] == ledger.sha256(csv))])
+        mine = ledger.records(rows[(rows["run"] == origin.name) & (rows["csv_sha256"] == ledger.sha256(csv))])
         if not mine:
             raise UserError(f"{csv} is not what {what} wrote (the ledger has another checksum); submit it as a file")
         run = mine[-1]
-    if made_by is not None:
-        made_by.weigh()
-    declared = _competition(name, made_by)
+    if origin is not None:
+        origin.weigh()
+    declared = _competition(name, origin)
     if declared.kernel is not None:
         raise UserError(
             f"{name} takes a notebook, not a CSV: ./run.sh kernel {what} --push, then ./run.sh submit {what} --kernel"
@@ -175,13 +175,13 @@ def _code_entry(what: str) -> Entry:
     from featherweight.runs.run import Run
 
     sent = pushed(what)
-    made_by = Run.find(sent["run"]) if sent["run"] else None
-    if made_by is not None:
-        made_by.weigh()
+    origin = Run.find(sent["run"]) if sent["run"] else None
+    if origin is not None:
+        origin.weigh()
     name, rows = sent["competition"], ledger.read()
     mine = ledger.records(rows[rows["run"] == sent["run"]]) if sent["run"] else []
     identity = hashlib.sha256(f"{sent['kernel']}@{sent['version']}".encode()).hexdigest()
-    slug = kaggle_name(name, _competition(name, made_by))
+    slug = kaggle_name(name, _competition(name, origin))
     run = mine[-1] if mine else {}
     return Entry(Path("submission.csv"), identity, name, slug, run, sent["kernel"], sent["version"])
 
@@ -260,7 +260,7 @@ def _wait(kaggle: Kaggle, slug: str, submission: Submission, seconds: float) -> 
     return submission
 
 
-def _told(entry: Entry, submission: Submission) -> str:
+def _in_words(entry: Entry, submission: Submission) -> str:
     name = f"{entry.name} is submission {submission.reference} of {entry.slug}"
     if submission.status == "ERROR":
         raise UserError(f"{name}, and Kaggle could not score it: {submission.fault or 'no reason given'}")
@@ -278,13 +278,13 @@ def _message(entry: Entry) -> str:
     return f"{run['run']}: holdout {run['holdout']:.4f} [{run['holdout_low']:.4f}, {run['holdout_high']:.4f}]{commit}"
 
 
-KEPT = ("run", "recipe", "seed", "parameters", "limit", "metric", "holdout", "holdout_low", "holdout_high", "commit")
+COPIED = ("run", "recipe", "seed", "parameters", "limit", "metric", "holdout", "holdout_low", "holdout_high", "commit")
 
 
 def _row(entry: Entry, tag: str, message: str) -> dict[str, object]:
     """The ledger's row of a submission about to be sent: what is known of its run, and how it will be found."""
     own = {"kaggle": entry.slug, "tag": tag, "status": SENDING, "message": message, "csv_sha256": entry.sha256}
-    of_run = {key: entry.run[key] for key in KEPT if key in entry.run}
+    of_run = {key: entry.run[key] for key in COPIED if key in entry.run}
     return {"competition": entry.competition_name, **of_run, **own, "date": _now()}
 
 

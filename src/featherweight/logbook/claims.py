@@ -16,7 +16,7 @@ from featherweight.runs.paired_tests import SURE, holm
 class Claim(NamedTuple):
     """`better` did better than `worse`, says the write-up, with these figures."""
 
-    said: str
+    text: str
     better: str
     worse: str
     figures: str

@@ -105,8 +105,8 @@ def rerun(
                 say(f"  {row}: {_in_short(fault)}; going on with the next row")
         sound = {row: done[row] for row in chosen if row not in faults}
         found = verdicts(section, sound)
-        told = {row: _fault(faults[row]) if row in faults else done[row] for row in chosen}
-        atomic.write_text(folder / "table.md", table(told, found, scale, competition.metric.name, number))
+        outcomes = {row: _fault(faults[row]) if row in faults else done[row] for row in chosen}
+        atomic.write_text(folder / "table.md", table(outcomes, found, scale, competition.metric.name, number))
         _draw_curves(chosen, sound, folder, competition.metric.name)
         if found and number > 1:
             _draw_verdicts(found, folder / "claims.png")
@@ -152,7 +152,7 @@ def verdicts(section: str, done: Mapping[str, Done]) -> list[Verdict]:
     return judge({claim: (scores[claim.better], scores[claim.worse]) for claim in tested})
 
 
-def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float, metric: str, seeds: int) -> str:
+def table(outcomes: Mapping[str, Done | str], found: Sequence[Verdict], scale: float, metric: str, seeds: int) -> str:
     """The rows, each its runs or why it has none, and the claims as Markdown tables; every run shortened by the scale
     that it states.
     """
@@ -165,7 +165,7 @@ def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float
         "|---|---:|---:|---:|---:|---:|---|",
     ]
     shown = f"train_{plotting.panels(spoken(metric))[spoken(metric)]}"
-    for row, several in told.items():
+    for row, several in outcomes.items():
         if isinstance(several, str):
             lines.append(f"| {row} | | | | | | **{several}** {head(row)} |")
             continue
@@ -177,7 +177,11 @@ def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float
         parameters = f"{several[0][1].parameters:,}"
         lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {unseen} | {head(row)} |")
     if found:
-        part = "unseen images" if any(of[0][1].unseen for of in told.values() if not isinstance(of, str)) else "holdout"
+        part = (
+            "unseen images"
+            if any(of[0][1].unseen for of in outcomes.values() if not isinstance(of, str))
+            else "holdout"
+        )
         lines += [
             "",
             f"What it claims, by {metric} on the {part}: the mean gain over seeds, its 95 % interval, and the p-value "
@@ -186,7 +190,7 @@ def table(told: Mapping[str, Done | str], found: Sequence[Verdict], scale: float
             "| claim | there | rows | gain | |",
             "|---|---|---|---|---|",
             *(
-                f"| {one.claim.said} | {one.claim.figures} | {one.claim.better}, {one.claim.worse} | {one.gain} | "
+                f"| {one.claim.text} | {one.claim.figures} | {one.claim.better}, {one.claim.worse} | {one.gain} | "
                 f"{one.word} |"
                 for one in found
             ),
@@ -234,7 +238,7 @@ def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:
         axes[0, 0].plot([gain * scale for gain in one.gains], [place] * len(one.gains), "|", color="C7")
         axes[0, 0].plot([mean], [place], "o", color="C0")
     axes[0, 0].axvline(0, color="black", linewidth=0.8)
-    axes[0, 0].set_yticks(range(len(found)), [f"{one.claim.said}: {one.word}" for one in found])
+    axes[0, 0].set_yticks(range(len(found)), [f"{one.claim.text}: {one.word}" for one in found])
     axes[0, 0].invert_yaxis()
     axes[0, 0].set_xlabel(f"gain in {metric.unit}: mean, 95 % interval, seeds")
     axes[0, 0].grid(axis="x", alpha=0.3)
@@ -244,16 +248,16 @@ def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:
 def log(folder: Path, section: str, command: str) -> Path:
     """Append what a section's rerun said to submissions/LOG.md under today's date, its pictures beside it."""
     path = paths.submissions() / "LOG.md"
-    told = (folder / "table.md").read_text()
+    text = (folder / "table.md").read_text()
     before = path.read_text() if path.exists() else "# What was tried, and what came of it\n"
-    if told in before:
+    if text in before:
         return path
     links = []
     for picture in sorted(folder.glob("*.png")):
-        kept = path.parent / "logbook" / f"{folder.name}-{picture.name}"
-        atomic.write_bytes(kept, picture.read_bytes())
-        links.append(f"![{picture.stem}](logbook/{kept.name})")
+        copy = path.parent / "logbook" / f"{folder.name}-{picture.name}"
+        atomic.write_bytes(copy, picture.read_bytes())
+        links.append(f"![{picture.stem}](logbook/{copy.name})")
     title = f"## {datetime.now(UTC):%Y-%m-%d}: section {section.upper()} of the logbook"
-    pieces = [before.rstrip(), title, f"`{command}`, commit {commit() or 'unknown'}.", told.rstrip(), *links]
+    pieces = [before.rstrip(), title, f"`{command}`, commit {commit() or 'unknown'}.", text.rstrip(), *links]
     atomic.write_text(path, "\n\n".join(pieces) + "\n")
     return path

@@ -71,13 +71,13 @@ def read_export(path: Path) -> dict[str, Tensor]:
         for entry in archive.namelist():
             if entry.endswith(("_weights_config.json", "_constants_config.json")):
                 folder = entry.rpartition("/")[0]
-                for name, said in json.loads(archive.read(entry))["config"].items():
-                    memory = archive.read(f"{folder}/{said['path_name']}")
-                    if said["use_pickle"]:
+                for name, layer in json.loads(archive.read(entry))["config"].items():
+                    memory = archive.read(f"{folder}/{layer['path_name']}")
+                    if layer["use_pickle"]:
                         read = _weights_only(path, memory)
                         found |= {name: read} if isinstance(read, Tensor) else {}
-                    elif said.get("tensor_meta") is not None:
-                        found[name] = _from_meta(said["tensor_meta"], memory)
+                    elif layer.get("tensor_meta") is not None:
+                        found[name] = _from_meta(layer["tensor_meta"], memory)
     return found
 
 

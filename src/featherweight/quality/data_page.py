@@ -23,21 +23,21 @@ SIDE = 56  # pixels of a picture on the page
 
 def lines(inspection: Inspection) -> list[str]:
     """What the terminal shows."""
-    told = []
+    shown = []
     for part, (means, deviations) in inspection.channels.items():
         mean, deviation = (" ".join(f"{value:.3f}" for value in values) for values in (means, deviations))
-        told.append(f"{part}: channel means {mean}, deviations {deviation}")
+        shown.append(f"{part}: channel means {mean}, deviations {deviation}")
     for finding in inspection.findings:
-        told.append(
+        shown.append(
             f"{'!' if finding.warning else '-'} {finding.title}{f': {finding.detail}' if finding.detail else ''}"
         )
         if finding.advice:
-            told.append(f"    {finding.advice}")
-    return told
+            shown.append(f"    {finding.advice}")
+    return shown
 
 
-def write(path: Path, title: str, inspection: Inspection, train: Pack, told: Sequence[str]) -> None:
-    """Write the page; `told` are lines about the files themselves."""
+def write(path: Path, title: str, inspection: Inspection, train: Pack, summary: Sequence[str]) -> None:
+    """Write the page; `summary` are lines about the files themselves."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -48,7 +48,7 @@ def write(path: Path, title: str, inspection: Inspection, train: Pack, told: Seq
     ]
     findings = [{"it": finding, "rows": _pictures(finding)} for finding in inspection.findings]
     page = environment.get_template("data_page.html.jinja").render(
-        title=title, classes=classes, findings=findings, channels=inspection.channels, told=told
+        title=title, classes=classes, findings=findings, channels=inspection.channels, summary=summary
     )
     atomic.write_text(path, page)
 

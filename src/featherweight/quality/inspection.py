@@ -33,7 +33,7 @@ def inspect(name: str) -> Path:
     data = competition.load()
     assert data.train.labels is not None
     counts = f"{len(data.train):,} training images of {len(competition.classes)} classes"
-    told = [f"{counts}, {len(data.predict) if data.predict else 0:,} to predict", *_files(competition)]
+    summary = [f"{counts}, {len(data.predict) if data.predict else 0:,} to predict", *_files(competition)]
     holdout = set(divide(Split(), competition, data)[1].ids)
     held_out = np.array([id in holdout for id in data.train.ids])
     if data.valid is not None:  # it is held out as it is
@@ -41,10 +41,10 @@ def inspect(name: str) -> Path:
         data = Data(checks.join(data.train, data.valid), data.predict)
     found = checks.inspect(data, competition.classes, held_out)
     stem = Path(name).stem
-    told += _grouping(found, stem)
+    summary += _grouping(found, stem)
     page = paths.home() / "reports" / f"{stem}-data.html"
-    data_page.write(page, competition.title, found, data.train, told)
-    for line in [*told, *data_page.lines(found)]:
+    data_page.write(page, competition.title, found, data.train, summary)
+    for line in [*summary, *data_page.lines(found)]:
         say(line)
     return page
 
@@ -73,11 +73,11 @@ def _grouping(found: checks.Inspection, stem: str) -> list[str]:
         return []
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("id", "group"), *found.groups.items()])
-    name, said = f"{stem}-groups.csv", "the grouping that keeps copies together: groups:"
+    name, what = f"{stem}-groups.csv", "the grouping that keeps copies together: groups:"
     try:
         atomic.write_text(paths.data() / name, text.getvalue())
     except OSError:  # as /kaggle/input, which is read-only; what is joined to the data folder may be a whole path
         path = (paths.home() / "reports" / name).absolute()
         atomic.write_text(path, text.getvalue())
-        return [f"{said} {path}"]
-    return [f"{said} {name}"]
+        return [f"{what} {path}"]
+    return [f"{what} {name}"]

@@ -24,7 +24,7 @@ DEEP = ("I", "F")  # modes of more than 8 bits begin with these
 
 
 @dataclass
-class Looks:
+class Traits:
     """The pictures looked at: how many have which width and height, whether all are grey, the brightest deep pixel."""
 
     shapes: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -34,57 +34,57 @@ class Looks:
     fractions: bool = False  # are deep pixels fractions?
 
 
-def look(train: Samples) -> Looks:
+def traits_of(train: Samples) -> Traits:
     """Look at some of the pictures. Raises UserError where none can be read."""
     places = np.unique(np.linspace(0, len(train.ids) - 1, LOOKED_AT).astype(int)).tolist()
-    looks = Looks()
+    traits = Traits()
     first = ""
     for place in places:
         given = train.images[place]
         if isinstance(given, np.ndarray):
-            _add_array(looks, given)
+            _add_array(traits, given)
             continue
         try:
-            _add_file(looks, given)
+            _add_file(traits, given)
         except Exception as error:  # of a damaged picture, any
             if "./run.sh install" in str(error):
                 raise
             first = first or str(error).partition("\n")[0]  # packing names all of these at once
-    if not looks.shapes:
+    if not traits.shapes:
         raise UserError(
             f"none of the {len(places)} images looked at can be read, {train.images[0]} among them"
             + (f"\n{first}" if first else "")
         )
-    return looks
+    return traits
 
 
-def _add_file(looks: Looks, path: Any) -> None:
+def _add_file(traits: Traits, path: Any) -> None:
     content = read(path)
     found = scientific.pixels(content)
     if found is not None:
         values, white = found
-        _add_array(looks, values)
+        _add_array(traits, values)
         if values.dtype != np.uint8 and white is None:
-            _deepen(looks, values)
+            _deepen(traits, values)
         return
     with opened(io.BytesIO(content)) as picture:
-        looks.shapes[picture.size] += 1
+        traits.shapes[picture.size] += 1
         if picture.mode.startswith(DEEP):
-            _deepen(looks, np.asarray(picture))
-        elif looks.grey and picture.mode not in ("1", "L"):
+            _deepen(traits, np.asarray(picture))
+        elif traits.grey and picture.mode not in ("1", "L"):
             pixels = np.asarray(picture.convert("RGB")).astype(int)
-            looks.grey = bool(np.ptp(pixels, axis=-1).max() <= 8)  # a JPEG of a grey picture is a little coloured
+            traits.grey = bool(np.ptp(pixels, axis=-1).max() <= 8)  # a JPEG of a grey picture is a little coloured
 
 
-def _add_array(looks: Looks, values: Any) -> None:
-    looks.shapes[values.shape[1], values.shape[0]] += 1
-    looks.grey = looks.grey and (values.ndim == 2 or values.shape[-1] == 1)
+def _add_array(traits: Traits, values: Any) -> None:
+    traits.shapes[values.shape[1], values.shape[0]] += 1
+    traits.grey = traits.grey and (values.ndim == 2 or values.shape[-1] == 1)
 
 
-def _deepen(looks: Looks, values: Any) -> None:
-    looks.deep += 1
-    looks.brightest = max(looks.brightest, float(values.max(initial=0)))
-    looks.fractions = looks.fractions or values.dtype.kind == "f"
+def _deepen(traits: Traits, values: Any) -> None:
+    traits.deep += 1
+    traits.brightest = max(traits.brightest, float(values.max(initial=0)))
+    traits.fractions = traits.fractions or values.dtype.kind == "f"
 
 
 @dataclass
@@ -98,34 +98,34 @@ class Chosen:
 
 def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: bool | None) -> Chosen:
     """The image section of a competition for these pictures, on this machine."""
-    looks = look(train)
-    (width, height), most = looks.shapes.most_common(1)[0]
-    sides = sorted((w * h) ** 0.5 for (w, h), count in looks.shapes.items() for _ in range(count))
+    traits = traits_of(train)
+    (width, height), most = traits.shapes.most_common(1)[0]
+    sides = sorted((w * h) ** 0.5 for (w, h), count in traits.shapes.items() for _ in range(count))
     typical = sides[len(sides) // 2]
-    uniform = most == looks.shapes.total() and width == height
+    uniform = most == traits.shapes.total() and width == height
     named = (
         f"{width}x{height}"
-        if len(looks.shapes) == 1
-        else f"{len(looks.shapes)} sizes, typically {typical:.0f} pixels a side"
+        if len(traits.shapes) == 1
+        else f"{len(traits.shapes)} sizes, typically {typical:.0f} pixels a side"
     )
-    kind = "grey" if looks.grey else "in colour"
-    chosen = Chosen({}, [f"  images of {named}, {kind} (of {looks.shapes.total()} looked at)"], [])
+    kind = "grey" if traits.grey else "in colour"
+    chosen = Chosen({}, [f"  images of {named}, {kind} (of {traits.shapes.total()} looked at)"], [])
     why = ""
     if size is None:
         size, why = _size(len(train.ids), typical, width if uniform else None)
-    chosen.section |= {"size": size, "channels": 1 if looks.grey else 3}
+    chosen.section |= {"size": size, "channels": 1 if traits.grey else 3}
     if size != width or not uniform:
         chosen.assumed.append(
             f"  image.size: {size}{why}, every image stretched to that square (say --size; image.fit: crop or pad)"
         )
     if mirror is None:
         signs = all(len(name) == 1 for name in classes) and any(name.isalpha() for name in classes)
-        digits = looks.grey and len(classes) > 2 and all(name.isdecimal() for name in classes)
+        digits = traits.grey and len(classes) > 2 and all(name.isdecimal() for name in classes)
         mirror = not (signs or digits)
         reason = "" if mirror else ", since the classes look like letters or digits"
         chosen.assumed.append(f"  image.mirror: {str(mirror).lower()}{reason} (say --mirror or --no-mirror)")
     chosen.section["mirror"] = mirror
-    _levels(looks, chosen)
+    _levels(traits, chosen)
     return chosen
 
 
@@ -149,15 +149,15 @@ def _accelerated() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
-def _levels(looks: Looks, chosen: Chosen) -> None:
+def _levels(traits: Traits, chosen: Chosen) -> None:
     """One scale of brightness for all pictures of more than 8 bits."""
-    if not looks.deep:
+    if not traits.deep:
         return
-    if looks.fractions and looks.brightest <= 1:
+    if traits.fractions and traits.brightest <= 1:
         return
-    white = next((level for level in LEVELS if looks.brightest <= level), int(looks.brightest))
+    white = next((level for level in LEVELS if traits.brightest <= level), int(traits.brightest))
     chosen.section["levels"] = white
     chosen.assumed.append(
-        f"  image.levels: {white}: pixels of more than 8 bits go up to {looks.brightest:g} in the images looked at; "
+        f"  image.levels: {white}: pixels of more than 8 bits go up to {traits.brightest:g} in the images looked at; "
         f"one scale for all of them"
     )

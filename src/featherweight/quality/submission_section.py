@@ -26,7 +26,7 @@ RESPELLINGS: tuple[Callable[[str], str], ...] = (
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Facts:
     """What is known before the sample is read: the classes, the target, and what the user or a fact says."""
 
     classes: Sequence[str]
@@ -55,7 +55,7 @@ def spaced(form: dict[str, Any], classes: Sequence[str], assumed: list[str]) -> 
         assumed.append(f"  submission.spelling: classes are separated by spaces, so '{one}' is written {other}")
 
 
-def form(sample: Sample | None, root: Path, wanted: Wanted, found: list[str], assumed: list[str]) -> dict[str, Any]:
+def form(sample: Sample | None, root: Path, wanted: Facts, found: list[str], assumed: list[str]) -> dict[str, Any]:
     """The `submission` section; adds to what was found and assumed.
 
     Raises UserError where the sample submission does not fit the classes.
@@ -105,7 +105,7 @@ def _lists_classes(sample: Sample, classes: Sequence[str]) -> bool:
     return bool(set(tokens) & set(classes)) or shapes(tokens) == shapes(list(classes)[:200])
 
 
-def _columns(sample: Sample, wanted: Wanted, found: list[str]) -> dict[str, Any]:
+def _columns(sample: Sample, wanted: Facts, found: list[str]) -> dict[str, Any]:
     """One column per class."""
     takes = "probabilities"
     if wanted.metric in METRICS and not wanted.probabilities and wanted.target != "several":
@@ -124,7 +124,7 @@ def _columns(sample: Sample, wanted: Wanted, found: list[str]) -> dict[str, Any]
     raise UserError(f"{sample.path}: row 1: the columns are not the classes; for example '{strange[0]}' is in only one")
 
 
-def _names(sample: Sample, wanted: Wanted, assumed: list[str]) -> dict[str, Any]:
+def _names(sample: Sample, wanted: Facts, assumed: list[str]) -> dict[str, Any]:
     """How the classes are spelled in a column of them."""
     values, classes = sample.distinct, list(wanted.classes)
     if set(values) <= set(classes):
@@ -172,7 +172,7 @@ def _numbers(sample: Sample, classes: Sequence[str], assumed: list[str]) -> dict
     return {"spelling": changed} if changed else {}
 
 
-def _positive(heading: str, wanted: Wanted, assumed: list[str]) -> str:
+def _positive(heading: str, wanted: Facts, assumed: list[str]) -> str:
     """Which of two classes a column of probabilities is about: the one it is named after, else the second."""
     if wanted.positive in wanted.classes:
         assert wanted.positive is not None

@@ -14,7 +14,7 @@ from featherweight.config import Competition, Recipe
 from featherweight.evaluation.metrics import Score
 from featherweight.runs.run import Run
 
-LOOKS = 5  # epochs with a holdout score from which a trend is read; fewer have no fifths
+EVALUATIONS = 5  # epochs with a holdout score from which a trend is read; fewer have no fifths
 NINETY_FIVE = 2 * 1.96  # standard errors between the ends of a 95 % interval
 LEARNT = 0.99  # of the training images are right: more epochs have nothing left to teach
 APART = 0.1  # nats between the losses of training and holdout: the right class is given a tenth less of probability
@@ -53,7 +53,7 @@ def rising(history: pd.DataFrame, score: Score, recipe: Recipe) -> Advice | None
     below which the same weights on other images would differ as much.
     """
     looked = history.dropna(subset=["holdout_score"])
-    if len(looked) < LOOKS:
+    if len(looked) < EVALUATIONS:
         return None
     few = len(looked) // 5
     last, before = looked[-few:], looked[-2 * few : -few]
@@ -75,7 +75,7 @@ def apart(history: pd.DataFrame, recipe: Recipe, competition: Competition) -> Ad
     if recipe.loss.name != "cross_entropy":
         return None  # the training loss is in other units than the holdout's
     looked = history.dropna(subset=["holdout_loss", "train_loss"])
-    if len(looked) < LOOKS:
+    if len(looked) < EVALUATIONS:
         return None
     last = looked[-(len(looked) // 5) :]
     trained, held = float(last["train_loss"].mean()), float(last["holdout_loss"].mean())
@@ -119,10 +119,10 @@ def unsure(probs: NDArray[np.float32], true: NDArray[np.int64], recipe: Recipe) 
     gap, chance = float(apart.mean()), 2 * float(apart.std()) / len(apart) ** 0.5
     if recipe.predict.calibrate or abs(gap) <= max(MODEST, chance):
         return None
-    told = f"it is right {np.mean(probs.argmax(1) == true):.1%} of the time and {probs.max(1).mean():.1%} sure"
+    observed = f"it is right {np.mean(probs.argmax(1) == true):.1%} of the time and {probs.max(1).mean():.1%} sure"
     side, word = ("above", "modest") if gap > 0 else ("below", "sure of itself")
     return Advice(
-        f"The bars lie {side} the line: {told}, too {word}.",
+        f"The bars lie {side} the line: {observed}, too {word}.",
         "Calibrate its probabilities; the classes stay as they are.",
         ("predict.calibrate=true",),
     )

@@ -198,16 +198,16 @@ def calibration(probs: NDArray[np.float32], true: NDArray[np.int64], bins: int =
 
 def _teachers(run: Run) -> dict[str, str]:
     """What each teacher of a run is, in words."""
-    told: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for name in run.recipe.distill.teachers if run.recipe.distill else []:
         if name.endswith(".npz"):
-            told[name] = "saved probabilities"
+            descriptions[name] = "saved probabilities"
         elif Run.exists(name):
             elder = Run.find(name)
-            told[name] = f"{budget.weigh(elder.recipe, elder.competition, name).parameters:,} parameters"
+            descriptions[name] = f"{budget.weigh(elder.recipe, elder.competition, name).parameters:,} parameters"
         else:
-            told[name] = "a run that is no longer there"
-    return told
+            descriptions[name] = "a run that is no longer there"
+    return descriptions
 
 
 def _pictures(

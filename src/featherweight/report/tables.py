@@ -245,8 +245,8 @@ def trials(rows: pd.DataFrame, metric: Metric, keys: Sequence[str], everything: 
         score, low, high = (metric.shown(row[key]) for key in ("score", "low", "high"))
         known = not math.isnan(row["score"])
         numbers = ["" if math.isnan(row[key]) else f"{row[key]:,.0f}" for key in ("epochs", "parameters", "seconds")]
-        told = [score, f"{low} to {high}"] if known else [escape(row["outcome"]), ""]
-        table.add_row(str(row["candidate"]), *told, *numbers, *(escape(row[key]) for key in keys))
+        cells = [score, f"{low} to {high}"] if known else [escape(row["outcome"]), ""]
+        table.add_row(str(row["candidate"]), *cells, *numbers, *(escape(row[key]) for key in keys))
     console.print(table)
     more = f"{len(trained) - TRIALS} more trials" if len(trained) > TRIALS else ""
     over = f"{refused.sum()} candidates refused" if refused.any() else ""

@@ -75,8 +75,8 @@ class Expected:
             lines.append(flattery + f"{self.of.number(self.optimism)} {self.of.unit}, taken off")
         if self.auc is not None:
             low, high = f"{self.auc[1]:.2f}", f"{self.auc[2]:.2f}"
-            told = "the images to predict differ from those held out" if self.shifted else "no shift is seen"
-            lines.append(f"{told}: a classifier tells them apart with an AUC of {self.auc[0]:.2f} ({low} to {high})")
+            shift = "the images to predict differ from those held out" if self.shifted else "no shift is seen"
+            lines.append(f"{shift}: a classifier tells them apart with an AUC of {self.auc[0]:.2f} ({low} to {high})")
         if self.estimates:
             each = ", ".join(f"{name} {self.of.shown(value)}" for name, value in self.estimates.items())
             within = f"used, within {error_under(self.auc[0]) * 100:.0f} points" if self.auc else ""
@@ -94,10 +94,10 @@ class Expected:
         path = run.folder / "leaderboard.json"
         if not path.is_file():
             return None
-        said = read_json(path)
+        stored = read_json(path)
         for key in ("public", "private", "auc"):
-            said[key] = None if said[key] is None else tuple(said[key])
-        return cls(**said)
+            stored[key] = None if stored[key] is None else tuple(stored[key])
+        return cls(**stored)
 
     def store(self, run: Run) -> None:
         """Keep it in a run's folder."""
@@ -175,13 +175,13 @@ def _parts(
     of_public = own * holdout.count / max(sizes[0], 1)
     gap_variance = common + of_public
     weight = len(gaps) / (len(gaps) + REPEATED) if gaps and gap_variance > 0 else 0.0
-    told = []
+    parts = []
     for images, seen in ((sizes[0], 1.0), (sizes[1], common / gap_variance if gap_variance > 0 else 0.0)):
         variance = common + own * holdout.count / max(images, 1)
         moved = centre + (weight * seen * float(np.mean(gaps)) if gaps else 0.0)
         left = variance - weight * seen * (gap_variance if seen == 1.0 else common)
-        told.append((moved, *_ends(holdout, moved, max(left, REPEATED * variance)), images))
-    return told
+        parts.append((moved, *_ends(holdout, moved, max(left, REPEATED * variance)), images))
+    return parts
 
 
 def _ends(holdout: Score, centre: float, variance: float) -> tuple[float, float]:

@@ -40,17 +40,19 @@ class Metadata:
 
     def write(self, folder: Path) -> None:
         """Store them in a run's folder."""
-        said = {key: value for key, value in asdict(self).items() if value or key not in ("members", "weights")}
-        atomic.write_text(folder / "run.json", json.dumps(said, indent=2) + "\n")
+        content = {key: value for key, value in asdict(self).items() if value or key not in ("members", "weights")}
+        atomic.write_text(folder / "run.json", json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Metadata:
         """Those of a run's folder. Raises UserError for a file that is damaged, or of a later version."""
         path = folder / "run.json"
-        said = {"format": 1, **read_json(path)}
-        if said["format"] not in (1, FORMAT):
-            raise UserError(f"{path}: the run was made by a later version of featherweight (format {said['format']})")
-        known = {one.name: said[one.name] for one in fields(cls) if one.name in said}
+        content = {"format": 1, **read_json(path)}
+        if content["format"] not in (1, FORMAT):
+            raise UserError(
+                f"{path}: the run was made by a later version of featherweight (format {content['format']})"
+            )
+        known = {one.name: content[one.name] for one in fields(cls) if one.name in content}
         try:
             metadata: Metadata = TypeAdapter(cls).validate_python(known)
         except ValidationError as error:
@@ -70,14 +72,14 @@ class SplitIds:
 
     def to_json(self) -> str:
         """As it is stored; a part that is empty because none was asked for is left out."""
-        said = {"train": self.train, "holdout": self.holdout, **({"test": self.test} if self.test else {})}
-        return json.dumps(said) + "\n"
+        content = {"train": self.train, "holdout": self.holdout, **({"test": self.test} if self.test else {})}
+        return json.dumps(content) + "\n"
 
 
 def read_json(path: Path) -> Any:
     """The object in a file. Raises UserError for a damaged one."""
     with explained(path, DAMAGED):
-        said = json.loads(read_text(path))
-    if not isinstance(said, dict):
+        content = json.loads(read_text(path))
+    if not isinstance(content, dict):
         raise UserError(f"{path}: {DAMAGED} (expected an object)")
-    return said
+    return content

@@ -82,7 +82,7 @@ class Paired:
         return self.of.counts and not self.several
 
     @property
-    def told(self) -> bool:
+    def significant(self) -> bool:
         """Is there a difference?"""
         p = self.mcnemar if self.counts else self.p
         return p < SURE / self.among and (self.low > 0 or self.high < 0)
@@ -97,7 +97,7 @@ class Paired:
             apart = "differ" if self.mcnemar < SURE / self.among else "cannot be told apart"
             tests = f"({interval}, paired bootstrap p = {self.p:.3g}); their accuracies {apart}"
             tests += f" (McNemar p = {self.mcnemar:.3g})"
-        if not self.told:
+        if not self.significant:
             return f"it cannot be told which of {self.one} and {self.other} is better: {span} apart {tests}"
         better, worse = (self.one, self.other) if self.gain > 0 else (self.other, self.one)
         return f"{better} is better than {worse} on these images: by {span} {tests}"
@@ -147,12 +147,12 @@ def _in_words(
         f"{np.mean(part) * of.scale:.2f} ± {np.std(part, ddof=1) * of.scale:.2f} over {len(part)} seeds"
         for part in (scores, others)
     )
-    told = f"{spoken(metric)} {one} against {other}, p = {p:.3g}"
+    significant = f"{spoken(metric)} {one} against {other}, p = {p:.3g}"
     if not p < SURE:
-        return f"it cannot be told which of the recipes {name} and {other_name} is better: {told}"
+        return f"it cannot be told which of the recipes {name} and {other_name} is better: {significant}"
     ahead = of.better(float(np.mean(scores)), float(np.mean(others)))
     better, worse = (name, other_name) if ahead else (other_name, name)
-    return f"the recipe {better} is better than {worse}: {told}"
+    return f"the recipe {better} is better than {worse}: {significant}"
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -136,13 +136,13 @@ def differences(rows: pd.DataFrame) -> list[str]:
         oldest_first = group.sort_values("date", kind="stable")["keys"]  # of two runs, the later one differs
         counts = {key: Counter(json.dumps(settings.get(key)) for settings in oldest_first) for key in keys}
         usual[str(competition)] = {key: count.most_common(1)[0][0] for key, count in counts.items()}
-    told = []
+    lines = []
     for row in rows.to_dict("records"):
         common = usual[row["competition"]]
         found = [key for key in sorted(common) if json.dumps(row["keys"].get(key)) != common[key]]
         shown = [f"{key.removesuffix('.name')}={_shown(row['keys'].get(key))}" for key in found[:DIFFERENT]]
-        told.append(" ".join([*shown, *([f"and {len(found) - len(shown)} more"] if len(found) > len(shown) else [])]))
-    return told
+        lines.append(" ".join([*shown, *([f"and {len(found) - len(shown)} more"] if len(found) > len(shown) else [])]))
+    return lines
 
 
 @dataclass(frozen=True)

@@ -282,14 +282,14 @@ class Run:
         with explained(path, f"{DAMAGED}; delete it, and ./run.sh resume {self.name} scores it again"):
             return self._result(read_json(path))
 
-    def _result(self, said: dict[str, Any]) -> Result:
+    def _result(self, stored: dict[str, Any]) -> Result:
         metric = {"metric": self.competition.metric.name}  # which older scores do not name
-        scores = {part: Score.read(metric | said[part]) if said.get(part) else None for part in PARTS}
+        scores = {part: Score.read(metric | stored[part]) if stored.get(part) else None for part in PARTS}
         if self.metadata.format == 1 and scores["test"] and scores["test"].count != len(self.split.test):
             scores |= {"test": None, "predict": scores["test"]}
         holdout = scores.pop("holdout")
         assert holdout is not None
-        return Result(said["parameters"], said["limit"], holdout, **scores, minutes=said["minutes"])
+        return Result(stored["parameters"], stored["limit"], holdout, **scores, minutes=stored["minutes"])
 
     def store_result(self, result: Result) -> None:
         """Keep the scores, which says that the run is finished."""

@@ -120,9 +120,9 @@ class Processes:
         """Which of several flags are set in any process."""
         if self.count == 1:
             return list(flags)
-        said = torch.tensor(flags, dtype=torch.float32)
-        self.add_up([said])
-        return [bool(flag) for flag in said]
+        counts = torch.tensor(flags, dtype=torch.float32)
+        self.add_up([counts])
+        return [bool(flag) for flag in counts]
 
     def gather(self, thing: T) -> list[T]:
         """The thing that each process has, in every process."""
@@ -137,7 +137,7 @@ class Processes:
         """Call `work` in the first process alone; what it returns or raises, it does in all, once it is done."""
         if self.count == 1:
             return work()
-        return self._told(work if self.first else None)[0]  # type: ignore[return-value]
+        return self._shared(work if self.first else None)[0]  # type: ignore[return-value]
 
     def each(self, work: Callable[[], T]) -> T:
         """Call `work` in the first process, then in the others, and raise everywhere what it raises in any."""
@@ -145,10 +145,10 @@ class Processes:
             return work()
         mine: list[T] = []
         for turn in (self.first, not self.first):
-            self._told((lambda: mine.append(work())) if turn else None)
+            self._shared((lambda: mine.append(work())) if turn else None)
         return mine[0]
 
-    def _told(self, work: Callable[[], T] | None) -> list[T | None]:
+    def _shared(self, work: Callable[[], T] | None) -> list[T | None]:
         """What `work` returns in each process (None in one that has none); what it raises in any is raised in all."""
         result, error = None, None
         if work is not None:
@@ -156,11 +156,11 @@ class Processes:
                 result = work()
             except Exception as mistake:  # not swallowed: raised below, and in every other process
                 error = mistake
-        told = self.gather((result, error))
-        for raised in (error, *(theirs for _, theirs in told)):
+        reports = self.gather((result, error))
+        for raised in (error, *(theirs for _, theirs in reports)):
             if raised is not None:
                 raise raised
-        return [theirs for theirs, _ in told]
+        return [theirs for theirs, _ in reports]
 
 
 ALONE = Processes()
@@ -202,7 +202,7 @@ def _together() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        told = str(error).strip().splitlines() or ["no reason given"]
+        reason = str(error).strip().splitlines() or ["no reason given"]
         raise ProcessLostError(
-            f"another process of the run has ended, or cannot be reached ({told[0][:200]})"
+            f"another process of the run has ended, or cannot be reached ({reason[0][:200]})"
         ) from error

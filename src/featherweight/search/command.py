@@ -58,7 +58,7 @@ def search(
     if done:
         say(f"  going on after {done} trials")
     if trials is None or done < trials:
-        for line in costs(search).told(None if trials is None else trials - done, hours):
+        for line in costs(search).in_words(None if trials is None else trials - done, hours):
             say(f"  {line}")
     ended = work(search, trials, hours)
 

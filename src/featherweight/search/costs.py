@@ -45,7 +45,7 @@ class Costs:
         """Seconds of a trial that is not given up."""
         return self.epochs * self.epoch + math.ceil(self.epochs / self.every) * self.look + self.final
 
-    def told(self, trials: int | None, hours: float | None) -> list[str]:
+    def in_words(self, trials: int | None, hours: float | None) -> list[str]:
         """In words, what the search will take, or how far it will come."""
         lines = [
             f"a trial like the base: {self.epochs} epochs of {_long(self.epoch + self.look / self.every)} and the "

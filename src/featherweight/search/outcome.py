@@ -115,14 +115,14 @@ def differences(base: Recipe, changed: Recipe) -> dict[str, Any]:
 
 
 def _differing(before: Section, after: Section) -> dict[str, Any]:
-    said = {}
+    differing = {}
     for key in type(after).model_fields:
         old, new = getattr(before, key), getattr(after, key)
         if old == new:
             continue
         alike = isinstance(new, Section) and type(old) is type(new)
-        said[key] = _differing(old, new) if alike else _plain(new)
-    return said
+        differing[key] = _differing(old, new) if alike else _plain(new)
+    return differing
 
 
 def _plain(value: Any) -> Any:

@@ -134,10 +134,10 @@ class Plan:
 
     def recipe(self, values: Mapping[str, Any], *, short: bool = True) -> Recipe:
         """The base with these values and, if wanted, what is short. Raises UserError, at the file's line of the key."""
-        said = {("short", key): value for key, value in (self.space.short.items() if short else ())}
-        said |= {("search", key): value for key, value in sorted(values.items(), key=lambda pair: pair[0].count("."))}
+        wanted = {("short", key): value for key, value in (self.space.short.items() if short else ())}
+        wanted |= {("search", key): value for key, value in sorted(values.items(), key=lambda pair: pair[0].count("."))}
         where = self.document.where
-        return load_recipe(self.space.base, [Setting(path[1], value, where(path)) for path, value in said.items()])
+        return load_recipe(self.space.base, [Setting(path[1], value, where(path)) for path, value in wanted.items()])
 
     def refuse_bad_values(self, competition: Competition) -> None:
         """Raise UserError for every value that the recipe, or the model, refuses; being too heavy is no fault here."""
@@ -150,10 +150,10 @@ class Plan:
                 continue  # tried together with what is searched within it
             found = []
             for around in itertools.product(*within.values()):
-                told = dict(zip(within, around, strict=True))
-                with_these = " and ".join(f"{outer}: {spelled(value)}" for outer, value in told.items())
+                outer_values = dict(zip(within, around, strict=True))
+                with_these = " and ".join(f"{outer}: {spelled(value)}" for outer, value in outer_values.items())
                 for value in knob.examples():
-                    fault = self._fault({**told, key: value}, competition)
+                    fault = self._fault({**outer_values, key: value}, competition)
                     if fault and not knob.choices and not knob.int and "integer" in fault:
                         fault += "; for whole numbers say int: true"
                     if fault and within:

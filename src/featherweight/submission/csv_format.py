@@ -106,11 +106,11 @@ def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]
                 return [image for image in found if image]
     only_listed = sorted(set(listed) - known)
     only_images = sorted(known - set(listed))
-    said = [f"'{only_listed[0]}' has no image"] if only_listed else []
-    said += [f"'{only_images[0]}' has no row"] if only_images else []
+    examples = [f"'{only_listed[0]}' has no image"] if only_listed else []
+    examples += [f"'{only_images[0]}' has no row"] if only_images else []
     raise UserError(
         f"{path}: the {len(listed):,} ids are not those of the {len(images):,} test images; for example "
-        f"{' and '.join(said)}"
+        f"{' and '.join(examples)}"
     )
 
 

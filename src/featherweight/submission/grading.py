@@ -20,7 +20,7 @@ def score_csv(path: Path, competition: Competition) -> str:
         submission.check(path, form)
         return f"{path} is a valid submission of {len(form.ids):,} rows; the answers are not known here"
     scores = submission.score_parts(path, form, known, parts, competition)
-    return "\n".join(f"{f'{part} ' if part else ''}{competition.metric.name} {told}" for part, told in scores.items())
+    return "\n".join(f"{f'{part} ' if part else ''}{competition.metric.name} {score}" for part, score in scores.items())
 
 
 def answers(competition: Competition, form: submission.Form) -> tuple[Mapping[str, Label], dict[str, str]]:

@@ -31,8 +31,8 @@ def ema(position: Position, *, decay: Probability = 0.999, warmup: Flag = True) 
 
     The decay then is at most (1 + t) / (10 + t) after step t, so a short run is not half initial weights.
     """
-    kept = min(decay, (1 + position.step) / (10 + position.step)) if warmup else decay
-    return Move(1 - kept)
+    rate = min(decay, (1 + position.step) / (10 + position.step)) if warmup else decay
+    return Move(1 - rate)
 
 
 def swa(position: Position, *, start: Fraction = 0.75, every: Count = 1) -> Move | None:

@@ -57,8 +57,8 @@ def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool,
     """
     path = paths.packs() / "features" / f"{_digest(model, head, images, mirrored, runtime)}.npy"
     if runtime.processes.once(path.exists):
-        kept: Features = np.load(path)
-        return kept
+        stored: Features = np.load(path)
+        return stored
     features = given_to(model, head, images, mirrored, runtime)
     runtime.processes.once(lambda: _keep(path, features))
     return features
@@ -140,13 +140,13 @@ def _loss(probe: tuple[Features, Features], features: Features, labels: NDArray[
 def _digest(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, runtime: Runtime) -> str:
     """The hash of all that features follow from."""
     own = {id(tensor) for tensor in head.parameters()}
-    told = hashlib.blake2b(f"{images.shape} {mirrored} {runtime.dtype}".encode(), digest_size=12)
+    hashed = hashlib.blake2b(f"{images.shape} {mirrored} {runtime.dtype}".encode(), digest_size=12)
     for tensor in (*model.parameters(), *model.buffers()):
         if id(tensor) not in own:
-            told.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            hashed.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     for first in range(0, len(images), CHUNK):
-        told.update(np.ascontiguousarray(images[first : first + CHUNK]).tobytes())
-    return told.hexdigest()
+        hashed.update(np.ascontiguousarray(images[first : first + CHUNK]).tobytes())
+    return hashed.hexdigest()
 
 
 def _keep(path: Path, features: Features) -> None:

@@ -61,6 +61,6 @@ def describe(folder: Path, **options: Any) -> None:
     """Write the competition file for `folder`, and print what was found, assumed and comes next."""
     from featherweight.quality import competition_file as make
 
-    made = make.init(folder, **options)
-    print("\n".join([*made.found, "", "assumed, and how to change it:", *made.assumed, "", f"wrote {made.path}"]))
-    print(f"next: ./run.sh auto --competition {made.path.stem} --minutes 20")
+    report = make.init(folder, **options)
+    print("\n".join([*report.found, "", "assumed, and how to change it:", *report.assumed, "", f"wrote {report.path}"]))
+    print(f"next: ./run.sh auto --competition {report.path.stem} --minutes 20")

@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     elif weights:
         scales.show(weights, limits)
         if not faults:
-            told = arguments.html or arguments.csv
-            print(f"next: see {told}" if told else "next: with a limit, ./run.sh weigh WHAT --limit N")
+            output = arguments.html or arguments.csv
+            print(f"next: see {output}" if output else "next: with a limit, ./run.sh weigh WHAT --limit N")
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     return 2 if faults else 3 if any(scales.over(weight, limits) for weight in weights) else 0

@@ -67,13 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
     writer = _screen if arguments.out is None else WRITERS[arguments.out.suffix.lower()]
     decides = finished.competition.target != "one"
     with writer(arguments.out, count, decides) as write, Progress("predict", len(found), "pictures") as bar:
-        for said in predictor.stream(found.pictures):
-            size = len(said.ids) + len(said.unreadable)
-            decided = said.labels if decides else itertools.repeat(None, len(said.ids))
-            named = _named(said, list(itertools.islice(names, size)), count)
+        for predicted in predictor.stream(found.pictures):
+            size = len(predicted.ids) + len(predicted.unreadable)
+            decided = predicted.labels if decides else itertools.repeat(None, len(predicted.ids))
+            named = _named(predicted, list(itertools.islice(names, size)), count)
             for (name, best), answer in zip(named, decided, strict=True):
                 write(name, best, answer)
-            unreadable |= said.unreadable
+            unreadable |= predicted.unreadable
             bar.advance(size)
         if len(unreadable) == len(found):
             raise UserError(
@@ -87,18 +87,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _named(said: Predictions, names: list[str], count: int) -> Iterator[tuple[str, Best]]:
+def _named(predicted: Predictions, names: list[str], count: int) -> Iterator[tuple[str, Best]]:
     """Each picture's name with its best classes; arrays of a competition have numbers, and are named by their ids."""
-    if not said.unreadable:
-        return zip(names, said.top(count), strict=True)
-    return zip(said.ids, said.top(count), strict=True)
+    if not predicted.unreadable:
+        return zip(names, predicted.top(count), strict=True)
+    return zip(predicted.ids, predicted.top(count), strict=True)
 
 
 @contextmanager
 def _screen(path: Path | None, count: int, decides: bool) -> Iterator[Write]:
     def write(name: str, best: Best, decided: Decided) -> None:
-        said = f"{_joined(decided) or 'none'}:  " if decides else ""
-        print(f"{name}  {said}" + "  ".join(f"{label} {probability:.2%}" for label, probability in best))
+        answer = f"{_joined(decided) or 'none'}:  " if decides else ""
+        print(f"{name}  {answer}" + "  ".join(f"{label} {probability:.2%}" for label, probability in best))
 
     yield write
 
@@ -117,8 +117,8 @@ def _csv(path: Path, count: int, decides: bool) -> Iterator[Write]:
         writer.writerow(["path", *(["decided"] if decides else []), *heads])
 
         def write(name: str, best: Best, decided: Decided) -> None:
-            said = [_joined(decided)] if decides else []
-            writer.writerow([name, *said, *itertools.chain.from_iterable((label, f"{p:.8g}") for label, p in best)])
+            answer = [_joined(decided)] if decides else []
+            writer.writerow([name, *answer, *itertools.chain.from_iterable((label, f"{p:.8g}") for label, p in best)])
 
         yield write
 
@@ -132,9 +132,9 @@ def _json(path: Path, count: int, decides: bool) -> Iterator[Write]:
 
         def write(name: str, best: Best, decided: Decided) -> None:
             nonlocal comma
-            said = {"decided": decided} if decides else {}
+            answer = {"decided": decided} if decides else {}
             classes = [{"class": label, "probability": float(f"{p:.8g}")} for label, p in best]
-            stream.write(f"{comma}\n{json.dumps({'path': name, **said, 'classes': classes}, ensure_ascii=False)}")
+            stream.write(f"{comma}\n{json.dumps({'path': name, **answer, 'classes': classes}, ensure_ascii=False)}")
             comma = ","
 
         yield write

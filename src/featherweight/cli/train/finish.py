@@ -48,6 +48,6 @@ def write_report(run: Run) -> str:
         write.write(run)
     except Exception as error:  # told, with the result that stands all the same
         why = printable(str(error)).splitlines()[:1] or [""]
-        told = f"the report could not be written ({type(error).__name__}: {why[0]})"
-        return f"{told}; try again: ./run.sh report {run.name}"
+        message = f"the report could not be written ({type(error).__name__}: {why[0]})"
+        return f"{message}; try again: ./run.sh report {run.name}"
     return ""

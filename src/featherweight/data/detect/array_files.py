@@ -37,8 +37,8 @@ def idx(scan: Scan, hints: Hints) -> Detected | None:
         names.setdefault(part + ("labels" if array.ndim == 1 else "images"), path)
     if not {"images", "labels"} <= set(names):
         return None
-    told = [f"{key.replace('_', ' ')}: {relative(path, folder)}" for key, path in names.items()] + aside
-    return Detected({"name": "idx", **{key: relative(path, root) for key, path in names.items()}}, told=told)
+    notes = [f"{key.replace('_', ' ')}: {relative(path, folder)}" for key, path in names.items()] + aside
+    return Detected({"name": "idx", **{key: relative(path, root) for key, path in names.items()}}, notes=notes)
 
 
 def pickles(scan: Scan, hints: Hints) -> Detected | None:
@@ -68,15 +68,15 @@ def pickles(scan: Scan, hints: Hints) -> Detected | None:
     if not train:
         return None
     source: dict[str, Any] = {"name": "pickles", "train": [relative(path, root) for path in train]}
-    told = [f"labelled images in {', '.join(path.name for path in train)}"]
+    notes = [f"labelled images in {', '.join(path.name for path in train)}"]
     if tests:
         test = min(tests)[1]  # one without labels is the one to be predicted
         source["test"] = relative(test, root)
-        told.append(f"images to predict in {test.name}")
+        notes.append(f"images to predict in {test.name}")
     if named:
         source["names"] = relative(named, root)
-        told.append(f"class names in {named.name}")
-    return Detected(source, told=told + aside)
+        notes.append(f"class names in {named.name}")
+    return Detected(source, notes=notes + aside)
 
 
 def arrays(scan: Scan, hints: Hints) -> Detected | None:
@@ -121,7 +121,7 @@ def arrays(scan: Scan, hints: Hints) -> Detected | None:
         answers = beside(test, lambda key: not key.endswith(("id", "ids")))
         source |= {key: name for key, name in (("test", test), ("ids", ids), ("answers", answers)) if name}
     given: dict[str, Any] = {**source}
-    return Detected(given, told=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
+    return Detected(given, notes=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
 
 
 def unreadable(folder: Path) -> str:

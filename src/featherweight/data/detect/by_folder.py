@@ -75,7 +75,7 @@ def read(scan: Scan, survey: Survey, sample: Sample | None, hints: Hints) -> Det
     roots = _roots(tree)
     if roots is None:
         return None
-    level, trains, told = roots
+    level, trains, notes = roots
     classes = {name for train in trains for name in tree.names(train)}
     if trains == [level]:
         classes -= {_last(name) for name in _parts(tree, level)}
@@ -83,7 +83,7 @@ def read(scan: Scan, survey: Survey, sample: Sample | None, hints: Hints) -> Det
     found = Detected({"name": "folders", "path": scan.path(level) if level else scan.path("."), "train": below[0]})
     if len(below) > 1:
         found.source["train"] = below
-    found.told += [f"{_below(train, level)}/<class>/*: {len(classes):,} class folders" for train in trains] + told
+    found.notes += [f"{_below(train, level)}/<class>/*: {len(classes):,} class folders" for train in trains] + notes
     if hints.rename:
         found.source["rename"] = {name: hints.rename.get(name, hints.rename.get("*", name)) for name in sorted(classes)}
     parts = [name for name in _parts(tree, level) if not any(t == name or t.startswith(f"{name}/") for t in trains)]
@@ -96,17 +96,17 @@ def read(scan: Scan, survey: Survey, sample: Sample | None, hints: Hints) -> Det
         if tree.class_root(valid) is None:
             _list_of_valid(found, survey, scan, valid, classes)
         else:
-            found.told.append(f"{_below(valid, level)}/<class>/*: held out as it is, to be scored")
+            found.notes.append(f"{_below(valid, level)}/<class>/*: held out as it is, to be scored")
             found.assumed.append(f"held out: {_below(valid, level)} ({tree.count[valid]:,} images; source.valid)")
     if test is not None:
         found.source["test"] = _below(test, level)
         seen = "<class>/*: its labels are seen by the scorer alone" if tree.names(test) & classes else "*: to predict"
-        found.told.append(f"{_below(test, level)}/{seen}")
+        found.notes.append(f"{_below(test, level)}/{seen}")
     elif below == ["."]:
         found.source["test"] = "test"
     left = [name for name in parts if name not in (valid, test) and not _within(name, (valid, test))]
     for name in left:
-        found.told.append(f"left aside: {tree.count[name]:,} images in {_below(name, level)}/ (--test if to predict)")
+        found.notes.append(f"left aside: {tree.count[name]:,} images in {_below(name, level)}/ (--test if to predict)")
     _lists(found, survey, scan, trains, level)
     return found
 
@@ -122,8 +122,8 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
         trains = [root for name in named if (root := tree.class_root(name)) is not None]
         if trains:
             shared = [root for root in trains if tree.names(root) & tree.names(trains[0])]
-            told = [f"{root}/ has other class folders: left aside" for root in trains if root not in shared]
-            return level, shared, told
+            notes = [f"{root}/ has other class folders: left aside" for root in trains if root not in shared]
+            return level, shared, notes
         if named:
             return None
         parts = _parts(tree, level)
@@ -214,10 +214,10 @@ def _list_of_valid(found: Detected, survey: Survey, scan: Scan, valid: str, clas
         found.source |= {"valid_list": scan.path(profile.name)}
         if profile.header:
             found.source["list_header"] = ["file", "class"]
-        found.told.append(f"{valid}/* with the classes of {profile.name}: held out as it is, to be scored")
+        found.notes.append(f"{valid}/* with the classes of {profile.name}: held out as it is, to be scored")
         return
     del found.source["valid"]
-    found.told.append(f"left aside: {valid}/, whose images have no class (no list names them)")
+    found.notes.append(f"left aside: {valid}/, whose images have no class (no list names them)")
 
 
 def _lists(found: Detected, survey: Survey, scan: Scan, trains: Sequence[str], level: str) -> None:
@@ -233,7 +233,7 @@ def _lists(found: Detected, survey: Survey, scan: Scan, trains: Sequence[str], l
         return
     for part, name in sorted(given.items()):
         found.source[f"{part}_list"] = scan.path(name)
-        found.told.append(f"{name}: lists the images of the part {part}")
+        found.notes.append(f"{name}: lists the images of the part {part}")
     found.assumed.append(
         f"the parts are those of {examples(sorted(given.values()))} (source.train_list, source.test_list)"
     )

@@ -41,12 +41,12 @@ def read(scan: Scan, hints: Hints) -> Detected | None:
         raise UserError(f"--test {hints.test}: no such folder with images; there are {', '.join(sorted(folders))}")
     found = Detected({"name": "file_names", "train": scan.path(train or "."), "pattern": pattern})
     shown = examples([f"{name} ({count:,})" for name, count in classes.most_common()], 4)
-    found.told.append(f"{train or '.'}/*: the class is {what} in a file's name: {shown}")
+    found.notes.append(f"{train or '.'}/*: the class is {what} in a file's name: {shown}")
     others = examples([f"{what} ({len(given):,} classes)" for what, _, given in fitting[1:]]) or "none"
     found.assumed.append(f"source.pattern: {pattern}, {what}; other places: {others}")
     if test is not None:
         found.source["test"] = scan.path(test)
-        found.told.append(f"{test}/*: to predict")
+        found.notes.append(f"{test}/*: to predict")
     return found
 
 

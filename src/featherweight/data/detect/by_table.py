@@ -65,8 +65,8 @@ class Reading:
         one, name = self.labelled, self.profile.name
         what = f"one column per class: {examples(one.columns, 4)}" if one.columns else f"classes in '{one.column.name}'"  # type: ignore[union-attr]
         sets = f", sets of classes separated by '{one.separator}'" if one.separator else ""
-        self.found.told.append(f"{name}: {len(table.rows):,} rows, ids in '{self.profile.id}', {what}{sets}")
-        self.found.told.append(f"images with labels in {shown(folders)}")
+        self.found.notes.append(f"{name}: {len(table.rows):,} rows, ids in '{self.profile.id}', {what}{sets}")
+        self.found.notes.append(f"images with labels in {shown(folders)}")
         if one.column is not None and one.others and self.hints.label is None:
             why = "; ".join(one.column.reasons[:2])
             listed = ", ".join(column.described() for column in one.others[:3])
@@ -94,8 +94,8 @@ class Reading:
         named = sorted({folder for _, folder in pairs})
         if len(named) > 1 and any(label != folder for label, folder in pairs):
             same = len(pairs) == len(named) == len({label for label, _ in pairs})
-            said = "are other names for the same classes" if same else "are not the classes: the table is believed"
-            self.found.told.append(f"the folders {examples(named, 3)} {said}")
+            verdict = "are other names for the same classes" if same else "are not the classes: the table is believed"
+            self.found.notes.append(f"the folders {examples(named, 3)} {verdict}")
 
     def _group(self, table: Table) -> None:
         """The column that says which images belong together: the user's, a known one, or one called as such are."""
@@ -150,7 +150,7 @@ class Reading:
             if tests:
                 self.found.source["test_rows"] = tests
             counts = ", ".join(f"{value} ({count:,})" for value, count in values.most_common())
-            self.found.told.append(f"the column '{name}' says which part a row belongs to: {counts}")
+            self.found.notes.append(f"the column '{name}' says which part a row belongs to: {counts}")
             self.found.assumed.append(
                 f"held out: the rows whose {name} is {', '.join(valid) or 'none'}; labelled test: "
                 f"{', '.join(tests) or 'none'} (source.valid_rows, source.test_rows)"
@@ -167,7 +167,7 @@ class Reading:
                 continue
             chosen, _ = settle(profile.reach, self.files, "valid")
             self.found.source["valid"] = self.scan.path(profile.name)
-            self.found.told.append(f"{profile.name}: {profile.rows:,} rows that are held out as they are")
+            self.found.notes.append(f"{profile.name}: {profile.rows:,} rows that are held out as they are")
             return set(chosen.values())
         return set()
 

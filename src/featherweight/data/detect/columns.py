@@ -203,8 +203,8 @@ def separator(values: Counter[str], heading: str, sample: Sample | None) -> str 
             continue
         often = Counter(part for given in cut.values() for part in given)
         recurring = sum(often[part] > 1 for part in parts) >= len(parts) / 2
-        told = recurring and SET_HEADING.search(heading.strip().lower()) is not None and mark != ","
-        if shared or numbers or told or (mark == "|" and len(set(parts)) < len(parts)) or _in_sample(cut, sample, mark):
+        sure = recurring and SET_HEADING.search(heading.strip().lower()) is not None and mark != ","
+        if shared or numbers or sure or (mark == "|" and len(set(parts)) < len(parts)) or _in_sample(cut, sample, mark):
             return mark
     return None
 

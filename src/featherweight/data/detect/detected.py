@@ -39,7 +39,7 @@ class Detected:
     """The source of a competition as its file says it, the target, the sample submission, and what to tell."""
 
     source: dict[str, Any]
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     target: str = "one"
     sample: Sample | None = None

@@ -65,8 +65,8 @@ def _branches(names: Sequence[str], places: Sequence[int]) -> dict[str, int]:
 
 
 def _rank(branch: str, file: str, part: str, sizes: Mapping[str, int]) -> tuple[int, int, int, int, int, str]:
-    said = role(branch) or role(file.rpartition("/")[0])
-    strange = 0 if said == part else 1 if not said else 2
+    own = role(branch) or role(file.rpartition("/")[0])
+    strange = 0 if own == part else 1 if not own else 2
     ending = file[file.rfind(".") :].lower()
     kind = 0 if ending in LOSSY else 1 if ending in ENDINGS else 2
     return strange, kind, int(bool(REDUCED.search(branch.lower()))), -sizes[branch], branch.count("/"), branch

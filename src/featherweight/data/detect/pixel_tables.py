@@ -57,13 +57,13 @@ def find(scan: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
     first = trains[0]
     names = [scan.path(one.name) for one in trains]
     source: dict[str, Any] = {"name": "pixels", "train": names[0] if len(names) == 1 else names, "label": label}
-    found = Detected(source, told=[f"{one.name}: {_way(one)}" for one in trains])
+    found = Detected(source, notes=[f"{one.name}: {_way(one)}" for one in trains])
     if first.way != "columns":
         source |= {"values": first.pixels[0]} if first.way == "values" else {"bands": first.pixels}
     id = hints.id or next((name for name in first.text if ID.search(name) and name != label), None)
     if beside is not None:
         source |= {"labels": scan.path(beside[0]), "id": beside[2]}
-        found.told.append(f"{beside[0]}: labels in '{label}', ids in '{beside[2]}'")
+        found.notes.append(f"{beside[0]}: labels in '{label}', ids in '{beside[2]}'")
     elif id is not None:
         source["id"] = id
     split = _split(first, sample)
@@ -225,7 +225,7 @@ def _test(scan: Scan, given: list[Pixels], trains: list[Pixels], found: Detected
     if solved:
         found.source["test_label"] = label
     seen = ", with their classes, which the scorer alone sees" if solved else ""
-    found.told.append(f"{', '.join(one.name for one in tests)}: images to predict{seen}")
+    found.notes.append(f"{', '.join(one.name for one in tests)}: images to predict{seen}")
 
 
 def _scale(scan: Scan, one: Pixels, found: Detected) -> None:

@@ -24,7 +24,7 @@ class Scan:
     files: list[str]
     images: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def path(self, name: str) -> str:
         """A file or folder below `folder` as a competition file says it."""
@@ -52,7 +52,7 @@ def scan(outer: Path, root: Path) -> Scan:
     twice = _nested_copy(found)
     if twice:
         found.files = [name for name in found.files if not name.startswith(f"{twice}/")]
-        found.told.append(f"{twice}/ holds the same files again: left out")
+        found.notes.append(f"{twice}/ holds the same files again: left out")
     found.images = [name for name in found.files if is_image(name.rpartition("/")[2])]
     found.tables = [name for name in found.files if name.lower().endswith(tables.ENDINGS)]
     return found

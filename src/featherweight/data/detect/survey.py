@@ -38,7 +38,7 @@ def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
         for other in known[1:]:
             found.assumed.append(f"source: {found.source['name']}; the folder holds {other.source['name']} too")
         found.sample = sample
-    found.told = [*seen.told, *found.told]
+    found.notes = [*seen.notes, *found.notes]
     return found
 
 
@@ -63,7 +63,7 @@ def _images(seen: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
         if table is None and tables.refusal is not None:
             reason = str(tables.refusal).splitlines()[0].removesuffix(":")
             found.assumed.append(f"the classes are the folders ({reason}; say --label COLUMN)")
-    found.told += tables.aside[:3]
+    found.notes += tables.aside[:3]
     return found
 
 
@@ -99,8 +99,8 @@ def _official_split(tables: labelled.Survey, seen: Scan, folders: dict[str, str]
         source |= {"label": FOLDER, "images": [seen.path(top[0] or ".")], "split": "training", "valid_rows": held}
         source["join"] = {relative(Path(path), seen.root): header for path, header in join.items()}
         name = next(iter(join)).rpartition("/")[2]
-        found = Detected(source, told=[f"{top[0]}/<class>/*: class folders; {profile.name} lists the images"])
-        found.told.append(f"{name}: the images marked 0 are held out")
+        found = Detected(source, notes=[f"{top[0]}/<class>/*: class folders; {profile.name} lists the images"])
+        found.notes.append(f"{name}: the images marked 0 are held out")
         found.assumed.append(f"held out: the images marked 0 in {name} (source.valid_rows)")
         return found
     return None

@@ -54,7 +54,7 @@ class ToPredict:
         left = {name for name in others if self.scan.path(name) not in self.found.source.get("test", [])}
         if left and not taken:
             count = len(within(self.files, left))
-            self.found.told.append(
+            self.found.notes.append(
                 f"left aside: {count:,} images without a class in {shown(left)} (--test if to predict)"
             )
 
@@ -73,7 +73,7 @@ class ToPredict:
         lost = next(id for id in sample.ids if id not in reach)
         overlap = Index([("", self.files[place]) for place in sorted(used)]).reach(sample.ids)
         if len(overlap) >= MOST * len(set(sample.ids)):
-            self.found.told.append(f"{sample.path.name} lists training images: there are none to predict")
+            self.found.notes.append(f"{sample.path.name} lists training images: there are none to predict")
             self.found.sample = None
             self.sample = None
             return
@@ -152,8 +152,8 @@ class ToPredict:
         solved = label in profile.table.header and label != FOLDER and any(profile.table.column(label))
         if solved and not self.labelled.several:
             source["test_label"] = label
-        told = f"{profile.name}: lists {len(chosen):,} images to predict"
-        self.found.told.append(told + (", with their classes, which the scorer alone sees" if solved else ""))
+        note = f"{profile.name}: lists {len(chosen):,} images to predict"
+        self.found.notes.append(note + (", with their classes, which the scorer alone sees" if solved else ""))
         source["test"] = [self.scan.path(name) for name in sorted(alone | both)]
 
     def _take_folders(self, folders: set[str], both: set[str]) -> None:
@@ -162,6 +162,6 @@ class ToPredict:
         self.found.source["test"] = [self.scan.path(name) for name in sorted(folders)]
         alone = folders - both
         if both:
-            self.found.told.append(f"the images without a class in {shown(both)} are to be predicted")
+            self.found.notes.append(f"the images without a class in {shown(both)} are to be predicted")
         if alone:
-            self.found.told.append(f"images to predict in {shown(alone)}")
+            self.found.notes.append(f"images to predict in {shown(alone)}")

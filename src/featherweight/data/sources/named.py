@@ -110,19 +110,19 @@ def _downloaded(
     except REFUSALS as error:
         if there:
             raise UserError(
-                f"{folder}: torchvision does not take these files for {name} ({_told(refusal)}), and cannot download "
-                f"it ({_told(error)}); put the files of its authors there, unchanged"
+                f"{folder}: torchvision does not take these files for {name} ({_reason(refusal)}), and cannot download "
+                f"it ({_reason(error)}); put the files of its authors there, unchanged"
             ) from None
         theirs = (
             "its pictures there as train/CLASS/*.png and test/CLASS/*.png" if laid_out else "its authors' files there"
         )
         raise UserError(
-            f"{name} is not in {where}, and cannot be downloaded ({_told(error)}); with a network the same command "
+            f"{name} is not in {where}, and cannot be downloaded ({_reason(error)}); with a network the same command "
             f"goes on, or put {theirs}"
         ) from None
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What an error says, in one line, without torchvision's advice to its programmers."""
     return " ".join(str(error).split()).partition(". You can use")[0] or type(error).__name__
 

@@ -71,8 +71,8 @@ def pixels(  # the parameters are the keys of a competition's file
 
     def predict() -> Samples:
         if not tests:
-            kept = part(test_rows)
-            return Samples(kept.ids, kept.images, places=kept.places)
+            samples = part(test_rows)
+            return Samples(samples.ids, samples.images, places=samples.places)
         skip = Layout(
             values, bands, [*leave_out, *([test_label] if test_label else [])], layout.range, channels, first_id
         )
@@ -81,8 +81,8 @@ def pixels(  # the parameters are the keys of a competition's file
 
     def answers() -> Mapping[str, Label]:
         if not tests:
-            kept = part(test_rows)
-            return dict(zip(kept.ids, kept.labels or (), strict=True))
+            samples = part(test_rows)
+            return dict(zip(samples.ids, samples.labels or (), strict=True))
         given = [name for path in tests for name in tables.read(path).column(test_label or label)]
         return dict(zip(predict().ids, given, strict=True))
 
@@ -104,7 +104,7 @@ class Layout:
         self.channels, self.first_id = channels, first_id
 
 
-class Found:
+class Rows:
     """The images uint8 [N, H, W] or [N, H, W, 3] of tables, and their text columns by what they are."""
 
     def __init__(self, images: NDArray[np.uint8], text: dict[str, list[str]], places: list[str], first_id: int) -> None:
@@ -125,7 +125,7 @@ def _paths(root: Path, names: str | Sequence[str] | None) -> list[Path]:
     return [existing(root, name) for name in ([names] if isinstance(names, str) else names or ())]
 
 
-def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> Found:
+def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> Rows:
     wanted = {what: name for what, name in columns.items() if name}
     table = _frame(path, list(wanted.values()))
     for name in [*wanted.values(), *layout.bands, *([layout.values] if layout.values else [])]:
@@ -146,10 +146,10 @@ def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> Foun
         skipped = [name for name in {*wanted.values(), *layout.skip} if name in table.columns]
         images = _square(_numbers(table.drop(columns=skipped), layout.range, path), layout.channels, path)
     text = {what: [str(value) for value in table[name]] for what, name in wanted.items()}
-    return Found(images, text, [f"{path}:{row}" for row in range(1, len(table) + 1)], layout.first_id)
+    return Rows(images, text, [f"{path}:{row}" for row in range(1, len(table) + 1)], layout.first_id)
 
 
-def _joined(parts: Sequence[Found], layout: Layout) -> Found:
+def _joined(parts: Sequence[Rows], layout: Layout) -> Rows:
     if len(parts) == 1:
         return parts[0]
     text = {what: [value for part in parts for value in part.text[what]] for what in parts[0].text}
@@ -157,10 +157,10 @@ def _joined(parts: Sequence[Found], layout: Layout) -> Found:
         images = np.concatenate([part.images for part in parts])
     except ValueError:
         raise UserError(f"{parts[0].places[0]}: the tables hold images of different sizes") from None
-    return Found(images, text, [place for part in parts for place in part.places], layout.first_id)
+    return Rows(images, text, [place for part in parts for place in part.places], layout.first_id)
 
 
-def _labels(path: Path, id: str | None, label: str, found: Found) -> list[str]:
+def _labels(path: Path, id: str | None, label: str, found: Rows) -> list[str]:
     """Each image's class from a table of their own."""
     table = tables.read(path)
     of = dict(zip(table.column(id or table.header[0]), table.column(label), strict=True))
