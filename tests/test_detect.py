@@ -603,11 +603,11 @@ def test_a_leak_is_which_images_and_copies_of_different_classes_are_one_line():
     labels[20] = 1
     ids = [f"p{place * place}" for place in range(30)]
     train, holdout = (Pack(ids[part], images[part], labels[part]) for part in (slice(20), slice(20, 30)))
-    leak = leakage.look(train, holdout, True, ["cat", "dog"])
+    leak = leakage.related_images(train, holdout, True, ["cat", "dog"])
     assert leak.related.tolist() == [True] * 3 + [False] * 7
     assert leak.warnings[0].startswith("the score will be too good: 30.0% of the held-out images have a copy")
     assert leak.warnings[1].startswith("1 picture stands there with different classes, as p0 is cat and p400 is dog:")
-    assert leakage.look(train, holdout.take(np.arange(3, 10)), True, ["cat", "dog"]).warnings == []
+    assert leakage.related_images(train, holdout.take(np.arange(3, 10)), True, ["cat", "dog"]).warnings == []
 
 
 # --------------------------------------------------------------------------------------------------- known competitions

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from featherweight.training.early_stopping import look, since_best, values
+from featherweight.training.early_stopping import evaluate, since_best, values
 
 
 @pytest.mark.parametrize("classes", [2, 5, 30])
@@ -12,7 +12,7 @@ def test_a_look_is_scikit_learns(classes):
     rng = np.random.default_rng(0)
     probs = rng.dirichlet(np.ones(classes), 40).astype(np.float32)
     labels = rng.integers(0, classes, 40)
-    row = look(probs, labels)
+    row = evaluate(probs, labels)
     assert row["holdout_accuracy"] == pytest.approx(accuracy_score(labels, probs.argmax(1)))
     assert row["holdout_f1"] == pytest.approx(f1_score(labels, probs.argmax(1), average="macro"))
     assert row["holdout_loss"] == pytest.approx(log_loss(labels, probs, labels=range(classes)), rel=1e-4)

@@ -106,7 +106,7 @@ def test_an_average_that_does_not_ship_changes_nothing(tmp_path):
 
 
 def test_the_shipped_average_is_what_is_scored(tmp_path):
-    """An average that never moves from the initial weights scores the same at every look."""
+    """An average that never moves from the initial weights scores the same at every evaluation."""
     frozen = {"name": "lookahead", "alpha": 0.0, "every": 1000}
     history, _ = train(
         tmp_path / "run", epochs=2, averages=[{"name": "ema", "decay": 0.99999, "warmup": False}], ship="ema"
@@ -150,19 +150,19 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
     """Scores that peak at the second epoch: what ships is the run as it stood there."""
     scores = iter([0.5, 0.9, 0.6, 0.7, 0.8])
 
-    def look(probs, labels):
+    def evaluate(probs, labels):
         return {"holdout_loss": 1.0, "holdout_accuracy": next(scores), "holdout_f1": 0.0}
 
-    monkeypatch.setattr(trainer, "look", look)
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
     _, best = train(tmp_path / "best", epochs=9, early_stopping={"patience": 3}, schedule="constant")
     monkeypatch.undo()
     _, second = train(tmp_path / "second", epochs=2, schedule="constant")
     assert best == second
 
 
-def test_early_stopping_counts_looks_not_epochs(tmp_path, monkeypatch):
+def test_early_stopping_counts_evaluations_not_epochs(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        trainer, "look", lambda probs, labels: {"holdout_loss": 1.0, "holdout_accuracy": 0.5, "holdout_f1": 0.5}
+        trainer, "evaluate", lambda probs, labels: {"holdout_loss": 1.0, "holdout_accuracy": 0.5, "holdout_f1": 0.5}
     )
     history, _ = train(
         tmp_path / "run", epochs=20, train={"evaluate_every": 2}, early_stopping={"metric": "loss", "patience": 2}

@@ -61,15 +61,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_stopped_during_the_last_look_it_stops(tmp_path, monkeypatch):
+def test_stopped_during_the_last_evaluation_it_stops(tmp_path, monkeypatch):
     """After which there is no step that could notice."""
     _, whole = train(tmp_path / "whole")
-    look = Trainer.epoch_row
+    epoch_row = Trainer.epoch_row
 
     def interrupted(self):
         if len(self.state.history) + 1 == self.start.epochs:
             os.kill(os.getpid(), signal.SIGINT)
-        return look(self)
+        return epoch_row(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "epoch_row", interrupted)
@@ -80,7 +80,7 @@ def test_stopped_during_the_last_look_it_stops(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("stop_at", [1, 6, 11, 18])
 def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, stop_at):
-    """In the middle of an epoch, at its last step before the holdout is looked at, and after the very last step."""
+    """In the middle of an epoch, at its last step before the holdout is evaluated, and after the very last step."""
     _, whole = train(tmp_path / "whole")
     real, steps = Trainer.step_on, 0
 
@@ -113,7 +113,7 @@ def test_a_compiled_run_saves_plain_names_and_goes_on_to_the_same_bytes(tmp_path
     assert train(tmp_path / "cut", train=said, averages=["ema"], ship="ema")[1] == whole
 
 
-def test_how_often_it_saves_and_looks_changes_nothing(tmp_path):
+def test_how_often_it_saves_and_evaluates_changes_nothing(tmp_path):
     often = train(tmp_path / "often")[1]
     seldom = train(
         tmp_path / "seldom", train={"epochs": 3, "batch_size": 16, "checkpoint_seconds": 999, "evaluate_every": 2}

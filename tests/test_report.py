@@ -275,7 +275,7 @@ def test_a_planted_label_error_is_suspected(monkeypatch):
     monkeypatch.delitem(sys.modules, "cleanlab.filter")
     pytest.importorskip("cleanlab", reason="cleanlab is not installed (pip install cleanlab)")
     (found,) = evidence._suspects(holdout, probs, ["a", "b", "c"])
-    assert (found.id, found.true, found.given) == ("7", "c", "a")
+    assert (found.id, found.true, found.predicted) == ("7", "c", "a")
 
 
 def test_many_classes_are_grouped_with_those_they_are_taken_for():

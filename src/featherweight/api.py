@@ -53,7 +53,7 @@ def weigh(what: Any, against: Any = None, example: Any = None, **settings: Any) 
 
     A recipe, by its name or as an object, gives a WeighIn: `.counted`, `.limit`, `.room` (negative if it is over),
     `.macs`, `.groups`; `.refuse_if_over()` raises OverBudget; the competition is digits unless named, and settings are
-    keyword arguments. Of a module, file, run, `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME` a Weight:
+    keyword arguments. For a module, file, run, `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME` it returns a Weight:
     `.parameters`, `.zeros`, `.bits`, `.bytes`, ...; an `example` [B, C, H, W], the second argument or by name, brings
     `.macs` and `.folded`. Raises UserError for what cannot be weighed; no code of a file is run.
     """
@@ -147,8 +147,8 @@ def ensemble(*runs: AnyRun, fit: bool = False, name: str | None = None) -> Run:
     from featherweight.runs import ensemble as ensembles
 
     names = [str(find(run).folder) for run in runs]
-    made, _ = ensembles.ensemble(names, fit=fit, name=name, command=["./run.sh", "ensemble", *names])
-    return made
+    averaged, _ = ensembles.ensemble(names, fit=fit, name=name, command=["./run.sh", "ensemble", *names])
+    return averaged
 
 
 def list_runs(competition: str | None = None, *where: str) -> pd.DataFrame:
@@ -204,5 +204,5 @@ def _competition(competition: str | Competition) -> Competition:
     return competition if isinstance(competition, Competition) else config.load_competition(competition)
 
 
-def _name(given: str | Recipe | Competition, default: str) -> str:
-    return Path(given).stem if isinstance(given, str) else default
+def _name(source: str | Recipe | Competition, default: str) -> str:
+    return Path(source).stem if isinstance(source, str) else default

@@ -65,15 +65,15 @@ def folder(parent: Path, names: Iterable[str]) -> Iterator[Path]:
     It gets the first of the names that is free: that stands neither there nor in the hands of another process. A fault
     or a kill inside the block leaves nothing in sight.
     """
-    made, lock = _reserve(parent, names)
+    fresh, lock = _reserve(parent, names)
     try:
-        shutil.rmtree(made, ignore_errors=True)  # of a process that was killed
-        made.mkdir()
-        yield made
-        made.rename(parent / made.name)
+        shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
+        fresh.mkdir()
+        yield fresh
+        fresh.rename(parent / fresh.name)
         sync_folder(parent)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
         lock.release()
 
 
@@ -82,12 +82,12 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     """An empty folder to fill, out of sight beside `target`, that takes its place at the end of the block."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
-        made, before = Path(beside) / "new", Path(beside) / "before"
-        made.mkdir()
-        yield made
+        fresh, before = Path(beside) / "new", Path(beside) / "before"
+        fresh.mkdir()
+        yield fresh
         if target.exists():
             target.rename(before)
-        made.rename(target)
+        fresh.rename(target)
     sync_folder(target.parent)
 
 

@@ -28,7 +28,7 @@ def home() -> Path:
 
 
 def _roots() -> list[Path]:
-    """The folders whose `configs` are looked into, the first to be asked first."""
+    """The folders whose `configs` are searched, in this order."""
     return list(dict.fromkeys((home(), SHIPPED.parent)))
 
 
@@ -43,7 +43,7 @@ def packs() -> Path:
 
 
 def runs() -> Path:
-    """One folder a run."""
+    """One folder per run."""
     return home() / "runs"
 
 

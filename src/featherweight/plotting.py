@@ -98,9 +98,9 @@ def sheet(images: NDArray[np.uint8], columns: int, path: Path, scale: int = 3, g
 
 def in_terminal(values: Sequence[float], width: int = 72, height: int = 12) -> str:
     """A curve of values at even distances as lines of text, from 0 to its highest, which the first line names."""
-    given = np.asarray(values, dtype=np.float64)
-    edges = np.linspace(0, len(given), min(width, len(given)) + 1).astype(int)
-    columns = [given[first:last].max() for first, last in itertools.pairwise(edges)]
+    heights = np.asarray(values, dtype=np.float64)
+    edges = np.linspace(0, len(heights), min(width, len(heights)) + 1).astype(int)
+    columns = [heights[first:last].max() for first, last in itertools.pairwise(edges)]
     top = max(columns) or 1.0
     eighths = [round(value / top * height * 8) for value in columns]
     lines = []

@@ -95,7 +95,7 @@ def explained(path: Path | str, what: str) -> Iterator[None]:
 
 def free_memory() -> int | None:
     """Bytes that this process can still be given, as far as the system says; None where it does not."""
-    found = [given for given in (_of_machine(), _of_container(), _of_process()) if given is not None]
+    found = [limit for limit in (_of_machine(), _of_container(), _of_process()) if limit is not None]
     return min(found, default=None)
 
 
@@ -171,8 +171,8 @@ def _of_container() -> int | None:
     ):
         with suppress(OSError, ValueError):
             most = int((folder / limit).read_text())
-            kept = (folder / "memory.stat").read_text().split()
-            return most - int((folder / used).read_text()) + int(kept[kept.index("inactive_file") + 1])
+            words = (folder / "memory.stat").read_text().split()
+            return most - int((folder / used).read_text()) + int(words[words.index("inactive_file") + 1])
     return None
 
 

@@ -27,8 +27,8 @@ class Caches(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if any(id(one) in self._own or id(one) in self.found for one in tensors_in(args)):
-            made = tensors_in(result if isinstance(result, tuple | list) else (result,))
-            self.found |= {id(one): one for one in made if id(one) not in self._own}
+            results = tensors_in(result if isinstance(result, tuple | list) else (result,))
+            self.found |= {id(one): one for one in results if id(one) not in self._own}
         return result
 
 

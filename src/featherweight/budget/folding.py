@@ -56,9 +56,9 @@ def _merge(module: nn.Module) -> None:
         if method is None:
             _merge(child)
         else:
-            made = method()
-            if isinstance(made, nn.Module):
-                setattr(module, name, made)
+            merged = method()
+            if isinstance(merged, nn.Module):
+                setattr(module, name, merged)
             _merge(getattr(module, name))
 
 
@@ -75,14 +75,14 @@ class _Graph(TorchDispatchMode):  # type: ignore[no-untyped-call]
     layers: dict[int, _Layer] = field(default_factory=dict)  # by what comes out of them
     norms: list[tuple[int, Tensor | None, Tensor | None]] = field(default_factory=list)
     uses: Counter[int] = field(default_factory=Counter)
-    kept: list[Any] = field(default_factory=list)  # so that no two tensors have one id
+    alive: list[Any] = field(default_factory=list)  # so that no two tensors have one id
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.kept += [args, result]
+        self.alive += [args, result]
         taken = {id(one) for one in tensors_in(args)}
         self.uses.update(taken)
         if func in LAYERS and args[1].dim() > 1:

@@ -30,11 +30,11 @@ def activation_bytes(make: Callable[[], nn.Module], shape: Shape) -> int | None:
     """The bytes of one image that a forward pass in float32 keeps for the backward pass; None where shapes alone do
     not tell (a network that asks for the values of its maps).
     """
-    kept: dict[int, Any] = {}  # the storages themselves, so that no address is used twice
+    storages: dict[int, Any] = {}  # the storages themselves, so that no address is used twice
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage
+        storages[storage._cdata] = storage
         return tensor
 
     model = outlined(make).train()
@@ -46,7 +46,7 @@ def activation_bytes(make: Callable[[], nn.Module], shape: Shape) -> int | None:
     except (RuntimeError, ValueError, TypeError, NotImplementedError):
         return None
     del output
-    return sum(int(storage.nbytes()) for address, storage in kept.items() if address not in own) // IMAGES
+    return sum(int(storage.nbytes()) for address, storage in storages.items() if address not in own) // IMAGES
 
 
 def step_bytes(activations: int, parameters: int, images: int) -> int:
@@ -55,10 +55,10 @@ def step_bytes(activations: int, parameters: int, images: int) -> int:
 
 
 def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, parts: int = 1) -> Recipe:
-    """The recipe with its batches cut into as many parts (`train.accumulate`) as the free memory asks for, said aloud.
+    """The recipe with its batches cut into parts (`train.accumulate`) so small that they fit into the free memory.
 
-    A batch is shared by `parts` processes, of which each has this memory alone on a GPU, and all together elsewhere.
-    Raises UserError where not even two images at a time fit.
+    It prints what it changed. A batch is shared by `parts` processes, of which each has this memory alone on a GPU,
+    and all together elsewhere. Raises UserError where not even two images at a time fit.
     """
     batch, shape = recipe.train.batch_size, competition.shape
     free = runtime.free_memory()

@@ -44,7 +44,9 @@ def weigh_onnx(name: str, path: Path, size: int) -> Weight:
         if not model.graph.node and not model.graph.initializer:
             raise ValueError("it holds no graph")
     graphs = list(_graphs(model.graph))
-    nodes = [node for graph in graphs for node in graph.node] + [one for made in model.functions for one in made.node]
+    nodes = [node for graph in graphs for node in graph.node] + [
+        one for function in model.functions for one in function.node
+    ]
     statistics, unpacking = _inputs(nodes, STATISTICS), _inputs(nodes, UNPACKING)
     tensors = [tensor for graph in graphs for tensor in graph.initializer]
     tensors += [at.t for node in nodes if node.op_type == "Constant" for at in node.attribute if at.HasField("t")]

@@ -46,9 +46,9 @@ def _starts(spec: Choice, families: OneOf) -> Iterator[Choice]:
     """The model, or the family here that it is a member of; then without what it gives up first."""
     if "variant" in spec.arguments and spec.arguments["variant"] in SAME:
         same = families.validate(SAME[spec.arguments["variant"]])
-        given = spec.model_dump(exclude_defaults=True, exclude={"name", "variant"})
-        kept = {key: value for key, value in given.items() if key in type(same).model_fields}
-        spec = _with(families, same, kept)
+        arguments = spec.model_dump(exclude_defaults=True, exclude={"name", "variant"})
+        shared = {key: value for key, value in arguments.items() if key in type(same).model_fields}
+        spec = _with(families, same, shared)
     yield spec
     gives_up = _family(spec).gives_up
     if gives_up:

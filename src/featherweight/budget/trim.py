@@ -66,10 +66,10 @@ class _Cutter:
         net = copy.deepcopy(net)  # tracing leaves in some networks what cannot be copied
         graph, pruning = self._traced(net)
         names = {module: name for name, module in net.named_modules()}
-        kept = [module for module, name in names.items() if name in fixed]
+        ignored = [module for module, name in names.items() if name in fixed]
         importance = pruning.importance.GroupMagnitudeImportance(p=2)
         self.channels: list[_Channels] = []
-        for group in graph.get_all_groups(ignored_layers=kept, root_module_types=(nn.Conv2d, nn.Linear)):
+        for group in graph.get_all_groups(ignored_layers=ignored, root_module_types=(nn.Conv2d, nn.Linear)):
             size = importance(group)
             if size is not None:
                 parts = max(_parts(dependency.target.module) for dependency, _ in group)
@@ -85,7 +85,7 @@ class _Cutter:
         return graph, torch_pruning
 
     def cut(self, counts: list[int]) -> nn.Module:
-        """A copy without the least important channels, so many of each."""
+        """A copy without the least important channels, this many of each."""
         net = copy.deepcopy(self.net)
         graph, pruning = self._traced(net)
         for one, count in zip(self.channels, counts, strict=True):
@@ -214,8 +214,8 @@ def _parts(module: Any) -> int:
 
 
 def _changed(spec: Choice, **keys: Any) -> Choice:
-    made: Choice = FAMILIES.validate({**spec.model_dump(mode="json", exclude_unset=True), "name": spec.name, **keys})
-    return made
+    changed: Choice = FAMILIES.validate({**spec.model_dump(mode="json", exclude_unset=True), "name": spec.name, **keys})
+    return changed
 
 
 def _refuse_other_answers(spec: Choice, cut: nn.Module, competition: Competition, example: Tensor) -> None:

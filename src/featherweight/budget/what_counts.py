@@ -145,7 +145,7 @@ def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
 
 def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
     """How many numbers `tensor` adds: shared memory counts once, and whole, however small or many its views are."""
-    if tensor.layout is not torch.strided:  # sparse: as many as it stands for
+    if tensor.layout is not torch.strided:  # sparse: the number of values that it stands for
         return tensor.numel() * (2 if tensor.is_complex() else 1)
     storage = tensor.untyped_storage()
     elements = storage.nbytes() // tensor.element_size() * (2 if tensor.is_complex() else 1)

@@ -202,15 +202,15 @@ def _explain(error: ValidationError, merged: _Merged, path: Path) -> str:
             where.append(context["key"])
         message = fault["msg"][0].lower() + fault["msg"][1:].removesuffix(".")
         message = message.removeprefix("value error, ").replace("input should be", "must be")
-        given = fault["input"]
+        value = fault["input"]
         if fault["type"] == "missing":
             message = "this key is missing"
-        elif isinstance(given, str | int | float | bool) and fault["type"] not in (
+        elif isinstance(value, str | int | float | bool) and fault["type"] not in (
             "unknown_key",
             "choice",
             "value_error",
         ):
-            message += f", got {given!r}"
+            message += f", got {value!r}"
         named = (*where, "name") if fault["type"] == "choice" else tuple(where)
         origin = merged.origin(named) or str(path)
         lines.append(f"{origin}: {'.'.join(map(str, where))}: {message}" if where else f"{origin}: {message}")

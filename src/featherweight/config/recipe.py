@@ -92,7 +92,7 @@ class Warmup(Section):
 
 
 class Train(Section):
-    """How long, in what batches, at what precision, and how often to look and to save."""
+    """How long, in what batches, at what precision, and how often to evaluate and to save."""
 
     epochs: Amount = Field(50, description="0: nothing is trained but `head.start`: a probe")
     steps: Large | None = Field(None, description="stop after this many steps, unless the epochs end first")

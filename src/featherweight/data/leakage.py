@@ -17,7 +17,10 @@ from featherweight.data import near_duplicates
 from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Pack
 
-LEAST_GROUPS, LEAST_SHARE = 8, 0.6  # a pattern makes as many groups, and puts that part of the images into company
+LEAST_GROUPS, LEAST_SHARE = (
+    8,
+    0.6,
+)  # a pattern makes at least this many groups, with this part of the images in groups of two and more
 LARGEST_GROUP = 0.3  # of all images: what is larger is no group of related images
 COUNTER = 3  # numbers within a group are that close together, where they count frames
 WARNED = 0.01  # of the held-out images with related ones in training: from there on there is a warning
@@ -45,7 +48,7 @@ class Leak:
     related: NDArray[np.bool_]
 
 
-def look(train: Pack, holdout: Pack, grouped: bool, classes: Sequence[str]) -> Leak:
+def related_images(train: Pack, holdout: Pack, grouped: bool, classes: Sequence[str]) -> Leak:
     """Which related images are split between `train` and `holdout`, and which copies have different classes.
 
     Names are not asked where the competition groups its images (`grouped`). Near-copies are looked for where there are
@@ -132,5 +135,7 @@ def counts(ids: Sequence[str], keys: Sequence[str]) -> bool:
         rest = re.findall(r"\d+", id[len(key) :].rpartition(".")[0] or id[len(key) :])
         if rest:
             numbers[key].append(int(rest[-1]))
-    spans = [(max(given) - min(given) + 1) / members[key] for key, given in numbers.items() if len(given) > 1]
+    spans = [
+        (max(counters) - min(counters) + 1) / members[key] for key, counters in numbers.items() if len(counters) > 1
+    ]
     return not spans or float(np.median(spans)) <= COUNTER

@@ -152,7 +152,7 @@ def as_uint8(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
 
 
 def as_labels(labels: NDArray[Any] | Sequence[Any], count: int, where: str) -> list[str]:
-    """One class an image as text. Raises UserError where there are not `count` of them."""
+    """One class per image, as text. Raises UserError where there are not `count` of them."""
     values = np.asarray(labels)
     if values.ndim > 1 and values.size == len(values):
         values = values.reshape(-1)

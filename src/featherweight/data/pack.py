@@ -84,7 +84,7 @@ def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
         raise UserError("there are no training images")
     predict = _pack(listing.test, image, classes, "test", source) if listing.test else None
     valid = _pack(listing.valid, image, classes, "valid", source) if listing.valid else None
-    if valid and not set(valid.ids).isdisjoint(train.ids):  # a split is told by ids: each must name one image
+    if valid and not set(valid.ids).isdisjoint(train.ids):  # a split is stored as ids: each must name one image
         valid = replace(valid, ids=[f"valid/{id}" for id in valid.ids])
     return Data(train, predict, valid)
 

@@ -68,13 +68,13 @@ def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[d
     substitute = np.full((image.size, image.size, image.channels), 127, np.uint8)
 
     def decode_one(index: int) -> NDArray[np.uint8]:
-        given = pictures[index]
+        picture = pictures[index]
         try:
-            if isinstance(given, np.ndarray):
-                return fit(given, image)
-            content = read(given)
+            if isinstance(picture, np.ndarray):
+                return fit(picture, image)
+            content = read(picture)
             digests[index] = fingerprint.digest(content)
-            return decode(given, image, content)
+            return decode(picture, image, content)
         except UserError as error:
             faults[index] = str(error)
             return substitute

@@ -87,36 +87,36 @@ def records(path: Path) -> list[dict[str, Any]]:
     with explained(path, "not a JSON file"):
         text = content.decode("utf-8-sig")
         try:
-            given = json.loads(text)
+            content_read = json.loads(text)
         except json.JSONDecodeError as error:
             if error.msg != "Extra data":
                 raise
-            given = [json.loads(line) for line in text.splitlines() if line.strip()]
-    found = _records(given)
+            content_read = [json.loads(line) for line in text.splitlines() if line.strip()]
+    found = _records(content_read)
     if not found:
         raise UserError(f"{path}: no list of records, no mapping, and no images with annotations")
     return found
 
 
-def _records(given: Any) -> list[dict[str, Any]]:
-    if isinstance(given, dict) and isinstance(given.get("images"), list):
-        return _annotated(given)
-    if isinstance(given, dict) and len(given) == 1 and isinstance(next(iter(given.values())), (list, dict)):
-        return _records(next(iter(given.values())))
-    if isinstance(given, dict):
-        if all(isinstance(value, dict) for value in given.values()):
-            return [{"key": key, **value} for key, value in given.items()]
-        return [{"key": key, "value": value} for key, value in given.items() if not isinstance(value, dict)]
-    if isinstance(given, list):
-        return [record for record in given if isinstance(record, dict)]
+def _records(content: Any) -> list[dict[str, Any]]:
+    if isinstance(content, dict) and isinstance(content.get("images"), list):
+        return _annotated(content)
+    if isinstance(content, dict) and len(content) == 1 and isinstance(next(iter(content.values())), (list, dict)):
+        return _records(next(iter(content.values())))
+    if isinstance(content, dict):
+        if all(isinstance(value, dict) for value in content.values()):
+            return [{"key": key, **value} for key, value in content.items()]
+        return [{"key": key, "value": value} for key, value in content.items() if not isinstance(value, dict)]
+    if isinstance(content, list):
+        return [record for record in content if isinstance(record, dict)]
     return []
 
 
-def _annotated(given: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _annotated(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """COCO: each image once for every class that its annotations name; without annotations each image once."""
-    images = {_id(image): image for image in given["images"] if isinstance(image, dict)}
+    images = {_id(image): image for image in content["images"] if isinstance(image, dict)}
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for note in given.get("annotations") or ():
+    for note in content.get("annotations") or ():
         if isinstance(note, dict) and str(note.get("image_id")) in images:
             key = str(note["image_id"])
             about = {name: value for name, value in note.items() if name not in ("id", "image_id", "bbox", "area")}
@@ -128,9 +128,9 @@ def _id(image: Mapping[str, Any]) -> str:
     return str(image.get("image_id", image.get("id", image.get("file_name"))))
 
 
-def _of_records(path: Path, given: Sequence[Mapping[str, Any]]) -> Table:
+def _of_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Table:
     header: dict[str, None] = {}
-    rows = [{name: text for name, value in record.items() if (text := _text(value)) is not None} for record in given]
+    rows = [{name: text for name, value in record.items() if (text := _text(value)) is not None} for record in records]
     for row in rows:
         header |= dict.fromkeys(row)
     if not header:
@@ -158,12 +158,12 @@ def _places(rows: Iterable[Any]) -> list[int]:
 def _parquet(path: Path) -> Table:
     reader = package("pyarrow.parquet", f"{path}: a Parquet file")
     with explained(path, "not a Parquet file"):
-        given = reader.read_table(path)
+        frame = reader.read_table(path)
         plain = [
             field.name
-            for field in given.schema
+            for field in frame.schema
             if not str(field.type).startswith(("binary", "large_binary", "list", "struct", "map"))
         ]
-        columns = [["" if value is None else _text(value) or "" for value in given[name].to_pylist()] for name in plain]
+        columns = [["" if value is None else _text(value) or "" for value in frame[name].to_pylist()] for name in plain]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return Table(path, plain, rows, _places(rows))

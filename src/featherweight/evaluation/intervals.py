@@ -53,7 +53,8 @@ def bounded(
 
 
 def of_variance(share: float, variance: float, images: float) -> Interval:
-    """Of a part of a whole whose estimate has this variance: that of as many images as would be so uncertain."""
+    """The interval of a part of a whole whose estimate has this variance: that of the number of images which would be
+    that uncertain."""
     doubtful = (images * share + 0.5) / (images + 1)
     doubt = max(doubtful * (1 - doubtful) - share * (1 - share), 0.0) / images
     effective = max(doubtful * (1 - doubtful) / (variance + doubt), 1.0) if variance + doubt > 0 else images

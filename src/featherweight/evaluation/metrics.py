@@ -48,26 +48,28 @@ class Metric:
     def __wrapped__(self) -> Callable[..., WeightedMetric]:
         return self.function  # whose signature holds the metric's keys
 
-    def __call__(self, given: Answers, true: Answers, **keys: Any) -> Score:
+    def __call__(self, predicted: Answers, true: Answers, **keys: Any) -> Score:
         """The score, with its interval, of probabilities [N, K], or of answers or rankings where it judges those."""
-        judged = self._input(given, true)
+        judged = self._input(predicted, true)
         value = self.value(judged, true, **keys)
         low, high = self._interval(value, judged, true, keys)
         return Score(value, low, high, len(true), self.name)
 
-    def value(self, given: Answers, true: Answers, **keys: Any) -> float:
+    def value(self, predicted: Answers, true: Answers, **keys: Any) -> float:
         """The score alone, without its interval."""
-        return float(self.function(self._input(given, true), true, **keys)(np.ones((1, len(true))))[0])
+        return float(self.function(self._input(predicted, true), true, **keys)(np.ones((1, len(true))))[0])
 
-    def weighted(self, given: Answers, true: Answers, weights: NDArray[np.float64], **keys: Any) -> Probabilities:
+    def weighted(self, predicted: Answers, true: Answers, weights: NDArray[np.float64], **keys: Any) -> Probabilities:
         """float64 [R]: the score of images that count as often as each row of `weights` [R, N] says."""
-        return self.function(self._input(given, true), true, **keys)(weights)
+        return self.function(self._input(predicted, true), true, **keys)(weights)
 
-    def resampled(self, given: Sequence[Probabilities], true: Answers, replicates: int, **keys: Any) -> Probabilities:
+    def resampled(
+        self, predicted: Sequence[Probabilities], true: Answers, replicates: int, **keys: Any
+    ) -> Probabilities:
         """float64 [G, replicates]: the metric of each of G classifiers' probabilities [N, K] on resamples of the
         images, in every resample the same images for all, so that the differences are those of a paired bootstrap.
         """
-        each = [self.function(self._input(one, true), true, **keys) for one in given]
+        each = [self.function(self._input(one, true), true, **keys) for one in predicted]
         pieces = [[of(weights) for of in each] for weights in bootstrap.resamples(len(true), replicates)]
         return np.concatenate(pieces, axis=1)
 
@@ -103,20 +105,20 @@ class Metric:
         """Its name in a sentence."""
         return spoken(self.name)
 
-    def _input(self, given: Answers, true: Answers) -> Answers:
+    def _input(self, predicted: Answers, true: Answers) -> Answers:
         """What the function is given, made of more: of probabilities the answers without any fitted decision."""
-        certain = given.ndim == 2 and given.dtype.kind == "f"
+        certain = predicted.ndim == 2 and predicted.dtype.kind == "f"
         if self.judges == "probabilities":
             if not certain:
                 raise ValueError(f"{self.name} judges probabilities, not classes")
-            return given
+            return predicted
         if self.judges == "ranking":
             if certain:
-                return probability_metrics.ranking(given)
-            return given if given.ndim == 2 else given[:, None]
+                return probability_metrics.ranking(predicted)
+            return predicted if predicted.ndim == 2 else predicted[:, None]
         if certain:
-            return plain(given, several=true.ndim == 2)
-        return given[:, 0] if given.ndim > true.ndim else given
+            return plain(predicted, several=true.ndim == 2)
+        return predicted[:, 0] if predicted.ndim > true.ndim else predicted
 
     def _interval(self, value: float, judged: Answers, true: Answers, keys: Mapping[str, Any]) -> tuple[float, float]:
         count = len(true)
@@ -198,20 +200,22 @@ def named(name: str) -> Metric:
     return METRICS.get(name, METRICS["accuracy"])
 
 
-def judge(metric: Choice, given: Answers, true: Answers) -> Score:
+def judge(metric: Choice, predicted: Answers, true: Answers) -> Score:
     """`metric` of probabilities [N, K], or of predicted classes [N] where it judges those."""
-    score: Score = metric(given, true)
+    score: Score = metric(predicted, true)
     return score
 
 
-def value(metric: Choice, given: Answers, true: Answers) -> float:
+def value(metric: Choice, predicted: Answers, true: Answers) -> float:
     """`judge` without the interval, which would take a learning curve longer than the score itself."""
-    return metric_of(metric).value(given, true, **metric.arguments)
+    return metric_of(metric).value(predicted, true, **metric.arguments)
 
 
-def resampled(metric: Choice, given: Sequence[Probabilities], true: Answers, replicates: int) -> NDArray[np.float64]:
+def resampled(
+    metric: Choice, predicted: Sequence[Probabilities], true: Answers, replicates: int
+) -> NDArray[np.float64]:
     """See `Metric.resampled`."""
-    return metric_of(metric).resampled(given, true, replicates, **metric.arguments)
+    return metric_of(metric).resampled(predicted, true, replicates, **metric.arguments)
 
 
 def _behind(true: Answers) -> float:

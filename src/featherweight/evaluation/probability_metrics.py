@@ -61,8 +61,8 @@ def weighted_log_loss(
 def brier(probs: Probabilities, true: Answers) -> WeightedMetric:
     """The mean of the squared distance of the probabilities from the truth, summed over classes, from 0 to 2."""
     truth = true if true.ndim == 2 else np.eye(probs.shape[1])[true]
-    given = probs.astype(np.float64) if true.ndim == 2 else normalized(probs)
-    return mean_of(((given - truth) ** 2).sum(1))
+    forecast = probs.astype(np.float64) if true.ndim == 2 else normalized(probs)
+    return mean_of(((forecast - truth) ** 2).sum(1))
 
 
 def auc(probs: Probabilities, true: Answers) -> WeightedMetric:

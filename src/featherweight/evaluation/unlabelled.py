@@ -1,4 +1,4 @@
-"""What can be told of images without labels: whether they are of another kind, and how many are probably right.
+"""What can be said of images without labels: whether they are of another kind, and how many are probably right.
 
 Three estimates of an accuracy, from the probabilities on labelled images that were not trained on and on unlabelled
 ones: average thresholded confidence (ATC, Garg et al. 2022), difference of confidences (DoC, Guillory et al. 2021) and
@@ -24,8 +24,8 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Domain:
-    """How well unlabelled images are told from labelled ones: the AUC of a classifier that has not seen them (0.5: not
-    at all), and how many times each labelled image counts, float64 [N], for these to be like the unlabelled ones.
+    """How well unlabelled images can be told from labelled ones: the AUC of a classifier that has not seen them (0.5:
+    not at all), and how many times each labelled image counts, float64 [N], for these to be like the unlabelled ones.
     """
 
     auc: Score

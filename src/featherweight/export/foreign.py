@@ -58,8 +58,8 @@ def script(path: str) -> Exported:
     return ask
 
 
-def _arrays(given: Any) -> list[Any]:
-    return [part.numpy() for part in (given if isinstance(given, tuple) else (given,))]
+def _arrays(outputs: Any) -> list[Any]:
+    return [part.numpy() for part in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 FORMATS: dict[str, Callable[[str], Exported]] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2, "script": script}

@@ -155,8 +155,8 @@ def _view(source: Source, view: Any) -> str:
     """A test-time view as the text of a function of images."""
     if view.name == "train":
         raise UserError("--views: the view 'train' draws at random, which a script has not; export it without --views")
-    given = "".join(f", {key}={value!r}" for key, value in view.arguments.items())
-    return f"lambda images: {source.add(type(view).target)}(images, None, (){given})"
+    arguments = "".join(f", {key}={value!r}" for key, value in view.arguments.items())
+    return f"lambda images: {source.add(type(view).target)}(images, None, (){arguments})"
 
 
 def _assembled(facts: Facts, source: Source, makers: Sequence[str], views: Sequence[Sequence[str]]) -> str:

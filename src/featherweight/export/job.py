@@ -64,21 +64,21 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
     say(f"{run.name}: writing {out.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
-        made = Path(beside) / out.name
-        format.write(subject, facts, made)
-        asked = made
+        written = Path(beside) / out.name
+        format.write(subject, facts, written)
+        readable = written
         if kind == "safetensors":  # weights alone say nothing: they are asked by the network that a script holds
-            asked = Path(beside) / "asked.py"
-            asked.write_text(script_text(subject, facts, made.name))
-        found, decided = answers(format.reader, asked, packs)
+            readable = Path(beside) / "asked.py"
+            readable.write_text(script_text(subject, facts, written.name))
+        found, decided = answers(format.reader, readable, packs)
         _compare(found, expected, kind)
         _compare_decided(run, decided, expected, kind)
         say(f"  read again by {_runtime(kind)}: {len(expected):,} holdout pictures, the same classes and probabilities")
         say_facts(facts)
-        finished = [made.with_suffix(".safetensors"), made] if kind == "script" else [made]
+        finished = [written.with_suffix(".safetensors"), written] if kind == "script" else [written]
         if int8:
             trained = subject.shown(data, some(_trained_on(subject), quantize.CALIBRATION))
-            finished.append(_quantized(subject, made, facts, trained, held))
+            finished.append(_quantized(subject, written, facts, trained, held))
         for file in finished:  # the weights of a script before the script
             file.replace(out.parent / file.name)
     return [out.parent / file.name for file in finished]
@@ -103,15 +103,15 @@ def _trained_on(subject: Subject) -> list[str]:
 
 
 def _quantized(
-    subject: Subject, made: Path, facts: dict[str, Any], trained: Sequence[Pack], held: Sequence[Pack]
+    subject: Subject, written: Path, facts: dict[str, Any], trained: Sequence[Pack], held: Sequence[Pack]
 ) -> Path:
     """The int8 copy of an ONNX file, beside it, its score measured on the whole holdout."""
-    small = made.with_suffix(".int8.onnx")
-    quantize.quantize(made, np.asarray(trained[0].images), small)
+    small = written.with_suffix(".int8.onnx")
+    quantize.quantize(written, np.asarray(trained[0].images), small)
     say(f"  asking onnxruntime in int8 about {len(held[0]):,} holdout pictures")
     score = _score(subject.run, held[0], answers("onnx", small, held)[0])
     quantize.label(small, as_text({**facts, "holdout": asdict(score), "quantised": "int8, static, per channel"}))
-    for file, its in ((made, Score(**facts["holdout"])), (small, score)):
+    for file, its in ((written, Score(**facts["holdout"])), (small, score)):
         kind = "int8" if file == small else "fp32"
         say(f"  {kind}: {file.stat().st_size:>12,} bytes, holdout {facts['metric']} {its}")
     return small

@@ -140,8 +140,8 @@ class _Globals(ast.NodeVisitor):
             self.visit(node)
 
 
-def _arguments(given: ast.arguments) -> Iterator[str]:
-    for each in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
+def _arguments(arguments: ast.arguments) -> Iterator[str]:
+    for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
         if each is not None:
             yield each.arg
 

@@ -59,33 +59,33 @@ class Kaggle:
 
     def limits(self, slug: str) -> Limits:
         """How many submissions were made today and how many are left."""
-        given = self._read("GetSubmissionLimits", slug, "ask for the limits of")
-        today, left = number(given.get("numToday")) or 0, number(given.get("numAllowedNow")) or 0
+        answer = self._read("GetSubmissionLimits", slug, "ask for the limits of")
+        today, left = number(answer.get("numToday")) or 0, number(answer.get("numAllowedNow")) or 0
         # All zero is what Kaggle answers for somebody who has not made a first submission, not "none left".
-        return Limits(today, None if not (today or left or given.get("numTotal")) else left)
+        return Limits(today, None if not (today or left or answer.get("numTotal")) else left)
 
     def submissions(self, slug: str, pages: int = PAGES) -> list[Submission]:
         """The team's submissions, newest first. A status this program has never heard of is passed on as it is."""
         found: list[Submission] = []
         token = ""
         for _ in range(pages):
-            given = self._read(
+            answer = self._read(
                 "ListSubmissions", slug, "list the submissions of", page_size=PAGE, page_token=token or None
             )
-            found += [submission(row) for row in rows(given)]
-            token = str(given.get("nextPageToken") or "")
+            found += [submission(row) for row in rows(answer)]
+            token = str(answer.get("nextPageToken") or "")
             if not token:
                 break
         return found
 
     def leaderboard(self, slug: str, count: int = 20) -> list[LeaderboardRow]:
         """The first `count` teams of the public leaderboard."""
-        given = self._read("GetLeaderboard", slug, "read the leaderboard of", page_size=count)
+        answer = self._read("GetLeaderboard", slug, "read the leaderboard of", page_size=count)
         return [
             LeaderboardRow(
                 rank, str(row.get("teamName", "")), str(row.get("score", "")), str(row.get("submissionDate", ""))[:19]
             )
-            for rank, row in enumerate(rows(given)[:count], start=1)
+            for rank, row in enumerate(rows(answer)[:count], start=1)
         ]
 
     def submit(self, slug: str, path: Path, message: str, tag: str) -> Submission:

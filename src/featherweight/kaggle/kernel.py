@@ -95,12 +95,12 @@ def write(wish: Wish, *, gpu: bool = False, owner: str = NOBODY) -> Path:
         "minutes": wish.rules.minutes,
     }
     target = paths.kernels() / wish.slug
-    with atomic.replaced_folder(target) as made:
-        _write_data(made / "data", wish, owner)
-        (made / "code").mkdir()
+    with atomic.replaced_folder(target) as fresh:
+        _write_data(fresh / "data", wish, owner)
+        (fresh / "code").mkdir()
         text = Path(kernel_script.__file__).read_text().replace('r"""{}"""', f'r"""{json.dumps(plan)}"""')
-        (made / "code" / "kernel.py").write_text(text)
-        _write_json(made / "code" / "kernel-metadata.json", _notebook(wish, slug, owner, gpu))
+        (fresh / "code" / "kernel.py").write_text(text)
+        _write_json(fresh / "code" / "kernel-metadata.json", _notebook(wish, slug, owner, gpu))
     return target
 
 

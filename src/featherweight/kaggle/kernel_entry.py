@@ -26,17 +26,17 @@ TRIED = 64  # pictures that the forecast is made from
 SPARE = 0.9  # of the time that there is, for what a forecast does not know
 
 
-def write_submission(plan: Mapping[str, Any], given: Path, started: float) -> Path:
-    """Write the CSV for the competition's images and return it. `given` is the data set's folder; `started` is a time
+def write_submission(plan: Mapping[str, Any], data: Path, started: float) -> Path:
+    """Write the CSV for the competition's images and return it. `data` is the data set's folder; `started` is a time
     of `time.monotonic`, when the notebook began.
     """
     deadline = started + 60 * SPARE * plan["minutes"]
     if plan["run"]:
         with tempfile.TemporaryDirectory() as folder:
             bundled = Path(folder) / "run.zip"
-            shutil.copy(given / plan["run"], bundled)
+            shutil.copy(data / plan["run"], bundled)
             return _by_run(bundle.load(bundled), deadline)
-    return _by_recipe(plan, given, deadline)
+    return _by_recipe(plan, data, deadline)
 
 
 def _by_run(run: Run, deadline: float) -> Path:
@@ -73,12 +73,12 @@ def _fits(predictor: Predictor, images: Any, deadline: float) -> bool:
     return forecast <= left
 
 
-def _by_recipe(plan: Mapping[str, Any], given: Path, deadline: float) -> Path:
-    competition, recipe = load_competition(str(given / "competition.yaml")), load_recipe(str(given / "recipe.yaml"))
+def _by_recipe(plan: Mapping[str, Any], data: Path, deadline: float) -> Path:
+    competition, recipe = load_competition(str(data / "competition.yaml")), load_recipe(str(data / "recipe.yaml"))
     seen = competition.seen_by(recipe)
     epochs = epochs_within(recipe, seen, seen.load(), lambda: deadline - time.monotonic()) if recipe.train.epochs else 0
     if epochs < recipe.train.epochs:
-        recipe = load_recipe(str(given / "recipe.yaml"), [f"train.epochs={epochs}"])
+        recipe = load_recipe(str(data / "recipe.yaml"), [f"train.epochs={epochs}"])
     command = ["./run.sh", plan["recipe"], "--competition", plan["competition_name"]]
     task = Task(plan["recipe"], recipe, plan["competition_name"], competition, command)
     run = task.start(None)

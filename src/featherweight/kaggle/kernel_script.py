@@ -31,9 +31,9 @@ def folder_of(slug: str) -> Path:
 
 def main() -> None:
     """Unpack the wheels, show the data where the competition's file looks for them, and answer."""
-    given = folder_of(PLAN["dataset"])
+    folder = folder_of(PLAN["dataset"])
     scratch = Path(tempfile.mkdtemp())
-    for wheel in sorted(given.glob("*.whl")):
+    for wheel in sorted(folder.glob("*.whl")):
         zipfile.ZipFile(wheel).extractall(scratch / "packages")
     sys.path.append(str(scratch / "packages"))  # last: what the notebook has itself fits its Python and its GPU
     home = scratch / "home"
@@ -48,7 +48,7 @@ def main() -> None:
     except ImportError as error:
         version = ".".join(map(str, sys.version_info[:2]))
         sys.exit(f"error: this notebook (Python {version}) lacks what the wheels do not hold for it: {error}")
-    csv = kernel_entry.write_submission(PLAN, given, STARTED)
+    csv = kernel_entry.write_submission(PLAN, folder, STARTED)
     shutil.copy(csv, WORKING / "submission.csv")
     print(f"wrote {WORKING / 'submission.csv'} after {(time.monotonic() - STARTED) / 60:.1f} minutes")
 

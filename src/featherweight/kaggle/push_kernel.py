@@ -20,7 +20,7 @@ from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.errors import clean
 from featherweight.kaggle.responses import number
 
-POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between looks, the last for good
+POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between requests, the last for good
 DATASETS, KERNELS, BLOBS = "datasets.DatasetApiService", "kernels.KernelsApiService", "blobs.BlobApiService"
 PAGES = 20  # of a notebook's files, looked at
 READY_MINUTES = 30  # for a data set to be unpacked by Kaggle
@@ -60,9 +60,9 @@ def _outcome(kaggle: CodeKaggle, wish: kernel.Wish, reference: str, version: int
     files, folder = _output(kaggle, reference), paths.kernels() / wish.slug / "output"
     if "submission.csv" not in files:
         raise UserError(f"{reference} has ended, and wrote no submission.csv ({', '.join(files) or 'nothing'})")
-    with atomic.replaced_folder(folder) as made:
+    with atomic.replaced_folder(folder) as fresh:
         for name, address in files.items():
-            kaggle.download_output(reference, address, made / Path(name).name)
+            kaggle.download_output(reference, address, fresh / Path(name).name)
     entered = f"./run.sh submit {wish.run.name if wish.run else wish.slug} --kernel"
     outcome = f"{reference} version {version} has ended and wrote submission.csv"
     return f"{outcome}\nfetched {', '.join(files)} into {paths.shown(folder)}\nnext: {entered}"
@@ -84,13 +84,13 @@ def _send_data(kaggle: CodeKaggle, folder: Path, reference: str) -> None:
         message = clean(str(answer.get("error") or "no reason given"))
         raise UserError(f"Kaggle refused the data set {reference}: {message}")
     end = time.monotonic() + 60 * READY_MINUTES
-    for look in range(10**9):
+    for attempt in range(10**9):
         state = _status(kaggle, reference) or "NOT_YET_PERSISTED"
         if state == "READY":
             return
         if state in ("FAILED", "DELETED"):
             raise UserError(f"Kaggle could not unpack the data set {reference} ({state.lower()})")
-        _pause(look, end, f"the data set {reference} is not ready after {READY_MINUTES} minutes")
+        _pause(attempt, end, f"the data set {reference} is not ready after {READY_MINUTES} minutes")
 
 
 def _status(kaggle: CodeKaggle, reference: str) -> str | None:
@@ -132,7 +132,7 @@ def _ended(kaggle: CodeKaggle, reference: str, seconds: float) -> tuple[str, str
     """How a notebook ended, and what Kaggle says of it; a busy Kaggle is asked again."""
     owner, slug = reference.split("/")
     fields, end = {"userName": owner, "kernelSlug": slug}, time.monotonic() + seconds
-    for look in range(10**9):
+    for attempt in range(10**9):
         answer: Mapping[str, Any] = {}
         try:
             answer = kaggle.ask(KERNELS, "GetKernelSessionStatus", fields, "look at", reference)
@@ -141,7 +141,7 @@ def _ended(kaggle: CodeKaggle, reference: str, seconds: float) -> tuple[str, str
         state = str(answer.get("status") or "QUEUED").upper()
         if state in ENDED:
             return state, clean(str(answer.get("failureMessage") or ""))
-        _pause(look, end, f"{reference} has not ended in {duration(seconds)}")
+        _pause(attempt, end, f"{reference} has not ended in {duration(seconds)}")
     raise AssertionError("unreachable")
 
 
@@ -166,8 +166,8 @@ def _output(kaggle: CodeKaggle, reference: str) -> dict[str, str]:
     return found
 
 
-def _pause(look: int, end: float, late: str) -> None:
-    pause = POLLS[min(look, len(POLLS) - 1)]
+def _pause(attempt: int, end: float, late: str) -> None:
+    pause = POLLS[min(attempt, len(POLLS) - 1)]
     if time.monotonic() + pause > end:
         raise Unavailable(f"{late}; the same command goes on from here")
     time.sleep(pause)

@@ -65,10 +65,10 @@ def rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def number(given: Any) -> int | None:
+def number(value: Any) -> int | None:
     """A whole number, also where it comes as text; None for anything else."""
     try:
-        return int(given)
+        return int(value)
     except (TypeError, ValueError, OverflowError):
         return None
 

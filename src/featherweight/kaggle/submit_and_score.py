@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # torch, without which scores and downloads come sooner
     from featherweight.runs.run import Run
 
 SENDING, LOST, REFUSED = "SENDING", "LOST", "REFUSED"  # what the ledger knows beside Kaggle's own words
-POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between looks for a score, the last for good
+POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between requests for a score, the last for good
 LONGEST_MESSAGE = 400
 
 
@@ -233,13 +233,13 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Su
     row = _row(entry, tag, text)
     ledger.record_submission(row)
     try:
-        made = kaggle.submit(entry.slug, entry.csv, text, tag)
+        submission = kaggle.submit(entry.slug, entry.csv, text, tag)
     except UserError as error:
         if not isinstance(error, Unavailable):  # else it may have arrived: the row stays as it is, to be looked for
             _record(row, REFUSED)
         raise
-    _record(row, made)
-    return made, text
+    _record(row, submission)
+    return submission, text
 
 
 def _wait(kaggle: Kaggle, slug: str, submission: Submission, seconds: float) -> Submission:

@@ -26,8 +26,8 @@ def epochs_within(
     left: Callable[[], float],
     timed: Callable[[Recipe, Competition], Cost | None] = measure,
 ) -> int:
-    """How many of the recipe's epochs fit into the seconds that are `left` after they were timed, looks at the holdout
-    and predictions included.
+    """How many of the recipe's epochs fit into the seconds that are `left` after they were timed, with evaluations of
+    the holdout and predictions.
 
     `competition` is as the recipe sees it. Raises UserError where not one fits, or the model does not fit into memory.
     """
@@ -37,12 +37,12 @@ def epochs_within(
     train, holdout, _ = divide(recipe.split, competition, data)
     size = min(recipe.train.batch_size, len(train))
     steps = max(1, len(train) // size)
-    look = len(holdout) * cost.view
-    epoch = BETWEEN * steps * cost.step + look / recipe.train.evaluate_every
+    evaluation = len(holdout) * cost.view
+    epoch = BETWEEN * steps * cost.step + evaluation / recipe.train.evaluate_every
     predicted = len(holdout) + (len(data.predict) if data.predict else 0)
     final = _passes(recipe, competition) * predicted * cost.view
     seconds = left()
-    fit = int((seconds - final - look) / epoch)
+    fit = int((seconds - final - evaluation) / epoch)
     whole = duration(recipe.train.epochs * epoch + final)
     what = f"{recipe.train.epochs} epochs of {steps:,} steps and the predictions"
     say(f"{what}, about {whole}; there are {duration(seconds)}")

@@ -1,4 +1,4 @@
-"""A section of the logbook rerun: every row a run a seed, then the table and the pictures that the write-up had, and
+"""A section of the logbook rerun: one run per row and seed, then the table and the pictures that the write-up had, and
 whether its claims hold.
 
 A row's recipe begins with the section's letter, as in a15 or c_focal; its head comment says what the row is.
@@ -82,7 +82,7 @@ def rerun(
     """Run every row, or `only` some, by every seed that is not done yet; write table and pictures into the folder
     returned. A seed of all rows is done before the next, so that what is stopped can be told of.
 
-    A row that diverges by some seed, or is over the competition's limit, is told of in the table, and left out of
+    A row that diverges by some seed, or is over the competition's limit, is named in the table, and left out of
     claims and pictures: the seeds that came through are no fair sample. Overrides are part of the names of the runs.
     """
     if not 0 < scale <= 1:

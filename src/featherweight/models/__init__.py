@@ -75,10 +75,10 @@ class Families(OneOf):
     def _read(self, data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         if isinstance(data, own.OwnModel):
             return data
-        given = {"name": data} if isinstance(data, str) else data
-        if isinstance(given, Mapping) and isinstance(given.get("name"), str) and own.is_own(given["name"]):
+        section = {"name": data} if isinstance(data, str) else data
+        if isinstance(section, Mapping) and isinstance(section.get("name"), str) and own.is_own(section["name"]):
             try:
-                return own.section(given["name"]).model_validate(given)
+                return own.section(section["name"]).model_validate(section)
             except UserError as error:
                 raise PydanticCustomError("own", "{text}", {"text": str(error).removeprefix("model: ")}) from None
         return handler(data)

@@ -97,8 +97,8 @@ def drop_connect(branch: Tensor, rate: float, training: bool) -> Tensor:
 class Projection(nn.Conv2d):
     """The 1x1 convolution, without bias, of a shortcut: every `stride`-th pixel, with `outputs` channels.
 
-    The pixels are picked before the convolution. Of a strided one with 8 channels or fewer on maps of 48 pixels and
-    more, oneDNN (as of torch 2.14, AVX-512, channels_last) writes the gradient out of bounds: a crash without a word.
+    The pixels are picked before the convolution. For a strided one with 8 channels or fewer on maps of 48 pixels
+    and more, oneDNN (as of torch 2.14, AVX-512, channels_last) writes the gradient out of bounds: a silent crash.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:

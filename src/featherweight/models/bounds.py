@@ -18,12 +18,12 @@ def bounded(what: str) -> Iterator[None]:
     """Raise UserError, beginning with `what`, when more than MOST_MODULES are put together within, or numbers of a size
     that no tensor has.
     """
-    made = 0
+    built = 0
 
     def count(parent: nn.Module, name: str, module: nn.Module | None) -> None:
-        nonlocal made
-        made += 1
-        if made > MOST_MODULES:
+        nonlocal built
+        built += 1
+        if built > MOST_MODULES:
             raise UserError(f"{what}: it has more than {MOST_MODULES:,} layers; take a smaller depth")
 
     hook = register_module_module_registration_hook(count)

@@ -58,7 +58,7 @@ class _DenseNet(nn.Module):
 
 
 def count_parameters(blocks: Sequence[int], growth: int, initial: int, channels: int, classes: int) -> int:
-    """Of a DenseNet-BC: bottlenecks of four times the growth, transitions that halve the channels."""
+    """The count of a DenseNet-BC: bottlenecks of four times the growth, transitions that halve the channels."""
     total, width = 49 * channels * initial + 2 * initial, initial
     for place, layers in enumerate(blocks):
         widths = layers * width + growth * layers * (layers - 1) // 2  # summed over the layers

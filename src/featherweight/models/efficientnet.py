@@ -224,7 +224,7 @@ class _Block(nn.Module):
 
 
 def count_parameters(width: float, depth: float, head: int, channels: int, classes: int) -> int:
-    """Of an EfficientNet whose depth is spread."""
+    """The count of an EfficientNet whose depth is spread."""
     inputs, last = end_channels(width, head)
     total = 9 * channels * inputs + 2 * inputs
     for repeats, kernel, _, expansion, outputs in scaled_stages(width, depth, "spread"):

@@ -126,7 +126,7 @@ SHAPES = list(itertools.product((2, 3), ((128, 384, 384), (64, 256, 256), (128, 
 
 
 def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: int) -> int:
-    """Of a fast net with `depth` convolutions a group."""
+    """The count of a fast net with `depth` convolutions a group."""
     inputs = 8 * channels
     total = inputs * 4 * channels + inputs
     for outputs in widths:

@@ -131,18 +131,18 @@ def efficientnet_pytorch(
     if f"efficientnet-{variant}" not in VALID_MODELS:
         known = ", ".join(name.removeprefix("efficientnet-") for name in VALID_MODELS)
         raise UserError(f"model.variant: efficientnet-pytorch has no '{variant}'; there are {known}")
-    given = {
+    arguments = {
         "width_coefficient": width,
         "depth_coefficient": depth,
         "dropout_rate": dropout,
         "drop_connect_rate": drop_connect,
     }
-    given = {key: value for key, value in given.items() if value is not None}
+    arguments = {key: value for key, value in arguments.items() if value is not None}
 
     def make() -> nn.Module:
         # With no image size its padding follows the maps it is given, whatever the strides before them.
         net: nn.Module = EfficientNet.from_name(
-            f"efficientnet-{variant}", channels, num_classes=num_classes, image_size=None, **given
+            f"efficientnet-{variant}", channels, num_classes=num_classes, image_size=None, **arguments
         )
         return net
 

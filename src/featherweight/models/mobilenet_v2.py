@@ -64,7 +64,7 @@ def mobilenet_v2(
 
 
 def count_parameters(width: float, repeats: Sequence[int], head: int, channels: int, classes: int) -> int:
-    """Of a MobileNet v2 with a last convolution of `head` channels."""
+    """The count of a MobileNet v2 with a last convolution of `head` channels."""
     inputs = scaled_channels(32, width)
     total = 9 * channels * inputs + 2 * inputs
     for expansion, base, _, count in zip(*STAGES, repeats, strict=True):

@@ -89,5 +89,5 @@ def _narrow_layer(layer: nn.Module, sizes: Sizes) -> None:
 
 def _cut(layer: nn.Module, own: str, sizes: Sizes) -> None:
     tensor = getattr(layer, own)
-    kept = tensor.detach()[tuple(slice(size) for size in sizes)].clone()
-    setattr(layer, own, nn.Parameter(kept, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else kept)
+    part = tensor.detach()[tuple(slice(size) for size in sizes)].clone()
+    setattr(layer, own, nn.Parameter(part, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else part)

@@ -84,25 +84,25 @@ def store_sources(spec: Choice, folder: Path) -> None:
 
 def section(name: str) -> type[OwnModel]:
     """The section class of a network of the user's, made from its signature. Raises UserError where it is not there."""
-    made, sources = load(name)
+    constructor, sources = load(name)
     fields: dict[str, Any] = {"name": (str, name)}
-    for key, parameter in _keys(made, name).items():
+    for key, parameter in _keys(constructor, name).items():
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[key] = (_kind(parameter), default)
     kind = create_model(
-        f"OwnModel_{name.rpartition(':')[2]}", __base__=OwnModel, __doc__=inspect.getdoc(made), **fields
+        f"OwnModel_{name.rpartition(':')[2]}", __base__=OwnModel, __doc__=inspect.getdoc(constructor), **fields
     )
-    kind.target = staticmethod(functools.partial(_build, made, name))
+    kind.target = staticmethod(functools.partial(_build, constructor, name))
     kind.sources = sources
     return kind
 
 
 def _build(
-    made: Callable[..., Any], name: str, num_classes: int, channels: int, image_size: int, **keys: Any
+    constructor: Callable[..., Any], name: str, num_classes: int, channels: int, image_size: int, **keys: Any
 ) -> nn.Module:
     shape = Shape(num_classes, channels, image_size)
     tried = []
-    for words, call in _calls(made, name, shape, keys):
+    for words, call in _calls(constructor, name, shape, keys):
         with torch.random.fork_rng(devices=()):
             why = _fault(call, shape)
         if why is None:
@@ -112,10 +112,10 @@ def _build(
 
 
 def _calls(
-    made: Callable[..., Any], name: str, shape: Shape, keys: Mapping[str, Any]
+    constructor: Callable[..., Any], name: str, shape: Shape, keys: Mapping[str, Any]
 ) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
     """The ways to call it, the likeliest first: by its names, by its first argument, and without the classes."""
-    parameters = _parameters(made, name)
+    parameters = _parameters(constructor, name)
     named: dict[str, Any] = {}
     for names, value in ((CLASSES, shape.num_classes), (CHANNELS, shape.channels), (SIZES, shape.size)):
         for key in names:
@@ -133,11 +133,11 @@ def _calls(
     for positional, by_name in ways:
         arguments = {**by_name, **keys}
         words = ", ".join([*map(repr, positional), *(f"{key}={value!r}" for key, value in arguments.items())])
-        yield f"{name}({words})", functools.partial(_called, made, tuple(positional), arguments)
+        yield f"{name}({words})", functools.partial(_called, constructor, tuple(positional), arguments)
 
 
-def _called(made: Any, positional: tuple[Any, ...], arguments: dict[str, Any]) -> nn.Module:
-    net = made(*positional, **arguments)
+def _called(constructor: Any, positional: tuple[Any, ...], arguments: dict[str, Any]) -> nn.Module:
+    net = constructor(*positional, **arguments)
     if not isinstance(net, nn.Module):
         raise TypeError(f"it gives a {type(net).__name__}, no torch.nn.Module")
     return net
@@ -165,12 +165,12 @@ def _fault(call: Callable[[], nn.Module], shape: Shape) -> str | None:
     return f"gives {got} for images {images}, and {list(wanted)}, one column per class, is needed"
 
 
-def _parameters(made: Any, name: str) -> dict[str, inspect.Parameter]:
+def _parameters(constructor: Any, name: str) -> dict[str, inspect.Parameter]:
     try:
-        return dict(inspect.signature(made).parameters)
+        return dict(inspect.signature(constructor).parameters)
     except (TypeError, ValueError):
         raise UserError(
-            f"model: {name} is a {type(made).__name__}; a class or a function that makes it is needed"
+            f"model: {name} is a {type(constructor).__name__}; a class or a function that makes it is needed"
         ) from None
 
 
@@ -182,9 +182,9 @@ def _first(parameters: Mapping[str, inspect.Parameter]) -> str | None:
     return None
 
 
-def _keys(made: Any, name: str) -> dict[str, inspect.Parameter]:
+def _keys(constructor: Any, name: str) -> dict[str, inspect.Parameter]:
     """What of the signature are keys of the recipe: all but what the program passes, and what no YAML can hold."""
-    parameters = _parameters(made, name)
+    parameters = _parameters(constructor, name)
     passed = {next((key for key in names if key in parameters), None) for names in (CLASSES, CHANNELS, SIZES)}
     first = _first(parameters)
     if first is not None and not passed & set(CLASSES) and parameters[first].default is inspect.Parameter.empty:

@@ -50,8 +50,8 @@ def load(name: str) -> tuple[Any, dict[str, str]]:
 
 
 def _load_file(where: str, stored: Path | None) -> tuple[ModuleType, dict[str, str]]:
-    given = Path(where).expanduser()
-    tried = [*([stored / given.name] if stored else []), given, paths.home() / given]
+    file = Path(where).expanduser()
+    tried = [*([stored / file.name] if stored else []), file, paths.home() / file]
     path = next((one for one in tried if one.is_file()), None)
     if path is None:
         raise UserError(f"model: there is no file {where}, here or in {paths.home()}")

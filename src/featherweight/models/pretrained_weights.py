@@ -100,11 +100,11 @@ def weights_path(spec: Choice) -> tuple[Path, str]:
         return _from_hub(spec), f"the hub of {spec.name}"
     if wanted.startswith(PACKAGE):
         return _in_package(wanted.removeprefix(PACKAGE)), wanted
-    given = Path(wanted).expanduser()
-    path = next((one for one in (given, paths.home() / given) if one.is_file()), None)
+    file = Path(wanted).expanduser()
+    path = next((one for one in (file, paths.home() / file) if one.is_file()), None)
     if path is None:
-        raise UserError(f"model.weights: there is no file {given}, here or in {paths.home()}")
-    return path, str(given)
+        raise UserError(f"model.weights: there is no file {file}, here or in {paths.home()}")
+    return path, str(file)
 
 
 def load_pretrained(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
@@ -114,9 +114,9 @@ def load_pretrained(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
     """
     path, source = weights_path(spec)
     state = read_state(path)
-    made = _tensor_shapes(spec, shape)
-    classifier = _differing(made, _tensor_shapes(spec, shape._replace(num_classes=shape.num_classes + 1)))
-    first = _differing(made, _tensor_shapes(spec, shape._replace(channels=shape.channels + 1)))
+    shapes = _tensor_shapes(spec, shape)
+    classifier = _differing(shapes, _tensor_shapes(spec, shape._replace(num_classes=shape.num_classes + 1)))
+    first = _differing(shapes, _tensor_shapes(spec, shape._replace(channels=shape.channels + 1)))
     translated = _translated(net, state)
     try:
         return load_matching(net, state if translated is None else translated, source, classifier, first)

@@ -223,7 +223,7 @@ def _joined(block: _Basic | _Bottleneck, branch: Tensor, x: Tensor) -> Tensor:
 
 
 def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: int) -> int:
-    """Of a CIFAR ResNet or its plain twin."""
+    """The count of a CIFAR ResNet or its plain twin."""
     blocks, inputs = (depth - 2) // 6, widths[0]
     total = 9 * channels * inputs + 2 * inputs
     for outputs in widths:

@@ -55,13 +55,13 @@ def load_matching(
     adapted, fresh = [], []
     fitted: dict[str, Tensor] = {}
     for name, theirs in names.items():
-        given = state[theirs]
-        if given.is_floating_point() and not bool(torch.isfinite(given).all()):
+        source_tensor = state[theirs]
+        if source_tensor.is_floating_point() and not bool(torch.isfinite(source_tensor).all()):
             raise UserError(f"{source}: {theirs} holds numbers that are not finite")
-        if given.shape == wanted[name].shape:
-            fitted[name] = given
-        elif name in first and name not in classifier and given.dim() == wanted[name].dim() == 4:
-            fitted[name] = _adapted(given, wanted[name].shape[1])
+        if source_tensor.shape == wanted[name].shape:
+            fitted[name] = source_tensor
+        elif name in first and name not in classifier and source_tensor.dim() == wanted[name].dim() == 4:
+            fitted[name] = _adapted(source_tensor, wanted[name].shape[1])
             adapted.append(name)
     fresh = [name for name in wanted if name not in fitted]
     with torch.no_grad():
@@ -70,10 +70,10 @@ def load_matching(
     return Loaded(source, len(fitted), len(wanted), renamed, tuple(adapted), tuple(fresh))
 
 
-def _fits(name: str, given: Tensor, wanted: Tensor, classifier: Collection[str], first: Collection[str]) -> bool:
+def _fits(name: str, tensor: Tensor, wanted: Tensor, classifier: Collection[str], first: Collection[str]) -> bool:
     """Can a tensor take the place of another, or stay away from it?"""
-    same = given.shape == wanted.shape
-    return (same or name in classifier or name in first) and given.is_floating_point() == wanted.is_floating_point()
+    same = tensor.shape == wanted.shape
+    return (same or name in classifier or name in first) and tensor.is_floating_point() == wanted.is_floating_point()
 
 
 def _by_name(

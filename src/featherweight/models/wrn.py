@@ -154,7 +154,7 @@ class _Block(nn.Module):
 
 
 def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: int) -> int:
-    """Of a WRN of basic blocks with projections."""
+    """The count of a WRN of basic blocks with projections."""
     blocks, inputs, total = (depth - 4) // 6, 16, 9 * 16 * channels
     for group, outputs in enumerate(widths):
         total += 2 * inputs + 9 * inputs * outputs + 2 * outputs + 9 * outputs**2

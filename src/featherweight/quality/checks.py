@@ -183,9 +183,9 @@ def _pattern(train: Pack, inside: Sequence[Sequence[int]]) -> str | None:
     assert train.labels is not None
     for pattern in PATTERNS:
         keys = [match.group(1) if (match := re.search(pattern, id)) else id for id in train.ids]
-        kept = sum(len({keys[place] for place in same}) == 1 for same in inside)
+        joined = sum(len({keys[place] for place in same}) == 1 for same in inside)
         groups_in = Counter(label for label, _ in set(zip(train.labels.tolist(), keys, strict=True)))
-        if kept >= 0.9 * len(inside) and min(groups_in.values()) >= FEWEST_GROUPS and "" not in keys:
+        if joined >= 0.9 * len(inside) and min(groups_in.values()) >= FEWEST_GROUPS and "" not in keys:
             return pattern
     return None
 
@@ -211,7 +211,7 @@ def _shared(train: Pack, test: Pack, classes: Sequence[str], across: Sequence[Se
 
 
 def _shift(train: Pack, test: Pack) -> list[Finding]:
-    """A small classifier is told to tell test images from training images: an AUC of 0.5 says that it cannot."""
+    """A small classifier is trained to separate test images from training images: an AUC of 0.5 says that it cannot."""
     score, telling = shift(train.images, test.images)
     detail = f"a linear classifier of thumbnails tells them apart with an AUC of {score.value:.3f} "
     detail += f"(95 % interval {score.low:.3f} to {score.high:.3f})"
@@ -223,7 +223,7 @@ def _shift(train: Pack, test: Pack) -> list[Finding]:
 
 
 def shift(train: Any, test: Any) -> tuple[Score, list[int]]:
-    """How well test images uint8 [N, H, W, C] are told from training images, and the test images most telling."""
+    """How well test images uint8 [N, H, W, C] can be told from training images, and the most telling ones."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline

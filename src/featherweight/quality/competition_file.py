@@ -266,12 +266,12 @@ def _read(samples: Samples | Stored) -> Samples:
     return samples.read() if isinstance(samples, Stored) else samples
 
 
-def _name(given: str | None, default: str) -> str:
-    if given is not None:
-        paths.refuse_name(given, "--name")
-        if not re.fullmatch(r"[\w.-]+", given) or given.startswith("_"):
-            raise UserError(f"--name {given}: expected letters, digits, dots, dashes and underscores")
-        return given
+def _name(wish: str | None, default: str) -> str:
+    if wish is not None:
+        paths.refuse_name(wish, "--name")
+        if not re.fullmatch(r"[\w.-]+", wish) or wish.startswith("_"):
+            raise UserError(f"--name {wish}: expected letters, digits, dots, dashes and underscores")
+        return wish
     name = re.sub(r"[^\w-]+", "_", default.lower()).strip("_-")
     if not name:
         raise UserError(f"'{default}' makes no name for a competition: say --name")

@@ -28,21 +28,21 @@ NEAR = (*leakage.PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][^_/-]*$
 
 
 def propose(
-    train: Samples, test: Samples | None, found: Detected, asked: str | None, assumed: list[str]
+    train: Samples, test: Samples | None, found: Detected, wish: str | None, assumed: list[str]
 ) -> dict[str, Any]:
     """The keys of a competition file that keep related images together; adds to what was assumed.
 
-    `asked` is a column (then the source has it), a regular expression over ids, or none.
+    `wish` is a column (then the source has it), a regular expression over ids, or none.
     """
-    if asked == "none":
+    if wish == "none":
         return {}
     if train.groups is not None:
         sizes = Counter(train.groups)
         column = found.source.get("group", "")
         assumed.append(f"  source.group: {column}: {_leak(list(sizes.values()))} (say --group none to ignore it)")
         return {}
-    if asked is not None:
-        return {"group": _asked(train, asked)}
+    if wish is not None:
+        return {"group": _by_pattern(train, wish)}
     labels = [name if isinstance(name, str) else " ".join(name) for name in train.labels or ()]
     pattern = leakage.sequences(train.ids, labels)
     if pattern is not None:
@@ -55,7 +55,7 @@ def propose(
     return _by_pictures(train, labels, assumed)
 
 
-def _asked(train: Samples, pattern: str) -> str:
+def _by_pattern(train: Samples, pattern: str) -> str:
     try:
         keys = leakage.keys(train.ids, pattern)
     except re.error as error:
@@ -97,9 +97,9 @@ def _by_pictures(train: Samples, labels: Sequence[str], assumed: list[str]) -> d
         keys = leakage.keys(ids, pattern)
         if keys is None:
             continue
-        kept = sum(len({keys[place] for place in group}) == 1 for group in same)
+        joined = sum(len({keys[place] for place in group}) == 1 for group in same)
         everywhere = leakage.keys(train.ids, pattern)
-        if kept >= 0.9 * len(same) and everywhere is not None and leakage.divides(everywhere, labels):
+        if joined >= 0.9 * len(same) and everywhere is not None and leakage.divides(everywhere, labels):
             what = f"'{pattern}', which joins {copied:,} near-copies{looked}"
             assumed.append(f"  group: {what}: {_leak(leakage.sizes_of(everywhere))} (say --group none)")
             return {"group": pattern}
@@ -123,9 +123,9 @@ def small(train: Samples, places: Sequence[int]) -> NDArray[np.uint8]:
     image = Image(size=SIDE, channels=3, mirror=False, levels=65535)
     pictures = np.full((len(places), SIDE, SIDE, 3), 127, dtype=np.uint8)
     for row, place in enumerate(places):
-        given = train.images[place]
+        picture = train.images[place]
         try:
-            pictures[row] = fit(given, image) if isinstance(given, np.ndarray) else decode(given, image)
+            pictures[row] = fit(picture, image) if isinstance(picture, np.ndarray) else decode(picture, image)
         except UserError:
             continue  # packing names it
     return pictures

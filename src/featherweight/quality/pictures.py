@@ -40,12 +40,12 @@ def traits_of(train: Samples) -> Traits:
     traits = Traits()
     first = ""
     for place in places:
-        given = train.images[place]
-        if isinstance(given, np.ndarray):
-            _add_array(traits, given)
+        picture = train.images[place]
+        if isinstance(picture, np.ndarray):
+            _add_array(traits, picture)
             continue
         try:
-            _add_file(traits, given)
+            _add_file(traits, picture)
         except Exception as error:  # of a damaged picture, any
             if "./run.sh install" in str(error):
                 raise

@@ -36,7 +36,7 @@ class Picture:
     id: str
     image: NDArray[np.uint8]
     true: str
-    given: str
+    predicted: str
     confidence: float
     heat: NDArray[np.float32] | None = None
 
@@ -65,16 +65,16 @@ class Evidence:
     near: bool
 
     @property
-    def given(self) -> NDArray[np.int64]:
+    def predicted(self) -> NDArray[np.int64]:
         """The class taken for each holdout image, int64 [N]."""
-        given: NDArray[np.int64] = self.probs.argmax(1)
-        return given
+        predicted: NDArray[np.int64] = self.probs.argmax(1)
+        return predicted
 
     @property
     def confusion(self) -> NDArray[np.int64]:
         """int64 [K, K]: holdout images by true class (row) and class given (column)."""
         size = len(self.classes)
-        return np.bincount(self.true * size + self.given, minlength=size * size).reshape(size, size)
+        return np.bincount(self.true * size + self.predicted, minlength=size * size).reshape(size, size)
 
 
 def gather(run: Run) -> Evidence:
@@ -136,10 +136,10 @@ def gather(run: Run) -> Evidence:
 
 def by_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
     """Precision, recall, F1 and support of each class, the worst F1 first; 0 where there is nothing to divide by."""
-    right, support, given = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    right, support, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision, recall = np.nan_to_num(right / given), np.nan_to_num(right / support)
-        f1 = np.nan_to_num(2 * right / (given + support))
+        precision, recall = np.nan_to_num(right / predicted), np.nan_to_num(right / support)
+        f1 = np.nan_to_num(2 * right / (predicted + support))
     rows = [
         {"name": name, "precision": precision[k], "recall": recall[k], "f1": f1[k], "support": int(support[k])}
         for k, name in enumerate(classes)
@@ -153,7 +153,11 @@ def most_confused(confusion: NDArray[np.int64], classes: Sequence[str], count: i
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     pairs = [(int(place) // len(classes), int(place) % len(classes)) for place in order]
-    return [(classes[true], classes[given], int(wrong[true, given])) for true, given in pairs if wrong[true, given]]
+    return [
+        (classes[true], classes[predicted], int(wrong[true, predicted]))
+        for true, predicted in pairs
+        if wrong[true, predicted]
+    ]
 
 
 def grouped(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[NDArray[np.int64], list[list[str]]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # torch, which the plot of scores does without
 
 plain_text()
 DPI = 144
-PIXELS_AN_INCH = 92  # of a page: text of ten points is then a little smaller than the page's own
+PIXELS_PER_INCH = 92  # of a page: text of ten points is then a little smaller than the page's own
 PANEL = (3.6, 2.9)  # inches of a panel of the curves: a phone's page is as wide
 NARROW = 3.7  # inches of a phone's page
 SHORT = 14  # letters of a class's name in a narrow figure
@@ -70,7 +70,7 @@ def svg(figure: Figure, label: str) -> str:
     prefix = re.sub(r"\W+", "-", label.lower())
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", text)
-    width = figure.get_figwidth() * PIXELS_AN_INCH
+    width = figure.get_figwidth() * PIXELS_PER_INCH
     head = rf'<svg viewBox="\1" role="img" aria-label="{label}" style="max-width:{width:.0f}px">'
     return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', head, text, count=1)
 
@@ -166,7 +166,7 @@ def reliability(table: pd.DataFrame, error: float) -> Figure:
 
 
 def balance(counts: dict[str, NDArray[np.int64]], names: Sequence[str]) -> Figure:
-    """Images a class, the largest first, trained on and held out."""
+    """Images per class, the largest first, trained on and held out."""
     order = np.argsort(-(counts["train"] + counts["holdout"]), kind="stable")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(min(10.0, 3 + 0.25 * len(names)), 2.8), layout="constrained")
@@ -186,7 +186,7 @@ def balance(counts: dict[str, NDArray[np.int64]], names: Sequence[str]) -> Figur
 
 
 def bars(counts: pd.Series[int]) -> Figure:
-    """A bar a class, as ordered."""
+    """One bar per class, in this order."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(min(12.0, 3 + 0.25 * len(counts)), 2.8), layout="constrained")
         axes = figure.subplots()
@@ -200,7 +200,7 @@ def bars(counts: pd.Series[int]) -> Figure:
 def samples(
     images: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str], each: int = 8, most: int = 12
 ) -> Figure:
-    """The first `each` images of each class, a class a row, of the first `most` classes."""
+    """The first `each` images of each class, one class per row, of the first `most` classes."""
     rows = [(name, np.flatnonzero(labels == place)[:each]) for place, name in enumerate(classes[:most])]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(each, len(rows)), layout="constrained")
@@ -228,12 +228,12 @@ def mistakes(pictures: Sequence[Picture], columns: int = 8) -> Figure:
             if heat:
                 axes.imshow(each.heat, cmap="inferno", alpha=0.6)
             else:
-                axes.set_title(f"{each.true}\nas {each.given}, {each.confidence:.0%}", fontsize=8)
+                axes.set_title(f"{each.true}\nas {each.predicted}, {each.confidence:.0%}", fontsize=8)
     return figure
 
 
 def holdout_against_public(gaps: Sequence[Gap]) -> Figure:
-    """A point a run with its holdout interval and the band of what chance explains; red where it is more.
+    """One point per run, with its holdout interval and the band of what chance explains; red where it is more.
 
     In percent, unless the metric has another unit.
     """

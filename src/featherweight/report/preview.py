@@ -1,4 +1,4 @@
-"""Looks at a recipe before it is trained: its learning rate over the epochs, its augmented images."""
+"""Previews of a recipe before it is trained: its learning rate over the epochs, its augmented images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from featherweight.runtime.rng import Draws, generator
 from featherweight.training.batches import Batches
 from featherweight.training.schedules import beginning, rate_factor
 
-POINTS = 2000  # steps of a run at which its rate is looked at
+POINTS = 2000  # steps of a run at which its rate is drawn
 
 
 def schedule(recipe: Recipe, competition: Competition, path: Path) -> str:
@@ -44,7 +44,7 @@ def schedule(recipe: Recipe, competition: Competition, path: Path) -> str:
 
 
 def augment(recipe: Recipe, competition: Competition, path: Path, rows: int = 12, columns: int = 12) -> str:
-    """Write a sheet: a training image a row, as it is and then as the recipe's augmentation and mixing draw it."""
+    """Write a sheet with one training image per row, as it is and as the recipe's augmentation and mixing draw it."""
     batches = _batches(recipe, competition)
     train, runtime = batches.pack, batches.runtime
     places = torch.randperm(len(train), generator=generator(recipe.seed, "sheet"))[:rows]

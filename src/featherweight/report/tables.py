@@ -93,7 +93,7 @@ def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> 
 
 
 def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
-    """A line a recipe."""
+    """One line per recipe."""
     table = _table("", ["recipe", "parameters", "of the limit", "room", "M multiply-adds", ""])
     for weighed in all_weighed:
         share = f"{weighed.counted / weighed.limit:.1%}"
@@ -105,7 +105,7 @@ def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
 
 
 def members(found: Sequence[Member], counted: int, seconds: float) -> None:
-    """What the solver found: a recipe's line a member."""
+    """What the solver found: one line of a recipe per member."""
     table = _table("", ["in a recipe", "parameters", "of the limit", "M multiply-adds"])
     for member in found:
         weighed = member.weighed
@@ -169,7 +169,7 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
 
 
 def by_seed(rows: pd.DataFrame) -> None:
-    """A line a recipe: means over its seeds, and deviations where there are several."""
+    """One line per recipe: means over its seeds, and deviations where there are several."""
     from featherweight.runs import query
 
     if not len(rows):

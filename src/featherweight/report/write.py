@@ -97,7 +97,7 @@ def _names(groups: Sequence[Sequence[str]]) -> list[str]:
 
 def _words(found: Evidence) -> dict[str, Any]:
     """What the template fills in."""
-    run, accuracy = found.run, float((found.given == found.true).mean())
+    run, accuracy = found.run, float((found.predicted == found.true).mean())
     _, groups = evidence.grouped(found.confusion, found.classes)
     rows = ledger.submissions()
     submissions = ledger.records(rows[rows["run"] == run.name])
@@ -123,7 +123,7 @@ def _words(found: Evidence) -> dict[str, Any]:
         "groups": [group for group in groups if len(group) > 1],
         "mistakes": found.mistakes,
         "advice": advice.advise(run, found.result.holdout, found.history, found.probs, found.true),
-        "wrong": int((found.given != found.true).sum()),
+        "wrong": int((found.predicted != found.true).sum()),
         "suspects": found.suspects,
         "trained": int(found.counts["train"].sum()),
         "epochs": run.epochs,

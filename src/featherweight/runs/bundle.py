@@ -165,8 +165,8 @@ def _place(folder: Path, name: str, here: str) -> None:
     """Put one of a bundle's runs into the workspace, whole, unless it is there."""
     if (paths.runs() / here).exists():
         return
-    with atomic.folder(paths.runs(), [here]) as made:
-        shutil.copytree(folder / "runs" / name, made, dirs_exist_ok=True)
+    with atomic.folder(paths.runs(), [here]) as fresh:
+        shutil.copytree(folder / "runs" / name, fresh, dirs_exist_ok=True)
     csv = folder / "submissions" / f"{name}.csv"
     if csv.is_file() and not (paths.submissions() / f"{here}.csv").exists():
         atomic.write_bytes(paths.submissions() / f"{here}.csv", csv.read_bytes())

@@ -91,7 +91,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     The best was found by looking at all of them, so that it counts as chosen among every pair of them (Bonferroni).
     """
     runs = [Run.find(name) for name in names]
-    given = answers(runs)
+    answered = answers(runs)
     metric = runs[0].competition.metric
     rows = pd.DataFrame(
         [
@@ -102,12 +102,12 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
                 "reported": run.members[0] if run.is_ensemble else run.name,
                 **_scores(metric, each),
             }
-            for run, label, each in zip(runs, _labels(runs), given, strict=True)
+            for run, label, each in zip(runs, _labels(runs), answered, strict=True)
         ]
     )
     worth = -metric_of(metric).sign * rows[metric.name]
     order = worth.argsort(kind="stable")
-    best, *rest = [given[place] for place in order]
+    best, *rest = [answered[place] for place in order]
     pairs = len(runs) * (len(runs) - 1) // 2
     words = [str(paired(best, other, metric, pairs)) for other in rest]
     trained = [run for run in runs if not run.members]
@@ -117,10 +117,10 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric.name), drawn]
 
 
-def _scores(metric: Choice, given: Answers) -> dict[str, float]:
+def _scores(metric: Choice, answered: Answers) -> dict[str, float]:
     """By each metric's name the score, and the ends of its 95 % interval as `_low` and `_high`."""
     named = {name: OneOf(METRICS).validate(name) for name in SHOWN} | {metric.name: metric}
-    scores = {name: judge(choice, given.given(choice), given.labels) for name, choice in named.items()}
+    scores = {name: judge(choice, answered.given(choice), answered.labels) for name, choice in named.items()}
     ends = {f"{name}_{end}": getattr(score, end) for name, score in scores.items() for end in ("low", "high")}
     return {name: score.value for name, score in scores.items()} | ends
 

@@ -74,25 +74,25 @@ def _together(
 
     named = tuple(run.name for run in runs)
     task = members.task("ensemble", first, command)
-    with task.making(name, members=named, weights=tuple(weights.tolist())) as made:
+    with task.making(name, members=named, weights=tuple(weights.tolist())) as combined:
         test = _shared_test(runs)
-        made.store_split(SplitIds([], held.ids, test))
-        members.write_history(made.folder, runs)
+        combined.store_split(SplitIds([], held.ids, test))
+        members.write_history(combined.folder, runs)
         tensors = {f"{index}.{key}": tensor for index, run in enumerate(runs) for key, tensor in _weights(run).items()}
-        atomic.write_bytes(made.weights, safetensors.torch.save(tensors))
+        atomic.write_bytes(combined.weights, safetensors.torch.save(tensors))
 
-        made.store_probs("holdout", held.probs)
+        combined.store_probs("holdout", held.probs)
         parts: dict[str, Labelled] = {"holdout": (held.ids, held.labels)}
         if test:
-            made.store_probs("test", averaged([run.probs("test") for run in runs], weights))
+            combined.store_probs("test", averaged([run.probs("test") for run in runs], weights))
             parts["test"] = (test, true_classes(first, test))
         predict = competition.load().predict
         if predict is not None:
-            made.store_probs("predict", averaged([run.probs("predict") for run in runs], weights))
+            combined.store_probs("predict", averaged([run.probs("predict") for run in runs], weights))
             parts["predict"] = (predict.ids, None)
         macs = sum(budget.weigh(run.recipe, competition, run.name).macs for run in runs)
-        result = conclude(made, weighed, macs, parts)
-    return Run.find(made.name), result
+        result = conclude(combined, weighed, macs, parts)
+    return Run.find(combined.name), result
 
 
 def fit_weights(answered: Sequence[Answers], chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:

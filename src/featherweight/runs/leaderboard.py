@@ -107,8 +107,8 @@ class Expected:
 def expect(
     run: Run, holdout: Score, labels: NDArray[Any], features: tuple[NDArray[Any], NDArray[Any]] | None = None
 ) -> Expected | None:
-    """Of a run whose holdout and images to predict have probabilities; None where there are none to predict, or
-    so few are held out that nothing can be expected.
+    """What a run with probabilities of its holdout and its images to predict may expect; None where there are none to
+    predict, or where too few are held out.
 
     `features` are the network's of both, [N, F] and [M, F]; without them the probabilities serve.
     """
@@ -207,23 +207,23 @@ def _optimism(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
     if not others or competition.target != "one":  # thresholds of sets are fitted for seconds, for each run anew
         return 0.0, 1
     metric, keys = metric_of(competition.metric), competition.metric.arguments
-    given = [
+    inputs = [
         judged(competition.target, competition.metric, each.unseen(each.probs("holdout"), labels)[0], labels)
         for each in (run, *others)
     ]
-    values = [metric.sign * metric.value(one, labels, **keys) for one in given]
+    values = [metric.sign * metric.value(one, labels, **keys) for one in inputs]
     if values[0] < max(values):
-        return 0.0, len(given)
+        return 0.0, len(inputs)
     drawn = np.concatenate(list(bootstrap.resamples(len(labels), RESAMPLES)))
     drawn = drawn[(drawn == 0).any(1)]  # resamples that leave an image to score
     inside, outside = (
-        metric.sign * np.stack([metric.weighted(one, labels, weights, **keys) for one in given])
+        metric.sign * np.stack([metric.weighted(one, labels, weights, **keys) for one in inputs])
         for weights in (drawn, (drawn == 0).astype(np.float64))
     )
     best = inside.argmax(0)[None]
     apart = np.take_along_axis(inside - outside, best, 0) - (inside - outside).mean(0)
     apart = apart[np.isfinite(apart)]  # of a metric that needs a class which few images may lack
-    return max(float(apart.mean()), 0.0) if len(apart) else 0.0, len(given)
+    return max(float(apart.mean()), 0.0) if len(apart) else 0.0, len(inputs)
 
 
 def _on_the_same_images(run: Run) -> list[Run]:

@@ -34,7 +34,7 @@ class Answers:
 
     @property
     def several(self) -> bool:
-        """Has an image a set of classes?"""
+        """Does each image have a set of classes?"""
         return self.labels.ndim == 2
 
     @property
@@ -69,7 +69,7 @@ class Paired:
     p: float
     mcnemar: float
     among: int = 1  # comparisons made at once, the p-value being held against the limit divided by them (Bonferroni)
-    several: bool = False  # has an image a set of classes?
+    several: bool = False  # does each image have a set of classes?
 
     @property
     def of(self) -> Metric:
@@ -114,13 +114,13 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def paired(one: Answers, other: Answers, metric: Choice, among: int = 1) -> Paired:
     """Compare two runs image by image, one of `among` comparisons. The bootstrap draws the same images for both."""
     sign = metric_of(metric).sign
-    given = [each.given(metric) for each in (one, other)]
+    inputs = [each.given(metric) for each in (one, other)]
     replicates = max(REPLICATES, 100 * among)  # the least p is then under half of what is wanted of it
-    first, second = resampled(metric, given, one.labels, replicates)
+    first, second = resampled(metric, inputs, one.labels, replicates)
     drawn = sign * (first - second)
     low, high = np.quantile(drawn, [0.025, 0.975])
     p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + replicates))
-    gain = sign * (value(metric, given[0], one.labels) - value(metric, given[1], one.labels))
+    gain = sign * (value(metric, inputs[0], one.labels) - value(metric, inputs[1], one.labels))
     alone = mcnemar(one.right, other.right)
     return Paired(one.name, other.name, metric.name, gain, float(low), float(high), float(p), alone, among, one.several)
 

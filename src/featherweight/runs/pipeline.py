@@ -46,7 +46,7 @@ from featherweight.training.distillation import NOBODY
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
-FEWEST_UNRELATED = 10  # images that a score is told of
+FEWEST_UNRELATED = 10  # images below which no score is shown
 
 
 def run(run: Run) -> Result:
@@ -115,8 +115,8 @@ def _run(run: Run, everyone: Processes) -> Result:
         say(f"  {thin}")
     leak = None
     if everyone.first and not run.is_finished:
-        grouped = any(given is not None for given in (competition.group, competition.groups, data.train.groups))
-        leak = leakage.look(train, holdout, grouped, competition.classes)
+        grouped = any(grouping is not None for grouping in (competition.group, competition.groups, data.train.groups))
+        leak = leakage.related_images(train, holdout, grouped, competition.classes)
         for warning in leak.warnings:
             say(f"  {warning}")
 
@@ -161,8 +161,8 @@ def _without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str
     if (~related).sum() < FEWEST_UNRELATED:
         return f"{left}, so nothing is known of how new images will be answered: group them"
     probs, answers = run.unseen(run.probs("holdout"), holdout.labels)
-    given = answers if metric_of(run.competition.metric).judges == "answers" else probs.astype(np.float64)
-    score = judge(run.competition.metric, given[~related], holdout.labels[~related])
+    judged_by = answers if metric_of(run.competition.metric).judges == "answers" else probs.astype(np.float64)
+    score = judge(run.competition.metric, judged_by[~related], holdout.labels[~related])
     return f"{left}; without them the score is {score.with_metric}"
 
 

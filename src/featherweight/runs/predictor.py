@@ -139,7 +139,7 @@ class Predictor(nn.Module):
             if image not in decoded:
                 decoded[image], found = _decode(chunk, image, workers)
                 faults |= found
-            given = predict_probs(
+            part = predict_probs(
                 [member.model],
                 decoded[image],
                 runtime=self.runtime,
@@ -150,7 +150,7 @@ class Predictor(nn.Module):
                 start=start,
                 several=self.several,
             )
-            probs += member.weight * member.run.calibrated(given).astype(np.float64)
+            probs += member.weight * member.run.calibrated(part).astype(np.float64)
         read = [index for index in range(len(chunk)) if index not in faults]
         return Predictions(
             self.classes,
@@ -183,9 +183,9 @@ def _decode(
     faults: dict[int, str] = {}
 
     def one(index: int) -> None:
-        given = chunk[index]
+        picture = chunk[index]
         try:
-            pixels[index] = fit(given, image) if isinstance(given, np.ndarray) else decode(given, image)
+            pixels[index] = fit(picture, image) if isinstance(picture, np.ndarray) else decode(picture, image)
         except UserError as error:
             faults[index] = str(error)
 

@@ -32,8 +32,10 @@ def table(path: Path | None = None) -> pd.DataFrame:
     """
     runs = ledger.read(path)
     runs["keys"] = [json.loads(text) if text else {} for text in runs["settings"]]
-    made = ledger.submissions(path)
-    scored = made[made["public"].notna()].drop_duplicates("csv_sha256", keep="last").set_index("csv_sha256")
+    submissions = ledger.submissions(path)
+    scored = (
+        submissions[submissions["public"].notna()].drop_duplicates("csv_sha256", keep="last").set_index("csv_sha256")
+    )
     for column in ("public", "private"):
         runs[column] = [scored[column].get(sha, math.nan) if sha else math.nan for sha in runs["csv_sha256"]]
     return runs
@@ -57,8 +59,8 @@ def where(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
             raise UserError(f"--where {condition}: expected KEY=VALUE, for example recipe=wrn16_4 or optimizer.lr>=0.1")
         key, comparison, wanted = parts.groups()
         values = _values(rows, key, f"--where {condition}")
-        kept = [value is not None and _compare(value, comparison, wanted) for value in values]
-        rows = rows[pd.Series(kept, index=rows.index, dtype=bool)]
+        matching = [value is not None and _compare(value, comparison, wanted) for value in values]
+        rows = rows[pd.Series(matching, index=rows.index, dtype=bool)]
     return rows
 
 
@@ -95,7 +97,7 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for the runs of one recipe that differ in the seed alone: their number, means and deviations.
 
     Of a seed that was run several times the latest counts. A soup or an ensemble has its first member's settings, and
-    is told from it by its recipe's name, ensembles of few and of many members by their parameters.
+    differs from it in its recipe's name, ensembles of few and of many members in their parameters.
     """
     groups, key = [], ["competition", "recipe", "parameters", "same"]
     # A key that a later version has brought is null in a recipe that does not use it, and absent from older rows.

@@ -79,8 +79,8 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
         return [*lines, f"  no averaged submission: together the folds weigh {over}", *_one_model(runs)]
     if Run.exists(name):
         return [*lines, f"  averaged     {name} (as before)"]
-    made, result = ensemble.ensemble_of_folds(runs, held, name, command)
-    return [*lines, f"  averaged     {made.name}: {result.unseen or made.csv().name}"]
+    averaged, result = ensemble.ensemble_of_folds(runs, held, name, command)
+    return [*lines, f"  averaged     {averaged.name}: {result.unseen or averaged.csv().name}"]
 
 
 def _one_model(runs: Sequence[Run]) -> list[str]:

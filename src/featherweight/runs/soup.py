@@ -65,24 +65,24 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
     chosen = _greedy(runs, answered, blend, holdout, device) if greedy else list(range(len(runs)))
     model = blend(chosen)
     names = [runs[index].name for index in chosen]
-    with replace(members.task("soup", first, command), recipe=recipe).making(name) as made:
+    with replace(members.task("soup", first, command), recipe=recipe).making(name) as combined:
         about = {"members": names, "asked": [run.name for run in runs], "greedy": greedy}
-        atomic.write_text(made.folder / "soup.json", json.dumps(about) + "\n")
-        members.write_history(made.folder, runs)
-        checkpoint.save_weights(made.weights, model)
-    say(f"{made.name}: the mean of {', '.join(names)}")
+        atomic.write_text(combined.folder / "soup.json", json.dumps(about) + "\n")
+        members.write_history(combined.folder, runs)
+        checkpoint.save_weights(combined.weights, model)
+    say(f"{combined.name}: the mean of {', '.join(names)}")
     if greedy:
         say(
-            f"  the holdout chose these of the {len(runs)} and scores {made.name} too, so its score there is a little "
-            f"too good; believe the score on images that are not held out to choose by (split.test, or Kaggle's)"
+            f"  the holdout chose these of the {len(runs)} and scores {combined.name} too, so its score there is a "
+            f"little too good; believe the score on images that are not held out to choose by (split.test, or Kaggle's)"
         )
-    return Run.find(made.name)
+    return Run.find(combined.name)
 
 
-def far_below(made: Run) -> str:
+def far_below(combined: Run) -> str:
     """In words, that a finished soup is worse than every member by more than chance; empty where it is not."""
-    scores = [(Run.find(name).result.holdout, name) for name in made.members]
-    soup = made.result.holdout
+    scores = [(Run.find(name).result.holdout, name) for name in combined.members]
+    soup = combined.result.holdout
     worst, name = scores[0]
     for score, other in scores[1:]:
         if soup.of.better(worst.value, score.value):
@@ -91,9 +91,9 @@ def far_below(made: Run) -> str:
     if soup.high >= worst.low if rises else soup.low <= worst.high:
         return ""
     return (
-        f"warning: {made.name} is far worse than its worst member, {name} ({worst}): the runs were not trained along "
-        "one valley, so that their weights have no useful mean. Their answers have one: "
-        f"./run.sh ensemble {' '.join(made.members)}"
+        f"warning: {combined.name} is far worse than its worst member, {name} ({worst}): the runs were not trained "
+        "along one valley, so that their weights have no useful mean. Their answers have one: "
+        f"./run.sh ensemble {' '.join(combined.members)}"
     )
 
 

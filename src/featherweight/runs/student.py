@@ -26,10 +26,10 @@ def student(
     """
     runs = members.finished(names)
     first = runs[0]
-    given = first.recipe
+    recipe = first.recipe
     if len({run.recipe.split.fold for run in runs}) > 1:
-        given = members.recipe_of_folds(runs, first.competition.load())
-    split = given.split.model_dump(mode="json", exclude_none=True)
+        recipe = members.recipe_of_folds(runs, first.competition.load())
+    split = recipe.split.model_dump(mode="json", exclude_none=True)
     settings: list[str | Setting] = [
         Setting("distill", {"teachers": list(names)}, "student"),
         Setting("split", split, "student"),

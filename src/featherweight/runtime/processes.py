@@ -5,7 +5,7 @@ process would draw for them; gradients are summed after the backward pass, so al
 scaler, SAM, the optimizer, averages) happens in every process alike, and weights are equal everywhere without being
 sent. An explicit sum rather than DistributedDataParallel: networks within a parameter limit have some 20 MB of
 gradients, of which sending little can be hidden behind the backward pass, and SAM's two passes, accumulation and the
-scaler need no exceptions. What looks at the whole batch inside the model is in `training.whole_batch`.
+scaler need no exceptions. What needs the whole batch inside the model is in `runtime.sync`.
 
 The learning curve is that of one process, but for the order in which floats are added; the bytes are the same for the
 same number of processes. `ALONE` is one process: everything here then does nothing.

@@ -29,7 +29,7 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Frame:
-    """Of a batch of pictures that differ in size, each at the top left of its frame [H, W]: their heights and widths,
+    """The sizes of a batch's pictures, each at the top left of its frame [H, W]: their heights and widths,
     int64 [B, 2] on the CPU, and the side of the square that is to become of them.
     """
 

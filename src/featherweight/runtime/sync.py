@@ -1,4 +1,4 @@
-"""What looks at the whole batch inside a model: batch norm, and the draws of dropout and of stochastic depth.
+"""What needs the whole batch inside a model: batch norm, and the draws of dropout and of stochastic depth.
 
 Where a batch is shared by several processes, each of these has to see, or draw for, all of it. With statistics of each
 process's part (torch's default) the learning curve would depend on how many processes there are, and torch's

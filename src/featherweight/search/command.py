@@ -1,4 +1,4 @@
-"""The command: look, say what it costs, work, tell."""
+"""The command: check, say what it costs, search, report."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def search(
     if ended:
         say(ended)
     if not rows["score"].notna().any():
-        raise UserError("no trial came to its end, so there is no best one; give it more --trials or --hours")
+        raise UserError("no trial was finished, so there is no best one; give it more --trials or --hours")
     if outcome.draw_importances(study, folder / "importances.png"):
         say(f"wrote {folder / 'importances.png'}, which keys matter")
     best = outcome.write_best(study, plan, name, Path(rival).stem, recipe, metric_of(to_win.metric))
-    say(f"wrote {recipe}, whose trial came to {best}")
+    say(f"wrote {recipe}, whose trial scored {best}")
     return f"./run.sh {name} --competition {rival}"

@@ -23,8 +23,8 @@ from featherweight.evaluation.inference import predict_probs
 from featherweight.search.trials import Search, holdout_score, trained
 
 DRAWN = 16  # candidates drawn to see what the space holds
-PROBED = 4  # steps timed, after as many
-LOOKED = 512  # held-out images timed
+PROBED = 4  # steps timed, after the same number of others
+TIMED = 512  # held-out images
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Costs:
     """What a trial of the base takes in seconds, and what the space's candidates are beside it."""
 
     epoch: float  # of training
-    look: float  # at the holdout, by one view
+    evaluation: float  # at the holdout, by one view
     final: float  # score, by the recipe's views
     epochs: int
-    every: int  # epochs between looks
+    every: int  # epochs between evaluations
     over: int  # of those drawn: over the limit
     drawn: int
     heaviest: float  # of those drawn, the most multiply-adds times epochs, the base's being 1
@@ -43,13 +43,13 @@ class Costs:
     @property
     def trial(self) -> float:
         """Seconds of a trial that is not given up."""
-        return self.epochs * self.epoch + math.ceil(self.epochs / self.every) * self.look + self.final
+        return self.epochs * self.epoch + math.ceil(self.epochs / self.every) * self.evaluation + self.final
 
     def in_words(self, trials: int | None, hours: float | None) -> list[str]:
         """In words, what the search will take, or how far it will come."""
         lines = [
-            f"a trial like the base: {self.epochs} epochs of {_long(self.epoch + self.look / self.every)} and the "
-            f"holdout's score, {_long(self.trial)} in all",
+            f"a trial like the base: {self.epochs} epochs of {_long(self.epoch + self.evaluation / self.every)} and "
+            f"the holdout's score, {_long(self.trial)} in all",
             f"of {self.drawn} candidates drawn, {self.over or 'none'} are over the limit; the heaviest of the others "
             f"computes {self.heaviest:.1f} times what the base does",
         ]
@@ -73,11 +73,11 @@ def _long(seconds: float) -> str:
 
 
 def costs(search: Search) -> Costs:
-    """Time some steps of the base, and look at some candidates drawn at random."""
+    """Time some steps of the base, and weigh some candidates drawn at random."""
     recipe = search.plan.recipe({})
     train, holdout, _ = parts.divide(recipe.split, search.competition, search.data)
     size = min(recipe.train.batch_size, len(train))
-    share = min(1.0, LOOKED / len(holdout))  # of the holdout that is looked at
+    share = min(1.0, TIMED / len(holdout))  # of the holdout that is timed
     part = holdout.take(np.arange(math.ceil(share * len(holdout))))
     some = train.take(np.arange(min(len(train), PROBED * size)))
     short = recipe.train.model_copy(update={"epochs": 2, "evaluate_every": 2})
@@ -86,12 +86,12 @@ def costs(search: Search) -> Costs:
     with tempfile.TemporaryDirectory() as folder:
         model, _ = trained(dataclasses.replace(search, data=Data(some, None, part)), probe, Path(folder))
         first, second = (row for _, row in pd.read_csv(Path(folder) / "history.csv").iterrows())
-    look = _timed(lambda: predict_probs([model], part.images, runtime=search.device))
+    evaluation = _timed(lambda: predict_probs([model], part.images, runtime=search.device))
     final = _timed(lambda: holdout_score(search, recipe, model, part))
     over, heaviest = _survey(search, recipe)
     return Costs(
         epoch=float((second["seconds"] - first["seconds"]) / first["step"]) * (len(train) // size),
-        look=look / share,
+        evaluation=evaluation / share,
         final=final / share,
         epochs=recipe.train.epochs,
         every=recipe.train.evaluate_every,

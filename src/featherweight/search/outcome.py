@@ -130,6 +130,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, Choice):
-        given: Mapping[str, Any] = value.model_dump(mode="json", exclude_defaults=True)
-        return {"name": value.name, **given} if given else value.name
+        settings: Mapping[str, Any] = value.model_dump(mode="json", exclude_defaults=True)
+        return {"name": value.name, **settings} if settings else value.name
     return value.model_dump(mode="json") if isinstance(value, Section) else value

@@ -109,10 +109,10 @@ class Space(Section):
 
     @field_validator("search", mode="before")
     @classmethod
-    def _a_list_is_choices(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        return {key: {"choices": knob} if isinstance(knob, list) else knob for key, knob in given.items()}
+    def _a_list_is_choices(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: {"choices": knob} if isinstance(knob, list) else knob for key, knob in value.items()}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A study kept in a storage that outlives its workers: which candidate is next, whose trial is stale, what is done.
 
 A worker says on every trial who it is and, every BEAT seconds, that it is alive. A trial whose worker died is noticed
-by the next one that looks: at once where that ran on this machine, as a dead process holds no lock, and after SILENCE
-elsewhere. It is put back: a new trial of the same candidate, with the same values and the same seed.
+by the next one that reads the study: at once where that ran on this machine, as a dead process holds no lock, and
+after SILENCE elsewhere. It is put back: a new trial of the same candidate, with the same values and the same seed.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
     sections = {"base": plan.recipe({}), "space": plan.space, "image": competition.image}
     asks = {key: section.model_dump(mode="json") for key, section in sections.items()}
     asks["competition"] = competition.task()
-    asked = hashlib.sha256(json.dumps(asks, sort_keys=True).encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256(json.dumps(asks, sort_keys=True).encode()).hexdigest()[:16]
     direction = StudyDirection.MINIMIZE if metric_of(competition.metric).lower_is_better else StudyDirection.MAXIMIZE
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # from here on, not for whoever imports this
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,11 +114,11 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
             )
             sampler.study = study
             if "asked" not in study.user_attrs:
-                study.set_user_attr("asked", asked)
+                study.set_user_attr("asked", fingerprint)
     except (SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"--storage {where or folder}: this storage cannot be used: {why}") from None
-    if study.user_attrs["asked"] != asked:
+    if study.user_attrs["asked"] != fingerprint:
         raise UserError(
             f"the study {name} was begun with another space, base recipe or competition, with which its trials cannot "
             f"be compared; take another --name, or delete {folder}"
@@ -198,7 +198,7 @@ class Worker:
 
         def beat() -> None:
             while not over.wait(BEAT):
-                with suppress(Exception):  # one lost connection is no end; nor is it one that the trial came to its end
+                with suppress(Exception):  # neither a lost connection nor the end of the trial is a fault
                     trial.set_user_attr("alive", time.time())
 
         thread = threading.Thread(target=beat, daemon=True)

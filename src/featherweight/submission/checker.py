@@ -28,7 +28,7 @@ def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
     known = {id: place for place, id in enumerate(form.ids)}
     read = _Reader(form)
     rows_of: dict[str, int] = {}
-    given: list[Any] = []
+    cells: list[Any] = []
     out_of_order = ""
     for number, row in zip(numbers, rows, strict=True):
         where = f"{path}: row {number}"
@@ -39,7 +39,7 @@ def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
             raise UserError(f"{where}: the id '{id}' is in row {rows_of[id]} already")
         if id not in known:
             raise UserError(f"{where}: the id '{id}' is not in the test set{nearest(id, form.ids)}")
-        given.append(read.row(values, where, id))
+        cells.append(read.row(values, where, id))
         if not out_of_order and known[id] != len(rows_of):
             expected = form.ids[len(rows_of)] if len(rows_of) < len(form.ids) else "the end"
             out_of_order = f"{where}: the id '{id}' stands where '{expected}' belongs"
@@ -49,7 +49,7 @@ def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
         raise UserError(f"{path}: {len(missing)} of {len(form.ids)} ids are missing, the first is '{missing[0]}'")
     if out_of_order:
         raise UserError(out_of_order)
-    answers = np.array(given, dtype=read.dtype)
+    answers = np.array(cells, dtype=read.dtype)
     return answers.reshape(len(form.ids), -1) if answers.ndim == 2 or (not len(answers) and read.wide) else answers
 
 
@@ -138,7 +138,7 @@ def unknown(label: str, id: str, classes: Sequence[str]) -> str:
 
 
 def _read(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """As written: a submission's rows may be faulty, and then the fault is told by the id it stands beside."""
+    """As written: a submission's rows may be faulty, and then the fault is reported with the id it stands beside."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -29,15 +29,15 @@ def score_parts(
 
     Images without an answer are left out: competitions ignore some.
     """
-    given = check(path, form)
+    cells = check(path, form)
     index = {name: place for place, name in enumerate(competition.classes)}
     known = np.array([image in answers for image in form.images])
     true = encoded([answers.get(image, ()) for image in form.images], index, form.several)
-    scores = {"": judge(competition.metric, given[known], true[known])}
+    scores = {"": judge(competition.metric, cells[known], true[known])}
     part_of = np.array([parts.get(image, "") for image in form.images])
     for part in sorted(set(parts.values()), key=lambda name: (name != "Public", name)):
         chosen = (part_of == part) & known
-        scores[part] = judge(competition.metric, given[chosen], true[chosen])
+        scores[part] = judge(competition.metric, cells[chosen], true[chosen])
     return scores
 
 

@@ -67,7 +67,7 @@ class Batches:
 
     @functools.cached_property
     def shown(self) -> int:
-        """Images an epoch shows: as many as there are, unless the sampling shows some more often."""
+        """Images that an epoch shows: all of them once, unless the sampling shows some more often."""
         return len(self._order(0))
 
     @functools.cached_property
@@ -82,7 +82,7 @@ class Batches:
 
     @property
     def several(self) -> bool:
-        """Has an image a set of classes?"""
+        """Does each image have a set of classes?"""
         return self._labels.ndim == 2
 
     def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:

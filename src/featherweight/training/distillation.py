@@ -44,9 +44,9 @@ class Teachers:
         """The mean of all teachers, float32 [B, K], for images [B, C, H, W] of which `known` was saved."""
         if not self.models:
             return known
-        asked = teach(self.models, images, temperature, runtime)
+        answers = teach(self.models, images, temperature, runtime)
         count = len(self.models)
-        return (asked * count + known * self.savers) / (count + self.savers) if self.savers else asked
+        return (answers * count + known * self.savers) / (count + self.savers) if self.savers else answers
 
 
 NOBODY = Teachers()
@@ -86,7 +86,9 @@ def read_saved(path: Path, ids: Sequence[str], classes: Sequence[str]) -> NDArra
         raise UserError(f"distill.teachers: {path}: its ids must be text, each there once")
     if probs.shape != (len(rows), len(classes)) or list(found.get("classes", classes)) != list(classes):
         want = f"{len(rows):,} ids and the {len(classes)} classes of the competition, in its order"
-        raise UserError(f"distill.teachers: {path}: its probs are of shape {probs.shape}, not a row an id for {want}")
+        raise UserError(
+            f"distill.teachers: {path}: its probs are of shape {probs.shape}, not one row per id for {want}"
+        )
     if probs.dtype.kind != "f" or not ((probs >= 0).all() and np.allclose(probs.sum(1), 1, atol=1e-3)):
         raise UserError(f"distill.teachers: {path}: its probs must be 0 or more, and 1 together in each row")
     if len(set(ids)) < len(ids):

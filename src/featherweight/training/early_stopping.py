@@ -15,15 +15,17 @@ Watched = Literal["loss", "accuracy", "f1", "score"]  # f1: macro; score: by the
 History = Sequence[Mapping[str, Any]]
 
 
-def look(probs: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
+def evaluate(probs: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
     """The holdout's loss (nats), accuracy and macro F1 from probabilities [N, K] and classes [N] or sets [N, K].
 
     All three are kept because they need not agree: the loss may rise while F1 rises too (LOGBOOK C).
     """
     several = labels.ndim == 2
-    given = (np.where(labels, probs, 1 - probs) if several else probs[np.arange(len(probs)), labels]).astype(np.float64)
+    of_true = (np.where(labels, probs, 1 - probs) if several else probs[np.arange(len(probs)), labels]).astype(
+        np.float64
+    )
     return {
-        "holdout_loss": float(-np.log(given.clip(1e-12)).mean()),
+        "holdout_loss": float(-np.log(of_true.clip(1e-12)).mean()),
         **classified("holdout", plain(probs, several), labels),
     }
 
@@ -37,7 +39,7 @@ def classified(part: str, predicted: NDArray[Any], labels: NDArray[Any]) -> dict
 
 
 def values(history: History, metric: Watched, score_falls: bool = False) -> Iterator[float]:
-    """The metric at each look at the holdout, so signed that lower is better; epochs without a look are passed over.
+    """The metric at each evaluation of the holdout, signed so that lower is better; epochs without one are passed over.
 
     `score_falls`: a lower score is a better one, as by log loss.
     """
@@ -49,7 +51,7 @@ def values(history: History, metric: Watched, score_falls: bool = False) -> Iter
 
 
 def since_best(history: History, metric: Watched, margin: float = 0.0, score_falls: bool = False) -> int:
-    """Looks at the holdout since the best one; 0 when the last is the best by more than `margin`."""
+    """Evaluations of the holdout since the best one; 0 when the last is the best by more than `margin`."""
     best, since = math.inf, 0
     for value in values(history, metric, score_falls):
         better = value < best - margin

@@ -20,18 +20,18 @@ class Forecast:
     def __init__(self, total: int, progressive: Progressive | None) -> None:
         self.total, self.progressive = total, progressive
         self.first: tuple[int, float] | None = None
-        self.given = False
+        self.done_once = False
 
     def line(self, step: int, seconds: float) -> str:
         """After `step` steps and `seconds` of the whole training: the forecast, if it is time for it, else nothing."""
-        if self.given:
+        if self.done_once:
             return ""
         if self.first is None:
             self.first = step, seconds
         done, spent = step - self.first[0], seconds - self.first[1]
         if done < FIRST or spent < SHORTEST:
             return ""
-        self.given = True
+        self.done_once = True
         left = spent / done * sum(self._area(later) for later in range(step, self.total)) / self._area(step)
         if left < SOON:
             return ""

@@ -19,7 +19,7 @@ from featherweight.runtime.torch_internals import spare_optimizers, with_its_own
 from featherweight.schema import Flag, Index, NonNegative, Positive, Probability
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-LAYERS = 20  # that are told apart, at most
+LAYERS = 20  # with a rate of their own, at most
 Groups = list[dict[str, Any]]  # each {"params": [...]}, perhaps with keys that differ from the optimizer's, as in torch
 
 
@@ -45,7 +45,7 @@ def prepare(
 def layers(model: nn.Module) -> list[list[nn.Parameter]]:
     """The parameters in layers, from the input to the classifier, as the model's definition lists them.
 
-    A layer is a numbered block, or a module outside of one with the norm that follows it. Of a network with more than
+    A layer is a numbered block, or a module outside of one with the norm that follows it. In a network with more than
     LAYERS of them neighbours are put together, so that a rate that falls by layer reaches the first ones.
     """
     found: list[list[nn.Parameter]] = []

@@ -51,7 +51,7 @@ class Position:
 
     @property
     def fraction(self) -> float:
-        """Of the run that follows the warm-up, 0 to 1."""
+        """How far the run after the warm-up is, 0 to 1."""
         return self.done / self.steps if self.steps > 0 else 0.0
 
 
@@ -161,7 +161,7 @@ def cyclic(
     mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
     gamma: Fraction = 1.0,
 ) -> float:
-    """From `base` of the rate up to it in `up` steps, `down` again in as many or others, over and over.
+    """From `base` of the rate up to it in `up` steps, `down` again in the same number or another, over and over.
 
     torch's CyclicLR (arXiv:1506.01186; LOGBOOK A10): triangular2 halves each further peak, exp_range shrinks them by
     `gamma` a step.

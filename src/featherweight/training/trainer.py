@@ -29,7 +29,7 @@ from featherweight.schema import Choice, OneOf
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch, Batches
 from featherweight.training.distillation import learn
-from featherweight.training.early_stopping import classified, look, since_best
+from featherweight.training.early_stopping import classified, evaluate, since_best
 from featherweight.training.examples import Examples
 from featherweight.training.forecast import Forecast
 from featherweight.training.head import classifier_of, freeze_body
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from featherweight.config import Recipe
 
-LOOK_SECONDS = 1.0  # between looks at the losses: each look makes a GPU wait for the host
+READ_SECONDS = 1.0  # between readings of the losses: each makes a GPU wait for the host
 
 
 class Trainer:
@@ -99,7 +99,7 @@ class Trainer:
         state.restore(self.folder / "checkpoint.pt")
         with interruptible() as self.stop, Progress("train", self.start.total, "steps") as self.bar:
             self.bar.resume(state.step, state.note(short=True))
-            self.looked = self.saved = self.clock = time.monotonic()
+            self.read = self.saved = self.clock = time.monotonic()
             self.first = 0
             self.forecast = Forecast(self.start.total, self.recipe.progressive)
             for epoch in range(len(state.history), self.start.epochs):
@@ -237,12 +237,12 @@ class Trainer:
             say(line)
 
     def stop_or_save(self) -> None:
-        """Look at the losses now and then; save when it is time; stop, saved, when asked to."""
+        """Read the losses now and then; save when it is time; stop, saved, when asked to."""
         now = time.monotonic()
-        due = self.runtime.device.type == "cpu" or now - self.looked > LOOK_SECONDS
-        stopping, due = self.processes.any(self.stop.is_set(), due)  # all stop, and look, at the same step
+        due = self.runtime.device.type == "cpu" or now - self.read > READ_SECONDS
+        stopping, due = self.processes.any(self.stop.is_set(), due)  # all stop, and read, at the same step
         if stopping or due:
-            self.looked = now
+            self.read = now
             self.refuse_nan()
         if self.processes.first and (stopping or now - self.saved >= self.recipe.train.checkpoint_seconds):
             self.state.save(self.folder / "checkpoint.pt")
@@ -283,7 +283,7 @@ class Trainer:
         """What is known at the end of an epoch, by the weights that ship."""
         state, recipe, epoch, holdout = self.state, self.recipe, len(self.state.history) + 1, self.examples.holdout
         several = self.source.several
-        true, given = state.answers[:, : state.step - self.first].flatten(1).long().cpu().numpy()
+        true, predicted = state.answers[:, : state.step - self.first].flatten(1).long().cpu().numpy()
         trained = len(true) > 0 and not several
         judged = metric_of(self.metric).judges == "answers" and trained
         row = {
@@ -292,8 +292,8 @@ class Trainer:
             "lr": state.optimizer.param_groups[0]["lr"],
             "train_loss": state.losses[: state.step - self.first].cpu().double().mean().item(),
             # What each step answered is stored as one class per image, which says nothing of sets.
-            **(classified("train", given, true) if trained else {"train_accuracy": math.nan, "train_f1": math.nan}),
-            "train_score": value(self.metric, given, true) if judged else math.nan,
+            **(classified("train", predicted, true) if trained else {"train_accuracy": math.nan, "train_f1": math.nan}),
+            "train_score": value(self.metric, predicted, true) if judged else math.nan,
             "holdout_loss": math.nan,
             "holdout_accuracy": math.nan,
             "holdout_f1": math.nan,
@@ -309,7 +309,7 @@ class Trainer:
                 batch_size=recipe.predict.batch_size,
             )
             assert holdout.labels is not None
-            row |= look(probs, holdout.labels)
+            row |= evaluate(probs, holdout.labels)
             row["holdout_score"] = value(self.metric, probs.astype(np.float64), holdout.labels)
         return row
 

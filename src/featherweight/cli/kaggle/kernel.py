@@ -1,6 +1,6 @@
 """Make the notebook of a competition that takes code: a folder for Kaggle's own client, which runs without a network.
 
-Of a RUN it takes the weights along and predicts; of a RECIPE it trains there, as many of its epochs as fit into the
+For a RUN it takes the weights along and predicts; for a RECIPE it trains there, the number of epochs that fits into the
 competition's time. With --push both the data set and the notebook are sent, its end is waited for and its files are
 fetched; then ./run.sh submit RUN --kernel enters that version. --output fetches the files of what was sent before.
 """

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.errors import UserError
     from featherweight.report import tables
 
-    recipe, name, competition, trained = _asked(arguments)
+    recipe, name, competition, trained = _subject(arguments)
     limit = competition.limit.parameters if arguments.limit is None else arguments.limit
     stem = arguments.name or f"{arguments.what.rstrip('/').rpartition('/')[2].removesuffix('.yaml')}_{limit}"
     paths.refuse_name(stem, "--name")
@@ -48,18 +48,18 @@ def run(arguments: argparse.Namespace) -> int:
     seen = competition.seen_by(recipe)
     model, fresh = (trained.load_model(), ()) if trained else trim.started(recipe.model, seen)
     cut = trim.trim(model, recipe.model, seen, limit)
-    made = trim.as_recipe(cut, recipe, path, bool(trained))
-    weighed = budget.weigh(made, competition, stem)
-    trim.write(cut, made, path, fresh)
+    trimmed = trim.as_recipe(cut, recipe, path, bool(trained))
+    weighed = budget.weigh(trimmed, competition, stem)
+    trim.write(cut, trimmed, path, fresh)
     tables.weigh_in(weighed)
     below = (limit - cut.after) / limit
     print(f"{arguments.what}: {cut.before:,} parameters cut to {cut.after:,}, {below:.2%} below {limit:,}")
-    print(f"wrote {paths.shown(path)}" + (" and its weights beside it" if made.model.arguments["weights"] else ""))
+    print(f"wrote {paths.shown(path)}" + (" and its weights beside it" if trimmed.model.arguments["weights"] else ""))
     print(f"next: ./run.sh {stem} --competition {name}")
     return 0
 
 
-def _asked(arguments: argparse.Namespace) -> tuple[Recipe, str, Competition, Run | None]:
+def _subject(arguments: argparse.Namespace) -> tuple[Recipe, str, Competition, Run | None]:
     """The recipe whose model is to be cut, the competition with its name, and the run that trained it, if any."""
     from featherweight import config
     from featherweight.errors import UserError

@@ -37,8 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from featherweight.report import scales
 
-    given = {"parameters": arguments.limit} | {key: getattr(arguments, f"max_{key}") for key in scales.LIMITED[1:]}
-    limits = {key: most for key, most in given.items() if most is not None}
+    limits_asked = {"parameters": arguments.limit} | {
+        key: getattr(arguments, f"max_{key}") for key in scales.LIMITED[1:]
+    }
+    limits = {key: most for key, most in limits_asked.items() if most is not None}
     weights, faults = _weighed(list(_named(arguments.what)))
     if arguments.csv:
         scales.write_csv(arguments.csv, weights, limits)

@@ -19,6 +19,6 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.report import tables
     from featherweight.runs import ensemble as ensembles
 
-    made = ensembles.ensemble(arguments.run, fit=arguments.fit, name=arguments.name, command=arguments.command_line)
-    tables.summary(*made)
+    averaged = ensembles.ensemble(arguments.run, fit=arguments.fit, name=arguments.name, command=arguments.command_line)
+    tables.summary(*averaged)
     return 0

@@ -19,5 +19,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the soup and finish it like any run."""
     from featherweight.runs import soup as soups
 
-    made = soups.soup(arguments.run, greedy=arguments.greedy, name=arguments.name, command=arguments.command_line)
-    return finish(made, report=True, warn=soups.far_below)
+    averaged = soups.soup(arguments.run, greedy=arguments.greedy, name=arguments.name, command=arguments.command_line)
+    return finish(averaged, report=True, warn=soups.far_below)

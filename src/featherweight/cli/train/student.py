@@ -28,5 +28,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the student and train it like any run."""
     from featherweight.runs.student import student
 
-    made = student(arguments.run, arguments.recipe, overrides(arguments), arguments.name, arguments.command_line)
-    return finish(made, arguments.report)
+    taught = student(arguments.run, arguments.recipe, overrides(arguments), arguments.name, arguments.command_line)
+    return finish(taught, arguments.report)

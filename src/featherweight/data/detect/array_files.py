@@ -120,8 +120,8 @@ def arrays(scan: Scan, hints: Hints) -> Detected | None:
         ids = beside(test, lambda key: key.endswith(("id", "ids")))
         answers = beside(test, lambda key: not key.endswith(("id", "ids")))
         source |= {key: name for key, name in (("test", test), ("ids", ids), ("answers", answers)) if name}
-    given: dict[str, Any] = {**source}
-    return Detected(given, notes=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
+    keys: dict[str, Any] = {**source}
+    return Detected(keys, notes=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
 
 
 def unreadable(folder: Path) -> str:

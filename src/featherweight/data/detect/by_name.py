@@ -31,7 +31,9 @@ def read(scan: Scan, hints: Hints) -> Detected | None:
         return None
     train = max(trains, key=lambda name: folders[name])
     names = [file.rpartition("/")[2] for file in scan.images if file.rpartition("/")[0] == train]
-    fitting = [(what, pattern, given) for what, pattern in PATTERNS if (given := _classes(names, pattern)) is not None]
+    fitting = [
+        (what, pattern, theirs) for what, pattern in PATTERNS if (theirs := _classes(names, pattern)) is not None
+    ]
     if not fitting:
         return None
     what, pattern, classes = fitting[0]
@@ -42,7 +44,7 @@ def read(scan: Scan, hints: Hints) -> Detected | None:
     found = Detected({"name": "file_names", "train": scan.path(train or "."), "pattern": pattern})
     shown = examples([f"{name} ({count:,})" for name, count in classes.most_common()], 4)
     found.notes.append(f"{train or '.'}/*: the class is {what} in a file's name: {shown}")
-    others = examples([f"{what} ({len(given):,} classes)" for what, _, given in fitting[1:]]) or "none"
+    others = examples([f"{what} ({len(theirs):,} classes)" for what, _, theirs in fitting[1:]]) or "none"
     found.assumed.append(f"source.pattern: {pattern}, {what}; other places: {others}")
     if test is not None:
         found.source["test"] = scan.path(test)

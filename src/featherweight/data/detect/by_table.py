@@ -108,12 +108,14 @@ class Reading:
             table,
             *(p.table for p in self.survey.profiles if p is not self.profile and p.role == self.profile.role),
         ]
-        given = [(one, name) for one in tables_of for name in one.header if name not in taken]
-        asked = wish or self.hints.likely.get("group")
-        named = [(one, name) for one, name in given if name == asked]
+        candidates = [(one, name) for one in tables_of for name in one.header if name not in taken]
+        wanted = wish or self.hints.likely.get("group")
+        named = [(one, name) for one, name in candidates if name == wanted]
         if wish is not None and not named:
             return  # none, or a pattern
-        fitting = named[:1] or [(one, name) for one, name in given if GROUP.search(name) and _groups(one.column(name))]
+        fitting = named[:1] or [
+            (one, name) for one, name in candidates if GROUP.search(name) and _groups(one.column(name))
+        ]
         if not fitting:
             return
         fitting.sort(key=lambda pair: len(set(pair[0].column(pair[1]))))

@@ -98,11 +98,13 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
             )
         return next(column for column in columns if column.name == named), []
     free = [column for column in columns if column.name not in used]
-    given = [column for column in free if column.distinct >= 2] or [c for c in free if STRONGER.search(c.name.lower())]
-    for column in given:
+    candidates = [column for column in free if column.distinct >= 2] or [
+        c for c in free if STRONGER.search(c.name.lower())
+    ]
+    for column in candidates:
         _weigh(column, len(table.rows), context)
-    ranked = sorted((c for c in given if c.points > -30), key=lambda c: (-c.points, c.name))
-    measured = [column.name for column in given if column.measured]
+    ranked = sorted((c for c in candidates if c.points > -30), key=lambda c: (-c.points, c.name))
+    measured = [column.name for column in candidates if column.measured]
     if measured and (not ranked or (ranked[0].points < LEAST and ranked[0].measured)):
         raise _regression(table, measured[0])
     if not ranked:
@@ -120,7 +122,7 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
         )
     same = [c for c in (best, *others) if _same(c, best) and c.points >= best.points - LEAD]
     chosen = max(same, key=lambda c: (c.points, numbers_of(list(c.counts)) is None))
-    return chosen, sorted((c for c in given if c is not chosen), key=lambda c: (-c.points, c.name))[:4]
+    return chosen, sorted((c for c in candidates if c is not chosen), key=lambda c: (-c.points, c.name))[:4]
 
 
 def _regression(table: Table, column: str) -> UserError:
@@ -184,8 +186,8 @@ def _divides_alike(column: Column, folders: Sequence[str]) -> bool:
 def separator(values: Counter[str], heading: str, sample: Sample | None) -> str | None:
     """What separates the classes of a set, where the values are sets of classes; None where each is one class.
 
-    Sets are told by their parts: parts that also stand alone, parts that are numbers, or a sample submission (or a
-    heading) that speaks of them.
+    Sets are recognised by their parts: parts that also stand alone, parts that are numbers, or a sample submission
+    (or a heading) that speaks of them.
     """
     if BARRED.search(heading.strip().lower()):
         return "|"
@@ -194,14 +196,14 @@ def separator(values: Counter[str], heading: str, sample: Sample | None) -> str 
         longer = [parts for parts in cut.values() if len(parts) > 1]
         if not longer:
             continue
-        parts = [part for given in longer for part in given]
-        alone = {given[0] for given in cut.values() if len(given) == 1}
-        repeated = any(len(set(given)) < len(given) for given in longer)
+        parts = [part for names in longer for part in names]
+        alone = {names[0] for names in cut.values() if len(names) == 1}
+        repeated = any(len(set(names)) < len(names) for names in longer)
         shared = sum(part in alone for part in parts) >= len(parts) / 2
         numbers = numbers_of(parts) is not None
         if repeated:
             continue
-        often = Counter(part for given in cut.values() for part in given)
+        often = Counter(part for names in cut.values() for part in names)
         recurring = sum(often[part] > 1 for part in parts) >= len(parts) / 2
         sure = recurring and SET_HEADING.search(heading.strip().lower()) is not None and mark != ","
         if shared or numbers or sure or (mark == "|" and len(set(parts)) < len(parts)) or _in_sample(cut, sample, mark):
@@ -225,17 +227,17 @@ def class_columns(table: Table, used: Sequence[str], sample: Sample | None) -> t
     """
     header = [name for name in table.header if name not in used]
     columns = {name: Column(name, [value.strip() for value in table.column(name)]) for name in header}
-    asked = sample.columns if sample and len(sample.columns) >= 2 and set(sample.columns) <= set(header) else []
-    if asked:
-        measured = [name for name in asked if columns[name].measured]
+    heads = sample.columns if sample and len(sample.columns) >= 2 and set(sample.columns) <= set(header) else []
+    if heads:
+        measured = [name for name in heads if columns[name].measured]
         if measured:
             raise _regression(table, measured[0])
-        if not all(columns[name].binary for name in asked):
+        if not all(columns[name].binary for name in heads):
             raise UserError(
-                f"{table.path}: {len(asked)} targets ({examples(asked)}), each with classes of its own: one model has "
-                f"one target\nsay --label {asked[0]} to train it alone"
+                f"{table.path}: {len(heads)} targets ({examples(heads)}), each with classes of its own: one model has "
+                f"one target\nsay --label {heads[0]} to train it alone"
             )
-    names = asked or _one_hot(columns, len(table.rows))
+    names = heads or _one_hot(columns, len(table.rows))
     if len(names) < 2:
         return None
     sums = Counter(

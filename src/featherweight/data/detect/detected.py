@@ -24,9 +24,9 @@ class Hints:
 
     def among(self, what: str, header: Sequence[str]) -> str | None:
         """The column for `what` (id, label, group) that is asked for or, where it is in `header`, likely."""
-        asked: str | None = getattr(self, what)
+        wish: str | None = getattr(self, what)
         likely = self.likely.get(what)
-        return asked or (likely if likely in header else None)
+        return wish or (likely if likely in header else None)
 
     @property
     def labels(self) -> list[str]:

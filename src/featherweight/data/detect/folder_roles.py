@@ -43,10 +43,10 @@ def settle(
             sizes.update(branches[id])
     chosen: dict[str, int] = {}
     instead: Counter[tuple[str, str]] = Counter()
-    for id, given in branches.items():
-        best = min(given, key=lambda branch: _rank(branch, files[given[branch]], part, sizes))
-        chosen[id] = given[best]
-        instead.update((best, other) for other in given if other != best)
+    for id, choices in branches.items():
+        best = min(choices, key=lambda branch: _rank(branch, files[choices[branch]], part, sizes))
+        chosen[id] = choices[best]
+        instead.update((best, other) for other in choices if other != best)
     return chosen, [(taken, other, count) for (taken, other), count in instead.most_common()]
 
 

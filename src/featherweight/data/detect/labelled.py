@@ -73,35 +73,35 @@ def profile_all(scan: Scan, sample: Sample | None, hints: Hints) -> Survey:
         if start and len(start.header) >= WIDE and path.stat().st_size > LARGE:
             continue
         try:
-            given = _readings(scan, name, start)
+            readings = _readings(scan, name, start)
         except UserError as error:
             if not name.lower().endswith((".txt", ".lst", ".json")):
                 survey.aside.append(f"left aside: {error}")
             continue
-        fitting = [found for table, header in given if (found := _profile(name, table, header, survey.index, hints))]
+        fitting = [found for table, header in readings if (found := _profile(name, table, header, survey.index, hints))]
         if fitting:
             survey.profiles.append(max(fitting, key=lambda found: len(found.reach)))
-        elif given:
-            survey.others.append(given[0][0])
+        elif readings:
+            survey.others.append(readings[0][0])
     return survey
 
 
 def _readings(scan: Scan, name: str, start: Table | None) -> list[tuple[Table, list[str]]]:
     path = scan.folder / name
-    given: list[tuple[Table, list[str]]] = []
+    readings: list[tuple[Table, list[str]]] = []
     listed = name.lower().endswith((".txt", ".lst"))
     if start and any(is_image(cell.rpartition("/")[2]) for cell in start.header):
         listed = True
     if listed:
         table = tables.read_list(path)
-        given.append((table, table.header))
+        readings.append((table, table.header))
     if not listed or name.lower().endswith(".txt"):
         try:
-            given.append((tables.read(path), []))
+            readings.append((tables.read(path), []))
         except UserError:
             if not listed:
                 raise
-    return given
+    return readings
 
 
 def _profile(name: str, table: Table, header: list[str], index: Index, hints: Hints) -> Profile | None:
@@ -150,9 +150,9 @@ def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: di
     repeated = {
         header for header, count in Counter(tuple(p.table.header) for p in survey.profiles).items() if count > 2
     }
-    given = [p for p in survey.profiles if tuple(p.table.header) not in repeated or not folders]
-    tests = [p for p in given if p.role == "test"]
-    trains = [p for p in given if p.role not in ("test", "valid")]
+    candidates = [p for p in survey.profiles if tuple(p.table.header) not in repeated or not folders]
+    tests = [p for p in candidates if p.role == "test"]
+    trains = [p for p in candidates if p.role not in ("test", "valid")]
     features = frozenset(name for p in tests for name in p.table.header)
     found: list[Labelled] = []
     refusals: list[UserError] = []
@@ -249,7 +249,7 @@ def _long(profile: Profile, column: Column) -> bool:
     for id, label in zip(profile.table.column(profile.id), column.values, strict=True):
         if label:
             labels.setdefault(id, set()).add(label)
-    if sum(len(given) > 1 for given in labels.values()) <= 0.1 * len(labels):
+    if sum(len(several) > 1 for several in labels.values()) <= 0.1 * len(labels):
         return False
     boxes = [name for name in profile.table.header if BOXES.search(name.lower())]
     if boxes:
@@ -266,8 +266,8 @@ def _not_whole(column: Column) -> bool:
 
 
 def _each_once(table: Table, names: Sequence[str]) -> bool:
-    given = [table.column(name) for name in names]
-    return all(sum(values[row] in ("1", "1.0", "True") for values in given) == 1 for row in range(len(table.rows)))
+    columns = [table.column(name) for name in names]
+    return all(sum(values[row] in ("1", "1.0", "True") for values in columns) == 1 for row in range(len(table.rows)))
 
 
 def refuse_components(table: Table, others: Sequence[Table]) -> None:

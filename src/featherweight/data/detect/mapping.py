@@ -40,8 +40,8 @@ def _mapping(rows: Sequence[Sequence[str]], wanted: set[str]) -> dict[str, str]:
         if not wanted <= {row[names].strip() for row in rows}:
             continue
         for numbers in range(width):
-            given = {row[names].strip(): row[numbers].strip() for row in rows if row[names].strip() in wanted}
-            distinct = len(set(given.values())) == len(wanted)
-            if numbers != names and distinct and all(code.isdecimal() for code in given.values()):
-                return given
+            codes = {row[names].strip(): row[numbers].strip() for row in rows if row[names].strip() in wanted}
+            distinct = len(set(codes.values())) == len(wanted)
+            if numbers != names and distinct and all(code.isdecimal() for code in codes.values()):
+                return codes
     return {}

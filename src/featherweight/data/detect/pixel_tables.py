@@ -39,17 +39,17 @@ class Pixels:
 
 def find(scan: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
     """The source of images in tables, if that is how they come. Raises UserError where the class cannot be told."""
-    given = [one for name in scan.tables if (one := _look(scan, name)) is not None]
-    given = [one for one in given if sample is None or scan.folder / one.name != sample.path]
-    if not given:
+    pixels = [one for name in scan.tables if (one := _look(scan, name)) is not None]
+    pixels = [one for one in pixels if sample is None or scan.folder / one.name != sample.path]
+    if not pixels:
         return None
-    labelled = [(one, label) for one in given if (label := _label(one, sample, hints)) is not None]
+    labelled = [(one, label) for one in pixels if (label := _label(one, sample, hints)) is not None]
     beside = None
     if not labelled:
-        beside = _beside(scan, given, sample, hints)
+        beside = _beside(scan, pixels, sample, hints)
         if beside is None:
             return None
-        trains = [one for one in given if role(one.name) != "test"]
+        trains = [one for one in pixels if role(one.name) != "test"]
         label = beside[1]
     else:
         labelled.sort(key=lambda one: (role(one[0].name) == "test", role(one[0].name) != "train", one[0].name))
@@ -75,7 +75,7 @@ def find(scan: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
         found.assumed.append(
             f"the column '{split[0]}': held out {split[1]}, labelled test {split[2]} (source.valid_rows)"
         )
-    _test(scan, given, trains, found, label)
+    _test(scan, pixels, trains, found, label)
     _scale(scan, first, found)
     return found
 
@@ -128,14 +128,14 @@ def _some(start: Table, text: list[str]) -> list[list[str]]:
 
 def _look_at_json(scan: Scan, name: str) -> Pixels | None:
     try:
-        given = tables.records(scan.folder / name)
+        records = tables.records(scan.folder / name)
     except UserError:
         return None
-    bands = [key for key, value in given[0].items() if isinstance(value, list) and len(value) >= PIXELS]
+    bands = [key for key, value in records[0].items() if isinstance(value, list) and len(value) >= PIXELS]
     if not bands:
         return None
-    text = [key for key in given[0] if key not in bands]
-    rows = [[str(record.get(key, "")) for key in text] for record in given]
+    text = [key for key in records[0] if key not in bands]
+    rows = [[str(record.get(key, "")) for key in text] for record in records]
     return Pixels(name, bands, text, "bands", rows)
 
 
@@ -156,13 +156,13 @@ def _label(one: Pixels, sample: Sample | None, hints: Hints) -> str | None:
         return None
 
 
-def _beside(scan: Scan, given: list[Pixels], sample: Sample | None, hints: Hints) -> tuple[str, str, str] | None:
+def _beside(scan: Scan, pixels: list[Pixels], sample: Sample | None, hints: Hints) -> tuple[str, str, str] | None:
     """A label table whose ids are those of a table of pixels: its name, the label column and the id column."""
-    shared = {name for one in given for name in one.text}
+    shared = {name for one in pixels for name in one.text}
     for name in scan.tables:
         path = scan.folder / name
         if (
-            any(one.name == name for one in given)
+            any(one.name == name for one in pixels)
             or (sample is not None and path == sample.path)
             or role(name) == "test"
         ):
@@ -175,17 +175,17 @@ def _beside(scan: Scan, given: list[Pixels], sample: Sample | None, hints: Hints
         if id is None or len(table.header) < 2:
             continue
         if hints.label is None:
-            refuse_components(table, _small(scan, given))
+            refuse_components(table, _small(scan, pixels))
         column, _ = columns.choose(table, [id], Context(sample, frozenset(), False), hints.label)
         return name, column.name, id
     return None
 
 
-def _small(scan: Scan, given: list[Pixels]) -> list[Table]:
+def _small(scan: Scan, pixels: list[Pixels]) -> list[Table]:
     """The other tables, that are no pixels."""
     found = []
     for name in scan.tables:
-        if all(one.name != name for one in given) and name.lower().endswith(".csv"):
+        if all(one.name != name for one in pixels) and name.lower().endswith(".csv"):
             with suppress(UserError):
                 found.append(csv_file.read(scan.folder / name))
     return found
@@ -205,10 +205,12 @@ def _split(one: Pixels, sample: Sample | None) -> tuple[str, list[str], list[str
     return None
 
 
-def _test(scan: Scan, given: list[Pixels], trains: list[Pixels], found: Detected, label: str) -> None:
+def _test(scan: Scan, pixels: list[Pixels], trains: list[Pixels], found: Detected, label: str) -> None:
     """The table of images to predict: one like the first without the label, or named test."""
     first = trains[0]
-    rest = [one for one in given if one not in trains and one.way == first.way and len(one.pixels) == len(first.pixels)]
+    rest = [
+        one for one in pixels if one not in trains and one.way == first.way and len(one.pixels) == len(first.pixels)
+    ]
     tests = [one for one in rest if label not in one.text] or [one for one in rest if role(one.name) == "test"]
     for one in rest:
         if one not in tests:

@@ -48,7 +48,7 @@ class Sample:
 
     @property
     def ranked(self) -> int:
-        """How many names every value lists, where that is several, always as many, and none of them twice; else 0."""
+        """How many names every value lists, where that is several, the same number always, and none twice; else 0."""
         lists = [value.split() for value in self.distinct]
         counts = {len(parts) for parts in lists}
         if len(counts) != 1 or counts == {1} or any(len(set(parts)) < len(parts) for parts in lists):

@@ -30,8 +30,8 @@ def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
     found = _images(seen, sample, hints) if seen.images else None
     if found is None:
         readings = [reading(seen, hints) for reading in (array_files.idx, array_files.pickles, array_files.arrays)]
-        given = [pixel_tables.find(seen, sample, hints), *readings]
-        known = [reading for reading in given if reading is not None]
+        candidates = [pixel_tables.find(seen, sample, hints), *readings]
+        known = [reading for reading in candidates if reading is not None]
         if not known:
             refusals.refuse(seen, array_files.unreadable(seen.outer))
         found = known[0]

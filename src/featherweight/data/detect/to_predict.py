@@ -90,7 +90,7 @@ class ToPredict:
         shared = [name for name in table.header if name in ours.header and name not in (id, profile.id)]
         values = table.column(id)
         pairs = [(one, other) for one in shared for other in shared if one != other]
-        made = next(
+        composed = next(
             (
                 p
                 for p in pairs
@@ -98,9 +98,11 @@ class ToPredict:
             ),
             None,
         )
-        several = made and len(set(zip(*map(ours.column, made), strict=True))) < len(ours.rows)
+        several = composed and len(set(zip(*map(ours.column, composed), strict=True))) < len(ours.rows)
         if several or len(set(values)) < len(values):
-            what = f"one for each {' and '.join(made)}" if made else f"one for several rows of {table.path.name}"
+            what = (
+                f"one for each {' and '.join(composed)}" if composed else f"one for several rows of {table.path.name}"
+            )
             raise UserError(
                 f"{sample.path}: '{sample.ids[0]}' stands for several images: a prediction is asked for {what}\n"
                 f"(the column '{id}' of {table.path.name}), and this program predicts single images"

@@ -49,8 +49,8 @@ def arrays(  # the parameters are the keys of a competition's file
     def tested() -> Samples:
         assert test is not None
         images = as_uint8(load(root, test), test)
-        given = as_labels(load(root, ids), len(images), ids) if ids else numbered(len(images), first_id)
-        return Samples(given, images, places=_places(root, test, len(images)))
+        names = as_labels(load(root, ids), len(images), ids) if ids else numbered(len(images), first_id)
+        return Samples(names, images, places=_places(root, test, len(images)))
 
     def solved() -> dict[str, str]:
         assert answers is not None

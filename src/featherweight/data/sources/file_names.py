@@ -39,8 +39,8 @@ def file_names(
         if missing:
             count = f"{len(missing):,} of {len(files):,} names"
             raise UserError(f"{root / name}: {pattern} finds no class in {count}: {examples(missing)}")
-        given = [match.group(1) for match in found if match]
-        return Samples(files, [f"{root / name}/{file}" for file in files], [rename.get(one, one) for one in given])
+        classes = [match.group(1) for match in found if match]
+        return Samples(files, [f"{root / name}/{file}" for file in files], [rename.get(one, one) for one in classes])
 
     tested = _within(root / test) if test else []
     return Listing(

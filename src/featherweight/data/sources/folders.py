@@ -61,8 +61,11 @@ def folders(  # the parameters are the keys of a competition's file
     elif valid_list:
         held_out = _chosen(labelled, root / valid_list, list_header)
     if test_list:
-        kept = _chosen(labelled, root / test_list, list_header)
-        predict, answers = Samples(kept.ids, kept.images), dict(zip(kept.ids, map(str, kept.labels or ()), strict=True))
+        listed = _chosen(labelled, root / test_list, list_header)
+        predict, answers = (
+            Samples(listed.ids, listed.images),
+            dict(zip(listed.ids, map(str, listed.labels or ()), strict=True)),
+        )
     if train_list:
         labelled = _chosen(labelled, root / train_list, list_header)
     elif not valid and valid_list:
@@ -112,8 +115,8 @@ def _by_table(folder: Path, table: Path, header: Sequence[str]) -> Samples:
     rows = [row for row, name in enumerate(names) if name in place_of]
     if not rows:
         raise UserError(f"{table}: none of its {len(names):,} rows names an image in {folder}")
-    given = [files[place_of[names[row]]] for row in rows]
-    return Samples(given, [f"{folder}/{file}" for file in given], [found.rows[row][1] for row in rows])
+    listed = [files[place_of[names[row]]] for row in rows]
+    return Samples(listed, [f"{folder}/{file}" for file in listed], [found.rows[row][1] for row in rows])
 
 
 def _chosen(labelled: Samples, table: Path, header: Sequence[str]) -> Samples:

@@ -22,12 +22,12 @@ def idx(
 
     def samples(pictures: Path, names: Path | None) -> Samples:
         array = as_uint8(read_idx(pictures), str(pictures))
-        given = as_labels(read_idx(names), len(array), str(names)) if names else None
-        return Samples(numbered(len(array), first_id), array, given)
+        labels = as_labels(read_idx(names), len(array), str(names)) if names else None
+        return Samples(numbered(len(array), first_id), array, labels)
 
     def answers() -> dict[str, str]:
-        given = read_idx(existing(root, str(test_labels)))
-        names = as_labels(given, len(given), str(test_labels))
+        labels = read_idx(existing(root, str(test_labels)))
+        names = as_labels(labels, len(labels), str(test_labels))
         return dict(zip(numbered(len(names), first_id), names, strict=True))
 
     trained = existing(root, images), existing(root, labels)

@@ -100,24 +100,24 @@ def table(  # the parameters are the keys of a competition's file
         raise UserError(f"{found.path}: no row has both a label and an image")
 
     plain = not any(is_image(name) for name in listed.place_of)
-    given = [file for file in spare if file[0] in shared]
-    given += [(folder, file) for folder in test if folder not in shared for file in walk(root / folder)]
+    to_predict = [file for file in spare if file[0] in shared]
+    to_predict += [(folder, file) for folder in test if folder not in shared for file in walk(root / folder)]
     predict: Samples | None
     answers: Mapping[str, Label] = {}
     if test_table:
-        asked = [*given, *files] if shared else given
-        predict, answers = _listed(root, test_table, (test_id, test_file, test_label), asked)
+        searched = [*to_predict, *files] if shared else to_predict
+        predict, answers = _listed(root, test_table, (test_id, test_file, test_label), searched)
     elif rows["test"]:
         solved = listed.samples(rows["test"])
         answers = dict(zip(solved.ids, solved.labels or (), strict=True))
         predict = Samples(solved.ids, solved.images)
     else:
-        predict = _unlisted(root, given, plain)
-    kept = held_out.samples(range(len(held_out.ids))) if held_out else None
+        predict = _unlisted(root, to_predict, plain)
+    held_out_samples = held_out.samples(range(len(held_out.ids))) if held_out else None
     return Listing(
         train=listed.samples(rows["train"]),
         test=predict,
-        valid=listed.samples(rows["valid"]) if rows["valid"] else kept,
+        valid=listed.samples(rows["valid"]) if rows["valid"] else held_out_samples,
         answers=(lambda: answers) if answers else None,
     )
 
@@ -146,11 +146,11 @@ class Rows:
             places = [self.place_of.get(id) for id in self.ids]
             return [None if place is None else self.files[place][1].split("/")[0] for place in places]
         assert wanted.label is not None
-        given = [name.strip() for name in self.found.column(wanted.label)]
+        classes = [name.strip() for name in self.found.column(wanted.label)]
         if not wanted.several:
-            return [name or None for name in given]
+            return [name or None for name in classes]
         cut = None if wanted.separator == " " else wanted.separator
-        return [tuple(part.strip() for part in name.split(cut) if part.strip()) for name in given]
+        return [tuple(part.strip() for part in name.split(cut) if part.strip()) for name in classes]
 
     def add_faults(self, problems: Faults) -> None:
         """Everything about these rows that does not fit."""
@@ -167,25 +167,25 @@ class Rows:
     def usable(self, rows: Sequence[int]) -> list[int]:
         """Those of `rows` that have an image and a class, each image once."""
         seen: set[int] = set()
-        kept = []
+        fine = []
         for row in rows:
             id = self.ids[row]
             place = self.place_of.get(id)
             if place is None or self.labels[row] is None or id in self.disputed or place in seen or row in self.rubbish:
                 continue
             seen.add(place)
-            kept.append(row)
-        return kept
+            fine.append(row)
+        return fine
 
     def samples(self, rows: Sequence[int]) -> Samples:
         """The images of these rows with their classes and groups."""
-        kept = self.usable(rows)
-        labels = [tuple(self.sets[self.ids[row]]) if self.several else self.sets[self.ids[row]][0] for row in kept]
+        fine = self.usable(rows)
+        labels = [tuple(self.sets[self.ids[row]]) if self.several else self.sets[self.ids[row]][0] for row in fine]
         return Samples(
-            [self.ids[row] for row in kept],
-            [str(self.root / "/".join(self.files[self.place_of[self.ids[row]]])) for row in kept],
+            [self.ids[row] for row in fine],
+            [str(self.root / "/".join(self.files[self.place_of[self.ids[row]]])) for row in fine],
             labels,
-            [self.groups[row] for row in kept] if self.groups else None,
+            [self.groups[row] for row in fine] if self.groups else None,
         )
 
     def _row(self, row: int) -> str:
@@ -194,11 +194,11 @@ class Rows:
 
 def _of_columns(found: Table, wanted: Columns) -> list[Label]:
     """The classes of a table with one column per class."""
-    given = [found.column(name) for name in wanted.columns]
+    columns = [found.column(name) for name in wanted.columns]
     labels: list[Label] = []
     for place, number in enumerate(found.numbers):
         names = []
-        for name, values in zip(wanted.columns, given, strict=True):
+        for name, values in zip(wanted.columns, columns, strict=True):
             value = values[place].strip().lower()
             if value in YES:
                 names.append(name)

@@ -39,19 +39,19 @@ def pickles(
         key = next((key for key in LABELS[labels] if key in content), None)
         if key is None:
             raise UserError(f"{path}: there are no labels in it; there are {', '.join(content)}")
-        given = as_labels(content[key], count, f"{path}: {key}")
-        return _named(given, read(named), named, key) if named else given
+        named_labels = as_labels(content[key], count, f"{path}: {key}")
+        return _named(named_labels, read(named), named, key) if named else named_labels
 
     def trained() -> Samples:
         parts = [(path, read(path)) for path in paths]
         images = [_images(content, path) for path, content in parts]
-        given = [spelled(content, len(part), path) for (path, content), part in zip(parts, images, strict=True)]
+        class_names = [spelled(content, len(part), path) for (path, content), part in zip(parts, images, strict=True)]
         try:
             together = np.concatenate(images)
         except ValueError:
             shapes = ", ".join("x".join(map(str, part.shape[1:])) for part in images)
             raise UserError(f"{paths[0].parent}: the pickles hold images of different sizes: {shapes}") from None
-        return Samples(numbered(len(together), first_id), together, list(itertools.chain(*given)))
+        return Samples(numbered(len(together), first_id), together, list(itertools.chain(*class_names)))
 
     def test_part() -> tuple[Samples, dict[str, Any]]:
         assert tested is not None

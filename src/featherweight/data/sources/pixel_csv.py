@@ -60,14 +60,14 @@ def pixels(  # the parameters are the keys of a competition's file
     def part(wanted: Sequence[str] | None) -> Samples:
         text = {"id": id, "label": None if beside else label, "split": split}
         found = _joined([_read(path, layout, text) for path in trains], layout)
-        given = _labels(beside, id, label, found) if beside else found.text["label"]
+        labels = _labels(beside, id, label, found) if beside else found.text["label"]
         rows = np.arange(len(found.images))
         if split:
             chosen = set(wanted) if wanted is not None else None
             others = {*valid_rows, *test_rows}
             here = [v in chosen if chosen is not None else v not in others for v in found.text["split"]]
             rows = np.flatnonzero(here)
-        return found.samples(rows, given)
+        return found.samples(rows, labels)
 
     def predict() -> Samples:
         if not tests:
@@ -83,8 +83,8 @@ def pixels(  # the parameters are the keys of a competition's file
         if not tests:
             samples = part(test_rows)
             return dict(zip(samples.ids, samples.labels or (), strict=True))
-        given = [name for path in tests for name in tables.read(path).column(test_label or label)]
-        return dict(zip(predict().ids, given, strict=True))
+        labels = [name for path in tests for name in tables.read(path).column(test_label or label)]
+        return dict(zip(predict().ids, labels, strict=True))
 
     return Listing(
         train=Stored([*trains, *([beside] if beside else [])], lambda: part(None)),
@@ -198,8 +198,8 @@ def _frame(path: Path, text: Sequence[str]) -> pd.DataFrame:
 
 def _scaled(values: NDArray[Any], limits: Black) -> NDArray[np.uint8]:
     low, high = limits
-    given: NDArray[np.uint8] = np.round((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
-    return given
+    scaled: NDArray[np.uint8] = np.round((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+    return scaled
 
 
 def _numbers(table: pd.DataFrame, limits: Black, path: Path) -> NDArray[np.uint8]:
@@ -211,19 +211,19 @@ def _numbers(table: pd.DataFrame, limits: Black, path: Path) -> NDArray[np.uint8
         wrong = ~((values >= low) & (values <= high))
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            given = str(table[name].iloc[row])
-            raise UserError(f"{path}: row {row + 2}: {name}: expected a pixel of {low:g} to {high:g}, got {given!r}")
+            value = str(table[name].iloc[row])
+            raise UserError(f"{path}: row {row + 2}: {name}: expected a pixel of {low:g} to {high:g}, got {value!r}")
     return _scaled(table.to_numpy(dtype=np.float32), limits)
 
 
 def _spelled(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8]:
     """Pixels as text in one column, separated by spaces or commas."""
     rows = []
-    for row, given in enumerate(table[layout.values], start=2):
+    for row, text in enumerate(table[layout.values], start=2):
         try:
-            rows.append(np.array(str(given).replace(",", " ").split(), dtype=np.float32))
+            rows.append(np.array(str(text).replace(",", " ").split(), dtype=np.float32))
         except ValueError:
-            raise UserError(f"{path}: row {row}: {layout.values}: expected numbers, got {str(given)[:40]!r}") from None
+            raise UserError(f"{path}: row {row}: {layout.values}: expected numbers, got {str(text)[:40]!r}") from None
         if len(rows[-1]) != len(rows[0]):
             raise UserError(f"{path}: row {row}: {layout.values}: {len(rows[-1]):,} pixels, others {len(rows[0]):,}")
     return _square(_scaled(np.stack(rows), layout.range), layout.channels, path)
@@ -234,7 +234,7 @@ def _banded(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8
     found = []
     for name in layout.bands:
         try:
-            band = np.array([np.asarray(given, dtype=np.float32).ravel() for given in table[name]])
+            band = np.array([np.asarray(cell, dtype=np.float32).ravel() for cell in table[name]])
         except (ValueError, TypeError):
             raise UserError(f"{path}: {name}: expected lists of equally many numbers") from None
         found.append(_square(_scaled(band, layout.range), "last", path))
