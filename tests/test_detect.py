@@ -629,8 +629,8 @@ def test_facts_of_a_known_competition(home, capsys):
 
 
 def test_the_facts_are_sound():
-    from featherweight.quality import known_competitions
-    from featherweight.quality.competition_file import TARGETS
+    from featherweight.describe import known_competitions
+    from featherweight.describe.competition_file import TARGETS
 
     found = known_competitions.competitions()
     assert len(found) >= 60

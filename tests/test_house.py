@@ -28,7 +28,7 @@ def test_tools_find_nothing(tool):
 # what is imported for annotations alone is free.
 LAYERS = (
     "errors",
-    "atomic yaml schema paths reading",
+    "atomic yaml schema paths untrusted_files",
     "runtime",
     "console",
     "augment",
@@ -41,7 +41,7 @@ LAYERS = (
     "budget",
     "submission",
     "runs",
-    "quality",
+    "inspection describe",
     "planning",
     "export",
     "kaggle",

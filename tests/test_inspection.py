@@ -12,7 +12,7 @@ from featherweight.data import near_duplicates
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide
 from featherweight.data.split import groups_of
-from featherweight.quality import checks, inspection
+from featherweight.inspection import checks, command
 
 
 def pictures(count, side=32, seed=0):
@@ -217,7 +217,7 @@ def test_names_are_escaped_on_the_page(home, capsys):
         path.parent.mkdir(parents=True, exist_ok=True)
         Pillow.fromarray(pictures(1, seed=n)[0]).save(path)
     assert main.main(["init", str(home / "data/t")]) == 0
-    page = inspection.inspect("t").read_text()
+    page = command.inspect("t").read_text()
     assert "&lt;b&gt;x" in page
     assert "<b>x" not in page
 

@@ -167,7 +167,7 @@ def write_report(run: AnyRun) -> Path:
 
 def init(folder: str | Path, **options: Any) -> str:
     """Describe a folder or archive of images as a competition, by the options of `./run.sh init`; returns its name."""
-    from featherweight.quality import competition_file
+    from featherweight.describe import competition_file
 
     report = competition_file.init(Path(folder), **options)
     print("\n".join([*report.found, *report.assumed]))

@@ -16,7 +16,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedOrderedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
 from featherweight.errors import UserError
-from featherweight.reading import LARGEST_TEXT, read_text, reason
+from featherweight.untrusted_files import LARGEST_TEXT, read_text, reason
 
 LARGEST_TREE = 200_000  # values
 DEEPEST = 50  # levels

@@ -14,9 +14,9 @@ from featherweight.console import say
 from featherweight.errors import UserError
 from featherweight.models import build
 from featherweight.models.shape import Shape
-from featherweight.reading import gigabytes
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.torch_internals import outlined
+from featherweight.untrusted_files import gigabytes
 
 BASE = 0.8e9  # bytes of a process that has imported torch and timm, before its first step
 COPIES = 6  # of every parameter at most: weights, gradients, two moments, an average, the best so far

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from featherweight import reading
+from featherweight import untrusted_files
 from featherweight.budget.weight import Weight, score_of
 from featherweight.budget.what_counts import FEW
 from featherweight.errors import UserError
@@ -36,8 +36,8 @@ def weigh_onnx(name: str, path: Path, size: int) -> Weight:
 
     Raises UserError for a file that is none, that declares more than it holds, or whose weights are not there.
     """
-    reading.refuse_beyond_memory(path, 2 * size)
-    with reading.explained(path, "no readable ONNX file"):
+    untrusted_files.refuse_beyond_memory(path, 2 * size)
+    with untrusted_files.explained(path, "no readable ONNX file"):
         import onnx
 
         model = onnx.load(str(path), load_external_data=False)
@@ -69,7 +69,7 @@ def weigh_onnx(name: str, path: Path, size: int) -> Weight:
             empty = _zeros(path, tensor)
             numbers, bits, zeros = numbers + count, bits + count * BITS.get(kind, 32), zeros + empty
             score += score_of(count, count * BITS.get(kind, 32), empty)
-    size += sum(reading.regular_file(one).st_size for one in outside)
+    size += sum(untrusted_files.regular_file(one).st_size for one in outside)
     return Weight(name, numbers, aside, bits=bits, zeros=zeros, score=score, bytes=size)
 
 
@@ -107,7 +107,7 @@ def _outside(path: Path, tensor: Any) -> set[Path]:
         raise UserError(f"{path}: refused: its weights are said to be in {entry['location']}, outside of its folder")
     if not where.is_file():
         raise UserError(f"{path}: its weights are in {entry['location']}, which is not beside it")
-    if int(entry.get("offset", 0)) + int(entry.get("length", 0)) > reading.regular_file(where).st_size:
+    if int(entry.get("offset", 0)) + int(entry.get("length", 0)) > untrusted_files.regular_file(where).st_size:
         raise UserError(f"{path}: {entry['location']} beside it ends before {tensor.name or 'its weights'} do")
     return {where}
 
@@ -116,7 +116,7 @@ def _zeros(path: Path, tensor: Any) -> int:
     import numpy as np
     from onnx import numpy_helper
 
-    with reading.explained(path, f"the numbers of {tensor.name} are not as declared"):
+    with untrusted_files.explained(path, f"the numbers of {tensor.name} are not as declared"):
         if not tensor.external_data and math.prod(tensor.dims) > 8 * tensor.ByteSize():
             raise ValueError(f"{math.prod(tensor.dims):,} numbers in {tensor.ByteSize():,} bytes")
         return int(math.prod(tensor.dims) - np.count_nonzero(numpy_helper.to_array(tensor, base_dir=str(path.parent))))

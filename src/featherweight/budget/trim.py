@@ -26,9 +26,9 @@ from featherweight.errors import UserError
 from featherweight.models import FAMILIES, Classifier, build
 from featherweight.models.narrowing import widths_between
 from featherweight.models.pretrained_weights import load_pretrained, starts_pretrained
-from featherweight.reading import reason
 from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Choice
+from featherweight.untrusted_files import reason
 
 TOLERANCE = 0.005  # of the limit, below which the cut network may stay
 CAPS = (0.5, 0.75, 0.9)  # of a layer's channels that may go, the first that reaches the limit

@@ -18,13 +18,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from featherweight import reading
+from featherweight import untrusted_files
 from featherweight.budget.folding import spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
 from featherweight.budget.weight import Tally, Weight, tallied
 from featherweight.budget.what_counts import STATISTICS, counted, groups
 from featherweight.errors import UserError
-from featherweight.models import FAMILIES, own
+from featherweight.models import FAMILIES, custom
 from featherweight.models.pretrained_weights import ENDINGS
 from featherweight.models.shape import Shape
 from featherweight.models.weights_file import averaged_in, model_in, read_content
@@ -46,7 +46,7 @@ def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None) 
         return weigh_module(type(what).__name__, what, example)
     name = str(what)
     library = name.startswith(("timm/", "torchvision/"))
-    if library or (own.is_own(name) and not Path(name).exists()):
+    if library or (custom.is_custom(name) and not Path(name).exists()):
         try:
             spec = FAMILIES.validate(name)
         except ValidationError as error:
@@ -54,7 +54,7 @@ def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None) 
         shape = torch.empty(1, IMAGENET.channels, IMAGENET.size, IMAGENET.size, device="meta")
         return weigh_module(name, outlined(lambda: spec(*IMAGENET)), shape if example is None else example)
     path = Path(name).expanduser()
-    size = reading.regular_file(path).st_size
+    size = untrusted_files.regular_file(path).st_size
     if path.suffix == ".onnx":
         return weigh_onnx(name, path, size)
     if path.suffix not in FILES:

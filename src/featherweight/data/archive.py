@@ -15,7 +15,7 @@ from typing import IO
 
 from featherweight.console import Progress
 from featherweight.errors import UserError
-from featherweight.reading import open_regular, reason, regular_file
+from featherweight.untrusted_files import open_regular, reason, regular_file
 
 ENDINGS = (".zip", ".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
 LARGEST = 200 * 2**30  # bytes that one archive may unpack to, where the disk has more

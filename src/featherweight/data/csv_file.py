@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featherweight.errors import UserError, nearest
-from featherweight.reading import open_regular, read_bytes, refuse_beyond_memory, regular_file
+from featherweight.untrusted_files import open_regular, read_bytes, refuse_beyond_memory, regular_file
 
 DELIMITERS = ",;\t|"
 LOOKED_AT = 50  # rows that settle the delimiter

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from featherweight.console import Progress
 from featherweight.errors import UserError
-from featherweight.reading import open_regular
+from featherweight.untrusted_files import open_regular
 
 
 def fingerprint(files: Sequence[Path | str]) -> str:

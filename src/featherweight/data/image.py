@@ -18,8 +18,8 @@ from pydantic import Field, Strict, model_validator
 from featherweight.data import scientific
 from featherweight.data.photos import Crop, shrunk
 from featherweight.errors import UserError
-from featherweight.reading import read_bytes, reason, refuse_beyond_memory
 from featherweight.schema import Count, Flag, Section
+from featherweight.untrusted_files import read_bytes, reason, refuse_beyond_memory
 
 # Pillow's others run Ghostscript (EPS), take any bytes for a picture (TGA), or are none that people train on.
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "PPM", "WEBP", "GIF", "TIFF", "ICO", "JPEG2000", "AVIF")

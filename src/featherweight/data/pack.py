@@ -30,8 +30,8 @@ from featherweight.data.listing import Label, Listing, Samples, Stored
 from featherweight.data.mapped_rows import joined_rows, take_rows
 from featherweight.data.photos import Photos
 from featherweight.errors import UserError, nearest
-from featherweight.reading import explained
 from featherweight.schema import Choice
+from featherweight.untrusted_files import explained
 
 __all__ = ["Data", "Image", "Pack", "answers", "decode", "load"]
 

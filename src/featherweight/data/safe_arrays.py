@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.errors import UserError, nearest
-from featherweight.reading import bounded_memory, explained, open_regular, refuse_beyond_memory, regular_file
+from featherweight.untrusted_files import bounded_memory, explained, open_regular, refuse_beyond_memory, regular_file
 
 NO_ARRAY = "not an array file"
 DEFLATED = 1032  # bytes that one byte of a deflated stream can become, at the most

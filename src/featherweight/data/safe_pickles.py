@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from featherweight.errors import UserError
-from featherweight.reading import bounded_memory, explained, open_regular
+from featherweight.untrusted_files import bounded_memory, explained, open_regular
 
 
 def read(path: Path) -> dict[str, Any]:

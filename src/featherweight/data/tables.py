@@ -15,7 +15,7 @@ from featherweight.data import csv_file
 from featherweight.data.csv_file import Table
 from featherweight.data.scientific import package
 from featherweight.errors import UserError
-from featherweight.reading import explained, read_bytes, read_text
+from featherweight.untrusted_files import explained, read_bytes, read_text
 
 ENDINGS = (".csv", ".tsv", ".txt", ".lst", ".json", ".jsonl", ".parquet")
 LIST_SEPARATOR = "|"

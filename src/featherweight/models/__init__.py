@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from featherweight.errors import UserError
 from featherweight.models import (
+    custom,
     densenet,
     efficientnet,
     fastnet,
@@ -30,7 +31,6 @@ from featherweight.models import (
     library,
     mlp,
     mobilenet_v2,
-    own,
     resnet,
     transformer,
     vgg,
@@ -65,7 +65,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {name: family.constructor for name
 
 
 class Families(OneOf):
-    """The families, and networks of the user's, which a name with a colon means: see `models.own`."""
+    """The families, and networks of the user's, which a name with a colon means: see `models.custom`."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         table = super().__get_pydantic_core_schema__(source, handler)
@@ -73,18 +73,18 @@ class Families(OneOf):
         return core_schema.no_info_wrap_validator_function(self._read, table, serialization=written)
 
     def _read(self, data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        if isinstance(data, own.OwnModel):
+        if isinstance(data, custom.CustomModel):
             return data
         section = {"name": data} if isinstance(data, str) else data
-        if isinstance(section, Mapping) and isinstance(section.get("name"), str) and own.is_own(section["name"]):
+        if isinstance(section, Mapping) and isinstance(section.get("name"), str) and custom.is_custom(section["name"]):
             try:
-                return own.section(section["name"]).model_validate(section)
+                return custom.section(section["name"]).model_validate(section)
             except UserError as error:
                 raise PydanticCustomError("own", "{text}", {"text": str(error).removeprefix("model: ")}) from None
         return handler(data)
 
     def _write(self, value: Any, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
-        if isinstance(value, own.OwnModel):
+        if isinstance(value, custom.CustomModel):
             return value.model_dump(mode=info.mode, exclude_unset=True) | {"name": value.name}
         return handler(value)
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featherweight import reading
+from featherweight import untrusted_files
 from featherweight.errors import UserError
 
 # Of torch.export's schema, by number.
@@ -52,7 +52,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
     Raises UserError for what is damaged, or holds what is not known here.
     """
-    with _opened(path) as archive, reading.explained(path, "no readable TorchScript archive"):
+    with _opened(path) as archive, untrusted_files.explained(path, "no readable TorchScript archive"):
         root = _root(archive)
         module = _Inert(archive, root, "data").load()
         constants = _Inert(archive, root, "constants").load()
@@ -64,7 +64,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
 def read_export(path: Path) -> dict[str, Tensor]:
     """The weights and constants of a torch.export archive, by name. Raises UserError as `read_torchscript`."""
-    with _opened(path) as archive, reading.explained(path, "no readable torch.export archive"):
+    with _opened(path) as archive, untrusted_files.explained(path, "no readable torch.export archive"):
         if "serialized_state_dict.pt" in archive.namelist():  # of torch before 2.7
             return dict(_weights_only(path, archive.read("serialized_state_dict.pt")))
         found: dict[str, Tensor] = {}
@@ -82,7 +82,7 @@ def read_export(path: Path) -> dict[str, Tensor]:
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
-    reading.refuse_beyond_memory(path, path.stat().st_size)
+    untrusted_files.refuse_beyond_memory(path, path.stat().st_size)
     return zipfile.ZipFile(path)
 
 

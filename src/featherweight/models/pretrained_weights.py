@@ -23,9 +23,9 @@ from featherweight.errors import Unavailable, UserError
 from featherweight.models.shape import Shape
 from featherweight.models.weight_matching import Loaded, load_matching
 from featherweight.models.weights_file import read_state
-from featherweight.reading import reason
 from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Choice, Flag, Text
+from featherweight.untrusted_files import reason
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 PACKAGE = "package:"

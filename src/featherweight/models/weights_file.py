@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featherweight import reading
+from featherweight import untrusted_files
 from featherweight.errors import UserError
 from featherweight.models.foreign_archives import archive_kind, read_export, read_torchscript
 
@@ -78,7 +78,7 @@ def model_in(path: Path, content: Any) -> dict[str, Tensor]:
 
 def read_content(path: Path) -> Any:
     """All that a file of weights holds, as plain data and tensors. Raises UserError as `read_state`."""
-    reading.regular_file(path)
+    untrusted_files.regular_file(path)
     with path.open("rb") as stream:
         head = stream.read(16)
     if path.suffix == ".safetensors" or head[8:9] == b"{":
@@ -96,7 +96,10 @@ def refuse_swollen_archive(path: Path) -> list[str]:
 
     Returns the names of what is in it.
     """
-    with reading.explained(path, "damaged: it begins as a zip archive and is none"), zipfile.ZipFile(path) as archive:
+    with (
+        untrusted_files.explained(path, "damaged: it begins as a zip archive and is none"),
+        zipfile.ZipFile(path) as archive,
+    ):
         entries = archive.infolist()
     if sum(entry.file_size for entry in entries) > 1.1 * path.stat().st_size + 2**20:
         raise UserError(f"{path}: refused: its entries are declared to be larger than the file")
@@ -106,15 +109,15 @@ def refuse_swollen_archive(path: Path) -> list[str]:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    with reading.explained(path, "no readable .safetensors file: it is damaged, or of another format"):
+    with untrusted_files.explained(path, "no readable .safetensors file: it is damaged, or of another format"):
         tensors: dict[str, Tensor] = load_file(path)
     return tensors
 
 
 def _unpickled(path: Path, mmap: bool) -> Any:
-    with reading.explained(path, "no file of weights that torch can read: it is damaged, or of another format"):
+    with untrusted_files.explained(path, "no file of weights that torch can read: it is damaged, or of another format"):
         try:
-            with reading.bounded_memory(path), torch.serialization.safe_globals(INERT):
+            with untrusted_files.bounded_memory(path), torch.serialization.safe_globals(INERT):
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except Exception as error:
             if "eights_only" in str(error) or "Weights only" in str(error):

@@ -15,8 +15,8 @@ from featherweight import budget
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
 from featherweight.evaluation.inference import predict_probs
-from featherweight.quality import checks
-from featherweight.quality.checks import Finding
+from featherweight.inspection import checks
+from featherweight.inspection.checks import Finding
 from featherweight.report.gradcam import gradcam
 from featherweight.runs import pipeline, predictions
 from featherweight.runs.run import Result, Run

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from featherweight import atomic
 from featherweight.errors import UserError
-from featherweight.reading import explained, read_text
+from featherweight.untrusted_files import explained, read_text
 
 DAMAGED = "the file is damaged"
 FORMAT = 2  # of a run's folder

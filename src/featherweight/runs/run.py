@@ -35,11 +35,11 @@ from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.decisions import Decision
 from featherweight.evaluation.metrics import Score
 from featherweight.models import Classifier, build
-from featherweight.models.own_source import stored_sources
-from featherweight.reading import explained
+from featherweight.models.custom_source import stored_sources
 from featherweight.runs import ledger
 from featherweight.runs.metadata import DAMAGED, Metadata, SplitIds, read_json
 from featherweight.training import checkpoint
+from featherweight.untrusted_files import explained
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ from featherweight import __version__, atomic, budget, paths
 from featherweight.budget.memory import within_memory
 from featherweight.config import Competition, Recipe, store
 from featherweight.errors import UserError
+from featherweight.models.custom import store_sources
 from featherweight.models.input_sizes import refuse_other_sizes
-from featherweight.models.own import store_sources
 from featherweight.runs.metadata import Metadata
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices

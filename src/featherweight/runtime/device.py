@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from featherweight.errors import UserError
-from featherweight.reading import free_memory
 from featherweight.runtime import launcher
 from featherweight.runtime.processes import ALONE, Processes
+from featherweight.untrusted_files import free_memory
 
 M = TypeVar("M", bound=nn.Module)
 MOST_THREADS = 1024  # more than any machine has cores; a run may be continued on a smaller one

@@ -13,7 +13,7 @@ from torch import nn
 
 from featherweight import atomic
 from featherweight.errors import UserError
-from featherweight.reading import explained, regular_file
+from featherweight.untrusted_files import explained, regular_file
 
 DAMAGED = "this checkpoint is damaged; delete it to train anew"
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from featherweight.console import say
 from featherweight.errors import UserError
 from featherweight.models import Classifier
-from featherweight.reading import explained
 from featherweight.training import checkpoint
 from featherweight.training.averaging import Averages
+from featherweight.untrusted_files import explained
 
 
 @dataclass

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(folder: Path, **options: Any) -> None:
     """Write the competition file for `folder`, and print what was found, assumed and comes next."""
-    from featherweight.quality import competition_file as make
+    from featherweight.describe import competition_file as make
 
     report = make.init(folder, **options)
     print("\n".join([*report.found, "", "assumed, and how to change it:", *report.assumed, "", f"wrote {report.path}"]))

@@ -26,14 +26,14 @@ def run(arguments: argparse.Namespace) -> int:
     paths.find_config("competitions", arguments.competition)
 
     if arguments.list is not None:
-        from featherweight.quality import listing_csv
+        from featherweight.inspection import listing_csv
 
         print(f"wrote {arguments.list}: {listing_csv.write(arguments.competition, arguments.list):,} images")
         print(f"next: ./run.sh inspect {arguments.competition}")
         return 0
 
-    from featherweight.quality import inspection
+    from featherweight.inspection import command
 
-    print(f"wrote {inspection.inspect(arguments.competition)}")
+    print(f"wrote {command.inspect(arguments.competition)}")
     print(f"next: ./run.sh wrn16_4 --competition {arguments.competition}")
     return 0

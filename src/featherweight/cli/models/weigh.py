@@ -77,8 +77,8 @@ def _weighed(names: Sequence[str]) -> tuple[list[Weight], list[str]]:
 
     from featherweight.console import is_live
     from featherweight.errors import UserError
-    from featherweight.reading import reason
     from featherweight.runs.scales import weigh_anything
+    from featherweight.untrusted_files import reason
 
     weights: list[Weight] = []
     faults: list[str] = []

@@ -11,8 +11,8 @@ from featherweight.data import safe_arrays
 from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing, numbered
 from featherweight.data.scientific import package
 from featherweight.errors import UserError, nearest
-from featherweight.reading import explained
 from featherweight.schema import Index, Text
+from featherweight.untrusted_files import explained
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 

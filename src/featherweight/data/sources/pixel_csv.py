@@ -14,8 +14,8 @@ from featherweight.data import csv_file, tables
 from featherweight.data.listing import Label, Listing, Samples, Stored, existing, numbered
 from featherweight.data.scientific import package
 from featherweight.errors import UserError
-from featherweight.reading import explained
 from featherweight.schema import Index, Number, Text
+from featherweight.untrusted_files import explained
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from typing import Any
 
 from featherweight import paths
 from featherweight.errors import UserError, nearest
-from featherweight.reading import read_bytes, reason
+from featherweight.untrusted_files import read_bytes, reason
 
 LARGEST = 2**20  # bytes of a source file
 

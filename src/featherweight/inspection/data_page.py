@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from featherweight import atomic
 from featherweight.data.pack import Pack
-from featherweight.quality.checks import Finding, Inspection
+from featherweight.inspection.checks import Finding, Inspection
 
 SAMPLES = 10  # of each class
 SHEETS = 120  # classes whose samples are shown

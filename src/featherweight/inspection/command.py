@@ -17,8 +17,8 @@ from featherweight.data.image import opened
 from featherweight.data.listing import Listing, Samples
 from featherweight.data.pack import Data
 from featherweight.data.parts import divide
-from featherweight.quality import checks, data_page
-from featherweight.reading import open_regular
+from featherweight.inspection import checks, data_page
+from featherweight.untrusted_files import open_regular
 
 LOOKED_AT = 2000  # files whose heads are read for their size and kind
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from featherweight import atomic
 from featherweight.errors import UserError
-from featherweight.models.own_source import line_of, load
+from featherweight.models.custom_source import line_of, load
 from featherweight.models.shape import Shape
-from featherweight.reading import reason
 from featherweight.runtime.torch_internals import outlined, weightless
 from featherweight.schema import Choice
+from featherweight.untrusted_files import reason
 
 # What constructors call the number of classes, of channels, and the side of the images.
 CLASSES = (
@@ -45,7 +45,7 @@ SIZES = ("image_size", "img_size", "input_size", "im_size", "img_sz", "image_sid
 PLAIN = (bool, int, float, str, list, tuple, dict)
 
 
-class OwnModel(Choice):
+class CustomModel(Choice):
     """A model section that names the user's network; only the keys that the recipe gives are passed on.
 
     `sources` is the code it was read with, by paths in a run's folder, whatever the file holds by now.
@@ -60,7 +60,7 @@ class OwnModel(Choice):
 
     def __eq__(self, other: object) -> bool:
         """Are they one network? Each reading makes a class of its own, so what tells is the code and the keys."""
-        if not isinstance(other, OwnModel):
+        if not isinstance(other, CustomModel):
             return False
         return (self.name, self.arguments, self.sources) == (other.name, other.arguments, other.sources)
 
@@ -68,21 +68,21 @@ class OwnModel(Choice):
         return hash(self.name)
 
 
-def is_own(name: str) -> bool:
+def is_custom(name: str) -> bool:
     """Does a model's name say where its code is?"""
     return ":" in name
 
 
 def store_sources(spec: Choice, folder: Path) -> None:
     """Copy the source of a network of the user's, and of the modules beside it that it imports, into a run's folder."""
-    if isinstance(spec, OwnModel):
+    if isinstance(spec, CustomModel):
         for name, text in spec.sources.items():
             path = folder / "source" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_text(path, text)
 
 
-def section(name: str) -> type[OwnModel]:
+def section(name: str) -> type[CustomModel]:
     """The section class of a network of the user's, made from its signature. Raises UserError where it is not there."""
     constructor, sources = load(name)
     fields: dict[str, Any] = {"name": (str, name)}
@@ -90,7 +90,7 @@ def section(name: str) -> type[OwnModel]:
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[key] = (_kind(parameter), default)
     kind = create_model(
-        f"OwnModel_{name.rpartition(':')[2]}", __base__=OwnModel, __doc__=inspect.getdoc(constructor), **fields
+        f"CustomModel_{name.rpartition(':')[2]}", __base__=CustomModel, __doc__=inspect.getdoc(constructor), **fields
     )
     kind.target = staticmethod(functools.partial(_build, constructor, name))
     kind.sources = sources

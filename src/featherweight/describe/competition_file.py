@@ -23,11 +23,11 @@ from featherweight.data.detect.scan import relative
 from featherweight.data.detect.survey import survey
 from featherweight.data.listing import Listing, Samples, Stored, numbered
 from featherweight.data.sources import SOURCES
+from featherweight.describe import groups, known_competitions, pictures, submission_section
+from featherweight.describe.known_competitions import KnownCompetition
+from featherweight.describe.known_competitions import metric as known_metric
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.metrics import METRICS
-from featherweight.quality import groups, known_competitions, pictures, submission_section
-from featherweight.quality.known_competitions import KnownCompetition
-from featherweight.quality.known_competitions import metric as known_metric
 
 BEST = 5  # classes that a ranked submission lists where nothing says how many
 TARGETS = ("one", "several", "ordered")

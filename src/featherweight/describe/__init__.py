@@ -1,0 +1,1 @@
+"""What `init` writes: the competition file that describes a folder of images."""

@@ -1,1 +1,0 @@
-"""What is wrong with a data set, and the competition file that describes one."""
