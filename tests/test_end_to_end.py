@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_bytes(home: Path, command: Command) -> Non
 
 def test_killed_again_and_again_it_ends_in_the_same_bytes(home: Path, command: Command) -> None:
     """SIGKILL at random moments and in the middle of writing a checkpoint, each time resumed by a new process."""
-    slow = ("tiny", "--set", "train.epochs=24", "--set", "train.checkpoint_seconds=0", "--threads", "1")
+    slow = ("tiny", "--set", "train.epochs=24", "--set", "train.checkpoint_seconds=0", "--threads", "1", "--no-report")
     assert command(*slow, "--name", "whole", fresh=True).returncode == 0
     rng, kills = random.Random(0), 0
     folder = home / "runs" / "cut"
@@ -111,7 +111,7 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(home: Path, command: C
         kills += process.poll() is None
         process.kill()
         process.wait()
-        process = start(["resume", "cut"])
+        process = start(["resume", "cut", "--no-report"])
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert kills >= 3, "the runs ended before they could be killed: this test has tested nothing"
@@ -155,7 +155,9 @@ def test_an_overweight_model_is_refused_before_any_data_is_looked_for(home: Path
 
 
 def test_folders_of_photographs(home: Path, photos: Path, command: Command) -> None:
-    done = command("tiny", "--competition", "photos", "--set", "split.holdout=0.25", "--set", "train.batch_size=8")
+    done = command(
+        "tiny", "--competition", "photos", "--set", "split.holdout=0.25", "--set", "train.batch_size=8", "--no-report"
+    )
     assert done.returncode == 0, done.stderr
     rows = list(csv.reader((home / "submissions" / "tiny-photos-s0.csv").open()))
     assert rows[0] == ["id", "label"]
@@ -178,7 +180,12 @@ def test_unreadable_images_are_listed_all_at_once(home: Path, photos: Path, comm
 
 
 def test_data_changed_under_a_stopped_run_are_noticed(home: Path, photos: Path, command: Command) -> None:
-    assert command("tiny", "--competition", "photos", "--set", "train.batch_size=8", "--name", "one").returncode == 0
+    assert (
+        command(
+            "tiny", "--competition", "photos", "--set", "train.batch_size=8", "--name", "one", "--no-report"
+        ).returncode
+        == 0
+    )
     shutil.copy(next((home / "data/photos/train/dark night").iterdir()), home / "data/photos/train/dark night/new.png")
     done = command("resume", "one")
     assert done.returncode == 2
@@ -265,5 +272,7 @@ def test_torchvisions_download_fills_the_folder(
         server.shutdown()
     assert len(list((home / "data/cifar10/train/truck").iterdir())) == 2
     assert [p.name for p in (home / "data").iterdir()] == ["cifar10"]
-    done = command("tiny", "--competition", "cifar10", "--set", "split.holdout=0.4", "--set", "train.epochs=1")
+    done = command(
+        "tiny", "--competition", "cifar10", "--set", "split.holdout=0.4", "--set", "train.epochs=1", "--no-report"
+    )
     assert done.returncode == 0, done.stderr

@@ -1,11 +1,13 @@
 """The house rules that a machine can hold: style, types, and who may import whom."""
 
 import ast
+import functools
 import inspect
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +70,12 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
         yield from imports(node)
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """A file, parsed once for all the rules."""
+    return ast.parse(path.read_text())
+
+
 def test_every_module_has_its_layer():
     assert {name.split(".")[1] for name in MODULES if name not in OUTSIDE} == set(RANK)
 
@@ -77,7 +85,7 @@ def test_layers_are_imported_from_above_alone():
     for name, path in MODULES.items():
         if name in OUTSIDE:
             continue
-        for imported, line in imports(ast.parse(path.read_text())):
+        for imported, line in imports(tree(path)):
             if imported in MODULES and imported not in OUTSIDE:
                 ours, theirs = name.split(".")[1], imported.split(".")[1]
                 if RANK[theirs] > RANK[ours]:
@@ -87,7 +95,7 @@ def test_layers_are_imported_from_above_alone():
 
 def test_nothing_imports_in_a_circle():
     graph = {
-        name: {found for found, _ in imports(ast.parse(path.read_text())) if found in MODULES} - {name, *OUTSIDE}
+        name: {found for found, _ in imports(tree(path)) if found in MODULES} - {name, *OUTSIDE}
         for name, path in MODULES.items()
     }
     # A package's own names are imported from its modules, so a module that imports its package back would be a circle.
@@ -177,7 +185,7 @@ def over_the_limits() -> Iterator[tuple[str, dict[str, str], str]]:
         text = path.read_text()
         if text.count("\n") > 300:
             yield shown, LONG_FILES, "300 lines"
-        for name, node in functions(ast.parse(text)):
+        for name, node in functions(tree(path)):
             first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0].lineno
             if (node.end_lineno or 0) - first >= 60:
                 yield f"{shown} {node.name}", LONG_FUNCTIONS, "60 lines"

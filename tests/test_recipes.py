@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from featherweight import budget
+from featherweight import budget, paths
 from featherweight.config import load_competition, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import OverBudget
 from featherweight.models import build
+from featherweight.models.pretrained_weights import starts_pretrained
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.training import checkpoint
@@ -101,6 +102,15 @@ def test_a_recipe_weighs_what_is_written(name):
         assert budget.count_parameters(lighter, CIFAR) <= LIMIT
     else:
         weighed.refuse_if_over()
+
+
+def test_all_other_recipes_can_be_weighed():
+    recipes = {name: load_recipe(name) for name in paths.config_names("recipes")}
+    weighed_above = {recipes[name].model.model_dump_json() for name in WEIGHTS}
+    others = {name: one for name, one in recipes.items() if one.model.model_dump_json() not in weighed_above}
+    assert {one.name for one in budget.weigh_all(others, CIFAR) if one.counted > 0 and one.macs > 0} >= {
+        name for name, one in others.items() if not starts_pretrained(one.model)
+    }
 
 
 SIZES = ("width", "widths", "depth", "blocks", "layers", "hidden", "head_width")  # more of the same layers
