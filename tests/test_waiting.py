@@ -139,7 +139,7 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
 
     prepare, epoch_of = trainer.prepare, Batches.epoch
     monkeypatch.setattr(trainer, "prepare", prepared)
-    monkeypatch.setattr(trainer, "LOOK_SECONDS", math.inf)
+    monkeypatch.setattr(trainer, "READ_SECONDS", math.inf)
     monkeypatch.setattr(Batches, "epoch", watched)
     if not GPU:
         monkeypatch.setattr(trainer, "standardize", lambda *given: None)  # reads from the device, before the first step
