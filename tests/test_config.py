@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featherweight import paths
+from featherweight import paths, yaml
 from featherweight.config import Competition, Recipe, json_schema, load_competition, load_recipe, store
 from featherweight.errors import UserError
 
@@ -26,7 +26,8 @@ def recipes(home: Path) -> Path:
 
 @pytest.mark.parametrize("name", paths.config_names("recipes"))
 def test_every_recipe_of_the_checkout_loads(name):
-    assert load_recipe(name).train.epochs >= (load_recipe(name).head.start == "random")
+    recipe = load_recipe(name)
+    assert recipe.train.epochs >= (recipe.head.start == "random")
 
 
 @pytest.mark.parametrize("name", paths.config_names("competitions"))
@@ -164,6 +165,16 @@ def test_a_parents_fault_is_laid_at_the_parents_door(recipes):
     (recipes / "child.yaml").write_text("extends: parent\nseed: 1\n")
     with pytest.raises(UserError, match=r"parent\.yaml:1: model\.width: must be greater than 0, got -1"):
         load_recipe("child")
+
+
+def test_a_file_is_parsed_once_and_read_as_it_is_now(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("train: {epochs: 3}\n")
+    yaml.read(path).data["train"]["epochs"] = 7
+    assert yaml.read(path).data == {"train": {"epochs": 3}}
+    path.write_text("\ntrain: {epochs: 4}\n")
+    assert yaml.read(path).data == {"train": {"epochs": 4}}
+    assert yaml.read(path).where(("train",)) == f"{path}:2"
 
 
 def test_all_faults_are_told_at_once(recipes):

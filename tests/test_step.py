@@ -17,9 +17,9 @@ from featherweight.runtime.device import start
 from featherweight.runtime.rng import Draws, generator
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch
+from featherweight.training.checkpoint import TrainState
 from featherweight.training.examples import Examples
 from featherweight.training.optimizers import groups
-from featherweight.training.state import TrainState
 from featherweight.training.trainer import Trainer
 
 BASE = {"model": {"name": "wrn", "depth": 10, "width": 0.25}, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.0}}

@@ -5,6 +5,8 @@ YAML 1.2 reads `5e-4` as a number and `no` as a word, which YAML 1.1 does not; a
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
 import re
 from dataclasses import dataclass
@@ -38,19 +40,24 @@ class Document:
 
 def read(path: Path) -> Document:
     """Read a file that holds one mapping. Raises UserError with the line of what is not YAML."""
-    text = read_text(path, LARGEST_TEXT)
-    tree = _parse(text, str(path), "rt")
+    data, lines = _read(read_text(path, LARGEST_TEXT), str(path))
+    return Document(path, copy.deepcopy(data), lines)
+
+
+@functools.lru_cache(maxsize=256)  # the parents of many recipes are one file, and a run's are read again and again
+def _read(text: str, origin: str) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
+    tree = _parse(text, origin, "rt")
     if tree is None:
         tree = CommentedMap()
     if not isinstance(tree, CommentedMap):
-        raise UserError(f"{path}: expected keys and values, got {type(plain(tree)).__name__}")
-    data = _bounded(tree, str(path))
+        raise UserError(f"{origin}: expected keys and values, got {type(plain(tree)).__name__}")
+    data = _bounded(tree, origin)
     lines: dict[tuple[Any, ...], int] = {}
     _collect_lines(tree, (), lines)
     for key in data:
         if not isinstance(key, str):
-            raise UserError(f"{path}: the key {key!r} is not text")
-    return Document(path, data, lines)
+            raise UserError(f"{origin}: the key {key!r} is not text")
+    return data, lines
 
 
 def parse(text: str, origin: str) -> Any:

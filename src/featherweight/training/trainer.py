@@ -28,6 +28,7 @@ from featherweight.runtime.rng import derive
 from featherweight.schema import Choice, OneOf
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch, Batches
+from featherweight.training.checkpoint import TrainState
 from featherweight.training.distillation import learn
 from featherweight.training.early_stopping import classified, evaluate, since_best
 from featherweight.training.examples import Examples
@@ -40,7 +41,6 @@ from featherweight.training.probe import start_from_probe
 from featherweight.training.progressive import shrunk
 from featherweight.training.sam import climbed
 from featherweight.training.schedules import beginning, rate_factor
-from featherweight.training.state import TrainState
 
 if TYPE_CHECKING:
     import pandas as pd
