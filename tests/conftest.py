@@ -22,7 +22,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
+LONGEST = [f"test_{name}.py" for name in ("processes", "targets", "end_to_end", "search", "kernel", "house")]
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the longest tests first, so that no worker is left alone with one of them in the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_the_pages_example_runs(home, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "2,748,602 of 5,000,000 parameters" in out
     assert f"{space['run'].result.holdout}\n" in out
-    assert space["said"].probs.shape == (2, 10)
+    assert space["answer"].probs.shape == (2, 10)
     assert space["table"]["run"].tolist()[0] in ("first", "second")
     assert sent == ["ensemble-digits-s1"]
     assert fw.list_runs("digits", "seed=1")["run"].tolist().count("first") == 1
