@@ -197,7 +197,7 @@ def _refuse_without_end(bundle: tarfile.TarFile) -> None:
     """Raise ReadError unless a block of zeros ended the archive, and only zeros follow.
 
     tarfile takes the end of the file and a broken header for the end of the archive. Checksums of what is compressed
-    stand at its end, which is only looked at when all is read.
+    stand at its end, which is only reached when all is read.
     """
     stream = bundle.fileobj
     assert stream is not None

@@ -44,7 +44,7 @@ class Image(Section):
     store: Side | None = Field(
         None,
         description="keep pictures in their own proportion, their shorter side of this many pixels, a little more than "
-        "`size`: training crops are cut from all of a picture, and `fit` is not heeded",
+        "`size`: training crops are cut from all of a picture, and `fit` has no effect",
     )
     crop: Share = Field(0.875, description="of stored pictures: the part of the shorter side that is scored, centred")
     interpolation: Interpolation = Field("bicubic", description="how that crop of a stored picture becomes `size`")
@@ -97,7 +97,7 @@ def decode(file: Path | str, image: Image, content: bytes | None = None) -> NDAr
 
     Raises UserError naming a file that cannot be decoded.
 
-    Of several frames the first is taken, the camera's orientation is heeded, what is transparent becomes white, and
+    Of several frames the first is taken, the camera's orientation is applied, what is transparent becomes white, and
     more than 8 bits become 8 by `image.levels`. `content` are the file's bytes, where they have been read.
     """
     content = read(file) if content is None else content

@@ -23,7 +23,7 @@ LEAST_GROUPS, LEAST_SHARE = (
 )  # a pattern makes at least this many groups, with this part of the images in groups of two and more
 LARGEST_GROUP = 0.3  # of all images: what is larger is no group of related images
 COUNTER = 3  # numbers within a group are that close together, where they count frames
-WARNED = 0.01  # of the held-out images with related ones in training: from there on there is a warning
+WARNED = 0.01  # of the held-out images with related ones in training: more than that is a warning
 NEAR = 20_000  # images in which near-copies are looked for before a training; inspect looks at any number
 LARGEST = 2**30  # bytes of images that are read for it
 
@@ -115,7 +115,7 @@ def sizes_of(keys: Sequence[str]) -> list[int]:
 
 
 def divides(keys: Sequence[str], labels: Sequence[str]) -> bool:
-    """Are there groups to divide, in every class, that hold most images in company and none most of the images?"""
+    """Are there groups to divide, in every class? Most images are in groups of two or more, and none holds most."""
     sizes = sizes_of(keys)
     company = sum(size for size in sizes if size > 1)
     groups_in = Counter(label for label, _ in set(zip(labels, keys, strict=True)))

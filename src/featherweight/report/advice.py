@@ -47,7 +47,7 @@ def advise(
 
 
 def rising(history: pd.DataFrame, score: Score, recipe: Recipe) -> Advice | None:
-    """Train longer: the holdout's score was still rising at the end, and the training images were not learnt by heart.
+    """Train longer: the holdout's score was still rising at the end, and the training images were not memorised.
 
     It rose if the last fifth of the epochs is better than the fifth before by more than the score's standard error,
     below which the same weights on other images would differ as much.
@@ -69,7 +69,7 @@ def rising(history: pd.DataFrame, score: Score, recipe: Recipe) -> Advice | None
 
 
 def apart(history: pd.DataFrame, recipe: Recipe, competition: Competition) -> Advice | None:
-    """The losses of training and holdout at the end: far above, it has learnt by heart; far below, training is the
+    """The losses of training and holdout at the end: far above, it overfits; far below, training is the
     harder task of the two.
     """
     if recipe.loss.name != "cross_entropy":
@@ -87,7 +87,7 @@ def apart(history: pd.DataFrame, recipe: Recipe, competition: Competition) -> Ad
                 losses.format("well above"), "More of the augmentation, more weight decay or a smaller model."
             )
         words = " and ".join(harder)
-        return Advice(losses.format("well above"), f"It learns by heart: {words} help.", tuple(harder.values()))
+        return Advice(losses.format("well above"), f"It overfits: {words} help.", tuple(harder.values()))
     if trained - held > APART:
         return Advice(
             losses.format("below"),

@@ -207,8 +207,8 @@ def _teachers(run: Run) -> dict[str, str]:
         if name.endswith(".npz"):
             descriptions[name] = "saved probabilities"
         elif Run.exists(name):
-            elder = Run.find(name)
-            descriptions[name] = f"{budget.weigh(elder.recipe, elder.competition, name).parameters:,} parameters"
+            teacher = Run.find(name)
+            descriptions[name] = f"{budget.weigh(teacher.recipe, teacher.competition, name).parameters:,} parameters"
         else:
             descriptions[name] = "a run that is no longer there"
     return descriptions

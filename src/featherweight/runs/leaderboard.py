@@ -85,7 +85,7 @@ class Expected:
         if self.learned_from:
             came = f"{self.of.number(self.learned, '+')} {self.of.unit}"
             scores = "scores were" if self.learned_from > 1 else "score was"
-            lines.append(f"{self.learned_from:,} earlier public {scores} {came} from validation: heeded")
+            lines.append(f"{self.learned_from:,} earlier public {scores} {came} from validation: taken into account")
         return lines
 
     @classmethod

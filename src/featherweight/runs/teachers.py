@@ -99,19 +99,19 @@ def _known_run(run: Run, name: str, where: str, holdout: Pack) -> Run:
     """A run that this one learns from. Raises UserError for one that is not trained, knows other classes, or knows the
     holdout.
     """
-    elder = Run.find(name)
-    if not elder.weights.exists():
+    teacher = Run.find(name)
+    if not teacher.weights.exists():
         raise UserError(f"{where} is not trained yet: ./run.sh resume {name}")
-    if run.competition.classes != elder.competition.classes:
+    if run.competition.classes != teacher.competition.classes:
         raise UserError(f"{where} knows other classes than {run.competition_name} has")
-    trained = [elder, *(Run.find(member) for member in elder.metadata.members)]
+    trained = [teacher, *(Run.find(member) for member in teacher.metadata.members)]
     known = _trained_on(trained).intersection(holdout.ids)
     if known:
         raise UserError(
             f"{where} was trained on {len(known)} of the {len(holdout)} images held out here, whose score would "
             f"mean nothing; give both the same split section"
         )
-    return elder
+    return teacher
 
 
 def _trained_on(runs: Iterable[Run]) -> set[str]:

@@ -40,7 +40,7 @@ def hyperband(epochs: int, *, first: Count = 1, factor: Factor = 3) -> BasePrune
 
 
 def none(epochs: int) -> BasePruner:
-    """Every trial runs to its end."""
+    """No trial is stopped early."""
     return NopPruner()
 
 
