@@ -36,7 +36,6 @@ from featherweight import paths
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.photos import Photos
-from featherweight.planning import costs
 from featherweight.planning.candidates import RATE, batch_size
 from featherweight.runs.run import Run
 
@@ -78,7 +77,7 @@ def ours(system: str, seed: int, given: argparse.Namespace, settings: Sequence[s
     name = run_name(system, seed, given)
     cost = paths.runs() / name / "processor.json"
     if not cost.exists():
-        recipe = {"finetune": given.recipe, "probe": PROBE, "scratch": FROM_NOTHING}[system]
+        recipe = {"finetune": given.recipe, "probe": PROBE}.get(system, FROM_NOTHING)
         words = [recipe, "--competition", given.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
         words += ["--name", name, *(word for setting in settings for word in ("--set", setting))]
         words += [] if given.truth else ["--set", HELD]
@@ -104,17 +103,20 @@ def tuning(given: argparse.Namespace) -> list[str]:
     return [f"image.size={given.size}", f"train.precision={given.precision}", stored(given)]
 
 
-def from_scratch(like: Run, seconds: float) -> list[str]:
-    """What is set for the narrow fast net, which trains for about this many seconds of processor time."""
-    images = len(like.split.train)
-    batch = batch_size(images)
+def from_scratch(like: Run, seed: int, given: argparse.Namespace, seconds: float) -> list[str]:
+    """What is set for the narrow fast net, which trains for about this many seconds of processor time.
+
+    An epoch is timed by two short runs, which share what a run takes besides.
+    """
+    batch = batch_size(len(like.split.train))
     settings = [f"image.size={SCRATCH}", "model.widths=[32,128,128]", "train.precision=native"]
     settings += [f"train.batch_size={batch}", f"optimizer.lr={batch * RATE:.6g}"]
-    recipe = load_recipe(FROM_NOTHING, settings)
-    cost = costs.measure(recipe, load_competition(like.competition_name).seen_by(recipe), 1)
-    assert cost is not None
-    epochs = max(1, round(seconds / (images // batch * cost.step)))
-    return [*settings, f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
+
+    def lasting(epochs: int) -> list[str]:
+        return [*settings, f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
+
+    short, longer = (ours(f"scratch{epochs}", seed, given, lasting(epochs)).seconds for epochs in (1, 4))
+    return lasting(max(1, round((seconds - short) / ((longer - short) / 3)) + 1))
 
 
 def stored(given: argparse.Namespace) -> str:
@@ -212,7 +214,7 @@ def main() -> None:
         tuned = ours("finetune", seed, given, [*tuning(given), f"train.epochs={given.epochs}"])
         like = Run.find(run_name("finetune", seed, given))
         found += [tuned, fastai(seed, like, given, tuned.seconds)]
-        found.append(ours("scratch", seed, given, from_scratch(like, tuned.seconds)))
+        found.append(ours("scratch", seed, given, from_scratch(like, seed, given, tuned.seconds)))
         for one in found[-4:]:
             print(f"  {one.system:<9} seed {one.seed}  {one.accuracy:.2%} right, {one.seconds:.0f} s", flush=True)
     table: dict[str, Any] = {}
