@@ -1,5 +1,6 @@
 """The plan: what is chosen, how long it takes, and what is said of it."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -123,7 +124,20 @@ def test_a_pilot_tells_how_hard_the_task_is():
     task = Task(2000, 200, 500, 10, 200, 32, 3, True, False)
     easy, hard, unknown = forecast(0.02), forecast(0.6), MADE_UP.forecast(task, 2_000_000, 16, 32)
     assert hard.value < unknown.value < easy.value
-    assert hard.high - hard.low < unknown.high - unknown.low
+    assert width(hard) < width(unknown)
+
+
+def width(forecast) -> float:
+    """Of its range, in logits."""
+    return math.log(forecast.high / (1 - forecast.high)) - math.log(forecast.low / (1 - forecast.low))
+
+
+def test_a_forecast_is_surer_near_its_pilot_than_far_from_it():
+    task = Task(2000, 200, 500, 10, 200, 32, 3, True, False)
+    curves = MADE_UP.and_pilots([Row("this task", 2000, 10, 32, 3, 500_000, 4, 2000, 0.2)])
+    widths = [width(curves.forecast(task, 500_000, epochs, 32)) for epochs in (4, 16, 64, 256)]
+    assert widths == sorted(widths)
+    assert widths[-1] > 1.5 * widths[0]
 
 
 def test_photographs_are_fine_tuned_at_real_sizes_and_small_images_enlarged():
