@@ -15,10 +15,9 @@ from PIL import Image
 from featherweight.cli import main
 from featherweight.config import load_recipe
 from featherweight.data import image as images
-from featherweight.data.image import decode
 from featherweight.export import foreign, formats, job, standalone
-from featherweight.export.deployed import squared
 from featherweight.export.exportable import Subject
+from featherweight.export.resampling import prepared
 from featherweight.export.source import Source
 from featherweight.models import Classifier, build
 from featherweight.models.shape import Shape
@@ -60,6 +59,14 @@ def test_a_script_classifies_files_without_the_package(workspace, tmp_path, caps
     assert [row[0] for row in rows] == names
     assert [row[1] for row in rows] == [run.competition.classes[best] for best in expected.argmax(1)]
     np.testing.assert_allclose([float(row[2]) for row in rows], expected.max(1), atol=1e-4)
+
+    (tmp_path / "0.png").rename(tmp_path / 'a,"b" ü.png')
+    (tmp_path / "cut.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
+    command[3:] = ["cut.png", 'a,"b" ü.png', "gone.png", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert list(csv.reader(done.stdout.splitlines())) == [['a,"b" ü.png', *rows[0][1:]]]
+    assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == ["cut.png", "gone.png", "."]
 
 
 def test_an_onnx_file_says_what_it_is_and_what_its_int8_copy_costs(workspace, onnx, capsys):
@@ -182,21 +189,37 @@ def pictures():
     yield "jpeg", turned
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+SHOWN = [
+    {"fit": "stretch"},
+    {"fit": "crop"},
+    {"fit": "pad"},
+    {"store": 16},
+    {"store": 20},
+    {"store": 30, "crop": 1.0, "interpolation": "bilinear"},
+]
+
+
+@pytest.mark.parametrize("how", SHOWN, ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_scripts_prepare_pictures_as_the_package_does(tmp_path, fit, channels):
-    wanted = images.Image(size=16, channels=channels, mirror=False, fit=fit)
+def test_scripts_prepare_pictures_as_the_package_does(tmp_path, how, channels):
+    wanted = images.Image(size=16, channels=channels, mirror=False, **how)
     for place, (kind, picture) in enumerate(pictures()):
         path = tmp_path / f"{place}.{kind}"
         picture.save(path, exif=picture.getexif())
         with Image.open(path) as opened:
             prepared = standalone.prepare(opened, wanted.model_dump())
-        np.testing.assert_array_equal(prepared.numpy(), decode(path, wanted), err_msg=path.name)
+        np.testing.assert_array_equal(prepared.numpy(), images.scored(path, wanted), err_msg=path.name)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
-def test_resizing_inside_is_close_to_that_of_the_package(fit):
-    ramp = np.linspace(0, 255, 60 * 90).reshape(60, 90, 1).repeat(3, 2).astype(np.uint8)
-    wanted = images.Image(size=16, mirror=False, fit=fit)
-    own = squared(torch.from_numpy(ramp).permute(2, 0, 1)[None].float(), 16, fit)[0].permute(1, 2, 0).numpy()
-    assert np.abs(own - images.fit(ramp, wanted)).mean() < 3
+@pytest.mark.parametrize("how", SHOWN, ids=str)
+@pytest.mark.parametrize("size", [(16, 16), (20, 20), (24, 31), (37, 18), (9, 60), (33, 17), (40, 12), (1, 1)])
+def test_graphs_prepare_pictures_as_the_package_does(how, size):
+    """But for rounding: some pixels by one, few by two."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+    picture = np.asarray(coarse.resize(size[::-1], Image.Resampling.BICUBIC))
+    wanted = images.Image(size=16, mirror=False, **how)
+    own = prepared(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float(), wanted)[0].permute(1, 2, 0).numpy()
+    apart = np.abs(own - images.scored(picture, wanted))
+    assert apart.max() <= 4
+    assert apart.mean() < 0.5

@@ -1,7 +1,9 @@
 """Runs on photographs at 224 px from a file of weights: killed, shared by processes, souped, combined and taught."""
 
 import hashlib
+import importlib.util
 import io
+import json
 import signal
 import time
 from pathlib import Path
@@ -15,6 +17,12 @@ from safetensors.torch import save_file
 
 from conftest import start
 from featherweight.cli.main import main
+from featherweight.data.image import decode
+from featherweight.evaluation.decisions import Decision
+from featherweight.export import foreign
+from featherweight.kaggle import kernel_entry
+from featherweight.runs.evaluate import evaluate
+from featherweight.runs.predictor import Predictor
 from featherweight.runs.run import Run
 
 SETTINGS = (
@@ -30,20 +38,20 @@ SETTINGS = (
 
 @pytest.fixture
 def photos(home: Path) -> list[str]:
-    """Forty photographs of two kinds, a file of weights for a tiny network, and the words of a run on them."""
+    """Forty photographs of two kinds, four to predict, weights for a tiny network, and the words of a run on them."""
     random = np.random.default_rng(0)
-    for index in range(40):
+    for index in range(44):
         kind = ("light", "dark")[index % 2]
         height, width = 230 + index % 7, 300 - index % 11
         pixels = random.integers(0, 120, (height, width, 3)) + (120 if kind == "light" else 0)
-        folder = home / "data" / "photos" / "train" / kind
+        folder = home / "data" / "photos" / (f"train/{kind}" if index < 40 else "test")
         folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG", quality=70)
         (folder / f"{index}.jpg").write_bytes(buffer.getvalue())
     (home / "configs" / "competitions").mkdir(parents=True)
     (home / "configs" / "competitions" / "photos.yaml").write_text(
-        "title: photos\nsource: {name: folders, path: photos, train: train}\n"
+        "title: photos\nsource: {name: folders, path: photos, train: train, test: test}\n"
         "image: {size: 64, channels: 3, mirror: true}\nclasses: [dark, light]\n"
         "limit: {parameters: 500000, allow_pretrained: true}\nsubmission: {id: id, label: label}\n"
     )
@@ -94,3 +102,47 @@ def test_soups_ensembles_and_students_of_photographs(photos):
     assert main([*photos, "--name", "taught", "--set", "distill.teachers=[first]"]) == 0
     for name in ("souped", "taught"):
         assert Run.find(name).probs("holdout").shape == (8, 2)
+
+
+def test_files_are_predicted_and_exported_as_they_were_scored(photos, home, tmp_path):
+    """What a run stores of a photograph and what it scores of that go along: by `predict`, a script and a graph."""
+    small = ("--set", "image.size=32", "--set", "image.store=36", "--set", "train.epochs=1")
+    assert main([*photos, *small, "--set", "predict.views=[]", "--name", "small"]) == 0
+    run = Run.find("small")
+    files = [str(home / "data" / "photos" / "train" / id) for id in run.split.holdout]
+    said = Predictor(run).predict(files)
+    assert said.probs.tobytes() == run.probs("holdout").tobytes()
+    assert main(["predict", "small", "photos", "--out", str(tmp_path / "out.json"), "--top", "1"]) == 0
+    best = [row["classes"][0]["probability"] for row in json.loads((tmp_path / "out.json").read_text())]
+    np.testing.assert_allclose(best, run.probs("predict").max(1), rtol=1e-6)
+    for kind in ("script", "torchscript"):
+        assert main(["export", "small", "--to", kind, "--out", str(tmp_path)]) == 0
+    script = importlib.util.spec_from_file_location("small", tmp_path / "small.py")
+    module = importlib.util.module_from_spec(script)
+    script.loader.exec_module(module)
+    told = [[row["probabilities"][name] for name in said.classes] for row in module.predict(files)]
+    np.testing.assert_allclose(told, said.probs, atol=1e-6)
+    ask = foreign.torchscript(str(tmp_path / "small.torchscript"))
+    for file, probs in zip(files, said.probs, strict=True):
+        stored = decode(file, run.competition.image)  # a whole JPEG would be made smaller while it is decoded
+        with torch.no_grad():
+            np.testing.assert_allclose(ask([stored[None].copy()])[0][0], probs, atol=1e-3)
+
+
+@pytest.mark.parametrize("target", ["one", "ordered"])
+def test_a_notebook_writes_the_bytes_of_the_run(photos, home, target):
+    """From photographs as they are stored, and by what the run decided: here a cut point that changes the answers."""
+    competition = home / "configs" / "competitions" / "photos.yaml"
+    if target == "ordered":
+        competition.write_text(competition.read_text() + "target: ordered\nmetric: quadratic_kappa\n")
+    small = ("--set", "image.size=32", "--set", "image.store=36", "--set", "train.epochs=1")
+    assert main([*photos, *small, "--name", "small"]) == 0
+    run = Run.find("small")
+    if target == "ordered":
+        between = float(np.sort(run.probs("predict")[:, 1])[1:3].mean())
+        Decision("cuts", (between,)).store(run.folder / "decision.json")
+        evaluate(run, "predict", [row.split(",")[0] for row in run.csv().read_text().splitlines()[1:]])
+        assert run.csv().read_text().count("light") == 2
+    own = run.csv().read_bytes()
+    run.csv().unlink()
+    assert kernel_entry._by_run(run, float("inf")).read_bytes() == own

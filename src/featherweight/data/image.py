@@ -131,6 +131,12 @@ def fit(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
     return _square(Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), image)
 
 
+def scored(picture: Path | str | NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
+    """A file or an array as it is scored and predicted: uint8 [size, size, C]; of a stored picture its centre."""
+    pixels = fit(picture, image) if isinstance(picture, np.ndarray) else decode(picture, image)
+    return pixels if image.store is None else image.evaluation_crop.of(pixels)
+
+
 def _is_turned(picture: Pillow.Image) -> bool:
     """Reading the orientation costs as much as decoding a small image, so only those that carry any are asked."""
     return any(key in picture.info for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp")) or (

@@ -2,7 +2,8 @@
 
     python -I foreign.py FORMAT FILE IMAGES.npz ANSWERS.npz
 
-IMAGES.npz holds the pictures, uint8 [N, H, W, C], once for each model of an ensemble whose members differ in size;
+IMAGES.npz holds batches of pictures, uint8 [B, H, W, C], as BATCH.MEMBER: once for each model of an ensemble that a
+script holds, since they may differ in size;
 ANSWERS.npz gets `probs` and, where the file decides, `decided`.
 Run as a program; nothing of the package is imported, nor can it be.
 """
@@ -18,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 
-BATCH = 32
 Exported = Callable[[list[Any]], list[Any]]  # probabilities and, where it decides, what is decided
 
 
@@ -70,9 +70,11 @@ def main(kind: str, path: str, images: str, answers: str) -> None:
     sys.modules["featherweight"] = None  # type: ignore[assignment]  # an import of it fails, installed or not
     ask = FORMATS[kind](path)
     with np.load(images) as stored:
-        parts = [stored[name] for name in stored.files]
+        batches: dict[str, list[Any]] = {}
+        for name in stored.files:
+            batches.setdefault(name.split(".")[0], []).append(stored[name])
     with torch.no_grad():
-        found = [ask([part[first : first + BATCH] for part in parts]) for first in range(0, len(parts[0]), BATCH)]
+        found = [ask(parts) for parts in batches.values()]
     stored = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     np.savez(Path(answers), **dict(zip(("probs", "decided"), stored, strict=False)))
 

@@ -25,6 +25,7 @@ from featherweight.runtime.torch_internals import outlined
 
 Facts = Mapping[str, Any]
 KEY = "featherweight"  # under which the facts stand in every format
+PREPARED = {"size", "channels", "fit", "store", "crop", "interpolation", "levels"}  # of `Image`: how a picture is shown
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,18 @@ def as_text(facts: Facts) -> dict[str, str]:
 def deployed(subject: Subject) -> Deployed:
     """The subject as one module. Raises UserError where its members want pictures of different sizes."""
     images = [member.run.competition.image for member in subject.members]
-    if len({(image.size, image.fit) for image in images}) > 1:
-        sizes = ", ".join(f"{member.run.name} {member.run.competition.image.size} px" for member in subject.members)
-        raise UserError(f"{subject.run.name}: its members see pictures of different sizes ({sizes}); take --to script")
+    seen = [image.model_dump(include=PREPARED) for image in images]
+    apart = [key for key in seen[0] if any(each[key] != seen[0][key] for each in seen)]
+    if apart:
+        told = ", ".join(
+            f"{member.run.name} {each[apart[0]]}" for member, each in zip(subject.members, seen, strict=True)
+        )
+        raise UserError(f"{subject.run.name}: its members differ in image.{apart[0]} ({told}); take --to script")
     return Deployed(
         [member.model for member in subject.members],
         [member.temperature for member in subject.members],
         [member.weight for member in subject.members],
-        Answering(images[0].size, images[0].fit, subject.run.competition.target, subject.run.decision),
+        Answering(images[0], subject.run.competition.target, subject.run.decision),
     ).eval()
 
 
@@ -139,7 +144,7 @@ def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
         "weights_file": weights_file,
         "members": [
             {
-                **member.run.competition.image.model_dump(include={"size", "channels", "fit", "levels"}),
+                **member.run.competition.image.model_dump(include=PREPARED),
                 "temperature": member.temperature,
                 "weight": member.weight,
                 "prefix": member.prefix,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,7 +19,8 @@ from featherweight.data.pack import Pack
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.decisions import crossed, expected_index
 from featherweight.evaluation.metrics import Score
-from featherweight.export import foreign, quantize
+from featherweight.export import quantize
+from featherweight.export.asking import answers, prepared_by_graph
 from featherweight.export.exportable import Subject, some
 from featherweight.export.formats import FORMATS, as_text, missing, script_text
 from featherweight.runs.evaluate import named
@@ -60,7 +58,11 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
     held = subject.shown(data, run.split.holdout)
     facts = facts_of(subject, weighed.counted, weighed.limit, plain_score(subject, held))
     packs = subject.shown(data, some(run.split.holdout, CHECKED))
-    expected = subject.probs(packs, "to compare with")
+    own = expected = subject.probs(packs, "to compare with")
+    images = [member.run.competition.image for member in subject.members]
+    if format.reader != "script" and any(image.store for image in images):
+        shown = [prepared_by_graph(pack, image) for pack, image in zip(packs, images, strict=True)]
+        expected = subject.probs(shown, "as the graph resizes them")
     say(f"{run.name}: writing {out.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
@@ -74,6 +76,7 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
         _compare(found, expected, kind)
         _compare_decided(run, decided, expected, kind)
         say(f"  read again by {_runtime(kind)}: {len(expected):,} holdout pictures, the same classes and probabilities")
+        _say_rounding(own, expected)
         say_facts(facts)
         finished = [written.with_suffix(".safetensors"), written] if kind == "script" else [written]
         if int8:
@@ -107,7 +110,7 @@ def _quantized(
 ) -> Path:
     """The int8 copy of an ONNX file, beside it, its score measured on the whole holdout."""
     small = written.with_suffix(".int8.onnx")
-    quantize.quantize(written, np.asarray(trained[0].images), small)
+    quantize.quantize(written, trained[0].images, small)
     say(f"  asking onnxruntime in int8 about {len(held[0]):,} holdout pictures")
     score = _score(subject.run, held[0], answers("onnx", small, held)[0])
     quantize.label(small, as_text({**facts, "holdout": asdict(score), "quantised": "int8, static, per channel"}))
@@ -115,25 +118,6 @@ def _quantized(
         kind = "int8" if file == small else "fp32"
         say(f"  {kind}: {file.stat().st_size:>12,} bytes, holdout {facts['metric']} {its}")
     return small
-
-
-def answers(
-    reader: str, path: Path, packs: Sequence[Pack]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_ | np.int64] | None]:
-    """The probabilities float32 [N, K] that an exported file gives, and what it decides, if it does; asked in a process
-    without this package.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        images, found = Path(folder) / "images.npz", Path(folder) / "answers.npz"
-        np.savez(images, *(np.asarray(pack.images) for pack in packs))
-        command = [sys.executable, "-IB", foreign.__file__, reader, str(path), str(images), str(found)]
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            answer = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
-            raise UserError(f"{path.name}: its own runtime cannot read it, and it is not kept ({answer[-1]})")
-        with np.load(found) as answer:
-            return answer["probs"], answer["decided"] if "decided" in answer.files else None
 
 
 def _compare(found: NDArray[np.float32], expected: NDArray[np.float32], kind: str) -> None:
@@ -147,6 +131,13 @@ def _compare(found: NDArray[np.float32], expected: NDArray[np.float32], kind: st
             f"--to {kind}: read again, it gives {other} of {len(expected)} holdout pictures another class, and "
             f"probabilities up to {apart:.2g} apart ({CLOSE:g} is allowed); it is not kept"
         )
+
+
+def _say_rounding(own: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    """Say what it costs that a graph resizes stored pictures by itself."""
+    apart, other = float(np.abs(own - expected).max()), int((own.argmax(1) != expected.argmax(1)).sum())
+    if apart > CLOSE:
+        say(f"  resized in the graph, rounding moves probabilities by up to {apart:.2g} and changes {other} classes")
 
 
 def _compare_decided(
@@ -210,7 +201,7 @@ def facts_of(subject: Subject, counted: int, limit: int, plain: Score) -> dict[s
         "decision": asdict(run.decision),
         "size": image.size,
         "channels": image.channels,
-        "fit": image.fit,
+        **({"fit": image.fit} if image.store is None else {"store": image.store, "crop": image.crop}),
         "temperatures": [member.temperature for member in subject.members],
         "ensemble": {member.run.name: member.weight for member in subject.members} if run.is_ensemble else {},
         "weigh_in": {"parameters": counted, "limit": limit},

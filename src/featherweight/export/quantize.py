@@ -10,32 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featherweight.console import Progress
+from featherweight.export.asking import whole_pictures
 
-CALIBRATION, BATCH = 256, 32  # training pictures that the ranges of the activations are taken from; at a time
-QUANTIZED = ["Conv", "Gemm", "MatMul"]  # what holds the weights; the rest stays in float32
+CALIBRATION = 256  # training pictures that the ranges of the activations are taken from
+QUANTIZED = ["Conv", "Gemm", "MatMul"]  # those that hold weights; the rest stays in float32
 
 
-def quantize(model: Path, images: NDArray[np.uint8], out: Path) -> None:
+def quantize(model: Path, images: Any, out: Path) -> None:
     """Write `out`, an ONNX file like `model` whose convolutions and products are of int8, scaled per channel.
 
-    The ranges of the activations are those on `images`, uint8 [N, H, W, C], of training pictures. The weights use 7
-    bits of the 8: processors without VNNI add two products in 16 bits, which 8 bits would overflow.
+    The ranges of the activations are those on `images` of training pictures, uint8 [N, H, W, C] or `Photos`. The
+    weights use 7 bits of the 8: processors without VNNI add two products in 16 bits, which 8 bits would overflow.
     """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self, bar: Progress) -> None:
-            self.first, self.bar = 0, bar
+            self.batches, self.bar = whole_pictures(images), bar
 
         def get_next(self) -> dict[str, Any] | None:
-            batch = np.ascontiguousarray(images[self.first : self.first + BATCH])
-            self.first += BATCH
-            self.bar.advance(len(batch))
-            return {"images": batch} if len(batch) else None
+            for places, pictures in self.batches:
+                self.bar.advance(len(places))
+                return {"images": np.ascontiguousarray(pictures)}
+            return None
 
     logging.getLogger().setLevel(logging.ERROR)  # it warns of what is done here already
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -49,11 +49,21 @@ def quantize(model: Path, images: NDArray[np.uint8], out: Path) -> None:
                 Reader(bar),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=QUANTIZED,
+                nodes_to_exclude=_without_weights(prepared),
                 per_channel=True,
                 reduce_range=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
             )
+
+
+def _without_weights(path: Path) -> list[str]:
+    """Products of two activations, as of a picture and the weights of its resizing, or of queries and keys."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    return [node.name for node in graph.node if node.op_type == "MatMul" and stored.isdisjoint(node.input)]
 
 
 def label(path: Path, facts: Mapping[str, str]) -> None:

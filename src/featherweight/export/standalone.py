@@ -4,6 +4,7 @@ python FILE PICTURE...            a line for each: path, class, probability
 from FILE import predict          predict(["a.jpg", "b.png"])
 """
 
+import csv
 import json
 import struct
 import sys
@@ -77,13 +78,40 @@ def eight_bits(picture: Image.Image, mode: str, levels: int | None) -> Image.Ima
     return picture if picture.mode == mode else picture.convert(mode)
 
 
+def shrunk(picture: Image.Image, store: int) -> Image.Image:
+    """A picture in its proportion, its shorter side at most `store`, the longer one at most twice the shorter."""
+    width, height = picture.size
+    short = min(width, height)
+    wide, tall = min(width, 2 * short), min(height, 2 * short)
+    scale = min(1.0, store / short)
+    size = (max(1, round(wide * scale)), max(1, round(tall * scale)))
+    if size == (width, height):
+        return picture
+    left, top = (width - wide) / 2, (height - tall) / 2
+    return picture.resize(size, Image.Resampling.BICUBIC, (left, top, left + wide, top + tall), reducing_gap=3.0)
+
+
+def centre(picture: Image.Image, side: int, part: float, interpolation: str) -> Image.Image:
+    """The central square of the part `part` of the shorter side, as `side` pixels."""
+    width, height = picture.size
+    short = int(side / part + 1e-9)
+    wide, tall = (int(short * length / min(width, height)) for length in (width, height))
+    left, top = round((wide - side) / 2), round((tall - side) / 2)
+    across, down = width / wide, height / tall
+    box = (left * across, top * down, (left + side) * across, (top + side) * down)
+    return picture.resize((side, side), Image.Resampling[interpolation.upper()], box)
+
+
 def prepare(picture: Image.Image, member: dict[str, Any]) -> Tensor:
     """A picture as the model was shown those of its training: uint8 [size, size, channels]."""
     size, side = member["size"], (member["size"], member["size"])
-    if picture.format == "JPEG" and min(picture.size) >= 4 * size:
-        picture.draft(picture.mode, (2 * size, 2 * size))
+    least = 2 * (member["store"] or size)
+    if picture.format == "JPEG" and min(picture.size) >= 2 * least:
+        picture.draft(picture.mode, (least, least))
     picture = eight_bits(ImageOps.exif_transpose(picture), "RGB" if member["channels"] == 3 else "L", member["levels"])
-    if picture.size != side:
+    if member["store"]:
+        picture = centre(shrunk(picture, member["store"]), size, member["crop"], member["interpolation"])
+    elif picture.size != side:
         if member["fit"] == "crop":
             picture = ImageOps.fit(picture, side, Image.Resampling.BILINEAR)
         elif member["fit"] == "pad":
@@ -139,19 +167,34 @@ def decided(probs: Tensor, kind: str, values: Sequence[float]) -> Tensor:
     return probs.argmax(1)
 
 
-def predict(paths: Sequence[str | Path], batch_size: int = 64) -> list[dict[str, Any]]:
+def predict(
+    paths: Sequence[str | Path], batch_size: int = 64, left_out: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
     """For each picture a dict of path, class, probability (of that class) and probabilities (of every class).
 
-    Where a picture may have several classes, `classes` is a list of them, in place of the first two.
+    Where a picture may have several classes, `classes` is a list of them, in place of the first two. Raises ValueError
+    for what cannot be read; where `left_out` is given, such pictures are left out and stand there with the reason.
     """
     answers = []
     for first in range(0, len(paths), batch_size):
-        chosen = [Path(path) for path in paths[first : first + batch_size]]
+        chosen: list[Path] = []
         shown: list[list[Tensor]] = [[] for _ in FACTS["members"]]
-        for path in chosen:
-            for member, pixels in zip(FACTS["members"], shown, strict=True):
-                with Image.open(path) as picture:
-                    pixels.append(prepare(picture, member))
+        for path in map(Path, paths[first : first + batch_size]):
+            try:
+                read = []
+                for member in FACTS["members"]:
+                    with Image.open(path) as picture:
+                        read.append(prepare(picture, member))
+            except Exception as error:  # a damaged picture can provoke any of them
+                if left_out is None:
+                    raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
+                left_out[str(path)] = str(error)
+                continue
+            chosen.append(path)
+            for pixels, seen in zip(shown, read, strict=True):
+                pixels.append(seen)
+        if not chosen:
+            continue
         probs, names = probabilities([torch.stack(pixels) for pixels in shown]), FACTS["classes"]
         decisions = decided(probs, FACTS["decision"]["kind"], FACTS["decision"]["values"]).tolist()
         for path, row, answer in zip(chosen, probs.tolist(), decisions, strict=True):
@@ -163,11 +206,21 @@ def predict(paths: Sequence[str | Path], batch_size: int = 64) -> list[dict[str,
     return answers
 
 
+def main(paths: Sequence[str]) -> int:
+    """Print a line of CSV for each picture; returns the exit code, 1 where one could not be read."""
+    if not paths:
+        print(f"usage: python {sys.argv[0]} PICTURE...", file=sys.stderr)
+        return 2
+    rows, left_out = csv.writer(sys.stdout, lineterminator="\n"), dict[str, str]()
+    for first in range(0, len(paths), 64):
+        for answer in predict(paths[first : first + 64], left_out=left_out):
+            several = "classes" in answer
+            said = [" ".join(answer["classes"])] if several else [answer["class"], f"{answer['probability']:.4f}"]
+            rows.writerow([answer["path"], *said])
+    for path, why in left_out.items():
+        print(f"left out: {path}: {why}", file=sys.stderr)
+    return 1 if left_out else 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(f"usage: python {sys.argv[0]} PICTURE...")
-    for answer in predict(sys.argv[1:]):
-        if "classes" in answer:
-            print(f"{answer['path']},{' '.join(answer['classes'])}")
-        else:
-            print(f"{answer['path']},{answer['class']},{answer['probability']:.4f}")
+    sys.exit(main(sys.argv[1:]))

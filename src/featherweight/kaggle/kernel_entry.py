@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,10 @@ import numpy as np
 from featherweight import paths, submission
 from featherweight.config import load_competition, load_recipe
 from featherweight.console import Progress, duration, say
-from featherweight.data import pack
-from featherweight.errors import UserError
 from featherweight.kaggle.time_limit import epochs_within
 from featherweight.runs import bundle, pipeline
-from featherweight.runs.predictor import Predictor
+from featherweight.runs.pictures import to_predict
+from featherweight.runs.predictor import Predictor, Shown
 from featherweight.runs.run import Run
 from featherweight.runs.task import Task
 
@@ -41,35 +41,33 @@ def write_submission(plan: Mapping[str, Any], data: Path, started: float) -> Pat
 
 def _by_run(run: Run, deadline: float) -> Path:
     competition = run.competition
-    images = pack.load_predict(competition.source, competition.image, competition.classes)
-    if images is None:
-        raise UserError(f"{competition.title} has no images to predict")
+    images, ids = to_predict(competition, run)
+    some = list(itertools.islice(images, TRIED))
     predictor = Predictor(run, device="auto")
-    if not _fits(predictor, images.images, deadline):
+    if not _fits(predictor, some, len(ids), deadline):
         say("with the test-time views it would not be done in time: predicting without them")
         predictor = Predictor(run, "predict.views=[]", "auto")
-        _fits(predictor, images.images, deadline)
-    probs = []
-    with Progress("predict", len(images), "images") as bar:
-        for predicted in predictor.stream(images.images[index] for index in range(len(images))):
-            probs.append(predicted.probs)
+        _fits(predictor, some, len(ids), deadline)
+    parts = []
+    with Progress("predict", len(ids), "images") as bar:
+        for predicted in predictor.stream(itertools.chain(some, images)):
+            parts.append(predicted.probs)
             bar.advance(len(predicted.probs))
     csv = paths.submissions() / f"{run.name}.csv"
-    form = submission.form(competition, images.ids)
-    submission.write(csv, form, images.ids, np.concatenate(probs))
+    form, probs = submission.form(competition, ids), np.concatenate(parts)
+    submission.write(csv, form, ids, probs, run.decision(probs))
     submission.check(csv, form)
     return csv
 
 
-def _fits(predictor: Predictor, images: Any, deadline: float) -> bool:
-    """Say how long the images will take, and whether that ends before the deadline."""
-    some = [images[index] for index in range(min(TRIED, len(images)))]
-    predictor.predict(some)  # the first call is slower
+def _fits(predictor: Predictor, some: Sequence[Shown], count: int, deadline: float) -> bool:
+    """Say how long `count` images will take, by `some` of them, and whether that ends before the deadline."""
+    list(predictor.stream(some))  # the first call is slower
     began = time.monotonic()
-    predictor.predict(some)
-    forecast = (time.monotonic() - began) / len(some) * len(images)
+    list(predictor.stream(some))
+    forecast = (time.monotonic() - began) / len(some) * count
     left = deadline - time.monotonic()
-    say(f"{len(images):,} images, about {duration(forecast)}; there are {duration(left)}")
+    say(f"{count:,} images, about {duration(forecast)}; there are {duration(left)}")
     return forecast <= left
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from featherweight import paths
-from featherweight.config import load_competition
-from featherweight.data import csv_file, listing
+from featherweight.config import Competition, load_competition
+from featherweight.data import csv_file, listing, pack
 from featherweight.errors import UserError
+from featherweight.runs.predictor import Shown, answering
 from featherweight.runs.run import Run
 
 COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "id")  # that may name files, in this order
@@ -57,10 +58,18 @@ def _of_competition(name: str, run: Run) -> Pictures:
             f"{f', for example {csv_file.examples(other, 3)}' if other else ' (in another order)'}; name a folder of "
             f"pictures to predict them all the same"
         )
-    images = competition.model_copy(update={"image": run.competition.image}).load().predict
-    if images is None:
+    return Pictures(*to_predict(competition, run))
+
+
+def to_predict(competition: Competition, run: Run) -> tuple[Iterator[Shown], list[str]]:
+    """A competition's images to predict, each as those who answer are shown it, and their ids."""
+    shown = {each.competition.image for each, _ in answering(run)}
+    packs = {image: pack.load_predict(competition.source, image, competition.classes) for image in shown}
+    parts = {image: part for image, part in packs.items() if part is not None}
+    if not parts:
         raise UserError(f"{competition.title} has no images to predict")
-    return Pictures((images.images[index] for index in range(len(images))), images.ids)
+    ids = next(iter(parts.values())).ids
+    return ({image: part.images[index] for image, part in parts.items()} for index in range(len(ids))), ids
 
 
 def _of_csv(path: Path) -> list[str]:
@@ -71,6 +80,8 @@ def _of_csv(path: Path) -> list[str]:
     if _existing(path, table.header[0]):  # a list of files without a header
         values = [table.header[0], *(row[0] for row in table.rows)]
     files = [_existing(path, value) or str(path.parent / value) for value in values]
+    if not files:
+        raise UserError(f"{path}: expected a table with a column of paths, or one path a line")
     if not any(Path(file).is_file() for file in files):
         raise UserError(f"{path}: no file of the column '{column}' is there; for example {files[0]}")
     return files

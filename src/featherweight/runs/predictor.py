@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from featherweight.config import Recipe
-from featherweight.data.image import Image, decode, fit
+from featherweight.data.image import Image, scored
 from featherweight.errors import UserError
 from featherweight.evaluation.decisions import Decision
 from featherweight.evaluation.inference import activated, predict_probs
@@ -33,6 +33,7 @@ from featherweight.runtime import device as devices
 
 CHUNK_BYTES = 2**26  # of decoded pictures held at once, at least a batch
 Picture = str | Path | NDArray[Any]  # a file, or uint8 [H, W] or [H, W, C]
+Shown = Mapping[Image, NDArray[np.uint8]]  # a picture that is prepared already, uint8 [S, S, C], for each way of it
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Predictor(nn.Module):
         self.several = run.competition.target == "several"
         precision = run.recipe.train.precision
         self.runtime = devices.start(device or run.metadata.device, precision, run.metadata.threads)
-        self.members = [_member(*each, views) for each in _parts(run)]
+        self.members = [_member(*each, views) for each in answering(run)]
         self.models = nn.ModuleList(self.runtime.place(member.model).eval() for member in self.members)
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
@@ -113,7 +114,7 @@ class Predictor(nn.Module):
             self.run.decision,
         )
 
-    def stream(self, pictures: Iterable[Picture]) -> Iterator[Predictions]:
+    def stream(self, pictures: Iterable[Picture | Shown]) -> Iterator[Predictions]:
         """Ask for any number of pictures, some at a time: the memory does not grow with their number."""
         ahead, start = iter(pictures), 0
         with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
@@ -129,8 +130,8 @@ class Predictor(nn.Module):
         bytes_each = sum(image.size * image.size * image.channels for image in images)
         return batch * max(1, CHUNK_BYTES // (bytes_each * batch))
 
-    def _predict(self, chunk: Sequence[Picture], start: int, workers: ThreadPoolExecutor) -> Predictions:
-        ids = [str(start + index) if isinstance(one, np.ndarray) else str(one) for index, one in enumerate(chunk)]
+    def _predict(self, chunk: Sequence[Picture | Shown], start: int, workers: ThreadPoolExecutor) -> Predictions:
+        ids = [str(one) if isinstance(one, str | Path) else str(start + index) for index, one in enumerate(chunk)]
         decoded: dict[Image, NDArray[np.uint8]] = {}
         faults: dict[int, str] = {}
         probs = np.zeros((len(chunk), len(self.classes)))
@@ -161,7 +162,7 @@ class Predictor(nn.Module):
         )
 
 
-def _parts(run: Run) -> list[tuple[Run, float]]:
+def answering(run: Run) -> list[tuple[Run, float]]:
     """The runs that answer, each with its weight."""
     if not run.is_ensemble:
         return [(run, 1.0)]
@@ -176,7 +177,7 @@ def _member(run: Run, weight: float, views: str | None) -> _Member:
 
 
 def _decode(
-    chunk: Sequence[Picture], image: Image, workers: ThreadPoolExecutor
+    chunk: Sequence[Picture | Shown], image: Image, workers: ThreadPoolExecutor
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """Pictures as uint8 [N, H, W, C], and what is wrong with those that cannot be read, by index; these are grey."""
     pixels = np.full((len(chunk), image.size, image.size, image.channels), 127, np.uint8)
@@ -185,7 +186,7 @@ def _decode(
     def one(index: int) -> None:
         picture = chunk[index]
         try:
-            pixels[index] = fit(picture, image) if isinstance(picture, np.ndarray) else decode(picture, image)
+            pixels[index] = picture[image] if isinstance(picture, Mapping) else scored(picture, image)
         except UserError as error:
             faults[index] = str(error)
 

@@ -35,8 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.runs.run import Run
 
     job.refuse_if_impossible(arguments.to, arguments.int8, arguments.views)
-    files = job.export(Run.find(arguments.run), arguments.to, arguments.out, int8=arguments.int8, views=arguments.views)
+    finished = Run.find(arguments.run)
+    files = job.export(finished, arguments.to, arguments.out, int8=arguments.int8, views=arguments.views)
     print("\n".join(f"wrote {file} ({file.stat().st_size:,} bytes)" for file in files))
-    asks = f"python {files[-1]} PICTURE" if arguments.to == "script" else f"./run.sh kernel {arguments.run}"
-    print(f"next: {asks}")
+    if arguments.to == "script":
+        print(f"next: python {files[-1]} PICTURE")
+    else:
+        print(f"next: ./run.sh {'kernel' if finished.competition.kaggle else 'bundle'} {finished.name}")
     return 0

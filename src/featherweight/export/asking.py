@@ -1,0 +1,85 @@
+"""Asking an exported file, as its own runtime does, in a process that has never heard of this package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from featherweight.data.image import Image
+from featherweight.data.pack import Pack
+from featherweight.data.photos import Photos
+from featherweight.errors import UserError
+from featherweight.export import foreign
+from featherweight.export.resampling import prepared
+
+BATCH = 32
+Batch = tuple[NDArray[np.int64], list[NDArray[np.uint8]]]  # places, and the pictures uint8 [B, H, W, C] of each member
+
+
+def whole_pictures(images: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Pictures for a graph, which prepares them itself: all that is stored, those of one shape together."""
+    places = np.arange(len(images))
+    if not isinstance(images, Photos):
+        for first in range(0, len(images), BATCH):
+            yield places[first : first + BATCH], np.asarray(images[first : first + BATCH])
+        return
+    shapes = images.rows[:, 2:]
+    for shape in np.unique(shapes, axis=0):
+        alike = places[(shapes == shape).all(1)]
+        for first in range(0, len(alike), BATCH):
+            chosen = alike[first : first + BATCH]
+            yield chosen, images.whole(chosen)[0]
+
+
+def prepared_by_graph(pack: Pack, image: Image) -> Pack:
+    """The pictures as a graph prepares them; where it resizes them it may round otherwise than Pillow."""
+    images: Any = pack.images
+    if not isinstance(images, Photos):
+        return pack
+    crops = np.empty(images.shape, np.uint8)
+    for places, pictures in whole_pictures(images):
+        crops[places] = prepared(torch.from_numpy(pictures).permute(0, 3, 1, 2).float(), image).permute(0, 2, 3, 1)
+    return Pack(pack.ids, crops, pack.labels, pack.groups)
+
+
+def _batches(reader: str, packs: Sequence[Pack]) -> Iterator[Batch]:
+    """A graph gets pictures, a script's networks get what each member is shown."""
+    if reader != "script":
+        yield from ((places, [pictures]) for places, pictures in whole_pictures(packs[0].images))
+        return
+    for first in range(0, len(packs[0]), BATCH):
+        places = np.arange(len(packs[0]))[first : first + BATCH]
+        yield places, [np.asarray(pack.images[places]) for pack in packs]
+
+
+def answers(
+    reader: str, path: Path, packs: Sequence[Pack]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_ | np.int64] | None]:
+    """The probabilities float32 [N, K] that an exported file gives, and what it decides, if it does; asked in a process
+    without this package.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        images, found = Path(folder) / "images.npz", Path(folder) / "answers.npz"
+        batches = list(_batches(reader, packs))
+        named: dict[str, Any] = {
+            f"{n}.{m}": part for n, (_, parts) in enumerate(batches) for m, part in enumerate(parts)
+        }
+        np.savez(images, **named)
+        command = [sys.executable, "-IB", foreign.__file__, reader, str(path), str(images), str(found)]
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
+            raise UserError(f"{path.name}: its own runtime cannot read it, and it is not kept ({said[-1]})")
+        back = np.argsort(np.concatenate([places for places, _ in batches]))
+        with np.load(found) as said:
+            return said["probs"][back], said["decided"][back] if "decided" in said.files else None
