@@ -45,7 +45,7 @@ def test_a_batch_that_fits_is_left_alone(monkeypatch):
 
 
 def test_a_batch_that_does_not_fit_is_cut_into_parts_and_that_is_said(monkeypatch, capsys):
-    recipe = large(1.6e9, monkeypatch, batch_size=512)
+    recipe = large(2.3e9, monkeypatch, batch_size=512)
     assert recipe.train.accumulate in (4, 8, 16)
     assert recipe.train.batch_size == 512
     assert f"train.accumulate: {recipe.train.accumulate}" in capsys.readouterr().out

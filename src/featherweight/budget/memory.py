@@ -22,6 +22,7 @@ BASE = 0.8e9  # bytes of a process that has imported torch and timm, before its 
 COPIES = 6  # of every parameter at most: weights, gradients, two moments, an average, the best so far
 SPARE = 1.5  # times what backward needs: its own results, the batch as it is augmented, gaps between blocks
 HALVED = 0.6  # of it is left in bf16 or fp16: most results take half, some stay in float32
+ROOM = 0.7  # of the free memory is planned for: others want some, and kernels take work space of their own
 SMALL, PLENTY = 2**17, 8 * 2**30  # pixels of a batch that any network within a limit trains in so many bytes
 IMAGES = 2  # that are counted, since batch norms refuse one alone on maps of one pixel
 
@@ -67,6 +68,7 @@ def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, pa
     each = activation_bytes(lambda: build(recipe.model, shape), shape)
     if each is None:
         return recipe
+    room = ROOM * free
     each = round(each * (HALVED if runtime.dtype else 1))
     parameters = sum(tensor.numel() for tensor in outlined(lambda: build(recipe.model, shape)).parameters())
     shared = parts if runtime.device.type == "cuda" else 1
@@ -75,18 +77,19 @@ def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, pa
         return step_bytes(each, parameters, -(-batch // (accumulate * shared)))
 
     accumulate, most = recipe.train.accumulate, max(1, batch // (2 * parts))
-    while needed(accumulate) > free and accumulate * 2 <= most:
+    while needed(accumulate) > room and accumulate * 2 <= most:
         accumulate *= 2
-    if needed(accumulate) > free:
+    if needed(accumulate) > room:
         raise UserError(
             f"training at {shape.size} px takes about {gigabytes(needed(accumulate))} of memory even with "
-            f"{-(-batch // accumulate)} images at a time, and {gigabytes(free)} are free: choose a smaller "
-            "image.size or model"
+            f"{-(-batch // accumulate)} images at a time, and {gigabytes(int(room))} of the {gigabytes(free)} that are free "
+            "can be planned for: choose a smaller image.size or model"
         )
     if accumulate == recipe.train.accumulate:
         return recipe
     say(
         f"  train.accumulate: {accumulate}, since a step of {batch} images at {shape.size} px would take about "
-        f"{gigabytes(needed(recipe.train.accumulate))} of memory and {gigabytes(free)} are free"
+        f"{gigabytes(needed(recipe.train.accumulate))} of memory, and {gigabytes(int(room))} of the {gigabytes(free)} that "
+        "are free can be planned for"
     )
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"accumulate": accumulate})})
