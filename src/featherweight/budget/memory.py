@@ -68,7 +68,8 @@ def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, pa
     each = activation_bytes(lambda: build(recipe.model, shape), shape)
     if each is None:
         return recipe
-    room = ROOM * free
+    room = int(ROOM * free)
+    left = f"{gigabytes(room)} of the {gigabytes(free)} that are free"
     each = round(each * (HALVED if runtime.dtype else 1))
     parameters = sum(tensor.numel() for tensor in outlined(lambda: build(recipe.model, shape)).parameters())
     shared = parts if runtime.device.type == "cuda" else 1
@@ -82,14 +83,13 @@ def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, pa
     if needed(accumulate) > room:
         raise UserError(
             f"training at {shape.size} px takes about {gigabytes(needed(accumulate))} of memory even with "
-            f"{-(-batch // accumulate)} images at a time, and {gigabytes(int(room))} of the {gigabytes(free)} that are free "
-            "can be planned for: choose a smaller image.size or model"
+            f"{-(-batch // accumulate)} images at a time, and {left} can be planned for: choose a smaller image.size "
+            "or model"
         )
     if accumulate == recipe.train.accumulate:
         return recipe
     say(
         f"  train.accumulate: {accumulate}, since a step of {batch} images at {shape.size} px would take about "
-        f"{gigabytes(needed(recipe.train.accumulate))} of memory, and {gigabytes(int(room))} of the {gigabytes(free)} that "
-        "are free can be planned for"
+        f"{gigabytes(needed(recipe.train.accumulate))} of memory, and {left} can be planned for"
     )
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"accumulate": accumulate})})
