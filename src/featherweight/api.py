@@ -19,7 +19,7 @@ from featherweight import budget, config, paths
 from featherweight.config import Competition, Recipe
 from featherweight.config.merge import Setting
 from featherweight.console import hushed
-from featherweight.runs import pipeline, predictor, scales
+from featherweight.runs import pipeline, predictor, weigh_run
 from featherweight.runs.predictor import Predictions, Predictor
 from featherweight.runs.run import Run
 from featherweight.runs.task import Task
@@ -64,7 +64,7 @@ def weigh(what: Any, against: Any = None, example: Any = None, **settings: Any) 
         return budget.weigh(_recipe(what, settings), _competition(competition), _name(what, "recipe"))
     if isinstance(against, str | Competition) or settings:
         return budget.weigh(_recipe(what, settings), _competition(against or "digits"), _name(what, "recipe"))
-    return scales.weigh_anything(what, example)
+    return weigh_run.weigh_anything(what, example)
 
 
 def train(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from featherweight.budget.caches import tensors_in
-from featherweight.budget.weight import tallied
+from featherweight.budget.tally import tallied
 
 MERGES = ("fuse", "reparameterize", "switch_to_deploy")
 LAYERS = {torch.ops.aten.convolution.default: 2, torch.ops.aten.addmm.default: 0}  # and where their bias stands

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featherweight import untrusted_files
-from featherweight.budget.weight import Weight, score_of
+from featherweight.budget.tally import Weight, score_of
 from featherweight.budget.what_counts import FEW
 from featherweight.errors import UserError
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from featherweight.budget.any_model import macs_of
 from featherweight.budget.folding import spared_by_folding
-from featherweight.budget.weigh_file import macs_of
-from featherweight.budget.weight import tallied
+from featherweight.budget.tally import tallied
 from featherweight.budget.what_counts import counted, groups
 from featherweight.config import Competition
 from featherweight.errors import UserError

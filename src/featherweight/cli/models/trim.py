@@ -65,7 +65,7 @@ def _subject(arguments: argparse.Namespace) -> tuple[Recipe, str, Competition, R
     from featherweight.errors import UserError
     from featherweight.models.pretrained_weights import starts_pretrained
     from featherweight.runs.run import Run
-    from featherweight.runs.scales import is_run
+    from featherweight.runs.weigh_run import is_run
 
     what, changes = arguments.what, arguments.set
     if is_run(what):

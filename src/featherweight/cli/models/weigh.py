@@ -35,33 +35,33 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     import sys
 
-    from featherweight.report import scales
+    from featherweight.report import weigh_table
 
     limits_asked = {"parameters": arguments.limit} | {
-        key: getattr(arguments, f"max_{key}") for key in scales.LIMITED[1:]
+        key: getattr(arguments, f"max_{key}") for key in weigh_table.LIMITED[1:]
     }
     limits = {key: most for key, most in limits_asked.items() if most is not None}
     weights, faults = _weighed(list(_named(arguments.what)))
     if arguments.csv:
-        scales.write_csv(arguments.csv, weights, limits)
+        weigh_table.write_csv(arguments.csv, weights, limits)
     if arguments.html:
-        scales.write_html(arguments.html, weights, faults, limits)
+        weigh_table.write_html(arguments.html, weights, faults, limits)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(weight) for weight in weights], indent=2))
     elif weights:
-        scales.show(weights, limits)
+        weigh_table.show(weights, limits)
         if not faults:
             output = arguments.html or arguments.csv
             print(f"next: see {output}" if output else "next: with a limit, ./run.sh weigh WHAT --limit N")
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
-    return 2 if faults else 3 if any(scales.over(weight, limits) for weight in weights) else 0
+    return 2 if faults else 3 if any(weigh_table.over(weight, limits) for weight in weights) else 0
 
 
 def _named(whats: Sequence[str]) -> Iterator[str]:
     """Everything to weigh: of a folder that is no run, the files in it that can be."""
     from featherweight.budget import FILES
-    from featherweight.runs.scales import is_run
+    from featherweight.runs.weigh_run import is_run
 
     for what in whats:
         if Path(what).is_dir() and not is_run(what):
@@ -77,7 +77,7 @@ def _weighed(names: Sequence[str]) -> tuple[list[Weight], list[str]]:
 
     from featherweight.console import is_live
     from featherweight.errors import UserError
-    from featherweight.runs.scales import weigh_anything
+    from featherweight.runs.weigh_run import weigh_anything
     from featherweight.untrusted_files import reason
 
     weights: list[Weight] = []

@@ -91,7 +91,7 @@ def write_html(path: Path, weights: Sequence[Weight], faults: Sequence[str], lim
     ]
     titles = [title for title, _ in kept.values()]
     told = ", ".join(f"{key} {_written(number)}" for key, number in limits.items())
-    page = environment.get_template("scales.html.jinja").render(titles=titles, rows=rows, faults=faults, limits=told)
+    page = environment.get_template("weights.html.jinja").render(titles=titles, rows=rows, faults=faults, limits=told)
     atomic.write_text(path, page)
 
 

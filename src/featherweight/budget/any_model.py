@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from featherweight import untrusted_files
 from featherweight.budget.folding import spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
-from featherweight.budget.weight import Tally, Weight, tallied
+from featherweight.budget.tally import Tally, Weight, tallied
 from featherweight.budget.what_counts import STATISTICS, counted, groups
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, custom
