@@ -48,7 +48,9 @@ def published(tmp_path):
             for own, tensor in block.get_submodule(name).state_dict().items():
                 if own in ("weight", "bias", "running_mean"):
                     tensor[-1] = 0
-        block.conv_pwl.weight[:, -1] = 0
+        block.se.conv_expand.weight[-1] = 0
+        for layer in (block.se.conv_reduce, block.conv_pwl):
+            layer.weight[:, -1] = 0
     path = tmp_path / "published.pth"
     torch.save(net.state_dict(), path)
     return path, net.eval()
@@ -76,7 +78,7 @@ def test_a_published_network_becomes_a_recipe_just_below_the_limit(home, photos,
     assert "there is a recipe" in capsys.readouterr().err
 
 
-def test_a_cut_of_nothing_that_matters_changes_no_answer(photos, published):
+def test_a_cut_of_nothing_that_matters_changes_no_answer(photos, published, monkeypatch):
     path, whole = published
     spec = FAMILIES.validate({"name": "timm/test_efficientnet", "weights": str(path)})
     competition = photos.model_copy(update={"classes": tuple("abcdefg")})
@@ -97,6 +99,21 @@ def test_a_cut_of_nothing_that_matters_changes_no_answer(photos, published):
         trim.trim(model, spec, competition, before)
     with pytest.raises(UserError, match="nine tenths of its channels are not enough"):
         trim.trim(model, spec, competition, 10)
+    monkeypatch.setattr(trim, "TOLERANCE", 1e-9)
+    limit = found.after + 5  # no channel costs so little
+    with pytest.raises(UserError, match=rf"within .* below {limit:,} .* --limit {found.after} takes that"):
+        trim.trim(model, spec, competition, limit)
+
+
+def test_what_costs_little_stays(photos):
+    """Channels of early layers cost a tenth of those of late ones; a tenth fewer parameters take none of them."""
+    pytest.importorskip("torch_pruning")
+    torch.manual_seed(0)
+    spec = FAMILIES.validate("timm/tf_efficientnet_lite0")
+    model = build(spec, photos.shape)
+    before = count_parameters(spec, photos)
+    widths = trim.trim(model, spec, photos, int(0.9 * before)).spec.arguments["widths"]
+    assert not [name for name in widths if name.startswith(("conv_stem", "blocks.0.", "blocks.1.", "blocks.2."))]
 
 
 def test_attention_and_grouped_layers_keep_what_they_divide_by(photos):

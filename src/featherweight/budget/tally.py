@@ -85,9 +85,12 @@ def _zeros(tensor: Tensor, numbers: int) -> int:
     """How many of a tensor's numbers, of the whole memory that it is a view of, are 0."""
     if tensor.is_meta:
         return 0
-    if tensor.layout is not torch.strided:
-        return numbers - int(torch.count_nonzero(tensor.coalesce().values()))
     tensor = tensor.detach()
+    if tensor.layout is not torch.strided:
+        stored = tensor.coalesce() if tensor.layout is torch.sparse_coo else tensor
+        return numbers - int(torch.count_nonzero(stored.values()))
+    if tensor.is_floating_point() and tensor.element_size() == 1:  # float8, of which torch counts nothing
+        tensor = tensor.to(torch.float16)
     whole = tensor.dequantize() if tensor.is_quantized else tensor
     if whole.numel() < numbers:
         whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())

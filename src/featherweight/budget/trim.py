@@ -1,9 +1,10 @@
 """A network that is over the limit, cut structurally to just below it, its most important channels kept.
 
 torch-pruning finds which channels of which layers belong together, by tracing the network (arXiv:2301.12900), and how
-large the weights of each are. Channels of all layers are ranked by that, relative to their layer's mean, and the
-smallest are taken out; attention and the classifier keep their shapes. What comes out is the same network with `widths`
-in its recipe, so nothing but this module needs torch-pruning.
+large the weights of each are. A channel's importance is its share of the squared weights that are left of its layers,
+and its price its parameters; what gives least for its price goes first, so early layers, which are cheap, mostly stay
+(torch-pruning's own rankings know no prices). Attention and the classifier keep their shapes. What comes out is the
+same network with `widths` in its recipe, so nothing but this module needs torch-pruning.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,32 +50,48 @@ class Trimmed:
 class _Channels:
     """Channels that go together, through all layers they run through; named by the first of these.
 
-    `importance` [channels] of each; where the layers have `parts` (grouped convolutions), one of each part goes, and
-    the importance is that of one part's.
+    `importance` [channels] of each, for a parameter that it costs; where the layers have `parts` (grouped
+    convolutions), one of each part goes, and the importance is that of one part's.
     """
 
     layer: str
     importance: Tensor
     parts: int
 
+    def take(self, net: nn.Module, graph: Any, pruning: Any, gone: list[int]) -> None:
+        """Take these channels out of a network, in place, by the graph that torch-pruning made of it."""
+        width, layer = len(self.importance), net.get_submodule(self.layer)
+        indices = [index + part * width for part in range(self.parts) for index in gone]
+        prune = pruning.prune_conv_out_channels if isinstance(layer, nn.Conv2d) else pruning.prune_linear_out_channels
+        graph.get_pruning_group(layer, prune, indices).prune()
+
 
 class _Cutter:
     """Cuts copies of a network; how far, a list says: the number of channels to take from each of `channels`."""
 
-    def __init__(self, net: nn.Module, example: Tensor, fixed: set[str]) -> None:
+    def __init__(self, net: nn.Module, example: Tensor, fixed: set[str], weighed: Callable[[nn.Module], int]) -> None:
         self.net, self.example = net, example
         net = copy.deepcopy(net)  # tracing leaves in some networks what cannot be copied
         graph, pruning = self._traced(net)
         names = {module: name for name, module in net.named_modules()}
         ignored = [module for module, name in names.items() if name in fixed]
-        importance = pruning.importance.GroupMagnitudeImportance(p=2)
-        self.channels: list[_Channels] = []
+        importance = pruning.importance.GroupMagnitudeImportance(p=2, group_reduction="sum", normalizer=None)
+        found: list[_Channels] = []
         for group in graph.get_all_groups(ignored_layers=ignored, root_module_types=(nn.Conv2d, nn.Linear)):
             size = importance(group)
             if size is not None:
                 parts = max(_parts(dependency.target.module) for dependency, _ in group)
-                size = size.detach().view(parts, -1).mean(0)
-                self.channels.append(_Channels(names[group[0][0].target.module], size, parts))
+                layers = sum(isinstance(dependency.target.module, nn.Conv2d | nn.Linear) for dependency, _ in group)
+                size = _lasting(size.detach().view(parts, -1).mean(0), layers)
+                found.append(_Channels(names[group[0][0].target.module], size, parts))
+        self.channels: list[_Channels] = []
+        before = weighed(net)
+        for one in found:  # cut by one channel after the other, since the next ones cost about the same without it
+            if len(one.importance) > 1:
+                one.take(net, graph, pruning, [0])
+                after = weighed(net)
+                self.channels.append(replace(one, importance=one.importance / (before - after)))
+                before = after
 
     def _traced(self, net: nn.Module) -> tuple[Any, Any]:
         import torch_pruning
@@ -90,12 +107,7 @@ class _Cutter:
         graph, pruning = self._traced(net)
         for one, count in zip(self.channels, counts, strict=True):
             if count:
-                width = len(one.importance)
-                gone = torch.argsort(one.importance)[:count]
-                indices = [int(index) + part * width for part in range(one.parts) for index in gone]
-                layer = net.get_submodule(one.layer)
-                prune = pruning.prune_conv_out_channels if isinstance(layer, nn.Conv2d) else None
-                graph.get_pruning_group(layer, prune or pruning.prune_linear_out_channels, indices).prune()
+                one.take(net, graph, pruning, torch.argsort(one.importance)[:count].tolist())
         return net
 
     def counts(self, number: int, cap: float) -> list[int]:
@@ -108,6 +120,16 @@ class _Cutter:
     def total(self) -> int:
         """All channels that could go."""
         return sum(len(one.importance) for one in self.channels)
+
+
+def _lasting(sizes: Tensor, layers: int) -> Tensor:
+    """The share that each channel has of what is left of its group when all smaller ones are gone, for all its layers.
+
+    So the more of a layer has gone, the dearer is what is left (LAMP, arXiv:2010.07611, of channels, not weights).
+    """
+    ascending, order = sizes.sort()
+    left = ascending.flip(0).cumsum(0).flip(0)
+    return torch.empty_like(sizes).index_copy_(0, order, layers * ascending / left.clamp_min(1e-12))
 
 
 def refuse_uncuttable(spec: Choice) -> None:
@@ -123,7 +145,8 @@ def refuse_uncuttable(spec: Choice) -> None:
 def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) -> Trimmed:
     """Cut the model that `spec` made for a competition to at most `limit` parameters, as the competition counts them.
 
-    Raises UserError for one that is not over it, that cannot be traced or cut, or cannot be cut that far.
+    It ends at most TOLERANCE below. Raises UserError for one that is not over the limit, that cannot be traced or cut,
+    or cannot be cut that far or that closely.
     """
     refuse_uncuttable(spec)
     shape = competition.shape
@@ -139,7 +162,7 @@ def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) 
     example = torch.rand(2, shape.channels, shape.size, shape.size)
     named = spec.arguments["variant"]
     try:
-        cutter = _Cutter(net, example, _fixed(net, spec, competition))
+        cutter = _Cutter(net, example, _fixed(net, spec, competition), weighed)
         cut = _closest(cutter, weighed, limit)
     except UserError:
         raise
@@ -147,10 +170,16 @@ def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) 
         raise UserError(f"{named} cannot be cut ({type(error).__name__}: {reason(error)})") from None
     if cut is None:
         raise UserError(f"{named} cannot be cut to {limit:,} parameters: nine tenths of its channels are not enough")
+    after = weighed(cut)
+    if after < (1 - TOLERANCE) * limit:
+        raise UserError(
+            f"{named} cannot be cut to within {TOLERANCE:.1%} below {limit:,} parameters: {after:,} is the closest, "
+            f"and no channel costs so little that one more would stay; --limit {after} takes that"
+        )
     whole = outlined(lambda: _changed(spec, widths={})(*shape))
     narrow = _changed(spec, widths=widths_between(whole, cut))
     _refuse_other_answers(narrow, cut, competition, example)
-    return Trimmed(narrow, cut, before, weighed(cut))
+    return Trimmed(narrow, cut, before, after)
 
 
 def _closest(cutter: _Cutter, weighed: Callable[[nn.Module], int], limit: int) -> nn.Module | None:

