@@ -89,6 +89,12 @@ def one_linear_in_two() -> nn.Module:
     return nn.Sequential(first, second)
 
 
+def layer_and_block() -> nn.Module:
+    linear = nn.Linear(10, 10)
+    block = Holding(lambda self, x: self.linear(x), linear=linear)
+    return Holding(lambda self, x: self.block(self.linear(x)), linear=linear, block=block)
+
+
 def projections() -> nn.Module:
     first = nn.Linear(5, 7)
     return nn.Sequential(first, nn.Linear(7, 5), tied(first, nn.Linear(5, 7)))
@@ -241,6 +247,13 @@ CASES = (
     Case("pytorch/torchtitan#3225", "a tied head, counted out twice", lambda: tied_head(9, 3), (1, 4), 27, True),
     Case("bigscience-workshop/Megatron-DeepSpeed#99", "a table in the first and the last stage", sharded_stages, (1, 3),
          48 + 20, True),
+    Case("TylerYep/torchinfo#28", "a list of parameters alone",
+         lambda: Holding(lambda s, x: x @ s.weights[0], weights=nn.ParameterList([numbers(4, 10), numbers(4, 20)])),
+         (1, 4), 40 + 80),
+    Case("sovrasov/flops-counter.pytorch#106", "a layer that a block within has too", layer_and_block, (2, 10), 110),
+    Case("deepspeedai/DeepSpeed#7256", "one layer for three thirds of the input",
+         lambda: Holding(lambda s, x: sum(layer(part) for layer, part in zip(s.layers, x.chunk(3, 1), strict=True)),
+                         layers=nn.ModuleList([nn.Linear(6, 6)] * 3)), (1, 18), 42),
     Case("artidoro/qlora#260", "an adapter on a frozen layer", adapted, (1, 8), 72 + 16 + 16),
 )  # fmt: skip
 

@@ -64,6 +64,15 @@ def mxfp4() -> State:
     return {"mlp.up_proj_blocks": blocks, "mlp.up_proj_scales": torch.zeros(4, 8, 2, dtype=torch.uint8)}
 
 
+def compressed(outputs: int, inputs: int, bits: int, name: str = "l") -> State:
+    """A layer as compressed-tensors packs it: 32 / bits weights in an int32, their shape and scales beside them."""
+    return {
+        f"{name}.weight_packed": torch.zeros(outputs, inputs * bits // 32, dtype=torch.int32),
+        f"{name}.weight_scale": torch.rand(outputs, inputs // 32),
+        f"{name}.weight_shape": torch.tensor([outputs, inputs]),
+    }
+
+
 def eight_bits() -> State:
     return {"l.weight": torch.zeros(8, 6, dtype=torch.int8), "l.SCB": torch.rand(8), "l.bias": torch.rand(8)}
 
@@ -99,5 +108,13 @@ FILES = (
     File("NVIDIA-NeMo/Automodel#1354", "a quantised model in full", lambda: {**gptq(64, 32), "l.bias": torch.rand(32)},
          2048 + 32),
     File("huggingface/huggingface.js#2323", "mxfp4 blocks and exponents", mxfp4, 4 * 8 * 2 * 32),
+    File("huggingface/huggingface.js#2003", "compressed-tensors, eight weights in an int32",
+         lambda: compressed(8, 64, 4), 512),
+    File("ome-projects/ome#638", "int4 layers of compressed-tensors beside one of float8",
+         lambda: {**compressed(8, 32, 4), **compressed(4, 32, 8, "m"), "n.weight_scale": torch.rand(1),
+                  "n.weight": torch.zeros(4, 4).to(torch.float8_e4m3fn)}, 256 + 128 + 16),
+    File("huggingface/transformers#34317", "GPTQ layers, of which the embedding alone is seen",
+         lambda: {"embed.weight": torch.rand(20, 64).half(), **gptq(64, 32), "norm.weight": torch.rand(64)},
+         1280 + 2048 + 64),
     File("karpathy/llama2.c#378", "a head under a second name", tied_names, 80 + 16),
 )  # fmt: skip

@@ -1,15 +1,15 @@
 """The parameter limit: what counts, the refusal, lighter variants, and the members of a family that fill it."""
 
-from featherweight.budget.any_model import FILES, weigh_anything, weigh_module
+from featherweight.budget.any_model import files_in, weigh_anything, weigh_module
 from featherweight.budget.count import WeighIn, count_parameters, weigh, weigh_all, weigh_ensemble, weigh_model
 from featherweight.budget.tally import Weight
 from featherweight.budget.what_counts import groups
 
 __all__ = [
-    "FILES",
     "WeighIn",
     "Weight",
     "count_parameters",
+    "files_in",
     "groups",
     "weigh",
     "weigh_all",

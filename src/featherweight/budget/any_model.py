@@ -8,6 +8,7 @@ memory count once, where the file says that they do.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,22 +22,32 @@ from torch.utils.flop_counter import FlopCounterMode
 from featherweight import untrusted_files
 from featherweight.budget.folding import spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
+from featherweight.budget.packed import unpacked
 from featherweight.budget.tally import Tally, Weight, tallied
-from featherweight.budget.what_counts import STATISTICS, counted, groups
+from featherweight.budget.what_counts import STATISTICS, counted, groups, is_mask
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, custom
 from featherweight.models.pretrained_weights import ENDINGS
 from featherweight.models.shape import Shape
-from featherweight.models.weights_file import averaged_in, model_in, read_content
+from featherweight.models.weights_file import (
+    averaged_in,
+    read_content,
+    read_state,
+    refuse_no_tensors,
+    several_in,
+    state_in,
+)
 from featherweight.runtime.torch_internals import outlined
 
 IMAGENET = Shape(1000, 3, 224)  # what a network by its name is made for
+INDICES = ("position_ids", "relative_position_index", "token_type_ids")  # buffers of transformers
+INDEX = ".index.json"  # of a model in shards, as transformers and diffusers write it
 FILES = (*ENDINGS, ".pt2", ".onnx")
 
 
 def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None) -> Weight:
     """Weigh a module, a file (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), `timm/NAME`,
-    `torchvision/NAME` or `FILE.py:NAME`.
+    `torchvision/NAME` or `FILE.py:NAME`. Of a model in shards, its `.index.json`.
 
     `example` [B, C, H, W] is passed through a module whose parameters come into being with the first images; with it
     multiply-adds and the folded count are given too. No code of a file is run. Raises UserError for what is none of
@@ -55,11 +66,32 @@ def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None) 
         return weigh_module(name, outlined(lambda: spec(*IMAGENET)), shape if example is None else example)
     path = Path(name).expanduser()
     size = untrusted_files.regular_file(path).st_size
+    if path.name.endswith(INDEX):
+        parts = shards(path)
+        content = {key: tensor for part in parts for key, tensor in read_state(part).items()}
+        return _of_content(name, path, content, sum(part.stat().st_size for part in parts))
     if path.suffix == ".onnx":
         return weigh_onnx(name, path, size)
     if path.suffix not in FILES:
-        raise UserError(f"cannot weigh {path}: its ending is none of {', '.join(FILES)}")
+        raise UserError(f"cannot weigh {path}: its ending is none of {', '.join((*FILES, INDEX))}")
     return _of_content(name, path, read_content(path), size)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The models in a folder: an index of shards stands for all of them."""
+    inside = sorted(folder.iterdir())
+    indices = [file for file in inside if file.name.endswith(INDEX)]
+    parts = {part for index in indices for part in shards(index)}
+    return [file for file in inside if file in indices or (file.suffix in FILES and file not in parts)]
+
+
+def shards(index: Path) -> list[Path]:
+    """The files beside an index that hold a model's weights in parts. Raises UserError for what is no such index."""
+    with untrusted_files.explained(index, "no index of a model's shards"):
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    if not names or any(Path(name).name != name for name in names):
+        raise UserError(f"{index}: its shards must be files beside it, and it names {', '.join(names[:2]) or 'none'}")
+    return [index.with_name(name) for name in names]
 
 
 def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, size: int = 0) -> Weight:
@@ -67,9 +99,15 @@ def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, si
     if example is not None and any(nn.parameter.is_lazy(one) for one in module.parameters()):
         with torch.no_grad():
             module(example)
-    summed = groups([(name, module)])
+    if any(nn.parameter.is_lazy(one) for one in (*module.parameters(), *module.buffers())):
+        raise UserError(
+            f"{name}: some of its parameters come into being with the first images: give an example of them"
+        )
+    # What autograd made of others is no weight: old weight norm, pruning and spectral norm keep it as an attribute.
+    derived = {id(one): one for one in counted(module) if one.grad_fn is not None}
+    summed = groups([(name, module)], caches=derived)
     parameters = sum(part.parameters for part in summed)
-    tally = tallied(one for one in counted(module) if not nn.parameter.is_lazy(one))
+    tally = tallied(one for one in counted(module) if id(one) not in derived)
     spared = None if example is None else spared_by_folding(module, example)
     return Weight(
         name,
@@ -95,11 +133,13 @@ def macs_of(module: nn.Module, example: Tensor) -> int | None:
 
 
 def _of_content(name: str, path: Path, content: Any, size: int) -> Weight:
-    state = model_in(path, content)
+    state = state_in(content) or several_in(content)
+    if not state:
+        refuse_no_tensors(path, content)
     copies = averaged_in(content)
     twins = {id(one) for one in copies.values()}
     state = {key: one for key, one in state.items() if id(one) not in twins} or state
-    packed, aside = _unpacked(state)
+    packed, aside = unpacked(state)
     marks = {key for key in state if _is_statistic(key, state)}
     tally = Tally()
     for key, one in state.items():
@@ -133,46 +173,20 @@ def _more(seen: dict[int, int], tensors: Iterator[Tensor] | Any) -> Tally:
 
 
 def _is_statistic(key: str, state: Mapping[str, Tensor]) -> bool:
-    """Is it of a batch norm, by its name, its shape and what stands beside it?"""
+    """Is it of a norm, by its name, its shape and what stands beside it? Or an index, which the code makes anew?"""
     module, _, last = key.rpartition(".")
+    if last in INDICES and state[key].dtype == torch.int64:
+        return True
+    if last in ("_u", "_v"):  # a spectral norm's, from which it works out one number
+        return f"{module.rpartition('.')[0]}.original" in state and state[key].dim() == 1
+    if last.endswith(("_u", "_v")):
+        return f"{key[:-2]}_orig" in state and state[key].dim() == 1
+    if last.endswith("_mask"):  # of torch's pruning
+        return f"{key[:-5]}_orig" in state and is_mask(state[key])
     if last in ("n_averaged", "num_batches_tracked"):
         return state[key].numel() == 1
     beside = [state.get(f"{module}.{one}" if module else one) for one in STATISTICS[:2]]
     return last in STATISTICS and all(one is not None and one.dim() == 1 for one in beside)
-
-
-def _unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
-    """What tensors of several weights in one number stand for, by name; and the names of what only unpacks them.
-
-    bitsandbytes stores two 4-bit weights in a byte (transformers #25978, peft #1020); GPTQ and AWQ store eight in an
-    int32, along the inputs or along the outputs; AQLM a code for a group of weights, and a book of groups (peft #1594);
-    mxfp4 two in a byte (huggingface.js #2323). Scales of 8-bit weights only unpack them too.
-    """
-    packed: dict[str, int] = {}
-    aside: set[str] = set()
-    for key, tensor in state.items():
-        module, _, last = key.rpartition(".")
-        beside = f"{module}." if module else ""
-        if any(f"{key}.quant_state.bitsandbytes__{kind}" in state for kind in ("nf4", "fp4")):
-            packed[key] = 2 * tensor.numel()
-            aside |= {name for name in state if name.startswith(f"{key}.")}
-        elif last == "qweight" and f"{beside}scales" in state and tensor.ndim == 2:
-            scales, order = state[f"{beside}scales"], state.get(f"{beside}g_idx")
-            inputs = len(tensor) if order is None else len(order)
-            packed[key] = inputs * scales.shape[-1]
-            aside |= {f"{beside}{name}" for name in ("scales", "qzeros", "g_idx")} & set(state)
-        elif last == "codes" and f"{beside}codebooks" in state and tensor.ndim == 3:
-            packed[key] = tensor[..., 0].numel() * state[f"{beside}codebooks"][0, 0].numel()
-            aside |= {f"{beside}{name}" for name in ("codebooks", "scales")} & set(state)
-        elif last.endswith("_blocks") and tensor.dtype == torch.uint8 and f"{key[:-7]}_scales" in state:
-            packed[key] = 2 * tensor.numel()
-            aside.add(f"{key[:-7]}_scales")
-        elif tensor.dtype == torch.int8 and last == "weight":
-            aside |= {f"{beside}{name}" for name in ("SCB", "weight_format")} & set(state)
-        if tensor.is_quantized:
-            home = module.removesuffix("._packed_params._packed_params")
-            aside |= {f"{home}.{name}" for name in ("scale", "zero_point")} & set(state)
-    return packed, aside
 
 
 def _all_tensors(content: Any) -> Iterator[Tensor]:

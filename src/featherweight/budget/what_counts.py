@@ -25,6 +25,9 @@ from typing import Any, get_origin
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.optim.swa_utils import AveragedModel
 
 from featherweight.models import Normalize
@@ -152,7 +155,19 @@ def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
         return name not in ("mean", "std")
     if isinstance(module, AveragedModel) and name == "n_averaged":
         return buffer.numel() > 1
+    if isinstance(module, _SpectralNorm) and name in ("_u", "_v"):  # from which it works out one number
+        return buffer.dim() > 1
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, SpectralNorm) and name in (f"{hook.name}_u", f"{hook.name}_v"):
+            return buffer.dim() > 1
+        if isinstance(hook, BasePruningMethod) and name == f"{hook._tensor_name}_mask":
+            return not is_mask(buffer)
     return not (name in module._non_persistent_buffers_set and buffer.dtype in (torch.int64, torch.bool))
+
+
+def is_mask(tensor: Tensor) -> bool:
+    """Does it hold nothing but 0 and 1?"""
+    return not tensor.is_meta and bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:

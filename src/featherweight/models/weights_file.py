@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -39,7 +39,9 @@ NESTS = (
     "ema",
 )
 AVERAGED = re.compile(r"(^|_)(ema|swa|averaged)(_|$)")  # in names of averaged weights: timm, torchvision, ultralytics
+STATE_OF_TRAINING = re.compile(r"optim|^opt([A-Z_]|$)|sched|scaler|rng|grad", re.IGNORECASE)  # what no model is called
 _scalar: Any = np.float64(0).__reduce__()[0]
+_array: Any = np.zeros(0).__reduce__()[0]
 # What the scripts of timm and torchvision, Lightning and many others keep beside the weights. Making one runs nothing.
 INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
@@ -48,8 +50,11 @@ INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (pathlib.PurePosixPath, "pathlib._local.PosixPath"),
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
+    (_array, "numpy.core.multiarray._reconstruct"),
+    (_array, "numpy._core.multiarray._reconstruct"),
+    np.ndarray,
     np.dtype,
-    *(type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "?")),
+    *(type(np.dtype(code)) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")),
 ]
 # What programs put before every name: data-parallel wrappers, compiled models, Lightning's and this program's own.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "_model.")
@@ -68,12 +73,17 @@ def model_in(path: Path, content: Any) -> dict[str, Tensor]:
     """As `state_in`. Raises UserError where there are none, and says what there is."""
     state = state_in(content)
     if not state:
-        inside = [str(key) for key in content][:5] if isinstance(content, Mapping) else []
-        raise UserError(
-            f"{path}: there are no tensors by name in it, neither at its top nor under {', '.join(NESTS[:3])}, ...; "
-            f"it holds {', '.join(inside) or f'a {type(content).__name__}'}"
-        )
+        refuse_no_tensors(path, content)
     return state
+
+
+def refuse_no_tensors(path: Path, content: Any) -> NoReturn:
+    """Raise UserError with what there is in a file instead."""
+    inside = [str(key) for key in content][:5] if isinstance(content, Mapping) else []
+    raise UserError(
+        f"{path}: there are no tensors by name in it, neither at its top nor under {', '.join(NESTS[:3])}, ...; "
+        f"it holds {', '.join(inside) or f'a {type(content).__name__}'}"
+    )
 
 
 def read_content(path: Path) -> Any:
@@ -181,12 +191,32 @@ def _nest(content: Any, deep: int = 3) -> Mapping[Any, Any] | None:
     return content if any(True for _ in _tensors(content)) else None
 
 
+def several_in(content: Any, deep: int = 3) -> dict[str, Tensor]:
+    """The tensors of all models in a checkpoint that holds several (a generator and its judge, the folds of a network,
+    parts by name), each after the names that it stands under; without averaged copies and what trained them.
+    """
+    if isinstance(content, Tensor):
+        return {"tensor": content}
+    if isinstance(content, list | tuple):
+        content = {str(place): inner for place, inner in enumerate(content)}
+    if not deep or not isinstance(content, Mapping) or "param_groups" in content:
+        return {}
+    found: dict[str, Tensor] = {}
+    for key, inner in content.items():
+        if not STATE_OF_TRAINING.search(str(key)) and not AVERAGED.search(str(key)):
+            model = state_in(inner) or several_in(inner, deep - 1)
+            found |= {f"{key}.{name}": tensor for name, tensor in model.items()}
+    return found
+
+
 def _tensors(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
-    """By name; packed layers of torch keep weight and bias in one tuple."""
+    """By name; packed layers of torch keep weight and bias in one tuple. Arrays of numbers are tensors as well."""
     for key, value in mapping.items():
         if isinstance(key, str):
             if isinstance(value, Tensor):
                 yield key, value
+            elif isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.dtype.isnative:
+                yield key, torch.from_numpy(value)
             elif isinstance(value, tuple) and key.endswith("_packed_params"):
                 yield from ((f"{key}.{place}", one) for place, one in enumerate(value) if isinstance(one, Tensor))
 

@@ -60,13 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _named(whats: Sequence[str]) -> Iterator[str]:
     """Everything to weigh: of a folder that is no run, the files in it that can be."""
-    from featherweight.budget import FILES
+    from featherweight.budget import files_in
     from featherweight.runs.weigh_run import is_run
 
     for what in whats:
         if Path(what).is_dir() and not is_run(what):
-            inside = sorted(file for file in Path(what).iterdir() if file.suffix in FILES)
-            yield from map(str, inside or [Path(what)])
+            yield from map(str, files_in(Path(what)) or [Path(what)])
         else:
             yield what
 

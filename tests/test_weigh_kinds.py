@@ -1,0 +1,155 @@
+"""Unusual modules and checkpoints on the scales, each with its count by hand: whatever training leaves in a file."""
+
+import copy
+import json
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from featherweight.budget import files_in, weigh_anything
+from featherweight.errors import UserError
+
+NET, STATISTICS = 3 * 4 * 9 + 4 + 8 + 10, 9  # a convolution, a batch norm of 4, a linear layer of 4 to 2
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def linear() -> nn.Linear:
+    return nn.Linear(10, 5)
+
+
+def pruned() -> nn.Module:
+    return prune.l1_unstructured(linear(), "weight", amount=0.5)
+
+
+def lists() -> nn.Module:
+    module = nn.Module()
+    module.rows = nn.ParameterList([torch.zeros(3, 4) for _ in range(3)])
+    module.named = nn.ParameterDict({"a": torch.zeros(5), "b": nn.ParameterList([torch.zeros(2)])})
+    return module
+
+
+MODULES = {
+    "weight norm": (lambda: parametrizations.weight_norm(linear()), 5 + 50 + 5),
+    "weight norm of old": (lambda: torch.nn.utils.weight_norm(linear()), 5 + 50 + 5),
+    "spectral norm": (lambda: parametrizations.spectral_norm(linear()), 55),
+    "spectral norm of old": (lambda: torch.nn.utils.spectral_norm(linear()), 55),
+    "pruned": (pruned, 55),
+    "averaged": (lambda: torch.optim.swa_utils.AveragedModel(linear()), 55),
+    "lists and dictionaries": (lists, 36 + 5 + 2),
+    "complex": (lambda: nn.ParameterList([torch.zeros(3, 4, dtype=torch.complex64)]), 24),
+    "instance norm": (lambda: nn.InstanceNorm2d(4, affine=True, track_running_stats=True), 8),
+    "without numbers": (lambda: net().to("meta"), NET),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("make", "true"), MODULES.values(), ids=MODULES)
+def test_modules_and_their_checkpoints(tmp_path, make, true):
+    module = make()
+    assert weigh_anything(module).parameters == true
+    torch.save(module.state_dict(), tmp_path / "a.pth")
+    assert weigh_anything(tmp_path / "a.pth").parameters == true
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_quantised_layers_hide_counts():
+    layer = torch.ao.quantization.quantize_dynamic(nn.Sequential(linear()), {nn.Linear})
+    found = weigh_anything(layer)
+    assert (found.parameters, found.bits) == (55, 50 * 8 + 5 * 32)
+
+
+def test_lazy_modules_need_an_example():
+    module = nn.Sequential(nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()), nn.Flatten(), nn.LazyLinear(2))
+    with pytest.raises(UserError, match="give an example"):
+        weigh_anything(module)
+    assert weigh_anything(module, torch.rand(1, 3, 5, 5)).parameters == 112 + 8 + 4 * 9 * 2 + 2
+
+
+def prefixed(before: str) -> dict[str, torch.Tensor]:
+    return {before + name: tensor for name, tensor in net().state_dict().items()}
+
+
+def adam(module: nn.Module) -> dict[str, object]:
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.rand(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+CHECKPOINTS = {
+    "data parallel and compiled": (lambda: prefixed("module._orig_mod."), NET),
+    "compiled within": (lambda: prefixed("backbone._orig_mod."), NET),
+    "sharded, one flat tensor": (lambda: {"_fsdp_wrapped_module._flat_param": torch.zeros(NET)}, NET),
+    "two models": (lambda: {"G": net().state_dict(), "D": linear().state_dict(), "optG": adam(net())}, NET + 55),
+    "parts": (lambda: {"encoder": net().state_dict(), "head": linear().state_dict(), "epoch": 3}, NET + 55),
+    "folds": (lambda: {"models": [net().state_dict(), net().state_dict()]}, 2 * NET),
+    "a list": (lambda: [net().state_dict(), OrderedDict(linear().state_dict())], NET + 55),
+    "tensors alone": (lambda: [torch.zeros(3, 4), torch.zeros(12)], 24),
+    "arrays": (lambda: {"a": torch.zeros(6), "w": np.zeros((3, 4), np.float32)}, 18),
+    "sparse": (lambda: {"a": torch.eye(10).to_sparse(), "b": torch.eye(10).to_sparse_csr()}, 200),
+    "float8": (lambda: {"w": torch.eye(8).to(torch.float8_e4m3fn)}, 64),
+    "positions": (lambda: {"embeddings.position_ids": torch.arange(50)[None], "w": torch.zeros(6)}, 6),
+    "a slice of more": (lambda: {"w": torch.zeros(1000)[:10]}, 1000),
+    "transposed": (lambda: (lambda w: {"a": w, "b": w.t()})(torch.zeros(4, 6)), 24),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("make", "true"), CHECKPOINTS.values(), ids=CHECKPOINTS)
+def test_checkpoints(tmp_path, make, true):
+    torch.save(make(), tmp_path / "a.pth")
+    assert weigh_anything(tmp_path / "a.pth").parameters == true
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sparse_tensors_are_the_model_and_nothing_beside_it(tmp_path):
+    torch.save({"a": torch.eye(10).to_sparse(), "b": torch.eye(10).to_sparse_csr()}, tmp_path / "a.pth")
+    found = weigh_anything(tmp_path / "a.pth")
+    assert (found.zeros, found.others) == (180, 0)
+
+
+def test_a_model_between_its_copy_and_its_optimizer(tmp_path):
+    module = net()
+    told = {"model": module.state_dict(), "ema": copy.deepcopy(module.state_dict()), "optimizer": adam(module)}
+    torch.save({**told, "scaler": {"scale": 1.0}}, tmp_path / "a.pth")
+    found = weigh_anything(tmp_path / "a.pth")
+    assert (found.parameters, found.statistics) == (NET, STATISTICS)
+    assert found.averaged == NET + STATISTICS
+    assert found.others == 2 * NET + 6  # two moments of each, and a step of each of six tensors
+    torch.save(told["optimizer"], tmp_path / "b.pth")
+    with pytest.raises(UserError, match=r"no tensors by name in it.* it holds state, param_groups"):
+        weigh_anything(tmp_path / "b.pth")
+
+
+def test_shards_are_one_model(tmp_path):
+    state = net().state_dict()
+    parts = {"model-1-of-2.safetensors": list(state)[:3], "model-2-of-2.safetensors": list(state)[3:]}
+    for file, names in parts.items():
+        save_file({name: state[name] for name in names}, tmp_path / file)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {name: file for file, names in parts.items() for name in names}}))
+    assert files_in(tmp_path) == [index]
+    found = weigh_anything(index)
+    assert (found.parameters, found.statistics) == (NET, STATISTICS)
+    assert found.bytes == sum((tmp_path / file).stat().st_size for file in parts)
+    for content in ('{"weight_map": {"a": "../secret.safetensors"}}', "[]", '{"weight_map": {}}', "{"):
+        index.write_text(content)
+        with pytest.raises(UserError, match="index"):
+            weigh_anything(index)
+    index.write_text('{"weight_map": {"a": "gone.safetensors"}}')
+    with pytest.raises(UserError, match=r"gone\.safetensors"):
+        weigh_anything(index)
+
+
+def test_arrays_of_objects_run_nothing(tmp_path):
+    torch.save({"w": np.array([print], dtype=object), "a": torch.zeros(2)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="could run code"):
+        weigh_anything(tmp_path / "a.pth")
