@@ -4,6 +4,8 @@ A family's members are searched by closed form, thousands a second, one structur
 structure the fullest member is taken whose proportions are within 5 % of the published ones. Those few are built
 without memory and weighed like any recipe, so what is proposed weighs in exactly.
 
+A network of timm has no closed form, and is weighed without memory at a few widths, in hundredths: see `timm_width`.
+
 The order of preference: members that fill the limit to within FILLED before those that don't; among these, structures
 nearest to the one that is best known at such sizes (its `Filling` names it) first. `max_macs` bounds what they compute.
 """
@@ -22,6 +24,9 @@ from featherweight.models.family import FILLED, Arguments, Search
 from featherweight.schema import Choice
 
 FILLABLE = {name: family.filling for name, family in FAMILY.items() if family.filling is not None}
+TIMM, TIMM_PARENT = "timm/", "_gentle"
+WIDTHS = (5, 1000)  # in hundredths of a variant's
+NEAR = 6  # hundredths around the widest that fits which are looked at too, as channels are rounded
 EXAMPLE = "sgd"  # a recipe needs an optimizer to be one, which weighs nothing
 
 
@@ -43,18 +48,50 @@ def fill(
 ) -> tuple[list[Member], int]:
     """The members of a family that fill a competition's limit (or another one), best first; and how many were counted.
 
-    `max_macs` are multiply-adds for one image. The family is one of FILLABLE.
+    `max_macs` are multiply-adds for one image. The family is one of FILLABLE, or `timm/NAME`. Raises UserError for a
+    network that timm does not know, or makes in one width alone.
     """
     limit = limit or competition.limit.parameters
     competition = competition.model_copy(update={"limit": competition.limit.model_copy(update={"parameters": limit})})
-    counted = 0
+    members, counted = (
+        _of_timm(family, competition) if family.startswith(TIMM) else _by_closed_form(family, competition)
+    )
+    affordable = [member for member in members if member.weighed.makes_weight]
+    affordable = [member for member in affordable if max_macs is None or member.weighed.macs <= max_macs]
+    distinct = {member.line: member for member in affordable}.values()
+    return sorted(distinct, key=lambda member: member.weighed.counted < FILLED * limit), counted
+
+
+def _of_timm(name: str, competition: Competition) -> tuple[list[Member], int]:
+    """The widest that fits and those little below it, the fullest first; and how many were counted."""
+    counted: dict[int, int] = {}
+
+    def count(hundredths: int) -> int:
+        if hundredths not in counted:
+            spec = FAMILIES.validate({"name": name, "width": hundredths / 100})
+            counted[hundredths] = budget.count_parameters(spec, competition)
+        return counted[hundredths]
+
+    low, high = WIDTHS[0] - 1, WIDTHS[1] + 1
+    while high - low > 1:  # all below `low` fit, or nearly all, and nothing from `high` on
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) <= competition.limit.parameters else (low, middle)
+    near = range(max(WIDTHS[0], low - NEAR), low + NEAR + 1)
+    fits = {count(width): width for width in near if count(width) <= competition.limit.parameters}
+    best = [fits[parameters] for parameters in sorted(fits, reverse=True)]
+    return [_weighed(name, {"width": width / 100}, competition) for width in best], len(counted)
+
+
+def _by_closed_form(family: str, competition: Competition) -> tuple[list[Member], int]:
+    """The fullest member of each structure, the best known first; and how many were counted."""
+    limit, counted = competition.limit.parameters, 0
     members: list[Member] = []
     for structure in FILLABLE[family].structures:
         within = limit
         while within > 0:
-            search = Search(within, len(competition.classes), competition.image.channels)
-            found = FILLABLE[family].search(search, structure)
-            counted += search.counted
+            wanted = Search(within, len(competition.classes), competition.image.channels)
+            found = FILLABLE[family].search(wanted, structure)
+            counted += wanted.counted
             if found is None:
                 break
             member = _weighed(family, found, competition)
@@ -62,10 +99,7 @@ def fill(
                 members.append(member)
                 break
             within += member.weighed.room  # statistics count here, which closed forms leave out: try for that much less
-    affordable = [member for member in members if member.weighed.makes_weight]
-    affordable = [member for member in affordable if max_macs is None or member.weighed.macs <= max_macs]
-    distinct = {member.line: member for member in affordable}.values()
-    return sorted(distinct, key=lambda member: member.weighed.counted < FILLED * limit), counted
+    return members, counted
 
 
 def write(member: Member, name: str, path: Path) -> None:
@@ -74,7 +108,8 @@ def write(member: Member, name: str, path: Path) -> None:
         raise UserError(f"--write {name}: there is a recipe {path} already; take another name")
     weighed = member.weighed
     head = f"# {weighed.counted:,} of {weighed.limit:,} parameters, found by ./run.sh fill {member.spec.name}."
-    text = f"{head}\n#   ./run.sh {name}\nextends: {FILLABLE[member.spec.name].parent}\n{member.line}\n"
+    filling = FILLABLE.get(member.spec.name)
+    text = f"{head}\n#   ./run.sh {name}\nextends: {filling.parent if filling else TIMM_PARENT}\n{member.line}\n"
     atomic.write_text(path, text)
 
 

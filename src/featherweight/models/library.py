@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import nn
 
 from featherweight.errors import UserError, nearest
+from featherweight.models import timm_width
 from featherweight.models.blocks import ActivationName, Momentum, Stem, set_activation, set_batch_norm, stem_shrinks
 from featherweight.models.family import Family
 from featherweight.models.narrowing import Widths, narrowed
@@ -40,6 +41,7 @@ def timm(
     drop_connect: Annotated[Probability | None, Field(description="timm's drop_path_rate; null: the library's")] = None,
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
+    width: Annotated[Factor, Field(description="multiplies all channels, in families that timm makes so")] = 1.0,
     options: Options = {},
     widths: Widths = {},
     pretrained: Pretrained = False,
@@ -67,7 +69,9 @@ def timm(
         arguments["img_size"] = image_size
 
     def make() -> nn.Module:
-        return narrowed(library.create_model(variant, **arguments), widths)
+        plain = width == 1
+        net = library.create_model(variant, **arguments) if plain else timm_width.widened(variant, width, arguments)
+        return narrowed(net, widths)
 
     return fitted(make, f"timm/{variant}", channels, image_size, None if fixed else stem, bn_momentum, bn_eps)
 

@@ -12,7 +12,7 @@ from featherweight.errors import UserError, nearest
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `fill` takes."""
     parser.add_argument(
-        "family", metavar="FAMILY", help="wrn, cifar_resnet, efficientnet, mobilenet_v2, densenet, fastnet"
+        "family", metavar="FAMILY", help="wrn, cifar_resnet, efficientnet, mobilenet_v2, densenet, fastnet, timm/NAME"
     )
     add_competition(parser, text="the competition that gives classes, image size and limit")
     parser.add_argument("--limit", type=int, help="parameters (default: the competition's limit)")
@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.report import tables
 
     family = arguments.family
-    if family not in solver.FILLABLE:
-        known = ", ".join(solver.FILLABLE)
+    if family not in solver.FILLABLE and not family.startswith(solver.TIMM):
+        known = ", ".join((*solver.FILLABLE, "timm/NAME"))
         raise UserError(f"fill: no family '{family}'{nearest(family, solver.FILLABLE)}; there are {known}")
     began = time.monotonic()
     max_macs = arguments.max_macs and arguments.max_macs * 1e6

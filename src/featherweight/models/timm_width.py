@@ -1,0 +1,87 @@
+"""timm's networks wider or narrower than the variants that it names.
+
+Many of its families are made by a multiplier of all channels (EfficientNet, MobileNet v3 and v4, MNASNet, GhostNet,
+ReXNet, TinyNet, LCNet, MixNet), which each variant fixes inside: the function that makes the variant is called with
+another. Others take the channels of their stages (ConvNeXt, EdgeNeXt, RepViT, EfficientFormer v2, MambaOut).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+from unittest import mock
+
+from torch import nn
+
+from featherweight.errors import UserError
+
+MULTIPLIERS = ("channel_multiplier", "model_width", "width_mult", "width")
+STAGES = ("dims", "embed_dims", "embed_dim")
+ROUND = 8  # stages' channels are multiples of this, where the variant's own are
+
+
+def widened(variant: str, width: float, arguments: Mapping[str, Any]) -> nn.Module:
+    """timm's variant with all channels multiplied by `width`, as its family rounds them.
+
+    Raises UserError where its family has neither multiplier nor stages, or cannot be made that wide.
+    """
+    import timm
+
+    net: Any = timm.create_model(variant, **arguments)
+    takes = inspect.signature(type(net)).parameters
+    stages = next((key for key in STAGES if key in takes), None)
+    try:
+        if stages is not None:
+            channels = [one["num_chs"] for one in net.feature_info]
+            step = math.gcd(ROUND, *channels)
+            scaled = [max(step, round(own * width / step) * step) for own in channels]
+            return timm.create_model(variant, **{**arguments, stages: scaled})
+        with _multiplied(variant, width, {key: takes[key].default for key in MULTIPLIERS if key in takes}):
+            return timm.create_model(variant, **arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"model.width: timm cannot make {variant} {width:g} times as wide ({told})") from None
+
+
+@contextmanager
+def _multiplied(variant: str, width: float, defaults: Mapping[str, float]) -> Iterator[None]:
+    """Within, timm's function behind the variant is called with another multiplier; `defaults` are the network's."""
+    import timm
+
+    entry: Any = inspect.unwrap(timm.models.model_entrypoint(variant.split(".")[0]))
+    home = vars(sys.modules[entry.__module__])
+    for name in entry.__code__.co_names:
+        maker = home.get(name)
+        if isinstance(maker, FunctionType) and (defaults or _takes(maker)):
+            with mock.patch.dict(home, {name: _multiplying(maker, width, defaults)}):
+                yield
+            return
+    raise UserError(f"model.width: timm makes no {variant} of other widths; ./run.sh trim cuts one to a limit")
+
+
+def _takes(maker: FunctionType) -> bool:
+    return any(key in inspect.signature(maker).parameters for key in MULTIPLIERS)
+
+
+def _multiplying(maker: Callable[..., Any], width: float, defaults: Mapping[str, float]) -> Callable[..., Any]:
+    """The function with its multiplier multiplied: one that it is given, or the network's own default."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(maker).bind(*args, **kwargs)
+        given.apply_defaults()
+        inner = given.arguments.get("kwargs", {})
+        for key in MULTIPLIERS:
+            if key in given.arguments:
+                given.arguments[key] *= width
+                break
+            if key in inner or key in defaults:
+                inner[key] = width * inner.get(key, defaults.get(key, 1.0))
+                break
+        return maker(*given.args, **given.kwargs)
+
+    return make
