@@ -119,6 +119,27 @@ def test_where_statistics_count_they_are_made_room_for():
     assert 990_000 <= best.weighed.counted <= 1_000_000
 
 
+def test_networks_of_timm_are_filled_by_width(home, capsys):
+    members, counted = solver.fill("timm/mobilenetv3_small_050", CIFAR, 500_000)
+    assert 485_000 <= members[0].weighed.counted <= 500_000
+    assert counted < 30
+    assert [one.weighed.counted for one in members] == sorted({one.weighed.counted for one in members}, reverse=True)
+    limit = ["--competition", "cifar10", "--limit", "60000"]
+    assert main.main(["fill", "timm/test_efficientnet", *limit, "--write", "thin"]) == 0
+    assert budget.weigh(load_recipe("thin"), CIFAR, "thin").counted <= 60_000
+    assert main.main(["fill", "timm/resnet18", *limit]) == 2
+    assert "timm makes no resnet18 of other widths; ./run.sh trim" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv3_small_050", "ghostnet_050", "rexnetr_100", "repvit_m0_9", "convnext_atto"]
+)
+def test_width_multiplies_what_timm_makes(name):
+    plain = built("timm", 3, 10, variant=name)
+    assert built("timm", 3, 10, variant=name, width=0.5) < 0.7 * plain < plain
+    assert built("timm", 3, 10, variant=name, width=1.0) == plain
+
+
 def test_nothing_fits_in_nothing():
     assert solver.fill("wrn", CIFAR, 50)[0] == []
 

@@ -4,7 +4,7 @@ A family's members are searched by closed form, thousands a second, one structur
 structure the fullest member is taken whose proportions are within 5 % of the published ones. Those few are built
 without memory and weighed like any recipe, so what is proposed weighs in exactly.
 
-A network of timm has no closed form, and is weighed without memory at a few widths, in hundredths: see `timm_width`.
+A network of timm has no closed form, and is weighed without memory at a few widths, in thousandths: see `timm_width`.
 
 The order of preference: members that fill the limit to within FILLED before those that don't; among these, structures
 nearest to the one that is best known at such sizes (its `Filling` names it) first. `max_macs` bounds what they compute.
@@ -25,8 +25,8 @@ from featherweight.schema import Choice
 
 FILLABLE = {name: family.filling for name, family in FAMILY.items() if family.filling is not None}
 TIMM, TIMM_PARENT = "timm/", "_gentle"
-WIDTHS = (5, 1000)  # in hundredths of a variant's
-NEAR = 6  # hundredths around the widest that fits which are looked at too, as channels are rounded
+WIDTHS = (50, 10_000)  # in thousandths of a variant's
+NEAR = 5  # thousandths around the widest that fits which are looked at too, as channels are rounded
 EXAMPLE = "sgd"  # a recipe needs an optimizer to be one, which weighs nothing
 
 
@@ -66,11 +66,11 @@ def _of_timm(name: str, competition: Competition) -> tuple[list[Member], int]:
     """The widest that fits and those little below it, the fullest first; and how many were counted."""
     counted: dict[int, int] = {}
 
-    def count(hundredths: int) -> int:
-        if hundredths not in counted:
-            spec = FAMILIES.validate({"name": name, "width": hundredths / 100})
-            counted[hundredths] = budget.count_parameters(spec, competition)
-        return counted[hundredths]
+    def count(width: int) -> int:
+        if width not in counted:
+            spec = FAMILIES.validate({"name": name, "width": width / 1000})
+            counted[width] = budget.count_parameters(spec, competition)
+        return counted[width]
 
     low, high = WIDTHS[0] - 1, WIDTHS[1] + 1
     while high - low > 1:  # all below `low` fit, or nearly all, and nothing from `high` on
@@ -79,7 +79,7 @@ def _of_timm(name: str, competition: Competition) -> tuple[list[Member], int]:
     near = range(max(WIDTHS[0], low - NEAR), low + NEAR + 1)
     fits = {count(width): width for width in near if count(width) <= competition.limit.parameters}
     best = [fits[parameters] for parameters in sorted(fits, reverse=True)]
-    return [_weighed(name, {"width": width / 100}, competition) for width in best], len(counted)
+    return [_weighed(name, {"width": width / 1000}, competition) for width in best], len(counted)
 
 
 def _by_closed_form(family: str, competition: Competition) -> tuple[list[Member], int]:

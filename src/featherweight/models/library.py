@@ -16,11 +16,11 @@ from pydantic import Field
 from torch import nn
 
 from featherweight.errors import UserError, nearest
-from featherweight.models import timm_width
 from featherweight.models.blocks import ActivationName, Momentum, Stem, set_activation, set_batch_norm, stem_shrinks
 from featherweight.models.family import Family
 from featherweight.models.narrowing import Widths, narrowed
 from featherweight.models.pretrained_weights import Pretrained, Weights
+from featherweight.models.timm_width import widened
 from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Factor, Positive, Probability, Text
 
@@ -70,7 +70,7 @@ def timm(
 
     def make() -> nn.Module:
         plain = width == 1
-        net = library.create_model(variant, **arguments) if plain else timm_width.widened(variant, width, arguments)
+        net = library.create_model(variant, **arguments) if plain else widened(variant, width, arguments)
         return narrowed(net, widths)
 
     return fitted(make, f"timm/{variant}", channels, image_size, None if fixed else stem, bn_momentum, bn_eps)
