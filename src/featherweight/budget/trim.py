@@ -167,7 +167,8 @@ def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) 
     except UserError:
         raise
     except Exception as error:  # of a tracer and cutter of networks that they do not know
-        raise UserError(f"{named} cannot be cut ({type(error).__name__}: {reason(error)})") from None
+        told = f"{type(error).__name__}: {reason(error)}"
+        raise UserError(f"{named} cannot be cut: torch-pruning does not follow what it does ({told})") from None
     if cut is None:
         raise UserError(f"{named} cannot be cut to {limit:,} parameters: nine tenths of its channels are not enough")
     after = weighed(cut)
