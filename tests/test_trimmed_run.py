@@ -49,7 +49,12 @@ def trimmed(home: Path) -> list[str]:
     assert main(["trim", "timm/test_efficientnet", *weights, "--competition", "photos", "--name", "thin"]) == 0
     words = ["thin", "--competition", "photos", "--no-report", "--threads", "1"]
     keys = ("epochs=2", "batch_size=8", "accumulate=1", "checkpoint_seconds=0")
-    return [*words, *(word for key in keys for word in ("--set", f"train.{key}")), "--set", "image.size=32"]
+    return [
+        *words,
+        *(word for key in keys for word in ("--set", f"train.{key}")),
+        "--set",
+        "image={size: 32, store: null}",
+    ]
 
 
 def test_from_its_recipe_to_its_end(trimmed, home, tmp_path, monkeypatch, capsys):
