@@ -1,6 +1,7 @@
 """Every option of a recipe goes with every other, or is refused with a reason: recipes drawn from the declarations."""
 
 import math
+import re
 import tempfile
 import typing
 from pathlib import Path
@@ -36,7 +37,7 @@ SMALL = [  # networks of every kind of layer that options touch; the rest have t
     {"name": "fastnet", "widths": [8, 8, 8]},
     {"name": "mlp", "hidden": [8]},
     {"name": "compact_transformer", "layers": 1, "width": 16, "heads": 2},
-    {"name": "vgg", "depth": 11, "width": 0.1},
+    {"name": "vgg", "depth": 11, "width": 0.1, "head": "linear"},
 ]
 
 
@@ -131,9 +132,33 @@ def one_step(data: dict, grey: bool) -> str:
         return ""
 
 
-@seed(0)
-@settings(max_examples=60, database=None, suppress_health_check=list(HealthCheck))
-@given(RECIPES, st.booleans())
-def test_any_options_train_together_or_are_refused_with_a_reason(data, grey):
-    refused = one_step(data, grey)
-    assert not refused or len(refused) > 20
+# Why a drawn recipe may be refused: what it asks for is impossible, or diverges. Anything else is a fault.
+REASONS = (
+    r"split(\.\w+)?: ",
+    r"warmup\.epochs: .* leave the schedule none",
+    r"ship: ",
+    r"train\.precision: fp16 needs a GPU",
+    r"image\.store: expected at least image\.size",
+    r"averages: one of a kind",
+    r"progressive(\.until)?: ",
+    r"augment: .* comes first",
+    r"(train\.normalize|predict\.views|progressive): with the mean of every pixel subtracted",
+    r"head\.epochs: expected at most train\.epochs",
+    r"Try a smaller optimizer\.lr",
+)
+LEAST_TRAINED = 20  # of 60 draws; it was 26
+
+
+def test_any_options_train_together_or_are_refused_for_a_reason_that_is_known():
+    outcomes: list[str] = []
+
+    @seed(0)
+    @settings(max_examples=60, database=None, suppress_health_check=list(HealthCheck))
+    @given(RECIPES, st.booleans())
+    def draw(data, grey):
+        outcomes.append(one_step(data, grey))
+
+    draw()
+    unknown = [why for why in outcomes if why and not any(re.search(reason, why) for reason in REASONS)]
+    assert not unknown, "\n".join(unknown)
+    assert outcomes.count("") >= LEAST_TRAINED
