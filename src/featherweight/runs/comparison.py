@@ -120,7 +120,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
 def _scores(metric: Choice, answered: Answers) -> dict[str, float]:
     """By each metric's name the score, and the ends of its 95 % interval as `_low` and `_high`."""
     named = {name: OneOf(METRICS).validate(name) for name in SHOWN} | {metric.name: metric}
-    scores = {name: judge(choice, answered.given(choice), answered.labels) for name, choice in named.items()}
+    scores = {name: judge(choice, answered.judged_by(choice), answered.labels) for name, choice in named.items()}
     ends = {f"{name}_{end}": getattr(score, end) for name, score in scores.items() for end in ("low", "high")}
     return {name: score.value for name, score in scores.items()} | ends
 

@@ -44,7 +44,7 @@ class Answers:
         right: NDArray[np.bool_] = answers == self.labels
         return np.all(right, axis=1) if self.several else right
 
-    def given(self, metric: Choice) -> NDArray[Any]:
+    def judged_by(self, metric: Choice) -> NDArray[Any]:
         """What a metric judges of it: what was decided, or the probabilities float64."""
         if metric_of(metric).judges == "answers" and self.decided is not None:
             return self.decided
@@ -114,7 +114,7 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def paired(one: Answers, other: Answers, metric: Choice, among: int = 1) -> Paired:
     """Compare two runs image by image, one of `among` comparisons. The bootstrap draws the same images for both."""
     sign = metric_of(metric).sign
-    inputs = [each.given(metric) for each in (one, other)]
+    inputs = [each.judged_by(metric) for each in (one, other)]
     replicates = max(REPLICATES, 100 * among)  # the least p is then under half of what is wanted of it
     first, second = resampled(metric, inputs, one.labels, replicates)
     drawn = sign * (first - second)

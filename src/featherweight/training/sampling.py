@@ -44,13 +44,13 @@ def oversample(labels: Places, seed: int, epoch: int, *, cap: Positive = 7.0, ma
     """
     counts = np.bincount(labels)
     present = counts[counts > 0]
-    kept = np.where(counts > present.mean(), np.maximum(np.floor(counts * majority + 0.5), 1), counts).astype(np.int64)
-    largest = kept.max()
+    left = np.where(counts > present.mean(), np.maximum(np.floor(counts * majority + 0.5), 1), counts).astype(np.int64)
+    largest = left.max()
     rng, shown = _rng(seed, "oversample", epoch), []
     for label in np.flatnonzero(counts):
         places = np.flatnonzero(labels == label)
-        if kept[label] < counts[label]:
-            places = np.sort(_rng(seed, "majority", int(label)).permutation(places)[: kept[label]])
+        if left[label] < counts[label]:
+            places = np.sort(_rng(seed, "majority", int(label)).permutation(places)[: left[label]])
         wanted = min(largest, math.floor(len(places) * max(cap, 1.0)))
         whole, rest = divmod(wanted, len(places))
         shown += [np.tile(places, whole), rng.permutation(places)[:rest]]

@@ -224,18 +224,18 @@ def _lists(found: Detected, survey: Survey, scan: Scan, trains: Sequence[str], l
     """Lists of files (train.txt, test.txt) that divide the images of the class folders."""
     if len(trains) > 1 or found.source.get("valid") or survey.scan.tables == []:
         return
-    given: dict[str, str] = {}
+    list_of: dict[str, str] = {}
     for profile in survey.profiles:
         share = sum(scan.images[places[0]].startswith(trains[0]) for places in profile.reach.values())
         if profile.header and len(profile.header) == 1 and profile.role and share >= 0.95 * len(profile.table.rows):
-            given.setdefault(profile.role, profile.name)
-    if "train" not in given or len(given) < 2:
+            list_of.setdefault(profile.role, profile.name)
+    if "train" not in list_of or len(list_of) < 2:
         return
-    for part, name in sorted(given.items()):
+    for part, name in sorted(list_of.items()):
         found.source[f"{part}_list"] = scan.path(name)
         found.notes.append(f"{name}: lists the images of the part {part}")
     found.assumed.append(
-        f"the parts are those of {examples(sorted(given.values()))} (source.train_list, source.test_list)"
+        f"the parts are those of {examples(sorted(list_of.values()))} (source.train_list, source.test_list)"
     )
 
 
