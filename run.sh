@@ -50,7 +50,7 @@ case "${1:-}" in
         exec "$python" -m pytest "$@"
         ;;
     install)
-        [ $# -gt 1 ] || fail "say what to install: ./run.sh install cleanlab tensorboard"
+        [ $# -gt 1 ] || fail "say what to install: ./run.sh install tensorboard"
         packages "${@:2}"
         exit
         ;;

@@ -20,15 +20,18 @@ from numpy.typing import NDArray
 
 from featherweight.cli import main
 from featherweight.evaluation import intervals
+from featherweight.evaluation.label_noise import label_noise
+from featherweight.runs.division import Kept
 from featherweight.runs.leaderboard import Expected
 from featherweight.runs.run import Run
+from featherweight.runs.wrong_labels import WrongLabels
 
 SETS = ("digits", "shapes")
 TROUBLES = ("none", "tiny validation", "copies", "groups torn", "label noise", "class shift", "corrupted test")
 WITHOUT_SHIFT = ("none", "tiny validation")
 RECIPES = {"tiny": ["tiny"], "tiny at half the rate": ["tiny", "--set", "optimizer.lr=0.05"]}
 PUBLIC = 0.3
-TOO_GOOD = "the score will be too good"  # how a run names kin on both sides of its split
+NAMED = ("the score will be too good", "related images stay on one side")  # how a run names kin
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
@@ -98,7 +101,8 @@ def troubled(train: Labelled, hidden: Labelled, trouble: str, random: np.random.
 def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
     """One run, what it printed, and what was true."""
     random = np.random.default_rng([SETS.index(name), TROUBLES.index(trouble), seed])
-    (images, labels), (test, answers) = troubled(*pictures(name, random), trouble, random)
+    clean = pictures(name, random)
+    (images, labels), (test, answers) = troubled(*clean, trouble, random)
     with tempfile.TemporaryDirectory() as home, workspace(Path(home)):
         np.savez(Path(home) / "data" / "x.npz", images=images, labels=labels, test=test, answers=answers)
         text = f"title: {name}, {trouble}\nsource: {{name: arrays, train: 'x.npz:images', labels: 'x.npz:labels', "
@@ -115,8 +119,12 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         if code:
             raise SystemExit(f"{name}, {trouble}: the run ended with {code}:\n{said.getvalue()}")
         run = Run.find("r")
+        kept = Kept.read(run)
+        torn = _torn(words) if kept else None
         expected, score = Expected.read(run), run.result.holdout
         right = run.probs("predict").argmax(1) == answers
+        wrong = labels != (clean[0][1] if trouble == "label noise" else labels)
+        doubted = label_doubts(run, wrong)
     assert expected is not None
     public = random.permutation(len(right)) < round(PUBLIC * len(right))
     told = {"validation": right, "public": right[public], "private": right[~public]}
@@ -132,8 +140,38 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         "held": {part: bool(ends[part][0] <= some.mean() <= ends[part][1]) for part, some in told.items()},
         "auc": expected.auc,
         "shift named": expected.shifted,
-        "kin named": TOO_GOOD in said.getvalue(),
+        "kin named": any(words in said.getvalue() for words in NAMED),
         "estimates": expected.estimates,
+        "labels": doubted,
+        "torn split": None if kept is None else {"would have read": kept.would_read(score), "read": torn},
+    }
+
+
+def _torn(words: Sequence[str]) -> float:
+    """The holdout accuracy of the same run with kin torn."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        main.main([*words, "--name", "torn", "--set", "split.kin=false"])
+    return Run.find("torn").result.holdout.value
+
+
+def label_doubts(run: Run, wrong: NDArray[np.bool_]) -> dict[str, Any]:
+    """What is said of wrong labels, and what is true; beside it what confident learning counts."""
+    place = {id: k for k, id in enumerate(run.competition.load().train.ids)}
+    held = np.array([place[id] for id in run.split.holdout])
+    data = run.competition.load().train.labels
+    assert data is not None
+    probs, given = run.probs("holdout").astype(np.float64), data[held]
+    found = label_noise(probs, given)
+    usual = np.array([probs[given == k, k].mean() if (given == k).any() else 2 for k in range(probs.shape[1])])
+    sure = np.where(probs >= usual, probs, -1)
+    counted = (sure.max(1) >= 0) & (sure.argmax(1) != given)
+    return {
+        "named": WrongLabels.read(run) is not None,
+        "said": [found.share, found.low, found.high],
+        "true": float(wrong[held].mean()),
+        "suspects": len(found.suspects),
+        "suspects wrong": int(wrong[held][found.suspects].sum()),
+        "confident learning": [float(counted.mean()), int(counted.sum()), int((counted & wrong[held]).sum())],
     }
 
 
@@ -152,7 +190,7 @@ def workspace(home: Path) -> Iterator[None]:
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How often each interval held, by trouble, with the interval of that; how far the estimates were off."""
-    found: dict[str, Any] = {"held": {}, "held or named": {}, "off": {}}
+    found: dict[str, Any] = {"held": {}, "held or named": {}, "off": {}, "labels": {}}
     for trouble in ("without shift", *TROUBLES):
         some = [row for row in rows if row["trouble"] == trouble or (trouble, row["trouble"]) in ALIKE]
         if not some:
@@ -160,8 +198,18 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found["held"][trouble] = {
             part: [*share([row["held"][part] for row in some])] for part in ("validation", "public", "private")
         }
-        named = [row["held"]["private"] or row["shift named"] or row["kin named"] for row in some]
+        named = [
+            row["held"]["private"] or row["shift named"] or row["kin named"] or row["labels"]["named"] for row in some
+        ]
         found["held or named"][trouble] = [*share(named)]
+        told = [row["labels"] for row in some]
+        found["labels"][trouble] = {
+            "named": sum(each["named"] for each in told),
+            "interval holds": sum(each["said"][1] <= each["true"] <= each["said"][2] for each in told),
+            "suspects": sum(each["suspects"] for each in told),
+            "suspects wrong": sum(each["suspects wrong"] for each in told),
+            "of confident learning": [sum(each["confident learning"][k] for each in told) for k in (1, 2)],
+        }
         errors = [
             {name.split(" with ")[0]: value - row["hidden"]["validation"] for name, value in row["estimates"].items()}
             | {"holdout": row["holdout"][0] - row["hidden"]["validation"]}
@@ -188,4 +236,5 @@ def tell(found: dict[str, Any]) -> None:
         named = found["held or named"][trouble]
         off = ", ".join(f"{name} {100 * error:.1f}" for name, error in found["off"][trouble].items())
         print(f"{trouble} ({named[3]} cells): held: {each}; private held or named {named[0]:.0%}")
+        print("  labels: " + ", ".join(f"{name} {value}" for name, value in found["labels"][trouble].items()))
         print(f"  off from the hidden score by (root mean square, points): {off}")

@@ -264,8 +264,8 @@ def test_packages_are_put_into_the_environment(tmp_path):
         words = ["bash", str(ROOT / "run.sh"), "install", *packages]
         return subprocess.run(words, env=here, capture_output=True, text=True, check=False)
 
-    assert install("cleanlab", "tensorboard").returncode == 0
-    assert told.read_text().split()[-3:] == [sys.executable, "cleanlab", "tensorboard"]
+    assert install("onnx", "tensorboard").returncode == 0
+    assert told.read_text().split()[-3:] == [sys.executable, "onnx", "tensorboard"]
     for packages, message in (
         ([], "say what to install"),
         (["x", "missing"], "not everything could be installed"),

@@ -12,12 +12,11 @@ from PIL import Image as Pillow
 
 from featherweight import config
 from featherweight.cli import main
-from featherweight.data import leakage, tables
+from featherweight.data import numbered_names, tables
 from featherweight.data.csv_file import Table
 from featherweight.data.detect import columns, folder_roles
 from featherweight.data.detect.sample import Sample
 from featherweight.data.file_matching import Index, match
-from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -561,10 +560,10 @@ def test_a_column_of_patients_is_the_group_and_the_leak_is_said(home, capsys):
 )
 def test_numbered_sequences_in_names(name, grouped):
     ids = [f"{'ab'[n // 4 % 2]}/{name(n)}" for n in range(80)]
-    pattern = leakage.sequences(ids, ["ab"[n // 4 % 2] for n in range(80)])
+    pattern = numbered_names.sequences(ids, ["ab"[n // 4 % 2] for n in range(80)])
     assert (pattern is not None) == grouped
     if pattern:
-        keys = leakage.keys(ids, pattern)
+        keys = numbered_names.keys(ids, pattern)
         assert len(set(keys)) == 20
         assert all(len(set(keys[n : n + 4])) == 1 for n in range(0, 80, 4))
 
@@ -579,35 +578,6 @@ def test_near_copies_under_one_name_in_several_folders(home, capsys):
     competition, _ = described()
     assert competition.group == "([^/]+)$"
     assert "which joins 24 near-copies" in capsys.readouterr().out
-
-
-def test_the_main_job_warns_of_torn_kin(home, capsys):
-    base = RANDOM.integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
-    for n in range(40):
-        path = home / f"data/x/train/{'ab'[n % 2]}/{'xyzw'[n // 10]}{n % 10}q.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Pillow.fromarray(base[n % 10]).save(path)
-    assert main.main(["init", "data/x", "--group", "none"]) == 0
-    capsys.readouterr()
-    settings = ["--set", "train.epochs=1", "--set", "predict.views=[]", "--threads", "1", "--no-report"]
-    assert main.main(["tiny", "--competition", "x", "--name", "r", *settings]) == 0
-    said = capsys.readouterr().out
-    assert "the score will be too good: 100.0% of the held-out images have a copy or near-copy" in said
-    assert "4 of 4 held-out images have related ones that are trained on, so nothing is known" in said
-
-
-def test_a_leak_is_which_images_and_copies_of_different_classes_are_one_line():
-    images = RANDOM.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
-    images[20:23] = images[:3]
-    labels = np.arange(30) % 2
-    labels[20] = 1
-    ids = [f"p{place * place}" for place in range(30)]
-    train, holdout = (Pack(ids[part], images[part], labels[part]) for part in (slice(20), slice(20, 30)))
-    leak = leakage.related_images(train, holdout, True, ["cat", "dog"])
-    assert leak.related.tolist() == [True] * 3 + [False] * 7
-    assert leak.warnings[0].startswith("the score will be too good: 30.0% of the held-out images have a copy")
-    assert leak.warnings[1].startswith("1 picture stands there with different classes, as p0 is cat and p400 is dog:")
-    assert leakage.related_images(train, holdout.take(np.arange(3, 10)), True, ["cat", "dog"]).warnings == []
 
 
 # --------------------------------------------------------------------------------------------------- known competitions

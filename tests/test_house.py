@@ -138,6 +138,7 @@ LONG_FILES = {
 LONG_FUNCTIONS = {"benchmarks/race.py main": "the race, in the order in which it is run"}
 MANY_PARAMETERS = {
     "benchmarks/_pipelines.py loop": "a plain training loop, all of it in sight",
+    "data/split.py divide": "what a division depends on; all but two are keyword-only",
     "evaluation/inference.py predict_probs": "the one inference; all but two are keyword-only",
     "logbook/rerun.py rerun": "what the command line says, keyword-only",
     "search/command.py search": "what the command line says, keyword-only",

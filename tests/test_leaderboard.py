@@ -1,12 +1,16 @@
 """What a run expects of the leaderboard, and what of it can be told without labels."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from featherweight.cli.main import main
+from featherweight.config import load_recipe
 from featherweight.evaluation import unlabelled
 from featherweight.evaluation.metrics import METRICS
-from featherweight.runs import leaderboard
+from featherweight.runs import leaderboard, selection
 from featherweight.runs.leaderboard import Expected
 from featherweight.runs.run import Run
 
@@ -108,3 +112,51 @@ def test_of_a_few_images_held_out_nothing_is_expected(home):
     words = ["tiny", "--threads", "1", "--no-report", "--set", "train.epochs=1", "--set", "split.holdout=2"]
     assert main([*words, "--set", "split.subset=60", "--name", "few"]) == 0
     assert Expected.read(Run.find("few")) is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "flatters", "looks"),
+    [
+        ([0.80, 0.90, 0.96, 0.92, 0.91], 0.05, 5),  # beside the best 0.90 and 0.92
+        ([0.80, 0.90, 0.92], 0.02, 3),  # the last is the best
+        ([0.80, np.nan, 0.90, np.nan, 0.88], 0.06, 3),  # not every epoch was looked at
+        ([0.90], 0.0, 1),
+    ],
+)
+def test_choosing_an_epoch_flatters_by_what_those_beside_it_read_less(tmp_path, scores, flatters, looks):
+    (tmp_path / "history.csv").touch()
+    history = pd.DataFrame({"holdout_accuracy": scores, "holdout_score": scores})
+    stopping = load_recipe("tiny", ["early_stopping.metric=accuracy"]).early_stopping
+    recipe = SimpleNamespace(early_stopping=stopping)
+    run = SimpleNamespace(recipe=recipe, is_ensemble=False, folder=tmp_path, history=history)
+    score = METRICS["accuracy"](np.ones(50, int), np.ones(50, int))
+    assert selection.among_epochs(run, score) == (pytest.approx(flatters), looks)
+    recipe.early_stopping = None
+    assert selection.among_epochs(run, score) == (0.0, 1)
+
+
+def test_what_neighbouring_epochs_read_less_is_what_the_best_one_flatters_by():
+    """Twenty epochs of one accuracy, judged on the same 200 images, of which the best is taken."""
+    random, flattery, told = np.random.default_rng(0), [], []
+    for _ in range(300):
+        hard = random.random(200) < 0.3  # answered by chance, in every epoch anew
+        scores = np.where(hard, random.random((20, 200)) < 0.5, True).mean(1)
+        best = int(scores.argmax())
+        flattery.append(scores[best] - (1 - hard.mean() * 0.5))
+        told.append(scores[best] - np.mean([scores[k] for k in (best - 1, best + 1) if 0 <= k < 20]))
+    assert np.mean(told) == pytest.approx(np.mean(flattery), abs=0.003)
+    assert np.mean(flattery) > 0.02
+
+
+def test_an_expectation_of_then_is_renewed_by_what_came_since(finished, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(finished))
+    run = Run.find("first")
+    then = Expected.read(run)
+    assert then is not None
+    monkeypatch.setattr(leaderboard, "_gaps", lambda run: [])
+    monkeypatch.setattr(selection, "among_runs", lambda run, labels: (then.optimism, then.compared))
+    assert leaderboard.renew(run) == then
+    monkeypatch.setattr(leaderboard, "_gaps", lambda run: [-0.05])
+    now = leaderboard.renew(run)
+    assert now.learned_from == 1
+    assert now.public[0] < then.public[0]

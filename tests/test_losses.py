@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from featherweight.augment.mixing import MIXINGS, mix
 from featherweight.errors import UserError
 from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
-from featherweight.training.losses import LOSSES, class_weights, loss_for
+from featherweight.training.losses import LOSSES, Weights, class_weights, loss_for
 from featherweight.training.sampling import SAMPLINGS, shown
 
 LOGITS = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * 3
@@ -99,7 +101,8 @@ def test_the_losses_of_two_halves_add_up(name, targets):
 # 600 images of one class, 60 and 12 of others, all alike: what a model of logits alone should answer is known.
 IMBALANCED = np.repeat([0, 1, 2], [600, 60, 12])
 SAMPLINGS_TRIED = {"each_once": {}, "weighted": {"power": 0.5}, "oversample": {"cap": 7.0}}
-WEIGHTED = [(name, weights) for name in ("cross_entropy", "focal") for weights in ("equal", "inverse", "root")]
+WEIGHTED = [(name, weights) for name in ("cross_entropy", "focal") for weights in get_args(Weights)]
+UNWEIGHTED = [(name, None) for name in LOSSES if name not in ("cross_entropy", "focal")]
 
 
 def shown_images(sampling, mixing):
@@ -130,7 +133,8 @@ def minimum(of, classes=3):
 
 def wanted_shares(targets, counts, weights):
     """What is shown, weighed by class."""
-    weight = {"equal": torch.ones(3), "inverse": 1 / counts, "root": counts**-0.5}[weights]
+    effective = (1 - 0.999) / (1 - 0.999**counts)
+    weight = {"equal": torch.ones(3), "inverse": 1 / counts, "root": counts**-0.5, "effective": effective}[weights]
     shares = targets.mean(0) * weight
     return shares / shares.sum()
 
@@ -138,13 +142,14 @@ def wanted_shares(targets, counts, weights):
 @pytest.mark.parametrize("mixing", [None, "mixup", "cutmix", "ricap"])
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize(("name", "weights"), [*WEIGHTED, ("logit_adjusted", None), ("poly", None), ("bce", None)])
+@pytest.mark.parametrize(("name", "weights"), [*WEIGHTED, *UNWEIGHTED])
 def test_the_optimum_of_every_loss_is_the_best_prediction(name, weights, smoothing, sampling, mixing):
     """On images that are all alike, whatever is sampled, mixed, weighed and smoothed."""
-    if name == "focal" and smoothing:
+    if name in ("focal", "asymmetric") and smoothing:
         return
     targets, counts = shown_images(sampling, mixing)
-    keys = ({"label_smoothing": smoothing} if name != "focal" else {}) | ({"weights": weights} if weights else {})
+    smooths = {} if name in ("focal", "asymmetric") else {"label_smoothing": smoothing}
+    keys = smooths | ({"weights": weights} if weights else {})
     found = minimum(lambda logits: loss(name, logits.expand(len(targets), 3), targets, counts, **keys))
     shares = wanted_shares(targets, counts, weights or "equal")
     smoothed = (1 - smoothing) * shares + smoothing / 3
@@ -156,9 +161,20 @@ def test_the_optimum_of_every_loss_is_the_best_prediction(name, weights, smoothi
     elif name == "bce":
         torch.testing.assert_close(found.sigmoid()[0], smoothed, atol=2e-3, rtol=0)
         return
+    elif name == "asymmetric":  # of each class for itself: its own best prediction, found on a line
+        torch.testing.assert_close(found.sigmoid()[0], on_a_line(shares), atol=2e-3, rtol=0)
+        return
     else:  # no proper loss: its own best prediction, found on the simplex
         best = on_the_simplex(name, shares, smoothed)
     torch.testing.assert_close(found.softmax(1)[0], best, atol=2e-3, rtol=0)
+
+
+def on_a_line(shares):
+    """Of each class the probability at which the asymmetric loss of its share is least."""
+    p = torch.linspace(1e-4, 1 - 1e-4, 20_000, dtype=torch.float64)
+    absent = (p - 0.05).clamp_min(0)
+    expected = [share * (1 - p) * -p.log() + (1 - share) * absent**4 * -(1 - absent).log() for share in shares]
+    return torch.stack([p[each.argmin()] for each in expected])
 
 
 def on_the_simplex(name, shares, smoothed):

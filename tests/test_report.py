@@ -264,18 +264,18 @@ def test_calibration_error_by_hand():
     assert error == pytest.approx(abs(0.5 - (0.9 + 0.9 + 0.6 + 0.55) / 4), abs=1e-6)
 
 
-def test_a_planted_label_error_is_suspected(monkeypatch):
-    labels = np.repeat(np.arange(3), 20)
-    probs = np.full((60, 3), 0.05, dtype=np.float32)
-    probs[np.arange(60), labels] = 0.9
-    labels[7] = 2
-    holdout = Pack([f"{k}" for k in range(60)], np.zeros((60, 4, 4, 1), dtype=np.uint8), labels)
-    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
-    assert evidence._suspects(holdout, probs, ["a", "b", "c"]) is None
-    monkeypatch.delitem(sys.modules, "cleanlab.filter")
-    pytest.importorskip("cleanlab", reason="cleanlab is not installed (pip install cleanlab)")
-    (found,) = evidence._suspects(holdout, probs, ["a", "b", "c"])
-    assert (found.id, found.true, found.predicted) == ("7", "c", "a")
+def test_planted_label_errors_are_suspected():
+    random = np.random.default_rng(0)
+    true = np.repeat(np.arange(3), 60)
+    logits = random.normal(size=(180, 3)) + 5 * np.eye(3)[true]
+    probs = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
+    images = np.zeros((180, 4, 4, 1), dtype=np.uint8)
+    names = [f"{k}" for k in range(180)]
+    assert evidence._suspects(Pack(names, images, true), probs, ["a", "b", "c"]) == []
+    labels = np.where(np.arange(180) % 12 == 7, (true + 1) % 3, true)
+    found = evidence._suspects(Pack(names, images, labels), probs, ["a", "b", "c"])
+    assert {picture.id for picture in found} == {f"{k}" for k in range(7, 180, 12)}
+    assert all("abc".index(picture.true) == ("abc".index(picture.predicted) + 1) % 3 for picture in found)
 
 
 def test_many_classes_are_grouped_with_those_they_are_taken_for():

@@ -111,7 +111,7 @@ def test_runs_of_the_first_format_are_still_read(runs, capsys):
     assert main.main(["runs"]) == 0
     assert main.main(["report", "one"]) == 0
     made, result = ensemble(["one", "two"], fit=False, name="both", command=["x"])
-    assert made.metadata.format == 2
+    assert made.metadata.format == 3
     assert result.test is not None
     mean = (Run.find("one").probs("test").astype(float) + Run.find("two").probs("test")) / 2
     np.testing.assert_allclose(made.probs("test"), mean, atol=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from featherweight.data import pack
 from featherweight.data.image import Image
@@ -89,6 +89,7 @@ class Competition(Section):
     groups: Text | None = Field(None, description="or a CSV of the columns id and group, relative to the data folder")
     kaggle: Text | None = Field(None, description="the competition's slug on Kaggle")
     kernel: Kernel | None = Field(None, description="of a competition that takes a notebook, not a CSV")
+    _declared: Image | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _classes_are_distinct(self) -> Self:
@@ -185,7 +186,14 @@ class Competition(Section):
             image = Image.model_validate({**self.image.model_dump(), **own})
         except ValidationError as error:
             raise UserError(str(error.errors()[0]["ctx"]["error"])) from None
-        return self.model_copy(update={"image": image})
+        seen = self.model_copy(update={"image": image})
+        seen._declared = self.declared_image
+        return seen
+
+    @property
+    def declared_image(self) -> Image:
+        """The image section of its file, whatever a recipe has made of it."""
+        return self._declared or self.image
 
     def _metric_suits_the_target(self) -> None:
         targets = metric_of(self.metric).targets

@@ -61,6 +61,7 @@ class Split(Section):
     )
     fold: Index = Field(0, description="which of the folds is held out, from 0")
     seed: Index = 0
+    kin: Flag = Field(True, description="keep copies, near-copies and numbered sequences on one side")
     subset: Annotated[Large, Field(ge=2)] | None = Field(
         None, description="use only this many training images, stratified, before splitting"
     )

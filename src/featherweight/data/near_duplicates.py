@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,22 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from featherweight.console import say
+from featherweight.console import Progress, say
 
 Floats = NDArray[np.float32]
 
 SIDE = 16  # of the thumbnails that are compared
 BANDS = 8  # of the hash's 128 bits: copies agree in one at least if they differ in fewer than 8 bits
 ALIKE = 0.985  # correlation of two thumbnails of one picture, saved twice
+ALIKE_SMALL = 0.995  # of images of fewer pixels than a thumbnail: handwritten digits of 8 x 8 reach 0.994
 FLAT = 6.0  # deviation of the grey values below which a picture shows too little to be recognised by
 LARGEST = 4096  # images in a bucket: more than that share a hash because they show next to nothing
 MOST_PAIRS = 300_000_000  # compared in one search: seconds; more there are where pictures show next to nothing
+MOST_BITS = 40  # of the hash in which two thumbnails that correlate differ; those of other pictures in 64
+SMALL_BUCKET = 32  # images; the pairs of such buckets are compared together, of larger ones each bucket by itself
+SEEN = 64  # pixels of a side that go into a thumbnail; of larger images some are passed over
 CHUNK = 2048
+PIECE = 2**25  # bytes of images that are looked at together
 
 
 class Joined:
@@ -49,10 +55,16 @@ def thumbnails(images: Any, side: int = SIDE) -> Floats:
     """float32 [N, side, side, C]: the means of equal areas of uint8 images [N, H, W, C]."""
     rows, columns = _areas(images.shape[1], side), _areas(images.shape[2], side)
     small = np.empty((len(images), side, side, images.shape[3]), dtype=np.float32)
-    for first in range(0, len(images), CHUNK):
-        part = np.asarray(images[first : first + CHUNK], dtype=np.float32)
-        small[first : first + CHUNK] = np.einsum("ih,nhwc,jw->nijc", rows, part, columns, optimize=True)
+    for part in _pieces(images):
+        some = np.asarray(images[part], dtype=np.float32)
+        small[part] = np.einsum("ih,nhwc,jw->nijc", rows, some, columns, optimize=True)
     return small
+
+
+def _pieces(images: Any) -> Iterator[slice]:
+    """All places, in pieces that take little memory."""
+    step = max(1, min(CHUNK, PIECE // int(np.prod(images.shape[1:]))))
+    yield from (slice(first, first + step) for first in range(0, len(images), step))
 
 
 def groups(images: Any, near: bool = True) -> list[list[int]]:
@@ -63,12 +75,20 @@ def groups(images: Any, near: bool = True) -> list[list[int]]:
     their thumbnails. Flat pictures are compared by their bytes alone, and all are without `near`.
     """
     by_bytes: dict[bytes, list[int]] = defaultdict(list)
-    for first in range(0, len(images), CHUNK):
-        for place, image in enumerate(np.ascontiguousarray(images[first : first + CHUNK]), start=first):
-            by_bytes[hashlib.blake2b(image.tobytes(), digest_size=16).digest()].append(place)
+    small = np.empty((len(images), SIDE, SIDE, images.shape[3]), dtype=np.uint8) if near else None
+    stride = max(1, min(images.shape[1:3]) // SEEN)
+    with Progress("look for copies", len(images), "images") as progress:
+        for part in _pieces(images):
+            some = np.ascontiguousarray(images[part])
+            for place, image in enumerate(some, start=part.start):
+                by_bytes[hashlib.blake2b(image.tobytes(), digest_size=16).digest()].append(place)
+            if small is not None:
+                small[part] = np.round(thumbnails(some[:, ::stride, ::stride]))
+            progress.advance(len(some))
     pairs = [np.array([(same[0], other) for other in same[1:]]).reshape(-1, 2) for same in by_bytes.values()]
-    if near:
-        pairs += _near(images, np.array([same[0] for same in by_bytes.values()]))
+    if small is not None:
+        alike = ALIKE if images.shape[1] * images.shape[2] >= SIDE**2 else ALIKE_SMALL
+        pairs += _near(small, np.array([same[0] for same in by_bytes.values()]), alike)
     return _components(len(images), np.concatenate([np.empty((0, 2), dtype=np.int64), *pairs]))
 
 
@@ -82,16 +102,13 @@ def _components(count: int, pairs: NDArray[np.int64]) -> list[list[int]]:
     return list(found.values())
 
 
-def _near(images: Any, once: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Pairs of the places in `once`, of images that are no copies to the byte, that show the same picture.
+def _near(small: NDArray[np.uint8], once: NDArray[np.int64], alike: float) -> list[NDArray[np.int64]]:
+    """Pairs of the places in `once`, of images that are no copies to the byte, that show the same picture, by their
+    thumbnails uint8 [N, SIDE, SIDE, C].
 
     Small buckets are compared first. Where there are more pairs than MOST_PAIRS, as of pictures that are all alike, the
     largest buckets are left out, which is said.
     """
-    small = np.empty((len(images), SIDE, SIDE, images.shape[3]), dtype=np.uint8)
-    for first in range(0, len(images), CHUNK):
-        part = images[first : first + CHUNK]
-        small[first : first + len(part)] = np.round(thumbnails(part))
     telling = np.concatenate(
         [small[first : first + CHUNK].mean(-1).std((1, 2)) >= FLAT for first in range(0, len(small), CHUNK)]
     )
@@ -100,20 +117,44 @@ def _near(images: Any, once: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         return []
     bands = np.concatenate([_bands(small[once[at : at + CHUNK]]) for at in range(0, len(once), CHUNK)])
     buckets = [bucket for band in bands.T for bucket in _buckets(band)]
-    pairs: list[NDArray[np.int64]] = []
+    few = [bucket for bucket in buckets if len(bucket) <= SMALL_BUCKET]
+    pairs = [once[_alike(_within(few, bands), small[once], alike)]]
     room = MOST_PAIRS
     left = 0
-    for bucket in sorted(buckets, key=len):
+    for bucket in sorted((bucket for bucket in buckets if len(bucket) > SMALL_BUCKET), key=len):
         if len(bucket) > LARGEST or len(bucket) ** 2 > room:
             left += 1
             continue
         room -= len(bucket) ** 2
         members = once[bucket]
         vectors = _vectors(small[members])
-        pairs.append(members[np.argwhere(np.triu(vectors @ vectors.T > ALIKE, 1))])
+        pairs.append(members[np.argwhere(np.triu(vectors @ vectors.T > alike, 1))])
     if left:
         say(f"near-copies: {left:,} of {len(buckets):,} sets of pictures that look alike are too large to be compared")
     return pairs
+
+
+def _within(buckets: Sequence[NDArray[np.int64]], bands: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """int64 [P, 2]: the pairs of places in these buckets whose hashes [N, BANDS] differ in MOST_BITS at most."""
+    by_size: dict[int, list[NDArray[np.int64]]] = defaultdict(list)
+    for bucket in buckets:
+        by_size[len(bucket)].append(bucket)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for size, alike in by_size.items():
+        members = np.stack(alike)
+        found.append(np.stack([members[:, side].reshape(-1) for side in np.triu_indices(size, 1)], 1))
+    pairs = np.concatenate(found)
+    differing = np.bitwise_count(bands[pairs[:, 0]] ^ bands[pairs[:, 1]]).sum(1)
+    return np.unique(pairs[differing <= MOST_BITS], axis=0)
+
+
+def _alike(pairs: NDArray[np.int64], small: NDArray[np.uint8], alike: float) -> NDArray[np.int64]:
+    """Those of the pairs [P, 2] whose thumbnails uint8 [N, SIDE, SIDE, C] correlate."""
+    kept = np.zeros(len(pairs), dtype=bool)
+    for at in range(0, len(pairs), CHUNK):
+        first, second = (_vectors(small[pairs[at : at + CHUNK, side]]) for side in (0, 1))
+        kept[at : at + CHUNK] = np.einsum("nf,nf->n", first, second) > alike
+    return pairs[kept]
 
 
 def _buckets(band: NDArray[np.uint16]) -> list[NDArray[np.int64]]:

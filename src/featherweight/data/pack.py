@@ -41,13 +41,14 @@ class Pack:
     """Decoded images, uint8 [N, H, W, C], possibly mapped from the disk; ids [N]; class indices int64 [N], if known.
 
     `groups` [N] says which images belong together, where the source knows. `images` of a pack too large for the memory
-    are `Rows`, which are indexed like an array.
+    are `Rows`, which are indexed like an array. `folder` is where the whole pack lies, if it lies on the disk.
     """
 
     ids: list[str]
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
     groups: list[str] | None = None
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -89,6 +90,18 @@ def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     return Data(train, predict, valid)
 
 
+def load_labelled(source: Choice, image: Image, classes: Sequence[str]) -> Data:
+    """The images with labels alone: those to predict are listed, not decoded."""
+    listing: Listing = source(paths.data())
+    valid = _pack(listing.valid, image, classes, "valid", source) if listing.valid else None
+    return Data(_pack(listing.train, image, classes, "train", source), None, valid)
+
+
+def decode_alike(one: Image, other: Image) -> bool:
+    """Are decoded images the same by both image sections?"""
+    return _decoding(one) == _decoding(other)
+
+
 def load_predict(source: Choice, image: Image, classes: Sequence[str]) -> Pack | None:
     """The images to predict alone: those to train on are listed, not decoded."""
     listing: Listing = source(paths.data())
@@ -126,7 +139,7 @@ def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part:
         say(f"{part}: {len(gone):,} images cannot be read and are left out: {examples(names)}")
         samples = _without(samples, gone)
     labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
-    return Pack(samples.ids, images, labels, samples.groups)
+    return Pack(samples.ids, images, labels, samples.groups, folder)
 
 
 def _in_memory(arrays: NDArray[np.uint8], image: Image) -> Any:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featherweight import paths
-from featherweight.data import csv_file
-from featherweight.data.pack import Data, Pack
+from featherweight.data import csv_file, kin
+from featherweight.data.kin import Kin
+from featherweight.data.pack import Data, Pack, decode_alike, load_labelled
 from featherweight.data.split import divide as divide_ids
 from featherweight.data.split import folds, groups_of, holdout_ranks, rarest
 from featherweight.errors import UserError
@@ -18,37 +19,69 @@ if TYPE_CHECKING:
     from featherweight.config import Competition, Split
 
 
-def divide(wanted: Split, competition: Competition, data: Data) -> tuple[Pack, Pack, Pack | None]:
-    """The images of train, of holdout, and of test if the recipe wants one.
+Packs = tuple[Pack, Pack, Pack | None]
+
+
+def divide(wanted: Split, competition: Competition, data: Data) -> Packs:
+    """The images of train, of holdout, and of test if the recipe wants one; kin (see `kin`) on one side.
 
     A validation part that came with the data is held out as it is, unless the recipe asks for folds.
     """
+    return divide_knowing(wanted, competition, data, kin_of(competition, data) if wanted.kin else None)
+
+
+def divide_knowing(wanted: Split, competition: Competition, data: Data, known: Kin | None) -> Packs:
+    """The same, of images whose kin are known, or are to be torn."""
     train = data.train
     assert train.labels is not None
+    together = None if known is None else known.group[: len(train)]
     if wanted.subset is not None and wanted.subset < len(train):
         used = holdout_ranks(train.ids, _labels(train), wanted.subset / len(train), wanted.seed)
-        train = train.take(np.flatnonzero(used & (np.cumsum(used) <= wanted.subset)))
+        places = np.flatnonzero(used & (np.cumsum(used) <= wanted.subset))
+        train, together = train.take(places), None if together is None else together[places]
         if len(train) < 2:
             raise UserError(f"split.subset: {wanted.subset} leaves {len(train)} images to train on and to score")
     if data.valid is not None and wanted.folds is None:
         if wanted.test is not None:
             raise UserError("split.test: a validation part came with the data, and is held out; leave split.test out")
         return train, data.valid, None
-    labels, groups, seed = _labels(train), _groups(competition, train), wanted.seed + 1
+    labels, groups, seed = _labels(train), declared(competition, train), wanted.seed + 1
+    if groups is not None and together is not None:
+        first: dict[int, str] = {}  # copies join groups that were declared apart; others keep their names
+        groups = [first.setdefault(int(group), name) for group, name in zip(together, groups, strict=True)]
+    if together is not None and (groups is not None or np.bincount(together).max() == 1):
+        together = None
     test = None
     if wanted.folds is not None:
         if wanted.test is not None:
-            first = divide_ids(train.ids, labels, holdout=wanted.test, seed=seed, groups=groups)
-            test, train = train.take(first.holdout), train.take(first.train)
-            labels, groups = _labels(train), None if groups is None else [groups[index] for index in first.train]
-        fold = folds(train.ids, labels, wanted.folds, seed, groups)
+            first_cut = divide_ids(train.ids, labels, holdout=wanted.test, seed=seed, groups=groups, kin=together)
+            test, train, left = train.take(first_cut.holdout), train.take(first_cut.train), first_cut.train
+            labels, groups = _labels(train), None if groups is None else [groups[index] for index in left]
+            together = None if together is None else together[left]
+        fold = folds(train.ids, labels, wanted.folds, seed, groups, together)
         return train.take(np.flatnonzero(fold != wanted.fold)), train.take(np.flatnonzero(fold == wanted.fold)), test
-    parts = divide_ids(train.ids, labels, holdout=wanted.holdout, test=wanted.test or 0, seed=seed, groups=groups)
+    parts = divide_ids(
+        train.ids, labels, holdout=wanted.holdout, test=wanted.test or 0, seed=seed, groups=groups, kin=together
+    )
     test = train.take(parts.test) if len(parts.test) else None
     return train.take(parts.train), train.take(parts.holdout), test
 
 
-def _groups(competition: Competition, train: Pack) -> list[str] | None:
+def kin_of(competition: Competition, data: Data) -> Kin:
+    """Kin among the labelled images: those to train on, and behind them the validation part that came with them.
+
+    They are looked for at the size that the competition declares, so that runs at all sizes hold out the same images.
+    """
+    groups = declared(competition, data.train)
+    if not decode_alike(competition.image, competition.declared_image):
+        as_declared = load_labelled(competition.source, competition.declared_image, competition.classes)
+        if as_declared.train.ids == data.train.ids:  # else what can be read depends on the size
+            data = as_declared
+    return kin.find(data.train, data.valid, groups)
+
+
+def declared(competition: Competition, train: Pack) -> list[str] | None:
+    """The groups [N] that the competition or its source knows."""
     return group_names(competition, train.ids, train.groups)
 
 

@@ -51,8 +51,12 @@ def divide(
     test: float = 0,
     seed: int = 0,
     groups: Sequence[str] | None = None,
+    kin: Places | None = None,
 ) -> Parts:
     """Divide in two, or in three (6:2:2 is `holdout=0.2, test=0.2`), stratified by class.
+
+    Without `groups`, images of one number in `kin` [N] stay together, and what has no kin is divided as if there were
+    none.
 
     `holdout` and `test` are parts of the whole (below 1) or numbers of images (45k/5k of 50,000 is `holdout=5000`). A
     class is never held out whole; with groups the parts come as close to what was asked as whole groups can.
@@ -63,11 +67,14 @@ def divide(
     for wanted in (test, holdout):
         if wanted >= len(ids):
             raise UserError(f"split: {wanted:,.0f} of {len(ids):,} images leaves none to train on")
-    if groups is None:
-        taken = _by_class(_ranked(ids, labels, seed), [_quotas(sizes, wanted, len(ids)) for wanted in (test, holdout)])
+    shares = [wanted if wanted < 1 else wanted / len(ids) for wanted in (test, holdout)]
+    quotas = [_quotas(sizes, wanted, len(ids)) for wanted in (test, holdout)]
+    if groups is not None:
+        taken = _by_group(labels, groups, shares, seed)
+    elif kin is not None:
+        taken = _by_kin(ids, labels, kin, shares, quotas, seed)
     else:
-        parts = [wanted if wanted < 1 else wanted / len(ids) for wanted in (test, holdout)]
-        taken = _by_group(labels, groups, parts, seed)
+        taken = _by_class(_ranked(ids, labels, seed), quotas)
     if not len(taken[1]):
         raise UserError(f"split.holdout: {holdout:g} of {len(ids)} images leaves none to score; hold out more")
     rest = np.setdiff1d(np.arange(len(ids)), np.concatenate(taken))
@@ -77,9 +84,16 @@ def divide(
 
 
 def folds(
-    ids: Sequence[str], labels: Sequence[str], k: int, seed: int = 0, groups: Sequence[str] | None = None
+    ids: Sequence[str],
+    labels: Sequence[str],
+    k: int,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+    kin: Places | None = None,
 ) -> Places:
     """The fold int64 [N], from 0 to k - 1, in which each image is held out, every class spread evenly.
+
+    Without `groups`, images of one number in `kin` [N] are in one fold; those without kin are where they would be.
 
     A class with fewer members (or groups) than folds is in some of the folds only: see `scarce`. Without groups the
     folds differ by one image at most; with them they are as even in every class as whole groups can make them.
@@ -89,19 +103,28 @@ def folds(
     pieces = len(set(groups)) if groups is not None else len(ids)
     if pieces < k:
         raise UserError(f"split.folds: {pieces:,} {'groups' if groups is not None else 'images'} make no {k} folds")
-    fold = np.empty(len(ids), dtype=np.int64)
+    fold = np.full(len(ids), -1, dtype=np.int64)
+    together = np.arange(len(ids))
     if groups is None:
         dealt = 0
         for _, places in sorted(_ranked(ids, labels, seed).items()):
             fold[places] = (dealt + np.arange(len(places))) % k
             dealt += len(places)
-        return fold
-    members, counts = _groups(labels, groups)
+        if kin is None:
+            return fold
+        together = np.flatnonzero(_company(kin))
+        fold[together] = -1
+        groups = _names(ids, kin)
+    classes, column = np.unique(np.array(labels, dtype=object), return_inverse=True)
+    totals = np.bincount(column, minlength=len(classes))
+    shares = np.zeros((k, len(classes)))
+    np.add.at(shares, (fold[fold >= 0], column[fold >= 0]), 1 / totals[column[fold >= 0]])
+    members: dict[str, list[int]] = defaultdict(list)
+    for place in together.tolist():
+        members[groups[place]].append(place)
     order = sorted(members, key=lambda name: (-len(members[name]), _rank(seed, name)))
-    shares = np.zeros((k, len(next(iter(counts.values())))))
-    totals = np.maximum(sum(counts.values()), 1)
     for name in order:  # the largest first, each to where it leaves the classes evenest
-        added = counts[name] / totals
+        added = np.bincount(column[members[name]], minlength=len(classes)) / totals
         cost = ((shares + added) ** 2 - shares**2).sum(1)
         emptiest = shares.sum(1)
         best = min(range(k), key=lambda place: (round(float(cost[place]), 12), float(emptiest[place])))
@@ -182,10 +205,50 @@ def _by_class(ranked: dict[str, list[int]], quotas: Sequence[dict[str, int]]) ->
     return [np.array(part, dtype=np.int64) for part in taken]
 
 
-def _by_group(labels: Sequence[str], groups: Sequence[str], shares: Sequence[float], seed: int) -> list[Places]:
+def _by_kin(
+    ids: Sequence[str],
+    labels: Sequence[str],
+    kin: Places,
+    shares: Sequence[float],
+    quotas: Sequence[dict[str, int]],
+    seed: int,
+) -> list[Places]:
+    """These shares of the groups of kin, as whole groups, and of the images without kin what that leaves of the quotas.
+
+    So where there are few kin, nearly all images are where they would be without.
+    """
+    names, company = _names(ids, kin), _company(kin)
+    together, alone = np.flatnonzero(company), np.flatnonzero(~company)
+    inside = [[given[place] for place in together.tolist()] for given in (labels, names)]
+    grouped = [together[places] for places in _by_group(inside[0], inside[1], shares, seed, not len(alone))]
+    left: list[dict[str, int]] = []
+    for places, quota in zip(grouped, quotas, strict=True):
+        there = Counter(labels[place] for place in places.tolist())
+        left.append({label: max(wanted - there[label], 0) for label, wanted in quota.items()})
+    outside = [[given[place] for place in alone.tolist()] for given in (ids, labels)]
+    others = _by_class(_ranked(outside[0], outside[1], seed), left)
+    return [np.concatenate([places, alone[more]]) for places, more in zip(grouped, others, strict=True)]
+
+
+def _company(kin: Places) -> NDArray[np.bool_]:
+    company: NDArray[np.bool_] = np.bincount(kin)[kin] > 1
+    return company
+
+
+def _names(ids: Sequence[str], kin: Places) -> list[str]:
+    """For each image the first id of its group, whatever order they are listed in."""
+    first: dict[int, str] = {}
+    for id, group in zip(ids, kin.tolist(), strict=True):
+        first[group] = min(first.get(group, id), id)
+    return [first[group] for group in kin.tolist()]
+
+
+def _by_group(
+    labels: Sequence[str], groups: Sequence[str], shares: Sequence[float], seed: int, at_least_one: bool = True
+) -> list[Places]:
     """Whole groups in the order of their ranks, each taken if that brings the classes nearer to these shares of them.
 
-    Where every group is larger than what is asked for, the smallest that can be spared.
+    Where every group is larger than what is asked for, the smallest that can be spared, if there is to be one.
     """
     members, counts = _groups(labels, groups)
     order = sorted(members, key=lambda name: _rank(seed, name))
@@ -203,7 +266,7 @@ def _by_group(labels: Sequence[str], groups: Sequence[str], shares: Sequence[flo
             if spared(name) and np.abs(lacking - counts[name]).sum() < np.abs(lacking).sum():
                 lacking, left = lacking - counts[name], left - counts[name]
                 chosen.append(name)
-        if not chosen and share:
+        if not chosen and share and at_least_one:
             chosen = sorted(filter(spared, order), key=lambda name: (len(members[name]), _rank(seed, name)))[:1]
             left = left - sum(counts[name] for name in chosen)
         order = [name for name in order if name not in set(chosen)]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data import leakage, near_duplicates
+from featherweight.data import near_duplicates, numbered_names
 from featherweight.data.detect.detected import Detected
 from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Samples
@@ -24,7 +24,7 @@ SIDE = 32  # pixels, of the pictures that are compared
 HELD_OUT = 0.1  # part of the groups that a usual split holds out
 
 STEM = r"([^/]+)$"  # the same name in several class folders
-NEAR = (*leakage.PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][^_/-]*$")
+NEAR = (*numbered_names.PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][^_/-]*$")
 
 
 def propose(
@@ -44,20 +44,19 @@ def propose(
     if wish is not None:
         return {"group": _by_pattern(train, wish)}
     labels = [name if isinstance(name, str) else " ".join(name) for name in train.labels or ()]
-    pattern = leakage.sequences(train.ids, labels)
+    pattern = numbered_names.sequences(train.ids, labels)
     if pattern is not None:
-        keys = leakage.keys(train.ids, pattern) or []
+        keys = numbered_names.keys(train.ids, pattern) or []
         if keys:
-            assumed.append(
-                f"  group: '{pattern}', numbered sequences in the names: {_leak(leakage.sizes_of(keys))} (--group none)"
-            )
+            leak = _leak(numbered_names.sizes_of(keys))
+            assumed.append(f"  group: '{pattern}', numbered sequences in the names: {leak} (--group none)")
             return {"group": pattern}
     return _by_pictures(train, labels, assumed)
 
 
 def _by_pattern(train: Samples, pattern: str) -> str:
     try:
-        keys = leakage.keys(train.ids, pattern)
+        keys = numbered_names.keys(train.ids, pattern)
     except re.error as error:
         raise UserError(
             f"--group {pattern}: no column of the label table, and no regular expression ({error})"
@@ -94,14 +93,14 @@ def _by_pictures(train: Samples, labels: Sequence[str], assumed: list[str]) -> d
     looked = "" if len(places) == len(train.ids) else f" (of {len(places):,} images looked at; inspect looks at all)"
     ids = [train.ids[place] for place in places]
     for pattern in NEAR:
-        keys = leakage.keys(ids, pattern)
+        keys = numbered_names.keys(ids, pattern)
         if keys is None:
             continue
         joined = sum(len({keys[place] for place in group}) == 1 for group in same)
-        everywhere = leakage.keys(train.ids, pattern)
-        if joined >= 0.9 * len(same) and everywhere is not None and leakage.divides(everywhere, labels):
+        everywhere = numbered_names.keys(train.ids, pattern)
+        if joined >= 0.9 * len(same) and everywhere is not None and numbered_names.divides(everywhere, labels):
             what = f"'{pattern}', which joins {copied:,} near-copies{looked}"
-            assumed.append(f"  group: {what}: {_leak(leakage.sizes_of(everywhere))} (say --group none)")
+            assumed.append(f"  group: {what}: {_leak(numbered_names.sizes_of(everywhere))} (say --group none)")
             return {"group": pattern}
     assumed.append(
         f"  no group: {copied:,} images are near-copies of others{looked}, and nothing in their names joins them: "

@@ -18,6 +18,7 @@ from featherweight.data.listing import Listing, Samples
 from featherweight.data.pack import Data
 from featherweight.data.parts import divide
 from featherweight.inspection import checks, data_page
+from featherweight.runs import wrong_labels
 from featherweight.untrusted_files import open_regular
 
 LOOKED_AT = 2000  # files whose heads are read for their size and kind
@@ -26,22 +27,23 @@ LOOKED_AT = 2000  # files whose heads are read for their size and kind
 def inspect(name: str) -> Path:
     """Print what there is and what to do about it; returns the page with the pictures.
 
-    Where copies would fall on both sides of the split and no pattern in the ids joins them, the grouping that does is
-    written beside the data, as a CSV for the competition's `groups`.
+    Where copies would fall on both sides of a split that tears them and no pattern in the ids joins them, the grouping
+    that does is written beside the data, as a CSV for the competition's `groups`.
     """
     competition = load_competition(name)
     data = competition.load()
     assert data.train.labels is not None
     counts = f"{len(data.train):,} training images of {len(competition.classes)} classes"
     summary = [f"{counts}, {len(data.predict) if data.predict else 0:,} to predict", *_files(competition)]
-    holdout = set(divide(Split(), competition, data)[1].ids)
+    holdout = set(divide(Split(kin=False), competition, data)[1].ids)  # what silence would cost is told
     held_out = np.array([id in holdout for id in data.train.ids])
+    given = data.valid is not None
     if data.valid is not None:  # it is held out as it is
         held_out = np.repeat([False, True], [len(data.train), len(data.valid)])
         data = Data(checks.join(data.train, data.valid), data.predict)
-    found = checks.inspect(data, competition.classes, held_out)
+    found = checks.inspect(data, competition.classes, held_out, torn=not given)
     stem = Path(name).stem
-    summary += _grouping(found, stem)
+    summary += _grouping(found, stem) + _wrong_labels(stem)
     page = paths.home() / "reports" / f"{stem}-data.html"
     data_page.write(page, competition.title, found, data.train, summary)
     for line in [*summary, *data_page.lines(found)]:
@@ -66,6 +68,16 @@ def _files(competition: Competition) -> list[str]:
             kinds["unreadable"] += 1
     listed = [examples([f"{name} ({count:,})" for name, count in found.most_common()]) for found in (sizes, kinds)]
     return [f"of {kinds.total():,} files looked at: {listed[0]}; {listed[1]}"]
+
+
+def _wrong_labels(stem: str) -> list[str]:
+    """In words, the labels that look wrong to the latest run."""
+    latest = wrong_labels.latest(stem)
+    if latest is None:
+        return []
+    run, found = latest
+    named = examples([f"{id} is {given}, and looks like {seen}" for id, given, seen in found.suspects])
+    return [f"of the labels that {run.name} held out {found}: {named} (all: {paths.shown(run.folder)}/labels.json)"]
 
 
 def _grouping(found: checks.Inspection, stem: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,11 @@ from featherweight import budget
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
 from featherweight.evaluation.inference import predict_probs
+from featherweight.evaluation.label_noise import label_noise
 from featherweight.inspection import checks
 from featherweight.inspection.checks import Finding
 from featherweight.report.gradcam import gradcam
-from featherweight.runs import pipeline, predictions
+from featherweight.runs import division, predictions
 from featherweight.runs.run import Result, Run
 from featherweight.runtime import device as devices
 
@@ -58,7 +58,7 @@ class Evidence:
     true: NDArray[np.int64]
     plain_accuracy: float
     mistakes: list[Picture]
-    suspects: list[Picture] | None
+    suspects: list[Picture]
     counts: dict[str, NDArray[np.int64]]
     tested: int
     findings: list[Finding]
@@ -88,7 +88,7 @@ def gather(run: Run) -> Evidence:
     result = run.result
     competition = run.competition
     data = competition.load()
-    train, holdout, test = pipeline.split(run, data)
+    train, holdout, test = division.split(run, data)
     assert train.labels is not None
     assert holdout.labels is not None
     device = devices.start(run.metadata.device, run.recipe.train.precision, run.metadata.threads)
@@ -231,17 +231,8 @@ def _pictures(
     ]
 
 
-def _suspects(holdout: Pack, probs: NDArray[np.float32], classes: Sequence[str]) -> list[Picture] | None:
-    """Holdout images whose label confident learning doubts (arXiv:1911.00068); None without the package."""
-    try:
-        from cleanlab.filter import find_label_issues
-    except ImportError:
-        return None
+def _suspects(holdout: Pack, probs: NDArray[np.float32], classes: Sequence[str]) -> list[Picture]:
+    """Holdout images whose labels look wrong, the surest first."""
     assert holdout.labels is not None
-    if len(np.unique(holdout.labels)) < len(classes):  # it wants every class
-        return []
-    certain = probs.astype(np.float64) / probs.sum(1, keepdims=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes too small to be doubted much
-        places = find_label_issues(holdout.labels, certain, return_indices_ranked_by="self_confidence", n_jobs=1)
-    return _pictures(holdout, np.asarray(places[:SUSPECTS], dtype=np.int64), probs, classes, [])
+    found = label_noise(probs, holdout.labels)
+    return _pictures(holdout, found.suspects[:SUSPECTS], probs, classes, []) if found.is_seen else []

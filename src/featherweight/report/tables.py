@@ -117,7 +117,9 @@ def members(found: Sequence[Member], counted: int, seconds: float) -> None:
 
 def summary(run: Run, result: Result, warning: str = "") -> None:
     """The end of the main job."""
+    from featherweight.runs.division import Kept
     from featherweight.runs.leaderboard import Expected
+    from featherweight.runs.wrong_labels import WrongLabels
 
     share = result.parameters / result.limit
     say("")
@@ -130,12 +132,19 @@ def summary(run: Run, result: Result, warning: str = "") -> None:
     expected = Expected.read(run)
     if expected is not None:
         say(f"  expected    {expected}")
+    wrong = WrongLabels.read(run)
+    if wrong is not None:
+        say(f"  labels      {wrong}: ./run.sh inspect {run.competition_name} names them")
+    kept = Kept.read(run)
+    if kept is not None:
+        say(f"  related     {kept.told(result.holdout)}")
     say(f"  trained in  {_minutes(result.minutes)}")
     if run.csv().exists():
         say(f"  submission  {paths.shown(run.csv())}")
     if (run.folder / "report" / "report.html").exists():
         say(f"  report      {paths.shown(run.folder / 'report' / 'report.html')}")
-    say(f"  run folder  {paths.shown(run.folder)}")
+    else:
+        say(f"  run folder  {paths.shown(run.folder)}")
     if warning:
         say(warning)
     say("")

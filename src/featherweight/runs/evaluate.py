@@ -15,6 +15,7 @@ from featherweight.evaluation.metrics import Score
 from featherweight.runs import leaderboard, ledger
 from featherweight.runs.leaderboard import Expected
 from featherweight.runs.run import Result, Run
+from featherweight.runs.wrong_labels import WrongLabels
 from featherweight.submission import grading
 
 Labelled = tuple[Sequence[str], Answers | None]  # the ids of images, and their classes where they are known
@@ -79,6 +80,8 @@ def conclude(
         expected = leaderboard.expect(run, result.holdout, labels, features)
         if expected is not None:
             expected.store(run)
+    if labels.ndim == 1 and (wrong := WrongLabels.look(run, parts["holdout"][0], run.probs("holdout"), labels)):
+        wrong.store(run)
     run.store_result(result)
     _record(run, result, macs, expected)
     return result

@@ -10,27 +10,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
-from featherweight.errors import UserError
-from featherweight.evaluation import bootstrap, intervals, unlabelled
-from featherweight.evaluation.decisions import judged
-from featherweight.evaluation.metrics import Metric, Score, metric_of, named
-from featherweight.runs import query
+from featherweight.evaluation import intervals, unlabelled
+from featherweight.evaluation.metrics import Metric, Score, named
+from featherweight.runs import query, selection
 from featherweight.runs.metadata import read_json
 from featherweight.runs.run import Run
 
-# The error of label-free estimates, root mean square, where a shift is complete (an AUC of 1); by the first two seeds
-# of `./run.sh bench coverage --cells`. The further apart the images are, the less the estimates are worth.
+# The error of label-free estimates over 2 AUC - 1, root mean square, where a shift was seen: 0.298 in 29 runs, by
+# `./run.sh bench coverage --cells 2 6`. The further apart the images are, the less the estimates are worth.
 ERROR = 0.3
 REPEATED = 0.25  # of the variance of a gap between scores, what differs between two runs on the same images
-MOST_RUNS = 30  # the latest, among which it is asked how far choosing the best one flatters
-RESAMPLES = 200
 FEWEST = 10  # images held out, of fewer of which a resample often leaves none to score
 
 
@@ -46,6 +42,8 @@ class Expected:
     share_is_stated: bool
     compared: int = 1
     optimism: float = 0.0
+    epochs: int = 1
+    by_epoch: float = 0.0
     auc: tuple[float, float, float] | None = None
     shifted: bool = False
     estimates: dict[str, float] = field(default_factory=dict)
@@ -73,6 +71,9 @@ class Expected:
         if self.compared > 1:
             flattery = f"the best of {self.compared} runs on this validation set flatters by "
             lines.append(flattery + f"{self.of.number(self.optimism)} {self.of.unit}, taken off")
+        if self.epochs > 1:
+            flattery = f"the best of {self.epochs} epochs flatters by "
+            lines.append(flattery + f"{self.of.number(self.by_epoch)} {self.of.unit}, taken off")
         if self.auc is not None:
             low, high = f"{self.auc[1]:.2f}", f"{self.auc[2]:.2f}"
             shift = "the images to predict differ from those held out" if self.shifted else "no shift is seen"
@@ -125,22 +126,48 @@ def expect(
     if counted:
         estimates = unlabelled.estimates(probs, probs.argmax(1) == labels, test, found.weights)
         estimates |= _by_agreement(run, holdout.value, probs, test)
-    optimism, compared = _optimism(run, labels)
     share = run.competition.submission.public
     images = math.ceil(len(test) * (query.PUBLIC_SHARE if share is None else share))
-    gaps = _gaps(run)
-    shift = (found.auc.value, estimates if found.shifted else {})
-    parts = _parts(holdout, optimism, shift, (images, len(test) - images), gaps)
-    return Expected(
+    seen = Expected(
         metric=holdout.metric,
-        public=parts[0],
-        private=parts[1],
+        public=(0.0, 0.0, 0.0, images),
+        private=(0.0, 0.0, 0.0, len(test) - images),
         share_is_stated=share is not None,
-        compared=compared,
-        optimism=optimism,
         auc=(found.auc.value, found.auc.low, found.auc.high),
         shifted=found.shifted,
         estimates=estimates,
+    )
+    return _heeding_others(run, holdout, labels, seen)
+
+
+def renew(run: Run) -> Expected | None:
+    """What is expected of a finished run today, with all that was trained and submitted since it ended."""
+    kept = Expected.read(run)
+    if kept is None:
+        return None
+    data = run.competition.load()
+    packs = [pack for pack in (data.train, data.valid) if pack is not None]
+    label_of = {id: label for pack in packs for id, label in zip(pack.ids, pack.labels, strict=True)}  # type: ignore[arg-type]
+    if not set(run.split.holdout) <= set(label_of):  # other images than those it was trained on: as it was said then
+        return kept
+    return _heeding_others(run, run.result.holdout, np.array([label_of[id] for id in run.split.holdout]), kept)
+
+
+def _heeding_others(run: Run, holdout: Score, labels: NDArray[Any], seen: Expected) -> Expected:
+    """What is expected from what was `seen` of the run's own images, with the runs and submissions of today."""
+    optimism, compared = selection.among_runs(run, labels)
+    by_epoch, epochs = selection.among_epochs(run, holdout)
+    gaps = _gaps(run)
+    shift = (seen.auc[0] if seen.auc else 0.5, seen.estimates if seen.shifted else {})
+    parts = _parts(holdout, optimism + by_epoch, shift, (seen.public[3], seen.private[3]), gaps)
+    return replace(
+        seen,
+        public=parts[0],
+        private=parts[1],
+        compared=compared,
+        optimism=optimism,
+        epochs=epochs,
+        by_epoch=by_epoch,
         learned_from=len(gaps),
         learned=float(np.mean(gaps)) if gaps else 0.0,
     )
@@ -195,55 +222,9 @@ def _ends(holdout: Score, centre: float, variance: float) -> tuple[float, float]
     return low + ends[0] * (high - low), low + ends[1] * (high - low)
 
 
-def _optimism(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
-    """By how much the score of the best run on this holdout flatters, and how many runs there are; 0 for another one,
-    and not estimated where decisions are fitted.
-
-    On resamples of the images the best run is chosen, and scored on the images that were not drawn (Tsamardinos et al.
-    2018).
-    """
-    others = [other for other in _on_the_same_images(run) if other.name != run.name][-MOST_RUNS:]
-    competition = run.competition
-    if not others or competition.target != "one":  # thresholds of sets are fitted for seconds, for each run anew
-        return 0.0, 1
-    metric, keys = metric_of(competition.metric), competition.metric.arguments
-    inputs = [
-        judged(competition.target, competition.metric, each.unseen(each.probs("holdout"), labels)[0], labels)
-        for each in (run, *others)
-    ]
-    values = [metric.sign * metric.value(one, labels, **keys) for one in inputs]
-    if values[0] < max(values):
-        return 0.0, len(inputs)
-    drawn = np.concatenate(list(bootstrap.resamples(len(labels), RESAMPLES)))
-    drawn = drawn[(drawn == 0).any(1)]  # resamples that leave an image to score
-    inside, outside = (
-        metric.sign * np.stack([metric.weighted(one, labels, weights, **keys) for one in inputs])
-        for weights in (drawn, (drawn == 0).astype(np.float64))
-    )
-    best = inside.argmax(0)[None]
-    apart = np.take_along_axis(inside - outside, best, 0) - (inside - outside).mean(0)
-    apart = apart[np.isfinite(apart)]  # of a metric that needs a class which few images may lack
-    return max(float(apart.mean()), 0.0) if len(apart) else 0.0, len(inputs)
-
-
-def _on_the_same_images(run: Run) -> list[Run]:
-    """The finished runs here whose folders are in order and that hold out the same images."""
-    rows = query.table()
-    same = rows[(rows["competition"] == run.competition_name) & (rows["holdout_images"] == len(run.split.holdout))]
-    found = []
-    for name in dict.fromkeys(same["run"]):
-        try:
-            other = Run.find(name)
-            if other.split.holdout == run.split.holdout and other.raw_probs("holdout") is not None:
-                found.append(other)
-        except UserError:  # a folder that is gone, or damaged: it says so when it is asked for
-            continue
-    return found
-
-
 def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], test: NDArray[Any]) -> dict[str, float]:
     """What other seeds of the recipe say: they agree on the test by as much less as they are right less often."""
-    for other in _on_the_same_images(run):
+    for other in selection.on_the_same_images(run):
         theirs = other.raw_probs("predict")
         seed_alone = other.recipe.model_copy(update={"seed": run.recipe.seed}) == run.recipe
         if other.name != run.name and seed_alone and theirs is not None and len(theirs) == len(test):

@@ -15,7 +15,7 @@ from featherweight.errors import UserError
 from featherweight.untrusted_files import explained, read_text
 
 DAMAGED = "the file is damaged"
-FORMAT = 2  # of a run's folder
+FORMAT = 3  # of a run's folder; before 2 its files had other names, before 3 kin were divided as any images
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Metadata:
     weights: tuple[float, ...] = ()
     format: int = FORMAT
 
+    @property
+    def changes(self) -> list[str]:
+        """The keys of its stored recipe that had another meaning, as they are said today."""
+        return [] if self.format >= 3 else ["split.kin=false"]
+
     def write(self, folder: Path) -> None:
         """Store them in a run's folder."""
         content = {key: value for key, value in asdict(self).items() if value or key not in ("members", "weights")}
@@ -48,7 +53,7 @@ class Metadata:
         """Those of a run's folder. Raises UserError for a file that is damaged, or of a later version."""
         path = folder / "run.json"
         content = {"format": 1, **read_json(path)}
-        if content["format"] not in (1, FORMAT):
+        if content["format"] not in range(1, FORMAT + 1):
             raise UserError(
                 f"{path}: the run was made by a later version of featherweight (format {content['format']})"
             )

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,18 @@ from numpy.typing import NDArray
 
 from featherweight import atomic, budget
 from featherweight.console import say
-from featherweight.data import leakage
 from featherweight.data.csv_file import examples
-from featherweight.data.pack import Data, Pack
-from featherweight.data.parts import divide
+from featherweight.data.pack import Pack
 from featherweight.data.split import scarce
 from featherweight.errors import DivergedError, ProcessLostError, UserError
 from featherweight.evaluation.calibration import fit_temperature
-from featherweight.evaluation.metrics import judge, metric_of
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
+from featherweight.runs import division
+from featherweight.runs.division import Kept
 from featherweight.runs.evaluate import Labelled, conclude, named
-from featherweight.runs.metadata import SplitIds, read_json
-from featherweight.runs.predictions import augmentations, probabilities, seen_as
+from featherweight.runs.metadata import read_json
+from featherweight.runs.predictions import augmentations, learned, probabilities, seen_as
 from featherweight.runs.run import Result, Run
 from featherweight.runs.teachers import teachers, with_pseudo_labels
 from featherweight.runtime import device as devices
@@ -45,8 +45,6 @@ from featherweight.training import checkpoint
 from featherweight.training.distillation import NOBODY
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
-
-FEWEST_UNRELATED = 10  # images below which no score is shown
 
 
 def run(run: Run) -> Result:
@@ -107,18 +105,20 @@ def _run(run: Run, everyone: Processes) -> Result:
     if starts_pretrained(recipe.model) and not run.has_begun:
         everyone.each(lambda: weights_path(recipe.model))  # fetched, or refused, before anything takes long
     data = everyone.each(lambda: competition.load())
-    train, holdout, test = everyone.each(lambda: split(run, data))
+    fresh = not run.is_divided
+    train, holdout, test = everyone.each(lambda: division.split(run, data))
     to_predict = len(data.predict) if data.predict else 0
     at_the_end = f"{len(test):,} to test at the end, " if test else ""
     say(f"  {len(train):,} images to train on, {len(holdout):,} held out, {at_the_end}{to_predict:,} to predict")
     for thin in _thin(run, data.train, holdout):
         say(f"  {thin}")
-    leak = None
+    related = None
     if everyone.first and not run.is_finished:
-        grouped = any(grouping is not None for grouping in (competition.group, competition.groups, data.train.groups))
-        leak = leakage.related_images(train, holdout, grouped, competition.classes)
-        for warning in leak.warnings:
-            say(f"  {warning}")
+        if fresh and (moved := Kept.read(run)) is not None:
+            say(f"  {moved}")
+        faults, related = division.faults(run, data, (train, holdout, test))
+        for fault in faults:
+            say(f"  {fault}")
 
     shown = everyone.each(lambda: with_pseudo_labels(run, train, holdout, data.predict))
     model = train_model(run, shown, holdout, device)
@@ -127,12 +127,16 @@ def _run(run: Run, everyone: Processes) -> Result:
     parts = {part: images for part, images in packs.items() if images is not None}
     for part, images in parts.items():
         probabilities(run, part, model, images, device)
+    kept = Kept.read(run)
+    if kept is not None and not run.is_finished and shown.labels is not None and shown.labels.ndim == 1:
+        kept = replace(kept, learned=learned(run, model, train, device))
+        everyone.once(lambda: kept.store(run))
     features = None
     if data.predict is not None and not run.is_finished:
         features = seen_as(model, holdout, data.predict, device)
     result = everyone.once(lambda: _conclude(run, weighed, parts, features))
-    if leak is not None and leak.related.mean() >= leakage.WARNED:
-        say(f"  {_without_related(run, holdout, leak.related)}")
+    if related is not None and related.mean() >= division.WARNED:
+        say(f"  {division.without_related(run, holdout, related)}")
     return result
 
 
@@ -152,18 +156,6 @@ def _conclude(
         part: (images.ids, None if part == "predict" else images.labels) for part, images in parts.items()
     }
     return conclude(run, weighed, weighed.macs, labelled, features)
-
-
-def _without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
-    """In words, what the holdout's score is without the images that have related ones among those trained on."""
-    assert holdout.labels is not None
-    left = f"{int(related.sum()):,} of {len(related):,} held-out images have related ones that are trained on"
-    if (~related).sum() < FEWEST_UNRELATED:
-        return f"{left}, so nothing is known of how new images will be answered: group them"
-    probs, answers = run.unseen(run.probs("holdout"), holdout.labels)
-    judged_by = answers if metric_of(run.competition.metric).judges == "answers" else probs.astype(np.float64)
-    score = judge(run.competition.metric, judged_by[~related], holdout.labels[~related])
-    return f"{left}; without them the score is {score.with_metric}"
 
 
 def note_pretrained(run: Run) -> None:
@@ -191,13 +183,6 @@ def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:
         short = scarce(each, run.recipe.split.folds)
         words += [f"{short}: some folds lack them"] if short else []
     return words
-
-
-def split(run: Run, data: Data) -> tuple[Pack, Pack, Pack | None]:
-    """The parts of `divide`, stored as ids. Raises UserError if they are not those of the run's start."""
-    train, holdout, test = divide(run.recipe.split, run.competition, data)
-    run.store_split(SplitIds(train.ids, holdout.ids, test.ids if test else []))
-    return train, holdout, test
 
 
 def train_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from featherweight.models import Classifier
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
 from featherweight.training import probe
+
+SOME = 1000  # images trained on that a network is asked of
 
 
 def augmentations(recipe: Recipe, competition: Competition) -> list[Any]:
@@ -41,19 +44,38 @@ def probabilities(
     if stored is not None:
         return stored
     with Progress(f"predict {part}", len(images), "images") as bar:
-        probs = predict_probs(
-            [model],
-            images.images,
-            runtime=device,
-            views=[] if plain else views(run.recipe, run.competition),
-            augment=augmentations(run.recipe, run.competition),
-            batch_size=run.recipe.predict.batch_size,
-            seed=run.recipe.seed,
-            several=run.competition.target == "several",
-            advance=bar.advance,
-        )
+        probs = _asked(run, model, images, device, plain, bar.advance)
     device.processes.once(lambda: run.store_probs(part, probs))
     return probs
+
+
+def learned(run: Run, model: Classifier, train: Pack, device: Runtime) -> float:
+    """The part of the images trained on, of some of them, that are answered right by the run's views."""
+    assert train.labels is not None
+    some = np.sort(np.random.default_rng(0).permutation(len(train))[:SOME])
+    probs = _asked(run, model, train.take(some), device)
+    return float((probs.argmax(1) == train.labels[some]).mean())
+
+
+def _asked(
+    run: Run,
+    model: Classifier,
+    images: Pack,
+    device: Runtime,
+    plain: bool = False,
+    advance: Callable[[int], None] = lambda done: None,
+) -> NDArray[np.float32]:
+    return predict_probs(
+        [model],
+        images.images,
+        runtime=device,
+        views=[] if plain else views(run.recipe, run.competition),
+        augment=augmentations(run.recipe, run.competition),
+        batch_size=run.recipe.predict.batch_size,
+        seed=run.recipe.seed,
+        several=run.competition.target == "several",
+        advance=advance,
+    )
 
 
 def seen_as(

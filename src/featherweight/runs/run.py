@@ -2,7 +2,8 @@
 
 run.json                what was asked for, where and with which code: `Metadata`
 recipe.yaml, competition.yaml    as they were resolved when the run was started
-split.json              the ids of train, holdout and test
+split.json              the ids of train, holdout and test; kin.json what keeping kin on one side has changed
+labels.json             which held-out labels look wrong, where any do
 history.csv             one row per epoch
 weights.safetensors     what ships; temperature.txt what calibrates it; decision.json how it answers
 PART_probs.npy, PART.csv         what it says of holdout, test and predict
@@ -87,15 +88,16 @@ class Run:
                 raise UserError(f"the ledger has a run '{name}', but its folder is not here: {paths.runs() / name}")
             known = sorted(path.parent.name for path in paths.runs().glob("*/run.json"))
             raise UserError(f"there is no run called '{name}'{nearest(name, known) or ';'} see them all: ./run.sh runs")
+        metadata = Metadata.read(folder)
         with stored_sources(folder):
-            recipe = load_recipe(str(folder / "recipe.yaml"))
+            recipe = load_recipe(str(folder / "recipe.yaml"), metadata.changes)
         competition = load_competition(str(folder / "competition.yaml")).seen_by(recipe)
-        return cls(folder.resolve(), recipe, competition, Metadata.read(folder))
+        return cls(folder.resolve(), recipe, competition, metadata)
 
     def recipe_with(self, changes: Sequence[str | Setting]) -> Recipe:
         """Its recipe with some keys changed; a network of the user's is the one that was stored with the run."""
         with stored_sources(self.folder):
-            return load_recipe(str(self.folder / "recipe.yaml"), changes)
+            return load_recipe(str(self.folder / "recipe.yaml"), [*self.metadata.changes, *changes])
 
     @staticmethod
     def exists(name: str) -> bool:
@@ -170,13 +172,8 @@ class Run:
             return SplitIds(**TypeAdapter(dict[str, list[str]]).validate_python(read_json(path)))
 
     def store_split(self, split: SplitIds) -> None:
-        """Keep the ids. Raises UserError if they are not those that the run was started with."""
-        path = self.folder / "split.json"
-        if not path.exists():
-            atomic.write_text(path, split.to_json())
-        elif path.read_bytes() != split.to_json().encode():
-            _ = Run(self.folder, self.recipe, self.competition, self.metadata).split  # raises for a damaged one
-            raise UserError(f"the images are not those that {self.name} was started with ({path}); start a new run")
+        """Keep the ids."""
+        atomic.write_text(self.folder / "split.json", split.to_json())
 
     def raw_probs(self, part: str) -> NDArray[np.float32] | None:
         """The model's own probabilities float32 [N, K] for a part, or None before they are computed."""

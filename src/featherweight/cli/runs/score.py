@@ -24,8 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
         paths.find_config("competitions", arguments.competition)
 
     from featherweight import config
-    from featherweight.runs import ledger
-    from featherweight.runs.leaderboard import Expected
+    from featherweight.runs import leaderboard, ledger
     from featherweight.runs.run import Run
     from featherweight.submission import grading
 
@@ -40,9 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{submission} as a submission of {name} ({competition.title})")
     print(grading.score_csv(submission, competition))
     run = ledger.maker(submission).get("run", "")
-    expected = Expected.read(Run.find(run)) if Run.exists(run) else None
+    expected = leaderboard.renew(Run.find(run)) if Run.exists(run) else None
     if expected is not None:
-        print("\n  ".join([f"expected: {expected}", *expected.details]))
+        print("\n  ".join([f"expected, with the runs and scores of today: {expected}", *expected.details]))
     submits = f"submit {submission} --competition {name}"
     print(f"next: ./run.sh {submits if competition.kaggle else 'runs'}")
     return 0

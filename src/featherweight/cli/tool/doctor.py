@@ -19,7 +19,7 @@ from featherweight import __version__, paths
 from featherweight.kaggle import credentials as kaggle_credentials
 
 ROOM = 2e9  # bytes of disk below which packs and checkpoints are in danger
-EXTRAS = {"cleanlab": "suspected label errors in reports", "tensorboard": "report --tensorboard"}
+EXTRAS = {"tensorboard": "report --tensorboard"}
 
 
 @dataclass(frozen=True)

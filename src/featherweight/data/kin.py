@@ -1,0 +1,129 @@
+"""Kin: images that show nearly the same, copies, near-copies, frames of a track. On both sides of a split they make the
+holdout score too good: what is held out was nearly seen in training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from featherweight import atomic
+from featherweight.data import near_duplicates, numbered_names
+from featherweight.data.fingerprint import digest
+from featherweight.data.near_duplicates import Joined
+from featherweight.data.pack import Pack
+from featherweight.data.split import rarest
+
+VERSION = 1  # of what is kept beside a pack: a better search makes it anew
+MOST = 200_000  # images in which near-copies are looked for before a training; inspect looks at any number
+LARGEST = 2**34  # bytes of images that are read for it
+TOO_LARGE = 0.3  # of all images: what is joined beyond that is no picture with its copies
+
+
+@dataclass(frozen=True)
+class Kin:
+    """Which images belong together: those of one number in `group` int64 [N]. `by` says in words what joins them, and
+    `same` which show the same picture, in groups of two and more places.
+    """
+
+    group: NDArray[np.int64]
+    by: list[str] = field(default_factory=list)
+    same: list[list[int]] = field(default_factory=list)
+
+    @property
+    def company(self) -> NDArray[np.bool_]:
+        """True [N] for the images that are not alone."""
+        alone: NDArray[np.bool_] = np.bincount(self.group)[self.group] == 1
+        return ~alone
+
+    def of(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """True [N] for the images that are kin of those at `places`, or are themselves among them."""
+        return np.isin(self.group, self.group[places])
+
+
+def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None = None) -> Kin:
+    """Kin among labelled images, those of `valid` behind those of `train`.
+
+    `declared` [N of train] are the groups that the competition knows. Without them numbered sequences are looked for in
+    the names. Pictures that stand there twice are joined either way, unless that would join most of the images.
+    """
+    packs = [train] if valid is None else [train, valid]
+    ids, labels = [id for pack in packs for id in pack.ids], np.concatenate([_classes(pack) for pack in packs])
+    by = []
+    names = ids
+    if declared is not None:
+        names = [*declared, *ids[len(train) :]]
+        by.append("declared groups")
+    else:
+        pattern = numbered_names.sequences(ids, [str(label) for label in labels])
+        if pattern is not None:
+            names = numbered_names.keys(ids, pattern) or ids
+            by.append(f"numbered sequences by group: '{pattern}'")
+    _, named = np.unique(np.array(names, dtype=object), return_inverse=True)
+    same = _same(packs)
+    joined = _joined(named, same)
+    if np.bincount(joined).max() > max(TOO_LARGE * len(ids), np.bincount(named).max()):
+        return Kin(named, by, same)
+    if len(set(joined.tolist())) < len(set(named.tolist())):
+        by.append(f"{sum(map(len, same)):,} copies" + (" and near-copies" if len(ids) <= MOST else ""))
+    return Kin(joined, by, same)
+
+
+def disputes(kin: Kin, packs: Sequence[Pack], classes: Sequence[str]) -> list[str]:
+    """In a line, the pictures that stand there with different classes, the first of them by name; or nothing."""
+    if any(pack.labels is None or pack.labels.ndim > 1 for pack in packs):
+        return []
+    ids, labels = [id for pack in packs for id in pack.ids], np.concatenate([_classes(pack) for pack in packs])
+    disputed = [group for group in kin.same if len(set(labels[group].tolist())) > 1]
+    if not disputed:
+        return []
+    one = disputed[0]
+    other = next(place for place in one if labels[place] != labels[one[0]])
+    first = " and ".join(f"{ids[place]} is {classes[labels[place]]}" for place in (one[0], other))
+    count = f"{len(disputed):,} picture{'s stand' if len(disputed) > 1 else ' stands'}"
+    return [f"{count} there with different classes, as {first}: correct them, or take them out"]
+
+
+def _classes(pack: Pack) -> NDArray[np.int64]:
+    assert pack.labels is not None
+    return rarest(pack.labels) if pack.labels.ndim == 2 else pack.labels
+
+
+def _same(packs: Sequence[Pack]) -> list[list[int]]:
+    """The places that show the same picture; kept beside the pack, so that only the first run looks for them."""
+    count, size = sum(map(len, packs)), int(np.prod(packs[0].images.shape[1:]))
+    if count * size > LARGEST:
+        return []
+    near, folder = count <= MOST, packs[0].folder
+    kept = None
+    if folder is not None and all(pack.folder for pack in packs):
+        # What is cut from stored photographs is not in the name of their pack.
+        told = f"{VERSION} {near} {packs[0].images.shape[1:]} {[pack.folder.name for pack in packs if pack.folder]}"
+        kept = folder / f"copies-{digest(told.encode())}.json"
+        try:
+            found: list[list[int]] = json.loads(kept.read_text())
+            return found
+        except (OSError, ValueError):  # not there, or damaged: looked for anew
+            pass
+    images = packs[0].images if len(packs) == 1 else Joined(packs[0].images, packs[1].images)
+    found = near_duplicates.groups(images, near)
+    if kept is not None:
+        with contextlib.suppress(OSError):  # a pack on a disk that is full, or read-only
+            atomic.write_text(kept, json.dumps(found) + "\n")
+    return found
+
+
+def _joined(named: NDArray[np.int64], same: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """The groups int64 [N] with those made one that share a picture."""
+    pairs = np.array([(named[group[0]], named[place]) for group in same for place in group]).reshape(-1, 2)
+    count = int(named.max()) + 1
+    graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    component: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return component[named]

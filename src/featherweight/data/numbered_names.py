@@ -1,0 +1,64 @@
+"""Names that number what they show: frames of tracks, photos of one plant."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+LEAST_GROUPS, LEAST_SHARE = 8, 0.6  # a pattern makes as many groups, and puts that part of the images into company
+LARGEST_GROUP = 0.3  # of all images: what is larger is no group of related images
+COUNTER = 3  # numbers within a group are that close together, where they count frames
+
+# Names whose last number counts within what stands before it; names that begin with the number of what they show.
+PATTERNS = (r"^(.*\d)[ _.-]+\d+(?:\.\w+)?$", r"^((?:.*/)?[^/\d]*\d+)[ _-][^/]*$")
+
+
+def sequences(ids: Sequence[str], labels: Sequence[str]) -> str | None:
+    """The pattern under which the names are numbered sequences, as tracks of frames; None where they are not."""
+    for pattern in PATTERNS:
+        found = keys(ids, pattern)
+        if found is not None and divides(found, labels) and counts(ids, found):
+            return pattern
+    return None
+
+
+def keys(ids: Sequence[str], pattern: str) -> list[str] | None:
+    """What `pattern` finds in each id; None where it is not found in all of them."""
+    compiled = re.compile(pattern)
+    matches = [compiled.search(id) for id in ids]
+    if not all(matches):
+        return None
+    return ["/".join(filter(None, match.groups())) or match.group() for match in matches if match]
+
+
+def sizes_of(keys: Sequence[str]) -> list[int]:
+    """How many images each group has."""
+    return list(Counter(keys).values())
+
+
+def divides(keys: Sequence[str], labels: Sequence[str]) -> bool:
+    """Are there groups to divide, in every class, that hold most images in company and none most of the images?"""
+    sizes = sizes_of(keys)
+    company = sum(size for size in sizes if size > 1)
+    groups_in = Counter(label for label, _ in set(zip(labels, keys, strict=True)))
+    return (
+        len(sizes) >= LEAST_GROUPS
+        and company >= LEAST_SHARE * len(keys)
+        and max(sizes) <= LARGEST_GROUP * len(keys)
+        and min(groups_in.values()) >= 2
+    )
+
+
+def counts(ids: Sequence[str], keys: Sequence[str]) -> bool:
+    """Does what follows a group's name count its members (or is no number), as frames of a track are counted?"""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    members: Counter[str] = Counter(keys)
+    for id, key in zip(ids, keys, strict=True):
+        rest = re.findall(r"\d+", id[len(key) :].rpartition(".")[0] or id[len(key) :])
+        if rest:
+            numbers[key].append(int(rest[-1]))
+    spans = [(max(given) - min(given) + 1) / members[key] for key, given in numbers.items() if len(given) > 1]
+    return not spans or float(np.median(spans)) <= COUNTER

@@ -1,0 +1,176 @@
+"""A run's parts: divided when it starts, from then on as they are stored; and what keeping kin on one side changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight import atomic
+from featherweight.data.kin import Kin, disputes
+from featherweight.data.pack import Data, Pack
+from featherweight.data.parts import Packs, divide_knowing, kin_of
+from featherweight.errors import UserError
+from featherweight.evaluation.metrics import Score, judge, metric_of
+from featherweight.runs.metadata import SplitIds, read_json
+from featherweight.runs.run import Run
+
+WARNED = 0.01  # of the held-out images with kin in training: from there on there is a warning
+FEWEST_UNRELATED = 10  # images that a score is told of
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What keeping kin on one side has changed: `moved` images are on another side than without it, where `torn` of
+    `held_out` images would have had kin in training, the part `agree` of them of their own class. `by` says what joins
+    them; `learned` is the part of its training images that the run answers right, where it is known.
+    """
+
+    moved: int
+    torn: int
+    held_out: int
+    agree: float
+    by: str
+    learned: float | None = None
+
+    def __str__(self) -> str:
+        return f"related images stay on one side ({self.by}): {self.moved:,} moved; split.kin=false leaves them torn"
+
+    def would_read(self, score: Score) -> float | None:
+        """At most what the holdout score would have been with kin torn, of a run that has this one; None for scores
+        that are no part of the images.
+
+        What was torn is answered as well as its kin at best, which are trained on; the rest as well as it is now.
+        """
+        share = self.torn / max(self.held_out, 1)
+        counted = score.of.counts and score.of.judges == "answers"
+        torn = min(self.agree, 1.0 if self.learned is None else self.learned)
+        return share * max(torn, score.value) + (1 - share) * score.value if counted else None
+
+    def told(self, score: Score) -> str:
+        """In words, for the summary of a run of that holdout score."""
+        share, read = self.torn / max(self.held_out, 1), self.would_read(score)
+        lost = f"{self.moved:,} images moved: else {share:.1%} of those held out had related ones in training"
+        return lost if read is None else f"{lost}, and read up to {score.of.shown(read)}"
+
+    def store(self, run: Run) -> None:
+        """Keep it in a run's folder."""
+        atomic.write_text(run.folder / "kin.json", json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, run: Run) -> Kept | None:
+        """As it was kept in a run's folder; None where no image has moved, or the run is older."""
+        path = run.folder / "kin.json"
+        return cls(**read_json(path)) if path.is_file() else None
+
+
+def split(run: Run, data: Data) -> Packs:
+    """The parts of `divide`, stored as ids; those of the run's start where there are some.
+
+    Raises UserError if the images are not those of then.
+    """
+    if run.is_divided:
+        return _as_stored(run, data)
+    wanted, competition = run.recipe.split, run.competition
+    if not wanted.kin:
+        return _stored(run, divide_knowing(wanted, competition, data, None))
+    kin = kin_of(competition, data)
+    packs = divide_knowing(wanted, competition, data, kin)
+    kept = _kept(packs, divide_knowing(wanted, competition, data, None), data, kin)
+    if kept is not None:
+        kept.store(run)
+    return _stored(run, packs)
+
+
+def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bool_]]:
+    """In words, what related images spoil; and which held-out images, bool [N], have related ones in training."""
+    kin = kin_of(run.competition, data)
+    train, holdout, _ = packs
+    place = {id: place for place, id in enumerate(_ids(data))}
+    held = np.array([place[id] for id in holdout.ids])
+    related = kin.of(np.array([place[id] for id in train.ids]))[held]
+    told = []
+    if related.mean() >= WARNED:
+        if data.valid is not None and run.recipe.split.folds is None:
+            cure = "they came with the data as they are"
+        else:
+            cure = "split.kin=false leaves them so" if not run.recipe.split.kin else "as of a large group: see inspect"
+        told.append(
+            f"the score will be too good: {related.mean():.1%} of the held-out images have related ones that are "
+            f"trained on ({'; '.join(kin.by)}): {cure}"
+        )
+    parts = [data.train] if data.valid is None else [data.train, data.valid]
+    return told + disputes(kin, parts, run.competition.classes), related
+
+
+def without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
+    """In words, what the holdout's score is without the images that have related ones among those trained on."""
+    assert holdout.labels is not None
+    left = f"{int(related.sum()):,} of {len(related):,} held-out images have related ones that are trained on"
+    if (~related).sum() < FEWEST_UNRELATED:
+        return f"{left}, so nothing is known of how new images will be answered: group them"
+    probs, answers = run.unseen(run.probs("holdout"), holdout.labels)
+    given = answers if metric_of(run.competition.metric).judges == "answers" else probs.astype(np.float64)
+    score = judge(run.competition.metric, given[~related], holdout.labels[~related])
+    return f"{left}; without them the score is {score.with_metric}"
+
+
+def _stored(run: Run, packs: Packs) -> Packs:
+    train, holdout, test = packs
+    run.store_split(SplitIds(train.ids, holdout.ids, test.ids if test else []))
+    return packs
+
+
+def _as_stored(run: Run, data: Data) -> Packs:
+    """The parts that a run was started with, whatever would be divided today."""
+    wanted, said = run.recipe.split, run.split
+    given = data.valid if wanted.folds is None else None
+    place = {id: place for place, id in enumerate(data.train.ids)}
+
+    def taken(ids: Sequence[str]) -> Pack:
+        return data.train.take(np.array([place[id] for id in ids], dtype=np.int64))
+
+    of_train = said.train + said.test + ([] if given is not None else said.holdout)
+    same = set(of_train) <= set(place) and (wanted.subset is not None or len(of_train) == len(place))
+    if not same or (given is not None and given.ids != said.holdout):
+        path = run.folder / "split.json"
+        raise UserError(f"the images are not those that {run.name} was started with ({path}); start a new run")
+    return taken(said.train), given or taken(said.holdout), taken(said.test) if said.test else None
+
+
+def _ids(data: Data) -> list[str]:
+    return [*data.train.ids, *(data.valid.ids if data.valid is not None else [])]
+
+
+def _kept(packs: Packs, torn: Packs, data: Data, kin: Kin) -> Kept | None:
+    """What has changed against parts that tear kin; None where nothing has."""
+    place = {id: place for place, id in enumerate(_ids(data))}
+    side, before = (np.full(len(place), -1) for _ in range(2))
+    for marks, divided in ((side, packs), (before, torn)):
+        for part, pack in enumerate(divided):
+            marks[[place[id] for id in pack.ids] if pack is not None else []] = part
+    moved = int((side != before).sum())
+    if not moved:
+        return None
+    trained, held = np.flatnonzero(before == 0), np.flatnonzero(before == 1)
+    lost = held[kin.of(trained)[held]]
+    return Kept(moved, len(lost), len(held), _agreement(lost, trained, kin, _labels(data)), "; ".join(kin.by))
+
+
+def _labels(data: Data) -> NDArray[Any]:
+    packs = [data.train] if data.valid is None else [data.train, data.valid]
+    return np.concatenate([pack.labels for pack in packs if pack.labels is not None])
+
+
+def _agreement(lost: NDArray[np.int64], trained: NDArray[np.int64], kin: Kin, labels: NDArray[Any]) -> float:
+    """The mean share of an image's kin in training that are of its own class."""
+    if not len(lost) or labels.ndim > 1:
+        return 1.0
+    classes = int(labels.max()) + 1
+    pair = kin.group * classes + labels
+    alike = np.bincount(pair[trained], minlength=int(pair.max()) + 1)[pair[lost]]
+    return float((alike / np.bincount(kin.group[trained], minlength=int(kin.group.max()) + 1)[kin.group[lost]]).mean())
