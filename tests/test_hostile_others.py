@@ -2,14 +2,43 @@
 """Other members of the kinds in `test_hostile`: options, names, formats and settings that nobody means."""
 
 import gzip
+import io
 import lzma
 import struct
+import tarfile
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
 
 import test_hostile
+from featherweight.cli.main import main
 from test_hostile import CLASSES, DATA, LABELS, NAMES, PICTURES, npy, npz, png, tarred, told, tree, zipped
+
+
+def twice(name):
+    """A zip with two members of one name."""
+    stream = io.BytesIO(zipped(CLASSES))
+    with warnings.catch_warnings(), zipfile.ZipFile(stream, "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr(name, b"another")
+    return stream.getvalue()
+
+
+def linking(kind, target):
+    """A tar with a member that is a link or a device."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content in CLASSES.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        info = tarfile.TarInfo("train/a/x.png")
+        info.type, info.linkname = kind, target
+        archive.addfile(info)
+    return stream.getvalue()
+
 
 # files, the command, words of its message
 CASES = [
@@ -80,7 +109,60 @@ CASES = [
     ({}, "ensemble", ""),
     ({}, "resume", ""),
     ({}, "report \x1b[2J", ""),
+    # archives: in archives, twice one name, links, absolute names, devices, other kinds under another name
+    ({"x.zip": zipped({"in.zip": zipped({"deep.zip": zipped(CLASSES)})})}, "init x.zip --name n", "still packed"),
+    ({"x.zip": twice("train/a/0.png")}, "init x.zip --name n", "it holds 'train/a/0.png' twice"),
+    ({"x.tar": linking(tarfile.SYMTYPE, "/etc/passwd")}, "init x.tar --name n", "'train/a/x.png' is a link"),
+    ({"x.tar": linking(tarfile.LNKTYPE, "train/a/0.png")}, "init x.tar --name n", "'train/a/x.png' is a link"),
+    ({"x.tar": linking(tarfile.CHRTYPE, "")}, "init x.tar --name n", "'train/a/x.png' is a device"),
+    ({"x.tar": tarred({**CLASSES, "/abs/x.png": png()})}, "init x.tar --name n", "would land outside its folder"),
+    ({"x.tar": tarred({**CLASSES, "train/a/\udce9.png": png()})}, "init x.tar --name n", "is no letter of a name"),
+    ({"x.zip": tarred(CLASSES, "w:xz")}, "init x.zip --name n", "x.zip: cannot be unpacked"),
+    # files that are recipes in another language, or nearly
+    ({"r.json": "{}"}, "check r.json", "a recipe is a YAML file, called r.yaml"),
+    ({"r.toml": "[model]"}, "check r.toml", "a recipe is a YAML file, called r.yaml"),
+    ({"r.yaml": '[model]\nname = "tiny"\n'}, "check r.yaml", "r.yaml:2: not valid YAML"),
+    ({"r.yaml": "model: tiny\nmodel: tiny\n"}, "check r.yaml", "found duplicate key"),
+    ({"r.yaml": "extends: tiny\ntrain: &t {epochs: 3}\npredict: *t\n"}, "check r.yaml", "unknown key 'epochs'"),
+    ({"a.yaml": "extends: ./b.yaml\n", "b.yaml": "extends: ./a.yaml\n"}, "check a.yaml", "a extends itself"),
+    ({"r.yaml/x": "1"}, "check r.yaml", "r.yaml"),
+    # numbers as YAML reads them
+    ({}, "check tiny --set optimizer.lr=1e999", "must be a finite number, got inf"),
+    ({}, "check tiny --set train.epochs=3.0", "must be a valid integer, got 3.0"),
+    ({}, "check tiny --set train.epochs=yes", "must be a valid integer, got 'yes'"),
+    ({}, "check tiny --set seed=99999999999999999999", "must be less than or equal to"),
+    ({}, "check tiny --set split.holdout=-0.0", "must be greater than 0"),
+    ({}, "check tiny --set =3", "expected key=value"),
+    # tables and folders that tell nothing
+    ({**PICTURES, "l.csv": "id\n1\n2\n"}, "init .", "nothing that tells their classes"),
+    ({f"train/a/{n}.png": png() for n in range(9)}, "init .", "nothing that tells their classes"),
+    ({}, "weigh /dev/null", "it is a device, no regular file"),
 ]  # fmt: skip
+
+
+# Files that are told apart from pictures and tables, or taken for what they are: what `init` says of them.
+TAKEN = [
+    ({**CLASSES, "__MACOSX/train/a/._0.png": b"\0\5", "train/a/Thumbs.db": b"x", "train/a/._1.png": b"x"}, "18 labelled"),
+    ({**CLASSES, "train/a/x.heic": b"\0\0\0\x18ftypheic", "train/a/y.svg": b"<svg/>"}, "18 labelled"),
+    ({name.replace(".png", ".PNG"): content for name, content in CLASSES.items()}, "18 labelled"),
+    ({**PICTURES, "l.csv": "\ufeff" + LABELS}, "9 labelled images of 2 classes (5 of 'a' to 4 of 'b')"),
+    ({**PICTURES, "l.csv": LABELS.replace(",", "\t")}, "9 labelled images of 2 classes (5 of 'a' to 4 of 'b')"),
+    ({**PICTURES, "l.csv": LABELS.replace(",", ";")}, "9 labelled images of 2 classes (5 of 'a' to 4 of 'b')"),
+    ({**PICTURES, "l.csv": LABELS.replace(",a", ",nan").replace(",b", ",None")}, "(5 of 'nan' to 4 of 'None')"),
+    ({**PICTURES, "l.csv": LABELS.replace(",a", ",True").replace(",b", ",False")}, "(5 of 'True' to 4 of 'False')"),
+    ({**PICTURES, "l.csv": LABELS + "0,b\n"}, "since 1 of 9 have rows of different classes, as 0 (say --target one)"),
+    ({f"train/{name}/{n}.png": png() for name in ("yes", "no", "null", "1e3", "~") for n in range(3)}, "15 labelled images of 5"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "words"), TAKEN, ids=range(len(TAKEN)))
+def test_odd_files_are_taken_for_what_they_are(home, tmp_path, monkeypatch, files, words, capsys):
+    inside = tmp_path / "given"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    test_hostile.put(files)
+    assert main(["init", ".", "--name", "n"]) == 0
+    assert words in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("files", "line", "words"), CASES, ids=[f"{n}-{case[1][:30]}" for n, case in enumerate(CASES)])

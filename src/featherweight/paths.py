@@ -121,6 +121,8 @@ def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
             return Path(name)
         raise UserError(f"there is no file {name}")
     what = kind.removesuffix("s")
+    if Path(name).suffix in (".json", ".toml") and Path(name).is_file():
+        raise UserError(f"{name}: a {what} is a YAML file, called {Path(name).with_suffix('.yaml').name}")
     for root in _roots():
         found = _configs(kind, root).get(name, [])
         if len(found) > 1:

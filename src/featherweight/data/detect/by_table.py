@@ -72,7 +72,21 @@ class Reading:
             listed = ", ".join(column.described() for column in one.others[:3])
             self.found.assumed.append(f"label: {one.column.name} ({why}); others: {listed} (say --label)")
         if one.several:
-            self.found.assumed.append("target: several, a set of classes for each image (say --target one)")
+            self.found.assumed.append(
+                f"target: several, a set of classes for each image{self._rows()} (say --target one)"
+            )
+
+    def _rows(self) -> str:
+        """Why an image has several classes, where it is that it has several rows."""
+        classes: dict[str, set[str]] = {}
+        if self.labelled.column is not None and not self.labelled.separator:
+            ids = self.profile.table.column(self.profile.id)
+            for id, label in zip(ids, self.labelled.column.values, strict=True):
+                classes.setdefault(id, set()).add(label)
+        again = [id for id, labels in classes.items() if len(labels) > 1]
+        return (
+            f", since {len(again):,} of {len(classes):,} have rows of different classes, as {again[0]}" if again else ""
+        )
 
     def tell_choice(self, instead: list[tuple[str, str, int]], what: str) -> None:
         """Say which of several files for the same ids are taken."""
