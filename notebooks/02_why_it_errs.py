@@ -27,7 +27,7 @@ trained = trained[~trained["recipe"].isin(["soup", "ensemble"])]["run"].tolist()
 assert trained, "train one first: ./run.sh wrn16_4"
 RUN = os.environ.get("RUN") or trained[-1]
 found = evidence.gather(fw.find(RUN))
-print(f"{RUN}: {(found.given == found.true).mean():.2%} of {len(found.true):,} holdout images are right")
+print(f"{RUN}: {(found.predicted == found.true).mean():.2%} of {len(found.true):,} holdout images are right")
 print(f"one view alone: {found.plain_accuracy:.2%}")
 
 # %% [markdown]
