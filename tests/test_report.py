@@ -20,7 +20,7 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.models import Classifier
-from featherweight.report import evidence, figures, write
+from featherweight.report import evidence, figures, tables, write
 from featherweight.report.gradcam import gradcam
 from featherweight.runs import ledger, pipeline
 from featherweight.runs.run import Run
@@ -367,3 +367,11 @@ def drawn(history, metric):
     return {
         title: [text.get_text() for text in legend.get_texts()] if legend else [] for title, legend in legends.items()
     }
+
+
+def test_a_probe_alone_is_not_said_to_have_trained_for_no_time(finished, home, capsys):
+    shutil.copytree(finished, home, dirs_exist_ok=True)
+    run = Run.find("first")
+    for minutes, said in ((0.0, False), (0.5, True)):
+        tables.summary(run, dataclasses.replace(run.result, minutes=minutes))
+        assert ("trained in" in capsys.readouterr().out) is said

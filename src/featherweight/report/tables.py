@@ -138,7 +138,8 @@ def summary(run: Run, result: Result, warning: str = "") -> None:
     kept = Kept.read(run)
     if kept is not None:
         say(f"  related     {kept.told(result.holdout)}")
-    say(f"  trained in  {_minutes(result.minutes)}")
+    if result.minutes:  # a probe alone trains nothing
+        say(f"  trained in  {_minutes(result.minutes)}")
     if run.csv().exists():
         say(f"  submission  {paths.shown(run.csv())}")
     if (run.folder / "report" / "report.html").exists():
