@@ -70,6 +70,7 @@ FILES = (
     "holdout.csv",
     "temperature.txt",
 )
+NO_PLAN = "nothing can be trained in"  # how `auto` refuses on a machine that has no time for it
 LONGEST = 40  # kills of one run: of one that gets nowhere, too
 
 # What a workspace has of its own: digits on which published weights may be used, and a space of trials of a second.
@@ -131,6 +132,8 @@ def soaked(rng: random.Random, epochs: int) -> dict[str, Any]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
         told = kind(calm, wild, rng, epochs)
+        if "skipped" in told:
+            return {**told, "different": [], "litter": sorted(path.name for path in wild.rglob("*.part"))}
         ends = _ends(calm), _ends(wild)
         assert ends[0], "nothing was made that could be compared"
         different = sorted(name for name in ends[0] | ends[1] if ends[0].get(name) != ends[1].get(name))
@@ -167,9 +170,20 @@ def _search(calm: Path, wild: Path, rng: random.Random, epochs: int) -> dict[str
 def _auto(calm: Path, wild: Path, rng: random.Random, epochs: int) -> dict[str, Any]:
     """A plan for a minute, killed while it is made and while it is trained; then its recipe, undisturbed."""
     words = ["auto", "--competition", "soak", "--minutes", "1", *QUIET, "--name", "run"]
-    kills = _killed(wild, _resumed(words), 150, rng)  # seconds: on a busy machine it takes more than its minute
+    try:
+        kills = _killed(wild, _resumed(words), 150, rng)  # seconds: on a busy machine it takes more than its minute
+    except _NoPlanError as refusal:
+        return {"of": ["auto"], "skipped": "this machine has no time for a plan", "kills": refusal.kills}
     whole = _run(calm, [str(wild / "runs/run/recipe.yaml"), "--competition", "soak", *QUIET, "--name", "run"])
     return {"of": ["auto"], "seconds": round(whole, 1), "kills": kills}
+
+
+class _NoPlanError(Exception):
+    """`auto` found nothing that can be trained in its time, after so many kills."""
+
+    def __init__(self, kills: int) -> None:
+        super().__init__(kills)
+        self.kills = kills
 
 
 def _resumed(words: list[str]) -> Callable[[Path], list[str]]:
@@ -188,6 +202,8 @@ def _killed(home: Path, words: Callable[[Path], list[str]], whole: float, rng: r
             process.communicate()
             continue
         if process.returncode:
+            if NO_PLAN in out:
+                raise _NoPlanError(kills)
             raise SystemExit(f"what was killed {kills} times did not go on:\n{out}")
         return kills
     _run(home, words(home))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,9 @@ from kaggle_server import TOKEN, FakeKaggle
 settings.register_profile("here", deadline=None)  # a shared machine's pauses are not faults
 settings.load_profile("here")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, which children inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -1,11 +1,14 @@
 """A disk that is full: at every write in turn, one message with the file, nothing half-written, and the run goes on."""
 
 import errno
+import io
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from featherweight import atomic
 from featherweight.cli.main import main
@@ -77,3 +80,93 @@ def test_a_run_on_a_full_disk_goes_on_from_every_write(finished, home, filled, c
     after = {name: (folder / name).read_bytes() for name in AGAIN}
     assert {name for name in AGAIN if after[name] != before[name]} <= {"result.json"}
     np.testing.assert_array_equal(np.load(folder / "predict_probs.npy").shape, (359, 10))
+
+
+class _Full(io.FileIO):
+    """A file on a disk that takes so many more writes, and half of the next."""
+
+    left = 10**9
+
+    @classmethod
+    def take(cls):
+        cls.left -= 1
+        return cls.left >= 0
+
+    def write(self, data):
+        content = bytes(data)
+        if self.take():
+            return super().write(content)
+        super().write(content[: len(content) // 2])
+        raise OSError(*FULL.args)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """`disk(n)`: n more files, folders or pieces of a file can be made or written, and the next cannot."""
+    opened, created, folder = io.open, os.open, os.mkdir
+
+    def named(path):
+        if not Path(path).exists() and not _Full.take():
+            raise OSError(*FULL.args, str(path))
+
+    def open_(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, *rest):
+        if not set(mode) & set("wxa"):
+            return opened(file, mode, buffering, encoding, errors, newline, *rest)
+        if not isinstance(file, int):
+            named(file)
+        raw = io.BufferedWriter(_Full(file, mode.replace("b", ""), *rest))
+        return raw if "b" in mode else io.TextIOWrapper(raw, encoding, errors, newline)
+
+    def create(path, flags, *given, **more):
+        if flags & os.O_CREAT:
+            named(path)
+        return created(path, flags, *given, **more)
+
+    def make(path, *given, **more):
+        named(path)
+        folder(path, *given, **more)
+
+    monkeypatch.setattr(io, "open", open_)
+    monkeypatch.setattr(os, "open", create)
+    monkeypatch.setattr(os, "mkdir", make)
+    monkeypatch.setattr(_Full, "left", 10**9)
+    return lambda count: setattr(_Full, "left", count)
+
+
+# The command, the file that it makes, and every how many-th write is one that fails.
+WRITING = [
+    ("init {given} --name pictures", "configs/competitions/pictures.yaml", 1),
+    ("predict first digits --out {home}/out/p.csv", "out/p.csv", 1),
+    ("bundle first --out {home}/out/b.zip", "out/b.zip", 1),
+    ("resume first --no-report", "submissions/first.csv", 1),
+    ("report first", "runs/first/report/report.html", 13),
+    ("export first --to torchscript --out {home}/out", "out/first.torchscript", 1),
+    ("export first --to script --out {home}/out", "out/first.py", 20),
+]
+
+
+@pytest.mark.parametrize(("words", "made", "step"), WRITING, ids=[one[1].split("/")[-1] for one in WRITING])
+def test_every_command_says_which_file_found_no_room(words, made, step, finished, home, tmp_path, disk, capsys):
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (tmp_path / "given" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (name[0] == "a" and "red") or "blue").save(tmp_path / "given" / name)
+    shutil.copytree(finished, home, dirs_exist_ok=True)
+    (home / made).unlink(missing_ok=True)
+    (home / "out").mkdir()
+    if words.startswith("resume"):
+        (home / "runs" / "first" / "result.json").unlink()
+    for count in range(0, 300, step):
+        disk(count)
+        code = main(words.format(given=tmp_path / "given", home=home).split())
+        disk(10**9)
+        said = capsys.readouterr().err
+        assert not [path for path in home.rglob(".*") if path.name != ".new"], f"left after {count} writes"
+        if code == 0:
+            break
+        assert code == 2, said
+        assert said.startswith("error: cannot read or write /"), said
+        assert len(said.splitlines()) == 1
+        assert not (home / made).exists() or words.startswith("resume")
+    assert code == 0  # with the same workspace, after all those faults
+    assert count > 1  # so many writes there were
+    assert (home / made).exists()

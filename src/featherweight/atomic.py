@@ -19,7 +19,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises OSError (disk full, no permission) with the old file untouched and nothing left beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, beside = _part(path)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
@@ -43,7 +43,7 @@ def write_text(path: Path, content: str) -> None:
 def text_stream(path: Path) -> Iterator[TextIO]:
     """A text to write piece by piece, in UTF-8, that replaces `path` at the end of the block; a fault leaves none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, beside = _part(path)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
             yield stream
@@ -105,14 +105,37 @@ def _reserve(parent: Path, names: Iterable[str]) -> tuple[Path, FileLock]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut, where the system can."""
+    """Make a rename inside `folder` survive a power cut, where the system can.
+
+    Where it cannot, nothing is raised: the file is in its place and whole, and a fault would say that it is not.
+    """
     if os.name != "posix":
         return
-    handle = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say of a fault inside the block, where it has no file's name of its own, that it was met at `path`."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        yield
+    except OSError as error:
+        _name(error, path)
+        raise
+
+
+def _part(path: Path) -> tuple[int, str]:
+    """A new file beside `path`, open, and its name, which no fault shows: a reader knows `path` alone."""
+    try:
+        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _name(error: BaseException, path: Path) -> None:

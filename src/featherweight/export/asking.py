@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featherweight import atomic
 from featherweight.data.image import Image
 from featherweight.data.pack import Pack
 from featherweight.data.photos import Photos
@@ -73,7 +74,8 @@ def answers(
         named: dict[str, Any] = {
             f"{n}.{m}": part for n, (_, parts) in enumerate(batches) for m, part in enumerate(parts)
         }
-        np.savez(images, **named)
+        with atomic.naming(images):
+            np.savez(images, **named)
         command = [sys.executable, "-IB", foreign.__file__, reader, str(path), str(images), str(found)]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import pprint
 import sys
@@ -103,13 +104,16 @@ def _torchscript(subject: Subject, facts: Facts, path: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(deployed(subject), (_pictures(subject),), check_trace=False)  # type: ignore[no-untyped-call]
-        traced.save(str(path), _extra_files={f"{KEY}.json": json.dumps(facts)})
+        # In memory first: on a full disk torch's own writer ends the process.
+        path.write_bytes(traced.save_to_buffer(_extra_files={f"{KEY}.json": json.dumps(facts)}))
 
 
 def _pt2(subject: Subject, facts: Facts, path: Path) -> None:
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of buffers that share storage, which it writes all the same
-        torch.export.save(_program(subject), path, extra_files={f"{KEY}.json": json.dumps(facts)})
+        torch.export.save(_program(subject), buffer, extra_files={f"{KEY}.json": json.dumps(facts)})
+    path.write_bytes(buffer.getvalue())
 
 
 def _safetensors(subject: Subject, facts: Facts, path: Path) -> None:

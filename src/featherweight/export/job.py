@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featherweight import __version__, submission
+from featherweight import __version__, atomic, submission
 from featherweight.console import say
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError, nearest
@@ -65,7 +65,7 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
         expected = subject.probs(shown, "as the graph resizes them")
     say(f"{run.name}: writing {out.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside, atomic.naming(out):
         written = Path(beside) / out.name
         format.write(subject, facts, written)
         readable = written
