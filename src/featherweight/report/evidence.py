@@ -45,7 +45,7 @@ class Picture:
 class Evidence:
     """Everything about one run. `probs` float32 [N, K] and `true` int64 [N] are of the holdout, views included.
 
-    A soup, which was not trained, has no history; by the name of each teacher, `teachers` says what it is.
+    A soup or a probe, which was not trained, has no history; by the name of each teacher, `teachers` says what it is.
     """
 
     run: Run
@@ -116,7 +116,7 @@ def gather(run: Run) -> Evidence:
         run=run,
         result=result,
         weighed=budget.weigh(run.recipe, competition, run.recipe_name),
-        history=None if run.members else run.history,
+        history=run.history if run.recipe.train.epochs and not run.members else None,
         teachers=_teachers(run),
         classes=classes,
         probs=probs,

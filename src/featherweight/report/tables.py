@@ -138,7 +138,7 @@ def summary(run: Run, result: Result, warning: str = "") -> None:
     kept = Kept.read(run)
     if kept is not None:
         say(f"  related     {kept.told(result.holdout)}")
-    if result.minutes:  # a probe alone trains nothing
+    if run.recipe.train.epochs:  # a probe alone trains nothing
         say(f"  trained in  {_minutes(result.minutes)}")
     if run.csv().exists():
         say(f"  submission  {paths.shown(run.csv())}")

@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"left out: {why}")
     more = f", {len(unreadable):,} left out" if unreadable else ""
     written = f": wrote {arguments.out}" if arguments.out else ""
-    say(f"{len(found) - len(unreadable):,} pictures predicted by {finished.name}{more}{written}")
+    count = len(found) - len(unreadable)
+    say(f"{count:,} {'picture' if count == 1 else 'pictures'} predicted by {finished.name}{more}{written}")
     return 0
 
 
