@@ -121,7 +121,8 @@ def one(system: str, task: Task, given: argparse.Namespace) -> dict[str, Any]:
     out = task.folder / f"{system}-{given.minutes:g}m.json"
     if not out.exists():
         began, before = time.monotonic(), spent_by_children()
-        found = fastai(task, 60 * given.minutes, out) if system == "fastai" else ours(system, task, given)
+        raw = out.with_suffix(".raw.json")  # of a process of its own; what is killed in between is done again
+        found = fastai(task, 60 * given.minutes, raw) if system == "fastai" else ours(system, task, given)
         took = {"clock": time.monotonic() - began, "processor": found.pop("seconds", spent_by_children() - before)}
         out.write_text(json.dumps({**found, **took}))
     told: dict[str, Any] = json.loads(out.read_text())
