@@ -23,6 +23,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def main() -> None:
     print("a recipe takes some minutes: about a dozen starts of the program, of some seconds each")
     while sum(one["kills"] for one in rounds) < given.kills and time.monotonic() - began < 60 * given.minutes:
         rng = random.Random(f"{given.seed} {len(rounds)}")
-        rounds.append(soaked(rng, given.epochs))
+        rounds.append(soaked(rng, given.epochs, Counter(part for one in rounds for part in one["of"])))
         summary = {
             "kills": sum(one["kills"] for one in rounds),
             "recipes": len(rounds),
@@ -121,9 +122,13 @@ def main() -> None:
     print(f"wrote {path}" if rounds else "nothing was done")
 
 
-def soaked(rng: random.Random, epochs: int) -> dict[str, Any]:
-    """One recipe, search or plan: what it is of, how often it was killed, what differs and what was left."""
+def soaked(rng: random.Random, epochs: int, done: Counter[str]) -> dict[str, Any]:
+    """One recipe, search or plan: what it is of, how often it was killed, what differs and what was left.
+
+    A recipe takes the parts that were `done` least, so that each has its turn.
+    """
     kind = rng.choice((_recipe, _recipe, _recipe, _recipe, _search, _auto))
+    parts = sorted(PARTS, key=lambda name: (done[name], rng.random()))[: rng.randint(1, 4)]
     with tempfile.TemporaryDirectory() as folder:
         calm, wild = Path(folder) / "calm", Path(folder) / "wild"
         for home in (calm, wild):
@@ -131,7 +136,7 @@ def soaked(rng: random.Random, epochs: int) -> dict[str, Any]:
                 path = home / "configs" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
-        told = kind(calm, wild, rng, epochs)
+        told = kind(calm, wild, rng, epochs, parts)
         if "skipped" in told:
             return {**told, "different": [], "litter": sorted(path.name for path in wild.rglob("*.part"))}
         ends = _ends(calm), _ends(wild)
@@ -140,9 +145,8 @@ def soaked(rng: random.Random, epochs: int) -> dict[str, Any]:
         return {**told, "different": different, "litter": _litter(wild, calm)}
 
 
-def _recipe(calm: Path, wild: Path, rng: random.Random, epochs: int) -> dict[str, Any]:
-    """A training with some of the parts, perhaps in two processes."""
-    names = rng.sample(sorted(PARTS), rng.randint(1, 4))
+def _recipe(calm: Path, wild: Path, rng: random.Random, epochs: int, names: list[str]) -> dict[str, Any]:
+    """A training with these parts, perhaps in two processes."""
     for apart in APART:
         clash = [name for name in names if name in apart]
         names = [name for name in names if name not in clash[1:]]
@@ -160,14 +164,14 @@ def _recipe(calm: Path, wild: Path, rng: random.Random, epochs: int) -> dict[str
     return {"of": [*names, *(["2 processes"] if processes == 2 else [])], "seconds": round(whole, 1), "kills": kills}
 
 
-def _search(calm: Path, wild: Path, rng: random.Random, epochs: int) -> dict[str, Any]:
+def _search(calm: Path, wild: Path, rng: random.Random, epochs: int, _: list[str]) -> dict[str, Any]:
     """A search of some trials, begun again by the same command."""
     words = ["search", "soak", "--trials", str(epochs // 2), "--name", "found", "--threads", "1"]
     whole = _run(calm, words)
     return {"of": ["search"], "seconds": round(whole, 1), "kills": _killed(wild, lambda home: words, whole, rng)}
 
 
-def _auto(calm: Path, wild: Path, rng: random.Random, epochs: int) -> dict[str, Any]:
+def _auto(calm: Path, wild: Path, rng: random.Random, epochs: int, _: list[str]) -> dict[str, Any]:
     """A plan for a minute, killed while it is made and while it is trained; then its recipe, undisturbed."""
     words = ["auto", "--competition", "soak", "--minutes", "1", *QUIET, "--name", "run"]
     try:
