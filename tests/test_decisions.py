@@ -6,6 +6,7 @@ import pytest
 from featherweight.evaluation import decisions
 from featherweight.evaluation.decisions import Decision
 from featherweight.evaluation.metrics import METRICS, value
+from featherweight.runs.metadata import read_record
 from featherweight.schema import OneOf
 
 
@@ -89,7 +90,7 @@ def test_a_decision_is_kept_to_the_last_bit(tmp_path):
         name = "macro_f1" if target == "several" else "quadratic_kappa"
         decision = decisions.fit(target, metric(name), given, truth)
         decision.store(tmp_path / "decision.json")
-        assert Decision.read(tmp_path / "decision.json") == decision
+        assert read_record(tmp_path / "decision.json", Decision, "") == decision
 
 
 def test_cut_points_part_the_expected_index():

@@ -187,6 +187,8 @@ RUNS = [
     ({"r.yaml": "x: !!omap [a: 1]"}, "check r.yaml", "only plain values are taken"),
     ({"r.yaml": "? [1, 2]\n: 3"}, "check r.yaml", "a key is a list or a section"),
     ({"r.yaml": "x: &a {<<: *a}"}, "check r.yaml", "not valid YAML"),
+    ({"r.yaml": "a: &a {b: 1}\nx: {<<: *a}"}, "check r.yaml", "unknown key 'a'"),
+    ({"r.yaml": "<<: 3"}, "check r.yaml", "not valid YAML"),
     ({"r.yaml": bytes(2 << 20)}, "check r.yaml", "2,097,152 bytes, and 1,048,576 are the most"),
     ({}, f"check tiny --set x={TOO_DEEP}", "3,000 brackets are open at once"),
     # numbers
@@ -203,6 +205,7 @@ RUNS = [
     ({}, "tiny --set split.subset=1", "split.subset: must be greater than or equal to 2"),
     ({}, "tiny --set split.subset=3", "split.subset: 3 leaves 0 images"),
     ({}, f"tiny --name {'n' * 250}", "expected 150 letters or fewer, got 250"),
+    ({}, f"tiny --name {'é' * 100}", "expected 150 bytes or fewer, got 200"),
     ({}, "tiny --name a\x1b[2Jb", "expected a plain name"),
     ({}, "tiny --name .hidden", "expected a plain name"),
     ({"runs": ""}, "tiny --name x", "cannot write in"),
@@ -269,11 +272,17 @@ DAMAGED = [
     ("split.json", b"{", "resume first", 2, "split.json: the file is damaged"),
     ("history.csv", b"", "report first", 2, "history.csv: the file is damaged"),
     ("history.csv", b"a,b\n1,2,3\n4\n", "resume first", 2, "history.csv: the file is damaged"),
+    ("history.csv", b"epoch,lr\n1,2\n", "report first", 2, "history.csv: the file is damaged"),
+    ("temperature.txt", b"nan", "report first", 2, "temperature.txt: the file is damaged"),
+    ("decision.json", b"[1]", "predict first digits", 2, "decision.json: the file is damaged"),
+    ("decision.json", b'{"kind": "cut", "values": []}', "predict first digits", 2, "decision.json: the file is damaged; delete it, and"),
+    ("leaderboard.json", b"{}", "report first", 2, "leaderboard.json: the file is damaged; delete it to go on without it"),
     ("result.json", b"{}", "report first", 2, "result.json: the file is damaged"),
     ("result.json", b'{"holdout": 3}', "report first", 2, "delete it, and ./run.sh resume first scores it again"),
     ("recipe.yaml", b"model: {", "resume first", 2, "recipe.yaml"),
     ("competition.yaml", b"\x00", "resume first", 2, "competition.yaml"),
     ("weights.safetensors", b"weights", "resume first", 2, "weights.safetensors: these weights do not fit the recipe"),
+    ("weights.safetensors", b"weights", "bundle first", 2, "weights.safetensors: these weights do not fit the recipe"),
     ("weights.safetensors", b"\xff" * 8 + b"{}", "resume first", 2, "weights.safetensors: these weights do not fit"),
     ("holdout_probs.npy", b"", "resume first", 0, "computed again from the weights"),
     ("predict_probs.npy", npy(np.zeros((3, 3))), "resume first", 0, "computed again from the weights"),
@@ -299,6 +308,17 @@ def test_own_files_damaged(home, finished, name, content, line, wanted, words, c
     assert (folder / "run.json").exists()
     if wanted == 0:
         assert {path.name: path.read_bytes() for path in folder.glob("*.np*")} == before
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n", b'date,run\n"'])
+def test_a_damaged_ledger_is_found_before_anything_is_trained(home, content, capsys):
+    (home / "submissions").mkdir()
+    (home / "submissions" / "ledger.csv").write_bytes(content)
+    assert main(["tiny", "--name", "x"]) == 2
+    said = capsys.readouterr()
+    assert "epoch 1/" not in said.out
+    assert "ledger.csv" in said.err
+    assert not (home / "runs" / "x").exists()
 
 
 def folder_competition(home, **files):

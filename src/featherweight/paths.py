@@ -83,7 +83,9 @@ def refuse_name(name: str, option: str) -> None:
             f"{option} {name}: expected a plain name, with no folder in it; letters, digits and .,+=@()_- do"
         )
     if len(name.encode()) > LONGEST_NAME:
-        raise UserError(f"{option} {name[:40]}...: expected {LONGEST_NAME} letters or fewer, got {len(name)}")
+        many = len(name.encode())
+        unit = "letters" if many == len(name) else "bytes"  # of UTF-8, where a letter may take four
+        raise UserError(f"{option} {name[:40]}...: expected {LONGEST_NAME} {unit} or fewer, got {many}")
 
 
 def refuse_unwritable(folder: Path) -> None:

@@ -145,12 +145,14 @@ def _parse(text: str, origin: str, kind: str) -> Any:
 
 def _collect_lines(tree: Any, at: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> None:
     if isinstance(tree, CommentedMap):
+        places = tree.lc.data or {}  # none where all keys are merged from another section
         for key, value in tree.items():
-            if key in tree.lc.data:
+            if key in places:
                 lines[(*at, key)] = tree.lc.key(key)[0] + 1
             _collect_lines(value, (*at, key), lines)
     elif isinstance(tree, CommentedSeq):
+        places = tree.lc.data or {}
         for position, value in enumerate(tree):
-            if position in tree.lc.data:
+            if position in places:
                 lines[(*at, position)] = tree.lc.item(position)[0] + 1
             _collect_lines(value, (*at, position), lines)

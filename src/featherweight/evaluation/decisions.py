@@ -52,12 +52,6 @@ class Decision:
         """Keep it in a file."""
         atomic.write_text(path, json.dumps({"kind": self.kind, "values": self.values}) + "\n")
 
-    @classmethod
-    def read(cls, path: Path) -> Decision:
-        """What `store` kept."""
-        stored = json.loads(path.read_text())
-        return cls(stored["kind"], tuple(stored["values"]))
-
 
 def expected_index(probs: NDArray[np.floating]) -> NDArray[np.float64]:
     """The mean of the class indices by their probabilities, float64 [N]."""

@@ -41,6 +41,9 @@ def write(run: Run, path: Path) -> int:
     runs = [run, *(Run.find(name) for name in run.metadata.members)]
     try:
         with FileLock(run.folder / "run.lock", timeout=0):
+            for each in runs:
+                if each.weights.exists() and not each.is_ensemble:
+                    each.load_model()  # damaged ones would be found out by whom they are handed to
             files = {name: file for each in runs for name, file in _files(each)}
             contents = {name: file.read_bytes() for name, file in sorted(files.items())}
     except Timeout:

@@ -16,7 +16,7 @@ from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import Packs, divide_knowing, kin_of
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import Score, judge, metric_of
-from featherweight.runs.metadata import SplitIds, read_json
+from featherweight.runs.metadata import WITHOUT, SplitIds, read_record
 from featherweight.runs.run import Run
 
 WARNED = 0.01  # of the held-out images with kin in training: from there on there is a warning
@@ -65,7 +65,7 @@ class Kept:
     def read(cls, run: Run) -> Kept | None:
         """As it was kept in a run's folder; None where no image has moved, or the run is older."""
         path = run.folder / "kin.json"
-        return cls(**read_json(path)) if path.is_file() else None
+        return read_record(path, cls, WITHOUT) if path.is_file() else None
 
 
 def split(run: Run, data: Data) -> Packs:

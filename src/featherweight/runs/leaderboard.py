@@ -20,7 +20,7 @@ from featherweight import atomic
 from featherweight.evaluation import intervals, unlabelled
 from featherweight.evaluation.metrics import Metric, Score, named
 from featherweight.runs import query, selection
-from featherweight.runs.metadata import read_json
+from featherweight.runs.metadata import WITHOUT, read_record
 from featherweight.runs.run import Run
 
 # The error of label-free estimates over 2 AUC - 1, root mean square, where a shift was seen: 0.298 in 29 runs, by
@@ -93,12 +93,7 @@ class Expected:
     def read(cls, run: Run) -> Expected | None:
         """As it was kept in a run's folder; None where there is nothing to predict, or the run is older."""
         path = run.folder / "leaderboard.json"
-        if not path.is_file():
-            return None
-        stored = read_json(path)
-        for key in ("public", "private", "auc"):
-            stored[key] = None if stored[key] is None else tuple(stored[key])
-        return cls(**stored)
+        return read_record(path, cls, WITHOUT) if path.is_file() else None
 
     def store(self, run: Run) -> None:
         """Keep it in a run's folder."""

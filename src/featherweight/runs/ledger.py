@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from featherweight import atomic, paths
 from featherweight.errors import UserError
+from featherweight.untrusted_files import explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +71,7 @@ COLUMNS = (
 )
 NUMBERS = frozenset(COLUMNS[COLUMNS.index("seed") : COLUMNS.index("minutes") + 1]) - {"metric"} | {"public", "private"}
 Row = dict[str, str]
+WAY_ON = "put it back from a copy, or move it away and a new one is begun"
 WHOLE = ("seed", "parameters", "limit", "macs", "epochs")
 
 
@@ -105,6 +107,11 @@ def read(file: Path | None = None) -> pd.DataFrame:
         if table[column].notna().all():
             table[column] = table[column].astype("int64")
     return table
+
+
+def refuse_damaged() -> None:
+    """Raise UserError for a ledger that cannot be read, and so could not be added to at the end of a run."""
+    _rows()
 
 
 def sha256(path: Path) -> str:
@@ -197,11 +204,14 @@ def _rows(file: Path | None = None) -> list[Row]:
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: this is not a ledger (not UTF-8 text, byte {error.start})") from None
-    lines = list(csv.reader(io.StringIO(text, newline="")))
+        raise UserError(f"{file}: this is not a ledger (not UTF-8 text, byte {error.start}); {WAY_ON}") from None
+    with explained(file, f"this is not a ledger; {WAY_ON}"):
+        lines = list(csv.reader(io.StringIO(text, newline="")))
     header = lines[0] if lines else []
     if not {"date", "run"} <= set(header) or not set(header) <= set(COLUMNS):
-        raise UserError(f"{file}: row 1: this is not a ledger; expected the columns {','.join(COLUMNS)}")
+        raise UserError(
+            f"{file}: row 1: this is not a ledger; expected the columns {','.join(COLUMNS[:6])},...; {WAY_ON}"
+        )
     found: dict[tuple[str, ...], Row] = {}
     for number, line in enumerate(lines[1:], start=2):
         if not line:
@@ -212,7 +222,8 @@ def _rows(file: Path | None = None) -> list[Row]:
         row = {**dict.fromkeys(COLUMNS, ""), **dict(zip(header, line, strict=True))}
         row["event"] = row["event"] or RUN
         if "predict" not in header:
-            row |= _parts_renamed(row)
+            with explained(file, f"row {number}: its settings are damaged; {WAY_ON}"):
+                row |= _parts_renamed(row)
         found.setdefault(tuple(row.values()), row)
     return list(found.values())
 

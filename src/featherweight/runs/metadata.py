@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,6 +15,8 @@ from featherweight.errors import UserError
 from featherweight.untrusted_files import explained, read_text
 
 DAMAGED = "the file is damaged"
+WITHOUT = "delete it to go on without it"
+T = TypeVar("T")
 FORMAT = 3  # of a run's folder; before 2 its files had other names, before 3 kin were divided as any images
 
 
@@ -57,14 +59,7 @@ class Metadata:
             raise UserError(
                 f"{path}: the run was made by a later version of featherweight (format {content['format']})"
             )
-        known = {one.name: content[one.name] for one in fields(cls) if one.name in content}
-        try:
-            metadata: Metadata = TypeAdapter(cls).validate_python(known)
-        except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            where = ".".join(map(str, fault["loc"]))
-            raise UserError(f"{path}: {DAMAGED} ({where}: {fault['msg']})") from None
-        return metadata
+        return _typed(path, cls, {one.name: content[one.name] for one in fields(cls) if one.name in content}, DAMAGED)
 
 
 @dataclass(frozen=True)
@@ -81,10 +76,25 @@ class SplitIds:
         return json.dumps(content) + "\n"
 
 
-def read_json(path: Path) -> Any:
+def read_record(path: Path, kind: type[T], way_on: str) -> T:
+    """The dataclass whose `asdict` a file holds. Raises UserError for a damaged one, with the way on."""
+    return _typed(path, kind, read_json(path, way_on), f"{DAMAGED}; {way_on}")
+
+
+def _typed(path: Path, kind: type[T], content: dict[str, Any], what: str) -> T:
+    try:
+        typed: T = TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise UserError(f"{path}: {what} ({'.'.join(map(str, fault['loc']))}: {fault['msg']})") from None
+    return typed
+
+
+def read_json(path: Path, way_on: str = "") -> Any:
     """The object in a file. Raises UserError for a damaged one."""
-    with explained(path, DAMAGED):
+    what = f"{DAMAGED}; {way_on}" if way_on else DAMAGED
+    with explained(path, what):
         content = json.loads(read_text(path))
     if not isinstance(content, dict):
-        raise UserError(f"{path}: {DAMAGED} (expected an object)")
+        raise UserError(f"{path}: {what} (expected an object)")
     return content

@@ -164,7 +164,7 @@ def note_pretrained(run: Run) -> None:
     with path.open("rb") as file:
         found = {"source": source, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     note = run.folder / "pretrained.json"
-    if note.exists() and read_json(note)["sha256"] != found["sha256"]:
+    if note.exists() and read_json(note).get("sha256") != found["sha256"]:
         raise UserError(f"{path} has changed since {run.name} was started from it; start a new run")
     atomic.write_text(note, json.dumps(found, indent=2) + "\n")
 

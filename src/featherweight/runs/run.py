@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -38,13 +39,14 @@ from featherweight.evaluation.metrics import Score
 from featherweight.models import Classifier, build
 from featherweight.models.custom_source import stored_sources
 from featherweight.runs import ledger
-from featherweight.runs.metadata import DAMAGED, Metadata, SplitIds, read_json
+from featherweight.runs.metadata import DAMAGED, Metadata, SplitIds, read_json, read_record
 from featherweight.training import checkpoint
 from featherweight.untrusted_files import explained
 
 if TYPE_CHECKING:
     import pandas as pd
 
+EVERY_EPOCH = {"epoch", "lr", "train_loss", "holdout_loss", "holdout_score"}  # columns of what was trained
 NO_WAY_ON = "put it back from a copy, or start a new run"
 PARTS = ("holdout", "test", "predict")  # that a run predicts
 # Before there was a format number, "test" was the competition's images, and "kept" what is now called test.
@@ -153,8 +155,10 @@ class Run:
     def members(self) -> list[str]:
         """The names of the runs that an ensemble or a soup was made of."""
         soup = self.folder / "soup.json"
-        members: list[str] = read_json(soup)["members"] if soup.exists() else list(self.metadata.members)
-        return members
+        if not soup.exists():
+            return list(self.metadata.members)
+        with explained(soup, f"{DAMAGED}; {NO_WAY_ON}"):
+            return TypeAdapter(list[str]).validate_python(read_json(soup)["members"])
 
     def csv(self, part: str = "predict") -> Path:
         """The CSV of a labelled part, or what is uploaded."""
@@ -205,15 +209,17 @@ class Run:
         if not self.temperature.exists():
             return probs
         with explained(self.temperature, f"{DAMAGED}; delete it, and ./run.sh resume {self.name} fits it again"):
-            return temper(probs, float(self.temperature.read_text()), several=self.competition.target == "several")
+            temperature = float(self.temperature.read_text())
+            if not 0 < temperature < math.inf:
+                raise ValueError(f"expected a number above 0, got {temperature:g}")
+            return temper(probs, temperature, several=self.competition.target == "several")
 
     @property
     def decision(self) -> Decision:
         """How its probabilities become answers: as fitted to its holdout, where the competition takes that."""
         path, competition = self.folder / "decision.json", self.competition
         if path.exists():
-            with explained(path, f"{DAMAGED}; delete it, and ./run.sh resume {self.name} fits it again"):
-                return Decision.read(path)
+            return read_record(path, Decision, f"delete it, and ./run.sh resume {self.name} fits it again")
         return decisions.unfitted(competition.target, len(competition.classes))
 
     def fit_decision(self, labels: Answers) -> None:
@@ -255,7 +261,10 @@ class Run:
         if not path.exists():
             raise UserError(f"{self.name} has not trained an epoch yet: ./run.sh resume {self.name}")
         with explained(path, f"{DAMAGED}; {NO_WAY_ON}, or delete it to go on without the curves"):
-            return pd.read_csv(path)
+            table = pd.read_csv(path).astype(float)
+            if "seconds" not in table or not (self.members or set(table) >= EVERY_EPOCH):
+                raise ValueError("columns of every epoch are missing")
+            return table.astype({"epoch": int}) if "epoch" in table else table
 
     @property
     def minutes(self) -> float:

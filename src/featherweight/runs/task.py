@@ -19,6 +19,7 @@ from featherweight.config import Competition, Recipe, store
 from featherweight.errors import UserError
 from featherweight.models.custom import store_sources
 from featherweight.models.input_sizes import refuse_other_sizes
+from featherweight.runs import ledger
 from featherweight.runs.metadata import Metadata
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
@@ -85,6 +86,7 @@ class Task:
         metadata = replace(self._metadata(several), members=members, weights=weights)
         for place in (paths.runs(), paths.submissions()):  # what the run writes into at its end
             paths.refuse_unwritable(place)
+        ledger.refuse_damaged()
         names = _names(name, default)
         with atomic.folder(paths.runs(), names) as folder:
             store(recipe, folder / "recipe.yaml")

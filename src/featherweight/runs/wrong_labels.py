@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from featherweight import atomic, paths
 from featherweight.evaluation.label_noise import label_noise
-from featherweight.runs.metadata import read_json
+from featherweight.runs.metadata import WITHOUT, read_record
 from featherweight.runs.run import Run
 
 KEPT = 100  # suspects
@@ -51,10 +51,7 @@ class WrongLabels:
     def read(cls, run: Run) -> WrongLabels | None:
         """As it was kept; None where nothing was seen, or the run is older."""
         path = run.folder / "labels.json"
-        if not path.is_file():
-            return None
-        said = read_json(path)
-        return cls(**{**said, "suspects": [tuple(row) for row in said["suspects"]]})
+        return read_record(path, cls, WITHOUT) if path.is_file() else None
 
 
 def latest(competition: str) -> tuple[Run, WrongLabels] | None:
