@@ -116,6 +116,11 @@ class Progress:
         self._bar.update(self._task, completed=done)
         self._report(done)
 
+    def shorten(self, total: int) -> None:
+        """There is less to do than was said."""
+        self._total = total
+        self._bar.update(self._task, total=total)
+
     def resume(self, done: int, note: str = "") -> None:
         """Report what was done before, which says nothing of the rate."""
         self._bar.update(self._task, completed=done, note=note)

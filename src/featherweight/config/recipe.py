@@ -97,6 +97,10 @@ class Train(Section):
 
     epochs: Amount = Field(50, description="0: nothing is trained but `head.start`: a probe")
     steps: Large | None = Field(None, description="stop after this many steps, unless the epochs end first")
+    shortened: list[tuple[Index, Count]] = Field(
+        default_factory=list,
+        description="from a step on, how many steps the run has: `auto` notes here what it left out to end in time",
+    )
     batch_size: Count = 64
     normalize: Literal["channel", "pixel"] = Field(
         "channel",

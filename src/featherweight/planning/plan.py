@@ -24,6 +24,7 @@ from featherweight.planning.packing_time import packing_seconds
 from featherweight.planning.task import Task
 from featherweight.runs import predictions
 from featherweight.schema import Choice
+from featherweight.training.deadline import Deadline
 from featherweight.training.forecast import peak_memory
 
 MARGIN = 0.95  # of the time is planned for; the rest is for what a shared machine does meanwhile
@@ -73,6 +74,7 @@ class Option:
     timeline: Timeline
     forecast: Forecast
     mirror: bool
+    step: float  # seconds that a step is expected to take
 
     def seen(self, choices: Sequence[Choice]) -> list[Choice]:
         """Those of augmentations or views that are not left out for mirroring."""
@@ -105,6 +107,11 @@ class Plan:
     def best(self) -> Option:
         """What is trained."""
         return self.options[0]
+
+    def deadline(self, began: float, minutes: float) -> Deadline:
+        """When its run is to end: some minutes after `began`, a reading of `time.monotonic`."""
+        best = self.best
+        return Deadline(began, minutes * 60, best.timeline.views + best.timeline.rest, best.step)
 
     def lines(self) -> list[str]:
         """The plan for people to argue with."""
@@ -195,9 +202,8 @@ def _option(
     whole = load_recipe(candidate.recipe, candidate.settings(epochs))
     training = probing + epochs * epoch + max(1, min(epochs, 10)) * looking
     forecast = curves.forecast(task, measured.parameters, epochs, candidate.size, candidate.starts_published)
-    return Option(
-        candidate, whole, measured.parameters, cost, Timeline(packing, training, views), forecast, seen.image.mirror
-    )
+    timeline = Timeline(packing, training, views)
+    return Option(candidate, whole, measured.parameters, cost, timeline, forecast, seen.image.mirror, cost.step * slow)
 
 
 def write(plan: Plan, name: str, competition: str) -> Path:

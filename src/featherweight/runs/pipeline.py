@@ -42,13 +42,15 @@ from featherweight.runtime.device import Runtime
 from featherweight.runtime.processes import Processes
 from featherweight.runtime.rng import derive
 from featherweight.training import checkpoint
+from featherweight.training.deadline import Deadline
 from featherweight.training.distillation import NOBODY
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
 
-def run(run: Run) -> Result:
+def run(run: Run, deadline: Deadline | None = None) -> Result:
     """Do what of a run is not yet done, from the weigh-in to the ledger; returns the result of a finished run.
+    A `deadline` may shorten the training of a run of one process.
 
     The processes of a run of several are started here, unless torchrun has done so. Raises `ProcessLostError` when one
     is killed.
@@ -65,7 +67,7 @@ def run(run: Run) -> Result:
         everyone = processes.join()
         with ExitStack() as until_done:
             everyone.once(lambda: _claim(run, until_done))
-            result = _undone_if_refused(run, everyone)
+            result = _undone_if_refused(run, everyone, deadline)
         processes.leave()
         return result
     except ProcessLostError as error:
@@ -82,10 +84,10 @@ def _claim(run: Run, until_done: ExitStack) -> None:
         cut_off.unlink()
 
 
-def _undone_if_refused(run: Run, everyone: Processes) -> Result:
+def _undone_if_refused(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     """Do the run; of one that is refused before it has trained no folder is left, so that its name is free."""
     try:
-        return _run(run, everyone)
+        return _run(run, everyone, deadline)
     except (ProcessLostError, DivergedError):
         raise
     except UserError:
@@ -94,7 +96,7 @@ def _undone_if_refused(run: Run, everyone: Processes) -> Result:
         raise
 
 
-def _run(run: Run, everyone: Processes) -> Result:
+def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     recipe, competition = run.recipe, run.competition
     metadata = run.metadata
     device = everyone.each(lambda: devices.start(metadata.device, recipe.train.precision, metadata.threads, everyone))
@@ -121,7 +123,7 @@ def _run(run: Run, everyone: Processes) -> Result:
             say(f"  {fault}")
 
     shown = everyone.each(lambda: with_pseudo_labels(run, train, holdout, data.predict))
-    model = train_model(run, shown, holdout, device)
+    model = train_model(run, shown, holdout, device, deadline=deadline)
     budget.weigh_model(model, competition, run.recipe_name).refuse_if_over()
     packs = {"holdout": holdout, "test": test, "predict": data.predict}
     parts = {part: images for part, images in packs.items() if images is not None}
@@ -191,8 +193,11 @@ def train_model(
     holdout: Pack,
     device: Runtime,
     watching: Callable[[Mapping[str, Any]], None] = lambda row: None,
+    deadline: Deadline | None = None,
 ) -> Classifier:
-    """The run's model, trained; one that is trained is found so. See `Trainer.fit` for who is `watching`."""
+    """The run's model, trained; one that is trained is found so. See `Trainer.fit` for who is `watching` and how a
+    `deadline` shortens the training, which is noted in the run's recipe.
+    """
     competition, recipe = run.competition, run.recipe
     learned_from = NOBODY if run.weights.exists() else teachers(run, train, holdout, device)
     torch.manual_seed(derive(recipe.seed, "init"))
@@ -202,7 +207,9 @@ def train_model(
         device.processes.once(lambda: note_pretrained(run))
     if not run.weights.exists():
         examples = Examples(train, holdout, len(competition.classes), augmentations(recipe, competition), learned_from)
-        Trainer(recipe, model, examples, device, run.folder, competition.metric).fit(watching)
+        Trainer(recipe, model, examples, device, run.folder, competition.metric).fit(
+            watching, replace(deadline, noted=run.note_shortened) if deadline else None
+        )
         device.processes.once(lambda: checkpoint.save_weights(run.weights, model))
         if device.processes.first:
             (run.folder / "checkpoint.pt").unlink(missing_ok=True)

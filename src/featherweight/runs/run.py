@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from featherweight import atomic, budget, paths
-from featherweight.config import Competition, Recipe, load_competition, load_recipe
+from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
 from featherweight.config.merge import Setting
 from featherweight.console import say
 from featherweight.data import safe_arrays
@@ -100,6 +100,14 @@ class Run:
         """Its recipe with some keys changed; a network of the user's is the one that was stored with the run."""
         with stored_sources(self.folder):
             return load_recipe(str(self.folder / "recipe.yaml"), [*self.metadata.changes, *changes])
+
+    def note_shortened(self, step: int, total: int) -> None:
+        """Note in its recipe that from a step on it has no more than `total` steps."""
+        path = self.folder / "recipe.yaml"
+        with stored_sources(self.folder):
+            before = load_recipe(str(path))
+        shortened = [*before.train.shortened, (step, total)]
+        store(before.model_copy(update={"train": before.train.model_copy(update={"shortened": shortened})}), path)
 
     @staticmethod
     def exists(name: str) -> bool:

@@ -32,16 +32,20 @@ class Forecast:
         if done < FIRST or spent < SHORTEST:
             return ""
         self.done_once = True
-        left = spent / done * sum(self._area(later) for later in range(step, self.total)) / self._area(step)
+        left = spent / done * remaining_area(self.progressive, step, self.total)
+        left /= self.progressive.scale(step / self.total) ** 2 if self.progressive else 1.0
         if left < SOON:
             return ""
         more = f"; ./run.sh auto --minutes {LONG / 60:.0f} plans one that takes less" if left > LONG else ""
         steps = f"{self.total - step:,} steps of {rate(done / spent, 'steps')}"
         return f"  training takes about {duration(left)} ({steps}), {peak_memory() / 1e9:.1f} GB of memory so far{more}"
 
-    def _area(self, step: int) -> float:
-        """The part of a whole image's pixels that a step sees."""
-        return self.progressive.scale(step / self.total) ** 2 if self.progressive else 1.0
+
+def remaining_area(progressive: Progressive | None, step: int, total: int) -> float:
+    """What the steps from `step` on of `total` cost, in steps of whole images: those of smaller images see less."""
+    if progressive is None:
+        return float(total - step)
+    return sum(progressive.scale(later / total) ** 2 for later in range(step, total))
 
 
 def peak_memory() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,10 +31,11 @@ from featherweight.schema import Choice, OneOf
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch, Batches
 from featherweight.training.checkpoint import TrainState
+from featherweight.training.deadline import Deadline
 from featherweight.training.distillation import learn
 from featherweight.training.early_stopping import classified, evaluate, since_best
 from featherweight.training.examples import Examples
-from featherweight.training.forecast import Forecast
+from featherweight.training.forecast import Forecast, remaining_area
 from featherweight.training.head import classifier_of, freeze_body
 from featherweight.training.losses import loss_for
 from featherweight.training.norm_stats import renew, standardize, start_from_images
@@ -84,13 +87,15 @@ class Trainer:
             beginning(recipe, self.steps_per_epoch), score_falls=metric_of(self.metric).lower_is_better
         )
 
-    def fit(self, watching: Callable[[Mapping[str, Any]], None] = lambda row: None) -> pd.DataFrame:
+    def fit(
+        self, watching: Callable[[Mapping[str, Any]], None] = lambda row: None, deadline: Deadline | None = None
+    ) -> pd.DataFrame:
         """Train; returns one row per epoch, also written to `folder/history.csv`: loss, accuracy, macro F1 and the
         score by the metric, of training images and holdout.
 
         Of training images these are of what each step saw, as it was augmented and mixed (a mixed one is of the class
         it has most of), by the weights before the step. Where the metric judges probabilities, only the holdout is
-        scored. `watching` gets each row as it comes; what it raises ends the training.
+        scored. `watching` gets each row as it comes; what it raises ends the training. A `deadline` may shorten it.
 
         Raises DivergedError when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state
         saved between two steps, or as it was last saved where the holdout was being scored for the last time.
@@ -102,13 +107,15 @@ class Trainer:
             self.read = self.saved = self.clock = time.monotonic()
             self.first = 0
             self.forecast = Forecast(self.start.total, self.recipe.progressive)
-            for epoch in range(len(state.history), self.start.epochs):
+            self.shorten(deadline)
+            while (epoch := len(state.history)) < self.start.epochs:
                 self.set_mode(epoch)
                 for batch in self.batches(epoch):
                     self.set_rate()
                     self.take_step(batch)
                     self.announce_forecast()
                     self.stop_or_save()
+                    self.shorten(deadline)
                 self.refuse_nan()  # for which a GPU ends what it has to do
                 self.end_epoch(watching)
                 if self.has_settled():
@@ -161,10 +168,11 @@ class Trainer:
                     module.eval()
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """What is left of an epoch's batches."""
+        """What is left of an epoch's batches, of a run that may be shortened meanwhile."""
         self.first = epoch * self.steps_per_epoch  # the step that the epoch begins with
         last = min(self.steps_per_epoch, self.start.total - self.first)
-        return self.source.epoch(epoch, self.state.step - self.first, last)
+        batches = self.source.epoch(epoch, self.state.step - self.first, last)
+        return itertools.takewhile(lambda batch: self.state.step < self.start.total, batches)
 
     def set_rate(self) -> None:
         """Set the optimizer's rate to that of the step to come."""
@@ -249,6 +257,18 @@ class Trainer:
             self.saved = now
         if stopping:
             raise KeyboardInterrupt
+
+    def shorten(self, deadline: Deadline | None) -> None:
+        """Between two steps: make the run as short as its recipe says from here on, or as it must be to end in time."""
+        step = self.state.step
+        totals = [total for since, total in self.recipe.train.shortened if since <= step]
+        if deadline is not None and step < self.start.total:
+            area = functools.partial(remaining_area, self.recipe.progressive)
+            totals += [total for total in [deadline.shortened(step, self.start.total, area)] if total is not None]
+        if totals and totals[-1] < self.start.total:
+            total = totals[-1]
+            self.start = replace(self.start, total=total, epochs=-(-total // self.steps_per_epoch))
+            self.bar.shorten(total)
 
     def refuse_nan(self) -> None:
         """Raise DivergedError if the loss of any step of this epoch is not a finite number."""

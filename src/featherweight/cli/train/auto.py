@@ -55,4 +55,5 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     recipe = config.load_recipe(str(path))
     task = Task(path.stem, recipe, short, competition, arguments.command_line, arguments.device, arguments.threads)
-    return finish(task.start(arguments.name), arguments.report)
+    deadline = plan.deadline(began, minutes)
+    return finish(task.start(arguments.name), arguments.report, deadline=deadline)

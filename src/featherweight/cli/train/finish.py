@@ -12,10 +12,14 @@ from featherweight.runtime import launcher
 
 if TYPE_CHECKING:
     from featherweight.runs.run import Run
+    from featherweight.training.deadline import Deadline
 
 
-def finish(run: Run, report: bool, warn: Callable[[Run], str] = lambda run: "") -> int:
-    """Do what of a run is not yet done, and show how it ended; returns the exit code.
+def finish(
+    run: Run, report: bool, warn: Callable[[Run], str] = lambda run: "", deadline: Deadline | None = None
+) -> int:
+    """Do what of a run is not yet done, by the `deadline` where there is one, and show how it ended; returns the exit
+    code.
 
     `warn` has a look at the finished run; what it returns stands in the summary.
     """
@@ -23,7 +27,7 @@ def finish(run: Run, report: bool, warn: Callable[[Run], str] = lambda run: "") 
     from featherweight.runs import pipeline
 
     try:
-        result = pipeline.run(run)
+        result = pipeline.run(run, deadline)
         if launcher.rank() > 0:
             return 0
         if report and run.competition.target == "several":
