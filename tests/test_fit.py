@@ -130,6 +130,17 @@ def test_swa_ships_with_statistics_of_its_own(tmp_path):
     assert shipped["net.norm.num_batches_tracked"] == 6  # one pass
 
 
+def test_statistics_that_are_frozen_are_not_taken_anew_for_an_average(tmp_path):
+    """What follows them has learned from these alone."""
+    frozen = {"freeze_norms": True}
+    train(tmp_path / "run", averages=[{"name": "swa", "start": 0.25}], ship="swa", train=frozen)
+    from safetensors.torch import load_file
+
+    shipped = load_file(tmp_path / "run" / "weights")
+    assert shipped["net.norm.running_mean"].abs().max() == 0
+    assert shipped["net.norm.num_batches_tracked"] == 0
+
+
 def test_early_stopping_waits_and_restores_the_best(tmp_path):
     """With a rate of nearly nothing after a few epochs the holdout cannot get better."""
     options = {"schedule": {"name": "milestones", "at": [2], "factor": 1e-12}, "optimizer": {"name": "sgd", "lr": 0.1}}

@@ -57,10 +57,13 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
         seen = not set(holdout.ids).isdisjoint(run.split.train)
         if seen or (answered and run.split.holdout != holdout.ids):
             raise UserError(f"the images are not those that {run.name} was trained on ({run.folder / 'split.json'})")
-    states = [safetensors.torch.load_file(run.weights) for run in runs]
 
     def blend(indices: Sequence[int]) -> Classifier:
-        return _blend(recipe, first.competition, [states[index] for index in indices], train, device)
+        blended = [runs[index] for index in indices]
+        states = [safetensors.torch.load_file(run.weights) for run in blended]
+        # Statistics that none has learned are the same in all, and what follows them has learned from these alone.
+        seen = None if all(run.recipe.train.freeze_norms for run in blended) else train
+        return _blend(recipe, first.competition, states, seen, device)
 
     chosen = _greedy(runs, answered, blend, holdout, device) if greedy else list(range(len(runs)))
     model = blend(chosen)
@@ -140,12 +143,14 @@ def _greedy(
 
 
 def _blend(
-    recipe: Recipe, competition: Competition, states: Sequence[State], train: Pack, device: Runtime
+    recipe: Recipe, competition: Competition, states: Sequence[State], train: Pack | None, device: Runtime
 ) -> Classifier:
-    """The mean of several states of one model, its batch-norm statistics from `train`."""
+    """The mean of several states of one model, its batch-norm statistics from `train` where that is given."""
     model = build(recipe.model, competition.shape)
     model.load_state_dict(mean(states))
     device.place(model)
+    if train is None:
+        return model
     classes = len(competition.classes)
     whole = any(choice.name == WHOLE for choice in recipe.augment)
     batches = Batches(train, classes, recipe.train.batch_size, recipe.seed, device, recipe.sampling, whole)

@@ -353,7 +353,7 @@ class Trainer:
         if ship != "raw" and shipping is state.model:
             say(f"  ship: {ship} had not begun when the run ended, so the raw weights ship")
         state.model.load_state_dict(state.best or shipping.state_dict())
-        if ship == "swa" and shipping is not state.model:
+        if ship == "swa" and shipping is not state.model and not self.recipe.train.freeze_norms:
             renew(state.model, self.source, self.examples.augment, self.runtime)
 
 
