@@ -145,7 +145,6 @@ def test_a_soup_of_frozen_norms_keeps_their_statistics(home):
     assert not all(torch.equal(made[name], parts[0][name]) for name in made)
 
 
-
 def test_a_soup_of_folds_holds_out_what_they_kept_for_the_end(folds):
     runs = folds("split.test=0.2")
     made = soup.soup([run.name for run in runs], greedy=False, name="mixed", command=["x"])
