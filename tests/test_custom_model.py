@@ -1,16 +1,23 @@
 """Networks of the user's: any spelling of the constructor, and a run that keeps its source."""
 
 import hashlib
+import json
+import shutil
 
 import pytest
 import torch
 from pydantic import ValidationError
 
+from featherweight import budget
 from featherweight.cli import main
+from featherweight.config import Recipe, load_competition
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, build
+from featherweight.models.custom import store_sources
+from featherweight.models.custom_source import stored_sources
 from featherweight.models.shape import Shape
 
+DIGITS = load_competition("digits")
 PARTS = "from torch import nn\ndef block(i, o): return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU())\n"
 NETS = """
 import torch
@@ -48,6 +55,48 @@ def with_a_default(k=3): return nn.Sequential(nn.Flatten(), nn.Linear(64, k))
 class LooksAtNumbers(Wrapped):
     def __init__(self, num_classes): super().__init__(num_classes, 1)
     def forward(self, x): return self.net(x) * (2.0 if float(x.abs().sum()) > 1 else 1.0)
+class BuiltOfNumbers(LooksAtNumbers):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.rates = [one.item() for one in torch.linspace(0, 0.1, 3)]
+class ByKeywords(Wrapped):
+    def __init__(self, **keys): super().__init__(keys["num_classes"], keys["in_chans"])
+class ByPlaces(Wrapped):
+    def __init__(self, *places): super().__init__(places[0], 1)
+class FromShape(Wrapped):
+    def __init__(self, input_shape, n_cls): super().__init__(n_cls, input_shape[0])
+class InFirst(Wrapped):
+    def __init__(self, cin, cout): super().__init__(cout, cin)
+class Pair(Wrapped):
+    def __init__(self, num_classes, img_size: tuple[int, int]):
+        super().__init__(num_classes, len(img_size) - 1)
+class WidthFirst(Wrapped):
+    def __init__(self, width=20, channels=(4, 8)): super().__init__(10, 1, width)
+class Lazy(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.net = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(num_classes))
+    def forward(self, x): return self.net(x)
+class Scripted(Wrapped):
+    def __init__(self, num_classes):
+        super().__init__(num_classes, 1)
+        self.net.head = torch.jit.script(self.net.head)
+class Frozen(Wrapped):
+    def __init__(self, num_classes):
+        super().__init__(num_classes, 1)
+        self.requires_grad_(False)
+class InAList(Wrapped):
+    def __init__(self, num_classes):
+        super().__init__(num_classes, 1)
+        self.more = [nn.Linear(3, 3)]
+class Ends(Wrapped):
+    def __init__(self, num_classes): raise SystemExit(3)
+class Takes(Wrapped):
+    def __init__(self, num_classes, depth): super().__init__(num_classes, 1)
+class InTraining(Wrapped):
+    def __init__(self, num_classes): super().__init__(num_classes, 1)
+    def forward(self, x): return (self.net(x), x) if self.training else self.net(x)
+made = Net(10, 1)
 """
 
 
@@ -60,11 +109,15 @@ def net(home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["Net", "Positional", "KeywordOnly", "Bare", "factory", "with_a_default", "LooksAtNumbers"]
-)
+    "name", ["Net", "Positional", "KeywordOnly", "Bare", "factory", "with_a_default", "LooksAtNumbers",
+     "BuiltOfNumbers", "ByKeywords", "ByPlaces", "FromShape", "InFirst", "Pair", "WidthFirst", "Lazy", "Scripted"]
+)  # fmt: skip
 def test_any_spelling_of_the_constructor(net, name):
     model = build(FAMILIES.validate(f"my_net.py:{name}"), Shape(10, 1, 8))
     assert model(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+    trained = sum(one.numel() for one in model.parameters())
+    assert budget.weigh(Recipe(model=f"my_net.py:{name}", optimizer="sgd"), DIGITS, name).counted == trained
+    assert name != "WidthFirst" or trained == 10 * 20 + 21 * 10
 
 
 def test_a_module_in_a_package(home, monkeypatch):
@@ -92,12 +145,54 @@ def test_the_signature_is_the_keys(net):
         ("Breaks", r"my_net.py:Breaks\(num_classes=10\) raised ValueError: no such thing \(my_net.py, line \d+\)"),
         ("Other", r"my_net.py:Other\(\) gives shape \[2, 7\] .* and \[2, 10\], one column per class, is needed"),
         ("torch", "is a module"),
-        ("Nett", "did you mean 'Net'"),
+        ("Nett", r"did you mean 'Net'\?"),
+        ("made", "is a Net; a class or a function that makes it is needed"),
+        ("Ends", r"Ends\(num_classes=10\) raised SystemExit: 3"),
+        ("Takes", "takes 'depth', which nothing says: --set model.depth=VALUE"),
+        ("InTraining", "gives a tuple in training for images"),
     ],
 )
 def test_what_cannot_be_is_one_message_with_the_call(net, name, words):
     with pytest.raises((UserError, ValidationError), match=words):
         build(FAMILIES.validate(f"my_net.py:{name}"), Shape(10, 1, 8))
+
+
+@pytest.mark.parametrize(("name", "words"), [("Frozen", "are frozen"), ("InAList", "belong into an nn.ModuleList")])
+def test_what_cannot_be_trained_is_refused_and_yet_weighed(net, capsys, name, words):
+    assert main.main(["check", f"my_net.py:{name}"]) == 2
+    assert words in capsys.readouterr().err
+    assert main.main(["weigh", f"my_net.py:{name}", "--competition", "digits", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["parameters"] == 80 + 90 + (12 if name == "InAList" else 0)
+
+
+def test_a_file_that_is_a_script_weighs_without_disturbing(net, home, capsys):
+    script = "import argparse, torch\nprint('words')\ntorch.set_default_dtype(torch.float64)\n"
+    script += "argparse.ArgumentParser().parse_args()\nfrom .my_net import Net\n"
+    (home / "script.py").write_text(script)
+    assert main.main(["weigh", "script.py:Net", "--competition", "digits", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)[0]["parameters"] == 80 + 90
+    assert "words" in captured.err
+    assert torch.get_default_dtype() is torch.float32
+    (home / "script.py").write_text("import sys\nsys.exit('usage')\n")
+    assert main.main(["check", "script.py:Net"]) == 2
+    assert "SystemExit: usage (script.py, line 2); what must not run at an import" in capsys.readouterr().err
+
+
+def test_a_file_in_a_package_is_of_that_package_when_it_is_loaded_again(home, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "pack" / "inner").mkdir(parents=True)
+    for folder in ("pack", "pack/inner"):
+        (home / folder / "__init__.py").write_text("")
+    (home / "pack" / "parts.py").write_text(PARTS)
+    (home / "pack" / "inner" / "nets.py").write_text(NETS.replace("from parts", "from ..parts"))
+    spec = FAMILIES.validate("pack/inner/nets.py:Net")
+    assert {"pack/parts.py", "pack/inner/nets.py"} <= spec.sources.keys()
+    store_sources(spec, home / "run")
+    shutil.rmtree(home / "pack")
+    with stored_sources(home / "run"):
+        again = FAMILIES.validate("pack/inner/nets.py:Net")
+    assert build(again, Shape(10, 1, 8))(torch.rand(2, 1, 8, 8)).shape == (2, 10)
 
 
 def test_a_file_that_cannot_be_imported(net, capsys):

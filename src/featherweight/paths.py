@@ -132,6 +132,9 @@ def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
             raise UserError(f"there are two {kind} called '{name}', {both} in {root}: rename one, or give its path")
         if found:
             return found[0]
+    if kind == "recipes" and Path(name.partition(":")[0]).suffix == ".py":
+        own = name if ":" in name else f"{name}:NAME"
+        raise UserError(f"{name} is code: ./run.sh check {own} weighs its network, and --set model={own} trains it")
     known = config_names(kind)
     hint = nearest(name, [*known, *also]) or ";"
     listed = f"the {kind} are {', '.join(known)}" if len(known) <= MANY else f"see all {len(known)}: ./run.sh check all"

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight import untrusted_files
-from featherweight.budget.folding import spared_by_folding
+from featherweight.budget.folding import runs_on, spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
 from featherweight.budget.packed import unpacked
 from featherweight.budget.tally import Tally, Weight, tallied
 from featherweight.budget.what_counts import STATISTICS, counted, groups, is_mask
 from featherweight.errors import UserError
-from featherweight.models import FAMILIES, custom
+from featherweight.models import FAMILIES, custom, outline
 from featherweight.models.pretrained_weights import ENDINGS
 from featherweight.models.shape import Shape
 from featherweight.models.weights_file import (
@@ -37,7 +37,6 @@ from featherweight.models.weights_file import (
     several_in,
     state_in,
 )
-from featherweight.runtime.torch_internals import outlined
 
 IMAGENET = Shape(1000, 3, 224)  # what a network by its name is made for
 INDICES = ("position_ids", "relative_position_index", "token_type_ids")  # buffers of transformers
@@ -45,13 +44,13 @@ INDEX = ".index.json"  # of a model in shards, as transformers and diffusers wri
 FILES = (*ENDINGS, ".pt2", ".onnx")
 
 
-def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None) -> Weight:
+def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None, shape: Shape = IMAGENET) -> Weight:
     """Weigh a module, a file (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), `timm/NAME`,
     `torchvision/NAME` or `FILE.py:NAME`. Of a model in shards, its `.index.json`.
 
     `example` [B, C, H, W] is passed through a module whose parameters come into being with the first images; with it
-    multiply-adds and the folded count are given too. No code of a file is run. Raises UserError for what is none of
-    these, damaged, or could run code.
+    multiply-adds and the folded count are given too. A network by its name is made for `shape`. No code of a file is
+    run but that of FILE.py. Raises UserError for what is none of these, damaged, or could run code.
     """
     if isinstance(what, nn.Module):
         return weigh_module(type(what).__name__, what, example)
@@ -62,8 +61,10 @@ def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None) 
             spec = FAMILIES.validate(name)
         except ValidationError as error:
             raise UserError(f"{name}: {error.errors()[0]['msg']}") from None
-        shape = torch.empty(1, IMAGENET.channels, IMAGENET.size, IMAGENET.size, device="meta")
-        return weigh_module(name, outlined(lambda: spec(*IMAGENET)), shape if example is None else example)
+        if example is not None:
+            shape = shape._replace(channels=example.shape[1], size=example.shape[-1])
+        images = torch.empty(1, shape.channels, shape.size, shape.size, device="meta")
+        return weigh_module(name, outline(spec, shape).net, images)
     path = Path(name).expanduser()
     size = untrusted_files.regular_file(path).st_size
     if path.name.endswith(INDEX):
@@ -124,11 +125,12 @@ def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, si
 
 def macs_of(module: nn.Module, example: Tensor) -> int | None:
     """Multiply-adds for one image of `example` [B, C, H, W], by torch's counter; None for what does not run on it."""
-    twin = copy.deepcopy(module).to("meta").eval().requires_grad_(False)
-    counter = FlopCounterMode(display=False)
-    with suppress(Exception), torch.no_grad(), counter:  # whatever a network of somebody's raises
-        twin(example.to("meta"))
-        return int(counter.get_total_flops()) // 2 // len(example)
+    for device in runs_on(module):
+        counter = FlopCounterMode(display=False)
+        with suppress(Exception), torch.no_grad(), counter:  # whatever a network of somebody's raises
+            twin = copy.deepcopy(module).to(device).eval().requires_grad_(False)
+            twin(torch.zeros_like(example, device=device))
+            return int(counter.get_total_flops()) // 2 // len(example)
     return None
 
 

@@ -7,20 +7,20 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight.budget.caches import Caches
 from featherweight.budget.other_limits import Measure, measured, together
 from featherweight.budget.shrink import line, nearest_that_fits
-from featherweight.budget.what_counts import Group, groups
+from featherweight.budget.what_counts import Group, groups, refuse_untrainable
 from featherweight.config import Competition, Recipe
 from featherweight.errors import OverBudget, UserError
-from featherweight.models import FAMILIES, Classifier, outline
+from featherweight.models import FAMILIES, Classifier, outline, outline_run
 from featherweight.models.blocks import STEM_RULE
+from featherweight.models.custom import CustomModel
 from featherweight.models.pretrained_weights import starts_pretrained
-from featherweight.runtime.torch_internals import ptflops_macs, spare_the_flop_counter, weightless
+from featherweight.runtime.torch_internals import ptflops_macs, spare_the_flop_counter
 from featherweight.schema import Choice
 
 
@@ -109,18 +109,19 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
         )
     shape = competition.shape
     model = outline(recipe.model, shape)
+    if isinstance(recipe.model, CustomModel) and recipe.train.epochs:
+        refuse_untrainable(model, recipe.model.name)
     for parameter in model.parameters():  # the counter would follow gradients
         if not nn.parameter.is_lazy(parameter):  # which the first batch makes
             parameter.requires_grad_(False)
-    example = torch.empty(1, shape.channels, shape.size, shape.size, device="meta")
     caches = Caches(model)
     sides = _watch_sides(model, shape.size)
     counter = FlopCounterMode(display=False)
     spare_the_flop_counter()
-    with torch.no_grad(), weightless(), counter, caches:
+    with outline_run(model, shape) as example, counter, caches:
         model(example)  # also brings lazily created parameters into being, so it comes before the count
     flops = {module: sum(by_operator.values()) for module, by_operator in counter.get_flop_counts().items()}
-    macs_check = ptflops_macs(model, example) if cross_check else None
+    macs_check = ptflops_macs(model, example) if cross_check and example.is_meta else None
     stem = recipe.model.arguments.get("stem", "")
     rule = STEM_RULE if stem == "auto" else f"shrinks by {stem}, as the recipe says" if stem else ""
     weighed = _weighed(model, competition, name, flops, macs_check, caches.found)

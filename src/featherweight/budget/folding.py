@@ -8,6 +8,7 @@ else takes what that layer gives, and the layer is used once; its own bias then 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,21 +34,25 @@ NORMS = (
 def spared_by_folding(model: nn.Module, example: Tensor) -> int | None:
     """How many parameters fewer the folded network has; None for one that does not run on `example` [B, C, H, W].
 
-    The model stays as it is. It is run without memory.
+    The model stays as it is. It is run without memory, if it can be.
     """
     before = tallied(model.parameters()).numbers
-    plain = copy.deepcopy(model).to("meta").eval()
-    for merging in (True, False):
-        twin = copy.deepcopy(plain) if merging else plain
+    for device, merging in itertools.product(runs_on(model), (True, False)):
         graph = _Graph()
         with suppress(Exception), torch.no_grad():  # whatever a network of somebody's raises, its other numbers count
+            twin = copy.deepcopy(model).to(device).eval()
             if merging:
-                with torch.device("meta"):
+                with torch.device(device):
                     _merge(twin)
             with graph:
-                twin(example.to("meta"))
+                twin(torch.zeros_like(example, device=device))
             return before - tallied(twin.parameters()).numbers + graph.spared()
     return None
+
+
+def runs_on(model: nn.Module) -> tuple[str, ...]:
+    """Where it may be run: without memory; and with it, if it has some, for code that asks for the numbers."""
+    return ("meta",) if any(one.is_meta for one in (*model.parameters(), *model.buffers())) else ("meta", "cpu")
 
 
 def _merge(module: nn.Module) -> None:

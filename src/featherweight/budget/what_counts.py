@@ -30,6 +30,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.optim.swa_utils import AveragedModel
 
+from featherweight.errors import UserError
 from featherweight.models import Normalize
 
 # Buffers of a norm that hold statistics of the data, as those of `Normalize` do: shown, and counted only if the
@@ -76,6 +77,20 @@ def counted(module: nn.Module) -> Iterator[Tensor]:
     return (tensor for tensor, counts in _tensors(module, {}) if counts)
 
 
+def refuse_untrainable(model: nn.Module, name: str) -> None:
+    """Raise UserError for a network that has nothing to train, or parameters that are not saved with its weights."""
+    own = {id(one) for one in model.parameters()}
+    for one in counted(model):
+        if isinstance(one, nn.Parameter) and id(one) not in own:
+            raise UserError(
+                f"model: {name} has a parameter {list(one.shape)} that torch does not see, and neither trains nor "
+                f"saves: layers in a list or dict belong into an nn.ModuleList or nn.ModuleDict"
+            )
+    if not any(one.requires_grad for one in model.parameters()):
+        why = "all its parameters are frozen" if own else "it has no parameters; tensors that learn are nn.Parameters"
+        raise UserError(f"model: {name} has nothing to train: {why}")
+
+
 def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = {}) -> Iterator[tuple[Tensor, bool]]:
     """Every tensor reachable from a module, and whether it counts: all but statistics and the indices of the code do.
 
@@ -119,6 +134,8 @@ def _inside(thing: Any) -> Iterable[Any]:
         return [thing.__dict__, thing._backward_hooks]
     if isinstance(thing, np.ndarray):
         return list(thing.flat) if thing.dtype.hasobject else []
+    if isinstance(thing, torch.jit.ScriptModule):  # whose insides are not Python's
+        return [*thing.parameters(recurse=False), *thing.children()]
     if isinstance(thing, torch.ScriptObject):  # quantised layers keep weight and bias in one, where nobody sees them
         return _packed(thing.__getstate__()) if hasattr(thing, "__getstate__") else []
     return gc.get_referents(thing)

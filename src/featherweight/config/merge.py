@@ -208,6 +208,7 @@ def _explain(error: ValidationError, merged: _Merged, path: Path) -> str:
         elif isinstance(value, str | int | float | bool) and fault["type"] not in (
             "unknown_key",
             "choice",
+            "own",
             "value_error",
         ):
             message += f", got {value!r}"

@@ -7,7 +7,8 @@ end of it, and name that in FAMILY.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ from featherweight.models.bounds import bounded
 from featherweight.models.family import Family
 from featherweight.models.pretrained_weights import load_pretrained, starts_pretrained
 from featherweight.models.shape import Shape
-from featherweight.runtime.torch_internals import outlined
+from featherweight.runtime.torch_internals import outlined, weightless
 from featherweight.schema import Choice, OneOf
 
 FAMILY: dict[str, Family] = {
@@ -138,8 +139,23 @@ def build(spec: Choice, shape: Shape) -> Classifier:
 
 
 def outline(spec: Choice, shape: Shape) -> Classifier:
-    """What `build` would make, on the meta device: shapes and no memory, which is how a model is weighed."""
-    return outlined(lambda: build(spec, shape))
+    """What `build` would make, on the meta device: shapes and no memory, which is how a model is weighed.
+
+    A network of the user's that looks at the numbers in its maps is made with memory.
+    """
+    model = outlined(lambda: build(spec, shape))
+    if isinstance(spec, custom.CustomModel) and custom.asks_for_numbers(model.net, shape):
+        with torch.random.fork_rng(devices=()), torch.device("cpu"):
+            return build(spec, shape).eval()
+    return model
+
+
+@contextmanager
+def outline_run(model: Classifier, shape: Shape, images: int = 1) -> Iterator[Tensor]:
+    """Images [B, C, H, W] that an outline takes, within what it runs in: on the meta device, if it is there itself."""
+    device = model.normalize.mean.device
+    with torch.no_grad(), weightless() if device.type == "meta" else nullcontext():
+        yield torch.zeros(images, shape.channels, shape.size, shape.size, device=device)
 
 
 def start_pretrained(model: Classifier, spec: Choice, shape: Shape) -> str:

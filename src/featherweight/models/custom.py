@@ -15,33 +15,37 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin
 
 import torch
-from pydantic import create_model
+from pydantic import create_model, model_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from featherweight import atomic
 from featherweight.errors import UserError
-from featherweight.models.custom_source import line_of, load
+from featherweight.models.custom_source import load, told
 from featherweight.models.shape import Shape
 from featherweight.runtime.torch_internals import outlined, weightless
 from featherweight.schema import Choice
-from featherweight.untrusted_files import reason
 
-# What constructors call the number of classes, of channels, and the side of the images.
+# What constructors call the number of classes, of channels, the side of the images, and their shape.
 CLASSES = (
     "num_classes", "n_classes", "nb_classes", "classes", "num_class", "n_class", "class_num", "class_count", "nclass",
-    "num_labels", "n_labels", "output_dim", "out_dim", "num_outputs", "n_outputs",
+    "num_cls", "n_cls", "ncls", "nc", "num_labels", "n_labels", "output_dim", "out_dim", "num_outputs", "n_outputs",
+    "num_out", "n_out",
 )  # fmt: skip
+OUTPUTS = (
+    "out_features",
+    "out_channels",
+    "output_size",
+    "output_channels",
+    "c_out",
+    "cout",
+)  # where there's no default
 CHANNELS = (
-    "channels",
-    "in_channels",
-    "in_chans",
-    "in_ch",
-    "in_channel",
-    "input_channels",
-    "num_channels",
-    "n_channels",
-)
+    "in_channels", "in_chans", "in_ch", "in_channel", "in_c", "c_in", "cin", "input_channels", "input_nc",
+    "image_channels", "img_channels", "channels", "num_channels", "n_channels",
+)  # fmt: skip
 SIZES = ("image_size", "img_size", "input_size", "im_size", "img_sz", "image_side", "resolution", "input_resolution")
+SHAPES = ("input_shape", "image_shape", "img_shape", "in_shape")
 PLAIN = (bool, int, float, str, list, tuple, dict)
 
 
@@ -52,6 +56,18 @@ class CustomModel(Choice):
     """
 
     sources: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_missing_keys(cls, data: Any) -> Any:
+        for key, field in cls.model_fields.items():
+            if field.is_required() and isinstance(data, Mapping) and key not in data:
+                raise PydanticCustomError(
+                    "own",
+                    "{name} takes '{key}', which nothing says: --set model.{key}=VALUE, or a default in its signature",
+                    {"name": data.get("name"), "key": key},
+                )
+        return data
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -106,7 +122,7 @@ def _build(
         with torch.random.fork_rng(devices=()):
             why = _fault(call, shape)
         if why is None:
-            return call()
+            return _made(call, shape)
         tried.append(f"{words} {why}")
     raise UserError(f"model: {'; '.join(tried)}")
 
@@ -114,22 +130,18 @@ def _build(
 def _calls(
     constructor: Callable[..., Any], name: str, shape: Shape, keys: Mapping[str, Any]
 ) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
-    """The ways to call it, the likeliest first: by its names, by its first argument, and without the classes."""
+    """The ways to call it, the likeliest first: by its names, as it is, by its first argument."""
     parameters = _parameters(constructor, name)
-    named: dict[str, Any] = {}
-    for names, value in ((CLASSES, shape.num_classes), (CHANNELS, shape.channels), (SIZES, shape.size)):
-        for key in names:
-            if key in parameters and key not in keys:
-                pair = isinstance(parameters[key].default, tuple | list) and names is SIZES
-                named[key] = (value, value) if pair else value
-                break
+    passed = _passed(parameters)
+    named = {key: _value(parameters[key], names, shape) for names, key in passed.items() if key not in keys}
+    ways: list[tuple[list[Any], dict[str, Any]]] = [([], named)]
     first = _first(parameters)
-    has_classes = any(key in named for key in CLASSES)
-    ways: list[tuple[list[Any], dict[str, Any]]] = []
-    if not has_classes and first is not None and first not in keys and first not in named:
-        ways.append(([shape.num_classes], named))
-    if has_classes or not ways or parameters[str(first)].default is not inspect.Parameter.empty:
-        ways.append(([], named))
+    if CLASSES not in passed and first is not None and first not in keys and first not in named:
+        by_position = ([shape.num_classes], named)
+        ways = [by_position] if _is_needed(parameters[first]) else [*ways, by_position]
+    if CLASSES not in passed and any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        more = {"num_classes": shape.num_classes, "in_chans": shape.channels}
+        ways = [([], named | more), ([], named | {"num_classes": shape.num_classes}), *ways]
     for positional, by_name in ways:
         arguments = {**by_name, **keys}
         words = ", ".join([*map(repr, positional), *(f"{key}={value!r}" for key, value in arguments.items())])
@@ -145,28 +157,59 @@ def _called(constructor: Any, positional: tuple[Any, ...], arguments: dict[str, 
 
 def _fault(call: Callable[[], nn.Module], shape: Shape) -> str | None:
     """What is wrong with a network so made, in words: it cannot be, or its output has not one column per class."""
+    images = f"images [2, {shape.channels}, {shape.size}, {shape.size}]"
     try:
         net = outlined(call)
-        with torch.no_grad():
-            try:
-                with weightless():
-                    output = net(torch.empty(2, shape.channels, shape.size, shape.size, device="meta"))
-            except Exception:  # code that looks at the numbers themselves needs some
-                output = call().eval()(torch.zeros(2, shape.channels, shape.size, shape.size))
     except UserError:
         raise
-    except Exception as error:
-        return f"raised {type(error).__name__}: {reason(error)}{line_of(error)}"
-    wanted = (2, shape.num_classes)
-    if isinstance(output, Tensor) and tuple(output.shape) == wanted:
-        return None
-    got = f"shape {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
-    images = f"[2, {shape.channels}, {shape.size}, {shape.size}]"
-    return f"gives {got} for images {images}, and {list(wanted)}, one column per class, is needed"
+    except (Exception, SystemExit) as error:
+        return f"raised {told(error)}"
+    for training in (False, True):
+        try:
+            output = _on_shapes(net.train(training), shape)
+        except Exception:  # code that looks at the numbers themselves needs some
+            try:
+                with torch.device("cpu"), torch.no_grad():
+                    output = call().train(training)(torch.zeros(2, shape.channels, shape.size, shape.size))
+            except (Exception, SystemExit) as error:
+                return f"raised {told(error)} for {images}"
+        wanted = (2, shape.num_classes)
+        if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
+            got = f"shape {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+            when = " in training" if training else ""
+            return f"gives {got}{when} for {images}, and {list(wanted)}, one column per class, is needed"
+    return None
+
+
+def _on_shapes(net: nn.Module, shape: Shape) -> Any:
+    with torch.no_grad(), weightless():
+        return net(torch.empty(2, shape.channels, shape.size, shape.size, device="meta"))
+
+
+def asks_for_numbers(net: nn.Module, shape: Shape) -> bool:
+    """Does a network, on the meta device, look at the numbers in its maps, so that it runs with memory alone?"""
+    try:
+        _on_shapes(net, shape)
+    except Exception:  # whatever a network of somebody's raises
+        return True
+    return False
+
+
+def _made(call: Callable[[], nn.Module], shape: Shape) -> nn.Module:
+    """The network, on the default device, its lazy layers shown images, so that they have weights."""
+    net = outlined(call) if torch.get_default_device().type == "meta" else call()
+    if any(nn.parameter.is_lazy(one) for one in (*net.parameters(), *net.buffers())):
+        training = net.training
+        with torch.no_grad():
+            net.eval()(torch.zeros(2, shape.channels, shape.size, shape.size))
+        net.train(training)
+    return net
 
 
 def _parameters(constructor: Any, name: str) -> dict[str, inspect.Parameter]:
     try:
+        if isinstance(constructor, nn.Module):
+            raise TypeError
         return dict(inspect.signature(constructor).parameters)
     except (TypeError, ValueError):
         raise UserError(
@@ -174,34 +217,63 @@ def _parameters(constructor: Any, name: str) -> dict[str, inspect.Parameter]:
         ) from None
 
 
+def _passed(parameters: Mapping[str, inspect.Parameter]) -> dict[tuple[str, ...], str]:
+    """What of a signature the program passes by its name: which of CLASSES, CHANNELS, SIZES, SHAPES it takes."""
+    found: dict[tuple[str, ...], str] = {}
+    for names in (CLASSES, CHANNELS, SIZES, SHAPES):
+        key = next((key for key in names if key in parameters and _may_be(parameters[key], names)), None)
+        if key is None and names is CLASSES:
+            key = next((key for key in OUTPUTS if key in parameters and _is_needed(parameters[key])), None)
+        if key is not None:
+            found[names] = key
+    return found
+
+
+def _may_be(parameter: inspect.Parameter, names: tuple[str, ...]) -> bool:
+    """A list of channels is that of the layers."""
+    return names is not CHANNELS or not isinstance(parameter.default, tuple | list)
+
+
+def _value(parameter: inspect.Parameter, names: tuple[str, ...], shape: Shape) -> Any:
+    pair = isinstance(parameter.default, tuple | list) or "tuple" in str(parameter.annotation).lower()
+    sides = (shape.size, shape.size) if pair else shape.size
+    of = {CLASSES: shape.num_classes, CHANNELS: shape.channels, SHAPES: (shape.channels, shape.size, shape.size)}
+    return of.get(names, sides)
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    return parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+
+
 def _first(parameters: Mapping[str, inspect.Parameter]) -> str | None:
     """The first argument, if it can be passed by its position and is named for neither channels nor size."""
+    by_position = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
     for key, parameter in parameters.items():
-        by_position = parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return key if by_position and key not in (*CHANNELS, *SIZES) else None
+        return key if parameter.kind in by_position and key not in (*CHANNELS, *SIZES, *SHAPES) else None
     return None
 
 
 def _keys(constructor: Any, name: str) -> dict[str, inspect.Parameter]:
     """What of the signature are keys of the recipe: all but what the program passes, and what no YAML can hold."""
     parameters = _parameters(constructor, name)
-    passed = {next((key for key in names if key in parameters), None) for names in (CLASSES, CHANNELS, SIZES)}
+    passed = _passed(parameters)
+    taken = set(passed.values())
     first = _first(parameters)
-    if first is not None and not passed & set(CLASSES) and parameters[first].default is inspect.Parameter.empty:
-        passed.add(first)
+    if first is not None and CLASSES not in passed and _is_needed(parameters[first]):
+        taken.add(first)
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         key: parameter
         for key, parameter in parameters.items()
-        if key not in passed
+        if key not in taken
         and key != "name"
         and not key.startswith("_")
         and parameter.kind in kinds
-        and (
-            parameter.default is inspect.Parameter.empty
-            or parameter.default is None
-            or type(parameter.default) in PLAIN
-        )
+        and (_is_needed(parameter) or parameter.default is None or type(parameter.default) in PLAIN)
     }
 
 

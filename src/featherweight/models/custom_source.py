@@ -6,18 +6,22 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import torch
 
 from featherweight import paths
 from featherweight.errors import UserError, nearest
 from featherweight.untrusted_files import read_bytes, reason
 
 LARGEST = 2**20  # bytes of a source file
+OURS = str(Path(__file__).resolve().parents[1])
+MAIN_HINT = "; what must not run at an import belongs below: if __name__ == '__main__':"
 
 _stored: ContextVar[Path | None] = ContextVar("stored sources", default=None)
 
@@ -38,37 +42,53 @@ def load(name: str) -> tuple[Any, dict[str, str]]:
     stored = _stored.get()
     if where.endswith(".py"):
         module, sources = _load_file(where, stored)
+    elif not where or Path(where).is_file():
+        raise UserError(f"model: {name}: expected FILE.py:NAME or PACKAGE.MODULE:NAME")
     else:
         module, sources = _load_module(where, stored)
     found: Any = module
     for part in inner.split("."):
         if not hasattr(found, part):
             there = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
-            raise UserError(f"model: there is no '{inner}' in {where}{nearest(inner, there)}")
+            raise UserError(f"model: there is no '{inner}' in {where}{nearest(inner, there) or ''}")
         found = getattr(found, part)
     return found, sources
 
 
 def _load_file(where: str, stored: Path | None) -> tuple[ModuleType, dict[str, str]]:
+    """The module of a file. It stands in a package of its own, so that it may import what is beside it as `.parts`."""
+    path = _found(where, stored).resolve()
+    base = path.parent
+    while (base / "__init__.py").is_file():
+        base = base.parent
+    code = read_bytes(path, LARGEST)
+    package = f"featherweight_own_{hashlib.sha256(str(path).encode() + code).hexdigest()[:16]}"
+    above = [package, *path.parent.relative_to(base).parts]
+    known = ".".join([*above, path.stem.replace(".", "_")])
+    if known not in sys.modules:
+        with _importing(where, base, [path.parent, base], package) as beside:
+            sys.modules[package] = ModuleType(package)
+            sys.modules[package].__path__ = [str(base)]
+            importlib.import_module(".".join(above))
+            spec = importlib.util.spec_from_file_location(known, path)
+            assert spec is not None
+            module = sys.modules[known] = importlib.util.module_from_spec(spec)
+            exec(compile(code, str(path), "exec", dont_inherit=True), module.__dict__)
+        own = {path.relative_to(base).as_posix(): code.decode(errors="replace")}
+        module.__dict__["_sources"] = {**own, **beside}
+    module = sys.modules[known]
+    return module, module.__dict__["_sources"]
+
+
+def _found(where: str, stored: Path | None) -> Path:
+    """The file itself, or what was stored of it: under its name, and the folders above it that are packages."""
     file = Path(where).expanduser()
-    tried = [*([stored / file.name] if stored else []), file, paths.home() / file]
+    below = [Path(*file.parts[at:]) for at in range(len(file.parts)) if not Path(*file.parts[at:]).is_absolute()]
+    tried = [*(stored / one for one in below if stored is not None), file, paths.home() / file]
     path = next((one for one in tried if one.is_file()), None)
     if path is None:
         raise UserError(f"model: there is no file {where}, here or in {paths.home()}")
-    path = path.resolve()
-    code = read_bytes(path, LARGEST)
-    known = f"featherweight_own_{hashlib.sha256(str(path).encode() + code).hexdigest()[:16]}"
-    if known not in sys.modules:
-        spec = importlib.util.spec_from_file_location(known, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[known] = module
-        with _importing(where, path.parent, known) as beside:
-            exec(compile(code, str(path), "exec", dont_inherit=True), module.__dict__)
-        module.__dict__["_sources"] = {path.name: code.decode(errors="replace"), **beside}
-    module = sys.modules[known]
-    return module, module.__dict__["_sources"]
+    return path
 
 
 def _load_module(where: str, stored: Path | None) -> tuple[ModuleType, dict[str, str]]:
@@ -79,7 +99,7 @@ def _load_module(where: str, stored: Path | None) -> tuple[ModuleType, dict[str,
         folder = None
     before = {key: sys.modules.pop(key) for key in list(sys.modules) if folder and key.partition(".")[0] == top}
     try:
-        with _importing(where, folder or Path.cwd(), None):
+        with _importing(where, folder or Path.cwd(), [folder or Path.cwd()], None):
             module = importlib.import_module(where)
     finally:
         if folder is not None:
@@ -96,37 +116,64 @@ def _load_module(where: str, stored: Path | None) -> tuple[ModuleType, dict[str,
 
 
 @contextmanager
-def _importing(where: str, folder: Path, known: str | None) -> Iterator[dict[str, str]]:
-    """Within, modules of the folder can be imported; this gives their sources, and they are forgotten again."""
+def _importing(where: str, base: Path, searched: Sequence[Path], package: str | None) -> Iterator[dict[str, str]]:
+    """Within, modules of the folders searched can be imported. What is given fills with the sources of those below
+    `base`, and all but those of `package` are forgotten again.
+    """
     before = set(sys.modules)
     beside: dict[str, str] = {}
-    sys.path.insert(0, str(folder))
+    sys.path[:0] = map(str, searched)
     importlib.invalidate_caches()
     try:
-        yield beside
+        with _undisturbed(where):
+            yield beside
     except UserError:
         raise
-    except Exception as error:
-        if known is not None:
-            sys.modules.pop(known, None)
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else line_of(error)
-        raise UserError(f"model: {where} cannot be imported: {type(error).__name__}: {reason(error)}{line}") from None
+    except (Exception, SystemExit) as error:
+        for key in [key for key in sys.modules if package is not None and key.partition(".")[0] == package]:
+            del sys.modules[key]
+        raise UserError(f"model: {where} cannot be imported: {told(error)}{MAIN_HINT * _ends(error)}") from None
     finally:
-        sys.path.remove(str(folder))
-        if known is not None:
-            for key in set(sys.modules) - before - {known}:
+        for folder in searched:
+            sys.path.remove(str(folder))
+        if package is not None:
+            for key in set(sys.modules) - before:
                 file = getattr(sys.modules[key], "__file__", None)
-                if file and Path(file).is_relative_to(folder) and "site-packages" not in file:
-                    beside[Path(file).relative_to(folder).as_posix()] = Path(file).read_text(errors="replace")
-                    del sys.modules[key]
+                if file and Path(file).is_relative_to(base) and "site-packages" not in file:
+                    beside[Path(file).relative_to(base).as_posix()] = Path(file).read_text(errors="replace")
+                    if key.partition(".")[0] != package:
+                        del sys.modules[key]
 
 
-def line_of(error: BaseException) -> str:
-    """The last line of the user's own code on the way to an error."""
-    trace, found = error.__traceback__, ""
+@contextmanager
+def _undisturbed(where: str) -> Iterator[None]:
+    """Code that runs as it is imported sees no words of ours, prints beside our output, and sets nothing of torch."""
+    words, dtype, gradients = sys.argv, torch.get_default_dtype(), torch.is_grad_enabled()
+    sys.argv = [where]
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.argv = words
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+
+
+def _ends(error: BaseException) -> bool:
+    return isinstance(error, SystemExit)
+
+
+def told(error: BaseException) -> str:
+    """What a user's code raised, in words, with the last line of that code on the way there."""
+    kind, what = type(error).__name__, reason(error)
+    if isinstance(error, SyntaxError):
+        return f"{kind}: {error.msg}" + (f" (line {error.lineno})" if error.lineno else "")
+    if isinstance(error, OSError) and error.filename:
+        what = f"{what}: {error.filename}"
+    trace, line = error.__traceback__, ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if "featherweight" not in file and "site-packages" not in file and "/lib/python" not in file:
-            found = f" ({Path(file).name}, line {trace.tb_lineno})"
+        if not (file.startswith((OURS, "<")) or "site-packages" in file or "/lib/python" in file):
+            line = f" ({Path(file).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return found
+    return f"{kind}: {what}{line}"

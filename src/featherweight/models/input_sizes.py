@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
-
 from featherweight.errors import UserError
-from featherweight.models import outline
+from featherweight.models import outline, outline_run
 from featherweight.models.shape import Shape
-from featherweight.runtime.torch_internals import weightless
 from featherweight.schema import Choice
 
 
@@ -19,8 +16,8 @@ def refuse_other_sizes(where: str, scales: Iterable[float], spec: Choice, shape:
         side = scaled(shape.size, scale)
         model = outline(spec, shape)
         try:
-            with torch.no_grad(), weightless():
-                model(torch.empty(1, shape.channels, side, side))
+            with outline_run(model, shape._replace(size=side)) as images:
+                model(images)
         except RuntimeError as error:
             raise UserError(
                 f"{where}: {spec.name}, made for images of {shape.size} px, takes none of {side} px "

@@ -19,8 +19,7 @@ from featherweight import atomic, budget, plotting
 from featherweight.budget import WeighIn
 from featherweight.config import Competition, Recipe
 from featherweight.errors import UserError
-from featherweight.models import FAMILIES, MODELS, build, outline
-from featherweight.runtime.torch_internals import weightless
+from featherweight.models import FAMILIES, MODELS, build, outline, outline_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +40,6 @@ class Stage:
 
 def stages(recipe: Recipe, competition: Competition) -> list[Stage]:
     """The parts of a recipe's model that have parameters, in the order in which an image passes them."""
-    image = competition.image
     model = outline(recipe.model, competition.shape)
     parts = _parts(model.net)
     outputs: dict[str, str] = {}
@@ -54,8 +52,8 @@ def stages(recipe: Recipe, competition: Competition) -> list[Stage]:
 
     for name, module in parts.items():
         module.register_forward_hook(lambda module, inputs, output, name=name: note(name, output))
-    with torch.no_grad(), weightless():
-        model(torch.empty(1, image.channels, image.size, image.size))
+    with outline_run(model, competition.shape) as images:
+        model(images)
     counted = {group.name: group.parameters for group in budget.groups([*parts.items(), ("the rest", model)])}
     order = [*outputs, *(name for name in counted if name not in outputs)]
     return [Stage(name, outputs.get(name, ""), counted[name]) for name in order if counted.get(name)]

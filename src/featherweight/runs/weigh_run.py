@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from featherweight import budget, paths
 from featherweight.budget import Weight
+from featherweight.budget.any_model import IMAGENET
 from featherweight.errors import UserError, nearest
+from featherweight.models.shape import Shape
 from featherweight.runs.run import Run
 
 
@@ -18,7 +20,9 @@ def is_run(name: str) -> bool:
     return any((folder / "run.json").is_file() for folder in (paths.runs() / name, Path(name)))
 
 
-def weigh_anything(what: nn.Module | str | Path | Run, example: Tensor | None = None) -> Weight:
+def weigh_anything(
+    what: nn.Module | str | Path | Run, example: Tensor | None = None, shape: Shape = IMAGENET
+) -> Weight:
     """Weigh a run by what it ships, an ensemble's members together, or as `budget.weigh_anything`.
 
     Raises UserError for what cannot be weighed; a run over its own competition's limit is weighed like any.
@@ -26,14 +30,15 @@ def weigh_anything(what: nn.Module | str | Path | Run, example: Tensor | None = 
     if not isinstance(what, Run):
         if isinstance(what, nn.Module) or not is_run(str(what)):
             _refuse_unknown(what)
-            return budget.weigh_anything(what, example)
+            return budget.weigh_anything(what, example, shape)
         what = Run.find(str(what))
     size = what.weights.stat().st_size if what.weights.is_file() else 0
     if what.is_ensemble:
         together = nn.ModuleDict({name: Run.find(name).load_model() for name in what.members})
         return budget.weigh_module(what.name, together, size=size)
-    shape = what.competition.shape
-    example = torch.empty(1, shape.channels, shape.size, shape.size, device="meta") if example is None else example
+    if example is None:
+        own = what.competition.shape
+        example = torch.empty(1, own.channels, own.size, own.size, device="meta")
     return budget.weigh_module(what.name, what.load_model(), example, size)
 
 

@@ -19,7 +19,7 @@ from featherweight import atomic
 from featherweight.augment.mixing import mix
 from featherweight.augment.table import MIRRORING, WHOLE
 from featherweight.console import Progress, say
-from featherweight.errors import DivergedError
+from featherweight.errors import DivergedError, UserError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import METRICS, metric_of, value
 from featherweight.models import Classifier
@@ -231,6 +231,8 @@ class Trainer:
                 taught = teachers.answer(part, known, recipe.distill.temperature, self.runtime)
                 loss = learn(loss, logits.float(), taught, recipe.distill.weight, recipe.distill.temperature)
             loss = loss * (len(part) / size)
+            if not loss.requires_grad:  # a network of the user's, under no_grad or detached
+                raise UserError("model: no gradient leads from its output to its parameters (torch.no_grad, detach?)")
             state.scaler.scale(loss).backward()
             total += loss.detach()
             mine[:, piece.rows] = torch.stack([wanted.argmax(1), logits.argmax(1)]).float()

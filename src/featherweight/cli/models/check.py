@@ -51,5 +51,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def is_own(name: str) -> bool:
-    """Is it a network of the user's, FILE.py:NAME or PACKAGE.MODULE:NAME, rather than a recipe?"""
-    return ":" in name and not Path(name).is_file()
+    """Is it a network, FILE.py:NAME, PACKAGE.MODULE:NAME, timm/NAME or torchvision/NAME, rather than a recipe?"""
+    return (":" in name or name.startswith(("timm/", "torchvision/"))) and not Path(name).is_file()

@@ -1,8 +1,8 @@
 """Weigh anybody's models: files (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), folders of them, runs,
 timm/NAME, torchvision/NAME, FILE.py:NAME.
 
-No code of a file is run. An EMA copy and the optimizer's state in a checkpoint are counted apart from the model. Exit
-code 3 when one is over a limit, 2 when one cannot be weighed; the others are shown.
+No code of a file is run, but that of FILE.py. An EMA copy and the optimizer's state in a checkpoint are counted apart
+from the model. Exit code 3 when one is over a limit, 2 when one cannot be weighed; the others are shown.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featherweight.cli.arguments import add_competition
+
 if TYPE_CHECKING:
     from featherweight.budget import Weight
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `weigh` takes."""
     parser.add_argument("what", metavar="WHAT", nargs="+", help="a file, a folder, a run, or a name, as above")
+    text = "make timm/NAME, FILE.py:NAME, ... for its classes and images (default: 1,000 classes, RGB, 224 px)"
+    add_competition(parser, None, text)
     parser.add_argument("--limit", type=int, help="the most parameters a model may have")
     parser.add_argument("--max-bytes", type=int, help="the most bytes its file may have")
     parser.add_argument("--max-macs", type=float, help="the most multiply-adds for one image, as 300e6")
@@ -41,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         key: getattr(arguments, f"max_{key}") for key in weigh_table.LIMITED[1:]
     }
     limits = {key: most for key, most in limits_asked.items() if most is not None}
-    weights, faults = _weighed(list(_named(arguments.what)))
+    weights, faults = _weighed(list(_named(arguments.what)), arguments.competition)
     if arguments.csv:
         weigh_table.write_csv(arguments.csv, weights, limits)
     if arguments.html:
@@ -70,22 +74,31 @@ def _named(whats: Sequence[str]) -> Iterator[str]:
             yield what
 
 
-def _weighed(names: Sequence[str]) -> tuple[list[Weight], list[str]]:
+def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[Weight], list[str]]:
     """What they weigh, and what is wrong with those that cannot be weighed: one bad file spoils no other."""
+    import contextlib
+    import sys
+
     from rich.progress import track
 
+    from featherweight import config
+    from featherweight.budget.any_model import IMAGENET
     from featherweight.console import is_live
     from featherweight.errors import UserError
     from featherweight.runs.weigh_run import weigh_anything
     from featherweight.untrusted_files import reason
 
+    shape = IMAGENET if competition is None else config.load_competition(competition).shape
     weights: list[Weight] = []
     faults: list[str] = []
     for name in track(names, "weighing", transient=True, disable=not is_live() or len(names) < 2):
         try:
-            weights.append(weigh_anything(name))
+            with contextlib.redirect_stdout(sys.stderr):  # what somebody's network prints is none of the table
+                weights.append(weigh_anything(name, shape=shape))
         except UserError as error:
-            faults.append(str(error))
+            other = ".py:" in name and competition is None and "224" in str(error)
+            hint = " (--competition NAME makes it for other classes and images)" if other else ""
+            faults.append(f"{error}{hint}")
         except Exception as error:  # of code that somebody's network or a reader runs: the others are weighed
             faults.append(f"{name}: cannot be weighed ({type(error).__name__}: {reason(error)})")
     return weights, faults
