@@ -109,6 +109,72 @@ def test_checkpoints(tmp_path, make, true):
     assert weigh_anything(tmp_path / "a.pth").parameters == true
 
 
+LINEAR = torch.nn.Sequential(torch.ao.quantization.QuantStub(), torch.nn.Linear(12, 8))
+PACKED = {
+    "GPTQ without an order": (
+        {
+            "qweight": torch.zeros(8, 32, dtype=torch.int32),
+            "qzeros": torch.zeros(2, 4, dtype=torch.int32),
+            "scales": torch.zeros(2, 32),
+        },
+        64 * 32,
+    ),
+    "AWQ": (
+        {
+            "qweight": torch.zeros(64, 4, dtype=torch.int32),
+            "qzeros": torch.zeros(2, 4, dtype=torch.int32),
+            "scales": torch.zeros(2, 32),
+        },
+        64 * 32,
+    ),
+    "HQQ": (
+        {
+            "W_q": torch.zeros(32, 16, dtype=torch.uint8),
+            "scale": torch.zeros(32, 1),
+            "zero": torch.zeros(32, 1),
+            "nbits": torch.tensor(4),
+            "shape": torch.tensor([32, 32]),
+            "bias": torch.zeros(32),
+        },
+        32 * 32 + 32,
+    ),
+    "quanto": (
+        {
+            "weight._data": torch.zeros(10, 10, dtype=torch.int8),
+            "weight._scale": torch.zeros(10, 1),
+            "input_scale": torch.ones(1),
+        },
+        100,
+    ),
+    "nvfp4": (
+        {
+            "weight": torch.zeros(10, 8, dtype=torch.uint8),
+            "weight_scale": torch.zeros(10, 1),
+            "weight_scale_2": torch.tensor(1.0),
+        },
+        160,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_packed_layers_of_files(tmp_path, kind):
+    state, true = PACKED[kind]
+    torch.save({f"layer.{name}": tensor for name, tensor in state.items()}, tmp_path / "net.pth")
+    assert weigh_anything(tmp_path / "net.pth").parameters == true
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_watches_before_quantisation_is_no_parameter(tmp_path):
+    net = copy.deepcopy(LINEAR).train()
+    net.qconfig = torch.ao.quantization.get_default_qat_qconfig("fbgemm")
+    watched = torch.ao.quantization.prepare_qat(net)
+    watched(torch.rand(3, 12))
+    torch.save(watched.state_dict(), tmp_path / "watched.pth")
+    torch.save(torch.ao.quantization.convert(watched.eval()).state_dict(), tmp_path / "done.pth")
+    assert [weigh_anything(tmp_path / f"{name}.pth").parameters for name in ("watched", "done")] == [104, 104]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_sparse_tensors_are_the_model_and_nothing_beside_it(tmp_path):
     torch.save({"a": torch.eye(10).to_sparse(), "b": torch.eye(10).to_sparse_csr()}, tmp_path / "a.pth")

@@ -62,6 +62,16 @@ def test_hostile_onnx_is_refused_in_one_line(tmp_path, capsys):
     assert "outside of its folder" in "\n".join(said)
 
 
+def test_a_negative_size_weighs_nothing_against_the_others(tmp_path):
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[-4, 3])
+    nodes = [onnx.helper.make_node("Identity", ["w"], ["y"])]
+    output = onnx.helper.make_tensor_value_info("y", 1, None)
+    graph = onnx.helper.make_graph(nodes, "g", [], [output], [tensor])
+    (tmp_path / "net.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(UserError, match=r"w is said to have the shape \[-4, 3\]"):
+        weigh_anything(tmp_path / "net.onnx")
+
+
 def test_weights_of_4_bits_in_onnx(tmp_path):
     """robertknight/rten#1036: 64 inputs and 8 outputs, as bytes of two weights (MatMulNBits) and as UINT4 (QDQ)."""
     tensors = [

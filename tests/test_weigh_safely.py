@@ -3,12 +3,14 @@
 import json
 import os
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from featherweight.budget import weigh_anything
 from featherweight.cli import main
+from featherweight.errors import UserError
 
 
 class Runs:
@@ -64,6 +66,41 @@ def test_a_folder_with_bad_files(tmp_path, monkeypatch, capsys):
 def weighed(tmp_path, state):
     torch.save(state, tmp_path / "w.pth")
     return weigh_anything(tmp_path / "w.pth").parameters
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html><html>", "it begins with '<!DOCTYPE html><html>'"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"\x1f\x8b\x08\x00gz", "it begins with "),
+    ],
+)
+def test_what_only_is_called_weights_is_said_to_be_none(tmp_path, content, words):
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        weigh_anything(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("1000", 0),
+        ("1e3", 0),
+        ("1_000", 0),
+        ("1,000", 0),
+        ("1k", 0),
+        ("999", 3),
+        ("0.9k", 3),
+        ("0", 2),
+        ("-1", 2),
+        ("x", 2),
+    ],
+)
+def test_limits_as_people_write_them(tmp_path, words, code):
+    torch.save({"w": torch.ones(1000)}, tmp_path / "net.pth")
+    assert main.main(["weigh", str(tmp_path / "net.pth"), f"--limit={words}"]) == code
 
 
 def test_views_of_one_memory_count_whole_whichever_comes_first(tmp_path):

@@ -43,6 +43,12 @@ def weigh_onnx(name: str, path: Path, size: int) -> Weight:
         model = onnx.load(str(path), load_external_data=False)
         if not model.graph.node and not model.graph.initializer:
             raise ValueError("it holds no graph")
+        return _weighed(name, path, size, model)
+
+
+def _weighed(name: str, path: Path, size: int, model: Any) -> Weight:
+    import onnx
+
     graphs = list(_graphs(model.graph))
     nodes = [node for graph in graphs for node in graph.node] + [
         one for function in model.functions for one in function.node
@@ -56,6 +62,8 @@ def weigh_onnx(name: str, path: Path, size: int) -> Weight:
     outside: set[Path] = set()
     for tensor in tensors:
         outside |= _outside(path, tensor)
+        if min(tensor.dims, default=0) < 0:
+            raise ValueError(f"{tensor.name} is said to have the shape {list(tensor.dims)}")
         kind, count = onnx.TensorProto.DataType.Name(tensor.data_type), math.prod(tensor.dims)
         if tensor.name in statistics:
             aside += count

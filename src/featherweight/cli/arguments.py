@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 # What the tab key offers for an argument: shell functions of `tool.completion`.
 RECIPES = {"bash": "_featherweight_recipes", "zsh": "_featherweight_recipes"}
@@ -15,6 +16,27 @@ FILES = {"bash": "_shtab_compgen_files", "zsh": "_files"}
 def completed(action: argparse.Action, by: dict[str, str]) -> None:
     """Let the tab key offer recipes, competitions, runs, spaces or files for this argument."""
     action.complete = by  # type: ignore[attr-defined]  # shtab's way
+
+
+def number(text: str) -> float:
+    """A limit as people write it: 5000000, 5_000_000, 5,000,000, 5e6, 5M, 300k."""
+    plain = text.strip().replace(",", "").replace("_", "")
+    times = {"k": 1e3, "m": 1e6, "g": 1e9}.get(plain[-1:].lower(), 1.0)
+    try:
+        found = float(plain[:-1] if times > 1 else plain) * times
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, as 5000000, 5e6 or 5M, got '{text}'")
+    return round(found) if found == round(found) else found
+
+
+def count(text: str) -> int:
+    """The same, and whole."""
+    found = number(text)
+    if found != int(found):
+        raise argparse.ArgumentTypeError(f"expected a whole number, as 5000000, 5e6 or 5M, got '{text}'")
+    return int(found)
 
 
 def add_recipe(parser: argparse.ArgumentParser, more: str = "") -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -58,6 +59,7 @@ INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 ]
 # What programs put before every name: data-parallel wrappers, compiled models, Lightning's and this program's own.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "_model.")
+PICKLED = b"\x80"  # what every pickle begins with that torch has written
 REFUSED = "refused: the file holds more than tensors, numbers and texts, and reading it could run code that is in it"
 
 
@@ -90,7 +92,7 @@ def read_content(path: Path) -> Any:
     """All that a file of weights holds, as plain data and tensors. Raises UserError as `read_state`."""
     untrusted_files.regular_file(path)
     with path.open("rb") as stream:
-        head = stream.read(16)
+        head = stream.read(64)
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(path)
     if head[:2] == b"PK":
@@ -98,6 +100,12 @@ def read_content(path: Path) -> Any:
         if kind == "torchscript":
             return read_torchscript(path)
         return read_export(path) if kind == "export" else _unpickled(path, mmap=True)
+    if head[:1] != PICKLED:
+        begins = "it is empty"
+        if head:
+            begins = f"it begins with {head[:24].decode('ascii', 'replace')!r}"
+        hint = ", a pointer to a file that git-lfs has: git lfs pull" if b"git-lfs" in head else ""
+        raise UserError(f"{path}: no file of weights: {begins}{hint}")
     return _unpickled(path, mmap=False)
 
 
@@ -127,7 +135,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _unpickled(path: Path, mmap: bool) -> Any:
     with untrusted_files.explained(path, "no file of weights that torch can read: it is damaged, or of another format"):
         try:
-            with untrusted_files.bounded_memory(path), torch.serialization.safe_globals(INERT):
+            with (
+                untrusted_files.bounded_memory(path),
+                torch.serialization.safe_globals(INERT),
+                warnings.catch_warnings(action="ignore"),  # of what is deprecated in it
+            ):
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except Exception as error:
             if "eights_only" in str(error) or "Weights only" in str(error):

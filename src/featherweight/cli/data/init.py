@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from featherweight.cli.arguments import FILES, completed
+from featherweight.cli.arguments import FILES, completed, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(folder, FILES)
     parser.add_argument("--name", help="the competition's name (default: the folder's)")
     parser.add_argument("--metric", help="the metric that it is scored by (default: accuracy)")
-    parser.add_argument("--limit", type=int, default=5_000_000, help="the most parameters (default: 5,000,000)")
+    parser.add_argument("--limit", type=count, default=5_000_000, help="the most parameters (default: 5,000,000)")
     parser.add_argument("--pretrained", action="store_true", help="its rules allow weights trained on other images")
     parser.add_argument(
         "--size", type=int, help="height and width of the images in pixels (default: as they are, at most 224)"

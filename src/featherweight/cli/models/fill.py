@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from featherweight import paths
-from featherweight.cli.arguments import add_competition
+from featherweight.cli.arguments import add_competition, count
 from featherweight.errors import UserError, nearest
 
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "family", metavar="FAMILY", help="wrn, cifar_resnet, efficientnet, mobilenet_v2, densenet, fastnet, timm/NAME"
     )
     add_competition(parser, text="the competition that gives classes, image size and limit")
-    parser.add_argument("--limit", type=int, help="parameters (default: the competition's limit)")
+    parser.add_argument("--limit", type=count, help="parameters (default: the competition's limit)")
     parser.add_argument("--max-macs", type=float, metavar="M", help="at most this many million multiply-adds per image")
     parser.add_argument("--count", type=int, default=10, help="how many to show (default: 10)")
     parser.add_argument("--write", metavar="NAME", help="write the best one as the recipe NAME")

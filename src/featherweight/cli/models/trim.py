@@ -11,7 +11,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from featherweight import paths
-from featherweight.cli.arguments import add_competition
+from featherweight.cli.arguments import add_competition, count
 
 if TYPE_CHECKING:
     from featherweight.config import Competition, Recipe
@@ -23,7 +23,7 @@ LIBRARIES = ("timm/", "torchvision/")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `trim` takes."""
     parser.add_argument("what", metavar="WHAT", help="a recipe, a run, timm/NAME or torchvision/NAME")
-    parser.add_argument("--limit", type=int, metavar="N", help="parameters (default: the competition's limit)")
+    parser.add_argument("--limit", type=count, metavar="N", help="parameters (default: the competition's limit)")
     add_competition(parser, None, "what gives classes, image size and limit (default: the run's, else digits)")
     text = "change a key: model.weights=FILE"
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)

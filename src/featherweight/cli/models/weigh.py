@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featherweight.cli.arguments import add_competition
+from featherweight.cli.arguments import add_competition, count, number
 
 if TYPE_CHECKING:
     from featherweight.budget import Weight
@@ -23,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="WHAT", nargs="+", help="a file, a folder, a run, or a name, as above")
     text = "make timm/NAME, FILE.py:NAME, ... for its classes and images (default: 1,000 classes, RGB, 224 px)"
     add_competition(parser, None, text)
-    parser.add_argument("--limit", type=int, help="the most parameters a model may have")
-    parser.add_argument("--max-bytes", type=int, help="the most bytes its file may have")
-    parser.add_argument("--max-macs", type=float, help="the most multiply-adds for one image, as 300e6")
-    parser.add_argument("--max-score", type=float, help="the most 32-bit parameters, as MicroNet counts")
-    parser.add_argument("--max-folded", type=int, help="the most with batch norms folded, branches merged")
+    parser.add_argument("--limit", type=count, help="the most parameters a model may have")
+    parser.add_argument("--max-bytes", type=count, help="the most bytes its file may have")
+    parser.add_argument("--max-macs", type=number, help="the most multiply-adds for one image, as 300e6")
+    parser.add_argument("--max-score", type=number, help="the most 32-bit parameters, as MicroNet counts")
+    parser.add_argument("--max-folded", type=count, help="the most with batch norms folded, branches merged")
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write it as one page that needs no network too")
@@ -51,10 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html:
         weigh_table.write_html(arguments.html, weights, faults, limits)
     if arguments.json:
-        print(json.dumps([dataclasses.asdict(weight) for weight in weights], indent=2))
+        told = [{**dataclasses.asdict(one), "verdict": weigh_table.verdict(one, limits)} for one in weights]
+        print(json.dumps(told, indent=2))
     elif weights:
         weigh_table.show(weights, limits)
-        if not faults:
+        if not (faults or limits) or arguments.html or arguments.csv:
             output = arguments.html or arguments.csv
             print(f"next: see {output}" if output else "next: with a limit, ./run.sh weigh WHAT --limit N")
     for fault in faults:
