@@ -1,10 +1,12 @@
 """The peak memory of a whole run on CIFAR-10, beyond what `import torch` takes.
 
     ./run.sh bench memory [--recipe wrn16_4] [--competition cifar10]
+    ./run.sh bench memory --recipe finetune_lite0 --competition COMPETITION --epochs 8   does it grow?
 
 A run as a user starts it, of a few steps: training, holdout, test set, CSV and report, all images packed before. What
-is measured is the peak resident set of its process, which counts the mapped pack as far as it was touched. Writes a
-dated JSON to reports/bench/.
+is measured is the peak resident set of its process, which counts the mapped pack as far as it was touched. With
+`--epochs`, on Linux, its resident set and peak as each epoch ends, as the system has them. Writes a dated JSON to
+reports/bench/.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,7 @@ import time
 from pathlib import Path
 
 import _record
+from featherweight import paths
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 GOAL = 1.5 * 2**30
@@ -50,15 +54,46 @@ def peak(code: str, words: list[str], home: str) -> int:
     return int(done.stdout.rsplit("PEAK ", 1)[1]) * unit
 
 
+def by_epoch(words: list[str]) -> list[dict[str, float]]:
+    """What a run's process has in memory, and had at most, in bytes, when it has written each epoch's row."""
+    name = f"bench-memory-{os.getpid()}"
+    command = [sys.executable, "-m", "featherweight", *words, "--name", name, "--no-report"]
+    rows: list[dict[str, float]] = []
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        history = paths.runs() / name / "history.csv"
+        while process.poll() is None:
+            done = len(history.read_text().splitlines()) - 1 if history.exists() else 0
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith("Vm")}
+            if done > len(rows) and "VmRSS" in sizes:
+                rows.append({"epoch": done, "resident": sizes["VmRSS"], "peak": sizes["VmHWM"]})
+                print(f"  epoch {done}: {sizes['VmRSS'] / 1e9:.2f} GB, at most {sizes['VmHWM'] / 1e9:.2f}", flush=True)
+            time.sleep(0.1)
+    if process.returncode:
+        sys.exit("the run failed")
+    shutil.rmtree(paths.runs() / name)
+    return rows
+
+
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--recipe", default="wrn16_4")
     parser.add_argument("--competition", default="cifar10")
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--epochs", type=int, help="measure a run of whole epochs, as each of them ends")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, with --epochs")
     parser.add_argument("--views", default="none", help="test-time views, one at a time, which need no more memory")
     given = parser.parse_args()
     words = [given.recipe, "--competition", given.competition]
+    if given.epochs:
+        keys = [f"train.epochs={given.epochs}", *given.set]
+        words += [word for key in keys for word in ("--set", key)]
+        path = _record.write(
+            "memory-by-epoch", f"{' '.join(words)}: resident bytes by epoch", {"epochs": by_epoch(words)}
+        )
+        print(f"wrote {path}")
+        return
     options = ["--set", f"train.steps={given.steps}", "--views", given.views]
     with tempfile.TemporaryDirectory() as home:
         torch_alone = peak(f"import torch\n{PEAK}", [], home)
