@@ -45,7 +45,7 @@ class Row:
     size: int
     channels: int
     parameters: int
-    epochs: int
+    epochs: float
     holdout: int
     error: float
     published: bool = False
@@ -115,7 +115,7 @@ class Curves:
             self._models[published] = model, len(datasets), max(LEAST_SPREAD, float(np.std(found)))
         return self._models[published]
 
-    def forecast(self, task: Task, parameters: int, epochs: int, size: int, published: bool = False) -> Forecast:
+    def forecast(self, task: Task, parameters: int, epochs: float, size: int, published: bool = False) -> Forecast:
         """The score of a network of that many parameters after that many epochs at a size in pixels.
 
         Without a pilot the range is as wide as data sets differ. A pilot of the same kind says how hard the task is:

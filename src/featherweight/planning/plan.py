@@ -28,6 +28,7 @@ from featherweight.training.deadline import Deadline
 from featherweight.training.forecast import peak_memory
 
 MARGIN = 0.95  # of the time is planned for; the rest is for what a shared machine does meanwhile
+FEW = 10  # epochs, of fewer of which the last is cut where the time ends
 REST = 12.0  # seconds for the start, the CSV and the report
 
 
@@ -74,6 +75,7 @@ class Option:
     timeline: Timeline
     forecast: Forecast
     mirror: bool
+    epochs: float  # passes over the training images
     step: float  # seconds that a step is expected to take
 
     def seen(self, choices: Sequence[Choice]) -> list[Choice]:
@@ -81,15 +83,10 @@ class Option:
         return [choice for choice in choices if self.mirror or choice.name not in MIRRORING]
 
     @property
-    def epochs(self) -> int:
-        """Passes over the training images."""
-        return self.recipe.train.epochs
-
-    @property
     def line(self) -> str:
         """The option for the list of alternatives."""
         return (
-            f"{self.candidate.title}: {f'{self.epochs} epochs' if self.epochs else 'a linear probe'} in "
+            f"{self.candidate.title}: {f'{round(self.epochs, 1):g} epochs' if self.epochs else 'a linear probe'} in "
             f"{duration(self.timeline.total)}, {self.parameters:,} parameters, expected {self.forecast}"
         )
 
@@ -196,14 +193,20 @@ def _option(
     steps = max(1, task.images // min(recipe.train.batch_size, task.images))
     epoch = steps * cost.step * slow * 1.02  # what lies between the steps
     left = seconds * MARGIN - packing - views - probing - REST - 10 * looking
-    epochs = min(math.floor(left / epoch), candidate.longest)  # below 0 where a probe alone takes too long
+    epochs = float(min(math.floor(left / epoch), candidate.longest))  # below 0 where a probe alone takes too long
+    if 1 <= epochs < FEW:
+        epochs = min(math.floor(left / epoch * steps) / steps, candidate.longest)  # not whole ones
     if epochs < least:
         return f"an epoch takes {duration(epoch)}, and {duration(max(left, 0))} are left for it"
-    whole = load_recipe(candidate.recipe, candidate.settings(epochs))
-    training = probing + epochs * epoch + max(1, min(epochs, 10)) * looking
+    begun = math.ceil(epochs)
+    cut = [] if epochs == begun else [f"train.steps={round(epochs * steps)}"]
+    whole = load_recipe(candidate.recipe, [*candidate.settings(begun), *cut])
+    training = probing + epochs * epoch + max(1, min(begun, 10)) * looking
     forecast = curves.forecast(task, measured.parameters, epochs, candidate.size, candidate.starts_published)
     timeline = Timeline(packing, training, views)
-    return Option(candidate, whole, measured.parameters, cost, timeline, forecast, seen.image.mirror, cost.step * slow)
+    return Option(
+        candidate, whole, measured.parameters, cost, timeline, forecast, seen.image.mirror, epochs, cost.step * slow
+    )
 
 
 def write(plan: Plan, name: str, competition: str) -> Path:
