@@ -42,6 +42,7 @@ else
     ready || make
 fi
 
+export PYTHONUTF8=1 # names of files are UTF-8, whatever the terminal's language
 export PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}"
 case "${1:-}" in
     test)

@@ -14,6 +14,8 @@ import pytest
 
 import test_hostile
 from featherweight.cli.main import main
+from featherweight.data import listing
+from featherweight.errors import UserError
 from test_hostile import CLASSES, DATA, LABELS, NAMES, PICTURES, npy, npz, png, tarred, told, tree, zipped
 
 
@@ -40,6 +42,8 @@ def linking(kind, target):
     return stream.getvalue()
 
 
+WIDE = "\n".join(",".join([*row, *(f"{row[0]}{n}" for n in range(20_000))]) for row in (("id", "label"), ("0", "a")))
+
 # files, the command, words of its message
 CASES = [
     # archives
@@ -49,8 +53,12 @@ CASES = [
     ({"x.tar.xz": lzma.compress(tarred(CLASSES))[:-30]}, "init x.tar.xz", "cannot be unpacked"),
     ({"x.tgz": gzip.compress(b"no tar")}, "init x.tgz", ""),
     ({"x.zip": b""}, "init x.zip", ""),
-    ({"x.7z": b"7z\xbc\xaf\x27\x1c" + bytes(99)}, "init x.7z", ""),
-    ({"x.rar": b"Rar!\x1a\x07\x00" + bytes(99)}, "init x.rar", ""),
+    ({"x.7z": b"7z\xbc\xaf\x27\x1c" + bytes(99)}, "init x.7z", "7z x 'x.7z', then init the folder"),
+    ({"x.rar": b"Rar!\x1a\x07\x00" + bytes(99)}, "init x.rar", "unrar x 'x.rar', then init the folder"),
+    ({"x.zip": b"Rar!\x1a\x07\x00" + bytes(99)}, "init x.zip", "x.zip: cannot be unpacked: it is a RAR archive"),
+    ({"x.tar": b"7z\xbc\xaf\x27\x1c" + bytes(99)}, "init x.tar", "it is a 7z archive"),
+    ({"x.zip": "\n<!DOCTYPE html><html>sign in"}, "init x.zip", "it is a web page, as a login gives instead of a file"),
+    ({"x.zip": '{"code": 403}'}, "init x.zip", "it is an error message in JSON"),
     ({"x.zip": zipped({"a": b"x", "a/b.png": png()})}, "init x.zip", ""),
     # tables
     ({**PICTURES, "l.csv": "id,label\n"}, "init .", ""),
@@ -136,6 +144,9 @@ CASES = [
     # tables and folders that tell nothing
     ({**PICTURES, "l.csv": "id\n1\n2\n"}, "init .", "nothing that tells their classes"),
     ({f"train/a/{n}.png": png() for n in range(9)}, "init .", "nothing that tells their classes"),
+    ({**PICTURES, "l.xlsx": zipped({"xl/workbook.xml": "<x/>"})}, "init .", "l.xlsx: spreadsheets are not read here: save it as CSV"),
+    ({**PICTURES, "l.parquet": b"PAR1" + bytes(99) + b"PAR1"}, "init .", "l.parquet: not a Parquet file"),
+    ({**PICTURES, "l.csv": WIDE}, "init .", "have the class 'a'; two are needed"),
     ({}, "weigh /dev/null", "it is a device, no regular file"),
 ]  # fmt: skip
 
@@ -144,6 +155,10 @@ CASES = [
 TAKEN = [
     ({**CLASSES, "__MACOSX/train/a/._0.png": b"\0\5", "train/a/Thumbs.db": b"x", "train/a/._1.png": b"x"}, "18 labelled"),
     ({**CLASSES, "train/a/x.heic": b"\0\0\0\x18ftypheic", "train/a/y.svg": b"<svg/>"}, "18 labelled"),
+    ({**CLASSES, "train/a/x.heic": b"1", "train/b/x.HEIC": b"1"}, "left out: 2 .heic (HEIC photographs, which are not read here"),
+    ({**CLASSES, "train/e\u0301/1.png": png(), "train/\xe9/1.png": png()}, "perhaps one written in two ways: 'e\\u0301' and '\\xe9'"),
+    ({**CLASSES, "train/cat/1.png": png(), "train/Cat /1.png": png()}, "perhaps one written in two ways: 'Cat ' and 'cat'"),
+    ({**CLASSES, "train/\u202egpj/1.png": png()}, "classes with letters that cannot be seen: '\\u202egpj'"),
     ({name.replace(".png", ".PNG"): content for name, content in CLASSES.items()}, "18 labelled"),
     ({**PICTURES, "l.csv": "\ufeff" + LABELS}, "9 labelled images of 2 classes (5 of 'a' to 4 of 'b')"),
     ({**PICTURES, "l.csv": LABELS.replace(",", "\t")}, "9 labelled images of 2 classes (5 of 'a' to 4 of 'b')"),
@@ -185,3 +200,11 @@ def test_one_message_and_nothing_left(home, tmp_path, monkeypatch, files, line, 
         name for name in tree(home) if name not in (*test_hostile.FOLDERS, "studies") and not name.endswith(".lock")
     ]
     assert left == []
+
+
+def test_utf_8_names_read_as_something_else_are_told_apart(home, tmp_path, monkeypatch):
+    """What Python makes of a UTF-8 name where the terminal's language is not UTF-8: its bytes, each as half a letter."""
+    name = "é.png".encode().decode("ascii", "surrogateescape")
+    monkeypatch.setattr(listing.os, "walk", lambda *given, **more: [(str(tmp_path), [], [name])])
+    with pytest.raises(UserError, match=r"'?\\xc3\\xa9.png, are UTF-8 text, and Python was told .* set PYTHONUTF8=1"):
+        listing.walk(tmp_path)

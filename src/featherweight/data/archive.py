@@ -26,6 +26,20 @@ LONGEST_NAME, LONGEST_PATH = 240, 2000  # bytes; file systems take 255 and 4,096
 LONGEST_HEADER = 2**20  # bytes of a tar's extended header, which holds a name or a few facts
 
 
+KINDS = (  # first bytes, endings that say so, what it is and what to do
+    (b"Rar!", (".rar",), "a RAR archive: unpack it with unrar, and name the folder"),
+    (b"7z\xbc\xaf", (".7z",), "a 7z archive: unpack it with 7z, and name the folder"),
+    (b"PK\x03\x04", (".zip",), "a zip archive: call it .zip"),
+    (b"\x1f\x8b", ("gz",), "compressed by gzip: call it .tar.gz if a tar is in it"),
+    (b"BZh", ("bz2",), "compressed by bzip2: call it .tar.bz2 if a tar is in it"),
+    (b"\xfd7zXZ", ("xz",), "compressed by xz: call it .tar.xz if a tar is in it"),
+    (b"\x28\xb5\x2f\xfd", ("zst",), "compressed by zstd: unpack it with unzstd, and name the folder"),
+    (b"<!DOCTYPE", (), "a web page, as a login gives instead of a file: download it in a browser"),
+    (b"<html", (), "a web page, as a login gives instead of a file: download it in a browser"),
+    (b'{"', (), "an error message in JSON instead of a file: look into it, and download it again"),
+)
+
+
 class Damaged(UserError):  # noqa: N818 - as OverBudget is
     """An archive that is cut short or broken: fetching it again may help."""
 
@@ -131,8 +145,18 @@ def _extract(archive: Path, folder: Path, room: int, shown: str) -> int:
     except Exception as error:  # a damaged archive can provoke any of them
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # of the disk
-        raise Damaged(f"{shown}: cannot be unpacked ({reason(error)}); download it again") from None
+        other = _other_kind(archive)
+        why = f": it is {other}" if other else f" ({reason(error)}); download it again"
+        raise Damaged(f"{shown}: cannot be unpacked{why}") from None
     return written
+
+
+def _other_kind(archive: Path) -> str | None:
+    """What a file is by its first bytes, where its name says something else, and what to do with it."""
+    with open_regular(archive) as raw:
+        start = raw.read(512).lstrip()
+    ending = archive.name.lower()
+    return next((what for magic, own, what in KINDS if start.startswith(magic) and not ending.endswith(own)), None)
 
 
 def _too_large(shown: str, room: int) -> UserError:

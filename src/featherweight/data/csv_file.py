@@ -10,6 +10,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from featherweight.errors import UserError, nearest
@@ -17,6 +18,7 @@ from featherweight.untrusted_files import open_regular, read_bytes, refuse_beyon
 
 DELIMITERS = ",;\t|"
 LOOKED_AT = 50  # rows that settle the delimiter
+MOST_SHOWN = 50  # headings that a message lists
 EXPANDED = 12  # bytes of memory that a byte of a table of short fields takes as lists of text
 
 
@@ -31,13 +33,19 @@ class Table:
 
     def column(self, name: str) -> list[str]:
         """The values under a heading. Raises UserError with the nearest heading."""
-        if name not in self.header:
+        if name not in self._places:
             raise UserError(
                 f"{self.path}: row 1: there is no column '{name}'"
-                f"{nearest(name, self.header)}; the columns are {', '.join(self.header)}"
+                f"{nearest(name, self.header)}; the columns are {', '.join(self.header[:MOST_SHOWN])}"
+                f"{', ...' if len(self.header) > MOST_SHOWN else ''}"
             )
-        place = self.header.index(name)
+        place = self._places[name]
         return [row[place] for row in self.rows]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Where each heading stands: of a hundred thousand columns none is searched for."""
+        return {name: place for place, name in reversed(list(enumerate(self.header)))}
 
 
 def read(path: Path, delimiter: str | None = None) -> Table:

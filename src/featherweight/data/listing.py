@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,27 @@ from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
 
 ENDINGS = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".tif", ".tiff", ".avif")
+UNREAD = {  # pictures of formats that are not read here
+    ".heic": "HEIC photographs",
+    ".heif": "HEIF photographs",
+    ".jp2": "JPEG 2000 pictures",
+    ".j2k": "JPEG 2000 pictures",
+    ".jxl": "JPEG XL pictures",
+    ".svg": "drawings in SVG",
+    ".psd": "Photoshop files",
+    ".xcf": "GIMP files",
+    ".eps": "drawings in EPS",
+    ".tga": "Targa pictures",
+    ".exr": "OpenEXR pictures",
+    ".hdr": "Radiance pictures",
+    ".dds": "DDS textures",
+    ".pcx": "PCX pictures",
+    ".raw": "raw photographs",
+    ".dng": "raw photographs",
+    ".cr2": "raw photographs",
+    ".nef": "raw photographs",
+    ".arw": "raw photographs",
+}
 SCIENTIFIC = (".dcm", ".dicom", ".npy")  # one picture each, where images lie in folders
 
 Label = str | tuple[str, ...]
@@ -81,8 +104,12 @@ class Faults:
 
 
 def walk(folder: Path) -> list[str]:
-    """Every image under `folder` at any depth, as a path below it, sorted; hidden files are no images."""
+    """Every image under `folder` at any depth, as a path below it, sorted; hidden files are no images.
+
+    Says how many pictures are left out because their format is not read here.
+    """
     found: list[str] = []
+    unread: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
     for parent, inner, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         status = Path(parent).stat()
@@ -94,7 +121,10 @@ def walk(folder: Path) -> list[str]:
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
         prefix = "" if below == "." else f"{below}/"
         found += [prefix + name for name in files if is_image(name)]
+        unread.update(ending for name in files if (ending := Path(name).suffix.lower()) in UNREAD)
     _refuse_names(folder, found)
+    for ending, count in unread.items():
+        say(f"{folder}: left out: {count:,} {ending} ({UNREAD[ending]}, which are not read here: convert them to PNG)")
     return sorted(found)
 
 
@@ -110,10 +140,23 @@ def _refuse_names(folder: Path, files: Sequence[str]) -> None:
     strange = [file for file in files if not file.isascii() and any("\udc80" <= letter <= "\udcff" for letter in file)]
     if strange:
         spelled = os.fsencode(min(strange)).decode("ascii", "backslashreplace")
+        if all(_is_utf8(os.fsencode(file)) for file in strange):  # a terminal that is set to something else
+            raise UserError(
+                f"{folder}: the names of {len(strange):,} images, for example {spelled}, are UTF-8 text, and Python "
+                f"was told to read them as {sys.getfilesystemencoding()}: set PYTHONUTF8=1, or LANG to a UTF-8 language"
+            )
         raise UserError(
             f"{folder}: the names of {len(strange):,} images are not UTF-8 text, for example {spelled}; rename them "
             f"(convmv -r -f latin1 -t utf8 --notest FOLDER does it for all)"
         )
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def is_image(name: str) -> bool:

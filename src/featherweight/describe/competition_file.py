@@ -18,12 +18,14 @@ from featherweight.config import Competition, load_competition
 from featherweight.data.archive import is_archive, stem, unpack
 from featherweight.data.detect import mapping
 from featherweight.data.detect.detected import Hints
+from featherweight.data.detect.refusals import PACKED
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.survey import survey
 from featherweight.data.listing import Listing, Samples, Stored, numbered
 from featherweight.data.sources import SOURCES
 from featherweight.describe import groups, known_competitions, pictures, submission_section
+from featherweight.describe.class_names import odd_names
 from featherweight.describe.known_competitions import KnownCompetition
 from featherweight.describe.known_competitions import metric as known_metric
 from featherweight.errors import UserError, nearest
@@ -71,7 +73,9 @@ def init(folder: Path, **options: Any) -> Report:
     if not folder.exists():
         raise UserError(f"there is no folder or archive {folder}")
     if folder.is_file() and not archive:
-        raise UserError(f"{folder}: neither a folder nor a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive")
+        ways = [way for ending, way in PACKED.items() if folder.suffix.lower() == ending and ending in (".7z", ".rar")]
+        then = f"; {ways[0].format(name=repr(folder.name))}, then init the folder" if ways else ""
+        raise UserError(f"{folder}: neither a folder nor a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive{then}")
     default = stem(folder) if archive else folder.resolve().name
     name = _name(wishes.name, default)
     _refuse_unknown(wishes)
@@ -184,6 +188,7 @@ def _classes(folder: Path, train: Samples, test: Samples | None, report: Report)
         f"({counts[0][1]:,} of '{counts[0][0]}' to {counts[-1][1]:,} of '{counts[-1][0]}'), "
         f"{len(test.ids) if test else 0:,} to predict"
     )
+    report.found += [f"  {line}" for line in odd_names(classes)]
     return classes
 
 

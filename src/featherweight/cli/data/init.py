@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featherweight.cli.arguments import FILES, completed, count
+from featherweight.errors import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,5 +63,6 @@ def describe(folder: Path, **options: Any) -> None:
     from featherweight.describe import competition_file as make
 
     report = make.init(folder, **options)
-    print("\n".join([*report.found, "", "assumed, and how to change it:", *report.assumed, "", f"wrote {report.path}"]))
+    lines = [*report.found, "", "assumed, and how to change it:", *report.assumed, "", f"wrote {report.path}"]
+    print("\n".join(map(printable, lines)))
     print(f"next: ./run.sh auto --competition {report.path.stem} --minutes 20")

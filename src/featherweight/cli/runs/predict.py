@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from featherweight.cli.arguments import FILES, add_run, add_views, completed, views_setting
-from featherweight.errors import UserError
+from featherweight.errors import UserError, printable
 
 if TYPE_CHECKING:
     from featherweight.runs.predictor import Predictions
@@ -99,7 +99,7 @@ def _named(predicted: Predictions, names: list[str], count: int) -> Iterator[tup
 def _screen(path: Path | None, count: int, decides: bool) -> Iterator[Write]:
     def write(name: str, best: Best, decided: Decided) -> None:
         answer = f"{_joined(decided) or 'none'}:  " if decides else ""
-        print(f"{name}  {answer}" + "  ".join(f"{label} {probability:.2%}" for label, probability in best))
+        print(printable(f"{name}  {answer}" + "  ".join(f"{label} {probability:.2%}" for label, probability in best)))
 
     yield write
 

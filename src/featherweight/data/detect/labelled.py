@@ -106,9 +106,7 @@ def _readings(scan: Scan, name: str, start: Table | None) -> list[tuple[Table, l
 
 def _profile(name: str, table: Table, header: list[str], index: Index, hints: Hints) -> Profile | None:
     best: tuple[tuple[int, int, int], str, dict[str, list[int]]] | None = None
-    for column in table.header:
-        if hints.id in table.header and column != hints.id:
-            continue
+    for column in [hints.id] if hints.id in table.header else table.header:
         values = [value for value in dict.fromkeys(table.column(column)) if value and not is_rubbish(value)]
         if len(values) < 0.2 * len(table.rows) or not index.reach(values[:: max(1, len(values) // FEW)]):
             continue

@@ -21,6 +21,7 @@ from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import Scan
 from featherweight.data.scientific import package
 from featherweight.errors import UserError
+from featherweight.untrusted_files import explained
 
 PIXELS = 48  # numbers in a row: 4 x 4 pixels of 3 channels
 ID = re.compile(r"^(id|image_?id|.*_id|index|image|idx)$", re.IGNORECASE)
@@ -92,10 +93,13 @@ def _look(scan: Scan, name: str) -> Pixels | None:
     if ending in (".json", ".jsonl"):
         return _look_at_json(scan, name)
     if ending == ".parquet":
-        schema = package("pyarrow.parquet", f"{path}: a Parquet file").read_schema(path)
+        reader = package("pyarrow.parquet", f"{path}: a Parquet file")
+        with explained(path, "not a Parquet file"):
+            schema = reader.read_schema(path)
         kinds = {field.name: str(field.type) for field in schema}
         wide = [one for one, kind in kinds.items() if re.match(r"u?int|float|double", kind) and one.isdecimal()]
-        text = [one for one in kinds if one not in wide]
+        known = set(wide)
+        text = [one for one in kinds if one not in known]
         return Pixels(name, wide, text, "columns") if len(wide) >= PIXELS else None
     start = csv_file.beginning(path, 200)
     if start is None or not start.rows:
@@ -111,11 +115,12 @@ def _look(scan: Scan, name: str) -> Pixels | None:
     if len(start.header) < PIXELS:
         return None
     numbered = [one for one in start.header if re.search(r"\d+$", one)]
-    text = [one for one in start.header if one not in numbered]
+    is_numbered = set(numbered)
+    text = [one for one in start.header if one not in is_numbered]
     whole = all(
         row[place].strip().isdecimal()
         for place, one in enumerate(start.header)
-        if one in numbered
+        if one in is_numbered
         for row in start.rows[:20]
     )
     return Pixels(name, numbered, text, "columns", _some(start, text)) if len(numbered) >= PIXELS and whole else None

@@ -8,6 +8,7 @@ from featherweight.data import csv_file
 from featherweight.data.detect.sample import NAMED
 from featherweight.data.detect.scan import Scan
 from featherweight.data.file_matching import bare, without_folder
+from featherweight.data.listing import UNREAD
 from featherweight.errors import UserError
 
 FORMATS = {
@@ -26,9 +27,9 @@ FORMATS = {
     ".mp3": "sounds",
     ".ogg": "sounds",
     ".flac": "sounds",
-    ".svg": "drawings in SVG",
-    ".heic": "HEIC photographs",
+    **UNREAD,
 }
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 PACKED = {".zip": "unzip -q {name} -d {stem}", ".7z": "7z x {name}", ".tar": "tar xf {name}", ".tgz": "tar xzf {name}"}
 PACKED |= {".gz": "tar xzf {name}", ".rar": "unrar x {name}"}
 
@@ -76,6 +77,8 @@ def refuse(scan: Scan, faults: str) -> NoReturn:
                 f"{scan.outer}: the images are in {what} ({endings[ending]:,} {ending}), which are not read here\n"
                 f"convert them to one image file each, in one folder per class or beside a CSV of id and label"
             )
+    if sheets := [name for name in scan.files if name.lower().endswith(SPREADSHEETS)]:
+        faults = f"\n{scan.path(sheets[0])}: spreadsheets are not read here: save it as CSV{faults}"
     if scan.images:
         raise UserError(
             f"{scan.outer}: {len(scan.images):,} images, as {scan.images[0]}, and nothing that tells their classes: no "

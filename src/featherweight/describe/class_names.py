@@ -1,0 +1,26 @@
+"""Class names that fool whoever reads them: several that read alike, and letters that cannot be seen."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+
+
+def odd_names(classes: Iterable[str]) -> list[str]:
+    """In words, a line a kind; empty where there is nothing odd."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        alike[_as_read(name)].append(name)
+    several = [" and ".join(map(ascii, names)) for names in alike.values() if len(names) > 1]
+    every = [name for names in alike.values() for name in names]
+    unseen = [ascii(name) for name in every if not name.isprintable() or name != name.strip()]
+    lines = [f"classes that read alike, perhaps one written in two ways: {'; '.join(several[:3])}"] if several else []
+    return [*lines, *([f"classes with letters that cannot be seen: {', '.join(unseen[:3])}"] if unseen else [])]
+
+
+def _as_read(name: str) -> str:
+    """Without what the eye does not tell apart: forms of a letter, case (but of letters alone), spaces, marks."""
+    same = unicodedata.normalize("NFKC", name)
+    seen = " ".join("".join(letter for letter in same if unicodedata.category(letter) != "Cf").split())
+    return seen if len(seen) == 1 else seen.casefold()
