@@ -53,13 +53,15 @@ STYLE: dict[Any, Any] = {
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG picture on white; the same figure gives the same bytes."""
+    _arrange(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def svg(figure: Figure, label: str) -> str:
     """The figure as an SVG element for a page: transparent, its ink the page's own, `label` read out for the blind."""
+    _arrange(figure)
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -73,6 +75,14 @@ def svg(figure: Figure, label: str) -> str:
     width = figure.get_figwidth() * PIXELS_PER_INCH
     head = rf'<svg viewBox="\1" role="img" aria-label="{label}" style="max-width:{width:.0f}px">'
     return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', head, text, count=1)
+
+
+def _arrange(figure: Figure) -> None:
+    """Compute the layout once: each way of saving would do it anew, in a drawing of its own, for half of a report's time."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def curves(history: pd.DataFrame, metric: str) -> Figure:

@@ -41,7 +41,11 @@ def write(run: Run) -> Path:
     pages.filters.update(picture=picture, overlay=overlay, inline=_inline)
     page = pages.get_template("report.html.jinja").render(
         **_words(found),
-        figures={name: figures.svg(figure, label) for name, (figure, label) in (drawn | _narrow(found)).items()},
+        figures={
+            name: figures.svg(figure, label)
+            for name, (figure, label) in (drawn | _narrow(found)).items()
+            if name != "curves"  # the page shows each panel by itself
+        },
         curves=_curves(found),
     )
     target = folder / "report.html"
