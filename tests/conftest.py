@@ -23,6 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, which children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+os.fsync = lambda handle: None  # no test can show what a power cut leaves, and each would wait for the disk
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 

@@ -53,6 +53,12 @@ def test_epochs_and_seeds_differ():
     assert len(set(map(tuple, orders))) == 4
 
 
+def test_each_step_of_each_epoch_draws_numbers_of_its_own():
+    """Else an image would be altered in the same way in every epoch."""
+    shown = [batch for seed in (0, 1) for epoch in (0, 1) for batch in batches(seed=seed).epoch(epoch)]
+    assert len({tuple(batch.draws.uniform().tolist()) for batch in shown}) == len(shown) == 2 * 2 * 3
+
+
 def test_images_are_floats_in_channels_last():
     images = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3), dtype=np.uint8)
     pack = Pack([str(i) for i in range(8)], images, np.zeros(8, dtype=np.int64))

@@ -20,8 +20,9 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("tool", [["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"]], ids=" ".join)
+@pytest.mark.parametrize("tool", [["ruff", "format", "--check", "."], ["ruff", "check", "."]], ids=" ".join)
 def test_tools_find_nothing(tool):
+    """mypy takes half a minute where it has never run: .ci/run calls it."""
     done = subprocess.run([sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,5 +1,7 @@
 """One model taught by several runs: who answers for which image, and what is held out."""
 
+import shutil
+
 import pytest
 
 from featherweight.cli.main import main
@@ -10,10 +12,19 @@ from featherweight.runs.student import student
 FAST = ["--set", "train.epochs=2", "--threads", "1", "--no-report"]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace with two folds that have left a test part to nobody."""
+    folder = tmp_path_factory.mktemp("folds")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATHERWEIGHT_HOME", str(folder))
+        assert main(["tiny", "--folds", "2", "--set", "split.test=0.2", *FAST, "--name", "k"]) == 0
+    return folder
+
+
 @pytest.fixture
-def folds(home, capsys):
-    assert main(["tiny", "--folds", "2", "--set", "split.test=0.2", *FAST, "--name", "k"]) == 0
-    capsys.readouterr()
+def folds(trained, home):
+    shutil.copytree(trained, home, dirs_exist_ok=True)
     return ["k-f0", "k-f1"]
 
 
@@ -35,7 +46,7 @@ def test_what_folds_teach_is_felt_and_repeats(folds):
 
 
 def test_folds_that_leave_no_image_unseen_are_refused(home, capsys):
-    assert main(["tiny", "--folds", "2", *FAST, "--name", "k"]) == 0
+    assert main(["tiny", "--folds", "2", *FAST, "--set", "train.epochs=1", "--name", "k"]) == 0
     assert main(["student", "k-f0", "k-f1"]) == 2
     assert "hold out a test part when you train them: --set split.test=0.1" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ holdout score too good: what is held out was nearly seen in training.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from featherweight.data.split import rarest
 VERSION = 1  # of what is kept beside a pack: a better search makes it anew
 MOST = 200_000  # images in which near-copies are looked for before a training; inspect looks at any number
 LARGEST = 2**34  # bytes of images that are read for it
+FEW_BYTES = 2**24  # of images that lie on no disk: what is found in these is remembered
 TOO_LARGE = 0.3  # of all images: what is joined beyond that is no picture with its copies
 
 
@@ -113,11 +115,19 @@ def _same(packs: Sequence[Pack]) -> list[list[int]]:
         except (OSError, ValueError):  # not there, or damaged: looked for anew
             pass
     images = packs[0].images if len(packs) == 1 else Joined(packs[0].images, packs[1].images)
+    if kept is None and count * size <= FEW_BYTES:
+        return _in_bytes(images[:].tobytes(), images.shape, near)
     found = near_duplicates.groups(images, near)
     if kept is not None:
         with contextlib.suppress(OSError):  # a pack on a disk that is full, or read-only
             atomic.write_text(kept, json.dumps(found) + "\n")
     return found
+
+
+@functools.lru_cache(maxsize=1)  # a run asks when it divides and when it ends
+def _in_bytes(images: bytes, shape: tuple[int, ...], near: bool) -> list[list[int]]:
+    """`near_duplicates.groups` of images that lie on no disk."""
+    return near_duplicates.groups(np.frombuffer(images, dtype=np.uint8).reshape(shape), near)
 
 
 def _joined(named: NDArray[np.int64], same: Sequence[Sequence[int]]) -> NDArray[np.int64]:

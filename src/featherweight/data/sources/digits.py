@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,7 @@ def digits(root: Path, *, seed: Index = 0) -> Listing:
 
     One in five of each class, by `seed`, is the hidden test; ids are the images' places in the original order.
     """
-    from sklearn.datasets import load_digits  # over a second to import
-
-    bunch = load_digits()
-    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    labels = [str(label) for label in bunch.target]
-    ids = [f"{place:04d}" for place in range(len(labels))]
-    hidden = holdout_ranks(ids, labels, 0.2, seed)
+    images, labels, ids, hidden = _digits(seed)
 
     def part(mask: NDArray[np.bool_], labelled: bool) -> Samples:
         places = np.flatnonzero(mask)
@@ -34,3 +29,15 @@ def digits(root: Path, *, seed: Index = 0) -> Listing:
         test=part(hidden, labelled=False),
         answers=lambda: {ids[i]: labels[i] for i in np.flatnonzero(hidden)},
     )
+
+
+@functools.cache  # a run asks twice, and a series of runs each time
+def _digits(seed: int) -> tuple[NDArray[np.uint8], list[str], list[str], NDArray[np.bool_]]:
+    """Images uint8 [N, 8, 8], their labels and ids, and which are hidden."""
+    from sklearn.datasets import load_digits  # over a second to import
+
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    labels = [str(label) for label in bunch.target]
+    ids = [f"{place:04d}" for place in range(len(labels))]
+    return images, labels, ids, holdout_ranks(ids, labels, 0.2, seed)
