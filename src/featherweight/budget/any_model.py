@@ -46,7 +46,7 @@ FILES = (*ENDINGS, ".pt2", ".onnx")
 
 def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None, shape: Shape = IMAGENET) -> Weight:
     """Weigh a module, a file (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), `timm/NAME`,
-    `torchvision/NAME` or `FILE.py:NAME`. Of a model in shards, its `.index.json`.
+    `torchvision/NAME` or `FILE.py:NAME`. For a model in shards, its `.index.json`.
 
     `example` [B, C, H, W] is passed through a module whose parameters come into being with the first images; with it
     multiply-adds and the folded count are given too. A network by its name is made for `shape`. No code of a file is

@@ -101,7 +101,7 @@ class _Graph(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def spared(self) -> int:
-        """How many parameters folding saves: scales and shifts of norms, less the biases that layers come to need."""
+        """How many parameters folding saves: scales and shifts of norms, less the biases that layers then need."""
         spared = 0
         shared = Counter(id(scale) for _, scale, _ in self.norms if scale is not None)
         for source, scale, shift in self.norms:

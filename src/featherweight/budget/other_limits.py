@@ -53,7 +53,7 @@ class Measure:
 def measured(model: Classifier, competition: Competition, macs: int | None = None) -> tuple[Measure, ...]:
     """What a model, on the meta device or not, has of what the competition limits; `macs` where they are known.
 
-    Raises UserError where that cannot be told.
+    Raises UserError where that is unknown.
     """
     limits = {key: getattr(competition.limit, key) for key in WORDS}
     limits = {key: most for key, most in limits.items() if most is not None}

@@ -22,7 +22,7 @@ class Weight:
     `averaged`, `others`: numbers that a checkpoint holds beside the model: an averaged copy (EMA), and all else, the
     optimizer's state above all. `bits` that the parameters are stored in, `zeros` among them, `bytes` of the file.
     `score`: MicroNet's, see `score_of`. `macs`: multiply-adds for one image. `folded`: parameters that are left with
-    batch norms folded and branches merged. None is what cannot be told, `bytes` 0 where there is no file.
+    batch norms folded and branches merged. None is what is unknown, `bytes` 0 where there is no file.
     """
 
     name: str

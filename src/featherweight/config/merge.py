@@ -103,7 +103,7 @@ class _Merged:
             self._remember((*path, key), inner, origin_of)
 
     def forget(self, path: tuple[Any, ...]) -> None:
-        """Drop what was known of keys below `path`: something else stands there now."""
+        """Drop what was known of keys below `path`: something else has their place now."""
         below = [known for known in self.origins if len(known) > len(path) and known[: len(path)] == path]
         for known in below:
             del self.origins[known]

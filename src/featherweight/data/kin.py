@@ -54,7 +54,7 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
     """Kin among labelled images, those of `valid` behind those of `train`.
 
     `declared` [N of train] are the groups that the competition knows. Without them numbered sequences are looked for in
-    the names. Pictures that stand there twice are joined either way, unless that would join most of the images.
+    the names. Pictures that are there twice are joined either way, unless that would join most of the images.
     """
     packs = [train] if valid is None else [train, valid]
     ids, labels = [id for pack in packs for id in pack.ids], np.concatenate([_classes(pack) for pack in packs])
@@ -79,7 +79,7 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
 
 
 def disputes(kin: Kin, packs: Sequence[Pack], classes: Sequence[str]) -> list[str]:
-    """In a line, the pictures that stand there with different classes, the first of them by name; or nothing."""
+    """In a line, the pictures that are there with different classes, the first of them by name; or nothing."""
     if any(pack.labels is None or pack.labels.ndim > 1 for pack in packs):
         return []
     ids, labels = [id for pack in packs for id in pack.ids], np.concatenate([_classes(pack) for pack in packs])
@@ -89,7 +89,7 @@ def disputes(kin: Kin, packs: Sequence[Pack], classes: Sequence[str]) -> list[st
     one = disputed[0]
     other = next(place for place in one if labels[place] != labels[one[0]])
     first = " and ".join(f"{ids[place]} is {classes[labels[place]]}" for place in (one[0], other))
-    count = f"{len(disputed):,} picture{'s stand' if len(disputed) > 1 else ' stands'}"
+    count = f"{len(disputed):,} picture{'s are' if len(disputed) > 1 else ' is'}"
     return [f"{count} there with different classes, as {first}: correct them, or take them out"]
 
 

@@ -89,7 +89,7 @@ def _deepen(traits: Traits, values: Any) -> None:
 
 @dataclass
 class Chosen:
-    """The `image` section, and what is to be told of it."""
+    """The `image` section, and what to say about it."""
 
     section: dict[str, Any]
     found: list[str]

@@ -173,7 +173,7 @@ def predict(
     """For each picture a dict of path, class, probability (of that class) and probabilities (of every class).
 
     Where a picture may have several classes, `classes` is a list of them, in place of the first two. Raises ValueError
-    for what cannot be read; where `left_out` is given, such pictures are left out and stand there with the reason.
+    for what cannot be read; where `left_out` is given, such pictures are left out and entered there with the reason.
     """
     answers = []
     for first in range(0, len(paths), batch_size):

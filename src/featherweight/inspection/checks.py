@@ -66,7 +66,7 @@ def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], tor
 def copies(
     data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], near: bool = True, torn: bool = False
 ) -> tuple[list[Finding], dict[str, str]]:
-    """Pictures that stand there twice: in training, on both sides of the split, and in the test; the grouping that
+    """Pictures that are there twice: in training, on both sides of the split, and in the test; the grouping that
     keeps those of training together, id to group. Without `near` only copies to the byte are looked for.
     """
     train, test = data.train, data.predict
@@ -132,7 +132,7 @@ def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[i
     found = [
         Finding(
             f"{spare:,} training images are copies of others",
-            f"{len(inside):,} pictures stand there more than once",
+            f"{len(inside):,} pictures are there more than once",
             "harmless while they stay on one side of the split",
             rows=_rows(train, classes, inside),
         )

@@ -92,7 +92,7 @@ class Kaggle:
         """Upload a CSV and make a submission of it, once; `tag` is the part of the message no other submission has.
 
         Only what leaves no trace is repeated. When the answer to the one request that counts is lost, the listing tells
-        whether it arrived; Unavailable is raised where it can't be told, and the same tag may then be looked for later.
+        whether it arrived; Unavailable is raised where it stays unknown, and the same tag may be looked for later.
         """
         assert tag in message
         from requests import RequestException

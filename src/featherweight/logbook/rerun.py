@@ -80,7 +80,7 @@ def rerun(
     command: list[str],
 ) -> Path:
     """Run every row, or `only` some, by every seed that is not done yet; write table and pictures into the folder
-    returned. A seed of all rows is done before the next, so that what is stopped can be told of.
+    returned. A seed of all rows is done before the next, so that a rerun that is stopped can be reported.
 
     A row that diverges by some seed, or is over the competition's limit, is named in the table, and left out of
     claims and pictures: the seeds that came through are no fair sample. Overrides are part of the names of the runs.
@@ -114,7 +114,7 @@ def rerun(
 
 
 def _digest(overrides: Sequence[str]) -> str:
-    """What tells runs of other settings apart by their names; the seed stands there already."""
+    """What tells runs of other settings apart by their names; the seed is part of them already."""
     settings = [override for override in overrides if not override.startswith("seed=")]
     return f"-set{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}" if settings else ""
 

@@ -24,7 +24,7 @@ Widths = Annotated[
 def narrowed(net: nn.Module, widths: Mapping[str, Sizes]) -> nn.Module:
     """The network, in place, with these layers (or parameters that stand alone) cut to their first outputs and inputs.
 
-    Of a layer the sizes are those of its weight; its bias and statistics follow. Initial values stay what they were.
+    The sizes of a layer are those of its weight; its bias and statistics follow. Initial values stay what they were.
     Raises UserError for a layer that is not there, or is not that wide.
     """
     parameters = dict(net.named_parameters())

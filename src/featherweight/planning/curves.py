@@ -3,7 +3,7 @@
 `curves.csv` holds a row per training: the task in numbers, the network's parameters, the epochs, and the error on
 images that were held out. `./run.sh bench curves` measures it. The model is a plain one: the logit of the error is
 linear in logarithms of the row's numbers and in some of their products, with a level of its own for each data set, and
-is fitted by Bayesian ridge regression, for networks that start from random weights and from published ones apart. Of a
+is fitted by Bayesian ridge regression, for networks that start from random weights and from published ones apart. For a
 new task the level is unknown, until a pilot has been trained on it; which network is better, and how much more epochs
 and images help, are learned within the data sets. The last two differ from set to set, which a forecast far from its
 pilot says by a wider range.

@@ -73,7 +73,7 @@ class Pilot:
 def piloted(
     measured: Measured, task: Task, competition: Competition, seconds: float, threads: int | None
 ) -> Pilot | None:
-    """The candidate trained for about so many seconds; None where that is too little, or it fails."""
+    """The candidate trained for about that many seconds; None where that is too little, or it fails."""
     candidate, cost = measured.candidate, measured.cost
     probing = candidate.starts_published
     epochs = 0 if probing else EPOCHS

@@ -78,7 +78,7 @@ def svg(figure: Figure, label: str) -> str:
 
 
 def _arrange(figure: Figure) -> None:
-    """Compute the layout once: each way of saving would do it anew, in a drawing of its own, for half of a report's time."""
+    """Compute the layout once: each way of saving would do it anew, in a drawing of its own."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)

@@ -32,7 +32,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Weight], float | None]]] = {
 
 
 def over(weight: Weight, limits: Limits) -> list[str]:
-    """What of a model is over its limit, or cannot be told though there is one."""
+    """The quantities of a model that are over their limit, or unknown though there is one."""
     found = {key: COLUMNS[key][1](weight) for key in limits}
     return [key for key, number in found.items() if number is None or number > limits[key]]
 
@@ -49,7 +49,7 @@ def verdict(weight: Weight, limits: Limits) -> str:
 
 
 def show(weights: Sequence[Weight], limits: Limits) -> None:
-    """The table, a line a model; columns that are empty for all are left out."""
+    """The table, one line per model; columns that are empty for all are left out."""
     kept = _kept(weights)
     table = blank_table(["model", *(title for title, _ in kept.values()), ""])
     for one in weights:
@@ -58,7 +58,7 @@ def show(weights: Sequence[Weight], limits: Limits) -> None:
 
 
 def write_csv(path: Path, weights: Sequence[Weight], limits: Limits) -> None:
-    """One row a model, all columns by their keys; what cannot be told is empty."""
+    """One row per model, all columns by their keys; what is unknown is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["model", *COLUMNS, "verdict"])

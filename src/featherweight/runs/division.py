@@ -20,7 +20,7 @@ from featherweight.runs.metadata import WITHOUT, SplitIds, read_record
 from featherweight.runs.run import Run
 
 WARNED = 0.01  # of the held-out images with kin in training: from there on there is a warning
-FEWEST_UNRELATED = 10  # images that a score is told of
+FEWEST_UNRELATED = 10  # images that a score is given for
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A leaderboard's score differs from the validation score for five reasons, each estimated here: few images were held out;
 few stand behind each part of the leaderboard; the run was chosen among several by the score itself; the images to
-predict may be of another kind; and scores that were seen already show what all this comes to.
+predict may be of another kind; and scores that were seen already show the sum of all this.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Expected:
 
     @property
     def details(self) -> list[str]:
-        """In words, what it follows from, a line a reason."""
+        """In words, what it follows from, one line per reason."""
         stated = "as stated" if self.share_is_stated else "not stated, so taken: submission.public in its file"
         share = self.public[3] / max(self.public[3] + self.private[3], 1)
         lines = [f"public part: {share:.0%} of the images ({stated})"]

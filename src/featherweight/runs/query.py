@@ -96,7 +96,7 @@ def _best_first(rows: pd.DataFrame) -> pd.DataFrame:
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for the runs of one recipe that differ in the seed alone: their number, means and deviations.
 
-    Of a seed that was run several times the latest counts. A soup or an ensemble has its first member's settings, and
+    Where a seed was run several times, the latest counts. A soup or an ensemble has its first member's settings, and
     differs from it in its recipe's name, ensembles of few and of many members in their parameters.
     """
     groups, key = [], ["competition", "recipe", "parameters", "same"]

@@ -45,7 +45,7 @@ def finish(
 
 
 def write_report(run: Run) -> str:
-    """Write the report. Its failure costs nobody the result: returned is what is to be told of it."""
+    """Write the report. Its failure costs nobody the result: returned is what to say about it."""
     from featherweight.report import write
 
     try:

@@ -29,7 +29,7 @@ ID = re.compile(r"^(id|image_?id|.*_id|index|image|idx)$", re.IGNORECASE)
 
 @dataclass
 class Pixels:
-    """A table of images: the columns that are pixels, how they stand there, and the others, as text."""
+    """A table of images: the columns that are pixels, how these are written, and the others, as text."""
 
     name: str
     pixels: list[str]
@@ -39,7 +39,7 @@ class Pixels:
 
 
 def find(scan: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
-    """The source of images in tables, if that is how they come. Raises UserError where the class cannot be told."""
+    """The source of images in tables, if that is how they come. Raises UserError where the class is not clear."""
     pixels = [one for name in scan.tables if (one := _look(scan, name)) is not None]
     pixels = [one for one in pixels if sample is None or scan.folder / one.name != sample.path]
     if not pixels:

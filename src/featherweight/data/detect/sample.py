@@ -17,7 +17,7 @@ MASKS = re.compile(r"encodedpixels|predictionstring|rle|bbox", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample submission: its heading, its ids, and the values of its second column as they stand there."""
+    """A sample submission: its heading, its ids, and the values of its second column as they are written."""
 
     path: Path
     header: list[str]

@@ -1,8 +1,8 @@
 """What a folder is: which source reads it, with which keys. It looks at names, tables and a few files.
 
 Every way of reading is tried in a stated order, on evidence: a label table that names the images, one folder per class,
-classes in file names, files of thousands of images. What cannot be told is refused with what was seen; what was chosen
-among several is told with the others.
+classes in file names, files of thousands of images. What stays unclear is refused with what was seen; what was chosen
+among several is listed with the others.
 """
 
 from __future__ import annotations
