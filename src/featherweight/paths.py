@@ -100,10 +100,10 @@ def refuse_unwritable(folder: Path) -> None:
 
 def _configs(kind: str, root: Path) -> dict[str, list[Path]]:
     """Every file of one root's recipes or competitions by its short name, in any folder."""
-    found: dict[str, list[Path]] = {}
+    by_name: dict[str, list[Path]] = {}
     for path in sorted((root / "configs" / kind).rglob("*.yaml")):
-        found.setdefault(path.stem, []).append(path)
-    return found
+        by_name.setdefault(path.stem, []).append(path)
+    return by_name
 
 
 def config_names(kind: str) -> list[str]:
@@ -126,12 +126,12 @@ def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
     if Path(name).suffix in (".json", ".toml") and Path(name).is_file():
         raise UserError(f"{name}: a {what} is a YAML file, called {Path(name).with_suffix('.yaml').name}")
     for root in _roots():
-        found = _configs(kind, root).get(name, [])
-        if len(found) > 1:
-            both = " and ".join(str(path.relative_to(root)) for path in found)
+        files = _configs(kind, root).get(name, [])
+        if len(files) > 1:
+            both = " and ".join(str(path.relative_to(root)) for path in files)
             raise UserError(f"there are two {kind} called '{name}', {both} in {root}: rename one, or give its path")
-        if found:
-            return found[0]
+        if files:
+            return files[0]
     if kind == "recipes" and Path(name.partition(":")[0]).suffix == ".py":
         own = name if ":" in name else f"{name}:NAME"
         raise UserError(f"{name} is code: ./run.sh check {own} weighs its network, and --set model={own} trains it")

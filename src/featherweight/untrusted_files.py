@@ -95,8 +95,8 @@ def explained(path: Path | str, what: str) -> Iterator[None]:
 
 def free_memory() -> int | None:
     """Bytes that this process can still be given, as far as the system says; None where it does not."""
-    found = [limit for limit in (_of_machine(), _of_container(), _of_process()) if limit is not None]
-    return min(found, default=None)
+    limits = [limit for limit in (_of_machine(), _of_container(), _of_process()) if limit is not None]
+    return min(limits, default=None)
 
 
 def refuse_beyond_memory(path: Path | str, wanted: int) -> None:

@@ -16,19 +16,19 @@ from featherweight.runtime.torch_internals import spare_the_compiler
 
 
 class Caches(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within, what is worked out of a model's parameters and buffers is noted in `found`, by id."""
+    """Within, what is worked out of a model's parameters and buffers is noted in `derived`, by id."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._own = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-        self.found: dict[int, Tensor] = {}
+        self.derived: dict[int, Tensor] = {}
         spare_the_compiler(Caches.__torch_dispatch__)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if any(id(one) in self._own or id(one) in self.found for one in tensors_in(args)):
+        if any(id(one) in self._own or id(one) in self.derived for one in tensors_in(args)):
             results = tensors_in(result if isinstance(result, tuple | list) else (result,))
-            self.found |= {id(one): one for one in results if id(one) not in self._own}
+            self.derived |= {id(one): one for one in results if id(one) not in self._own}
         return result
 
 

@@ -124,7 +124,7 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     macs_check = ptflops_macs(model, example) if cross_check and example.is_meta else None
     stem = recipe.model.arguments.get("stem", "")
     rule = STEM_RULE if stem == "auto" else f"shrinks by {stem}, as the recipe says" if stem else ""
-    weighed = _weighed(model, competition, name, flops, macs_check, caches.found)
+    weighed = _weighed(model, competition, name, flops, macs_check, caches.derived)
 
     def fits(spec: Choice) -> bool:
         return count_parameters(spec, competition) <= competition.limit.parameters

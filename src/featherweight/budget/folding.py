@@ -57,7 +57,7 @@ def runs_on(model: nn.Module) -> tuple[str, ...]:
 
 def _merge(module: nn.Module) -> None:
     for name, child in module.named_children():
-        method = next((found for key in MERGES if callable(found := getattr(child, key, None))), None)
+        method = next((merger for key in MERGES if callable(merger := getattr(child, key, None))), None)
         if method is None:
             _merge(child)
         else:

@@ -61,21 +61,21 @@ def measured(model: Classifier, competition: Competition, macs: int | None = Non
         return ()
     shape = competition.shape
     example = torch.empty(1, shape.channels, shape.size, shape.size, device="meta")
-    found: dict[str, float | None] = {}
+    amounts: dict[str, float | None] = {}
     if "bytes" in limits:
-        found["bytes"] = stored_bytes(model.state_dict())
+        amounts["bytes"] = stored_bytes(model.state_dict())
     if "macs" in limits:
-        found["macs"] = macs_of(model, example) if macs is None else macs
+        amounts["macs"] = macs_of(model, example) if macs is None else macs
     if "score" in limits:
-        found["score"] = tallied(counted(model)).score
+        amounts["score"] = tallied(counted(model)).score
     if "folded" in limits:
         spared = spared_by_folding(model, example)
         parameters = sum(group.parameters for group in groups([("model", model)]))
-        found["folded"] = None if spared is None else parameters - spared
-    unknown = [key for key, value in found.items() if value is None]
+        amounts["folded"] = None if spared is None else parameters - spared
+    unknown = [key for key, value in amounts.items() if value is None]
     if unknown:
         raise UserError(f"limit.{unknown[0]}: the {WORDS[unknown[0]]} cannot be told: the model does not run by itself")
-    return tuple(Measure(key, value, limits[key]) for key, value in found.items() if value is not None)
+    return tuple(Measure(key, value, limits[key]) for key, value in amounts.items() if value is not None)
 
 
 def together(members: Iterable[tuple[Measure, ...]]) -> tuple[Measure, ...]:

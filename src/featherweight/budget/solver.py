@@ -90,11 +90,11 @@ def _by_closed_form(family: str, competition: Competition) -> tuple[list[Member]
         within = limit
         while within > 0:
             wanted = Search(within, len(competition.classes), competition.image.channels)
-            found = FILLABLE[family].search(wanted, structure)
+            keys = FILLABLE[family].search(wanted, structure)
             counted += wanted.counted
-            if found is None:
+            if keys is None:
                 break
-            member = _weighed(family, found, competition)
+            member = _weighed(family, keys, competition)
             if member.weighed.room >= 0:
                 members.append(member)
                 break

@@ -55,12 +55,12 @@ def groups(
 ) -> list[Group]:
     """What each part adds to those before it; parts that add nothing are left out.
 
-    `caches` are tensors, by id, that a run has worked out of others (`Caches.found`): they don't count, unless they are
-    parameters or buffers.
+    `caches` are tensors, by id, that a run has worked out of others (`Caches.derived`): they don't count, unless they
+    are parameters or buffers.
     """
     seen: dict[int, int] = {}
     visited: dict[int, Any] = {}
-    found = []
+    grouped = []
     for label, module in parts:
         parameters = statistics = 0
         for tensor, counts in _tensors(module, visited, caches):
@@ -68,8 +68,8 @@ def groups(
             parameters += new if counts else 0
             statistics += 0 if counts else new
         if parameters or statistics or macs.get(label, 0):
-            found.append(Group(label.removeprefix("net."), parameters, statistics, macs.get(label, 0)))
-    return found
+            grouped.append(Group(label.removeprefix("net."), parameters, statistics, macs.get(label, 0)))
+    return grouped
 
 
 def counted(module: nn.Module) -> Iterator[Tensor]:

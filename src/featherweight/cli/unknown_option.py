@@ -61,8 +61,8 @@ def _hint(options: Collection[str], name: str, value: str) -> str:
     plain = name.lstrip("-").replace("-", "_").lower()
     if (option := OPTIONS.get(plain, "")).split(" ")[0] in options:
         return f"did you mean {option}? "
-    if "--set" in options and (found := _keys(plain)):
-        return found.replace("VALUE", value or "VALUE")
+    if "--set" in options and (hint := _keys(plain)):
+        return hint.replace("VALUE", value or "VALUE")
     names = {option.lstrip("-").replace("-", "_"): option for option in options}
     pool = [*names, *(_by_last() if "--set" in options else ())]
     close = next(iter(difflib.get_close_matches(plain, pool, n=1, cutoff=0.7)), "")
@@ -76,10 +76,10 @@ def _by_last() -> dict[str, list[str]]:
     from featherweight.config import Recipe
     from featherweight.config.reference import keys
 
-    found: dict[str, list[str]] = {}
+    by_last: dict[str, list[str]] = {}
     for key in dict.fromkeys(keys(Recipe)):
-        found.setdefault(key.rpartition(".")[2], []).append(key)
-    return found
+        by_last.setdefault(key.rpartition(".")[2], []).append(key)
+    return by_last
 
 
 def _keys(plain: str) -> str:
@@ -89,11 +89,11 @@ def _keys(plain: str) -> str:
 
     plain = KEYS.get(plain, plain)
     by_last = _by_last()
-    known = {key for found in by_last.values() for key in found}
+    known = {key for same in by_last.values() for key in same}
     if "." in plain and plain not in known and plain in keys(Competition):
         return f"it is a key of the competition's file: {plain.replace('.', ': {', 1)}: VALUE}}; "
-    found = [plain] if plain in known else by_last.get(plain, [])
-    found = [key for key in found if key.startswith("train.")] or found
-    if len(found) > 1:
-        return f"a recipe's key is changed with --set KEY=VALUE, where KEY is {' or '.join(found[:4])}; "
-    return f"a recipe's key is changed with --set {found[0]}=VALUE; " if found else ""
+    options = [plain] if plain in known else by_last.get(plain, [])
+    options = [key for key in options if key.startswith("train.")] or options
+    if len(options) > 1:
+        return f"a recipe's key is changed with --set KEY=VALUE, where KEY is {' or '.join(options[:4])}; "
+    return f"a recipe's key is changed with --set {options[0]}=VALUE; " if options else ""

@@ -127,8 +127,8 @@ def _default(field: FieldInfo) -> str:
 def section_of(field: FieldInfo) -> type[Section] | None:
     """The section that a key is, or may be."""
     kinds = [field.annotation, *typing.get_args(field.annotation)]
-    found = (kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, Section) and kind is not Choice)
-    return next(found, None)
+    sections = (kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, Section) and kind is not Choice)
+    return next(sections, None)
 
 
 def table_of(field: FieldInfo) -> OneOf | None:

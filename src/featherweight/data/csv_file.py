@@ -116,10 +116,10 @@ def beginning(path: Path, rows: int) -> Table | None:
         return None
     if len(head) == 1 << 22:
         text = text[: text.rfind("\n") + 1]
-    found = _first_rows(text, sniff(text), rows + 1)
-    if not found or any(len(row) != len(found[0]) for row in found):
+    first = _first_rows(text, sniff(text), rows + 1)
+    if not first or any(len(row) != len(first[0]) for row in first):
         return None
-    return Table(path, [name.strip() for name in found[0]], found[1:], list(range(2, len(found) + 1)))
+    return Table(path, [name.strip() for name in first[0]], first[1:], list(range(2, len(first) + 1)))
 
 
 def examples(values: Sequence[str], shown: int = 5) -> str:
@@ -129,16 +129,16 @@ def examples(values: Sequence[str], shown: int = 5) -> str:
 
 
 def _first_rows(text: str, delimiter: str, wanted: int = LOOKED_AT) -> list[list[str]]:
-    found: list[list[str]] = []
+    rows: list[list[str]] = []
     try:
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
             if any(field.strip() for field in row):
-                found.append(row)
-            if len(found) == wanted:
+                rows.append(row)
+            if len(rows) == wanted:
                 break
     except csv.Error:
         return []
-    return found
+    return rows
 
 
 def _text(path: Path) -> str:

@@ -102,9 +102,9 @@ def decode(file: Path | str, image: Image, content: bytes | None = None) -> NDAr
     """
     content = read(file) if content is None else content
     try:
-        found = scientific.pixels(content)
-        if found is not None:
-            return _square(_of_array(found[0], image.levels or found[1]), image)
+        array = scientific.pixels(content)
+        if array is not None:
+            return _square(_of_array(array[0], image.levels or array[1]), image)
         with opened(io.BytesIO(content)) as picture:  # a quarter less work than from the file
             # A JPEG decodes at a half, a quarter or an eighth at once; twice the size leaves something to filter.
             side = image.store or image.size

@@ -110,18 +110,18 @@ def _same(packs: Sequence[Pack]) -> list[list[int]]:
         told = f"{VERSION} {near} {packs[0].images.shape[1:]} {[pack.folder.name for pack in packs if pack.folder]}"
         kept = folder / f"copies-{digest(told.encode())}.json"
         try:
-            found: list[list[int]] = json.loads(kept.read_text())
-            return found
+            same: list[list[int]] = json.loads(kept.read_text())
+            return same
         except (OSError, ValueError):  # not there, or damaged: looked for anew
             pass
     images = packs[0].images if len(packs) == 1 else Joined(packs[0].images, packs[1].images)
     if kept is None and count * size <= FEW_BYTES:
         return _in_bytes(images[:].tobytes(), images.shape, near)
-    found = near_duplicates.groups(images, near)
+    same = near_duplicates.groups(images, near)
     if kept is not None:
         with contextlib.suppress(OSError):  # a pack on a disk that is full, or read-only
-            atomic.write_text(kept, json.dumps(found) + "\n")
-    return found
+            atomic.write_text(kept, json.dumps(same) + "\n")
+    return same
 
 
 @functools.lru_cache(maxsize=1)  # a run asks when it divides and when it ends

@@ -108,7 +108,7 @@ def walk(folder: Path) -> list[str]:
 
     Says how many pictures are left out because their format is not read here.
     """
-    found: list[str] = []
+    images: list[str] = []
     unread: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
     for parent, inner, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
@@ -120,12 +120,12 @@ def walk(folder: Path) -> list[str]:
         inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
         prefix = "" if below == "." else f"{below}/"
-        found += [prefix + name for name in files if is_image(name)]
+        images += [prefix + name for name in files if is_image(name)]
         unread.update(ending for name in files if (ending := Path(name).suffix.lower()) in UNREAD)
-    _refuse_names(folder, found)
+    _refuse_names(folder, images)
     for ending, count in unread.items():
         say(f"{folder}: left out: {count:,} {ending} ({UNREAD[ending]}, which are not read here: convert them to PNG)")
-    return sorted(found)
+    return sorted(images)
 
 
 def _refuse_folder(error: OSError) -> None:

@@ -96,10 +96,10 @@ def _components(count: int, pairs: NDArray[np.int64]) -> list[list[int]]:
     """The sets of places, of two and more, that pairs join."""
     graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     _, component = connected_components(graph, directed=False)
-    found: dict[int, list[int]] = defaultdict(list)
+    joined: dict[int, list[int]] = defaultdict(list)
     for place in np.flatnonzero(np.bincount(component)[component] > 1).tolist():
-        found[int(component[place])].append(place)
-    return list(found.values())
+        joined[int(component[place])].append(place)
+    return list(joined.values())
 
 
 def _near(small: NDArray[np.uint8], once: NDArray[np.int64], alike: float) -> list[NDArray[np.int64]]:
@@ -139,11 +139,11 @@ def _within(buckets: Sequence[NDArray[np.int64]], bands: NDArray[np.uint16]) -> 
     by_size: dict[int, list[NDArray[np.int64]]] = defaultdict(list)
     for bucket in buckets:
         by_size[len(bucket)].append(bucket)
-    found = [np.empty((0, 2), dtype=np.int64)]
+    candidates = [np.empty((0, 2), dtype=np.int64)]
     for size, alike in by_size.items():
         members = np.stack(alike)
-        found.append(np.stack([members[:, side].reshape(-1) for side in np.triu_indices(size, 1)], 1))
-    pairs = np.concatenate(found)
+        candidates.append(np.stack([members[:, side].reshape(-1) for side in np.triu_indices(size, 1)], 1))
+    pairs = np.concatenate(candidates)
     differing = np.bitwise_count(bands[pairs[:, 0]] ^ bands[pairs[:, 1]]).sum(1)
     return np.unique(pairs[differing <= MOST_BITS], axis=0)
 
@@ -168,8 +168,8 @@ def _vectors(small: NDArray[np.uint8]) -> Floats:
     values = small.astype(np.float32)
     # Each channel less its own mean: else the cast of a picture counts for more than what it shows.
     vectors = (values - values.mean((1, 2), keepdims=True)).reshape(len(values), -1)
-    found: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    return found
+    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    return unit
 
 
 def _areas(length: int, parts: int) -> Floats:

@@ -19,8 +19,8 @@ PATTERNS = (r"^(.*\d)[ _.-]+\d+(?:\.\w+)?$", r"^((?:.*/)?[^/\d]*\d+)[ _-][^/]*$"
 def sequences(ids: Sequence[str], labels: Sequence[str]) -> str | None:
     """The pattern under which the names are numbered sequences, as tracks of frames; None where they are not."""
     for pattern in PATTERNS:
-        found = keys(ids, pattern)
-        if found is not None and divides(found, labels) and counts(ids, found):
+        sequence = keys(ids, pattern)
+        if sequence is not None and divides(sequence, labels) and counts(ids, sequence):
             return pattern
     return None
 

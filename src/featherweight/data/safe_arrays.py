@@ -56,12 +56,12 @@ def declared(path: Path) -> dict[str | None, Declared]:
             with open_regular(path) as stream:
                 return {None: _header(stream, path)}
         with open_regular(path) as raw, zipfile.ZipFile(raw) as archive:
-            found: dict[str | None, Declared] = {}
+            headers: dict[str | None, Declared] = {}
             for info in archive.infolist():
                 if info.filename.endswith(".npy"):
                     with archive.open(info) as stream:
-                        found[info.filename.removesuffix(".npy")] = _header(stream, path)
-            return found
+                        headers[info.filename.removesuffix(".npy")] = _header(stream, path)
+            return headers
 
 
 def load(path: Path, key: str | None = None) -> NDArray[Any]:
@@ -70,22 +70,22 @@ def load(path: Path, key: str | None = None) -> NDArray[Any]:
     Raises UserError for what holds no such array, for Python objects, which could run code, and for what is cut short,
     damaged, or larger than the memory.
     """
-    found = declared(path)
-    if None in found and key is not None:
+    headers = declared(path)
+    if None in headers and key is not None:
         raise UserError(f"{path}: this is one array, with nothing called '{key}' in it")
-    names = [name for name in found if name is not None]
-    if None not in found and key is None:
+    names = [name for name in headers if name is not None]
+    if None not in headers and key is None:
         raise UserError(f"{path}: say which array, as in {path.name}:KEY; there are {', '.join(names)}")
-    if key not in found:
+    if key not in headers:
         raise UserError(f"{path}: there is no array '{key}'{nearest(str(key), names)}; there are {', '.join(names)}")
-    refuse_beyond_memory(path, found[key].nbytes)
+    refuse_beyond_memory(path, headers[key].nbytes)
     with explained(path, NO_ARRAY), open_regular(path) as raw:
         if key is None:
-            _refuse_cut(found[None].nbytes, os.fstat(raw.fileno()).st_size, path)
+            _refuse_cut(headers[None].nbytes, os.fstat(raw.fileno()).st_size, path)
             return _values(raw)
         with zipfile.ZipFile(raw) as archive:
             info = archive.getinfo(f"{key}.npy")
-            _refuse_cut(found[key].nbytes, info.file_size, path)
+            _refuse_cut(headers[key].nbytes, info.file_size, path)
             with archive.open(info) as stream:
                 array = _values(stream)
                 stream.read()  # to the end, where the checksum is compared

@@ -138,7 +138,7 @@ def scarce(labels: Sequence[str], wanted: int, groups: Sequence[str] | None = No
     pieces: dict[str, set[str]] = defaultdict(set)
     for place, label in enumerate(labels):
         pieces[label].add(groups[place] if groups is not None else str(place))
-    short = [f"{label} ({len(found)})" for label, found in sorted(pieces.items()) if len(found) < wanted]
+    short = [f"{label} ({len(group)})" for label, group in sorted(pieces.items()) if len(group) < wanted]
     if not short:
         return ""
     what = "groups" if groups is not None else "images"
@@ -161,11 +161,11 @@ def groups_of(ids: Sequence[str], pattern: str) -> list[str]:
     Raises UserError with examples where it finds nothing.
     """
     compiled = re.compile(pattern)
-    found = [compiled.search(id) for id in ids]
-    missing = [id for id, match in zip(ids, found, strict=True) if match is None]
+    matches = [compiled.search(id) for id in ids]
+    missing = [id for id, match in zip(ids, matches, strict=True) if match is None]
     if missing:
         raise UserError(f"group: {pattern} is not found in {len(missing):,} of {len(ids):,} ids: {examples(missing)}")
-    return ["/".join(filter(None, match.groups())) or match.group() for match in found if match]
+    return ["/".join(filter(None, match.groups())) or match.group() for match in matches if match]
 
 
 def _rank(seed: int, name: str) -> bytes:

@@ -92,10 +92,10 @@ def records(path: Path) -> list[dict[str, Any]]:
             if error.msg != "Extra data":
                 raise
             content_read = [json.loads(line) for line in text.splitlines() if line.strip()]
-    found = _records(content_read)
-    if not found:
+    rows = _records(content_read)
+    if not rows:
         raise UserError(f"{path}: no list of records, no mapping, and no images with annotations")
-    return found
+    return rows
 
 
 def _records(content: Any) -> list[dict[str, Any]]:
@@ -115,13 +115,13 @@ def _records(content: Any) -> list[dict[str, Any]]:
 def _annotated(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """COCO: each image once for every class that its annotations name; without annotations each image once."""
     images = {_id(image): image for image in content["images"] if isinstance(image, dict)}
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    by_image: dict[tuple[str, str], dict[str, Any]] = {}
     for note in content.get("annotations") or ():
         if isinstance(note, dict) and str(note.get("image_id")) in images:
             key = str(note["image_id"])
             about = {name: value for name, value in note.items() if name not in ("id", "image_id", "bbox", "area")}
-            found.setdefault((key, str(note.get("category_id"))), {**images[key], **about})
-    return list(found.values()) or list(images.values())
+            by_image.setdefault((key, str(note.get("category_id"))), {**images[key], **about})
+    return list(by_image.values()) or list(images.values())
 
 
 def _id(image: Mapping[str, Any]) -> str:

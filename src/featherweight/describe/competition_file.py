@@ -131,32 +131,32 @@ def _described(
         rename=known.rename,
         likely={"id": known.id, "label": known.label, "group": known.group},
     )
-    found = survey(folder, root, hints)
-    report.found += [f"{folder}: {found.source['name']}", *(f"  {line}" for line in found.notes)]
-    report.assumed += [f"  {line}" for line in found.assumed]
-    listing = _listing(found.source, root, report)
+    detected = survey(folder, root, hints)
+    report.found += [f"{folder}: {detected.source['name']}", *(f"  {line}" for line in detected.notes)]
+    report.assumed += [f"  {line}" for line in detected.assumed]
+    listing = _listing(detected.source, root, report)
     test = _read(listing.test) if listing.test else None
-    if test and found.sample and _count_like(found.sample, found.source, test.ids, report):
-        listing = _listing(found.source, root, report)
+    if test and detected.sample and _count_like(detected.sample, detected.source, test.ids, report):
+        listing = _listing(detected.source, root, report)
         test = _read(listing.test) if listing.test else None
     train = _read(listing.train)
     classes = _classes(folder, train, test, report)
-    target = wishes.target or ("ordered" if known.target == "ordered" else found.target)
+    target = wishes.target or ("ordered" if known.target == "ordered" else detected.target)
     metric = wishes.metric or known.metric
     if target == "one" and metric == "quadratic_kappa":
         target = "ordered"
         report.assumed.append(
             f"  target: ordered, since {metric} judges classes with an order: {', '.join(classes[:5])}"
         )
-    codes, codes_from = mapping.codes(folder, root, classes) if found.sample else ({}, "")
+    codes, codes_from = mapping.codes(folder, root, classes) if detected.sample else ({}, "")
     wanted = submission_section.Facts(
         classes, target, metric, known.positive, known.takes, known.k, codes=codes, codes_from=codes_from
     )
     chosen = pictures.choose(train, classes, wishes.size, wishes.mirror)
     report.found += chosen.found
-    form = submission_section.form(found.sample, root, wanted, report.found, report.assumed)
+    form = submission_section.form(detected.sample, root, wanted, report.found, report.assumed)
     report.assumed += chosen.assumed
-    config: dict[str, Any] = {"title": name, "folder": relative(folder, root), "source": found.source}
+    config: dict[str, Any] = {"title": name, "folder": relative(folder, root), "source": detected.source}
     config |= {"image": chosen.section, "classes": classes}
     if target != "one":
         config["target"] = target
@@ -168,7 +168,7 @@ def _described(
     submission_section.spaced(form, classes, report.assumed)
     allowed = "pretrained weights allowed" if wishes.pretrained else "no pretrained weights (say --pretrained)"
     report.assumed.append(f"  limit: {wishes.limit:,} parameters (say --limit), {allowed}")
-    config |= groups.propose(train, test, found, wishes.group or known.group_pattern, report.assumed)
+    config |= groups.propose(train, test, detected, wishes.group or known.group_pattern, report.assumed)
     _write(report, config, test)
     return report
 

@@ -28,7 +28,7 @@ NEAR = (*numbered_names.PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][
 
 
 def propose(
-    train: Samples, test: Samples | None, found: Detected, wish: str | None, assumed: list[str]
+    train: Samples, test: Samples | None, detected: Detected, wish: str | None, assumed: list[str]
 ) -> dict[str, Any]:
     """The keys of a competition file that keep related images together; adds to what was assumed.
 
@@ -38,7 +38,7 @@ def propose(
         return {}
     if train.groups is not None:
         sizes = Counter(train.groups)
-        column = found.source.get("group", "")
+        column = detected.source.get("group", "")
         assumed.append(f"  source.group: {column}: {_leak(list(sizes.values()))} (say --group none to ignore it)")
         return {}
     if wish is not None:

@@ -43,14 +43,14 @@ def known(slug: str | None, label: str | None = None) -> KnownCompetition:
 
     Raises UserError for one that is none for a classifier, unless `label` names a column of it to be trained alone.
     """
-    found = competitions().get((slug or "").lower(), KnownCompetition())
-    if found.unsupported and not (label and str(slug).lower() in FORCED):
+    competition = competitions().get((slug or "").lower(), KnownCompetition())
+    if competition.unsupported and not (label and str(slug).lower() in FORCED):
         only = "; --label COLUMN trains one of them alone" if str(slug).lower() in FORCED else ""
         raise UserError(
-            f"{slug}: this competition asks for {found.unsupported}, and this program trains classifiers of whole "
-            f"images{only}"
+            f"{slug}: this competition asks for {competition.unsupported}, and this program trains classifiers of "
+            f"whole images{only}"
         )
-    return found
+    return competition
 
 
 def metric(name: str | None) -> dict[str, Any] | str | None:

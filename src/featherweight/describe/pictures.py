@@ -60,9 +60,9 @@ def traits_of(train: Samples) -> Traits:
 
 def _add_file(traits: Traits, path: Any) -> None:
     content = read(path)
-    found = scientific.pixels(content)
-    if found is not None:
-        values, white = found
+    array = scientific.pixels(content)
+    if array is not None:
+        values, white = array
         _add_array(traits, values)
         if values.dtype != np.uint8 and white is None:
             _deepen(traits, values)

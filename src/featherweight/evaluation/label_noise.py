@@ -40,8 +40,8 @@ class LabelNoise:
     def suspects(self) -> NDArray[np.int64]:
         """The places of labels that are wrong rather than right, the surest first."""
         order = np.argsort(-self.probability, kind="stable")
-        found: NDArray[np.int64] = order[self.probability[order] > 0.5]
-        return found
+        probable: NDArray[np.int64] = order[self.probability[order] > 0.5]
+        return probable
 
 
 def label_noise(probs: NDArray[np.floating], labels: NDArray[np.int64]) -> LabelNoise:

@@ -69,19 +69,19 @@ def answers(
     without this package.
     """
     with tempfile.TemporaryDirectory() as folder:
-        images, found = Path(folder) / "images.npz", Path(folder) / "answers.npz"
+        images, answered = Path(folder) / "images.npz", Path(folder) / "answers.npz"
         batches = list(_batches(reader, packs))
         named: dict[str, Any] = {
             f"{n}.{m}": part for n, (_, parts) in enumerate(batches) for m, part in enumerate(parts)
         }
         with atomic.naming(images):
             np.savez(images, **named)
-        command = [sys.executable, "-IB", foreign.__file__, reader, str(path), str(images), str(found)]
+        command = [sys.executable, "-IB", foreign.__file__, reader, str(path), str(images), str(answered)]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
             raise UserError(f"{path.name}: its own runtime cannot read it, and it is not kept ({said[-1]})")
         back = np.argsort(np.concatenate([places for places, _ in batches]))
-        with np.load(found) as said:
+        with np.load(answered) as said:
             return said["probs"][back], said["decided"][back] if "decided" in said.files else None

@@ -83,7 +83,7 @@ class Subject:
         for member, pack in zip(self.members, packs, strict=True):
             with Progress(f"predict {what}", len(pack), "images") as bar:
                 size = member.run.recipe.predict.batch_size
-                found = predict_probs(
+                member_probs = predict_probs(
                     [member.model],
                     pack.images,
                     runtime=device,
@@ -92,7 +92,7 @@ class Subject:
                     several=self.run.competition.target == "several",
                     advance=bar.advance,
                 )
-            total += member.run.calibrated(found).astype(np.float64) * member.weight
+            total += member.run.calibrated(member_probs).astype(np.float64) * member.weight
         return total.astype(np.float32)
 
 

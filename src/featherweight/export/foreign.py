@@ -74,8 +74,8 @@ def main(kind: str, path: str, images: str, answers: str) -> None:
         for name in stored.files:
             batches.setdefault(name.split(".")[0], []).append(stored[name])
     with torch.no_grad():
-        found = [ask(parts) for parts in batches.values()]
-    stored = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        answered = [ask(parts) for parts in batches.values()]
+    stored = [np.concatenate(parts) for parts in zip(*answered, strict=True)]
     np.savez(Path(answers), **dict(zip(("probs", "decided"), stored, strict=False)))
 
 

@@ -72,8 +72,8 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
         if kind == "safetensors":  # weights alone say nothing: they are asked by the network that a script holds
             readable = Path(beside) / "asked.py"
             readable.write_text(script_text(subject, facts, written.name))
-        found, decided = answers(format.reader, readable, packs)
-        _compare(found, expected, kind)
+        probs, decided = answers(format.reader, readable, packs)
+        _compare(probs, expected, kind)
         _compare_decided(run, decided, expected, kind)
         say(f"  read again by {_runtime(kind)}: {len(expected):,} holdout pictures, the same classes and probabilities")
         _say_rounding(own, expected)
@@ -120,11 +120,11 @@ def _quantized(
     return small
 
 
-def _compare(found: NDArray[np.float32], expected: NDArray[np.float32], kind: str) -> None:
+def _compare(probs: NDArray[np.float32], expected: NDArray[np.float32], kind: str) -> None:
     """Raise UserError where the probabilities differ, or the most probable class."""
-    apart = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    apart = float(np.abs(probs - expected).max()) if probs.shape == expected.shape else float("inf")
     rows = np.arange(len(expected))
-    lost = expected.max(1) - expected[rows, found.argmax(1)] if found.shape == expected.shape else np.ones(1)
+    lost = expected.max(1) - expected[rows, probs.argmax(1)] if probs.shape == expected.shape else np.ones(1)
     other = int((lost > TIE).sum())
     if not apart <= CLOSE or other:
         raise UserError(
@@ -141,15 +141,15 @@ def _say_rounding(own: NDArray[np.float32], expected: NDArray[np.float32]) -> No
 
 
 def _compare_decided(
-    run: Run, found: NDArray[np.bool_ | np.int64] | None, expected: NDArray[np.float32], kind: str
+    run: Run, decided: NDArray[np.bool_ | np.int64] | None, expected: NDArray[np.float32], kind: str
 ) -> None:
     """Raise UserError where what is decided differs, but for probabilities at a threshold or cut point itself."""
     decision = run.decision
-    if found is None or decision.kind == "most_probable":
+    if decided is None or decision.kind == "most_probable":
         return
     places = expected if decision.kind == "thresholds" else expected_index(expected)[:, None]
     at = np.abs(places - np.asarray(decision.values)).reshape(len(expected), -1) <= TIE * expected.shape[1]
-    other = found != decision(expected)
+    other = decided != decision(expected)
     wrong = int((other & ~(at if other.ndim == 2 else at.any(1))).sum())
     if wrong:
         raise UserError(f"--to {kind}: read again, it decides otherwise {wrong} times; it is not kept")

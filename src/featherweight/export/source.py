@@ -35,10 +35,10 @@ class _Module:
 def _module(name: str) -> _Module:
     path = importlib.import_module(name).__file__
     assert path is not None
-    found = _Module()
+    module = _Module()
     for node in ast.parse(Path(path).read_text()).body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            found.imports |= _imported(node)
+            module.imports |= _imported(node)
             continue
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names = [node.name]
@@ -47,9 +47,9 @@ def _module(name: str) -> _Module:
             names = [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
         else:
             continue
-        found.imports |= _Bare().imports_of(node)
-        found.definitions |= dict.fromkeys(names, _Bare().visit(node))
-    return found
+        module.imports |= _Bare().imports_of(node)
+        module.definitions |= dict.fromkeys(names, _Bare().visit(node))
+    return module
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, Key]:
@@ -101,7 +101,7 @@ class _Globals(ast.NodeVisitor):
 
     def __init__(self) -> None:
         self.scopes: list[tuple[bool, set[str]]] = []  # is it a function's, and the names that are its own
-        self.found: dict[str, list[ast.Name]] = {}
+        self.by_name: dict[str, list[ast.Name]] = {}
 
     def visit_Name(self, node: ast.Name) -> None:
         hidden = any(
@@ -110,7 +110,7 @@ class _Globals(ast.NodeVisitor):
             if is_function or not depth
         )
         if not hidden:
-            self.found.setdefault(node.id, []).append(node)
+            self.by_name.setdefault(node.id, []).append(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._each([*node.decorator_list, *node.args.defaults, *(d for d in node.args.kw_defaults if d)])
@@ -209,13 +209,13 @@ class Source:
         visitor.visit(node)
         for part in own:  # before what it uses, which may use it
             self._names[(module, part)] = self._free(part, module)
-        for used, nodes in visitor.found.items():
+        for used, nodes in visitor.by_name.items():
             if used not in own and (used in known.definitions or used in known.imports):
                 self._renamed(nodes, self._define((module, used)))
             elif used not in own and not hasattr(builtins, used):
                 raise UserError(f"{module}.{name} uses {used}, which a script has not; take another format")
         for part in own:
-            self._renamed(visitor.found.get(part, []), self._names[(module, part)])
+            self._renamed(visitor.by_name.get(part, []), self._names[(module, part)])
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             node.name = self._names[key]
         for inner in ast.walk(node):

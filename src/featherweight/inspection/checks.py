@@ -56,8 +56,8 @@ def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], tor
     assert train.labels is not None
     counts = np.bincount(train.labels, minlength=len(classes)).tolist()
     channels = {name: _statistics(part.images) for name, part in (("train", train), ("test", test)) if part}
-    found, groups = copies(data, classes, held_out, torn=torn)
-    findings = _balance(classes, counts) + found
+    same, groups = copies(data, classes, held_out, torn=torn)
+    findings = _balance(classes, counts) + same
     if test is not None:
         findings += _shift(train, test)
     return Inspection(list(classes), counts, channels, findings, groups)
@@ -74,11 +74,11 @@ def copies(
     inside = [[place for place in same if place < len(train)] for same in same_pictures]
     inside = [same for same in inside if len(same) > 1]
     leak, groups = _leaks(train, inside, held_out, torn)
-    found = _duplicates(train, classes, inside) + leak
+    findings = _duplicates(train, classes, inside) + leak
     if test is not None:
         across = [same for same in same_pictures if same[0] < len(train) <= same[-1]]
-        found += _shared(train, test, classes, across)
-    return found, groups
+        findings += _shared(train, test, classes, across)
+    return findings, groups
 
 
 def join(first: Pack, second: Pack) -> Pack:
@@ -104,23 +104,23 @@ def _balance(classes: Sequence[str], counts: Sequence[int]) -> list[Finding]:
     detail = f"{counts[large]:,} of '{classes[large]}', {counts[small]:,} of '{classes[small]}'"
     if counts[large] == counts[small]:
         detail = f"{counts[large]:,} of each"
-    found = []
+    findings = []
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
-        found.append(
+        findings.append(
             Finding("classes without an image", examples(empty), "take them out of classes, or find their images", True)
         )
     few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if 0 < count < FEW]
     if few:
         advice = "score with folds (split.folds=5), and trust no single holdout for these"
-        found.append(Finding(f"classes of fewer than {FEW} images", examples(few), advice, True))
+        findings.append(Finding(f"classes of fewer than {FEW} images", examples(few), advice, True))
     ratio = counts[large] / max(counts[small], 1)
     if ratio >= 3:
         advice = "judge by macro_f1 or balanced_accuracy too; try a weighted loss or a balanced sampling"
-        found.append(Finding(f"imbalance of {ratio:.1f} to 1", detail, advice, ratio >= 10))
+        findings.append(Finding(f"imbalance of {ratio:.1f} to 1", detail, advice, ratio >= 10))
     else:
-        found.append(Finding("classes are balanced", detail))
-    return found
+        findings.append(Finding("classes are balanced", detail))
+    return findings
 
 
 def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[int]]) -> list[Finding]:
@@ -129,7 +129,7 @@ def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[i
         return [Finding("no picture stands twice in the training images", "")]
     labels = train.labels
     spare = sum(len(same) - 1 for same in inside)
-    found = [
+    findings = [
         Finding(
             f"{spare:,} training images are copies of others",
             f"{len(inside):,} pictures are there more than once",
@@ -140,7 +140,7 @@ def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[i
     disputed = [same for same in inside if len({int(labels[place]) for place in same}) > 1]
     if disputed:
         named = [_apart(train, classes, same) for same in disputed]
-        found.append(
+        findings.append(
             Finding(
                 f"{len(disputed):,} pictures have copies of different classes",
                 "; ".join(named[:3]) + (f"; and {len(named) - 3:,} more" if len(named) > 3 else ""),
@@ -149,7 +149,7 @@ def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[i
                 _rows(train, classes, disputed),
             )
         )
-    return found
+    return findings
 
 
 def _apart(train: Pack, classes: Sequence[str], same: Sequence[int]) -> str:

@@ -41,12 +41,12 @@ def inspect(name: str) -> Path:
     if data.valid is not None:  # it is held out as it is
         held_out = np.repeat([False, True], [len(data.train), len(data.valid)])
         data = Data(checks.join(data.train, data.valid), data.predict)
-    found = checks.inspect(data, competition.classes, held_out, torn=not given)
+    result = checks.inspect(data, competition.classes, held_out, torn=not given)
     stem = Path(name).stem
-    summary += _grouping(found, stem) + _wrong_labels(stem)
+    summary += _grouping(result, stem) + _wrong_labels(stem)
     page = paths.home() / "reports" / f"{stem}-data.html"
-    data_page.write(page, competition.title, found, data.train, summary)
-    for line in [*summary, *data_page.lines(found)]:
+    data_page.write(page, competition.title, result, data.train, summary)
+    for line in [*summary, *data_page.lines(result)]:
         say(line)
     return page
 
@@ -66,7 +66,7 @@ def _files(competition: Competition) -> list[str]:
                 kinds[f"{picture.format} {picture.mode}"] += 1
         except Exception:  # of a damaged picture, any
             kinds["unreadable"] += 1
-    listed = [examples([f"{name} ({count:,})" for name, count in found.most_common()]) for found in (sizes, kinds)]
+    listed = [examples([f"{name} ({count:,})" for name, count in counts.most_common()]) for counts in (sizes, kinds)]
     return [f"of {kinds.total():,} files looked at: {listed[0]}; {listed[1]}"]
 
 
@@ -75,16 +75,16 @@ def _wrong_labels(stem: str) -> list[str]:
     latest = wrong_labels.latest(stem)
     if latest is None:
         return []
-    run, found = latest
-    named = examples([f"{id} is {given}, and looks like {seen}" for id, given, seen in found.suspects])
-    return [f"of the labels that {run.name} held out {found}: {named} (all: {paths.shown(run.folder)}/labels.json)"]
+    run, noise = latest
+    named = examples([f"{id} is {given}, and looks like {seen}" for id, given, seen in noise.suspects])
+    return [f"of the labels that {run.name} held out {noise}: {named} (all: {paths.shown(run.folder)}/labels.json)"]
 
 
-def _grouping(found: checks.Inspection, stem: str) -> list[str]:
-    if not found.groups:
+def _grouping(result: checks.Inspection, stem: str) -> list[str]:
+    if not result.groups:
         return []
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("id", "group"), *found.groups.items()])
+    csv.writer(text, lineterminator="\n").writerows([("id", "group"), *result.groups.items()])
     name, what = f"{stem}-groups.csv", "the grouping that keeps copies together: groups:"
     try:
         atomic.write_text(paths.data() / name, text.getvalue())

@@ -47,15 +47,15 @@ def write(name: str, path: Path) -> int:
 def places(samples: Samples, stored: Samples | Stored, root: Path) -> Sequence[str]:
     """Where each image stands, below `root` where it lies there."""
     if isinstance(samples.images, list):
-        found: Sequence[str] = samples.images
+        addresses: Sequence[str] = samples.images
     elif samples.places is not None:
-        found = samples.places
+        addresses = samples.places
     else:
         first = stored.files[0] if isinstance(stored, Stored) and stored.files else ""
-        found = [f"{first}:{row}" for row in range(1, len(samples.ids) + 1)]
+        addresses = [f"{first}:{row}" for row in range(1, len(samples.ids) + 1)]
     start = f"{root.resolve()}/"
     plain = f"{root}/"
-    return [place.removeprefix(plain) if place.startswith(plain) else _resolved(place, start) for place in found]
+    return [place.removeprefix(plain) if place.startswith(plain) else _resolved(place, start) for place in addresses]
 
 
 def _resolved(place: str, start: str) -> str:

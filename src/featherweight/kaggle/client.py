@@ -66,17 +66,17 @@ class Kaggle:
 
     def submissions(self, slug: str, pages: int = PAGES) -> list[Submission]:
         """The team's submissions, newest first. A status this program has never heard of is passed on as it is."""
-        found: list[Submission] = []
+        listed: list[Submission] = []
         token = ""
         for _ in range(pages):
             answer = self._read(
                 "ListSubmissions", slug, "list the submissions of", page_size=PAGE, page_token=token or None
             )
-            found += [submission(row) for row in rows(answer)]
+            listed += [submission(row) for row in rows(answer)]
             token = str(answer.get("nextPageToken") or "")
             if not token:
                 break
-        return found
+        return listed
 
     def leaderboard(self, slug: str, count: int = 20) -> list[LeaderboardRow]:
         """The first `count` teams of the public leaderboard."""
@@ -106,17 +106,17 @@ class Kaggle:
         except Unavailable as error:
             if isinstance(error.__cause__, RequestException) and status(error.__cause__) == 429:
                 raise
-            found = self.look_for(slug, tag)
-            if found:
-                return found
+            arrived = self.look_for(slug, tag)
+            if arrived:
+                return arrived
             raise Unavailable(
                 f"{error}. Whether the submission arrived is not known: it is not in Kaggle's listing yet. "
                 "Run the same command again; it looks there before it uploads anything"
             ) from None
         if reference <= 0:
             raise UserError(refusal("submit to", slug, str(answer.get("message") or "Kaggle gave no reason")))
-        found = self.look_for(slug, tag)
-        return found or Submission(reference, path.name, message, "PENDING", None, None, "")
+        arrived = self.look_for(slug, tag)
+        return arrived or Submission(reference, path.name, message, "PENDING", None, None, "")
 
     def download(self, slug: str, path: Path) -> None:
         """Fetch a competition's data as one zip to `path`, going on where an earlier download was cut off."""

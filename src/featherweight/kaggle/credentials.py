@@ -31,10 +31,10 @@ def find() -> Credentials | None:
 
 def secrets() -> list[str]:
     """Every text that must never be shown, whichever of them is in use; the longest first."""
-    found = {secret for _, secret, _ in _candidates()} | {os.environ.get("KAGGLE_KEY", "")}
+    known = {secret for _, secret, _ in _candidates()} | {os.environ.get("KAGGLE_KEY", "")}
     oauth = _json(Path.home() / ".kaggle" / "credentials.json")
-    found |= {str(oauth.get(key) or "") for key in ("access_token", "refresh_token")}
-    return sorted((secret for secret in found if len(secret) >= 4), key=len, reverse=True)
+    known |= {str(oauth.get(key) or "") for key in ("access_token", "refresh_token")}
+    return sorted((secret for secret in known if len(secret) >= 4), key=len, reverse=True)
 
 
 def _candidates() -> Iterator[tuple[str, str, str]]:

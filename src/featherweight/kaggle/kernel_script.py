@@ -22,9 +22,9 @@ WORKING = Path(os.environ.get("KAGGLE_WORKING", "/kaggle/working"))
 def folder_of(slug: str) -> Path:
     """Where Kaggle has put a competition's data or a data set: in a folder of that name, at some depth."""
     for pattern in (slug, f"*/{slug}", f"*/*/{slug}"):
-        for found in sorted(INPUT.glob(pattern)):
-            if found.is_dir():
-                return found
+        for folder in sorted(INPUT.glob(pattern)):
+            if folder.is_dir():
+                return folder
     there = ", ".join(sorted(path.name for path in INPUT.glob("*"))) or "nothing"
     sys.exit(f"error: there is no input called {slug}; add it to the notebook's inputs. There is: {there}")
 

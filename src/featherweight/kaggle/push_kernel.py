@@ -153,17 +153,17 @@ def _refuse(reference: str, state: str, fault: str) -> None:
 def _output(kaggle: CodeKaggle, reference: str) -> dict[str, str]:
     """The files that a notebook wrote, each with its address."""
     owner, slug = reference.split("/")
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     token = ""
     for _ in range(PAGES):
         fields = {"userName": owner, "kernelSlug": slug, **({"pageToken": token} if token else {})}
         answer = kaggle.ask(KERNELS, "ListKernelSessionOutput", fields, "list the output of", reference)
         files = [file for file in answer.get("files") or [] if isinstance(file, dict)]
-        found |= {str(file.get("fileName") or ""): str(file.get("url") or "") for file in files}
+        addresses |= {str(file.get("fileName") or ""): str(file.get("url") or "") for file in files}
         token = str(answer.get("nextPageToken") or "")
         if not token:
             break
-    return found
+    return addresses
 
 
 def _pause(attempt: int, end: float, late: str) -> None:
@@ -175,8 +175,8 @@ def _pause(attempt: int, end: float, late: str) -> None:
 
 def pushed(name: str) -> dict[str, Any]:
     """What was last sent of a run or recipe: kernel, version, run. Raises UserError where there is nothing."""
-    found = [json.loads(file.read_text()) for file in paths.kernels().glob("*/pushed.json")]
-    mine = [each for each in found if name in (each["run"], each["kernel"].partition("/")[2])]
+    notes = [json.loads(file.read_text()) for file in paths.kernels().glob("*/pushed.json")]
+    mine = [each for each in notes if name in (each["run"], each["kernel"].partition("/")[2])]
     if not mine:
         raise UserError(f"no notebook of {name} was sent from here: ./run.sh kernel {name} --push")
     return dict(mine[-1])

@@ -59,10 +59,10 @@ def submission(row: dict[str, Any]) -> Submission:
 
 def rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
     """The submissions in an answer. Raises Unavailable for anything but a list of objects."""
-    found = answer.get("submissions") or []
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+    listed = answer.get("submissions") or []
+    if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
         raise Unavailable(UNEXPECTED)
-    return found
+    return listed
 
 
 def number(value: Any) -> int | None:

@@ -119,9 +119,11 @@ def scores() -> pd.DataFrame:
     for slug, group in open_ones.groupby("kaggle"):
         listed = kaggle.submissions(str(slug))
         for row in ledger.records(group):
-            found = next((s for s in listed if row["tag"] in s.message or str(s.reference) == row["reference"]), None)
-            if found:
-                _record(row, found)
+            submission = next(
+                (s for s in listed if row["tag"] in s.message or str(s.reference) == row["reference"]), None
+            )
+            if submission:
+                _record(row, submission)
     return ledger.submissions()
 
 
@@ -203,11 +205,11 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Su
     earlier = next((s for s in listed if prefix in s.message), None)
     for row in mine:
         if row["status"] == SENDING:
-            found = kaggle.look_for(entry.slug, row["tag"])
-            _record(row, found or LOST)
-            if found:
+            arrived = kaggle.look_for(entry.slug, row["tag"])
+            _record(row, arrived or LOST)
+            if arrived:
                 say("the last attempt had arrived: nothing is uploaded again")
-                return found, message
+                return arrived, message
         elif row["status"] not in (REFUSED, LOST) and earlier is None:
             earlier = Submission(
                 int(row["reference"] or 0), "", "", row["status"], row.get("public"), None, row["date"]
@@ -293,9 +295,9 @@ def _record(row: Mapping[str, object], news: Submission | str) -> None:
     if isinstance(news, str):
         learned: dict[str, object] = {"status": news}
     else:
-        found = {"public": news.public, "private": news.private}
+        scored = {"public": news.public, "private": news.private}
         learned = {"status": news.status, "reference": news.reference}
-        learned |= {key: value for key, value in found.items() if value is not None}
+        learned |= {key: value for key, value in scored.items() if value is not None}
     ledger.record_submission({**row, **learned, "date": _now()})
 
 

@@ -21,18 +21,18 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every member, so that the same f
 def of_installed(name: str) -> tuple[str, bytes]:
     """The wheel of an installed distribution: its file's name and its bytes. Raises UserError where it has none."""
     try:
-        found = metadata.distribution(name)
+        package = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         raise UserError(f"the package {name} is not installed: ./run.sh install {name}") from None
-    tags = re.findall(r"^Tag: (\S+)$", found.read_text("WHEEL") or "", re.MULTILINE)
-    files = {str(file): Path(str(file.locate())) for file in found.files or [] if not str(file).startswith("..")}
+    tags = re.findall(r"^Tag: (\S+)$", package.read_text("WHEEL") or "", re.MULTILINE)
+    files = {str(file): Path(str(file.locate())) for file in package.files or [] if not str(file).startswith("..")}
     if not tags or not files:
         raise UserError(f"the package {name} was not installed from a wheel: ./run.sh install --force-reinstall {name}")
     contents = {
         inside: file.read_bytes() for inside, file in files.items() if file.is_file() and "__pycache__" not in inside
     }
-    called = re.sub(r"[-.]+", "_", found.metadata["Name"])
-    return f"{called}-{found.version}-{tags[0]}.whl", _zipped(contents)
+    called = re.sub(r"[-.]+", "_", package.metadata["Name"])
+    return f"{called}-{package.version}-{tags[0]}.whl", _zipped(contents)
 
 
 @functools.cache

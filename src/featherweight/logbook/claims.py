@@ -94,9 +94,9 @@ class Verdict:
 
 def judge(tested: Mapping[Claim, tuple[Sequence[Score], Sequence[Score]]]) -> list[Verdict]:
     """Hold claims against the scores of both their rows, of the same seeds in the same order."""
-    found = [_alone(claim, *scores) for claim, scores in tested.items()]
-    corrected = holm([verdict.p for verdict in found])
-    return [replace(verdict, p=p) for verdict, p in zip(found, corrected, strict=True)]
+    alone = [_alone(claim, *scores) for claim, scores in tested.items()]
+    corrected = holm([verdict.p for verdict in alone])
+    return [replace(verdict, p=p) for verdict, p in zip(alone, corrected, strict=True)]
 
 
 def _alone(claim: Claim, better: Sequence[Score], worse: Sequence[Score]) -> Verdict:

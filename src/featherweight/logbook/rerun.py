@@ -104,12 +104,12 @@ def rerun(
                 faults.setdefault(row, {})[seed] = fault
                 say(f"  {row}: {_in_short(fault)}; going on with the next row")
         sound = {row: done[row] for row in chosen if row not in faults}
-        found = verdicts(section, sound)
+        judged = verdicts(section, sound)
         outcomes = {row: _fault(faults[row]) if row in faults else done[row] for row in chosen}
-        atomic.write_text(folder / "table.md", table(outcomes, found, scale, competition.metric.name, number))
+        atomic.write_text(folder / "table.md", table(outcomes, judged, scale, competition.metric.name, number))
         _draw_curves(chosen, sound, folder, competition.metric.name)
-        if found and number > 1:
-            _draw_verdicts(found, folder / "claims.png")
+        if judged and number > 1:
+            _draw_verdicts(judged, folder / "claims.png")
     return folder
 
 
@@ -152,7 +152,7 @@ def verdicts(section: str, done: Mapping[str, Done]) -> list[Verdict]:
     return judge({claim: (scores[claim.better], scores[claim.worse]) for claim in tested})
 
 
-def table(outcomes: Mapping[str, Done | str], found: Sequence[Verdict], scale: float, metric: str, seeds: int) -> str:
+def table(outcomes: Mapping[str, Done | str], judged: Sequence[Verdict], scale: float, metric: str, seeds: int) -> str:
     """The rows, each its runs or why it has none, and the claims as Markdown tables; every run shortened by the scale
     that it states.
     """
@@ -176,7 +176,7 @@ def table(outcomes: Mapping[str, Done | str], found: Sequence[Verdict], scale: f
         unseen = _scores([result.unseen for _, result in several])
         parameters = f"{several[0][1].parameters:,}"
         lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {unseen} | {head(row)} |")
-    if found:
+    if judged:
         part = (
             "unseen images"
             if any(of[0][1].unseen for of in outcomes.values() if not isinstance(of, str))
@@ -185,14 +185,14 @@ def table(outcomes: Mapping[str, Done | str], found: Sequence[Verdict], scale: f
         lines += [
             "",
             f"What it claims, by {metric} on the {part}: the mean gain over seeds, its 95 % interval, and the p-value "
-            f"of a paired t-test, corrected for {len(found)} at once (Holm), which tells below {SURE:g}.",
+            f"of a paired t-test, corrected for {len(judged)} at once (Holm), which tells below {SURE:g}.",
             "",
             "| claim | there | rows | gain | |",
             "|---|---|---|---|---|",
             *(
                 f"| {one.claim.text} | {one.claim.figures} | {one.claim.better}, {one.claim.worse} | {one.gain} | "
                 f"{one.word} |"
-                for one in found
+                for one in judged
             ),
         ]
     return "\n".join(lines) + "\n"
@@ -227,18 +227,18 @@ def _draw_curves(chosen: Sequence[str], sound: Mapping[str, Done], folder: Path,
             comparison.draw(drawn, folder / f"{picture}.png", metric)
 
 
-def _draw_verdicts(found: Sequence[Verdict], path: Path) -> None:
+def _draw_verdicts(judged: Sequence[Verdict], path: Path) -> None:
     """Each claim's mean gain with its interval, and the gain of each seed."""
-    metric = named(found[0].metric)
+    metric = named(judged[0].metric)
     scale = metric.scale
-    picture, axes = plotting.figure(1, 1, width=9, height=0.5 * len(found) + 1)
-    for place, one in enumerate(found):
+    picture, axes = plotting.figure(1, 1, width=9, height=0.5 * len(judged) + 1)
+    for place, one in enumerate(judged):
         mean = statistics.mean(one.gains) * scale
         axes[0, 0].plot([one.low * scale, one.high * scale], [place, place], color="C0")
         axes[0, 0].plot([gain * scale for gain in one.gains], [place] * len(one.gains), "|", color="C7")
         axes[0, 0].plot([mean], [place], "o", color="C0")
     axes[0, 0].axvline(0, color="black", linewidth=0.8)
-    axes[0, 0].set_yticks(range(len(found)), [f"{one.claim.text}: {one.word}" for one in found])
+    axes[0, 0].set_yticks(range(len(judged)), [f"{one.claim.text}: {one.word}" for one in judged])
     axes[0, 0].invert_yaxis()
     axes[0, 0].set_xlabel(f"gain in {metric.unit}: mean, 95 % interval, seeds")
     axes[0, 0].grid(axis="x", alpha=0.3)

@@ -46,13 +46,13 @@ def load(name: str) -> tuple[Any, dict[str, str]]:
         raise UserError(f"model: {name}: expected FILE.py:NAME or PACKAGE.MODULE:NAME")
     else:
         module, sources = _load_module(where, stored)
-    found: Any = module
+    target: Any = module
     for part in inner.split("."):
-        if not hasattr(found, part):
+        if not hasattr(target, part):
             there = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
             raise UserError(f"model: there is no '{inner}' in {where}{nearest(inner, there) or ''}")
-        found = getattr(found, part)
-    return found, sources
+        target = getattr(target, part)
+    return target, sources
 
 
 def _load_file(where: str, stored: Path | None) -> tuple[ModuleType, dict[str, str]]:

@@ -75,10 +75,10 @@ def _gradients(
     x: Tensor, weight: Tensor, gradient: Tensor, stride: int, padding: list[int], wanted: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     # torch.nn.grad has the same by name, but hides the layout of x, and what comes out is in the default one.
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+    gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
         gradient, x, weight, None, [stride] * 2, padding, [1, 1], False, [0, 0], len(weight), wanted
     )
-    return found
+    return gradients
 
 
 def _shifted(weight: Tensor, x: Tensor, stride: int) -> Tensor:

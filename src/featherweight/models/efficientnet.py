@@ -240,8 +240,8 @@ def fullest_member(search: Search, total: int) -> Arguments | None:
     """`total` blocks: the width whose last convolution, taking up what is left, is nearest to its published width."""
     depth = total / sum(stage[0] for stage in STAGES)
     count = cached_head(lambda width, head: count_parameters(width, depth, head, search.channels, search.classes))
-    found = width_and_head(search, count, lambda width: end_channels(width, None)[1])
-    return {**found, "depth": depth, "depth_rounding": "spread"} if found else None
+    solved = width_and_head(search, count, lambda width: end_channels(width, None)[1])
+    return {**solved, "depth": depth, "depth_rounding": "spread"} if solved else None
 
 
 FAMILY = Family(

@@ -56,10 +56,10 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         root = _root(archive)
         module = _Inert(archive, root, "data").load()
         constants = _Inert(archive, root, "constants").load()
-        found = dict(_tensors(module, (), {}))
+        tensors = dict(_tensors(module, (), {}))
         for number, one in enumerate(constants if isinstance(constants, tuple | list) else ()):
-            found |= dict(_tensors(one, (f"constant.{number}",), {}))
-    return found
+            tensors |= dict(_tensors(one, (f"constant.{number}",), {}))
+    return tensors
 
 
 def read_export(path: Path) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ def read_export(path: Path) -> dict[str, Tensor]:
     with _opened(path) as archive, untrusted_files.explained(path, "no readable torch.export archive"):
         if "serialized_state_dict.pt" in archive.namelist():  # of torch before 2.7
             return dict(_weights_only(path, archive.read("serialized_state_dict.pt")))
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for entry in archive.namelist():
             if entry.endswith(("_weights_config.json", "_constants_config.json")):
                 folder = entry.rpartition("/")[0]
@@ -75,10 +75,10 @@ def read_export(path: Path) -> dict[str, Tensor]:
                     memory = archive.read(f"{folder}/{layer['path_name']}")
                     if layer["use_pickle"]:
                         read = _weights_only(path, memory)
-                        found |= {name: read} if isinstance(read, Tensor) else {}
+                        tensors |= {name: read} if isinstance(read, Tensor) else {}
                     elif layer.get("tensor_meta") is not None:
-                        found[name] = _from_meta(layer["tensor_meta"], memory)
-    return found
+                        tensors[name] = _from_meta(layer["tensor_meta"], memory)
+    return tensors
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

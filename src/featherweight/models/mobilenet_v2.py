@@ -81,8 +81,8 @@ def fullest_member(search: Search, total: int) -> Arguments | None:
     """The fullest of `total` blocks, its last convolution as near to the published width as can be."""
     repeats = scaled_repeats(REPEATS, total / sum(REPEATS), "spread")
     count = cached_head(lambda width, head: count_parameters(width, repeats, head, search.channels, search.classes))
-    found = width_and_head(search, count, lambda width: scaled_channels(1280, max(1.0, width)))
-    return {**found, "repeats": repeats} if found else None
+    solved = width_and_head(search, count, lambda width: scaled_channels(1280, max(1.0, width)))
+    return {**solved, "repeats": repeats} if solved else None
 
 
 FAMILY = Family(

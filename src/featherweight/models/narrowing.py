@@ -48,7 +48,7 @@ def narrowed(net: nn.Module, widths: Mapping[str, Sizes]) -> nn.Module:
 def widths_between(whole: nn.Module, cut: nn.Module) -> dict[str, list[int | None]]:
     """The widths that make `narrowed` turn the one into the shapes of the other."""
     before = dict(whole.named_parameters())
-    found: dict[str, list[int | None]] = {}
+    between: dict[str, list[int | None]] = {}
     for name, after in cut.named_parameters():
         layer, _, role = name.rpartition(".")
         sizes = [
@@ -56,8 +56,8 @@ def widths_between(whole: nn.Module, cut: nn.Module) -> dict[str, list[int | Non
         ]
         if any(sizes) and (role == "weight" or f"{layer}.weight" not in before):
             sizes = sizes if sizes[-1] is not None else sizes[:-1]
-            found[layer if role == "weight" else name] = sizes
-    return found
+            between[layer if role == "weight" else name] = sizes
+    return between
 
 
 def _narrow_layer(layer: nn.Module, sizes: Sizes) -> None:

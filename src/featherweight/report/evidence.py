@@ -234,5 +234,5 @@ def _pictures(
 def _suspects(holdout: Pack, probs: NDArray[np.float32], classes: Sequence[str]) -> list[Picture]:
     """Holdout images whose labels look wrong, the surest first."""
     assert holdout.labels is not None
-    found = label_noise(probs, holdout.labels)
-    return _pictures(holdout, found.suspects[:SUSPECTS], probs, classes, []) if found.is_seen else []
+    noise = label_noise(probs, holdout.labels)
+    return _pictures(holdout, noise.suspects[:SUSPECTS], probs, classes, []) if noise.is_seen else []

@@ -83,13 +83,13 @@ def _curves(name: str) -> dict[str, list[list[float]]]:
         history = None
     if history is None or "epoch" not in history:
         return {}
-    found: dict[str, list[list[float]]] = {}
+    curves: dict[str, list[list[float]]] = {}
     for column in PANELS:
         if column in history and history[column].notna().any():
             known = history.dropna(subset=[column])
             some = known.iloc[_spread(len(known))]
-            found[column] = [some["epoch"].tolist(), some[column].round(5).tolist()]
-    return found
+            curves[column] = [some["epoch"].tolist(), some[column].round(5).tolist()]
+    return curves
 
 
 def _spread(count: int) -> list[int]:

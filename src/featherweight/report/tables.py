@@ -104,15 +104,15 @@ def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
     console.print(table)
 
 
-def members(found: Sequence[Member], counted: int, seconds: float) -> None:
+def members(shown: Sequence[Member], counted: int, seconds: float) -> None:
     """What the solver found: one line of a recipe per member."""
     table = _table("", ["in a recipe", "parameters", "of the limit", "M multiply-adds"])
-    for member in found:
+    for member in shown:
         weighed = member.weighed
         share = f"{weighed.counted / weighed.limit:.2%}"
         table.add_row(escape(member.line), f"{weighed.counted:,}", share, f"{weighed.macs / 1e6:,.1f}")
     console.print(table)
-    say(f"{counted:,} candidates counted in {seconds:.1f} seconds, {len(found)} shown; best known structures first")
+    say(f"{counted:,} candidates counted in {seconds:.1f} seconds, {len(shown)} shown; best known structures first")
 
 
 def summary(run: Run, result: Result, warning: str = "") -> None:
@@ -201,16 +201,16 @@ def by_seed(rows: pd.DataFrame) -> None:
     console.print(table)
 
 
-def gaps(found: Sequence[Gap], picture: Path) -> None:
+def gaps(shown: Sequence[Gap], picture: Path) -> None:
     """Holdout against public scores, in words and drawn; nothing is drawn without public scores."""
-    for gap in found:
+    for gap in shown:
         say(str(gap))
-    if not found:
+    if not shown:
         say("no run has a public score yet: ./run.sh submit RUN, then ./run.sh scores")
         return
     from featherweight.report import figures
 
-    atomic.write_bytes(picture, figures.png(figures.holdout_against_public(found)))
+    atomic.write_bytes(picture, figures.png(figures.holdout_against_public(shown)))
     say(f"wrote {paths.shown(picture)}")
 
 
@@ -264,10 +264,10 @@ def trials(rows: pd.DataFrame, metric: Metric, keys: Sequence[str], everything: 
         say(f"{' and '.join(filter(None, (more, over)))}: {paths.shown(everything)}")
 
 
-def findings(found: Iterable[Finding]) -> int:
+def findings(listed: Iterable[Finding]) -> int:
     """The doctor's findings as they come; returns how many are wrong."""
     wrong = 0
-    for finding in found:
+    for finding in listed:
         say(f"{'!!' if finding.wrong else '  '} {finding.what:<14} {finding.found}")
         if finding.wrong:
             wrong += 1

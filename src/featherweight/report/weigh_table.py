@@ -33,8 +33,8 @@ COLUMNS: dict[str, tuple[str, Callable[[Weight], float | None]]] = {
 
 def over(weight: Weight, limits: Limits) -> list[str]:
     """The quantities of a model that are over their limit, or unknown though there is one."""
-    found = {key: COLUMNS[key][1](weight) for key in limits}
-    return [key for key, number in found.items() if number is None or number > limits[key]]
+    amounts = {key: COLUMNS[key][1](weight) for key in limits}
+    return [key for key, number in amounts.items() if number is None or number > limits[key]]
 
 
 def verdict(weight: Weight, limits: Limits) -> str:
@@ -63,8 +63,8 @@ def write_csv(path: Path, weights: Sequence[Weight], limits: Limits) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["model", *COLUMNS, "verdict"])
     for one in weights:
-        found = [take(one) for _, take in COLUMNS.values()]
-        writer.writerow([one.name, *("" if number is None else number for number in found), verdict(one, limits)])
+        amounts = [take(one) for _, take in COLUMNS.values()]
+        writer.writerow([one.name, *("" if number is None else number for number in amounts), verdict(one, limits)])
     atomic.write_text(path, text.getvalue())
 
 

@@ -32,21 +32,21 @@ def write(run: Run) -> Path:
     """Write the report of a finished run; returns the page. Raises UserError for a run that has not ended."""
     if run.competition.target == "several":
         raise UserError(f"{run.name}: a report shows one class per image, and here an image has several")
-    found = evidence.gather(run)
+    gathered = evidence.gather(run)
     folder = run.folder / "report"
-    drawn = _figures(found)
+    drawn = _figures(gathered)
     for name, (figure, _) in drawn.items():
         atomic.write_bytes(folder / f"{name}.png", figures.png(figure))
     pages = environment()
     pages.filters.update(picture=picture, overlay=overlay, inline=_inline)
     page = pages.get_template("report.html.jinja").render(
-        **_words(found),
+        **_words(gathered),
         figures={
             name: figures.svg(figure, label)
-            for name, (figure, label) in (drawn | _narrow(found)).items()
+            for name, (figure, label) in (drawn | _narrow(gathered)).items()
             if name != "curves"  # the page shows each panel by itself
         },
-        curves=_curves(found),
+        curves=_curves(gathered),
     )
     target = folder / "report.html"
     atomic.write_text(target, page)
@@ -64,34 +64,38 @@ def environment() -> Environment:
     )
 
 
-def _figures(found: Evidence) -> dict[str, tuple[Figure, str]]:
+def _figures(gathered: Evidence) -> dict[str, tuple[Figure, str]]:
     """Every figure with a few words for those who can't see it."""
-    matrix, groups = evidence.grouped(found.confusion, found.classes)
+    matrix, groups = evidence.grouped(gathered.confusion, gathered.classes)
     drawn = {
         "confusion": (figures.confusion(matrix, _names(groups)), "Confusion matrix of the holdout"),
-        "reliability": (figures.reliability(*evidence.calibration(found.probs, found.true)), "Reliability diagram"),
-        "balance": (figures.balance(found.counts, found.classes), "Images of each class"),
+        "reliability": (
+            figures.reliability(*evidence.calibration(gathered.probs, gathered.true)),
+            "Reliability diagram",
+        ),
+        "balance": (figures.balance(gathered.counts, gathered.classes), "Images of each class"),
     }
-    if found.history is not None:
-        curves = figures.curves(found.history, found.run.competition.metric.name)
+    if gathered.history is not None:
+        curves = figures.curves(gathered.history, gathered.run.competition.metric.name)
         drawn["curves"] = (curves, "Loss, metrics and learning rate by epoch")
     return drawn
 
 
-def _narrow(found: Evidence) -> dict[str, tuple[Figure, str]]:
+def _narrow(gathered: Evidence) -> dict[str, tuple[Figure, str]]:
     """The figures that a phone is shown in place of others."""
-    matrix, groups = evidence.grouped(found.confusion, found.classes)
+    matrix, groups = evidence.grouped(gathered.confusion, gathered.classes)
     figure = figures.confusion(matrix, _names(groups), narrow=True)
     return {"confusion_narrow": (figure, "Confusion matrix of the holdout, for a narrow page")}
 
 
-def _curves(found: Evidence) -> list[str]:
+def _curves(gathered: Evidence) -> list[str]:
     """Each panel of the curves as a figure of its own."""
-    if found.history is None:
+    if gathered.history is None:
         return []
-    shown = figures.shown_curves(found.history, found.run.competition.metric.name)
+    shown = figures.shown_curves(gathered.history, gathered.run.competition.metric.name)
     return [
-        figures.svg(figures.curve(found.history, title, panel), f"{title} by epoch") for title, panel in shown.items()
+        figures.svg(figures.curve(gathered.history, title, panel), f"{title} by epoch")
+        for title, panel in shown.items()
     ]
 
 
@@ -99,42 +103,42 @@ def _names(groups: Sequence[Sequence[str]]) -> list[str]:
     return [group[0] if len(group) == 1 else f"{group[0]} + {len(group) - 1}" for group in groups]
 
 
-def _words(found: Evidence) -> dict[str, Any]:
+def _words(gathered: Evidence) -> dict[str, Any]:
     """What the template fills in."""
-    run, accuracy = found.run, float((found.predicted == found.true).mean())
-    _, groups = evidence.grouped(found.confusion, found.classes)
+    run, accuracy = gathered.run, float((gathered.predicted == gathered.true).mean())
+    _, groups = evidence.grouped(gathered.confusion, gathered.classes)
     rows = ledger.submissions()
     submissions = ledger.records(rows[rows["run"] == run.name])
-    weighed = found.weighed
+    weighed = gathered.weighed
     return {
         "run": run,
         "title": run.competition.title,
         "metric": run.competition.metric.name.replace("_", " "),
-        "result": found.result,
+        "result": gathered.result,
         "weighed": weighed,
         "parts": [
             {"name": group.name, "count": group.parameters, "color": COLORS[place % len(COLORS)]}
             for place, group in enumerate(group for group in weighed.groups if group.parameters)
         ],
-        "teachers": found.teachers,
+        "teachers": gathered.teachers,
         "submissions": submissions,
         "accuracy": accuracy,
-        "confidence": float(found.probs.max(1).mean()),
-        "plain_accuracy": found.plain_accuracy,
+        "confidence": float(gathered.probs.max(1).mean()),
+        "plain_accuracy": gathered.plain_accuracy,
         "views": " x ".join(view.name for view in predictions.views(run.recipe, run.competition)),
-        "per_class": evidence.by_class(found.confusion, found.classes),
-        "confused": evidence.most_confused(found.confusion, found.classes),
+        "per_class": evidence.by_class(gathered.confusion, gathered.classes),
+        "confused": evidence.most_confused(gathered.confusion, gathered.classes),
         "groups": [group for group in groups if len(group) > 1],
-        "mistakes": found.mistakes,
-        "advice": advice.advise(run, found.result.holdout, found.history, found.probs, found.true),
-        "wrong": int((found.predicted != found.true).sum()),
-        "suspects": found.suspects,
-        "trained": int(found.counts["train"].sum()),
+        "mistakes": gathered.mistakes,
+        "advice": advice.advise(run, gathered.result.holdout, gathered.history, gathered.probs, gathered.true),
+        "wrong": int((gathered.predicted != gathered.true).sum()),
+        "suspects": gathered.suspects,
+        "trained": int(gathered.counts["train"].sum()),
         "epochs": run.epochs,
-        "held": len(found.true),
-        "tested": found.tested,
-        "findings": found.findings,
-        "near": found.near,
+        "held": len(gathered.true),
+        "tested": gathered.tested,
+        "findings": gathered.findings,
+        "near": gathered.near,
         "divided": divided(run),
         "expected": Expected.read(run),
         "recipe": yaml.dump(run.recipe.model_dump(mode="json")),

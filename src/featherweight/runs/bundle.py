@@ -105,8 +105,8 @@ def _files(run: Run) -> Iterable[tuple[str, Path]]:
 
 def _packages() -> dict[str, str]:
     """Every installed package and its version."""
-    found = {each.metadata["Name"]: each.version for each in metadata.distributions() if each.metadata["Name"]}
-    return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
+    versions = {each.metadata["Name"]: each.version for each in metadata.distributions() if each.metadata["Name"]}
+    return dict(sorted(versions.items(), key=lambda pair: pair[0].lower()))
 
 
 def _checked(path: Path, folder: Path) -> dict[str, Any]:

@@ -69,19 +69,19 @@ def chosen(names: Sequence[str], competition: str | None, conditions: Sequence[s
 
     Raises UserError for both ways at once, and for fewer than two runs.
     """
-    found, why = list(dict.fromkeys(names)), "compare wants at least two runs"
+    runs, why = list(dict.fromkeys(names)), "compare wants at least two runs"
     if competition is not None or conditions:
         if names:
             raise UserError("compare takes the names of runs, or --competition and --where to choose them; not both")
         in_ledger = query.chosen(competition, conditions)["run"].drop_duplicates().tolist()
-        found = [name for name in in_ledger if Run.exists(name)]
-        gone = [name for name in in_ledger if name not in found]
+        runs = [name for name in in_ledger if Run.exists(name)]
+        gone = [name for name in in_ledger if name not in runs]
         if gone:
             say(f"left out, for their folders are not in {paths.runs()}: {examples(gone)}")
-        why += f", and {len(found)} of the ledger's {'is' if len(found) == 1 else 'are'} chosen"
-    if len(found) < 2:
+        why += f", and {len(runs)} of the ledger's {'is' if len(runs) == 1 else 'are'} chosen"
+    if len(runs) < 2:
         raise UserError(f"{why}: ./run.sh compare RUN RUN, or ./run.sh compare --where recipe=NAME")
-    return found
+    return runs
 
 
 def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -115,11 +115,11 @@ def expect(
     test = run.probs("predict")
     if features is None:
         features = np.log(probs.clip(1e-6)), np.log(test.clip(1e-6))
-    found = unlabelled.domain(*features)
+    domain = unlabelled.domain(*features)
     estimates: dict[str, float] = {}
     counted = holdout.of.counts and holdout.of.judges == "answers" and labels.ndim == 1
     if counted:
-        estimates = unlabelled.estimates(probs, probs.argmax(1) == labels, test, found.weights)
+        estimates = unlabelled.estimates(probs, probs.argmax(1) == labels, test, domain.weights)
         estimates |= _by_agreement(run, holdout.value, probs, test)
     share = run.competition.submission.public
     images = math.ceil(len(test) * (query.PUBLIC_SHARE if share is None else share))
@@ -128,8 +128,8 @@ def expect(
         public=(0.0, 0.0, 0.0, images),
         private=(0.0, 0.0, 0.0, len(test) - images),
         share_is_stated=share is not None,
-        auc=(found.auc.value, found.auc.low, found.auc.high),
-        shifted=found.shifted,
+        auc=(domain.auc.value, domain.auc.low, domain.auc.high),
+        shifted=domain.shifted,
         estimates=estimates,
     )
     return _heeding_others(run, holdout, labels, seen)

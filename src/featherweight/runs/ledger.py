@@ -122,8 +122,8 @@ def sha256(path: Path) -> str:
 def maker(submission: Path) -> dict[str, Any]:
     """The latest run that wrote this very submission; empty where none did."""
     rows = read()
-    found = records(rows[rows["csv_sha256"] == sha256(submission)])
-    return found[-1] if found else {}
+    makers = records(rows[rows["csv_sha256"] == sha256(submission)])
+    return makers[-1] if makers else {}
 
 
 def submissions(file: Path | None = None) -> pd.DataFrame:
@@ -212,7 +212,7 @@ def _rows(file: Path | None = None) -> list[Row]:
         raise UserError(
             f"{file}: row 1: this is not a ledger; expected the columns {','.join(COLUMNS[:6])},...; {WAY_ON}"
         )
-    found: dict[tuple[str, ...], Row] = {}
+    unlike: dict[tuple[str, ...], Row] = {}
     for number, line in enumerate(lines[1:], start=2):
         if not line:
             continue
@@ -224,8 +224,8 @@ def _rows(file: Path | None = None) -> list[Row]:
         if "predict" not in header:
             with explained(file, f"row {number}: its settings are damaged; {WAY_ON}"):
                 row |= _parts_renamed(row)
-        found.setdefault(tuple(row.values()), row)
-    return list(found.values())
+        unlike.setdefault(tuple(row.values()), row)
+    return list(unlike.values())
 
 
 def _parts_renamed(row: Row) -> Row:

@@ -164,11 +164,11 @@ def note_pretrained(run: Run) -> None:
     """Note which file of weights the run starts from. Raises UserError if that has changed since its first start."""
     path, source = weights_path(run.recipe.model)
     with path.open("rb") as file:
-        found = {"source": source, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        facts = {"source": source, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     note = run.folder / "pretrained.json"
-    if note.exists() and read_json(note).get("sha256") != found["sha256"]:
+    if note.exists() and read_json(note).get("sha256") != facts["sha256"]:
         raise UserError(f"{path} has changed since {run.name} was started from it; start a new run")
-    atomic.write_text(note, json.dumps(found, indent=2) + "\n")
+    atomic.write_text(note, json.dumps(facts, indent=2) + "\n")
 
 
 def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:

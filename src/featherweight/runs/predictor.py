@@ -138,8 +138,8 @@ class Predictor(nn.Module):
         for member in self.members:
             image = member.run.competition.image
             if image not in decoded:
-                decoded[image], found = _decode(chunk, image, workers)
-                faults |= found
+                decoded[image], unreadable = _decode(chunk, image, workers)
+                faults |= unreadable
             part = predict_probs(
                 [member.model],
                 decoded[image],

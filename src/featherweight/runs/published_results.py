@@ -39,13 +39,13 @@ def publish(runs: Sequence[str]) -> list[Path]:
     Raises UserError, before anything is written, for a run that the ledger lacks or whose code cannot be checked out.
     """
     rows = [ledger.rows_of(run) for run in runs]
-    for run, found in zip(runs, rows, strict=True):
-        if not found:
+    for run, own_rows in zip(runs, rows, strict=True):
+        if not own_rows:
             raise UserError(f"publish: the ledger has no run '{run}'; see ./run.sh runs")
-        if why := unpublishable(found[0]["commit"]):
+        if why := unpublishable(own_rows[0]["commit"]):
             raise UserError(f"publish: {run} {why}; run it again at a commit of this history, with nothing changed")
-    for found in rows:
-        ledger.copy(found, path())
+    for own_rows in rows:
+        ledger.copy(own_rows, path())
     return [path() for _ in runs[:1]] + refresh()
 
 
@@ -72,8 +72,8 @@ def refresh() -> list[Path]:
     changed = []
     for page in pages():
         text = page.read_text() if page.is_file() else ""
-        fresh = MARKERS.sub(lambda found: found[1] + markdown(_chosen(rows, found["recipes"])) + found[4], text)
-        fresh = MODELS.sub(lambda found: found[1] + models() + found[2], fresh)
+        fresh = MARKERS.sub(lambda match: match[1] + markdown(_chosen(rows, match["recipes"])) + match[4], text)
+        fresh = MODELS.sub(lambda match: match[1] + models() + match[2], fresh)
         if fresh != text:
             atomic.write_text(page, fresh)
             changed.append(page)

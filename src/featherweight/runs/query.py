@@ -121,8 +121,8 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
         for end in (f"{part}_{end}" for part in PARTS for end in ("low", "high")):  # of the last run
             line[end] = distinct[end].iloc[-1]
         groups.append(line)
-    found = pd.DataFrame(groups)
-    return _best_first(found) if len(found) else found
+    table = pd.DataFrame(groups)
+    return _best_first(table) if len(table) else table
 
 
 def scored_parts(rows: pd.DataFrame) -> list[str]:
@@ -141,9 +141,11 @@ def differences(rows: pd.DataFrame) -> list[str]:
     lines = []
     for row in rows.to_dict("records"):
         common = usual[row["competition"]]
-        found = [key for key in sorted(common) if json.dumps(row["keys"].get(key)) != common[key]]
-        shown = [f"{key.removesuffix('.name')}={_shown(row['keys'].get(key))}" for key in found[:DIFFERENT]]
-        lines.append(" ".join([*shown, *([f"and {len(found) - len(shown)} more"] if len(found) > len(shown) else [])]))
+        differing = [key for key in sorted(common) if json.dumps(row["keys"].get(key)) != common[key]]
+        shown = [f"{key.removesuffix('.name')}={_shown(row['keys'].get(key))}" for key in differing[:DIFFERENT]]
+        lines.append(
+            " ".join([*shown, *([f"and {len(differing) - len(shown)} more"] if len(differing) > len(shown) else [])])
+        )
     return lines
 
 
@@ -197,14 +199,14 @@ def gaps(rows: pd.DataFrame) -> list[Gap]:
     The holdout's standard error is that of its 95 % interval. The public score's follows from it: the same spread an
     image, over PUBLIC_SHARE of the test images.
     """
-    found = []
+    listed = []
     for row in rows[rows["public"].notna() & rows["holdout"].notna()].to_dict("records"):
         error = (row["holdout_high"] - row["holdout_low"]) / (2 * 1.96)
         behind = row["predict_images"] * PUBLIC_SHARE
         ratio = row["holdout_images"] / behind if behind > 0 and row["holdout_images"] > 0 else 1.0
         chance = CERTAIN * error * math.sqrt(1 + ratio)
         scores = {"holdout": row["holdout"], "low": row["holdout_low"], "high": row["holdout_high"]}
-        found.append(
+        listed.append(
             Gap(
                 row["run"],
                 row["competition"],
@@ -215,7 +217,7 @@ def gaps(rows: pd.DataFrame) -> list[Gap]:
                 expected=None if math.isnan(row["public_low"]) else (row["public_low"], row["public_high"]),
             )
         )
-    return found
+    return listed
 
 
 def with_deviation(metric: Metric, value: float, deviation: float = math.nan) -> str:

@@ -77,12 +77,12 @@ def on_the_same_images(run: Run) -> list[Run]:
     """The finished runs here whose folders are in order and that hold out the same images."""
     rows = query.table()
     same = rows[(rows["competition"] == run.competition_name) & (rows["holdout_images"] == len(run.split.holdout))]
-    found = []
+    others = []
     for name in dict.fromkeys(same["run"]):
         try:
             other = Run.find(name)
             if other.split.holdout == run.split.holdout and other.raw_probs("holdout") is not None:
-                found.append(other)
+                others.append(other)
         except UserError:  # a folder that is gone, or damaged: it says so when it is asked for
             continue
-    return found
+    return others

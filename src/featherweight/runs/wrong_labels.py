@@ -36,12 +36,12 @@ class WrongLabels:
         cls, run: Run, ids: Sequence[str], probs: NDArray[np.floating], labels: NDArray[np.int64]
     ) -> WrongLabels | None:
         """In the holdout's probabilities [N, K]; None where nothing is seen."""
-        found = label_noise(probs, labels)
-        if not found.is_seen:
+        noise = label_noise(probs, labels)
+        if not noise.is_seen:
             return None
         names, given = run.competition.classes, probs.argmax(1)
-        suspects = [(ids[k], names[labels[k]], names[given[k]]) for k in found.suspects[:KEPT].tolist()]
-        return cls(found.share, found.low, found.high, suspects)
+        suspects = [(ids[k], names[labels[k]], names[given[k]]) for k in noise.suspects[:KEPT].tolist()]
+        return cls(noise.share, noise.low, noise.high, suspects)
 
     def store(self, run: Run) -> None:
         """Keep it in a run's folder."""
@@ -59,7 +59,7 @@ def latest(competition: str) -> tuple[Run, WrongLabels] | None:
     kept = sorted(paths.runs().glob("*/labels.json"), key=lambda path: -path.stat().st_mtime)
     for path in kept:
         run = Run.find(path.parent.name)
-        found = WrongLabels.read(run)
-        if run.competition_name == competition and run.is_finished and found is not None:
-            return run, found
+        labels = WrongLabels.read(run)
+        if run.competition_name == competition and run.is_finished and labels is not None:
+            return run, labels
     return None

@@ -73,10 +73,10 @@ def draw_importances(study: Study, path: Path) -> bool:
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that few trials say little, which the label says
-        found = optuna.importance.get_param_importances(study)
-    names = list(reversed(found))
+        importances = optuna.importance.get_param_importances(study)
+    names = list(reversed(importances))
     picture, axes = plotting.figure(1, 1, height=1.2 + 0.35 * len(names))
-    axes[0, 0].barh(names, [found[name] for name in names])
+    axes[0, 0].barh(names, [importances[name] for name in names])
     axes[0, 0].set_xlabel(f"share in what sets the best of {len(done)} finished trials apart")
     axes[0, 0].grid(axis="x", alpha=0.3)
     plotting.save(picture, path)

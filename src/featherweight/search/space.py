@@ -148,7 +148,7 @@ class Plan:
             within = {outer: search[outer].examples() for outer in search if key.startswith(f"{outer}.")}
             if not within and any(inner.startswith(f"{key}.") for inner in search):
                 continue  # tried together with what is searched within it
-            found = []
+            refused = []
             for around in itertools.product(*within.values()):
                 outer_values = dict(zip(within, around, strict=True))
                 with_these = " and ".join(f"{outer}: {spelled(value)}" for outer, value in outer_values.items())
@@ -158,9 +158,9 @@ class Plan:
                         fault += "; for whole numbers say int: true"
                     if fault and within:
                         fault += f" (with {with_these}: what is searched within a choice must fit every choice)"
-                    found += [fault] if fault and fault not in found else []
-            more = f"\n  and {len(found) - SHOWN} more of its values are refused" if len(found) > SHOWN else ""
-            faults += ["\n".join(found[:SHOWN]) + more] if found else []
+                    refused += [fault] if fault and fault not in refused else []
+            more = f"\n  and {len(refused) - SHOWN} more of its values are refused" if len(refused) > SHOWN else ""
+            faults += ["\n".join(refused[:SHOWN]) + more] if refused else []
         if faults:
             raise UserError("\n".join(faults))
 

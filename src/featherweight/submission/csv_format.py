@@ -101,9 +101,9 @@ def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]
     for simplify in (_without_ending, _without_folder, lambda id: _without_ending(_without_folder(id))):
         by_short = {simplify(image): image for image in images}
         if len(by_short) == len(images) == len({simplify(id) for id in listed}):
-            found = [by_short.get(simplify(id)) for id in listed]
-            if all(found):
-                return [image for image in found if image]
+            images_listed = [by_short.get(simplify(id)) for id in listed]
+            if all(images_listed):
+                return [image for image in images_listed if image]
     only_listed = sorted(set(listed) - known)
     only_images = sorted(known - set(listed))
     examples = [f"'{only_listed[0]}' has no image"] if only_listed else []

@@ -76,15 +76,15 @@ def read_saved(path: Path, ids: Sequence[str], classes: Sequence[str]) -> NDArra
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = {key: file[key] for key in file.files}
+            arrays = {key: file[key] for key in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
         raise UserError(f"distill.teachers: cannot read {path}: {error}") from None
-    if missing := {"ids", "probs"} - set(found):
+    if missing := {"ids", "probs"} - set(arrays):
         raise UserError(f"distill.teachers: {path} lacks the array '{sorted(missing)[0]}'; it wants ids and probs")
-    probs, rows = found["probs"], {id: row for row, id in enumerate(found["ids"].tolist())}
-    if found["ids"].dtype.kind != "U" or len(rows) < found["ids"].size:
+    probs, rows = arrays["probs"], {id: row for row, id in enumerate(arrays["ids"].tolist())}
+    if arrays["ids"].dtype.kind != "U" or len(rows) < arrays["ids"].size:
         raise UserError(f"distill.teachers: {path}: its ids must be text, each there once")
-    if probs.shape != (len(rows), len(classes)) or list(found.get("classes", classes)) != list(classes):
+    if probs.shape != (len(rows), len(classes)) or list(arrays.get("classes", classes)) != list(classes):
         want = f"{len(rows):,} ids and the {len(classes)} classes of the competition, in its order"
         raise UserError(
             f"distill.teachers: {path}: its probs are of shape {probs.shape}, not one row per id for {want}"

@@ -48,19 +48,19 @@ def layers(model: nn.Module) -> list[list[nn.Parameter]]:
     A layer is a numbered block, or a module outside of one with the norm that follows it. In a network with more than
     LAYERS of them neighbours are put together, so that a rate that falls by layer reaches the first ones.
     """
-    found: list[list[nn.Parameter]] = []
+    blocks: list[list[nn.Parameter]] = []
     before = ""
     for name, parameter in model.named_parameters():
         parts = name.split(".")[:-1]
         numbers = [index for index, part in enumerate(parts) if part.isdigit()]
         block = ".".join(parts[: numbers[-1] + 1] if numbers else parts)
-        if not found or (block != before and parameter.ndim > 1):
-            found.append([])
+        if not blocks or (block != before and parameter.ndim > 1):
+            blocks.append([])
             before = block
-        found[-1].append(parameter)
-    body, head = found[:-1], found[-1:]
+        blocks[-1].append(parameter)
+    body, head = blocks[:-1], blocks[-1:]
     if len(body) < LAYERS:
-        return found
+        return blocks
     together: list[list[nn.Parameter]] = [[] for _ in range(LAYERS - 1)]
     for index, layer in enumerate(body):
         together[index * (LAYERS - 1) // len(body)] += layer

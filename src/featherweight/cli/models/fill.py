@@ -39,13 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"fill: no family '{family}'{nearest(family, solver.FILLABLE)}; there are {known}")
     began = time.monotonic()
     max_macs = arguments.max_macs and arguments.max_macs * 1e6
-    found, counted = solver.fill(family, config.load_competition(arguments.competition), arguments.limit, max_macs)
-    if not found:
+    members, counted = solver.fill(family, config.load_competition(arguments.competition), arguments.limit, max_macs)
+    if not members:
         raise UserError(f"fill: no {family} is that small; raise --limit or --max-macs, or take another family")
-    tables.members(found[: arguments.count], counted, time.monotonic() - began)
+    tables.members(members[: arguments.count], counted, time.monotonic() - began)
     if arguments.write:
         path = paths.own_config("recipes", arguments.write, "--write")
-        solver.write(found[0], arguments.write, path)
+        solver.write(members[0], arguments.write, path)
         print(f"wrote {path}\nnext: ./run.sh {arguments.write} --competition {arguments.competition}")
     else:
         print("next: paste a line into a recipe, or add --write NAME to this command for the first as a recipe")

@@ -23,9 +23,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.out is not None and arguments.out.suffix.lower() != ".zip":
         raise UserError(f"--out {arguments.out}: expected a name that ends in .zip")
-    found = Run.find(arguments.run)
-    target = arguments.out or paths.runs() / f"{found.name}.zip"
-    count = bundle.write(found, target)
+    bundled = Run.find(arguments.run)
+    target = arguments.out or paths.runs() / f"{bundled.name}.zip"
+    count = bundle.write(bundled, target)
     print(f"wrote {target}: {count} files, {target.stat().st_size / 1e6:,.1f} MB, checksums inside")
     print(f"next: in another checkout, ./run.sh load {target.name}")
     return 0

@@ -60,14 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     finished = Run.find(arguments.run)
     views = None if arguments.views is None else views_setting(arguments.views)
     predictor = Predictor(finished, views, arguments.device)
-    found = pictures.find(arguments.what, finished)
+    given = pictures.find(arguments.what, finished)
     count = min(arguments.top, len(predictor.classes))
     unreadable: dict[str, str] = {}
-    names = iter(found.names)
+    names = iter(given.names)
     writer = _screen if arguments.out is None else WRITERS[arguments.out.suffix.lower()]
     decides = finished.competition.target != "one"
-    with writer(arguments.out, count, decides) as write, Progress("predict", len(found), "pictures") as bar:
-        for predicted in predictor.stream(found.pictures):
+    with writer(arguments.out, count, decides) as write, Progress("predict", len(given), "pictures") as bar:
+        for predicted in predictor.stream(given.pictures):
             size = len(predicted.ids) + len(predicted.unreadable)
             decided = predicted.labels if decides else itertools.repeat(None, len(predicted.ids))
             named = _named(predicted, list(itertools.islice(names, size)), count)
@@ -75,15 +75,15 @@ def run(arguments: argparse.Namespace) -> int:
                 write(name, best, answer)
             unreadable |= predicted.unreadable
             bar.advance(size)
-        if len(unreadable) == len(found):
+        if len(unreadable) == len(given):
             raise UserError(
-                f"none of the {len(found):,} pictures can be read\n" + "\n".join([*unreadable.values()][:3])
+                f"none of the {len(given):,} pictures can be read\n" + "\n".join([*unreadable.values()][:3])
             )
     for why in list(unreadable.values())[:NAMED]:
         say(f"left out: {why}")
     more = f", {len(unreadable):,} left out" if unreadable else ""
     written = f": wrote {arguments.out}" if arguments.out else ""
-    count = len(found) - len(unreadable)
+    count = len(given) - len(unreadable)
     say(f"{count:,} {'picture' if count == 1 else 'pictures'} predicted by {finished.name}{more}{written}")
     return 0
 

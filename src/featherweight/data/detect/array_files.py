@@ -154,5 +154,5 @@ def _key(name: str) -> str:
 
 
 def _csvs(folder: Path) -> Iterable[Path]:
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in (".csv", ".tsv")]
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    tables = [path for path in folder.rglob("*") if path.suffix.lower() in (".csv", ".tsv")]
+    return sorted(path for path in tables if path.is_file() and not path.name.startswith("."))

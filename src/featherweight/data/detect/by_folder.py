@@ -55,10 +55,10 @@ class Tree:
 
 def classes_of(scan: Scan) -> dict[str, str]:
     """Each training image's class as the folder says it that the image lies in; empty where folders are no classes."""
-    found = _roots(Tree(scan.images))
-    if found is None:
+    roots = _roots(Tree(scan.images))
+    if roots is None:
         return {}
-    level, trains, _ = found
+    level, trains, _ = roots
     others = () if trains != [level] else tuple(f"{name}/" for name in _parts(Tree(scan.images), level))
     classes: dict[str, str] = {}
     for train in trains:
@@ -80,35 +80,39 @@ def read(scan: Scan, survey: Survey, sample: Sample | None, hints: Hints) -> Det
     if trains == [level]:
         classes -= {_last(name) for name in _parts(tree, level)}
     below = [_below(train, level) for train in trains]
-    found = Detected({"name": "folders", "path": scan.path(level) if level else scan.path("."), "train": below[0]})
+    detected = Detected({"name": "folders", "path": scan.path(level) if level else scan.path("."), "train": below[0]})
     if len(below) > 1:
-        found.source["train"] = below
-    found.notes += [f"{_below(train, level)}/<class>/*: {len(classes):,} class folders" for train in trains] + notes
+        detected.source["train"] = below
+    detected.notes += [f"{_below(train, level)}/<class>/*: {len(classes):,} class folders" for train in trains] + notes
     if hints.rename:
-        found.source["rename"] = {name: hints.rename.get(name, hints.rename.get("*", name)) for name in sorted(classes)}
+        detected.source["rename"] = {
+            name: hints.rename.get(name, hints.rename.get("*", name)) for name in sorted(classes)
+        }
     parts = [name for name in _parts(tree, level) if not any(t == name or t.startswith(f"{name}/") for t in trains)]
     valid = _valid(tree, parts, classes)
     test, solved = _test(tree, parts, classes, level, hints)
     if solved and valid is None and test != solved:
         valid, solved = solved, None
     if valid is not None:
-        found.source["valid"] = _below(valid, level)
+        detected.source["valid"] = _below(valid, level)
         if tree.class_root(valid) is None:
-            _list_of_valid(found, survey, scan, valid, classes)
+            _list_of_valid(detected, survey, scan, valid, classes)
         else:
-            found.notes.append(f"{_below(valid, level)}/<class>/*: held out as it is, to be scored")
-            found.assumed.append(f"held out: {_below(valid, level)} ({tree.count[valid]:,} images; source.valid)")
+            detected.notes.append(f"{_below(valid, level)}/<class>/*: held out as it is, to be scored")
+            detected.assumed.append(f"held out: {_below(valid, level)} ({tree.count[valid]:,} images; source.valid)")
     if test is not None:
-        found.source["test"] = _below(test, level)
+        detected.source["test"] = _below(test, level)
         seen = "<class>/*: its labels are seen by the scorer alone" if tree.names(test) & classes else "*: to predict"
-        found.notes.append(f"{_below(test, level)}/{seen}")
+        detected.notes.append(f"{_below(test, level)}/{seen}")
     elif below == ["."]:
-        found.source["test"] = "test"
+        detected.source["test"] = "test"
     left = [name for name in parts if name not in (valid, test) and not _within(name, (valid, test))]
     for name in left:
-        found.notes.append(f"left aside: {tree.count[name]:,} images in {_below(name, level)}/ (--test if to predict)")
-    _lists(found, survey, scan, trains, level)
-    return found
+        detected.notes.append(
+            f"left aside: {tree.count[name]:,} images in {_below(name, level)}/ (--test if to predict)"
+        )
+    _lists(detected, survey, scan, trains, level)
+    return detected
 
 
 def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
@@ -198,7 +202,7 @@ def _innermost(tree: Tree, folder: str, classes: set[str] = frozenset()) -> str:
     return folder
 
 
-def _list_of_valid(found: Detected, survey: Survey, scan: Scan, valid: str, classes: set[str]) -> None:
+def _list_of_valid(detected: Detected, survey: Survey, scan: Scan, valid: str, classes: set[str]) -> None:
     """A flat validation folder: its classes stand in a list beside it."""
     for profile in survey.profiles:
         names = profile.table.header
@@ -211,18 +215,18 @@ def _list_of_valid(found: Detected, survey: Survey, scan: Scan, valid: str, clas
         )
         if place is None or names.index(id) != 0 or place != 1:
             continue
-        found.source |= {"valid_list": scan.path(profile.name)}
+        detected.source |= {"valid_list": scan.path(profile.name)}
         if profile.header:
-            found.source["list_header"] = ["file", "class"]
-        found.notes.append(f"{valid}/* with the classes of {profile.name}: held out as it is, to be scored")
+            detected.source["list_header"] = ["file", "class"]
+        detected.notes.append(f"{valid}/* with the classes of {profile.name}: held out as it is, to be scored")
         return
-    del found.source["valid"]
-    found.notes.append(f"left aside: {valid}/, whose images have no class (no list names them)")
+    del detected.source["valid"]
+    detected.notes.append(f"left aside: {valid}/, whose images have no class (no list names them)")
 
 
-def _lists(found: Detected, survey: Survey, scan: Scan, trains: Sequence[str], level: str) -> None:
+def _lists(detected: Detected, survey: Survey, scan: Scan, trains: Sequence[str], level: str) -> None:
     """Lists of files (train.txt, test.txt) that divide the images of the class folders."""
-    if len(trains) > 1 or found.source.get("valid") or survey.scan.tables == []:
+    if len(trains) > 1 or detected.source.get("valid") or survey.scan.tables == []:
         return
     list_of: dict[str, str] = {}
     for profile in survey.profiles:
@@ -232,9 +236,9 @@ def _lists(found: Detected, survey: Survey, scan: Scan, trains: Sequence[str], l
     if "train" not in list_of or len(list_of) < 2:
         return
     for part, name in sorted(list_of.items()):
-        found.source[f"{part}_list"] = scan.path(name)
-        found.notes.append(f"{name}: lists the images of the part {part}")
-    found.assumed.append(
+        detected.source[f"{part}_list"] = scan.path(name)
+        detected.notes.append(f"{name}: lists the images of the part {part}")
+    detected.assumed.append(
         f"the parts are those of {examples(sorted(list_of.values()))} (source.train_list, source.test_list)"
     )
 

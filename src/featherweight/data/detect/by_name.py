@@ -41,15 +41,15 @@ def read(scan: Scan, hints: Hints) -> Detected | None:
     test = hints.test or next(iter(sorted(tests)), None)
     if hints.test is not None and hints.test not in folders:
         raise UserError(f"--test {hints.test}: no such folder with images; there are {', '.join(sorted(folders))}")
-    found = Detected({"name": "file_names", "train": scan.path(train or "."), "pattern": pattern})
+    detected = Detected({"name": "file_names", "train": scan.path(train or "."), "pattern": pattern})
     shown = examples([f"{name} ({count:,})" for name, count in classes.most_common()], 4)
-    found.notes.append(f"{train or '.'}/*: the class is {what} in a file's name: {shown}")
+    detected.notes.append(f"{train or '.'}/*: the class is {what} in a file's name: {shown}")
     others = examples([f"{what} ({len(theirs):,} classes)" for what, _, theirs in fitting[1:]]) or "none"
-    found.assumed.append(f"source.pattern: {pattern}, {what}; other places: {others}")
+    detected.assumed.append(f"source.pattern: {pattern}, {what}; other places: {others}")
     if test is not None:
-        found.source["test"] = scan.path(test)
-        found.notes.append(f"{test}/*: to predict")
-    return found
+        detected.source["test"] = scan.path(test)
+        detected.notes.append(f"{test}/*: to predict")
+    return detected
 
 
 def _classes(names: Sequence[str], pattern: str) -> Counter[str] | None:

@@ -31,12 +31,12 @@ class Reading:
         self.survey, self.labelled, self.sample, self.hints = survey, labelled, sample, hints
         self.scan, self.profile = survey.scan, labelled.profile
         self.files = self.scan.images
-        self.found = Detected({"name": "table"}, target="several" if labelled.several else "one")
+        self.detected = Detected({"name": "table"}, target="several" if labelled.several else "one")
 
     def read(self, folders: dict[str, str]) -> Detected:
         """The whole reading; `folders` is each image's class by its folder, where folders may be classes."""
         table, one = self.profile.table, self.labelled
-        source = self.found.source
+        source = self.detected.source
         source |= {"labels": self.scan.path(self.profile.name), "id": self.profile.id}
         if self.profile.header:
             source["header"] = self.profile.header
@@ -59,20 +59,20 @@ class Reading:
         self._disagreement(chosen, folders)
         self._group(table)
         ToPredict(self).find(used, others, both)
-        return self.found
+        return self.detected
 
     def _tell(self, table: Table, folders: set[str]) -> None:
         one, name = self.labelled, self.profile.name
         what = f"one column per class: {examples(one.columns, 4)}" if one.columns else f"classes in '{one.column.name}'"  # type: ignore[union-attr]
         sets = f", sets of classes separated by '{one.separator}'" if one.separator else ""
-        self.found.notes.append(f"{name}: {len(table.rows):,} rows, ids in '{self.profile.id}', {what}{sets}")
-        self.found.notes.append(f"images with labels in {shown(folders)}")
+        self.detected.notes.append(f"{name}: {len(table.rows):,} rows, ids in '{self.profile.id}', {what}{sets}")
+        self.detected.notes.append(f"images with labels in {shown(folders)}")
         if one.column is not None and one.others and self.hints.label is None:
             why = "; ".join(one.column.reasons[:2])
             listed = ", ".join(column.described() for column in one.others[:3])
-            self.found.assumed.append(f"label: {one.column.name} ({why}); others: {listed} (say --label)")
+            self.detected.assumed.append(f"label: {one.column.name} ({why}); others: {listed} (say --label)")
         if one.several:
-            self.found.assumed.append(
+            self.detected.assumed.append(
                 f"target: several, a set of classes for each image{self._rows()} (say --target one)"
             )
 
@@ -91,7 +91,7 @@ class Reading:
     def tell_choice(self, instead: list[tuple[str, str, int]], what: str) -> None:
         """Say which of several files for the same ids are taken."""
         for taken, other, count in instead[:3]:
-            self.found.assumed.append(
+            self.detected.assumed.append(
                 f"{what} images: {count:,} ids name a file in {taken} and one in {other}; the first are taken "
                 f"(source.images, source.test)"
             )
@@ -109,7 +109,7 @@ class Reading:
         if len(named) > 1 and any(label != folder for label, folder in pairs):
             same = len(pairs) == len(named) == len({label for label, _ in pairs})
             verdict = "are other names for the same classes" if same else "are not the classes: the table is believed"
-            self.found.notes.append(f"the folders {examples(named, 3)} {verdict}")
+            self.detected.notes.append(f"the folders {examples(named, 3)} {verdict}")
 
     def _group(self, table: Table) -> None:
         """The column that says which images belong together: the user's, a known one, or one called as such are."""
@@ -136,17 +136,17 @@ class Reading:
         one, column = fitting[0]
         if one is not table and not self._join(table, one):
             return
-        self.found.source["group"] = column
+        self.detected.source["group"] = column
         others = ", ".join(name for _, name in fitting[1:4])
         if others:
-            self.found.assumed.append(f"group: {column}; others: {others} (say --group)")
+            self.detected.assumed.append(f"group: {column}; others: {others} (say --group)")
 
     def _join(self, table: Table, other: Table) -> bool:
         """Can the columns of another table be put beside this one's?"""
         shared = next((name for name in table.header if name in other.header), None)
         if shared is None or len(set(other.column(shared))) < len(other.rows) or self.profile.header:
             return False
-        self.found.source["join"] = {relative(other.path, self.scan.root): []}
+        self.detected.source["join"] = {relative(other.path, self.scan.root): []}
         return True
 
     def _split_column(self, table: Table) -> None:
@@ -160,14 +160,14 @@ class Reading:
             tests = [value for value, part in roles.items() if part == "test"]
             if self.sample is not None or (tests and not valid):
                 valid, tests = [*valid, *tests], []  # the images to predict are others
-            self.found.source["split"] = name
+            self.detected.source["split"] = name
             if valid:
-                self.found.source["valid_rows"] = valid
+                self.detected.source["valid_rows"] = valid
             if tests:
-                self.found.source["test_rows"] = tests
+                self.detected.source["test_rows"] = tests
             counts = ", ".join(f"{value} ({count:,})" for value, count in values.most_common())
-            self.found.notes.append(f"the column '{name}' says which part a row belongs to: {counts}")
-            self.found.assumed.append(
+            self.detected.notes.append(f"the column '{name}' says which part a row belongs to: {counts}")
+            self.detected.assumed.append(
                 f"held out: the rows whose {name} is {', '.join(valid) or 'none'}; labelled test: "
                 f"{', '.join(tests) or 'none'} (source.valid_rows, source.test_rows)"
             )
@@ -182,8 +182,8 @@ class Reading:
             if profile is self.profile or profile.role != "valid" or not same:
                 continue
             chosen, _ = settle(profile.reach, self.files, "valid")
-            self.found.source["valid"] = self.scan.path(profile.name)
-            self.found.notes.append(f"{profile.name}: {profile.rows:,} rows that are held out as they are")
+            self.detected.source["valid"] = self.scan.path(profile.name)
+            self.detected.notes.append(f"{profile.name}: {profile.rows:,} rows that are held out as they are")
             return set(chosen.values())
         return set()
 

@@ -56,12 +56,12 @@ def _branches(names: Sequence[str], places: Sequence[int]) -> dict[str, int]:
     depth = 0
     while len(parts) > 1 and all(len(part) > depth for part in parts) and len({part[depth] for part in parts}) == 1:
         depth += 1
-    found: dict[str, int] = {}
+    branches: dict[str, int] = {}
     for part, place in zip(parts, places, strict=True):
         below = depth + 1 < len(part)
         name = "/".join(part[: depth + 1]) if below else "/".join(part[:-1]) + "/*" + part[-1][part[-1].rfind(".") :]
-        found.setdefault(name, place)
-    return found
+        branches.setdefault(name, place)
+    return branches
 
 
 def _rank(branch: str, file: str, part: str, sizes: Mapping[str, int]) -> tuple[int, int, int, int, int, str]:

@@ -78,9 +78,11 @@ def profile_all(scan: Scan, sample: Sample | None, hints: Hints) -> Survey:
             if not name.lower().endswith((".txt", ".lst", ".json")):
                 survey.aside.append(f"left aside: {error}")
             continue
-        fitting = [found for table, header in readings if (found := _profile(name, table, header, survey.index, hints))]
+        fitting = [
+            profile for table, header in readings if (profile := _profile(name, table, header, survey.index, hints))
+        ]
         if fitting:
-            survey.profiles.append(max(fitting, key=lambda found: len(found.reach)))
+            survey.profiles.append(max(fitting, key=lambda profile: len(profile.reach)))
         elif readings:
             survey.others.append(readings[0][0])
     return survey
@@ -152,7 +154,7 @@ def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: di
     tests = [p for p in candidates if p.role == "test"]
     trains = [p for p in candidates if p.role not in ("test", "valid")]
     features = frozenset(name for p in tests for name in p.table.header)
-    found: list[Labelled] = []
+    labelled: list[Labelled] = []
     refusals: list[UserError] = []
     for profile in trains:
         if hints.label and not set(hints.labels) <= set(profile.table.header):
@@ -163,8 +165,8 @@ def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: di
             refusals.append(error)
             continue
         if one is not None:
-            found.append(one)
-    if hints.label and not found and trains:
+            labelled.append(one)
+    if hints.label and not labelled and trains:
         table = max(trains, key=lambda p: len(p.reach)).table
         if set(hints.labels) <= set(table.header) and refusals:
             raise refusals[0]
@@ -173,11 +175,11 @@ def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: di
             f"--label {hints.label}: {table.path} has no such column{hint}; there are {', '.join(table.header[:12])}"
         )
     ties = [error for error in refusals if isinstance(error, columns.TieError)]
-    if not found and refusals and (ties or not _by_folder(trains, folders, survey)):
+    if not labelled and refusals and (ties or not _by_folder(trains, folders, survey)):
         raise (ties or refusals)[0]
     survey.refusal = next(iter(refusals), None)
     return max(
-        found, key=lambda one: (one.points > 60, one.profile.role == "train", len(one.profile.reach)), default=None
+        labelled, key=lambda one: (one.points > 60, one.profile.role == "train", len(one.profile.reach)), default=None
     )
 
 

@@ -28,9 +28,9 @@ def codes(folder: Path, root: Path, classes: Sequence[str]) -> tuple[dict[str, s
                 continue
             if not 2 <= len(table.header) <= 6 or not len(classes) <= len(table.rows) <= 2 * len(classes) + 2:
                 continue
-            found = _mapping([table.header, *table.rows] if read is tables.read_list else table.rows, wanted)
-            if found:
-                return {label: found[label] for label in classes}, name
+            by_class = _mapping([table.header, *table.rows] if read is tables.read_list else table.rows, wanted)
+            if by_class:
+                return {label: by_class[label] for label in classes}, name
     return {}, ""
 
 

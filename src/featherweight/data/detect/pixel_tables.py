@@ -58,13 +58,13 @@ def find(scan: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
     first = trains[0]
     names = [scan.path(one.name) for one in trains]
     source: dict[str, Any] = {"name": "pixels", "train": names[0] if len(names) == 1 else names, "label": label}
-    found = Detected(source, notes=[f"{one.name}: {_way(one)}" for one in trains])
+    detected = Detected(source, notes=[f"{one.name}: {_way(one)}" for one in trains])
     if first.way != "columns":
         source |= {"values": first.pixels[0]} if first.way == "values" else {"bands": first.pixels}
     id = hints.id or next((name for name in first.text if ID.search(name) and name != label), None)
     if beside is not None:
         source |= {"labels": scan.path(beside[0]), "id": beside[2]}
-        found.notes.append(f"{beside[0]}: labels in '{label}', ids in '{beside[2]}'")
+        detected.notes.append(f"{beside[0]}: labels in '{label}', ids in '{beside[2]}'")
     elif id is not None:
         source["id"] = id
     split = _split(first, sample)
@@ -73,12 +73,12 @@ def find(scan: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
         source["leave_out"] = skip
     if split:
         source |= {"split": split[0], "valid_rows": split[1], "test_rows": split[2]}
-        found.assumed.append(
+        detected.assumed.append(
             f"the column '{split[0]}': held out {split[1]}, labelled test {split[2]} (source.valid_rows)"
         )
-    _test(scan, pixels, trains, found, label)
-    _scale(scan, first, found)
-    return found
+    _test(scan, pixels, trains, detected, label)
+    _scale(scan, first, detected)
+    return detected
 
 
 def _way(one: Pixels) -> str:
@@ -188,12 +188,12 @@ def _beside(scan: Scan, pixels: list[Pixels], sample: Sample | None, hints: Hint
 
 def _small(scan: Scan, pixels: list[Pixels]) -> list[Table]:
     """The other tables, that are no pixels."""
-    found = []
+    small = []
     for name in scan.tables:
         if all(one.name != name for one in pixels) and name.lower().endswith(".csv"):
             with suppress(UserError):
-                found.append(csv_file.read(scan.folder / name))
-    return found
+                small.append(csv_file.read(scan.folder / name))
+    return small
 
 
 def _split(one: Pixels, sample: Sample | None) -> tuple[str, list[str], list[str]] | None:
@@ -210,7 +210,7 @@ def _split(one: Pixels, sample: Sample | None) -> tuple[str, list[str], list[str
     return None
 
 
-def _test(scan: Scan, pixels: list[Pixels], trains: list[Pixels], found: Detected, label: str) -> None:
+def _test(scan: Scan, pixels: list[Pixels], trains: list[Pixels], detected: Detected, label: str) -> None:
     """The table of images to predict: one like the first without the label, or named test."""
     first = trains[0]
     rest = [
@@ -219,23 +219,23 @@ def _test(scan: Scan, pixels: list[Pixels], trains: list[Pixels], found: Detecte
     tests = [one for one in rest if label not in one.text] or [one for one in rest if role(one.name) == "test"]
     for one in rest:
         if one not in tests:
-            found.assumed.append(f"{one.name}: labelled images too, left aside (source.train: a list takes both)")
+            detected.assumed.append(f"{one.name}: labelled images too, left aside (source.train: a list takes both)")
     if not tests:
         return
     tests = tests if len(trains) > 1 else tests[:1]
     names = [scan.path(one.name) for one in tests]
-    found.source["test"] = names[0] if len(names) == 1 else names
+    detected.source["test"] = names[0] if len(names) == 1 else names
     id = next((name for name in tests[0].text if ID.search(name) and name != label), None)
-    if id is not None and id != found.source.get("id"):
-        found.source["test_id"] = id
+    if id is not None and id != detected.source.get("id"):
+        detected.source["test_id"] = id
     solved = label in tests[0].text
     if solved:
-        found.source["test_label"] = label
+        detected.source["test_label"] = label
     seen = ", with their classes, which the scorer alone sees" if solved else ""
-    found.notes.append(f"{', '.join(one.name for one in tests)}: images to predict{seen}")
+    detected.notes.append(f"{', '.join(one.name for one in tests)}: images to predict{seen}")
 
 
-def _scale(scan: Scan, one: Pixels, found: Detected) -> None:
+def _scale(scan: Scan, one: Pixels, detected: Detected) -> None:
     """Numbers that are no 0 to 255 get one range, from black to white, for the whole data set."""
     if one.way != "bands":
         return
@@ -243,5 +243,5 @@ def _scale(scan: Scan, one: Pixels, found: Detected) -> None:
     low, high = float(np.min(values)), float(np.max(values))
     if low >= 0 and high <= 255 and high > 1:
         return
-    found.source["range"] = [low, high]
-    found.assumed.append(f"pixels from {low:g} (black) to {high:g} (white) in every image (source.range)")
+    detected.source["range"] = [low, high]
+    detected.assumed.append(f"pixels from {low:g} (black) to {high:g} (white) in every image (source.range)")

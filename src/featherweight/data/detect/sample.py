@@ -56,12 +56,12 @@ class Sample:
         return counts.pop() if lists else 0
 
 
-def find(found: Scan) -> Sample | None:
+def find(scan: Scan) -> Sample | None:
     """The sample submission among the files, if there is one."""
-    named = [name for name in found.tables if NAMED.search(name.rpartition("/")[2].lower()) and _is_text(name)]
+    named = [name for name in scan.tables if NAMED.search(name.rpartition("/")[2].lower()) and _is_text(name)]
     for name in sorted(named, key=lambda name: ("sample" not in name.lower(), name.count("/"), len(name), name)):
         try:
-            table = csv_file.read(found.folder / name, ",")
+            table = csv_file.read(scan.folder / name, ",")
         except UserError:
             continue
         if len(table.header) >= 2 and table.rows:
@@ -84,7 +84,7 @@ def shapes(values: Sequence[str]) -> set[str]:
     def shape(value: str) -> str:
         if value.isdecimal():
             return "number"
-        return re.sub(r"[0-9a-f]{6,}", lambda found: f"<{len(found[0])}>", value)
+        return re.sub(r"[0-9a-f]{6,}", lambda match: f"<{len(match[0])}>", value)
 
     return {shape(value) for value in values} or {""}
 

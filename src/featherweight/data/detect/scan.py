@@ -48,18 +48,18 @@ def scan(outer: Path, root: Path) -> Scan:
     folder = outer
     while (only := _only_folder(folder)) is not None:
         folder = only
-    found = Scan(outer, folder, root, _files(folder))
-    twice = _nested_copy(found)
+    seen = Scan(outer, folder, root, _files(folder))
+    twice = _nested_copy(seen)
     if twice:
-        found.files = [name for name in found.files if not name.startswith(f"{twice}/")]
-        found.notes.append(f"{twice}/ holds the same files again: left out")
-    found.images = [name for name in found.files if is_image(name.rpartition("/")[2])]
-    found.tables = [name for name in found.files if name.lower().endswith(tables.ENDINGS)]
-    return found
+        seen.files = [name for name in seen.files if not name.startswith(f"{twice}/")]
+        seen.notes.append(f"{twice}/ holds the same files again: left out")
+    seen.images = [name for name in seen.files if is_image(name.rpartition("/")[2])]
+    seen.tables = [name for name in seen.files if name.lower().endswith(tables.ENDINGS)]
+    return seen
 
 
 def _files(folder: Path) -> list[str]:
-    found: list[str] = []
+    files: list[str] = []
     seen: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
@@ -74,8 +74,8 @@ def _files(folder: Path) -> list[str]:
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in JUNK)
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
         prefix = "" if below == "." else f"{below}/"
-        found += [prefix + name for name in sorted(names) if not name.startswith(".")]
-    return sorted(found)
+        files += [prefix + name for name in sorted(names) if not name.startswith(".")]
+    return sorted(files)
 
 
 def _only_folder(folder: Path) -> Path | None:
@@ -86,14 +86,14 @@ def _only_folder(folder: Path) -> Path | None:
     return inside[0] if any(path.is_dir() for path in holds) or len(holds) > 1 else None
 
 
-def _nested_copy(found: Scan) -> str | None:
+def _nested_copy(scan: Scan) -> str | None:
     """A folder that holds once more what lies beside it, as some data sets are packed."""
     below: dict[str, list[str]] = defaultdict(list)
-    for name in found.files:
+    for name in scan.files:
         first, slash, rest = name.partition("/")
         if slash:
             below[first].append(rest)
-    everything = set(found.files)
+    everything = set(scan.files)
     for first, names in sorted(below.items()):
         others = len(everything) - len(names)
         if len(names) >= 10 and len(names) >= others / 2 and all(name in everything for name in names):

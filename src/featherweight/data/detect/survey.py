@@ -27,19 +27,19 @@ def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
     seen = scan(folder, root)
     sample = samples.find(seen)
     labelled.refuse_masks(sample)
-    found = _images(seen, sample, hints) if seen.images else None
-    if found is None:
+    detected = _images(seen, sample, hints) if seen.images else None
+    if detected is None:
         readings = [reading(seen, hints) for reading in (array_files.idx, array_files.pickles, array_files.arrays)]
         candidates = [pixel_tables.find(seen, sample, hints), *readings]
         known = [reading for reading in candidates if reading is not None]
         if not known:
             refusals.refuse(seen, array_files.unreadable(seen.outer))
-        found = known[0]
+        detected = known[0]
         for other in known[1:]:
-            found.assumed.append(f"source: {found.source['name']}; the folder holds {other.source['name']} too")
-        found.sample = sample
-    found.notes = [*seen.notes, *found.notes]
-    return found
+            detected.assumed.append(f"source: {detected.source['name']}; the folder holds {other.source['name']} too")
+        detected.sample = sample
+    detected.notes = [*seen.notes, *detected.notes]
+    return detected
 
 
 def _images(seen: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
@@ -48,8 +48,8 @@ def _images(seen: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
     table = labelled.label_table(tables, sample, hints, folders)
     if table is not None and _covers(tables, table, folders):
         reading = by_table.Reading(tables, table, sample, hints)
-        reading.found.sample = sample
-        found = reading.read(folders)
+        reading.detected.sample = sample
+        detected = reading.read(folders)
     else:
         split = _official_split(tables, seen, folders)
         other = split or by_folder.read(seen, tables, sample, hints)
@@ -58,13 +58,13 @@ def _images(seen: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
             other = by_name.read(seen, hints)
         if other is None:
             return None
-        found = other
-        found.sample = sample
+        detected = other
+        detected.sample = sample
         if table is None and tables.refusal is not None:
             reason = str(tables.refusal).splitlines()[0].removesuffix(":")
-            found.assumed.append(f"the classes are the folders ({reason}; say --label COLUMN)")
-    found.notes += tables.aside[:3]
-    return found
+            detected.assumed.append(f"the classes are the folders ({reason}; say --label COLUMN)")
+    detected.notes += tables.aside[:3]
+    return detected
 
 
 def _covers(tables: labelled.Survey, table: labelled.Labelled, folders: dict[str, str]) -> bool:
@@ -99,8 +99,8 @@ def _official_split(tables: labelled.Survey, seen: Scan, folders: dict[str, str]
         source |= {"label": FOLDER, "images": [seen.path(top[0] or ".")], "split": "training", "valid_rows": held}
         source["join"] = {relative(Path(path), seen.root): header for path, header in join.items()}
         name = next(iter(join)).rpartition("/")[2]
-        found = Detected(source, notes=[f"{top[0]}/<class>/*: class folders; {profile.name} lists the images"])
-        found.notes.append(f"{name}: the images marked 0 are held out")
-        found.assumed.append(f"held out: the images marked 0 in {name} (source.valid_rows)")
-        return found
+        detected = Detected(source, notes=[f"{top[0]}/<class>/*: class folders; {profile.name} lists the images"])
+        detected.notes.append(f"{name}: the images marked 0 are held out")
+        detected.assumed.append(f"held out: the images marked 0 in {name} (source.valid_rows)")
+        return detected
     return None

@@ -22,7 +22,7 @@ class ToPredict:
 
     def __init__(self, reading: Reading) -> None:
         self.survey, self.profile, self.labelled = reading.survey, reading.profile, reading.labelled
-        self.scan, self.files, self.found = reading.scan, reading.files, reading.found
+        self.scan, self.files, self.detected = reading.scan, reading.files, reading.detected
         self.sample, self.hints, self.tell_choice = reading.sample, reading.hints, reading.tell_choice
 
     def find(self, used: set[int], others: set[str], both: set[str]) -> None:
@@ -39,7 +39,7 @@ class ToPredict:
                     f"--test {wish}: no folder with images and no table that names them; there are {listed}"
                 )
             self._take_folders({wish}, both)
-        elif "test_rows" in self.found.source:
+        elif "test_rows" in self.detected.source:
             pass
         elif self.sample is not None:
             self._by_sample(self.sample, used, free)
@@ -49,12 +49,12 @@ class ToPredict:
             tests = {name for name in others if TEST.search(name.lower()) and not VALID.search(name.lower())}
             self._take_folders(tests, set())
         taken = within(
-            self.files, [name for name in others if self.scan.path(name) in self.found.source.get("test", [])]
+            self.files, [name for name in others if self.scan.path(name) in self.detected.source.get("test", [])]
         )
-        left = {name for name in others if self.scan.path(name) not in self.found.source.get("test", [])}
+        left = {name for name in others if self.scan.path(name) not in self.detected.source.get("test", [])}
         if left and not taken:
             count = len(within(self.files, left))
-            self.found.notes.append(
+            self.detected.notes.append(
                 f"left aside: {count:,} images without a class in {shown(left)} (--test if to predict)"
             )
 
@@ -73,8 +73,8 @@ class ToPredict:
         lost = next(id for id in sample.ids if id not in reach)
         overlap = Index([("", self.files[place]) for place in sorted(used)]).reach(sample.ids)
         if len(overlap) >= MOST * len(set(sample.ids)):
-            self.found.notes.append(f"{sample.path.name} lists training images: there are none to predict")
-            self.found.sample = None
+            self.detected.notes.append(f"{sample.path.name} lists training images: there are none to predict")
+            self.detected.sample = None
             self.sample = None
             return
         count = f"{len(set(sample.ids)) - len(reach):,} of {len(set(sample.ids)):,} ids"
@@ -119,14 +119,14 @@ class ToPredict:
         tests = {place_of[files[place]] for place in chosen.values()}
         alone, _, both = assign(self.files, tests)
         self._take_folders(alone | both, both)
-        shared = {self.scan.path(name) for name in alone | both} & set(self.found.source["images"])
+        shared = {self.scan.path(name) for name in alone | both} & set(self.detected.source["images"])
         images = set(within(self.files, alone | both))
         if shared:
             taken, _ = settle(self.profile.reach, self.files, "train")
             images -= set(taken.values())
         if images != tests:  # more lie there than are asked for
-            self.found.source |= {"test_table": self.scan.path(sample.path.relative_to(self.scan.folder).as_posix())}
-            self.found.source["test_id"] = sample.header[0]
+            self.detected.source |= {"test_table": self.scan.path(sample.path.relative_to(self.scan.folder).as_posix())}
+            self.detected.source["test_id"] = sample.header[0]
 
     def _test_table(self, used: set[int]) -> Profile | None:
         """A table of test images, none of which is used for training."""
@@ -146,7 +146,7 @@ class ToPredict:
         }
         chosen, _ = settle(reach, self.files, "test")
         alone, _, both = assign(self.files, chosen.values())
-        source = self.found.source
+        source = self.detected.source
         source |= {"test_table": self.scan.path(profile.name), "test_id": id}
         if id != profile.id:
             source["test_file"] = profile.id
@@ -155,15 +155,15 @@ class ToPredict:
         if solved and not self.labelled.several:
             source["test_label"] = label
         note = f"{profile.name}: lists {len(chosen):,} images to predict"
-        self.found.notes.append(note + (", with their classes, which the scorer alone sees" if solved else ""))
+        self.detected.notes.append(note + (", with their classes, which the scorer alone sees" if solved else ""))
         source["test"] = [self.scan.path(name) for name in sorted(alone | both)]
 
     def _take_folders(self, folders: set[str], both: set[str]) -> None:
         if not folders:
             return
-        self.found.source["test"] = [self.scan.path(name) for name in sorted(folders)]
+        self.detected.source["test"] = [self.scan.path(name) for name in sorted(folders)]
         alone = folders - both
         if both:
-            self.found.notes.append(f"the images without a class in {shown(both)} are to be predicted")
+            self.detected.notes.append(f"the images without a class in {shown(both)} are to be predicted")
         if alone:
-            self.found.notes.append(f"images to predict in {shown(alone)}")
+            self.detected.notes.append(f"images to predict in {shown(alone)}")

@@ -34,12 +34,12 @@ def file_names(
 
     def labelled(name: str) -> Samples:
         files = [file for file in _within(root / name) if test is None or not _is_below(file, name, test)]
-        found = [compiled.search(file.rpartition("/")[2]) for file in files]
-        missing = [file for file, match in zip(files, found, strict=True) if match is None or not match.group(1)]
+        matches = [compiled.search(file.rpartition("/")[2]) for file in files]
+        missing = [file for file, match in zip(files, matches, strict=True) if match is None or not match.group(1)]
         if missing:
             count = f"{len(missing):,} of {len(files):,} names"
             raise UserError(f"{root / name}: {pattern} finds no class in {count}: {examples(missing)}")
-        classes = [match.group(1) for match in found if match]
+        classes = [match.group(1) for match in matches if match]
         return Samples(files, [f"{root / name}/{file}" for file in files], [rename.get(one, one) for one in classes])
 
     tested = _within(root / test) if test else []

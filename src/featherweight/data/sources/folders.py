@@ -106,23 +106,23 @@ def _labelled(folder: Path, trains: Sequence[str], others: Sequence[str], rename
 
 def _by_table(folder: Path, table: Path, header: Sequence[str]) -> Samples:
     """The images of a flat folder with the classes that a table of files and classes gives them."""
-    found = _read(table, header)
-    if len(found.header) < 2:
+    listing = _read(table, header)
+    if len(listing.header) < 2:
         raise UserError(f"{table}: expected a column of files and one of classes, got one column")
     files = walk(folder)
-    names = found.column(found.header[0])
+    names = listing.column(listing.header[0])
     place_of, _ = match(names, [("", file) for file in files])
     rows = [row for row, name in enumerate(names) if name in place_of]
     if not rows:
         raise UserError(f"{table}: none of its {len(names):,} rows names an image in {folder}")
     listed = [files[place_of[names[row]]] for row in rows]
-    return Samples(listed, [f"{folder}/{file}" for file in listed], [found.rows[row][1] for row in rows])
+    return Samples(listed, [f"{folder}/{file}" for file in listed], [listing.rows[row][1] for row in rows])
 
 
 def _chosen(labelled: Samples, table: Path, header: Sequence[str]) -> Samples:
     """The images that a list of files names."""
-    found = _read(table, header)
-    names = found.column(found.header[0])
+    listing = _read(table, header)
+    names = listing.column(listing.header[0])
     place_of, _ = match(names, [("", id) for id in labelled.ids])
     if not place_of:
         raise UserError(f"{table}: none of its {len(names):,} rows names an image of the class folders")

@@ -73,16 +73,16 @@ def table(  # the parameters are the keys of a competition's file
     for folder in [*images, *test]:
         if not (root / folder).is_dir():
             raise UserError(f"there is no image folder {root / folder}")
-    found = tables.joined(root / labels, header, {root / path: names for path, names in join.items()})
-    if len(found.header) < 2 and label != FOLDER:
-        raise UserError(f"{found.path}: row 1: expected a column of ids and one of labels, got '{found.header[0]}'")
-    first = id or found.header[0]
-    named = None if columns else label or next(name for name in found.header if name != first)
+    joined = tables.joined(root / labels, header, {root / path: names for path, names in join.items()})
+    if len(joined.header) < 2 and label != FOLDER:
+        raise UserError(f"{joined.path}: row 1: expected a column of ids and one of labels, got '{joined.header[0]}'")
+    first = id or joined.header[0]
+    named = None if columns else label or next(name for name in joined.header if name != first)
     wanted = Columns(first, named, columns, several, separator, group)
     files = [(folder, file) for folder in images for file in walk(root / folder)]
-    listed = Rows(root, found, wanted, files)
+    listed = Rows(root, joined, wanted, files)
     held_out = Rows(root, tables.read(root / valid, header), wanted, files) if valid else None
-    rows = _by_split(found, split, valid_rows, test_rows)
+    rows = _by_split(joined, split, valid_rows, test_rows)
 
     shared = set(images) & set(test)
     used = {*listed.place_of.values(), *(held_out.place_of.values() if held_out else ())}
@@ -91,13 +91,13 @@ def table(  # the parameters are the keys of a competition's file
         column = names.column(test_file or test_id or names.header[0])
         used |= set(match(column, files)[0].values())
     spare = [files[place] for place in sorted(set(range(len(files))) - used)]
-    problems = Faults(str(found.path))
+    problems = Faults(str(joined.path))
     listed.add_faults(problems)
     if not shared:
         problems.add("images without a label", ["/".join(file) for file in spare])
     problems.settle(faults == "leave out")
     if not listed.usable(rows["train"]):
-        raise UserError(f"{found.path}: no row has both a label and an image")
+        raise UserError(f"{joined.path}: no row has both a label and an image")
 
     plain = not any(is_image(name) for name in listed.place_of)
     to_predict = [file for file in spare if file[0] in shared]
@@ -125,12 +125,12 @@ def table(  # the parameters are the keys of a competition's file
 class Rows:
     """The rows of a table with the files they name and their classes."""
 
-    def __init__(self, root: Path, found: Table, wanted: Columns, files: Sequence[File]) -> None:
-        self.root, self.found, self.files, self.several = root, found, files, wanted.several
-        self.ids = found.column(wanted.id)
+    def __init__(self, root: Path, listing: Table, wanted: Columns, files: Sequence[File]) -> None:
+        self.root, self.listing, self.files, self.several = root, listing, files, wanted.several
+        self.ids = listing.column(wanted.id)
         self.rubbish = {row for row, id in enumerate(self.ids) if is_rubbish(id)}
         self.place_of, self.ambiguous = match([id for id in self.ids if not is_rubbish(id)], files)
-        self.groups = found.column(wanted.group) if wanted.group else None
+        self.groups = listing.column(wanted.group) if wanted.group else None
         self.labels: list[Label | None] = self._labels(wanted)
         self.sets: dict[str, list[str]] = defaultdict(list)  # the classes of an id in all its rows
         for id, label in zip(self.ids, self.labels, strict=True):
@@ -141,12 +141,12 @@ class Rows:
 
     def _labels(self, wanted: Columns) -> list[Label | None]:
         if wanted.columns:
-            return [*_of_columns(self.found, wanted)]
+            return [*_of_columns(self.listing, wanted)]
         if wanted.label == FOLDER:
             places = [self.place_of.get(id) for id in self.ids]
             return [None if place is None else self.files[place][1].split("/")[0] for place in places]
         assert wanted.label is not None
-        classes = [name.strip() for name in self.found.column(wanted.label)]
+        classes = [name.strip() for name in self.listing.column(wanted.label)]
         if not wanted.several:
             return [name or None for name in classes]
         cut = None if wanted.separator == " " else wanted.separator
@@ -155,7 +155,7 @@ class Rows:
     def add_faults(self, problems: Faults) -> None:
         """Everything about these rows that does not fit."""
         empty = [row for row, label in enumerate(self.labels) if label is None and row not in self.rubbish]
-        named = [row for row in empty if self.found.header and self.ids[row] in self.place_of]
+        named = [row for row in empty if self.listing.header and self.ids[row] in self.place_of]
         problems.add("rows without a label", [self._row(row) for row in named])
         disputed = [f"{id} ({', '.join(sorted(self.sets[id]))})" for id in sorted(self.disputed)]
         problems.add("ids with several labels", disputed)
@@ -189,34 +189,34 @@ class Rows:
         )
 
     def _row(self, row: int) -> str:
-        return f"row {self.found.numbers[row]} ({self.found.rows[row][0]})"
+        return f"row {self.listing.numbers[row]} ({self.listing.rows[row][0]})"
 
 
-def _of_columns(found: Table, wanted: Columns) -> list[Label]:
+def _of_columns(table: Table, wanted: Columns) -> list[Label]:
     """The classes of a table with one column per class."""
-    columns = [found.column(name) for name in wanted.columns]
+    columns = [table.column(name) for name in wanted.columns]
     labels: list[Label] = []
-    for place, number in enumerate(found.numbers):
+    for place, number in enumerate(table.numbers):
         names = []
         for name, values in zip(wanted.columns, columns, strict=True):
             value = values[place].strip().lower()
             if value in YES:
                 names.append(name)
             elif value not in NO:
-                raise UserError(f"{found.path}: row {number}: {name}: expected 0 or 1, got '{values[place]}'")
+                raise UserError(f"{table.path}: row {number}: {name}: expected 0 or 1, got '{values[place]}'")
         if not wanted.several and len(names) != 1:
             raise UserError(
-                f"{found.path}: row {number}: {len(names)} of the columns {examples(list(wanted.columns))} are 1; "
+                f"{table.path}: row {number}: {len(names)} of the columns {examples(list(wanted.columns))} are 1; "
                 f"where an image has a set of classes, say source.several: true and target: several"
             )
         labels.append(tuple(names) if wanted.several else names[0])
     return labels
 
 
-def _by_split(found: Table, split: str | None, valid: Sequence[str], test: Sequence[str]) -> dict[str, list[int]]:
+def _by_split(listing: Table, split: str | None, valid: Sequence[str], test: Sequence[str]) -> dict[str, list[int]]:
     """The rows of each part: all are for training, but for those that `split` says otherwise of."""
     rows: dict[str, list[int]] = {"train": [], "valid": [], "test": []}
-    values = found.column(split) if split else [""] * len(found.rows)
+    values = listing.column(split) if split else [""] * len(listing.rows)
     for row, value in enumerate(values):
         rows["valid" if split and value in valid else "test" if split and value in test else "train"].append(row)
     return rows
@@ -226,19 +226,19 @@ def _listed(
     root: Path, name: str, columns: tuple[str | None, str | None, str | None], files: Sequence[File]
 ) -> tuple[Samples, dict[str, Label]]:
     """The images to predict as a table lists them, and their classes by id where it holds them."""
-    found = tables.read(root / name)
-    ids = found.column(columns[0] or found.header[0])
-    named = found.column(columns[1]) if columns[1] else ids
+    listing = tables.read(root / name)
+    ids = listing.column(columns[0] or listing.header[0])
+    named = listing.column(columns[1]) if columns[1] else ids
     place_of, several = match(named, files)
     lost = [named_ for named_ in named if named_ not in place_of]
     if lost:
         why = "could be several files" if lost[0] in several else "has no image"
-        raise UserError(f"{found.path}: '{lost[0]}' {why} (of {len(lost):,} rows)")
+        raise UserError(f"{listing.path}: '{lost[0]}' {why} (of {len(lost):,} rows)")
     twice = next((id for id, times in Counter(ids).items() if times > 1), None)
     if twice is not None:
-        raise UserError(f"{found.path}: the id '{twice}' appears twice")
+        raise UserError(f"{listing.path}: the id '{twice}' appears twice")
     images = [str(root / "/".join(files[place_of[one]])) for one in named]
-    answers = dict(zip(ids, found.column(columns[2]), strict=True)) if columns[2] else {}
+    answers = dict(zip(ids, listing.column(columns[2]), strict=True)) if columns[2] else {}
     return Samples(ids, images), {id: label for id, label in answers.items() if label.strip()}
 
 

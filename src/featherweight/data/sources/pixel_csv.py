@@ -59,15 +59,15 @@ def pixels(  # the parameters are the keys of a competition's file
 
     def part(wanted: Sequence[str] | None) -> Samples:
         text = {"id": id, "label": None if beside else label, "split": split}
-        found = _joined([_read(path, layout, text) for path in trains], layout)
-        labels = _labels(beside, id, label, found) if beside else found.text["label"]
-        rows = np.arange(len(found.images))
+        read = _joined([_read(path, layout, text) for path in trains], layout)
+        labels = _labels(beside, id, label, read) if beside else read.text["label"]
+        rows = np.arange(len(read.images))
         if split:
             chosen = set(wanted) if wanted is not None else None
             others = {*valid_rows, *test_rows}
-            here = [v in chosen if chosen is not None else v not in others for v in found.text["split"]]
+            here = [v in chosen if chosen is not None else v not in others for v in read.text["split"]]
             rows = np.flatnonzero(here)
-        return found.samples(rows, labels)
+        return read.samples(rows, labels)
 
     def predict() -> Samples:
         if not tests:
@@ -76,8 +76,8 @@ def pixels(  # the parameters are the keys of a competition's file
         skip = Layout(
             values, bands, [*leave_out, *([test_label] if test_label else [])], layout.range, channels, first_id
         )
-        found = _joined([_read(path, skip, {"id": test_id or (None if labels else id)}) for path in tests], skip)
-        return found.samples(np.arange(len(found.images)), None)
+        read = _joined([_read(path, skip, {"id": test_id or (None if labels else id)}) for path in tests], skip)
+        return read.samples(np.arange(len(read.images)), None)
 
     def answers() -> Mapping[str, Label]:
         if not tests:
@@ -160,14 +160,14 @@ def _joined(parts: Sequence[Rows], layout: Layout) -> Rows:
     return Rows(images, text, [place for part in parts for place in part.places], layout.first_id)
 
 
-def _labels(path: Path, id: str | None, label: str, found: Rows) -> list[str]:
+def _labels(path: Path, id: str | None, label: str, rows: Rows) -> list[str]:
     """Each image's class from a table of their own."""
     table = tables.read(path)
     of = dict(zip(table.column(id or table.header[0]), table.column(label), strict=True))
-    missing = next((name for name in found.text.get("id", [""]) if name not in of), None)
+    missing = next((name for name in rows.text.get("id", [""]) if name not in of), None)
     if missing is not None:
         raise UserError(f"{path}: there is no row for the image '{missing}'")
-    return [of[name] for name in found.text["id"]]
+    return [of[name] for name in rows.text["id"]]
 
 
 def _frame(path: Path, text: Sequence[str]) -> pd.DataFrame:
@@ -231,18 +231,18 @@ def _spelled(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint
 
 def _banded(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8]:
     """One channel per column of lists."""
-    found = []
+    bands_read = []
     for name in layout.bands:
         try:
             band = np.array([np.asarray(cell, dtype=np.float32).ravel() for cell in table[name]])
         except (ValueError, TypeError):
             raise UserError(f"{path}: {name}: expected lists of equally many numbers") from None
-        found.append(_square(_scaled(band, layout.range), "last", path))
-    if len(found) == 2:
-        found.append(((found[0].astype(np.uint16) + found[1]) // 2).astype(np.uint8))
-    if len(found) not in (1, 3):
-        raise UserError(f"{path}: {len(found)} bands; expected 1, 2 or 3")
-    return found[0] if len(found) == 1 else np.stack(found, axis=-1)
+        bands_read.append(_square(_scaled(band, layout.range), "last", path))
+    if len(bands_read) == 2:
+        bands_read.append(((bands_read[0].astype(np.uint16) + bands_read[1]) // 2).astype(np.uint8))
+    if len(bands_read) not in (1, 3):
+        raise UserError(f"{path}: {len(bands_read)} bands; expected 1, 2 or 3")
+    return bands_read[0] if len(bands_read) == 1 else np.stack(bands_read, axis=-1)
 
 
 def _square(rows: NDArray[np.uint8], channels: str, path: Path) -> NDArray[np.uint8]:
