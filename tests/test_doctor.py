@@ -51,7 +51,7 @@ def test_what_is_wrong_is_marked_with_its_remedy(home, no_credentials, monkeypat
 
 
 def test_wrong_findings_are_counted(capsys):
-    assert tables.findings([doctor.Finding("a", "b"), doctor.Finding("c", "d", "e")]) == 1
+    assert tables.findings([doctor.Check("a", "b"), doctor.Check("c", "d", "e")]) == 1
     assert "-> e" in capsys.readouterr().out
 
 

@@ -20,7 +20,7 @@ from featherweight.budget.shrink import line
 from featherweight.config import Competition, Recipe
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, FAMILY
-from featherweight.models.family import FILLED, Arguments, Search
+from featherweight.models.family import FILLED, Arguments, FillTarget
 from featherweight.schema import Choice
 
 FILLABLE = {name: family.filling for name, family in FAMILY.items() if family.filling is not None}
@@ -89,7 +89,7 @@ def _by_closed_form(family: str, competition: Competition) -> tuple[list[Member]
     for structure in FILLABLE[family].structures:
         within = limit
         while within > 0:
-            wanted = Search(within, len(competition.classes), competition.image.channels)
+            wanted = FillTarget(within, len(competition.classes), competition.image.channels)
             keys = FILLABLE[family].search(wanted, structure)
             counted += wanted.counted
             if keys is None:

@@ -104,23 +104,23 @@ def _same(packs: Sequence[Pack]) -> list[list[int]]:
     if count * size > LARGEST:
         return []
     near, folder = count <= MOST, packs[0].folder
-    kept = None
+    cache = None
     if folder is not None and all(pack.folder for pack in packs):
         # What is cut from stored photographs is not in the name of their pack.
-        told = f"{VERSION} {near} {packs[0].images.shape[1:]} {[pack.folder.name for pack in packs if pack.folder]}"
-        kept = folder / f"copies-{digest(told.encode())}.json"
+        key = f"{VERSION} {near} {packs[0].images.shape[1:]} {[pack.folder.name for pack in packs if pack.folder]}"
+        cache = folder / f"copies-{digest(key.encode())}.json"
         try:
-            same: list[list[int]] = json.loads(kept.read_text())
+            same: list[list[int]] = json.loads(cache.read_text())
             return same
         except (OSError, ValueError):  # not there, or damaged: looked for anew
             pass
     images = packs[0].images if len(packs) == 1 else Joined(packs[0].images, packs[1].images)
-    if kept is None and count * size <= FEW_BYTES:
+    if cache is None and count * size <= FEW_BYTES:
         return _in_bytes(images[:].tobytes(), images.shape, near)
     same = near_duplicates.groups(images, near)
-    if kept is not None:
+    if cache is not None:
         with contextlib.suppress(OSError):  # a pack on a disk that is full, or read-only
-            atomic.write_text(kept, json.dumps(same) + "\n")
+            atomic.write_text(cache, json.dumps(same) + "\n")
     return same
 
 

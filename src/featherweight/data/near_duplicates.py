@@ -150,11 +150,11 @@ def _within(buckets: Sequence[NDArray[np.int64]], bands: NDArray[np.uint16]) -> 
 
 def _alike(pairs: NDArray[np.int64], small: NDArray[np.uint8], alike: float) -> NDArray[np.int64]:
     """Those of the pairs [P, 2] whose thumbnails uint8 [N, SIDE, SIDE, C] correlate."""
-    kept = np.zeros(len(pairs), dtype=bool)
+    passing = np.zeros(len(pairs), dtype=bool)
     for at in range(0, len(pairs), CHUNK):
         first, second = (_vectors(small[pairs[at : at + CHUNK, side]]) for side in (0, 1))
-        kept[at : at + CHUNK] = np.einsum("nf,nf->n", first, second) > alike
-    return pairs[kept]
+        passing[at : at + CHUNK] = np.einsum("nf,nf->n", first, second) > alike
+    return pairs[passing]
 
 
 def _buckets(band: NDArray[np.uint16]) -> list[NDArray[np.int64]]:

@@ -219,13 +219,13 @@ def _by_kin(
     """
     names, company = _names(ids, kin), _company(kin)
     together, alone = np.flatnonzero(company), np.flatnonzero(~company)
-    inside = [[given[place] for place in together.tolist()] for given in (labels, names)]
+    inside = [[column[place] for place in together.tolist()] for column in (labels, names)]
     grouped = [together[places] for places in _by_group(inside[0], inside[1], shares, seed, not len(alone))]
     left: list[dict[str, int]] = []
     for places, quota in zip(grouped, quotas, strict=True):
         there = Counter(labels[place] for place in places.tolist())
         left.append({label: max(wanted - there[label], 0) for label, wanted in quota.items()})
-    outside = [[given[place] for place in alone.tolist()] for given in (ids, labels)]
+    outside = [[column[place] for place in alone.tolist()] for column in (ids, labels)]
     others = _by_class(_ranked(outside[0], outside[1], seed), left)
     return [np.concatenate([places, alone[more]]) for places, more in zip(grouped, others, strict=True)]
 

@@ -51,8 +51,8 @@ def label_noise(probs: NDArray[np.floating], labels: NDArray[np.int64]) -> Label
         return LabelNoise(0.0, 0.0, 1.0, np.zeros(count))
     logs = np.log(probs.astype(np.float64).clip(1e-12))
     some = np.random.default_rng(0).permutation(count)[:MOST]
-    given = np.stack([_of_label(logs[some], labels[some], factor) for factor in TEMPERATURES])
-    likelihood = np.stack([np.log((1 - part) * given + part / classes).sum(1) for part in PARTS], 1)
+    by_temperature = np.stack([_of_label(logs[some], labels[some], factor) for factor in TEMPERATURES])
+    likelihood = np.stack([np.log((1 - part) * by_temperature + part / classes).sum(1) for part in PARTS], 1)
     profile = likelihood.max(0)
     best = int(profile.argmax())
     inside = PARTS[2 * (profile[best] - profile) <= BEYOND]

@@ -80,8 +80,8 @@ def answers(
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
-            raise UserError(f"{path.name}: its own runtime cannot read it, and it is not kept ({said[-1]})")
+            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
+            raise UserError(f"{path.name}: its own runtime cannot read it, and it is not kept ({lines[-1]})")
         back = np.argsort(np.concatenate([places for places, _ in batches]))
-        with np.load(answered) as said:
-            return said["probs"][back], said["decided"][back] if "decided" in said.files else None
+        with np.load(answered) as arrays:
+            return arrays["probs"][back], arrays["decided"][back] if "decided" in arrays.files else None

@@ -51,10 +51,10 @@ def deployed(subject: Subject) -> Deployed:
     seen = [image.model_dump(include=PREPARED) for image in images]
     apart = [key for key in seen[0] if any(each[key] != seen[0][key] for each in seen)]
     if apart:
-        told = ", ".join(
+        listed = ", ".join(
             f"{member.run.name} {each[apart[0]]}" for member, each in zip(subject.members, seen, strict=True)
         )
-        raise UserError(f"{subject.run.name}: its members differ in image.{apart[0]} ({told}); take --to script")
+        raise UserError(f"{subject.run.name}: its members differ in image.{apart[0]} ({listed}); take --to script")
     return Deployed(
         [member.model for member in subject.members],
         [member.temperature for member in subject.members],

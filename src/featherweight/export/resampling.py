@@ -95,11 +95,11 @@ def _centre(x: Tensor, inside: tuple[Tensor, Tensor], image: Image) -> Tensor:
     height, width = (mask.sum() for mask in inside)
     short = torch.minimum(height, width)
     scale = (image.store / short).clamp(max=1)
-    kept = [torch.minimum(side, LONGEST * short) for side in (height, width)]
-    counts = [(side * scale).round().clamp(min=1) for side in kept]
+    sides = [torch.minimum(side, LONGEST * short) for side in (height, width)]
+    counts = [(side * scale).round().clamp(min=1) for side in sides]
     axes = [
         Axis((side - part) / 2, (side + part) / 2, count)
-        for side, part, count in zip((height, width), kept, counts, strict=True)
+        for side, part, count in zip((height, width), sides, counts, strict=True)
     ]
     frame = LONGEST * image.store  # in which every stored picture has its place, at the top left
     x = resampled(x, inside, (axes[0], axes[1]), frame, bicubic)

@@ -215,8 +215,8 @@ def main(paths: Sequence[str]) -> int:
     for first in range(0, len(paths), 64):
         for answer in predict(paths[first : first + 64], left_out=left_out):
             several = "classes" in answer
-            said = [" ".join(answer["classes"])] if several else [answer["class"], f"{answer['probability']:.4f}"]
-            rows.writerow([answer["path"], *said])
+            fields = [" ".join(answer["classes"])] if several else [answer["class"], f"{answer['probability']:.4f}"]
+            rows.writerow([answer["path"], *fields])
     for path, why in left_out.items():
         print(f"left out: {path}: {why}", file=sys.stderr)
     return 1 if left_out else 0

@@ -126,7 +126,7 @@ def _balance(classes: Sequence[str], counts: Sequence[int]) -> list[Finding]:
 def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[int]]) -> list[Finding]:
     assert train.labels is not None
     if not inside:
-        return [Finding("no picture stands twice in the training images", "")]
+        return [Finding("no picture is in the training images twice", "")]
     labels = train.labels
     spare = sum(len(same) - 1 for same in inside)
     findings = [

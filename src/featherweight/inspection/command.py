@@ -37,11 +37,11 @@ def inspect(name: str) -> Path:
     summary = [f"{counts}, {len(data.predict) if data.predict else 0:,} to predict", *_files(competition)]
     holdout = set(divide(Split(kin=False), competition, data)[1].ids)  # what silence would cost is told
     held_out = np.array([id in holdout for id in data.train.ids])
-    given = data.valid is not None
+    came_divided = data.valid is not None
     if data.valid is not None:  # it is held out as it is
         held_out = np.repeat([False, True], [len(data.train), len(data.valid)])
         data = Data(checks.join(data.train, data.valid), data.predict)
-    result = checks.inspect(data, competition.classes, held_out, torn=not given)
+    result = checks.inspect(data, competition.classes, held_out, torn=not came_divided)
     stem = Path(name).stem
     summary += _grouping(result, stem) + _wrong_labels(stem)
     page = paths.home() / "reports" / f"{stem}-data.html"

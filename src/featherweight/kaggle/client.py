@@ -22,7 +22,15 @@ from featherweight.console import is_live
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle import credentials as kaggle_credentials
 from featherweight.kaggle.errors import explained, refusal, status
-from featherweight.kaggle.responses import UNEXPECTED, LeaderboardRow, Limits, Submission, number, rows, submission
+from featherweight.kaggle.responses import (
+    UNEXPECTED,
+    KaggleSubmission,
+    LeaderboardRow,
+    Limits,
+    number,
+    rows,
+    submission,
+)
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # for each request: to reach the server, and between two bytes of answer
 PAUSES = (1.0, 3.0)  # seconds before a read is tried again after a dropped connection, a time-out or a server error
@@ -64,9 +72,9 @@ class Kaggle:
         # All zero is what Kaggle answers for somebody who has not made a first submission, not "none left".
         return Limits(today, None if not (today or left or answer.get("numTotal")) else left)
 
-    def submissions(self, slug: str, pages: int = PAGES) -> list[Submission]:
+    def submissions(self, slug: str, pages: int = PAGES) -> list[KaggleSubmission]:
         """The team's submissions, newest first. A status this program has never heard of is passed on as it is."""
-        listed: list[Submission] = []
+        listed: list[KaggleSubmission] = []
         token = ""
         for _ in range(pages):
             answer = self._read(
@@ -88,7 +96,7 @@ class Kaggle:
             for rank, row in enumerate(rows(answer)[:count], start=1)
         ]
 
-    def submit(self, slug: str, path: Path, message: str, tag: str) -> Submission:
+    def submit(self, slug: str, path: Path, message: str, tag: str) -> KaggleSubmission:
         """Upload a CSV and make a submission of it, once; `tag` is the part of the message no other submission has.
 
         Only what leaves no trace is repeated. When the answer to the one request that counts is lost, the listing tells
@@ -116,7 +124,7 @@ class Kaggle:
         if reference <= 0:
             raise UserError(refusal("submit to", slug, str(answer.get("message") or "Kaggle gave no reason")))
         arrived = self.look_for(slug, tag)
-        return arrived or Submission(reference, path.name, message, "PENDING", None, None, "")
+        return arrived or KaggleSubmission(reference, path.name, message, "PENDING", None, None, "")
 
     def download(self, slug: str, path: Path) -> None:
         """Fetch a competition's data as one zip to `path`, going on where an earlier download was cut off."""
@@ -166,7 +174,7 @@ class Kaggle:
             )
         return str(start["token"])
 
-    def look_for(self, slug: str, tag: str) -> Submission | None:
+    def look_for(self, slug: str, tag: str) -> KaggleSubmission | None:
         """The submission whose message holds `tag`, looked for several times; None where it does not appear."""
         for pause in LISTING_PAUSES:
             time.sleep(pause)

@@ -12,7 +12,7 @@ UNEXPECTED = "Kaggle's answer is of a form that is not known; try again later"
 
 
 @dataclass(frozen=True)
-class Submission:
+class KaggleSubmission:
     """A line of Kaggle's listing; scores are None until there are any, `status` is PENDING, COMPLETE, ERROR or new."""
 
     reference: int
@@ -43,9 +43,9 @@ class LeaderboardRow:
     date: str
 
 
-def submission(row: dict[str, Any]) -> Submission:
+def submission(row: dict[str, Any]) -> KaggleSubmission:
     """A line of the listing."""
-    return Submission(
+    return KaggleSubmission(
         reference=number(row.get("ref")) or 0,
         file=str(row.get("fileName") or ""),
         message=str(row.get("description") or ""),

@@ -27,7 +27,7 @@ from featherweight.kaggle import credentials as kaggle_credentials
 from featherweight.kaggle.client import Kaggle
 from featherweight.kaggle.download import kaggle_name, slug_and_folder
 from featherweight.kaggle.errors import SITE
-from featherweight.kaggle.responses import LeaderboardRow, Submission
+from featherweight.kaggle.responses import KaggleSubmission, LeaderboardRow
 from featherweight.runs import ledger
 
 if TYPE_CHECKING:  # torch, without which scores and downloads come sooner
@@ -197,7 +197,7 @@ def _competition(name: str, run: Run | None) -> Competition:
     return load_competition(name) if run is None else run.competition  # which raises what was suppressed
 
 
-def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Submission, str]:
+def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[KaggleSubmission, str]:
     listed = kaggle.submissions(entry.slug)
     prefix = f"fw-{entry.sha256[:12]}"
     known = ledger.submissions()
@@ -211,7 +211,7 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Su
                 say("the last attempt had arrived: nothing is uploaded again")
                 return arrived, message
         elif row["status"] not in (REFUSED, LOST) and earlier is None:
-            earlier = Submission(
+            earlier = KaggleSubmission(
                 int(row["reference"] or 0), "", "", row["status"], row.get("public"), None, row["date"]
             )
     if earlier and not again:
@@ -244,7 +244,7 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Su
     return submission, text
 
 
-def _wait(kaggle: Kaggle, slug: str, submission: Submission, seconds: float) -> Submission:
+def _wait(kaggle: Kaggle, slug: str, submission: KaggleSubmission, seconds: float) -> KaggleSubmission:
     """Until Kaggle has scored it, or the time is up; a busy Kaggle is asked again."""
     say("waiting for the score")
     end = time.monotonic() + seconds
@@ -262,7 +262,7 @@ def _wait(kaggle: Kaggle, slug: str, submission: Submission, seconds: float) -> 
     return submission
 
 
-def _in_words(entry: Entry, submission: Submission) -> str:
+def _in_words(entry: Entry, submission: KaggleSubmission) -> str:
     name = f"{entry.name} is submission {submission.reference} of {entry.slug}"
     if submission.status == "ERROR":
         raise UserError(f"{name}, and Kaggle could not score it: {submission.fault or 'no reason given'}")
@@ -290,7 +290,7 @@ def _row(entry: Entry, tag: str, message: str) -> dict[str, object]:
     return {"competition": entry.competition_name, **of_run, **own, "date": _now()}
 
 
-def _record(row: Mapping[str, object], news: Submission | str) -> None:
+def _record(row: Mapping[str, object], news: KaggleSubmission | str) -> None:
     """Add to the ledger what is now known of a submission."""
     if isinstance(news, str):
         learned: dict[str, object] = {"status": news}

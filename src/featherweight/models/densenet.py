@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from featherweight.models.blocks import ACTIVATIONS, Activation, ActivationName, Momentum, Stem
 from featherweight.models.efficientnet import scaled_repeats
-from featherweight.models.family import Arguments, Family, Filling, Search
+from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import nearest_first
 from featherweight.models.library import fitted, seeing
 from featherweight.schema import Count, Positive, Probability
@@ -70,7 +70,7 @@ def count_parameters(blocks: Sequence[int], growth: int, initial: int, channels:
     return total + 2 * width + width * classes + classes
 
 
-def fullest_member(search: Search, growth: int) -> Arguments | None:
+def fullest_member(search: FillTarget, growth: int) -> Arguments | None:
     """The fullest of all depths, dealt out as in DenseNet-121, and stems of once to four times the growth."""
     best: Arguments | None = None
     most = 0

@@ -21,7 +21,7 @@ from featherweight.models.blocks import (
     stem_shrinks,
 )
 from featherweight.models.depthwise import depthwise, excite, paddings, trains_on_cpu
-from featherweight.models.family import Arguments, Family, Filling, Search
+from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import cached_head, nearest_first, width_and_head
 from featherweight.schema import Count, Factor, NonNegative, Positive, Probability
 
@@ -236,7 +236,7 @@ def count_parameters(width: float, depth: float, head: int, channels: int, class
     return total + inputs * last + 2 * last + last * classes + classes
 
 
-def fullest_member(search: Search, total: int) -> Arguments | None:
+def fullest_member(search: FillTarget, total: int) -> Arguments | None:
     """`total` blocks: the width whose last convolution, taking up what is left, is nearest to its published width."""
     depth = total / sum(stage[0] for stage in STAGES)
     count = cached_head(lambda width, head: count_parameters(width, depth, head, search.channels, search.classes))

@@ -14,7 +14,7 @@ Arguments = dict[str, Any]  # the keys of a recipe's model section, without its 
 
 
 @dataclass
-class Search:
+class FillTarget:
     """What is to be filled, and how many candidates have been counted for that."""
 
     limit: int
@@ -38,7 +38,7 @@ class Filling:
     """
 
     closed_form: Callable[..., int]
-    search: Callable[[Search, Any], Arguments | None]
+    search: Callable[[FillTarget, Any], Arguments | None]
     structures: Sequence[Any]
     parent: str
 

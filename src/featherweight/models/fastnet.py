@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from featherweight.models.blocks import ACTIVATIONS, Activation, ActivationName, Momentum
-from featherweight.models.family import Arguments, Family, Filling, Search
+from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import three_widths
 from featherweight.schema import Count, Positive, Probability
 
@@ -135,7 +135,7 @@ def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: 
     return total + inputs * classes
 
 
-def fullest_member(search: Search, structure: tuple[int, tuple[int, int, int]]) -> Arguments | None:
+def fullest_member(search: FillTarget, structure: tuple[int, tuple[int, int, int]]) -> Arguments | None:
     """The fullest of a structure: convolutions a group, and the proportions of the groups' channels."""
     depth, proportions = structure
 

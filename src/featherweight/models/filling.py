@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from featherweight.models.family import FILLED, Arguments, Search
+from featherweight.models.family import FILLED, Arguments, FillTarget
 
 SLACK = 0.05  # how far channels may be from a family's proportions
 HEADS = (0.75, 1.5)  # how far a last convolution may be from its published width
 
 
-def three_widths(search: Search, proportions: Sequence[int], count: Callable[..., int]) -> list[int] | None:
+def three_widths(search: FillTarget, proportions: Sequence[int], count: Callable[..., int]) -> list[int] | None:
     """Three groups' channels in proportion, scaled to the limit, then the fullest of all within SLACK of that."""
 
     def scaled(last: int) -> list[int]:
@@ -50,7 +50,7 @@ def cached_head(count: Callable[[float, int], int]) -> Callable[[float, int], in
 
 
 def width_and_head(
-    search: Search, count: Callable[[float, int], int], published: Callable[[float], int]
+    search: FillTarget, count: Callable[[float, int], int], published: Callable[[float], int]
 ) -> Arguments | None:
     """The width, in hundredths, and the head that fills the limit with it, nearest to its published width."""
     best: tuple[float, Arguments] | None = None

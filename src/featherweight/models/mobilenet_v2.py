@@ -10,7 +10,7 @@ from torch import nn
 
 from featherweight.models.blocks import Momentum, OtherActivation, Stem, start_convolutions
 from featherweight.models.efficientnet import scaled_channels, scaled_repeats
-from featherweight.models.family import Arguments, Family, Filling, Search
+from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import cached_head, nearest_first, width_and_head
 from featherweight.models.library import fitted, seeing
 from featherweight.schema import Count, Factor, Positive, Probability
@@ -77,7 +77,7 @@ def count_parameters(width: float, repeats: Sequence[int], head: int, channels: 
     return total + inputs * head + 2 * head + head * classes + classes
 
 
-def fullest_member(search: Search, total: int) -> Arguments | None:
+def fullest_member(search: FillTarget, total: int) -> Arguments | None:
     """The fullest of `total` blocks, its last convolution as near to the published width as can be."""
     repeats = scaled_repeats(REPEATS, total / sum(REPEATS), "spread")
     count = cached_head(lambda width, head: count_parameters(width, repeats, head, search.channels, search.classes))

@@ -22,7 +22,7 @@ from featherweight.models.blocks import (
     start_convolutions,
     stem_shrinks,
 )
-from featherweight.models.family import Arguments, Family, Filling, Search
+from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import nearest_first, three_widths
 from featherweight.models.wrn import Widths, group_widths
 from featherweight.schema import Count, Factor, Flag, Positive, Probability
@@ -232,7 +232,7 @@ def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: 
     return total + inputs * classes + classes
 
 
-def fullest_member(search: Search, depth: int) -> Arguments | None:
+def fullest_member(search: FillTarget, depth: int) -> Arguments | None:
     """The fullest CIFAR ResNet of this depth."""
 
     def count(widths: Sequence[int]) -> int:

@@ -21,7 +21,7 @@ from featherweight.models.blocks import (
     set_batch_norm,
     start_convolutions,
 )
-from featherweight.models.family import Arguments, Family, Filling, Search
+from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import nearest_first, three_widths
 from featherweight.schema import Count, Factor, Positive, Probability
 
@@ -164,7 +164,7 @@ def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: 
     return total + 2 * inputs + inputs * classes + classes
 
 
-def fullest_member(search: Search, depth: int) -> Arguments | None:
+def fullest_member(search: FillTarget, depth: int) -> Arguments | None:
     """The fullest of this depth."""
 
     def count(widths: Sequence[int]) -> int:

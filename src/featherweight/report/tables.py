@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
 
     from featherweight.budget import WeighIn
     from featherweight.budget.solver import Member
-    from featherweight.cli.tool.doctor import Finding
+    from featherweight.cli.tool.doctor import Check
     from featherweight.kaggle.responses import LeaderboardRow
     from featherweight.models.pretrained_nets import PretrainedNet
     from featherweight.runs.query import Gap
@@ -117,7 +117,7 @@ def members(shown: Sequence[Member], counted: int, seconds: float) -> None:
 
 def summary(run: Run, result: Result, warning: str = "") -> None:
     """The end of the main job."""
-    from featherweight.runs.division import Kept
+    from featherweight.runs.division import KinMoved
     from featherweight.runs.leaderboard import Expected
     from featherweight.runs.wrong_labels import WrongLabels
 
@@ -135,9 +135,9 @@ def summary(run: Run, result: Result, warning: str = "") -> None:
     wrong = WrongLabels.read(run)
     if wrong is not None:
         say(f"  labels      {wrong}: ./run.sh inspect {run.competition_name} names them")
-    kept = Kept.read(run)
-    if kept is not None:
-        say(f"  related     {kept.told(result.holdout)}")
+    effect = KinMoved.read(run)
+    if effect is not None:
+        say(f"  related     {effect.summary(result.holdout)}")
     if run.recipe.train.epochs:  # a probe alone trains nothing
         say(f"  trained in  {_minutes(result.minutes)}")
     if run.csv().exists():
@@ -264,7 +264,7 @@ def trials(rows: pd.DataFrame, metric: Metric, keys: Sequence[str], everything: 
         say(f"{' and '.join(filter(None, (more, over)))}: {paths.shown(everything)}")
 
 
-def findings(listed: Iterable[Finding]) -> int:
+def findings(listed: Iterable[Check]) -> int:
     """The doctor's findings as they come; returns how many are wrong."""
     wrong = 0
     for finding in listed:

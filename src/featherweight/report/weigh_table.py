@@ -50,10 +50,10 @@ def verdict(weight: Weight, limits: Limits) -> str:
 
 def show(weights: Sequence[Weight], limits: Limits) -> None:
     """The table, one line per model; columns that are empty for all are left out."""
-    kept = _kept(weights)
-    table = blank_table(["model", *(title for title, _ in kept.values()), ""])
+    columns = _columns(weights)
+    table = blank_table(["model", *(title for title, _ in columns.values()), ""])
     for one in weights:
-        table.add_row(escape(one.name), *(_written(take(one)) for _, take in kept.values()), verdict(one, limits))
+        table.add_row(escape(one.name), *(_written(take(one)) for _, take in columns.values()), verdict(one, limits))
     console.print(table)
 
 
@@ -77,25 +77,25 @@ def write_html(path: Path, weights: Sequence[Weight], faults: Sequence[str], lim
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    kept = _kept(weights)
+    columns = _columns(weights)
     widest = limits.get("parameters") or max((one.parameters for one in weights), default=1) or 1
     rows = [
         {
             "name": one.name,
-            "cells": [_written(take(one)) for _, take in kept.values()],
+            "cells": [_written(take(one)) for _, take in columns.values()],
             "share": 100 * one.parameters / widest,
             "verdict": verdict(one, limits),
             "over": bool(over(one, limits)),
         }
         for one in sorted(weights, key=lambda one: one.parameters)
     ]
-    titles = [title for title, _ in kept.values()]
-    told = ", ".join(f"{key} {_written(number)}" for key, number in limits.items())
-    page = environment.get_template("weights.html.jinja").render(titles=titles, rows=rows, faults=faults, limits=told)
+    titles = [title for title, _ in columns.values()]
+    stated = ", ".join(f"{key} {_written(number)}" for key, number in limits.items())
+    page = environment.get_template("weights.html.jinja").render(titles=titles, rows=rows, faults=faults, limits=stated)
     atomic.write_text(path, page)
 
 
-def _kept(weights: Sequence[Weight]) -> dict[str, tuple[str, Callable[[Weight], float | None]]]:
+def _columns(weights: Sequence[Weight]) -> dict[str, tuple[str, Callable[[Weight], float | None]]]:
     """The columns that are not empty for all."""
     return {key: column for key, column in COLUMNS.items() if any(column[1](one) is not None for one in weights)}
 

@@ -24,7 +24,7 @@ FEWEST_UNRELATED = 10  # images that a score is given for
 
 
 @dataclass(frozen=True)
-class Kept:
+class KinMoved:
     """What keeping kin on one side has changed: `moved` images are on another side than without it, where `torn` of
     `held_out` images would have had kin in training, the part `agree` of them of their own class. `by` says what joins
     them; `learned` is the part of its training images that the run answers right, where it is known.
@@ -51,7 +51,7 @@ class Kept:
         torn = min(self.agree, 1.0 if self.learned is None else self.learned)
         return share * max(torn, score.value) + (1 - share) * score.value if counted else None
 
-    def told(self, score: Score) -> str:
+    def summary(self, score: Score) -> str:
         """In words, for the summary of a run of that holdout score."""
         share, read = self.torn / max(self.held_out, 1), self.would_read(score)
         lost = f"{self.moved:,} images moved: else {share:.1%} of those held out had related ones in training"
@@ -62,7 +62,7 @@ class Kept:
         atomic.write_text(run.folder / "kin.json", json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
-    def read(cls, run: Run) -> Kept | None:
+    def read(cls, run: Run) -> KinMoved | None:
         """As it was kept in a run's folder; None where no image has moved, or the run is older."""
         path = run.folder / "kin.json"
         return read_record(path, cls, WITHOUT) if path.is_file() else None
@@ -80,9 +80,9 @@ def split(run: Run, data: Data) -> Packs:
         return _stored(run, divide_knowing(wanted, competition, data, None))
     kin = kin_of(competition, data)
     packs = divide_knowing(wanted, competition, data, kin)
-    kept = _kept(packs, divide_knowing(wanted, competition, data, None), data, kin)
-    if kept is not None:
-        kept.store(run)
+    effect = _moved(packs, divide_knowing(wanted, competition, data, None), data, kin)
+    if effect is not None:
+        effect.store(run)
     return _stored(run, packs)
 
 
@@ -93,18 +93,18 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
     place = {id: place for place, id in enumerate(_ids(data))}
     held = np.array([place[id] for id in holdout.ids])
     related = kin.of(np.array([place[id] for id in train.ids]))[held]
-    told = []
+    lines = []
     if related.mean() >= WARNED:
         if data.valid is not None and run.recipe.split.folds is None:
             cure = "they came with the data as they are"
         else:
             cure = "split.kin=false leaves them so" if not run.recipe.split.kin else "as of a large group: see inspect"
-        told.append(
+        lines.append(
             f"the score will be too good: {related.mean():.1%} of the held-out images have related ones that are "
             f"trained on ({'; '.join(kin.by)}): {cure}"
         )
     parts = [data.train] if data.valid is None else [data.train, data.valid]
-    return told + disputes(kin, parts, run.competition.classes), related
+    return lines + disputes(kin, parts, run.competition.classes), related
 
 
 def without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
@@ -114,8 +114,8 @@ def without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
     if (~related).sum() < FEWEST_UNRELATED:
         return f"{left}, so nothing is known of how new images will be answered: group them"
     probs, answers = run.unseen(run.probs("holdout"), holdout.labels)
-    given = answers if metric_of(run.competition.metric).judges == "answers" else probs.astype(np.float64)
-    score = judge(run.competition.metric, given[~related], holdout.labels[~related])
+    answered = answers if metric_of(run.competition.metric).judges == "answers" else probs.astype(np.float64)
+    score = judge(run.competition.metric, answered[~related], holdout.labels[~related])
     return f"{left}; without them the score is {score.with_metric}"
 
 
@@ -127,26 +127,26 @@ def _stored(run: Run, packs: Packs) -> Packs:
 
 def _as_stored(run: Run, data: Data) -> Packs:
     """The parts that a run was started with, whatever would be divided today."""
-    wanted, said = run.recipe.split, run.split
-    given = data.valid if wanted.folds is None else None
+    wanted, stored = run.recipe.split, run.split
+    came_divided = data.valid if wanted.folds is None else None
     place = {id: place for place, id in enumerate(data.train.ids)}
 
     def taken(ids: Sequence[str]) -> Pack:
         return data.train.take(np.array([place[id] for id in ids], dtype=np.int64))
 
-    of_train = said.train + said.test + ([] if given is not None else said.holdout)
+    of_train = stored.train + stored.test + ([] if came_divided is not None else stored.holdout)
     same = set(of_train) <= set(place) and (wanted.subset is not None or len(of_train) == len(place))
-    if not same or (given is not None and given.ids != said.holdout):
+    if not same or (came_divided is not None and came_divided.ids != stored.holdout):
         path = run.folder / "split.json"
         raise UserError(f"the images are not those that {run.name} was started with ({path}); start a new run")
-    return taken(said.train), given or taken(said.holdout), taken(said.test) if said.test else None
+    return taken(stored.train), came_divided or taken(stored.holdout), taken(stored.test) if stored.test else None
 
 
 def _ids(data: Data) -> list[str]:
     return [*data.train.ids, *(data.valid.ids if data.valid is not None else [])]
 
 
-def _kept(packs: Packs, torn: Packs, data: Data, kin: Kin) -> Kept | None:
+def _moved(packs: Packs, torn: Packs, data: Data, kin: Kin) -> KinMoved | None:
     """What has changed against parts that tear kin; None where nothing has."""
     place = {id: place for place, id in enumerate(_ids(data))}
     side, before = (np.full(len(place), -1) for _ in range(2))
@@ -158,7 +158,7 @@ def _kept(packs: Packs, torn: Packs, data: Data, kin: Kin) -> Kept | None:
         return None
     trained, held = np.flatnonzero(before == 0), np.flatnonzero(before == 1)
     lost = held[kin.of(trained)[held]]
-    return Kept(moved, len(lost), len(held), _agreement(lost, trained, kin, _labels(data)), "; ".join(kin.by))
+    return KinMoved(moved, len(lost), len(held), _agreement(lost, trained, kin, _labels(data)), "; ".join(kin.by))
 
 
 def _labels(data: Data) -> NDArray[Any]:

@@ -137,15 +137,15 @@ def expect(
 
 def renew(run: Run) -> Expected | None:
     """What is expected of a finished run today, with all that was trained and submitted since it ended."""
-    kept = Expected.read(run)
-    if kept is None:
+    stored = Expected.read(run)
+    if stored is None:
         return None
     data = run.competition.load()
     packs = [pack for pack in (data.train, data.valid) if pack is not None]
     label_of = {id: label for pack in packs for id, label in zip(pack.ids, pack.labels, strict=True)}  # type: ignore[arg-type]
     if not set(run.split.holdout) <= set(label_of):  # other images than those it was trained on: as it was said then
-        return kept
-    return _heeding_others(run, run.result.holdout, np.array([label_of[id] for id in run.split.holdout]), kept)
+        return stored
+    return _heeding_others(run, run.result.holdout, np.array([label_of[id] for id in run.split.holdout]), stored)
 
 
 def _heeding_others(run: Run, holdout: Score, labels: NDArray[Any], seen: Expected) -> Expected:

@@ -30,7 +30,7 @@ from featherweight.evaluation.calibration import fit_temperature
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs import division
-from featherweight.runs.division import Kept
+from featherweight.runs.division import KinMoved
 from featherweight.runs.evaluate import Labelled, conclude, named
 from featherweight.runs.metadata import read_json
 from featherweight.runs.predictions import augmentations, learned, probabilities, seen_as
@@ -116,7 +116,7 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
         say(f"  {thin}")
     related = None
     if everyone.first and not run.is_finished:
-        if fresh and (moved := Kept.read(run)) is not None:
+        if fresh and (moved := KinMoved.read(run)) is not None:
             say(f"  {moved}")
         faults, related = division.faults(run, data, (train, holdout, test))
         for fault in faults:
@@ -129,10 +129,10 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     parts = {part: images for part, images in packs.items() if images is not None}
     for part, images in parts.items():
         probabilities(run, part, model, images, device)
-    kept = Kept.read(run)
-    if kept is not None and not run.is_finished and shown.labels is not None and shown.labels.ndim == 1:
-        kept = replace(kept, learned=learned(run, model, train, device))
-        everyone.once(lambda: kept.store(run))
+    effect = KinMoved.read(run)
+    if effect is not None and not run.is_finished and shown.labels is not None and shown.labels.ndim == 1:
+        effect = replace(effect, learned=learned(run, model, train, device))
+        everyone.once(lambda: effect.store(run))
     features = None
     if data.predict is not None and not run.is_finished:
         features = seen_as(model, holdout, data.predict, device)

@@ -31,25 +31,25 @@ def among_runs(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
         return 0.0, 1
     metric, keys = metric_of(competition.metric), competition.metric.arguments
     decide = decisions.unfitted(competition.target, len(competition.classes))  # to fit takes seconds for each run
-    given = [
+    decided = [
         each.unseen(each.probs("holdout"), labels)[0] if each.temperature.exists() else each.probs("holdout")
         for each in (run, *others)
     ]
     if metric.judges == "answers":
-        given = [decide(probs) for probs in given]
-    values = [metric.sign * metric.value(one, labels, **keys) for one in given]
+        decided = [decide(probs) for probs in decided]
+    values = [metric.sign * metric.value(one, labels, **keys) for one in decided]
     if values[0] < max(values):
-        return 0.0, len(given)
+        return 0.0, len(decided)
     drawn = np.concatenate(list(bootstrap.resamples(len(labels), RESAMPLES)))
     drawn = drawn[(drawn == 0).any(1)]  # resamples that leave an image to score
     inside, outside = (
-        metric.sign * np.stack([metric.weighted(one, labels, weights, **keys) for one in given])
+        metric.sign * np.stack([metric.weighted(one, labels, weights, **keys) for one in decided])
         for weights in (drawn, (drawn == 0).astype(np.float64))
     )
     best = inside.argmax(0)[None]
     apart = np.take_along_axis(inside - outside, best, 0) - (inside - outside).mean(0)
     apart = apart[np.isfinite(apart)]  # of a metric that needs a class which few images may lack
-    return max(float(apart.mean()), 0.0) if len(apart) else 0.0, len(given)
+    return max(float(apart.mean()), 0.0) if len(apart) else 0.0, len(decided)
 
 
 def among_epochs(run: Run, holdout: Score) -> tuple[float, int]:
@@ -61,14 +61,14 @@ def among_epochs(run: Run, holdout: Score) -> tuple[float, int]:
     stopping = run.recipe.early_stopping
     if stopping is None or stopping.restore != "best" or run.is_ensemble or not (run.folder / "history.csv").exists():
         return 0.0, 1
-    looks = run.history.dropna(subset=[f"holdout_{stopping.metric}"])
-    if "holdout_score" not in looks or len(looks) < 2:
+    scored = run.history.dropna(subset=[f"holdout_{stopping.metric}"])
+    if "holdout_score" not in scored or len(scored) < 2:
         return 0.0, 1
     falls = holdout.of.sign < 0
-    rows: list[dict[str, Any]] = [dict(row) for _, row in looks.iterrows()]
+    rows: list[dict[str, Any]] = [dict(row) for _, row in scored.iterrows()]
     chosen = list(values(rows, stopping.metric, falls))
     best = int(np.argmin(chosen))
-    scores = looks["holdout_score"].to_numpy()
+    scores = scored["holdout_score"].to_numpy()
     beside = [scores[place] for place in (best - 1, best + 1) if 0 <= place < len(scores)]
     return max(float(holdout.of.sign * (scores[best] - np.mean(beside))), 0.0), len(chosen)
 

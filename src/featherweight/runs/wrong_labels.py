@@ -39,8 +39,8 @@ class WrongLabels:
         noise = label_noise(probs, labels)
         if not noise.is_seen:
             return None
-        names, given = run.competition.classes, probs.argmax(1)
-        suspects = [(ids[k], names[labels[k]], names[given[k]]) for k in noise.suspects[:KEPT].tolist()]
+        names, predicted = run.competition.classes, probs.argmax(1)
+        suspects = [(ids[k], names[labels[k]], names[predicted[k]]) for k in noise.suspects[:KEPT].tolist()]
         return cls(noise.share, noise.low, noise.high, suspects)
 
     def store(self, run: Run) -> None:
@@ -56,8 +56,8 @@ class WrongLabels:
 
 def latest(competition: str) -> tuple[Run, WrongLabels] | None:
     """What the latest run of a competition that has seen wrong labels says of them."""
-    kept = sorted(paths.runs().glob("*/labels.json"), key=lambda path: -path.stat().st_mtime)
-    for path in kept:
+    files = sorted(paths.runs().glob("*/labels.json"), key=lambda path: -path.stat().st_mtime)
+    for path in files:
         run = Run.find(path.parent.name)
         labels = WrongLabels.read(run)
         if run.competition_name == competition and run.is_finished and labels is not None:

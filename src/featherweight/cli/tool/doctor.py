@@ -23,7 +23,7 @@ EXTRAS = {"tensorboard": "report --tensorboard"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """A line: what was looked at, what was found, and what to do about it where something is wrong."""
 
     what: str
@@ -47,18 +47,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[Check]:
     """Look at everything, the quick things first. No secret is read out."""
-    yield Finding("featherweight", f"{__version__} in {paths.SHIPPED.parent}")
-    yield Finding("python", f"{platform.python_version()} ({sys.executable})")
-    yield Finding("system", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_memory()}")
+    yield Check("featherweight", f"{__version__} in {paths.SHIPPED.parent}")
+    yield Check("python", f"{platform.python_version()} ({sys.executable})")
+    yield Check("system", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_memory()}")
     yield from _packages()
     yield from _device()
     yield from _places()
     yield from _kaggle()
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[Check]:
     """Each package that is needed, held against the range in pyproject.toml."""
     declared = paths.CHECKOUT / "pyproject.toml"
     if not declared.is_file():  # installed as a package: whoever installed it has looked at this
@@ -69,44 +69,44 @@ def _packages() -> Iterator[Finding]:
         try:
             have = metadata.version(wanted.name)
         except metadata.PackageNotFoundError:
-            yield Finding(wanted.name, "missing", "delete .venv/requirements.sum and run ./run.sh again")
+            yield Check(wanted.name, "missing", "delete .venv/requirements.sum and run ./run.sh again")
             continue
         versions.append(f"{wanted.name} {have}")
         if not wanted.specifier.contains(have, prereleases=True):
-            yield Finding(wanted.name, have, f"{wanted.specifier} is needed: ./run.sh install '{text}'")
-    yield Finding("packages", ", ".join(versions))
+            yield Check(wanted.name, have, f"{wanted.specifier} is needed: ./run.sh install '{text}'")
+    yield Check("packages", ", ".join(versions))
     for name, use in EXTRAS.items():
         try:
-            yield Finding(name, metadata.version(name))
+            yield Check(name, metadata.version(name))
         except metadata.PackageNotFoundError:
-            yield Finding(name, f"not installed, so no {use}")
+            yield Check(name, f"not installed, so no {use}")
 
 
-def _device() -> Iterator[Finding]:
+def _device() -> Iterator[Check]:
     try:
         import torch
         import torchvision
     except (ImportError, RuntimeError) as error:
         remedy = "torch and torchvision don't belong together: install the pair of requirements.txt"
-        yield Finding("torch", str(error).splitlines()[0], remedy)
+        yield Check("torch", str(error).splitlines()[0], remedy)
         return
     assert torchvision.__version__
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             memory = torch.cuda.get_device_properties(number).total_memory / 1e9
-            yield Finding(f"cuda:{number}", f"{torch.cuda.get_device_name(number)}, {memory:.0f} GB")
+            yield Check(f"cuda:{number}", f"{torch.cuda.get_device_name(number)}, {memory:.0f} GB")
     elif torch.backends.mps.is_available():
-        yield Finding("mps", "Apple's GPU, used only with --device mps: nothing has been tested on it")
+        yield Check("mps", "Apple's GPU, used only with --device mps: nothing has been tested on it")
     else:
         from featherweight.runtime.device import multiplies_bf16
 
         able = torch.backends.cpu.get_cpu_capability()
         if multiplies_bf16(torch.device("cpu")):
             able += ", multiplies bf16 (train faster with: --set train.precision=native)"
-        yield Finding("device", f"no GPU; {torch.get_num_threads()} threads, {able}")
+        yield Check("device", f"no GPU; {torch.get_num_threads()} threads, {able}")
 
 
-def _places() -> Iterator[Finding]:
+def _places() -> Iterator[Check]:
     """The folders that are written to: can they be, and is there room?"""
     for name, folder in (
         ("runs", paths.runs()),
@@ -121,18 +121,18 @@ def _places() -> Iterator[Finding]:
                 pass
         except OSError as error:
             wrong = f"cannot be written to ({error.strerror}): point FEATHERWEIGHT_HOME or _CACHE elsewhere"
-        yield Finding(name, f"{folder}, {free / 1e9:,.1f} GB free", wrong)
+        yield Check(name, f"{folder}, {free / 1e9:,.1f} GB free", wrong)
     data = paths.data()
     sets = [path.name for path in data.glob("[!.]*") if path.is_dir()]
-    yield Finding("data", f"{data}: {', '.join(sorted(sets)) or 'nothing yet'}")
+    yield Check("data", f"{data}: {', '.join(sorted(sets)) or 'nothing yet'}")
 
 
-def _kaggle() -> Iterator[Finding]:
+def _kaggle() -> Iterator[Check]:
     credentials = kaggle_credentials.find()
     if credentials is None:
-        yield Finding("kaggle", f"no credentials; to submit, {kaggle_credentials.HOW_TO}")
+        yield Check("kaggle", f"no credentials; to submit, {kaggle_credentials.HOW_TO}")
     else:
-        yield Finding("kaggle", f"credentials from {credentials.source}", credentials.warning)
+        yield Check("kaggle", f"credentials from {credentials.source}", credentials.warning)
 
 
 def _memory() -> str:
