@@ -98,7 +98,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes_though_the_labeller_is_gon
     (home / "configs" / "competitions" / "ours.yaml").write_text(
         "extends: digits\nlimit: {allow_pseudo_labels: true}\n"
     )
-    words = ["tiny", "--competition", "ours", "--no-report", "--threads", "1", "--set", "train.epochs=8"]
+    words = ["tiny", "--competition", "ours", "--no-report", "--threads", "1", "--set", "train.epochs=5"]
     words += ["--set", "train.checkpoint_seconds=0", "--set", "pseudo={run: labeller, confidence: 0.5}"]
     assert main.main([*words, "--name", "whole"]) == 0
     assert "images to predict join" in capsys.readouterr().out
