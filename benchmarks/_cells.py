@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from featherweight.cli import main
 from featherweight.evaluation import intervals
 from featherweight.evaluation.label_noise import label_noise
-from featherweight.runs.division import Kept
+from featherweight.runs.division import KinMoved
 from featherweight.runs.leaderboard import Expected
 from featherweight.runs.run import Run
 from featherweight.runs.wrong_labels import WrongLabels
@@ -119,7 +119,7 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         if code:
             raise SystemExit(f"{name}, {trouble}: the run ended with {code}:\n{said.getvalue()}")
         run = Run.find("r")
-        kept = Kept.read(run)
+        kept = KinMoved.read(run)
         torn = _torn(words) if kept else None
         expected, score = Expected.read(run), run.result.holdout
         right = run.probs("predict").argmax(1) == answers

@@ -40,7 +40,7 @@ def write(
 
 
 def _fields(form: Form, probs: NDArray[np.floating], answers: Answers) -> Iterator[list[str]]:
-    """What stands after the id in each row."""
+    """What follows the id in each row."""
     classes = form.classes
     if form.takes == "probabilities":
         order = [classes.index(name) for name in form.columns[1:]]
