@@ -25,7 +25,7 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs.metadata import Metadata
 from featherweight.runs.paired_tests import holm
-from featherweight.runs.run import Result, Run
+from featherweight.runs.run import EVERY_EPOCH, Result, Run
 from featherweight.runtime.device import start
 from featherweight.training.examples import Examples
 from featherweight.training.schedules import beginning, rate_factor
@@ -287,9 +287,8 @@ def test_the_tables_training_score_is_by_the_metric_it_names(tmp_path):
     }.items():
         folder = tmp_path / name
         folder.mkdir()
-        pd.DataFrame({"epoch": [1, 2], "train_accuracy": [0.8, 0.9], **kept}).to_csv(
-            folder / "history.csv", index=False
-        )
+        every = {**dict.fromkeys(EVERY_EPOCH | {"seconds"}, 1.0), "epoch": [1, 2], "train_accuracy": [0.8, 0.9]}
+        pd.DataFrame({**every, **kept}).to_csv(folder / "history.csv", index=False)
         told[name] = [(Run(folder, None, None, Metadata(name, "digits")), result)]
     for metric, trained in (("balanced_accuracy", ["0.2500", "", ""]), ("accuracy", ["0.9000"] * 3)):
         lines = rerun.table(told, [], 1, metric, 1).splitlines()[4:]

@@ -385,7 +385,7 @@ def test_a_killed_search_goes_on_to_the_same_end(home):
     for kill, at_least in ((signal.SIGKILL, 1), (signal.SIGINT, 2)):
         before = last_trial(home)  # a stale trial is not the new worker's
         worker = start(words, fresh=kill == signal.SIGINT, start_new_session=True)  # as a user ends one
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not begun(home, at_least, before) and worker.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         os.killpg(worker.pid, kill)
