@@ -274,6 +274,7 @@ DAMAGED = [
     ("history.csv", b"a,b\n1,2,3\n4\n", "resume first", 2, "history.csv: the file is damaged"),
     ("history.csv", b"epoch,lr\n1,2\n", "report first", 2, "history.csv: the file is damaged"),
     ("temperature.txt", b"nan", "report first", 2, "temperature.txt: the file is damaged"),
+    ("temperature.txt", b"nan", "export first --to script", 2, "temperature.txt: the file is damaged"),
     ("decision.json", b"[1]", "predict first digits", 2, "decision.json: the file is damaged"),
     ("decision.json", b'{"kind": "cut", "values": []}', "predict first digits", 2, "decision.json: the file is damaged; delete it, and"),
     ("leaderboard.json", b"{}", "report first", 2, "leaderboard.json: the file is damaged; delete it to go on without it"),

@@ -47,11 +47,13 @@ class Subject:
             raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
         if not run.is_ensemble:
             seen = _views(run, with_views)
-            return cls(run, [Member(run, run.load_model().eval(), _temperature(run), 1.0, "", seen)])
+            return cls(run, [Member(run, run.load_model().eval(), run.fitted_temperature, 1.0, "", seen)])
         runs = [Run.find(name) for name in run.members]
         weights = run.metadata.weights or [1 / len(runs)] * len(runs)
         members = [
-            Member(each, each.load_model().eval(), _temperature(each), weight, f"{index}.", _views(each, with_views))
+            Member(
+                each, each.load_model().eval(), each.fitted_temperature, weight, f"{index}.", _views(each, with_views)
+            )
             for index, (each, weight) in enumerate(zip(runs, weights, strict=True))
         ]
         return cls(run, members)
@@ -98,10 +100,6 @@ class Subject:
 
 def _views(run: Run, wanted: bool) -> tuple[Any, ...]:
     return tuple(views(run.recipe, run.competition)) if wanted else ()
-
-
-def _temperature(run: Run) -> float:
-    return float(run.temperature.read_text()) if run.temperature.exists() else 1.0
 
 
 def _chosen(data: Data, ids: Sequence[str], run: Run) -> Pack:

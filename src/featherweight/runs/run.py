@@ -216,11 +216,18 @@ class Run:
         """Probabilities [N, K] at the temperature fitted to the holdout, where the recipe asks for one."""
         if not self.temperature.exists():
             return probs
+        return temper(probs, self.fitted_temperature, several=self.competition.target == "several")
+
+    @property
+    def fitted_temperature(self) -> float:
+        """The temperature that calibrates it; 1 where none is fitted."""
+        if not self.temperature.exists():
+            return 1.0
         with explained(self.temperature, f"{DAMAGED}; delete it, and ./run.sh resume {self.name} fits it again"):
             temperature = float(self.temperature.read_text())
             if not 0 < temperature < math.inf:
                 raise ValueError(f"expected a number above 0, got {temperature:g}")
-            return temper(probs, temperature, several=self.competition.target == "several")
+            return temperature
 
     @property
     def decision(self) -> Decision:
