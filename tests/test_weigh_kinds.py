@@ -66,6 +66,26 @@ def test_what_quantised_layers_hide_counts():
     assert (found.parameters, found.bits) == (55, 50 * 8 + 5 * 32)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_modules_that_others_have_made_of_it():
+    made = net().eval()
+    scripted = torch.jit.script(made)
+    for one in (scripted, torch.jit.trace(made, torch.zeros(1, 3, 8, 8)), made.state_dict()):
+        assert (weigh_anything(one).parameters, weigh_anything(one).statistics) == (NET, STATISTICS)
+    program = torch.export.export(made, (torch.zeros(1, 3, 8, 8),)).module()
+    assert weigh_anything(program).parameters == NET + STATISTICS  # it no longer says what is a norm
+    assert weigh_anything(torch.compile(made)).parameters == NET
+    assert weigh_anything(torch.jit.freeze(scripted)).parameters == NET - 8  # its batch norm is folded
+    recurrent = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.LSTM(5, 7)), {nn.LSTM})
+    assert weigh_anything(recurrent).parameters == 4 * 7 * (5 + 7 + 2)
+
+
+@pytest.mark.parametrize("what", [None, 3, [1], torch.zeros(3), nn.Linear])
+def test_what_is_no_model_is_said_to_be_none(what):
+    with pytest.raises(UserError, match="expected a module, the state of one, a file, or a name"):
+        weigh_anything(what)
+
+
 def test_lazy_modules_need_an_example():
     module = nn.Sequential(nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()), nn.Flatten(), nn.LazyLinear(2))
     with pytest.raises(UserError, match="give an example"):

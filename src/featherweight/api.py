@@ -8,7 +8,7 @@ for each dot: `train__epochs=10`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -44,7 +44,9 @@ def weigh(what: str | Recipe, against: str | Competition, **settings: Any) -> bu
 
 @overload
 def weigh(
-    what: nn.Module | str | Path | Recipe | Run, against: Tensor | None = None, example: Tensor | None = None
+    what: nn.Module | Mapping[str, Any] | str | Path | Recipe | Run,
+    against: Tensor | None = None,
+    example: Tensor | None = None,
 ) -> budget.WeighIn | budget.Weight: ...
 
 
@@ -53,9 +55,9 @@ def weigh(what: Any, against: Any = None, example: Any = None, **settings: Any) 
 
     A recipe, by its name or as an object, gives a WeighIn: `.counted`, `.limit`, `.room` (negative if it is over),
     `.macs`, `.groups`; `.refuse_if_over()` raises OverBudget; the competition is digits unless named, and settings are
-    keyword arguments. For a module, file, run, `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME` it returns a Weight:
-    `.parameters`, `.zeros`, `.bits`, `.bytes`, ...; an `example` [B, C, H, W], the second argument or by name, brings
-    `.macs` and `.folded`. Raises UserError for what cannot be weighed; no code of a file is run.
+    keyword arguments. For a module, its state, file, run, `timm/NAME`, `torchvision/NAME`, `FILE.py:NAME` it returns a
+    Weight: `.parameters`, `.zeros`, `.bits`, `.bytes`, ...; an `example` [B, C, H, W], the second argument or by name,
+    brings `.macs` and `.folded`. Raises UserError for what cannot be weighed; no code of a file is run.
     """
     example = against if isinstance(against, Tensor) else example
     recipes = paths.config_names("recipes")

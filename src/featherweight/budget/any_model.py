@@ -24,7 +24,7 @@ from featherweight.budget.folding import runs_on, spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
 from featherweight.budget.packed import unpacked
 from featherweight.budget.tally import Tally, Weight, tallied
-from featherweight.budget.what_counts import STATISTICS, counted, groups, is_mask
+from featherweight.budget.what_counts import STATISTICS, counted, derived, groups, is_mask
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, custom, outline
 from featherweight.models.pretrained_weights import ENDINGS
@@ -44,8 +44,8 @@ INDEX = ".index.json"  # of a model in shards, as transformers and diffusers wri
 FILES = (*ENDINGS, ".pt2", ".onnx")
 
 
-def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None, shape: Shape = IMAGENET) -> Weight:
-    """Weigh a module, a file (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), `timm/NAME`,
+def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAGENET) -> Weight:
+    """Weigh a module, its state, a file (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), `timm/NAME`,
     `torchvision/NAME` or `FILE.py:NAME`. For a model in shards, its `.index.json`.
 
     `example` [B, C, H, W] is passed through a module whose parameters come into being with the first images; with it
@@ -53,7 +53,13 @@ def weigh_anything(what: nn.Module | str | Path, example: Tensor | None = None, 
     run but that of FILE.py. Raises UserError for what is none of these, damaged, or could run code.
     """
     if isinstance(what, nn.Module):
+        what = getattr(what, "_orig_mod", what) if type(what).__name__ == "OptimizedModule" else what  # torch.compile's
         return weigh_module(type(what).__name__, what, example)
+    if isinstance(what, Mapping):
+        return _of_content("state", Path("state"), what, 0)
+    if not isinstance(what, str | Path):
+        kind = what.__name__ if isinstance(what, type) else f"a {type(what).__name__}"
+        raise UserError(f"cannot weigh {kind}: expected a module, the state of one, a file, or a name")
     name = str(what)
     library = name.startswith(("timm/", "torchvision/"))
     if library or (custom.is_custom(name) and not Path(name).exists()):
@@ -104,11 +110,10 @@ def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, si
         raise UserError(
             f"{name}: some of its parameters come into being with the first images: give an example of them"
         )
-    # What autograd made of others is no weight: old weight norm, pruning and spectral norm keep it as an attribute.
-    derived = {id(one): one for one in counted(module) if one.grad_fn is not None}
-    summed = groups([(name, module)], caches=derived)
+    caches = derived(module)
+    summed = groups([(name, module)], caches=caches)
     parameters = sum(part.parameters for part in summed)
-    tally = tallied(one for one in counted(module) if id(one) not in derived)
+    tally = tallied(one for one in counted(module) if id(one) not in caches)
     spared = None if example is None else spared_by_folding(module, example)
     return Weight(
         name,

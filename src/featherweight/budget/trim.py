@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from featherweight import atomic, paths, yaml
-from featherweight.budget.what_counts import groups
+from featherweight.budget.what_counts import derived, groups
 from featherweight.config import Competition, Recipe
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, Classifier, build
@@ -152,7 +152,7 @@ def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) 
     shape = competition.shape
 
     def weighed(net: nn.Module) -> int:
-        parts = groups([("model", Classifier(net, shape.channels))])
+        parts = groups([("model", Classifier(net, shape.channels))], caches=derived(net))
         return sum(part.parameters + (part.statistics if competition.limit.buffers else 0) for part in parts)
 
     before = weighed(model.net)
@@ -170,7 +170,11 @@ def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) 
         told = f"{type(error).__name__}: {reason(error)}"
         raise UserError(f"{named} cannot be cut: torch-pruning does not follow what it does ({told})") from None
     if cut is None:
-        raise UserError(f"{named} cannot be cut to {limit:,} parameters: nine tenths of its channels are not enough")
+        least = weighed(cutter.cut(cutter.counts(cutter.total, CAPS[-1])))
+        raise UserError(
+            f"{named} cannot be cut to {limit:,} parameters: with nine tenths gone of all channels that may go it has "
+            f"{least:,} (attention keeps its width); --limit {least} takes that, or take a smaller network"
+        )
     after = weighed(cut)
     if after < (1 - TOLERANCE) * limit:
         raise UserError(

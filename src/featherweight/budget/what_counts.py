@@ -15,8 +15,10 @@ from __future__ import annotations
 import array
 import gc
 import io
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Number
 from types import FunctionType, ModuleType
@@ -36,6 +38,7 @@ from featherweight.models import Normalize
 # Buffers of a norm that hold statistics of the data, as those of `Normalize` do: shown, and counted only if the
 # competition says so.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm", "InstanceNorm1d", "InstanceNorm2d")
 FEW = 32  # this many of Python's numbers in one container are settings; more are weights by another name
 HOLDING = (FunctionType, Tensor, np.ndarray, bytes, list, tuple, set, dict)  # among a class's variables
 
@@ -77,6 +80,11 @@ def counted(module: nn.Module) -> Iterator[Tensor]:
     return (tensor for tensor, counts in _tensors(module, {}) if counts)
 
 
+def derived(module: nn.Module) -> dict[int, Tensor]:
+    """What autograd made of a module's weights and it keeps, by id: old weight norm and pruning do, and attention."""
+    return {id(one): one for one in counted(module) if one.grad_fn is not None}
+
+
 def refuse_untrainable(model: nn.Module, name: str) -> None:
     """Raise UserError for a network that has nothing to train, or parameters that are not saved with its weights."""
     own = {id(one) for one in model.parameters()}
@@ -103,6 +111,8 @@ def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = 
         code = isinstance(thing, type | ModuleType) or get_origin(thing) is not None
         if code or isinstance(thing, str | int | float | complex | io.TextIOBase) or id(thing) in visited:
             continue
+        if isinstance(thing, Tensor) and type(thing) is _fake():  # a shape in the graph of an exported program
+            continue
         visited[id(thing)] = thing  # kept, so that nothing else can come to have its id or its memory
         if isinstance(thing, nn.Module):
             for name, buffer in thing._buffers.items():
@@ -123,6 +133,11 @@ def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = 
             ahead += [one for kind in type(thing).__mro__ for one in vars(kind).values() if isinstance(one, HOLDING)]
 
 
+def _fake() -> type | None:
+    """torch's class of tensors without numbers; None where nothing has imported it."""
+    return getattr(sys.modules.get("torch._subclasses.fake_tensor"), "FakeTensor", None)
+
+
 def _inside(thing: Any) -> Iterable[Any]:
     """What a thing holds in attributes, slots, containers or an iterator, as the collector would follow it.
 
@@ -135,14 +150,25 @@ def _inside(thing: Any) -> Iterable[Any]:
     if isinstance(thing, np.ndarray):
         return list(thing.flat) if thing.dtype.hasobject else []
     if isinstance(thing, torch.jit.ScriptModule):  # whose insides are not Python's
-        return [*thing.parameters(recurse=False), *thing.children()]
+        return [*thing.parameters(recurse=False), *thing.children(), *_constants(thing)]
     if isinstance(thing, torch.ScriptObject):  # quantised layers keep weight and bias in one, where nobody sees them
         return _packed(thing.__getstate__()) if hasattr(thing, "__getstate__") else []
     return gc.get_referents(thing)
 
 
+def _constants(scripted: torch.jit.ScriptModule) -> list[Tensor]:
+    """The tensors in its code, which are all weights of a frozen one."""
+    with suppress(RuntimeError, AttributeError):  # a module that has no `forward`
+        graph: Any = scripted.inlined_graph  # kept, for its nodes go with it
+        nodes = graph.findAllNodes("prim::Constant")
+        return [node.t("value") for node in nodes if node.hasAttribute("value") and node.kindOf("value") == "t"]
+    return []
+
+
 def _packed(state: Any) -> list[Tensor]:
     """The weights in the state of a packed layer; its whole numbers are settings: strides, paddings."""
+    if isinstance(state, torch.ScriptObject) and hasattr(state, "__getstate__"):
+        return _packed(state.__getstate__())
     if isinstance(state, list | tuple):
         return [one for inner in state for one in _packed(inner)]
     return [state] if isinstance(state, Tensor) and (state.is_quantized or state.is_floating_point()) else []
@@ -168,6 +194,8 @@ def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
     """Does a buffer count? Not the statistics of a norm; nor indices that are not saved, which the code makes."""
     if isinstance(module, nn.modules.batchnorm._NormBase) and name in STATISTICS:
         return buffer.numel() > max(1, module.num_features)
+    if isinstance(module, torch.jit.ScriptModule) and module.original_name in NORMS and name in STATISTICS:
+        return buffer.numel() > max(1, *(one.numel() for one in module.parameters(recurse=False)), 1)
     if isinstance(module, Normalize):
         return name not in ("mean", "std")
     if isinstance(module, AveragedModel) and name == "n_averaged":

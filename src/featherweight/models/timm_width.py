@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import inspect
 import math
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
-from unittest import mock
 
 from torch import nn
 
@@ -41,26 +38,29 @@ def widened(variant: str, width: float, arguments: Mapping[str, Any]) -> nn.Modu
             step = math.gcd(ROUND, *channels)
             scaled = [max(step, round(own * width / step) * step) for own in channels]
             return timm.create_model(variant, **{**arguments, stages: scaled})
-        with _multiplied(variant, width, {key: takes[key].default for key in MULTIPLIERS if key in takes}):
-            return timm.create_model(variant, **arguments)
+        entry = _entry(variant, width, {key: takes[key].default for key in MULTIPLIERS if key in takes})
+        return entry(**arguments)
     except (TypeError, ValueError, AssertionError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"model.width: timm cannot make {variant} {width:g} times as wide ({told})") from None
 
 
-@contextmanager
-def _multiplied(variant: str, width: float, defaults: Mapping[str, float]) -> Iterator[None]:
-    """Within, timm's function behind the variant is called with another multiplier; `defaults` are the network's."""
+def _entry(variant: str, width: float, defaults: Mapping[str, float]) -> Callable[..., nn.Module]:
+    """timm's function of the variant, in a copy that calls its family's maker with another multiplier.
+
+    timm has no argument for it: its functions pass the multiplier themselves, and a second one is an error. A copy with
+    globals of its own changes nothing in timm, for nobody else. `defaults` are the network's.
+    """
     import timm
 
     entry: Any = inspect.unwrap(timm.models.model_entrypoint(variant.split(".")[0]))
-    home = vars(sys.modules[entry.__module__])
     for name in entry.__code__.co_names:
-        maker = home.get(name)
+        maker = entry.__globals__.get(name)
         if isinstance(maker, FunctionType) and (defaults or _takes(maker)):
-            with mock.patch.dict(home, {name: _multiplying(maker, width, defaults)}):
-                yield
-            return
+            inside = {**entry.__globals__, name: _multiplying(maker, width, defaults)}
+            own = FunctionType(entry.__code__, inside, entry.__name__, entry.__defaults__, entry.__closure__)
+            own.__kwdefaults__ = entry.__kwdefaults__
+            return own
     raise UserError(f"model.width: timm makes no {variant} of other widths; ./run.sh trim cuts one to a limit")
 
 

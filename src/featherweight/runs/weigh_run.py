@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +23,14 @@ def is_run(name: str) -> bool:
 
 
 def weigh_anything(
-    what: nn.Module | str | Path | Run, example: Tensor | None = None, shape: Shape = IMAGENET
+    what: nn.Module | Mapping[str, Any] | str | Path | Run, example: Tensor | None = None, shape: Shape = IMAGENET
 ) -> Weight:
     """Weigh a run by what it ships, an ensemble's members together, or as `budget.weigh_anything`.
 
     Raises UserError for what cannot be weighed; a run over its own competition's limit is weighed like any.
     """
     if not isinstance(what, Run):
-        if isinstance(what, nn.Module) or not is_run(str(what)):
+        if not isinstance(what, str | Path) or not is_run(str(what)):
             _refuse_unknown(what)
             return budget.weigh_anything(what, example, shape)
         what = Run.find(str(what))
@@ -42,7 +44,7 @@ def weigh_anything(
     return budget.weigh_module(what.name, what.load_model(), example, size)
 
 
-def _refuse_unknown(what: nn.Module | str | Path) -> None:
+def _refuse_unknown(what: Any) -> None:
     """A plain word that is no file was meant as a run, or as a recipe."""
     if isinstance(what, str) and what.replace("-", "").replace("_", "").isalnum() and not Path(what).exists():
         if what in paths.config_names("recipes"):
