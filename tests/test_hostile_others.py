@@ -2,6 +2,7 @@
 """Other members of the kinds in `test_hostile`: options, names, formats and settings that nobody means."""
 
 import gzip
+import importlib.util
 import io
 import lzma
 import struct
@@ -45,6 +46,8 @@ def linking(kind, target):
 WIDE = "\n".join(",".join([*row, *(f"{row[0]}{n}" for n in range(20_000))]) for row in (("id", "label"), ("0", "a")))
 
 # files, the command, words of its message
+# What reads it is installed where it is wanted.
+PARQUET = "l.parquet: not a Parquet file" if importlib.util.find_spec("pyarrow") else "a Parquet file needs the package"
 CASES = [
     # archives
     ({"x.zip": zipped({"../up.png": png()})}, "init x.zip", ""),
@@ -145,7 +148,7 @@ CASES = [
     ({**PICTURES, "l.csv": "id\n1\n2\n"}, "init .", "nothing that tells their classes"),
     ({f"train/a/{n}.png": png() for n in range(9)}, "init .", "nothing that tells their classes"),
     ({**PICTURES, "l.xlsx": zipped({"xl/workbook.xml": "<x/>"})}, "init .", "l.xlsx: spreadsheets are not read here: save it as CSV"),
-    ({**PICTURES, "l.parquet": b"PAR1" + bytes(99) + b"PAR1"}, "init .", "l.parquet: not a Parquet file"),
+    ({**PICTURES, "l.parquet": b"PAR1" + bytes(99) + b"PAR1"}, "init .", PARQUET),
     ({**PICTURES, "l.csv": WIDE}, "init .", "have the class 'a'; two are needed"),
     ({}, "weigh /dev/null", "it is a device, no regular file"),
 ]  # fmt: skip

@@ -4,12 +4,14 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
 
 from browser import Browser, missing
 from featherweight import paths
 from featherweight.cli import main
 from featherweight.runs import ledger, query
+from featherweight.runs.run import EVERY_EPOCH
 
 
 @pytest.fixture
@@ -24,8 +26,13 @@ def several(finished, home):
     for run, slope in (("better", 0.01), ("worse", 0.005)):
         shutil.copytree(home / "runs" / "first", home / "runs" / run)
         epochs = range(1, 501)
-        lines = [f"{epoch},{0.1 * epoch},{slope * epoch / 5}" for epoch in epochs]
-        (home / "runs" / run / "history.csv").write_text("epoch,train_loss,holdout_score\n" + "\n".join(lines) + "\n")
+        rising = {
+            "epoch": epochs,
+            "train_loss": [0.1 * n for n in epochs],
+            "holdout_score": [slope * n / 5 for n in epochs],
+        }
+        history = pd.DataFrame({**dict.fromkeys(EVERY_EPOCH, float("nan")), "seconds": 1.0, **rising})
+        history.to_csv(home / "runs" / run / "history.csv", index=False)
     return home
 
 
