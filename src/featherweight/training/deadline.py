@@ -33,17 +33,17 @@ class Deadline:
     noted: Callable[[int, int], None] = lambda step, total: None
     _marks: deque[tuple[float, int]] = field(default_factory=deque)  # (time, steps done)
 
-    def shortened(self, step: int, total: int, cost: Cost) -> int | None:
-        """Before a step of a run of `total` steps: how many the run can have, if those are too many."""
+    def shortened(self, step: int, total: int, cost: Cost) -> int:
+        """Before a step of a run of `total` steps: how many the run can have, `total` where those end in time."""
         now = time.monotonic()
         if self._marks and (now - self._marks[-1][0] < LOOK or step == self._marks[-1][1]):
-            return None
+            return total
         self._marks.append((now, step))
         while len(self._marks) > 2 and now - self._marks[1][0] > WINDOW * self.seconds:
             self._marks.popleft()
         each = self._seconds_of_a_step(total, cost)
         if each is None:
-            return None
+            return total
         rest = self.after * max(1.0, each / self.step)
         left = self.began + self.seconds - now
 
@@ -51,13 +51,13 @@ class Deadline:
             return each * cost(step, steps) + rest > left - (1 - part) * self.seconds
 
         if not late(total, LATE):
-            return None
+            return total
         low, high = step + 1, total  # the most steps that end in time lie between
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (low, middle - 1) if late(middle, EARLY) else (middle, high)
         if low >= total:
-            return None
+            return total
         say(
             f"  this machine has become slower: {low:,} steps in place of {total:,}, to end "
             f"{duration(max(0.0, left))} from now"

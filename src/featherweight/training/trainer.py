@@ -263,12 +263,12 @@ class Trainer:
     def shorten(self, deadline: Deadline | None) -> None:
         """Between two steps: make the run as short as its recipe says from here on, or as it must be to end in time."""
         step = self.state.step
-        totals = [total for since, total in self.recipe.train.shortened if since <= step]
+        totals = [self.start.total, *(total for since, total in self.recipe.train.shortened if since <= step)]
         if deadline is not None and step < self.start.total:
             area = functools.partial(remaining_area, self.recipe.progressive)
-            totals += [total for total in [deadline.shortened(step, self.start.total, area)] if total is not None]
-        if totals and totals[-1] < self.start.total:
-            total = totals[-1]
+            totals.append(deadline.shortened(step, self.start.total, area))
+        total = min(totals)
+        if total < self.start.total:
             self.start = replace(self.start, total=total, epochs=-(-total // self.steps_per_epoch))
             self.bar.shorten(total)
 
