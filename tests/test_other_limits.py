@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from conftest import ROOT
 from featherweight import budget
 from featherweight.budget.other_limits import stored_bytes
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
+from featherweight.config.competition import Limit
 from featherweight.errors import OverBudget
 from featherweight.models import build, outline
 from featherweight.training import checkpoint
@@ -40,6 +42,39 @@ def test_each_is_held_to_the_last_one(key):
     assert again.measures[0].value == pytest.approx(value, rel=0.01 if key == "score" else 0)  # which counts zeros
     pair = budget.weigh_ensemble({"a": made, "b": build(RECIPE.model, DIGITS.shape)}, limited(**{key: value}), "pair")
     assert pair.excess
+
+
+@pytest.mark.parametrize(
+    ("written", "parameters"),
+    [
+        (5_000_000, 5_000_000),
+        ("5M", 5_000_000),
+        ("5,000,000", 5_000_000),
+        (5e6, 5_000_000),
+        ({"parameters": "300k", "macs": 3e8}, 300_000),
+        ({"bytes": 500_001}, 125_000),
+        ({"bytes": "20MB"}, 5_000_000),
+        ({"bytes": "1MiB", "score": 300_000.5}, 262_144),
+        ({"score": 1200.9}, 1200),
+    ],
+)
+def test_a_limit_is_written_as_people_write_it_and_others_bound_the_parameters(written, parameters):
+    limit = Limit.model_validate(written)
+    assert limit.parameters == parameters
+    assert Limit.model_validate(limit.model_dump()) == limit
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(5.5, "many", True, None, [1], -5, 0, "0", {}),
+        *({"macs": 1000}, {"folded": 9}, {"bytes": 3}, {"bytes": "-4k"}),
+        *({"score": float("inf")}, {"score": 1e40}, {"parameters": "5X"}),
+    ],
+)
+def test_what_bounds_no_parameters_is_refused(written):
+    with pytest.raises(ValidationError):
+        Limit.model_validate(written)
 
 
 def test_without_such_a_limit_nothing_is_measured():

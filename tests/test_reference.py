@@ -24,7 +24,7 @@ def test_every_key_has_its_type_range_default_and_meaning():
         "| `train.clip` | number over 0 or null | null | the largest norm of all gradients together;",
         '| `train.normalize` | `channel`, `pixel` | `"channel"` | subtract the mean of each channel or pixel;',
         "| `distill.teachers` | a list of: text (at least one) | | names of runs,",
-        "| `limit.parameters` | whole number from 1 | | |",
+        "| `limit.parameters` | whole number from 1 | | the most",
         "| `momentum` | number from 0 below 1 | `0.9` | |",
         "| `stages` | a list of: [whole number from 1, number over 0] (at least one) | | |",
         "| `submission.spelling` | a section of names, each: text | `{}` |",

@@ -20,8 +20,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
+import re
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -40,6 +43,23 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from featherweight.errors import nearest
+
+_AMOUNT = re.compile(r"([\d.,_]+(?:e[+-]?\d+)?) *(?:([kmg])(?:(i)?b)?)?", re.IGNORECASE)
+
+
+def amount(text: str) -> float:
+    """A number as people write it: 5000000, 5_000_000, 5,000,000, 5e6, 5M, 300k; of bytes, 20MB or 20MiB as well.
+
+    Raises ValueError for none, or none above 0.
+    """
+    found = math.nan
+    if parts := _AMOUNT.fullmatch(text.strip()):
+        digits, unit, binary = parts.groups()
+        with suppress(ValueError, OverflowError):
+            found = float(re.sub("[,_]", "", digits)) * (1024 if binary else 1000) ** " kmg".find((unit or " ").lower())
+    if not 0 < found < math.inf:
+        raise ValueError(f"expected a number above 0, as 5000000, 5e6 or 5M, got '{text}'")
+    return round(found) if found == round(found) else found
 
 
 def _odd(count: int) -> int:

@@ -55,8 +55,7 @@ def measured(model: Classifier, competition: Competition, macs: int | None = Non
 
     Raises UserError where that is unknown.
     """
-    limits = {key: getattr(competition.limit, key) for key in WORDS}
-    limits = {key: most for key, most in limits.items() if most is not None}
+    limits = competition.limit.others
     if not limits:
         return ()
     shape = competition.shape

@@ -27,6 +27,7 @@ FILLABLE = {name: family.filling for name, family in FAMILY.items() if family.fi
 TIMM, TIMM_PARENT = "timm/", "_gentle"
 WIDTHS = (50, 10_000)  # in thousandths of a variant's
 NEAR = 5  # thousandths around the widest that fits which are looked at too, as channels are rounded
+LEAST_CUT = 0.99  # of the parameters, where another limit is passed
 EXAMPLE = "sgd"  # a recipe needs an optimizer to be one, which weighs nothing
 
 
@@ -52,12 +53,14 @@ def fill(
     network that timm does not know, or makes in one width alone.
     """
     limit = limit or competition.limit.parameters
-    competition = competition.model_copy(update={"limit": competition.limit.model_copy(update={"parameters": limit})})
+    limits: dict[str, int] = {"parameters": limit}
+    if max_macs is not None:
+        limits["macs"] = min(int(max_macs), competition.limit.macs or int(max_macs))
+    competition = competition.model_copy(update={"limit": competition.limit.model_copy(update=limits)})
     members, counted = (
         _of_timm(family, competition) if family.startswith(TIMM) else _by_closed_form(family, competition)
     )
     affordable = [member for member in members if member.weighed.makes_weight]
-    affordable = [member for member in affordable if max_macs is None or member.weighed.macs <= max_macs]
     distinct = {member.line: member for member in affordable}.values()
     return sorted(distinct, key=lambda member: member.weighed.counted < FILLED * limit), counted
 
@@ -95,10 +98,13 @@ def _by_closed_form(family: str, competition: Competition) -> tuple[list[Member]
             if keys is None:
                 break
             member = _weighed(family, keys, competition)
-            if member.weighed.room >= 0:
+            if member.weighed.makes_weight:
                 members.append(member)
                 break
-            within += member.weighed.room  # statistics count here, which closed forms leave out: try for that much less
+            # Over by what closed forms leave out: statistics that count here, or another limit. Try for that much less.
+            parts = [one.limit / one.value for one in member.weighed.measures if one.is_over]
+            less = [int(within * min(LEAST_CUT, part)) for part in parts]
+            within = min(within + min(0, member.weighed.room), *less) if less else within + member.weighed.room
     return members, counted
 
 

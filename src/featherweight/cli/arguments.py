@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 # What the tab key offers for an argument: shell functions of `tool.completion`.
 RECIPES = {"bash": "_featherweight_recipes", "zsh": "_featherweight_recipes"}
@@ -20,15 +19,12 @@ def completed(action: argparse.Action, by: dict[str, str]) -> None:
 
 def number(text: str) -> float:
     """A limit as people write it: 5000000, 5_000_000, 5,000,000, 5e6, 5M, 300k."""
-    plain = text.strip().replace(",", "").replace("_", "")
-    times = {"k": 1e3, "m": 1e6, "g": 1e9}.get(plain[-1:].lower(), 1.0)
+    from featherweight.schema import amount  # brings pydantic, which help need not wait for
+
     try:
-        found = float(plain[:-1] if times > 1 else plain) * times
-    except ValueError:
-        found = math.nan
-    if not 0 < found < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, as 5000000, 5e6 or 5M, got '{text}'")
-    return round(found) if found == round(found) else found
+        return amount(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def count(text: str) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -13,7 +16,7 @@ from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.metrics import METRICS, metric_of
 from featherweight.models.shape import Shape
-from featherweight.schema import Choice, Count, Flag, Fraction, Large, OneOf, Positive, Section, Text
+from featherweight.schema import Choice, Count, Flag, Fraction, Large, OneOf, Positive, Section, Text, amount
 
 if TYPE_CHECKING:
     from featherweight.config.recipe import Recipe
@@ -23,9 +26,14 @@ NAMES = ("title", "kaggle", "folder", "kernel")  # what a competition is called,
 
 
 class Limit(Section):
-    """The weight class. What counts: see `budget`."""
+    """The weight class. What counts: see `budget`. `limit: 5000000`, or `5M`, is short for the parameters alone."""
 
-    parameters: Large
+    NUMBERS: ClassVar = ("bytes", "macs", "score", "folded")  # besides parameters
+
+    parameters: Large = Field(
+        description="the most parameters; without it, where the bytes or the score are limited, as many as these allow "
+        "in 32 bits"
+    )
     bytes: Large | None = Field(None, description="the most bytes of the stored weights")
     macs: Large | None = Field(None, description="the most multiply-adds for one image, at the size the model sees it")
     score: Positive | None = Field(
@@ -35,6 +43,35 @@ class Limit(Section):
     buffers: Flag = Field(False, description="do buffers (running statistics) count too?")
     allow_pretrained: Flag = Field(False, description="may a model start from weights trained on other images?")
     allow_pseudo_labels: Flag = Field(False, description="may it train on test images, as a model labels them?")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_people_write_it(cls, data: Any) -> Any:
+        if isinstance(data, int | float | str) and not isinstance(data, bool):
+            data = {"parameters": data}
+        if not isinstance(data, Mapping):
+            return data
+        data = {key: _number(value) if key in (*cls.NUMBERS, "parameters") else value for key, value in data.items()}
+        if "parameters" not in data:
+            bounds = ((data.get("bytes"), 4), (data.get("score"), 1))  # and what a 32-bit parameter takes of it
+            rooms = [most // size for most, size in bounds if isinstance(most, int | float) and size <= most < math.inf]
+            data |= {"parameters": int(min(rooms))} if rooms else {}
+        return data
+
+    @property
+    def others(self) -> dict[str, float]:
+        """What is limited beside parameters, by its key."""
+        limits = {key: getattr(self, key) for key in self.NUMBERS}
+        return {key: most for key, most in limits.items() if most is not None}
+
+
+def _number(written: Any) -> Any:
+    """A number that is written as 5e6, '5M' or '5,000,000'; anything else as it is, for others to judge."""
+    found = written
+    if isinstance(written, str):
+        with suppress(ValueError):
+            found = amount(written)
+    return int(found) if isinstance(found, float) and found.is_integer() else found
 
 
 class Submission(Section):

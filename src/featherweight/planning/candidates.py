@@ -82,7 +82,7 @@ def from_scratch(task: Task) -> Iterator[Candidate]:
 def filling(task: Task, competition: Competition) -> Iterator[Candidate]:
     """Fast nets of other widths, where the usual ones are over the limit: one that fills it, and one of a quarter."""
     limit = competition.limit.parameters
-    if limit >= WIDEST:
+    if limit >= WIDEST and not competition.limit.others:
         return
     for name, part in (("fast net, filling the limit", 1), ("fast net, a quarter of the limit", 4)):
         members, _ = solver.fill("fastnet", competition, limit // part)

@@ -1,0 +1,168 @@
+"""A student taught by several runs, beside its teachers, their ensemble, and the same network taught by labels alone.
+
+    ./run.sh bench student COMPETITION ... [--teachers folds] [--count 5] [--recipe fastnet94] [--epochs 12]
+        [--longer 3] [--held 0.25] [--seeds 0 1 2] [--set KEY=VALUE ...]
+
+For each competition and seed: the teachers are trained, as folds of one division or as runs with seeds of their own;
+`./run.sh student` makes one network of the same recipe of them, which trains `--longer` times as many epochs; and that
+network is trained as long on the labels alone. All answer the same images, which none of them has trained on, as they
+ship. The ensemble is the mean of the teachers' probabilities, whatever they weigh together.
+
+Prints and records, in points and over seeds, what the student lacks to the ensemble, and what it has over the best
+teacher (the best on these very images, so this flatters the teachers) and over labels alone. Runs that are done are not
+done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import _record
+from featherweight.config import load_competition
+from featherweight.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The percentages that are right with one seed, and the seconds that each kind of training took."""
+
+    seed: int
+    teachers: list[float]
+    ensemble: float
+    student: float
+    labels: float
+    seconds: dict[str, float]
+
+
+def trained(name: str, words: Sequence[str], given: argparse.Namespace) -> Run:
+    """The finished run of that name, which is trained where it is missing and gone on with where it was stopped."""
+    if not Run.exists(name):
+        command(*words, "--name", name, "--no-report", *changes(given))
+    elif not Run.find(name).is_finished:
+        command("resume", name, "--no-report")
+    return Run.find(name)
+
+
+def command(*words: str) -> None:
+    """A command of ours, in a process of its own."""
+    subprocess.run([sys.executable, "-m", "featherweight", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def changes(given: argparse.Namespace) -> list[str]:
+    """What is set for all runs alike."""
+    return [word for setting in given.set for word in ("--set", setting)]
+
+
+def lasting(epochs: int) -> list[str]:
+    """So many epochs, and one look at the images held out, at the end."""
+    return ["--set", f"train.epochs={epochs}", "--set", f"train.evaluate_every={epochs}"]
+
+
+def teachers(stem: str, competition: str, seed: int, given: argparse.Namespace) -> list[Run]:
+    """The teachers of one seed."""
+    words = [given.recipe, "--competition", competition, "--threads", "1", *lasting(given.epochs)]
+    words += ["--set", f"split.seed={seed}"]
+    if given.teachers == "folds":
+        words += ["--set", f"split.test={given.held}", "--set", f"split.folds={given.count}", "--seed", str(seed)]
+        own = [["--set", f"split.fold={fold}"] for fold in range(given.count)]
+    else:
+        words += ["--set", f"split.holdout={given.held}"]
+        own = [["--seed", str(100 * seed + index)] for index in range(1, given.count + 1)]
+    return [trained(f"{stem}-teacher{index}", [*words, *more], given) for index, more in enumerate(own)]
+
+
+def right(probs: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:
+    """The percentage of probabilities [N, K] whose largest is that of the label [N]."""
+    return 100 * float((probs.argmax(1) == labels).mean())
+
+
+def measured(competition: str, seed: int, given: argparse.Namespace) -> Scores:
+    """Train what is missing of one seed, and score it."""
+    stem = f"bench-student-{Path(competition).stem}-{given.teachers}{given.count}-{given.epochs}-s{seed}"
+    taught_by = teachers(stem, competition, seed, given)
+    longer = lasting(given.longer * given.epochs)
+    names = [run.name for run in taught_by]
+    words = ["student", *names, "--seed", str(seed), *longer]
+    student = trained(f"{stem}-student{given.longer}", words, given)
+    words = [given.recipe, "--competition", competition, "--threads", "1", "--seed", str(seed), *longer]
+    words += ["--set", f"split.holdout={given.held}", "--set", f"split.seed={seed}"]
+    labels = trained(f"{stem}-labels{given.longer}", words, given)
+
+    part = "test" if given.teachers == "folds" else "holdout"
+    ids = getattr(taught_by[0].split, part)
+    for run, of in [*((run, part) for run in taught_by), (student, "holdout"), (labels, "holdout")]:
+        if getattr(run.split, of) != ids:
+            raise SystemExit(f"{run.name} was judged by other images than {names[0]}")
+    pack = student.competition.load().train
+    assert pack.labels is not None
+    label_of = dict(zip(pack.ids, pack.labels, strict=True))
+    truth = np.array([label_of[id] for id in ids], dtype=np.int64)
+    probs = [run.probs(part) for run in taught_by]
+    return Scores(
+        seed,
+        [right(each, truth) for each in probs],
+        right(np.mean(probs, axis=0), truth),
+        right(student.probs("holdout"), truth),
+        right(labels.probs("holdout"), truth),
+        {
+            "teachers": round(60 * sum(run.minutes for run in taught_by), 1),
+            "student": round(60 * student.minutes, 1),
+            "labels": round(60 * labels.minutes, 1),
+        },
+    )
+
+
+def differences(scores: Sequence[Scores]) -> dict[str, dict[str, Any]]:
+    """In points, what the student has over each of the others."""
+    return {
+        "ensemble": _record.paired([one.student - one.ensemble for one in scores]),
+        "best teacher": _record.paired([one.student - max(one.teachers) for one in scores]),
+        "labels alone": _record.paired([one.student - one.labels for one in scores]),
+    }
+
+
+def main() -> None:
+    """Train what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("competitions", nargs="+")
+    parser.add_argument("--teachers", choices=("folds", "seeds"), default="folds")
+    parser.add_argument("--count", type=int, default=5, help="of the teachers")
+    parser.add_argument("--recipe", default="fastnet94")
+    parser.add_argument("--epochs", type=int, default=12, help="of a teacher")
+    parser.add_argument("--longer", type=int, default=3, help="the student's epochs, in those of a teacher")
+    parser.add_argument("--held", type=float, default=0.25, help="the part of the images that judges all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for all")
+    given = parser.parse_args()
+    for name in given.competitions:
+        load_competition(name)
+    table: dict[str, Any] = {}
+    for name in given.competitions:
+        scores = []
+        for seed in given.seeds:
+            scores.append(one := measured(name, seed, given))
+            print(
+                f"{name} seed {seed}: teachers {min(one.teachers):.2f} to {max(one.teachers):.2f} %, ensemble "
+                f"{one.ensemble:.2f} %, student {one.student:.2f} %, labels alone {one.labels:.2f} %",
+                flush=True,
+            )
+        compared = differences(scores)
+        for other, difference in compared.items():
+            print(f"  {name}: student minus {other}, points: {_record.told(difference)}", flush=True)
+        table[Path(name).stem] = {"scores": [asdict(one) for one in scores], "student_minus": compared}
+    name = f"student-{given.teachers}-{'+'.join(table)}"
+    what = __doc__.splitlines()[0]
+    print(f"written: {_record.write(name, what, {'settings': vars(given), 'table': table}).name}")
+
+
+if __name__ == "__main__":
+    main()
