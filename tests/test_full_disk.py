@@ -1,18 +1,25 @@
 """A disk that is full: at every write in turn, one message with the file, nothing half-written, and the run goes on."""
 
 import errno
+import importlib
 import io
+import logging
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from featherweight import atomic
 from featherweight.cli.main import main
 from featherweight.data import pack_writer
+from featherweight.errors import UserError
+from featherweight.export import formats, quantize
+from featherweight.runs import ledger
+from kaggle_server import archive
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 AGAIN = ("result.json", "holdout_probs.npy", "predict_probs.npy", "holdout.csv", "weights.safetensors")
@@ -136,20 +143,48 @@ def disk(monkeypatch):
 # The command, the file that it makes, and every how many-th write is one that fails.
 WRITING = [
     ("init {given} --name pictures", "configs/competitions/pictures.yaml", 1),
+    ("init {given}.zip --name pictures", "configs/competitions/pictures.yaml", 1),
+    ("init {given}.tar.gz --name pictures", "configs/competitions/pictures.yaml", 1),
     ("predict first digits --out {home}/out/p.csv", "out/p.csv", 1),
     ("bundle first --out {home}/out/b.zip", "out/b.zip", 1),
     ("resume first --no-report", "submissions/first.csv", 1),
     ("report first", "runs/first/report/report.html", 13),
     ("export first --to torchscript --out {home}/out", "out/first.torchscript", 1),
     ("export first --to script --out {home}/out", "out/first.py", 20),
+    ("export first --to safetensors --out {home}/out", "out/first.safetensors", 5),
+    ("export first --to pt2 --out {home}/out", "out/first.pt2", 3),
+    ("export first --to onnx --out {home}/out", "out/first.onnx", 4),
+    ("export first --to onnx --int8 --out {home}/out", "out/first.int8.onnx", 9),
 ]
 
 
-@pytest.mark.parametrize(("words", "made", "step"), WRITING, ids=[one[1].split("/")[-1] for one in WRITING])
+CONVERTED = {}
+
+
+@pytest.fixture
+def converted_once(monkeypatch):
+    """Conversions write nothing, and take seconds: of the one run of these tests they are the same each time."""
+
+    def keeping(name, convert):
+        def kept(*given, **more):
+            if name not in CONVERTED:
+                CONVERTED[name] = convert(*given, **more)
+            return CONVERTED[name]
+
+        return kept
+
+    monkeypatch.setattr(formats, "_program", keeping("pt2", formats._program))
+    monkeypatch.setattr(torch.onnx, "export", keeping("onnx", torch.onnx.export))
+
+
+@pytest.mark.usefixtures("converted_once")
+@pytest.mark.parametrize(("words", "made", "step"), WRITING, ids=[one[0].replace(" {home}/", "") for one in WRITING])
 def test_every_command_says_which_file_found_no_room(words, made, step, finished, home, tmp_path, disk, capsys):
     for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
         (tmp_path / "given" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (name[0] == "a" and "red") or "blue").save(tmp_path / "given" / name)
+    for kind in ("zip", "gztar"):
+        shutil.make_archive(str(tmp_path / "given"), kind, tmp_path / "given")
     shutil.copytree(finished, home, dirs_exist_ok=True)
     (home / made).unlink(missing_ok=True)
     (home / "out").mkdir()
@@ -170,3 +205,60 @@ def test_every_command_says_which_file_found_no_room(words, made, step, finished
     assert code == 0  # with the same workspace, after all those faults
     assert count > 1  # so many writes there were
     assert (home / made).exists()
+
+
+@pytest.fixture
+def kaggle(fake_kaggle):
+    """Our Kaggle, and its client imported, which makes its folder then."""
+    importlib.import_module("kaggle")
+    return fake_kaggle
+
+
+def test_submit_on_a_full_disk_uploads_once(finished, home, kaggle, disk, capsys):
+    shutil.copytree(finished, home, dirs_exist_ok=True)
+    told = []
+    for count in range(100):
+        disk(count)
+        code = main(["submit", "first"])
+        disk(10**9)
+        said = capsys.readouterr().err
+        if code == 0:
+            break
+        assert code == 2, said
+        assert len(said.splitlines()) == 1
+        told.append(said)
+    assert len(kaggle.submissions) == 1
+    assert any(said.startswith("error: cannot read or write /") for said in told)
+    assert "it was submitted as 1000, and " in told[-1]
+    known = ledger.records(ledger.submissions())
+    assert [(row["reference"], row["status"]) for row in known] == [("1000", "PENDING")]
+
+
+def test_download_on_a_full_disk_begins_again(home, kaggle, disk, capsys):
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    kaggle.data = archive({f"train/{name}/{n}.png": picture.getvalue() for name in "ab" for n in range(2)})
+    for count in range(100):
+        disk(count)
+        code = main(["download", "tiny-weights"])
+        disk(10**9)
+        said = capsys.readouterr()
+        assert not list(home.rglob(".*.part")), f"left after {count} writes"
+        if code == 0 and "next: ./run.sh auto" in said.out:
+            break
+        assert (code, said.err[:28]) == (2, "error: cannot read or write "), said
+        assert "/" in said.err
+        assert len(said.err.splitlines()) == 1
+    assert count > 5
+    assert sorted(path.name for path in (home / "data").iterdir()) == ["tiny-weights"]
+
+
+@pytest.mark.parametrize("said", ["Optimization failed\nno room", ValueError("no room")])
+def test_what_onnxruntime_only_logs_ends_the_export(said, tmp_path, caplog):
+    """Its parts in C++ leave out what they cannot write: the next reads half a file, or takes another graph."""
+    refused = pytest.raises(UserError, match=rf"\(no room\); is there room in {tmp_path}\?")
+    with refused, quantize._refused_failures(str(tmp_path / "x")):
+        if isinstance(said, Exception):
+            raise said
+        logging.getLogger("onnxruntime.quantization.shape_inference").error(said)
+    assert not caplog.records

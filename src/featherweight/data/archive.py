@@ -63,7 +63,10 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
     bytes, the disk holds, or an archive of that size can honestly become.
     """
     if folder.exists():
-        raise UserError(f"{folder} is there already; nothing was unpacked: delete it, or take another --name")
+        raise UserError(
+            f"{folder} is there already; nothing was unpacked: ./run.sh init {folder} describes it; else delete "
+            "it, or take another --name"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -78,6 +81,10 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
                 _lift(target)
                 inner.unlink()
         _appear(beside, folder)
+    except OSError as error:  # a full disk names no file, or one that nobody knows
+        if error.filename is None or Path(error.filename).is_relative_to(beside):
+            error.filename = str(folder)
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -90,7 +90,7 @@ def init(folder: Path, **options: Any) -> Report:
         unpack(folder, where)
     try:
         return _described(report, where, name, wishes, slug, known)
-    except UserError:
+    except BaseException:  # a full disk and Ctrl-C as well: else the same command again would find it in its way
         if archive:
             shutil.rmtree(where, ignore_errors=True)
         raise

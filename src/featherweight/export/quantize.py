@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featherweight.console import Progress
+from featherweight.errors import UserError
 from featherweight.export.asking import whole_pictures
+from featherweight.untrusted_files import reason
 
 CALIBRATION = 256  # training pictures that the ranges of the activations are taken from
 QUANTIZED = ["Conv", "Gemm", "MatMul"]  # those that hold weights; the rest stays in float32
@@ -41,7 +44,8 @@ def quantize(model: Path, images: Any, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
+        with _refused_failures(folder):
+            quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
         with Progress("calibrate int8", len(images), "images") as bar:
             quantization.quantize_static(
                 str(prepared),
@@ -55,6 +59,40 @@ def quantize(model: Path, images: Any, out: Path) -> None:
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
             )
+
+
+class _Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.said.append(record.getMessage())
+
+
+@contextmanager
+def _refused_failures(folder: str) -> Iterator[None]:
+    """onnxruntime only logs that it could not optimize the graph, and goes on with another one than was meant."""
+    log, kept = logging.getLogger("onnxruntime.quantization"), _Kept()
+    log.addHandler(kept)
+    propagated, log.propagate = log.propagate, False
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # what its parts in C++ cannot write, the next one cannot read
+        kept.said.append(reason(error))
+    finally:
+        log.removeHandler(kept)
+        log.propagate = propagated
+    if kept.said:
+        last = kept.said[-1].strip().splitlines()[-1][:200]
+        raise UserError(
+            f"--int8: onnxruntime could not prepare the graph ({last}); is there room in {Path(folder).parent}?"
+        )
 
 
 def _without_weights(path: Path) -> list[str]:

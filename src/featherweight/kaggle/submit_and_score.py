@@ -240,7 +240,13 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Ka
         if not isinstance(error, Unavailable):  # else it may have arrived: the row stays as it is, to be looked for
             _record(row, REFUSED)
         raise
-    _record(row, submission)
+    try:
+        _record(row, submission)
+    except OSError as error:
+        raise UserError(
+            f"it was submitted as {submission.reference}, and that could not be written into {error.filename}: "
+            f"{error.strerror}; make room, then the same command adds it, and uploads nothing"
+        ) from None
     return submission, text
 
 
