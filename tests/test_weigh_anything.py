@@ -138,7 +138,10 @@ def test_tables_of_all_kinds_and_limits(tmp_path, net, monkeypatch, capsys):
     assert [(row["parameters"], row["zeros"], row["verdict"]) for row in rows] == [
         ("126", "4", "makes weight"),
         ("1000", "1000", "OVER"),
+        ("", "", rows[2]["verdict"]),
     ]
+    assert rows[2]["model"].endswith("bad.pt")
+    assert rows[2]["verdict"].startswith("not weighed: ")
     page = (tmp_path / "t.html").read_text()
     assert "heavy&lt;b&gt;" in page
     assert "bad.pt" in page
@@ -186,7 +189,9 @@ def test_a_run_by_its_name_and_folder(home, capsys):
     capsys.readouterr()
     assert main.main(["weigh", "a", str(home / "runs" / "a"), "tiny.pt", "--json"]) == 2
     said = capsys.readouterr()
-    first, second = json.loads(said.out)
+    first, second, none = json.loads(said.out)
+    assert (none["name"], none["parameters"]) == ("tiny.pt", None)
+    assert none.keys() == first.keys()
     assert first["parameters"] == second["parameters"] == fw.weigh("tiny").parameters == fw.weigh("a").parameters
     assert first["bytes"] == (home / "runs" / "a" / "weights.safetensors").stat().st_size
     assert first["macs"] == fw.weigh("tiny").macs

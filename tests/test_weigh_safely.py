@@ -55,7 +55,7 @@ def test_a_folder_with_bad_files(tmp_path, monkeypatch, capsys):
     torch.save(net().state_dict(), "good.pth")
     assert main.main(["weigh", str(tmp_path), "--json"]) == 2
     said = capsys.readouterr()
-    assert [one["parameters"] for one in json.loads(said.out)] == [130]
+    assert [one["parameters"] for one in json.loads(said.out)] == [130, None, None, None]
     assert len(said.err.strip().splitlines()) == 3
     assert "could run code" in said.err
     assert not (tmp_path / "ran").exists()

@@ -57,14 +57,16 @@ def show(weights: Sequence[Weight], limits: Limits) -> None:
     console.print(table)
 
 
-def write_csv(path: Path, weights: Sequence[Weight], limits: Limits) -> None:
-    """One row per model, all columns by their keys; what is unknown is empty."""
+def write_csv(path: Path, weights: Sequence[Weight], faults: Mapping[str, str], limits: Limits) -> None:
+    """One row per model, all columns by their keys; what is unknown is empty, as all is of those with a fault."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["model", *COLUMNS, "verdict"])
     for one in weights:
         amounts = [take(one) for _, take in COLUMNS.values()]
         writer.writerow([one.name, *("" if number is None else number for number in amounts), verdict(one, limits)])
+    for name, fault in faults.items():
+        writer.writerow([name, *[""] * len(COLUMNS), f"not weighed: {fault}"])
     atomic.write_text(path, text.getvalue())
 
 

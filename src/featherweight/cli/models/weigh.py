@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     import sys
 
+    from featherweight.budget import Weight
     from featherweight.report import weigh_table
 
     limits_asked = {"parameters": arguments.limit} | {
@@ -47,18 +48,20 @@ def run(arguments: argparse.Namespace) -> int:
     limits = {key: most for key, most in limits_asked.items() if most is not None}
     weights, faults = _weighed(list(_named(arguments.what)), arguments.competition)
     if arguments.csv:
-        weigh_table.write_csv(arguments.csv, weights, limits)
+        weigh_table.write_csv(arguments.csv, weights, faults, limits)
     if arguments.html:
-        weigh_table.write_html(arguments.html, weights, faults, limits)
+        weigh_table.write_html(arguments.html, weights, list(faults.values()), limits)
     if arguments.json:
-        told = [{**dataclasses.asdict(one), "verdict": weigh_table.verdict(one, limits)} for one in weights]
-        print(json.dumps(told, indent=2))
+        weighed = [{**dataclasses.asdict(one), "verdict": weigh_table.verdict(one, limits)} for one in weights]
+        nothing = {field.name: None for field in dataclasses.fields(Weight)}
+        others = [{**nothing, "name": name, "verdict": f"not weighed: {fault}"} for name, fault in faults.items()]
+        print(json.dumps([*weighed, *others], indent=2))
     elif weights:
         weigh_table.show(weights, limits)
         if not (faults or limits) or arguments.html or arguments.csv:
             output = arguments.html or arguments.csv
             print(f"next: see {output}" if output else "next: with a limit, ./run.sh weigh WHAT --limit N")
-    for fault in faults:
+    for fault in faults.values():
         print(f"error: {fault}", file=sys.stderr)
     return 2 if faults else 3 if any(weigh_table.over(weight, limits) for weight in weights) else 0
 
@@ -75,8 +78,8 @@ def _named(whats: Sequence[str]) -> Iterator[str]:
             yield what
 
 
-def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[Weight], list[str]]:
-    """What they weigh, and what is wrong with those that cannot be weighed: one bad file spoils no other."""
+def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[Weight], dict[str, str]]:
+    """What they weigh, and by name what is wrong with those that cannot be weighed: one bad file spoils no other."""
     import contextlib
     import sys
 
@@ -91,7 +94,7 @@ def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[Weight
 
     shape = IMAGENET if competition is None else config.load_competition(competition).shape
     weights: list[Weight] = []
-    faults: list[str] = []
+    faults: dict[str, str] = {}
     for name in track(names, "weighing", transient=True, disable=not is_live() or len(names) < 2):
         try:
             with contextlib.redirect_stdout(sys.stderr):  # what somebody's network prints is none of the table
@@ -99,7 +102,7 @@ def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[Weight
         except UserError as error:
             other = ".py:" in name and competition is None and "224" in str(error)
             hint = " (--competition NAME makes it for other classes and images)" if other else ""
-            faults.append(f"{error}{hint}")
+            faults[name] = f"{error}{hint}"
         except Exception as error:  # of code that somebody's network or a reader runs: the others are weighed
-            faults.append(f"{name}: cannot be weighed ({type(error).__name__}: {reason(error)})")
+            faults[name] = f"{name}: cannot be weighed ({type(error).__name__}: {reason(error)})"
     return weights, faults
