@@ -5,10 +5,10 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from featherweight.augment.table import AUGMENTATIONS, crop, flip
+from featherweight.augment.table import AUGMENTATIONS, MIRRORING, crop, flip
 from featherweight.evaluation.calibration import fit_temperature, temper
 from featherweight.evaluation.inference import predict_probs
-from featherweight.evaluation.tta import VIEWS
+from featherweight.evaluation.tta import VIEWS, is_random
 from featherweight.models import MODELS, build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime
@@ -96,6 +96,19 @@ def test_the_batch_size_changes_nothing_but_the_pace():
 
 def views_of(name, images, **keys):
     return list(view({"name": name, **keys})(images, None, []))
+
+
+@pytest.mark.parametrize("name", sorted(set(VIEWS) - {"train"}))
+def test_only_views_that_are_known_to_mirror_do(name):
+    """A competition without mirroring leaves out those in MIRRORING: what is darker on the left stays so."""
+    ramp = torch.linspace(0, 1, 32).expand(4, 3, 32, 32).contiguous()
+    halves = [images.chunk(2, dim=-1) for _, images in views_of(name, ramp)]
+    assert all(bool(left.mean() < right.mean()) for left, right in halves) == (name not in MIRRORING)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_only_the_views_of_training_augmentations_draw(name):
+    assert is_random(OneOf(VIEWS).validate(name)) == (name == "train")
 
 
 @pytest.mark.parametrize("name", sorted(set(VIEWS) - {"train"}))

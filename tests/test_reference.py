@@ -6,6 +6,7 @@ from conftest import ROOT
 from featherweight.augment.table import AUGMENTATIONS
 from featherweight.cli import main
 from featherweight.config import Competition, Recipe, reference
+from featherweight.evaluation.metrics import METRICS
 from featherweight.models import MODELS
 
 PAGE = reference.page()
@@ -38,6 +39,10 @@ def test_every_key_has_its_type_range_default_and_meaning():
 def test_every_choice_is_there_and_said():
     for name, function in {**MODELS, **AUGMENTATIONS}.items():
         assert f": {name}\n\n{reference.paragraphs(function)}" in PAGE
+    for name, metric in METRICS.items():
+        own = " ".join((metric.function.__doc__ or "").split("\n\n")[0].split())
+        assert own, name
+        assert f": {name}\n\n{own}" in PAGE, name
     assert "\n### predict.views\n" in PAGE
     for kind in (Recipe, Competition):
         assert all(f"| `{key}` |" in PAGE for key in kind.model_fields)

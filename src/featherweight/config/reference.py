@@ -56,8 +56,8 @@ def keys(kind: type[Section]) -> Iterator[str]:
 
 
 def paragraphs(target: Any) -> str:
-    """A docstring's paragraphs and list items, each on one line."""
-    return re.sub(r"\n(?!\n|- )(?<!\n\n) *", " ", inspect.getdoc(target) or "")
+    """A docstring's paragraphs and list items, each on one line; a metric has that of its function."""
+    return re.sub(r"\n(?!\n|- )(?<!\n\n) *", " ", inspect.getdoc(inspect.unwrap(target)) or "")
 
 
 def _choices(key: str, table: OneOf | None) -> Iterator[str]:

@@ -136,5 +136,21 @@ def product(
 
 def count(views: Sequence[View]) -> int:
     """How many times these views ask the model about an image."""
-    image = torch.zeros(1, 3, SIDE, SIDE)
-    return sum(1 for _ in product(image, views, lambda number: Draws(generator(0), 1, image.device), ()))
+    return sum(1 for _ in product(torch.zeros(1, 3, SIDE, SIDE), views, _any_draws, ()))
+
+
+def is_random(view: View) -> bool:
+    """Does a view draw random numbers?"""
+    drawn: list[int] = []
+
+    def draws(number: int) -> Draws:
+        drawn.append(number)
+        return _any_draws(number)
+
+    for _ in view(torch.zeros(1, 3, SIDE, SIDE), draws, ()):
+        pass
+    return bool(drawn)
+
+
+def _any_draws(number: int) -> Draws:
+    return Draws(generator(0), 1, torch.device("cpu"), epoch=number)

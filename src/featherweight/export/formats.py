@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 
 from featherweight.errors import UserError
+from featherweight.evaluation.tta import is_random
 from featherweight.export import standalone
 from featherweight.export.deployed import Answering, Deployed
 from featherweight.export.exportable import Subject
@@ -162,8 +163,10 @@ def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
 
 def _view(source: Source, view: Any) -> str:
     """A test-time view as the text of a function of images."""
-    if view.name == "train":
-        raise UserError("--views: the view 'train' draws at random, which a script has not; export it without --views")
+    if is_random(view):
+        raise UserError(
+            f"--views: the view '{view.name}' draws at random, which a script cannot; export without --views"
+        )
     arguments = "".join(f", {key}={value!r}" for key, value in view.arguments.items())
     return f"lambda images: {source.add(type(view).target)}(images, None, (){arguments})"
 
