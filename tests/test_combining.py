@@ -7,7 +7,9 @@ import time
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
+from sklearn.metrics import log_loss
 
 from conftest import start
 from featherweight.cli import main
@@ -16,6 +18,7 @@ from featherweight.errors import OverBudget, UserError
 from featherweight.evaluation.calibration import temper
 from featherweight.report import tensorboard, write
 from featherweight.runs import ensemble, ledger, pipeline, soup
+from featherweight.runs.comparison import true_classes
 from featherweight.runs.ensemble import fit_weights
 from featherweight.runs.paired_tests import Answers
 from featherweight.runs.run import Run
@@ -223,7 +226,27 @@ def test_a_greedy_soup_is_never_worse_on_the_holdout_than_its_best_part(finished
     assert json.loads((twins.folder / "soup.json").read_text())["members"] == ["a", "twin"]
 
 
+def test_a_greedy_soup_is_picked_by_the_competitions_metric(finished, capsys):
+    for run in finished:
+        file = run.folder / "competition.yaml"
+        spec = yaml.safe_load(file.read_text()) | {"metric": "log_loss"}
+        spec["submission"] = {**spec.get("submission", {}), "takes": "probabilities"}
+        file.write_text(yaml.safe_dump(spec))
+    capsys.readouterr()
+    made = soup.soup(["a", "b", "c"], greedy=True, name="picked", command=["x"])
+    kept = json.loads((made.folder / "soup.json").read_text())["members"]
+    labels = true_classes(finished[0], finished[0].split.holdout)
+    losses = {run.name: log_loss(labels, run.probs("holdout"), labels=range(10)) for run in finished}
+    assert kept[0] == min(losses, key=lambda name: losses[name])
+    assert f"without {losses[kept[0]]:.4f}" in capsys.readouterr().out
+
+
 def test_what_cannot_be_combined_is_refused(finished, home):
+    shutil.copytree(finished[0].folder, home / "elsewhere" / "a")
+    with pytest.raises(UserError, match="is not among your runs in"):
+        soup.soup([str(home / "elsewhere" / "a"), "b"], greedy=False, name=None, command=["x"])
+    with pytest.raises(UserError, match="at least two runs, each once"):
+        soup.soup(["a", str(finished[0].folder)], greedy=False, name=None, command=["x"])
     with pytest.raises(UserError, match="at least two runs, each once"):
         soup.soup(["a", "a"], greedy=False, name=None, command=["x"])
     recipe = load_recipe("tiny", [*SETTINGS, "model.width=0.25"])

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import start
 from featherweight.cli.main import main
+from featherweight.runs.run import Run
 
 PARTS = "from torch import nn\ndef block(i, o): return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU())\n"
 NET = """
@@ -50,6 +51,34 @@ class Code:
 def code(home, monkeypatch):
     monkeypatch.chdir(home)
     return Code(home, package=False)
+
+
+TIED = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_chans=3):
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(in_chans, 8, 3), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.two.weight = self.one.weight
+        self.head = nn.Linear(8, num_classes)
+    def forward(self, x):
+        return self.head(self.two(self.one(self.stem(x).relu().mean((2, 3))).relu()).relu())
+"""
+
+
+def test_tied_weights_ship_and_are_read_again(home, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "tied.py").write_text(TIED)
+    train = ["tiny", "--set=model=tied.py:Net", "--set=train.epochs=1", "--threads=1", "--no-report", "--name"]
+    assert main([*train, "one"]) == 0
+    assert main([*train, "two", "--seed=1"]) == 0
+    run = Run.find("one")
+    net = run.load_model().net
+    assert net.one.weight is net.two.weight
+    assert run.result.parameters == 80 + 64 + 2 * 8 + 90
+    assert main(["ensemble", "one", "two", "--name=both"]) == 0
+    assert main(["export", "one", "--to", "safetensors", "--out", str(home / "out.safetensors")]) == 0
 
 
 def words(code, epochs, *more):

@@ -7,7 +7,7 @@ from torch import nn
 
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
-from featherweight.models import Classifier, build
+from featherweight.models import FAMILIES, Classifier, build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
@@ -21,8 +21,6 @@ SHAPE = Shape(3, 3, 16)
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    from featherweight.models import FAMILIES
-
     return build(FAMILIES.validate({"name": "wrn", "depth": 10, "width": 0.5}), SHAPE)
 
 
@@ -87,12 +85,22 @@ def test_a_network_without_a_linear_end_has_no_head():
 
 def test_the_head_learns_alone_then_everything_does(model):
     head = classifier_of(model, 3)
-    freeze_body(model, head, True)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    freeze_body(model, head, learning, True)
     assert [p.shape for p in model.parameters() if p.requires_grad] == [head.weight.shape, head.bias.shape]
     assert not any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
-    freeze_body(model, head, False)
+    freeze_body(model, head, learning, False)
     assert all(p.requires_grad for p in model.parameters())
     assert all(module.training for module in model.modules())
+
+
+def test_what_a_network_froze_itself_stays_frozen():
+    model = build(FAMILIES.validate({"name": "fastnet", "widths": [4, 4, 4]}), Shape(3, 3, 8))
+    learning = [p for p in model.parameters() if p.requires_grad]
+    for frozen in (True, False):
+        freeze_body(model, classifier_of(model, 3), learning, frozen)
+    assert [id(p) for p in model.parameters() if p.requires_grad] == [id(p) for p in learning]
+    assert len(learning) < len(list(model.parameters()))
 
 
 def test_the_rate_falls_by_layer(model):

@@ -66,6 +66,14 @@ def test_muon_orthogonalises_filters_and_leaves_the_rest_to_another(rest):
         torch.testing.assert_close(moves[3].abs(), torch.full_like(moves[3], 1e-3), rtol=1e-2, atol=0)
 
 
+@pytest.mark.parametrize("by_layer", [False, True])
+def test_muon_leaves_the_classifier_to_another_however_groups_are_sorted(by_layer):
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    together = SECTIONS["muon"](name="muon")(groups(model, by_layer=by_layer))
+    hidden = [id(p) for group in together.members[0].param_groups for p in group["params"]]
+    assert sorted(hidden) == sorted([id(model[0].weight), id(model[2].weight)])
+
+
 def test_muon_without_hidden_matrices_is_the_other_alone():
     model = nn.Linear(3, 2)
     assert isinstance(SECTIONS["muon"](name="muon")(groups(model)), torch.optim.AdamW)

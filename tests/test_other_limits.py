@@ -44,6 +44,17 @@ def test_each_is_held_to_the_last_one(key):
     assert pair.excess
 
 
+def test_each_member_of_an_ensemble_is_measured_at_its_own_size():
+    small = limited(macs=10**9)
+    large = small.seen_by(load_recipe("tiny", ["image.size=16"]))
+    made = {name: build(RECIPE.model, DIGITS.shape) for name in "ab"}
+    alone = [budget.weigh(load_recipe("tiny", [f"image.size={size}"]), small, "tiny").macs for size in (8, 16)]
+    for names in ("ab", "ba"):
+        members = {name: made[name] for name in names}
+        pair = budget.weigh_ensemble(members, small, "pair", {"a": small, "b": large})
+        assert pair.measures[0].value == sum(alone)
+
+
 @pytest.mark.parametrize(
     ("written", "parameters"),
     [

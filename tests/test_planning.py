@@ -9,7 +9,7 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.planning import costs, curves
 from featherweight.planning.candidates import batch_size, filling, fine_tuned, from_scratch
-from featherweight.planning.costs import Cost, Measured
+from featherweight.planning.costs import Cost, Machine, Measured
 from featherweight.planning.curves import Curves, Row
 from featherweight.planning.pilots import Loss, Pilot, piloted
 from featherweight.planning.plan import MARGIN, Findings, make, weighed
@@ -221,7 +221,7 @@ def test_the_table_that_ships_is_whole():
 
 
 def test_a_cost_is_measured_in_a_process_of_its_own():
-    cost = costs.measure(load_recipe("tiny"), DIGITS, 1)
+    cost = costs.measure(load_recipe("tiny"), DIGITS, Machine("cpu", 1))
     assert cost is not None
     assert 0 < cost.step < 60
     assert 0 < cost.view < 1
@@ -257,7 +257,7 @@ def test_odd_times_are_refused(words, complaint, home, capsys):
 def test_a_pilot_on_digits_finds_that_mirrored_ones_are_others():
     candidate = next(from_scratch(TASK))
     cost = Cost(0.02, 1e-3, 10**9)
-    pilot = piloted(Measured(candidate, 493_224, cost), TASK, DIGITS, 60.0, 1)
+    pilot = piloted(Measured(candidate, 493_224, cost), TASK, DIGITS, 60.0, Machine("cpu", 1))
     assert pilot is not None
     assert pilot.images == TASK.images
     assert pilot.error < 0.3 < pilot.error + pilot.mirrored.more
@@ -267,7 +267,7 @@ def test_a_pilot_on_digits_finds_that_mirrored_ones_are_others():
 
 def test_a_pilot_without_time_is_none():
     candidate = next(from_scratch(TASK))
-    assert piloted(Measured(candidate, 493_224, Cost(1.0, 1.0, 10**9)), TASK, DIGITS, 5.0, 1) is None
+    assert piloted(Measured(candidate, 493_224, Cost(1.0, 1.0, 10**9)), TASK, DIGITS, 5.0, Machine("cpu", 1)) is None
 
 
 @pytest.mark.parametrize(("seconds", "fits"), [(100, False), (260, True)])

@@ -37,6 +37,13 @@ def test_folds_teach_each_image_by_the_one_that_did_not_train_on_it(folds, capsy
     assert pupil.result.parameters == teachers[0].result.parameters  # teachers do not count
 
 
+def test_folds_are_known_by_their_folders_too(folds, home, capsys):
+    named = [str(home / "runs" / name) for name in folds]
+    assert main(["student", *named, "--name", "pupil", "--set", "train.epochs=1", "--no-report"]) == 0
+    assert "taught by 2 folds" in capsys.readouterr().out
+    assert Run.find("pupil").recipe.distill.teachers == folds
+
+
 def test_what_folds_teach_is_felt_and_repeats(folds):
     hashes = []
     for name, weight in (("one", "0.9"), ("two", "0.9"), ("three", "0.1")):

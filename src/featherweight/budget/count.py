@@ -161,10 +161,15 @@ def weigh_model(model: Classifier, competition: Competition, name: str) -> Weigh
     return dataclasses.replace(weighed, measures=measured(model, competition))
 
 
-def weigh_ensemble(members: Mapping[str, Classifier], competition: Competition, name: str) -> WeighIn:
-    """Weigh models that are shipped together: their parameters are summed, those that members share count once."""
+def weigh_ensemble(
+    members: Mapping[str, Classifier], competition: Competition, name: str, seen: Mapping[str, Competition] = {}
+) -> WeighIn:
+    """Weigh models that are shipped together: their parameters are summed, those that members share count once.
+
+    `seen` is the competition as a member sees it, in images of its own size, where that differs.
+    """
     summed = groups(list(members.items()))
-    measures = together(measured(member, competition) for member in members.values())
+    measures = together(measured(member, seen.get(each, competition)) for each, member in members.items())
     return WeighIn(name, summed, competition.limit.parameters, competition.limit.buffers, 0, measures=measures)
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
 from featherweight.errors import UserError
@@ -23,6 +22,7 @@ from featherweight.export.deployed import Answering, Deployed
 from featherweight.export.exportable import Subject
 from featherweight.export.source import Source
 from featherweight.models import Classifier
+from featherweight.models.weights_file import to_safetensors
 from featherweight.runtime.torch_internals import outlined
 
 Facts = Mapping[str, Any]
@@ -119,11 +119,11 @@ def _pt2(subject: Subject, facts: Facts, path: Path) -> None:
 
 def _safetensors(subject: Subject, facts: Facts, path: Path) -> None:
     tensors = {
-        f"{member.prefix}{name}": tensor.detach().cpu().contiguous()
+        f"{member.prefix}{name}": tensor
         for member in subject.members
         for name, tensor in member.model.state_dict().items()
     }
-    path.write_bytes(safetensors.torch.save(tensors, {**as_text(facts), "format": "pt"}))
+    path.write_bytes(to_safetensors(tensors, {**as_text(facts), "format": "pt"}))
 
 
 def _script(subject: Subject, facts: Facts, path: Path) -> None:

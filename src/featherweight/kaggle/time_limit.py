@@ -24,7 +24,7 @@ def epochs_within(
     competition: Competition,
     data: Data,
     left: Callable[[], float],
-    timed: Callable[[Recipe, Competition], Cost | None] = measure,
+    timed: Callable[..., Cost | None] = measure,
 ) -> int:
     """How many of the recipe's epochs fit into the seconds that are `left` after they were timed, with evaluations of
     the holdout and predictions.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -61,6 +62,22 @@ INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "_model.")
 PICKLED = b"\x80"  # what every pickle begins with that torch has written
 REFUSED = "refused: the file holds more than tensors, numbers and texts, and reading it could run code that is in it"
+
+
+def to_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The tensors of a state as the bytes of a safetensors file. The same tensors give the same bytes.
+
+    The format knows no shared memory: what a network has under two names is written under both.
+    """
+    written: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        plain = tensor.detach().cpu().contiguous()
+        address = plain.untyped_storage().data_ptr()
+        written[name] = plain.clone() if address in seen else plain
+        seen.add(address)
+    content: bytes = safetensors.torch.save(written, None if metadata is None else dict(metadata))
+    return content
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

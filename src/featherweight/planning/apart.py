@@ -24,15 +24,16 @@ def apart(work: Work[T], recipe: Recipe, competition: Competition, *more: Any, p
     context.set_forkserver_preload([__name__, "featherweight.training.trainer"])
     receiver, sender = context.Pipe(duplex=False)
     plain = recipe.model_dump(mode="json"), competition.model_dump(mode="json")
-    worker = context.Process(target=_work, args=(work, *plain, more, sender))
+    worker = context.Process(target=_work, args=(work, *plain, more, sender), daemon=True)
     worker.start()
     sender.close()
     try:
         answer: T | UserError | None = receiver.recv() if receiver.poll(patience) else None
     except EOFError:  # killed, for memory most likely
         answer = None
-    worker.kill()
-    worker.join()
+    finally:
+        worker.kill()
+        worker.join()
     if isinstance(answer, UserError):
         raise answer
     return answer

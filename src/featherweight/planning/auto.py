@@ -14,7 +14,7 @@ from featherweight.errors import Unavailable, UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
 from featherweight.planning.candidates import SMALL, Candidate, filling, fine_tuned, from_scratch
-from featherweight.planning.costs import Cost, Measured
+from featherweight.planning.costs import Cost, Machine, Measured
 from featherweight.planning.curves import Curves, Row, table
 from featherweight.planning.pilots import Pilot, piloted
 from featherweight.planning.plan import Findings, Plan, make, weighed
@@ -24,10 +24,11 @@ STARTED = 2.0  # seconds before the first line of this program runs
 LEAST = 1.0  # minutes: less is not enough to measure and train anything
 MEASURING = 0.2  # of the time at most goes into measuring candidates
 UNLIKE = 0.1  # of the images: where a probe gets more of them wrong, its network has seen nothing like them
+LEAST_PATIENCE = 30.0  # seconds with a candidate, of which starting a process takes some
 PILOTING = 0.05  # of the time goes into each pilot
 
 
-def plan(competition: Competition, minutes: float, began: float, threads: int | None) -> Plan:
+def plan(competition: Competition, minutes: float, began: float, machine: Machine) -> Plan:
     """The plan for what is left of `minutes` since `began` (a reading of `time.monotonic`).
 
     Raises UserError for too little time.
@@ -48,8 +49,8 @@ def plan(competition: Competition, minutes: float, began: float, threads: int | 
     turns = itertools.zip_longest(tuned, itertools.chain(filling(task, competition), from_scratch(task)))
     candidates = [candidate for turn in turns for candidate in turn if candidate]
     say(f"measuring {len(candidates)} candidates on this machine")
-    measured = _measured(candidates, competition, MEASURING * whole, threads, refused)
-    pilots = _pilots(measured, task, competition, PILOTING * whole, threads)
+    measured = _measured(candidates, competition, MEASURING * whole, machine, refused)
+    pilots = _pilots(measured, task, competition, PILOTING * whole, machine)
     curves = Curves(table()).and_pilots([_row(pilot, task) for pilot in pilots])
     findings = Findings(
         mirror=not any(pilot.forbids_mirroring(task.classes) for pilot in pilots),
@@ -79,11 +80,13 @@ def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[
 
 
 def _measured(
-    candidates: Sequence[Candidate], competition: Competition, seconds: float, threads: int | None, refused: list[str]
+    candidates: Sequence[Candidate], competition: Competition, seconds: float, machine: Machine, refused: list[str]
 ) -> list[Measured]:
     """What the candidates within the limit cost here, as far as the seconds allow."""
     began = time.monotonic()
     found: list[Measured] = []
+    tried: set[bool] = set()  # of those with pretrained weights, and of those without
+    patience = max(LEAST_PATIENCE, seconds)
     for candidate in candidates:
         recipe: Recipe = load_recipe(candidate.recipe, candidate.settings(1))
         seen = competition.seen_by(recipe)
@@ -91,9 +94,10 @@ def _measured(
         if parameters is None:
             refused.append(f"{candidate.title}: over the limit")
             continue
-        alike = any(one.candidate.starts_published == candidate.starts_published for one in found)
-        late = alike and time.monotonic() - began > seconds  # one of each kind is measured in any case
-        cost: Cost | None = None if late else costs.measure(recipe, seen, threads)
+        # One of each kind is tried in any case.
+        late = candidate.starts_published in tried and time.monotonic() - began > seconds
+        tried.add(candidate.starts_published)
+        cost: Cost | None = None if late else costs.measure(recipe, seen, machine, patience)
         if cost is None:
             refused.append(
                 f"{candidate.title}: {'not measured, for lack of time' if late else 'too slow, or too large'}"
@@ -104,7 +108,7 @@ def _measured(
 
 
 def _pilots(
-    measured: Sequence[Measured], task: Task, competition: Competition, seconds: float, threads: int | None
+    measured: Sequence[Measured], task: Task, competition: Competition, seconds: float, machine: Machine
 ) -> list[Pilot]:
     """The cheapest network with pretrained weights and the cheapest without, each trained for some seconds."""
     pilots = []
@@ -114,7 +118,7 @@ def _pilots(
             continue
         cheap = min(alike, key=lambda one: one.cost.view if published else one.cost.step)
         say(f"  a pilot: {cheap.candidate.title}, {duration(seconds)}")
-        pilot = piloted(cheap, task, competition, seconds, threads)
+        pilot = piloted(cheap, task, competition, seconds, machine)
         if pilot is not None:
             say(f"    {1 - pilot.error:.1%} of {pilot.holdout:,} right after {pilot.images:,} images")
             pilots.append(pilot)

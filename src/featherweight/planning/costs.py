@@ -23,6 +23,14 @@ PATIENCE = 120.0  # seconds for one candidate; what takes longer is far too slow
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What a plan is measured on and trained on: a device by its name, and the threads of a CPU (None: all)."""
+
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
 class Cost:
     """Seconds of a training step and of one image in one test-time view, and the bytes of memory that training adds."""
 
@@ -40,15 +48,17 @@ class Measured:
     cost: Cost
 
 
-def measure(recipe: Recipe, competition: Competition, threads: int | None = None) -> Cost | None:
+def measure(
+    recipe: Recipe, competition: Competition, machine: Machine | None = None, patience: float = PATIENCE
+) -> Cost | None:
     """What a step and a prediction of this recipe cost here; None for a recipe that is too slow or does not fit.
 
     The images are noise of the competition's size, since a step takes as long whatever it sees.
     """
-    return apart(_measured, recipe, competition, threads, patience=PATIENCE)
+    return apart(_measured, recipe, competition, machine or Machine(), patience=min(patience, PATIENCE))
 
 
-def _measured(recipe: Recipe, competition: Competition, threads: int | None) -> Cost:
+def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cost:
     """The cost, measured in this process."""
     import torch
 
@@ -60,7 +70,7 @@ def _measured(recipe: Recipe, competition: Competition, threads: int | None) -> 
     from featherweight.training.head import Head
     from featherweight.training.trainer import Trainer
 
-    device = start("auto", recipe.train.precision, threads)
+    device = start(machine.device, recipe.train.precision, machine.threads)
     shape, batch = competition.shape, recipe.train.batch_size
     noise = np.random.default_rng(0).integers(0, 256, (batch, shape.size, shape.size, shape.channels), dtype=np.uint8)
     images = Pack([str(index) for index in range(batch)], noise, np.arange(batch) % shape.num_classes)

@@ -20,7 +20,7 @@ from featherweight.console import duration, say
 from featherweight.evaluation.tta import mirrored
 from featherweight.planning.apart import apart
 from featherweight.planning.candidates import Candidate
-from featherweight.planning.costs import Measured
+from featherweight.planning.costs import Machine, Measured
 from featherweight.planning.packing_time import packing_seconds
 from featherweight.planning.task import Task
 
@@ -70,9 +70,7 @@ class Pilot:
         return known > 0.1 and self.mirrored.least > LOST * known
 
 
-def piloted(
-    measured: Measured, task: Task, competition: Competition, seconds: float, threads: int | None
-) -> Pilot | None:
+def piloted(measured: Measured, task: Task, competition: Competition, seconds: float, machine: Machine) -> Pilot | None:
     """The candidate trained for about that many seconds; None where that is too little, or it fails."""
     candidate, cost = measured.candidate, measured.cost
     probing = candidate.starts_published
@@ -88,7 +86,7 @@ def piloted(
     if packing > PACKING * seconds:
         say(f"    left out: its images would take {duration(packing)} to pack")
         return None
-    found = apart(_trained, recipe, seen, images, threads, patience=4 * (seconds + packing) + 20)
+    found = apart(_trained, recipe, seen, images, machine, patience=4 * (seconds + packing) + 20)
     if found is None:
         return None
     error, lost, judged, step, start = found
@@ -97,7 +95,7 @@ def piloted(
 
 
 def _trained(
-    recipe: Recipe, competition: Competition, count: int, threads: int | None
+    recipe: Recipe, competition: Competition, count: int, machine: Machine
 ) -> tuple[float, Loss, int, float, float]:
     """The error, what mirroring loses, images judged, seconds of a step, and seconds before the first: in this
     process.
@@ -115,7 +113,7 @@ def _trained(
     from featherweight.training.examples import Examples
     from featherweight.training.trainer import Trainer
 
-    device = start("auto", recipe.train.precision, threads)
+    device = start(machine.device, recipe.train.precision, machine.threads)
     with tempfile.TemporaryDirectory() as folder, hushed():
         train, holdout, _ = divide(recipe.split, competition, competition.load())
         drawn = np.random.default_rng(derive(recipe.seed, "pilot"))

@@ -14,6 +14,7 @@ from torch import Tensor
 from featherweight import atomic, budget
 from featherweight.console import say
 from featherweight.evaluation.bootstrap import halves
+from featherweight.models.weights_file import to_safetensors
 from featherweight.runs import members
 from featherweight.runs.comparison import answers, true_classes
 from featherweight.runs.evaluate import Labelled, conclude
@@ -47,7 +48,8 @@ def ensemble(names: Sequence[str], *, fit: bool, name: str | None, command: list
 
 def weigh(runs: Sequence[Run], name: str) -> budget.WeighIn:
     """What several runs weigh when they ship together."""
-    return budget.weigh_ensemble({run.name: run.load_model() for run in runs}, runs[0].competition, name)
+    members = {run.name: run.load_model() for run in runs}
+    return budget.weigh_ensemble(members, runs[0].competition, name, {run.name: run.competition for run in runs})
 
 
 def ensemble_of_folds(runs: Sequence[Run], held: Held, name: str, command: list[str]) -> tuple[Run, Result]:
@@ -79,7 +81,7 @@ def _together(
         combined.store_split(SplitIds([], held.ids, test))
         members.write_history(combined.folder, runs)
         tensors = {f"{index}.{key}": tensor for index, run in enumerate(runs) for key, tensor in _weights(run).items()}
-        atomic.write_bytes(combined.weights, safetensors.torch.save(tensors))
+        atomic.write_bytes(combined.weights, to_safetensors(tensors))
 
         combined.store_probs("holdout", held.probs)
         parts: dict[str, Labelled] = {"holdout": (held.ids, held.labels)}
@@ -90,7 +92,7 @@ def _together(
         if predict is not None:
             combined.store_probs("predict", averaged([run.probs("predict") for run in runs], weights))
             parts["predict"] = (predict.ids, None)
-        macs = sum(budget.weigh(run.recipe, competition, run.name).macs for run in runs)
+        macs = sum(budget.weigh(run.recipe, run.competition, run.name).macs for run in runs)
         result = conclude(combined, weighed, macs, parts)
     return Run.find(combined.name), result
 

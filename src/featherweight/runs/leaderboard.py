@@ -231,7 +231,8 @@ def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], test: NDArray[
 
 
 def _gaps(run: Run) -> list[float]:
-    """By how much the public scores of earlier runs of this competition were above their holdout scores."""
+    """By how much the public scores of earlier runs of this competition and metric were above their holdout scores."""
     rows = query.table()
-    seen = rows[(rows["competition"] == run.competition_name) & rows["public"].notna() & (rows["run"] != run.name)]
+    alike = (rows["competition"] == run.competition_name) & (rows["metric"] == run.competition.metric.name)
+    seen = rows[alike & rows["public"].notna() & (rows["run"] != run.name)]
     return [float(row["public"] - row["holdout"]) for row in seen.to_dict("records")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from featherweight import atomic
+from featherweight import atomic, paths
 from featherweight.config import Recipe
 from featherweight.data.pack import Data
 from featherweight.errors import UserError
@@ -14,11 +14,15 @@ from featherweight.runs.task import Task
 
 
 def finished(names: Sequence[str]) -> list[Run]:
-    """The finished runs of those names. Raises UserError for fewer than two, and for ensembles."""
-    if len(set(names)) < len(names) or len(names) < 2:
-        raise UserError("name at least two runs, each once: ./run.sh runs shows them")
+    """The finished runs of those names or folders. Raises UserError for fewer than two, for ensembles, and for folders
+    elsewhere: what is made of runs finds them again by their names.
+    """
     runs = [Run.find(name) for name in names]
+    if len({run.name for run in runs}) < max(2, len(names)):
+        raise UserError("name at least two runs, each once: ./run.sh runs shows them")
     for run in runs:
+        if run.folder.parent != paths.runs().resolve():
+            raise UserError(f"{run.folder} is not among your runs in {paths.runs()}: copy it there first")
         if not run.is_finished:
             raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
         if run.is_ensemble:

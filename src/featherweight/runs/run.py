@@ -328,8 +328,10 @@ class Run:
         Raises OverBudget, and UserError if they are not the recipe's.
         """
         if self.is_ensemble:
-            members = {name: Run.find(name).load_model() for name in self.members}
-            weighed = budget.weigh_ensemble(members, self.competition, self.name)
+            members = {name: Run.find(name) for name in self.members}
+            models = {name: member.load_model() for name, member in members.items()}
+            seen = {name: member.competition for name, member in members.items()}
+            weighed = budget.weigh_ensemble(models, self.competition, self.name, seen)
         else:
             weighed = budget.weigh_model(self.load_model(), self.competition, self.recipe_name)
         weighed.refuse_if_over()

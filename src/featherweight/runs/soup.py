@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from featherweight import atomic
@@ -17,7 +19,9 @@ from featherweight.console import say
 from featherweight.data.pack import Pack
 from featherweight.data.parts import divide
 from featherweight.errors import UserError
+from featherweight.evaluation import decisions
 from featherweight.evaluation.inference import predict_probs
+from featherweight.evaluation.metrics import metric_of, value
 from featherweight.models import Classifier, build
 from featherweight.runs import members, predictions
 from featherweight.runs.comparison import answers
@@ -122,8 +126,15 @@ def _greedy(
     device: Runtime,
 ) -> list[int]:
     recipe, competition = runs[0].recipe, runs[0].competition
-    order = sorted(range(len(runs)), key=lambda index: -answered[index].right.mean())
-    chosen, best = [order[0]], float(answered[order[0]].right.mean())
+    labels, metric, judge = holdout.labels, competition.metric, metric_of(competition.metric)
+    assert labels is not None
+
+    def score(probs: NDArray[np.float32]) -> float:
+        return value(metric, decisions.judged(competition.target, metric, probs, labels), labels)
+
+    scores = [score(each.probs) for each in answered]
+    order = sorted(range(len(runs)), key=lambda index: -judge.sign * scores[index])
+    chosen, best = [order[0]], scores[order[0]]
     for index in order[1:]:
         probs = predict_probs(
             [blend([*chosen, index])],
@@ -134,11 +145,11 @@ def _greedy(
             seed=recipe.seed,
             several=competition.target == "several",
         )
-        assert holdout.labels is not None
-        right = float(Answers("", probs, holdout.labels).right.mean())
-        say(f"  with {runs[index].name}: {right:.2%} on the holdout, without {best:.2%}")
-        if right >= best:
-            chosen, best = [*chosen, index], right
+        reached = score(probs)
+        shown, before = judge.shown(reached), judge.shown(best)
+        say(f"  with {runs[index].name}: {metric.name} {shown} on the holdout, without {before}")
+        if not judge.better(best, reached):
+            chosen, best = [*chosen, index], reached
     return chosen
 
 

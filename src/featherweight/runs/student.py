@@ -31,7 +31,7 @@ def student(
         recipe = members.recipe_of_folds(runs, first.competition.load())
     split = recipe.split.model_dump(mode="json", exclude_none=True)
     settings: list[str | Setting] = [
-        Setting("distill", {"teachers": list(names)}, "student"),
+        Setting("distill", {"teachers": [run.name for run in runs]}, "student"),
         Setting("split", split, "student"),
         *changes,
     ]

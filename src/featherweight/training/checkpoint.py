@@ -18,6 +18,7 @@ from featherweight import atomic
 from featherweight.console import say
 from featherweight.errors import UserError
 from featherweight.models import Classifier
+from featherweight.models.weights_file import to_safetensors
 from featherweight.training.averaging import Averages
 from featherweight.untrusted_files import explained, regular_file
 
@@ -131,8 +132,7 @@ def load(path: Path) -> dict[str, Any] | None:
 
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write what ships: every parameter and buffer, in safetensors' format. The same weights give the same bytes."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    atomic.write_bytes(path, safetensors.torch.save(tensors))
+    atomic.write_bytes(path, to_safetensors(model.state_dict()))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

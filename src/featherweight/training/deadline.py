@@ -13,6 +13,7 @@ from featherweight.console import duration, say
 
 LOOK = 2.0  # seconds between two looks at the clock
 WINDOW = 0.1  # of the whole time, whose rate is taken for that of the rest
+FEWEST = 4  # looks from which a rate is taken at least, unless fewer span that window
 LATE, EARLY = 1.02, 0.98  # of the whole time: what would end later than the one is shortened to end at the other
 
 Cost = Callable[[int, int], float]  # of the steps from one on, in a run of so many steps, in steps of whole images
@@ -32,14 +33,18 @@ class Deadline:
     step: float
     noted: Callable[[int, int], None] = lambda step, total: None
     _marks: deque[tuple[float, int]] = field(default_factory=deque)  # (time, steps done)
+    _first: int | None = None  # the step that this process begins with, which takes longer than others
 
     def shortened(self, step: int, total: int, cost: Cost) -> int:
         """Before a step of a run of `total` steps: how many the run can have, `total` where those end in time."""
         now = time.monotonic()
+        self._first = step if self._first is None else self._first
+        if step == self._first:
+            return total
         if self._marks and (now - self._marks[-1][0] < LOOK or step == self._marks[-1][1]):
             return total
         self._marks.append((now, step))
-        while len(self._marks) > 2 and now - self._marks[1][0] > WINDOW * self.seconds:
+        while len(self._marks) > FEWEST and now - self._marks[1][0] > WINDOW * self.seconds:
             self._marks.popleft()
         each = self._seconds_of_a_step(total, cost)
         if each is None:
@@ -66,7 +71,11 @@ class Deadline:
         return low
 
     def _seconds_of_a_step(self, total: int, cost: Cost) -> float | None:
-        """Of whole images, lately: the median between looks, so that one pause counts for little."""
+        """Of whole images, lately: the median between looks, so that one pause counts for little; None at first."""
+        if len(self._marks) < 2:
+            return None
+        if len(self._marks) < FEWEST and self._marks[-1][0] - self._marks[0][0] < WINDOW * self.seconds:
+            return None
         pairs = list(itertools.pairwise(self._marks))
         taken = [(later - now) / (cost(done, total) - cost(step, total)) for (now, done), (later, step) in pairs]
-        return statistics.median(taken) if taken else None
+        return statistics.median(taken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -32,11 +33,11 @@ def classifier_of(model: Classifier, classes: int) -> nn.Linear:
     return layers[-1]
 
 
-def freeze_body(model: Classifier, head: nn.Linear, frozen: bool) -> None:
-    """Let the classifier alone learn, the rest in evaluation mode; or all of the model, in training mode."""
+def freeze_body(model: Classifier, head: nn.Linear, learning: Sequence[nn.Parameter], frozen: bool) -> None:
+    """Let the classifier alone learn, the rest in evaluation mode; or all of `learning`, in training mode."""
     model.train()
     own = {id(parameter) for parameter in head.parameters()}
-    for parameter in model.parameters():
+    for parameter in learning:
         parameter.requires_grad_(not frozen or id(parameter) in own)
     if frozen:
         for module in model.net.modules():

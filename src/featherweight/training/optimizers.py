@@ -211,7 +211,8 @@ def muon(
     """
     from timm.optim.muon import Muon
 
-    matrices = [parameter for group in parameters for parameter in group["params"] if parameter.ndim > 1]
+    to_last = sorted(parameters, key=lambda group: -int(group.get("below", 0)))  # the classifier's layer at the end
+    matrices = [parameter for group in to_last for parameter in group["params"] if parameter.ndim > 1]
     hidden = {id(parameter) for parameter in matrices[:-1]}
     ours, others = (_only(parameters, hidden, inside) for inside in (True, False))
     if rest == "sgd":

@@ -138,9 +138,10 @@ def _loss(probe: tuple[Features, Features], features: Features, labels: NDArray[
 
 
 def _digest(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, runtime: Runtime) -> str:
-    """The hash of all that features follow from."""
+    """The hash of all that features follow from, to the last bit."""
     own = {id(tensor) for tensor in head.parameters()}
-    hashed = hashlib.blake2b(f"{images.shape} {mirrored} {runtime.dtype}".encode(), digest_size=12)
+    how = f"{images.shape} {mirrored} {runtime.dtype} {runtime.device} {torch.get_num_threads()}"
+    hashed = hashlib.blake2b(how.encode(), digest_size=12)
     for tensor in (*model.parameters(), *model.buffers()):
         if id(tensor) not in own:
             hashed.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

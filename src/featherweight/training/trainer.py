@@ -133,6 +133,7 @@ class Trainer:
         for teacher in self.examples.teachers.models:
             self.runtime.place(teacher.eval())
         self.runtime.place(model)
+        self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         expected = expected_input(recipe.model)
         standardize(model, images, recipe.train.normalize == "pixel", expected)
         start_from_images(model, images)
@@ -161,7 +162,7 @@ class Trainer:
         """Let all of the model learn, or its head alone; batch norms that are frozen keep their statistics."""
         self.model.train()
         if self.recipe.head.epochs:
-            freeze_body(self.model, self.head, epoch < self.recipe.head.epochs)
+            freeze_body(self.model, self.head, self.learning, epoch < self.recipe.head.epochs)
         if self.recipe.train.freeze_norms:
             for module in self.model.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -41,11 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight import config
     from featherweight.cli.train.finish import finish
     from featherweight.planning import auto
+    from featherweight.planning.costs import Machine
     from featherweight.planning.plan import write
     from featherweight.runs.task import Task
 
     competition = config.load_competition(arguments.competition)
-    plan = auto.plan(competition, minutes, began, arguments.threads)
+    plan = auto.plan(competition, minutes, began, Machine(arguments.device, arguments.threads))
     print("\n".join(plan.lines()))
     short = Path(arguments.competition).stem
     path = write(plan, f"auto{minutes:g}m", short)
