@@ -67,7 +67,7 @@ class Net(nn.Module):
 """
 
 
-def test_tied_weights_ship_and_are_read_again(home, monkeypatch):
+def test_tied_weights_ship_and_are_read_again(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     (home / "tied.py").write_text(TIED)
     train = ["tiny", "--set=model=tied.py:Net", "--set=train.epochs=1", "--threads=1", "--no-report", "--name"]
@@ -78,7 +78,11 @@ def test_tied_weights_ship_and_are_read_again(home, monkeypatch):
     assert net.one.weight is net.two.weight
     assert run.result.parameters == 80 + 64 + 2 * 8 + 90
     assert main(["ensemble", "one", "two", "--name=both"]) == 0
-    assert main(["export", "one", "--to", "safetensors", "--out", str(home / "out.safetensors")]) == 0
+    assert main(["export", "one", "--to", "torchscript"]) == 0
+    capsys.readouterr()
+    for kind in ("script", "safetensors"):
+        assert main(["export", "one", "--to", kind]) == 2
+        assert "tied.py:Net of one is your own code, which this format cannot hold" in capsys.readouterr().err
 
 
 def words(code, epochs, *more):

@@ -32,6 +32,23 @@ def test_onnx(tmp_path):
     assert found.bits == 32 * (108 + 8 + 40) + 8 * 36
 
 
+def test_weights_that_are_lists_or_sparse(tmp_path):
+    values = numpy_helper.from_array(np.ones(5, np.float32), "s")
+    places = numpy_helper.from_array(np.arange(5), "s_indices")
+    sparse = helper.make_sparse_tensor(values, places, [10, 10])
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value_floats=[1.0, 0.0, 3.0] * 20),
+        helper.make_node("Constant", [], ["d"], sparse_value=sparse),
+        helper.make_node("Constant", [], ["e"], value_ints=[1, -1]),
+        helper.make_node("Constant", [], ["f"], value_float=1.0),
+    ]
+    made = graph([], nodes)
+    made.graph.sparse_initializer.append(sparse)
+    onnx.save(made, tmp_path / "a.onnx")
+    found = weigh_anything(tmp_path / "a.onnx")
+    assert (found.parameters, found.zeros) == (60 + 2 * 100, 20 + 2 * 95)
+
+
 def test_onnx_with_weights_outside(tmp_path):
     tensor = numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
     model = graph([tensor], [helper.make_node("Identity", ["w"], ["y"])])

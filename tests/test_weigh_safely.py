@@ -7,8 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models.swin_transformer import SwinTransformer
+from torchvision.ops import FrozenBatchNorm2d
 
 from featherweight.budget import weigh_anything
+from featherweight.budget.any_model import files_in
 from featherweight.cli import main
 from featherweight.errors import UserError
 
@@ -131,3 +134,29 @@ def test_packed_weights_count_as_what_they_stand_for(tmp_path):
     }
     for state in (bitsandbytes, gptq, awq):
         assert weighed(tmp_path, {**state, **bias}) == 2048 + 32
+
+
+def test_a_file_by_an_ending_in_capitals(tmp_path):
+    torch.save(net().state_dict(), tmp_path / "MODEL.PTH")
+    save_file({"w": torch.ones(3)}, tmp_path / "W.SafeTensors")
+    assert [weigh_anything(file).parameters for file in files_in(tmp_path)] == [130, 3]
+
+
+class Frozen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), FrozenBatchNorm2d(4)
+
+
+def small_swin():
+    return SwinTransformer([4, 4], embed_dim=8, depths=[2], num_heads=[1], window_size=[2, 2], num_classes=2)
+
+
+@pytest.mark.parametrize("make", [Frozen, small_swin])
+def test_buffers_of_libraries_weigh_the_same_in_a_module_and_a_file(make, tmp_path):
+    """Statistics of frozen norms, indices of transformers; a frozen norm's scale and shift count all the same."""
+    made = make()
+    torch.save(made.state_dict(), tmp_path / "net.pth")
+    own = 2 * 4 if make is Frozen else 0
+    expected = sum(one.numel() for one in made.parameters()) + own
+    assert weigh_anything(tmp_path / "net.pth").parameters == weigh_anything(made).parameters == expected

@@ -24,7 +24,7 @@ from featherweight.budget.folding import runs_on, spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
 from featherweight.budget.packed import unpacked
 from featherweight.budget.tally import Tally, Weight, tallied
-from featherweight.budget.what_counts import STATISTICS, counted, derived, groups, is_mask
+from featherweight.budget.what_counts import INDICES, STATISTICS, counted, derived, groups, is_mask
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, custom, outline
 from featherweight.models.pretrained_weights import ENDINGS
@@ -39,7 +39,6 @@ from featherweight.models.weights_file import (
 )
 
 IMAGENET = Shape(1000, 3, 224)  # what a network by its name is made for
-INDICES = ("position_ids", "relative_position_index", "token_type_ids")  # buffers of transformers
 INDEX = ".index.json"  # of a model in shards, as transformers and diffusers write it
 FILES = (*ENDINGS, ".pt2", ".onnx")
 
@@ -77,9 +76,9 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
         parts = shards(path)
         content = {key: tensor for part in parts for key, tensor in read_state(part).items()}
         return _of_content(name, path, content, sum(part.stat().st_size for part in parts))
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         return weigh_onnx(name, path, size)
-    if path.suffix not in FILES:
+    if path.suffix.lower() not in FILES:
         raise UserError(f"cannot weigh {path}: its ending is none of {', '.join((*FILES, INDEX))}")
     return _of_content(name, path, read_content(path), size)
 
@@ -89,7 +88,7 @@ def files_in(folder: Path) -> list[Path]:
     inside = sorted(folder.iterdir())
     indices = [file for file in inside if file.name.endswith(INDEX)]
     parts = {part for index in indices for part in shards(index)}
-    return [file for file in inside if file in indices or (file.suffix in FILES and file not in parts)]
+    return [file for file in inside if file in indices or (file.suffix.lower() in FILES and file not in parts)]
 
 
 def shards(index: Path) -> list[Path]:

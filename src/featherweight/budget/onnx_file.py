@@ -55,9 +55,15 @@ def _weighed(name: str, path: Path, size: int, model: Any) -> Weight:
     ]
     statistics, unpacking = _inputs(nodes, STATISTICS), _inputs(nodes, UNPACKING)
     tensors = [tensor for graph in graphs for tensor in graph.initializer]
-    tensors += [at.t for node in nodes if node.op_type == "Constant" for at in node.attribute if at.HasField("t")]
+    tensors += [tensor for node in nodes if node.op_type == "Constant" for tensor in _constants(node)]
     packed = {node.input[1]: _stands_for(node) for node in nodes if node.op_type == "MatMulNBits"}  # rten #1036
-    numbers = aside = bits = zeros = 0
+    sparse = [one for graph in graphs for one in graph.sparse_initializer]
+    sparse += [
+        at.sparse_tensor for node in nodes for at in node.attribute if at.type == onnx.AttributeProto.SPARSE_TENSOR
+    ]
+    tensors += [one.values for one in sparse]
+    aside = bits = 0
+    numbers = zeros = sum(max(0, math.prod(one.dims) - math.prod(one.values.dims)) for one in sparse)
     score = 0.0
     outside: set[Path] = set()
     for tensor in tensors:
@@ -87,6 +93,19 @@ def _graphs(graph: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
                 yield from _graphs(inner)
+
+
+def _constants(node: Any) -> Iterator[Any]:
+    """The tensors of a Constant, which may also be written as a list of numbers."""
+    import onnx
+
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        elif attribute.floats or attribute.ints:
+            values, kind = (attribute.floats, "FLOAT") if attribute.floats else (attribute.ints, "INT64")
+            name = node.output[0] if node.output else ""
+            yield onnx.helper.make_tensor(name, onnx.TensorProto.DataType.Value(kind), [len(values)], values)
 
 
 def _inputs(nodes: list[Any], which: Mapping[str, tuple[int, ...]]) -> set[str]:

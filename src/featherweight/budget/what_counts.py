@@ -38,6 +38,8 @@ from featherweight.models import Normalize
 # Buffers of a norm that hold statistics of the data, as those of `Normalize` do: shown, and counted only if the
 # competition says so.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+INDICES = ("position_ids", "relative_position_index", "token_type_ids")  # buffers of transformers that the code makes
+LIBRARIES = ("torch", "torchvision", "timm", "transformers")  # whose modules hold in such buffers what their names say
 NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm", "InstanceNorm1d", "InstanceNorm2d")
 FEW = 32  # this many of Python's numbers in one container are settings; more are weights by another name
 HOLDING = (FunctionType, Tensor, np.ndarray, bytes, list, tuple, set, dict)  # among a class's variables
@@ -196,6 +198,11 @@ def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
         return buffer.numel() > max(1, module.num_features)
     if isinstance(module, torch.jit.ScriptModule) and module.original_name in NORMS and name in STATISTICS:
         return buffer.numel() > max(1, *(one.numel() for one in module.parameters(recurse=False)), 1)
+    if type(module).__module__.partition(".")[0] in LIBRARIES:
+        if name in INDICES and buffer.dtype == torch.int64:
+            return False
+        if type(module).__name__.startswith("FrozenBatchNorm") and name in STATISTICS:
+            return buffer.numel() > max(1, module.get_buffer("weight").numel())
     if isinstance(module, Normalize):
         return name not in ("mean", "std")
     if isinstance(module, AveragedModel) and name == "n_averaged":

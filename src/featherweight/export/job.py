@@ -23,6 +23,7 @@ from featherweight.export import quantize
 from featherweight.export.asking import answers, prepared_by_graph
 from featherweight.export.exportable import Subject, some
 from featherweight.export.formats import FORMATS, as_text, missing, script_text
+from featherweight.models.custom import CustomModel
 from featherweight.runs.evaluate import named
 from featherweight.runs.run import Run
 
@@ -52,6 +53,7 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
     """
     refuse_if_impossible(kind, int8, views)
     format, subject = FORMATS[kind], Subject.of(run, with_views=views)
+    _refuse_code_of_others(subject, kind)
     out = _file(run, kind, out)
     weighed = run.weigh()
     data = subject.load()
@@ -85,6 +87,16 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
         for file in finished:  # the weights of a script before the script
             file.replace(out.parent / file.name)
     return [out.parent / file.name for file in finished]
+
+
+def _refuse_code_of_others(subject: Subject, kind: str) -> None:
+    """Raise UserError where a script would need a network that is not made of this package's code."""
+    own = [member.run for member in subject.members if isinstance(member.run.recipe.model, CustomModel)]
+    if own and FORMATS[kind].reader == "script":
+        raise UserError(
+            f"--to {kind}: {own[0].recipe.model.name} of {own[0].name} is your own code, which this format cannot hold;"
+            f" take onnx, pt2 or torchscript; its weights alone are {own[0].weights}"
+        )
 
 
 def _file(run: Run, kind: str, out: Path | None) -> Path:

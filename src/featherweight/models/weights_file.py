@@ -110,7 +110,7 @@ def read_content(path: Path) -> Any:
     untrusted_files.regular_file(path)
     with path.open("rb") as stream:
         head = stream.read(64)
-    if path.suffix == ".safetensors" or head[8:9] == b"{":
+    if path.suffix.lower() == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(path)
     if head[:2] == b"PK":
         kind = archive_kind(refuse_swollen_archive(path))
