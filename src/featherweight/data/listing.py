@@ -164,41 +164,25 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(ENDINGS + SCIENTIFIC) and not name.startswith(".")
 
 
-def as_uint8(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
-    """Arrays as programs store images: uint8 [N, H, W] or [N, H, W, C] of 0 to 255, or 0 to 1, channels first or last.
-
-    Raises UserError for what is no such array.
-    """
-    if images.ndim not in (3, 4) or not len(images):
-        shape = "x".join(map(str, images.shape))
-        raise UserError(f"{where}: expected images [N, H, W] or [N, H, W, C], got an array of {shape or 'no size'}")
-    if images.ndim == 4 and images.shape[-1] not in (1, 3):
-        if images.shape[1] not in (1, 3):
-            raise UserError(f"{where}: expected 1 or 3 channels, got an array of {'x'.join(map(str, images.shape))}")
-        images = images.transpose(0, 2, 3, 1)
-    if images.dtype == np.uint8:
-        return np.ascontiguousarray(images)
-    if images.dtype == np.bool_:
-        return images.astype(np.uint8) * 255
-    if images.dtype.kind not in "iuf":
-        raise UserError(f"{where}: expected numbers, got {images.dtype}")
-    low, high = images.min(), images.max()
-    if not (np.isfinite(low) and np.isfinite(high) and low >= 0):
-        raise UserError(f"{where}: pixels go from {low:g} to {high:g}; expected 0 to 255, or 0 to 1")
-    if high <= 1 and images.dtype.kind == "f":
-        return np.round(images * 255).astype(np.uint8)
-    if high <= 255:
-        return np.round(images).astype(np.uint8)
-    if high <= 65535 and images.dtype.kind in "iu":
-        return (images >> 8).astype(np.uint8)
-    raise UserError(f"{where}: pixels go from {low:g} to {high:g}; expected 0 to 255, or 0 to 1")
-
-
 def as_labels(labels: NDArray[Any] | Sequence[Any], count: int, where: str) -> list[str]:
-    """One class per image, as text. Raises UserError where there are not `count` of them."""
+    """One class per image, as text; truth values are 0 and 1, and a row of them with one 1 is that one's place.
+
+    Raises UserError where there are not `count` of them.
+    """
     values = np.asarray(labels)
+    if values.dtype.kind == "b":
+        values = values.astype(np.int64)
     if values.ndim > 1 and values.size == len(values):
         values = values.reshape(-1)
+    if values.ndim == 2 and len(values) and values.dtype.kind in "iuf" and set(np.unique(values).tolist()) <= {0, 1}:
+        ones = values.sum(axis=1)
+        if (ones != 1).any():
+            row = int(np.flatnonzero(ones != 1)[0]) + 1
+            raise UserError(
+                f"{where}: row {row} holds {int(ones[row - 1])} classes of {values.shape[1]}: sets of classes are read "
+                f"from tables alone, one column per class; here a row has one 1"
+            )
+        values = values.argmax(axis=1)
     if values.ndim != 1 or values.dtype.kind not in "iufUSO":
         raise UserError(f"{where}: expected one label an image, got an array of {'x'.join(map(str, values.shape))}")
     if len(values) != count:

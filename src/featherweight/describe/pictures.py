@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from featherweight.data import scientific
+from featherweight.data.detect.sample import numbers_of
 from featherweight.data.image import opened, read
 from featherweight.data.listing import Samples
+from featherweight.data.pixel_range import LEVELS
 from featherweight.errors import UserError
 
 LOOKED_AT = 200  # images whose size and colours are looked at
 SIZES = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224)
 LARGEST = 224  # pixels: larger ones are worth their time only to someone who asks for them
 WORK = 5000 * 128 * 128  # pixels of an epoch that two processor cores can be asked for without asking
-LEVELS = (255, 1023, 4095, 16383, 65535)  # white in pictures of 8, 10, 12, 14 and 16 bits
 DEEP = ("I", "F")  # modes of more than 8 bits begin with these
 
 
@@ -120,7 +121,7 @@ def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: boo
         )
     if mirror is None:
         signs = all(len(name) == 1 for name in classes) and any(name.isalpha() for name in classes)
-        digits = traits.grey and len(classes) > 2 and all(name.isdecimal() for name in classes)
+        digits = traits.grey and len(classes) > 2 and numbers_of(classes) is not None
         mirror = not (signs or digits)
         reason = "" if mirror else ", since the classes look like letters or digits"
         chosen.assumed.append(f"  image.mirror: {str(mirror).lower()}{reason} (say --mirror or --no-mirror)")

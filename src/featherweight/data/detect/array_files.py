@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from featherweight.data import csv_file
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.scan import Scan, relative
+from featherweight.data.pixel_range import spread, together
 from featherweight.data.safe_arrays import declared, read_idx
 from featherweight.data.safe_pickles import read as read_pickle
-from featherweight.data.sources.arrays import HDF5, hdf5_shapes
+from featherweight.data.sources.arrays import HDF5, hdf5_shapes, is_bytes, load
 from featherweight.data.sources.pickles import LABELS as PICKLED_LABELS
 from featherweight.errors import UserError
 
+LABELS = re.compile(r"(^|[_-])(y|labels?|targets?|class(es)?|categor(y|ies)|ground_?truth|diagnosis)($|[_-])")
+NO_LABELS = re.compile(r"(^|[_-]|file|path)(ids?|ind(ex|ices)|names?|files?|paths?|groups?|weights?|splits?)$")
 SHOWN = 3  # faults told where nothing is understood
 
 
@@ -100,28 +103,64 @@ def arrays(scan: Scan, hints: Hints) -> Detected | None:
     test = next((name for name in others if _role(name) != "valid"), None)
     valid = next((name for name in others if _role(name) == "valid"), None)
     flat = [name for name, shape in shapes.items() if shape and len(shape) != 0 and np.prod(shape) == shape[0]]
+    flat += [name for name, shape in shapes.items() if len(shape) == 2 and 2 <= shape[1] < shape[0]]  # one 1 in a row
     pictures = [name for name in pictures if name not in flat]
 
-    def beside(picture: str, wanted: Callable[[str], bool]) -> str | None:
-        fitting = [name for name in flat if shapes[name][0] == shapes[picture][0] and wanted(_key(name))]
-        same = [name for name in fitting if _role(name) == _role(picture)]
-        return next(iter(same or fitting), None)
+    def beside(picture: str) -> list[str]:
+        fitting = [name for name in flat if shapes[name][0] == shapes[picture][0]]
+        return [name for name in fitting if _role(name) == _role(picture)] or fitting
 
-    labels = beside(train, lambda key: not key.endswith(("id", "ids")))
+    labels = _labels(beside(train), hints, folder)
     if hints.label is not None and any(_key(name) == hints.label.lower() for name in flat):
         labels = next(name for name in flat if _key(name) == hints.label.lower())
     if labels is None:
         return None
     source = {"name": "arrays", "train": train, "labels": labels}
-    if valid is not None and (held := beside(valid, lambda key: not key.endswith(("id", "ids")))) is not None:
+    if valid is not None and (held := _labels(beside(valid), hints, folder)) is not None:
         source |= {"valid": valid, "valid_labels": held}
     if test is not None:
         flat.remove(labels)
-        ids = beside(test, lambda key: key.endswith(("id", "ids")))
-        answers = beside(test, lambda key: not key.endswith(("id", "ids")))
+        ids = next((name for name in beside(test) if _key(name).endswith(("id", "ids"))), None)
+        answers = _labels(beside(test), hints, folder)
         source |= {key: name for key, name in (("test", test), ("ids", ids), ("answers", answers)) if name}
     keys: dict[str, Any] = {**source}
-    return Detected(keys, notes=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
+    detected = Detected(keys, notes=[f"{key}: {name}" for key, name in source.items() if key != "name"] + aside)
+    _range(root, detected, [source[part] for part in ("train", "valid", "test") if part in source])
+    return detected
+
+
+def _labels(fitting: Sequence[str], hints: Hints, folder: Path) -> str | None:
+    """Of the arrays with a value for each image the one of classes, if there is one. Raises UserError on a tie."""
+    called = [name for name in fitting if LABELS.search(_bare_key(name))]
+    chosen = called or [name for name in fitting if not NO_LABELS.search(_bare_key(name))]
+    if len(chosen) < 2:
+        return next(iter(chosen), None)
+    wished = [name for name in chosen if hints.label is not None and _key(name) == hints.label.lower()]
+    if wished:
+        return wished[0]
+    raise UserError(
+        f"{folder}: {len(chosen)} arrays have a value for each image: {csv_file.examples(list(chosen), 4)}\n"
+        f"say --label {_key(chosen[0])}, or another of them, for the one that holds the classes"
+    )
+
+
+def _bare_key(name: str) -> str:
+    """The key of an array without the part of the data that it says."""
+    return re.sub(r"train(ing)?|test(ing)?|valid(ation)?|(?<![a-z])val(?![a-z])", "", _key(name)).strip("_-. ")
+
+
+def _range(root: Path, detected: Detected, pictures: Sequence[str]) -> None:
+    """Numbers that are no 0 to 255 and no 0 to 1 get one range, from black to white, for the whole data set."""
+    spreads = [spread(load(root, name), name) for name in pictures if not is_bytes(root, name)]
+    usual = ((0.0, 1.0), (0.0, 255.0))
+    if all(part.limits() in usual for part in spreads):
+        return
+    whole = together(spreads)
+    if whole.measured and whole.high - whole.low > 4 * (spreads[0].high - spreads[0].low):
+        return  # parts of different scales, which the source refuses
+    low, high = whole.limits()
+    detected.source["range"] = [low, high]
+    detected.assumed.append(f"pixels from {low:g} (black) to {high:g} (white) in every image (source.range)")
 
 
 def unreadable(folder: Path) -> str:

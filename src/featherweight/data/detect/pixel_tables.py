@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import Any
 import numpy as np
 
 from featherweight.data import csv_file, tables
-from featherweight.data.csv_file import Table
+from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect import columns
 from featherweight.data.detect.columns import Context
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.labelled import refuse_components
-from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.sample import Sample, numbers_of
 from featherweight.data.detect.scan import Scan
+from featherweight.data.detect.split_column import parts_of
+from featherweight.data.pixel_frames import frame, spread_of
+from featherweight.data.pixel_range import BYTES, together
 from featherweight.data.scientific import package
 from featherweight.errors import UserError
 from featherweight.untrusted_files import explained
 
 PIXELS = 48  # numbers in a row: 4 x 4 pixels of 3 channels
+PIXEL = re.compile(r"^(pixels?|pix|px|p|x|v|attr|\d+x)?[ _-]*\d+$", re.IGNORECASE)  # as columns of pixels are called
 ID = re.compile(r"^(id|image_?id|.*_id|index|image|idx)$", re.IGNORECASE)
 
 
@@ -67,17 +72,12 @@ def find(scan: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
         detected.notes.append(f"{beside[0]}: labels in '{label}', ids in '{beside[2]}'")
     elif id is not None:
         source["id"] = id
-    split = _split(first, sample)
-    skip = [name for name in first.text if name not in (label, source.get("id"), split[0] if split else None)]
+    split = _split(scan, first, sample, detected)
+    skip = [name for name in first.text if name not in (label, source.get("id"), split)]
     if first.way == "columns" and skip:
         source["leave_out"] = skip
-    if split:
-        source |= {"split": split[0], "valid_rows": split[1], "test_rows": split[2]}
-        detected.assumed.append(
-            f"the column '{split[0]}': held out {split[1]}, labelled test {split[2]} (source.valid_rows)"
-        )
     _test(scan, pixels, trains, detected, label)
-    _scale(scan, first, detected)
+    _scale(scan, trains, [one for one in pixels if scan.path(one.name) in _named(source.get("test"))], detected)
     return detected
 
 
@@ -97,10 +97,18 @@ def _look(scan: Scan, name: str) -> Pixels | None:
         with explained(path, "not a Parquet file"):
             schema = reader.read_schema(path)
         kinds = {field.name: str(field.type) for field in schema}
-        wide = [one for one, kind in kinds.items() if re.match(r"u?int|float|double", kind) and one.isdecimal()]
+        numeric = [one for one, kind in kinds.items() if re.match(r"u?int|float|double", kind)]
+        wide = [one for one in numeric if one.isdecimal()]
+        wide = wide if len(wide) >= PIXELS else [one for one in numeric if PIXEL.search(one)]
         known = set(wide)
         text = [one for one in kinds if one not in known]
-        return Pixels(name, wide, text, "columns") if len(wide) >= PIXELS else None
+        if len(wide) < PIXELS:
+            return None
+        with explained(path, "not a Parquet file"):
+            columns = [
+                [_cell(value) for value in reader.read_table(path, columns=[one])[one].to_pylist()] for one in text
+            ]
+        return Pixels(name, wide, text, "columns", [list(row) for row in zip(*columns, strict=True)])
     start = csv_file.beginning(path, 200)
     if start is None or not start.rows:
         return None
@@ -115,15 +123,17 @@ def _look(scan: Scan, name: str) -> Pixels | None:
     if len(start.header) < PIXELS:
         return None
     numbered = [one for one in start.header if re.search(r"\d+$", one)]
+    named = sum(bool(PIXEL.search(one)) for one in numbered) > 0.9 * len(numbered)
     is_numbered = set(numbered)
     text = [one for one in start.header if one not in is_numbered]
-    whole = all(
-        row[place].strip().isdecimal()
-        for place, one in enumerate(start.header)
-        if one in is_numbered
-        for row in start.rows[:20]
-    )
-    return Pixels(name, numbered, text, "columns", _some(start, text)) if len(numbered) >= PIXELS and whole else None
+    cells = {row[place] for place, one in enumerate(start.header) if one in is_numbered for row in start.rows[:20]}
+    numbers = numbers_of(sorted(cells))
+    fitting = numbers is not None and (named or all(number >= 0 and number == int(number) for number in numbers))
+    return Pixels(name, numbered, text, "columns", _some(start, text)) if len(numbered) >= PIXELS and fitting else None
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _some(start: Table, text: list[str]) -> list[list[str]]:
@@ -196,18 +206,35 @@ def _small(scan: Scan, pixels: list[Pixels]) -> list[Table]:
     return small
 
 
-def _split(one: Pixels, sample: Sample | None) -> tuple[str, list[str], list[str]] | None:
-    """A column that says which part a row belongs to, as FER-2013's Usage."""
-    if not one.rows or sample is not None:
-        return None
+def _split(scan: Scan, one: Pixels, sample: Sample | None, detected: Detected) -> str | None:
+    """Note the column that says which part a row belongs to, as FER-2013's Usage; returns its name."""
     for place, name in enumerate(one.text):
-        if name.lower() not in ("usage", "split", "part", "set", "subset"):
+        called = name.lower() in ("usage", "split", "part", "set", "subset")
+        if not called and not (one.rows and parts_of({row[place] for row in one.rows} | {"train"})):
             continue
-        values = sorted({row[place] for row in one.rows} | {"Training", "PublicTest", "PrivateTest"})
-        tests = [value for value in values if "private" in value.lower() or role(value) == "test"]
-        public = [value for value in values if "public" in value.lower() or role(value) == "valid"]
-        return name, public, [value for value in tests if value not in public]
+        counts = Counter(value.strip() for value in _whole_column(scan.folder / one.name, one, name))
+        parts = parts_of(counts)
+        if parts is None:
+            if called:
+                detected.assumed.append(
+                    f"the column '{name}' ({examples(sorted(counts), 4)}) is not understood: all rows are trained on "
+                    f"(source.split)"
+                )
+            continue
+        valid, tests = parts
+        if sample is not None or (tests and not valid):
+            valid, tests = [*valid, *tests], []  # the images to predict are others
+        detected.source |= {"split": name, "valid_rows": valid, "test_rows": tests}
+        detected.assumed.append(f"the column '{name}': held out {valid}, labelled test {tests} (source.valid_rows)")
+        return name
     return None
+
+
+def _whole_column(path: Path, one: Pixels, name: str) -> list[str]:
+    """A text column in all rows: a table may have its parts one after the other."""
+    if one.way == "bands" or path.suffix.lower() == ".parquet":
+        return [row[one.text.index(name)] for row in one.rows]
+    return [str(value) for value in frame(path, [name], only=[name])[name]]
 
 
 def _test(scan: Scan, pixels: list[Pixels], trains: list[Pixels], detected: Detected, label: str) -> None:
@@ -235,13 +262,27 @@ def _test(scan: Scan, pixels: list[Pixels], trains: list[Pixels], detected: Dete
     detected.notes.append(f"{', '.join(one.name for one in tests)}: images to predict{seen}")
 
 
-def _scale(scan: Scan, one: Pixels, detected: Detected) -> None:
+def _scale(scan: Scan, trains: list[Pixels], tests: list[Pixels], detected: Detected) -> None:
     """Numbers that are no 0 to 255 get one range, from black to white, for the whole data set."""
-    if one.way != "bands":
-        return
-    values = [record[name] for record in tables.records(scan.folder / one.name) for name in one.pixels]
-    low, high = float(np.min(values)), float(np.max(values))
-    if low >= 0 and high <= 255 and high > 1:
+    first = trains[0]
+    if first.way == "bands":
+        values = [record[name] for record in tables.records(scan.folder / first.name) for name in first.pixels]
+        low, high = float(np.min(values)), float(np.max(values))
+        if low >= 0 and high <= 255 and high > 1:
+            return
+    else:
+        spreads = [spread_of(scan.folder / one.name, one.pixels, one.way) for one in (*trains, *tests)]
+        whole = together(spreads)
+        low, high = whole.limits()
+        if whole.low >= 0 and whole.high <= 1:  # black and white alone, or fractions
+            low, high = 0.0, float(whole.high > 0)
+        if (low, high) == BYTES:
+            return
+    if low == high:
         return
     detected.source["range"] = [low, high]
     detected.assumed.append(f"pixels from {low:g} (black) to {high:g} (white) in every image (source.range)")
+
+
+def _named(names: str | list[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else names or []

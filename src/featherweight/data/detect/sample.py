@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,11 +72,12 @@ def find(scan: Scan) -> Sample | None:
 
 
 def numbers_of(values: Sequence[str]) -> list[float] | None:
-    """The numbers that all of these are, or None."""
+    """The finite numbers that all of these are, or None."""
     try:
-        return [float(value) for value in values] or None
+        numbers = [float(value) for value in values]
     except ValueError:
         return None
+    return numbers if numbers and all(map(math.isfinite, numbers)) else None
 
 
 def shapes(values: Sequence[str]) -> set[str]:

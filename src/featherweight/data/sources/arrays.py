@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.data import safe_arrays
-from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing, numbered
+from featherweight.data.listing import Listing, Samples, Stored, as_labels, existing, numbered
+from featherweight.data.pixel_range import as_uint8, limits_of, spread
 from featherweight.data.scientific import package
 from featherweight.errors import UserError, nearest
-from featherweight.schema import Index, Text
+from featherweight.schema import Index, Number, Text
 from featherweight.untrusted_files import explained
 
 HDF5 = (".h5", ".hdf5", ".hdf")
@@ -27,28 +29,37 @@ def arrays(  # the parameters are the keys of a competition's file
     answers: Text | None = None,
     valid: Text | None = None,
     valid_labels: Text | None = None,
+    range: list[Number] = [],
     first_id: Index = 0,
 ) -> Listing:
     """Images [N, H, W] or [N, H, W, C] and labels [N], each as `file.npy`, `file.npz:key` or `file.h5:key`.
 
     `valid` and `valid_labels` are held out. `ids` are those of the test images, `answers` their classes; without ids an
-    image's id is its place, counted from `first_id`.
+    image's id is its place, counted from `first_id`. The `range` of the numbers is from black to white, in all parts;
+    by default 0 to 255, or 0 to 1, or the levels of up to 16 bits, whichever `train` fills.
     """
+    given = (range[0], range[-1]) if range else None
+
+    def pictures(name: str) -> NDArray[np.uint8]:
+        values, limits = load(root, name), given
+        if limits is None and name != train and values.dtype != np.uint8:
+            limits = limits_of(spread(load(root, train), train), spread(values, name), train)
+        return as_uint8(values, name, limits)
 
     def trained() -> Samples:
-        images = as_uint8(load(root, train), train)
+        images = pictures(train)
         names = as_labels(load(root, labels), len(images), labels)
         return Samples(numbered(len(images), first_id), images, names, places=_places(root, train, len(images)))
 
     def held_out() -> Samples:
         assert valid is not None
-        images = as_uint8(load(root, valid), valid)
+        images = pictures(valid)
         names = as_labels(load(root, valid_labels or valid), len(images), valid_labels or valid)
         return Samples(numbered(len(images), first_id), images, names, places=_places(root, valid, len(images)))
 
     def tested() -> Samples:
         assert test is not None
-        images = as_uint8(load(root, test), test)
+        images = pictures(test)
         names = as_labels(load(root, ids), len(images), ids) if ids else numbered(len(images), first_id)
         return Samples(names, images, places=_places(root, test, len(images)))
 
@@ -87,6 +98,16 @@ def load(root: Path, name: str) -> NDArray[Any]:
     if file.lower().endswith(HDF5):
         return _of_hdf5(existing(root, file), key)
     return safe_arrays.load(existing(root, file), key)
+
+
+def is_bytes(root: Path, name: str) -> bool:
+    """Is the array of bytes or of truth values, whose black and white are known? None of it is read."""
+    file, key = split(name)
+    if file.lower().endswith(HDF5):
+        h5py = package("h5py", f"{root / file}: an HDF5 file")
+        with explained(root / file, "not an HDF5 file"), h5py.File(root / file, "r") as opened:
+            return bool(opened[key].dtype in (np.uint8, np.bool_))
+    return safe_arrays.declared(root / file)[key].dtype in (np.uint8, np.bool_)
 
 
 def hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:

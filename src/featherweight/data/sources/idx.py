@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing, numbered
+from featherweight.data.listing import Listing, Samples, Stored, as_labels, existing, numbered
+from featherweight.data.pixel_range import as_uint8
 from featherweight.data.safe_arrays import read_idx
 from featherweight.schema import Index, Text
 

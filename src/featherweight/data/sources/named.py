@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from featherweight.console import Progress, say
-from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, numbered
+from featherweight.data.listing import Listing, Samples, Stored, as_labels, numbered
+from featherweight.data.pixel_range import as_uint8
 from featherweight.errors import UserError
 from featherweight.schema import Text
 

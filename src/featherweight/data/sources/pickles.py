@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data.listing import Listing, Samples, Stored, as_labels, as_uint8, existing, numbered
+from featherweight.data.listing import Listing, Samples, Stored, as_labels, existing, numbered
+from featherweight.data.pixel_range import Limits, as_uint8, limits_of, spread, together
 from featherweight.data.safe_arrays import stacked
 from featherweight.data.safe_pickles import read
 from featherweight.errors import UserError
 from featherweight.schema import Index, Text
 
 LABELS = {"any": ("labels", "fine_labels", "label", "y"), "fine": ("fine_labels",), "coarse": ("coarse_labels",)}
+
+Pickles = Sequence[tuple[Path, dict[str, Any]]]
 
 
 def pickles(
@@ -44,7 +48,8 @@ def pickles(
 
     def trained() -> Samples:
         parts = [(path, read(path)) for path in paths]
-        images = [_images(content, path) for path, content in parts]
+        limits = _limits(parts, parts)
+        images = [as_uint8(_data(content, path), f"{path}: data", limits) for path, content in parts]
         class_names = [spelled(content, len(part), path) for (path, content), part in zip(parts, images, strict=True)]
         try:
             together = np.concatenate(images)
@@ -56,7 +61,10 @@ def pickles(
     def test_part() -> tuple[Samples, dict[str, Any]]:
         assert tested is not None
         content = read(tested)
-        images = _images(content, tested)
+        data = _data(content, tested)
+        own = data.dtype == np.uint8
+        limits = None if own else _limits([(path, read(path)) for path in paths], [(tested, content)])
+        images = as_uint8(data, f"{tested}: data", limits)
         key = next((key for key in ("ids", "id") if key in content), None)
         ids = as_labels(content[key], len(images), f"{tested}: {key}") if key else numbered(len(images), first_id)
         return Samples(ids, images), content
@@ -75,7 +83,15 @@ def pickles(
     )
 
 
-def _images(content: dict[str, Any], path: Path) -> NDArray[np.uint8]:
+def _limits(train: Pickles, part: Pickles) -> Limits:
+    """Black and white of a part, as the images to train on say."""
+    trained, here = (
+        together(spread(_data(content, path), str(path)) for path, content in one) for one in (train, part)
+    )
+    return limits_of(trained, here, str(train[0][0]))
+
+
+def _data(content: dict[str, Any], path: Path) -> NDArray[Any]:
     if "data" not in content:
         raise UserError(f"{path}: there is no 'data' in it; there are {', '.join(content) or 'no keys'}")
     data = stacked(content["data"], f"{path}: 'data'")
@@ -84,7 +100,7 @@ def _images(content: dict[str, Any], path: Path) -> NDArray[np.uint8]:
         if side * side * 3 != data.shape[1]:
             raise UserError(f"{path}: {data.shape[1]:,} numbers an image make no square image of 3 channels")
         data = data.reshape(-1, 3, side, side).transpose(0, 2, 3, 1)
-    return as_uint8(data, f"{path}: data")
+    return data
 
 
 def _named(labels: list[str], meta: dict[str, Any], path: Path | None, key: str) -> list[str]:

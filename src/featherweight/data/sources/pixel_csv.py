@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.data import csv_file, tables
 from featherweight.data.listing import Label, Listing, Samples, Stored, existing, numbered
-from featherweight.data.scientific import package
+from featherweight.data.pixel_frames import frame, parted
+from featherweight.data.pixel_range import BYTES, Limits, scaled, spread
 from featherweight.errors import UserError
 from featherweight.schema import Index, Number, Text
-from featherweight.untrusted_files import explained
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Black = tuple[float, float]
+SAY = "(say source.range: [BLACK, WHITE])"
 
 
 def pixels(  # the parameters are the keys of a competition's file
@@ -98,7 +98,7 @@ class Layout:
     """How the pixels stand in a table."""
 
     def __init__(  # as the keys of a competition's file
-        self, values: str | None, bands: Sequence[str], skip: list[str], range: Black, channels: str, first_id: int
+        self, values: str | None, bands: Sequence[str], skip: list[str], range: Limits, channels: str, first_id: int
     ) -> None:
         self.values, self.bands, self.skip, self.range = values, list(bands), skip, range
         self.channels, self.first_id = channels, first_id
@@ -127,7 +127,7 @@ def _paths(root: Path, names: str | Sequence[str] | None) -> list[Path]:
 
 def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> Rows:
     wanted = {what: name for what, name in columns.items() if name}
-    table = _frame(path, list(wanted.values()))
+    table = frame(path, list(wanted.values()))
     for name in [*wanted.values(), *layout.bands, *([layout.values] if layout.values else [])]:
         if name not in table.columns:
             shown = csv_file.examples([str(column) for column in table.columns], 8)
@@ -141,7 +141,7 @@ def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> Rows
     if layout.bands:
         images = _banded(table, layout, path)
     elif layout.values:
-        images = _spelled(table, layout, path)
+        images = _spelled(table, layout.values, layout, path)
     else:
         skipped = [name for name in {*wanted.values(), *layout.skip} if name in table.columns]
         images = _square(_numbers(table.drop(columns=skipped), layout.range, path), layout.channels, path)
@@ -170,39 +170,7 @@ def _labels(path: Path, id: str | None, label: str, rows: Rows) -> list[str]:
     return [of[name] for name in rows.text["id"]]
 
 
-def _frame(path: Path, text: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd  # half a second, which commands that read no pixels do without
-
-    ending = path.suffix.lower()
-    if ending in (".json", ".jsonl"):
-        return pd.DataFrame(tables.records(path))
-    if ending == ".parquet":
-        reader = package("pyarrow.parquet", f"{path}: a Parquet file")
-        with explained(path, "not a Parquet file"):
-            frame: pd.DataFrame = reader.read_table(path).to_pandas()
-        return frame
-    start = csv_file.beginning(path, 5)
-    if start is None:
-        start = csv_file.read(path)  # which says what is wrong
-    for name in text:
-        start.column(name)
-    with path.open("rb") as stream:
-        delimiter = csv_file.sniff(stream.read(1 << 16).decode("utf-8-sig", "ignore"))
-    try:
-        table = pd.read_csv(path, sep=delimiter, dtype=dict.fromkeys(text, str), encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"{path}: not a table of pixels ({error})") from None
-    table.columns = table.columns.str.strip()
-    return table
-
-
-def _scaled(values: NDArray[Any], limits: Black) -> NDArray[np.uint8]:
-    low, high = limits
-    scaled: NDArray[np.uint8] = np.round((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
-    return scaled
-
-
-def _numbers(table: pd.DataFrame, limits: Black, path: Path) -> NDArray[np.uint8]:
+def _numbers(table: pd.DataFrame, limits: Limits, path: Path) -> NDArray[np.uint8]:
     import pandas as pd
 
     low, high = limits
@@ -213,20 +181,29 @@ def _numbers(table: pd.DataFrame, limits: Black, path: Path) -> NDArray[np.uint8
             row = int(np.flatnonzero(wrong)[0])
             value = str(table[name].iloc[row])
             raise UserError(f"{path}: row {row + 2}: {name}: expected a pixel of {low:g} to {high:g}, got {value!r}")
-    return _scaled(table.to_numpy(dtype=np.float32), limits)
+    pixels = table.to_numpy(dtype=np.float32)
+    _refuse_dark(pixels, limits, path)
+    return scaled(pixels, limits)
 
 
-def _spelled(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8]:
+def _spelled(table: pd.DataFrame, column: str, layout: Layout, path: Path) -> NDArray[np.uint8]:
     """Pixels as text in one column, separated by spaces or commas."""
-    rows = []
-    for row, text in enumerate(table[layout.values], start=2):
-        try:
-            rows.append(np.array(str(text).replace(",", " ").split(), dtype=np.float32))
-        except ValueError:
-            raise UserError(f"{path}: row {row}: {layout.values}: expected numbers, got {str(text)[:40]!r}") from None
-        if len(rows[-1]) != len(rows[0]):
-            raise UserError(f"{path}: row {row}: {layout.values}: {len(rows[-1]):,} pixels, others {len(rows[0]):,}")
-    return _square(_scaled(np.stack(rows), layout.range), layout.channels, path)
+    values = parted(table, column, path)
+    low, high = layout.range
+    wrong = ~((values >= low) & (values <= high)).all(axis=1)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        shown = f"{values[row].min():g} to {values[row].max():g}"
+        raise UserError(f"{path}: row {row + 2}: {column}: expected pixels of {low:g} to {high:g}, got {shown} {SAY}")
+    _refuse_dark(values, layout.range, path)
+    return _square(scaled(values, layout.range), layout.channels, path)
+
+
+def _refuse_dark(values: NDArray[np.float32], limits: Limits, path: Path) -> None:
+    """Fractions of 0 to 1 taken for 0 to 255 would all be black."""
+    here = spread(values, str(path))
+    if limits == BYTES and here.low >= 0 and 0 < here.high <= 1 and not np.array_equal(values, np.round(values)):
+        raise UserError(f"{path}: pixels go from {here.low:g} to {here.high:g}, no 0 to 255 {SAY}")
 
 
 def _banded(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8]:
@@ -237,7 +214,8 @@ def _banded(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8
             band = np.array([np.asarray(cell, dtype=np.float32).ravel() for cell in table[name]])
         except (ValueError, TypeError):
             raise UserError(f"{path}: {name}: expected lists of equally many numbers") from None
-        bands_read.append(_square(_scaled(band, layout.range), "last", path))
+        _refuse_dark(band, layout.range, path)
+        bands_read.append(_square(scaled(band, layout.range), "last", path))
     if len(bands_read) == 2:
         bands_read.append(((bands_read[0].astype(np.uint16) + bands_read[1]) // 2).astype(np.uint8))
     if len(bands_read) not in (1, 3):

@@ -1,0 +1,78 @@
+"""Tables whose rows are images, read as pandas reads them; their pixels as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight.data import csv_file, tables
+from featherweight.data.pixel_range import Spread, spread, together
+from featherweight.data.scientific import package
+from featherweight.errors import UserError
+from featherweight.untrusted_files import explained
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def frame(path: Path, text: Sequence[str], only: Sequence[str] | None = None) -> pd.DataFrame:
+    """A table of images, `text` its columns that are no pixels; all columns, or `only` some.
+
+    Raises UserError for what is no such table.
+    """
+    import pandas as pd  # half a second, which commands that read no pixels do without
+
+    ending = path.suffix.lower()
+    if ending in (".json", ".jsonl"):
+        return pd.DataFrame(tables.records(path))
+    if ending == ".parquet":
+        reader = package("pyarrow.parquet", f"{path}: a Parquet file")
+        with explained(path, "not a Parquet file"):
+            table: pd.DataFrame = reader.read_table(path, columns=only).to_pandas()
+        return table
+    start = csv_file.beginning(path, 5)
+    if start is None:
+        start = csv_file.read(path)  # which says what is wrong
+    for name in text:
+        start.column(name)
+    with path.open("rb") as stream:
+        delimiter = csv_file.sniff(stream.read(1 << 16).decode("utf-8-sig", "ignore"))
+    how: dict[str, Any] = {"sep": delimiter, "encoding": "utf-8-sig"}
+    try:
+        kinds = {name: str for name in pd.read_csv(path, nrows=0, **how).columns if name.strip() in text}
+        if only is not None:
+            how["usecols"] = lambda name: name.strip() in only
+        # "None" and "NA" may be classes: an empty field alone says nothing.
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""], **how)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{path}: not a table of pixels ({error})") from None
+    table.columns = table.columns.str.strip()
+    return table
+
+
+def spread_of(path: Path, pixels: Sequence[str], way: str) -> Spread:
+    """How far the pixels of a whole table go, which stand in `columns`, or in one as `values`. Raises UserError."""
+    import pandas as pd
+
+    table = frame(path, [], only=pixels)
+    if way == "values":
+        return spread(parted(table, pixels[0], path), str(path))
+    parts = [spread(pd.to_numeric(table[name], errors="coerce").dropna().to_numpy(), str(path)) for name in table]
+    return together(parts)
+
+
+def parted(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.float32]:
+    """The pixels float32 [N, P] that a column holds as text. Raises UserError with the row of what is none."""
+    rows = []
+    for row, text in enumerate(table[column], start=2):
+        try:
+            rows.append(np.array(str(text).replace(",", " ").split(), dtype=np.float32))
+        except ValueError:
+            raise UserError(f"{path}: row {row}: {column}: expected numbers, got {str(text)[:40]!r}") from None
+        if len(rows[-1]) != len(rows[0]):
+            raise UserError(f"{path}: row {row}: {column}: {len(rows[-1]):,} pixels, others {len(rows[0]):,}")
+    return np.stack(rows)
