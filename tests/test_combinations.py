@@ -141,6 +141,7 @@ REASONS = (
     r"image\.store: expected at least image\.size",
     r"averages: one of a kind",
     r"progressive(\.until|\.scales)?: ",
+    r"predict\.views: scales: .* takes none of \d+ px",
     r"pseudo: .* does not allow training on its test images",
     r"augment: .* comes first",
     r"(train\.normalize|predict\.views|progressive): with the mean of every pixel subtracted",

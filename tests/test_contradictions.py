@@ -4,8 +4,9 @@ import pytest
 
 from featherweight import paths
 from featherweight.cli.main import main
-from featherweight.config import load_recipe
+from featherweight.config import load_competition, load_recipe
 from featherweight.config.contradictions import RULES, contradictions
+from featherweight.errors import UserError
 
 EMA = "averages=[ema]"
 TEACHERS = "distill={teachers: [x], weight: 1}"
@@ -20,6 +21,41 @@ PAIRS = [  # two settings of which either alone is fine, and words of what is sa
     ("predict.views=[train]", "augment=[]", "every view is the same image"),
     (TEACHERS, SMOOTH, "listens to the teachers alone"),
     ("split.folds=4", "split.holdout=0.3", "split.holdout=0.3 is not used"),
+    (
+        "schedule={name: milestones, at: [30, 40]}",
+        "train.epochs=30",
+        "at: milestones never changes the rate in a run of 30 epochs",
+    ),
+    ("schedule={name: milestones, at: [320], by: iteration}", "train.steps=300", "in a run of 300 steps"),
+    ("schedule={name: every, epochs: 30}", "train.epochs=20", "epochs: every never changes"),
+    ("schedule={name: stepped, at: [], epochs: [40]}", "train.epochs=40", "epochs: stepped never changes"),
+    ("schedule={name: staged, stages: [[40, 1], [9, 0.1]]}", "train.epochs=30", "stages: staged never changes"),
+    (
+        "schedule={name: plateau, patience: 9}",
+        "train.evaluate_every=5",
+        "patience: plateau never changes the rate in a run of 10 evaluations",
+    ),
+    ("schedule={name: plateau, patience: 9}", "early_stopping={patience: 9}", "has cut its rate once"),
+    ("warmup.epochs=5", "warmup.fraction=0.2", "warmup.fraction=0.2 is not used: warmup.epochs=5 says"),
+    ("warmup={fraction: 0.2}", "schedule=one_cycle", "which rises by itself"),
+]
+ALONE = [  # settings of one key that take its meaning away, and words of what is said
+    ("head.epochs=1", "head.epochs=1 is for pretrained weights, and this network's are random"),
+    ("head.start=probe", "head.start=probe is for pretrained weights"),
+    ("train.freeze_norms=true", "train.freeze_norms is for pretrained weights"),
+    ("distill={teachers: [x], weight: 0}", "asks the teachers and does not listen"),
+    ("augment=[flip, alternating_flip]", "leave one out"),
+    ("predict.views=[flip, flip]", "flip is there twice"),
+    ("optimizer={name: sgd, nesterov: true, momentum: 0}", "optimizer.momentum is 0"),
+    ("loss={name: focal, beta: 0.5}", "loss.beta=0.5 is of loss.weights effective, and they are equal"),
+]
+FINE = [  # the neighbours of these that mean something
+    ("augment=[flip, vertical_flip]",),
+    ("predict.views=[flip, shift]",),
+    ("loss={name: focal, weights: effective, beta: 0.5}",),
+    ("warmup={fraction: 0.2}", "schedule={name: one_cycle, up: 0}"),
+    ("schedule={name: stepped, epochs: [90]}",),
+    ("schedule={name: plateau, patience: 3}", "early_stopping={patience: 9}"),
 ]  # fmt: skip
 
 
@@ -45,9 +81,31 @@ def test_teachers_that_are_deaf_to_augmentation():
     assert "the student sees them augmented" in told(ONCE)[0]
 
 
+@pytest.mark.parametrize(("setting", "words"), ALONE)
+def test_a_key_without_effect_is_told(setting, words):
+    (said,) = told(setting)
+    assert words in said
+
+
+@pytest.mark.parametrize("settings", FINE)
+def test_what_means_something_is_not_told(settings):
+    assert told(*settings) == []
+
+
+PROBE = ("train.epochs=0", "head.epochs=0", "head.start=probe", "warmup=null", "averages=[]", "ship=raw")
+
+
+def test_nothing_but_a_probe():
+    probed = ("finetune_lite0", [*PROBE, "distill={teachers: [x]}", "mix=[mixup]"])
+    assert contradictions(load_recipe("finetune_lite0", PROBE)) == []
+    (said,) = contradictions(load_recipe(*probed))
+    assert "nothing but the probe, so distill, mix is without effect" in said
+
+
 def test_every_rule_is_tried():
-    tried = [*((one, other) for one, other, _ in PAIRS), (EMA, "ship=raw"), (ONCE,)]
+    tried = [*((one, other) for one, other, _ in PAIRS), (EMA, "ship=raw"), (ONCE,), *((one,) for one, _ in ALONE)]
     recipes = [load_recipe("tiny", ["train.epochs=50", *settings]) for settings in tried]
+    recipes.append(load_recipe("finetune_lite0", [*PROBE, "mix=[mixup]"]))
     assert {rule for rule in RULES if any(rule(recipe) for recipe in recipes)} == set(RULES)
 
 
@@ -59,6 +117,30 @@ def test_no_recipe_that_is_shipped_contradicts_itself():
 def test_check_tells_it(home, capsys):
     assert main(["check", "tiny", "--set", "split.folds=4", "--set", "split.holdout=0.3"]) == 0
     assert "note: split.holdout=0.3 is not used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["group=^(.)", "groups=g.csv"], "grouped by the pattern `group` already"),
+        (["submission.codes=true", "submission.spelling={'1': one}"], "say one of both"),
+    ],
+)
+def test_a_competition_says_a_thing_once(settings, words):
+    with pytest.raises(UserError, match=words):
+        load_competition("digits", settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("averages=[{name: lookahead, alpha: 0}]", "averages.0.alpha: must be greater than 0"),
+        ("progressive={scales: [0], until: [0.5]}", "progressive.scales.0: must be greater than 0"),
+    ],
+)
+def test_what_would_train_nothing_is_refused(setting, words):
+    with pytest.raises(UserError, match=words):
+        load_recipe("tiny", [setting, "ship=raw"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, Classifier, build
 from featherweight.models.shape import Shape
+from featherweight.runtime import torch_internals
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
 from featherweight.training.head import classifier_of, freeze_body
@@ -101,6 +102,36 @@ def test_what_a_network_froze_itself_stays_frozen():
         freeze_body(model, classifier_of(model, 3), learning, frozen)
     assert [id(p) for p in model.parameters() if p.requires_grad] == [id(p) for p in learning]
     assert len(learning) < len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_takes_the_body_after_the_head(name, model):
+    """SGD's fused step took momenta of all parameters or of none."""
+    choice = OneOf(OPTIMIZERS, SHARED).validate({"name": name, **({"momentum": 0.9} if name == "rmsprop" else {})})
+    head, optimizer, learning = classifier_of(model, 3), prepare(choice, model), list(model.parameters())
+    for frozen in (True, True, False, False):
+        before = [p.detach().clone() for p in model.parameters()]
+        freeze_body(model, head, learning, frozen)
+        model(torch.rand(8, 3, 8, 8)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        moved = [not torch.equal(old, p) for old, p in zip(before, model.parameters(), strict=True)]
+        assert all(p.isfinite().all() for p in model.parameters())
+        assert sum(moved) <= 2 if frozen else sum(moved) > 2
+
+
+def test_a_momentum_that_begins_later_begins_as_torch_has_it():
+    ours, theirs = ([torch.nn.Parameter(torch.ones(3)) for _ in range(2)] for _ in range(2))
+    fused = torch_internals.JoinableSGD(ours, 0.1, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
+    plain = torch.optim.SGD(theirs, 0.1, 0.9, weight_decay=5e-4, nesterov=True, foreach=False)
+    for step in range(4):
+        for parameters in (ours, theirs):
+            for parameter in parameters[: 1 if step < 2 else 2]:
+                parameter.grad = torch.arange(3.0) + step
+        fused.step()
+        plain.step()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
 
 
 def test_the_rate_falls_by_layer(model):

@@ -75,12 +75,13 @@ Amount = Annotated[int, Strict(), Field(ge=0, le=MOST)]  # 0, 1, 2, ... of what 
 Large = Annotated[int, Strict(), Field(ge=1, le=10**12)]  # the same of what comes by the billion: parameters, steps
 Odd = Annotated[int, Strict(), Field(ge=1, le=999), AfterValidator(_odd)]  # 1, 3, 5, ...
 Index = Annotated[int, Strict(), Field(ge=0, le=2**53)]  # 0, 1, 2, ...; larger ones a table of floats changes
-Number = Annotated[float, Strict()]
-Positive = Annotated[float, Strict(), Field(gt=0, le=1e30)]  # what float32 holds
+Number = Annotated[float, Strict(), Field(ge=-1e30, le=1e30)]  # what float32 holds
+Positive = Annotated[float, Strict(), Field(gt=0, le=1e30)]
 Factor = Annotated[float, Strict(), Field(gt=0, le=1000)]  # of a network's width, depth or resolution
 NonNegative = Annotated[float, Strict(), Field(ge=0, le=1e30)]
 Probability = Annotated[float, Strict(), Field(ge=0, lt=1)]  # a probability that may not be certain: dropout, momentum
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]  # a part of a whole, ends included
+Scale = Annotated[float, Strict(), Field(gt=0, le=1)]  # a part of a whole of which something must be left
 Part = Annotated[float, Strict(), Field(ge=0, le=0.5)]  # of a side, which is reflected no further than there is
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]

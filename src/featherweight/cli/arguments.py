@@ -12,6 +12,10 @@ SPACES = {"bash": "_featherweight_spaces", "zsh": "_featherweight_spaces"}
 FILES = {"bash": "_shtab_compgen_files", "zsh": "_files"}
 
 
+ROWS = 1_000_000
+LARGEST = 1e15  # no network has as many parameters, bytes or multiply-adds
+
+
 def completed(action: argparse.Action, by: dict[str, str]) -> None:
     """Let the tab key offer recipes, competitions, runs, spaces or files for this argument."""
     action.complete = by  # type: ignore[attr-defined]  # shtab's way
@@ -22,9 +26,12 @@ def number(text: str) -> float:
     from featherweight.schema import amount  # brings pydantic, which help need not wait for
 
     try:
-        return amount(text)
+        found = amount(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if found > LARGEST:
+        raise argparse.ArgumentTypeError(f"expected {LARGEST:.0e} at the most, got {found:.3g}")
+    return found
 
 
 def count(text: str) -> int:
@@ -33,6 +40,14 @@ def count(text: str) -> int:
     if found != int(found):
         raise argparse.ArgumentTypeError(f"expected a whole number, as 5000000, 5e6 or 5M, got '{text}'")
     return int(found)
+
+
+def how_many(text: str) -> int:
+    """How many rows are shown."""
+    found = count(text)
+    if found > ROWS:
+        raise argparse.ArgumentTypeError(f"expected {ROWS:,} at the most, got {found:,}")
+    return found
 
 
 def add_recipe(parser: argparse.ArgumentParser, more: str = "") -> None:

@@ -48,6 +48,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     arguments, rest = parser.parse_known_args(words)
     if rest:
         refuse(words[0], rest, words, options(parser, words[0]))
+    if getattr(arguments, "threads", None) is not None:
+        from featherweight.runtime.device import refuse_threads  # torch, which is waited for only with such an option
+
+        refuse_threads(arguments.threads)
     arguments.command_line = ["./run.sh", *(words[1:] if words[0] == TRAIN else words)]
     return arguments
 

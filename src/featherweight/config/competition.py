@@ -189,6 +189,16 @@ class Competition(Section):
                 f"submission.spelling: there is no class '{strange[0]}'{nearest(strange[0], self.classes)}"
             )
         self._refuse_equal_words()
+        if wanted.codes and wanted.spelling:
+            raise ValueError(
+                "submission.spelling: with submission.codes classes are written as numbers; say one of both"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_said_once(self) -> Self:
+        if self.group is not None and self.groups is not None:
+            raise ValueError("groups: the images are grouped by the pattern `group` already; say one of both")
         return self
 
     def _refuse_equal_words(self) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from featherweight.config.recipe import Recipe, Split
+from featherweight.config.recipe import Recipe, Split, Warmup
 from featherweight.console import say
+from featherweight.models.custom import CustomModel
+from featherweight.models.pretrained_weights import starts_pretrained
+from featherweight.schema import Choice
 
 Rule = Callable[[Recipe], str]  # what is wrong; empty where nothing is
 
@@ -95,6 +98,117 @@ def held_out_twice(recipe: Recipe) -> str:
     )
 
 
+def a_schedule_that_never_comes(recipe: Recipe) -> str:
+    """A schedule whose cuts all lie beyond the end of the run."""
+    name, evaluations = recipe.schedule.name, recipe.train.epochs // recipe.train.evaluate_every
+    ends = {"epochs": recipe.train.epochs, "steps": recipe.train.steps, "evaluations": evaluations}
+    key, first, unit = _first_change(recipe.schedule)
+    end = ends.get(unit)
+    if not end or first < end:
+        return ""
+    return (
+        f"schedule.{key}: {name} never changes the rate in a run of {end:,} {unit}: take smaller numbers, or schedule "
+        "constant"
+    )
+
+
+def _first_change(schedule: Choice) -> tuple[str, int, str]:
+    """Which key says when a schedule first changes the rate, and after how many of what; 0 for a part of the run."""
+    given = schedule.arguments
+    if schedule.name == "milestones" and given["at"]:
+        return "at", min(given["at"]), "epochs" if given["by"] == "epoch" else "steps"
+    if schedule.name == "stepped" and given["epochs"] and not given["at"]:
+        return "epochs", min(given["epochs"]), "epochs"
+    if schedule.name == "every":
+        return "epochs", given["epochs"], "epochs"
+    if schedule.name == "staged" and len(given["stages"]) > 1:
+        return "stages", given["stages"][0][0], "epochs"
+    if schedule.name == "plateau":  # whose first evaluation is a best one
+        return "patience", given["patience"] + 1, "evaluations"
+    return "", 0, ""
+
+
+def stopped_before_the_plateau(recipe: Recipe) -> str:
+    """Early stopping that is less patient than the schedule."""
+    stopping, schedule = recipe.early_stopping, recipe.schedule
+    if stopping is None or schedule.name != "plateau" or stopping.patience > schedule.arguments["patience"]:
+        return ""
+    return (
+        f"early_stopping.patience={stopping.patience} ends a run before schedule plateau, with patience "
+        f"{schedule.arguments['patience']}, has cut its rate once: give the schedule less, or early stopping more"
+    )
+
+
+def warmed_up_twice(recipe: Recipe) -> str:
+    """Two lengths of a warm-up, or two warm-ups."""
+    warmup = recipe.warmup
+    if warmup is not None and warmup.epochs is not None and warmup.fraction != Warmup.model_fields["fraction"].default:
+        return (
+            f"warmup.fraction={warmup.fraction:g} is not used: warmup.epochs={warmup.epochs:g} says how long it takes"
+        )
+    if warmup is not None and recipe.schedule.name == "one_cycle" and recipe.schedule.arguments["up"] > 0:
+        return "warmup comes before schedule one_cycle, which rises by itself: leave warmup out, or schedule.up=0"
+    return ""
+
+
+def nothing_but_a_probe(recipe: Recipe) -> str:
+    """What is done while training, where nothing but the probe is trained."""
+    keys = ("distill", "sam", "mix", "progressive", "averages", "warmup")
+    idle = [key for key in keys if getattr(recipe, key)]
+    if recipe.train.epochs or not idle:
+        return ""
+    return f"train.epochs=0 trains nothing but the probe, so {', '.join(idle)} is without effect"
+
+
+def a_random_body_that_stays(recipe: Recipe) -> str:
+    """What is meant for pretrained weights, where all weights are random."""
+    wanted = [
+        key
+        for key, there in (
+            ("head.start=probe", recipe.head.start == "probe"),
+            (f"head.epochs={recipe.head.epochs}", recipe.head.epochs > 0),
+            ("train.freeze_norms", recipe.train.freeze_norms),
+        )
+        if there
+    ]
+    if not wanted or starts_pretrained(recipe.model) or isinstance(recipe.model, CustomModel):
+        return ""
+    keys = ", ".join(wanted)
+    return f"{keys} is for pretrained weights, and this network's are random: model.pretrained, or leave it out"
+
+
+def teachers_unheard(recipe: Recipe) -> str:
+    """Teachers that are asked, and count for nothing."""
+    if recipe.distill is None or recipe.distill.weight > 0:
+        return ""
+    return "distill.weight=0 asks the teachers and does not listen to them: leave distill out"
+
+
+def mirrored_twice(recipe: Recipe) -> str:
+    """Mirroring at random, which undoes mirroring by turns; and a view that is multiplied by itself."""
+    augment, views = ([choice.name for choice in choices] for choices in (recipe.augment, recipe.predict.views))
+    if {"flip", "alternating_flip"} <= set(augment):
+        return "augment: flip mirrors at random what alternating_flip mirrors by turns: leave one out"
+    twice = next((name for name in views if views.count(name) > 1), None)
+    return f"predict.views: {twice} is there twice: it costs double and shows the same" if twice == "flip" else ""
+
+
+def momentum_of_nothing(recipe: Recipe) -> str:
+    """What looks ahead along a momentum that there is not."""
+    if recipe.optimizer.arguments.get("nesterov") and not recipe.optimizer.arguments["momentum"]:
+        return "optimizer.nesterov looks ahead along the momentum, and optimizer.momentum is 0"
+    return ""
+
+
+def a_beta_of_nothing(recipe: Recipe) -> str:
+    """The parameter of weights that are not taken."""
+    given = recipe.loss.arguments
+    default = type(recipe.loss).model_fields["beta"].default if "beta" in given else None
+    if "beta" not in given or given["beta"] == default or given["weights"] == "effective":
+        return ""
+    return f"loss.beta={given['beta']:g} is of loss.weights effective, and they are {given['weights']}"
+
+
 RULES: tuple[Rule, ...] = (
     rare_classes_twice,
     averages_that_do_not_ship,
@@ -104,4 +218,13 @@ RULES: tuple[Rule, ...] = (
     teachers_alone,
     deaf_to_mixing,
     held_out_twice,
+    a_schedule_that_never_comes,
+    stopped_before_the_plateau,
+    warmed_up_twice,
+    nothing_but_a_probe,
+    a_random_body_that_stays,
+    teachers_unheard,
+    mirrored_twice,
+    momentum_of_nothing,
+    a_beta_of_nothing,
 )

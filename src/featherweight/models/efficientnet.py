@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from featherweight.errors import UserError
 from featherweight.models.blocks import (
     ACTIVATIONS,
     Activation,
@@ -74,6 +75,8 @@ class EfficientNet(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = resolution * RESOLUTION**phi
+        if round(image_size * self.scale) < 1:
+            raise UserError(f"model.resolution: {self.scale:g} leaves nothing of images of {image_size} px")
         undone = 4 // stem_shrinks(round(image_size * self.scale), stem)
         stages = scaled_stages(width * WIDTH**phi, depth * DEPTH**phi, depth_rounding)
         inputs, last = end_channels(width * WIDTH**phi, head)

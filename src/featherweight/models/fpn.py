@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from featherweight.errors import UserError
 from featherweight.models.blocks import Momentum, Stem
 from featherweight.models.family import Family
 from featherweight.models.library import Options, fitted
@@ -57,6 +58,8 @@ class _PyramidClassifier(nn.Module):
 
         features: Any = timm.create_model(backbone, features_only=True, in_chans=channels, **options)
         widths = features.feature_info.channels()[-levels:]
+        if levels > len(widths):
+            raise UserError(f"model.levels: {backbone} has {len(widths)} maps, and {levels:,} are wanted")
         self.backbone, self.levels = features, len(widths)
         self.pyramid = FeaturePyramidNetwork(widths, width)
         self.dropout = nn.Dropout(dropout)

@@ -76,6 +76,18 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return (tensor.pin_memory() if fetched else tensor).to(device, non_blocking=device.type != "mps")
 
 
+def refuse_threads(threads: int | None) -> None:
+    """Raise UserError for a number of threads that no machine can serve, before anything is measured or read."""
+    if threads is None:
+        return
+    if threads < 1:
+        raise UserError(f"--threads {threads}: expected 1 or more")
+    if threads > MOST_THREADS:
+        raise UserError(
+            f"--threads {threads}: expected {MOST_THREADS:,} at the most; this machine has {os.cpu_count()} cores"
+        )
+
+
 def start(
     device: str = "auto", precision: str = "auto", threads: int | None = None, processes: Processes = ALONE
 ) -> Runtime:
@@ -94,12 +106,7 @@ def start(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     if threads is not None:
-        if threads < 1:
-            raise UserError(f"--threads {threads}: expected 1 or more")
-        if threads > MOST_THREADS:
-            raise UserError(
-                f"--threads {threads}: expected {MOST_THREADS:,} at the most; this machine has {os.cpu_count()} cores"
-            )
+        refuse_threads(threads)
         torch.set_num_threads(max(1, threads // processes.count))
     chosen = _device(device, processes)
     if chosen.type == "cpu":

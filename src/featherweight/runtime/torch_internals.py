@@ -58,6 +58,20 @@ def with_its_own_step(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
+class JoinableSGD(torch.optim.SGD):
+    """torch's SGD, whose fused step takes momenta of all parameters or of none: those that join later, as a body does
+    that was frozen while the head learned alone, start from a momentum of 0, which is how it starts all of them.
+    """
+
+    def _init_group(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], momenta: list[Tensor | None]
+    ) -> bool:
+        sparse: bool = super()._init_group(group, params, grads, momenta)  # type: ignore[no-untyped-call]
+        if group["momentum"] and any(momentum is not None for momentum in momenta):
+            momenta[:] = [torch.zeros_like(p) if m is None else m for p, m in zip(params, momenta, strict=True)]
+        return sparse
+
+
 # What fills a tensor or maps it number by number changes no shape, and counts no multiply-adds. On the meta device most
 # of these run through Python, a batch norm in 3 ms, and the first of them imports torch's compiler, which takes two
 # seconds; left out, a network of 50 layers is weighed in a third of the time.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from featherweight import atomic, paths
@@ -12,11 +11,14 @@ from featherweight.errors import UserError
 from featherweight.evaluation.metrics import metric_of
 from featherweight.report import tables
 from featherweight.runtime import device as devices
+from featherweight.schema import MOST
 from featherweight.search import outcome
 from featherweight.search.costs import costs
 from featherweight.search.space import load
 from featherweight.search.study import counted, open_study
 from featherweight.search.trials import Search, work
+
+LONGEST = 100_000  # hours: no search is as long
 
 
 def search(
@@ -37,8 +39,10 @@ def search(
     """
     if trials is None and hours is None:
         raise UserError("say how long to search: --trials 50, --hours 2, or both")
-    if (trials is not None and trials < 1) or (hours is not None and not 0 < hours < math.inf):
-        raise UserError("--trials and --hours: expected more than 0")
+    if trials is not None and not 1 <= trials <= MOST:
+        raise UserError(f"--trials {trials}: expected 1 to {MOST:,}")
+    if hours is not None and not 0 < hours < LONGEST:
+        raise UserError(f"--hours {hours:g}: expected more than 0 and less than {LONGEST:,}")
     plan = load(space)
     rival = competition or plan.space.competition
     name = name or "-".join(dict.fromkeys([Path(space).stem, *([Path(competition).stem] if competition else [])]))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from featherweight.models import Classifier
-from featherweight.schema import Choice, Count, Flag, Fraction, Probability
+from featherweight.schema import Choice, Count, Flag, Fraction, Probability, Scale
 from featherweight.training.schedules import Position
 
 
@@ -47,7 +47,7 @@ def swa(position: Position, *, start: Fraction = 0.75, every: Count = 1) -> Move
     return Move(1 / ((epoch - first) // every + 1))
 
 
-def lookahead(position: Position, *, every: Count = 5, alpha: Fraction = 0.5, growing: Flag = False) -> Move | None:
+def lookahead(position: Position, *, every: Count = 5, alpha: Scale = 0.5, growing: Flag = False) -> Move | None:
     """Slow weights go the part `alpha` towards the model after `every` steps, and it goes on there (arXiv:1907.08610).
 
     `growing` lets the slow weights hold back more and more: the part is 1 - (1 - alpha) * t^3 at the part t of the run

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, Strict
 from torch import nn
 
-from featherweight.runtime.torch_internals import spare_optimizers, with_its_own_step
+from featherweight.runtime.torch_internals import JoinableSGD, spare_optimizers, with_its_own_step
 from featherweight.schema import Flag, Index, NonNegative, Positive, Probability
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -107,7 +107,7 @@ def sgd(
     """
     decay = weight_decay / lr if decoupled else weight_decay
     nesterov = nesterov and momentum > 0
-    return torch.optim.SGD(parameters, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=True)
+    return JoinableSGD(parameters, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=True)
 
 
 def adam(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from featherweight.cli.arguments import COMPETITIONS, completed
+from featherweight.cli.arguments import COMPETITIONS, completed, how_many
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `leaderboard` takes."""
     text = "a competition here, or its name on Kaggle"
     completed(parser.add_argument("name", metavar="NAME", help=text), COMPETITIONS)
-    parser.add_argument("--top", type=int, default=20, help="how many teams (default: 20)")
+    parser.add_argument("--top", type=how_many, default=20, help="how many teams (default: 20)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from featherweight import paths
-from featherweight.cli.arguments import add_competition, count
+from featherweight.cli.arguments import add_competition, count, how_many, number
 from featherweight.errors import UserError, nearest
 
 
@@ -16,8 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_competition(parser, text="the competition that gives classes, image size and limit")
     parser.add_argument("--limit", type=count, help="parameters (default: the competition's limit)")
-    parser.add_argument("--max-macs", type=float, metavar="M", help="at most this many million multiply-adds per image")
-    parser.add_argument("--count", type=int, default=10, help="how many to show (default: 10)")
+    parser.add_argument(
+        "--max-macs", type=number, metavar="M", help="at most this many million multiply-adds per image"
+    )
+    parser.add_argument("--count", type=how_many, default=10, help="how many to show (default: 10)")
     parser.add_argument("--write", metavar="NAME", help="write the best one as the recipe NAME")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featherweight import paths
-from featherweight.cli.arguments import add_competition
+from featherweight.cli.arguments import add_competition, how_many
 from featherweight.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="list timm's networks with pretrained weights that fit the limit, the most accurate on ImageNet first",
     )
-    parser.add_argument("--count", type=int, default=25, help="how many of them to show (default: 25)")
+    parser.add_argument("--count", type=how_many, default=25, help="how many of them to show (default: 25)")
     parser.add_argument(
         "--plot",
         type=Path,
