@@ -241,6 +241,15 @@ def test_a_greedy_soup_is_picked_by_the_competitions_metric(finished, capsys):
     assert f"without {losses[kept[0]]:.4f}" in capsys.readouterr().out
 
 
+def test_damaged_answers_of_an_ensemble_are_named_and_left(finished):
+    both, _ = ensemble.ensemble(["a", "b"], fit=False, name="both", command=["x"])
+    file = both.probs_file("holdout")
+    file.write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"make it anew: delete .*both, then \./run\.sh ensemble a b"):
+        Run.find("both").probs("holdout")
+    assert file.read_bytes() == b"damaged"
+
+
 def test_what_cannot_be_combined_is_refused(finished, home):
     shutil.copytree(finished[0].folder, home / "elsewhere" / "a")
     with pytest.raises(UserError, match="is not among your runs in"):

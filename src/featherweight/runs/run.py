@@ -197,6 +197,9 @@ class Run:
             if probs.dtype != np.float32 or probs.ndim != 2 or probs.shape[1] != self.competition.shape.num_classes:
                 raise UserError(f"{path}: not the probabilities of {self.competition.shape.num_classes} classes")
         except UserError as error:
+            if self.is_ensemble:  # which is made at once, and only from its members
+                again = f"delete {self.folder}, then ./run.sh ensemble {' '.join(self.members)}"
+                raise UserError(f"{error}; make it anew: {again}") from None
             say(f"{error}; they are computed again from the weights")
             path.unlink()
             return None

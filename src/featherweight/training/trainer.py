@@ -106,8 +106,8 @@ class Trainer:
             self.bar.resume(state.step, state.note(short=True))
             self.read = self.saved = self.clock = time.monotonic()
             self.first = 0
-            self.forecast = Forecast(self.start.total, self.recipe.progressive)
             self.shorten(deadline)
+            self.forecast = Forecast(self.start.total, self.recipe.progressive)
             while (epoch := len(state.history)) < self.start.epochs:
                 self.set_mode(epoch)
                 for batch in self.batches(epoch):
