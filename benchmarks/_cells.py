@@ -22,7 +22,7 @@ from featherweight.cli import main
 from featherweight.evaluation import intervals
 from featherweight.evaluation.label_noise import label_noise
 from featherweight.runs.division import KinMoved
-from featherweight.runs.leaderboard import Expected
+from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Run
 from featherweight.runs.wrong_labels import WrongLabels
 
@@ -225,7 +225,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def error_over_shift(rows: Sequence[dict[str, Any]]) -> tuple[float, int]:
     """Of the label-free estimates' mean where a shift was named, root mean square, and in how many runs: what
-    `featherweight.runs.leaderboard.ERROR` is taken from.
+    `featherweight.runs.expected_score.ERROR` is taken from.
     """
     parts = [
         (float(np.mean(list(row["estimates"].values()))) - row["hidden"]["validation"]) / (2 * row["auc"][0] - 1)

@@ -15,7 +15,7 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.kaggle import push_kernel
 from featherweight.kaggle.code_client import CodeKaggle
-from featherweight.kaggle.time_limit import epochs_within
+from featherweight.kaggle.notebook_time import epochs_within
 from featherweight.planning.costs import Cost
 from featherweight.runs import ledger
 from kaggle_server import Fault

@@ -15,7 +15,7 @@ import numpy as np
 from featherweight import paths, submission
 from featherweight.config import load_competition, load_recipe
 from featherweight.console import Progress, duration, say
-from featherweight.kaggle.time_limit import epochs_within
+from featherweight.kaggle.notebook_time import epochs_within
 from featherweight.runs import bundle, pipeline
 from featherweight.runs.pictures import to_predict
 from featherweight.runs.predictor import Predictor, Shown

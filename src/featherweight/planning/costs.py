@@ -13,8 +13,8 @@ import numpy as np
 
 from featherweight.config import Competition, Recipe
 from featherweight.console import hushed
-from featherweight.planning.apart import apart
 from featherweight.planning.candidates import Candidate
+from featherweight.planning.own_process import in_own_process
 from featherweight.training.forecast import peak_memory
 
 STEPS = 4  # that are timed, after one that is not: the first chooses kernels and fills caches
@@ -55,7 +55,7 @@ def measure(
 
     The images are noise of the competition's size, since a step takes as long whatever it sees.
     """
-    return apart(_measured, recipe, competition, machine or Machine(), patience=min(patience, PATIENCE))
+    return in_own_process(_measured, recipe, competition, machine or Machine(), patience=min(patience, PATIENCE))
 
 
 def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cost:

@@ -18,9 +18,9 @@ import numpy as np
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration, say
 from featherweight.evaluation.tta import mirrored
-from featherweight.planning.apart import apart
 from featherweight.planning.candidates import Candidate
 from featherweight.planning.costs import Machine, Measured
+from featherweight.planning.own_process import in_own_process
 from featherweight.planning.packing_time import packing_seconds
 from featherweight.planning.task import Task
 
@@ -86,7 +86,7 @@ def piloted(measured: Measured, task: Task, competition: Competition, seconds: f
     if packing > PACKING * seconds:
         say(f"    left out: its images would take {duration(packing)} to pack")
         return None
-    found = apart(_trained, recipe, seen, images, machine, patience=4 * (seconds + packing) + 20)
+    found = in_own_process(_trained, recipe, seen, images, machine, patience=4 * (seconds + packing) + 20)
     if found is None:
         return None
     error, lost, judged, step, start = found

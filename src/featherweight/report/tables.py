@@ -118,7 +118,7 @@ def members(shown: Sequence[Member], counted: int, seconds: float) -> None:
 def summary(run: Run, result: Result, warning: str = "") -> None:
     """The end of the main job."""
     from featherweight.runs.division import KinMoved
-    from featherweight.runs.leaderboard import Expected
+    from featherweight.runs.expected_score import Expected
     from featherweight.runs.wrong_labels import WrongLabels
 
     share = result.parameters / result.limit

@@ -21,7 +21,7 @@ from featherweight.errors import UserError
 from featherweight.report import advice, evidence, figures
 from featherweight.report.evidence import Evidence, Picture
 from featherweight.runs import ledger, predictions
-from featherweight.runs.leaderboard import Expected
+from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Run
 
 SIDE = 192  # pixels of a shown picture at most, so that a page of them stays small

@@ -12,8 +12,8 @@ from featherweight import submission
 from featherweight.budget import WeighIn
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
-from featherweight.runs import leaderboard, ledger
-from featherweight.runs.leaderboard import Expected
+from featherweight.runs import expected_score, ledger
+from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Result, Run
 from featherweight.runs.wrong_labels import WrongLabels
 from featherweight.submission import grading
@@ -77,7 +77,7 @@ def conclude(
     )
     expected = Expected.read(run)  # a run that is done stays as it is, whatever has been trained since
     if expected is None:
-        expected = leaderboard.expect(run, result.holdout, labels, features)
+        expected = expected_score.expect(run, result.holdout, labels, features)
         if expected is not None:
             expected.store(run)
     if labels.ndim == 1 and (wrong := WrongLabels.look(run, parts["holdout"][0], run.probs("holdout"), labels)):

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
         paths.find_config("competitions", arguments.competition)
 
     from featherweight import config
-    from featherweight.runs import leaderboard, ledger
+    from featherweight.runs import expected_score, ledger
     from featherweight.runs.run import Run
     from featherweight.submission import grading
 
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{submission} as a submission of {name} ({competition.title})")
     print(grading.score_csv(submission, competition))
     run = ledger.maker(submission).get("run", "")
-    expected = leaderboard.renew(Run.find(run)) if Run.exists(run) else None
+    expected = expected_score.renew(Run.find(run)) if Run.exists(run) else None
     if expected is not None:
         print("\n  ".join([f"expected, with the runs and scores of today: {expected}", *expected.details]))
     submits = f"submit {submission} --competition {name}"

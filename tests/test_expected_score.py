@@ -10,8 +10,8 @@ from featherweight.cli.main import main
 from featherweight.config import load_recipe
 from featherweight.evaluation import unlabelled
 from featherweight.evaluation.metrics import METRICS
-from featherweight.runs import leaderboard, selection
-from featherweight.runs.leaderboard import Expected
+from featherweight.runs import expected_score, selection
+from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Run
 
 NONE = (0.5, {})
@@ -62,7 +62,7 @@ def test_the_expected_scores_hold_in_95_of_100_leaderboards(public, private):
         accuracy = random.uniform(0.8, 0.99)
         right = (random.random(200) < accuracy).astype(np.int64)
         score = METRICS["accuracy"](right, np.ones(200, dtype=np.int64))
-        parts = leaderboard._parts(score, 0.0, NONE, (public, private), [])
+        parts = expected_score._parts(score, 0.0, NONE, (public, private), [])
         for column, (_, low, high, images) in enumerate(parts):
             held[place, column] = low <= random.binomial(images, accuracy) / images <= high
     assert (held.mean(0) >= 0.92).all(), held.mean(0)
@@ -72,8 +72,8 @@ def test_the_expected_scores_hold_in_95_of_100_leaderboards(public, private):
 def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
     right = np.arange(500) % 10 > 0
     score = METRICS["accuracy"](right.astype(np.int64), np.ones(500, dtype=np.int64))
-    before = leaderboard._parts(score, 0.0, NONE, (500, 5000), [])
-    after = leaderboard._parts(score, 0.0, NONE, (500, 5000), [-0.04])
+    before = expected_score._parts(score, 0.0, NONE, (500, 5000), [])
+    after = expected_score._parts(score, 0.0, NONE, (500, 5000), [-0.04])
     assert before[0][0] == pytest.approx(0.9)
     assert 0.86 < after[0][0] < 0.88  # most of the way
     assert after[0][0] < after[1][0] < 0.9  # the private images are others
@@ -82,14 +82,16 @@ def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
 
 def test_choosing_flatters_and_estimates_under_shift_widen():
     score = METRICS["accuracy"](np.r_[np.ones(180, int), np.zeros(20, int)], np.ones(200, dtype=np.int64))
-    plain, chosen = (leaderboard._parts(score, by, NONE, (300, 700), [])[1] for by in (0.0, 0.01))
+    plain, chosen = (expected_score._parts(score, by, NONE, (300, 700), [])[1] for by in (0.0, 0.01))
     assert chosen[0] == pytest.approx(plain[0] - 0.01)
-    shifted = leaderboard._parts(score, 0.0, (0.8, {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
+    shifted = expected_score._parts(score, 0.0, (0.8, {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
     assert shifted[0] == pytest.approx(0.75)
     assert shifted[2] - shifted[1] > plain[2] - plain[1]
-    assert leaderboard.error_under(0.5) == 0 < leaderboard.error_under(0.7) < leaderboard.error_under(0.99) <= 0.3
+    assert (
+        expected_score.error_under(0.5) == 0 < expected_score.error_under(0.7) < expected_score.error_under(0.99) <= 0.3
+    )
     loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64))
-    assert leaderboard._parts(loss, 0.0, NONE, (30, 70), [])[0][0] == pytest.approx(np.log(2))
+    assert expected_score._parts(loss, 0.0, NONE, (30, 70), [])[0][0] == pytest.approx(np.log(2))
 
 
 def test_it_is_told_where_the_run_ends_and_kept(finished):
@@ -101,7 +103,7 @@ def test_it_is_told_where_the_run_ends_and_kept(finished):
     assert low < high <= 1
     assert set(said["estimates"]) == {"ATC", "DoC", "importance weights"}
     assert not said["share_is_stated"]
-    expected = leaderboard.Expected(**said)
+    expected = expected_score.Expected(**said)
     assert "no shift is seen" in "\n".join(expected.details)
     assert "public" in str(expected)
     row = (finished / "submissions" / "ledger.csv").read_text().splitlines()
@@ -153,10 +155,10 @@ def test_an_expectation_of_then_is_renewed_by_what_came_since(finished, monkeypa
     run = Run.find("first")
     then = Expected.read(run)
     assert then is not None
-    monkeypatch.setattr(leaderboard, "_gaps", lambda run: [])
+    monkeypatch.setattr(expected_score, "_gaps", lambda run: [])
     monkeypatch.setattr(selection, "among_runs", lambda run, labels: (then.optimism, then.compared))
-    assert leaderboard.renew(run) == then
-    monkeypatch.setattr(leaderboard, "_gaps", lambda run: [-0.05])
-    now = leaderboard.renew(run)
+    assert expected_score.renew(run) == then
+    monkeypatch.setattr(expected_score, "_gaps", lambda run: [-0.05])
+    now = expected_score.renew(run)
     assert now.learned_from == 1
     assert now.public[0] < then.public[0]

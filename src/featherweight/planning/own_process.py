@@ -14,7 +14,7 @@ T = TypeVar("T")
 Work = Callable[..., T]  # (recipe, competition, *more)
 
 
-def apart(work: Work[T], recipe: Recipe, competition: Competition, *more: Any, patience: float) -> T | None:
+def in_own_process(work: Work[T], recipe: Recipe, competition: Competition, *more: Any, patience: float) -> T | None:
     """What `work(recipe, competition, *more)` returns; None where it takes more than `patience` seconds or memory.
 
     `work` is a function of a module. The process is forked from a server that has imported torch once. Raises the
