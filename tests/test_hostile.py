@@ -328,6 +328,33 @@ def test_own_files_damaged(home, finished, name, content, line, wanted, words, c
         assert {path.name: path.read_bytes() for path in folder.glob("*.np*")} == before
 
 
+# What `submit first` says, and that it has sent something only where what is damaged has no part in it.
+SUBMITTED = [
+    ("runs/first/run.json", b"{}", 2, "run.json: the file is damaged"),
+    ("runs/first/recipe.yaml", b"model: {", 2, "recipe.yaml"),
+    ("runs/first/weights.safetensors", b"weights", 2, "weights.safetensors: these weights do not fit the recipe"),
+    ("submissions/first.csv", b"", 2, "first.csv is not what first wrote"),
+    ("submissions/first.csv", b"Id,Category\n1,\xff\n", 2, "first.csv is not what first wrote"),
+    ("submissions/ledger.csv", b"", 2, "ledger.csv: row 1: this is not a ledger"),
+    ("submissions/ledger.csv", b"date,run\n\"", 2, "ledger.csv: row 2: expected 2 fields, got 1"),
+    ("configs/competitions/ours.yaml", b"kaggle: [", 0, ""),  # as the run has it
+    ("runs/first/result.json", b"{", 0, ""),
+    ("runs/first/history.csv", b"", 0, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "wanted", "words"), SUBMITTED, ids=[f"{n}-{row[0]}" for n, row in enumerate(SUBMITTED)])  # fmt: skip
+def test_submit_with_own_files_damaged(home, finished, fake_kaggle, name, content, wanted, words):
+    shutil.copytree(finished, home, dirs_exist_ok=True)
+    (home / name).write_bytes(content)
+    code, err, _ = told(["submit", "first"])
+    assert code == wanted, err
+    assert words in err
+    assert "Traceback" not in err
+    assert err.count("\n") <= 5
+    assert len(fake_kaggle.submissions) == (wanted == 0)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n", b'date,run\n"'])
 def test_a_damaged_ledger_is_found_before_anything_is_trained(home, content, capsys):
     (home / "submissions").mkdir()

@@ -166,6 +166,13 @@ def image_bytes(ending):
     return stream.getvalue()
 
 
+@pytest.mark.parametrize("image", [COLOUR, GREY])
+def test_the_colours_of_lab_are_read(image):
+    stream = io.BytesIO()
+    Pillow.new("LAB", (SIZE, SIZE), (255, 128, 128)).save(stream, "TIFF")
+    assert decode("x.tif", image, stream.getvalue()).min() > 240
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

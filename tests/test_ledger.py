@@ -75,6 +75,14 @@ def test_a_submission_is_what_its_last_row_says_and_nothing_new_is_no_row():
     assert ledger.read().empty
 
 
+def test_a_clock_that_is_set_back_makes_no_submission_unsent():
+    ledger.record_submission(sent())
+    for status, hour in (("PENDING", 22), ("COMPLETE", 21)):
+        ledger.record_submission(sent(status=status, reference=7) | {"date": f"2025-12-31T{hour}:00:00+00:00"})
+    (read,) = ledger.submissions().to_dict("records")
+    assert (read["status"], read["reference"]) == ("COMPLETE", "7")
+
+
 def test_a_ledger_of_an_earlier_version_is_read_and_goes_on():
     ledger.path().parent.mkdir(parents=True)
     ledger.path().write_text("date,run,recipe,holdout\n2025-01-01T00:00:00+00:00,old,tiny,0.25\n")

@@ -377,6 +377,23 @@ def begun(home: Path, at_least: int, before: int) -> bool:
     return len(states) > max(at_least, before) and states[-1] == "RUNNING" and looks > 1
 
 
+def test_a_candidate_that_kills_its_workers_is_given_up(home, capfd):
+    """As one does that takes more memory than there is: the system kills its worker, and who goes on would be next."""
+    words = ["search", write(home, QUICK + KEYS), "--trials", "2"]
+    for _ in range(studies.MOST_LOST):
+        worker = os.fork()
+        if not worker:
+            studies.Worker.alive = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(main.main(words))
+        assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == -signal.SIGKILL
+    assert main.main(words) == 0
+    assert f"candidate 0: {studies.MOST_LOST} workers were killed while they tried it" in capfd.readouterr().out
+    values = {number: value for number, _, value in trained(home)}
+    assert values.pop(0) is None
+    assert len(values) >= 1
+    assert None not in values.values()
+
+
 def test_a_killed_search_goes_on_to_the_same_end(home):
     text = QUICK.replace("train.epochs: 3", "train.epochs: 30, train.checkpoint_seconds: 0") + "pruner: none\n" + KEYS
     write(home, text)

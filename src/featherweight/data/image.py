@@ -171,6 +171,8 @@ def _eight_bits(picture: Pillow.Image, mode: str, levels: int | None) -> Pillow.
     if picture.mode.startswith(("I", "F")):
         values: Any = np.asarray(picture).astype(np.float64)
         return Pillow.fromarray(scaled(values, picture.mode, levels)).convert(mode)
+    if picture.mode == "LAB":  # which Pillow makes RGB alone of
+        picture = picture.convert("RGB")
     return picture if picture.mode == mode else picture.convert(mode)
 
 

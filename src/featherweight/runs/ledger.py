@@ -71,6 +71,12 @@ COLUMNS = (
 )
 NUMBERS = frozenset(COLUMNS[COLUMNS.index("seed") : COLUMNS.index("minutes") + 1]) - {"metric"} | {"public", "private"}
 Row = dict[str, str]
+KNOWN = {
+    "SENDING": 0,
+    "LOST": 1,
+    "REFUSED": 2,
+    "PENDING": 3,
+}  # what becomes of a submission, in turn; then it is scored
 WAY_ON = "put it back from a copy, or move it away and a new one is begun"
 WHOLE = ("seed", "parameters", "limit", "macs", "epochs")
 
@@ -128,7 +134,11 @@ def maker(submission: Path) -> dict[str, Any]:
 
 def submissions(file: Path | None = None) -> pd.DataFrame:
     """All submissions, each as it was last seen, with the date of its first row."""
-    events = sorted((row for row in _rows(file) if row["event"] == SUBMISSION), key=lambda row: row["date"])
+    # By what is known before the date: a clock that was set back dates the answer before the upload.
+    events = sorted(
+        (row for row in _rows(file) if row["event"] == SUBMISSION),
+        key=lambda row: (KNOWN.get(row["status"], len(KNOWN)), row["date"]),
+    )
     dates: dict[str, str] = {}
     for row in events:
         dates.setdefault(row["tag"], row["date"])
