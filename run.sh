@@ -16,7 +16,7 @@ packages() {
     else
         "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null || fail "there is no pip in .venv; delete .venv and try again"
         "$python" -m pip install --quiet --disable-pip-version-check "$@"
-    fi || fail "not everything could be installed: the reason is above; the same command goes on from there"
+    fi || fail "not everything could be installed: the reason is above; the same command continues from there"
 }
 
 make() {

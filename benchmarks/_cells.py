@@ -90,8 +90,8 @@ def troubled(train: Labelled, hidden: Labelled, trouble: str, random: np.random.
         classes = labels.max() + 1
         return (images, np.where(wrong, random.integers(classes, size=len(labels)), labels)), hidden
     if trouble == "class shift":
-        kept = (answers < 3) | (random.random(len(answers)) < 0.15)
-        return train, (test[kept], answers[kept])
+        shown = (answers < 3) | (random.random(len(answers)) < 0.15)
+        return train, (test[shown], answers[shown])
     if trouble == "corrupted test":
         noisy = test * 0.6 + random.normal(30, 25, test.shape)
         return train, (noisy.clip(0, 255).astype(np.uint8), answers)
@@ -113,21 +113,21 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         words = [*RECIPES[recipe], "--competition", "x", "--name", "r", "--seed", str(seed), "--no-report"]
         words += ["--threads", "1", "--set", "train.epochs=10", "--set", f"split.holdout={held_out}"]
         words += ["--set", f"split.seed={seed}", "--set", "predict.views=[]"]
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
             code = main.main(words)
         if code:
-            raise SystemExit(f"{name}, {trouble}: the run ended with {code}:\n{said.getvalue()}")
+            raise SystemExit(f"{name}, {trouble}: the run ended with {code}:\n{printed.getvalue()}")
         run = Run.find("r")
-        kept = KinMoved.read(run)
-        torn = _torn(words) if kept else None
+        moved = KinMoved.read(run)
+        torn = _torn(words) if moved else None
         expected, score = Expected.read(run), run.result.holdout
         right = run.probs("predict").argmax(1) == answers
         wrong = labels != (clean[0][1] if trouble == "label noise" else labels)
         doubted = label_doubts(run, wrong)
     assert expected is not None
     public = random.permutation(len(right)) < round(PUBLIC * len(right))
-    told = {"validation": right, "public": right[public], "private": right[~public]}
+    answered = {"validation": right, "public": right[public], "private": right[~public]}
     ends = {"validation": (score.low, score.high), "public": expected.public[1:3], "private": expected.private[1:3]}
     return {
         "set": name,
@@ -135,15 +135,15 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         "seed": seed,
         "trouble": trouble,
         "holdout": [score.value, score.low, score.high, score.count],
-        "hidden": {part: float(some.mean()) for part, some in told.items()},
+        "hidden": {part: float(some.mean()) for part, some in answered.items()},
         "intervals": ends,
-        "held": {part: bool(ends[part][0] <= some.mean() <= ends[part][1]) for part, some in told.items()},
+        "held": {part: bool(ends[part][0] <= some.mean() <= ends[part][1]) for part, some in answered.items()},
         "auc": expected.auc,
         "shift named": expected.shifted,
-        "kin named": any(words in said.getvalue() for words in NAMED),
+        "kin named": any(words in printed.getvalue() for words in NAMED),
         "estimates": expected.estimates,
         "labels": doubted,
-        "torn split": None if kept is None else {"would have read": kept.would_read(score), "read": torn},
+        "torn split": None if moved is None else {"would have read": moved.would_read(score), "read": torn},
     }
 
 
@@ -160,17 +160,17 @@ def label_doubts(run: Run, wrong: NDArray[np.bool_]) -> dict[str, Any]:
     held = np.array([place[id] for id in run.split.holdout])
     data = run.competition.load().train.labels
     assert data is not None
-    probs, given = run.probs("holdout").astype(np.float64), data[held]
-    found = label_noise(probs, given)
-    usual = np.array([probs[given == k, k].mean() if (given == k).any() else 2 for k in range(probs.shape[1])])
+    probs, labelled = run.probs("holdout").astype(np.float64), data[held]
+    estimate = label_noise(probs, labelled)
+    usual = np.array([probs[labelled == k, k].mean() if (labelled == k).any() else 2 for k in range(probs.shape[1])])
     sure = np.where(probs >= usual, probs, -1)
-    counted = (sure.max(1) >= 0) & (sure.argmax(1) != given)
+    counted = (sure.max(1) >= 0) & (sure.argmax(1) != labelled)
     return {
         "named": WrongLabels.read(run) is not None,
-        "said": [found.share, found.low, found.high],
+        "said": [estimate.share, estimate.low, estimate.high],
         "true": float(wrong[held].mean()),
-        "suspects": len(found.suspects),
-        "suspects wrong": int(wrong[held][found.suspects].sum()),
+        "suspects": len(estimate.suspects),
+        "suspects wrong": int(wrong[held][estimate.suspects].sum()),
         "confident learning": [float(counted.mean()), int(counted.sum()), int((counted & wrong[held]).sum())],
     }
 
@@ -190,37 +190,37 @@ def workspace(home: Path) -> Iterator[None]:
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How often each interval held, by trouble, with the interval of that; how far the estimates were off."""
-    found: dict[str, Any] = {"held": {}, "held or named": {}, "off": {}, "labels": {}, "error over 2 AUC - 1": {}}
+    shares: dict[str, Any] = {"held": {}, "held or named": {}, "off": {}, "labels": {}, "error over 2 AUC - 1": {}}
     for trouble in ("without shift", *TROUBLES):
         some = [row for row in rows if row["trouble"] == trouble or (trouble, row["trouble"]) in ALIKE]
         if not some:
             continue
-        found["held"][trouble] = {
+        shares["held"][trouble] = {
             part: [*share([row["held"][part] for row in some])] for part in ("validation", "public", "private")
         }
         named = [
             row["held"]["private"] or row["shift named"] or row["kin named"] or row["labels"]["named"] for row in some
         ]
-        found["held or named"][trouble] = [*share(named)]
-        told = [row["labels"] for row in some]
-        found["labels"][trouble] = {
-            "named": sum(each["named"] for each in told),
-            "interval holds": sum(each["said"][1] <= each["true"] <= each["said"][2] for each in told),
-            "suspects": sum(each["suspects"] for each in told),
-            "suspects wrong": sum(each["suspects wrong"] for each in told),
-            "of confident learning": [sum(each["confident learning"][k] for each in told) for k in (1, 2)],
+        shares["held or named"][trouble] = [*share(named)]
+        doubts = [row["labels"] for row in some]
+        shares["labels"][trouble] = {
+            "named": sum(each["named"] for each in doubts),
+            "interval holds": sum(each["said"][1] <= each["true"] <= each["said"][2] for each in doubts),
+            "suspects": sum(each["suspects"] for each in doubts),
+            "suspects wrong": sum(each["suspects wrong"] for each in doubts),
+            "of confident learning": [sum(each["confident learning"][k] for each in doubts) for k in (1, 2)],
         }
         errors = [
             {name.split(" with ")[0]: value - row["hidden"]["validation"] for name, value in row["estimates"].items()}
             | {"holdout": row["holdout"][0] - row["hidden"]["validation"]}
             for row in some
         ]
-        found["off"][trouble] = {
+        shares["off"][trouble] = {
             name: float(np.sqrt(np.mean([each[name] ** 2 for each in errors if name in each]))) for name in errors[0]
         }
-        found["error over 2 AUC - 1"][trouble] = error_over_shift(some)
-    found["error over 2 AUC - 1"]["all"] = error_over_shift(rows)
-    return found
+        shares["error over 2 AUC - 1"][trouble] = error_over_shift(some)
+    shares["error over 2 AUC - 1"]["all"] = error_over_shift(rows)
+    return shares
 
 
 def error_over_shift(rows: Sequence[dict[str, Any]]) -> tuple[float, int]:
@@ -243,14 +243,14 @@ def share(held: Sequence[bool]) -> tuple[float, float, float, int]:
     return float(np.mean(held)), *intervals.proportion(sum(held), len(held)), len(held)
 
 
-def tell(found: dict[str, Any]) -> None:
+def tell(shares: dict[str, Any]) -> None:
     """In words."""
-    for trouble, parts in found["held"].items():
+    for trouble, parts in shares["held"].items():
         each = ", ".join(f"{part} {p:.0%} [{low:.0%}, {high:.0%}]" for part, (p, low, high, _) in parts.items())
-        named = found["held or named"][trouble]
-        off = ", ".join(f"{name} {100 * error:.1f}" for name, error in found["off"][trouble].items())
+        named = shares["held or named"][trouble]
+        off = ", ".join(f"{name} {100 * error:.1f}" for name, error in shares["off"][trouble].items())
         print(f"{trouble} ({named[3]} cells): held: {each}; private held or named {named[0]:.0%}")
-        print("  labels: " + ", ".join(f"{name} {value}" for name, value in found["labels"][trouble].items()))
+        print("  labels: " + ", ".join(f"{name} {value}" for name, value in shares["labels"][trouble].items()))
         print(f"  off from the hidden score by (root mean square, points): {off}")
-    error, runs = found["error over 2 AUC - 1"]["all"]
+    error, runs = shares["error over 2 AUC - 1"]["all"]
     print(f"in {runs} runs that named a shift the estimates were off by {error:.3f} times 2 AUC - 1 (root mean square)")

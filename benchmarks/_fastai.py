@@ -99,8 +99,8 @@ def main(folder: Path, seed: int, size: int, seconds: float, out: Path, network:
             learner.fit_one_cycle(epochs)
         files = get_image_files(folder / "test", recurse=False)
         probs, _ = learner.tta(dl=loaders.test_dl(files))
-    given = [loaders.vocab[index] for index in probs.argmax(1).tolist()]
-    answers = {file.name: name for file, name in zip(files, given, strict=True)}
+    predicted = [loaders.vocab[index] for index in probs.argmax(1).tolist()]
+    answers = {file.name: name for file, name in zip(files, predicted, strict=True)}
     out.write_text(json.dumps({"epochs": epochs, "size": size, "seconds": spent() - began, "answers": answers}))
 
 

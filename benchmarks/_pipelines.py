@@ -94,8 +94,8 @@ def ours(bench: Bench, **changes: Any) -> Epoch:
     images, holdout = packed(bench)
 
     def epoch(steps: int | None) -> float:
-        told = {**bench.recipe.train.model_dump(), "steps": steps, "epochs": 1 if steps else bench.epochs, **changes}
-        recipe = bench.recipe.model_copy(update={"train": Train(**told)})
+        keys = {**bench.recipe.train.model_dump(), "steps": steps, "epochs": 1 if steps else bench.epochs, **changes}
+        recipe = bench.recipe.model_copy(update={"train": Train(**keys)})
         device = start(str(bench.device), recipe.train.precision)
         torch.manual_seed(0)
         model = build(bench.recipe.model, Shape(10, 3, bench.case.size))

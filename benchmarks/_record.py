@@ -22,15 +22,15 @@ RESULTS = Path(__file__).parent / "results" if os.environ.get(RECORD) else paths
 PACKAGES = ("torch", "torchvision", "timm", "fastai", "efficientnet-pytorch", "pillow")
 
 
-def write(name: str, what: str, told: dict[str, Any], *, out: Path = RESULTS, device: str = "cpu") -> Path:
-    """Write `told` to `out/NAME-DATE.json`, beside what was measured and how; returns the path."""
+def write(name: str, what: str, fields: dict[str, Any], *, out: Path = RESULTS, device: str = "cpu") -> Path:
+    """Write `fields` to `out/NAME-DATE.json`, beside what was measured and how; returns the path."""
     result = {
         "what": what,
         "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(device),
         "versions": versions(),
-        **told,
+        **fields,
     }
     out.mkdir(exist_ok=True, parents=True)
     path = out / _named(name)
@@ -73,13 +73,13 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of what takes part."""
-    told = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            told[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return told
+    return installed
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -105,7 +105,7 @@ def paired(differences: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean, "interval95": [mean - half, mean + half], "p": p}
 
 
-def told(difference: dict[str, Any]) -> str:
+def in_words(difference: dict[str, Any]) -> str:
     """Such a difference in words."""
     if difference["interval95"] is None:
         return f"{difference['mean']:+.4f}, of one pair, which tells nothing of the next"

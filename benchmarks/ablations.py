@@ -147,13 +147,13 @@ class Cell:
         return self.dataset, self.option, self.seed, self.epochs
 
 
-def recipe_of(option: Option, images: int, given: argparse.Namespace, seed: int) -> Recipe:
+def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: int) -> Recipe:
     """The base with the option's change."""
-    batch, epochs = batch_size(images), max(1, round(given.epochs * option.length))
+    batch, epochs = batch_size(images), max(1, round(arguments.epochs * option.length))
     words = ["model.widths=[32,128,128]", "train.precision=native", f"train.batch_size={batch}"]
     words += [f"optimizer.lr={batch * RATE:.6g}", f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
-    words += [f"split.holdout={HOLDOUT if given.images else 0.2}", f"split.seed={seed}", f"seed={seed}"]
-    words += [f"split.subset={images + HOLDOUT}"] if given.images else []
+    words += [f"split.holdout={HOLDOUT if arguments.images else 0.2}", f"split.seed={seed}", f"seed={seed}"]
+    words += [f"split.subset={images + HOLDOUT}"] if arguments.images else []
     words += [f"{key}={json.dumps(value)}" for key, value in option.changes.items()]
     return load_recipe("fastnet94", words)
 
@@ -202,7 +202,7 @@ def gains(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, float]]]:
     scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
         scores[cell.dataset][cell.option][cell.seed] = 100 * cell.right / cell.holdout
-    told: dict[str, dict[str, dict[str, float]]] = {}
+    by_dataset: dict[str, dict[str, dict[str, float]]] = {}
     for dataset, by_option in scores.items():
         base = by_option["base"]
         pairs = {
@@ -214,22 +214,22 @@ def gains(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, float]]]:
         freedom = sum(len(values) - 1 for values in several)
         variance = sum((len(values) - 1) * statistics.variance(values) for values in several) / max(freedom, 1)
         half = float(scipy.stats.t.ppf(0.975, max(freedom, 1))) * variance**0.5 if freedom else float("nan")
-        told[dataset] = {
+        by_dataset[dataset] = {
             name: {"gain": statistics.mean(values), "half": half / len(values) ** 0.5, "seeds": len(values)}
             for name, values in pairs.items()
             if values
         }
-        told[dataset]["base"] = {"gain": statistics.mean(base.values()), "half": 0.0, "seeds": len(base)}
-    return told
+        by_dataset[dataset]["base"] = {"gain": statistics.mean(base.values()), "half": 0.0, "seeds": len(base)}
+    return by_dataset
 
 
-def table(told: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+def table(by_dataset: dict[str, dict[str, dict[str, float]]]) -> list[str]:
     """The page's table: a row per option, a column per data set."""
-    rows = [f"| kind | option | {' | '.join(told)} |", f"|---|---|{'---:|' * len(told)}"]
+    rows = [f"| kind | option | {' | '.join(by_dataset)} |", f"|---|---|{'---:|' * len(by_dataset)}"]
     for option in options()[1:]:
-        found = [by_option.get(option.name) for by_option in told.values()]
-        if any(found):
-            shown = [f"{one['gain']:+.1f} ± {one['half']:.1f}" if one else "" for one in found]
+        cells = [by_option.get(option.name) for by_option in by_dataset.values()]
+        if any(cells):
+            shown = [f"{one['gain']:+.1f} ± {one['half']:.1f}" if one else "" for one in cells]
             rows.append(f"| {option.kind} | {option.name} | {' | '.join(shown)} |")
     return rows
 
@@ -242,18 +242,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=[option.name for option in options()])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     path = _record.RESULTS / "ablations.csv"
     done = read(path)
-    for seed in given.seeds:
+    for seed in arguments.seeds:
         for option in options():
-            if given.only and option.name not in (*given.only, "base"):
+            if arguments.only and option.name not in (*arguments.only, "base"):
                 continue
-            for name in given.competitions:
+            for name in arguments.competitions:
                 competition = load_competition(name)
-                images = given.images or round(0.8 * len(competition.load().train))
-                recipe = recipe_of(option, images, given, seed)
-                dataset = f"{Path(name).stem}, {given.epochs} epochs"
+                images = arguments.images or round(0.8 * len(competition.load().train))
+                recipe = recipe_of(option, images, arguments, seed)
+                dataset = f"{Path(name).stem}, {arguments.epochs} epochs"
                 key = dataset, option.name, seed, recipe.train.epochs
                 if key not in done:
                     count, held, right, seconds = train(recipe, competition)
@@ -261,9 +261,9 @@ def main() -> None:
                     add(cell, path)
                     done[key] = cell
                     print(f"{dataset} {option.name} seed {seed}: {right / held:.2%}, {seconds:.0f} s", flush=True)
-    told = gains(done.values())
-    print("\n".join(table(told)))
-    print(f"written: {_record.write('ablations', __doc__.splitlines()[0], {'gains': told}).name}")
+    measured = gains(done.values())
+    print("\n".join(table(measured)))
+    print(f"written: {_record.write('ablations', __doc__.splitlines()[0], {'gains': measured}).name}")
 
 
 if __name__ == "__main__":

@@ -59,17 +59,17 @@ class Task:
 
 def samples(competition: Competition) -> Samples:
     """The labelled images, by path or decoded."""
-    found = competition.source(paths.data()).train
-    return found if isinstance(found, Samples) else found.read()
+    labelled = competition.source(paths.data()).train
+    return labelled if isinstance(labelled, Samples) else labelled.read()
 
 
-def prepare(short: str, seed: int, given: argparse.Namespace) -> Task:
+def prepare(short: str, seed: int, arguments: argparse.Namespace) -> Task:
     """The folder that everybody gets, made once, and its description."""
     competition = load_competition(short)
-    place = paths.home() / "bench" / f"{Path(short).stem}-{given.images or 'all'}-s{seed}"
+    place = paths.home() / "bench" / f"{Path(short).stem}-{arguments.images or 'all'}-s{seed}"
     if not (place / "answers.json").exists():
         shutil.rmtree(place, ignore_errors=True)
-        answers = write(competition, place / "data", seed, given.images)
+        answers = write(competition, place / "data", seed, arguments.images)
         (place / "answers.json").write_text(json.dumps(answers))
     name = f"bench-{place.name}"
     if not (paths.home() / "configs" / "competitions" / f"{name}.yaml").exists():
@@ -84,8 +84,8 @@ def write(competition: Competition, folder: Path, seed: int, most: int | None) -
     """`train/<class>/*` and `test/*`; returns the classes of the latter by file name."""
     from sklearn.model_selection import train_test_split
 
-    found = samples(competition)
-    labels = np.array(found.labels)
+    labelled = samples(competition)
+    labels = np.array(labelled.labels)
     chosen = np.arange(len(labels))
     if most and most < len(chosen):
         chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:most])
@@ -96,7 +96,7 @@ def write(competition: Competition, folder: Path, seed: int, most: int | None) -
         for index in indices:
             inner = folder / part / (str(labels[index]) if part == "train" else "")
             inner.mkdir(parents=True, exist_ok=True)
-            image = found.images[index]
+            image = labelled.images[index]
             ending = Path(image).suffix if isinstance(image, str) else ".png"
             path = inner / f"{index}{ending}"
             if isinstance(image, str):
@@ -116,25 +116,25 @@ def call(*words: str) -> str:
     return done.stdout
 
 
-def one(system: str, task: Task, given: argparse.Namespace) -> dict[str, Any]:
+def one(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any]:
     """What a system answered, right or wrong by file name, and what it took; from the record where it is done."""
-    out = task.folder / f"{system}-{given.minutes:g}m.json"
+    out = task.folder / f"{system}-{arguments.minutes:g}m.json"
     if not out.exists():
         began, before = time.monotonic(), spent_by_children()
         raw = out.with_suffix(".raw.json")  # of a process of its own; what is killed in between is done again
-        found = fastai(task, 60 * given.minutes, raw) if system == "fastai" else ours(system, task, given)
-        took = {"clock": time.monotonic() - began, "processor": found.pop("seconds", spent_by_children() - before)}
-        out.write_text(json.dumps({**found, **took}))
-    told: dict[str, Any] = json.loads(out.read_text())
-    told["right"] = [told["answers"].get(file) == label for file, label in sorted(task.answers.items())]
-    return told
+        answered = fastai(task, 60 * arguments.minutes, raw) if system == "fastai" else ours(system, task, arguments)
+        took = {"clock": time.monotonic() - began, "processor": answered.pop("seconds", spent_by_children() - before)}
+        out.write_text(json.dumps({**answered, **took}))
+    record: dict[str, Any] = json.loads(out.read_text())
+    record["right"] = [record["answers"].get(file) == label for file, label in sorted(task.answers.items())]
+    return record
 
 
-def ours(system: str, task: Task, given: argparse.Namespace) -> dict[str, Any]:
+def ours(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any]:
     """A run of ours, by the command line."""
-    name = f"{task.name}-{system}-{given.minutes:g}m"
+    name = f"{task.name}-{system}-{arguments.minutes:g}m"
     words = [system, "--competition", task.name, "--threads", "1", "--name", name]
-    printed = call(*words, *(["--minutes", f"{given.minutes:g}"] if system == "auto" else ["--no-report"]))
+    printed = call(*words, *(["--minutes", f"{arguments.minutes:g}"] if system == "auto" else ["--no-report"]))
     run = Run.find(name)
     data = run.competition.load().predict
     assert data is not None
@@ -152,8 +152,8 @@ def fastai(task: Task, seconds: float, out: Path) -> dict[str, Any]:
     words = [str(task.folder / "data"), str(task.seed), str(size), str(seconds), str(out)]
     script = str(Path(__file__).with_name("_fastai.py"))
     subprocess.run([sys.executable, script, *words, "lite0" if task.pretrained else SCRATCH], check=True)
-    told: dict[str, Any] = json.loads(out.read_text())
-    return told
+    answered: dict[str, Any] = json.loads(out.read_text())
+    return answered
 
 
 def main() -> None:
@@ -164,28 +164,28 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--images", type=int, help="labelled images that are used, of large sets")
     parser.add_argument("--systems", nargs="+", default=["auto", "fastai"])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     table: dict[str, Any] = {}
-    for short in given.competitions:
-        found: dict[str, list[dict[str, Any]]] = {system: [] for system in given.systems}
-        for seed in given.seeds:
-            task = prepare(short, seed, given)
-            for system in given.systems:
-                found[system].append(one(system, task, given))
-        table[short] = summary(found)
+    for short in arguments.competitions:
+        outcomes: dict[str, list[dict[str, Any]]] = {system: [] for system in arguments.systems}
+        for seed in arguments.seeds:
+            task = prepare(short, seed, arguments)
+            for system in arguments.systems:
+                outcomes[system].append(one(system, task, arguments))
+        table[short] = summary(outcomes)
         for line in lines(short, table[short]):
             print(line, flush=True)
-    path = _record.write(f"auto-{given.minutes:g}m", __doc__.splitlines()[0], {"table": table})
+    path = _record.write(f"auto-{arguments.minutes:g}m", __doc__.splitlines()[0], {"table": table})
     print(f"written: {path.name}")
 
 
-def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def summary(outcomes: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Each system's accuracies and times by seed, and the first system paired with each other."""
-    first = next(iter(found))
-    pooled = {system: [right for run in runs for right in run["right"]] for system, runs in found.items()}
-    told: dict[str, Any] = {}
-    for system, runs in found.items():
-        told[system] = {
+    first = next(iter(outcomes))
+    pooled = {system: [right for run in runs for right in run["right"]] for system, runs in outcomes.items()}
+    rows: dict[str, Any] = {}
+    for system, runs in outcomes.items():
+        rows[system] = {
             "accuracy": [round(float(np.mean(run["right"])), 4) for run in runs],
             "clock": [round(run["clock"], 1) for run in runs],
             "processor": [round(run["processor"], 1) for run in runs],
@@ -194,14 +194,14 @@ def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         }
         if system != first:
             ahead, behind, p = mcnemar(pooled[first], pooled[system])
-            told[system][f"{first}_against_it"] = {"only_first": ahead, "only_it": behind, "p": p}
-    return told
+            rows[system][f"{first}_against_it"] = {"only_first": ahead, "only_it": behind, "p": p}
+    return rows
 
 
 def lines(short: str, table: dict[str, Any]) -> Sequence[str]:
     """The table of one competition."""
     first = next(iter(table))
-    said = [short]
+    printed = [short]
     for system, row in table.items():
         line = f"  {system:<10} {np.mean(row['accuracy']):7.2%}  {row['accuracy']}, clock {row['clock']} s"
         if system != first:
@@ -209,8 +209,8 @@ def lines(short: str, table: dict[str, Any]) -> Sequence[str]:
             line += (
                 f"; {first} alone right {against['only_first']}, it alone {against['only_it']}, p = {against['p']:.2g}"
             )
-        said.append(line)
-    return said
+        printed.append(line)
+    return printed
 
 
 if __name__ == "__main__":

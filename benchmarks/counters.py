@@ -50,12 +50,12 @@ def torchsummary(net: nn.Module, example: Tensor) -> int:
     """pytorch-summary, which prints its count alone."""
     from torchsummary import summary
 
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
         summary(net, tuple(example.shape[1:]), device="cpu")
-    found = re.search(r"Total params: ([\d,]+)", told.getvalue())
-    assert found is not None, "it prints no count"
-    return int(found[1].replace(",", ""))
+    total = re.search(r"Total params: ([\d,]+)", printed.getvalue())
+    assert total is not None, "it prints no count"
+    return int(total[1].replace(",", ""))
 
 
 def thop(net: nn.Module, example: Tensor) -> int:
@@ -86,8 +86,8 @@ def calflops(net: nn.Module, example: Tensor) -> int:
     """By `calculate_flops`."""
     from calflops import calculate_flops
 
-    given = {"args": [example], "print_results": False, "output_as_string": False}
-    return int(calculate_flops(net, **given)[2])
+    arguments = {"args": [example], "print_results": False, "output_as_string": False}
+    return int(calculate_flops(net, **arguments)[2])
 
 
 def fvcore(net: nn.Module, example: Tensor) -> int:
@@ -128,8 +128,8 @@ def of_file(state: dict[str, Tensor]) -> dict[str, int]:
     """Of a file: ours, and the sum of its numbers."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(state, Path(folder) / "a.pth")
-        found = weigh_anything(Path(folder) / "a.pth").parameters
-    return {"ours": found, "sum of numbers": sum(tensor.numel() for tensor in state.values())}
+        parameters = weigh_anything(Path(folder) / "a.pth").parameters
+    return {"ours": parameters, "sum of numbers": sum(tensor.numel() for tensor in state.values())}
 
 
 def main() -> None:
@@ -140,8 +140,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for case in CASES:
         torch.manual_seed(0)
-        found = {name: counted(COUNTERS[name], case.make().eval(), shown(case)) for name in there}
-        rows.append({"issue": case.issue, "what": case.what, "true": case.true, "counts": found})
+        counts = {name: counted(COUNTERS[name], case.make().eval(), shown(case)) for name in there}
+        rows.append({"issue": case.issue, "what": case.what, "true": case.true, "counts": counts})
     for file in FILES:
         rows.append({"issue": file.issue, "what": file.what, "true": file.true, "counts": of_file(file.state())})
     table: dict[str, dict[str, int]] = {}
@@ -155,8 +155,8 @@ def main() -> None:
         print(f"| {name} | {' | '.join(map(str, row.values()))} |")
     if absent:
         print(f"absent: {', '.join(f'{name} ({why})' for name, why in absent.items())}")
-    told = {"table": table, "absent": absent, "packages": packages(there), "cases": rows}
-    print(f"wrote {_record.write('counters', 'counts of parameters over the corpus of known miscounts', told)}")
+    record = {"table": table, "absent": absent, "packages": packages(there), "cases": rows}
+    print(f"wrote {_record.write('counters', 'counts of parameters over the corpus of known miscounts', record)}")
 
 
 def missing(name: str) -> str:

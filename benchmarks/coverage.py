@@ -9,7 +9,7 @@ four, since a proportion of 30 images takes so few values that at one strength a
 100 %: what must hold is the mean over truths (Agresti and Coull 1998). The truth is the score of half a million images.
 At exactly 0 and 100 % an interval that reaches the end always holds: there only too few can be found.
 
-Written to reports/bench/ after every cell; the same command on the same day goes on with that record.
+Written to reports/bench/ after every cell; the same command on the same day continues that record.
 """
 
 from __future__ import annotations
@@ -147,25 +147,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
     text = "real runs with hidden answers instead, by the seeds from FIRST to before END"
     parser.add_argument("--cells", type=int, nargs=2, metavar=("FIRST", "END"), help=text)
-    given = parser.parse_args()
-    if given.cells is not None:
-        real_runs(range(*given.cells), given.out)
+    arguments = parser.parse_args()
+    if arguments.cells is not None:
+        real_runs(range(*arguments.cells), arguments.out)
         return
-    rows: list[dict[str, Any]] = _record.earlier("coverage", given.out).get("cells", [])
+    rows: list[dict[str, Any]] = _record.earlier("coverage", arguments.out).get("cells", [])
     done = {(row["world"], row["classifier"], row["images"]) for row in rows}
     wanted = [
         (world, classifier, count)
-        for count in given.images
-        for world in given.worlds
-        for classifier in given.classifiers
+        for count in arguments.images
+        for world in arguments.worlds
+        for classifier in arguments.classifiers
     ]
     with Progress("coverage", len(wanted), "cells") as bar:
         for world, classifier, count in wanted:
             if (world, classifier, count) not in done:
                 common = {"world": world, "classifier": classifier, "images": count}
-                found = cell(world, classifier, count, given.draws, given.metrics)
-                rows += [{"metric": metric, **common, **held} for metric, held in found.items()]
-                _record.write("coverage", __doc__ or "", {"cells": rows}, out=given.out)
+                shares = cell(world, classifier, count, arguments.draws, arguments.metrics)
+                rows += [{"metric": metric, **common, **held} for metric, held in shares.items()]
+                _record.write("coverage", __doc__ or "", {"cells": rows}, out=arguments.out)
             bar.advance(1)
     tell(rows)
 
@@ -177,16 +177,16 @@ def real_runs(seeds: range, out: Path) -> None:
     for one in _cells.cells(seeds):
         if one not in done:
             rows.append(_cells.cell(*one))
-            told = {"summary": _cells.summary(rows), "cells": rows}
-            _record.write("coverage-cells", _cells.__doc__ or "", told, out=out)
+            record = {"summary": _cells.summary(rows), "cells": rows}
+            _record.write("coverage-cells", _cells.__doc__ or "", record, out=out)
     _cells.tell(_cells.summary(rows))
 
 
 def tell(rows: Sequence[dict[str, Any]]) -> None:
     """The cells that are outside, and how many."""
     for row in filter(outside, rows):
-        told = "{metric}, {world}, {classifier}, {images:,} images: {held:.1%} ({above:.1%} above, {below:.1%} below)"
-        print(told.format(**row))
+        line = "{metric}, {world}, {classifier}, {images:,} images: {held:.1%} ({above:.1%} above, {below:.1%} below)"
+        print(line.format(**row))
     share = float(np.mean([row["held"] for row in rows]))
     print(f"{len(rows)} cells, {share:.2%} of the intervals hold; {sum(map(outside, rows))} cells outside 93 to 97 %")
 

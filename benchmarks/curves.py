@@ -38,18 +38,18 @@ HOLDOUT = 3000  # images that score a training on a subset
 COLUMNS = ("dataset", *NUMBERS, "error", "network")
 
 
-def settings(network: str, epochs: int, images: int, given: argparse.Namespace, small: bool) -> list[str]:
+def settings(network: str, epochs: int, images: int, arguments: argparse.Namespace, small: bool) -> list[str]:
     """What is set in the network's recipe: the batch and its rate as a plan would have them, and what is held out."""
     chosen = [*NETWORKS[network][1], f"train.epochs={epochs}", f"train.evaluate_every={max(1, epochs)}"]
-    if given.size is not None:
-        chosen += [f"image.size={given.size}"]
+    if arguments.size is not None:
+        chosen += [f"image.size={arguments.size}"]
     if network in PUBLISHED:
         store = "null" if small else str(STORED)
         chosen += [f"image.store={store}", *(["warmup=null", "averages=[]", "ship=raw"] if epochs == 0 else [])]
     if network not in PUBLISHED:
         chosen.append("train.precision=native")
-    chosen += [f"split.holdout={HOLDOUT if given.images else 0.2}"]
-    if given.images:
+    chosen += [f"split.holdout={HOLDOUT if arguments.images else 0.2}"]
+    if arguments.images:
         chosen.append(f"split.subset={images + HOLDOUT}")
     if NETWORKS[network][0].startswith("fastnet"):
         batch = batch_size(images)
@@ -58,7 +58,7 @@ def settings(network: str, epochs: int, images: int, given: argparse.Namespace, 
 
 
 def trained(name: str, recipe_name: str, changes: list[str], competition_name: str, competition: Competition) -> Run:
-    """The run of that name, begun, gone on with, or found done."""
+    """The run of that name, begun, continued, or done already."""
     if not Run.exists(name):
         recipe = load_recipe(recipe_name, changes)
         Task(recipe_name, recipe, competition_name, competition, ["./run.sh", "bench", "curves"]).start(name)
@@ -78,21 +78,21 @@ def main() -> None:
     parser.add_argument("--epochs", nargs="+", type=int, default=[5, 15, 45])
     parser.add_argument("--size", type=int, help="the side of the images in pixels (default: the competition's)")
     parser.add_argument("--out", type=Path, default=TABLE, help="the table that rows are added to")
-    given = parser.parse_args()
-    competition = load_competition(given.competition)
+    arguments = parser.parse_args()
+    competition = load_competition(arguments.competition)
     data = competition.load()
-    images = given.images or round(0.8 * len(data.train))
-    with given.out.open(newline="") as file:
+    images = arguments.images or round(0.8 * len(data.train))
+    with arguments.out.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    for network in given.networks:
-        for epochs in given.epochs:
-            name = f"curve-{Path(given.competition).stem}-{images}-{network}-{epochs}"
-            name += f"-{given.size}px" if given.size else ""
-            changes = settings(network, epochs, images, given, competition.image.size <= SMALL)
-            run = trained(name, NETWORKS[network][0], changes, Path(given.competition).stem, competition)
+    for network in arguments.networks:
+        for epochs in arguments.epochs:
+            name = f"curve-{Path(arguments.competition).stem}-{images}-{network}-{epochs}"
+            name += f"-{arguments.size}px" if arguments.size else ""
+            changes = settings(network, epochs, images, arguments, competition.image.size <= SMALL)
+            run = trained(name, NETWORKS[network][0], changes, Path(arguments.competition).stem, competition)
             shape, score = run.competition.shape, run.result.holdout
             row = {
-                "dataset": given.dataset,
+                "dataset": arguments.dataset,
                 "images": len(run.split.train),
                 "classes": shape.num_classes,
                 "size": shape.size,
@@ -107,7 +107,7 @@ def main() -> None:
                 {key: str(value) for key, value in row.items()}
             ]
             lines = [",".join(COLUMNS), *(",".join(one[key] for key in COLUMNS) for one in rows)]
-            atomic.write_text(given.out, "\n".join(lines) + "\n")
+            atomic.write_text(arguments.out, "\n".join(lines) + "\n")
             print(f"{name}: {score}", flush=True)
 
 

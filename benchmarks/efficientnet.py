@@ -131,10 +131,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=256, help="a turn's images")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     settings = []
     for side, batch in SETTINGS:
-        rates = measure(side, batch, given.rounds, given.images)
+        rates = measure(side, batch, arguments.rounds, arguments.images)
         row = {}
         for name, values in rates.items():
             walls, processors = zip(*values, strict=True)

@@ -72,38 +72,38 @@ def timed(command: list[str]) -> float:
     return spent_by_children() - before
 
 
-def ours(system: str, seed: int, given: argparse.Namespace, settings: Sequence[str]) -> Answer:
+def ours(system: str, seed: int, arguments: argparse.Namespace, settings: Sequence[str]) -> Answer:
     """A run of ours, by the command line."""
-    name = run_name(system, seed, given)
+    name = run_name(system, seed, arguments)
     cost = paths.runs() / name / "processor.json"
     if not cost.exists():
-        recipe = {"finetune": given.recipe, "probe": PROBE}.get(system, FROM_NOTHING)
-        words = [recipe, "--competition", given.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
+        recipe = {"finetune": arguments.recipe, "probe": PROBE}.get(system, FROM_NOTHING)
+        words = [recipe, "--competition", arguments.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
         words += ["--name", name, *(word for setting in settings for word in ("--set", setting))]
-        words += [] if given.truth else ["--set", HELD]
+        words += [] if arguments.truth else ["--set", HELD]
         seconds = timed([sys.executable, "-m", "featherweight", *words])
         cost.write_text(json.dumps({"seconds": seconds}))
     run = Run.find(name)
-    part = "predict" if given.truth else "test"
-    ids, truth = answers(given, run)
-    predicted = run.competition.load().predict if given.truth else None
+    part = "predict" if arguments.truth else "test"
+    ids, truth = answers(arguments, run)
+    predicted = run.competition.load().predict if arguments.truth else None
     known = dict(zip(predicted.ids if predicted else run.split.test, run.probs(part).argmax(1), strict=True))
     right = [bool(known[id] == label) for id, label in zip(ids, truth, strict=True)]
     return Answer(system, seed, right, json.loads(cost.read_text())["seconds"])
 
 
-def run_name(system: str, seed: int, given: argparse.Namespace) -> str:
+def run_name(system: str, seed: int, arguments: argparse.Namespace) -> str:
     """The name of a run of ours."""
-    recipe = "" if given.recipe == TUNED else f"{given.recipe}-"
-    return f"bench-{Path(given.competition).stem}-{recipe}{system}-{given.size}-{given.epochs}-s{seed}"
+    recipe = "" if arguments.recipe == TUNED else f"{arguments.recipe}-"
+    return f"bench-{Path(arguments.competition).stem}-{recipe}{system}-{arguments.size}-{arguments.epochs}-s{seed}"
 
 
-def tuning(given: argparse.Namespace) -> list[str]:
+def tuning(arguments: argparse.Namespace) -> list[str]:
     """What is set for the probe; for fine-tuning, the epochs besides."""
-    return [f"image.size={given.size}", f"train.precision={given.precision}", stored(given)]
+    return [f"image.size={arguments.size}", f"train.precision={arguments.precision}", stored(arguments)]
 
 
-def from_scratch(like: Run, seed: int, given: argparse.Namespace, seconds: float) -> list[str]:
+def from_scratch(like: Run, seed: int, arguments: argparse.Namespace, seconds: float) -> list[str]:
     """What is set for the narrow fast net, which trains for about this many seconds of processor time.
 
     An epoch is timed by two short runs, which share what a run takes besides.
@@ -115,20 +115,20 @@ def from_scratch(like: Run, seed: int, given: argparse.Namespace, seconds: float
     def lasting(epochs: int) -> list[str]:
         return [*settings, f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
 
-    short, longer = (ours(f"scratch{epochs}", seed, given, lasting(epochs)).seconds for epochs in (1, 4))
+    short, longer = (ours(f"scratch{epochs}", seed, arguments, lasting(epochs)).seconds for epochs in (1, 4))
     return lasting(max(1, round((seconds - short) / ((longer - short) / 3)) + 1))
 
 
-def stored(given: argparse.Namespace) -> str:
+def stored(arguments: argparse.Namespace) -> str:
     """How images are stored: as photographs, or where they are smaller than what is trained at, at that size."""
-    return f"image.store={given.store if given.store >= given.size else 'null'}"
+    return f"image.store={arguments.store if arguments.store >= arguments.size else 'null'}"
 
 
-def answers(given: argparse.Namespace, run: Run) -> tuple[list[str], list[int]]:
+def answers(arguments: argparse.Namespace, run: Run) -> tuple[list[str], list[int]]:
     """The ids and the classes, by index, of the images that all are judged by."""
     data = run.competition.load()
-    if given.truth:
-        with Path(given.truth).open(newline="") as file:
+    if arguments.truth:
+        with Path(arguments.truth).open(newline="") as file:
             id, label = csv.DictReader(file).fieldnames or ("id", "label")
             file.seek(0)
             rows = list(csv.DictReader(file))
@@ -143,25 +143,25 @@ def answers(given: argparse.Namespace, run: Run) -> tuple[list[str], list[int]]:
     return run.split.test, [int(labels[id]) for id in run.split.test]
 
 
-def fastai(seed: int, like: Run, given: argparse.Namespace, seconds: float) -> Answer:
+def fastai(seed: int, like: Run, arguments: argparse.Namespace, seconds: float) -> Answer:
     """fastai with this seed, in a process of its own, for about so many seconds of processor time."""
     place = paths.runs() / like.name / f"fastai-s{seed}.json"
     if not place.exists():
         with tempfile.TemporaryDirectory() as folder:
-            export(like, given, Path(folder))
+            export(like, arguments, Path(folder))
             script = str(Path(__file__).with_name("_fastai.py"))
-            timed([sys.executable, script, folder, str(seed), str(given.size), str(seconds), str(place), "lite0"])
-    told = json.loads(place.read_text())
-    _, truth = answers(given, like)
-    right = [int(told["answers"][f"{number}.png"]) == label for number, label in enumerate(truth)]
-    return Answer("fastai", seed, right, told["seconds"])
+            timed([sys.executable, script, folder, str(seed), str(arguments.size), str(seconds), str(place), "lite0"])
+    answered = json.loads(place.read_text())
+    _, truth = answers(arguments, like)
+    right = [int(answered["answers"][f"{number}.png"]) == label for number, label in enumerate(truth)]
+    return Answer("fastai", seed, right, answered["seconds"])
 
 
-def export(run: Run, given: argparse.Namespace, folder: Path) -> None:
+def export(run: Run, arguments: argparse.Namespace, folder: Path) -> None:
     """The run's images as PNG files, `train/<index>/`, `valid/<index>/` and `test/`, as our pack has them."""
     from PIL import Image
 
-    recipe = load_recipe(TUNED, [f"image.size={given.size}", stored(given)])
+    recipe = load_recipe(TUNED, [f"image.size={arguments.size}", stored(arguments)])
     competition = run.competition.seen_by(recipe)
     data = competition.load()
     assert data.train.labels is not None
@@ -177,9 +177,9 @@ def export(run: Run, given: argparse.Namespace, folder: Path) -> None:
 
     write(data.train, run.split.train, "train")
     write(data.train, run.split.holdout, "valid")
-    if given.truth:
+    if arguments.truth:
         assert data.predict is not None
-        write(data.predict, answers(given, run)[0], "test")
+        write(data.predict, answers(arguments, run)[0], "test")
     else:
         write(data.train, run.split.test, "test")
 
@@ -206,23 +206,23 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--truth", help="a CSV with the answers of the images to predict")
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
-    given = parser.parse_args()
-    load_competition(given.competition)
-    found: list[Answer] = []
-    for seed in given.seeds:
-        found.append(ours("probe", seed, given, tuning(given)))
-        tuned = ours("finetune", seed, given, [*tuning(given), f"train.epochs={given.epochs}"])
-        like = Run.find(run_name("finetune", seed, given))
-        found += [tuned, fastai(seed, like, given, tuned.seconds)]
-        found.append(ours("scratch", seed, given, from_scratch(like, seed, given, tuned.seconds)))
-        for one in found[-4:]:
+    arguments = parser.parse_args()
+    load_competition(arguments.competition)
+    results: list[Answer] = []
+    for seed in arguments.seeds:
+        results.append(ours("probe", seed, arguments, tuning(arguments)))
+        tuned = ours("finetune", seed, arguments, [*tuning(arguments), f"train.epochs={arguments.epochs}"])
+        like = Run.find(run_name("finetune", seed, arguments))
+        results += [tuned, fastai(seed, like, arguments, tuned.seconds)]
+        results.append(ours("scratch", seed, arguments, from_scratch(like, seed, arguments, tuned.seconds)))
+        for one in results[-4:]:
             print(f"  {one.system:<9} seed {one.seed}  {one.accuracy:.2%} right, {one.seconds:.0f} s", flush=True)
     table: dict[str, Any] = {}
     pooled = {
-        system: [right for one in found if one.system == system for right in one.right] for system in systems(found)
+        system: [right for one in results if one.system == system for right in one.right] for system in systems(results)
     }
-    for system in systems(found):
-        mine = [one for one in found if one.system == system]
+    for system in systems(results):
+        mine = [one for one in results if one.system == system]
         accuracies = [round(one.accuracy, 4) for one in mine]
         table[system] = {
             "accuracy": accuracies,
@@ -235,13 +235,13 @@ def main() -> None:
             table[system]["finetune_against_it"] = {"only_finetune": ahead, "only_it": behind, "p": p}
             line += f"; finetune alone right {ahead} times, this alone {behind}, p = {p:.2g}"
         print(line)
-    name = f"{given.recipe.removesuffix('_lite0')}-{Path(given.competition).stem}-{given.size}"
-    print(f"written: {_record.write(name, __doc__.splitlines()[0], {'table': table}, out=given.out).name}")
+    name = f"{arguments.recipe.removesuffix('_lite0')}-{Path(arguments.competition).stem}-{arguments.size}"
+    print(f"written: {_record.write(name, __doc__.splitlines()[0], {'table': table}, out=arguments.out).name}")
 
 
-def systems(found: list[Answer]) -> list[str]:
+def systems(answers: list[Answer]) -> list[str]:
     """Their names, each once."""
-    return list(dict.fromkeys(one.system for one in found))
+    return list(dict.fromkeys(one.system for one in answers))
 
 
 if __name__ == "__main__":

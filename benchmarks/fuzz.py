@@ -22,10 +22,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./run.sh bench fuzz", description=__doc__.split("\n")[0])
     parser.add_argument("--examples", type=int, default=20_000, help="of each property (default: 20,000)")
     parser.add_argument("--only", default="", metavar="WORD", help="only the properties with this word in their names")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     began = time.monotonic()
-    print(f"{given.examples:,} examples of each property; some minutes for every 10,000")
-    environment = {**os.environ, "FEATHERWEIGHT_FUZZ_EXAMPLES": str(given.examples)}
+    print(f"{arguments.examples:,} examples of each property; some minutes for every 10,000")
+    environment = {**os.environ, "FEATHERWEIGHT_FUZZ_EXAMPLES": str(arguments.examples)}
     words = [
         "-m",
         "pytest",
@@ -37,7 +37,7 @@ def main() -> int:
         "tests/test_fuzz.py",
         "tests/test_kaggle_faults.py",
         "-k",
-        given.only,
+        arguments.only,
     ]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, check=False)
     print(f"{time.monotonic() - began:,.0f} seconds")

@@ -21,11 +21,11 @@ from featherweight.planning.task import Task
 
 def tasks(rows: list[Row]) -> dict[str, list[Row]]:
     """The rows of each task: a data set with so many images, by networks that start alike; two rows or more."""
-    found: dict[str, list[Row]] = defaultdict(list)
+    by_task: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         start = "pretrained" if row.published else "from scratch"
-        found[f"{row.dataset}, {row.images:,} images, {start}"].append(row)
-    return {name: of for name, of in found.items() if len(of) > 1}
+        by_task[f"{row.dataset}, {row.images:,} images, {start}"].append(row)
+    return {name: of for name, of in by_task.items() if len(of) > 1}
 
 
 def forecast(curves: Curves, row: Row) -> Forecast:
@@ -37,29 +37,28 @@ def forecast(curves: Curves, row: Row) -> Forecast:
 def main() -> None:
     """Forecast, compare, print, record."""
     rows = table()
-    told: dict[str, dict[str, Any]] = {}
+    summaries: dict[str, dict[str, Any]] = {}
     for name, own in tasks(rows).items():
         pilot, *others = sorted(own, key=lambda row: (row.parameters, row.epochs))
         known = [row for row in rows if row.dataset.removesuffix("64px") != own[0].dataset.removesuffix("64px")]
         curves = Curves(known, [replace(pilot, dataset="pilot")])
-        found = [(row, forecast(curves, row)) for row in others]
-        within = [one.low <= 1 - row.error <= one.high for row, one in found]
-        chosen, _ = max(found, key=lambda pair: pair[1].value)
+        forecasts = [(row, forecast(curves, row)) for row in others]
+        within = [one.low <= 1 - row.error <= one.high for row, one in forecasts]
+        chosen, _ = max(forecasts, key=lambda pair: pair[1].value)
         best = min(others, key=lambda row: row.error)
-        told[name] = {
+        summaries[name] = {
             "forecasts": len(within),
             "within": sum(within),
-            "mean_miss": sum(abs(one.value - 1 + row.error) for row, one in found) / len(found),
+            "mean_miss": sum(abs(one.value - 1 + row.error) for row, one in forecasts) / len(forecasts),
             "lost": chosen.error - best.error,
         }
-        print(
-            f"{name}: {sum(within)} of {len(within)} within their range, {told[name]['mean_miss']:.1%} off in the mean"
-        )
-        print(f"  the choice loses {100 * told[name]['lost']:.1f} points")
-    total, within_all = (sum(one[key] for one in told.values()) for key in ("forecasts", "within"))
+        miss = summaries[name]["mean_miss"]
+        print(f"{name}: {sum(within)} of {len(within)} within their range, {miss:.1%} off in the mean")
+        print(f"  the choice loses {100 * summaries[name]['lost']:.1f} points")
+    total, within_all = (sum(one[key] for one in summaries.values()) for key in ("forecasts", "within"))
     print(f"{within_all} of {total} within their range; the most that a choice loses: ", end="")
-    print(f"{100 * max(one['lost'] for one in told.values()):.1f} points")
-    print(f"written: {_record.write('leave-one-out', __doc__.splitlines()[0], {'tasks': told}).name}")
+    print(f"{100 * max(one['lost'] for one in summaries.values()):.1f} points")
+    print(f"written: {_record.write('leave-one-out', __doc__.splitlines()[0], {'tasks': summaries}).name}")
 
 
 if __name__ == "__main__":

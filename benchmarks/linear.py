@@ -87,19 +87,19 @@ def lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
-def child(path: Path, given: argparse.Namespace) -> None:
+def child(path: Path, arguments: argparse.Namespace) -> None:
     """Train on the images of a file, and print what an epoch after the first took, or that the memory was refused."""
-    if given.limit:
-        resource.setrlimit(resource.RLIMIT_DATA, (given.limit, given.limit))
-    if given.keep:
-        mapped_rows.IN_MEMORY = {"memory": 2**62, "disk": 0}[given.keep]
+    if arguments.limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (arguments.limit, arguments.limit))
+    if arguments.keep:
+        mapped_rows.IN_MEMORY = {"memory": 2**62, "disk": 0}[arguments.keep]
     try:
-        told = trained(path, given.epochs)
+        result = trained(path, arguments.epochs)
     except (MemoryError, RuntimeError, OSError) as error:
         if not lacks_memory(error):
             raise
-        told = {"refused": str(error)}
-    print("TOLD " + json.dumps(told))
+        result = {"refused": str(error)}
+    print("TOLD " + json.dumps(result))
 
 
 def trained(path: Path, epochs: int) -> dict[str, float]:
@@ -135,8 +135,8 @@ def one(path: Path, *options: str) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"a child with {' '.join(options)} ended with {done.returncode}: {done.stderr[-2000:]}")
-    told: dict[str, Any] = json.loads(done.stdout.rsplit("TOLD ", 1)[1])
-    return told
+    result: dict[str, Any] = json.loads(done.stdout.rsplit("TOLD ", 1)[1])
+    return result
 
 
 def growth(folder: Path, counts: Sequence[int], rounds: int) -> list[dict[str, float]]:
@@ -145,15 +145,15 @@ def growth(folder: Path, counts: Sequence[int], rounds: int) -> list[dict[str, f
     for count in counts:
         write(folder / "images.npy", count, 8)
         epochs = 1 + max(1, min(10, 200_000 // count))  # of few images several: one takes no longer than a hiccup
-        told = [one(folder / "images.npy", "--epochs", str(epochs)) for _ in range(rounds)]
-        seconds = [each["seconds"] for each in told]
+        results = [one(folder / "images.npy", "--epochs", str(epochs)) for _ in range(rounds)]
+        seconds = [each["seconds"] for each in results]
         row = {
-            "images": told[0]["images"],
+            "images": results[0]["images"],
             "seconds": statistics.median(seconds),
             "from": min(seconds),
             "to": max(seconds),
-            "images_per_second": told[0]["images"] / statistics.median(seconds),
-            "peak": max(each["peak"] for each in told),
+            "images_per_second": results[0]["images"] / statistics.median(seconds),
+            "peak": max(each["peak"] for each in results),
             "data": count * 8 * 8 * 3,
         }
         rows.append(row)
@@ -173,11 +173,11 @@ def beyond_memory(folder: Path, count: int, limit: int, rounds: int) -> dict[str
     results: dict[str, dict[str, list[float]]] = {kind: {"rates": [], "fetched": []} for kind in kinds}
     for _ in range(rounds):
         for kind, options in kinds.items():
-            told = one(path, "--epochs", "2", *options)
-            if "refused" in told:  # the mapped one: then the limit has not told whether the set is what is too large
-                sys.exit(f"{kind}: there is too little memory to train at all: {told['refused']}")
-            results[kind]["rates"].append(told["images"] / told["seconds"])
-            results[kind]["fetched"].append(told["fetched"])
+            result = one(path, "--epochs", "2", *options)
+            if "refused" in result:  # the mapped one: then the limit has not shown whether the set is what is too large
+                sys.exit(f"{kind}: there is too little memory to train at all: {result['refused']}")
+            results[kind]["rates"].append(result["images"] / result["seconds"])
+            results[kind]["fetched"].append(result["fetched"])
         each = (f"{kind} {kept['rates'][-1]:,.0f}" for kind, kept in results.items())
         print(*each, f"images/s, {results['mapped']['fetched'][-1] / 2**20:,.0f} MiB from the disk", flush=True)
     return results
@@ -214,14 +214,14 @@ def main() -> None:
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, default=2, help=argparse.SUPPRESS)
     parser.add_argument("--keep", choices=("memory", "disk"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.child:
-        child(given.child, given)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child, arguments)
         return
-    limit = given.limit or LIMIT
+    limit = arguments.limit or LIMIT
     with tempfile.TemporaryDirectory() as scratch:
-        rows = growth(Path(scratch), given.counts, given.rounds)
-        results = beyond_memory(Path(scratch), given.large, limit, given.rounds)
+        rows = growth(Path(scratch), arguments.counts, arguments.rounds)
+        results = beyond_memory(Path(scratch), arguments.large, limit, arguments.rounds)
     ratio = _record.quotients(results["mapped"]["rates"], results["in_memory"]["rates"])
     path = _record.write(
         "linear",
@@ -229,12 +229,12 @@ def main() -> None:
         {
             "goal": GOAL,
             "growth": rows,
-            "large_bytes": given.large * 32 * 32 * 3,
+            "large_bytes": arguments.large * 32 * 32 * 3,
             "limit_bytes": limit,
             "large": results,
             "ratio": ratio,
         },
-        out=given.out,
+        out=arguments.out,
     )
     draw(rows, path.with_suffix(".png"))
     print(f"more than the memory may hold / all in it: {_record.within(ratio)}, goal {GOAL:g}; wrote {path}")

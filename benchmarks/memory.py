@@ -84,17 +84,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="measure a run of whole epochs, as each of them ends")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, with --epochs")
     parser.add_argument("--views", default="none", help="test-time views, one at a time, which need no more memory")
-    given = parser.parse_args()
-    words = [given.recipe, "--competition", given.competition]
-    if given.epochs:
-        keys = [f"train.epochs={given.epochs}", *given.set]
+    arguments = parser.parse_args()
+    words = [arguments.recipe, "--competition", arguments.competition]
+    if arguments.epochs:
+        keys = [f"train.epochs={arguments.epochs}", *arguments.set]
         words += [word for key in keys for word in ("--set", key)]
         path = _record.write(
             "memory-by-epoch", f"{' '.join(words)}: resident bytes by epoch", {"epochs": by_epoch(words)}
         )
         print(f"wrote {path}")
         return
-    options = ["--set", f"train.steps={given.steps}", "--views", given.views]
+    options = ["--set", f"train.steps={arguments.steps}", "--views", arguments.views]
     with tempfile.TemporaryDirectory() as home:
         torch_alone = peak(f"import torch\n{PEAK}", [], home)
         began = time.perf_counter()

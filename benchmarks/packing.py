@@ -53,13 +53,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="images to take instead of made up ones")
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     rounds = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = given.folder or Path(scratch) / "images"
-        if given.folder is None:
-            make(folder, given.images)
-        for number in range(given.rounds):
+        folder = arguments.folder or Path(scratch) / "images"
+        if arguments.folder is None:
+            make(folder, arguments.images)
+        for number in range(arguments.rounds):
             os.environ["FEATHERWEIGHT_CACHE"] = f"{scratch}/cache{number}"
             load = os.getloadavg()[0]
             count, wall, cpu = timed(folder.resolve())

@@ -119,8 +119,8 @@ def measured(bench: Bench, rounds: int, limit: float, only: list[str]) -> tuple[
                 seconds, used = pipe.recv()
                 rates[name].append(images / seconds)
                 processor[name].append(images / used)
-            told = "  ".join(f"{name} {values[-1]:,.1f}" for name, values in rates.items())
-            print(f"  round {number + 1}: {told}", flush=True)
+            cells = "  ".join(f"{name} {values[-1]:,.1f}" for name, values in rates.items())
+            print(f"  round {number + 1}: {cells}", flush=True)
     return rates, processor
 
 
@@ -194,8 +194,8 @@ def table(name: str, rows: dict[str, dict[str, float]]) -> str:
     for peer, row in rows.items():
         ratios = [f"{row[key]:.2f} ({row[f'{key}_low']:.2f} to {row[f'{key}_high']:.2f})" for key in over]
         spread = f"{row['low']:,.1f} to {row['high']:,.1f}"
-        told = [*ratios, f"{row['ours_over_it_by_processor_time']:.2f}"] if peer != "ours" else [""] * (1 + len(over))
-        lines.append(" | ".join([f"| {peer}", f"{row['median']:,.1f}", spread, *told]) + " |")
+        cells = [*ratios, f"{row['ours_over_it_by_processor_time']:.2f}"] if peer != "ours" else [""] * (1 + len(over))
+        lines.append(" | ".join([f"| {peer}", f"{row['median']:,.1f}", spread, *cells]) + " |")
     return "\n".join(lines)
 
 
@@ -214,35 +214,37 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder train/<class>/* (default: CIFAR-10's)")
     parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
     parser.add_argument("--smoke", action="store_true", help="every pipeline on a tiny network, to see that all run")
-    given = parser.parse_args()
-    source = (given.data or paths.data() / "cifar10") / "train"
+    arguments = parser.parse_args()
+    source = (arguments.data or paths.data() / "cifar10") / "train"
     if not source.is_dir():
         parser.error(f"there is no folder {source}; CIFAR-10 comes with ./run.sh wrn16_4 --competition cifar10")
-    device = start(given.device, given.precision)
-    about = "" if given.only == list(CASES) else "-" + "+".join(given.only)
-    about = "-smoke" if given.smoke else about + ("" if given.precision == "fp32" else f"-{given.precision}")
+    device = start(arguments.device, arguments.precision)
+    about = "" if arguments.only == list(CASES) else "-" + "+".join(arguments.only)
+    about = (
+        "-smoke" if arguments.smoke else about + ("" if arguments.precision == "fp32" else f"-{arguments.precision}")
+    )
     about += f"-{device.device.type}" if device.device.type != "cpu" else ""
-    about += "-compiled" if "ours compiled" in (given.peers or ()) else ""
+    about += "-compiled" if "ours compiled" in (arguments.peers or ()) else ""
     what = "training rates of whole pipelines, images/s; ours_over_it: the median of the rounds' quotients"
     results: dict[str, Any] = {}
-    cases = {"smoke": SMOKE} if given.smoke else {name: CASES[name] for name in given.only}
+    cases = {"smoke": SMOKE} if arguments.smoke else {name: CASES[name] for name in arguments.only}
     for name, case in cases.items():
-        epochs = 3 if device.device.type == "cuda" and not given.smoke else 1
-        keys = (f"train.batch_size={case.batch}", f"train.precision={given.precision}", "train.evaluate_every=100")
-        steps = given.steps or (50_000 // case.batch if device.device.type == "cuda" else case.steps)
+        epochs = 3 if device.device.type == "cuda" and not arguments.smoke else 1
+        keys = (f"train.batch_size={case.batch}", f"train.precision={arguments.precision}", "train.evaluate_every=100")
+        steps = arguments.steps or (50_000 // case.batch if device.device.type == "cuda" else case.steps)
         print(f"{name}: {case.size} px, batches of {case.batch}, {steps} a round", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
             subset(source, Path(scratch), steps * case.batch)
             bench = Bench(case, keys, Path(scratch), device, epochs, torch.get_num_threads())
-            wanted = [peer for peer in (*case.peers, *ASKED) if peer in (given.peers or case.peers)]
-            rates, processor = measured(bench, given.rounds, given.limit, wanted)
+            wanted = [peer for peer in (*case.peers, *ASKED) if peer in (arguments.peers or case.peers)]
+            rates, processor = measured(bench, arguments.rounds, arguments.limit, wanted)
         rows = summary(rates, processor)
-        told = {"size": case.size, "batch": case.batch, "steps": steps}
-        results[name] = {**told, "summary": rows, "rates": rates, "by_processor_second": processor}
+        settings = {"size": case.size, "batch": case.batch, "steps": steps}
+        results[name] = {**settings, "summary": rows, "rates": rates, "by_processor_second": processor}
         print(f"\n{table(name, rows)}\n", flush=True)
-        kept = {"precision": given.precision, "cases": results}
+        kept = {"precision": arguments.precision, "cases": results}
         path = _record.write(
-            f"peers{about}", what, kept, out=given.out, device=str(device.device)
+            f"peers{about}", what, kept, out=arguments.out, device=str(device.device)
         )  # after each network
     print(f"wrote {path}")
 

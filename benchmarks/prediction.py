@@ -31,18 +31,18 @@ def main() -> None:
     parser.add_argument("--recipe", default="wrn16_4")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batches", type=int, default=1)
-    given = parser.parse_args()
-    recipe = load_recipe(given.recipe, ["predict.views=[flip, shift]"])
+    arguments = parser.parse_args()
+    recipe = load_recipe(arguments.recipe, ["predict.views=[flip, shift]"])
     device = start("cpu", "fp32")
     torch.manual_seed(0)
     model = device.place(build(recipe.model, Shape(10, 3, 32))).eval()
-    pixels = np.random.default_rng(0).integers(0, 256, (given.batches * BATCH, 32, 32, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (arguments.batches * BATCH, 32, 32, 3), dtype=np.uint8)
     batch = device.images(torch.from_numpy(pixels[:BATCH]))
 
     @torch.no_grad()
     def bare() -> float:
         began = time.perf_counter()
-        for _ in range(VIEWS * given.batches):
+        for _ in range(VIEWS * arguments.batches):
             model(batch)
         return len(pixels) / (time.perf_counter() - began)
 
@@ -53,7 +53,7 @@ def main() -> None:
 
     bare(), predicted()
     rates: dict[str, list[float]] = {"predicted": [], "bare": []}
-    for number in range(given.rounds):
+    for number in range(arguments.rounds):
         both = [("predicted", predicted), ("bare", bare)]
         for name, measure in both if number % 2 else reversed(both):
             rates[name].append(measure())
@@ -62,7 +62,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in rates.items()}
     path = _record.write(
         "prediction",
-        f"{given.recipe}, 32x32, batch {BATCH}: images/s with six views, and of six bare forward passes",
+        f"{arguments.recipe}, 32x32, batch {BATCH}: images/s with six views, and of six bare forward passes",
         {"goal": GOAL, "rates": rates, "median": medians, "ratio": ratio},
     )
     print(f"six views / six bare passes: {_record.within(ratio)}, goal {GOAL:g}; wrote {path}")

@@ -6,7 +6,7 @@ Both train on all training images of CIFAR-10's JPEG folders and answer the test
 sees. The clock starts with the decoded images in the host's memory (ours) or on the device (published) and stops with
 the last test prediction, test-time views included; a first run of each, of one epoch, is not counted. The recipe is
 trained by `training.loop.fit` as any run is. JPEG lowers what either reaches below published figures. Writes a dated
-JSON to reports/bench/, and goes on with what is there of the same day and settings.
+JSON to reports/bench/, and continues what is there of the same day and settings.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def begun(before: dict[str, Any], about: dict[str, Any], racers: list[str]) -> d
     return {racer: [Outcome(*pair) for pair in zip(*columns, strict=True)] for racer, columns in kept.items()}
 
 
-def told(outcomes: list[Outcome]) -> dict[str, Any]:
+def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     """The runs, their median time and their mean accuracy."""
     return {
         "seconds": [outcome.seconds for outcome in outcomes],
@@ -112,11 +112,11 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     """Train in turn, print, record."""
-    given = parsed()
-    competition = load_competition(given.competition)
-    recipe = load_recipe(given.recipe, [*given.set, "train.evaluate_every=10000"])
-    train, test = labelled(competition, given.images)
-    runtime = start(given.device, recipe.train.precision)
+    arguments = parsed()
+    competition = load_competition(arguments.competition)
+    recipe = load_recipe(arguments.recipe, [*arguments.set, "train.evaluate_every=10000"])
+    train, test = labelled(competition, arguments.images)
+    runtime = start(arguments.device, recipe.train.precision)
     device, dtype = runtime.device, runtime.dtype
     assert train.labels is not None
     assert test.labels is not None
@@ -129,56 +129,56 @@ def main() -> None:
             (test.images, test.labels),
             device,
             epochs,
-            given.batch,
-            given.widths,
+            arguments.batch,
+            arguments.widths,
         )
 
     def our_run(seed: int, changes: dict[str, Any]) -> Outcome:
         once = recipe.model_copy(update={"seed": seed, "train": recipe.train.model_copy(update=changes)})
         with contextlib.redirect_stdout(io.StringIO()):
-            return ours(once, competition, train, test, given.device)
+            return ours(once, competition, train, test, arguments.device)
 
     model = build(recipe.model, competition.shape)
     about = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "images": len(train),
         "recipe": recipe.model_dump(mode="json"),
-        "precision": {given.recipe: str(dtype or "torch.float32"), "published": "fp32, on CUDA fp16"},
-        "published": {"epochs": given.epochs, "batch": given.batch, "widths": list(given.widths)},
+        "precision": {arguments.recipe: str(dtype or "torch.float32"), "published": "fp32, on CUDA fp16"},
+        "published": {"epochs": arguments.epochs, "batch": arguments.batch, "widths": list(arguments.widths)},
     }
-    widths = "" if tuple(given.widths) == airbench94.WIDTHS else "-" + "x".join(map(str, given.widths))
+    widths = "" if tuple(arguments.widths) == airbench94.WIDTHS else "-" + "x".join(map(str, arguments.widths))
 
-    name = f"race-{given.recipe}{widths}"
-    runs = begun(_record.earlier(name, given.out), about, [given.recipe, "published"])
+    name = f"race-{arguments.recipe}{widths}"
+    runs = begun(_record.earlier(name, arguments.out), about, [arguments.recipe, "published"])
     first = len(runs["published"])
-    if first >= given.runs:
+    if first >= arguments.runs:
         sys.exit(f"{first} pairs were run today already; take more --runs")
 
     our_run(0, {"epochs": 1, "steps": 5})
     published_run(0.1)
     began = time.monotonic()
-    for number in range(first, given.runs):
+    for number in range(first, arguments.runs):
         done = number - first
-        if done and (time.monotonic() - began) * (done + 1) / done > given.limit:
+        if done and (time.monotonic() - began) * (done + 1) / done > arguments.limit:
             break
-        runs[given.recipe].append(our_run(number, {}))
+        runs[arguments.recipe].append(our_run(number, {}))
         torch.manual_seed(number)
-        runs["published"].append(published_run(given.epochs))
+        runs["published"].append(published_run(arguments.epochs))
         each = "  ".join(f"{name} {done[-1].accuracy:.2%} in {done[-1].seconds:.2f} s" for name, done in runs.items())
         print(f"run {number + 1}: {each}", flush=True)
-        rows = {name: told(outcomes) for name, outcomes in runs.items()}
+        rows = {name: summary(outcomes) for name, outcomes in runs.items()}
         gain = _record.paired([a - b for a, b in zip(*(row["accuracy"] for row in rows.values()), strict=True)])
         times = [row["seconds"] for row in rows.values()]
         path = _record.write(  # anew after every pair: they may take an hour
             name,
             "seconds of training and predicting with test-time views, and test accuracy, on CIFAR-10 as JPEG",
             {**about, "runs": rows, "gain": gain, "seconds_over_published": _record.quotients(*times)},
-            out=given.out,
+            out=arguments.out,
             device=str(device),
         )
     for name, row in rows.items():
         print(f"{name}: {row['mean_accuracy']:.2%} in {row['median_seconds']:.2f} s, {len(row['seconds'])} runs")
-    print(f"{given.recipe} less published, accuracy: {_record.told(gain)}")
+    print(f"{arguments.recipe} less published, accuracy: {_record.in_words(gain)}")
     print(f"wrote {path}")
 
 

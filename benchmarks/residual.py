@@ -27,7 +27,7 @@ PANELS = ("train_loss", "holdout_accuracy")
 
 
 def train(net: str, seed: int, competition: Competition, name: str, overrides: list[str]) -> pd.DataFrame:
-    """The history of one network's run with one seed, begun, gone on with, or found done."""
+    """The history of one network's run with one seed, begun, continued, or done already."""
     run_name = f"residual-{net}-{name}-s{seed}"
     if Run.exists(run_name):
         run = Run.find(run_name)
@@ -61,18 +61,18 @@ def main() -> None:
     parser.add_argument("--subset", type=int, help="use only so many training images")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
-    given = parser.parse_args()
-    competition = load_competition(given.competition)
-    if given.size:
+    arguments = parser.parse_args()
+    competition = load_competition(arguments.competition)
+    if arguments.size:
         competition = competition.model_copy(
-            update={"image": competition.image.model_copy(update={"size": given.size})}
+            update={"image": competition.image.model_copy(update={"size": arguments.size})}
         )
-    overrides = [f"train.epochs={given.epochs}", "predict.views=[]"]
-    overrides += [f"split.subset={given.subset}"] if given.subset else []
-    name = f"{given.competition}{competition.image.size}-{given.subset or 'all'}-e{given.epochs}"
-    nets = [f"resnet{given.depth}", f"plain{given.depth}"]
+    overrides = [f"train.epochs={arguments.epochs}", "predict.views=[]"]
+    overrides += [f"split.subset={arguments.subset}"] if arguments.subset else []
+    name = f"{arguments.competition}{competition.image.size}-{arguments.subset or 'all'}-e{arguments.epochs}"
+    nets = [f"resnet{arguments.depth}", f"plain{arguments.depth}"]
     histories: dict[str, list[pd.DataFrame]] = {net: [] for net in nets}
-    for seed in range(given.seeds):  # in turn, so that a run cut short has pairs to show
+    for seed in range(arguments.seeds):  # in turn, so that a run cut short has pairs to show
         for net in nets:
             histories[net].append(train(net, seed, competition, name, overrides))
     last = {
@@ -83,13 +83,13 @@ def main() -> None:
     gains = {panel: [a - b for a, b in zip(residual[panel], plain[panel], strict=True)] for panel in PANELS}
     differences = {panel: _record.paired(gain) for panel, gain in gains.items()}
     path = _record.write(
-        f"residual{given.depth}-{name}",
-        f"ResNet-{given.depth} less Plain-{given.depth} on {name}, {given.seeds} seeds, last epoch",
+        f"residual{arguments.depth}-{name}",
+        f"ResNet-{arguments.depth} less Plain-{arguments.depth} on {name}, {arguments.seeds} seeds, last epoch",
         {"last_epoch": last, "difference": differences},
     )
     draw(histories, path.with_suffix(".png"))
     for panel, difference in differences.items():
-        print(f"{panel}: residual less plain {_record.told(difference)}")
+        print(f"{panel}: residual less plain {_record.in_words(difference)}")
     print(f"wrote {path} and its picture")
 
 

@@ -1,4 +1,4 @@
-"""Runs of random recipes killed at random moments, gone on with, and compared with ones that nobody disturbed.
+"""Runs of random recipes killed at random moments, continued, and compared with ones that nobody disturbed.
 
     ./run.sh bench soak --kills 200
 
@@ -6,7 +6,7 @@ Every recipe is trained once to its end. Then it is started again in a workspace
 its processes) after a random part of the time that the first took, resumed, killed again, until it ends. Its weights,
 probabilities and CSV must have the bytes of the first, and nothing may lie beside them. So is a search, whose table and
 best recipe must be the same; and `auto`, whose plan hangs on the clock: the recipe it came to is trained undisturbed
-afterwards. The result is written to reports/bench/ after each; the same command goes on with the record of today.
+afterwards. The result is written to reports/bench/ after each; the same command continues with the record of today.
 """
 
 from __future__ import annotations
@@ -103,14 +103,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--minutes", type=float, default=600, help="begin no recipe after this many")
     parser.add_argument("--seed", type=int, default=0, help="of the recipes and the moments")
-    given = parser.parse_args()
-    told = _record.earlier("soak") or {"rounds": []}
-    rounds: list[dict[str, Any]] = told["rounds"]
+    arguments = parser.parse_args()
+    record = _record.earlier("soak") or {"rounds": []}
+    rounds: list[dict[str, Any]] = record["rounds"]
     began = time.monotonic()
     print("a recipe takes some minutes: about a dozen starts of the program, of some seconds each")
-    while sum(one["kills"] for one in rounds) < given.kills and time.monotonic() - began < 60 * given.minutes:
-        rng = random.Random(f"{given.seed} {len(rounds)}")
-        rounds.append(soaked(rng, given.epochs, Counter(part for one in rounds for part in one["of"])))
+    while sum(one["kills"] for one in rounds) < arguments.kills and time.monotonic() - began < 60 * arguments.minutes:
+        rng = random.Random(f"{arguments.seed} {len(rounds)}")
+        rounds.append(soaked(rng, arguments.epochs, Counter(part for one in rounds for part in one["of"])))
         summary = {
             "kills": sum(one["kills"] for one in rounds),
             "recipes": len(rounds),
@@ -136,13 +136,13 @@ def soaked(rng: random.Random, epochs: int, done: Counter[str]) -> dict[str, Any
                 path = home / "configs" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
-        told = kind(calm, wild, rng, epochs, parts)
-        if "skipped" in told:
-            return {**told, "different": [], "litter": sorted(path.name for path in wild.rglob("*.part"))}
+        outcome = kind(calm, wild, rng, epochs, parts)
+        if "skipped" in outcome:
+            return {**outcome, "different": [], "litter": sorted(path.name for path in wild.rglob("*.part"))}
         ends = _ends(calm), _ends(wild)
         assert ends[0], "nothing was made that could be compared"
         different = sorted(name for name in ends[0] | ends[1] if ends[0].get(name) != ends[1].get(name))
-        return {**told, "different": different, "litter": _litter(wild, calm)}
+        return {**outcome, "different": different, "litter": _litter(wild, calm)}
 
 
 def _recipe(calm: Path, wild: Path, rng: random.Random, epochs: int, names: list[str]) -> dict[str, Any]:

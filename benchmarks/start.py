@@ -79,11 +79,11 @@ def one(words: list[str], home: str) -> dict[str, float]:
     began = time.time()
     command = ["bash", str(CHECKOUT / "run.sh"), "bench", "start", "--child", *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    told = next((line for line in done.stdout.splitlines() if line.startswith("STAGES ")), None)
-    if told is None:
+    stamped = [line for line in done.stdout.splitlines() if line.startswith("STAGES ")]
+    if not stamped:
         sys.exit(f"the command did not come to its first step:\n{done.stdout}{done.stderr}")
     stages, before = {}, began
-    for name, moment in sorted(json.loads(told.removeprefix("STAGES ")).items(), key=lambda pair: pair[1]):
+    for name, moment in sorted(json.loads(stamped[0].removeprefix("STAGES ")).items(), key=lambda pair: pair[1]):
         stages[name], before = moment - before, moment
     return {**stages, "all": before - began}
 
@@ -97,11 +97,11 @@ def main() -> None:
     parser.add_argument("--recipe", default="wrn16_4")
     parser.add_argument("--competition", default="cifar10")
     parser.add_argument("--rounds", type=int, default=7)
-    given = parser.parse_args()
-    words = [given.recipe, "--competition", given.competition]
+    arguments = parser.parse_args()
+    words = [arguments.recipe, "--competition", arguments.competition]
     with tempfile.TemporaryDirectory() as home:
         one([*words, "--name", "warm"], home)  # packs what is not packed, and fills the disk's cache
-        rounds = [one([*words, "--name", f"r{number}"], home) for number in range(given.rounds)]
+        rounds = [one([*words, "--name", f"r{number}"], home) for number in range(arguments.rounds)]
     medians = {stage: statistics.median(each[stage] for each in rounds) for stage in rounds[0]}
     for stage, seconds in medians.items():
         print(f"  {stage:<42} {seconds:6.2f} s")

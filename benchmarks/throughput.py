@@ -74,15 +74,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=6)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     recipe = load_recipe("wrn16_4", ["train.batch_size=128", "train.epochs=1", "train.precision=fp32"])
     device = start("cpu")
-    images, holdout = random_pack(given.steps * 128), random_pack(1)
+    images, holdout = random_pack(arguments.steps * 128), random_pack(1)
     bare(recipe, 2, device)
     rates: dict[str, list[float]] = {"pipeline": [], "bare": []}
-    for number in range(given.rounds):
+    for number in range(arguments.rounds):
         rates["pipeline"].append(pipeline(recipe, images, holdout, device))
-        rates["bare"].append(bare(recipe, given.steps, device))
+        rates["bare"].append(bare(recipe, arguments.steps, device))
         print(
             f"round {number + 1}: pipeline {rates['pipeline'][-1]:.1f}, bare {rates['bare'][-1]:.1f} images/s",
             flush=True,

@@ -39,11 +39,11 @@ def step_seconds(recipe: Recipe, competition: Competition, train: pack.Pack, dev
     """Seconds a step, the mean over the later of some short epochs of one run.
 
     What a run starts with, compiling and choosing kernels included, falls into the first of them and is not counted.
-    Images that grow are small in it too, so that a step of theirs is told a little longer than it will be.
+    Images that grow are small in it too, so that a step of theirs is estimated a little longer than it is.
     """
 
-    def cut(*given: Any) -> Any:
-        return recipe.sampling(*given)[: steps * recipe.train.batch_size]
+    def cut(*labels: Any) -> Any:
+        return recipe.sampling(*labels)[: steps * recipe.train.batch_size]
 
     timed = {"epochs": EPOCHS, "steps": None, "evaluate_every": EPOCHS}
     short = recipe.model_copy(update={"train": recipe.train.model_copy(update=timed), "sampling": cut})
@@ -69,34 +69,34 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the recipe")
     parser.add_argument("--steps", type=int, help="steps of each of the short epochs that are timed")
     parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     began = time.monotonic()
-    competition, recipe = load_competition(given.competition), load_recipe(given.recipe, given.set)
+    competition, recipe = load_competition(arguments.competition), load_recipe(arguments.recipe, arguments.set)
     data = competition.load()
     train, _, _ = parts.divide(recipe.split, competition, data)
-    cuda = start(given.device, recipe.train.precision).device.type == "cuda"
-    step = step_seconds(recipe, competition, train, given.device, given.steps or (50 if cuda else 1))
-    left = given.minutes * 60 * TRAINING - (time.monotonic() - began)
+    cuda = start(arguments.device, recipe.train.precision).device.type == "cuda"
+    step = step_seconds(recipe, competition, train, arguments.device, arguments.steps or (50 if cuda else 1))
+    left = arguments.minutes * 60 * TRAINING - (time.monotonic() - began)
     assert train.labels is not None
     shown = len(recipe.sampling(train.labels, recipe.seed, 0))
     size = min(recipe.train.batch_size, shown)
     epochs = max(1, int(left / (step * (shown // size))))
     print(f"{1 / step:,.1f} steps a second, so {epochs} epochs", flush=True)
     looks = max(1, epochs // 5)
-    recipe = load_recipe(given.recipe, [*given.set, f"train.epochs={epochs}", f"train.evaluate_every={looks}"])
+    recipe = load_recipe(arguments.recipe, [*arguments.set, f"train.epochs={epochs}", f"train.evaluate_every={looks}"])
     command = shlex.split(_record.command())
-    run = Task(given.recipe, recipe, given.competition, competition, command, given.device).start()
+    run = Task(arguments.recipe, recipe, arguments.competition, competition, command, arguments.device).start()
     result = pipeline.run(run)
     minutes = (time.monotonic() - began) / 60
     path = _record.write(
-        f"timed-{given.recipe}",
-        f"{given.recipe} trained for about {given.minutes:g} minutes, timing of steps and prediction included",
+        f"timed-{arguments.recipe}",
+        f"{arguments.recipe} trained for about {arguments.minutes:g} minutes, timing of steps and prediction included",
         {"epochs": epochs, "images_per_second": size / step, "wall_minutes": minutes, "result": asdict(result)},
-        out=given.out,
-        device=str(start(given.device, recipe.train.precision).device),
+        out=arguments.out,
+        device=str(start(arguments.device, recipe.train.precision).device),
     )
     tested = f", test {result.unseen.value:.2%}" if result.unseen else ""
-    print(f"{given.recipe}: {epochs} epochs in {minutes:.1f} minutes, holdout {result.holdout.value:.2%}{tested}")
+    print(f"{arguments.recipe}: {epochs} epochs in {minutes:.1f} minutes, holdout {result.holdout.value:.2%}{tested}")
     print(f"wrote {path}")
 
 

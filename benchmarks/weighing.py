@@ -67,10 +67,10 @@ def main() -> None:
             wrong = [row["model"] for row in csv.DictReader(stream) if int(row["parameters"]) != true[row["model"]]]
     clock, used = (", ".join(f"{one:.1f}" for one in each) for each in (seconds, processor))
     print(f"40 checkpoints, {size / 1e6:,.0f} MB: {clock} s, {used} s of processor time; {len(wrong)} miscounted")
-    told = {"checkpoints": 40, "megabytes": size / 1e6, "seconds": seconds, "processor_seconds": processor}
-    told |= {"miscounted": len(wrong)}
+    record = {"checkpoints": 40, "megabytes": size / 1e6, "seconds": seconds, "processor_seconds": processor}
+    record |= {"miscounted": len(wrong)}
     print(
-        f"wrote {_record.write('weighing', 'seconds to weigh forty checkpoints, the start of Python included', told)}"
+        f"wrote {_record.write('weighing', 'seconds to weigh forty checkpoints, the start of Python included', record)}"
     )
 
 

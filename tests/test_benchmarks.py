@@ -106,7 +106,7 @@ def test_the_peers_files_are_even_over_classes_and_no_table_hides_a_spread(tmp_p
 def test_a_race_goes_on_with_what_was_kept_of_the_same_settings_alone():
     racers = {"ours": [Outcome(2.0, 0.5), Outcome(4.0, 0.7)], "published": [Outcome(3.0, 0.6), Outcome(9.0, 0.9)]}
     about = {"images": 100, "published": {"widths": [8, 16, 16]}}
-    rows = {name: race.told(outcomes) for name, outcomes in racers.items()}
+    rows = {name: race.summary(outcomes) for name, outcomes in racers.items()}
     means = {"median_seconds": 6.0, "mean_accuracy": 0.75}
     assert rows["published"] == {"seconds": [3.0, 9.0], "accuracy": [0.6, 0.9], **means}
     kept = json.loads(json.dumps({**about, "runs": rows, "gain": 0.1}))

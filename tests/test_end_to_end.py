@@ -132,7 +132,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(home: Path, command: Command) -
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.strip() == "stopped; go on with: ./run.sh resume long"
+    assert err.strip() == "stopped; continue with: ./run.sh resume long"
     assert (home / "runs" / "long" / "checkpoint.pt").exists()
 
 

@@ -166,7 +166,7 @@ def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Comma
     _, workers = _underway(process, folder)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err.strip()) == (130, "stopped; go on with: ./run.sh resume cut")
+    assert (process.returncode, err.strip()) == (130, "stopped; continue with: ./run.sh resume cut")
     assert not _alive(workers)
 
     process = start(["resume", "cut"])
@@ -174,7 +174,7 @@ def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Comma
     os.kill(workers[1], signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4
-    told = "error: process {} of the run ended (SIGKILL); go on with: ./run.sh resume cut"
+    told = "error: process {} of the run ended (SIGKILL); continue with: ./run.sh resume cut"
     assert err.strip() in (told.format(0), told.format(1))
     assert not _alive(workers)
 

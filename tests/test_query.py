@@ -234,7 +234,7 @@ def test_a_stopped_run_is_listed_with_how_to_continue_it(home, capsys):
     (home / "runs" / "damaged" / "run.json").write_text("{")
     assert main.main(["runs", "--competition", "digits"]) == 0
     out = capsys.readouterr().out
-    assert "cut: stopped after 2 epochs; continue with ./run.sh resume cut\n" in out
+    assert "cut: stopped after 2 epochs; continue with: ./run.sh resume cut\n" in out
     assert "elsewhere" not in out
     assert "done:" not in out
     with FileLock(folder / "run.lock"):

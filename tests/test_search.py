@@ -213,7 +213,7 @@ def test_a_search_ends_with_table_picture_recipe_and_the_next_command(home, caps
     assert (best.train, best.predict, best.split) == (base.train, base.predict, base.split)  # what was short is not
 
     assert main.main(["search", "quick", "--trials", "6"]) == 0  # gone on with
-    assert "going on after 5 trials" in capsys.readouterr().out
+    assert "continuing after 5 trials" in capsys.readouterr().out
     assert len(trained(home)) == 6
     write(home, QUICK + "pruner: none\n" + KEYS.replace("1.0, log", "2.0, log"))
     assert main.main(["search", "quick", "--trials", "7"]) == 2
@@ -409,7 +409,7 @@ def test_a_killed_search_goes_on_to_the_same_end(home):
         _, err = worker.communicate(timeout=60)
         if kill == signal.SIGINT:
             assert worker.returncode == 130
-            assert "stopped; go on with: ./run.sh search quick --trials 4 --threads 1" in err
+            assert "stopped; continue with: ./run.sh search quick --trials 4 --threads 1" in err
     assert main.main(words) == 0
     states = [trial.state.name for trial in study_of(home).get_trials()]
     assert states.count("FAIL") == 2  # those that were stopped, each of which was done again

@@ -83,7 +83,7 @@ def train(
 
     Its `.result` has the scores with their intervals, `.history` the losses by epoch, `.probs("predict")` the
     probabilities float32 [N, K], `.csv()` the path of the submission. `name` is the run's, by default
-    recipe-competition-seed. Interrupted, it can be gone on with: `resume`.
+    recipe-competition-seed. Interrupted, it can be continued: `resume`.
     """
     words = [_name(recipe, "recipe"), "--competition", _name(competition, "competition")]
     words += [f"--set={_key(key)}={json.dumps(value)}" for key, value in settings.items()]

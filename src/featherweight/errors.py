@@ -29,7 +29,7 @@ class Unavailable(UserError):  # noqa: N818 - the service is
 
 
 class ProcessLostError(UserError):
-    """One of a run's processes was killed, or its machine went away: the run can be gone on with."""
+    """One of a run's processes was killed, or its machine went away: the run can be continued."""
 
     exit_code = 4
 

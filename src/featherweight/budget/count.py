@@ -26,7 +26,8 @@ from featherweight.schema import Choice
 
 @dataclass(frozen=True)
 class WeighIn:
-    """A model against a limit. MACs are multiply-adds for one image; `macs_check` is ptflops' count of the same.
+    """A model against a limit. MACs are multiply-adds for one image; `macs_check` is ptflops' count of the same without
+    the additions of biases, which it counts too.
 
     `sides` are the heights of the maps on the way through the network, in pixels, the image's first; `stem` is the rule
     that the first of them follow, in words.
@@ -121,7 +122,8 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     with outline_run(model, shape) as example, counter, caches:
         model(example)  # also brings lazily created parameters into being, so it comes before the count
     flops = {module: sum(by_operator.values()) for module, by_operator in counter.get_flop_counts().items()}
-    macs_check = ptflops_macs(model, example) if cross_check and example.is_meta else None
+    checked = ptflops_macs(model, example) if cross_check and example.is_meta else None
+    macs_check = None if checked is None else checked[0] - checked[1]
     stem = recipe.model.arguments.get("stem", "")
     rule = STEM_RULE if stem == "auto" else f"shrinks by {stem}, as the recipe says" if stem else ""
     weighed = _weighed(model, competition, name, flops, macs_check, caches.derived)

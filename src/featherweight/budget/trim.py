@@ -76,17 +76,17 @@ class _Cutter:
         names = {module: name for name, module in net.named_modules()}
         ignored = [module for module, name in names.items() if name in fixed]
         importance = pruning.importance.GroupMagnitudeImportance(p=2, group_reduction="sum", normalizer=None)
-        found: list[_Channels] = []
+        coupled: list[_Channels] = []
         for group in graph.get_all_groups(ignored_layers=ignored, root_module_types=(nn.Conv2d, nn.Linear)):
             size = importance(group)
             if size is not None:
                 parts = max(_parts(dependency.target.module) for dependency, _ in group)
                 layers = sum(isinstance(dependency.target.module, nn.Conv2d | nn.Linear) for dependency, _ in group)
                 size = _lasting(size.detach().view(parts, -1).mean(0), layers)
-                found.append(_Channels(names[group[0][0].target.module], size, parts))
+                coupled.append(_Channels(names[group[0][0].target.module], size, parts))
         self.channels: list[_Channels] = []
         before = weighed(net)
-        for one in found:  # cut by one channel after the other, since the next ones cost about the same without it
+        for one in coupled:  # cut by one channel after the other, since the next ones cost about the same without it
             if len(one.importance) > 1:
                 one.take(net, graph, pruning, [0])
                 after = weighed(net)
@@ -167,8 +167,8 @@ def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) 
     except UserError:
         raise
     except Exception as error:  # of a tracer and cutter of networks that they do not know
-        told = f"{type(error).__name__}: {reason(error)}"
-        raise UserError(f"{named} cannot be cut: torch-pruning does not follow what it does ({told})") from None
+        fault = f"{type(error).__name__}: {reason(error)}"
+        raise UserError(f"{named} cannot be cut: torch-pruning does not follow what it does ({fault})") from None
     if cut is None:
         least = weighed(cutter.cut(cutter.counts(cutter.total, CAPS[-1])))
         raise UserError(

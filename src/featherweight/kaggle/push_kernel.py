@@ -169,7 +169,7 @@ def _output(kaggle: CodeKaggle, reference: str) -> dict[str, str]:
 def _pause(attempt: int, end: float, late: str) -> None:
     pause = POLLS[min(attempt, len(POLLS) - 1)]
     if time.monotonic() + pause > end:
-        raise Unavailable(f"{late}; the same command goes on from here")
+        raise Unavailable(f"{late}; the same command continues from here")
     time.sleep(pause)
 
 

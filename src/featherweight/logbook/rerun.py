@@ -102,7 +102,7 @@ def rerun(
                 done[row] += series.run_all({f"{row}-{suffix}-s{seed}": task})
             except (DivergedError, OverBudget) as fault:
                 faults.setdefault(row, {})[seed] = fault
-                say(f"  {row}: {_in_short(fault)}; going on with the next row")
+                say(f"  {row}: {_in_short(fault)}; continuing with the next row")
         sound = {row: done[row] for row in chosen if row not in faults}
         judged = verdicts(section, sound)
         outcomes = {row: _fault(faults[row]) if row in faults else done[row] for row in chosen}

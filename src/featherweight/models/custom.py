@@ -32,14 +32,8 @@ CLASSES = (
     "num_cls", "n_cls", "ncls", "nc", "num_labels", "n_labels", "output_dim", "out_dim", "num_outputs", "n_outputs",
     "num_out", "n_out",
 )  # fmt: skip
-OUTPUTS = (
-    "out_features",
-    "out_channels",
-    "output_size",
-    "output_channels",
-    "c_out",
-    "cout",
-)  # where there's no default
+# What else may be the number of classes, where it has no default.
+OUTPUTS = ("out_features", "out_channels", "output_size", "output_channels", "c_out", "cout")
 CHANNELS = (
     "in_channels", "in_chans", "in_ch", "in_channel", "in_c", "c_in", "cin", "input_channels", "input_nc",
     "image_channels", "img_channels", "channels", "num_channels", "n_channels",

@@ -237,5 +237,5 @@ def _refuse_unreachable(url: str, name: str) -> None:
 def _unreachable(url: str, name: str, why: str) -> str:
     return (
         f"model.pretrained: the weights of {name} are not on this machine, and {url} cannot be reached ({why}). "
-        f"With a network the same command goes on; without one say weights: FILE, or weights: {PACKAGE}NAME"
+        f"With a network the same command continues; without one say weights: FILE, or weights: {PACKAGE}NAME"
     )

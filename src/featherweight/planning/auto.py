@@ -84,7 +84,7 @@ def _measured(
 ) -> list[Measured]:
     """What the candidates within the limit cost here, as far as the seconds allow."""
     began = time.monotonic()
-    found: list[Measured] = []
+    measured: list[Measured] = []
     tried: set[bool] = set()  # of those with pretrained weights, and of those without
     patience = max(LEAST_PATIENCE, seconds)
     for candidate in candidates:
@@ -103,8 +103,8 @@ def _measured(
                 f"{candidate.title}: {'not measured, for lack of time' if late else 'too slow, or too large'}"
             )
             continue
-        found.append(Measured(candidate, parameters, cost))
-    return found
+        measured.append(Measured(candidate, parameters, cost))
+    return measured
 
 
 def _pilots(

@@ -111,8 +111,8 @@ class Curves:
             levels = [[float(row.dataset == name) for name in datasets] for row in rows]
             features = np.array([[*_features(row), *own] for row, own in zip(rows, levels, strict=True)])
             model = BayesianRidge().fit(features, np.array([_logit(row.error, row.holdout) for row in rows]))
-            found = model.coef_[-len(datasets) :]
-            self._models[published] = model, len(datasets), max(LEAST_SPREAD, float(np.std(found)))
+            own_levels = model.coef_[-len(datasets) :]
+            self._models[published] = model, len(datasets), max(LEAST_SPREAD, float(np.std(own_levels)))
         return self._models[published]
 
     def forecast(self, task: Task, parameters: int, epochs: float, size: int, published: bool = False) -> Forecast:
@@ -146,5 +146,5 @@ class Curves:
 
 def _logit(error: float, count: int) -> float:
     """The logit of an error of `count` images; one of none is taken for half an image."""
-    kept = min(max(error, 0.5 / count), 1 - 0.5 / count)
-    return float(np.log(kept / (1 - kept)))
+    bounded = min(max(error, 0.5 / count), 1 - 0.5 / count)
+    return float(np.log(bounded / (1 - bounded)))

@@ -86,10 +86,10 @@ def piloted(measured: Measured, task: Task, competition: Competition, seconds: f
     if packing > PACKING * seconds:
         say(f"    left out: its images would take {duration(packing)} to pack")
         return None
-    found = in_own_process(_trained, recipe, seen, images, machine, patience=4 * (seconds + packing) + 20)
-    if found is None:
+    trained = in_own_process(_trained, recipe, seen, images, machine, patience=4 * (seconds + packing) + 20)
+    if trained is None:
         return None
-    error, lost, judged, step, start = found
+    error, lost, judged, step, start = trained
     slow = step / cost.step if step else 1.0
     return Pilot(candidate, measured.parameters, images, epochs, judged, error, lost, slow, start / images)
 

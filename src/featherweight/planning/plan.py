@@ -116,7 +116,7 @@ class Plan:
         recipe = best.recipe
         augment = ", ".join(choice.name for choice in best.seen(recipe.augment)) or "none"
         views = " x ".join(choice.name for choice in best.seen(recipe.predict.views)) or "none"
-        said = [
+        words = [
             f"the task: {self.task}",
             f"the plan: {best.line}",
             f"  batches of {recipe.train.batch_size}, {recipe.optimizer.name} at {recipe.optimizer.lr:g}; "  # type: ignore[attr-defined]
@@ -124,8 +124,8 @@ class Plan:
             f"  time: {best.timeline}; memory: {(peak_memory() + best.cost.memory) / 1e9:.1f} GB",
         ]
         if len(self.options) > 1:
-            said += ["instead of", *(f"  {option.line}" for option in self.options[1:])]
-        return said + [f"  {reason}" for reason in self.refused]
+            words += ["instead of", *(f"  {option.line}" for option in self.options[1:])]
+        return words + [f"  {reason}" for reason in self.refused]
 
 
 def make(
@@ -141,11 +141,11 @@ def make(
     reasons: list[str] = []
     for one in measured:
         candidate = replace(one.candidate, fixed=(*one.candidate.fixed, *_fixed_by(findings, one.candidate)))
-        found = _option(task, competition, replace(one, candidate=candidate), seconds, curves, findings)
-        if isinstance(found, Option):
-            options.append(found)
+        option = _option(task, competition, replace(one, candidate=candidate), seconds, curves, findings)
+        if isinstance(option, Option):
+            options.append(option)
         else:
-            reasons.append(f"{candidate.title}: {found}")
+            reasons.append(f"{candidate.title}: {option}")
     if not options:
         few = reasons[:4]
         raise UserError("\n  ".join([f"nothing can be trained in {duration(seconds)}; give it more time", *few]))
@@ -164,11 +164,11 @@ def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
 def weighed(recipe: Recipe, competition: Competition, name: str) -> int | None:
     """The parameters of a recipe's network; None where they are over the limit."""
     try:
-        found = budget.weigh(recipe, competition, name)
-        found.refuse_if_over()
+        weight = budget.weigh(recipe, competition, name)
+        weight.refuse_if_over()
     except OverBudget:
         return None
-    return found.counted
+    return weight.counted
 
 
 def _option(

@@ -47,8 +47,8 @@ def weigh_in(weighed: WeighIn) -> None:
         say(f"maps of {' > '.join(map(str, weighed.sides))} px{f'; stem: {weighed.stem}' if weighed.stem else ''}")
     if weighed.macs_check is not None:
         apart = abs(weighed.macs - weighed.macs_check) / max(weighed.macs, 1)
-        word = f"ptflops counts {weighed.macs_check / 1e6:,.2f} M"
-        say(f"{word}, {'in agreement' if apart <= 0.05 else f'{apart:.0%} apart: one of them misses an operation'}")
+        word = f"ptflops counts {weighed.macs_check / 1e6:,.2f} M without biases"
+        say(f"{word}, {'in agreement' if apart <= 0.01 else f'{apart:.0%} apart: one of them misses an operation'}")
 
 
 def families(weighed: Sequence[WeighIn], families: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> None:

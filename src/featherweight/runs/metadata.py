@@ -15,7 +15,7 @@ from featherweight.errors import UserError
 from featherweight.untrusted_files import explained, read_text
 
 DAMAGED = "the file is damaged"
-WITHOUT = "delete it to go on without it"
+WITHOUT = "delete it to continue without it"
 T = TypeVar("T")
 FORMAT = 3  # of a run's folder; before 2 its files had other names, before 3 kin were divided as any images
 

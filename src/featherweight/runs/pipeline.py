@@ -56,7 +56,7 @@ def run(run: Run, deadline: Deadline | None = None) -> Result:
     is killed.
     """
     if run.is_ensemble:
-        raise UserError(f"{run.name} is an ensemble, made at once; there is nothing to go on with")
+        raise UserError(f"{run.name} is an ensemble, made at once; there is nothing to continue")
     several = run.metadata.processes
     try:
         if several > 1 and not launcher.inside():
@@ -71,7 +71,7 @@ def run(run: Run, deadline: Deadline | None = None) -> Result:
         processes.leave()
         return result
     except ProcessLostError as error:
-        raise ProcessLostError(f"{error}; go on with: ./run.sh resume {run.name}") from error
+        raise ProcessLostError(f"{error}; continue with: ./run.sh resume {run.name}") from error
 
 
 def _claim(run: Run, until_done: ExitStack) -> None:

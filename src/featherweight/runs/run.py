@@ -278,7 +278,7 @@ class Run:
         path = self.folder / "history.csv"
         if not path.exists():
             raise UserError(f"{self.name} has not trained an epoch yet: ./run.sh resume {self.name}")
-        with explained(path, f"{DAMAGED}; {NO_WAY_ON}, or delete it to go on without the curves"):
+        with explained(path, f"{DAMAGED}; {NO_WAY_ON}, or delete it to continue without the curves"):
             table = pd.read_csv(path).astype(float)
             if "seconds" not in table or not (self.members or set(table) >= EVERY_EPOCH):
                 raise ValueError("columns of every epoch are missing")
@@ -287,13 +287,13 @@ class Run:
     @property
     def minutes(self) -> float:
         """How long it trained; 0 before the first epoch."""
-        with explained(self.folder / "history.csv", f"{DAMAGED}; {NO_WAY_ON}, or delete it to go on without it"):
+        with explained(self.folder / "history.csv", f"{DAMAGED}; {NO_WAY_ON}, or delete it to continue without it"):
             return float(self._last_epoch().get("seconds", 0)) / 60
 
     @property
     def epochs(self) -> int | None:
         """How many epochs it trained, the last of which `train.steps` may have cut; None for what was not trained."""
-        with explained(self.folder / "history.csv", f"{DAMAGED}; {NO_WAY_ON}, or delete it to go on without it"):
+        with explained(self.folder / "history.csv", f"{DAMAGED}; {NO_WAY_ON}, or delete it to continue without it"):
             row = self._last_epoch()
             return int(row["epoch"]) if "epoch" in row else None
 

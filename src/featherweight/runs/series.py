@@ -33,7 +33,7 @@ def seeds(text: str) -> list[int]:
 
 
 def run_all(tasks: Mapping[str, Task], then: Callable[[Run], None] = lambda run: None) -> Done:
-    """Do tasks by the names of their runs, one after another; what was done or begun before is gone on with. `then` is
+    """Do tasks by the names of their runs, one after another; what was done or begun before is continued. `then` is
     called with each one as it is done, before the next begins.
     """
     done = []

@@ -46,7 +46,7 @@ class Task:
     procs: int | None = None
 
     def start(self, name: str | None = None) -> Run:
-        """Weigh the model, then make the run's folder, whole, with everything needed to go on after a kill.
+        """Weigh the model, then make the run's folder, whole, with everything needed to continue after a kill.
 
         It will be of `procs` processes; if these have been started by torchrun, all of them call this.
         """

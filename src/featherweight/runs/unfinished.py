@@ -24,7 +24,7 @@ class Unfinished:
 
     def __str__(self) -> str:
         after = f"{self.name}: {'running' if self.running else 'stopped'} after {self.epoch} epochs"
-        return after if self.running else f"{after}; continue with ./run.sh resume {self.name}"
+        return after if self.running else f"{after}; continue with: ./run.sh resume {self.name}"
 
 
 def unfinished(competition: str | None = None) -> Iterator[Unfinished]:

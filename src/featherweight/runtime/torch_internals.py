@@ -234,8 +234,13 @@ def _one_of(tensor: Tensor, dims: int | Iterable[int], keepdim: bool = False) ->
     return tensor
 
 
-def ptflops_macs(model: nn.Module, images: Tensor) -> int | None:
-    """Multiply-adds of one pass on the meta device, by the table of operators of ptflops' aten backend.
+# The argument of an operator that is a bias, where it takes one.
+WHERE_BIASES_ARE: dict[Any, int] = {torch.ops.aten.addmm: 0, torch.ops.aten.convolution: 2}
+
+
+def ptflops_macs(model: nn.Module, images: Tensor) -> tuple[int, int] | None:
+    """Multiply-adds of one pass on the meta device, by the table of operators of ptflops' aten backend; and how many of
+    them are additions of biases, which torch's counter leaves out.
 
     The table is read from its file alone: the package around it imports timm and torchvision, three seconds' worth, for
     its other backend. None where this ptflops has no such table.
@@ -246,21 +251,24 @@ def ptflops_macs(model: nn.Module, images: Tensor) -> int | None:
         return None
     if TorchDispatchMode is None:
         return None
-    total = 0
+    total = biases = 0
 
     class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            nonlocal total
+            nonlocal total, biases
             result = func(*args, **(kwargs or {}))
-            rule = rules.get(getattr(func, "_overloadpacket", None))
+            operator = getattr(func, "_overloadpacket", None)
+            rule = rules.get(operator)
             if rule is not None:
                 total += rule(args, result if isinstance(result, tuple) else (result,))
+                where = WHERE_BIASES_ARE.get(operator)
+                biases += result.numel() if where is not None and args[where] is not None else 0
             return result
 
     spare_the_compiler(Counting.__torch_dispatch__)
     with torch.no_grad(), weightless(), Counting():  # type: ignore[no-untyped-call]
         model(images)
-    return total
+    return total, biases
 
 
 def _ptflops_rules() -> dict[Any, Callable[[Any, Any], int]]:

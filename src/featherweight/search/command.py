@@ -34,7 +34,7 @@ def search(
 ) -> str:
     """Search a space until `trials` are trained in all, or for `hours`; returns the command that trains the best.
 
-    A study of the same name is gone on with. Raises UserError before anything starts, and KeyboardInterrupt after
+    A study of the same name is continued. Raises UserError before anything starts, and KeyboardInterrupt after
     Ctrl-C, with the study in order.
     """
     if trials is None and hours is None:
@@ -60,7 +60,7 @@ def search(
     done = len(counted(study))
     say(f"{name}: {len(plan.space.search)} keys of {plan.space.base} on {to_win.title}")
     if done:
-        say(f"  going on after {done} trials")
+        say(f"  continuing after {done} trials")
     if trials is None or done < trials:
         for line in costs(search).in_words(None if trials is None else trials - done, hours):
             say(f"  {line}")

@@ -97,7 +97,7 @@ class TrainState:
             self.losses.copy_(saved["losses"])
             self.answers.copy_(saved["answers"])
             self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
-        say(f"  going on from step {self.step:,}")
+        say(f"  continuing from step {self.step:,}")
 
     def note(self, short: bool = False) -> str:
         """The last epoch in words: loss, and accuracies as far as they are known."""

@@ -39,7 +39,7 @@ def finish(
             print(fault, file=sys.stderr)
     except KeyboardInterrupt:
         if launcher.rank() == 0:
-            print(f"\nstopped; go on with: ./run.sh resume {run.name}", file=sys.stderr)
+            print(f"\nstopped; continue with: ./run.sh resume {run.name}", file=sys.stderr)
         return 130
     return 0
 

@@ -39,6 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         print(f"next: {command.search(**{name: getattr(arguments, name) for name in names})}")
     except KeyboardInterrupt:
-        print(f"\nstopped; go on with: {shlex.join(arguments.command_line)}", file=sys.stderr)
+        print(f"\nstopped; continue with: {shlex.join(arguments.command_line)}", file=sys.stderr)
         return 130
     return 0

@@ -119,7 +119,7 @@ def _downloaded(
         )
         raise UserError(
             f"{name} is not in {where}, and cannot be downloaded ({_reason(error)}); with a network the same command "
-            f"goes on, or put {theirs}"
+            f"continues, or put {theirs}"
         ) from None
 
 
