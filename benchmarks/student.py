@@ -43,10 +43,10 @@ class Scores:
     seconds: dict[str, float]
 
 
-def trained(name: str, words: Sequence[str], given: argparse.Namespace) -> Run:
+def trained(name: str, words: Sequence[str], arguments: argparse.Namespace) -> Run:
     """The finished run of that name, which is trained where it is missing and gone on with where it was stopped."""
     if not Run.exists(name):
-        command(*words, "--name", name, "--no-report", *changes(given))
+        command(*words, "--name", name, "--no-report", *changes(arguments))
     elif not Run.find(name).is_finished:
         command("resume", name, "--no-report")
     return Run.find(name)
@@ -57,9 +57,9 @@ def command(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "featherweight", *words], check=True, stdout=subprocess.DEVNULL)
 
 
-def changes(given: argparse.Namespace) -> list[str]:
+def changes(arguments: argparse.Namespace) -> list[str]:
     """What is set for all runs alike."""
-    return [word for setting in given.set for word in ("--set", setting)]
+    return [word for setting in arguments.set for word in ("--set", setting)]
 
 
 def lasting(epochs: int) -> list[str]:
@@ -67,17 +67,17 @@ def lasting(epochs: int) -> list[str]:
     return ["--set", f"train.epochs={epochs}", "--set", f"train.evaluate_every={epochs}"]
 
 
-def teachers(stem: str, competition: str, seed: int, given: argparse.Namespace) -> list[Run]:
+def teachers(stem: str, competition: str, seed: int, arguments: argparse.Namespace) -> list[Run]:
     """The teachers of one seed."""
-    words = [given.recipe, "--competition", competition, "--threads", "1", *lasting(given.epochs)]
+    words = [arguments.recipe, "--competition", competition, "--threads", "1", *lasting(arguments.epochs)]
     words += ["--set", f"split.seed={seed}"]
-    if given.teachers == "folds":
-        words += ["--set", f"split.test={given.held}", "--set", f"split.folds={given.count}", "--seed", str(seed)]
-        own = [["--set", f"split.fold={fold}"] for fold in range(given.count)]
+    if arguments.teachers == "folds":
+        words += ["--set", f"split.test={arguments.held}", "--set", f"split.folds={arguments.count}", "--seed", str(seed)]
+        own = [["--set", f"split.fold={fold}"] for fold in range(arguments.count)]
     else:
-        words += ["--set", f"split.holdout={given.held}"]
-        own = [["--seed", str(100 * seed + index)] for index in range(1, given.count + 1)]
-    return [trained(f"{stem}-teacher{index}", [*words, *more], given) for index, more in enumerate(own)]
+        words += ["--set", f"split.holdout={arguments.held}"]
+        own = [["--seed", str(100 * seed + index)] for index in range(1, arguments.count + 1)]
+    return [trained(f"{stem}-teacher{index}", [*words, *more], arguments) for index, more in enumerate(own)]
 
 
 def right(probs: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:
@@ -85,19 +85,19 @@ def right(probs: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:
     return 100 * float((probs.argmax(1) == labels).mean())
 
 
-def measured(competition: str, seed: int, given: argparse.Namespace) -> Scores:
+def measured(competition: str, seed: int, arguments: argparse.Namespace) -> Scores:
     """Train what is missing of one seed, and score it."""
-    stem = f"bench-student-{Path(competition).stem}-{given.teachers}{given.count}-{given.epochs}-s{seed}"
-    taught_by = teachers(stem, competition, seed, given)
-    longer = lasting(given.longer * given.epochs)
+    stem = f"bench-student-{Path(competition).stem}-{arguments.teachers}{arguments.count}-{arguments.epochs}-s{seed}"
+    taught_by = teachers(stem, competition, seed, arguments)
+    longer = lasting(arguments.longer * arguments.epochs)
     names = [run.name for run in taught_by]
     words = ["student", *names, "--seed", str(seed), *longer]
-    student = trained(f"{stem}-student{given.longer}", words, given)
-    words = [given.recipe, "--competition", competition, "--threads", "1", "--seed", str(seed), *longer]
-    words += ["--set", f"split.holdout={given.held}", "--set", f"split.seed={seed}"]
-    labels = trained(f"{stem}-labels{given.longer}", words, given)
+    student = trained(f"{stem}-student{arguments.longer}", words, arguments)
+    words = [arguments.recipe, "--competition", competition, "--threads", "1", "--seed", str(seed), *longer]
+    words += ["--set", f"split.holdout={arguments.held}", "--set", f"split.seed={seed}"]
+    labels = trained(f"{stem}-labels{arguments.longer}", words, arguments)
 
-    part = "test" if given.teachers == "folds" else "holdout"
+    part = "test" if arguments.teachers == "folds" else "holdout"
     ids = getattr(taught_by[0].split, part)
     for run, of in [*((run, part) for run in taught_by), (student, "holdout"), (labels, "holdout")]:
         if getattr(run.split, of) != ids:
@@ -142,14 +142,14 @@ def main() -> None:
     parser.add_argument("--held", type=float, default=0.25, help="the part of the images that judges all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for all")
-    given = parser.parse_args()
-    for name in given.competitions:
+    arguments = parser.parse_args()
+    for name in arguments.competitions:
         load_competition(name)
     table: dict[str, Any] = {}
-    for name in given.competitions:
+    for name in arguments.competitions:
         scores = []
-        for seed in given.seeds:
-            scores.append(one := measured(name, seed, given))
+        for seed in arguments.seeds:
+            scores.append(one := measured(name, seed, arguments))
             print(
                 f"{name} seed {seed}: teachers {min(one.teachers):.2f} to {max(one.teachers):.2f} %, ensemble "
                 f"{one.ensemble:.2f} %, student {one.student:.2f} %, labels alone {one.labels:.2f} %",
@@ -159,9 +159,9 @@ def main() -> None:
         for other, difference in compared.items():
             print(f"  {name}: student minus {other}, points: {_record.told(difference)}", flush=True)
         table[Path(name).stem] = {"scores": [asdict(one) for one in scores], "student_minus": compared}
-    name = f"student-{given.teachers}-{'+'.join(table)}"
+    name = f"student-{arguments.teachers}-{'+'.join(table)}"
     what = __doc__.splitlines()[0]
-    print(f"written: {_record.write(name, what, {'settings': vars(given), 'table': table}).name}")
+    print(f"written: {_record.write(name, what, {'settings': vars(arguments), 'table': table}).name}")
 
 
 if __name__ == "__main__":

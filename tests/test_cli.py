@@ -14,6 +14,7 @@ from featherweight.cli.arguments import overrides
 from featherweight.cli.commands import COMMANDS, GROUPS, SHELL, help_text
 from featherweight.config import load_competition, load_recipe
 from featherweight.logbook import rerun
+from featherweight.runs import published_results
 
 CLI = ROOT / "src" / "featherweight" / "cli"
 
@@ -237,6 +238,8 @@ def test_argparse_speaks_as_every_other_error(home, capsys, words, message):
 def test_every_command_ends_by_saying_what_to_do_next(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     monkeypatch.setattr(rerun, "rerun", lambda *_, **__: home)
+    monkeypatch.setattr(paths, "config_names", lambda kind: ["tiny", "wrn16_4"])  # of `models` and `publish`
+    monkeypatch.setattr(published_results, "pages", lambda: [home / "page.md"])
     (home / "table.md").write_text("")
     wrong = {}
     for name, (words, ending) in ENDINGS.items():
@@ -245,6 +248,16 @@ def test_every_command_ends_by_saying_what_to_do_next(home, monkeypatch, capsys)
         if not told.splitlines()[-1].startswith(ending):
             wrong[name] = told[-300:]
     assert not wrong
+
+
+def test_a_list_of_runs_waits_for_no_torch(finished):
+    program = (
+        "import sys; sys.modules['torch'] = None; from featherweight.cli import main; sys.exit(main.main(['runs']))"
+    )
+    environment = {**os.environ, "FEATHERWEIGHT_HOME": str(finished), "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "first" in done.stdout
 
 
 def test_a_folder_where_a_picture_should_be_is_one_clear_message(home, capsys, monkeypatch):

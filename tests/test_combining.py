@@ -28,18 +28,30 @@ from featherweight.runs.task import Task
 SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimizer.lr=0.05"]
 
 
+def make(name, *changes):
+    """A real run of two epochs, of 20,506 parameters, under a limit that holds two such runs but not three."""
+    competition = load_competition("digits", ["limit.parameters=50_000"])
+    run = Task("tiny", load_recipe("tiny", [*SETTINGS, *changes]), "digits", competition, ["x"], "cpu", 1).start(name)
+    pipeline.run(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A workspace with three runs, made once."""
+    folder = tmp_path_factory.mktemp("three")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATHERWEIGHT_HOME", str(folder))
+        for seed, name in enumerate("abc"):
+            make(name, f"seed={seed}")
+    return folder
+
+
 @pytest.fixture
-def finished(home):
-    """Three real runs of two epochs, 20,506 parameters each, under a limit that holds two of them but not three."""
-
-    def make(name, *changes):
-        recipe = load_recipe("tiny", [*SETTINGS, *changes])
-        competition = load_competition("digits", ["limit.parameters=50_000"])
-        run = Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1).start(name)
-        pipeline.run(run)
-        return run
-
-    return [make("a"), make("b", "seed=1"), make("c", "seed=2")]
+def finished(three, home):
+    """The three runs, in a workspace of the test's own."""
+    shutil.copytree(three, home, dirs_exist_ok=True)
+    return [Run.find(name) for name in "abc"]
 
 
 def test_a_mean_is_over_every_tensor_and_counts_are_the_firsts():
@@ -77,13 +89,7 @@ def test_an_ensemble_weighs_its_members_and_averages_their_answers(finished):
 
 
 def test_an_ensemble_is_of_calibrated_answers_and_scores_what_was_kept_for_the_end(home):
-    competition = load_competition("digits", ["limit.parameters=50_000"])
-    runs = []
-    for seed in (0, 1):
-        changes = ["predict.calibrate=true", "split.test=0.1", f"seed={seed}"]
-        task = Task("tiny", load_recipe("tiny", [*SETTINGS, *changes]), "digits", competition, ["x"], "cpu", 1)
-        runs.append(task.start(f"s{seed}"))
-        pipeline.run(runs[-1])
+    runs = [make(f"s{seed}", "predict.calibrate=true", "split.test=0.1", f"seed={seed}") for seed in (0, 1)]
     made, result = ensemble.ensemble(["s0", "s1"], fit=False, name="both", command=["x"])
     raw = [np.load(run.folder / "predict_probs.npy") for run in runs]
     temperatures = [float(run.temperature.read_text()) for run in runs]
@@ -122,23 +128,16 @@ def test_a_soup_is_one_model_with_the_mean_weights_and_statistics_of_its_own(fin
 def folds(home):
     """Makes a real run of two epochs for each of two folds, with a fifth of the images kept for the end or without."""
 
-    def make(*changes, folds=(0, 1)):
-        runs = []
-        for fold in folds:
-            recipe = load_recipe("tiny", [*SETTINGS, "split.folds=2", f"split.fold={fold}", *changes])
-            task = Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1)
-            runs.append(task.start(f"f{fold}{len(changes)}"))
-            pipeline.run(runs[-1])
-        return runs
+    def make_folds(*changes, folds=(0, 1)):
+        return [make(f"f{fold}{len(changes)}", "split.folds=2", f"split.fold={fold}", *changes) for fold in folds]
 
-    return make
+    return make_folds
 
 
 def test_a_soup_of_frozen_norms_keeps_their_statistics(home):
     """Taken anew they made a soup of two fine-tuned networks of 99 % one of 74 %."""
     for name, seed in (("a", 0), ("b", 1)):
-        recipe = load_recipe("tiny", [*SETTINGS, "train.freeze_norms=true", f"seed={seed}"])
-        pipeline.run(Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1).start(name))
+        make(name, "train.freeze_norms=true", f"seed={seed}")
     made = load_file(soup.soup(["a", "b"], greedy=False, name="mixed", command=["x"]).weights)
     parts = [load_file(Run.find(name).weights) for name in ("a", "b")]
     statistics = [name for name in made if "running" in name]
@@ -264,8 +263,7 @@ def test_what_cannot_be_combined_is_refused(finished, home):
     with pytest.raises(UserError, match=r"thin is not finished: \./run.sh resume thin"):
         soup.soup(["a", "thin"], greedy=False, name=None, command=["x"])
     pipeline.run(other)
-    recipe = load_recipe("tiny", [*SETTINGS, "train.normalize=pixel"])
-    pipeline.run(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1).start("by-pixel"))
+    make("by-pixel", "train.normalize=pixel")
     with pytest.raises(UserError, match=r"by-pixel and a have different train.normalize; their weights have no mean"):
         soup.soup(["a", "by-pixel"], greedy=False, name=None, command=["x"])
     with pytest.raises(UserError, match="thin and a are different models; their weights have no mean"):

@@ -129,13 +129,20 @@ def test_what_is_one_of_many_pairs_can_still_be_told():
     assert paired(answers("good", 0.9), answers("poor", 0.6), metric_of("macro_f1"), among=190).significant
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A workspace with two real runs of an epoch, of two seeds, made once."""
+    folder = tmp_path_factory.mktemp("two")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATHERWEIGHT_HOME", str(folder))
+        for seed in (0, 1):
+            make(f"s{seed}", f"seed={seed}")
+    return folder
+
+
 @pytest.fixture
-def finished(home):
-    """Two real runs of an epoch, and a copy that says that it is of another seed."""
-    for seed in (0, 1):
-        recipe = load_recipe("tiny", [f"seed={seed}", "train.epochs=1", "predict.views=[]", "split.holdout=0.3"])
-        run = Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1).start(f"s{seed}")
-        pipeline.run(run)
+def finished(two, home):
+    shutil.copytree(two, home, dirs_exist_ok=True)
     return home / "runs"
 
 
@@ -271,8 +278,11 @@ def test_the_best_of_several_is_chosen_among_all_their_pairs(home, tmp_path):
             np.where((np.arange(len(true)) >= first) & (np.arange(len(true)) < last), true, (true + 1) % 10)
         ]
 
+    run = make("good")
+    true = comparison.true_classes(run, run.split.holdout)
     for name, first, last in (("good", 1, 309), ("poor", 0, 300), ("worst", 0, 100)):
-        make(name, answered=right(first, last))
+        folder = run.folder if name == "good" else shutil.copytree(run.folder, run.folder.with_name(name))
+        np.save(folder / "holdout_probs.npy", right(first, last)(true).astype(np.float32))
     two = comparison.compare(["good", "poor"], tmp_path / "compare.png")[1]
     assert two[0].startswith("good is better than poor on these images: by ")
     three = comparison.compare(["good", "poor", "worst"], tmp_path / "compare.png")[1]

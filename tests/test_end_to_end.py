@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_bytes(home: Path, command: Command) -> Non
 
 def test_killed_again_and_again_it_ends_in_the_same_bytes(home: Path, command: Command) -> None:
     """SIGKILL at random moments and in the middle of writing a checkpoint, each time resumed by a new process."""
-    slow = ("tiny", "--set", "train.epochs=14", "--set", "train.checkpoint_seconds=0", "--threads", "1", "--no-report")
+    slow = ("tiny", "--set", "train.epochs=10", "--set", "train.checkpoint_seconds=0", "--threads", "1", "--no-report")
     assert command(*slow, "--name", "whole").returncode == 0
     rng, kills = random.Random(0), 0
     folder = home / "runs" / "cut"

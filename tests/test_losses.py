@@ -106,9 +106,9 @@ UNWEIGHTED = [(name, None) for name in LOSSES if name not in ("cross_entropy", "
 
 
 def shown_images(sampling, mixing):
-    """The classes and targets of many epochs, and the counts that the loss gets."""
+    """The classes and targets of two epochs, and the counts that the loss gets."""
     choice = OneOf(SAMPLINGS).validate({"name": sampling, **SAMPLINGS_TRIED[sampling]})
-    order = np.concatenate([choice(IMBALANCED, 0, epoch) for epoch in range(8)])
+    order = np.concatenate([choice(IMBALANCED, 0, epoch) for epoch in range(2)])
     targets = F.one_hot(torch.from_numpy(IMBALANCED[order]), 3).double()
     if mixing:
         draws = Draws(generator(0, "test"), len(order), torch.device("cpu"))

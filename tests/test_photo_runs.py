@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -36,9 +37,12 @@ SETTINGS = (
 )
 
 
-@pytest.fixture
-def photos(home: Path) -> list[str]:
-    """Forty photographs of two kinds, four to predict, weights for a tiny network, and the words of a run on them."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A workspace with forty photographs of two kinds, four to predict, weights for a tiny network, and a run, `first`;
+    the words of that run.
+    """
+    home = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(0)
     for index in range(44):
         kind = ("light", "dark")[index % 2]
@@ -64,7 +68,17 @@ def photos(home: Path) -> list[str]:
         f"model={{name: timm, variant: test_efficientnet, weights: {home / 'pretrained.safetensors'}}}",
     ):
         words += ["--set", setting]
-    return words
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATHERWEIGHT_HOME", str(home))
+        assert main([*words, "--name", "first"]) == 0
+    return home, words
+
+
+@pytest.fixture
+def photos(home: Path, made: tuple[Path, list[str]]) -> list[str]:
+    """The words of a run on the photographs, in a copy of that workspace."""
+    shutil.copytree(made[0], home, dirs_exist_ok=True)
+    return made[1]
 
 
 def digest(name: str) -> str:
@@ -72,9 +86,8 @@ def digest(name: str) -> str:
 
 
 def test_killed_at_real_size_it_ends_in_the_same_bytes(photos):
-    assert main([*photos, "--name", "calm"]) == 0
     process = start([*photos, "--name", "killed"])
-    checkpoint = Run.find("calm").folder.with_name("killed") / "checkpoint.pt"
+    checkpoint = Run.find("first").folder.with_name("killed") / "checkpoint.pt"
     until = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
@@ -82,19 +95,17 @@ def test_killed_at_real_size_it_ends_in_the_same_bytes(photos):
     process.communicate()
     assert not Run.find("killed").is_finished
     assert main(["resume", "killed", "--no-report"]) == 0
-    assert digest("killed") == digest("calm")
-    assert Run.find("calm").recipe.train.accumulate == 2
+    assert digest("killed") == digest("first")
+    assert Run.find("first").recipe.train.accumulate == 2
 
 
 def test_two_processes_share_batches_of_photographs(photos):
-    assert main([*photos, "--name", "one"]) == 0
     assert main([*photos, "--name", "two", "--procs", "2", "--threads", "2"]) == 0
-    one, two = (Run.find(name).probs("holdout") for name in ("one", "two"))
+    one, two = (Run.find(name).probs("holdout") for name in ("first", "two"))
     assert np.abs(one - two).max() < 1e-3
 
 
 def test_soups_ensembles_and_students_of_photographs(photos):
-    assert main([*photos, "--name", "first"]) == 0
     assert main([*photos, "--name", "second", "--seed", "1"]) == 0
     assert main(["ensemble", "first", "second", "--name", "both"]) in (0, 3)
     assert main(["soup", "first", "second", "--name", "souped"]) == 0

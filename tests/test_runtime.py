@@ -33,7 +33,8 @@ def test_memory_that_was_freed_is_used_again():
 
     # Where a block comes to lie differs from process to process; some fit badly and are taken from the system, of eight
     # up to five where it is crowded. Without `start` all eight are, to the page.
-    assert min(faults("started") for _ in range(3)) * 1.5 < faults("bare")
+    bare = faults("bare")
+    assert any(faults("started") * 1.5 < bare for _ in range(3))
 
 
 def test_each_worker_takes_its_own_gpu_and_the_launcher_none(monkeypatch):

@@ -98,11 +98,14 @@ def refuse_unwritable(folder: Path) -> None:
         raise UserError(f"cannot write in {folder}: {error.strerror}") from None
 
 
-def _configs(kind: str, root: Path) -> dict[str, list[Path]]:
+def _configs(kind: str, root: Path) -> dict[str, list[str]]:
     """Every file of one root's recipes or competitions by its short name, in any folder."""
-    by_name: dict[str, list[Path]] = {}
-    for path in sorted((root / "configs" / kind).rglob("*.yaml")):
-        by_name.setdefault(path.stem, []).append(path)
+    by_name: dict[str, list[str]] = {}
+    for folder, folders, files in os.walk(root / "configs" / kind):  # of strings: each recipe that is read asks
+        folders.sort()
+        for file in files:
+            if file.endswith(".yaml"):
+                by_name.setdefault(file.removesuffix(".yaml"), []).append(os.path.join(folder, file))  # noqa: PTH118
     return by_name
 
 
@@ -126,7 +129,7 @@ def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
     if Path(name).suffix in (".json", ".toml") and Path(name).is_file():
         raise UserError(f"{name}: a {what} is a YAML file, called {Path(name).with_suffix('.yaml').name}")
     for root in _roots():
-        files = _configs(kind, root).get(name, [])
+        files = [Path(file) for file in _configs(kind, root).get(name, [])]
         if len(files) > 1:
             both = " and ".join(str(path.relative_to(root)) for path in files)
             raise UserError(f"there are two {kind} called '{name}', {both} in {root}: rename one, or give its path")
@@ -148,7 +151,7 @@ def own_config(kind: str, name: str, option: str) -> Path:
     decides.
     """
     path = home() / "configs" / kind / f"{name}.yaml"
-    others = [other for other in _configs(kind, home()).get(name, []) if other != path]
+    others = [other for other in map(Path, _configs(kind, home()).get(name, [])) if other != path]
     if others:
         raise UserError(f"{option} {name}: there is a {kind.removesuffix('s')} {others[0]} already; take another name")
     return path

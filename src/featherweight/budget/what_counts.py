@@ -42,6 +42,7 @@ INDICES = ("position_ids", "relative_position_index", "token_type_ids")  # buffe
 LIBRARIES = ("torch", "torchvision", "timm", "transformers")  # whose modules hold in such buffers what their names say
 NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm", "InstanceNorm1d", "InstanceNorm2d")
 FEW = 32  # this many of Python's numbers in one container are settings; more are weights by another name
+PLAIN = frozenset((str, int, float, complex, bool, type(None)))  # hold nothing, and are nine tenths of what is met
 HOLDING = (FunctionType, Tensor, np.ndarray, bytes, list, tuple, set, dict)  # among a class's variables
 
 
@@ -110,8 +111,10 @@ def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = 
     ahead = [root]
     while ahead:
         thing = ahead.pop()
+        if type(thing) in PLAIN or id(thing) in visited:
+            continue
         code = isinstance(thing, type | ModuleType) or get_origin(thing) is not None
-        if code or isinstance(thing, str | int | float | complex | io.TextIOBase) or id(thing) in visited:
+        if code or isinstance(thing, str | int | float | complex | io.TextIOBase):
             continue
         if isinstance(thing, Tensor) and type(thing) is _fake():  # a shape in the graph of an exported program
             continue
@@ -145,6 +148,8 @@ def _inside(thing: Any) -> Iterable[Any]:
 
     What a function closes over and its defaults, not what is global to it.
     """
+    if type(thing) in (dict, list, tuple):
+        return gc.get_referents(thing)
     if isinstance(thing, FunctionType):
         return [*(thing.__closure__ or ()), thing.__defaults__, thing.__kwdefaults__, thing.__dict__]
     if isinstance(thing, Tensor):
@@ -187,6 +192,8 @@ def _numbers(thing: Any) -> int:
     if isinstance(thing, torch.UntypedStorage):
         return len(thing)
     if isinstance(thing, list | tuple | set | frozenset | deque | dict):
+        if len(thing) <= FEW:
+            return 0
         count = sum(isinstance(one, Number) for one in (thing.values() if isinstance(thing, dict) else thing))
         return count if count > FEW else 0
     return 0

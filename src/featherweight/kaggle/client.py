@@ -3,7 +3,8 @@
 The package (2.2.4) logs in when it is imported, prints to stdout, sets no time limits, ends the program when it can't
 log in, and reports a failed upload as success. Here stdout is caught, every request has a time limit, and every failure
 is one sentence: `UserError` for what the user can mend, `Unavailable` for what time or Kaggle must. No text that leaves
-this module holds a token, a key or a signed address.
+this module holds a token, a key or a signed address. Reads are tried again (`PAUSES`), an upload never: `look_for`
+asks the listing whether it has arrived.
 """
 
 from __future__ import annotations

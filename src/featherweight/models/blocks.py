@@ -1,4 +1,4 @@
-"""What several families share: the stem rule for small images, activations, batch-norm settings, stochastic depth."""
+"""What several families share: the stem rule for small images, activations, batch norm, drop connect."""
 
 from __future__ import annotations
 

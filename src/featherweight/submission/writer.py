@@ -1,4 +1,4 @@
-"""The one writer of submissions, for the holdout as for the competition's images."""
+"""The one writer of submissions and how it formats a row, for the holdout as for the competition's images."""
 
 from __future__ import annotations
 

@@ -23,10 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the table that was asked for."""
     from featherweight.report import tables
-    from featherweight.runs import ledger, published_results, query, unfinished
+    from featherweight.runs import ledger, query, unfinished
 
     rows = query.ordered(query.chosen(arguments.competition, arguments.where), arguments.sort, arguments.ascending)
     if arguments.markdown:
+        from featherweight.runs import published_results
+
         print(published_results.markdown(rows))
     elif arguments.html:
         from featherweight.report import runs_page
