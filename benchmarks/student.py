@@ -72,7 +72,14 @@ def teachers(stem: str, competition: str, seed: int, arguments: argparse.Namespa
     words = [arguments.recipe, "--competition", competition, "--threads", "1", *lasting(arguments.epochs)]
     words += ["--set", f"split.seed={seed}"]
     if arguments.teachers == "folds":
-        words += ["--set", f"split.test={arguments.held}", "--set", f"split.folds={arguments.count}", "--seed", str(seed)]
+        words += [
+            "--set",
+            f"split.test={arguments.held}",
+            "--set",
+            f"split.folds={arguments.count}",
+            "--seed",
+            str(seed),
+        ]
         own = [["--set", f"split.fold={fold}"] for fold in range(arguments.count)]
     else:
         words += ["--set", f"split.holdout={arguments.held}"]

@@ -60,8 +60,8 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     )
     if task.mirror and not findings.mirror:
         say("  mirrored images are not taken for what they are: nothing is mirrored")
-    plan = make(task, competition, measured, whole - (time.monotonic() - began), curves, findings)
-    return replace(plan, refused=[*refused, *plan.refused])
+    planned = make(task, competition, measured, whole - (time.monotonic() - began), curves, findings)
+    return replace(planned, refused=[*refused, *planned.refused])
 
 
 def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[Candidate]:
