@@ -238,7 +238,8 @@ def test_argparse_speaks_as_every_other_error(home, capsys, words, message):
 def test_every_command_ends_by_saying_what_to_do_next(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     monkeypatch.setattr(rerun, "rerun", lambda *_, **__: home)
-    monkeypatch.setattr(paths, "config_names", lambda kind: ["tiny", "wrn16_4"])  # of `models` and `publish`
+    names = paths.config_names  # few recipes, of `models` and `publish`
+    monkeypatch.setattr(paths, "config_names", lambda kind: ["tiny", "wrn16_4"] if kind == "recipes" else names(kind))
     monkeypatch.setattr(published_results, "pages", lambda: [home / "page.md"])
     (home / "table.md").write_text("")
     wrong = {}
