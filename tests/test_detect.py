@@ -236,13 +236,35 @@ def test_sets_of_classes(home, mark, heading):
     assert {row["class"] for row in rows} == {"scab", "rust", "scab rust", "healthy"}
 
 
-def test_classes_with_spaces_are_no_sets(home):
-    for n in range(16):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["Common wheat", "Sugar beet", "Fat Hen", "Maize"],
+        ["cancer", "no cancer"],
+        ["mask", "no mask", "mask worn wrong"],
+        ["dog", "hot dog", "cat"],
+        ["fox", "red fox", "arctic fox"],
+    ],
+)
+@pytest.mark.parametrize("heading", ["label", "labels"])
+def test_classes_with_spaces_are_no_sets(home, names, heading):
+    for n in range(24):
         picture(home / f"data/x/train/{n}.jpg")
-    names = ["Common wheat", "Sugar beet", "Fat Hen", "Maize"]
-    table(home / "data/x/train.csv", ["image", "labels"], [[f"{n}.jpg", names[n % 4]] for n in range(16)])
+    table(home / "data/x/train.csv", ["image", heading], [[f"{n}.jpg", names[n % len(names)]] for n in range(24)])
     competition, _ = described()
     assert (competition.target, competition.classes) == ("one", sorted(names))
+
+
+def test_names_of_words_that_others_share_are_refused_until_a_target_is_said(home, capsys):
+    for n in range(24):
+        picture(home / f"data/x/train/{n}.jpg")
+    names = ["red fox", "arctic fox", "red wolf", "arctic wolf"]
+    table(home / "data/x/train.csv", ["image", "labels"], [[f"{n}.jpg", names[n % 4]] for n in range(24)])
+    told = refused(capsys)
+    assert "cannot tell whether 'red fox' is one class, or the 2 classes red and fox" in told
+    for target, wanted in (("one", sorted(names)), ("several", ["arctic", "fox", "red", "wolf"])):
+        assert main.main(["init", "data/x", "--name", target, "--target", target]) == 0
+        assert config.load_competition(target).classes == wanted
 
 
 def test_one_column_per_class(home):

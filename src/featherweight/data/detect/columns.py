@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect.sample import Sample, numbers_of, shapes
@@ -27,6 +28,7 @@ METADATA = re.compile(
     r"_type$|^type$|^name$|^index$|^unnamed|^id$|supercategory|genus|family|order$|spacing|follow"
 )
 SET_HEADING = re.compile(r"^(tags|attribute_ids|labels|attributes|classes|categories)$")
+TAG_HEADING = re.compile(r"^(tags|attribute_ids|attributes)$")  # of which an image has several, whatever separates them
 BARRED = re.compile(r"^finding[ _]labels$")  # as the chest X-rays of the NIH have them: Effusion|Mass
 LEAST, LEAD = 30, 10  # points the best column has at least, and before the next one
 SEPARATORS = ("|", " ", ",", ";")
@@ -183,32 +185,50 @@ def _divides_alike(column: Column, folders: Sequence[str]) -> bool:
     return 2 <= len({folder for _, folder in pairs}) == len(pairs) == column.distinct
 
 
-def separator(values: Counter[str], heading: str, sample: Sample | None) -> str | None:
+def separator(
+    values: Counter[str], heading: str, sample: Sample | None, target: str | None = None, where: Path | str = ""
+) -> str | None:
     """What separates the classes of a set, where the values are sets of classes; None where each is one class.
 
     Sets are recognised by their parts: parts that also stand alone, parts that are numbers, or a sample submission
-    (or a heading) that speaks of them.
+    (or a heading) that speaks of them, or where `target` says that an image has several classes.
+
+    Raises UserError where values with spaces may be either, and `target` does not say.
     """
-    if BARRED.search(heading.strip().lower()):
+    head = heading.strip().lower()
+    if BARRED.search(head):
         return "|"
     for mark in SEPARATORS:
         cut = {value: tuple(part.strip() for part in value.split(None if mark == " " else mark)) for value in values}
-        longer = [parts for parts in cut.values() if len(parts) > 1]
-        if not longer:
+        longer = [names for names in cut.values() if len(names) > 1]
+        if not longer or any(len(set(names)) < len(names) for names in longer):
             continue
         parts = [part for names in longer for part in names]
         alone = {names[0] for names in cut.values() if len(names) == 1}
-        repeated = any(len(set(names)) < len(names) for names in longer)
-        shared = sum(part in alone for part in parts) >= len(parts) / 2
-        numbers = numbers_of(parts) is not None
-        if repeated:
-            continue
         often = Counter(part for names in cut.values() for part in names)
+        half = sum(part in alone for part in parts) >= len(parts) / 2
         recurring = sum(often[part] > 1 for part in parts) >= len(parts) / 2
-        sure = recurring and SET_HEADING.search(heading.strip().lower()) is not None and mark != ","
+        spaced = mark == " "  # as many a name is: "no cancer" beside "cancer" is no set
+        shared = sum(alone.issuperset(names) for names in longer) >= len(longer) / 2 if spaced else half
+        numbers = numbers_of(parts) is not None
+        sure = recurring and mark != "," and bool((TAG_HEADING if spaced else SET_HEADING).search(head))
         if shared or numbers or sure or (mark == "|" and len(set(parts)) < len(parts)) or _in_sample(cut, sample, mark):
             return mark
+        again = [names for names in longer if all(often[part] > 1 for part in names)]
+        if spaced and len(again) > len(longer) / 2 and (half or SET_HEADING.search(head)):
+            if target == "several":
+                return mark
+            raise _one_or_several(f"{where}: '{heading}'", again[0])
     return None
+
+
+def _one_or_several(column: str, names: Sequence[str]) -> UserError:
+    """The refusal of values that may be names of several words, or sets of classes."""
+    return UserError(
+        f"{column}: cannot tell whether '{' '.join(names)}' is one class, or the {len(names)} classes "
+        f"{' and '.join(names)}, whose words other values have too\n"
+        f"say --target one, or --target several where spaces separate the classes of an image"
+    )
 
 
 def _in_sample(cut: dict[str, tuple[str, ...]], sample: Sample | None, mark: str) -> bool:

@@ -224,7 +224,7 @@ def _labelled(
     column, others = columns.choose(table, [profile.id], context, hints.label)
     mark = hints.separator
     if hints.target != "one" and mark is None:
-        mark = columns.separator(column.counts, column.name, sample)
+        mark = columns.separator(column.counts, column.name, sample, hints.target, table.path)
     if sample is not None and sample.quantities and column.name in sample.columns and hints.target is None:
         raise UserError(
             f"{table.path}: '{column.name}' is a number to predict (regression), as fractions in {sample.path.name} "
