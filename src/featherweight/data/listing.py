@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featherweight.console import say
 from featherweight.data.csv_file import examples
+from featherweight.data.masks import masks_among, told
 from featherweight.errors import UserError
 
 ENDINGS = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".tif", ".tiff", ".avif")
@@ -104,9 +105,9 @@ class Faults:
 
 
 def walk(folder: Path) -> list[str]:
-    """Every image under `folder` at any depth, as a path below it, sorted; hidden files are no images.
+    """Every image under `folder` at any depth, as a path below it, sorted; hidden files and masks are no images.
 
-    Says how many pictures are left out because their format is not read here.
+    Says how many pictures are left out because they are masks, or because their format is not read here.
     """
     images: list[str] = []
     unread: Counter[str] = Counter()
@@ -125,7 +126,10 @@ def walk(folder: Path) -> list[str]:
     _refuse_names(folder, images)
     for ending, count in unread.items():
         say(f"{folder}: left out: {count:,} {ending} ({UNREAD[ending]}, which are not read here: convert them to PNG)")
-    return sorted(images)
+    masks = masks_among(images)
+    if masks:
+        say(f"{folder}: left out: {told(masks)}")
+    return sorted(name for name in images if name not in masks)
 
 
 def _refuse_folder(error: OSError) -> None:

@@ -168,7 +168,8 @@ def _described(
     submission_section.spaced(form, classes, report.assumed)
     allowed = "pretrained weights allowed" if wishes.pretrained else "no pretrained weights (say --pretrained)"
     report.assumed.append(f"  limit: {wishes.limit:,} parameters (say --limit), {allowed}")
-    config |= groups.propose(train, test, detected, wishes.group or known.group_pattern, report.assumed)
+    pattern = wishes.group or known.group_pattern or detected.pattern
+    config |= groups.propose(train, test, detected, pattern, report.assumed)
     _write(report, config, test)
     return report
 

@@ -3,63 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from featherweight.data.csv_file import examples
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.folder_roles import role
+from featherweight.data.detect.folder_tree import PIECES, Tree, last
 from featherweight.data.detect.labelled import Survey
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import Scan
+from featherweight.data.detect.to_predict import MOST
+from featherweight.data.file_matching import Index
 from featherweight.errors import UserError
 
-PIECES = re.compile(r"(part|batch|fold|chunk|images?|imgs?|train|shard|set|zip|data)[ _-]*\d+$")
-
-
-class Tree:
-    """Folders with the images below them, by their paths."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        self.count: Counter[str] = Counter()
-        self.direct: Counter[str] = Counter()
-        self.inner: dict[str, set[str]] = defaultdict(set)
-        for file in files:
-            parts = file.split("/")[:-1]
-            self.direct["/".join(parts)] += 1
-            for depth in range(len(parts) + 1):
-                here = "/".join(parts[:depth])
-                self.count[here] += 1
-                if depth < len(parts):
-                    self.inner[here].add("/".join(parts[: depth + 1]))
-
-    def children(self, folder: str) -> list[str]:
-        """The folders right below one that hold images."""
-        return sorted(self.inner[folder])
-
-    def class_root(self, folder: str) -> str | None:
-        """The folder under (or at) `folder` whose two or more folders hold the images, and which holds none itself."""
-        while not self.direct[folder]:
-            inner = self.children(folder)
-            if len(inner) > 1:
-                return folder
-            if not inner:
-                return None
-            folder = inner[0]
-        return None
-
-    def names(self, folder: str) -> set[str]:
-        """The names of the folders right below one."""
-        return {_last(name) for name in self.children(folder)}
+MOST_TOLD = 5  # folders
+CLASSES_TOO = ("valid", "private", "dev")  # words for parts of the data that classes are called as well
+ASIDE = re.compile(
+    r"image|img|data|mask|thumb|extra|additional|external|original|process|resiz|crop|segment|annot|sample"
+)
 
 
 def classes_of(scan: Scan) -> dict[str, str]:
     """Each training image's class as the folder says it that the image lies in; empty where folders are no classes."""
-    roots = _roots(Tree(scan.images))
+    tree = Tree(scan.images)
+    try:
+        roots = _roots(tree)
+    except UserError:  # a table may tell the classes; where none does, `read` raises it again
+        return {}
     if roots is None:
         return {}
     level, trains, _ = roots
-    others = () if trains != [level] else tuple(f"{name}/" for name in _parts(Tree(scan.images), level))
+    others = () if trains != [level] else tuple(f"{name}/" for name in _parts(tree, level))
     classes: dict[str, str] = {}
     for train in trains:
         start = f"{train}/" if train else ""
@@ -73,46 +47,92 @@ def read(scan: Scan, survey: Survey, sample: Sample | None, hints: Hints) -> Det
     """The source `folders`, if that is how the images lie. Raises UserError for a test folder that is not there."""
     tree = Tree(scan.images)
     roots = _roots(tree)
-    if roots is None:
-        return None
-    level, trains, notes = roots
-    classes = {name for train in trains for name in tree.names(train)}
-    if trains == [level]:
-        classes -= {_last(name) for name in _parts(tree, level)}
-    below = [_below(train, level) for train in trains]
-    detected = Detected({"name": "folders", "path": scan.path(level) if level else scan.path("."), "train": below[0]})
-    if len(below) > 1:
-        detected.source["train"] = below
-    detected.notes += [f"{_below(train, level)}/<class>/*: {len(classes):,} class folders" for train in trains] + notes
-    if hints.rename:
-        detected.source["rename"] = {
-            name: hints.rename.get(name, hints.rename.get("*", name)) for name in sorted(classes)
-        }
-    parts = [name for name in _parts(tree, level) if not any(t == name or t.startswith(f"{name}/") for t in trains)]
-    valid = _valid(tree, parts, classes)
-    test, solved = _test(tree, parts, classes, level, hints)
-    if solved and valid is None and test != solved:
-        valid, solved = solved, None
-    if valid is not None:
-        detected.source["valid"] = _below(valid, level)
-        if tree.class_root(valid) is None:
-            _list_of_valid(detected, survey, scan, valid, classes)
+    return None if roots is None else Reading(scan, tree, roots).read(survey, sample, hints)
+
+
+class Reading:
+    """Class folders read: gathers the keys of the source `folders` and what there is to tell of them."""
+
+    def __init__(self, scan: Scan, tree: Tree, roots: tuple[str, list[str], list[str]]) -> None:
+        self.scan, self.tree = scan, tree
+        self.level, self.trains, self.notes = level, trains, _ = roots
+        self.own = trains == [level]  # the class folders lie beside the other parts
+        parts = _parts(tree, level)
+        self.parts = [name for name in parts if not any(_within(name, [train]) for train in trains if train)]
+        self.classes = {name for train in trains for name in tree.names(train)}
+        if self.own:
+            self.classes -= {last(name) for name in parts}
+        below = [_below(train, level) for train in trains]
+        self.detected = Detected({"name": "folders", "path": scan.path(level or "."), "train": below[0]})
+        if len(below) > 1:
+            self.detected.source["train"] = below
+
+    def read(self, survey: Survey, sample: Sample | None, hints: Hints) -> Detected:
+        """The whole reading."""
+        detected, tree, level = self.detected, self.tree, self.level
+        told = [f"{_below(train, level)}/<class>/*: {len(self.classes):,} class folders" for train in self.trains]
+        more = [f"and {len(told) - MOST_TOLD:,} more such folders"] if told[MOST_TOLD:] else []
+        detected.notes += [*told[:MOST_TOLD], *more, *self.notes]
+        if tree.people(self.trains):
+            detected.pattern = "^([^/]+)/"
+            detected.assumed.append(f"group: {detected.pattern}, the folder, as of one person (say --group none)")
+        if hints.rename:
+            detected.source["rename"] = {
+                name: hints.rename.get(name, hints.rename.get("*", name)) for name in sorted(self.classes)
+            }
+        siblings = [name for name in tree.children(level) if not self.own or name in self.parts]
+        beside = [name for name in siblings if self.own or not _within(name, self.trains)]
+        valid = _valid(tree, self.parts, self.classes)
+        test, solved = _test(tree, self.parts, self.classes, level, hints)
+        asked = _asked_for(tree, self.scan, sample, [test, *beside]) if sample and hints.test is None else []
+        test = asked[0] if asked else test
+        if solved and valid is None and test != solved:
+            valid = solved
+        if valid is not None:
+            self._hold_out(valid, survey)
+        self._predict(asked if len(asked) > 1 else [test] if test is not None else [], sample)
+        self._leave_aside([name for name in beside if not _within(name, (valid, test, *asked))])
+        _lists(detected, survey, self.scan, self.trains, level)
+        return detected
+
+    def _hold_out(self, valid: str, survey: Survey) -> None:
+        below = _below(valid, self.level)
+        self.detected.source["valid"] = below
+        if self.tree.class_root(valid) is None:
+            _list_of_valid(self.detected, survey, self.scan, valid, self.classes)
         else:
-            detected.notes.append(f"{_below(valid, level)}/<class>/*: held out as it is, to be scored")
-            detected.assumed.append(f"held out: {_below(valid, level)} ({tree.count[valid]:,} images; source.valid)")
-    if test is not None:
-        detected.source["test"] = _below(test, level)
-        seen = "<class>/*: its labels are seen by the scorer alone" if tree.names(test) & classes else "*: to predict"
-        detected.notes.append(f"{_below(test, level)}/{seen}")
-    elif below == ["."]:
-        detected.source["test"] = "test"
-    left = [name for name in parts if name not in (valid, test) and not _within(name, (valid, test))]
-    for name in left:
-        detected.notes.append(
-            f"left aside: {tree.count[name]:,} images in {_below(name, level)}/ (--test if to predict)"
-        )
-    _lists(detected, survey, scan, trains, level)
-    return detected
+            self.detected.notes.append(f"{below}/<class>/*: held out as it is, to be scored")
+            self.detected.assumed.append(f"held out: {below} ({self.tree.count[valid]:,} images; source.valid)")
+
+    def _predict(self, tests: list[str], sample: Sample | None) -> None:
+        detected, below = self.detected, [_below(name, self.level) for name in tests]
+        if tests:
+            detected.source["test"] = below[0] if len(below) == 1 else below
+        elif self.own:
+            detected.source["test"] = "test"
+        for test, name in zip(tests, below, strict=True):
+            solved = self.tree.names(test) & self.classes
+            seen = "<class>/*: its labels are seen by the scorer alone" if solved else "*: to predict"
+            detected.notes.append(f"{name}/{seen}")
+        if sample and not tests:
+            detected.assumed.append(f"nothing to predict: {sample.path.name} names no image beside those of training")
+
+    def _leave_aside(self, left: list[str]) -> None:
+        """Tell which images are not taken; the source is told too, where they lie among the class folders."""
+        tree, notes = self.tree, self.detected.notes
+        for chosen, forms in tree.aside.items():
+            others = ", ".join(f"{_below(name, self.level)}/" for name in forms)
+            notes.append(f"left aside: {others}: the classes of {_below(chosen, self.level)}/ in another form")
+        told = {name for forms in tree.aside.values() for name in forms} | {n.partition("/ ")[0] for n in self.notes}
+        for name in left:
+            if name not in told:
+                what = f"{tree.count[name]:,} images in {_below(name, self.level)}/"
+                notes.append(f"left aside: {what} (--test if to predict)")
+        copies = [] if self.level else self.scan.copies
+        if self.own and (without := [*(_below(name, self.level) for name in left), *copies]):
+            self.detected.source["without"] = without
+        if loose := [file for folder in {self.level, *self.trains} for file in tree.loose(folder)]:
+            notes.append(f"left aside: {len(loose):,} images beside the folders, as {min(loose)}")
 
 
 def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
@@ -120,9 +140,9 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
     level = ""
     while True:
         inner = tree.children(level)
-        if tree.direct[level] or not inner:
+        if tree.flat(level) or not inner:
             return None
-        named = [name for name in inner if role(_last(name)) == "train"]
+        named = [] if _only_classes(tree, level) else [name for name in inner if role(last(name)) == "train"]
         trains = [root for name in named if (root := tree.class_root(name)) is not None]
         if trains:
             shared = [root for root in trains if tree.names(root) & tree.names(trains[0])]
@@ -132,39 +152,48 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
             return None
         parts = _parts(tree, level)
         rest = [name for name in inner if name not in parts]
-        if len(rest) > 1:
-            return None if all(PIECES.search(_last(name).lower()) for name in rest) else (level, [level], [])
-        if len(rest) != 1 or (parts and tree.class_root(rest[0]) is None):
+        form = tree.form(rest)
+        numbered = len(rest) > 1 and all(PIECES.search(last(name).lower()) for name in rest)
+        if form is None and (tree.people(rest) or (numbered and tree.alike(rest))):
+            return level, rest, [f"the folders {examples(rest, 3)} all hold the same classes, and are none"]
+        if form is None and len(rest) > 1:
+            return None if numbered else (level, [level], [])
+        if form is None and (len(rest) != 1 or (parts and tree.class_root(rest[0]) is None)):
             return None
-        if parts:
-            root = tree.class_root(rest[0])
+        chosen = form or rest[0]
+        if parts or form:
+            root = tree.class_root(chosen)
             return (level, [root], []) if root is not None else None
-        level = rest[0]
+        level = chosen
+
+
+def _only_classes(tree: Tree, level: str) -> bool:
+    """Is a flat folder called train, or valid, a class, since those beside it are (bus, car, train)?"""
+    inner = tree.children(level)
+    flat = [name for name in inner if tree.flat(name)]
+    own = [name for name in flat if last(name).lower() in CLASSES_TOO or role(last(name)) == "train"]
+    beside = [name for name in inner if name not in own]
+    others = any(role(last(name)) or ASIDE.search(last(name).lower()) for name in beside)
+    return len(own) == 1 and len(inner) > 2 and flat == inner and not others
 
 
 def _parts(tree: Tree, level: str) -> list[str]:
     """The folders beside class folders that are parts of the data by their names."""
     inner = tree.children(level)
-    named = [name for name in inner if role(_last(name)) in ("test", "valid")]
-    return (
-        named
-        if role_of_level(tree, level)
-        else [name for name in named if role(_last(name)) == "test" or len(named) < len(inner)]
-    )
-
-
-def role_of_level(tree: Tree, level: str) -> bool:
-    """Is there a folder named train here?"""
-    return any(role(_last(name)) == "train" for name in tree.children(level))
+    if _only_classes(tree, level):
+        return []
+    named = [name for name in inner if role(last(name)) in ("test", "valid")]
+    trains = any(role(last(name)) == "train" for name in inner)
+    return named if trains else [name for name in named if role(last(name)) == "test" or len(named) < len(inner)]
 
 
 def _valid(tree: Tree, parts: Iterable[str], classes: set[str]) -> str | None:
     for name in parts:
-        if role(_last(name)) == "valid":
+        if role(last(name)) == "valid":
             root = tree.class_root(name)
             if root is not None and tree.names(root) <= classes:
                 return root
-            return _innermost(tree, name) if root is None else None
+            return tree.innermost(name) if root is None else None
     return None
 
 
@@ -177,8 +206,8 @@ def _test(
         if wished not in tree.count:
             listed = ", ".join(_below(name, level) for name in tree.children(level)[:8])
             raise UserError(f"--test {hints.test}: there is no such folder with images; there are {listed}")
-        return _innermost(tree, wished, classes), None
-    tests = [_innermost(tree, name, classes) for name in parts if role(_last(name)) == "test"]
+        return tree.innermost(wished, classes), None
+    tests = [tree.innermost(name, classes) for name in parts if role(last(name)) == "test"]
     solved = [name for name in tests if tree.names(name) and tree.names(name) <= classes]
     flat = [name for name in tests if not tree.children(name)]
     named = [name for name in flat if not re.search("multiple|sample", name.lower())]
@@ -191,15 +220,23 @@ def _test(
     return chosen, next(iter(solved), None)
 
 
+def _asked_for(tree: Tree, scan: Scan, sample: Sample, folders: Sequence[str | None]) -> list[str]:
+    """The folders with the images that a sample submission lists: one that holds them all, or else several."""
+    held: dict[str, set[str]] = {}
+    for folder in dict.fromkeys(tree.innermost(folder) for folder in folders if folder):
+        below = [("", file[len(folder) + 1 :]) for file in scan.images if file.startswith(f"{folder}/")]
+        held[folder] = set(Index(below).reach(sample.ids))
+    wanted = len(set(sample.ids))
+    best = max(held, key=lambda folder: len(held[folder]), default=None)
+    if best is None or len(held[best]) >= MOST * wanted:
+        return [best] if best else []
+    several = [folder for folder in held if held[folder]]
+    return several if len(set.union(*held.values())) >= MOST * wanted else []
+
+
 def _beside(flat: str, solved: Sequence[str]) -> bool:
     """Is a flat folder named for predictions where a labelled test lies beside it?"""
     return bool(re.search(r"pred|unlabel|submission|private", flat.lower()))
-
-
-def _innermost(tree: Tree, folder: str, classes: set[str] = frozenset()) -> str:  # type: ignore[assignment]
-    while not tree.direct[folder] and len(inner := tree.children(folder)) == 1 and _last(inner[0]) not in classes:
-        folder = inner[0]
-    return folder
 
 
 def _list_of_valid(detected: Detected, survey: Survey, scan: Scan, valid: str, classes: set[str]) -> None:
@@ -243,13 +280,11 @@ def _lists(detected: Detected, survey: Survey, scan: Scan, trains: Sequence[str]
     )
 
 
-def _last(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
 def _below(name: str, level: str) -> str:
     return name[len(level) :].lstrip("/") or "."
 
 
 def _within(name: str, others: Iterable[str | None]) -> bool:
-    return any(other is not None and (other.startswith(f"{name}/") or name.startswith(f"{other}/")) for other in others)
+    """Is a folder one of these, within one, or around one?"""
+    here = f"{name}/"
+    return any(f"{other}/".startswith(here) or here.startswith(f"{other}/") for other in others if other is not None)

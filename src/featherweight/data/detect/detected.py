@@ -43,4 +43,5 @@ class Detected:
     assumed: list[str] = field(default_factory=list)
     target: str = "one"
     sample: Sample | None = None
+    pattern: str | None = None  # of ids, whose first parentheses find which images belong together
     grouped: str = ""  # in words, the column that says which images belong together

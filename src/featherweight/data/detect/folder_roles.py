@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from featherweight.data.listing import ENDINGS
 
-TRAIN = re.compile(r"train")
-TEST = re.compile(r"test|(^|[_-])pred|unlabel|eval|private|submission")
-VALID = re.compile(r"valid|(^|[_/-])val(?![a-z])|(^|[_/-])dev(?![a-z])|holdout")
+# What "train" is written together with: trainset, ximages_train, testlabels. Whole words only: no mediEVAL, no laTEST.
+WITH = (
+    "(sets?|data|datasets?|images?|imgs?|labels?|files?|pictures?|photos?|csv|jpe?g|png|x|y|list|split|folder|dir|public|"
+    "private|samples?|part|zip|final|blind|all|my|new|kaggle)"
+)
+WORDS = {
+    "train": re.compile(rf"{WITH}*train(ing|val)?{WITH}*"),
+    "valid": re.compile(rf"{WITH}*(val|valid|validation|validate|dev|holdout){WITH}*"),
+    "test": re.compile(
+        rf"{WITH}*(test(ing)?|eval(uation)?|submissions?){WITH}*|pred(ict(ions?|ed)?)?|unlabel(l?ed)?|private"
+    ),
+}
 REDUCED = re.compile(r"thumb|mask|segment|resiz|small|crop|preview|annot|heatmap")
 LOSSY = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".avif")
 
 
 def role(name: str) -> str:
     """train, test or valid, as a file's or folder's own name says; empty where it says nothing."""
-    last = name.rstrip("/").rpartition("/")[2].lower()
-    return _role(last) or _role(name.lower())
+    return _role(name.rstrip("/").rpartition("/")[2]) or _role(name)
 
 
 def _role(name: str) -> str:
-    for part, pattern in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
-        if pattern.search(name):
-            return part
-    return ""
+    return next((part for part in WORDS if says(name, part)), "")
+
+
+def says(name: str, part: str) -> bool:
+    """Is the part of the data (train, test, valid) among the words of a name?"""
+    return any(WORDS[part].fullmatch(word.lower()) for word in _words(name))
+
+
+@functools.lru_cache(1 << 12)
+def _words(name: str) -> tuple[str, ...]:
+    """The words of a name, by what is no letter and, as in PublicTest, by capitals."""
+    together = re.findall(r"[^\W\d_]+", name)
+    return (*together, *(word for one in together for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+", one)))
 
 
 def settle(

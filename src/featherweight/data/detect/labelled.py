@@ -153,16 +153,18 @@ def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: di
     candidates = [p for p in survey.profiles if tuple(p.table.header) not in repeated or not folders]
     tests = [p for p in candidates if p.role == "test"]
     trains = [p for p in candidates if p.role not in ("test", "valid")]
-    features = frozenset(name for p in tests for name in p.table.header)
     labelled: list[Labelled] = []
     refusals: list[UserError] = []
     for profile in trains:
         if hints.label and not set(hints.labels) <= set(profile.table.header):
             continue
+        unsolved = [p for p in tests if not set(profile.table.header) <= set(p.table.header)]  # others have the class
+        features = frozenset(name for p in unsolved for name in p.table.header) if unsolved else None
         try:
-            one = _labelled(survey, profile, sample, hints, features if tests else None, folders)
+            one = _labelled(survey, profile, sample, hints, features, folders)
         except UserError as error:
-            refusals.append(error)
+            if hints.label or _names_most(profile, folders, survey):
+                refusals.append(error)
             continue
         if one is not None:
             labelled.append(one)
@@ -183,17 +185,19 @@ def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: di
     )
 
 
+def _names_most(profile: Profile, folders: dict[str, str], survey: Survey) -> bool:
+    """Has a table an id for most images of class folders, where there are such? Else it lists something else."""
+    names = survey.scan.images
+    return sum(any(names[place] in folders for place in p) for p in profile.reach.values()) >= 0.5 * len(folders)
+
+
 def _by_folder(trains: Sequence[Profile], folders: dict[str, str], survey: Survey) -> bool:
     """Do class folders hold most of what the tables name, so that the classes need no table?"""
     named = {survey.scan.images[place] for p in trains for places in p.reach.values() for place in places}
     classes = set(folders.values())
     people = sum(bool(PEOPLE.search(name)) for name in classes) > len(classes) / 2
-    return (
-        bool(folders)
-        and not people
-        and len(folders) >= FEWEST * len(classes)
-        and len(named & set(folders)) >= 0.9 * len(folders)
-    )
+    enough = bool(folders) and not people and len(folders) >= FEWEST * len(classes)
+    return enough and len(named & set(folders)) >= 0.9 * len(folders)
 
 
 def _labelled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -9,8 +10,10 @@ from pathlib import Path
 
 from featherweight.data import tables
 from featherweight.data.listing import is_image
+from featherweight.data.masks import masks_among, told
 from featherweight.errors import UserError
 
+COMPARED = 20  # files of what looks like a copy
 JUNK = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information")
 
 
@@ -25,6 +28,7 @@ class Scan:
     images: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)  # folders that hold once more what lies beside them
 
     def path(self, name: str) -> str:
         """A file or folder below `folder` as a competition file says it."""
@@ -52,8 +56,13 @@ def scan(outer: Path, root: Path) -> Scan:
     twice = _nested_copy(seen)
     if twice:
         seen.files = [name for name in seen.files if not name.startswith(f"{twice}/")]
+        seen.copies = [twice]
         seen.notes.append(f"{twice}/ holds the same files again: left out")
-    seen.images = [name for name in seen.files if is_image(name.rpartition("/")[2])]
+    images = [name for name in seen.files if is_image(name.rpartition("/")[2])]
+    masks = masks_among(images)
+    if masks:
+        seen.notes.append(f"left aside: {told(masks)}")
+    seen.images = [name for name in images if name not in masks]
     seen.tables = [name for name in seen.files if name.lower().endswith(tables.ENDINGS)]
     return seen
 
@@ -97,5 +106,14 @@ def _nested_copy(scan: Scan) -> str | None:
     for first, names in sorted(below.items()):
         others = len(everything) - len(names)
         if len(names) >= 10 and len(names) >= others / 2 and all(name in everything for name in names):
-            return first
+            some = sorted(names)[:: max(1, len(names) // COMPARED)]  # numbers name other images elsewhere
+            if all(_same(scan.folder / name, scan.folder / first / name) for name in some):
+                return first
     return None
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from featherweight.data.detect.folder_roles import TEST, VALID, assign, settle, shown, within
+from featherweight.data.detect.folder_roles import assign, says, settle, shown, within
 from featherweight.data.detect.labelled import Profile
 from featherweight.data.detect.sample import Sample
 from featherweight.data.file_matching import Index
@@ -46,7 +46,7 @@ class ToPredict:
         elif (profile := self._test_table(used)) is not None:
             self._by_table(profile, profile.id, free)
         else:
-            tests = {name for name in others if TEST.search(name.lower()) and not VALID.search(name.lower())}
+            tests = {name for name in others if says(name, "test") and not says(name, "valid")}
             self._take_folders(tests, set())
         taken = within(
             self.files, [name for name in others if self.scan.path(name) in self.detected.source.get("test", [])]

@@ -14,14 +14,17 @@ from featherweight.data.sources.named import Named, export
 from featherweight.errors import UserError
 from featherweight.schema import Text
 
+FEW = 3  # images beside class folders that may be left out
+
 
 def folders(  # the parameters are the keys of a competition's file
     root: Path,
     *,
     path: Text,
     train: Text | list[Text] = "train",
-    test: Text = "test",
+    test: Text | list[Text] = "test",
     valid: Text | None = None,
+    without: list[Text] = [],
     rename: dict[Text, Text] = {},
     train_list: Text | None = None,
     valid_list: Text | None = None,
@@ -31,7 +34,8 @@ def folders(  # the parameters are the keys of a competition's file
 ) -> Listing:
     """`train/<class>/**/*` and `test/<class>/**/*` (or a flat `test/*`) under `path`; an id is the path below either.
 
-    `train` may be several folders; the others are left out of it where they lie within. `valid` names a validation
+    `train` may be several folders, and so may `test`; the other parts, and the folders `without`, are left out of it
+    where they lie within. `valid` names a validation
     folder that came with the data, or a flat one whose classes the table `valid_list` holds (columns: file, class); it
     is then what is held out. `train_list` and `test_list`, and `valid_list` without `valid`, are lists of files below
     `train` that say which part an image belongs to. `list_header` names the columns of lists that have no header.
@@ -39,21 +43,23 @@ def folders(  # the parameters are the keys of a competition's file
     data set that fills the folder when it is not there and the internet is.
     """
     folder = root / path
+    tests = [test] if isinstance(test, str) else test
     if not folder.is_dir():
         if torchvision is None:
-            raise UserError(f"there is no data folder {folder}: put {train}/<class>/* and {test}/* there")
+            raise UserError(f"there is no data folder {folder}: put {train}/<class>/* and {tests[0]}/* there")
         say(f"{folder} is not there: filling it with torchvision's {torchvision}")
         export(torchvision, folder)
     trains = [train] if isinstance(train, str) else train
-    labelled = _labelled(folder, trains, [*([valid] if valid else []), test], rename)
+    labelled = _labelled(folder, trains, [*([valid] if valid else []), *tests, *without], rename)
     if valid is not None and not (folder / valid).is_dir():
         raise UserError(f"there is no validation folder {folder / valid}")
-    tested = walk(folder / test)
+    found = [(one, file) for one in tests for file in walk(folder / one)]
+    tested = [file if len(tests) == 1 else f"{one}/{file}" for one, file in found]
     classes = set(map(str, labelled.labels or ()))
-    known = bool(tested) and all(_class(file, rename) in classes and "/" in file for file in tested)
+    known = bool(tested) and all(_class(file, rename) in classes and "/" in file for _, file in found)
     held_out = None
-    predict = Samples(tested, [f"{folder}/{test}/{file}" for file in tested]) if tested else None
-    answers = {file: _class(file, rename) for file in tested} if known else {}
+    predict = Samples(tested, [f"{folder}/{one}/{file}" for one, file in found]) if tested else None
+    answers = {id: _class(file, rename) for id, (_, file) in zip(tested, found, strict=True)} if known else {}
     if valid and valid_list:
         held_out = _by_table(folder / valid, root / valid_list, list_header)
     elif valid:
@@ -78,6 +84,11 @@ def folders(  # the parameters are the keys of a competition's file
     )
 
 
+def are_few(loose: int, files: int) -> bool:
+    """May images that lie beside class folders be left out: a cover, a diagram?"""
+    return 10 * loose <= files and loose <= max(FEW, files // 100)
+
+
 def _class(file: str, rename: dict[str, str]) -> str:
     first = file.split("/")[0]
     return rename.get(first, first)
@@ -94,7 +105,10 @@ def _labelled(folder: Path, trains: Sequence[str], others: Sequence[str], rename
         if not files:
             raise UserError(f"there are no images in {within}: expected {within.name}/<class>/*.jpg, .png, ...")
         loose = [file for file in files if "/" not in file]
-        if loose:
+        if loose and are_few(len(loose), len(files)):
+            say(f"{within}: left out: {len(loose):,} images that are in no class folder, as {loose[0]}")
+            files = [file for file in files if "/" in file]
+        elif loose:
             more = f", nor are {len(loose) - 1:,} more" if len(loose) > 1 else ""
             where = f"{within.name}/<class>/{loose[0]}"
             raise UserError(f"{within / loose[0]}: this image is in no class folder{more}; expected {where}")

@@ -1,0 +1,138 @@
+"""Folders of images as a tree: whose folders are classes, and which hold the same classes in several forms."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+
+from featherweight.data.csv_file import examples
+from featherweight.data.detect.folder_roles import role
+from featherweight.data.sources.folders import are_few
+from featherweight.errors import UserError
+
+# What the same pictures are called in several forms, the plainest first.
+FORMS = re.compile(
+    r"(?P<plain>originals?|raw|colou?r|rgb|images?|imgs?|photos?|full)|gr[ae]y([ _-]?scale)?|segment(ed|ation)s?|"
+    r"masks?|masked|edges?|crop(ped)?|resized?|thumb(nail)?s?|augment(ed|ation)?|enhanced|processed|pre-?processed|normali[sz]ed|"
+    r"clahe|binary|binari[sz]ed|black[ _-]?white|bw|contours?|heatmaps?|depth|infrared|nir|small|large|\d+x\d+",
+)
+PIECES = re.compile(r"(part|batch|fold|chunk|images?|imgs?|train|shard|set|zip|data)[ _-]*\d+$")
+NUMBERED = re.compile(r"(patient|subject|case|person|study|series|participant|session|day|part|batch|p|s|id)[ _-]*\d+")
+PEOPLE = re.compile(rf"{NUMBERED.pattern}|\d+")
+AFFIX = re.compile(
+    r"^(with|images?|imgs?|data)[ _-]+|[ _-]+(images?|imgs?|data|data[ _-]?set|leaf|leaves|form|version)$"
+)
+
+
+class Tree:
+    """Folders with the images below them, by their paths."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self.count: Counter[str] = Counter()
+        self.direct: dict[str, list[str]] = defaultdict(list)
+        self.inner: dict[str, set[str]] = defaultdict(set)
+        self.aside: dict[str, list[str]] = {}  # the folders that hold the classes of another in other forms
+        for file in files:
+            parts = file.split("/")[:-1]
+            self.direct["/".join(parts)].append(file)
+            for depth in range(len(parts) + 1):
+                here = "/".join(parts[:depth])
+                self.count[here] += 1
+                if depth < len(parts):
+                    self.inner[here].add("/".join(parts[: depth + 1]))
+
+    def children(self, folder: str) -> list[str]:
+        """The folders right below one that hold images."""
+        return sorted(self.inner.get(folder, ()))
+
+    def flat(self, folder: str) -> bool:
+        """Do images lie in the folder itself, other than a few beside many in folders?"""
+        loose = len(self.direct.get(folder, ()))
+        return loose > 0 and not (len(self.inner.get(folder, ())) > 1 and are_few(loose, self.count[folder]))
+
+    def loose(self, folder: str) -> list[str]:
+        """The few images that lie beside folders of many."""
+        return [] if self.flat(folder) else self.direct.get(folder, [])
+
+    def class_root(self, folder: str) -> str | None:
+        """The folder under (or at) `folder` whose two or more folders hold the images, and which holds none itself."""
+        while not self.flat(folder):
+            inner = self.children(folder)
+            form = self.form(inner)
+            if form is None and len(inner) > 1:
+                return folder
+            if not inner:
+                return None
+            folder = form or inner[0]
+        return None
+
+    def names(self, folder: str) -> set[str]:
+        """The names of the folders right below one."""
+        return {last(name) for name in self.children(folder)}
+
+    def alike(self, folders: Sequence[str]) -> set[str]:
+        """The names of the folders that all of these hold, where they hold folders of mostly the same names."""
+        classes = [self.names(folder) for folder in folders]
+        if len(folders) < 2 or any(self.flat(folder) for folder in folders):
+            return set()
+        shared = set.intersection(*classes)
+        return shared if len(shared) >= 2 and 2 * len(shared) >= len(set.union(*classes)) else set()
+
+    def form(self, folders: Sequence[str]) -> str | None:
+        """The folder to take of several that hold the same classes in several forms (in colour, in grey).
+
+        Raises UserError where folders hold the same classes and nothing says how they differ, or the same parts.
+        """
+        shared = self.alike(folders)
+        if not shared or all(PIECES.search(last(folder).lower()) for folder in folders):
+            return None
+        listed, held = examples([f"{folder}/" for folder in folders]), examples(sorted(shared))
+        if {"train", "test"} <= {role(name) for name in shared} or {"train", "valid"} <= {
+            role(name) for name in shared
+        }:
+            raise UserError(
+                f"each of {listed} holds the parts {held}: parts within classes are not read here\n"
+                f"put the images into train/<class>/ and test/<class>/ (mkdir train && mv CLASS/train train/CLASS)"
+            )
+        matches = [FORMS.fullmatch(AFFIX.sub("", last(folder).lower())) for folder in folders]
+        plain = [folder for folder, match in zip(folders, matches, strict=True) if match and match["plain"]]
+        if sum(match is not None for match in matches) >= len(folders) - 1 and len(plain) <= 1:
+            others = [folder for folder, match in zip(folders, matches, strict=True) if match is None]
+            chosen = next(iter([*plain, *others, *folders]))
+            self.aside[chosen] = [folder for folder in folders if folder != chosen]
+            return chosen
+        if len(shared) > len(folders) and not any(role(name) or FORMS.fullmatch(name.lower()) for name in shared):
+            raise UserError(
+                f"each of {listed} holds the same {len(shared)} folders ({held}), so these are the classes, and those "
+                f"are not\nwhere they are forms of the same images, run init on one of them; else put the images of a "
+                f"class into one folder"
+            )
+        return None
+
+    def innermost(self, folder: str, classes: Collection[str] = ()) -> str:
+        """Where the images below a folder lie: in it, or in the only one within that is none of the classes."""
+        while not self.flat(folder):
+            inner = self.children(folder)
+            within = self.form(inner) or (inner[0] if len(inner) == 1 else None)
+            if within is None or last(within) in classes:
+                break
+            folder = within
+        return folder
+
+    def people(self, folders: Sequence[str]) -> bool:
+        """Is there a folder for each person, or number, and in each the same few classes?"""
+        named = sum(bool(PEOPLE.fullmatch(last(folder).lower())) for folder in folders)
+        if len(folders) < 5 or named < 0.9 * len(folders) or any(self.flat(folder) for folder in folders):
+            return False
+        within = Counter(name for folder in folders for name in self.names(folder))
+        strange = any(
+            role(name) or FORMS.fullmatch(name.lower()) or NUMBERED.fullmatch(name.lower()) for name in within
+        )
+        often = all(count >= len(folders) / 4 for count in within.values())
+        return 2 <= len(within) <= len(folders) / 2 and often and not strange
+
+
+def last(name: str) -> str:
+    """A folder's own name."""
+    return name.rpartition("/")[2]

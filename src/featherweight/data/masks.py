@@ -1,0 +1,74 @@
+"""Masks that lie beside the images they belong to: no images of their own, wherever a folder is listed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+BRANCH = re.compile(r"(binary|lung|lesion|segmentation)?[ _-]*(masks?|segmentations?|ground[ _-]?truths?|gt)$")
+PICTURES = re.compile(r"(images?|imgs?|pictures?|photos?|originals?|jpe?gs?|pngs?|scans?|x-?rays?|cxr)$")
+SUFFIX = re.compile(r"[ ._-]+(final[ _-]?)?(masked|masks?|segmentation|segmented|ground[ _-]?truth)([ ._-]*\d+)?$")
+WORDS = ("mask", "seg", "gt", "ground")
+
+
+def masks_among(files: Sequence[str]) -> set[str]:
+    """The files that are masks of others: `x_mask.png` beside `x.png`, and `masks/x.png` beside `images/x.png`.
+
+    A folder of masks is one only if most of its files have their image, so that a class called mask stays one.
+    """
+    suspects = [file for file in files if any(word in file.lower() for word in WORDS)]
+    if not suspects:
+        return set()
+    stems: set[str] = set()
+    for file in files:
+        folder, slash, name = file.lower().rpartition("/")
+        stems.add(f"{_places(folder)}{slash}{_stem(name)}")
+    own = {_stem(file.lower()) for file in files}
+    beside, within = set(), []
+    for file in suspects:
+        stem = _stem(file.lower())
+        if (bare := SUFFIX.sub("", stem)) != stem and bare in own:
+            beside.add(file)
+        elif (at := _branch(file)) is not None:
+            within.append((file, at))
+    of = {file: at for file, at in within if _image(file, at) & stems}
+    paired = Counter(_top(file, at) for file, at in of.items())
+    whole = Counter(_top(file, at) for file, at in within)
+    return beside | {file for file, at in within if paired[_top(file, at)] > whole[_top(file, at)] / 2}
+
+
+def told(masks: Collection[str]) -> str:
+    """How many masks there are, in words."""
+    return f"{len(masks):,} masks of other images, as {min(masks)}"
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122
+
+
+def _branch(file: str) -> int | None:
+    """Which part of a path is a folder of masks."""
+    parts = file.lower().split("/")[:-1]
+    return next((place for place, part in enumerate(parts) if BRANCH.match(part)), None)
+
+
+def _top(file: str, at: int) -> str:
+    return "/".join(file.split("/")[: at + 1])
+
+
+def _places(folder: str) -> str:
+    """A path whose folder of pictures, if there is one, has no name: what a mask's path is compared with."""
+    parts = folder.split("/")
+    return "/".join("*" if PICTURES.match(part) else part for part in parts)
+
+
+def _image(file: str, at: int) -> set[str]:
+    """What a mask's image may be called, as `_places` spells it."""
+    parts = file.lower().split("/")
+    parts[at] = "*"
+    folder = _places("/".join(parts[:-1]))
+    stem = _stem(parts[-1])
+    above = _places("/".join([*parts[:at], *parts[at + 1 : -1]])) if at else folder  # class/x.png, class/masks/x.png
+    return {f"{place}/{name}" for place in (folder, above) for name in (stem, SUFFIX.sub("", stem))}
