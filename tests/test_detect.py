@@ -20,6 +20,7 @@ from featherweight.data.file_matching import Index, match
 from featherweight.errors import UserError
 
 RANDOM = np.random.default_rng(0)
+NOTHING_KNOWN = columns.Context(None, frozenset(), has_test=False)
 
 
 @pytest.fixture(autouse=True)
@@ -287,6 +288,49 @@ def test_one_column_per_class(home):
     competition, rows = described(name="y")
     assert (competition.target, competition.submission.takes) == ("several", "probabilities")
     assert classes(rows)["images/3.jpg"] == "MEL NV BCC"
+
+
+def test_a_class_that_no_image_has_keeps_its_column(home, capsys):
+    for n in range(24):
+        picture(home / f"data/x/images/{n}.jpg")
+    names = ["MEL", "NV", "VASC"]
+    table(home / "data/x/train.csv", ["id", *names], [[n, n % 2, n // 2 % 2, 0] for n in range(20)])
+    table(home / "data/x/sample_submission.csv", ["id", *names], [[n, 0.5, 0.5, 0.5] for n in range(20, 24)])
+    competition, _ = described()
+    assert (competition.target, competition.classes) == ("several", names)
+    assert "no labelled image has the class VASC" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "headings"),
+    [
+        (["cat", "cow", "dog"], ["prob_cat", "prob_cow", "prob_dog"]),
+        (["cat", "cow", "dog"], ["cat_prob", "cow_prob", "dog_prob"]),
+        (["Cat", "Cow", "Red Fox"], ["p_cat", "p_cow", "p_red_fox"]),
+        (["0", "1", "2"], ["class_0", "class_1", "class_2"]),
+        (["0", "1", "2"], ["class0", "class1", "class2"]),
+        (["cat", "cow", "dog"], ["class_0", "class_1", "class_2"]),
+        (["cat", "cow", "dog"], ["c1", "c2", "c3"]),
+    ],
+)
+def test_columns_of_a_sample_that_call_the_classes_otherwise(home, names, headings):
+    for n in range(16):
+        picture(home / f"data/x/{'train' if n < 12 else 'test'}/{n}.jpg")
+    table(home / "data/x/train.csv", ["image", "label"], [[f"{n}.jpg", names[n % 3]] for n in range(12)])
+    table(home / "data/x/sample_submission.csv", ["image", *headings], [[f"{n}.jpg", 1, 0, 0] for n in range(12, 16)])
+    competition, _ = described()
+    assert competition.submission.takes == "probabilities"
+    assert [competition.submission.spelling[name] for name in names] == headings
+
+
+def test_columns_that_are_no_classes_are_refused_with_the_way_out(home, capsys):
+    for n in range(16):
+        picture(home / f"data/x/{'train' if n < 12 else 'test'}/{n}.jpg")
+    table(home / "data/x/train.csv", ["image", "label"], [[f"{n}.jpg", "abc"[n % 3]] for n in range(12)])
+    table(home / "data/x/sample_submission.csv", ["image", "u", "v"], [[f"{n}.jpg", 1, 0] for n in range(12, 16)])
+    told = refused(capsys)
+    assert "the columns are not the classes" in told
+    assert "submission.spelling" in told
 
 
 def several_targets(root):
@@ -704,6 +748,38 @@ def test_a_tie_between_columns_is_no_choice(tmp_path):
     context = columns.Context(Sample(tmp_path / "s.csv", ["id", "answer"], ["12"], ["0"]), frozenset(), has_test=False)
     with pytest.raises(UserError, match="cannot tell which column is the class"):
         columns.choose(found, ["id"], context, None)
+
+
+@pytest.mark.parametrize("heading", ["damage", "stage", "cell_type", "candidate", "disorder", "thyroid", "age"])
+def test_a_column_beside_the_ids_alone_is_the_class(tmp_path, heading):
+    rows = [[str(n), ["mild", "severe"][n % 2]] for n in range(12)]
+    chosen, _ = columns.choose(Table(tmp_path / "t.csv", ["id", heading], rows, []), ["id"], NOTHING_KNOWN, None)
+    assert chosen.name == heading
+
+
+def test_numbers_called_as_metadata_are_no_classes_unasked(tmp_path):
+    found = Table(tmp_path / "t.csv", ["id", "PatientAge"], [[str(n), str(n % 4)] for n in range(12)], [])
+    with pytest.raises(UserError, match="cannot tell which column is the class"):
+        columns.choose(found, ["id"], NOTHING_KNOWN, None)
+
+
+def test_the_column_known_of_a_competition_is_its_label(tmp_path):
+    rows = [[str(n), str(n % 2), str(n % 3)] for n in range(12)]
+    found = Table(tmp_path / "t.csv", ["id", "label", "fur"], rows, [])
+    assert columns.choose(found, ["id"], NOTHING_KNOWN, None)[0].name == "label"
+    known = columns.Context(None, frozenset(), has_test=False, likely="fur")
+    assert columns.choose(found, ["id"], known, None)[0].name == "fur"
+
+
+def test_the_column_of_ids_known_of_a_competition_is_taken(home):
+    root = home / "data/noaa-right-whale-recognition"
+    rows = []
+    for n in range(12):
+        picture(root / f"imgs/w_{n}.jpg")
+        rows.append([f"w_{n}.jpg", f"w_{(n + 5) % 12}.jpg", f"whale_{n % 3}"])
+    table(root / "train.csv", ["other", "Image", "whaleID"], rows)
+    _, listed = described(name="noaa-right-whale-recognition")
+    assert classes(listed)["imgs/w_5.jpg"] == "whale_0"
 
 
 @pytest.mark.parametrize("sample", [True, False])

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from featherweight import atomic, paths, submission, yaml
 from featherweight.config import Competition, load_competition
 from featherweight.data.archive import is_archive, stem, unpack
+from featherweight.data.csv_file import examples
 from featherweight.data.detect import mapping
 from featherweight.data.detect.detected import Hints
 from featherweight.data.detect.refusals import PACKED
@@ -140,7 +141,7 @@ def _described(
         listing = _listing(detected.source, root, report)
         test = _read(listing.test) if listing.test else None
     train = _read(listing.train)
-    classes = _classes(folder, train, test, report)
+    classes = _classes(folder, train, test, report, detected.source.get("columns", ()))
     target = wishes.target or ("ordered" if known.target == "ordered" else detected.target)
     metric = wishes.metric or known.metric
     if target == "one" and metric == "quadratic_kappa":
@@ -174,11 +175,12 @@ def _described(
     return report
 
 
-def _classes(folder: Path, train: Samples, test: Samples | None, report: Report) -> list[str]:
+def _classes(folder: Path, train: Samples, test: Samples | None, report: Report, columns: Sequence[str]) -> list[str]:
+    """The classes: those of the images, and every column where each stands for one, though no image may have it."""
     assert train.labels is not None
     names = [name for label in train.labels for name in ((label,) if isinstance(label, str) else label)]
-    classes = ordered(set(names))
-    if len(classes) < 2:
+    classes = ordered({*names, *columns})
+    if len(set(names)) < 2:
         raise UserError(
             f"{folder}: all {len(train.ids):,} labelled images have the class '{classes[0] if classes else 'none'}'; "
             f"two are needed"
@@ -189,6 +191,8 @@ def _classes(folder: Path, train: Samples, test: Samples | None, report: Report)
         f"({counts[0][1]:,} of '{counts[0][0]}' to {counts[-1][1]:,} of '{counts[-1][0]}'), "
         f"{len(test.ids) if test else 0:,} to predict"
     )
+    if missing := sorted(set(classes) - set(names)):
+        report.found.append(f"  no labelled image has the class {examples(missing)}, which has a column of its own")
     report.found += [f"  {line}" for line in odd_names(classes)]
     return classes
 

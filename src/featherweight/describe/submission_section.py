@@ -66,7 +66,7 @@ def form(sample: Sample | None, root: Path, wanted: Facts, found: list[str], ass
         return {"id": "id", "label": "label", **({"takes": "set"} if wanted.target == "several" else {})}
     config: dict[str, Any] = {"id": sample.header[0], "sample": relative(sample.path, root)}
     if len(sample.columns) > 1:
-        return config | _columns(sample, wanted, found)
+        return config | _columns(sample, wanted, found, assumed)
     config["label"] = sample.columns[0]
     shown = sample.distinct[0] if sample.distinct else ""
     found.append(f"  {sample.path.name}: {','.join(sample.header)}, like '{shown}'")
@@ -105,7 +105,7 @@ def _lists_classes(sample: Sample, classes: Sequence[str]) -> bool:
     return bool(set(tokens) & set(classes)) or shapes(tokens) == shapes(list(classes)[:200])
 
 
-def _columns(sample: Sample, wanted: Facts, found: list[str]) -> dict[str, Any]:
+def _columns(sample: Sample, wanted: Facts, found: list[str], assumed: list[str]) -> dict[str, Any]:
     """One column per class."""
     takes = "probabilities"
     if wanted.metric in METRICS and not wanted.probabilities and wanted.target != "several":
@@ -113,15 +113,57 @@ def _columns(sample: Sample, wanted: Facts, found: list[str]) -> dict[str, Any]:
     found.append(f"  {sample.path.name}: one column per class")
     if set(sample.columns) == set(wanted.classes):
         return {"takes": takes}
-    for respell in RESPELLINGS:
-        spelled = {name: respell(name) for name in wanted.classes}
-        if set(sample.columns) == set(spelled.values()):
-            changed = {name: other for name, other in spelled.items() if name != other}
-            return {"takes": takes, "spelling": changed}
-    if wanted.codes and set(wanted.codes.values()) == set(sample.columns):
-        return {"takes": takes, "spelling": wanted.codes}
+    start, cut, end = _trimmed(sample.columns)
+    for headings, before, after in ((list(sample.columns), "", ""), (cut, start, end)):
+        headed = _headed(headings, wanted, assumed)
+        if headed is not None:
+            spelled = {name: f"{before}{heading}{after}" for name, heading in headed.items()}
+            return {"takes": takes, "spelling": {name: other for name, other in spelled.items() if name != other}}
     strange = sorted(set(sample.columns) ^ set(wanted.classes))
-    raise UserError(f"{sample.path}: row 1: the columns are not the classes; for example '{strange[0]}' is in only one")
+    raise UserError(
+        f"{sample.path}: row 1: the columns are not the classes; for example '{strange[0]}' is in only one\n"
+        f"where it calls them otherwise: move that file away, run init again, put it back, and say submission.sample "
+        f"and\nsubmission.spelling (what each class is called there) in the competition file"
+    )
+
+
+def _headed(headings: Sequence[str], wanted: Facts, assumed: list[str]) -> dict[str, str] | None:
+    """Which of these headings each class has, if there is one for each."""
+    classes, there = wanted.classes, set(headings)
+    ways: tuple[Callable[[str], str], ...] = (str, *RESPELLINGS)
+    for respell in ways:
+        spelled = {name: respell(name) for name in classes}
+        if there == set(spelled.values()):
+            return spelled
+    if wanted.codes and set(wanted.codes.values()) == there:
+        return wanted.codes
+    if len(headings) != len(classes) or not all(heading.isdecimal() for heading in headings):
+        return None
+    numbers = {int(heading): heading for heading in headings}
+    if all(name.isdecimal() for name in classes):
+        return {name: numbers[int(name)] for name in classes} if {*map(int, classes)} == set(numbers) else None
+    if set(numbers) not in ({*range(len(classes))}, {*range(1, len(classes) + 1)}):
+        return None
+    assumed.append(
+        f"  submission.spelling: the columns are numbers and the classes names: a class is its place in their "
+        f"alphabetical order ('{classes[0]}' is {min(numbers)}; no file says so)"
+    )
+    return dict(zip(classes, (numbers[number] for number in sorted(numbers)), strict=True))
+
+
+def _trimmed(headings: Sequence[str]) -> tuple[str, list[str], str]:
+    """What all headings begin with, as prob_ in prob_cat; what is left of each; what all end with."""
+    numbered = all(re.fullmatch(r"\D+\d+", heading) for heading in headings)
+    start = re.sub(r"\d+$" if numbered else r"[^\W_]+$", "", _beginning(headings))
+    end = re.sub(r"^[^\W_]+", "", _beginning([heading[::-1] for heading in headings])[::-1])
+    return start, [heading[len(start) : len(heading) - len(end)] for heading in headings], end
+
+
+def _beginning(texts: Sequence[str]) -> str:
+    """The letters that all texts begin with."""
+    first, last = min(texts), max(texts)
+    same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[:same]
 
 
 def _names(sample: Sample, wanted: Facts, assumed: list[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featherweight.data.csv_file import Table, examples
+from featherweight.data.detect.folder_roles import words
 from featherweight.data.detect.sample import Sample, numbers_of, shapes
 from featherweight.errors import UserError, nearest
 
@@ -21,11 +22,13 @@ NAMED = re.compile(
 STRONGER = re.compile(
     r"^(labels?|class(es)?|target|category|class_?(name|id|label)s?|label_?(name|id)|category_?id|ground_?truth)$"
 )
-METADATA = re.compile(
-    r"sex|gender|age|width|height|date|time|year|month|url|license|licence|rights|holder|location|latitude|longitude|"
-    r"camera|device|site|source|hash|patient|subject|session|view|laterality|side|size|fold|split|usage|user|comment|"
-    r"localization|anatom|institution|machine|implant|roi|bbox|xmin|ymin|xmax|ymax|count|score|weight|price|seq|"
-    r"_type$|^type$|^name$|^index$|^unnamed|^id$|supercategory|genus|family|order$|spacing|follow"
+METADATA = re.compile(r"\w+_type|type|name|index|id|order")
+ABOUT = re.compile(  # the words of metadata's names, whole: neither damAGE nor canDIDATE
+    r"(image|img|file|patient|original|birth|study|user)?(sex|gender|ages?|widths?|heights?|dates?|(date)?times?|"
+    r"timestamps?|years?|months?|urls?|licen[cs]es?|rights|holders?|locations?|lat(itude)?|lon(gitude)?|lng|cameras?|"
+    r"devices?|sites?|sources?|hash|patients?|subjects?|sessions?|views?|laterality|sides?|sizes?|folds?|splits?|usage|"
+    r"users?|comments?|locali[sz]ation|anatom\w+|institutions?|machines?|implants?|roi|bbox|[xy](min|max)|counts?|scores?|"
+    r"weights?|prices?|seq\w*|supercategory|genus|family|spacing|follow|unnamed)(ids?)?"
 )
 SET_HEADING = re.compile(r"^(tags|attribute_ids|labels|attributes|classes|categories)$")
 TAG_HEADING = re.compile(r"^(tags|attribute_ids|attributes)$")  # of which an image has several, whatever separates them
@@ -84,10 +87,11 @@ class Context:
     features: frozenset[str]  # the columns of tables that list the images to predict: known there, so not the class
     has_test: bool
     folders: Sequence[str] = ()  # the folder that each row's image lies in, where that may be its class
+    likely: str | None = None  # the label column of a known competition
 
 
 def choose(table: Table, used: Sequence[str], context: Context, named: str | None) -> tuple[Column, list[Column]]:
-    """The label column and the others that came into question, best first; `named` is the user's, or a known one.
+    """The label column and the others that came into question, best first; `named` is the user's.
 
     Raises UserError with the candidates where none, or more than one, stands out.
     """
@@ -113,7 +117,8 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
         raise UserError(f"{table.path}: no column can be the class: {', '.join(table.header[:10])}; say --label COLUMN")
     best, others = ranked[0], ranked[1:]
     rivals = [c for c in others if c.points > best.points - LEAD and not _same(c, best)]
-    if (best.points < LEAST and (others or best.points < 0)) or rivals:
+    unlikely = best.points < 0 and numbers_of(list(best.counts)) is not None
+    if (best.points < LEAST and (others or unlikely)) or rivals:
         more = ", or several by commas where each is a class" if sum(c.binary for c in ranked) > 1 else ""
         shown = [column.described() for column in [best, *(rivals or others)][:4]]
         refusal = TieError if best.points >= LEAST else UserError
@@ -148,7 +153,8 @@ def _weigh(column: Column, rows: int, context: Context) -> None:
     rules: tuple[tuple[bool, int, str], ...] = (
         (bool(STRONGER.search(name)), 45, "is called a label"),
         (not STRONGER.search(name) and bool(NAMED.search(name)), 35, "is called as classes are"),
-        (bool(METADATA.search(name)) and not NAMED.search(name), -25, "is called as metadata are"),
+        (_is_metadata(column.name, name) and not NAMED.search(name), -25, "is called as metadata are"),
+        (column.name == context.likely, 100, "is known of the competition"),
         (column.distinct > max(2, rows // 2), -40, "hardly any value appears twice"),
         (column.measured, -60, "has fractions"),
         (context.has_test and column.name in context.features, -45, "is known of the images to predict"),
@@ -160,6 +166,10 @@ def _weigh(column: Column, rows: int, context: Context) -> None:
             column.add(points, reason)
     if context.sample is not None:
         _weigh_by_sample(column, context.sample)
+
+
+def _is_metadata(heading: str, name: str) -> bool:
+    return bool(METADATA.fullmatch(name)) or any(ABOUT.fullmatch(word.lower()) for word in words(heading))
 
 
 def _weigh_by_sample(column: Column, sample: Sample) -> None:

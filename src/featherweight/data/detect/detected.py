@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,12 +20,6 @@ class Hints:
     separator: str | None = None
     rename: dict[str, str] = field(default_factory=dict)
     likely: dict[str, str | None] = field(default_factory=dict)  # columns known of the competition, if they are there
-
-    def among(self, what: str, header: Sequence[str]) -> str | None:
-        """The column for `what` (id, label, group) that is asked for or, where it is in `header`, likely."""
-        wish: str | None = getattr(self, what)
-        likely = self.likely.get(what)
-        return wish or (likely if likely in header else None)
 
     @property
     def labels(self) -> list[str]:

@@ -36,11 +36,11 @@ def _role(name: str) -> str:
 
 def says(name: str, part: str) -> bool:
     """Is the part of the data (train, test, valid) among the words of a name?"""
-    return any(WORDS[part].fullmatch(word.lower()) for word in _words(name))
+    return any(WORDS[part].fullmatch(word.lower()) for word in words(name))
 
 
 @functools.lru_cache(1 << 12)
-def _words(name: str) -> tuple[str, ...]:
+def words(name: str) -> tuple[str, ...]:
     """The words of a name, by what is no letter and, as in PublicTest, by capitals."""
     together = re.findall(r"[^\W\d_]+", name)
     return (*together, *(word for one in together for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+", one)))

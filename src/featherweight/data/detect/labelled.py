@@ -107,7 +107,7 @@ def _readings(scan: Scan, name: str, start: Table | None) -> list[tuple[Table, l
 
 
 def _profile(name: str, table: Table, header: list[str], index: Index, hints: Hints) -> Profile | None:
-    best: tuple[tuple[int, int, int], str, dict[str, list[int]]] | None = None
+    best: tuple[tuple[bool, int, int, int], str, dict[str, list[int]]] | None = None
     for column in [hints.id] if hints.id in table.header else table.header:
         values = [value for value in dict.fromkeys(table.column(column)) if value and not is_rubbish(value)]
         if len(values) < 0.2 * len(table.rows) or not index.reach(values[:: max(1, len(values) // FEW)]):
@@ -120,7 +120,7 @@ def _profile(name: str, table: Table, header: list[str], index: Index, hints: Hi
         if not named and column != hints.id and columns.STRONGER.search(column.lower()):
             continue  # numbers of classes that happen to be names of images too
         clear = sum(len(places) == 1 for places in reach.values())
-        score = (len(reach), named, clear)
+        score = (column == hints.likely.get("id"), len(reach), named, clear)
         if best is None or score > best[0]:
             best = score, column, reach
     return Profile(name, table, header, best[1], best[2]) if best else None
@@ -224,7 +224,9 @@ def _labelled(
         folders.get(names[places[0]], "") if (places := profile.reach.get(id)) else ""
         for id in table.column(profile.id)
     ]
-    context = Context(sample, features or frozenset(), features is not None, beside if any(beside) else ())
+    context = Context(
+        sample, features or frozenset(), features is not None, beside if any(beside) else (), hints.likely.get("label")
+    )
     column, others = columns.choose(table, [profile.id], context, hints.label)
     mark = hints.separator
     if hints.target != "one" and mark is None:
