@@ -1,6 +1,10 @@
 """What is shown while a person waits, in a terminal and outside one."""
 
+import io
+
 import pytest
+from rich.console import Console
+from rich.table import Column, Table
 
 from featherweight import console
 
@@ -38,3 +42,14 @@ def test_short_work_prints_nothing_outside_a_terminal(capsys):
     with console.Progress("decode", 10, "images") as bar:
         bar.update(10)
     assert capsys.readouterr().out == ""
+
+
+def test_a_table_keeps_its_columns_in_a_narrow_terminal(monkeypatch):
+    table = Table("key", "meaning", Column("value", no_wrap=True))
+    table.add_row("optimizer.lr", "how far a step goes", "69.23 [61.31, 76.38]")
+    narrow = Console(file=io.StringIO(), width=12)
+    monkeypatch.setattr(console, "console", narrow)
+    console.show_table(table)
+    assert "optimizer.lr" in narrow.file.getvalue()
+    assert "69.23 [61.31, 76.38]" in narrow.file.getvalue()
+    assert "how far a step goes" in narrow.file.getvalue()

@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
 from featherweight.errors import printable
@@ -43,6 +43,19 @@ def say(line: str) -> None:
     """Print a line for the user; of a run's processes the first one speaks."""
     if launcher.rank() == 0 and not _hushed:
         console.print(printable(line), markup=False, soft_wrap=True)
+
+
+FOLDED = 24  # letters of a column of words, in a terminal that has no room for all of it
+
+
+def show_table(table: Table) -> None:
+    """Print a table. Where a terminal is too narrow for it, the terminal breaks its lines, and no column is lost."""
+    wide = Console(highlight=False, width=10_000, file=console.file, force_terminal=console.is_terminal)
+    for column in table.columns:
+        longest = max((wide.measure(cell).maximum for cell in (column.header, *column.cells)), default=0)
+        column.min_width = longest if column.no_wrap else min(longest, FOLDED)
+    wide.width = max(console.width, sum((column.min_width or 0) + 3 for column in table.columns) + 1)
+    wide.print(table, crop=False)
 
 
 _hushed = False

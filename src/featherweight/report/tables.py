@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from featherweight import atomic, paths
-from featherweight.console import console, say
+from featherweight.console import say, show_table
 from featherweight.evaluation.metrics import Metric, named
 
 if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
@@ -38,7 +38,7 @@ def weigh_in(weighed: WeighIn) -> None:
     table.add_section()
     share = f"{weighed.counted / weighed.limit:.1%}"
     table.add_row("total", f"{weighed.counted:,}", share, f"{weighed.statistics:,}", f"{weighed.macs / 1e6:,.2f}")
-    console.print(table)
+    show_table(table)
     verdict = f"{weighed.room:,} left" if weighed.room >= 0 else f"OVER by {-weighed.room:,}"
     say(f"limit {weighed.limit:,} parameters{' and statistics' if weighed.counts_statistics else ''}: {verdict}")
     for measure in weighed.measures:
@@ -68,7 +68,7 @@ def families(weighed: Sequence[WeighIn], families: Mapping[str, str], lines: Map
             share = f"{one.counted / one.limit:.0%}"
             table.add_row(name, families[name], f"{one.counted:,}", share, verdict, escape(purpose(name)))
         table.add_section()
-    console.print(table)
+    show_table(table)
 
 
 def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:
@@ -79,7 +79,7 @@ def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:
     table.columns[2].no_wrap = False
     for row in arguments:
         table.add_row(*map(escape, row))
-    console.print(table)
+    show_table(table)
 
 
 def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> None:
@@ -89,7 +89,7 @@ def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> 
         counted = net.counted(classes)
         row = [f"{net.top1:.1f}%", f"{net.size}", f"{counted:,}", f"{counted / limit:.1%}", f"{net.macs / 1e6:,.0f}"]
         table.add_row(net.model, *row)
-    console.print(table)
+    show_table(table)
 
 
 def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
@@ -101,7 +101,7 @@ def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
         table.add_row(
             weighed.name, f"{weighed.counted:,}", share, f"{weighed.room:,}", f"{weighed.macs / 1e6:,.1f}", verdict
         )
-    console.print(table)
+    show_table(table)
 
 
 def members(shown: Sequence[Member], counted: int, seconds: float) -> None:
@@ -111,7 +111,7 @@ def members(shown: Sequence[Member], counted: int, seconds: float) -> None:
         weighed = member.weighed
         share = f"{weighed.counted / weighed.limit:.2%}"
         table.add_row(escape(member.line), f"{weighed.counted:,}", share, f"{weighed.macs / 1e6:,.1f}")
-    console.print(table)
+    show_table(table)
     say(f"{counted:,} candidates counted in {seconds:.1f} seconds, {len(shown)} shown; best known structures first")
 
 
@@ -173,7 +173,7 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
             str(row["date"])[:16].replace("T", " "),
             *([escape(difference)] if differ else []),
         )
-    console.print(table)
+    show_table(table)
     if gone:
         say(f"{gone} of {len(rows)} were run elsewhere, or are deleted: not in {paths.shown(paths.runs())}")
 
@@ -198,7 +198,7 @@ def by_seed(rows: pd.DataFrame) -> None:
             *scores,
         ]
         table.add_row(*fields, f"{row['minutes']:.1f}")
-    console.print(table)
+    show_table(table)
 
 
 def gaps(shown: Sequence[Gap], picture: Path) -> None:
@@ -222,7 +222,7 @@ def submissions(rows: pd.DataFrame) -> None:
         date = str(row["date"])[:16].replace("T", " ")
         name = escape(row["run"] or row["message"])
         table.add_row(name, row["kaggle"], row["reference"], row["status"], _percent(row, "holdout"), *scores, date)
-    console.print(table)
+    show_table(table)
 
 
 def leaderboard(places: Sequence[LeaderboardRow]) -> None:
@@ -230,7 +230,7 @@ def leaderboard(places: Sequence[LeaderboardRow]) -> None:
     table = _table("", ["team", "rank", "score", "date"])
     for place in places:
         table.add_row(escape(place.team), str(place.rank), place.score, place.date.replace("T", " "))
-    console.print(table)
+    show_table(table)
 
 
 def comparison(rows: pd.DataFrame) -> None:
@@ -241,7 +241,7 @@ def comparison(rows: pd.DataFrame) -> None:
     for row in rows.to_dict("records"):
         scores = [_percent({**row, "metric": metric}, metric) for metric in metrics]
         table.add_row(escape(row["run"]), *scores)
-    console.print(table)
+    show_table(table)
 
 
 def trials(rows: pd.DataFrame, metric: Metric, keys: Sequence[str], everything: Path) -> None:
@@ -257,7 +257,7 @@ def trials(rows: pd.DataFrame, metric: Metric, keys: Sequence[str], everything: 
         numbers = ["" if math.isnan(row[key]) else f"{row[key]:,.0f}" for key in ("epochs", "parameters", "seconds")]
         cells = [score, f"{low} to {high}"] if known else [escape(row["outcome"]), ""]
         table.add_row(str(row["candidate"]), *cells, *numbers, *(escape(row[key]) for key in keys))
-    console.print(table)
+    show_table(table)
     more = f"{len(trained) - TRIALS} more trials" if len(trained) > TRIALS else ""
     over = f"{refused.sum()} candidates refused" if refused.any() else ""
     if more or over:

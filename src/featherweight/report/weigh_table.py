@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from featherweight import atomic
 from featherweight.budget import Weight
-from featherweight.console import console
+from featherweight.console import show_table
 from featherweight.report.tables import blank_table
 
 Limits = Mapping[str, float]  # the most of each of LIMITED that a model may have
@@ -54,7 +54,7 @@ def show(weights: Sequence[Weight], limits: Limits) -> None:
     table = blank_table(["model", *(title for title, _ in columns.values()), ""])
     for one in weights:
         table.add_row(escape(one.name), *(_written(take(one)) for _, take in columns.values()), verdict(one, limits))
-    console.print(table)
+    show_table(table)
 
 
 def write_csv(path: Path, weights: Sequence[Weight], faults: Mapping[str, str], limits: Limits) -> None:
