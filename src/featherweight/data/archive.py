@@ -8,12 +8,13 @@ import os
 import shutil
 import stat
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from featherweight.console import Progress
+from featherweight.console import Progress, say
 from featherweight.errors import UserError
 from featherweight.untrusted_files import open_regular, reason, regular_file
 
@@ -23,6 +24,8 @@ MOST = 5_000_000  # members
 BOMB = 1000  # times its size: what unpacks to more than this, and to more than SMALL, was made to fill the disk
 SMALL = 2**30
 LONGEST_NAME, LONGEST_PATH = 240, 2000  # bytes; file systems take 255 and 4,096, and names are added to
+CONTROL = ("Cc", "Cs", "Zl", "Zp")  # letters that steer a terminal, are halves of others, or end lines
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # make gpj.exe of exe.jpg
 LONGEST_HEADER = 2**20  # bytes of a tar's extended header, which holds a name or a few facts
 
 
@@ -77,7 +80,12 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
         for inner in sorted(path for path in beside.rglob("*") if is_archive(path)):
             target = inner.with_name(stem(inner))
             if not target.exists():
-                room -= _extract(inner, target, room, f"{archive}: {inner.relative_to(beside)} in it")
+                try:
+                    room -= _extract(inner, target, room, f"{archive}: {inner.relative_to(beside)} in it")
+                except Damaged as error:  # what holds it is whole: fetching that again would not help
+                    shutil.rmtree(target, ignore_errors=True)
+                    say(f"{str(error).removesuffix('; download it again')}: left packed; unpack it with 7z")
+                    continue
                 _lift(target)
                 inner.unlink()
         _appear(beside, folder)
@@ -251,7 +259,7 @@ def _safe(name: str, shown: str) -> PurePosixPath:
         raise UserError(f"{shown}: refused: it holds a file called '{name}', which is no name")
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise UserError(f"{shown}: refused: '{name}' would land outside its folder")
-    odd = next((letter for letter in name if not letter.isprintable()), None)
+    odd = next((x for x in name if unicodedata.category(x) in CONTROL or x in TURNING), None)
     if odd is not None:
         raise UserError(f"{shown}: refused: the name {name!a} in it holds {odd!a}, which is no letter of a name")
     if max(len(os.fsencode(part)) for part in path.parts) > LONGEST_NAME or len(os.fsencode(name)) > LONGEST_PATH:

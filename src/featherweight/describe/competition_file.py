@@ -20,7 +20,7 @@ from featherweight.data.csv_file import examples
 from featherweight.data.detect import mapping
 from featherweight.data.detect.detected import Hints
 from featherweight.data.detect.refusals import PACKED
-from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.sample import Sample, numbers_of
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.survey import survey
 from featherweight.data.listing import Listing, Samples, Stored, numbered
@@ -290,6 +290,7 @@ def _name(wish: str | None, default: str) -> str:
 
 def ordered(names: set[str]) -> list[str]:
     """Numbers by their value, everything else by its letters."""
-    if all(name.isdecimal() for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
-    return sorted(names)
+    numbers = numbers_of(sorted(names))
+    if numbers is None:
+        return sorted(names)
+    return [name for _, name in sorted(zip(numbers, sorted(names), strict=True))]

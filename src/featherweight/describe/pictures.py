@@ -33,6 +33,7 @@ class Traits:
     deep: int = 0  # how many have more than 8 bits
     brightest: float = 0.0
     fractions: bool = False  # are deep pixels fractions?
+    frames: int = 0  # how many files hold several pictures
 
 
 def traits_of(train: Samples) -> Traits:
@@ -70,6 +71,7 @@ def _add_file(traits: Traits, path: Any) -> None:
         return
     with opened(io.BytesIO(content)) as picture:
         traits.shapes[picture.size] += 1
+        traits.frames += getattr(picture, "n_frames", 1) > 1
         if picture.mode.startswith(DEEP):
             _deepen(traits, np.asarray(picture))
         elif traits.grey and picture.mode not in ("1", "L"):
@@ -111,6 +113,8 @@ def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: boo
     )
     kind = "grey" if traits.grey else "in colour"
     chosen = Chosen({}, [f"  images of {named}, {kind} (of {traits.shapes.total()} looked at)"], [])
+    if traits.frames:
+        chosen.assumed.append(f"  {traits.frames} of these files hold several frames, of which the first alone is read")
     why = ""
     if size is None:
         size, why = _size(len(train.ids), typical, width if uniform else None)

@@ -108,7 +108,7 @@ def _lists_classes(sample: Sample, classes: Sequence[str]) -> bool:
 def _columns(sample: Sample, wanted: Facts, found: list[str], assumed: list[str]) -> dict[str, Any]:
     """One column per class."""
     takes = "probabilities"
-    if wanted.metric in METRICS and not wanted.probabilities and wanted.target != "several":
+    if wanted.metric in METRICS and not wanted.probabilities:
         takes = "one_hot"
     found.append(f"  {sample.path.name}: one column per class")
     if set(sample.columns) == set(wanted.classes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,14 +51,23 @@ def download(name: str) -> Path:
 def slug_and_folder(name: str) -> tuple[str, Path]:
     """A competition's name on Kaggle, and the folder its data belong in; any other name is taken for Kaggle's own."""
     if name not in paths.config_names("competitions"):
-        if not all(part.isalnum() for part in name.split("-")):
+        if not re.fullmatch(r"[^\W_]+([-_][^\W_]+)*", name):
             raise UserError(f"'{name}' is no competition here, and no name Kaggle gives: it is the end of {SITE}/NAME")
         return name, paths.data() / name
     from featherweight.config import load_competition
 
     declared = load_competition(name)
-    slug, path = kaggle_name(name, declared), declared.source.arguments.get("path")
-    return slug, paths.data() / (path if isinstance(path, str) else slug)
+    slug = kaggle_name(name, declared)
+    return slug, paths.data() / (data_folder(declared) or slug)
+
+
+def data_folder(competition: Competition) -> str:
+    """The folder that holds a competition's data as Kaggle hands them out: the first below the data folder, or in full
+    where they lie elsewhere; empty for data that are built in."""
+    named = competition.folder or competition.source.arguments.get("path")
+    if not isinstance(named, str) or not named:
+        return ""
+    return named if Path(named).is_absolute() else Path(named).parts[0]
 
 
 def kaggle_name(name: str, competition: Competition) -> str:

@@ -22,7 +22,7 @@ from featherweight.config import Competition, Recipe, load_competition, load_rec
 from featherweight.config.competition import Kernel
 from featherweight.errors import UserError
 from featherweight.kaggle import kernel_script, wheels
-from featherweight.kaggle.download import kaggle_name
+from featherweight.kaggle.download import data_folder, kaggle_name
 from featherweight.runs import bundle
 from featherweight.runs.run import Run
 
@@ -89,7 +89,7 @@ def write(wish: Wish, *, gpu: bool = False, owner: str = NOBODY) -> Path:
         "dataset": wish.slug,
         "competition": slug,
         "competition_name": wish.competition_name,
-        "folder": _data_folder(wish.competition),
+        "folder": _data_folder(wish),
         "run": "run.bundle" if wish.run else "",
         "recipe": wish.name,
         "minutes": wish.rules.minutes,
@@ -139,10 +139,19 @@ def _write_data(folder: Path, wish: Wish, owner: str) -> None:
         (folder / name).write_bytes(content)
 
 
-def _data_folder(competition: Competition) -> str:
-    """The folder below the data folder that is to hold the competition's data; empty for data that are built in."""
-    path = competition.folder or competition.source.arguments.get("path")
-    return Path(path).parts[0] if isinstance(path, str) and path else ""
+def _data_folder(wish: Wish) -> str:
+    """The folder below the data folder that is to hold the competition's data; empty for data that are built in.
+
+    Raises UserError for data that lie elsewhere on this machine, which no link on another puts in their place.
+    """
+    folder = data_folder(wish.competition)
+    outside = next((name for name in [folder] if Path(name).is_absolute()), None)
+    if outside is not None:
+        raise UserError(
+            f"{wish.competition.title}: its data lie in {outside}, outside {paths.data()}, and the notebook finds "
+            f"them by their place below that\nmove them there, delete the competition's file, and init them anew"
+        )
+    return folder
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

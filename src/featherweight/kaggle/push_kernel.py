@@ -175,7 +175,8 @@ def _pause(attempt: int, end: float, late: str) -> None:
 
 def pushed(name: str) -> dict[str, Any]:
     """What was last sent of a run or recipe: kernel, version, run. Raises UserError where there is nothing."""
-    notes = [json.loads(file.read_text()) for file in paths.kernels().glob("*/pushed.json")]
+    files = sorted(paths.kernels().glob("*/pushed.json"), key=lambda file: (file.stat().st_mtime_ns, file))
+    notes = [json.loads(file.read_text()) for file in files]
     mine = [each for each in notes if name in (each["run"], each["kernel"].partition("/")[2])]
     if not mine:
         raise UserError(f"no notebook of {name} was sent from here: ./run.sh kernel {name} --push")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from featherweight import paths
 from featherweight.config import Competition
-from featherweight.data import csv_file
+from featherweight.data import csv_file, file_matching
 from featherweight.errors import UserError
 
 COLUMNS = ("probabilities", "one_hot")  # kinds of submission with one column per class
@@ -91,7 +91,7 @@ def spelled_classes(competition: Competition) -> list[str]:
 
 
 def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]:
-    """The image of each listed id: the same text, or the same but for folders or the file ending.
+    """The image of each listed id: the same text, the same but for folders or the file ending, or as labels name files.
 
     Raises UserError where an id has no image, an image no id, or one could be several.
     """
@@ -104,6 +104,9 @@ def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]
             images_listed = [by_short.get(simplify(id)) for id in listed]
             if all(images_listed):
                 return [image for image in images_listed if image]
+    places, _ = file_matching.match(listed, [("", image) for image in images])
+    if len(places) == len(listed) == len(images) == len(set(places.values())):
+        return [images[places[id]] for id in listed]
     only_listed = sorted(set(listed) - known)
     only_images = sorted(known - set(listed))
     examples = [f"'{only_listed[0]}' has no image"] if only_listed else []

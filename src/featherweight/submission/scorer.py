@@ -10,7 +10,7 @@ import numpy as np
 from featherweight.config import Competition
 from featherweight.data import csv_file
 from featherweight.data.listing import Label
-from featherweight.errors import UserError
+from featherweight.errors import UserError, nearest
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, judge
 from featherweight.submission.checker import check, probabilities, unknown
@@ -32,13 +32,44 @@ def score_parts(
     cells = check(path, form)
     index = {name: place for place, name in enumerate(competition.classes)}
     known = np.array([image in answers for image in form.images])
-    true = encoded([answers.get(image, ()) for image in form.images], index, form.several)
+    spelled = _spellings(answers, competition)
+    true = encoded([spelled.get(image, ()) for image in form.images], index, form.several)
     scores = {"": judge(competition.metric, cells[known], true[known])}
     part_of = np.array([parts.get(image, "") for image in form.images])
     for part in sorted(set(parts.values()), key=lambda name: (name != "Public", name)):
         chosen = (part_of == part) & known
         scores[part] = judge(competition.metric, cells[chosen], true[chosen])
     return scores
+
+
+def _spellings(answers: Mapping[str, Label], competition: Competition) -> dict[str, Label]:
+    """The answers with the classes as the competition calls them: "3" and "3.0" are one class, so are "cat" and " cat".
+
+    Raises UserError for one that is no class, which no submission can name.
+    """
+    known = {spelling(name): name for name in competition.classes} | {name: name for name in competition.classes}
+    chosen: dict[str, Label] = {}
+    for image, label in answers.items():
+        names = [
+            known.get(name) or known.get(spelling(name)) for name in ((label,) if isinstance(label, str) else label)
+        ]
+        if None in names:
+            strange = label if isinstance(label, str) else label[names.index(None)]
+            raise UserError(
+                f"{competition.title}: the answer of the id '{image}' is '{strange}', which is none of the "
+                f"{len(competition.classes)} classes{nearest(strange, competition.classes)}\n"
+                f"add it to the competition file's classes, or take its row out of the answers"
+            )
+        chosen[image] = str(names[0]) if isinstance(label, str) else tuple(map(str, names))
+    return chosen
+
+
+def spelling(name: str) -> str:
+    """What is the same in all spellings of a class: a number's value, any other name without blanks around it."""
+    try:
+        return repr(float(name))
+    except ValueError:
+        return name.strip()
 
 
 def encoded(labels: Sequence[Label], index: Mapping[str, int], several: bool) -> Answers:

@@ -11,6 +11,7 @@ from pathlib import Path
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect.folder_roles import words
 from featherweight.data.detect.sample import Sample, numbers_of, shapes
+from featherweight.data.sources.label_csv import NO, YES
 from featherweight.errors import UserError, nearest
 
 NAMED = re.compile(
@@ -33,6 +34,7 @@ ABOUT = re.compile(  # the words of metadata's names, whole: neither damAGE nor 
 SET_HEADING = re.compile(r"^(tags|attribute_ids|labels|attributes|classes|categories)$")
 TAG_HEADING = re.compile(r"^(tags|attribute_ids|attributes)$")  # of which an image has several, whatever separates them
 BARRED = re.compile(r"^finding[ _]labels$")  # as the chest X-rays of the NIH have them: Effusion|Mass
+NOTHING = ("nan", "na", "n/a", "null", "none")  # what programs write where there is no number
 LEAST, LEAD = 30, 10  # points the best column has at least, and before the next one
 SEPARATORS = ("|", " ", ",", ";")
 
@@ -61,12 +63,12 @@ class Column:
     @property
     def binary(self) -> bool:
         """Are all values 0 or 1, and both there?"""
-        return set(self.counts) <= {"0", "1", "0.0", "1.0", "True", "False", "true", "false"} and self.distinct >= 1
+        return {value.lower() for value in self.counts} <= {*YES, *NO} and self.distinct >= 1
 
     @property
     def measured(self) -> bool:
         """Are these numbers with fractions, and no classes?"""
-        numbers = numbers_of(list(self.counts))
+        numbers = numbers_of([value for value in self.counts if value.lower() not in NOTHING])
         return numbers is not None and any(number != round(number) for number in numbers)
 
     def add(self, points: int, reason: str) -> None:
@@ -270,10 +272,7 @@ def class_columns(table: Table, used: Sequence[str], sample: Sample | None) -> t
     names = heads or _one_hot(columns, len(table.rows))
     if len(names) < 2:
         return None
-    sums = Counter(
-        sum(columns[name].values[row] in ("1", "1.0", "True", "true") for name in names)
-        for row in range(len(table.rows))
-    )
+    sums = Counter(sum(columns[name].values[row].lower() in YES for name in names) for row in range(len(table.rows)))
     return names, set(sums) != {1}
 
 
@@ -282,7 +281,6 @@ def _one_hot(columns: dict[str, Column], rows: int) -> list[str]:
     binary = [name for name, column in columns.items() if column.binary]
     if len(binary) < 3 or any(STRONGER.search(name.lower()) for name in columns if name not in binary):
         return []
-    on = ("1", "1.0", "True", "true")
-    if all(sum(columns[name].values[row] in on for name in binary) == 1 for row in range(rows)):
+    if all(sum(columns[name].values[row].lower() in YES for name in binary) == 1 for row in range(rows)):
         return binary
     return []

@@ -17,6 +17,7 @@ from featherweight.data.detect.sample import MASKS, Sample
 from featherweight.data.detect.scan import Scan
 from featherweight.data.file_matching import Index, is_rubbish
 from featherweight.data.listing import is_image
+from featherweight.data.sources.label_csv import YES
 from featherweight.errors import UserError, nearest
 
 BOXES = re.compile(r"bbox|^x_?min|^xmax|encodedpixels|^rle|polygon|segmentation")
@@ -236,7 +237,7 @@ def _labelled(
             f"{table.path}: '{column.name}' is a number to predict (regression), as fractions in {sample.path.name} "
             f"say: this program trains classifiers\nif its values are classes all the same, say --target one or ordered"
         )
-    if column.measured and hints.target is None and column.distinct > 2 and _not_whole(column):
+    if column.measured and hints.target is None and column.distinct > 2:
         raise UserError(
             f"{table.path}: '{column.name}' holds fractions, as {examples(list(column.counts), 2)}: a number to predict"
             f" (regression), and this program trains classifiers\nsay --label COLUMN for another column"
@@ -267,13 +268,9 @@ def _long(profile: Profile, column: Column) -> bool:
     return True
 
 
-def _not_whole(column: Column) -> bool:
-    return any(float(value) != round(float(value)) for value in column.counts)
-
-
 def _each_once(table: Table, names: Sequence[str]) -> bool:
     columns = [table.column(name) for name in names]
-    return all(sum(values[row] in ("1", "1.0", "True") for values in columns) == 1 for row in range(len(table.rows)))
+    return all(sum(v[row].strip().lower() in YES for v in columns) == 1 for row in range(len(table.rows)))
 
 
 def refuse_components(table: Table, others: Sequence[Table]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from featherweight.console import say
 from featherweight.data import tables
 from featherweight.data.csv_file import Table
 from featherweight.data.file_matching import match
-from featherweight.data.listing import Listing, Samples, walk
+from featherweight.data.listing import Faults, Listing, Samples, walk
 from featherweight.data.sources.named import Named, export
 from featherweight.errors import UserError
 from featherweight.schema import Text
@@ -61,7 +61,7 @@ def folders(  # the parameters are the keys of a competition's file
     predict = Samples(tested, [f"{folder}/{one}/{file}" for one, file in found]) if tested else None
     answers = {id: _class(file, rename) for id, (_, file) in zip(tested, found, strict=True)} if known else {}
     if valid and valid_list:
-        held_out = _by_table(folder / valid, root / valid_list, list_header)
+        held_out = _by_table(folder / valid, root / valid_list, list_header, rename)
     elif valid:
         held_out = _labelled(folder, [valid], [], rename)
     elif valid_list:
@@ -118,7 +118,7 @@ def _labelled(folder: Path, trains: Sequence[str], others: Sequence[str], rename
     return Samples(ids, images, labels)
 
 
-def _by_table(folder: Path, table: Path, header: Sequence[str]) -> Samples:
+def _by_table(folder: Path, table: Path, header: Sequence[str], rename: dict[str, str]) -> Samples:
     """The images of a flat folder with the classes that a table of files and classes gives them."""
     listing = _read(table, header)
     if len(listing.header) < 2:
@@ -129,8 +129,17 @@ def _by_table(folder: Path, table: Path, header: Sequence[str]) -> Samples:
     rows = [row for row, name in enumerate(names) if name in place_of]
     if not rows:
         raise UserError(f"{table}: none of its {len(names):,} rows names an image in {folder}")
+    _tell(table, names, place_of)
     listed = [files[place_of[names[row]]] for row in rows]
-    return Samples(listed, [f"{folder}/{file}" for file in listed], [listing.rows[row][1] for row in rows])
+    labels = [rename.get(name, name) for name in (listing.rows[row][1].strip() for row in rows)]
+    return Samples(listed, [f"{folder}/{file}" for file in listed], labels)
+
+
+def _tell(table: Path, names: Sequence[str], known: Mapping[str, int]) -> None:
+    """Say which rows of a list are left out, since they name no image, or could be several."""
+    problems = Faults(str(table))
+    problems.add("rows that name no one image", [name for name in names if name not in known])
+    problems.settle(leave_out=True)
 
 
 def _chosen(labelled: Samples, table: Path, header: Sequence[str]) -> Samples:
@@ -140,6 +149,7 @@ def _chosen(labelled: Samples, table: Path, header: Sequence[str]) -> Samples:
     place_of, _ = match(names, [("", id) for id in labelled.ids])
     if not place_of:
         raise UserError(f"{table}: none of its {len(names):,} rows names an image of the class folders")
+    _tell(table, names, place_of)
     return _take(labelled, sorted(set(place_of.values())))
 
 

@@ -60,8 +60,8 @@ def table(  # the parameters are the keys of a competition's file
     The column `id` (default: the first) names files, by path or name, with or without ending. The class stands in
     `label` (default: the second column), is the column of `columns` that holds 1, or is the folder the image lies in
     (`label: /folder`). With `several` an image has a set of classes: those of `columns` that hold 1, or the parts of
-    `label` between `separator`. The column `group` says which images belong together. `join` adds the columns of other
-    tables, each with its header, or [] where it has one.
+    `label` between `separator`. The column `group` says which images belong together; a blank is an image alone.
+    `join` adds the columns of other tables, each with its header, or [] where it has one.
 
     Rows whose column `split` holds one of `valid_rows` are held out, those of `test_rows` are the labelled test; the
     table `valid` holds rows that are held out. The `test` folders hold the images to predict; where a folder is also
@@ -93,6 +93,8 @@ def table(  # the parameters are the keys of a competition's file
     spare = [files[place] for place in sorted(set(range(len(files))) - used)]
     problems = Faults(str(joined.path))
     listed.add_faults(problems)
+    if held_out:
+        held_out.add_faults(problems, f" of {held_out.listing.path.name}")
     if not shared:
         problems.add("images without a label", ["/".join(file) for file in spare])
     problems.settle(faults == "leave out")
@@ -152,17 +154,17 @@ class Rows:
         cut = None if wanted.separator == " " else wanted.separator
         return [tuple(part.strip() for part in name.split(cut) if part.strip()) for name in classes]
 
-    def add_faults(self, problems: Faults) -> None:
-        """Everything about these rows that does not fit."""
+    def add_faults(self, problems: Faults, of: str = "") -> None:
+        """Everything about these rows that does not fit; `of` says which table's they are."""
         empty = [row for row, label in enumerate(self.labels) if label is None and row not in self.rubbish]
         named = [row for row in empty if self.listing.header and self.ids[row] in self.place_of]
-        problems.add("rows without a label", [self._row(row) for row in named])
+        problems.add(f"rows without a label{of}", [self._row(row) for row in named])
         disputed = [f"{id} ({', '.join(sorted(self.sets[id]))})" for id in sorted(self.disputed)]
-        problems.add("ids with several labels", disputed)
-        problems.add("ids that could be several files", sorted(self.ambiguous))
+        problems.add(f"ids with several labels{of}", disputed)
+        problems.add(f"ids that could be several files{of}", sorted(self.ambiguous))
         known = {*self.place_of, *self.ambiguous}
         absent = [id for row, id in enumerate(self.ids) if id not in known and row not in self.rubbish]
-        problems.add("labels without an image", list(dict.fromkeys(absent)))
+        problems.add(f"labels without an image{of}", list(dict.fromkeys(absent)))
 
     def usable(self, rows: Sequence[int]) -> list[int]:
         """Those of `rows` that have an image and a class, each image once."""
@@ -185,8 +187,14 @@ class Rows:
             [self.ids[row] for row in fine],
             [str(self.root / "/".join(self.files[self.place_of[self.ids[row]]])) for row in fine],
             labels,
-            [self.groups[row] for row in fine] if self.groups else None,
+            [self.groups[row] if self.groups[row].strip() else self._alone(row) for row in fine]
+            if self.groups
+            else None,
         )
+
+    def _alone(self, row: int) -> str:
+        """The group of an image whose group is not known: itself."""
+        return f"/{self.ids[row]}"
 
     def _row(self, row: int) -> str:
         return f"row {self.listing.numbers[row]} ({self.listing.rows[row][0]})"
@@ -239,7 +247,7 @@ def _listed(
         raise UserError(f"{listing.path}: the id '{twice}' appears twice")
     images = [str(root / "/".join(files[place_of[one]])) for one in named]
     answers = dict(zip(ids, listing.column(columns[2]), strict=True)) if columns[2] else {}
-    return Samples(ids, images), {id: label for id, label in answers.items() if label.strip()}
+    return Samples(ids, images), {id: label.strip() for id, label in answers.items() if label.strip()}
 
 
 def _unlisted(root: Path, files: Sequence[File], plain: bool) -> Samples | None:
