@@ -73,6 +73,7 @@ def dumped(**content):
     return pickle.dumps(content)
 
 
+SCALE = "; expected 0 to 255, or 0 to 1: what is black and what is white?\nsay source.range: [BLACK, WHITE]"
 FOLDERS = {"name": "folders", "path": "d"}
 TABLE = {"name": "table", "labels": "l.csv", "images": ["i"]}
 PIXELS = {"name": "pixels", "train": "t.csv"}
@@ -175,14 +176,14 @@ SOURCES = [
     (ARRAYS, {"x.npy": b"", "y.npy": Y}, "ROOT/x.npy: not an array file (it is empty)"),
     (ARRAYS, {"x.npy": npy(np.zeros(3)), "y.npy": Y}, "x.npy: expected images [N, H, W] or [N, H, W, C], got an array of 3"),
     (ARRAYS, {"x.npy": npy(np.zeros((2, 8, 8, 5))), "y.npy": Y}, "x.npy: expected 1 or 3 channels, got an array of 2x8x8x5"),
-    (ARRAYS, {"x.npy": npy(np.full((2, 8, 8), -1)), "y.npy": Y}, "x.npy: pixels go from -1 to -1; expected 0 to 255, or 0 to 1"),
-    (ARRAYS, {"x.npy": npy(np.full((2, 8, 8), np.nan)), "y.npy": Y}, "x.npy: pixels go from nan to nan; expected 0 to 255, or 0 to 1"),
-    (ARRAYS, {"x.npy": npy(np.full((2, 8, 8), 300.0)), "y.npy": Y}, "x.npy: pixels go from 300 to 300; expected 0 to 255, or 0 to 1"),
+    (ARRAYS, {"x.npy": npy(np.full((2, 8, 8), -1)), "y.npy": Y}, "x.npy: pixels go from -1 to -1" + SCALE),
+    (ARRAYS, {"x.npy": npy(np.full((2, 8, 8), np.nan)), "y.npy": Y}, "x.npy: pixels go from nan to nan; expected finite numbers"),
+    (ARRAYS, {"x.npy": npy(np.full((2, 8, 8), 300.5)), "y.npy": Y}, "x.npy: pixels go from 300.5 to 300.5" + SCALE),
     (ARRAYS, {"x.npy": npy(np.full((2, 8, 8), "a")), "y.npy": Y}, "x.npy: expected numbers, got <U1"),
     (ARRAYS, {"x.npy": npy(np.array([{}]), allow_pickle=True), "y.npy": Y}, "ROOT/x.npy: not an array file (it holds Python objects)"),
     (ARRAYS, {"x.npy": X, "y.npy": npy(np.arange(3))}, "y.npy: 3 labels for 2 images"),
     (ARRAYS, {"x.npy": X, "y.npy": npy(np.array([0.5, 1]))}, "y.npy: the labels are fractions; expected whole numbers or names"),
-    (ARRAYS, {"x.npy": X, "y.npy": npy(np.eye(2))}, "y.npy: expected one label an image, got an array of 2x2"),
+    (ARRAYS, {"x.npy": X, "y.npy": npy(3 * np.eye(2))}, "y.npy: expected one label an image, got an array of 2x2"),
     (NPZ, {"a.npz": npz(x=DATA)}, "ROOT/a.npz: there is no array 'y'; there are x"),
     ({**NPZ, "train": "a.npz"}, {"a.npz": npz(x=DATA)}, "ROOT/a.npz: say which array, as in a.npz:KEY; there are x"),
     (NPZ, {"a.npz": npz(x=DATA)[:200]}, "ROOT/a.npz: not an array file (File is not a zip file)"),

@@ -65,6 +65,8 @@ def test_parts_are_scaled_as_the_training_images_but_for_bytes_beside_fractions(
         limits_of(Spread(-1, 1, True), fractions, "x")
     with pytest.raises(UserError, match=r"beyond 0 .black. to 1 .white"):
         as_uint8(np.full((1, 4, 4), 1.02), "x", (0, 1))
+    with pytest.raises(UserError, match="expected black below white"):
+        as_uint8(np.full((1, 4, 4), 3), "x", (3, 3))
 
 
 SCALES = {  # an image's numbers of 0 to 1, as they are handed out

@@ -77,8 +77,10 @@ def together(spreads: Iterable[Spread]) -> Spread:
 
 
 def scaled(values: NDArray[Any], limits: Limits) -> NDArray[np.uint8]:
-    """Numbers as bytes: `limits` are black and white."""
+    """Numbers as bytes: `limits` are black and white. Raises UserError where white is not above black."""
     low, high = limits
+    if low >= high:
+        raise UserError(f"source.range: black is {low:g} and white {high:g}; expected black below white")
     bytes_: NDArray[np.uint8] = np.round((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
     return bytes_
 
