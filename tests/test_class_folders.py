@@ -104,6 +104,11 @@ TRAIN = [f"train/{name}/{{n}}.png" for name in "abc"]
         ([f"{part}/{form}/{name}" for part in ("train", "test") for form in ("rgb", "nir") for name in "ab"],
          {"train": ["a", "b"], "test": ["a", "b"]}, "another form"),
         (["a/front", "a/side", "b/front", "b/side"], {"train": ["a", "a", "b", "b"]}, ""),
+        ([*(f"aug/aug/{part}/{name}" for part in ("train", "valid") for name in "ab"), "test/test"],
+         {"train": ["a", "b"], "valid": ["a", "b"], "test": ["?"]}, ""),
+        (["cells", "blood", "cells_again/cells", "cells_again/blood"], {"train": ["blood", "cells"]},
+         "left aside: 8 images in cells_again/"),
+        (["a/40X", "a/100X", "a/200X", "b/40X", "b/100X", "b/200X"], {"train": [*"aaabbb"]}, ""),
         (["fold1/a", "fold1/b", "fold2/a", "fold2/b"], {"train": ["a", "a", "b", "b"]}, "are none"),
         (["Original Dataset/a", "Original Dataset/b", "Augmented Dataset/a", "Augmented Dataset/b"],
          {"train": ["a", "b"]}, "left aside: Augmented Dataset/"),
@@ -125,6 +130,11 @@ def test_which_folders_are_classes(tmp_path, names, wanted, said):
     ("names", "message"),
     [
         ([f"{place}/{name}" for place in ("amazon", "dslr") for name in "abc"], "holds the same 3 folders"),
+        ([f"{place}/images/{name}" for place in ("amazon", "dslr") for name in "abc"], "holds the same 3 folders"),
+        (
+            [*(f"{place}/{name}" for place in ("field", "lab") for name in "abc"), "more/some"],
+            "holds the same 3 folders",
+        ),
         (["a/train", "a/test", "b/train", "b/test"], "holds the parts test, train"),
         (["train", "thumbs", "masks"], ""),
         (["train", "test"], ""),

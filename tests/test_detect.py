@@ -757,6 +757,12 @@ def test_a_column_beside_the_ids_alone_is_the_class(tmp_path, heading):
     assert chosen.name == heading
 
 
+def test_two_columns_that_say_the_same_are_no_tie(tmp_path):
+    rows = [[str(n), str(n % 3), ["jute", "maize", "rice"][n % 3]] for n in range(12)]
+    found = Table(tmp_path / "t.csv", ["id", "crop_code", "crop"], rows, [])
+    assert columns.choose(found, ["id"], NOTHING_KNOWN, None)[0].name == "crop"
+
+
 def test_numbers_called_as_metadata_are_no_classes_unasked(tmp_path):
     found = Table(tmp_path / "t.csv", ["id", "PatientAge"], [[str(n), str(n % 4)] for n in range(12)], [])
     with pytest.raises(UserError, match="cannot tell which column is the class"):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from featherweight.data.csv_file import examples
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.folder_roles import role
-from featherweight.data.detect.folder_tree import PIECES, Tree, last
+from featherweight.data.detect.folder_tree import PIECES, Tree, between, last, related
 from featherweight.data.detect.labelled import Survey
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import Scan
@@ -46,7 +46,10 @@ def classes_of(scan: Scan) -> dict[str, str]:
 def read(scan: Scan, survey: Survey, sample: Sample | None, hints: Hints) -> Detected | None:
     """The source `folders`, if that is how the images lie. Raises UserError for a test folder that is not there."""
     tree = Tree(scan.images)
-    roots = _roots(tree)
+    try:
+        roots = _roots(tree)
+    except UserError as error:
+        raise UserError(f"{scan.outer}: {error}") from None
     return None if roots is None else Reading(scan, tree, roots).read(survey, sample, hints)
 
 
@@ -58,7 +61,9 @@ class Reading:
         self.level, self.trains, self.notes = level, trains, _ = roots
         self.own = trains == [level]  # the class folders lie beside the other parts
         parts = _parts(tree, level)
-        self.parts = [name for name in parts if not any(_within(name, [train]) for train in trains if train)]
+        if trains[0].count("/") > level.count("/") + bool(level):  # parts of a folder beside others
+            parts += [part for above in between(trains[0], level) for part in _parts(tree, above)]
+        self.parts = [name for name in parts if not any(related(name, [train]) for train in trains if train)]
         self.classes = {name for train in trains for name in tree.names(train)}
         if self.own:
             self.classes -= {last(name) for name in parts}
@@ -81,7 +86,7 @@ class Reading:
                 name: hints.rename.get(name, hints.rename.get("*", name)) for name in sorted(self.classes)
             }
         siblings = [name for name in tree.children(level) if not self.own or name in self.parts]
-        beside = [name for name in siblings if self.own or not _within(name, self.trains)]
+        beside = [name for name in siblings if self.own or not related(name, self.trains)]
         valid = _valid(tree, self.parts, self.classes)
         test, solved = _test(tree, self.parts, self.classes, level, hints)
         asked = _asked_for(tree, self.scan, sample, [test, *beside]) if sample and hints.test is None else []
@@ -91,7 +96,7 @@ class Reading:
         if valid is not None:
             self._hold_out(valid, survey)
         self._predict(asked if len(asked) > 1 else [test] if test is not None else [], sample)
-        self._leave_aside([name for name in beside if not _within(name, (valid, test, *asked))])
+        self._leave_aside([name for name in beside if not related(name, (valid, test, *asked))])
         _lists(detected, survey, self.scan, self.trains, level)
         return detected
 
@@ -154,13 +159,18 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
         rest = [name for name in inner if name not in parts]
         form = tree.form(rest)
         numbered = len(rest) > 1 and all(PIECES.search(last(name).lower()) for name in rest)
-        if form is None and (tree.people(rest) or (numbered and tree.alike(rest))):
+        if form is None and (tree.people(rest) or (numbered and tree.alike(rest)[0] == rest)):
             return level, rest, [f"the folders {examples(rest, 3)} all hold the same classes, and are none"]
         if form is None and len(rest) > 1:
             return None if numbered else (level, [level], [])
         if form is None and (len(rest) != 1 or (parts and tree.class_root(rest[0]) is None)):
             return None
         chosen = form or rest[0]
+        deep = tree.branching(chosen)
+        if parts and any(role(last(name)) == "train" for name in tree.children(deep)):
+            found = [tree.class_root(name) for name in tree.children(deep) if role(last(name)) == "train"]
+            trains = [root for root in found if root is not None]
+            return (level, trains, []) if trains else None
         if parts or form:
             root = tree.class_root(chosen)
             return (level, [root], []) if root is not None else None
@@ -184,7 +194,10 @@ def _parts(tree: Tree, level: str) -> list[str]:
         return []
     named = [name for name in inner if role(last(name)) in ("test", "valid")]
     trains = any(role(last(name)) == "train" for name in inner)
-    return named if trains else [name for name in named if role(last(name)) == "test" or len(named) < len(inner)]
+    if trains:
+        return named
+    again = tree.around([name for name in inner if name not in named])
+    return [*(name for name in named if role(last(name)) == "test" or len(named) < len(inner)), *again]
 
 
 def _valid(tree: Tree, parts: Iterable[str], classes: set[str]) -> str | None:
@@ -282,9 +295,3 @@ def _lists(detected: Detected, survey: Survey, scan: Scan, trains: Sequence[str]
 
 def _below(name: str, level: str) -> str:
     return name[len(level) :].lstrip("/") or "."
-
-
-def _within(name: str, others: Iterable[str | None]) -> bool:
-    """Is a folder one of these, within one, or around one?"""
-    here = f"{name}/"
-    return any(f"{other}/".startswith(here) or here.startswith(f"{other}/") for other in others if other is not None)

@@ -120,7 +120,10 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
     best, others = ranked[0], ranked[1:]
     rivals = [c for c in others if c.points > best.points - LEAD and not _same(c, best)]
     unlikely = best.points < 0 and numbers_of(list(best.counts)) is not None
-    if (best.points < LEAST and (others or unlikely)) or rivals:
+    differ = any(not _same(c, best) for c in others)
+    if others and not differ:
+        best.add(0, "the others divide the rows alike")
+    if (best.points < LEAST and (differ or unlikely)) or rivals:
         more = ", or several by commas where each is a class" if sum(c.binary for c in ranked) > 1 else ""
         shown = [column.described() for column in [best, *(rivals or others)][:4]]
         refusal = TieError if best.points >= LEAST else UserError

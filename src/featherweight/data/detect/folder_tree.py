@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from featherweight.data.csv_file import examples
 from featherweight.data.detect.folder_roles import role
@@ -19,6 +19,10 @@ FORMS = re.compile(
 )
 PIECES = re.compile(r"(part|batch|fold|chunk|images?|imgs?|train|shard|set|zip|data)[ _-]*\d+$")
 NUMBERED = re.compile(r"(patient|subject|case|person|study|series|participant|session|day|part|batch|p|s|id)[ _-]*\d+")
+WITHIN = re.compile(  # what folders within a class are called
+    rf"{FORMS.pattern}|{PIECES.pattern}|{NUMBERED.pattern}|\d+x|(19|20)\d\d|left|right|front|back|side|top|bottom|indoors?|"
+    r"outdoors?|day|night|male|female|young|old"
+)
 PEOPLE = re.compile(rf"{NUMBERED.pattern}|\d+")
 AFFIX = re.compile(
     r"^(with|images?|imgs?|data)[ _-]+|[ _-]+(images?|imgs?|data|data[ _-]?set|leaf|leaves|form|version)$"
@@ -71,23 +75,36 @@ class Tree:
         """The names of the folders right below one."""
         return {last(name) for name in self.children(folder)}
 
-    def alike(self, folders: Sequence[str]) -> set[str]:
-        """The names of the folders that all of these hold, where they hold folders of mostly the same names."""
-        classes = [self.names(folder) for folder in folders]
-        if len(folders) < 2 or any(self.flat(folder) for folder in folders):
-            return set()
-        shared = set.intersection(*classes)
-        return shared if len(shared) >= 2 and 2 * len(shared) >= len(set.union(*classes)) else set()
+    def branching(self, folder: str) -> str:
+        """The first folder at or below one that holds images or several folders."""
+        while not self.flat(folder) and len(inner := self.children(folder)) == 1:
+            folder = inner[0]
+        return folder
+
+    def alike(self, folders: Sequence[str]) -> tuple[list[str], set[str]]:
+        """Those of the folders that hold folders of mostly the same names, if they are half of them, and the names."""
+        held = {folder: self.names(self.branching(folder)) for folder in folders}
+        parted = [folder for folder in folders if len(held[folder]) > 1]
+        shared = set.intersection(*(held[folder] for folder in parted)) if parted else set()
+        every = {name for folder in parted for name in held[folder]}
+        same = len(parted) >= max(2, len(folders) / 2) and len(shared) >= 2 and 2 * len(shared) >= len(every)
+        return (parted, shared) if same else ([], set())
+
+    def around(self, folders: Sequence[str]) -> list[str]:
+        """Those of the folders that hold folders called as all others are: the same classes again, and no class."""
+        names = {folder: self.names(self.branching(folder)) for folder in folders}
+        every = {last(folder) for folder in folders}
+        return [folder for folder in folders if len(every) > 2 and every - {last(folder)} <= names[folder]]
 
     def form(self, folders: Sequence[str]) -> str | None:
         """The folder to take of several that hold the same classes in several forms (in colour, in grey).
 
         Raises UserError where folders hold the same classes and nothing says how they differ, or the same parts.
         """
-        shared = self.alike(folders)
+        parted, shared = self.alike(folders)
         if not shared or all(PIECES.search(last(folder).lower()) for folder in folders):
             return None
-        listed, held = examples([f"{folder}/" for folder in folders]), examples(sorted(shared))
+        listed, held = examples([f"{folder}/" for folder in parted]), examples(sorted(shared))
         if {"train", "test"} <= {role(name) for name in shared} or {"train", "valid"} <= {
             role(name) for name in shared
         }:
@@ -95,6 +112,8 @@ class Tree:
                 f"each of {listed} holds the parts {held}: parts within classes are not read here\n"
                 f"put the images into train/<class>/ and test/<class>/ (mkdir train && mv CLASS/train train/CLASS)"
             )
+        if len(parted) < len(folders) and len(shared) <= len(parted):
+            return None
         matches = [FORMS.fullmatch(AFFIX.sub("", last(folder).lower())) for folder in folders]
         plain = [folder for folder, match in zip(folders, matches, strict=True) if match and match["plain"]]
         if sum(match is not None for match in matches) >= len(folders) - 1 and len(plain) <= 1:
@@ -102,7 +121,7 @@ class Tree:
             chosen = next(iter([*plain, *others, *folders]))
             self.aside[chosen] = [folder for folder in folders if folder != chosen]
             return chosen
-        if len(shared) > len(folders) and not any(role(name) or FORMS.fullmatch(name.lower()) for name in shared):
+        if len(shared) > len(parted) and not any(role(name) or WITHIN.fullmatch(name.lower()) for name in shared):
             raise UserError(
                 f"each of {listed} holds the same {len(shared)} folders ({held}), so these are the classes, and those "
                 f"are not\nwhere they are forms of the same images, run init on one of them; else put the images of a "
@@ -136,3 +155,15 @@ class Tree:
 def last(name: str) -> str:
     """A folder's own name."""
     return name.rpartition("/")[2]
+
+
+def between(folder: str, level: str) -> list[str]:
+    """The folders between a folder and the one that holds the parts."""
+    parts = folder.split("/")
+    return ["/".join(parts[:depth]) for depth in range(len(level.split("/")) if level else 1, len(parts))]
+
+
+def related(name: str, others: Iterable[str | None]) -> bool:
+    """Is a folder one of these, within one, or around one?"""
+    here = f"{name}/"
+    return any(f"{other}/".startswith(here) or here.startswith(f"{other}/") for other in others if other is not None)
