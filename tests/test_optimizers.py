@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from featherweight.schema import OneOf
+from featherweight.training.muon import Muon
 from featherweight.training.optimizers import OPTIMIZERS, groups, prepare
 
 SECTIONS = OneOf(OPTIMIZERS).sections
@@ -64,6 +65,25 @@ def test_muon_orthogonalises_filters_and_leaves_the_rest_to_another(rest):
     assert all(move.abs().max() < 0.5 for move in moves[1:])
     if rest == "adamw":  # its first step is the sign of the gradient
         torch.testing.assert_close(moves[3].abs(), torch.full_like(moves[3], 1e-3), rtol=1e-2, atol=0)
+
+
+def test_muon_is_torchs_where_filters_are_matrices():
+    ours, theirs = (nn.Sequential(nn.Flatten(), nn.Linear(50, 8, bias=False)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    settings = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
+    plain = torch.optim.Muon(theirs.parameters(), **settings, ns_steps=5)
+    got = take_steps(ours, Muon(ours.parameters(), **settings, iterations=5, normalize=False), 0, 4)
+    for mine, other in zip(got, take_steps(theirs, plain, 0, 4), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0.05, atol=0.02)  # theirs is rounded to bfloat16
+
+
+def test_muon_can_hold_the_norms_of_filters():
+    model = net()
+    with torch.no_grad():
+        model[0].weight.mul_(100)
+    optimizer = SECTIONS["muon"](name="muon", lr=0.01, normalize=True)(groups(model))
+    take_steps(model, optimizer, 0, 1)
+    assert model[0].weight.norm().item() == pytest.approx(len(model[0].weight) ** 0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("by_layer", [False, True])

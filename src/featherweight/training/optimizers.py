@@ -17,6 +17,7 @@ from torch import nn
 
 from featherweight.runtime.torch_internals import JoinableSGD, spare_optimizers, with_its_own_step
 from featherweight.schema import Flag, Index, NonNegative, Positive, Probability
+from featherweight.training.muon import Muon
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 LAYERS = 20  # with a rate of their own, at most
@@ -199,6 +200,7 @@ def muon(
     momentum: Probability = 0.95,
     nesterov: Flag = True,
     iterations: Index = 5,
+    normalize: Flag = False,
     weight_decay: NonNegative = 0.0,
     rest: Literal["adamw", "sgd"] = "adamw",
     rest_lr: Positive = 1e-3,
@@ -206,11 +208,10 @@ def muon(
 ) -> torch.optim.Optimizer:
     """Momentum orthogonalised by Newton-Schulz `iterations` (Jordan 2024), for filters and matrices; `rest` for others.
 
-    A filter [out, in, h, w] is taken as a matrix [out, in * h * w]. The others are norms, biases and the last matrix,
-    which is the classifier; they learn at `rest_lr`, SGD's with Nesterov momentum 0.9.
+    A filter [out, in, h, w] is taken as a matrix [out, in * h * w]; `normalize` holds its norm to an orthogonal one's,
+    as in the speed runs. The others are norms, biases and the last matrix, which is the classifier; they learn at
+    `rest_lr`, SGD's with Nesterov momentum 0.9.
     """
-    from timm.optim.muon import Muon
-
     to_last = sorted(parameters, key=lambda group: -int(group.get("below", 0)))  # the classifier's layer at the end
     matrices = [parameter for group in to_last for parameter in group["params"] if parameter.ndim > 1]
     hidden = {id(parameter) for parameter in matrices[:-1]}
@@ -222,14 +223,13 @@ def muon(
     if not ours:
         return other
     members = Muon(
-        [{**group, "use_muon": True} for group in ours],
+        ours,
         lr,
-        weight_decay,
-        momentum,
-        nesterov,
-        ns_steps=iterations,
-        ns_coefficients="original",
-        adjust_lr_fn="original",
+        momentum=momentum,
+        nesterov=nesterov,
+        iterations=iterations,
+        normalize=normalize,
+        weight_decay=weight_decay,
     )
     return Together(members, other)
 
