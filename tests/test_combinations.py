@@ -53,6 +53,7 @@ def plain(schema: dict, default: object) -> st.SearchStrategy:
         return st.integers(low, min(low + 4, schema.get("maximum", low + 4)))
     if kind == "number":
         low = schema.get("minimum", schema.get("exclusiveMinimum", 0.0))
+        low = low if low > -1e4 else -1.0
         high = schema.get("maximum", schema.get("exclusiveMaximum", math.inf))
         if high > 1e6:  # a limit that only says what a float holds
             high = max(low + 1.0, 2 * (default or 0.5))

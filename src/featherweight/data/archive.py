@@ -58,12 +58,13 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(ending)]
 
 
-def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
+def unpack(archive: Path, folder: Path, largest: int = LARGEST, *, leave_damaged: bool = False) -> None:
     """Unpack `archive` as `folder`, which appears whole or not at all, and the archives inside it beside themselves.
 
     Raises, with nothing left behind, Damaged for what is no archive or cut short, and UserError for members that would
     land outside the folder or on each other, links, devices, sparse and locked members; and for more than `largest`
-    bytes, the disk holds, or an archive of that size can honestly become.
+    bytes, the disk holds, or an archive of that size can honestly become. `leave_damaged` leaves an archive inside it
+    that cannot be read packed, and says so: fetching the whole again would not help.
     """
     if folder.exists():
         raise UserError(
@@ -82,7 +83,9 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
             if not target.exists():
                 try:
                     room -= _extract(inner, target, room, f"{archive}: {inner.relative_to(beside)} in it")
-                except Damaged as error:  # what holds it is whole: fetching that again would not help
+                except Damaged as error:
+                    if not leave_damaged:
+                        raise
                     shutil.rmtree(target, ignore_errors=True)
                     say(f"{str(error).removesuffix('; download it again')}: left packed; unpack it with 7z")
                     continue

@@ -36,7 +36,7 @@ def download(name: str) -> Path:
             say(f"downloading {SITE}/{slug}")
             Kaggle().download(slug, archive)
         try:
-            unpack(archive, folder)
+            unpack(archive, folder, leave_damaged=True)
         except Damaged as error:
             archive.unlink()
             if attempt:
