@@ -1,6 +1,7 @@
 """How often the 95 % intervals hold: every metric on simulated images whose true score is known.
 
     ./run.sh bench coverage --draws 1000
+    ./run.sh bench coverage --leaderboard 400    draws of a leaderboard's scores instead: see `_leaderboards.py`
     ./run.sh bench coverage --cells 2 4    real runs with hidden answers instead, by seeds 2 and 3: see `_cells.py`
 
 A cell is a kind of data (five classes three to one; two classes, one of them a tenth; sets of five), a number of images
@@ -15,6 +16,7 @@ Written to reports/bench/ after every cell; the same command on the same day con
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import _cells
+import _leaderboards
 import _record
 from featherweight.console import Progress
 from featherweight.evaluation.metrics import METRICS
@@ -147,7 +150,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
     text = "real runs with hidden answers instead, by the seeds from FIRST to before END"
     parser.add_argument("--cells", type=int, nargs=2, metavar=("FIRST", "END"), help=text)
+    text = "draws of the scores of a leaderboard instead, beside what is expected of them"
+    parser.add_argument("--leaderboard", type=int, metavar="DRAWS", help=text)
     arguments = parser.parse_args()
+    if arguments.leaderboard is not None:
+        leaderboards(arguments.leaderboard, arguments.out)
+        return
     if arguments.cells is not None:
         real_runs(range(*arguments.cells), arguments.out)
         return
@@ -168,6 +176,25 @@ def main() -> None:
                 _record.write("coverage", __doc__ or "", {"cells": rows}, out=arguments.out)
             bar.advance(1)
     tell(rows)
+
+
+def leaderboards(draws: int, out: Path) -> None:
+    """Do the cells that are not in today's record, and tell."""
+    rows: list[dict[str, Any]] = _record.earlier("coverage-leaderboard", out).get("cells", [])
+    done = {(row["world"], row["classifier"], *row["sizes"]) for row in rows}
+    asked = list(itertools.product(WORLDS, _leaderboards.CLASSIFIERS, _leaderboards.SIZES))
+    with Progress("leaderboards", len(asked), "cells") as bar:
+        for name, classifier, sizes in asked:
+            world = WORLDS[name]
+            if (name, classifier, *sizes) not in done:
+                metrics = {one: keys(one, world) for one in _leaderboards.METRICS_ASKED if one in world.metrics()}
+                held = _leaderboards.cell(world.images, CLASSIFIERS[classifier], sizes, draws, metrics)
+                common = {"world": name, "classifier": classifier, "sizes": list(sizes)}
+                rows += [{"metric": metric, **common, **shares} for metric, shares in held.items()]
+                _record.write("coverage-leaderboard", _leaderboards.__doc__ or "", {"cells": rows}, out=out)
+            bar.advance(1)
+    for line in _leaderboards.table(rows):
+        print(line)
 
 
 def real_runs(seeds: range, out: Path) -> None:

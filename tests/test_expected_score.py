@@ -8,9 +8,9 @@ import pytest
 
 from featherweight.cli.main import main
 from featherweight.config import load_recipe
-from featherweight.evaluation import unlabelled
-from featherweight.evaluation.metrics import METRICS
-from featherweight.runs import expected_score, selection
+from featherweight.evaluation import intervals, unlabelled
+from featherweight.evaluation.metrics import METRICS, Score
+from featherweight.runs import expected_score, query, selection
 from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Run
 
@@ -62,18 +62,70 @@ def test_the_expected_scores_hold_in_95_of_100_leaderboards(public, private):
         accuracy = random.uniform(0.8, 0.99)
         right = (random.random(200) < accuracy).astype(np.int64)
         score = METRICS["accuracy"](right, np.ones(200, dtype=np.int64))
-        parts = expected_score._parts(score, 0.0, NONE, (public, private), [])
+        parts = expected_score.parts_of(score, 0.0, NONE, (public, private), [])
         for column, (_, low, high, images) in enumerate(parts):
             held[place, column] = low <= random.binomial(images, accuracy) / images <= high
     assert (held.mean(0) >= 0.92).all(), held.mean(0)
     assert (held.mean(0) <= 0.99).all()
 
 
+@pytest.mark.parametrize(
+    ("held_out", "to_predict", "accuracy"),
+    [(1000, 200, 0.99), (143, 359, 0.993), (5000, 1000, 0.995), (2000, 100, 0.97)],
+)
+def test_few_images_on_a_leaderboard_can_all_be_right(held_out, to_predict, accuracy):
+    random, sizes, held = np.random.default_rng(0), (round(0.3 * to_predict), round(0.7 * to_predict)), []
+    expected = {}
+    for _ in range(1000):
+        hits = random.binomial(held_out, accuracy)
+        if hits not in expected:
+            score = Score(hits / held_out, *intervals.proportion(hits, held_out), held_out)
+            expected[hits] = expected_score.parts_of(score, 0.0, NONE, sizes, [])
+        drawn = [random.binomial(images, accuracy) / images for images in sizes]
+        held.append([low <= part <= high for part, (_, low, high, _) in zip(drawn, expected[hits], strict=True)])
+    assert (np.mean(held, axis=0) >= 0.94).all(), np.mean(held, axis=0)
+
+
+def test_of_sixty_images_the_interval_ends_at_whole_ones():
+    score = Score(0.99, *intervals.proportion(990, 1000), 1000)
+    (_, low, high, _), _ = expected_score.parts_of(score, 0.0, NONE, (60, 140), [])
+    assert (low, high) == (57 / 60, 1.0)
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier"])
+@pytest.mark.parametrize("gaps", [[], [-0.5]])
+def test_a_nearly_flawless_loss_has_an_end_in_reach_and_a_width(metric, gaps):
+    labels = np.arange(100) % 2
+    score = METRICS[metric](np.where(np.eye(2)[labels] > 0, 0.999, 0.001), labels)
+    for centre, low, high, _ in expected_score.parts_of(score, 0.0, NONE, (100, 300), gaps):
+        assert 0 <= low <= centre < high < 1
+    one_class = METRICS[metric](np.eye(2)[[0] * 50], np.zeros(50, dtype=np.int64))
+    assert np.isfinite(expected_score.parts_of(one_class, 0.0, NONE, (3, 300), gaps)).all()
+
+
+def test_a_wide_doubt_is_as_wide_for_a_high_score():
+    score = Score(0.99, *intervals.proportion(990, 1000), 1000)
+    estimates = (0.99, {"ATC": 0.99})
+    _, low, high, _ = expected_score.parts_of(score, 0.0, estimates, (300, 700), [])[1]
+    assert low < 0.6
+    assert high == 1.0
+
+
+def test_what_was_taken_off_for_a_choice_is_not_taken_off_again_with_a_gap(home, monkeypatch):
+    row = {"competition": "c", "metric": "accuracy", "public": 0.9, "holdout": 0.95}
+    rows = [row | {"run": name, "csv_sha256": sha} for name, sha in (("one", "a"), ("again", "a"), ("two", "b"))]
+    monkeypatch.setattr(query, "table", lambda: pd.DataFrame(rows))
+    monkeypatch.setattr(expected_score, "_flattery", lambda name: 0.02 if name == "again" else 0.0)
+    competition = SimpleNamespace(metric=SimpleNamespace(name="accuracy"))
+    run = SimpleNamespace(competition_name="c", competition=competition, name="three")
+    assert expected_score._gaps(run) == pytest.approx([-0.03, -0.05])  # one CSV counts once
+
+
 def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
     right = np.arange(500) % 10 > 0
     score = METRICS["accuracy"](right.astype(np.int64), np.ones(500, dtype=np.int64))
-    before = expected_score._parts(score, 0.0, NONE, (500, 5000), [])
-    after = expected_score._parts(score, 0.0, NONE, (500, 5000), [-0.04])
+    before = expected_score.parts_of(score, 0.0, NONE, (500, 5000), [])
+    after = expected_score.parts_of(score, 0.0, NONE, (500, 5000), [-0.04])
     assert before[0][0] == pytest.approx(0.9)
     assert 0.86 < after[0][0] < 0.88  # most of the way
     assert after[0][0] < after[1][0] < 0.9  # the private images are others
@@ -82,16 +134,16 @@ def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
 
 def test_choosing_flatters_and_estimates_under_shift_widen():
     score = METRICS["accuracy"](np.r_[np.ones(180, int), np.zeros(20, int)], np.ones(200, dtype=np.int64))
-    plain, chosen = (expected_score._parts(score, by, NONE, (300, 700), [])[1] for by in (0.0, 0.01))
+    plain, chosen = (expected_score.parts_of(score, by, NONE, (300, 700), [])[1] for by in (0.0, 0.01))
     assert chosen[0] == pytest.approx(plain[0] - 0.01)
-    shifted = expected_score._parts(score, 0.0, (0.8, {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
+    shifted = expected_score.parts_of(score, 0.0, (0.8, {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
     assert shifted[0] == pytest.approx(0.75)
     assert shifted[2] - shifted[1] > plain[2] - plain[1]
     assert (
         expected_score.error_under(0.5) == 0 < expected_score.error_under(0.7) < expected_score.error_under(0.99) <= 0.3
     )
     loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64))
-    assert expected_score._parts(loss, 0.0, NONE, (30, 70), [])[0][0] == pytest.approx(np.log(2))
+    assert expected_score.parts_of(loss, 0.0, NONE, (30, 70), [])[0][0] == pytest.approx(np.log(2))
 
 
 def test_it_is_told_where_the_run_ends_and_kept(finished):

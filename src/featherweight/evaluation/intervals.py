@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 Interval = tuple[float, float]
 
 OUTSIDE = 0.025  # the probability that the truth is beyond either end
+NORMAL = 1.96  # standard errors to either end
+SECANTS = 20  # at most; a few do
+WHOLE = 20_000  # images of which one more or less makes no difference
 IMAGINED = 0.05  # of an image that a loss is of, beside those there are; from 0.02 to 0.1 it makes little difference
 
 
@@ -60,6 +63,44 @@ def of_variance(share: float, variance: float, images: float) -> Interval:
     effective = max(doubtful * (1 - doubtful) / (variance + doubt), 1.0) if variance + doubt > 0 else images
     effective *= _shrink(images)
     return proportion(effective * share, effective)
+
+
+def images_behind(share: float, variance: float, about: float) -> float:
+    """Of how many images, `about` so many, a proportion would have a mid-P interval as wide as this variance's."""
+    wanted = math.log(max(2 * NORMAL * math.sqrt(variance), 1e-9))
+
+    def wider(log_images: float) -> float:
+        images = math.exp(log_images)
+        low, high = proportion(images * share, images)
+        return math.log(high - low) - wanted
+
+    fewest, most = math.log(0.5), math.log(1e9)
+    images, slope = min(max(math.log(about), fewest), most), -0.5  # a width falls by the root of the images
+    beyond = wider(images)
+    for _ in range(SECANTS):
+        following = min(max(images - beyond / slope, fewest), most)
+        if abs(beyond) < 1e-6 or following == images:
+            break
+        before, images, beyond = (images, beyond), following, wider(following)
+        slope = min((beyond - before[1]) / (images - before[0]), -0.1)
+    return math.exp(images)
+
+
+def of_a_sample(share: float, behind: float, images: float) -> Interval:
+    """Where the part of so many `images` that are right will lie, if `share` of those `behind` were: in a whole number
+    of them, whose probabilities are beta-binomial.
+    """
+    from scipy.stats import beta, betabinom
+
+    right, wrong = behind * share + 0.5, behind * (1 - share) + 0.5  # what is known of the truth, after Jeffreys
+    count = max(round(images), 1)
+    if count > WHOLE:
+        narrower = images / (images + right + wrong)  # the variances of the truth and of the images add
+        low, high = beta.ppf([OUTSIDE, 1 - OUTSIDE], narrower * right, narrower * wrong)
+        return float(low), float(high)
+    reached = np.cumsum(betabinom.pmf(np.arange(count + 1), count, right, wrong))
+    ends = np.searchsorted(reached, [OUTSIDE, 1 - OUTSIDE]).clip(max=count) / count
+    return float(ends[0]), float(ends[1])
 
 
 def skewed(value: float, contributions: NDArray[np.float64], imagined: float) -> Interval:

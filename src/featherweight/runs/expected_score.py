@@ -155,7 +155,7 @@ def _heeding_others(run: Run, holdout: Score, labels: NDArray[Any], seen: Expect
     by_epoch, epochs = selection.among_epochs(run, holdout)
     gaps = _gaps(run)
     shift = (seen.auc[0] if seen.auc else 0.5, seen.estimates if seen.shifted else {})
-    parts = _parts(holdout, optimism + by_epoch, shift, (seen.public[3], seen.private[3]), gaps)
+    parts = parts_of(holdout, optimism + by_epoch, shift, (seen.public[3], seen.private[3]), gaps)
     return replace(
         seen,
         public=parts[0],
@@ -174,7 +174,7 @@ def error_under(auc: float) -> float:
     return ERROR * max(2 * auc - 1, 0.0)
 
 
-def _parts(
+def parts_of(
     holdout: Score,
     optimism: float,
     shift: tuple[float, dict[str, float]],
@@ -185,9 +185,9 @@ def _parts(
 
     `shift` are the AUC of a shift and the estimates under it; none where none is seen. Variances add: of the holdout,
     of the part, and of the estimates. Gaps seen before move the expectation as far as what is common to runs on the
-    same images explains them (normal prior, normal likelihood).
+    same images explains them (normal prior, normal likelihood), and leave so much less of the variance.
     """
-    own = ((holdout.high - holdout.low) / (2 * 1.96)) ** 2
+    own = ((holdout.high - holdout.low) / (2 * intervals.NORMAL)) ** 2
     centre = holdout.value - holdout.of.sign * optimism
     common = own
     auc, estimates = shift
@@ -195,27 +195,35 @@ def _parts(
         common += error_under(auc) ** 2
         if not gaps:  # scores that were seen know better
             centre = float(np.mean(list(estimates.values())))
-    of_public = own * holdout.count / max(sizes[0], 1)
-    gap_variance = common + of_public
+    gap_variance = common + own * holdout.count / max(sizes[0], 1)
     weight = len(gaps) / (len(gaps) + REPEATED) if gaps and gap_variance > 0 else 0.0
-    parts = []
-    for images, seen in ((sizes[0], 1.0), (sizes[1], common / gap_variance if gap_variance > 0 else 0.0)):
-        variance = common + own * holdout.count / max(images, 1)
-        moved = centre + (weight * seen * float(np.mean(gaps)) if gaps else 0.0)
-        left = variance - weight * seen * (gap_variance if seen == 1.0 else common)
-        parts.append((moved, *_ends(holdout, moved, max(left, REPEATED * variance)), images))
-    return parts
+    of_private = weight * common / gap_variance if gap_variance > 0 else 0.0
+    gap, left = float(np.mean(gaps)) if gaps else 0.0, max(1 - weight, REPEATED)
+    public = _ends(holdout, centre + weight * gap, common * left, sizes[0] / left)
+    private = _ends(holdout, centre + of_private * gap, common * max(1 - of_private, REPEATED), sizes[1])
+    return [(*public, sizes[0]), (*private, sizes[1])]
 
 
-def _ends(holdout: Score, centre: float, variance: float) -> tuple[float, float]:
-    metric = holdout.of
+def _ends(holdout: Score, centre: float, variance: float, images: float) -> tuple[float, float, float]:
+    """What is expected of so many images where the truth is at `centre` with this variance, and the interval's ends.
+
+    A loss leans as it does on the holdout. A part of a whole is that of so many independent images as make it as
+    uncertain as it is on the holdout.
+    """
+    metric, images = holdout.of, max(images, 1)
+    own = ((holdout.high - holdout.low) / (2 * intervals.NORMAL)) ** 2
     if metric.lower_is_better:
-        factor = math.exp(1.96 * math.sqrt(variance) / centre) if centre > 0 else 1.0
-        return centre / factor, centre * factor
+        centre = max(centre, 0.0)
+        wider = math.sqrt((variance + own * holdout.count / images) / own) if own > 0 else 1.0
+        below, above = wider * (holdout.value - holdout.low), wider * (holdout.high - holdout.value)
+        return centre, max(centre - below, 0.0), centre + above
     low, high = metric.span
-    share = float(np.clip((centre - low) / (high - low), 0, 1))
-    ends = intervals.of_variance(share, variance / (high - low) ** 2, holdout.count)
-    return low + ends[0] * (high - low), low + ends[1] * (high - low)
+    size = high - low
+    seen, share = (float(np.clip((value - low) / size, 0, 1)) for value in (holdout.value, centre))
+    independent = intervals.images_behind(seen, own / size**2, holdout.count)
+    behind = intervals.images_behind(share, variance / size**2, independent)
+    ends = intervals.of_a_sample(share, behind, images * independent / holdout.count)
+    return low + share * size, low + ends[0] * size, low + ends[1] * size
 
 
 def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], test: NDArray[Any]) -> dict[str, float]:
@@ -231,8 +239,20 @@ def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], test: NDArray[
 
 
 def _gaps(run: Run) -> list[float]:
-    """By how much the public scores of earlier runs of this competition and metric were above their holdout scores."""
+    """By how much the public scores of earlier runs of this competition and metric were above their holdout scores,
+    without what choosing them by these flattered: that is taken off elsewhere.
+    """
     rows = query.table()
     alike = (rows["competition"] == run.competition_name) & (rows["metric"] == run.competition.metric.name)
     seen = rows[alike & rows["public"].notna() & (rows["run"] != run.name)]
-    return [float(row["public"] - row["holdout"]) for row in seen.to_dict("records")]
+    sign = named(run.competition.metric.name).sign
+    return [
+        float(row["public"] - (row["holdout"] - sign * _flattery(row["run"])))
+        for row in seen.drop_duplicates("csv_sha256", keep="last").to_dict("records")
+    ]
+
+
+def _flattery(name: str) -> float:
+    """What was taken off the score of a run for its choice, as far as it is still here."""
+    expected = Expected.read(Run.find(name)) if Run.exists(name) else None
+    return expected.optimism + expected.by_epoch if expected else 0.0

@@ -1,0 +1,63 @@
+"""How often the public and the private score lie where a run expects them, on simulated images: see `coverage.py`.
+
+What is held out, and what stands behind each part of the leaderboard, are images of one kind, few and many of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from featherweight.evaluation.metrics import METRICS
+from featherweight.runs.expected_score import parts_of
+
+SIZES = ((143, 359), (200, 1000), (1000, 200), (5000, 1000))  # held out, to predict
+PUBLIC = 0.3
+CLASSIFIERS = ("weak", "good", "nearly flawless")
+NO_SHIFT = (0.5, {})
+METRICS_ASKED = ("accuracy", "macro_f1", "samples_f1", "log_loss", "brier", "auc")
+LEAST = 1e-9  # by which a score that is on an end may be beyond it
+
+
+def cell(
+    images: Callable[[int, float, np.random.Generator], tuple[Any, Any]],
+    strengths: Sequence[float],
+    sizes: tuple[int, int],
+    draws: int,
+    metrics: dict[str, dict[str, Any]],
+) -> dict[str, dict[str, float]]:
+    """By metric, with its keys, the share of `draws` in which each part's score is within its interval."""
+    held_out, to_predict = sizes
+    public = round(PUBLIC * to_predict)
+    parts = {"public": public, "private": to_predict - public}
+    random = np.random.default_rng([held_out, to_predict])
+    held: dict[str, dict[str, float]] = {metric: {"draws": draws} | dict.fromkeys(parts, 0.0) for metric in metrics}
+    for draw in range(draws):
+        strength = strengths[draw % len(strengths)]
+        known, *scored = (images(count, strength, random) for count in (held_out, *parts.values()))
+        for metric, keys in metrics.items():
+            expected = parts_of(METRICS[metric](*known, **keys), 0.0, NO_SHIFT, tuple(parts.values()), [])
+            for part, (_, low, high, _), hidden in zip(parts, expected, scored, strict=True):
+                score = METRICS[metric].value(*hidden, **keys)
+                held[metric][part] += (low - LEAST <= score <= high + LEAST) / draws
+    return held
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """In Markdown, by metric and sizes the least, the mean and the most over the kinds of data and the classifiers."""
+    lines = ["| metric | " + " | ".join(f"{held:,} held out, {test:,} to predict" for held, test in SIZES) + " |"]
+    lines.append("|---" * (len(SIZES) + 1) + "|")
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        fields = []
+        for sizes in SIZES:
+            shares = [
+                100 * row[part]
+                for row in rows
+                for part in ("public", "private")
+                if row["metric"] == metric and tuple(row["sizes"]) == sizes
+            ]
+            fields.append(f"{min(shares):.1f}, {np.mean(shares):.1f}, {max(shares):.1f}")
+        lines.append(f"| {metric} | " + " | ".join(fields) + " |")
+    return lines
