@@ -20,6 +20,11 @@ packages() {
 }
 
 make() {
+    if command -v flock >/dev/null; then # two first calls at once would install into the same folder
+        exec 9<"$root/requirements.txt"
+        flock -n 9 || { echo "another ./run.sh is making the environment; waiting for it" >&2; flock 9; }
+        ! ready || return 0
+    fi
     echo "making the environment in .venv (once; torch is large: several gigabytes, give it some minutes)" >&2
     rm -f "$root/.venv/requirements.sum"
     if [ ! -x "$python" ] && command -v uv >/dev/null; then
@@ -39,7 +44,7 @@ if [ -n "${FEATHERWEIGHT_PYTHON:-}" ]; then
     python=$FEATHERWEIGHT_PYTHON
 else
     python=$root/.venv/bin/python
-    ready || make
+    ready || { make; exec 9<&-; }
 fi
 
 export PYTHONUTF8=1 # names of files are UTF-8, whatever the terminal's language
