@@ -30,7 +30,9 @@ def tasks(rows: list[Row]) -> dict[str, list[Row]]:
 
 def forecast(curves: Curves, row: Row) -> Forecast:
     """Of a row's training, by the curves."""
-    task = Task(row.images, row.holdout, 0, row.classes, 1, row.size, row.channels, mirror=False, pretrained=False)
+    task = Task(
+        row.images, row.holdout, 0, row.classes, 1, row.size, row.size, row.channels, mirror=False, pretrained=False
+    )
     return curves.forecast(task, row.parameters, row.epochs, row.size, row.published)
 
 

@@ -18,7 +18,16 @@ from featherweight.training.head import Head
 
 DIGITS = load_competition("digits")
 TASK = Task(
-    images=1295, holdout=143, predict=359, classes=10, smallest=125, size=8, channels=1, mirror=False, pretrained=False
+    images=1295,
+    holdout=143,
+    predict=359,
+    classes=10,
+    smallest=125,
+    size=8,
+    side=8,
+    channels=1,
+    mirror=False,
+    pretrained=False,
 )
 
 
@@ -129,7 +138,7 @@ def test_a_pilot_tells_how_hard_the_task_is():
         row = Row("this task", 2000, 10, 32, 3, 500_000, 6, 2000, error)
         return MADE_UP.and_pilots([row]).forecast(task, 2_000_000, 16, 32)
 
-    task = Task(2000, 200, 500, 10, 200, 32, 3, True, False)
+    task = Task(2000, 200, 500, 10, 200, 32, 32, 3, True, False)
     easy, hard, unknown = forecast(0.02), forecast(0.6), MADE_UP.forecast(task, 2_000_000, 16, 32)
     assert hard.value < unknown.value < easy.value
     assert width(hard) < width(unknown)
@@ -141,7 +150,7 @@ def width(forecast) -> float:
 
 
 def test_a_forecast_is_surer_near_its_pilot_than_far_from_it():
-    task = Task(2000, 200, 500, 10, 200, 32, 3, True, False)
+    task = Task(2000, 200, 500, 10, 200, 32, 32, 3, True, False)
     curves = MADE_UP.and_pilots([Row("this task", 2000, 10, 32, 3, 500_000, 4, 2000, 0.2)])
     widths = [width(curves.forecast(task, 500_000, epochs, 32)) for epochs in (4, 16, 64, 256)]
     assert widths == sorted(widths)
@@ -149,9 +158,10 @@ def test_a_forecast_is_surer_near_its_pilot_than_far_from_it():
 
 
 def test_photographs_are_fine_tuned_at_real_sizes_and_small_images_enlarged():
-    photos = Task(1500, 150, 500, 2, 700, 224, 3, True, True)
-    small = Task(1500, 150, 500, 2, 700, 32, 3, True, True)
+    photos = Task(1500, 150, 500, 2, 700, 128, 300, 3, True, True)  # whatever size their competition's file gives them
+    small = Task(1500, 150, 500, 2, 700, 32, 32, 3, True, True)
     assert {candidate.size for candidate in fine_tuned(photos)} == {128, 160, 224}
+    assert {candidate.size for candidate in fine_tuned(replace(photos, images=30_000))} == {96, 128, 160, 224}
     assert {candidate.size for candidate in fine_tuned(small)} == {96, 128}
     several = next(fine_tuned(replace(photos, several=True)))
     assert load_recipe(several.recipe, several.settings(2)).head == Head(start="random", epochs=1)
@@ -169,19 +179,29 @@ def test_small_sets_get_small_batches_and_large_ones_the_largest():
     assert [batch_size(images) for images in (100, 4000, 8000, 1_000_000)] == [32, 64, 128, 256]
 
 
-def test_photographs_are_reduced_for_networks_that_start_from_nothing():
-    photos = Task(1500, 150, 500, 2, 700, 224, 3, True, False)
-    assert {candidate.size for candidate in from_scratch(photos)} == {32, 64, 96}
-    assert all("image.size=" in " ".join(candidate.settings(3)) for candidate in from_scratch(photos))
-    small = replace(photos, size=64)
-    assert [{candidate.size for candidate in from_scratch(replace(small, size=size))} for size in (28, 64)] == [
-        {28},
-        {32, 64},
-    ]
+@pytest.mark.parametrize(
+    ("side", "sizes"),
+    [
+        (8, {8}),
+        (28, {28}),
+        (36, {36}),
+        (64, {32, 64}),
+        (65, {32, 65}),
+        (80, {32, 64, 80}),
+        (95, {32, 64, 95}),
+        (128, {32, 64, 96, 128}),
+        (129, {32, 64, 96}),
+        (300, {32, 64, 96, 128}),
+    ],
+)
+def test_images_are_reduced_for_networks_that_start_from_random_weights(side, sizes):
+    task = Task(1500, 150, 500, 2, 700, 224, side, 3, True, False)
+    assert {candidate.size for candidate in from_scratch(task)} == sizes
+    assert all("image.size=" in " ".join(candidate.settings(3)) for candidate in from_scratch(task))
 
 
 def test_images_unlike_those_of_the_pretrained_weights_are_fine_tuned_boldly():
-    photos = Task(3000, 300, 500, 2, 1500, 64, 3, mirror=True, pretrained=True)
+    photos = Task(3000, 300, 500, 2, 1500, 64, 64, 3, mirror=True, pretrained=True)
     candidate = next(fine_tuned(photos))
     measured = [Measured(candidate, 3_400_000, Cost(0.1, 1e-4, 10**9))]
     gentle, bold = (
@@ -200,6 +220,13 @@ def test_under_a_small_limit_there_are_networks_that_fill_it(limit):
     assert [0.9 * part < count <= part for count, part in zip(counts, (limit, limit / 4), strict=True)] == [True, True]
 
 
+def test_with_thousands_of_classes_there_are_networks_that_fill_the_limit():
+    many = DIGITS.model_copy(update={"classes": [f"c{index}" for index in range(3000)]})
+    limited = many.model_copy(update={"limit": many.limit.model_copy(update={"parameters": 5_000_000})})
+    counts = [weighed(load_recipe(one.recipe, one.settings(1)), limited, one.name) for one in filling(TASK, limited)]
+    assert [0.9 * part < count <= part for count, part in zip(counts, (5e6, 1.25e6), strict=True)] == [True, True]
+
+
 def test_under_the_usual_limit_the_usual_networks_are_enough():
     assert not list(filling(TASK, DIGITS))
 
@@ -212,6 +239,29 @@ def test_curves_learn_what_holds_within_every_set():
     assert small.value < longer.value
     assert large.low < large.value < large.high
     assert large.high - large.low > 0.02
+
+
+@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize("error", [None, 0.002, 0.1, 0.5, 0.97])
+@pytest.mark.parametrize(("classes", "side"), [(2, 224), (45, 224), (3000, 32), (10, 8)])
+def test_more_time_images_pixels_or_parameters_are_never_forecast_to_do_harm(published, error, classes, side):
+    pilots = (
+        [] if error is None else [Row("", 700, classes, side, 3, 500_000, 0 if published else 3, 500, error, published)]
+    )
+    known = Curves(curves.table()).and_pilots(pilots)
+
+    def value(images=3000, parameters=2_000_000, epochs=12.0, size=64):
+        task = Task(images, 300, 500, classes, 1, side, side, 3, True, True)
+        return known.forecast(task, parameters, epochs, size, published).value
+
+    for key, values in {
+        "images": (300, 3000, 30_000, 300_000),
+        "parameters": (100_000, 500_000, 2_000_000, 5_000_000),
+        "epochs": (1.0, 3.0, 12.0, 48.0, 200.0, 400.0),
+        "size": (32, 64, 128, 224),
+    }.items():
+        reached = [value(**{key: one}) for one in values]
+        assert reached == sorted(reached), key
 
 
 def test_the_table_that_ships_is_whole():

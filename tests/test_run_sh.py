@@ -31,10 +31,12 @@ def test_two_first_calls_at_once_make_one_environment(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(log)}
     environment.pop("FEATHERWEIGHT_PYTHON", None)
     calls = [
-        subprocess.Popen(["./run.sh", "bench", "none"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            ["./run.sh", "bench", "none"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     said = [call.communicate(timeout=60)[1] for call in calls]
-    assert log.read_text().split() == "begins venv ends venv begins pip ends pip".split()
+    assert log.read_text().split() == ["begins", "venv", "ends", "venv", "begins", "pip", "ends", "pip"]
     assert sorted(text.splitlines()[0].split(" ")[0] for text in said) == ["another", "making"]
     assert all("no benchmark 'none'" in text for text in said)

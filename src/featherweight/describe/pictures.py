@@ -35,10 +35,16 @@ class Traits:
     fractions: bool = False  # are deep pixels fractions?
     frames: int = 0  # how many files hold several pictures
 
+    @property
+    def side(self) -> float:
+        """The typical side in pixels: the median root of width times height."""
+        sides = sorted((w * h) ** 0.5 for (w, h), count in self.shapes.items() for _ in range(count))
+        return sides[len(sides) // 2]
 
-def traits_of(train: Samples) -> Traits:
+
+def traits_of(train: Samples, most: int = LOOKED_AT) -> Traits:
     """Look at some of the pictures. Raises UserError where none can be read."""
-    places = np.unique(np.linspace(0, len(train.ids) - 1, LOOKED_AT).astype(int)).tolist()
+    places = np.unique(np.linspace(0, len(train.ids) - 1, most).astype(int)).tolist()
     traits = Traits()
     first = ""
     for place in places:
@@ -103,8 +109,7 @@ def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: boo
     """The image section of a competition for these pictures, on this machine."""
     traits = traits_of(train)
     (width, height), most = traits.shapes.most_common(1)[0]
-    sides = sorted((w * h) ** 0.5 for (w, h), count in traits.shapes.items() for _ in range(count))
-    typical = sides[len(sides) // 2]
+    typical = traits.side
     uniform = most == traits.shapes.total() and width == height
     named = (
         f"{width}x{height}"
@@ -151,7 +156,7 @@ def _size(count: int, typical: float, exact: int | None) -> tuple[int, str]:
 def _accelerated() -> bool:
     import torch  # two seconds, once in a competition's life
 
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
+    return torch.cuda.is_available()  # Apple's GPU is used only where it is named
 
 
 def _levels(traits: Traits, chosen: Chosen) -> None:

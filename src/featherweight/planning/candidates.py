@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from featherweight import budget
 from featherweight.budget import solver
-from featherweight.config import Competition
+from featherweight.config import Competition, load_recipe
 from featherweight.planning.task import Task
 
 STEPS_PER_EPOCH = 60  # at least, as far as batches of 32 allow: fewer are too few for a rate to rise and fall
 BATCHES = (32, 64, 128, 256)
+WIDEST = "fastnet95"  # of the usual fast nets
 RATE = 0.375 / 256  # of the fast nets, for each image of a batch
 ENLARGED, REDUCED = (96, 128), (128, 160, 224)  # pixels at which published networks see small pictures and photographs
+MANY = 8000  # photographs, of which published networks see smaller copies as well
 BOLD = ("optimizer.lr=0.001", "optimizer.layer_decay=0.9")  # of fine-tuning, as in the recipe finetune_lite0_bold
-SMALL = 64  # pixels up to which a picture is taken as it is as well
-WIDEST = 4_600_000  # parameters of the widest of the usual fast nets, or a few more for many classes
+SMALL = 64  # pixels of a side up to which pictures are enlarged for a published network
 STORED = 256  # pixels of the shorter side of photographs, from which crops are taken
-LONGEST_TUNED = 30  # epochs
-SHRUNK = (32, 64, 96)  # pixels to which pictures are reduced for a network that starts from scratch
+LONGEST_TUNED = 30  # epochs: fine-tuning has not been seen to need more,
+IMAGES_TUNED = 64_000  # or passes of an image, where there are few
+SHRUNK = (32, 64, 96, 128)  # pixels to which pictures are reduced for a network that starts from scratch
+ALIKE = 1.25  # times a reduced side: pictures that are no larger are not reduced to it
 
 
 @dataclass(frozen=True)
@@ -56,53 +60,65 @@ def batch_size(images: int) -> int:
     return max((size for size in BATCHES if images // size >= STEPS_PER_EPOCH), default=BATCHES[0])
 
 
-def scratch_sizes(size: int) -> tuple[int, ...]:
-    """The sizes, in pixels, at which a network that starts from nothing sees pictures of that size.
+def scratch_sizes(side: int) -> tuple[int, ...]:
+    """The sizes, in pixels, at which a network that starts from random weights sees pictures of that side.
 
-    Small ones as they are, and others reduced as well: an epoch of half the side takes a quarter of the time.
+    Reduced, since an epoch of half the side takes a quarter of the time, and as they are, up to the largest of these.
     """
-    reduced = tuple(side for side in SHRUNK if 1.5 * side <= size)
-    return reduced if size > SMALL else (*reduced, size)
+    reduced = tuple(size for size in SHRUNK if ALIKE * size <= side)
+    return (*reduced, side) if side <= SHRUNK[-1] else reduced
+
+
+def published_sizes(side: int, images: int) -> tuple[int, ...]:
+    """The sizes, in pixels, at which a network with pretrained weights sees that many pictures of that side."""
+    if side <= SMALL:
+        return ENLARGED
+    fewer = ENLARGED[:1] if images > MANY else ()
+    return (*fewer, *(size for size in REDUCED if size <= max(side, REDUCED[0])))
 
 
 def from_scratch(task: Task) -> Iterator[Candidate]:
-    """Networks that start from nothing: the fast nets in three widths, and the wide residual net."""
+    """Networks that start from random weights: the fast nets in three widths, and the wide residual net."""
     batch = batch_size(task.images)
-    for size in scratch_sizes(task.size):
-        own = () if size == task.size else (f"image.size={size}",)
+    for size in scratch_sizes(task.side):
+        own = _at(size, task)
         for name, recipe, widths in (
             ("fast net, narrow", "fastnet94", ("model.widths=[32,128,128]",)),
             ("fast net", "fastnet94", ()),
-            ("fast net, wide", "fastnet95", ()),
+            ("fast net, wide", WIDEST, ()),
         ):
             yield Candidate(name, recipe, size, (*own, *widths, "train.precision=native"), batch)
         yield Candidate("WRN-16-4", "wrn16_4", size, (*own, "train.precision=native"))
 
 
 def filling(task: Task, competition: Competition) -> Iterator[Candidate]:
-    """Fast nets of other widths, where the usual ones are over the limit: one that fills it, and one of a quarter."""
-    limit = competition.limit.parameters
-    if limit >= WIDEST and not competition.limit.others:
-        return
-    for name, part in (("fast net, filling the limit", 1), ("fast net, a quarter of the limit", 4)):
-        members, _ = solver.fill("fastnet", competition, limit // part)
-        for widths in [member.spec.arguments["widths"] for member in members if member.spec.arguments["depth"] == 2][
-            :1
-        ]:
-            for size in scratch_sizes(task.size):
-                own = () if size == task.size else (f"image.size={size}",)
+    """Fast nets of other widths, where the widest of the usual ones is over a limit: one that fills it, and one of a
+    quarter.
+    """
+    for size in scratch_sizes(task.side):
+        own = _at(size, task)
+        seen = competition.seen_by(load_recipe(WIDEST, own))
+        if budget.weigh(load_recipe(WIDEST, own), seen, WIDEST).makes_weight:
+            continue
+        for name, part in (("fast net, filling the limit", 1), ("fast net, a quarter of the limit", 4)):
+            members, _ = solver.fill("fastnet", seen, seen.limit.parameters // part)
+            shallow = [member.spec.arguments["widths"] for member in members if member.spec.arguments["depth"] == 2]
+            for widths in shallow[:1]:
                 fixed = (*own, f"model.widths={list(widths)}", "train.precision=native")
                 yield Candidate(name, "fastnet94", size, fixed, batch_size(task.images))
 
 
+def _at(size: int, task: Task) -> tuple[str, ...]:
+    return () if size == task.size else (f"image.size={size}",)
+
+
 def fine_tuned(task: Task) -> Iterator[Candidate]:
     """Networks with pretrained weights, at several sizes: small images are enlarged, photographs are reduced."""
-    for size in ENLARGED if task.size <= SMALL else REDUCED:
-        if size > max(task.size, ENLARGED[-1]):
-            continue
-        store = "null" if task.size <= SMALL else str(max(STORED, size))
+    for size in published_sizes(task.side, task.images):
+        store = "null" if task.side <= SMALL else str(max(STORED, size))
         own: tuple[str, ...] = (f"image.size={size}", f"image.store={store}")  # float32: depthwise is slower in bf16
         if task.several:  # of sets of classes a probe knows nothing
             own += ("head={start: random, epochs: 1}",)
         for name, recipe in (("EfficientNet-Lite0", "finetune_lite0"), ("EfficientNet-B0", "finetune")):
-            yield Candidate(f"{name}, pretrained", recipe, size, own, longest=LONGEST_TUNED, starts_published=True)
+            longest = max(LONGEST_TUNED, IMAGES_TUNED // task.images)
+            yield Candidate(f"{name}, pretrained", recipe, size, own, longest=longest, starts_published=True)

@@ -1,38 +1,53 @@
 """What a network reaches in some epochs on a task, from a table of learning curves that were measured.
 
 `curves.csv` holds a row per training: the task in numbers, the network's parameters, the epochs, and the error on
-images that were held out. `./run.sh bench curves` measures it. The model is a plain one: the logit of the error is
-linear in logarithms of the row's numbers and in some of their products, with a level of its own for each data set, and
-is fitted by Bayesian ridge regression, for networks that start from random weights and from published ones apart. For a
-new task the level is unknown, until a pilot has been trained on it; which network is better, and how much more epochs
-and images help, are learned within the data sets. The last two differ from set to set, which a forecast far from its
-pilot says by a wider range.
+images that were held out. `./run.sh bench curves` measures it. The model is linear with normal priors (Gelman et al.,
+Bayesian Data Analysis, chapters 14 and 15), one for networks that start from random weights and one for published ones:
+the logit of the error is a sum of effects that all data sets share and of three that each has for itself, since data
+sets differ in how hard they are, in what longer training gains and in what more images gain. The priors say which way
+an effect goes, so that a few rows cannot turn it: more images, epochs, pixels and parameters do no harm. What longer
+training gains falls as 1 / epochs, so that nothing is promised far beyond the measured lengths. Pilots on the task are
+rows like the others, and tell its own effects.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.planning.task import Task
 
-if TYPE_CHECKING:
-    from sklearn.linear_model import BayesianRidge
-
 TABLE = Path(__file__).with_name("curves.csv")
 PUBLISHED = ("lite0", "lite0_bold")  # networks of the table that start from published weights
-LEAST_SPREAD = 0.7  # of data sets' levels, in logits: few data sets look more alike than they are
-SLOPE_SPREAD = (
-    0.3  # of data sets' slopes, in logits for each doubling: `bench leave_one_out` then finds 24 of 25 scores in
-)
-# their 95 % range; with 0.2, 22; with 0.12, as far as the slopes over epochs in the table differ, 20.
 NUMBERS = ("images", "classes", "size", "channels", "parameters", "epochs", "holdout")
+NOISE = 0.15  # of a training, in logits: what another seed gives, beside the chance of a small holdout
+
+# Effects on the logit of the error, with mean and standard deviation before any row is seen: of a doubling of images,
+# classes, pixels of a side and parameters, and of how unfinished a training is.
+FROM_SCRATCH = {
+    "level": (-1.0, 1.5),
+    "images": (-0.3, 0.15),
+    "classes": (0.3, 0.3),
+    "size": (-0.3, 0.2),
+    "parameters": (-0.15, 0.1),
+    "unfinished": (0.5, 0.2),
+    "unfinished, by parameters": (-0.03, 0.03),  # larger networks learn more in an epoch
+}
+FROM_PUBLISHED = {
+    "level": (-1.5, 1.5),
+    "images": (-0.3, 0.15),
+    "classes": (0.3, 0.3),
+    "size": (-0.6, 0.3),
+    "parameters": (-0.15, 0.1),
+    "unfinished": (1.3, 0.5),
+}
+OWN = ("level", "images", "unfinished")  # effects that a data set has for itself as well
+OWN_SPREAD = {False: (1.2, 0.1, 0.2), True: (1.2, 0.1, 0.5)}  # their standard deviations, by published
 
 
 @dataclass(frozen=True)
@@ -77,74 +92,66 @@ def table(path: Path = TABLE) -> list[Row]:
         ]
 
 
-def _features(row: Row) -> list[float]:
-    """Logarithms, centred on a middling task, and two products in which networks and lengths of training differ.
-
-    More products make worse choices for a data set that is left out (`bench leave_one_out`).
-    """
-    n, k, s = np.log2(row.images / 4000), np.log2(row.classes / 10), np.log2(row.size / 32)
-    if row.published:  # one network, whose epochs may be none
-        s, e = s - 2, np.log2((1 + row.epochs) / 4)
-        return [n, k, s, e]
-    p, e = np.log2(row.parameters / 1e6), np.log2(row.epochs / 12)
-    return [n, k, s, p, e, e * e, p * e, e * n]
-
-
 class Curves:
     """The model over measured rows and, of a task that pilots were trained on, over these."""
 
     def __init__(self, rows: Sequence[Row], pilots: Sequence[Row] = ()) -> None:
         self.rows, self.pilots = list(rows), list(pilots)
-        self._models: dict[bool, tuple[BayesianRidge, int, float]] = {}
 
     def and_pilots(self, pilots: Sequence[Row]) -> Curves:
         """These, and the rows of pilots on the task that is to be forecast."""
         return Curves(self.rows, pilots)
 
-    def _model(self, published: bool) -> tuple[BayesianRidge, int, float]:
-        """The regression over rows of one kind, the number of data sets with a level in it, and how these differ."""
-        if published not in self._models:
-            from sklearn.linear_model import BayesianRidge
-
-            rows = [row for row in self.rows if row.published == published]
-            datasets = sorted({row.dataset for row in rows})
-            levels = [[float(row.dataset == name) for name in datasets] for row in rows]
-            features = np.array([[*_features(row), *own] for row, own in zip(rows, levels, strict=True)])
-            model = BayesianRidge().fit(features, np.array([_logit(row.error, row.holdout) for row in rows]))
-            own_levels = model.coef_[-len(datasets) :]
-            self._models[published] = model, len(datasets), max(LEAST_SPREAD, float(np.std(own_levels)))
-        return self._models[published]
-
     def forecast(self, task: Task, parameters: int, epochs: float, size: int, published: bool = False) -> Forecast:
         """The score of a network of that many parameters after that many epochs at a size in pixels.
 
-        Without a pilot the range is as wide as data sets differ. A pilot of the same kind says how hard the task is:
-        its logit and the one that is asked for are jointly normal, sharing the task's level and what the regression
-        does not know of such tasks, and the second is conditioned on the first. What has as many epochs, pixels and
-        parameters as the pilot, or more, is not expected to do worse.
+        Without a pilot of its kind the range is as wide as data sets differ.
         """
-        model, datasets, spread = self._model(published)
         asked = Row("", task.images, task.classes, size, task.channels, parameters, epochs, 1, 0.5, published)
-        pilots = [pilot for pilot in self.pilots if pilot.published == published][:1]
-        features = np.array([[*_features(row), *[0.0] * datasets] for row in (asked, *pilots)])
-        means = model.predict(features)
-        covariance = features @ model.sigma_ @ features.T + spread**2 + np.eye(len(features)) / model.alpha_
-        doublings = np.log2([[(1 + row.epochs) / 4, row.images / 4000] for row in (asked, *pilots)])
-        covariance += SLOPE_SPREAD**2 * doublings @ doublings.T
-        mean, variance = float(means[0]), float(covariance[0, 0])
-        for pilot in pilots:
-            share = min(max(pilot.error, 0.5 / pilot.holdout), 1 - 0.5 / pilot.holdout)
-            total = covariance[1, 1] + 1 / (pilot.holdout * share * (1 - share))
-            reached = _logit(pilot.error, pilot.holdout)
-            mean += covariance[0, 1] / total * (reached - means[1])
-            variance -= covariance[0, 1] ** 2 / total
-            if size >= pilot.size and epochs >= pilot.epochs and parameters >= pilot.parameters:
-                mean = min(mean, reached)  # with more of everything it is not worse than the pilot
+        known = [row for row in self.rows if row.published == published]
+        known += [replace(pilot, dataset="") for pilot in self.pilots if pilot.published == published]
+        datasets = ["", *sorted({row.dataset for row in known} - {""})]
+        design = np.array([_design(row, datasets) for row in (*known, asked)])
+        priors = FROM_PUBLISHED if published else FROM_SCRATCH
+        prior, spread = np.array([*priors.values(), *((0.0, own) for _ in datasets for own in OWN_SPREAD[published])]).T
+        # The posterior of a linear model with known noise, given the rows: Gelman et al., section 14.2.
+        among, of_asked = (design[:-1] * spread**2) @ design.T, design[-1] * spread
+        noise = np.diag([NOISE**2 + _chance(row) for row in known])
+        gain = np.linalg.solve(among[:, :-1] + noise, among[:, -1])
+        mean = design[-1] @ prior + gain @ (_logits(known) - design[:-1] @ prior)
+        variance = of_asked @ of_asked - gain @ among[:, -1] + NOISE**2
         ends: NDArray[np.float64] = 1 / (1 + np.exp(-(mean + np.array([0.0, 1.96, -1.96]) * np.sqrt(variance))))
         return Forecast(*(float(1 - end) for end in ends))
 
 
-def _logit(error: float, count: int) -> float:
-    """The logit of an error of `count` images; one of none is taken for half an image."""
-    bounded = min(max(error, 0.5 / count), 1 - 0.5 / count)
-    return float(np.log(bounded / (1 - bounded)))
+def _design(row: Row, datasets: Sequence[str]) -> list[float]:
+    """What the effects of a row are multiplied with: nearly zero for a middling task."""
+    parameters = float(np.log2(row.parameters / 1e6))
+    unfinished = 1 / (1 + row.epochs) if row.published else 12 / (0.5 + row.epochs)
+    shared = {
+        "level": 1.0,
+        "images": float(np.log2(row.images / 4000)),
+        "classes": float(np.log2(row.classes / 10)),
+        "size": float(np.log2(row.size / (128 if row.published else 32))),
+        "parameters": parameters,
+        "unfinished": unfinished,
+    }
+    if not row.published:
+        shared["unfinished, by parameters"] = parameters * unfinished
+    return [*shared.values(), *(shared[name] * (row.dataset == dataset) for dataset in datasets for name in OWN)]
+
+
+def _logits(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """Of the rows' errors; an error of none is taken for half an image."""
+    errors = np.array([_bounded(row) for row in rows])
+    return np.log(errors / (1 - errors))
+
+
+def _chance(row: Row) -> float:
+    """The variance of the logit that comes from the number of images that were held out."""
+    error = _bounded(row)
+    return 1 / (row.holdout * error * (1 - error))
+
+
+def _bounded(row: Row) -> float:
+    return min(max(row.error, 0.5 / row.holdout), 1 - 0.5 / row.holdout)

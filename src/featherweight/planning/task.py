@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featherweight import paths
+from featherweight.data.listing import Samples
+from featherweight.describe.pictures import traits_of
+
 if TYPE_CHECKING:
     from featherweight.config import Competition
     from featherweight.data.pack import Pack
+
+LOOKED_AT = 50  # pictures whose size is looked at
 
 
 @dataclass(frozen=True)
@@ -17,8 +23,8 @@ class Task:
     """Counts of images, classes and pixels.
 
     `images` are trained on, `holdout` scores them, `predict` are the competition's own; `smallest` is the number of
-    training images of the rarest class, `size` the side of the images in pixels. `several`: an image has a set of
-    classes.
+    training images of the rarest class; `size` is the side in pixels that the competition's file gives the images, and
+    `side` the typical one of the pictures themselves. `several`: an image has a set of classes.
     """
 
     images: int
@@ -27,6 +33,7 @@ class Task:
     classes: int
     smallest: int
     size: int
+    side: int
     channels: int
     mirror: bool
     pretrained: bool
@@ -34,11 +41,18 @@ class Task:
 
     def __str__(self) -> str:
         colour = "grey" if self.channels == 1 else "colour"
+        pixels = f"{self.size} px" if self.side == self.size else f"{self.size} px (pictures of {self.side})"
         weights = "pretrained weights allowed" if self.pretrained else "from scratch"
         return (
             f"{self.images:,} images to train on, {self.classes} classes ({self.smallest:,} of the rarest), "
-            f"{self.size} px, {colour}, {weights}"
+            f"{pixels}, {colour}, {weights}"
         )
+
+
+def side_of(competition: Competition) -> int:
+    """The typical side in pixels of a competition's training pictures: the root of width times height."""
+    train = competition.source(paths.data()).train
+    return round(traits_of(train, LOOKED_AT).side) if isinstance(train, Samples) else competition.image.size
 
 
 def describe(competition: Competition, train: Pack, holdout: Pack, predict: Pack | None) -> Task:
@@ -55,6 +69,7 @@ def describe(competition: Competition, train: Pack, holdout: Pack, predict: Pack
         smallest=int(counts.min()),
         several=several,
         size=competition.image.size,
+        side=side_of(competition),
         channels=competition.image.channels,
         mirror=competition.image.mirror,
         pretrained=competition.limit.allow_pretrained,
