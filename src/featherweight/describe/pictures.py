@@ -38,7 +38,7 @@ class Traits:
     @property
     def side(self) -> float:
         """The typical side in pixels: the median root of width times height."""
-        sides = sorted((w * h) ** 0.5 for (w, h), count in self.shapes.items() for _ in range(count))
+        sides: list[float] = sorted((w * h) ** 0.5 for (w, h), count in self.shapes.items() for _ in range(count))
         return sides[len(sides) // 2]
 
 

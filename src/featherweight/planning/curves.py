@@ -144,7 +144,8 @@ def _design(row: Row, datasets: Sequence[str]) -> list[float]:
 def _logits(rows: Sequence[Row]) -> NDArray[np.float64]:
     """Of the rows' errors; an error of none is taken for half an image."""
     errors = np.array([_bounded(row) for row in rows])
-    return np.log(errors / (1 - errors))
+    logits: NDArray[np.float64] = np.log(errors / (1 - errors))
+    return logits
 
 
 def _chance(row: Row) -> float:
