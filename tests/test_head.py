@@ -1,28 +1,35 @@
 """Fine-tuning: the head started from a probe, trained alone first; rates that fall by layer; norms that stay."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from featherweight.data.mapped_rows import identity
 from featherweight.data.pack import Pack
+from featherweight.data.photos import Crop, Photos
 from featherweight.errors import UserError
-from featherweight.models import FAMILIES, Classifier, build
+from featherweight.evaluation.inference import predict_probs
+from featherweight.models import FAMILIES, build
 from featherweight.models.shape import Shape
 from featherweight.runtime import torch_internals
 from featherweight.runtime.device import start
+from featherweight.runtime.processes import Processes
 from featherweight.schema import OneOf
-from featherweight.training.head import classifier_of, freeze_body
+from featherweight.training.head import freeze_body, heads_of
 from featherweight.training.optimizers import LAYERS, OPTIMIZERS, SHARED, groups, layers, prepare
-from featherweight.training.probe import features_of, fitted, start_from_probe
+from featherweight.training.probe import KEPT, features_of, fitted, start_from_probe
 
 SHAPE = Shape(3, 3, 16)
+WRN = FAMILIES.validate({"name": "wrn", "depth": 10, "width": 0.5})
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return build(FAMILIES.validate({"name": "wrn", "depth": 10, "width": 0.5}), SHAPE)
+    return build(WRN, SHAPE)
 
 
 @pytest.fixture
@@ -42,9 +49,9 @@ def answers(model, train):
 
 def test_a_probe_gives_the_head_its_first_weights(model, train, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
-    head = classifier_of(model, 3)
+    (head,) = heads_of(model, WRN, SHAPE)
     body = {name: tensor.clone() for name, tensor in model.state_dict().items() if "head" not in name}
-    start_from_probe(model, head, train, True, start("cpu"))
+    start_from_probe(model, [head], train, True, start("cpu"))
     assert (answers(model, train) == train.labels).mean() > 0.95
     for name, tensor in body.items():
         if tensor.data_ptr() != head.weight.data_ptr():
@@ -53,7 +60,7 @@ def test_a_probe_gives_the_head_its_first_weights(model, train, tmp_path, monkey
 
 def test_features_are_computed_once_for_the_same_images_and_weights(model, train, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
-    head, device = classifier_of(model, 3), start("cpu")
+    (head,), device = heads_of(model, WRN, SHAPE), start("cpu")
     first = features_of(model, head, train.images, False, device)
     with torch.no_grad():
         head.weight.zero_()  # is no part of what they follow from
@@ -79,27 +86,124 @@ def test_a_probe_tells_classes_apart_and_gives_missing_ones_no_chance(classes):
     assert "penalty" in words
 
 
+@pytest.mark.parametrize("kind", ["shared input", "norms of their own"])
+def test_a_probe_of_a_network_with_two_heads_is_what_the_network_answers(kind, train, tmp_path, monkeypatch):
+    """Timm's swiftformer and efficientformerv2; and repvit and levit, whose heads each begin with a batch norm."""
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
+
+    class TwoHeads(nn.Module):
+        def __init__(self, num_classes, channels, image_size):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.norms = nn.ModuleList(nn.BatchNorm1d(8) if "norms" in kind else nn.Identity() for _ in range(2))
+            self.head, self.head_dist = nn.Linear(8, num_classes), nn.Linear(8, num_classes)
+
+        def forward(self, images):
+            features = self.body(images)
+            return (self.head(self.norms[0](features)) + self.head_dist(self.norms[1](features))) / 2
+
+    spec = OneOf({"two": lambda num_classes, channels, image_size: TwoHeads(num_classes, channels, image_size)})
+    torch.manual_seed(0)
+    model = build(spec.validate("two"), SHAPE)
+    for norm in model.net.norms:
+        if isinstance(norm, nn.BatchNorm1d):
+            nn.init.normal_(norm.running_mean)
+            nn.init.uniform_(norm.weight, -2, 2)
+    heads, device = heads_of(model, spec.validate("two"), SHAPE), start("cpu")
+    assert heads == [model.net.head, model.net.head_dist]
+    before = [tensor.clone() for tensor in model.net.body.parameters()]
+    start_from_probe(model, heads, train, False, device)
+    assert all(torch.equal(one, other) for one, other in zip(before, model.net.body.parameters(), strict=True))
+    features = features_of(model, heads[0], train.images, False, device)
+    weight, bias, _ = fitted([features], train.labels, 3)
+    probe = torch.from_numpy(features @ weight.T + bias).softmax(1).numpy()
+    np.testing.assert_allclose(predict_probs([model], train.images, runtime=device), probe, atol=1e-3)
+    freeze_body(model, heads, list(model.parameters()), True)
+    assert sum(p.requires_grad for p in model.parameters()) == 4
+
+
+def test_a_network_that_scales_what_its_head_says_takes_no_probe(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
+
+    class Scaled(nn.Module):
+        def __init__(self, num_classes, channels, image_size):
+            super().__init__()
+            self.head = nn.Linear(channels, num_classes)
+
+        def forward(self, images):
+            return self.head(images.mean((2, 3))) / 9
+
+    spec = OneOf({"scaled": lambda *shape: Scaled(*shape)}).validate("scaled")
+    model = build(spec, SHAPE)
+    with pytest.raises(UserError, match=r"something else of what its last linear layer says.*head.start=random"):
+        start_from_probe(model, heads_of(model, spec, SHAPE), train, False, start("cpu"))
+
+
+def test_features_are_taken_from_the_cache_if_all_processes_have_them(model, train, tmp_path, monkeypatch):
+    """Several machines have caches of their own."""
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
+    (head,), device = heads_of(model, WRN, SHAPE), start("cpu")
+    first = features_of(model, head, train.images, False, device)
+    asked = []
+
+    class Two(Processes):
+        def gather(self, thing):
+            asked.append(thing)
+            return [thing, False] if isinstance(thing, bool) else [thing]
+
+    again = features_of(model, head, train.images, False, replace(device, processes=Two()))
+    assert asked[0] is True
+    assert len(asked) > 1  # computed anew, since the other has none
+    assert np.array_equal(first, again)
+
+
+def test_the_cache_of_features_is_bounded(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
+    (head,), device = heads_of(model, WRN, SHAPE), start("cpu")
+    for images in range(KEPT + 2):
+        features_of(model, head, np.zeros((images + 1, 16, 16, 3), np.uint8), False, device)
+    assert len(list((tmp_path / "features").iterdir())) == KEPT
+
+
+def test_photographs_are_told_apart_without_being_decoded(tmp_path, monkeypatch):
+    np.arange(2 * 48, dtype=np.uint8).tofile(tmp_path / "pictures.bin")
+    np.save(tmp_path / "rows.npy", np.array([[0, 0, 4, 4], [0, 48, 4, 4]]))
+    monkeypatch.setattr(Photos, "_picture", lambda self, row: pytest.fail("decoded"))
+    crops = [Crop(2, part, "bicubic") for part in (1.0, 0.5)]
+    one, other = (Photos.mapped(tmp_path, 3, crop) for crop in crops)
+    known = [b"".join(identity(images)) for images in (one, other, one.take(np.array([1])))]
+    assert len(set(known)) == 3
+    assert b"".join(identity(Photos.mapped(tmp_path, 3, crops[0]))) == known[0]
+    array = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    assert b"".join(identity(array[:1])) != b"".join(identity(array[1:]))
+
+
 def test_a_network_without_a_linear_end_has_no_head():
-    with pytest.raises(UserError, match="does not end in a linear layer"):
-        classifier_of(Classifier(nn.Conv2d(3, 3, 1), 3), 3)
+    def ends_in_a_convolution(num_classes, channels, image_size):
+        return nn.Sequential(nn.Conv2d(channels, num_classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    spec = OneOf({"conv": ends_in_a_convolution}).validate("conv")
+    with pytest.raises(UserError, match=r"does not end in a linear layer.*head.start=random"):
+        heads_of(build(spec, SHAPE), spec, SHAPE)
 
 
 def test_the_head_learns_alone_then_everything_does(model):
-    head = classifier_of(model, 3)
+    (head,) = heads_of(model, WRN, SHAPE)
     learning = [p for p in model.parameters() if p.requires_grad]
-    freeze_body(model, head, learning, True)
+    freeze_body(model, [head], learning, True)
     assert [p.shape for p in model.parameters() if p.requires_grad] == [head.weight.shape, head.bias.shape]
     assert not any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
-    freeze_body(model, head, learning, False)
+    freeze_body(model, [head], learning, False)
     assert all(p.requires_grad for p in model.parameters())
     assert all(module.training for module in model.modules())
 
 
 def test_what_a_network_froze_itself_stays_frozen():
-    model = build(FAMILIES.validate({"name": "fastnet", "widths": [4, 4, 4]}), Shape(3, 3, 8))
+    spec, shape = FAMILIES.validate({"name": "fastnet", "widths": [4, 4, 4]}), Shape(3, 3, 8)
+    model = build(spec, shape)
     learning = [p for p in model.parameters() if p.requires_grad]
     for frozen in (True, False):
-        freeze_body(model, classifier_of(model, 3), learning, frozen)
+        freeze_body(model, heads_of(model, spec, shape), learning, frozen)
     assert [id(p) for p in model.parameters() if p.requires_grad] == [id(p) for p in learning]
     assert len(learning) < len(list(model.parameters()))
 
@@ -108,10 +212,10 @@ def test_what_a_network_froze_itself_stays_frozen():
 def test_every_optimizer_takes_the_body_after_the_head(name, model):
     """SGD's fused step took momenta of all parameters or of none."""
     choice = OneOf(OPTIMIZERS, SHARED).validate({"name": name, **({"momentum": 0.9} if name == "rmsprop" else {})})
-    head, optimizer, learning = classifier_of(model, 3), prepare(choice, model), list(model.parameters())
+    heads, optimizer, learning = heads_of(model, WRN, SHAPE), prepare(choice, model), list(model.parameters())
     for frozen in (True, True, False, False):
         before = [p.detach().clone() for p in model.parameters()]
-        freeze_body(model, head, learning, frozen)
+        freeze_body(model, heads, learning, frozen)
         model(torch.rand(8, 3, 8, 8)).square().sum().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -157,3 +261,14 @@ def test_layers_hold_every_parameter_once_and_are_not_too_many():
 
 def test_without_layer_decay_the_groups_are_as_before(model):
     assert all(set(group) <= {"params", "weight_decay", "rate"} for group in groups(model, False, 2.0))
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_of_several_heads_none_is_a_hidden_matrix_or_a_layer_below(decay):
+    net = nn.ModuleDict({"body": nn.Linear(8, 8), "head": nn.Linear(8, 3), "head_dist": nn.Linear(8, 3)})
+    choice = OneOf(OPTIMIZERS, SHARED).validate({"name": "muon", "layer_decay": decay})
+    optimizer = prepare(choice, net, heads=[net["head"], net["head_dist"]])
+    muon, rest = optimizer.members
+    assert [p.shape for group in muon.param_groups for p in group["params"]] == [(8, 8)]
+    rates = {id(p): group["lr"] for group in rest.param_groups for p in group["params"]}
+    assert rates[id(net["head"].weight)] == rates[id(net["head_dist"].weight)] == 1e-3

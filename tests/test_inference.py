@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -6,6 +8,7 @@ import torch
 from pydantic import TypeAdapter
 
 from featherweight.augment.table import AUGMENTATIONS, MIRRORING, crop, flip
+from featherweight.errors import DivergedError
 from featherweight.evaluation.calibration import fit_temperature, temper
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.tta import VIEWS, is_random
@@ -42,6 +45,22 @@ def test_without_views_it_is_the_softmax_with_dropout_off():
     assert (probs.shape, probs.dtype) == ((37, 5), np.float32)
     assert net.training
     np.testing.assert_allclose(probs, asked(net, floats()), atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "cure"), [(None, "a smaller optimizer.lr"), (torch.float16, "train.precision=fp32")])
+def test_weights_that_answer_no_numbers_are_refused(dtype, cure, monkeypatch):
+    """The last step of a run with far too large a rate leaves them, after the last loss that was a number."""
+
+    class Broken(torch.nn.Module):
+        def forward(self, images):
+            logits = images.mean((2, 3)).repeat(1, 2)[:, :5]
+            logits[:2, 3] = torch.nan
+            return logits
+
+    runtime = replace(CPU, dtype=dtype)
+    monkeypatch.setattr(Runtime, "autocast", lambda self: nullcontext())
+    with pytest.raises(DivergedError, match=f"2 of 37 images .*{cure}"):
+        predict_probs([Broken()], IMAGES, runtime=runtime)
 
 
 def test_flip_and_shift_are_the_six_weighted_views():

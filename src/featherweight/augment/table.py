@@ -58,4 +58,6 @@ AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
 # Left out where the competition says that a mirrored image may change its class.
 MIRRORING = ("flip", "alternating_flip", "vertical_flip")
 
+SIDEWAYS = ("flip", "alternating_flip")  # those that show the mirror image of a picture
+
 WHOLE = "random_resized_crop"  # takes whole pictures, of different sizes where they are stored so

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from mmap import mmap
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featherweight.data.fingerprint import fingerprint
 from featherweight.data.photos import Photos
 
+BLOCK = 2**24  # bytes of an array that are hashed at a time
 IN_MEMORY = 2**30  # bytes: a part of a pack up to this size is copied into the memory, a larger one stays mapped
 
 
@@ -65,6 +68,24 @@ def take_rows(images: Any, places: NDArray[np.int64]) -> Any:
         if isinstance(images, np.memmap):
             return Rows([images], places)
     return np.asarray(images[places])
+
+
+def identity(images: Any) -> Iterator[bytes]:
+    """What tells images from others: the file of a pack and the rows of it, unread, or the bytes of an array."""
+    yield repr(images.shape).encode()
+    if isinstance(images, Photos):
+        yield from (images.rows.tobytes(), repr(images.crop).encode())
+    elif isinstance(images, Rows):
+        yield images.places.tobytes()
+    arrays = getattr(images, "files", None) or getattr(images, "arrays", None) or [images]
+    for array in arrays:
+        if isinstance(array, np.memmap) and isinstance(
+            getattr(array, "base", None), mmap
+        ):  # a whole file, no part of one
+            yield fingerprint([str(array.filename)]).encode()
+        else:
+            step = max(1, BLOCK // max(array[:1].nbytes, 1))
+            yield from (np.ascontiguousarray(array[at : at + step]).tobytes() for at in range(0, len(array), step))
 
 
 def joined_rows(one: Any, other: Any) -> Any:

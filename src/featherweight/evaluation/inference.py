@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from featherweight.errors import DivergedError
 from featherweight.evaluation.tta import Augmentation, View, product
 from featherweight.models import Classifier
 from featherweight.runtime.device import Runtime
@@ -54,7 +55,7 @@ def predict_probs(
     Several processes call it alike, take whole batches in turn, and all get all rows: those of one process, to the bit.
     `augment` and `seed` serve the views that draw; `start` is the number of images before these, where they are
     too many for one call. `advance` is called after every batch. Batches of large images are smaller than `batch_size`:
-    see `batch_within_memory`.
+    see `batch_within_memory`. Raises DivergedError where any of them is not a number.
     """
     batch_size = batch_within_memory(batch_size, images.shape[1], images.shape[2], runtime)
     modes = [model.training for model in models]
@@ -84,4 +85,17 @@ def predict_probs(
     runtime.give_back_memory()
     dealt = runtime.processes.gather(results)
     batches = range(-(-len(images) // batch_size))
-    return np.concatenate([dealt[turn % len(dealt)][turn // len(dealt)] for turn in batches]).astype(np.float32)
+    probs = np.concatenate([dealt[turn % len(dealt)][turn // len(dealt)] for turn in batches]).astype(np.float32)
+    _refuse_nan(probs, runtime)
+    return probs
+
+
+def _refuse_nan(probs: NDArray[np.float32], runtime: Runtime) -> None:
+    """Raise DivergedError if a row of the probabilities is not of numbers alone."""
+    bad = int((~np.isfinite(probs)).any(1).sum())
+    if bad:
+        cure = "train.precision=fp32 in place of fp16, or " if runtime.dtype is torch.float16 else ""
+        raise DivergedError(
+            f"the network answers {bad:,} of {len(probs):,} images with probabilities that are no numbers (NaN): its "
+            f"training went astray. Start a new run with {cure}a smaller optimizer.lr, or with a warm-up"
+        )

@@ -115,7 +115,7 @@ def load_pretrained(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
     path, source = weights_path(spec)
     state = read_state(path)
     shapes = _tensor_shapes(spec, shape)
-    classifier = _differing(shapes, _tensor_shapes(spec, shape._replace(num_classes=shape.num_classes + 1)))
+    classifier = class_tensors(spec, shape)
     first = _differing(shapes, _tensor_shapes(spec, shape._replace(channels=shape.channels + 1)))
     translated = _translated(net, state)
     try:
@@ -124,6 +124,12 @@ def load_pretrained(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
         if translated is None:
             raise
     return load_matching(net, state, source, classifier, first)
+
+
+def class_tensors(spec: Choice, shape: Shape) -> frozenset[str]:
+    """The names of the tensors whose shapes depend on the number of classes."""
+    one_more = shape._replace(num_classes=shape.num_classes + 1)
+    return _differing(_tensor_shapes(spec, shape), _tensor_shapes(spec, one_more))
 
 
 def _tensor_shapes(spec: Choice, shape: Shape) -> dict[str, torch.Size]:

@@ -17,6 +17,7 @@ from featherweight import __version__, atomic, budget, paths
 from featherweight.budget.memory import within_memory
 from featherweight.config import Competition, Recipe, store
 from featherweight.errors import UserError
+from featherweight.models import outline
 from featherweight.models.custom import store_sources
 from featherweight.models.input_sizes import refuse_other_sizes
 from featherweight.runs import ledger
@@ -26,6 +27,7 @@ from featherweight.runtime import device as devices
 from featherweight.runtime import launcher, processes
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.processes import ALONE, Processes
+from featherweight.training.head import heads_of
 from featherweight.training.losses import loss_for
 
 
@@ -128,6 +130,7 @@ def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
     one class per image where there are several.
     """
     loss_for(recipe.loss, several=competition.target == "several")
+    _refuse_head(recipe, competition)
     if competition.target == "several":
         for key, there in (("distill", recipe.distill), ("pseudo", recipe.pseudo)):
             if there is not None:
@@ -136,6 +139,17 @@ def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
     viewed = [factor for view in recipe.predict.views if view.name == "scales" for factor in view.arguments["factors"]]
     for where, scales in (("progressive.scales", growing), ("predict.views: scales", viewed)):
         refuse_other_sizes(where, scales, recipe.model, competition.seen_by(recipe).shape)
+
+
+def _refuse_head(recipe: Recipe, competition: Competition) -> None:
+    """Raise UserError for what a recipe does with its network's head alone where that cannot be done."""
+    if recipe.head.start == "probe" and competition.target == "several":
+        raise UserError(
+            "head.start: a probe tells one class for each image, and here an image has several: --set head.start=random"
+        )
+    if recipe.head.start == "probe" or recipe.head.epochs:
+        shape = competition.seen_by(recipe).shape
+        heads_of(outline(recipe.model, shape), recipe.model, shape)
 
 
 def _names(name: str | None, default: str) -> Iterator[str]:

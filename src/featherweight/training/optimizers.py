@@ -8,7 +8,7 @@ kernel wait once a step in fp16, and in fp16 alone, as the scaler has to know wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -29,14 +29,16 @@ def prepare(
     model: nn.Module,
     decay_norms: bool = True,
     bias_rate: float = 1.0,
+    heads: Sequence[nn.Linear] = (),
 ) -> torch.optim.Optimizer:
     """The optimizer that a recipe names, over a model's `groups`, each learning at its own multiple of the rate.
+    `heads` are the classifier's layers, where a model has several.
 
     Weight decay is held to the rate of the others: what a step takes off is the same in every group that decays.
     """
     spare_optimizers()
     decay = getattr(choice, "layer_decay", 1.0)  # a plain function has none
-    optimizer = with_its_own_step(choice(groups(model, decay_norms, bias_rate, by_layer=decay != 1)))
+    optimizer = with_its_own_step(choice(groups(model, decay_norms, bias_rate, by_layer=decay != 1, heads=heads)))
     for group in optimizer.param_groups:
         group["lr"] *= group.get("rate", 1.0) * decay ** group.get("below", 0)
         group["weight_decay"] /= group.get("rate", 1.0)
@@ -68,28 +70,38 @@ def layers(model: nn.Module) -> list[list[nn.Parameter]]:
     return together + head
 
 
-def groups(model: nn.Module, decay_norms: bool = True, bias_rate: float = 1.0, by_layer: bool = False) -> Groups:
+def groups(
+    model: nn.Module,
+    decay_norms: bool = True,
+    bias_rate: float = 1.0,
+    by_layer: bool = False,
+    heads: Sequence[nn.Linear] = (),
+) -> Groups:
     """The trainable parameters; without `decay_norms`, those of one dimension (norms, biases) get no weight decay.
 
     `by_layer`: each knows how many `layers` it is below the last one. The biases of norms have `rate`, the multiple of
-    the optimizer's rate that they learn at, where it is not 1.
+    the optimizer's rate that they learn at, where it is not 1. Of several `heads` none is below another.
     """
+    several = {id(parameter) for head in heads for parameter in head.parameters()} if len(heads) > 1 else set()
     biases = {id(module.bias) for module in model.modules() if isinstance(module, NORMS)} if bias_rate != 1 else set()
     deep = layers(model) if by_layer else []
     below = {id(parameter): len(deep) - 1 - index for index, layer in enumerate(deep) for parameter in layer}
-    parts: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
+    below |= dict.fromkeys(several, 0)
+    parts: dict[tuple[int, bool, bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
             spared = not decay_norms and parameter.ndim <= 1
-            parts.setdefault((below.get(id(parameter), 0), id(parameter) in biases, spared), []).append(parameter)
+            place = below.get(id(parameter), 0), id(parameter) in biases, spared, id(parameter) in several
+            parts.setdefault(place, []).append(parameter)
     return [
         {
             "params": members,
             **({"weight_decay": 0.0} if spared else {}),
             **({"rate": bias_rate} if faster else {}),
             **({"below": depth} if depth else {}),
+            **({"classifies": True} if last else {}),
         }
-        for (depth, faster, spared), members in sorted(parts.items(), key=lambda part: part[0])
+        for (depth, faster, spared, last), members in sorted(parts.items(), key=lambda part: part[0])
     ]
 
 
@@ -209,12 +221,13 @@ def muon(
     """Momentum orthogonalised by Newton-Schulz `iterations` (Jordan 2024), for filters and matrices; `rest` for others.
 
     A filter [out, in, h, w] is taken as a matrix [out, in * h * w]; `normalize` holds its norm to an orthogonal one's,
-    as in the speed runs. The others are norms, biases and the last matrix, which is the classifier; they learn at
-    `rest_lr`, SGD's with Nesterov momentum 0.9.
+    as in the speed runs. The others are norms, biases and the classifier, which is the last matrix unless the network
+    has several heads; they learn at `rest_lr`, SGD's with Nesterov momentum 0.9.
     """
     to_last = sorted(parameters, key=lambda group: -int(group.get("below", 0)))  # the classifier's layer at the end
     matrices = [parameter for group in to_last for parameter in group["params"] if parameter.ndim > 1]
-    hidden = {id(parameter) for parameter in matrices[:-1]}
+    several = {id(parameter) for group in parameters if group.get("classifies") for parameter in group["params"]}
+    hidden = {id(matrix) for matrix in (matrices if several else matrices[:-1])} - several
     ours, others = (_only(parameters, hidden, inside) for inside in (True, False))
     if rest == "sgd":
         other = sgd(others, lr=rest_lr, nesterov=True, weight_decay=rest_weight_decay)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from featherweight import atomic, paths
 from featherweight.console import Progress, say
+from featherweight.data.mapped_rows import identity
 from featherweight.errors import UserError
 from featherweight.evaluation import tta
 from featherweight.evaluation.inference import batch_within_memory, predict_probs
@@ -28,27 +31,70 @@ STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)  # inverse strengths of the pena
 LAST = 5  # every fifth image of a class judges them
 MOST = 10_000  # images that they are tried on
 CHUNK = 256
+SOME = 8  # images that a network is asked to see what its heads are given and what it makes of their answers
+ROUNDED = 0.05  # by which probabilities may differ that are computed in bf16
+KEPT = 8  # files of features, of which one may have hundreds of megabytes
 
 Features = NDArray[np.float32]
 
 
-def start_from_probe(model: Classifier, head: nn.Linear, train: Pack, mirror: bool, runtime: Runtime) -> None:
+def start_from_probe(
+    model: Classifier, heads: Sequence[nn.Linear], train: Pack, mirror: bool, runtime: Runtime
+) -> None:
     """Give the classifier the weights of a logistic regression on the body's features of the training images.
 
-    With `mirror` it learns from their mirror images as well.
+    With `mirror` it learns from their mirror images as well. Of several heads each gets the weights for its own input,
+    so that their mean answers as the probe. Raises UserError for a network that a probe cannot start.
     """
     labels = train.labels
     assert labels is not None
     if labels.ndim > 1:
         raise UserError("head.start: a probe tells one class for each image; of several it knows nothing")
     views = [False, True] if mirror else [False]
-    features = [features_of(model, head, train.images, mirrored, runtime) for mirrored in views]
-    weight, bias, words = runtime.processes.once(lambda: fitted(features, labels, head.out_features))
-    say(words)
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(weight))
-        if head.bias is not None:
+    given, _ = _asked(model, heads, train.images[:SOME], runtime)
+    for place, head in enumerate(heads):
+        if head.bias is None:
+            raise UserError("head.start: a probe needs a bias in the network's last linear layer: head.start=random")
+        if not place or not torch.equal(given[place], given[0]):
+            features = [features_of(model, head, train.images, mirrored, runtime) for mirrored in views]
+            weight, bias, words = runtime.processes.once(functools.partial(fitted, features, labels, head.out_features))
+            say(words)
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(weight))
             head.bias.copy_(torch.from_numpy(bias))
+    _refuse_other_answers(model, heads, train.images[:SOME], runtime)
+
+
+@torch.no_grad()
+def _refuse_other_answers(model: Classifier, heads: Sequence[nn.Linear], images: Any, runtime: Runtime) -> None:
+    """Raise UserError for a network that does not answer the mean of what its heads say."""
+    given, answered = _asked(model, heads, images, runtime)
+    said = torch.stack(
+        [nn.functional.linear(rows, one.weight.cpu(), one.bias.cpu()) for one, rows in zip(heads, given, strict=True)]
+    )
+    if float((answered.softmax(1) - said.mean(0).softmax(1)).abs().max()) > ROUNDED:
+        raise UserError(
+            "head.start: this network makes something else of what its last linear layer says, so a probe cannot "
+            "start it: --set head.start=random"
+        )
+
+
+@torch.no_grad()
+def _asked(
+    model: Classifier, heads: Sequence[nn.Linear], images: NDArray[np.uint8], runtime: Runtime
+) -> tuple[list[Tensor], Tensor]:
+    """What each head is given for a few images, [N, F], and what the network answers, [N, K]."""
+    seen: dict[nn.Module, Tensor] = {}
+    hooks = [
+        head.register_forward_pre_hook(lambda module, inputs: seen.update({module: inputs[0].flatten(1).float().cpu()}))
+        for head in heads
+    ]
+    pixels = runtime.images(torch.from_numpy(np.array(images)))
+    with runtime.autocast():
+        answered: Tensor = runtime.place(model.eval())(pixels).float().cpu()
+    for hook in hooks:
+        hook.remove()
+    return [seen[head] for head in heads], answered
 
 
 def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, runtime: Runtime) -> Features:
@@ -56,8 +102,9 @@ def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool,
     and weights, and kept beside the packs.
     """
     path = paths.packs() / "features" / f"{_digest(model, head, images, mirrored, runtime)}.npy"
-    if runtime.processes.once(path.exists):
-        stored: Features = np.load(path)
+    stored: Features | None = np.load(path) if path.exists() else None
+    everywhere = all(runtime.processes.gather(stored is not None))  # machines have caches of their own
+    if stored is not None and everywhere:
         return stored
     features = given_to(model, head, images, mirrored, runtime)
     runtime.processes.once(lambda: _keep(path, features))
@@ -111,6 +158,8 @@ def _logistic(
 
     rows, wanted = np.concatenate([view[chosen] for view in features]), np.tile(labels[chosen], len(features))
     mean, deviation = rows.mean(0), rows.std(0) + 1e-6
+    rows -= mean  # in place: of many images each copy takes gigabytes
+    rows /= deviation
     weight, bias = np.zeros((classes, rows.shape[1]), np.float32), np.full(classes, -10.0, np.float32)
     there = np.unique(wanted)
     if len(there) == 1:
@@ -118,7 +167,7 @@ def _logistic(
         return weight, bias
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fit = LogisticRegression(C=strength / len(features), max_iter=300).fit((rows - mean) / deviation, wanted)
+        fit = LogisticRegression(C=strength / len(features), max_iter=300).fit(rows, wanted)
     slopes, offsets = (
         (fit.coef_, fit.intercept_)
         if len(there) > 2
@@ -145,8 +194,8 @@ def _digest(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, run
     for tensor in (*model.parameters(), *model.buffers()):
         if id(tensor) not in own:
             hashed.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    for first in range(0, len(images), CHUNK):
-        hashed.update(np.ascontiguousarray(images[first : first + CHUNK]).tobytes())
+    for part in identity(images):
+        hashed.update(part)
     return hashed.hexdigest()
 
 
@@ -155,3 +204,6 @@ def _keep(path: Path, features: Features) -> None:
     buffer = io.BytesIO()
     np.save(buffer, features)
     atomic.write_bytes(path, buffer.getvalue())
+    newest = sorted(path.parent.glob("*.npy"), key=lambda file: file.stat().st_mtime)
+    for old in newest[:-KEPT]:
+        old.unlink(missing_ok=True)

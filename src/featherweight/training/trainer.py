@@ -7,6 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,14 @@ from torch import Tensor, nn
 
 from featherweight import atomic
 from featherweight.augment.mixing import mix
-from featherweight.augment.table import MIRRORING, WHOLE
+from featherweight.augment.table import SIDEWAYS, WHOLE
 from featherweight.console import Progress, say
 from featherweight.errors import DivergedError, UserError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import METRICS, metric_of, value
 from featherweight.models import Classifier
 from featherweight.models.pretrained_weights import expected_input
+from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.interrupts import interruptible
 from featherweight.runtime.rng import derive
@@ -36,7 +38,7 @@ from featherweight.training.distillation import learn
 from featherweight.training.early_stopping import classified, evaluate, since_best
 from featherweight.training.examples import Examples
 from featherweight.training.forecast import Forecast, remaining_area
-from featherweight.training.head import classifier_of, freeze_body
+from featherweight.training.head import freeze_body, heads_of
 from featherweight.training.losses import loss_for
 from featherweight.training.norm_stats import renew, standardize, start_from_images
 from featherweight.training.optimizers import prepare
@@ -138,12 +140,12 @@ class Trainer:
         standardize(model, images, recipe.train.normalize == "pixel", expected)
         start_from_images(model, images)
         if recipe.head.start == "probe" and not (self.folder / "checkpoint.pt").exists():
-            mirror = any(getattr(choice, "name", "") in MIRRORING for choice in self.examples.augment)
-            start_from_probe(model, self.head, self.examples.train, mirror, self.runtime)
+            mirror = any(getattr(choice, "name", "") in SIDEWAYS for choice in self.examples.augment)
+            start_from_probe(model, self.heads, self.examples.train, mirror, self.runtime)
         steps, device = self.steps_per_epoch, self.runtime.device
         state = TrainState(
             model,
-            prepare(recipe.optimizer, model, recipe.train.decay_norms, recipe.train.bias_rate),
+            prepare(recipe.optimizer, model, recipe.train.decay_norms, recipe.train.bias_rate, self._heads_apart()),
             self.runtime.scaler(),
             Averages(model, recipe.averages),
             losses=torch.zeros(steps, device=device),
@@ -153,16 +155,26 @@ class Trainer:
             state.forward = torch.compile(model, dynamic=False)
         return state
 
-    @property
-    def head(self) -> nn.Linear:
+    def _heads_apart(self) -> list[nn.Linear]:
+        """The classifier where the optimizer treats it apart; empty for a network that has none."""
+        optimizer = self.recipe.optimizer
+        if optimizer.name != "muon" and getattr(optimizer, "layer_decay", 1.0) == 1:
+            return []
+        with suppress(UserError):
+            return self.heads
+        return []
+
+    @functools.cached_property
+    def heads(self) -> list[nn.Linear]:
         """The classifier. Raises UserError for a network that has none apart from its body."""
-        return classifier_of(self.model, self.examples.num_classes)
+        _, side, _, channels = self.examples.train.images.shape
+        return heads_of(self.model, self.recipe.model, Shape(self.examples.num_classes, channels, side))
 
     def set_mode(self, epoch: int) -> None:
         """Let all of the model learn, or its head alone; batch norms that are frozen keep their statistics."""
         self.model.train()
         if self.recipe.head.epochs:
-            freeze_body(self.model, self.head, self.learning, epoch < self.recipe.head.epochs)
+            freeze_body(self.model, self.heads, self.learning, epoch < self.recipe.head.epochs)
         if self.recipe.train.freeze_norms:
             for module in self.model.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):

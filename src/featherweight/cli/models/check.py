@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.models import build, start_pretrained
     from featherweight.models.pretrained_weights import starts_pretrained
     from featherweight.report import tables
+    from featherweight.runs.task import refuse_what_does_not_fit
 
     competition = config.load_competition(arguments.competition)
     if arguments.recipe == "all":
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     weighed = budget.weigh(recipe, competition, name, cross_check=True)
     tables.weigh_in(weighed)
     weighed.refuse_if_over()
+    refuse_what_does_not_fit(recipe, competition)
     say_contradictions(recipe)
     shape = competition.seen_by(recipe).shape
     if starts_pretrained(recipe.model):
