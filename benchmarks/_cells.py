@@ -31,7 +31,7 @@ TROUBLES = ("none", "tiny validation", "copies", "groups torn", "label noise", "
 WITHOUT_SHIFT = ("none", "tiny validation")
 RECIPES = {"tiny": ["tiny"], "tiny at half the rate": ["tiny", "--set", "optimizer.lr=0.05"]}
 PUBLIC = 0.3
-NAMED = ("the score will be too good", "related images stay on one side")  # how a run names kin
+NAMED = "the score will be too good"  # how a run names kin that it leaves torn
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
@@ -140,7 +140,7 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         "held": {part: bool(ends[part][0] <= some.mean() <= ends[part][1]) for part, some in answered.items()},
         "auc": expected.auc,
         "shift named": expected.shifted,
-        "kin named": any(words in printed.getvalue() for words in NAMED),
+        "kin named": NAMED in printed.getvalue(),
         "estimates": expected.estimates,
         "labels": doubted,
         "torn split": None if moved is None else {"would have read": moved.would_read(score), "read": torn},

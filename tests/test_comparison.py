@@ -72,6 +72,36 @@ def test_mcnemar_stands_beside_a_verdict_on_the_loss_and_does_not_decide_it():
     assert "their accuracies differ (McNemar p = " in str(paired(sure, answers("poor", 0.7), metric_of("macro_f1")))
 
 
+def test_mcnemar_judges_the_hits_of_top_k_and_not_the_first_answers():
+    """The same first answers; the second ones are right of one run alone."""
+    labels = np.arange(300) % 3
+    first, right, wrong = (np.eye(3)[(labels + step) % 3] for step in (1, 0, 2))
+    one, other = (
+        Answers(name, 0.6 * first + 0.3 * second, labels) for name, second in (("one", right), ("other", wrong))
+    )
+    top = OneOf(METRICS).validate({"name": "top_k", "k": 2})
+    verdict = paired(one, other, top)
+    assert verdict.significant
+    assert verdict.gain == 1.0
+    assert verdict.mcnemar < 1e-6
+    assert paired(one, other, metric_of("accuracy")).mcnemar == 1.0
+
+
+def test_frames_of_one_picture_tell_as_much_as_the_picture():
+    """Five pictures are right in one run alone, of twenty frames each: that is five, and not a hundred."""
+    kin = np.repeat(np.arange(40), 20)
+    labels = np.zeros(800, dtype=np.int64)
+    right = np.tile([0.9, 0.1], (800, 1))
+    wrong = np.where((kin < 5)[:, None], right[:, ::-1], right)
+    one, other = (Answers(name, probs, labels, kin=kin) for name, probs in (("one", right), ("other", wrong)))
+    assert paired(one, other, metric_of("accuracy")).mcnemar == pytest.approx(2 * 0.5**5)
+    assert not paired(one, other, metric_of("accuracy")).significant
+    alone = [Answers(each.name, each.probs, labels) for each in (one, other)]
+    assert paired(*alone, metric_of("accuracy")).significant
+    widths = [paired(*each, metric_of("log_loss")) for each in ((one, other), alone)]
+    assert (widths[0].high - widths[0].low) > 3 * (widths[1].high - widths[1].low)
+
+
 def test_a_bootstrap_of_differences_that_are_nothing_seldom_tells():
     """Pairs of runs that are as good as one another."""
     told = sum(

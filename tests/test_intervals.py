@@ -79,3 +79,38 @@ def test_the_interval_of_a_loss_leans_to_where_its_tail_is_and_one_image_more_ma
     assert intervals.skewed(0.01, even, 0.01) == (0.01, 0.01)
     low, high = intervals.skewed(0.01, even, 3.0)
     assert 0.0 <= low <= 0.01 < 0.05 < high < 1.0
+
+
+def frames(groups, size, random):
+    """Accuracies of 70 % by pictures, of which each is there several times: answers, true classes, groups."""
+    right = np.repeat(random.random(groups) < 0.7, size).astype(np.int64)
+    return right, np.ones(groups * size, dtype=np.int64), np.repeat(np.arange(groups), size)
+
+
+def test_frames_of_one_picture_are_one_draw_of_luck():
+    random, held = np.random.default_rng(0), np.zeros(2)
+    for _ in range(200):
+        answers, true, kin = frames(30, 7, random)
+        for place, score in enumerate((METRICS["accuracy"](answers, true), METRICS["accuracy"](answers, true, kin))):
+            held[place] += score.low <= 0.7 <= score.high
+    assert held[0] < 0.6 * 200
+    assert held[1] >= 0.91 * 200
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "balanced_accuracy", "log_loss", "brier", "auc", "matthews"])
+def test_of_frames_every_metric_is_as_sure_as_of_their_pictures(metric):
+    random = np.random.default_rng(1)
+    labels = random.integers(3, size=60)
+    logits = random.normal(size=(60, 3)) + 1.5 * np.eye(3)[labels]
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    kin = np.repeat(np.arange(60), 5)
+    one, many = METRICS[metric](probs, labels), METRICS[metric](probs[kin], labels[kin], kin)
+    assert many.value == pytest.approx(one.value)
+    assert many.high - many.low == pytest.approx(one.high - one.low, rel=0.12)
+    assert METRICS[metric](probs, labels, np.arange(60)) == one  # nobody is related: to the last digit
+
+
+def test_flawless_frames_leave_the_doubt_of_their_pictures():
+    answers = np.ones(210, dtype=np.int64)
+    low = METRICS["accuracy"](answers, answers, np.repeat(np.arange(30), 7)).low
+    assert low == pytest.approx(METRICS["accuracy"](answers[:30], answers[:30]).low, abs=0.03)

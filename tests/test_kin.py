@@ -1,6 +1,7 @@
 """Kin stay on one side of a split, unasked: tracks, copies and near-copies; what has no kin stays where it was."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from featherweight.cli import main
 from featherweight.config import Split, load_competition, load_recipe
 from featherweight.data import kin, near_duplicates, split
 from featherweight.data.pack import Data, Pack
-from featherweight.data.parts import divide
+from featherweight.data.parts import divide, group_names
+from featherweight.errors import UserError
+from featherweight.runs import related
 from featherweight.runs.division import KinMoved
 from featherweight.runs.run import Run
 
@@ -160,6 +163,38 @@ def test_copies_join_declared_groups():
     assert len(set(found.group)) == 11
     assert found.group[0] == found.group[1] == found.group[22] == found.group[23]
     assert found.by == ["declared groups", "2 copies and near-copies"]
+
+
+def test_a_table_of_groups_names_images_as_tables_name_files(home, monkeypatch):
+    competition = load_competition("digits").model_copy(update={"groups": "g.csv"})
+    ids = [f"train/img{place}.png" for place in range(12)]
+
+    def read(rows):
+        (home / "data").mkdir(exist_ok=True)
+        (home / "data/g.csv").write_text("id,group\n" + "".join(f"{id},{group}\n" for id, group in rows))
+        return group_names(competition, ids, None)
+
+    assert read([(f"img{place}", f"t{place // 3}") for place in range(12)]) == [f"t{place // 3}" for place in range(12)]
+    some = read([(ids[0], "a"), (ids[1], "a")])  # as inspect writes it: those that have copies
+    assert some == ["a", "a", *ids[2:]]
+    assert kin.find(plain(12), declared=some).by
+    with pytest.raises(UserError, match="12 of the 12 training images have no group"):
+        read([(f"frame-{place}", "a") for place in range(12)])
+    with pytest.raises(UserError, match="11 of the 12"):
+        read([(ids[0], "a"), *((f"x{place}", "a") for place in range(9))])
+
+
+def test_images_without_a_declared_group_are_counted():
+    train = plain(24)
+    assert kin.find(train, declared=["a", "a", *train.ids[2:]]).by == ["declared groups, 22 images in none"]
+
+
+def test_a_run_keeps_the_groups_of_what_it_scores_and_counts_them_as_one(tmp_path):
+    run = SimpleNamespace(folder=tmp_path)
+    related.store(run, {"a": "a", "b": "a", "c": "c"})
+    assert json.loads((tmp_path / "groups.json").read_text()) == {"a": "a", "b": "a"}
+    assert related.of(run, ["c", "a", "b"]).tolist() == [0, 1, 1]
+    assert related.of(run, ["c", "a"]) is None  # nobody is related
 
 
 def test_what_joins_most_of_the_images_joins_none(monkeypatch):

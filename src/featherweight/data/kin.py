@@ -62,7 +62,8 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
     names = ids
     if declared is not None:
         names = [*declared, *ids[len(train) :]]
-        by.append("declared groups")
+        alone = sum(name == id for name, id in zip(declared, ids, strict=False))
+        by.append("declared groups" + (f", {alone:,} images in none" if alone else ""))
     else:
         pattern = numbered_names.sequences(ids, [str(label) for label in labels])
         if pattern is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featherweight import paths
-from featherweight.data import csv_file, kin
+from featherweight.data import csv_file, file_matching, kin
+from featherweight.data.csv_file import examples
 from featherweight.data.kin import Kin
 from featherweight.data.pack import Data, Pack, decode_alike, load_labelled
 from featherweight.data.split import divide as divide_ids
@@ -18,6 +20,8 @@ from featherweight.errors import UserError
 if TYPE_CHECKING:
     from featherweight.config import Competition, Split
 
+
+FITTING = 0.5  # of the rows of a table of groups are of these images, or most of these images have a row
 
 Packs = tuple[Pack, Pack, Pack | None]
 
@@ -90,10 +94,30 @@ def group_names(competition: Competition, ids: Sequence[str], known: list[str] |
     if competition.group is not None:
         return groups_of(ids, competition.group)
     if competition.groups is not None:
-        table = csv_file.read(paths.data() / competition.groups)
-        group_of = dict(zip(table.column("id"), table.column("group"), strict=True))
-        return [group_of.get(id, id) for id in ids]
+        return _by_table(ids, paths.data() / competition.groups)
     return known
+
+
+def _by_table(ids: Sequence[str], path: Path) -> list[str]:
+    """The groups that a CSV of the columns id and group says, its ids in any way in which tables name files.
+
+    Raises UserError where they are none of these images: all would be torn, silently. It may name those alone that are
+    not alone.
+    """
+    table = csv_file.read(path)
+    group_of = dict(zip(table.column("id"), table.column("group"), strict=True))
+    if set(ids).isdisjoint(group_of):
+        places, _ = file_matching.match(list(group_of), [("", id) for id in ids])
+        group_of = {ids[place]: group_of[name] for name, place in places.items()}
+    missing = [id for id in ids if id not in group_of]
+    known = len(ids) - len(missing)
+    if not known or (len(missing) > known and known < FITTING * len(table.rows)):
+        raise UserError(
+            f"{path}: {len(missing):,} of the {len(ids):,} training images have no group, as {examples(missing)}; its "
+            f"ids are as {examples(list(table.column('id')))}\ncomplete the column id, or leave groups: out of the "
+            "competition file: related images are then looked for"
+        )
+    return [group_of.get(id, id) for id in ids]
 
 
 def _labels(pack: Pack) -> list[str]:

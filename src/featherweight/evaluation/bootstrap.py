@@ -10,8 +10,15 @@ from numpy.typing import NDArray
 CHUNK = 2**24  # numbers held at once while bootstrapping
 
 
-def resamples(count: int, replicates: int) -> Iterator[NDArray[np.float64]]:
-    """float64 [some replicates, count]: how often each image is drawn, in pieces that fit into the memory."""
+def resamples(count: int, replicates: int, group: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.float64]]:
+    """float64 [some replicates, count]: how often each image is drawn, in pieces that fit into the memory.
+
+    Of images in groups, by number from 0 on, whole groups are drawn.
+    """
+    if group is not None:
+        for some_groups in resamples(int(group.max()) + 1, replicates):
+            yield some_groups[:, group]
+        return
     from featherweight.runtime.rng import derive  # it imports torch
 
     random = np.random.default_rng(derive(0, "bootstrap"))

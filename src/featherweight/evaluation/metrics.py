@@ -16,6 +16,7 @@ from featherweight.evaluation import bootstrap, class_metrics, intervals, jackkn
 from featherweight.evaluation.class_metrics import Answers, Probabilities, WeightedMetric
 from featherweight.schema import Choice
 
+Groups = NDArray[np.int64]
 SHUFFLES = 4  # of a loss, to see what it is where answers and images have nothing to do with each other
 
 
@@ -48,11 +49,18 @@ class Metric:
     def __wrapped__(self) -> Callable[..., WeightedMetric]:
         return self.function  # whose signature holds the metric's keys
 
-    def __call__(self, predicted: Answers, true: Answers, **keys: Any) -> Score:
-        """The score, with its interval, of probabilities [N, K], or of answers or rankings where it judges those."""
+    def __call__(self, predicted: Answers, true: Answers, kin: Groups | None = None, **keys: Any) -> Score:
+        """The score, with its interval, of probabilities [N, K], or of answers or rankings where it judges those.
+
+        Images of one number in `kin` [N] count as one draw of luck: they are right or wrong together.
+        """
         judged = self._input(predicted, true)
         value = self.value(judged, true, **keys)
-        low, high = self._interval(value, judged, true, keys)
+        together = grouped(kin)
+        if together is None:
+            low, high = self._interval(value, judged, true, keys)
+        else:
+            low, high = self._interval_of_groups(value, judged, true, keys, together)
         return Score(value, low, high, len(true), self.name)
 
     def value(self, predicted: Answers, true: Answers, **keys: Any) -> float:
@@ -64,14 +72,26 @@ class Metric:
         return self.function(self._input(predicted, true), true, **keys)(weights)
 
     def resampled(
-        self, predicted: Sequence[Probabilities], true: Answers, replicates: int, **keys: Any
+        self,
+        predicted: Sequence[Probabilities],
+        true: Answers,
+        replicates: int,
+        kin: Groups | None = None,
+        **keys: Any,
     ) -> Probabilities:
         """float64 [G, replicates]: the metric of each of G classifiers' probabilities [N, K] on resamples of the
-        images, in every resample the same images for all, so that the differences are those of a paired bootstrap.
+        images, whole groups of `kin`, in every resample the same images for all, so that the differences are those of
+        a paired bootstrap.
         """
         each = [self.function(self._input(one, true), true, **keys) for one in predicted]
-        pieces = [[of(weights) for of in each] for weights in bootstrap.resamples(len(true), replicates)]
+        drawn = bootstrap.resamples(len(true), replicates, grouped(kin))
+        pieces = [[of(weights) for of in each] for weights in drawn]
         return np.concatenate(pieces, axis=1)
+
+    def hits(self, predicted: Answers, true: Answers, **keys: Any) -> NDArray[np.bool_] | None:
+        """True [N] for the images that are right by a metric that counts them; None of any other metric."""
+        form = self.function(self._input(predicted, true), true, **keys)
+        return form.values > 0.5 if self.counts and isinstance(form, class_metrics.Mean) else None
 
     def better(self, one: float, other: float) -> bool:
         """Is `one` the better score?"""
@@ -133,6 +153,15 @@ class Metric:
         if self.lower_is_better:
             return intervals.skewed(value, contributions, self._imagined(judged, true, keys))
         behind = _behind(true) if self.by_class else float(count)
+        return intervals.bounded(value, contributions, behind, self.span)
+
+    def _interval_of_groups(
+        self, value: float, judged: Answers, true: Answers, keys: Mapping[str, Any], group: Groups
+    ) -> tuple[float, float]:
+        contributions = jackknife.of_groups(self.function(judged, true, **keys), group)
+        if self.lower_is_better:
+            return intervals.skewed(value, contributions, self._imagined(judged, true, keys))
+        behind = _behind(true, group) if self.by_class else float(group.max() + 1)
         return intervals.bounded(value, contributions, behind, self.span)
 
     def _imagined(self, judged: Answers, true: Answers, keys: Mapping[str, Any]) -> float:
@@ -200,10 +229,9 @@ def named(name: str) -> Metric:
     return METRICS.get(name, METRICS["accuracy"])
 
 
-def judge(metric: Choice, predicted: Answers, true: Answers) -> Score:
-    """`metric` of probabilities [N, K], or of predicted classes [N] where it judges those."""
-    score: Score = metric(predicted, true)
-    return score
+def judge(metric: Choice, predicted: Answers, true: Answers, kin: Groups | None = None) -> Score:
+    """`metric` of probabilities [N, K], or of predicted classes [N] where it judges those; `kin` as of `Metric`."""
+    return metric_of(metric)(predicted, true, kin, **metric.arguments)
 
 
 def value(metric: Choice, predicted: Answers, true: Answers) -> float:
@@ -212,16 +240,36 @@ def value(metric: Choice, predicted: Answers, true: Answers) -> float:
 
 
 def resampled(
-    metric: Choice, predicted: Sequence[Probabilities], true: Answers, replicates: int
+    metric: Choice,
+    predicted: Sequence[Probabilities],
+    true: Answers,
+    replicates: int,
+    kin: Groups | None = None,
 ) -> NDArray[np.float64]:
     """See `Metric.resampled`."""
-    return metric_of(metric).resampled(predicted, true, replicates, **metric.arguments)
+    return metric_of(metric).resampled(predicted, true, replicates, kin, **metric.arguments)
 
 
-def _behind(true: Answers) -> float:
-    """How many images a mean over classes is worth when each class weighs the same: the rare ones decide it."""
-    sizes = true.sum(0) if true.ndim == 2 else np.unique(true, return_counts=True)[1]
-    sizes = np.minimum(sizes, len(true) - sizes)
+def grouped(kin: Groups | None) -> Groups | None:
+    """Groups int64 [N] by number, from 0 on; None where every image is alone."""
+    if kin is None or not len(kin):
+        return None
+    names, numbers = np.unique(kin, return_inverse=True)
+    return None if len(names) == len(kin) else numbers.astype(np.int64)
+
+
+def _behind(true: Answers, group: Groups | None = None) -> float:
+    """How many images, or groups, a mean over classes is worth where each class weighs the same: the rare decide it."""
+    if group is None:
+        sizes = true.sum(0) if true.ndim == 2 else np.unique(true, return_counts=True)[1]
+        sizes = np.minimum(sizes, len(true) - sizes)
+    else:
+        member = true.astype(bool) if true.ndim == 2 else true[:, None] == np.unique(true)
+        order = np.argsort(group, kind="stable")
+        starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        some = np.logical_or.reduceat(member[order], starts, axis=0).sum(0)
+        others = np.logical_or.reduceat(~member[order], starts, axis=0).sum(0)
+        sizes = np.minimum(some, others)
     sizes = sizes[sizes > 0]
     return float(len(sizes) ** 2 / (1 / sizes).sum()) if len(sizes) else 1.0
 

@@ -15,7 +15,7 @@ from featherweight.console import say
 from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS, judge, metric_of, spoken
-from featherweight.runs import ledger, query
+from featherweight.runs import ledger, query, related
 from featherweight.runs.paired_tests import Answers, over_seeds, paired
 from featherweight.runs.run import Run
 from featherweight.schema import Choice, OneOf
@@ -45,7 +45,7 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
 def _answered(run: Run, labels: NDArray[Any]) -> Answers:
     """As its holdout is scored, by nothing that has seen the labels it is scored by."""
     probs, decided = run.unseen(run.probs("holdout"), labels)
-    return Answers(run.name, probs, labels, decided)
+    return Answers(run.name, probs, labels, decided, related.of(run, run.split.holdout))
 
 
 def true_classes(run: Run, ids: Sequence[str]) -> NDArray[Any]:
@@ -120,7 +120,9 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
 def _scores(metric: Choice, answered: Answers) -> dict[str, float]:
     """By each metric's name the score, and the ends of its 95 % interval as `_low` and `_high`."""
     named = {name: OneOf(METRICS).validate(name) for name in SHOWN} | {metric.name: metric}
-    scores = {name: judge(choice, answered.judged_by(choice), answered.labels) for name, choice in named.items()}
+    scores = {
+        name: judge(choice, answered.judged_by(choice), answered.labels, answered.kin) for name, choice in named.items()
+    }
     ends = {f"{name}_{end}": getattr(score, end) for name, score in scores.items() for end in ("low", "high")}
     return {name: score.value for name, score in scores.items()} | ends
 

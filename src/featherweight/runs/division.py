@@ -16,6 +16,7 @@ from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import Packs, divide_knowing, kin_of
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import Score, judge, metric_of
+from featherweight.runs import related as groups
 from featherweight.runs.metadata import WITHOUT, SplitIds, read_record
 from featherweight.runs.run import Run
 
@@ -76,14 +77,14 @@ def split(run: Run, data: Data) -> Packs:
     if run.is_divided:
         return _as_stored(run, data)
     wanted, competition = run.recipe.split, run.competition
-    if not wanted.kin:
-        return _stored(run, divide_knowing(wanted, competition, data, None))
     kin = kin_of(competition, data)
+    if not wanted.kin:
+        return _stored(run, divide_knowing(wanted, competition, data, None), data, kin)
     packs = divide_knowing(wanted, competition, data, kin)
     effect = _moved(packs, divide_knowing(wanted, competition, data, None), data, kin)
     if effect is not None:
         effect.store(run)
-    return _stored(run, packs)
+    return _stored(run, packs, data, kin)
 
 
 def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bool_]]:
@@ -94,6 +95,8 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
     held = np.array([place[id] for id in holdout.ids])
     related = kin.of(np.array([place[id] for id in train.ids]))[held]
     lines = []
+    if run.competition.groups is not None and "images in none" in kin.by[0]:
+        lines.append(f"groups: of {len(data.train):,} labelled images {kin.by[0].removeprefix('declared groups, ')}")
     if related.mean() >= WARNED:
         if data.valid is not None and run.recipe.split.folds is None:
             cure = "they came with the data as they are"
@@ -115,12 +118,17 @@ def without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
         return f"{left}, so nothing is known of how new images will be answered: group them"
     probs, answers = run.unseen(run.probs("holdout"), holdout.labels)
     answered = answers if metric_of(run.competition.metric).judges == "answers" else probs.astype(np.float64)
-    score = judge(run.competition.metric, answered[~related], holdout.labels[~related])
+    kin = groups.of(run, holdout.ids)
+    left_kin = None if kin is None else kin[~related]
+    score = judge(run.competition.metric, answered[~related], holdout.labels[~related], left_kin)
     return f"{left}; without them the score is {score.with_metric}"
 
 
-def _stored(run: Run, packs: Packs) -> Packs:
+def _stored(run: Run, packs: Packs, data: Data, kin: Kin) -> Packs:
     train, holdout, test = packs
+    ids = _ids(data)
+    scored = {*holdout.ids, *(test.ids if test else [])}
+    groups.store(run, {id: ids[first] for id, first in zip(ids, _first_of_each(kin), strict=True) if id in scored})
     run.store_split(SplitIds(train.ids, holdout.ids, test.ids if test else []))
     return packs
 
@@ -140,6 +148,12 @@ def _as_stored(run: Run, data: Data) -> Packs:
         path = run.folder / "split.json"
         raise UserError(f"the images are not those that {run.name} was started with ({path}); start a new run")
     return taken(stored.train), came_divided or taken(stored.holdout), taken(stored.test) if stored.test else None
+
+
+def _first_of_each(kin: Kin) -> list[int]:
+    """The place of the first image of each one's group."""
+    _, first, group = np.unique(kin.group, return_index=True, return_inverse=True)
+    return [int(place) for place in first[group]]
 
 
 def _ids(data: Data) -> list[str]:

@@ -15,7 +15,7 @@ from featherweight import atomic, budget
 from featherweight.console import say
 from featherweight.evaluation.bootstrap import halves
 from featherweight.models.weights_file import to_safetensors
-from featherweight.runs import members
+from featherweight.runs import members, related
 from featherweight.runs.comparison import answers, true_classes
 from featherweight.runs.evaluate import Labelled, conclude
 from featherweight.runs.metadata import SplitIds
@@ -79,6 +79,7 @@ def _together(
     with task.making(name, members=named, weights=tuple(weights.tolist())) as combined:
         test = _shared_test(runs)
         combined.store_split(SplitIds([], held.ids, test))
+        related.store(combined, related.of_all(runs))
         members.write_history(combined.folder, runs)
         tensors = {f"{index}.{key}": tensor for index, run in enumerate(runs) for key, tensor in _weights(run).items()}
         atomic.write_bytes(combined.weights, to_safetensors(tensors))

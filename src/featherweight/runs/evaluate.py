@@ -12,7 +12,7 @@ from featherweight import submission
 from featherweight.budget import WeighIn
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
-from featherweight.runs import expected_score, ledger
+from featherweight.runs import expected_score, ledger, related
 from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Result, Run
 from featherweight.runs.wrong_labels import WrongLabels
@@ -41,7 +41,7 @@ def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers | None = N
         known, _ = grading.answers(competition, form)
     else:
         known = dict(zip(ids, named(labels, competition.classes), strict=True))
-    return submission.score(path, form, known, competition) if known else None
+    return submission.score(path, form, known, competition, related.of(run, form.images)) if known else None
 
 
 def named(labels: Answers, classes: Sequence[str]) -> list[str] | list[tuple[str, ...]]:

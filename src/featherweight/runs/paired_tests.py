@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation.metrics import Metric, metric_of, named, plain, resampled, spoken, value
+from featherweight.evaluation.metrics import Groups, Metric, grouped, metric_of, named, plain, resampled, spoken, value
 from featherweight.schema import Choice
 
 REPLICATES = 1000  # of the bootstrap at least; of many comparisons, enough to tell each
@@ -24,13 +24,14 @@ SURE = 0.05  # a p-value below it counts as told
 @dataclass(frozen=True)
 class Answers:
     """What a run answered on its holdout: probabilities float32 [N, K], at its temperature, and true classes [N] or
-    sets [N, K]; `decided`, if it is not the plain answer.
+    sets [N, K]; `decided`, if it is not the plain answer; `kin` [N], images of one number being related.
     """
 
     name: str
     probs: NDArray[np.float32]
     labels: NDArray[Any]
     decided: NDArray[Any] | None = None
+    kin: Groups | None = None
 
     @property
     def several(self) -> bool:
@@ -44,6 +45,11 @@ class Answers:
         right: NDArray[np.bool_] = answers == self.labels
         return np.all(right, axis=1) if self.several else right
 
+    def hits(self, metric: Choice) -> NDArray[np.bool_]:
+        """[N]: is the image right, as a metric counts that; by any other metric, is the class, or the whole set?"""
+        hits = metric_of(metric).hits(self.judged_by(metric), self.labels, **metric.arguments)
+        return self.right if hits is None else hits
+
     def judged_by(self, metric: Choice) -> NDArray[Any]:
         """What a metric judges of it: what was decided, or the probabilities float64."""
         if metric_of(metric).judges == "answers" and self.decided is not None:
@@ -54,10 +60,10 @@ class Answers:
 @dataclass(frozen=True)
 class Paired:
     """How much better `one` is than `other` by a metric on the same images (a lower loss is better), with the 95 %
-    interval and the p-value of a paired bootstrap, and the p-value of McNemar's exact test of their accuracies.
+    interval and the p-value of a paired bootstrap, and the p-value of McNemar's exact test of what they get right.
 
-    McNemar's test judges accuracies alone: it decides on these, together with the interval, and stands beside a verdict
-    by any other metric, which the bootstrap decides.
+    McNemar's test decides, together with the interval, by metrics that count images, of what these count. Beside a
+    verdict by any other metric, which the bootstrap decides, it judges accuracies.
     """
 
     one: str
@@ -103,11 +109,17 @@ class Paired:
         return f"{better} is better than {worse} on these images: by {span} {tests}"
 
 
-def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """The exact two-sided p-value that two classifiers are as often right, from the images only one of them gets."""
+def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_], kin: Groups | None = None) -> float:
+    """The exact two-sided p-value that two classifiers are as often right, from the images only one of them gets; of
+    related images, from the groups of which one of them gets more.
+    """
     from scipy.stats import binomtest
 
-    alone, without = int((one & ~other).sum()), int((other & ~one).sum())
+    ahead = one.astype(np.int64) - other
+    group = grouped(kin)
+    if group is not None:
+        ahead = np.bincount(group, ahead)
+    alone, without = int((ahead > 0).sum()), int((ahead < 0).sum())
     return float(binomtest(alone, alone + without).pvalue) if alone + without else 1.0
 
 
@@ -116,12 +128,12 @@ def paired(one: Answers, other: Answers, metric: Choice, among: int = 1) -> Pair
     sign = metric_of(metric).sign
     inputs = [each.judged_by(metric) for each in (one, other)]
     replicates = max(REPLICATES, 100 * among)  # the least p is then under half of what is wanted of it
-    first, second = resampled(metric, inputs, one.labels, replicates)
+    first, second = resampled(metric, inputs, one.labels, replicates, one.kin)
     drawn = sign * (first - second)
     low, high = np.quantile(drawn, [0.025, 0.975])
     p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + replicates))
     gain = sign * (value(metric, inputs[0], one.labels) - value(metric, inputs[1], one.labels))
-    alone = mcnemar(one.right, other.right)
+    alone = mcnemar(one.hits(metric), other.hits(metric), one.kin)
     return Paired(one.name, other.name, metric.name, gain, float(low), float(high), float(p), alone, among, one.several)
 
 

@@ -10,7 +10,7 @@ from featherweight.console import say
 from featherweight.errors import UserError
 from featherweight.evaluation import decisions
 from featherweight.evaluation.metrics import Metric, judge
-from featherweight.runs import ensemble, pipeline
+from featherweight.runs import ensemble, pipeline, related
 from featherweight.runs.run import Result, Run
 from featherweight.runs.task import Task
 
@@ -66,7 +66,9 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
     """
     runs = [run for run, _ in done]
     held, metric = ensemble.out_of_fold(runs), runs[0].competition.metric
-    score = judge(metric, decisions.judged(runs[0].competition.target, metric, held.probs, held.labels), held.labels)
+    kin = related.numbered(related.of_all(runs), held.ids)
+    judged = decisions.judged(runs[0].competition.target, metric, held.probs, held.labels)
+    score = judge(metric, judged, held.labels, kin)
     folds = [result.holdout.value for _, result in done]
     lines = [
         f"{len(done)} folds",

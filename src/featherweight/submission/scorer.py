@@ -12,18 +12,28 @@ from featherweight.data import csv_file
 from featherweight.data.listing import Label
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.class_metrics import Answers
-from featherweight.evaluation.metrics import Score, judge
+from featherweight.evaluation.metrics import Groups, Score, judge
 from featherweight.submission.checker import check, probabilities, unknown
 from featherweight.submission.csv_format import Form
 
 
-def score(path: Path, form: Form, answers: Mapping[str, Label], competition: Competition) -> Score:
-    """Check the CSV at `path` and score it by the competition's metric against the true classes by image id."""
-    return score_parts(path, form, answers, {}, competition)[""]
+def score(
+    path: Path, form: Form, answers: Mapping[str, Label], competition: Competition, kin: Groups | None = None
+) -> Score:
+    """Check the CSV at `path` and score it by the competition's metric against the true classes by image id.
+
+    Images of one number in `kin` [N], in the form's order, are related: see `Metric`.
+    """
+    return score_parts(path, form, answers, {}, competition, kin)[""]
 
 
 def score_parts(
-    path: Path, form: Form, answers: Mapping[str, Label], parts: Mapping[str, str], competition: Competition
+    path: Path,
+    form: Form,
+    answers: Mapping[str, Label],
+    parts: Mapping[str, str],
+    competition: Competition,
+    kin: Groups | None = None,
 ) -> dict[str, Score]:
     """The score of the whole under "", then that of each part (Public, Private), given by image id.
 
@@ -34,7 +44,7 @@ def score_parts(
     known = np.array([image in answers for image in form.images])
     spelled = _spellings(answers, competition)
     true = encoded([spelled.get(image, ()) for image in form.images], index, form.several)
-    scores = {"": judge(competition.metric, cells[known], true[known])}
+    scores = {"": judge(competition.metric, cells[known], true[known], None if kin is None else kin[known])}
     part_of = np.array([parts.get(image, "") for image in form.images])
     for part in sorted(set(parts.values()), key=lambda name: (name != "Public", name)):
         chosen = (part_of == part) & known
