@@ -72,6 +72,18 @@ def test_mcnemar_stands_beside_a_verdict_on_the_loss_and_does_not_decide_it():
     assert "their accuracies differ (McNemar p = " in str(paired(sure, answers("poor", 0.7), metric_of("macro_f1")))
 
 
+def test_runs_of_one_seed_are_no_several_seeds():
+    rows = pd.DataFrame(
+        [
+            {"recipe": recipe, "seed": 0, "started": f"2026-01-0{day}", "accuracy": accuracy}
+            for recipe, accuracy in (("one", 0.9), ("other", 0.8))
+            for day in (1, 2, 3)
+        ]
+    )
+    assert "takes several seeds of each" in comparison._recipes(rows, "accuracy")[0]
+    assert "cannot be told" in over_seeds("accuracy", {"one": [0.9, 0.9], "other": [0.8, 0.8]})[0]
+
+
 def test_mcnemar_judges_the_hits_of_top_k_and_not_the_first_answers():
     """The same first answers; the second ones are right of one run alone."""
     labels = np.arange(300) % 3

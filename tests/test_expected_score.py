@@ -38,6 +38,27 @@ def test_a_domain_classifier_sees_a_shift_and_only_a_shift():
     assert one[heavy].mean() > one[~heavy].mean() + 0.3  # those that look like the others count more
 
 
+def test_frames_of_the_same_pictures_are_told_from_others_by_no_shift():
+    """Thirty pictures of seven frames held out, and two hundred others to predict, all of one kind."""
+    random = np.random.default_rng(4)
+    kin = np.repeat(np.arange(30), 7)
+    frames = random.normal(size=(30, 8))[kin] + 0.1 * random.normal(size=(210, 8))
+    others = random.normal(size=(200, 8))
+    assert not unlabelled.domain(frames, others, (kin, None)).shifted
+    assert not unlabelled.domain(others, frames, (None, kin)).shifted
+    assert unlabelled.domain(frames, others + 1.5, (kin, np.arange(200))).shifted
+
+
+def test_a_mean_of_models_is_not_compared_with_one_of_them(finished, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(finished))
+    run = Run.find("first")
+    labels = np.zeros(len(run.split.holdout), dtype=np.int64)
+    monkeypatch.setattr(unlabelled, "domain", lambda *given: pytest.fail("compared"))
+    monkeypatch.setattr(expected_score, "_heeding_others", lambda run, holdout, labels, seen: seen)
+    expected = expected_score.expect(run, run.result.holdout, labels, alike=False)
+    assert (expected.auc, expected.estimates, expected.shifted) == (None, {}, False)
+
+
 def test_few_images_tell_nothing():
     found = unlabelled.domain(np.zeros((5, 2)), np.ones((500, 2)))
     assert not found.shifted

@@ -204,7 +204,7 @@ def test_one_column_holds_the_probability_of_the_positive_class(tmp_path):
     np.testing.assert_allclose(check(tmp_path / "s.csv", PETS), probs[::-1], atol=1e-9)
     cats = dataclasses.replace(PETS, positive=0)
     write(tmp_path / "s.csv", cats, ["7", "007"], probs)
-    assert (tmp_path / "s.csv").read_text() == "Id,Dog\n007,1\n7,0.25\n"
+    assert (tmp_path / "s.csv").read_text() == "Id,Dog\n007,0.99999999999999889\n7,0.25\n"
     np.testing.assert_allclose(check(tmp_path / "s.csv", cats), probs[::-1], atol=1e-9)
 
 
@@ -389,3 +389,11 @@ def test_what_does_not_go_together_is_refused_when_the_file_is_read(keys, fault,
     base = load_competition("digits").model_dump(mode="json")
     with pytest.raises(ValidationError, match=fault):
         Competition.model_validate(base | {"submission": {}} | keys)
+
+
+def test_one_probability_near_one_is_not_rounded_to_certainty(tmp_path):
+    probs = np.array([[1e-9, 1], [0.25, 0.75]], dtype=np.float32)
+    write(tmp_path / "s.csv", PETS, PETS.ids, probs)
+    rows = [line.split(",")[1] for line in (tmp_path / "s.csv").read_text().splitlines()[1:]]
+    assert 1 - float(rows[0]) == pytest.approx(1e-9, rel=1e-6)
+    assert rows[1] == "0.75"

@@ -168,3 +168,11 @@ def test_ordered_classes_are_answered_by_cut_points_fitted_for_kappa(home, comma
     run.rename(run.with_name("o"))
     answers_agree(home, "o", "order", ["pt2"])
     assert cohen_kappa_score(given, probs.argmax(1), weights="quadratic") > 0.9
+
+
+def test_sets_are_inspected_too(shapes, home, capsys):
+    (home / "data/shapes/train/train001.png").write_bytes((home / "data/shapes/train/train000.png").read_bytes())
+    assert main(["inspect", "sets"]) == 0
+    said = capsys.readouterr().out
+    assert "300 training images of 3 classes" in said
+    assert (home / "reports/sets-data.html").is_file()

@@ -95,7 +95,8 @@ def disputes(kin: Kin, packs: Sequence[Pack], classes: Sequence[str]) -> list[st
 
 
 def _classes(pack: Pack) -> NDArray[np.int64]:
-    assert pack.labels is not None
+    if pack.labels is None:  # images to predict
+        return np.zeros(len(pack), dtype=np.int64)
     return rarest(pack.labels) if pack.labels.ndim == 2 else pack.labels
 
 

@@ -8,18 +8,31 @@ measures how far they are off.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation.metrics import METRICS, Score
+from featherweight.evaluation.metrics import METRICS, Groups, Score, grouped
 
 MOST = 3000  # images of each part that the domain classifier learns from
 FEWEST = 20  # of each: fewer tell nothing
 HEAVIEST = 10.0  # times that an image counts at most
 
 Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network makes of the `holdout`, [N, F], and of some images to `predict`, [M, F], which of these are kin
+    having one number in `kin` [M].
+    """
+
+    holdout: NDArray[Any]
+    predict: NDArray[Any]
+    kin: Groups | None = None
 
 
 @dataclass(frozen=True)
@@ -37,10 +50,12 @@ class Domain:
         return self.auc.low > 0.55
 
 
-def domain(labelled: Floats, unlabelled: Floats) -> Domain:
-    """A logistic regression on features [N, F] and [M, F], each image judged by a fit to the other four fifths."""
+def domain(labelled: Floats, unlabelled: Floats, kin: tuple[Groups | None, Groups | None] = (None, None)) -> Domain:
+    """A logistic regression on features [N, F] and [M, F], each image judged by a fit to the other four fifths.
+
+    Images of one number in `kin`, [N] and [M], are in one fifth: else they would be told by those of their group.
+    """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -51,13 +66,35 @@ def domain(labelled: Floats, unlabelled: Floats) -> Domain:
     features = np.concatenate([part[places] for part, places in zip((labelled, unlabelled), chosen, strict=True)])
     is_unlabelled = np.repeat([0, 1], [len(places) for places in chosen])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    probs = cross_val_predict(model, features, is_unlabelled, cv=folds, method="predict_proba")
-    score: Score = METRICS["auc"](probs, is_unlabelled.astype(np.int64))
+    group = together([None if of is None else of[some] for of, some in zip(kin, chosen, strict=True)], chosen)
+    probs, score = told_apart(model, features, is_unlabelled.astype(np.int64), group)
     odds = probs[: len(chosen[0]), 1] / probs[: len(chosen[0]), 0].clip(1e-6) * len(chosen[0]) / len(chosen[1])
     even[chosen[0]] = odds.clip(1 / HEAVIEST, HEAVIEST)
     even[chosen[0]] /= even[chosen[0]].mean()
     return Domain(score, even)
+
+
+def together(kin: Sequence[Groups | None], parts: Sequence[Sequence[Any] | NDArray[Any]]) -> Groups | None:
+    """The groups of several parts as those of one, int64 [N + M]; None where nothing is related."""
+    if all(grouped(of) is None for of in kin):
+        return None
+    numbers: list[NDArray[np.int64]] = []
+    for of, part in zip(kin, parts, strict=True):
+        own = np.arange(len(part)) if of is None else np.unique(of, return_inverse=True)[1]
+        numbers.append(own + (numbers[-1].max() + 1 if numbers and len(numbers[-1]) else 0))
+    return np.concatenate(numbers)
+
+
+def told_apart(
+    model: Any, features: Floats, sides: NDArray[np.int64], group: Groups | None
+) -> tuple[NDArray[np.float64], Score]:
+    """Probabilities [N, 2] of the side of each image by a model fitted to other fifths of groups; their AUC."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
+
+    kind = StratifiedKFold if group is None else StratifiedGroupKFold
+    folds = list(kind(5, shuffle=True, random_state=0).split(features, sides, group))
+    probs: NDArray[np.float64] = cross_val_predict(model, features, sides, cv=folds, method="predict_proba")
+    return probs, METRICS["auc"](probs, sides, group)
 
 
 def estimates(

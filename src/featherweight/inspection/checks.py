@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data import near_duplicates
+from featherweight.data import kin, near_duplicates
 from featherweight.data.csv_file import examples
 from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Data, Pack
-from featherweight.evaluation.metrics import METRICS, Score
+from featherweight.data.split import rarest
+from featherweight.evaluation import unlabelled
+from featherweight.evaluation.metrics import Score
 
 SHOWN = 12  # pictures, or groups of pictures, beside a finding
 LOOKED_AT = 4000  # images of each part that the shift is measured on
@@ -54,12 +56,13 @@ def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], tor
     """
     train, test = data.train, data.predict
     assert train.labels is not None
-    counts = np.bincount(train.labels, minlength=len(classes)).tolist()
+    several = train.labels.ndim == 2
+    counts = (train.labels.sum(0) if several else np.bincount(train.labels, minlength=len(classes))).tolist()
     channels = {name: _statistics(part.images) for name, part in (("train", train), ("test", test)) if part}
     same, groups = copies(data, classes, held_out, torn=torn)
     findings = _balance(classes, counts) + same
     if test is not None:
-        findings += _shift(train, test)
+        findings += _shift(train, test, kin.find(train).group, kin.find(test).group)
     return Inspection(list(classes), counts, channels, findings, groups)
 
 
@@ -137,7 +140,7 @@ def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[i
             rows=_rows(train, classes, inside),
         )
     ]
-    disputed = [same for same in inside if len({int(labels[place]) for place in same}) > 1]
+    disputed = [same for same in inside if len(np.unique(labels[same], axis=0)) > 1]
     if disputed:
         named = [_apart(train, classes, same) for same in disputed]
         findings.append(
@@ -156,8 +159,15 @@ def _apart(train: Pack, classes: Sequence[str], same: Sequence[int]) -> str:
     """Two copies of one picture that have different classes, in words."""
     assert train.labels is not None
     labels = train.labels
-    other = next(place for place in same if labels[place] != labels[same[0]])
-    return ", ".join(f"{train.ids[place]} is {classes[labels[place]]}" for place in (same[0], other))
+    other = next(place for place in same if (labels[place] != labels[same[0]]).any())
+    return ", ".join(f"{train.ids[place]} is {_named(labels[place], classes)}" for place in (same[0], other))
+
+
+def _named(label: Any, classes: Sequence[str]) -> str:
+    """An image's class, or its set of classes."""
+    if np.ndim(label) == 0:
+        return classes[int(label)]
+    return ", ".join(classes[int(place)] for place in np.flatnonzero(label)) or "none"
 
 
 def _leaks(
@@ -186,10 +196,11 @@ def _leaks(
 def _pattern(train: Pack, inside: Sequence[Sequence[int]]) -> str | None:
     """A regular expression over ids under which nearly all copies fall together, yet every class has several groups."""
     assert train.labels is not None
+    labels = rarest(train.labels) if train.labels.ndim == 2 else train.labels
     for pattern in PATTERNS:
         keys = [match.group(1) if (match := re.search(pattern, id)) else id for id in train.ids]
         joined = sum(len({keys[place] for place in same}) == 1 for same in inside)
-        groups_in = Counter(label for label, _ in set(zip(train.labels.tolist(), keys, strict=True)))
+        groups_in = Counter(label for label, _ in set(zip(labels.tolist(), keys, strict=True)))
         if joined >= 0.9 * len(inside) and min(groups_in.values()) >= FEWEST_GROUPS and "" not in keys:
             return pattern
     return None
@@ -215,9 +226,9 @@ def _shared(train: Pack, test: Pack, classes: Sequence[str], across: Sequence[Se
     ]
 
 
-def _shift(train: Pack, test: Pack) -> list[Finding]:
+def _shift(train: Pack, test: Pack, *related: NDArray[np.int64]) -> list[Finding]:
     """A small classifier is trained to separate test images from training images: an AUC of 0.5 says that it cannot."""
-    score, telling = shift(train.images, test.images)
+    score, telling = shift(train.images, test.images, related)
     detail = f"a linear classifier of thumbnails tells them apart with an AUC of {score.value:.3f} "
     detail += f"(95 % interval {score.low:.3f} to {score.high:.3f})"
     if score.low <= 0.55:
@@ -227,10 +238,12 @@ def _shift(train: Pack, test: Pack) -> list[Finding]:
     return [Finding("train and test differ", detail, advice, score.low > 0.6, rows)]
 
 
-def shift(train: Any, test: Any) -> tuple[Score, list[int]]:
-    """How well test images uint8 [N, H, W, C] can be told from training images, and the most telling ones."""
+def shift(train: Any, test: Any, related: Sequence[NDArray[np.int64]] = ()) -> tuple[Score, list[int]]:
+    """How well test images uint8 [N, H, W, C] can be told from training images, and the most telling ones.
+
+    Images of one number in `related` of each are not told by each other.
+    """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -240,9 +253,10 @@ def shift(train: Any, test: Any) -> tuple[Score, list[int]]:
     if min(map(len, chosen)) < 5:
         return Score(0.5, 0.0, 1.0, len(is_test), "auc"), []
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
-    cut = StratifiedKFold(5, shuffle=True, random_state=0)
-    probs = cross_val_predict(model, features, is_test, cv=cut, method="predict_proba")
-    score = METRICS["auc"](probs, is_test.astype(np.int64))
+    group = (
+        unlabelled.together([of[some] for of, some in zip(related, chosen, strict=True)], chosen) if related else None
+    )
+    probs, score = unlabelled.told_apart(model, features, is_test.astype(np.int64), group)
     order = np.argsort(-probs[len(chosen[0]) :, 1], kind="stable")[:SHOWN]
     return score, [int(chosen[1][place]) for place in order]
 
@@ -263,6 +277,6 @@ def _rows(
 ) -> list[list[tuple[NDArray[np.uint8], str]]]:
     def caption(place: int) -> str:
         named = bool(classes) and pack.labels is not None
-        return f"{pack.ids[place]}: {classes[pack.labels[place]]}" if named else pack.ids[place]  # type: ignore[index]
+        return f"{pack.ids[place]}: {_named(pack.labels[place], classes)}" if named else pack.ids[place]  # type: ignore[index]
 
     return [[(np.asarray(pack.images[place]), caption(place)) for place in same[:8]] for same in groups[:SHOWN]]

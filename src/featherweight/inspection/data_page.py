@@ -61,7 +61,7 @@ def _sheet(train: Pack, label: int) -> str:
     """Some of a class's images side by side, evenly taken."""
     if label >= SHEETS or train.labels is None:
         return ""
-    places = np.flatnonzero(train.labels == label)
+    places = np.flatnonzero(train.labels[:, label] if train.labels.ndim == 2 else train.labels == label)
     if not len(places):
         return ""
     chosen = places[np.unique(np.linspace(0, len(places) - 1, SAMPLES).astype(int))]

@@ -99,6 +99,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
                 "run": run.name,
                 "recipe": label,
                 "seed": run.recipe.seed,
+                "started": run.metadata.started,
                 "reported": run.members[0] if run.is_ensemble else run.name,
                 **_scores(metric, each),
             }
@@ -136,7 +137,10 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _recipes(rows: pd.DataFrame, metric: str) -> list[str]:
-    seeds = {str(name): part[metric].tolist() for name, part in rows.groupby("recipe", sort=False)}
+    """What several seeds of each recipe say; of runs of one seed, which differ in nothing but the day, the latest."""
+    latest = rows.assign(place=range(len(rows))).sort_values("started", kind="stable")
+    latest = latest.drop_duplicates(["recipe", "seed"], keep="last").sort_values("place")
+    seeds = {str(name): part[metric].tolist() for name, part in latest.groupby("recipe", sort=False)}
     several = {name: scores for name, scores in seeds.items() if len(scores) > 1}
     if len(several) > 1:
         return over_seeds(metric, several)

@@ -56,18 +56,30 @@ def ensemble_of_folds(runs: Sequence[Run], held: Held, name: str, command: list[
     """A run whose predictions are the mean over the runs of all folds; its holdout is every image out of fold,
     answered by the one member that was not trained on it.
     """
-    return _together(runs, np.full(len(runs), 1 / len(runs)), held, name, command)
+    return _together(runs, np.full(len(runs), 1 / len(runs)), held, name, command, alike=False)
 
 
 def out_of_fold(runs: Sequence[Run]) -> Held:
     """Each image of all folds with the probabilities of the run that held it out."""
     ids = [id for run in runs for id in run.split.holdout]
-    return Held(ids, np.concatenate([run.probs("holdout") for run in runs]), true_classes(runs[0], ids))
+    labels, probs, first = true_classes(runs[0], ids), [], 0
+    for run in runs:
+        last = first + len(run.split.holdout)
+        probs.append(run.unseen(run.probs("holdout"), labels[first:last])[0])  # by no temperature that has seen them
+        first = last
+    return Held(ids, np.concatenate(probs), labels)
 
 
 def _together(
-    runs: Sequence[Run], weights: NDArray[np.float64], held: Held, name: str | None, command: list[str]
+    runs: Sequence[Run],
+    weights: NDArray[np.float64],
+    held: Held,
+    name: str | None,
+    command: list[str],
+    *,
+    alike: bool = True,
 ) -> tuple[Run, Result]:
+    """`alike`: is the holdout answered by the same models as the images to predict?"""
     first, competition = runs[0], runs[0].competition
     weighed = weigh(runs, name or "ensemble")
     weighed.refuse_if_over()
@@ -94,7 +106,7 @@ def _together(
             combined.store_probs("predict", averaged([run.probs("predict") for run in runs], weights))
             parts["predict"] = (predict.ids, None)
         macs = sum(budget.weigh(run.recipe, run.competition, run.name).macs for run in runs)
-        result = conclude(combined, weighed, macs, parts)
+        result = conclude(combined, weighed, macs, parts, answered_alike=alike)
     return Run.find(combined.name), result
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featherweight import submission
 from featherweight.budget import WeighIn
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
+from featherweight.evaluation.unlabelled import Features
 from featherweight.runs import expected_score, ledger, related
 from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Result, Run
@@ -56,11 +55,13 @@ def conclude(
     weighed: WeighIn,
     macs: int,
     parts: Mapping[str, Labelled],
-    features: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    features: Features | None = None,
+    answered_alike: bool = True,
 ) -> Result:
     """Evaluate the parts that a run has (the holdout always), and keep the scores in its folder and in the ledger.
 
-    `features` [N, F] of the holdout and [M, F] of the images to predict tell whether these are of one kind.
+    `features` tell whether the holdout and the images to predict are of one kind; without them their probabilities do,
+    unless they are not `answered_alike`, as where one model answers the first and the mean of several the others.
     """
     labels = parts["holdout"][1]
     assert labels is not None
@@ -77,7 +78,7 @@ def conclude(
     )
     expected = Expected.read(run)  # a run that is done stays as it is, whatever has been trained since
     if expected is None:
-        expected = expected_score.expect(run, result.holdout, labels, features)
+        expected = expected_score.expect(run, result.holdout, labels, features, answered_alike)
         if expected is not None:
             expected.store(run)
     if labels.ndim == 1 and (wrong := WrongLabels.look(run, parts["holdout"][0], run.probs("holdout"), labels)):

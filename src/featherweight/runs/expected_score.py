@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from featherweight import atomic
 from featherweight.evaluation import intervals, unlabelled
 from featherweight.evaluation.metrics import Metric, Score, named
-from featherweight.runs import query, selection
+from featherweight.runs import query, related, selection
 from featherweight.runs.metadata import WITHOUT, read_record
 from featherweight.runs.run import Run
 
@@ -102,26 +102,19 @@ class Expected:
 
 
 def expect(
-    run: Run, holdout: Score, labels: NDArray[Any], features: tuple[NDArray[Any], NDArray[Any]] | None = None
+    run: Run, holdout: Score, labels: NDArray[Any], features: unlabelled.Features | None = None, alike: bool = True
 ) -> Expected | None:
     """What a run with probabilities of its holdout and its images to predict may expect; None where there are none to
     predict, or where too few are held out.
 
-    `features` are the network's of both, [N, F] and [M, F]; without them the probabilities serve.
+    Without `features` the probabilities serve, where both are answered `alike`: a mean of several models is surer of
+    its answers than one of them, of whatever images.
     """
     to_predict = run.raw_probs("predict")
     if to_predict is None or not len(to_predict) or holdout.count < FEWEST:
         return None
     probs, _ = run.unseen(run.probs("holdout"), labels)
     test = run.probs("predict")
-    if features is None:
-        features = np.log(probs.clip(1e-6)), np.log(test.clip(1e-6))
-    domain = unlabelled.domain(*features)
-    estimates: dict[str, float] = {}
-    counted = holdout.of.counts and holdout.of.judges == "answers" and labels.ndim == 1
-    if counted:
-        estimates = unlabelled.estimates(probs, probs.argmax(1) == labels, test, domain.weights)
-        estimates |= _by_agreement(run, holdout.value, probs, test)
     share = run.competition.submission.public
     images = math.ceil(len(test) * (query.PUBLIC_SHARE if share is None else share))
     seen = Expected(
@@ -129,10 +122,20 @@ def expect(
         public=(0.0, 0.0, 0.0, images),
         private=(0.0, 0.0, 0.0, len(test) - images),
         share_is_stated=share is not None,
-        auc=(domain.auc.value, domain.auc.low, domain.auc.high),
-        shifted=domain.shifted,
-        estimates=estimates,
     )
+    if not alike:
+        return _heeding_others(run, holdout, labels, seen)
+    if features is None:
+        features = unlabelled.Features(np.log(probs.clip(1e-6)), np.log(test.clip(1e-6)))
+    held = related.of(run, run.split.holdout)
+    domain = unlabelled.domain(features.holdout, features.predict, (held, features.kin))
+    estimates: dict[str, float] = {}
+    counted = holdout.of.counts and holdout.of.judges == "answers" and labels.ndim == 1
+    if counted:
+        estimates = unlabelled.estimates(probs, probs.argmax(1) == labels, test, domain.weights)
+        estimates |= _by_agreement(run, holdout.value, probs, test)
+    auc = (domain.auc.value, domain.auc.low, domain.auc.high)
+    seen = replace(seen, auc=auc, shifted=domain.shifted, estimates=estimates)
     return _heeding_others(run, holdout, labels, seen)
 
 

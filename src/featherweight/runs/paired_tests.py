@@ -144,8 +144,13 @@ def over_seeds(metric: str, scores: Mapping[str, Sequence[float]]) -> list[str]:
     """
     from scipy.stats import ttest_ind
 
+    def p_value(one: Sequence[float], other: Sequence[float]) -> float:
+        """1 where no score differs from another of its recipe: then nothing says by how much seeds differ."""
+        varies = np.var(one) + np.var(other) > 0
+        return float(ttest_ind(one, other, equal_var=False).pvalue) if varies else 1.0
+
     pairs = list(itertools.combinations(scores, 2))
-    ps = holm([float(ttest_ind(scores[one], scores[other], equal_var=False).pvalue) for one, other in pairs])
+    ps = holm([p_value(scores[one], scores[other]) for one, other in pairs])
     return [
         _in_words(metric, one, scores[one], other, scores[other], p) for (one, other), p in zip(pairs, ps, strict=True)
     ]

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from featherweight import atomic, budget
 from featherweight.console import say
@@ -27,6 +26,7 @@ from featherweight.data.pack import Pack
 from featherweight.data.split import scarce
 from featherweight.errors import DivergedError, ProcessLostError, UserError
 from featherweight.evaluation.calibration import fit_temperature
+from featherweight.evaluation.unlabelled import Features
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs import division
@@ -135,7 +135,7 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
         everyone.once(lambda: effect.store(run))
     features = None
     if data.predict is not None and not run.is_finished:
-        features = seen_as(model, holdout, data.predict, device)
+        features = seen_as(competition, model, holdout, data.predict, device)
     result = everyone.once(lambda: _conclude(run, weighed, parts, features))
     if related is not None and related.mean() >= division.WARNED:
         say(f"  {division.without_related(run, holdout, related)}")
@@ -146,7 +146,7 @@ def _conclude(
     run: Run,
     weighed: budget.WeighIn,
     parts: Mapping[str, Pack],
-    features: tuple[NDArray[Any], NDArray[Any]] | None,
+    features: Features | None,
 ) -> Result:
     """From the probabilities, which are all there, to the ledger."""
     if run.recipe.predict.calibrate and not run.temperature.exists():

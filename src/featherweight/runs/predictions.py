@@ -12,9 +12,11 @@ from torch import nn
 from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe
 from featherweight.console import Progress
+from featherweight.data import kin, numbered_names
 from featherweight.data.pack import Pack
 from featherweight.evaluation import unlabelled
 from featherweight.evaluation.inference import predict_probs
+from featherweight.evaluation.unlabelled import Features
 from featherweight.models import Classifier
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
@@ -79,9 +81,9 @@ def _asked(
 
 
 def seen_as(
-    model: Classifier, holdout: Pack, to_predict: Pack, device: Runtime
-) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """The features float32 [N, F] that the classifier is given of the holdout, and of some images to predict.
+    competition: Competition, model: Classifier, holdout: Pack, to_predict: Pack, device: Runtime
+) -> Features | None:
+    """The features that the classifier is given of the holdout, and of some images to predict; which of these are kin.
 
     None for a network that does not end in a linear layer.
     """
@@ -90,4 +92,7 @@ def seen_as(
         return None
     some = np.sort(np.random.default_rng(0).permutation(len(to_predict))[: unlabelled.MOST])
     held = probe.given_to(model, last[-1], holdout.images, False, device)
-    return held, probe.given_to(model, last[-1], to_predict.take(some).images, False, device)
+    predicted = to_predict.take(some)
+    declared = None if competition.group is None else numbered_names.keys(predicted.ids, competition.group)
+    related = kin.find(predicted, declared=declared).group
+    return Features(held, probe.given_to(model, last[-1], predicted.images, False, device), related)

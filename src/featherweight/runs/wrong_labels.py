@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic, paths
+from featherweight.errors import UserError
 from featherweight.evaluation.label_noise import label_noise
 from featherweight.runs.metadata import WITHOUT, read_record
 from featherweight.runs.run import Run
@@ -55,11 +57,14 @@ class WrongLabels:
 
 
 def latest(competition: str) -> tuple[Run, WrongLabels] | None:
-    """What the latest run of a competition that has seen wrong labels says of them."""
+    """What the latest run of a competition that has seen wrong labels says of them; runs that are damaged, of whatever
+    competition, say so when they are asked for.
+    """
     files = sorted(paths.runs().glob("*/labels.json"), key=lambda path: -path.stat().st_mtime)
     for path in files:
-        run = Run.find(path.parent.name)
-        labels = WrongLabels.read(run)
-        if run.competition_name == competition and run.is_finished and labels is not None:
-            return run, labels
+        with contextlib.suppress(UserError):
+            run = Run.find(path.parent.name)
+            labels = WrongLabels.read(run) if run.competition_name == competition and run.is_finished else None
+            if labels is not None:
+                return run, labels
     return None

@@ -45,9 +45,10 @@ def _fields(form: Form, probs: NDArray[np.floating], answers: Answers) -> Iterat
     if form.takes == "probabilities":
         order = [classes.index(name) for name in form.columns[1:]]
         certain = (probs.astype(np.float64).clip(0, 1) if form.several else normalized(probs))[:, order]
-        yield from ([f"{p:.8g}" for p in row] for row in certain.tolist())
+        kept = _probability if form.several else "{:.8g}".format  # of one class, the others say how far from 1 it is
+        yield from ([kept(p) for p in row] for row in certain.tolist())
     elif form.takes == "probability":
-        yield from ([f"{p:.8g}"] for p in normalized(probs)[:, form.positive].tolist())
+        yield from ([_probability(p)] for p in normalized(probs)[:, form.positive].tolist())
     elif form.takes == "ranked":
         yield from ([" ".join(classes[k] for k in row[: form.k])] for row in ranking(probs))
     elif form.takes == "one_hot":
@@ -58,3 +59,8 @@ def _fields(form: Form, probs: NDArray[np.floating], answers: Answers) -> Iterat
         yield from ([" ".join(classes[k] for k in np.flatnonzero(row))] for row in answers)
     else:
         yield from ([classes[k]] for k in answers)
+
+
+def _probability(p: float) -> str:
+    """A probability that nothing beside it completes: in full where it would be rounded to 1, and so be certain."""
+    return f"{p:.8g}" if p < 0.999 else f"{p:.17g}"
