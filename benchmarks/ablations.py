@@ -35,7 +35,7 @@ from featherweight.console import hushed
 from featherweight.data.parts import divide
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
-from featherweight.planning.candidates import RATE, batch_size
+from featherweight.planning.candidates import BATCHES
 from featherweight.runs.predictions import augmentations
 from featherweight.runtime.device import start
 from featherweight.runtime.rng import derive
@@ -43,6 +43,8 @@ from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
 HOLDOUT = 2000
+RATE = 0.375 / 256  # of SGD, for each image of a batch
+STEPS_PER_EPOCH = 60  # of SGD, at least, as far as batches of 32 allow
 CROP = {"name": "crop", "padding": 0.0625, "fill": "reflect"}
 BASE_AUGMENT = [CROP, "alternating_flip"]
 AUGMENTATIONS: dict[str, list[Any]] = {
@@ -81,12 +83,16 @@ LOSSES: dict[str, Any] = {
     "logit_adjusted": {"name": "logit_adjusted", "label_smoothing": 0.2},
 }
 OPTIMIZERS: dict[str, Any] = {
-    "muon": {"name": "muon", "lr": 0.02, "rest": "sgd", "rest_lr": 0.1},
     "adamw": {"name": "adamw", "lr": 0.002, "weight_decay": 0.05},
     "nadam": {"name": "nadam", "lr": 0.002},
     "lion": {"name": "lion", "lr": 3e-4, "weight_decay": 0.1},
     "rmsprop": {"name": "rmsprop", "lr": 0.001},
     "adagrad": {"name": "adagrad", "lr": 0.01},
+}
+MUON: dict[str, Any] = {
+    "optimizer": load_recipe("fastnet94_muon", ["optimizer.lr=0.24"]).optimizer.model_dump(mode="json"),
+    "train.bias_rate": 27,
+    "train.batch_size": 256,
 }
 
 
@@ -111,6 +117,7 @@ def options() -> list[Option]:
         for name, optimizer in OPTIMIZERS.items()
     ]
     listed += [
+        Option("muon", "optimizer", MUON),
         Option("no bias rate", "optimizer", {"train.bias_rate": 1}),
         Option("sam", "optimizer", {"sam": {"rho": 0.05}}, 0.5),
         Option("asam", "optimizer", {"sam": {"rho": 0.5, "adaptive": True}}, 0.5),
@@ -149,7 +156,8 @@ class Cell:
 
 def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: int) -> Recipe:
     """The base with the option's change."""
-    batch, epochs = batch_size(images), max(1, round(arguments.epochs * option.length))
+    batch = max((size for size in BATCHES if images // size >= STEPS_PER_EPOCH), default=BATCHES[0])
+    epochs = max(1, round(arguments.epochs * option.length))
     words = ["model.widths=[32,128,128]", "train.precision=native", f"train.batch_size={batch}"]
     words += [f"optimizer.lr={batch * RATE:.6g}", f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
     words += [f"split.holdout={HOLDOUT if arguments.images else 0.2}", f"split.seed={seed}", f"seed={seed}"]

@@ -20,16 +20,16 @@ from pathlib import Path
 
 from featherweight import atomic
 from featherweight.config import Competition, load_competition, load_recipe
-from featherweight.planning.candidates import RATE, SMALL, STORED, batch_size
+from featherweight.planning.candidates import FAST, RATE, SMALL, STORED, batch_size
 from featherweight.planning.curves import NUMBERS, PUBLISHED, TABLE
 from featherweight.runs import pipeline
 from featherweight.runs.run import Run
 from featherweight.runs.task import Task
 
 NETWORKS = {
-    "narrow": ("fastnet94", ["model.widths=[32,128,128]"]),
-    "fast": ("fastnet94", []),
-    "wide": ("fastnet95", []),
+    "narrow": (FAST, ["model.widths=[32,128,128]"]),
+    "fast": (FAST, []),
+    "wide": (FAST, ["model.widths=[128,384,384]"]),
     "wrn": ("wrn16_4", []),
     "lite0": ("finetune_lite0", []),
     "lite0_bold": ("finetune_lite0_bold", []),
@@ -51,7 +51,7 @@ def settings(network: str, epochs: int, images: int, arguments: argparse.Namespa
     chosen += [f"split.holdout={HOLDOUT if arguments.images else 0.2}"]
     if arguments.images:
         chosen.append(f"split.subset={images + HOLDOUT}")
-    if NETWORKS[network][0].startswith("fastnet"):
+    if NETWORKS[network][0] == FAST:
         batch = batch_size(images)
         chosen += [f"train.batch_size={batch}", f"optimizer.lr={batch * RATE:.6g}"]
     return chosen

@@ -36,10 +36,10 @@ from featherweight import paths
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.photos import Photos
-from featherweight.planning.candidates import RATE, batch_size
+from featherweight.planning.candidates import FAST, RATE, batch_size
 from featherweight.runs.run import Run
 
-TUNED, PROBE, FROM_NOTHING = "finetune_lite0", "probe_lite0", "fastnet94"
+TUNED, PROBE, FROM_NOTHING = "finetune_lite0", "probe_lite0", FAST
 SCRATCH = 64  # pixels at which the fast net, which starts from nothing, sees the images
 HELD = "split.test=0.2"  # where no file has the answers
 

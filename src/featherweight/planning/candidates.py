@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from featherweight import budget
@@ -10,10 +10,11 @@ from featherweight.budget import solver
 from featherweight.config import Competition, load_recipe
 from featherweight.planning.task import Task
 
-STEPS_PER_EPOCH = 60  # at least, as far as batches of 32 allow: fewer are too few for a rate to rise and fall
+STEPS_PER_EPOCH = 15  # at least, as far as batches of 32 allow: fewer are too few for a rate to rise and fall
 BATCHES = (32, 64, 128, 256)
-WIDEST = "fastnet95"  # of the usual fast nets
-RATE = 0.375 / 256  # of the fast nets, for each image of a batch
+FAST = "fastnet94_muon"  # the recipe of all fast nets
+WIDTHS = {"fast net, narrow": (32, 128, 128), "fast net": (64, 256, 256), "fast net, wide": (128, 384, 384)}
+RATE = 0.24 / 256  # of the fast nets, for each image of a batch
 ENLARGED, REDUCED = (96, 128), (128, 160, 224)  # pixels at which published networks see small pictures and photographs
 MANY = 8000  # photographs, of which published networks see smaller copies as well
 BOLD = ("optimizer.lr=0.001", "optimizer.layer_decay=0.9")  # of fine-tuning, as in the recipe finetune_lite0_bold
@@ -82,12 +83,8 @@ def from_scratch(task: Task) -> Iterator[Candidate]:
     batch = batch_size(task.images)
     for size in scratch_sizes(task.side):
         own = _at(size, task)
-        for name, recipe, widths in (
-            ("fast net, narrow", "fastnet94", ("model.widths=[32,128,128]",)),
-            ("fast net", "fastnet94", ()),
-            ("fast net, wide", WIDEST, ()),
-        ):
-            yield Candidate(name, recipe, size, (*own, *widths, "train.precision=native"), batch)
+        for name, widths in WIDTHS.items():
+            yield Candidate(name, FAST, size, (*own, *_of_widths(widths)), batch)
         yield Candidate("WRN-16-4", "wrn16_4", size, (*own, "train.precision=native"))
 
 
@@ -97,15 +94,19 @@ def filling(task: Task, competition: Competition) -> Iterator[Candidate]:
     """
     for size in scratch_sizes(task.side):
         own = _at(size, task)
-        seen = competition.seen_by(load_recipe(WIDEST, own))
-        if budget.weigh(load_recipe(WIDEST, own), seen, WIDEST).makes_weight:
+        widest = load_recipe(FAST, [*own, *_of_widths(WIDTHS["fast net, wide"])])
+        seen = competition.seen_by(widest)
+        if budget.weigh(widest, seen, FAST).makes_weight:
             continue
         for name, part in (("fast net, filling the limit", 1), ("fast net, a quarter of the limit", 4)):
             members, _ = solver.fill("fastnet", seen, seen.limit.parameters // part)
             shallow = [member.spec.arguments["widths"] for member in members if member.spec.arguments["depth"] == 2]
             for widths in shallow[:1]:
-                fixed = (*own, f"model.widths={list(widths)}", "train.precision=native")
-                yield Candidate(name, "fastnet94", size, fixed, batch_size(task.images))
+                yield Candidate(name, FAST, size, (*own, *_of_widths(widths)), batch_size(task.images))
+
+
+def _of_widths(widths: Sequence[int]) -> tuple[str, ...]:
+    return f"model.widths={list(widths)}", "train.precision=native"
 
 
 def _at(size: int, task: Task) -> tuple[str, ...]:
