@@ -176,7 +176,7 @@ def test_too_little_time_is_refused_in_words():
 
 
 def test_small_sets_get_small_batches_and_large_ones_the_largest():
-    assert [batch_size(images) for images in (100, 1000, 3000, 1_000_000)] == [32, 64, 128, 256]
+    assert [batch_size(images) for images in (100, 200, 500, 1000)] == [32, 64, 128, 256]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from featherweight.budget import solver
 from featherweight.config import Competition, load_recipe
 from featherweight.planning.task import Task
 
-STEPS_PER_EPOCH = 15  # at least, as far as batches of 32 allow: fewer are too few for a rate to rise and fall
+STEPS_PER_EPOCH = 3  # at least, as far as batches of 32 allow
 BATCHES = (32, 64, 128, 256)
 FAST = "fastnet94_muon"  # the recipe of all fast nets
 WIDTHS = {"fast net, narrow": (32, 128, 128), "fast net": (64, 256, 256), "fast net, wide": (128, 384, 384)}
