@@ -35,6 +35,12 @@ def names(rows):
     return list(rows["run"])
 
 
+def test_scores_by_different_metrics_have_no_mean():
+    record("accurate", seed=0, metric="accuracy")
+    record("likely", seed=1, metric="log_loss", holdout=0.3)
+    assert sorted(query.by_seed(query.table())["metric"]) == ["accuracy", "log_loss"]
+
+
 def test_best_first_within_each_competition():
     record("low", holdout=0.8)
     record("high", holdout=0.95)

@@ -43,7 +43,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything about one run. `probs` float32 [N, K] and `true` int64 [N] are of the holdout, views included.
+    """Everything about one run. `probs` float32 [N, K], the classes `predicted` and `true` int64 [N] are the holdout's,
+    views included, as they are scored: by what was fitted to other fifths.
 
     A soup or a probe, which was not trained, has no history; by the name of each teacher, `teachers` says what it is.
     """
@@ -55,6 +56,7 @@ class Evidence:
     teachers: dict[str, str]
     classes: list[str]
     probs: NDArray[np.float32]
+    predicted: NDArray[np.int64]
     true: NDArray[np.int64]
     plain_accuracy: float
     mistakes: list[Picture]
@@ -63,12 +65,6 @@ class Evidence:
     tested: int
     findings: list[Finding]
     near: bool
-
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        """The class taken for each holdout image, int64 [N]."""
-        predicted: NDArray[np.int64] = self.probs.argmax(1)
-        return predicted
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -93,7 +89,7 @@ def gather(run: Run) -> Evidence:
     assert holdout.labels is not None
     device = devices.start(run.metadata.device, run.recipe.train.precision, run.metadata.threads)
     model = run.load_model()
-    probs = run.probs("holdout")
+    probs, predicted = run.unseen(run.probs("holdout"), holdout.labels)
     plain = probs
     if predictions.views(run.recipe, competition):
         plain = predict_probs(
@@ -103,10 +99,10 @@ def gather(run: Run) -> Evidence:
             batch_size=run.recipe.predict.batch_size,
             several=run.competition.target == "several",
         )
-    wrong = np.flatnonzero(probs.argmax(1) != holdout.labels)
+    wrong = np.flatnonzero(predicted != holdout.labels)
     worst = wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:MISTAKES]
     looked = worst[:LOOKED_INTO]
-    heats = gradcam(model, holdout.images[looked], probs[looked].argmax(1), device) if len(looked) else None
+    heats = gradcam(model, holdout.images[looked], predicted[looked], device) if len(looked) else None
     classes = competition.classes
     size = len(classes)
     whole = checks.join(train, holdout if test is None else checks.join(holdout, test))
@@ -120,9 +116,10 @@ def gather(run: Run) -> Evidence:
         teachers=_teachers(run),
         classes=classes,
         probs=probs,
+        predicted=predicted,
         true=holdout.labels,
         plain_accuracy=float((plain.argmax(1) == holdout.labels).mean()),
-        mistakes=_pictures(holdout, worst, probs, classes, [] if heats is None else list(heats)),
+        mistakes=_pictures(holdout, worst, probs, predicted, classes, [] if heats is None else list(heats)),
         suspects=_suspects(holdout, probs, classes),
         counts={
             "train": np.bincount(train.labels, minlength=size),
@@ -215,7 +212,12 @@ def _teachers(run: Run) -> dict[str, str]:
 
 
 def _pictures(
-    holdout: Pack, places: NDArray[np.int64], probs: NDArray[np.float32], classes: Sequence[str], heats: Sequence[Any]
+    holdout: Pack,
+    places: NDArray[np.int64],
+    probs: NDArray[np.float32],
+    predicted: NDArray[np.int64],
+    classes: Sequence[str],
+    heats: Sequence[Any],
 ) -> list[Picture]:
     assert holdout.labels is not None
     return [
@@ -223,8 +225,8 @@ def _pictures(
             holdout.ids[place],
             np.array(holdout.images[place]),
             classes[holdout.labels[place]],
-            classes[int(probs[place].argmax())],
-            float(probs[place].max()),
+            classes[int(predicted[place])],
+            float(probs[place, predicted[place]]),
             heats[number] if number < len(heats) else None,
         )
         for number, place in enumerate(places)
@@ -235,4 +237,4 @@ def _suspects(holdout: Pack, probs: NDArray[np.float32], classes: Sequence[str])
     """Holdout images whose labels look wrong, the surest first."""
     assert holdout.labels is not None
     noise = label_noise(probs, holdout.labels)
-    return _pictures(holdout, noise.suspects[:SUSPECTS], probs, classes, []) if noise.is_seen else []
+    return _pictures(holdout, noise.suspects[:SUSPECTS], probs, probs.argmax(1), classes, []) if noise.is_seen else []

@@ -94,12 +94,12 @@ def _best_first(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row for the runs of one recipe that differ in the seed alone: their number, means and deviations.
+    """One row for the runs of one recipe, by one metric, that differ in the seed alone: number, means and deviations.
 
     Where a seed was run several times, the latest counts. A soup or an ensemble has its first member's settings, and
     differs from it in its recipe's name, ensembles of few and of many members in their parameters.
     """
-    groups, key = [], ["competition", "recipe", "parameters", "same"]
+    groups, key = [], ["competition", "metric", "recipe", "parameters", "same"]
     # A key that a later version has brought is null in a recipe that does not use it, and absent from older rows.
     same = [json.dumps({key: value for key, value in keys.items() if value is not None}) for keys in rows["keys"]]
     for (competition, *_), group in rows.assign(same=same).groupby(key, sort=False, dropna=False):
