@@ -3,6 +3,7 @@
 run.json                what was asked for, where and with which code: `Metadata`
 recipe.yaml, competition.yaml    as they were resolved when the run was started
 split.json              the ids of train, holdout and test; kin.json what keeping kin on one side has changed
+groups.json             which of the scored images are related, where any are
 labels.json             which held-out labels look wrong, where any do
 history.csv             one row per epoch
 weights.safetensors     what ships; temperature.txt what calibrates it; decision.json how it answers
