@@ -52,6 +52,21 @@ def test_parts_are_disjoint_whole_and_stratified(labels, holdout, test):
             assert got >= exact - 1 or left[label] == 1, "only the last to train on is a reason to take fewer"
 
 
+@pytest.mark.parametrize("holdout", [0.1, 198])
+def test_rare_classes_are_held_out_as_often_as_others(holdout):
+    rare = [f"r{n:03d}" for n in range(300) for _ in range(2 + n % 3)]
+    labels = [*rare, *(f"c{n}" for n in range(20) for _ in range(54))]
+    ids = [f"{n}.png" for n in range(len(labels))]
+    shares, early = [], []
+    for seed in range(5):
+        held = [labels[n] for n in divide(ids, labels, holdout=holdout, seed=seed).holdout]
+        shares.append(np.mean([label[0] == "r" for label in held]))
+        early.append(np.mean([label < "r150" for label in held if label[0] == "r"]))
+        assert abs(len(held) - 198) < 45
+    assert np.mean(shares) == pytest.approx(900 / 1980, abs=0.07)
+    assert 0.35 < np.mean(early) < 0.65, "not by the alphabet"
+
+
 def test_as_before_with_a_fraction_alone():
     ids, labels = sample()
     held = holdout_ranks(ids, labels, 0.1, 1)

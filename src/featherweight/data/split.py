@@ -68,7 +68,7 @@ def divide(
         if wanted >= len(ids):
             raise UserError(f"split: {wanted:,.0f} of {len(ids):,} images leaves none to train on")
     shares = [wanted if wanted < 1 else wanted / len(ids) for wanted in (test, holdout)]
-    quotas = [_quotas(sizes, wanted, len(ids)) for wanted in (test, holdout)]
+    quotas = [_quotas(sizes, wanted, len(ids), seed + part) for part, wanted in enumerate((test, holdout))]
     if groups is not None:
         taken = _by_group(labels, groups, shares, seed)
     elif kin is not None:
@@ -182,16 +182,27 @@ def _ranked(ids: Sequence[str], labels: Sequence[str], seed: int) -> dict[str, l
     return members
 
 
-def _quotas(sizes: Counter[str], wanted: float, total: int) -> dict[str, int]:
-    """How many of each class: a fraction of each rounded, or a number dealt out by largest remainder."""
+def _quotas(sizes: Counter[str], wanted: float, total: int, seed: int) -> dict[str, int]:
+    """How many of each class: a fraction of each rounded, or a number dealt out by largest remainder.
+
+    Of classes so rare that a fraction of them is less than half an image, as many give one as the fraction asks for.
+    """
     if wanted < 1:
-        return {label: round(wanted * size) for label, size in sizes.items()}
+        exact = {label: wanted * size for label, size in sizes.items()}
+        return {
+            label: round(share) if share > 0.5 else int(_drawn(seed, label) < share) for label, share in exact.items()
+        }
     exact = {label: wanted * size / total for label, size in sizes.items()}
     quotas = {label: int(share) for label, share in exact.items()}
-    by_remainder = sorted(exact, key=lambda label: (quotas[label] - exact[label], label))
+    by_remainder = sorted(exact, key=lambda label: (quotas[label] - exact[label], _rank(seed, label)))
     for label in by_remainder[: int(wanted) - sum(quotas.values())]:
         quotas[label] += 1
     return quotas
+
+
+def _drawn(seed: int, label: str) -> float:
+    """A number below 1, as if drawn, that a class has whatever else there is: adding images moves few across."""
+    return int.from_bytes(_rank(seed, label)[:8], "big") / 2**64
 
 
 def _by_class(ranked: dict[str, list[int]], quotas: Sequence[dict[str, int]]) -> list[Places]:
