@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -58,7 +61,8 @@ def start(arguments: Sequence[str], fresh: bool = False, **options: object) -> s
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     if fresh or not forked.ABLE:
         return subprocess.Popen(["bash", str(ROOT / "run.sh"), *arguments], env=environment, **pipes)  # type: ignore
-    return forked.Forked(arguments, env={**environment, "PYTHONPATH": forked.SOURCE}, **pipes)  # type: ignore
+    words = ["-m", "featherweight", *arguments]
+    return forked.Forked(words, env={**environment, "PYTHONPATH": forked.SOURCE}, **pipes)  # type: ignore
 
 
 @pytest.fixture
@@ -86,6 +90,48 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return folder
+
+
+@functools.cache
+def weighed(recipe: str) -> Any:
+    """The weigh-in of a recipe for 10 classes of 3x32x32; made once."""
+    from featherweight import budget
+    from featherweight.config import load_competition, load_recipe
+
+    return budget.weigh(load_recipe(recipe), load_competition("cifar10"), recipe)
+
+
+@pytest.fixture
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 400 digits alone, 320 to train on: for commands in this process, of which a test has many."""
+    source = importlib.import_module("featherweight.data.sources.digits")
+    whole = source._digits
+    monkeypatch.setattr(source, "_digits", lambda seed: tuple(part[:400] for part in whole(seed)))
+
+
+@pytest.fixture
+def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library's network that is built again, with other arguments, is not run without memory again: it has the
+    strides of the first one.
+    """
+    from featherweight.models import library
+
+    at_size, spared, known = library.at_size, library._spared_strides, {}
+
+    def note(where: Any, *given: Any) -> Any:
+        known[where] = spared(*given)
+        return known[where]
+
+    def once(make: Any, *where: Any) -> Any:
+        if where not in known:
+            known[where] = {}
+            monkeypatch.setattr(library, "_spared_strides", functools.partial(note, where))
+            return at_size(make, *where)
+        model = make()
+        library._set_strides(model, known[where])
+        return model
+
+    monkeypatch.setattr(library, "at_size", once)
 
 
 @pytest.fixture

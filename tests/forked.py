@@ -1,8 +1,9 @@
 """The command line as a process of its own, forked from one that has imported everything.
 
 Importing torch takes two seconds of a core, and the tests start hundreds of processes. A forked one is like any other:
-it has its own environment, pipes and session, takes signals, and ends in an exit code. What it cannot show are faults
-of `run.sh`, of the imports and of the order of hashes, which is that of its parent: `start(..., fresh=True)` does.
+it has its own environment, pipes and session, takes signals, and ends in an exit code; what torchrun starts in one is
+forked, too. What it cannot show are faults of `run.sh`, of the imports and of the order of hashes, which is that of its
+parent: `start(..., fresh=True)` does.
 Linux alone lets a process adopt those that its child has started (prctl); elsewhere all processes are fresh ones.
 """
 
@@ -17,9 +18,11 @@ import io
 import json
 import os
 import pkgutil
+import runpy
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,14 +31,17 @@ SOURCE = str(Path(__file__).resolve().parents[1] / "src")
 ABLE = sys.platform == "linux"
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 # What commands import when they need it, beside the modules of the package.
+TORCHRUN = "torch.distributed.run"
+STARTER = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler"  # of what torchrun starts
 IMPORTED = (
     "matplotlib.backends.backend_agg matplotlib.figure optuna pandas scipy.cluster.hierarchy scipy.optimize "
-    "scipy.stats sklearn.datasets sklearn.linear_model sklearn.model_selection sklearn.pipeline sklearn.preprocessing"
+    "scipy.stats sklearn.datasets sklearn.linear_model sklearn.model_selection sklearn.pipeline sklearn.preprocessing "
+    f"{TORCHRUN} {STARTER}"
 )
 
 
 class Forked(subprocess.Popen[str]):
-    """`python -m featherweight ARGUMENTS`, with all that Popen can do."""
+    """`python WORDS`, which are `-m MODULE ...`, `-c PROGRAM ...` or `SCRIPT ...`, with all that Popen can do."""
 
     def _execute_child(self, *positional: Any) -> None:
         """In place of Popen's own: the process comes from the one that forks, with these pipes."""
@@ -44,7 +50,7 @@ class Forked(subprocess.Popen[str]):
         request = {
             "words": given["args"],
             "environment": dict(given["env"]),
-            "folder": given["cwd"] or str(Path.cwd()),
+            "folder": str(given["cwd"] or Path.cwd()),
             "session": given["start_new_session"],
         }
         streams = [given["p2cread"], given["c2pwrite"], given["errwrite"]]
@@ -92,6 +98,7 @@ def _serve(asked: socket.socket) -> None:
         read, write = os.pipe()
         between = os.fork()
         if not between:
+            parent = os.getpid()
             child = os.fork()
             if child:
                 os.write(write, str(child).encode())
@@ -99,6 +106,8 @@ def _serve(asked: socket.socket) -> None:
             asked.close()
             os.close(read)
             os.close(write)
+            while os.getppid() == parent:  # until the asking process has adopted this one
+                time.sleep(0.001)
             _become(files, **json.loads(request))
         os.waitpid(between, 0)  # from here on the child is the asking process's
         asked.send(os.read(read, 32))
@@ -107,7 +116,9 @@ def _serve(asked: socket.socket) -> None:
 
 
 def _become(files: Sequence[int], words: list[str], environment: dict[str, str], folder: str, session: bool) -> None:
-    """Be the process that was asked for."""
+    """Be the process that was asked for; ends in SystemExit."""
+    if {"--procs", "resume", TORCHRUN} & {*words}:
+        _fork_what_torchrun_starts(files)
     if session:
         os.setsid()
     for standard, file in enumerate(files):
@@ -120,8 +131,36 @@ def _become(files: Sequence[int], words: list[str], environment: dict[str, str],
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = ["featherweight", *words]
-    importlib.import_module("featherweight.__main__").run()
+    importlib.reload(importlib.import_module("featherweight.runtime.launcher"))  # which notes the parent
+    if words[0] == "-u":
+        words = words[1:]
+    sys.argv = words[1:] if words[0] == "-m" else words
+    if words[:2] == ["-m", "featherweight"]:
+        importlib.import_module("featherweight.__main__").run()
+    elif words[0] == "-m":
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        exec(words[1], {"__name__": "__main__"})
+    else:
+        runpy.run_path(words[0], run_name="__main__")
+    sys.exit()
+
+
+def _fork_what_torchrun_starts(files: Sequence[int]) -> None:
+    """Have this process' own children forked by another one, which has no threads when this one has them."""
+    global _forker
+    ours, theirs = socket.socketpair()
+    if not os.fork():
+        ours.close()
+        for file in files:
+            os.close(file)
+        _serve(theirs)
+        os._exit(0)
+    theirs.close()
+    ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
+    _forker = lambda: ours  # noqa: E731
+    importlib.import_module(STARTER).Popen = lambda args, **options: Forked(args[1:], **options)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import fit_in_processes
-from conftest import ROOT, Command, start
+import forked
+from conftest import Command, start
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.models.blocks import drop_connect
@@ -131,10 +132,7 @@ def test_two_processes_learn_as_one(tmp_path: Path, device: str) -> None:
     for name in fit_in_processes.CASES:
         fit_in_processes.run(name, tmp_path / "one", device)
     torch.set_num_threads(before)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = str(ROOT / "tests" / "fit_in_processes.py")
-    words = [script, str(tmp_path / "two"), device]
-    done = subprocess.run([*launcher, *words], capture_output=True, text=True, timeout=300)
+    done = _torchrun(fit_in_processes.__file__, str(tmp_path / "two"), device)
     assert done.returncode == 0, done.stderr
     for name in fit_in_processes.CASES:
         one, two = (json.loads((tmp_path / side / f"{name}.json").read_text()) for side in ("one", "two"))
@@ -153,8 +151,8 @@ def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Comma
     """Ctrl-C, then SIGKILL of a worker, then of the process that started the workers, each time resumed; in one piece
     it was torchrun that started them.
     """
-    long = (*RUN, "--set", "train.epochs=3")
-    done = _torchrun(*long, "--name", "whole")
+    long = (*RUN, "--set", "train.epochs=2")
+    done = _torchrun("-m", "featherweight", *long, "--name", "whole")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("next: ./run.sh runs") == 1
     facts = json.loads((home / "runs" / "whole" / "run.json").read_text())
@@ -234,11 +232,16 @@ def test_a_device_and_threads_are_shared() -> None:
 
 
 def _torchrun(*words: str) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    return subprocess.run(
-        [*launcher, "-m", "featherweight", *words], env=environment, capture_output=True, text=True, timeout=300
-    )
+    """Two processes that torchrun has started, forked where they can be; fresh ones: test_photo_runs."""
+    words = ("-m", forked.TORCHRUN, "--standalone", "--nproc-per-node", "2", *words)
+    environment = {**os.environ, "PYTHONPATH": forked.SOURCE}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    if forked.ABLE:
+        process = forked.Forked(words, env=environment, **pipes)
+    else:
+        process = subprocess.Popen([sys.executable, *words], env=environment, **pipes)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def _underway(process: subprocess.Popen[str], folder: Path) -> tuple[int, list[int]]:
@@ -256,10 +259,10 @@ def _underway(process: subprocess.Popen[str], folder: Path) -> tuple[int, list[i
 
 
 def _children(parent: int) -> list[int]:
-    """The processes that `parent` has started, first first."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
-    return sorted(int(pid) for pid, of, what in rows if int(of) == parent and "featherweight" in what)
+    """The workers that `parent` has started, each with a session of its own; first first."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,sess="], capture_output=True, text=True, check=True).stdout
+    rows = [map(int, line.split()) for line in listed.splitlines()]
+    return sorted(pid for pid, of, session in rows if (of, session) == (parent, pid))
 
 
 def _alive(pids: list[int]) -> list[int]:
