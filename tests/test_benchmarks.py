@@ -1,6 +1,7 @@
 """The parts of the benchmarks that a number depends on: the published recipe as rebuilt, the peers' files and tables,
 what a race goes on from, the time of a step, and what a memory too small is told by."""
 
+import argparse
 import importlib
 import json
 import os
@@ -8,6 +9,8 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,15 +150,19 @@ def test_epochs_of_a_mapped_file_are_fetched_from_the_disk_and_those_of_the_memo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to RLIMIT_DATA")
-def test_a_child_that_gets_no_memory_says_so_and_any_other_failure_ends_the_benchmark(tmp_path):
+def test_a_child_that_gets_no_memory_says_so_and_any_other_failure_ends_the_benchmark(tmp_path, monkeypatch):
     path = tmp_path / "images.npy"
     shape = (2**32 // 3072, 32, 32, 3)  # 4 GB, of which no byte is written
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     told = linear.one(path, "--keep", "memory", "--limit", str(2 * 2**30))
     assert "Unable to allocate" in told["refused"]
     path.unlink()
-    with pytest.raises(SystemExit, match="No such file"):
-        linear.one(path, "--keep", "memory", "--limit", str(2 * 2**30))
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        linear.child(path, argparse.Namespace(limit=None, keep=None, epochs=1))
+    (tmp_path / "fails.py").write_text("import sys\nsys.exit('No such file')\n")
+    monkeypatch.setattr(linear, "__file__", str(tmp_path / "fails.py"))
+    with pytest.raises(SystemExit, match="with --limit 9 ended with 1: No such file"):
+        linear.one(path, "--limit", "9")
 
 
 def test_only_a_want_of_memory_is_taken_for_one():
@@ -217,21 +224,27 @@ def test_the_gpu_script_refuses_what_it_does_not_know(words, told):
 
 
 def test_the_gpu_script_says_what_it_has_no_time_for(tmp_path):
-    done = run_gpu(["--smoke", "--only", "race", "--limit", "30", "--out", str(tmp_path)])
+    done = run_gpu(["--smoke", "--only", "race", "--limit", "30", "--out", str(tmp_path)], without_gpu(tmp_path))
     assert done.returncode == 1
     assert "== race is left out: there are" in done.stdout
     assert (tmp_path / "gpu.log").read_text().endswith("failed: race\n")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_the_gpu_script_says_that_there_is_no_gpu(tmp_path):
-    done = run_gpu(["--only", "race", "--out", str(tmp_path)])
+    done = run_gpu(["--only", "race", "--out", str(tmp_path)], without_gpu(tmp_path))
     assert done.returncode == 2
     assert "there is no GPU on this machine; --smoke" in done.stderr
 
 
-def run_gpu(words: list[str]) -> subprocess.CompletedProcess[str]:
-    """`benchmarks/gpu.sh WORDS` with the environment of the tests."""
-    environment = {**os.environ, "FEATHERWEIGHT_PYTHON": sys.executable}
+def without_gpu(folder: Path) -> dict[str, str]:
+    """A torch that says what the script asks it, on a machine without a GPU."""
+    cuda = "class cuda:\n    is_available = staticmethod(lambda: False)\n    device_count = staticmethod(lambda: 0)\n"
+    (folder / "torch.py").write_text(f"__version__ = '0'\n{cuda}")
+    return {"PYTHONPATH": str(folder)}
+
+
+def run_gpu(words: list[str], more: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
+    """`benchmarks/gpu.sh WORDS` with the environment of the tests, and `more`."""
+    environment = {**os.environ, "FEATHERWEIGHT_PYTHON": sys.executable, **more}
     script = ["bash", str(ROOT / "benchmarks" / "gpu.sh"), *words]
     return subprocess.run(script, env=environment, capture_output=True, text=True, check=False)

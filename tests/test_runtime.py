@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -5,6 +6,7 @@ import sys
 import pytest
 import torch
 
+import forked
 from featherweight.runtime.device import start
 from featherweight.runtime.processes import Processes, planned
 
@@ -27,9 +29,12 @@ def test_memory_that_was_freed_is_used_again():
     """A hundred megabytes, taken and given back, cost pages once, where they cost them every time without `start`."""
 
     def faults(how: str) -> int:
-        return int(
-            subprocess.run([sys.executable, "-c", PAGES, how], capture_output=True, text=True, check=True).stdout
-        )
+        words = ["-c", PAGES, how]
+        if forked.ABLE:
+            process = forked.Forked(words, env={**os.environ}, stdout=subprocess.PIPE, text=True)
+        else:
+            process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
+        return int(process.communicate()[0])
 
     # Where a block comes to lie differs from process to process; some fit badly and are taken from the system, of eight
     # up to five where it is crowded. Without `start` all eight are, to the page.
