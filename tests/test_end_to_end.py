@@ -54,7 +54,9 @@ def photos(home: Path) -> Path:
 
 
 def test_the_main_job_from_nothing_to_a_scored_submission(home: Path, command: Command) -> None:
-    done = command("tiny", "--set", "train.epochs=8", fresh=True)
+    """As a user starts it; and the same seed gives the same bytes, in another order of hashes and without a report."""
+    words = ("tiny", "--set", "train.epochs=5", "--threads", "1")
+    done = command(*words, fresh=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "parameters  20,506 of 5,000,000 (0.4%)" in done.stdout
@@ -83,23 +85,20 @@ def test_the_main_job_from_nothing_to_a_scored_submission(home: Path, command: C
     assert again.returncode == 0
     assert len((home / "submissions" / "ledger.csv").read_text().splitlines()) == 2
 
-
-def test_the_same_seed_gives_the_same_bytes(home: Path, command: Command) -> None:
-    assert command(*TINY, "--name", "one").returncode == 0
-    assert command(*TINY, "--name", "two", fresh=True).returncode == 0  # whose hashes have another order
-    assert command(*TINY, "--name", "other", "--seed", "1").returncode == 0
-    assert digest(home, "one") == digest(home, "two")
-    assert digest(home, "one")["weights.safetensors"] != digest(home, "other")["weights.safetensors"]
+    for name, seed in (("same", "0"), ("other", "1")):
+        assert command(*words, "--no-report", "--name", name, "--seed", seed).returncode == 0
+    assert digest(home, "same") == digest(home, folder.name)
+    assert digest(home, "other")["weights.safetensors"] != digest(home, "same")["weights.safetensors"]
 
 
 def test_killed_again_and_again_it_ends_in_the_same_bytes(home: Path, command: Command) -> None:
     """SIGKILL at random moments and in the middle of writing a checkpoint, each time resumed by a new process."""
-    slow = ("tiny", "--set", "train.epochs=10", "--set", "train.checkpoint_seconds=0", "--threads", "1", "--no-report")
+    slow = ("tiny", "--set", "train.epochs=6", "--set", "train.checkpoint_seconds=0", "--threads", "1", "--no-report")
     assert command(*slow, "--name", "whole").returncode == 0
     rng, kills = random.Random(0), 0
     folder = home / "runs" / "cut"
     process = start([*slow, "--name", "cut"])
-    for attempt in range(4):
+    for attempt in range(3):
         deadline = time.monotonic() + 120
         while not (folder / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -114,7 +113,7 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(home: Path, command: C
         process = start(["resume", "cut", "--no-report"])
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
-    assert kills >= 3, "the runs ended before they could be killed: this test has tested nothing"
+    assert kills == 3, "the runs ended before they could be killed: this test has tested nothing"
     assert digest(home, "cut") == digest(home, "whole")
     assert not list(folder.glob(".*.part"))
     assert "cut" in out

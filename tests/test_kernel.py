@@ -13,7 +13,7 @@ import pytest
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
-from featherweight.kaggle import push_kernel
+from featherweight.kaggle import kernel, push_kernel
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.notebook_time import epochs_within
 from featherweight.planning.costs import Cost
@@ -128,6 +128,13 @@ FAULTS = {
 }
 
 
+@pytest.fixture
+def light(monkeypatch):
+    """A data set with two wheels, for tests that are not about what it holds."""
+    monkeypatch.setattr(kernel, "CARRIED", ("mdurl",))
+
+
+@pytest.mark.usefixtures("light")
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_of_a_push_is_one_message(workspace, fake_kaggle, capsys, name):
     request, faults, code, said = FAULTS[name]
@@ -159,6 +166,7 @@ OUTPUT_FAULTS = {
 }
 
 
+@pytest.mark.usefixtures("light")
 @pytest.mark.parametrize("name", OUTPUT_FAULTS)
 def test_each_fault_of_fetching_the_output_is_one_message(workspace, fake_kaggle, capsys, name):
     fault, times, code, said = OUTPUT_FAULTS[name]

@@ -2,9 +2,11 @@
 
 import shutil
 
+import jupyter_client.launcher
 import jupytext
 import pytest
 
+import forked
 from conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -22,7 +24,7 @@ PICTURES = {"01_look_at_the_data": 2, "02_why_it_errs": 4, "03_on_kaggle": 0}
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_as_it_stands(path, home, tmp_path, monkeypatch, request):
-    """By nbmake's own runner, in this process: a kernel a notebook is slow enough."""
+    """By nbmake's own runner, in this process, with kernels that are forked where they can be."""
     nbmake = pytest.importorskip("nbmake.nb_run", reason="nbmake is not installed (pip install nbmake)")
     if path.stem == "02_why_it_errs":
         shutil.copytree(request.getfixturevalue("finished"), home, dirs_exist_ok=True)
@@ -37,6 +39,8 @@ def test_it_runs_as_it_stands(path, home, tmp_path, monkeypatch, request):
     monkeypatch.setenv("COMPETITION", "ours")
     monkeypatch.setenv("SETTINGS", '{"train.epochs": 1}')
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    if forked.ABLE:
+        monkeypatch.setattr(jupyter_client.launcher, "Popen", lambda words, **given: forked.Forked(words[1:], **given))
     ran = nbmake.NotebookRun(target, 300).execute()
     assert ran.error is None, ran.error.trace
     outputs = [output for cell in ran.nb.cells for output in cell.get("outputs", [])]
