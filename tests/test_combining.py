@@ -16,11 +16,14 @@ from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import OverBudget, UserError
 from featherweight.evaluation.calibration import temper
+from featherweight.export.exportable import Subject
+from featherweight.kaggle import submit_and_score
 from featherweight.report import tensorboard, write
-from featherweight.runs import ensemble, ledger, pipeline, soup
+from featherweight.runs import bundle, ensemble, ledger, members, pipeline, series, soup
 from featherweight.runs.comparison import true_classes
 from featherweight.runs.ensemble import fit_weights
 from featherweight.runs.paired_tests import Answers
+from featherweight.runs.predictor import Predictor
 from featherweight.runs.run import Run
 from featherweight.runs.soup import mean
 from featherweight.runs.task import Task
@@ -338,3 +341,64 @@ def test_a_name_being_made_is_taken(finished, home):
         1 / 0  # noqa: B018
     assert {path.name for path in (home / "runs").glob("*") if path.is_dir()} >= {one.name, two.name}
     assert not (home / "runs" / "bad").exists()
+
+
+def test_an_ensemble_answers_by_the_models_it_was_made_of_or_not_at_all(finished, home, capsys):
+    made, _ = ensemble.ensemble(["a", "b"], fit=False, name="both", command=["x"])
+    assert [(run.name, share) for run, share in made.answering] == [("a", 0.5), ("b", 0.5)]
+    for file in ("weights.safetensors", "holdout_probs.npy", "predict_probs.npy"):  # as if trained anew
+        shutil.copy(home / "runs" / "c" / file, home / "runs" / "a" / file)
+    message = "both was made with another run called a than is here now"
+    for ask in (Run.weigh, Subject.of, Predictor, lambda run: bundle.write(run, home / "both.zip")):
+        with pytest.raises(UserError, match=message):
+            ask(Run.find("both"))
+    told = series._as_before(Run.find("both"), [Run.find("a"), Run.find("b")])
+    assert told.startswith("no submission: both is of other models")
+    shutil.rmtree(home / "runs" / "both")
+    again, _ = ensemble.ensemble(["a", "b"], fit=False, name="both", command=["x"])
+    assert series._as_before(again, [Run.find("a"), Run.find("b")]) == "both (as before)"
+
+
+def test_an_ensemble_stands_in_its_folder_before_it_stands_in_the_ledger(finished, home, monkeypatch, capsys):
+    def killed(run):
+        assert (home / "runs" / run.name / "result.json").is_file()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ensemble, "record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ensemble.ensemble(["a", "b"], fit=False, name="both", command=["x"])
+    assert main.main(["runs"]) == 0
+    assert "both: finished, and not in the ledger; add it with: ./run.sh resume both" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"both is not in the ledger .*resume both adds it"):
+        submit_and_score._entry("both", None)
+    assert main.main(["resume", "both"]) == 0
+    assert ledger.read()["run"].tolist() == ["a", "b", "c", "both"]
+    with pytest.raises(UserError, match="nothing to continue"):
+        pipeline.run(Run.find("both"))
+    Run.find("both").csv().unlink()
+    with pytest.raises(UserError, match=r"both has no submission, its CSV is not here"):
+        submit_and_score._entry("both", None)
+
+
+def test_a_run_of_another_machines_device_goes_on_with_this_ones_and_says_so_once(finished, home, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in "ab":
+        path = home / "runs" / name / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "cuda"}))
+    Predictor(Run.find("a"))
+    soup.soup(["a", "b"], greedy=False, name="mean", command=["x"])
+    assert Run.find("mean").metadata.device == "auto"
+    said = "a was started with --device cuda, which this machine lacks: it goes on with --device auto"
+    assert capsys.readouterr().out.count(said) == 1
+
+
+def test_a_run_behind_a_link_is_among_the_runs_and_a_folder_that_is_no_run_is_called_none(finished, home, tmp_path):
+    (home / "runs" / "a").rename(tmp_path / "moved")
+    (home / "runs" / "a").symlink_to(tmp_path / "moved")
+    assert [run.name for run in members.finished(["a", "b"])] == ["a", "b"]
+    with pytest.raises(UserError, match="is not among your runs"):
+        members.finished([str(tmp_path / "moved"), "b"])
+    (home / "runs" / "left").mkdir()
+    with pytest.raises(UserError, match="left is there, and is no run: move it away, or take another --name"):
+        Task("tiny", load_recipe("tiny"), "digits", load_competition("digits"), ["x"], "cpu", 1).start("left")

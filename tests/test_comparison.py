@@ -209,6 +209,25 @@ def test_finished_runs_are_compared(finished, tmp_path):
         comparison.compare(["s0", "s1"], tmp_path / "compare.png")
 
 
+def test_runs_of_one_name_are_told_apart_by_their_folders(finished, tmp_path):
+    other = tmp_path / "elsewhere" / "s0"
+    shutil.copytree(finished / "s1", other)
+    rows, words = comparison.compare(["s0", str(other)], tmp_path / "compare.png")
+    named = {str(other), str(finished.resolve() / "s0")}
+    assert set(rows["run"]) == set(rows["reported"]) == named
+    assert all(name in words[0] for name in named)
+    right = {run: (Run.find(run).probs("holdout").argmax(1)) for run in named}
+    truth = comparison.true_classes(Run.find("s0"), Run.find("s0").split.holdout)
+    for row in rows.to_dict("records"):
+        assert row["accuracy"] == pytest.approx((right[row["run"]] == truth).mean())
+    split = json.loads((other / "split.json").read_text())
+    (other / "split.json").write_text(json.dumps({**split, "holdout": split["holdout"][::-1]}))
+    with pytest.raises(UserError, match="hold out different images"):
+        comparison.compare(["s0", str(other)], tmp_path / "compare.png")
+    with pytest.raises(UserError, match="these are all the run s0"):
+        comparison.compare(["s0", str(finished / "s0")], tmp_path / "compare.png")
+
+
 def test_runs_are_chosen_by_name_or_by_a_ledger_filter(finished, tmp_path, capsys):
     make("hot", "optimizer.lr=0.3")
     make("gone", "optimizer.lr=0.4")

@@ -131,7 +131,9 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(home: Path, command: Command) -
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.strip() == "stopped; continue with: ./run.sh resume long"
+    asked, told = filter(None, err.splitlines())
+    assert asked == "stopping after this step, the state being kept; again: at once"
+    assert told == "stopped; continue with: ./run.sh resume long"
     assert (home / "runs" / "long" / "checkpoint.pt").exists()
 
 

@@ -156,6 +156,44 @@ def test_an_ensemble_is_one_script_and_one_graph(workspace, tmp_path, capsys):
     assert "ensemble" in (tmp_path / "both.py").read_text()
 
 
+def test_an_ensemble_of_folds_is_scored_by_whoever_held_a_picture_out(home, tmp_path, capsys):
+    quick = ["--set", "train.epochs=2", "--set", "model.width=0.25", "--threads", "1", "--no-report"]
+    assert main.main(["tiny", "--folds", "2", *quick, "--set", "predict.views=[]"]) == 0
+    run = Run.find("tiny-digits-folds")
+    subject = Subject.of(run)
+    held = subject.shown(subject.load(), run.split.holdout)
+    assert not subject.all_hold_out(run.split.holdout)
+    assert job.plain_score(subject, held).value == pytest.approx(run.result.holdout.value)
+    known = (subject.probs(held, "by all").argmax(1) == held[0].labels).mean()
+    assert known > run.result.holdout.value  # who was trained on a picture knows it
+    capsys.readouterr()
+    assert main.main(["export", run.name, "--to", "script", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert f"holdout accuracy {run.result.holdout}; each picture by the folds that held it out" in told
+
+    (small := tmp_path / "x.int8.onnx").write_bytes(b"")
+    labels = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job.quantize, "quantize", lambda *given: small.write_bytes(b"int8"))
+        patch.setattr(job.quantize, "label", lambda file, facts: labels.update(facts))
+        (tmp_path / "x.onnx").write_bytes(b"fp32")
+        facts = job.facts_of(subject, 1, 2, run.result.holdout)
+        job._quantized(subject, tmp_path / "x.onnx", facts, held, held)
+    assert json.loads(labels["holdout"]) is None
+    assert "no score" in capsys.readouterr().out
+
+
+def test_an_export_is_scored_by_its_own_arithmetic(workspace):
+    run = Run.find("first")
+    said = json.loads((run.folder / "result.json").read_text())
+    said["holdout"]["value"] = 0.123  # as if by a GPU, in bf16
+    (run.folder / "result.json").write_text(json.dumps(said))
+    subject = Subject.of(Run.find("first"))
+    held = subject.shown(subject.load(), run.split.holdout)
+    right = (subject.probs(held, "").argmax(1) == held[0].labels).mean()
+    assert job.plain_score(subject, held).value == pytest.approx(right)
+
+
 def test_networks_of_several_families_share_a_script():
     """Two call their block `_Block`, one imports a function that others have as an argument, one is of a library."""
     specs = [load_recipe(name).model for name in ("wrn16_4", "efficientnet_b0", "cct7", "d_shufflenet")]

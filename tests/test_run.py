@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
+from featherweight.data import pack
+from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.runs import ledger, pipeline
 from featherweight.runs.ensemble import ensemble
@@ -45,6 +48,8 @@ def runs(workspace, home) -> Path:
 
 def to_format_1(folder: Path) -> None:
     """Name the files as versions did that had no format number, whose test images were the competition's."""
+    for file in folder.glob("*_ids.sha256"):
+        file.unlink()
     for old, new in (
         ("test_probs.npy", "kept_probs.npy"),
         ("test.csv", "kept.csv"),
@@ -141,3 +146,46 @@ def test_runs_at_different_image_sizes_are_compared_and_combined(runs, capsys):
     assert main.main(["soup", "two", "large"]) == 2
     assert "images of different sizes" in capsys.readouterr().err
     assert main.main(["resume", "large", "--no-report"]) == 0
+
+
+@pytest.fixture
+def other_images(monkeypatch):
+    """From now on there are others to predict: as many, some of the same names, with other pixels behind them."""
+    load = pack.load
+
+    def changed(*arguments):
+        data = load(*arguments)
+        place = np.arange(len(data.predict))[::-1]
+        ids = [*data.predict.ids[:-1], "new"]
+        return replace(data, predict=Pack(ids, np.ascontiguousarray(data.predict.images[place])))
+
+    monkeypatch.setattr(pack, "load", changed)
+    monkeypatch.setattr(pack, "answers", lambda source: None)
+
+
+def test_other_images_to_predict_are_answered_anew_and_never_by_the_answers_of_the_old(runs, other_images, capsys):
+    before, weights = np.load(runs / "one" / "predict_probs.npy"), (runs / "one" / "weights.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"one has answered other images than those to predict today: .*resume one"):
+        ensemble(["one", "two"], fit=False, name="both", command=["x"])
+    assert not (runs / "both").exists()
+    assert main.main(["resume", "one", "--no-report"]) == 0
+    assert "predict: these are other images than one has answered" in capsys.readouterr().out
+    np.testing.assert_allclose(np.load(runs / "one" / "predict_probs.npy"), before[::-1], atol=1e-5)
+    assert (runs / "one" / "weights.safetensors").read_bytes() == weights
+    csv = Run.find("one").csv()
+    assert csv.read_text().splitlines()[-1].startswith("new,")
+    rows = ledger.read()
+    assert rows["run"].tolist().count("one") == 1
+    assert rows.set_index("run").loc["one", "csv_sha256"] == ledger.sha256(csv)
+    assert (runs / "one" / "result.json").is_file()
+
+
+@pytest.mark.parametrize("count", [359, 300])
+def test_older_answers_that_say_not_of_which_images_they_are_count_where_their_number_fits(runs, count):
+    (runs / "one" / "predict_ids.sha256").unlink()
+    probs = np.load(runs / "one" / "predict_probs.npy")
+    np.save(runs / "one" / "predict_probs.npy", probs[:count])
+    ids = Run.find("one").competition.load().predict.ids
+    assert (Run.find("one").raw_probs("predict", ids) is None) == (count < 359)
+    pipeline.run(Run.find("one"))
+    np.testing.assert_array_equal(np.load(runs / "one" / "predict_probs.npy"), probs)

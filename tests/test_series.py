@@ -103,3 +103,10 @@ def test_folds_that_together_are_too_heavy_keep_their_score_and_get_no_csv(home,
     assert ledger.read().set_index("run").loc["soup-heavy-s0"]["holdout_images"] == len(
         json.loads((home / "runs" / "again-f0" / "split.json").read_text())["test"]
     )
+
+
+@pytest.mark.parametrize("option", ["--seeds=0-1", "--folds=2"])
+def test_a_series_that_is_stopped_says_how_it_goes_on(home, monkeypatch, capsys, option):
+    monkeypatch.setattr(series.pipeline, "run", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main.main(["tiny", option, *QUICK]) == 130
+    assert capsys.readouterr().err == "\nstopped; the same command continues: what is done is found done\n"

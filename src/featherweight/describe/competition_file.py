@@ -165,6 +165,8 @@ def _described(
     config |= {"limit": {"parameters": wishes.limit, **weights}, "submission": form}
     if slug is not None:
         config["kaggle"] = slug
+    elif wishes.kaggle is None and test is not None:
+        report.assumed.append("  no Kaggle name: add kaggle: NAME to the file, or say --kaggle NAME, to submit")
     config["metric"] = _metric(wishes, known, form, report)
     submission_section.spaced(form, classes, report.assumed)
     allowed = "pretrained weights allowed" if wishes.pretrained else "no pretrained weights (say --pretrained)"

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from featherweight.console import Progress
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
+from featherweight.evaluation.calibration import tempered_crossed
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import Classifier
+from featherweight.runs.ensemble import crossed
+from featherweight.runs.paired_tests import Answers
 from featherweight.runs.predictions import views
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
@@ -48,13 +51,11 @@ class Subject:
         if not run.is_ensemble:
             seen = _views(run, with_views)
             return cls(run, [Member(run, run.load_model().eval(), run.fitted_temperature, 1.0, "", seen)])
-        runs = [Run.find(name) for name in run.members]
-        weights = run.metadata.weights or [1 / len(runs)] * len(runs)
         members = [
             Member(
                 each, each.load_model().eval(), each.fitted_temperature, weight, f"{index}.", _views(each, with_views)
             )
-            for index, (each, weight) in enumerate(zip(runs, weights, strict=True))
+            for index, (each, weight) in enumerate(run.answering)
         ]
         return cls(run, members)
 
@@ -80,22 +81,52 @@ class Subject:
         """The members' answers float32 [N, K] in float32 on the CPU, tempered and averaged; by the views that are
         exported with them.
         """
-        device = devices.start("cpu", "fp32")
         total = np.zeros((len(packs[0]), len(self.run.competition.classes)))
         for member, pack in zip(self.members, packs, strict=True):
-            with Progress(f"predict {what}", len(pack), "images") as bar:
-                size = member.run.recipe.predict.batch_size
-                member_probs = predict_probs(
-                    [member.model],
-                    pack.images,
-                    runtime=device,
-                    views=member.views,
-                    batch_size=size,
-                    several=self.run.competition.target == "several",
-                    advance=bar.advance,
-                )
-            total += member.run.calibrated(member_probs).astype(np.float64) * member.weight
+            total += member.run.calibrated(self._asked(member, pack, what)).astype(np.float64) * member.weight
         return total.astype(np.float32)
+
+    def held_out(self, packs: Sequence[Pack], what: str) -> NDArray[np.float32]:
+        """As `probs`, of labelled pictures that were held out, to be scored: by nothing that knows their labels. Each
+        is answered by the members that were not trained on it, at temperatures and weights fitted to others.
+        """
+        answered: list[Answers] = []
+        unseen = np.stack([self._unseen(member, packs[0].ids) for member in self.members])
+        for member, pack, rows in zip(self.members, packs, unseen, strict=True):
+            places = np.flatnonzero(rows)
+            assert pack.labels is not None
+            probs, own = self._asked(member, pack.take(places), what), pack.labels[places]
+            spread = np.zeros((len(pack), probs.shape[1]), np.float32)
+            spread[places] = tempered_crossed(probs, own) if member.run.temperature.exists() else probs
+            answered.append(Answers(member.run.name, spread, pack.labels))
+        weights = np.array([member.weight for member in self.members])
+        if unseen.all() and np.ptp(weights) > 0:
+            return crossed(answered)
+        shares = unseen * weights[:, None]
+        total = sum(each.probs * share[:, None] for each, share in zip(answered, shares, strict=True))
+        mixed: NDArray[np.float32] = (total / shares.sum(0)[:, None]).astype(np.float32)
+        return mixed
+
+    def all_hold_out(self, ids: Sequence[str]) -> bool:
+        """Was no member trained on any of these pictures? Of an ensemble of folds, each was on those of the others."""
+        return all(self._unseen(member, ids).all() for member in self.members)
+
+    def _unseen(self, member: Member, ids: Sequence[str]) -> NDArray[np.bool_]:
+        """bool [N]: which of the pictures was a member not trained on?"""
+        known = set(member.run.split.train)
+        return np.array([id not in known for id in ids])
+
+    def _asked(self, member: Member, pack: Pack, what: str) -> NDArray[np.float32]:
+        with Progress(f"predict {what}", len(pack), "images") as bar:
+            return predict_probs(
+                [member.model],
+                pack.images,
+                runtime=devices.start("cpu", "fp32"),
+                views=member.views,
+                batch_size=member.run.recipe.predict.batch_size,
+                several=self.run.competition.target == "several",
+                advance=bar.advance,
+            )
 
 
 def _views(run: Run, wanted: bool) -> tuple[Any, ...]:

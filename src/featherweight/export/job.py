@@ -123,12 +123,18 @@ def _quantized(
     """The int8 copy of an ONNX file, beside it, its score measured on the whole holdout."""
     small = written.with_suffix(".int8.onnx")
     quantize.quantize(written, trained[0].images, small)
+    kind = "int8, static, per channel"
+    if not subject.all_hold_out(held[0].ids):
+        quantize.label(small, as_text({**facts, "holdout": None, "quantised": kind}))
+        say(f"  int8: {small.stat().st_size:>12,} bytes of {written.stat().st_size:,}; no score, since each holdout")
+        say("  picture was trained on by some of the folds that it averages, and cannot be asked of the others alone")
+        return small
     say(f"  asking onnxruntime in int8 about {len(held[0]):,} holdout pictures")
     score = _score(subject.run, held[0], answers("onnx", small, held)[0])
-    quantize.label(small, as_text({**facts, "holdout": asdict(score), "quantised": "int8, static, per channel"}))
+    quantize.label(small, as_text({**facts, "holdout": asdict(score), "quantised": kind}))
     for file, its in ((written, Score(**facts["holdout"])), (small, score)):
-        kind = "int8" if file == small else "fp32"
-        say(f"  {kind}: {file.stat().st_size:>12,} bytes, holdout {facts['metric']} {its}")
+        numbers = "int8" if file == small else "fp32"
+        say(f"  {numbers}: {file.stat().st_size:>12,} bytes, holdout {facts['metric']} {its}")
     return small
 
 
@@ -168,12 +174,10 @@ def _compare_decided(
 
 
 def plain_score(subject: Subject, packs: Sequence[Pack]) -> Score:
-    """The holdout's score of what is exported: without the test-time views, unless they go along."""
-    run = subject.run
-    if not subject.views or subject.has_views:
-        return run.result.holdout
-    probs = subject.probs(packs, "holdout without views")
-    return _score(run, packs[0], probs)
+    """The holdout's score of what is exported: in float32 on the CPU, whatever the run was scored by, and without the
+    test-time views, unless they go along.
+    """
+    return _score(subject.run, packs[0], subject.held_out(packs, "holdout as it is exported"))
 
 
 def _score(run: Run, pack: Pack, probs: NDArray[np.float32]) -> Score:
@@ -219,6 +223,7 @@ def facts_of(subject: Subject, counted: int, limit: int, plain: Score) -> dict[s
         "weigh_in": {"parameters": counted, "limit": limit},
         "metric": competition.metric.name,
         "holdout": asdict(plain),
+        "holdout_is": "" if subject.all_hold_out(run.split.holdout) else "; each picture by the folds that held it out",
         "views": subject.views,
         "holdout_with_views": asdict(run.result.holdout) if subject.views and not subject.has_views else None,
         "commit": run.metadata.commit,
@@ -232,7 +237,7 @@ def say_facts(facts: Mapping[str, Any]) -> None:
     own = ""
     if facts["holdout_with_views"]:
         own = f"; the run's own, with the views {'+'.join(facts['views'])}: {Score(**facts['holdout_with_views'])}"
-    say(f"  holdout {facts['metric']} {Score(**facts['holdout'])}{own}")
+    say(f"  holdout {facts['metric']} {Score(**facts['holdout'])}{own}{facts['holdout_is']}")
 
 
 def _runtime(kind: str) -> str:

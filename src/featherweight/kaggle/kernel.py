@@ -3,8 +3,8 @@
     NAME/code/    kernel-metadata.json and kernel.py     kaggle kernels push -p NAME/code
     NAME/data/    dataset-metadata.json, the run or the recipe, and wheels     kaggle datasets create -p NAME/data
 
-The notebook needs no network. It takes from its own environment what is there (torch, numpy, pandas) and from the data
-set's wheels what is not.
+The notebook needs no network, but for weights of a hub. It takes from its own environment what is there (torch, numpy,
+pandas) and from the data set's wheels what is not.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from featherweight.config.competition import Kernel
 from featherweight.errors import UserError
 from featherweight.kaggle import kernel_script, wheels
 from featherweight.kaggle.download import data_folder, kaggle_name
-from featherweight.runs import bundle
+from featherweight.models.custom import CustomModel
+from featherweight.models.pretrained_weights import PACKAGE, starts_pretrained
+from featherweight.runs import bundle, ledger
 from featherweight.runs.run import Run
 
 NOBODY = "YOUR-NAME"  # where the user's name on Kaggle belongs
@@ -32,6 +36,7 @@ CARRIED = (
     "ruamel.yaml", "safetensors", "typing-inspection", "typing_extensions",
 )  # fmt: skip
 OF_FAMILIES = {"efficientnet_pytorch": "efficientnet-pytorch"}  # timm and torchvision are on Kaggle
+SOURCES = "source.bundle"  # a network of the user's own, zipped
 SHORTEST, LONGEST = 6, 50  # of the names that Kaggle takes
 
 
@@ -67,6 +72,7 @@ def wish(what: str, competition_name: str | None) -> Wish:
         if competition_name is None:
             raise UserError(f"say which competition the recipe {what} is for: --competition NAME")
         recipe, competition = load_recipe(what), load_competition(competition_name)
+        _refuse_what_stays_here(what, recipe, competition)
         budget.weigh(recipe, competition.seen_by(recipe), what).refuse_if_over()
         return Wish(Path(what).stem, Path(competition_name).stem, competition, None, recipe)
     run = Run.find(what)
@@ -74,33 +80,58 @@ def wish(what: str, competition_name: str | None) -> Wish:
         raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
     name = competition_name or run.competition_name
     competition = load_competition(name)
-    if competition.classes != run.competition.classes:
+    if (competition.classes, competition.target) != (run.competition.classes, run.competition.target):
         raise UserError(f"{run.name} was not trained for the classes of {name}; name another run or --competition")
     run.weigh()
     return Wish(run.name, Path(name).stem, competition, run, run.recipe)
 
 
+def _refuse_what_stays_here(what: str, recipe: Recipe, competition: Competition) -> None:
+    """Raise UserError for a recipe that needs something which a notebook does not have."""
+    here = "train it here, then ./run.sh kernel RUN takes the run along"
+    weights = recipe.model.arguments.get("weights")
+    for key, there in (("distill.teachers", recipe.distill and recipe.distill.teachers), ("pseudo", recipe.pseudo)):
+        if there:
+            raise UserError(f"{what} learns from runs that a notebook does not have ({key}): {here}")
+    if isinstance(recipe.model, CustomModel) and not recipe.model.sources:
+        raise UserError(f"{what}: the code of {recipe.model.name} is in an installed package, which stays here: {here}")
+    if weights is not None and not weights.startswith(PACKAGE):
+        raise UserError(f"{what} starts from a file, {weights}, which a notebook does not have: {here}")
+    if _asks_a_hub(recipe) and not (competition.kernel or Kernel()).internet:
+        raise UserError(
+            f"{what} starts from weights of a hub, and the notebook has no network (kernel.internet): say "
+            f"weights: {PACKAGE}NAME, which comes along, or {here}"
+        )
+
+
+def _asks_a_hub(recipe: Recipe) -> bool:
+    return starts_pretrained(recipe.model) and recipe.model.arguments.get("weights") is None
+
+
 def write(wish: Wish, *, gpu: bool = False, owner: str = NOBODY) -> Path:
-    """Make the folder anew, whole, and return it. Raises UserError where the competition forbids what is asked."""
+    """Make its code and data anew, each whole, and return the folder. Raises UserError where the competition forbids
+    what is asked.
+    """
     slug = kaggle_name(wish.competition_name, wish.competition)
     if gpu and wish.competition.kernel and not wish.rules.gpu:
         raise UserError(f"--gpu: {wish.competition_name} allows notebooks none (kernel.gpu in its file)")
-    plan = {
+    plan: dict[str, Any] = {
         "dataset": wish.slug,
         "competition": slug,
         "competition_name": wish.competition_name,
         "folder": _data_folder(wish),
         "run": "run.bundle" if wish.run else "",
         "recipe": wish.name,
+        "sources": SOURCES if wish.run is None and isinstance(wish.recipe.model, CustomModel) else "",
         "minutes": wish.rules.minutes,
     }
-    target = paths.kernels() / wish.slug
-    with atomic.replaced_folder(target) as fresh:
-        _write_data(fresh / "data", wish, owner)
-        (fresh / "code").mkdir()
+    target = paths.kernels() / wish.slug  # where what was sent, and what came of it, stay
+    with atomic.replaced_folder(target / "data") as data, atomic.replaced_folder(target / "code") as code:
+        _write_data(data, wish, owner)
+        plan["files"] = {file.name: ledger.sha256(file) for file in sorted(data.iterdir()) if file.suffix != ".json"}
         text = Path(kernel_script.__file__).read_text().replace('r"""{}"""', f'r"""{json.dumps(plan)}"""')
-        (fresh / "code" / "kernel.py").write_text(text)
-        _write_json(fresh / "code" / "kernel-metadata.json", _notebook(wish, slug, owner, gpu))
+        (code / "kernel.py").write_text(text)
+        _write_json(code / "kernel-metadata.json", _notebook(wish, slug, owner, gpu))
     return target
 
 
@@ -114,7 +145,7 @@ def _notebook(wish: Wish, slug: str, owner: str, gpu: bool) -> dict[str, Any]:
         "is_private": True,
         "enable_gpu": gpu,
         "enable_tpu": False,
-        "enable_internet": False,
+        "enable_internet": wish.run is None and _asks_a_hub(wish.recipe),
         "dataset_sources": [f"{owner}/{wish.slug}"],
         "competition_sources": [slug],
         "kernel_sources": [],
@@ -124,18 +155,24 @@ def _notebook(wish: Wish, slug: str, owner: str, gpu: bool) -> dict[str, Any]:
 
 def _write_data(folder: Path, wish: Wish, owner: str) -> None:
     """What the notebook needs: files alone, no folders, which Kaggle's client would leave out."""
-    folder.mkdir()
     about = {"id": f"{owner}/{wish.slug}", "title": wish.slug, "licenses": [{"name": "other"}]}
     _write_json(folder / "dataset-metadata.json", about)
-    if wish.run:
-        bundle.write(wish.run, folder / "run.bundle")  # a zip by another name: Kaggle unpacks those that it knows
+    model, needed = wish.recipe.model, list(CARRIED)
+    if wish.run:  # each a zip by another name: Kaggle unpacks those that it knows
+        bundle.write(wish.run, folder / "run.bundle")
+    elif isinstance(model, CustomModel):
+        with zipfile.ZipFile(folder / SOURCES, "w") as sources:
+            for name, text in sorted(model.sources.items()):
+                sources.writestr(zipfile.ZipInfo(name, wheels.EARLIEST), text)
     store(wish.recipe, folder / "recipe.yaml")
     store(wish.competition, folder / "competition.yaml")
-    library = OF_FAMILIES.get(wish.recipe.model.name)
-    for name, content in [
-        wheels.of_this_package(),
-        *(wheels.of_installed(name) for name in (*CARRIED, *([library] if library else []))),
-    ]:
+    if model.name in OF_FAMILIES:
+        needed.append(OF_FAMILIES[model.name])
+    weights = str(model.arguments.get("weights") or "")
+    if not wish.run and weights.startswith(PACKAGE):
+        module = weights.removeprefix(PACKAGE).partition("/")[0]
+        needed += metadata.packages_distributions().get(module, [module])[:1]
+    for name, content in [wheels.of_this_package(), *map(wheels.of_installed, needed)]:
         (folder / name).write_bytes(content)
 
 

@@ -6,6 +6,7 @@ import itertools
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from featherweight import paths, submission
-from featherweight.config import load_competition, load_recipe
+from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.console import Progress, duration, say
 from featherweight.kaggle.notebook_time import epochs_within
+from featherweight.models.custom_source import stored_sources
 from featherweight.runs import bundle, pipeline
 from featherweight.runs.pictures import to_predict
 from featherweight.runs.predictor import Predictor, Shown
@@ -35,12 +37,11 @@ def write_submission(plan: Mapping[str, Any], data: Path, started: float) -> Pat
         with tempfile.TemporaryDirectory() as folder:
             bundled = Path(folder) / "run.zip"
             shutil.copy(data / plan["run"], bundled)
-            return _by_run(bundle.load(bundled), deadline)
+            return _by_run(bundle.load(bundled), load_competition(str(data / "competition.yaml")), deadline)
     return _by_recipe(plan, data, deadline)
 
 
-def _by_run(run: Run, deadline: float) -> Path:
-    competition = run.competition
+def _by_run(run: Run, competition: Competition, deadline: float) -> Path:
     images, ids = to_predict(competition, run)
     some = list(itertools.islice(images, TRIED))
     predictor = Predictor(run, device="auto")
@@ -72,14 +73,22 @@ def _fits(predictor: Predictor, some: Sequence[Shown], count: int, deadline: flo
 
 
 def _by_recipe(plan: Mapping[str, Any], data: Path, deadline: float) -> Path:
-    competition, recipe = load_competition(str(data / "competition.yaml")), load_recipe(str(data / "recipe.yaml"))
+    competition, recipe = load_competition(str(data / "competition.yaml")), _recipe(plan, data)
     seen = competition.seen_by(recipe)
     epochs = epochs_within(recipe, seen, seen.load(), lambda: deadline - time.monotonic()) if recipe.train.epochs else 0
     if epochs < recipe.train.epochs:
-        recipe = load_recipe(str(data / "recipe.yaml"), [f"train.epochs={epochs}"])
+        recipe = _recipe(plan, data, [f"train.epochs={epochs}"])
     command = ["./run.sh", plan["recipe"], "--competition", plan["competition_name"]]
     task = Task(plan["recipe"], recipe, plan["competition_name"], competition, command)
     run = task.start(None)
     result = pipeline.run(run)
     say(f"holdout {competition.metric.name} {result.holdout}")
     return run.csv()
+
+
+def _recipe(plan: Mapping[str, Any], data: Path, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe that came along; a network of the user's own by its sources, which came with it."""
+    with tempfile.TemporaryDirectory() as folder, stored_sources(Path(folder)):
+        if plan["sources"]:
+            zipfile.ZipFile(data / plan["sources"]).extractall(Path(folder) / "source")
+        return load_recipe(str(data / "recipe.yaml"), changes)

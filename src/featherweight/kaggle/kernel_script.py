@@ -3,6 +3,7 @@
 What it needs that the notebook may lack lies in its data set, as wheels; what the notebook has comes first.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -29,9 +30,21 @@ def folder_of(slug: str) -> Path:
     sys.exit(f"error: there is no input called {slug}; add it to the notebook's inputs. There is: {there}")
 
 
+def refuse_others(folder: Path) -> None:
+    """End unless the data set's files are those that this notebook was made with: Kaggle may show an older version."""
+    for name, checksum in PLAN["files"].items():
+        file = folder / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
+            sys.exit(
+                f"error: the data set {folder.name} is of another version than this notebook ({name} differs); choose "
+                "its latest version in the notebook's inputs, or send both again (./run.sh kernel ... --push)"
+            )
+
+
 def main() -> None:
     """Unpack the wheels, show the data where the competition's file looks for them, and answer."""
     folder = folder_of(PLAN["dataset"])
+    refuse_others(folder)
     scratch = Path(tempfile.mkdtemp())
     for wheel in sorted(folder.glob("*.whl")):
         zipfile.ZipFile(wheel).extractall(scratch / "packages")

@@ -54,7 +54,9 @@ def output(wish: kernel.Wish) -> str:
 
 def _outcome(kaggle: CodeKaggle, wish: kernel.Wish, reference: str, version: int) -> str:
     """How a version ended, its files fetched into the notebook's folder."""
-    state, fault = _ended(kaggle, reference, 60 * (wish.rules.minutes + QUEUE_MINUTES))
+    what = wish.run.name if wish.run else wish.name
+    waits = f"./run.sh kernel {what} --competition {wish.competition_name} --output waits on and fetches what it wrote"
+    state, fault = _ended(kaggle, reference, 60 * (wish.rules.minutes + QUEUE_MINUTES), waits)
     if state != "COMPLETE":
         _refuse(reference, state, fault)
     files, folder = _output(kaggle, reference), paths.kernels() / wish.slug / "output"
@@ -90,7 +92,7 @@ def _send_data(kaggle: CodeKaggle, folder: Path, reference: str) -> None:
             return
         if state in ("FAILED", "DELETED"):
             raise UserError(f"Kaggle could not unpack the data set {reference} ({state.lower()})")
-        _pause(attempt, end, f"the data set {reference} is not ready after {READY_MINUTES} minutes")
+        _pause(attempt, end, f"the data set {reference} is not ready after {READY_MINUTES} minutes; try again")
 
 
 def _status(kaggle: CodeKaggle, reference: str) -> str | None:
@@ -128,7 +130,7 @@ def _send_code(kaggle: CodeKaggle, folder: Path, reference: str, seconds: int) -
     return version
 
 
-def _ended(kaggle: CodeKaggle, reference: str, seconds: float) -> tuple[str, str]:
+def _ended(kaggle: CodeKaggle, reference: str, seconds: float, waits: str) -> tuple[str, str]:
     """How a notebook ended, and what Kaggle says of it; a busy Kaggle is asked again."""
     owner, slug = reference.split("/")
     fields, end = {"userName": owner, "kernelSlug": slug}, time.monotonic() + seconds
@@ -141,7 +143,7 @@ def _ended(kaggle: CodeKaggle, reference: str, seconds: float) -> tuple[str, str
         state = str(answer.get("status") or "QUEUED").upper()
         if state in ENDED:
             return state, clean(str(answer.get("failureMessage") or ""))
-        _pause(attempt, end, f"{reference} has not ended in {duration(seconds)}")
+        _pause(attempt, end, f"{reference} has not ended in {duration(seconds)}; {waits}")
     raise AssertionError("unreachable")
 
 
@@ -169,7 +171,7 @@ def _output(kaggle: CodeKaggle, reference: str) -> dict[str, str]:
 def _pause(attempt: int, end: float, late: str) -> None:
     pause = POLLS[min(attempt, len(POLLS) - 1)]
     if time.monotonic() + pause > end:
-        raise Unavailable(f"{late}; the same command continues from here")
+        raise Unavailable(late)
     time.sleep(pause)
 
 

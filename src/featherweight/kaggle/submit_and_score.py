@@ -150,11 +150,14 @@ def _entry(what: str, competition: str | None) -> Entry:
         origin = Run.find(what)
         csv, name = origin.csv(), origin.competition_name
         if not csv.is_file():
-            if origin.is_finished:
+            if origin.is_finished and not origin.probs_file("predict").exists():
                 raise UserError(f"{what} has no submission: {name} has no images to predict")
-            raise UserError(f"{what} has no submission yet: ./run.sh resume {what}")
+            there = "its CSV is not here" if origin.is_finished else "it has none yet"
+            raise UserError(f"{what} has no submission, {there}: ./run.sh resume {what}")
         rows = ledger.read()
         mine = ledger.records(rows[(rows["run"] == origin.name) & (rows["csv_sha256"] == ledger.sha256(csv))])
+        if not mine and not ledger.has(origin.name, origin.metadata.started):
+            raise UserError(f"{what} is not in the ledger (a copied folder?): ./run.sh resume {what} adds it")
         if not mine:
             raise UserError(f"{csv} is not what {what} wrote (the ledger has another checksum); submit it as a file")
         run = mine[-1]

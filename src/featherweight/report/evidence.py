@@ -87,7 +87,7 @@ def gather(run: Run) -> Evidence:
     train, holdout, test = division.split(run, data)
     assert train.labels is not None
     assert holdout.labels is not None
-    device = devices.start(run.metadata.device, run.recipe.train.precision, run.metadata.threads)
+    device = devices.start(run.device, run.recipe.train.precision, run.metadata.threads)
     model = run.load_model()
     probs, predicted = run.unseen(run.probs("holdout"), holdout.labels)
     plain = probs

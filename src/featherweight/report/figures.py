@@ -210,8 +210,9 @@ def bars(counts: pd.Series[int]) -> Figure:
 def samples(
     images: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str], each: int = 8, most: int = 12
 ) -> Figure:
-    """The first `each` images of each class, one class per row, of the first `most` classes."""
-    rows = [(name, np.flatnonzero(labels == place)[:each]) for place, name in enumerate(classes[:most])]
+    """The first `each` images of each class, one class per row, of the first `most` classes; `labels` [N] or [N, K]."""
+    of_class = labels.T if labels.ndim == 2 else labels == np.arange(len(classes))[:, None]
+    rows = [(name, np.flatnonzero(of_class[place])[:each]) for place, name in enumerate(classes[:most])]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(each, len(rows)), layout="constrained")
         grid = figure.subplots(len(rows), each, squeeze=False)

@@ -28,7 +28,7 @@ from featherweight.runs.run import Run
 
 FORMAT = 1
 DESCRIPTION = "bundle.json"
-LEFT_OUT = ("run.lock",)  # of a run's folder, beside what a killed process was writing
+LEFT_OUT = ("run.lock", "export")  # of a run's folder, beside what a killed process was writing: `export` is made anew
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every member, so that one run makes one file
 
 
@@ -38,7 +38,7 @@ def write(run: Run, path: Path) -> int:
     """
     if not run.weights.exists() and not (run.folder / "checkpoint.pt").exists():
         raise UserError(f"{run.name} has not trained yet, so there is nothing to bundle: ./run.sh resume {run.name}")
-    runs = [run, *(Run.find(name) for name in run.metadata.members)]
+    runs = [run, *(member for member, _ in run.answering if member is not run)]
     try:
         with FileLock(run.folder / "run.lock", timeout=0):
             for each in runs:
@@ -65,6 +65,12 @@ def write(run: Run, path: Path) -> int:
             bundle.writestr(zipfile.ZipInfo(name, EARLIEST), content, zipfile.ZIP_DEFLATED)
     atomic.write_bytes(path, buffer.getvalue())
     return len(contents)
+
+
+def teachers(run: Run) -> list[str]:
+    """The runs without which this one cannot be trained to its end; none where it is trained."""
+    distill = None if run.weights.exists() else run.recipe.distill
+    return [name for name in distill.teachers if not name.endswith(".npz")] if distill else []
 
 
 def load(path: Path, name: str | None = None) -> Run:
@@ -97,7 +103,7 @@ def load(path: Path, name: str | None = None) -> Run:
 def _files(run: Run) -> Iterable[tuple[str, Path]]:
     """What a bundle has of a run: each file's name there, and where it is."""
     for file in sorted(run.folder.rglob("*")):
-        if file.is_file() and file.name not in LEFT_OUT and not file.name.endswith(".part"):
+        if file.is_file() and file.relative_to(run.folder).parts[0] not in LEFT_OUT and not file.name.endswith(".part"):
             yield f"runs/{run.name}/{file.relative_to(run.folder).as_posix()}", file
     if run.csv().exists():
         yield f"submissions/{run.name}.csv", run.csv()

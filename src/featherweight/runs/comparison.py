@@ -28,24 +28,28 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
 
     The probabilities are those that were scored: tempered, where its recipe calibrates.
     """
-    first = runs[0]
-    held: dict[str, list[str]] = {}
-    for run in runs:
+    first, shown = runs[0], told_apart(runs)
+    for run, name in zip(runs, shown, strict=True):
         if not run.probs_file("holdout").exists():
-            raise UserError(f"{run.name} has not predicted its holdout yet: ./run.sh resume {run.name}")
+            raise UserError(f"{name} has not predicted its holdout yet: ./run.sh resume {name}")
         if not run.competition.same_task(first.competition):
-            raise UserError(f"{run.name} and {first.name} are of different competitions; their scores say nothing")
-        held[run.name] = run.split.holdout
-        if held[run.name] != held[first.name]:
-            raise UserError(f"{run.name} and {first.name} hold out different images; give both the same split section")
-    labels = true_classes(first, held[first.name])
-    return [_answered(run, labels) for run in runs]
+            raise UserError(f"{name} and {shown[0]} are of different competitions; their scores say nothing")
+        if run.split.holdout != first.split.holdout:
+            raise UserError(f"{name} and {shown[0]} hold out different images; give both the same split section")
+    labels = true_classes(first, first.split.holdout)
+    return [_answered(run, name, labels) for run, name in zip(runs, shown, strict=True)]
 
 
-def _answered(run: Run, labels: NDArray[Any]) -> Answers:
+def told_apart(runs: Sequence[Run]) -> list[str]:
+    """The runs' names, or their folders where several have one name."""
+    names = [run.name for run in runs]
+    return [run.name if names.count(run.name) == 1 else paths.shown(run.folder) for run in runs]
+
+
+def _answered(run: Run, name: str, labels: NDArray[Any]) -> Answers:
     """As its holdout is scored, by nothing that has seen the labels it is scored by."""
-    probs, decided = run.unseen(run.probs("holdout"), labels)
-    return Answers(run.name, probs, labels, decided, related.of(run, run.split.holdout))
+    probs, decided = run.unseen(run.probs("holdout", run.split.holdout), labels)
+    return Answers(name, probs, labels, decided, related.of(run, run.split.holdout))
 
 
 def true_classes(run: Run, ids: Sequence[str]) -> NDArray[Any]:
@@ -90,17 +94,19 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
 
     The best was found by looking at all of them, so that it counts as chosen among every pair of them (Bonferroni).
     """
-    runs = [Run.find(name) for name in names]
+    runs = list({run.folder.resolve(): run for run in map(Run.find, names)}.values())
+    if len(runs) < 2:
+        raise UserError(f"these are all the run {runs[0].name}; compare wants at least two runs")
     answered = answers(runs)
     metric = runs[0].competition.metric
     rows = pd.DataFrame(
         [
             {
-                "run": run.name,
+                "run": each.name,
                 "recipe": label,
                 "seed": run.recipe.seed,
                 "started": run.metadata.started,
-                "reported": run.members[0] if run.is_ensemble else run.name,
+                "reported": run.members[0] if run.is_ensemble else each.name,
                 **_scores(metric, each),
             }
             for run, label, each in zip(runs, _labels(runs), answered, strict=True)
@@ -111,9 +117,9 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     best, *rest = [answered[place] for place in order]
     pairs = len(runs) * (len(runs) - 1) // 2
     words = [str(paired(best, other, metric, pairs)) for other in rest]
-    trained = [run for run in runs if not run.members]
+    trained = {each.name: run.history for run, each in zip(runs, answered, strict=True) if not run.members}
     if trained:
-        draw({run.name: run.history for run in trained}, path, metric.name)
+        draw(trained, path, metric.name)
     drawn = f"wrote {paths.shown(path)}" if trained else "no curves: none of these was trained, they are made of runs"
     return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric.name), drawn]
 
@@ -132,7 +138,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     """The recipe of each run, told apart where one name stands for several settings; seeds make no difference."""
     settings = [(run.recipe_name, ledger.settings(run.recipe.model_dump(mode="json"))) for run in runs]
     variants = {name: list(dict.fromkeys(of for other, of in settings if other == name)) for name, _ in settings}
-    first = {key: run.name for key, run in reversed(list(zip(settings, runs, strict=True)))}
+    first = dict(reversed(list(zip(settings, told_apart(runs), strict=True))))
     return [key[0] if len(variants[key[0]]) == 1 else f"{key[0]} as in {first[key]}" for key in settings]
 
 

@@ -17,7 +17,7 @@ from featherweight.evaluation.bootstrap import halves
 from featherweight.models.weights_file import to_safetensors
 from featherweight.runs import members, related
 from featherweight.runs.comparison import answers, true_classes
-from featherweight.runs.evaluate import Labelled, conclude
+from featherweight.runs.evaluate import Labelled, conclude, record
 from featherweight.runs.metadata import SplitIds
 from featherweight.runs.paired_tests import Answers
 from featherweight.runs.run import Result, Run
@@ -42,7 +42,7 @@ def ensemble(names: Sequence[str], *, fit: bool, name: str | None, command: list
     runs = members.finished(names)
     answered = answers(runs)
     weights = fit_weights(answered) if fit else np.full(len(runs), 1 / len(runs))
-    probs = _crossed(answered) if fit else averaged([each.probs for each in answered], weights)
+    probs = crossed(answered) if fit else averaged([each.probs for each in answered], weights)
     return _together(runs, weights, Held(runs[0].split.holdout, probs, answered[0].labels), name, command)
 
 
@@ -96,18 +96,20 @@ def _together(
         tensors = {f"{index}.{key}": tensor for index, run in enumerate(runs) for key, tensor in _weights(run).items()}
         atomic.write_bytes(combined.weights, to_safetensors(tensors))
 
-        combined.store_probs("holdout", held.probs)
+        combined.store_probs("holdout", held.probs, held.ids)
         parts: dict[str, Labelled] = {"holdout": (held.ids, held.labels)}
         if test:
-            combined.store_probs("test", averaged([run.probs("test") for run in runs], weights))
+            combined.store_probs("test", averaged([run.probs("test", test) for run in runs], weights), test)
             parts["test"] = (test, true_classes(first, test))
         predict = competition.load().predict
         if predict is not None:
-            combined.store_probs("predict", averaged([run.probs("predict") for run in runs], weights))
+            answered = [run.probs("predict", predict.ids) for run in runs]
+            combined.store_probs("predict", averaged(answered, weights), predict.ids)
             parts["predict"] = (predict.ids, None)
-        macs = sum(budget.weigh(run.recipe, run.competition, run.name).macs for run in runs)
-        result = conclude(combined, weighed, macs, parts, answered_alike=alike)
-    return Run.find(combined.name), result
+        result = conclude(combined, weighed, parts, answered_alike=alike)
+    made = Run.find(combined.name)
+    record(made)
+    return made, result
 
 
 def fit_weights(answered: Sequence[Answers], chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
@@ -129,7 +131,7 @@ def fit_weights(answered: Sequence[Answers], chosen: NDArray[np.bool_] | None = 
     return weights
 
 
-def _crossed(answered: Sequence[Answers]) -> NDArray[np.float32]:
+def crossed(answered: Sequence[Answers]) -> NDArray[np.float32]:
     """The holdout's mixture, each half of it by the weights fitted to the other."""
     half = halves(len(answered[0].labels))
     mixed = np.empty_like(answered[0].probs)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from featherweight import submission
+from featherweight import budget, submission
 from featherweight.budget import WeighIn
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
@@ -24,12 +24,12 @@ def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers | None = N
     """Write a part's CSV from the stored probabilities, check it, and score it where the classes are known.
 
     A labelled part, with its classes `labels` int64 [N] or sets of them [N, K], goes the way of the submission, whose
-    answers, if they are known, are fetched only here. The rows of `run.probs(part)` are as `ids`. What is fitted to the
-    holdout (temperature, decision) answers each fifth of it by what is fitted to the others.
+    answers, if they are known, are fetched only here. `ids` [N] are those of the stored probabilities. What is fitted
+    to the holdout (temperature, decision) answers each fifth of it by what is fitted to the others.
     """
     competition, path = run.competition, run.csv(part)
     form = submission.holdout_form(competition, ids) if part != "predict" else submission.form(competition, ids)
-    probs = run.probs(part)
+    probs = run.probs(part, ids)
     if part == "holdout" and labels is not None:
         probs, answers = run.unseen(probs, labels)
     else:
@@ -53,12 +53,11 @@ def named(labels: Answers, classes: Sequence[str]) -> list[str] | list[tuple[str
 def conclude(
     run: Run,
     weighed: WeighIn,
-    macs: int,
     parts: Mapping[str, Labelled],
     features: Features | None = None,
     answered_alike: bool = True,
 ) -> Result:
-    """Evaluate the parts that a run has (the holdout always), and keep the scores in its folder and in the ledger.
+    """Evaluate the parts that a run has (the holdout always), and keep the scores in its folder; `record` is next.
 
     `features` tell whether the holdout and the images to predict are of one kind; without them their probabilities do,
     unless they are not `answered_alike`, as where one model answers the first and the mean of several the others.
@@ -84,12 +83,13 @@ def conclude(
     if labels.ndim == 1 and (wrong := WrongLabels.look(run, parts["holdout"][0], run.probs("holdout"), labels)):
         wrong.store(run)
     run.store_result(result)
-    _record(run, result, macs, expected)
     return result
 
 
-def _record(run: Run, result: Result, macs: int, expected: Expected | None) -> None:
-    """The row of the ledger."""
+def record(run: Run) -> None:
+    """Add a finished run's row to the ledger, unless it is there."""
+    result, expected = run.result, Expected.read(run)
+    macs = sum(budget.weigh(each.recipe, each.competition, each.name).macs for each, _ in run.answering)
     scores = {"holdout": result.holdout, "test": result.test, "predict": result.predict}
     columns: dict[str, object] = {}
     for part, score in scores.items():

@@ -87,9 +87,10 @@ def path() -> Path:
 
 
 def record(row: Mapping[str, object]) -> None:
-    """Append a run, unless this very run (its name and start) is recorded: a resumed run never appears twice."""
+    """Append a run, unless this very run (its name and start) is recorded with the submission that it has."""
     fresh = {**{key: _text(value) for key, value in row.items()}, "event": RUN}
-    _append(fresh, lambda rows: any(old["run"] == fresh["run"] and old["date"] == fresh["date"] for old in rows))
+    same = ("run", "date", "csv_sha256")
+    _append(fresh, lambda rows: any(all(old[key] == fresh.get(key, "") for key in same) for old in rows))
 
 
 def record_submission(row: Mapping[str, object]) -> None:
@@ -104,11 +105,14 @@ def record_submission(row: Mapping[str, object]) -> None:
 
 
 def read(file: Path | None = None) -> pd.DataFrame:
-    """All runs, of the ledger or of another `file`, in the order in which they ended.
+    """All runs, of the ledger or of another `file`, in the order in which they ended. Of one that has answered other
+    images since, its last row holds.
 
     Raises UserError for a file that is not a ledger.
     """
-    table = _table(row for row in _rows(file) if row["event"] == RUN)
+    rows = [row for row in _rows(file) if row["event"] == RUN]
+    last = {(row["run"], row["date"]): row for row in rows}
+    table = _table(row for row in rows if last[row["run"], row["date"]] is row)
     for column in WHOLE:
         if table[column].notna().all():
             table[column] = table[column].astype("int64")
@@ -120,6 +124,16 @@ def refuse_damaged() -> None:
     _rows()
 
 
+def checksums(file: Path | None = None) -> set[str]:
+    """Those of all CSVs that runs have written."""
+    return {row["csv_sha256"] for row in _rows(file) if row["event"] == RUN} - {""}
+
+
+def has(run: str, started: str) -> bool:
+    """Is the run of that name that was started then recorded?"""
+    return any((row["event"], row["run"], row["date"]) == (RUN, run, started) for row in _rows())
+
+
 def sha256(path: Path) -> str:
     """A file's checksum, as the ledger has it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -127,8 +141,8 @@ def sha256(path: Path) -> str:
 
 def maker(submission: Path) -> dict[str, Any]:
     """The latest run that wrote this very submission; empty where none did."""
-    rows = read()
-    makers = records(rows[rows["csv_sha256"] == sha256(submission)])
+    checksum = sha256(submission)
+    makers = records(_table(row for row in _rows() if row["event"] == RUN and row["csv_sha256"] == checksum))
     return makers[-1] if makers else {}
 
 
@@ -231,19 +245,21 @@ def _rows(file: Path | None = None) -> list[Row]:
             raise UserError(f"{file}: row {number}: expected {len(header)} fields, got {len(line)}{conflict}")
         row = {**dict.fromkeys(COLUMNS, ""), **dict(zip(header, line, strict=True))}
         row["event"] = row["event"] or RUN
-        if "predict" not in header:
-            with explained(file, f"row {number}: its settings are damaged; {WAY_ON}"):
-                row |= _parts_renamed(row)
+        with explained(file, f"row {number}: its settings are damaged; {WAY_ON}"):
+            settings = json.loads(row["settings"] or "{}")
+            if not isinstance(settings, dict):
+                raise ValueError("expected an object")
+            if "predict" not in header:
+                row |= _parts_renamed(row, settings)
         unlike.setdefault(tuple(row.values()), row)
     return list(unlike.values())
 
 
-def _parts_renamed(row: Row) -> Row:
+def _parts_renamed(row: Row, settings: Mapping[str, Any]) -> Row:
     """The scores of a row that is older than the columns for the part to predict, which were called test; only a run
     with a test part of its own had that part's scores there.
     """
     moved = {f"predict{end}": row[f"test{end}"] for end in ("", "_low", "_high", "_images")}
-    settings = json.loads(row["settings"]) if row["settings"] else {}
     if settings.get("split.test") is not None:
         return {"predict_images": moved["predict_images"], "test_images": ""}
     return {**moved, **{key.replace("predict", "test"): "" for key in moved}}

@@ -21,7 +21,7 @@ def finished(names: Sequence[str]) -> list[Run]:
     if len({run.name for run in runs}) < max(2, len(names)):
         raise UserError("name at least two runs, each once: ./run.sh runs shows them")
     for run in runs:
-        if run.folder.parent != paths.runs().resolve():
+        if run.folder.parent.resolve() != paths.runs().resolve():
             raise UserError(f"{run.folder} is not among your runs in {paths.runs()}: copy it there first")
         if not run.is_finished:
             raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
@@ -63,7 +63,7 @@ def recipe_of_folds(runs: Sequence[Run], data: Data) -> Recipe:
 def task(kind: str, first: Run, command: list[str]) -> Task:
     """The task of a soup or an ensemble (its `kind`), which has its first member's settings."""
     metadata = first.metadata
-    return Task(kind, first.recipe, metadata.competition, first.competition, command, metadata.device, metadata.threads)
+    return Task(kind, first.recipe, metadata.competition, first.competition, command, first.device, metadata.threads)
 
 
 def write_history(folder: Path, runs: Sequence[Run]) -> None:

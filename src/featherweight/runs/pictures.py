@@ -11,7 +11,7 @@ from featherweight import paths
 from featherweight.config import Competition, load_competition
 from featherweight.data import csv_file, listing, pack
 from featherweight.errors import UserError
-from featherweight.runs.predictor import Shown, answering
+from featherweight.runs.predictor import Shown
 from featherweight.runs.run import Run
 
 COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "id")  # that may name files, in this order
@@ -63,7 +63,7 @@ def _of_competition(name: str, run: Run) -> Pictures:
 
 def to_predict(competition: Competition, run: Run) -> tuple[Iterator[Shown], list[str]]:
     """A competition's images to predict, each as those who answer are shown it, and their ids."""
-    shown = {each.competition.image for each, _ in answering(run)}
+    shown = {each.competition.image for each, _ in run.answering}
     packs = {image: pack.load_predict(competition.source, image, competition.classes) for image in shown}
     parts = {image: part for image, part in packs.items() if part is not None}
     if not parts:

@@ -29,9 +29,9 @@ from featherweight.evaluation.calibration import fit_temperature
 from featherweight.evaluation.unlabelled import Features
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
-from featherweight.runs import division
+from featherweight.runs import division, ledger
 from featherweight.runs.division import KinMoved
-from featherweight.runs.evaluate import Labelled, conclude, named
+from featherweight.runs.evaluate import Labelled, conclude, named, record
 from featherweight.runs.metadata import read_json
 from featherweight.runs.predictions import augmentations, learned, probabilities, seen_as
 from featherweight.runs.run import Result, Run
@@ -55,8 +55,11 @@ def run(run: Run, deadline: Deadline | None = None) -> Result:
     The processes of a run of several are started here, unless torchrun has done so. Raises `ProcessLostError` when one
     is killed.
     """
-    if run.is_ensemble:
-        raise UserError(f"{run.name} is an ensemble, made at once; there is nothing to continue")
+    if run.is_ensemble:  # made at once, before its row: a kill between them, or a copied folder, leaves it without
+        if ledger.has(run.name, run.metadata.started):
+            raise UserError(f"{run.name} is an ensemble, made at once; there is nothing to continue")
+        record(run)
+        return run.result
     several = run.metadata.processes
     try:
         if several > 1 and not launcher.inside():
@@ -99,7 +102,7 @@ def _undone_if_refused(run: Run, everyone: Processes, deadline: Deadline | None)
 def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     recipe, competition = run.recipe, run.competition
     metadata = run.metadata
-    device = everyone.each(lambda: devices.start(metadata.device, recipe.train.precision, metadata.threads, everyone))
+    device = everyone.each(lambda: devices.start(run.device, recipe.train.precision, metadata.threads, everyone))
     weighed = budget.weigh(recipe, competition, run.recipe_name)
     weighed.refuse_if_over()
     say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
@@ -157,7 +160,12 @@ def _conclude(
     labelled: dict[str, Labelled] = {
         part: (images.ids, None if part == "predict" else images.labels) for part, images in parts.items()
     }
-    return conclude(run, weighed, weighed.macs, labelled, features)
+    result = conclude(run, weighed, labelled, features)
+    try:
+        record(run)
+    except UserError as error:
+        raise UserError(f"{error}\n{run.name} itself is finished: ./run.sh resume {run.name} adds its row") from None
+    return result
 
 
 def note_pretrained(run: Run) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe
-from featherweight.console import Progress
+from featherweight.console import Progress, say
 from featherweight.data import kin, numbered_names
 from featherweight.data.pack import Pack
 from featherweight.evaluation import unlabelled
@@ -40,14 +40,16 @@ def probabilities(
 ) -> NDArray[np.float32]:
     """The model's own probabilities for a part of the data, computed once and kept in the run's folder.
 
-    They are by the recipe's views or, if `plain`, of the images as they are.
+    They are by the recipe's views or, if `plain`, of the images as they are. Those of other images are replaced.
     """
-    stored = run.raw_probs(part)
+    stored = run.raw_probs(part, images.ids)
     if stored is not None:
         return stored
+    if run.probs_file(part).exists():
+        say(f"  {part}: these are other images than {run.name} has answered; it answers them from its weights")
     with Progress(f"predict {part}", len(images), "images") as bar:
         probs = _asked(run, model, images, device, plain, bar.advance)
-    device.processes.once(lambda: run.store_probs(part, probs))
+    device.processes.once(lambda: run.store_probs(part, probs, images.ids))
     return probs
 
 

@@ -85,8 +85,8 @@ class Predictor(nn.Module):
         self.run, self.classes = run, list(run.competition.classes)
         self.several = run.competition.target == "several"
         precision = run.recipe.train.precision
-        self.runtime = devices.start(device or run.metadata.device, precision, run.metadata.threads)
-        self.members = [_member(*each, views) for each in answering(run)]
+        self.runtime = devices.start(device or run.device, precision, run.metadata.threads)
+        self.members = [_member(*each, views) for each in run.answering]
         self.models = nn.ModuleList(self.runtime.place(member.model).eval() for member in self.members)
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
@@ -160,13 +160,6 @@ class Predictor(nn.Module):
             {ids[index]: why for index, why in sorted(faults.items())},
             self.run.decision,
         )
-
-
-def answering(run: Run) -> list[tuple[Run, float]]:
-    """The runs that answer, each with its weight."""
-    if not run.is_ensemble:
-        return [(run, 1.0)]
-    return [(Run.find(name), weight) for name, weight in zip(run.metadata.members, run.metadata.weights, strict=True)]
 
 
 def _member(run: Run, weight: float, views: str | None) -> _Member:

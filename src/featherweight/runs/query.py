@@ -7,7 +7,7 @@ import math
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,20 @@ def table(path: Path | None = None) -> pd.DataFrame:
     runs = ledger.read(path)
     runs["keys"] = [json.loads(text) if text else {} for text in runs["settings"]]
     submissions = ledger.submissions(path)
-    scored = (
-        submissions[submissions["public"].notna()].drop_duplicates("csv_sha256", keep="last").set_index("csv_sha256")
-    )
+    scored = ledger.records(submissions[submissions["public"].notna()])
+    written = ledger.checksums(path)
+    by_csv = {row["csv_sha256"]: row for row in scored if row["csv_sha256"] in written}
+    # What a notebook wrote is known to Kaggle alone, so that its version stands in the place of a CSV.
+    by_run = {_of_run(row): row for row in scored if row["csv_sha256"] not in written and row["run"]}
+    found = [by_csv.get(row["csv_sha256"]) or by_run.get(_of_run(row)) or {} for row in ledger.records(runs)]
     for column in ("public", "private"):
-        runs[column] = [scored[column].get(sha, math.nan) if sha else math.nan for sha in runs["csv_sha256"]]
+        runs[column] = [row.get(column, math.nan) for row in found]
     return runs
+
+
+def _of_run(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells in a row of a submission which run it is of, though runs of one name may follow each other."""
+    return tuple(row.get(key) for key in ("run", "competition", "recipe", "seed", "parameters", "holdout"))
 
 
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {

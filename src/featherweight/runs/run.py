@@ -7,22 +7,26 @@ groups.json             which of the scored images are related, where any are
 labels.json             which held-out labels look wrong, where any do
 history.csv             one row per epoch
 weights.safetensors     what ships; temperature.txt what calibrates it; decision.json how it answers
-PART_probs.npy, PART.csv         what it says of holdout, test and predict
+PART_probs.npy, PART.csv         what it says of holdout, test and predict; PART_ids.sha256, of which images
 result.json             the scores: it is written last, and its presence says that the run is finished
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import safetensors.torch
+import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -40,7 +44,9 @@ from featherweight.evaluation.metrics import Score
 from featherweight.models import Classifier, build
 from featherweight.models.custom_source import stored_sources
 from featherweight.runs import ledger
+from featherweight.runs.elsewhere import data_here
 from featherweight.runs.metadata import DAMAGED, Metadata, SplitIds, read_json, read_record
+from featherweight.runtime import device as devices
 from featherweight.training import checkpoint
 from featherweight.untrusted_files import explained
 
@@ -94,8 +100,9 @@ class Run:
         metadata = Metadata.read(folder)
         with stored_sources(folder):
             recipe = load_recipe(str(folder / "recipe.yaml"), metadata.changes)
-        competition = load_competition(str(folder / "competition.yaml")).seen_by(recipe)
-        return cls(folder.resolve(), recipe, competition, metadata)
+        stored = data_here(load_competition(str(folder / "competition.yaml")), metadata.competition)
+        # Not `resolve`: behind a link lies a folder that may be called otherwise.
+        return cls(Path(os.path.abspath(folder)), recipe, stored.seen_by(recipe), metadata)  # noqa: PTH100
 
     def recipe_with(self, changes: Sequence[str | Setting]) -> Recipe:
         """Its recipe with some keys changed; a network of the user's is the one that was stored with the run."""
@@ -169,6 +176,30 @@ class Run:
         with explained(soup, f"{DAMAGED}; {NO_WAY_ON}"):
             return TypeAdapter(list[str]).validate_python(read_json(soup)["members"])
 
+    @cached_property
+    def answering(self) -> list[tuple[Run, float]]:
+        """The runs that answer, each with its weight: the run itself, or the members that an ensemble was made of.
+
+        Raises UserError where another run has a member's name by now: an ensemble holds its members' weights.
+        """
+        if not self.is_ensemble:
+            return [(self, 1.0)]
+        runs = [Run.find(name) for name in self.members]
+        held = _tensors(self.weights)
+        for index, run in enumerate(runs):
+            own = {f"{index}.{name}": tensor for name, tensor in _tensors(run.weights).items()}
+            if not all(name in held and torch.equal(held[name], tensor) for name, tensor in own.items()) or not own:
+                raise UserError(
+                    f"{self.name} was made with another run called {run.name} than is here now: put that one back, or "
+                    f"delete {self.folder} and make the ensemble anew"
+                )
+        return list(zip(runs, self.metadata.weights or [1 / len(runs)] * len(runs), strict=True))
+
+    @property
+    def device(self) -> str:
+        """The device that was asked for when it was started or, where this machine has none like it, auto."""
+        return _device_here(self.metadata.device, self.name)
+
     def csv(self, part: str = "predict") -> Path:
         """The CSV of a labelled part, or what is uploaded."""
         if part == "predict":
@@ -188,10 +219,12 @@ class Run:
         """Keep the ids."""
         atomic.write_text(self.folder / "split.json", split.to_json())
 
-    def raw_probs(self, part: str) -> NDArray[np.float32] | None:
-        """The model's own probabilities float32 [N, K] for a part, or None before they are computed."""
+    def raw_probs(self, part: str, ids: Sequence[str] | None = None) -> NDArray[np.float32] | None:
+        """The model's own probabilities float32 [N, K] for a part, or None before they are computed; with `ids` [N]
+        also where those that are stored are of other images.
+        """
         path = self.probs_file(part)
-        if not path.exists():
+        if not path.exists() or (ids is not None and not self._is_of(part, ids)):
             return None
         try:
             probs = safe_arrays.load(path)
@@ -204,17 +237,25 @@ class Run:
             say(f"{error}; they are computed again from the weights")
             path.unlink()
             return None
-        return probs
+        return None if ids is not None and len(ids) != len(probs) else probs
 
-    def probs(self, part: str) -> NDArray[np.float32]:
+    def probs(self, part: str, ids: Sequence[str] | None = None) -> NDArray[np.float32]:
         """The probabilities float32 [N, K] for a part, at the run's temperature: those of its CSV, which are scored.
 
-        Raises UserError where they are not computed yet.
+        Raises UserError where they are not computed yet or, with `ids` [N], are of other images.
         """
-        raw = self.raw_probs(part)
+        raw = self.raw_probs(part, ids)
+        if raw is None and self.probs_file(part).exists():
+            again = f"delete {self.folder} and make it anew" if self.is_ensemble else f"./run.sh resume {self.name}"
+            raise UserError(f"{self.name} has answered other images than those to {part} today: {again}")
         if raw is None:
             raise UserError(f"{self.name} has not predicted {part} yet: ./run.sh resume {self.name}")
         return self.calibrated(raw)
+
+    def _is_of(self, part: str, ids: Sequence[str]) -> bool:
+        """Are the stored probabilities of these images, as far as is known? Older runs kept no word of it."""
+        note = self._ids_file(part)
+        return not note.exists() or note.read_text().strip() == _checksum(ids)
 
     def calibrated(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities [N, K] at the temperature fitted to the holdout, where the recipe asks for one."""
@@ -262,10 +303,19 @@ class Run:
         """Where the probabilities of a part are kept."""
         return self.folder / f"{self._stem(part)}_probs.npy"
 
-    def store_probs(self, part: str, probs: NDArray[np.float32]) -> None:
-        """Keep the probabilities of a part."""
+    def _ids_file(self, part: str) -> Path:
+        return self.folder / f"{self._stem(part)}_ids.sha256"
+
+    def store_probs(self, part: str, probs: NDArray[np.float32], ids: Sequence[str]) -> None:
+        """Keep the probabilities [N, K] of a part, and of which images [N] they are. Where there are those of others
+        the run is not finished: it is scored anew.
+        """
+        if self.probs_file(part).exists():
+            for name in ("result.json", "leaderboard.json", self.probs_file(part).name):
+                (self.folder / name).unlink(missing_ok=True)
         buffer = io.BytesIO()
         np.save(buffer, probs)
+        atomic.write_text(self._ids_file(part), f"{_checksum(ids)}\n")
         atomic.write_bytes(self.probs_file(part), buffer.getvalue())
 
     @property
@@ -332,9 +382,9 @@ class Run:
         Raises OverBudget, and UserError if they are not the recipe's.
         """
         if self.is_ensemble:
-            members = {name: Run.find(name) for name in self.members}
-            models = {name: member.load_model() for name, member in members.items()}
-            seen = {name: member.competition for name, member in members.items()}
+            members = [member for member, _ in self.answering]
+            models = {member.name: member.load_model() for member in members}
+            seen = {member.name: member.competition for member in members}
             weighed = budget.weigh_ensemble(models, self.competition, self.name, seen)
         else:
             weighed = budget.weigh_model(self.load_model(), self.competition, self.recipe_name)
@@ -349,3 +399,25 @@ class Run:
         path = self.folder / "history.csv"
         lines = path.read_text().splitlines() if path.exists() else []
         return dict(zip(lines[0].split(","), lines[-1].split(","), strict=True)) if len(lines) > 1 else {}
+
+
+def _checksum(ids: Sequence[str]) -> str:
+    """Of which images something is, in their order."""
+    return hashlib.sha256("\n".join(ids).encode(errors="surrogateescape")).hexdigest()
+
+
+def _tensors(weights: Path) -> dict[str, torch.Tensor]:
+    """What is in a file of weights; nothing where there is none."""
+    if not weights.exists():
+        return {}
+    with explained(weights, f"{DAMAGED}; {NO_WAY_ON}"):
+        return dict(safetensors.torch.load_file(weights))
+
+
+@cache
+def _device_here(asked: str, who: str) -> str:
+    """The device asked for elsewhere, or auto; which is said once."""
+    if devices.is_here(asked):
+        return asked
+    say(f"{who} was started with --device {asked}, which this machine lacks: it goes on with --device auto")
+    return "auto"

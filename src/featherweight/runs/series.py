@@ -80,9 +80,24 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
         over = weighed.excess
         return [*lines, f"  no averaged submission: together the folds weigh {over}", *_one_model(runs)]
     if Run.exists(name):
-        return [*lines, f"  averaged     {name} (as before)"]
+        return [*lines, f"  averaged     {_as_before(Run.find(name), runs)}"]
     averaged, result = ensemble.ensemble_of_folds(runs, held, name, command)
     return [*lines, f"  averaged     {averaged.name}: {result.unseen or averaged.csv().name}"]
+
+
+def _as_before(made: Run, runs: Sequence[Run]) -> str:
+    """In words, whether the run that is there is the mean of these folds, for the images that are to be predicted."""
+    try:
+        same = [run.folder for run, _ in made.answering] == [run.folder for run in runs]
+        predict = made.competition.load().predict
+        if same and predict is not None:
+            made.probs("predict", predict.ids)
+    except UserError:
+        same = False
+    if same:
+        return f"{made.name} (as before)"
+    again = f"delete {made.folder}, and the same command makes it anew"
+    return f"no submission: {made.name} is of other models, or for other images, than there are now; {again}"
 
 
 def _one_model(runs: Sequence[Run]) -> list[str]:

@@ -42,7 +42,7 @@ def student(
         metadata.competition,
         first.competition,
         command,
-        metadata.device,
+        first.device,
         metadata.threads,
     )
     return task.start(name)

@@ -157,7 +157,10 @@ def _names(name: str | None, default: str) -> Iterator[str]:
     yield name or default
     if name is None:
         yield from (f"{default}-{number}" for number in range(2, sys.maxsize))
-    made_at_once = (paths.runs() / str(name)).is_dir() and Run.exists(str(name)) and Run.find(str(name)).is_ensemble
+    folder = paths.runs() / str(name)
+    if folder.is_dir() and not Run.exists(str(name)):
+        raise UserError(f"{folder} is there, and is no run: move it away, or take another --name")
+    made_at_once = Run.exists(str(name)) and Run.find(str(name)).is_ensemble
     way_on = "" if made_at_once else f"./run.sh resume {name}, or "
     raise UserError(f"there is a run called '{name}' already: {way_on}take another --name")
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from featherweight import atomic, paths
 from featherweight.config import Pseudo
 from featherweight.console import say
+from featherweight.data.csv_file import examples
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.evaluation.calibration import temper
@@ -104,7 +105,7 @@ def _known_run(run: Run, name: str, where: str, holdout: Pack) -> Run:
         raise UserError(f"{where} is not trained yet: ./run.sh resume {name}")
     if run.competition.classes != teacher.competition.classes:
         raise UserError(f"{where} knows other classes than {run.competition_name} has")
-    trained = [teacher, *(Run.find(member) for member in teacher.metadata.members)]
+    trained = [teacher, *(member for member, _ in teacher.answering)]
     known = _trained_on(trained).intersection(holdout.ids)
     if known:
         raise UserError(
@@ -135,6 +136,9 @@ def with_pseudo_labels(run: Run, train: Pack, holdout: Pack, predict: Pack | Non
         atomic.write_text(stored, json.dumps(_confident(run, wanted, holdout, predict)) + "\n")
     labelled = json.loads(stored.read_text())
     chosen = [index for index, id in enumerate(predict.ids) if id in labelled]
+    if len(chosen) < len(labelled):
+        gone = examples(sorted(set(labelled) - set(predict.ids)))
+        raise UserError(f"pseudo: images to predict that {run.name} learns from are no longer there: {gone}")
     joining = predict.take(np.array(chosen, dtype=np.int64))
     index_of = {name: index for index, name in enumerate(run.competition.classes)}
     labels = np.array([index_of[labelled[id]] for id in joining.ids], dtype=np.int64)
@@ -151,9 +155,10 @@ def _confident(run: Run, wanted: Pseudo, holdout: Pack, predict: Pack) -> dict[s
     labeller = _known_run(run, wanted.run, where, holdout)
     if labeller.raw_probs("predict") is None:
         raise UserError(f"{where} has not predicted the competition's images yet: ./run.sh resume {wanted.run}")
-    probs = labeller.probs("predict")
-    if labeller.competition.source != run.competition.source or len(probs) != len(predict):
+    probs = labeller.raw_probs("predict", predict.ids)
+    if labeller.competition.source != run.competition.source or probs is None:
         raise UserError(f"{where} has predicted other images than those of {run.competition_name}")
+    probs = labeller.calibrated(probs)
     sure = np.flatnonzero(probs.max(1) >= wanted.confidence)
     if not len(sure):
         most = f"its highest is {probs.max():.3g}; lower pseudo.confidence"

@@ -141,6 +141,16 @@ def _keep_freed_memory() -> None:
         library.mallopt(TRIM_THRESHOLD, -1)
 
 
+def is_here(name: str) -> bool:
+    """Has this machine a device of that name? A name that no machine has is for `start` to refuse."""
+    kind, _, number = name.partition(":")
+    if kind == "cuda":
+        return torch.cuda.is_available() and (not number.isdigit() or int(number) < torch.cuda.device_count())
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    return kind != "xpu" or bool(torch.xpu.is_available())
+
+
 def _device(name: str, processes: Processes) -> torch.device:
     if processes.count > 1:
         return _one_of_several(name, processes)

@@ -2,7 +2,7 @@
 timm/NAME, torchvision/NAME, FILE.py:NAME.
 
 No code of a file is run, but that of FILE.py. An EMA copy and the optimizer's state in a checkpoint are counted apart
-from the model. Exit code 3 when one is over a limit, 2 when one cannot be weighed; the others are shown.
+from the model. Exit code 3 when one is over a limit, else 2 when one cannot be weighed; the others are shown.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"next: see {output}" if output else "next: with a limit, ./run.sh weigh WHAT --limit N")
     for fault in faults.values():
         print(f"error: {fault}", file=sys.stderr)
-    return 2 if faults else 3 if any(weigh_table.over(weight, limits) for weight in weights) else 0
+    return 3 if any(weigh_table.over(weight, limits) for weight in weights) else 2 if faults else 0
 
 
 def _named(whats: Sequence[str]) -> Iterator[str]:

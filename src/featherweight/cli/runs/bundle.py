@@ -27,5 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     target = arguments.out or paths.runs() / f"{bundled.name}.zip"
     count = bundle.write(bundled, target)
     print(f"wrote {target}: {count} files, {target.stat().st_size / 1e6:,.1f} MB, checksums inside")
+    if teachers := bundle.teachers(bundled):
+        print(
+            f"to be continued it needs the runs that teach it, which have bundles of their own: {', '.join(teachers)}"
+        )
     print(f"next: in another checkout, ./run.sh load {target.name}")
     return 0

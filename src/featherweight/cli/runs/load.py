@@ -16,15 +16,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Unpack, verify, and put in place."""
-    from featherweight.errors import UserError
+    from featherweight import paths
     from featherweight.runs import bundle
+    from featherweight.runs.elsewhere import lacks_data
 
-    if arguments.name is not None and (
-        Path(arguments.name).name != arguments.name or arguments.name in ("", ".", "..")
-    ):
-        raise UserError(f"--name {arguments.name}: expected a plain name, with no folder in it")
+    if arguments.name is not None:
+        paths.refuse_name(arguments.name, "--name")
     loaded = bundle.load(arguments.zip, arguments.name)
     print(f"{loaded.name} is in {loaded.folder}")
+    if lacks_data(loaded.competition):
+        print(f"its data are not here; this makes them known: ./run.sh init FOLDER --name {loaded.competition_name}")
+    if lacking := [name for name in bundle.teachers(loaded) if not (paths.runs() / name / "run.json").is_file()]:
+        print(f"to continue it, load the runs that teach it too: {', '.join(lacking)}")
     if loaded.is_finished:
         print(f"next: ./run.sh predict {loaded.name} FOLDER, or ./run.sh compare {loaded.name} RUN")
     else:

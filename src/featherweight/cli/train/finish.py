@@ -30,6 +30,7 @@ def finish(
         result = pipeline.run(run, deadline)
         if launcher.rank() > 0:
             return 0
+        report = report and not run.is_ensemble  # whose members have reports
         if report and run.competition.target == "several":
             say("  no report is written: its pages show one class per image")
             report = False

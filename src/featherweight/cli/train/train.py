@@ -91,7 +91,11 @@ def _series(arguments: argparse.Namespace) -> int:
     recipes = {run: config.load_recipe(arguments.recipe, [*changes, *more]) for run, more in variants.items()}
     say_contradictions(next(iter(recipes.values())))
     tasks = {run: _task(arguments, recipe, command) for run, recipe in recipes.items()}
-    done = series.run_all(tasks, _report) if arguments.report else series.run_all(tasks)
+    try:
+        done = series.run_all(tasks, _report) if arguments.report else series.run_all(tasks)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues: what is done is found done", file=sys.stderr)
+        return 130
     series.tell(series.over_folds(done, f"{name}-folds", command) if count else series.over_seeds(done))
     return 0
 
