@@ -56,7 +56,7 @@ case "${1:-}" in
         exec "$python" -m pytest "$@"
         ;;
     install)
-        [ $# -gt 1 ] || fail "say what to install: ./run.sh install tensorboard"
+        [ $# -gt 1 ] || fail "name a package: ./run.sh install tensorboard"
         packages "${@:2}"
         exit
         ;;

@@ -9,7 +9,7 @@
 # ---
 
 # %% [markdown]
-# # 2. Why it errs
+# # 2. Error analysis
 # A finished run, taken apart. Name the run in `RUN`, or set the variable of that name in the environment; without one,
 # the last run that was trained here is looked at. It is for runs that give each image one class.
 
@@ -41,7 +41,7 @@ nothing = "it has no history: its network was not trained epoch by epoch"
 nothing if found.history is None else figures.curves(found.history, found.run.competition.metric.name)
 
 # %% [markdown]
-# ## What it takes for what
+# ## Which classes are confused
 
 # %%
 matrix, groups = evidence.grouped(found.confusion, found.classes)

@@ -10,8 +10,9 @@ from conftest import ROOT
 from featherweight import paths
 from featherweight.budget import weigh
 from featherweight.cli import main
-from featherweight.cli.arguments import overrides
-from featherweight.cli.commands import COMMANDS, GROUPS, SHELL, help_text
+from featherweight.cli.arguments import note_default, overrides
+from featherweight.cli.commands import COMMANDS, GROUPS, SHELL, TRAIN, help_text
+from featherweight.cli.parser import parse
 from featherweight.config import load_competition, load_recipe
 from featherweight.logbook import rerun
 from featherweight.runs import published_results
@@ -60,6 +61,23 @@ def test_a_users_mistake_is_one_clear_message(home, capsys, words, message):
     assert not (home / "runs").exists()
 
 
+def test_a_training_says_which_competition_it_took_where_there_are_others(home, capsys):
+    said = []
+    for words in (["tiny"], ["tiny", "--competition=digits"]):
+        for own in ("", "title: Flowers"):
+            (home / "configs/competitions").mkdir(parents=True, exist_ok=True)
+            path = home / "configs/competitions/flowers.yaml"
+            path.write_text(own) if own else path.unlink(missing_ok=True)
+            note_default(parse([TRAIN, *words]))
+            said.append(capsys.readouterr().out)
+    assert said == ["", "note: no --competition is given, so this is digits; yours: flowers\n", "", ""]
+
+
+def test_the_recipes_are_too_many_for_an_error_and_another_command_lists_them(home, capsys):
+    assert main.main(["zzzz"]) == 2
+    assert capsys.readouterr().err.endswith("; ./run.sh models lists them\n")
+
+
 def test_check_prints_the_weigh_in_and_decides(home, capsys):
     assert main.main(["check", "wrn16_4", "--competition", "cifar10"]) == 0
     out = capsys.readouterr().out
@@ -80,7 +98,7 @@ def test_check_all_weighs_every_recipe(home, capsys, monkeypatch):
     line = next(line for line in out.splitlines() if "wrn40_3" in line)
     assert f"{weighed.counted:,}" in line
     assert "OVER" in line
-    assert out.endswith("next: ./run.sh RECIPE --competition cifar10, with one that makes weight\n")
+    assert out.endswith("next: ./run.sh RECIPE --competition cifar10, with one within the limit\n")
 
 
 def test_views_are_short_for_set(home, tmp_path):

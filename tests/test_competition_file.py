@@ -296,7 +296,7 @@ def test_a_solution_is_scored_in_its_parts(home, capsys):
     assert "cannot read" in capsys.readouterr().err
     (home / "solution.csv").write_text(SOLVED.replace("029", "030"))
     assert main.main([*words, "--solution", "solution.csv"]) == 2
-    assert "solution.csv: row 7: the id '030' is not in the test set" in capsys.readouterr().err
+    assert "solution.csv: row 7: the id '030' is not one of the images to predict" in capsys.readouterr().err
 
 
 def test_zeros_in_the_sample_are_probabilities_if_the_metric_says_so(home, capsys):
@@ -305,7 +305,7 @@ def test_zeros_in_the_sample_are_probabilities_if_the_metric_says_so(home, capsy
     assert main.main(["init", "data/mine", "--name", "labels"]) == 0
     assert main.main(["init", "data/mine", "--name", "chances", "--metric", "auc"]) == 0
     assert (
-        "submission.takes: probability, that of '1' (say submission.positive, if it is '0')" in capsys.readouterr().out
+        "submission.takes: probability, that of '1' (set submission.positive, if it is '0')" in capsys.readouterr().out
     )
     assert config.load_competition("labels").submission.takes == "labels"
     assert config.load_competition("chances").submission.takes == "probability"
@@ -318,7 +318,7 @@ def test_faults_are_told_and_left_to_the_user(home, capsys):
     told = capsys.readouterr().out
     assert "labels without an image (1): 3" in told
     assert main.main(["tiny", "--competition", "mine"]) == 2
-    assert "say source.faults: leave out" in capsys.readouterr().err
+    assert "set source.faults: leave out" in capsys.readouterr().err
 
 
 def empty(root):

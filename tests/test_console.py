@@ -11,7 +11,14 @@ from featherweight import console
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 seconds"), (42.4, "42 seconds"), (600, "10 minutes"), (39_600, "11.0 hours"), (260_000, "3.0 days")],
+    [
+        (0, "0 seconds"),
+        (0.7, "1 second"),
+        (42.4, "42 seconds"),
+        (600, "10 minutes"),
+        (39_600, "11.0 hours"),
+        (260_000, "3.0 days"),
+    ],
 )
 def test_a_time_is_said_in_the_unit_that_people_use(seconds, words):
     assert console.duration(seconds) == words

@@ -19,7 +19,7 @@ PAIRS = [  # two settings of which either alone is fine, and words of what is sa
     ("early_stopping={patience: 3}", "train.evaluate_every=20", "never stops a run of 2 evaluations"),
     ("early_stopping={patience: 3}", "schedule=cosine", "before schedule cosine has brought its rate down"),
     ("predict.views=[train]", "augment=[]", "every view is the same image"),
-    (TEACHERS, SMOOTH, "listens to the teachers alone"),
+    (TEACHERS, SMOOTH, "uses only the teachers"),
     ("split.folds=4", "split.holdout=0.3", "split.holdout=0.3 is not used"),
     (
         "schedule={name: milestones, at: [30, 40]}",
@@ -43,7 +43,7 @@ ALONE = [  # settings of one key that take its meaning away, and words of what i
     ("head.epochs=1", "head.epochs=1 is for pretrained weights, and this network's are random"),
     ("head.start=probe", "head.start=probe is for pretrained weights"),
     ("train.freeze_norms=true", "train.freeze_norms is for pretrained weights"),
-    ("distill={teachers: [x], weight: 0}", "asks the teachers and does not listen"),
+    ("distill={teachers: [x], weight: 0}", "computes the teachers' answers and does not use them"),
     ("augment=[flip, alternating_flip]", "leave one out"),
     ("predict.views=[flip, flip]", "flip is there twice"),
     ("optimizer={name: sgd, nesterov: true, momentum: 0}", "optimizer.momentum is 0"),
@@ -123,7 +123,7 @@ def test_check_tells_it(home, capsys):
     ("settings", "words"),
     [
         (["group=^(.)", "groups=g.csv"], "grouped by the pattern `group` already"),
-        (["submission.codes=true", "submission.spelling={'1': one}"], "say one of both"),
+        (["submission.codes=true", "submission.spelling={'1': one}"], "set only one of the two"),
     ],
 )
 def test_a_competition_says_a_thing_once(settings, words):

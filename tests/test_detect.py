@@ -93,7 +93,7 @@ def test_labels_that_nothing_tells_apart_are_refused_with_the_flag(home, capsys)
     assert "cannot tell which column is the class" in told
     assert "colour (3 values: 0, 1, 2)" in told
     assert "fur (4 values" in told
-    assert "say --label COLUMN" in told
+    assert "pass --label COLUMN" in told
     _, rows = described("--label", "fur")
     assert classes(rows)["train_images/005.jpg"] == "1"
     assert "no such column; did you mean 'fur'?" in refused(capsys, "--name", "y", "--label", "furr")
@@ -643,7 +643,7 @@ def test_near_copies_under_one_name_in_several_folders(home, capsys):
             Pillow.fromarray(image + (kind == "Hidden")).save(path)
     competition, _ = described()
     assert competition.group == "([^/]+)$"
-    assert "which joins 24 near-copies" in capsys.readouterr().out
+    assert "which joins 24 near-duplicates" in capsys.readouterr().out
 
 
 # --------------------------------------------------------------------------------------------------- known competitions
@@ -661,7 +661,7 @@ def test_facts_of_a_known_competition(home, capsys):
     assert classes(rows)["UERD/00003.png"] == "1"
     assert (competition.submission.takes, competition.submission.positive) == ("probability", "1")
     assert competition.kaggle == "alaska2-image-steganalysis"
-    assert "since the folder is called so (say --kaggle none" in capsys.readouterr().out
+    assert "since the folder is called so (pass --kaggle none" in capsys.readouterr().out
 
 
 def test_the_facts_are_sound():

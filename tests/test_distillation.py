@@ -229,7 +229,7 @@ def test_saved_probabilities_that_do_not_fit_are_refused(arrays, said, tmp_path)
 def test_saved_probabilities_come_in_the_order_of_the_images(tmp_path):
     np.savez(tmp_path / "saved.npz", **GOOD)
     np.testing.assert_allclose(read_saved(tmp_path / "saved.npz", ["b", "a"], ["x", "y"]), GOOD["probs"][::-1])
-    with pytest.raises(UserError, match="a training and a test image share an id"):
+    with pytest.raises(UserError, match="a training image and one to predict share an id"):
         read_saved(tmp_path / "saved.npz", ["b", "b"], ["x", "y"])
     (tmp_path / "no.npz").write_bytes(b"nothing")
     for name in ("no.npz", "absent.npz"):

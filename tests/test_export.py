@@ -41,7 +41,7 @@ def onnx():
 def test_a_script_classifies_files_without_the_package(workspace, tmp_path, capsys):
     assert main.main(["export", "first", "--to", "script", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    assert "143 holdout pictures, the same classes and probabilities" in told
+    assert "143 holdout images, the same classes and probabilities" in told
     assert "no test-time views" in told
     assert sorted(path.name for path in tmp_path.glob("first*")) == ["first.py", "first.safetensors"]
     assert "featherweight." not in (tmp_path / "first.py").read_text()

@@ -190,7 +190,7 @@ def test_a_run_of_so_many_steps_stops_there(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"averages": ["ema"]}, "ship: say which weights ship: raw, ema"),
+        ({"averages": ["ema"]}, "ship: set which weights ship: raw, ema"),
         ({"averages": ["ema"], "ship": "swa"}, "ship: there is no 'swa'; the weights there are: raw, ema"),
         ({"averages": ["ema", {"name": "ema", "decay": 0.9}], "ship": "ema"}, "averages: one of a kind"),
     ],

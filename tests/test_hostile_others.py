@@ -168,7 +168,7 @@ TAKEN = [
     ({**PICTURES, "l.csv": LABELS.replace(",", ";")}, "9 labelled images of 2 classes (5 of 'a' to 4 of 'b')"),
     ({**PICTURES, "l.csv": LABELS.replace(",a", ",nan").replace(",b", ",None")}, "(5 of 'nan' to 4 of 'None')"),
     ({**PICTURES, "l.csv": LABELS.replace(",a", ",True").replace(",b", ",False")}, "(5 of 'True' to 4 of 'False')"),
-    ({**PICTURES, "l.csv": LABELS + "0,b\n"}, "since 1 of 9 have rows of different classes, as 0 (say --target one)"),
+    ({**PICTURES, "l.csv": LABELS + "0,b\n"}, "since 1 of 9 have rows of different classes, as 0 (pass --target one)"),
     ({f"train/{name}/{n}.png": png() for name in ("yes", "no", "null", "1e3", "~") for n in range(3)}, "15 labelled images of 5"),
 ]  # fmt: skip
 

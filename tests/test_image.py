@@ -50,7 +50,7 @@ def test_modes(tmp_path, mode):
     )
     path = next(tmp_path.iterdir())
     if mode == "F":
-        with pytest.raises(UserError, match=r"pixels go up to 65535: say image\.levels"):
+        with pytest.raises(UserError, match=r"pixels go up to 65535: set image\.levels"):
             decode(path, COLOUR)
     colour, grey = (kind.model_copy(update={"levels": 65535 if mode == "F" else None}) for kind in (COLOUR, GREY))
     np.testing.assert_allclose(decode(path, colour), np.repeat(pixels[..., None], 3, -1), atol=2)

@@ -83,7 +83,7 @@ def test_a_clean_set_raises_no_warning():
     found = checks.inspect(data, list("abcd"), np.arange(400) < 40)
     assert not [finding.title for finding in found.findings if finding.warning]
     assert found.counts == [100] * 4
-    assert "train and test look alike" in titles(found)
+    assert "the images to train on and to predict look alike" in titles(found)
     assert found.channels["train"][0] == pytest.approx(images[:400].mean((0, 1, 2)) / 255, abs=1e-4)
     assert found.channels["train"][1] == pytest.approx(images[:400].std((0, 1, 2)) / 255, abs=1e-4)
 
@@ -118,7 +118,7 @@ def test_a_pattern_is_proposed_only_where_it_leaves_groups_to_divide(name, wante
     pack = Pack([name(n) for n in order], images, order % 2)
     told = titles(checks.inspect(Data(pack, None), list("ab"), order % 10 == 0))["the holdout leaks"]
     assert told.advice.startswith(
-        "say in the competition file: group: " if wanted else "say in the competition file: groups:"
+        "set in the competition file: group: " if wanted else "set in the competition file: groups:"
     )
     if wanted:
         keys = groups_of(pack.ids, re.search("'(.*)'", told.advice)[1])
@@ -132,7 +132,7 @@ def test_shift_is_found_and_shows_what_gives_it_away():
     found = checks.inspect(
         Data(packed(images[:400], np.arange(400) % 2), packed(images[400:])), list("ab"), np.arange(400) < 40
     )
-    shifted = titles(found)["train and test differ"]
+    shifted = titles(found)["the images to train on and to predict differ"]
     assert shifted.warning
     assert all(int(caption[:4]) >= 200 for _, caption in shifted.rows[0])
 
@@ -194,7 +194,7 @@ def test_the_page_needs_no_network_and_the_grouping_mends_the_leak(tracks, capsy
         assert not sides[0] & sides[1]
         capsys.readouterr()
         assert main.main(["inspect", "t"]) == 0
-        assert "no picture is on both sides of the split" in capsys.readouterr().out
+        assert "no image is on both sides of the split" in capsys.readouterr().out
 
 
 def test_a_grouping_that_cannot_lie_beside_the_data_lies_elsewhere(tracks, capsys):

@@ -1,4 +1,4 @@
-"""Kin stay on one side of a split, unasked: tracks, copies and near-copies; what has no kin stays where it was."""
+"""Kin stay on one side of a split, unasked: tracks, copies and near-duplicates; what has no kin stays where it was."""
 
 import json
 from types import SimpleNamespace
@@ -79,7 +79,7 @@ def test_tracks_of_road_signs_stay_together_with_no_option(here, capsys):
     assert kept.torn == kept.held_out == 18  # frames of a torn split, all of them with others in training
     assert kept.agree == 1
     assert "related images stay on one side (numbered sequences by group: " in said
-    assert f"  related     {kept.moved} images moved: else 100.0% of those held out had related ones in" in said
+    assert f"  related     {kept.moved} images moved to one side of the split; otherwise 100.0% of the holdout" in said
     assert kept.learned is not None
     read = max(kept.learned, run.result.holdout.value)
     assert f"read up to {100 * read:.2f}%" in said
@@ -104,7 +104,7 @@ def test_torn_kin_are_named_where_they_are_wanted(here, capsys):
     assert KinMoved.read(Run.find("torn")) is None
     assert main.main([*words, "--name", "kept"]) == 0
     said = capsys.readouterr().out
-    assert "related images stay on one side (40 copies and near-copies)" in said
+    assert "related images stay on one side (40 copies and near-duplicates)" in said
     assert "too good" not in said
 
 
@@ -162,7 +162,7 @@ def test_copies_join_declared_groups():
     found = kin.find(train, declared=groups)
     assert len(set(found.group)) == 11
     assert found.group[0] == found.group[1] == found.group[22] == found.group[23]
-    assert found.by == ["declared groups", "2 copies and near-copies"]
+    assert found.by == ["declared groups", "2 copies and near-duplicates"]
 
 
 def test_a_table_of_groups_names_images_as_tables_name_files(home, monkeypatch):
@@ -270,9 +270,12 @@ def test_what_a_torn_split_would_have_shown():
 
     score = METRICS["accuracy"](np.r_[np.ones(90, int), np.zeros(10, int)], np.ones(100, dtype=np.int64))
     told = KinMoved(40, 50, 100, 0.9, "copies").summary(score)
-    assert told == "40 images moved: else 50.0% of those held out had related ones in training, and read up to 90.00%"
+    assert told.startswith(
+        "40 images moved to one side of the split; otherwise 50.0% of the holdout would have related"
+    )
+    assert told.endswith(" images in training, and the score could read up to 90.00%")
     loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64))
-    assert KinMoved(40, 50, 100, 0.9, "copies").summary(loss).endswith("had related ones in training")
+    assert KinMoved(40, 50, 100, 0.9, "copies").summary(loss).endswith("would have related images in training")
     assert KinMoved(1, 0, 10, 1.0, "").summary(score).endswith("90.00%")
     assert KinMoved(40, 50, 100, 1.0, "copies", learned=0.96).would_read(score) == pytest.approx(0.93)
 

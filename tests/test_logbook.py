@@ -1,4 +1,4 @@
-"""Every row of the logbook that names a setting is a recipe: it says what the row says, makes weight and trains."""
+"""Every row of the logbook that names a setting is a recipe: it says what the row says, is within the limit, trains."""
 
 import math
 import re
@@ -266,7 +266,7 @@ def test_a_section_is_rerun_and_told(home, capsys):
     assert "| d_adam | 20,506 | 1 |" in out
     assert "| LOGBOOK D: Adam. Test accuracy there 0.989 on MNIST, 0.696 on CIFAR-10. |" in out
     assert "| Adam over SGD with momentum | CIFAR-10 0.696, 0.648 | d_adam, d_momentum |" in out
-    assert "points | can't be told |" in out  # of recipes, by one seed
+    assert "points | not significant |" in out  # of recipes, by one seed
     (folder,) = (home / "runs").glob("logbook-d-digits-x0.05-set??????")
     assert (folder / "curves.png").stat().st_size > 10_000
     assert not (folder / "claims.png").exists()
@@ -399,9 +399,9 @@ def test_a_claim_is_held_against_pairs_of_seeds():
     assert one(worse, better).word == "does not hold: the other way round"
     assert one(better, worse, loss=True).word == "does not hold: the other way round"
     assert one((0.9, 0.9), (0.9, 0.9)).word == "no difference"
-    assert one((0.9,), (0.1,)).word == "can't be told"
+    assert one((0.9,), (0.1,)).word == "not significant"
     same = one((0.75, 1.0), (0.5, 0.75))  # how such gains scatter is not known
-    assert (same.word, same.gain) == ("can't be told", "+25.00 points")
+    assert (same.word, same.gain) == ("not significant", "+25.00 points")
 
 
 def test_the_more_claims_the_more_it_takes_to_tell():
@@ -411,7 +411,7 @@ def test_the_more_claims_the_more_it_takes_to_tell():
     first, *others = CLAIMS["B"]
     alone = judge({first: (better, worse)})[0]
     among = judge({first: (better, worse), **dict.fromkeys(others, (better, noise))})[0]
-    assert (alone.word, among.word) == ("holds", "can't be told")
+    assert (alone.word, among.word) == ("holds", "not significant")
 
 
 def test_claims_are_of_rows_that_there_are():

@@ -85,7 +85,7 @@ HEAD = ",".join(["label", *(f"p{n}" for n in range(16))])
 ROW = ",".join(["a", *["0"] * 16])
 X, Y = npy(np.zeros((2, 8, 8, 3), np.uint8)), npy(np.array(["a", "b"]))
 DATA = np.zeros((2, 8, 8, 3), np.uint8)
-NO_FIT = "ROOT/l.csv does not fit together; mend it, or say source.faults: leave out\n  "
+NO_FIT = "ROOT/l.csv does not fit together; mend it, or set source.faults: leave out\n  "
 
 SOURCES = [
     # folders
@@ -106,13 +106,13 @@ SOURCES = [
     (
         FOLDERS,
         {"d/train/a/1.png": b""},
-        "1 of 1 train images cannot be read; mend or remove them, or say image.unreadable: leave out\n"
+        "1 of 1 train images cannot be read; mend or remove them, or set image.unreadable: leave out\n"
         "ROOT/d/train/a/1.png: cannot be read as an image (the file is empty)",
     ),
     (
         FOLDERS,
         {"d/train/a/1.png": "<html>"},
-        "1 of 1 train images cannot be read; mend or remove them, or say image.unreadable: leave out\n"
+        "1 of 1 train images cannot be read; mend or remove them, or set image.unreadable: leave out\n"
         "ROOT/d/train/a/1.png: cannot be read as an image (no image format that is known)",
     ),
     # label tables
@@ -156,7 +156,7 @@ SOURCES = [
     (
         {**TABLE, "test": ["t", "u"]},
         {"i/1.png": png(), "t/9.png": png(), "u/9.png": png(), "l.csv": "id,label\n1,a\n"},
-        "ROOT/t: there are several test images called 9",
+        "ROOT/t: there are several images to predict called 9",
     ),
     # rows of pixels
     (PIXELS, {}, "there is no file ROOT/t.csv"),
@@ -168,7 +168,7 @@ SOURCES = [
     (PIXELS, {"t.csv": f"{HEAD}\n{ROW[:-1]}x\n"}, "ROOT/t.csv: row 2: p15: expected a pixel of 0 to 255, got 'x'"),
     (PIXELS, {"t.csv": f"{HEAD}\n{ROW[:-1]}\n"}, "ROOT/t.csv: row 2: p15: expected a pixel of 0 to 255, got 'nan'"),
     (PIXELS, {"t.csv": f"{HEAD}\n{ROW[1:]}\n"}, "ROOT/t.csv: row 2: there is no value in the column 'label'"),
-    (PIXELS, {"t.csv": f"{HEAD},p16\n{ROW},0\n"}, "ROOT/t.csv: 17 pixel columns make no square image of 1 or 3 channels"),
+    (PIXELS, {"t.csv": f"{HEAD},p16\n{ROW},0\n"}, "ROOT/t.csv: 17 pixel columns are not those of a square image of 1 or 3 channels"),
     (PIXELS, {"t.csv": f"{HEAD}\n{ROW},1\n"}, "ROOT/t.csv: row 2: expected 17 fields, got 18"),
     # arrays
     (ARRAYS, {}, "there is no file ROOT/x.npy"),
@@ -185,7 +185,7 @@ SOURCES = [
     (ARRAYS, {"x.npy": X, "y.npy": npy(np.array([0.5, 1]))}, "y.npy: the labels are fractions; expected whole numbers or names"),
     (ARRAYS, {"x.npy": X, "y.npy": npy(3 * np.eye(2))}, "y.npy: expected one label an image, got an array of 2x2"),
     (NPZ, {"a.npz": npz(x=DATA)}, "ROOT/a.npz: there is no array 'y'; there are x"),
-    ({**NPZ, "train": "a.npz"}, {"a.npz": npz(x=DATA)}, "ROOT/a.npz: say which array, as in a.npz:KEY; there are x"),
+    ({**NPZ, "train": "a.npz"}, {"a.npz": npz(x=DATA)}, "ROOT/a.npz: name the array, as in a.npz:KEY; there are x"),
     (NPZ, {"a.npz": npz(x=DATA)[:200]}, "ROOT/a.npz: not an array file (File is not a zip file)"),
     # idx
     (IDX, {}, "there is no file ROOT/i"),
@@ -206,7 +206,7 @@ SOURCES = [
     (PICKLE, {"p": dumped(images=[1])}, "ROOT/p: there is no 'data' in it; there are images"),
     (PICKLE, {"p": dumped(data=DATA)}, "ROOT/p: there are no labels in it; there are data"),
     (PICKLE, {"p": dumped(data=DATA, labels=[1])}, "ROOT/p: labels: 1 labels for 2 images"),
-    (PICKLE, {"p": dumped(data=np.zeros((2, 100), np.uint8), labels=[1, 1])}, "ROOT/p: 100 numbers an image make no square image of 3 channels"),
+    (PICKLE, {"p": dumped(data=np.zeros((2, 100), np.uint8), labels=[1, 1])}, "ROOT/p: 100 numbers an image are not those of a square image of 3 channels"),
     (PICKLE, {"p": dumped(data=[[1], [1, 2]], labels=[1, 1])}, "ROOT/p: 'data' is no array: its images have different sizes"),
     (PICKLE, {"p": pickle.dumps(print)}, "ROOT/p: refused: this pickle wants to run builtins.print; nothing in it was run"),
     (PICKLE, {"p": b"cos\nsystem\n(S'true'\ntR."}, "ROOT/p: refused: this pickle wants to run os.system; nothing in it was run"),
@@ -245,7 +245,7 @@ CONFIGS = [
     ({"classes": ["a"]}, "FILE:8: classes: list should have at least 2 items after validation, not 1"),
     ({"classes": ["a", "a"]}, "FILE: classes named twice: a"),
     ({"metric": "acuracy"}, "FILE:13: metric: there is no 'acuracy'; did you mean 'accuracy'?; there are accuracy, macro_f1, micro_f1, weighted_f1, macro_fbeta, micro_fbeta, samples_f1, samples_fbeta, balanced_accuracy, quadratic_kappa, matthews, log_loss, weighted_log_loss, brier, auc, mean_average_precision, top_k, map_at_k"),
-    ({"metric": "auc"}, "FILE: the metric auc judges probabilities: say submission.takes: probabilities"),
+    ({"metric": "auc"}, "FILE: the metric auc judges probabilities: set submission.takes: probabilities"),
     ({"submission": {"takes": "probability"}, "classes": ["a", "b", "c"]}, "FILE: submission.takes: one probability tells two classes apart, and there are 3; say probabilities, one column per class"),
     ({"submission": {"takes": "probability", "positive": "c"}}, "FILE: submission.positive: there is no class 'c'; there are a, b"),
     ({"submission": {"positive": "a"}}, "FILE: submission.positive: only where submission.takes is probability"),

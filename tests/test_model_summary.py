@@ -71,7 +71,7 @@ def test_models_lists_every_family_with_its_recipes(home, tmp_path, monkeypatch,
     assert "WRN-10-0.5" in out
     assert "0 more recipes are experiments of the logbook" in out
     assert "OVER" in next(line for line in out.splitlines() if "wrn40_3" in line)
-    assert "makes weight" in next(line for line in out.splitlines() if "tiny" in line)
+    assert "within the limit" in next(line for line in out.splitlines() if "tiny" in line)
     assert (home / "reports" / "models.png").stat().st_size > 5000
 
 

@@ -61,7 +61,7 @@ def test_parts_are_scaled_as_the_training_images_but_for_bytes_beside_fractions(
     assert limits_of(twelve, ten, "x") == (0, 4095)
     assert limits_of(fractions, whole, "x") == (0, 255)
     assert limits_of(whole, fractions, "x") == (0, 1)
-    with pytest.raises(UserError, match=r"say source\.range"):
+    with pytest.raises(UserError, match=r"set source\.range"):
         limits_of(Spread(-1, 1, True), fractions, "x")
     with pytest.raises(UserError, match=r"beyond 0 .black. to 1 .white"):
         as_uint8(np.full((1, 4, 4), 1.02), "x", (0, 1))
@@ -118,7 +118,7 @@ def test_fractions_are_not_black_where_the_file_says_no_range(key, heading):
     flat = FRACTIONS.ravel().tolist()
     rows("t.csv", ["label", *heading], [["a", *(flat if len(heading) > 1 else [" ".join(map(str, flat))])]] * 4)
     source = {"name": "pixels", "train": "x/t.csv", **key}
-    with pytest.raises(UserError, match=r"no 0 to 255 .say source\.range"):
+    with pytest.raises(UserError, match=r"not 0 to 255 .set source\.range"):
         config.Competition.model_validate(
             {
                 "title": "x",

@@ -107,7 +107,7 @@ def test_wrong_input_is_one_message_and_leaves_no_file(pictures, capsys):
     (configs / "few.yaml").write_text("extends: digits\nclasses: ['0', '1']\n")
     out = ["--out", str(pictures / "out.csv")]
     for words, message in (
-        (["one", str(pictures / "nothing")], "there are no pictures in this folder"),
+        (["one", str(pictures / "nothing")], "there are no images in this folder"),
         (["one", str(pictures / "none"), *out], "none of the 1 pictures can be read"),
         (["one", str(pictures / "notes.txt")], "notes.txt: expected a table with a column of paths"),
         (["one", "gone.png"], "there is no file, folder or competition called 'gone.png'"),

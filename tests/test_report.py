@@ -173,7 +173,7 @@ def test_the_page_says_what_the_split_and_the_test_share(reported, tmp_path, mon
     run, page = reported
     text = page.read_text()
     assert "Held out: 10% of each class, seed 0" in text
-    assert "no picture is on both sides of the split" in text or "the holdout leaks" in text  # near copies of digits
+    assert "no image is on both sides of the split" in text or "the holdout leaks" in text  # near copies of digits
     assert "copies to the pixel and near copies" in text
     folder = tmp_path / "runs" / "leaky"
     shutil.copytree(run.folder, folder)

@@ -116,7 +116,7 @@ def test_what_is_wrong_in_a_space_is_named_before_anything_starts(home, capsys, 
     ("words", "message"),
     [
         (["quik", "--trials", "2"], "there is no space called 'quik'; did you mean 'quick'?"),
-        (["quick"], "say how long to search: --trials 50, --hours 2, or both"),
+        (["quick"], "give --trials 50, --hours 2 or both: how long to search"),
         (["quick", "--trials", "0"], "--trials 0: expected 1 to 1,000,000"),
         (["quick", "--trials", "2", "--competition", "digit"], "did you mean 'digits'?"),
         (["quick", "--trials", "2", "--name", "a/b"], "--name a/b: expected a plain name"),

@@ -45,5 +45,5 @@ def test_nothing_is_the_nearest_to_a_limit_that_nothing_meets():
 def test_a_refusal_can_be_pasted_into_a_recipe(home, capsys):
     assert main.main(["check", "resnet18", "--competition", "cifar10"]) == 3
     said = capsys.readouterr().err
-    assert "The nearest variant that makes weight: model: {name: resnet, depth: 18, width: 0.66}" in said
+    assert "The nearest variant within the limit: model: {name: resnet, depth: 18, width: 0.66}" in said
     assert main.main(["check", "resnet18", "--competition", "cifar10", "--set", "model.width=0.66"]) == 0

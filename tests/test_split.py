@@ -122,7 +122,7 @@ def test_groups_stay_together_in_folds(pairs, k):
     labels, groups = [label for label, _ in pairs], [f"g{group}" for _, group in pairs]
     ids = [f"{n}" for n in range(len(pairs))]
     if len(set(groups)) < k:
-        with pytest.raises(UserError, match=f"groups make no {k} folds"):
+        with pytest.raises(UserError, match=f"{k} folds need at least {k} groups"):
             folds(ids, labels, k, 0, groups)
         return
     fold = folds(ids, labels, k, 0, groups)
@@ -163,9 +163,9 @@ def test_groups_by_a_pattern():
 
 
 def test_too_much_is_refused():
-    with pytest.raises(UserError, match="split: 20 of 10 images leaves none to train on"):
+    with pytest.raises(UserError, match="split: 20 of 10 images leave none to train on"):
         divide([str(n) for n in range(10)], ["a", "b"] * 5, holdout=20)
-    with pytest.raises(UserError, match=r"split\.folds: 3 images make no 5 folds"):
+    with pytest.raises(UserError, match=r"split\.folds: 5 folds need at least 5 images, got 3"):
         folds(["1", "2", "3"], ["a", "b", "a"], 5)
 
 
@@ -240,7 +240,7 @@ def test_a_fold(tracks):
         ("split.holdout=0", "must be greater than 0"),
         ("split.fold=5", "split.fold: expected less than split.folds (None), got 5"),
         ("split.folds=1", "must be greater than or equal to 2"),
-        ("split.holdout=40", "split: 40 of 40 images leaves none to train on"),
+        ("split.holdout=40", "split: 40 of 40 images leave none to train on"),
     ],
 )
 def test_what_is_refused(tracks, setting, message, capsys):

@@ -99,7 +99,7 @@ def test_zero_probabilities_are_written_as_more_than_none(home):
 
 def test_a_probability_metric_needs_probabilities(home):
     with pytest.raises(
-        UserError, match=r"fruit\.yaml: the metric auc judges probabilities: say submission\.takes: probabilities$"
+        UserError, match=r"fruit\.yaml: the metric auc judges probabilities: set submission\.takes: probabilities$"
     ):
         competition(home, "auc")
 
@@ -111,7 +111,7 @@ def test_a_probability_metric_needs_probabilities(home):
         ("Id,Label\n", "s.csv: row 1: the header is 'Id,Label', expected 'Id,Fruit'"),
         ("Id,Fruit\na,apple,1\n", "s.csv: row 2: expected 2 fields, got 3"),
         ("Id,Fruit\na,apple\na,Pear\n", "s.csv: row 3: the id 'a' is in row 2 already"),
-        ("Id,Fruit\nq,apple\n", "s.csv: row 2: the id 'q' is not in the test set"),
+        ("Id,Fruit\nq,apple\n", "s.csv: row 2: the id 'q' is not one of the images to predict"),
         ("Id,Fruit\na,NaN\n", "s.csv: row 2: the id 'a' has no class"),
         ("Id,Fruit\na,pear\n", "s.csv: row 2: there is no class 'pear'; did you mean 'Pear'?"),
         ("Id,Fruit\na,apple\n", "s.csv: 2 of 3 ids are missing, the first is 'b'"),
@@ -257,8 +257,11 @@ REFUSED = [
     ("Label,Id\ncat,007\n", "row 1: the header is 'Label,Id', expected 'Id,Label'"),
     ("Id,Label\n007,cat\n7,dog\n", "1 of 3 ids are missing, the first is 'a b.png'"),
     ("Id,Label\n", "3 of 3 ids are missing, the first is '007'"),
-    (GOOD + "8,cat\n", "row 5: the id '8' is not in the test set"),
-    ("Id,Label\n07,cat\n7,dog\na b.png,Dog\n", "row 2: the id '07' is not in the test set; did you mean '007'?"),
+    (GOOD + "8,cat\n", "row 5: the id '8' is not one of the images to predict"),
+    (
+        "Id,Label\n07,cat\n7,dog\na b.png,Dog\n",
+        "row 2: the id '07' is not one of the images to predict; did you mean '007'?",
+    ),
     (GOOD + "7,cat\n", "row 5: the id '7' is in row 3 already"),
     ("Id,Label\n7,dog\n007,cat\na b.png,Dog\n", "row 2: the id '7' stands where '007' belongs"),
     ("Id,Label\n007,cat\n7,dgo\na b.png,Dog\n", "row 3: there is no class 'dgo'; did you mean 'dog'?"),
@@ -371,11 +374,11 @@ def test_faults_of_every_kind_are_told_by_row(takes, several, row, fault, tmp_pa
 @pytest.mark.parametrize(
     ("keys", "fault"),
     [
-        ({"target": "several"}, "judges sets of classes: say submission.takes: set or one_hot"),
+        ({"target": "several"}, "judges sets of classes: set submission.takes: set or one_hot"),
         ({"target": "several", "metric": "auc"}, "say submission.takes: probabilities"),
         ({"target": "several", "metric": "matthews"}, "matthews is not for target: several"),
         ({"metric": "samples_f1"}, "samples_f1 is not for target: one"),
-        ({"metric": "map_at_k"}, "judges the best classes: say submission.takes: ranked"),
+        ({"metric": "map_at_k"}, "judges the best classes: set submission.takes: ranked"),
         ({"metric": "map_at_k", "submission": {"takes": "ranked"}}, "submission.k"),
         ({"metric": "map_at_k", "submission": {"takes": "ranked", "k": 3}}, "looks at 5 classes, more than the 3"),
         ({"submission": {"takes": "set"}}, "set does not suit target: one"),

@@ -165,9 +165,9 @@ def test_a_spoiled_csv_is_not_submitted(fake_kaggle, workspace):
     path.write_text(path.read_text().replace("\n", "\nextra,1\n", 1))
     with pytest.raises(UserError, match="not what first wrote"):
         submit_and_score.submit("first", competition=None, message=None, again=False)
-    with pytest.raises(UserError, match="row 2: the id 'extra' is not in the test set"):
+    with pytest.raises(UserError, match="row 2: the id 'extra' is not one of the images to predict"):
         submit_and_score.submit(str(path), competition="ours", message=None, again=False)
-    with pytest.raises(UserError, match="is of no run in the ledger: say which --competition"):
+    with pytest.raises(UserError, match="is of no run in the ledger: name its competition with --competition"):
         submit_and_score.submit(str(path), competition=None, message=None, again=False)
     assert not fake_kaggle.asked
 

@@ -137,7 +137,7 @@ def test_tables_of_all_kinds_and_limits(tmp_path, net, monkeypatch, capsys):
     with (tmp_path / "t.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["parameters"], row["zeros"], row["verdict"]) for row in rows] == [
-        ("126", "4", "makes weight"),
+        ("126", "4", "within the limit"),
         ("1000", "1000", "OVER"),
         ("", "", rows[2]["verdict"]),
     ]

@@ -78,7 +78,8 @@ PLAIN_SECONDS = 60.0  # between lines of progress where there is no terminal
 def duration(seconds: float) -> str:
     """A time for people: 42 seconds, 12 minutes, 3.4 hours, 2.1 days."""
     if seconds < 90:
-        return f"{max(seconds, 0):.0f} seconds"
+        whole = round(max(seconds, 0))
+        return f"{whole} second{'' if whole == 1 else 's'}"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

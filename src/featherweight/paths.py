@@ -140,7 +140,8 @@ def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
         raise UserError(f"{name} is code: ./run.sh check {own} weighs its network, and --set model={own} trains it")
     known = config_names(kind)
     hint = nearest(name, [*known, *also]) or ";"
-    listed = f"the {kind} are {', '.join(known)}" if len(known) <= MANY else f"see all {len(known)}: ./run.sh check all"
+    many = kind == "recipes" and len(known) > MANY
+    listed = "./run.sh models lists them" if many else f"the {kind} are {', '.join(known)}"
     raise UserError(f"there is no {what} called '{name}'{hint} {listed}")
 
 

@@ -71,12 +71,12 @@ class WeighIn:
 
     @property
     def excess(self) -> str:
-        """What it is over, in words; empty where it makes weight."""
+        """What it is over, in words; empty where it is within the limit."""
         own = [f"{self.counted:,} parameters, {-self.room:,} over the limit"] if self.room < 0 else []
         return "; ".join([*own, *(str(one) for one in self.measures if one.is_over)])
 
     def refuse_if_over(self) -> None:
-        """Raise OverBudget, naming the largest groups and the nearest variant that makes weight, or the other limit."""
+        """Raise OverBudget, naming the largest groups and the nearest variant within it, or the other limit."""
         if self.makes_weight:
             return
         if self.room >= 0:
@@ -87,7 +87,7 @@ class WeighIn:
         raise OverBudget(
             f"{self.name} weighs {self.counted:,} parameters, {-self.room:,} over the limit of {self.limit:,}. "
             f"The largest parts: {parts}. "
-            + (f"The nearest variant that makes weight: model: {line(lighter)}" if lighter else "Take a lighter model.")
+            + (f"The nearest variant within the limit: model: {line(lighter)}" if lighter else "Take a lighter model.")
         )
 
 
@@ -105,7 +105,7 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
         )
     if recipe.pseudo is not None and not competition.limit.allow_pseudo_labels:
         raise UserError(
-            f"pseudo: {competition.title} does not allow training on its test images "
+            f"pseudo: {competition.title} does not allow training on its images to predict "
             f"(limit.allow_pseudo_labels in the competition's file)"
         )
     shape = competition.shape

@@ -13,6 +13,8 @@ FILES = {"bash": "_shtab_compgen_files", "zsh": "_files"}
 
 
 ROWS = 1_000_000
+DEFAULT = "digits"  # the competition, where none is named
+SHIPPED = {DEFAULT, "cifar10"}
 LARGEST = 1e15  # no network has as many parameters, bytes or multiply-adds
 
 
@@ -68,13 +70,24 @@ def add_runs(parser: argparse.ArgumentParser, nargs: str = "+", more: str = "") 
 
 
 def add_competition(
-    parser: argparse.ArgumentParser, default: str | None = "digits", text: str = "a competition's name, or its file"
+    parser: argparse.ArgumentParser, default: str | None = DEFAULT, text: str = "a competition's name, or its file"
 ) -> None:
     """Ask for a competition by an option."""
     shown = f" (default: {default})" if default else ""
     completed(
         parser.add_argument("--competition", default=default, metavar="NAME", help=f"{text}{shown}"), COMPETITIONS
     )
+
+
+def note_default(arguments: argparse.Namespace) -> None:
+    """Where the user has competitions and named none, say that another one is trained on."""
+    from featherweight import paths
+
+    own = [name for name in paths.config_names("competitions") if name not in SHIPPED]
+    if own and not any(word.split("=")[0] == "--competition" for word in arguments.command_line):
+        from featherweight.console import say
+
+        say(f"note: no --competition is given, so this is {DEFAULT}; yours: {', '.join(own)}")
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:

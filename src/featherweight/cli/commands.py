@@ -46,17 +46,22 @@ COMMANDS = {
             "train a RECIPE, score it, write a checked CSV; the word train may be left out",
             "train.train",
         ),
-        Command("auto", "train", "plan the best training for some --minutes, and do it", "train.auto"),
+        Command("auto", "train", "choose and train a network for some --minutes", "train.auto"),
         Command("resume", "train", "continue a stopped RUN; it ends in the same bytes", "train.resume"),
         Command("search", "train", "try values of recipe keys (optuna), never over the limit", "train.search"),
         Command("logbook", "train", "rerun a section of the logbook and test its claims", "train.logbook"),
         Command("init", "data", "write a competition file for a FOLDER or archive of images", "data.init"),
-        Command("inspect", "data", "check a competition's data: copies, leaks, imbalance, shift", "data.inspect"),
+        Command("inspect", "data", "check a competition's data: duplicates, leakage, imbalance, shift", "data.inspect"),
         Command("check", "models", "weigh a RECIPE, or all recipes, against the limit", "models.check"),
         Command("models", "models", "list recipes and what they are for; the keys of one FAMILY", "models.models"),
-        Command("weigh", "models", "weigh anybody's models: files, folders, timm/NAME, FILE.py:NAME", "models.weigh"),
-        Command("fill", "models", "list the members of a FAMILY that fill the limit", "models.fill"),
-        Command("trim", "models", "cut a network, its weights kept, to a limit it is over", "models.trim"),
+        Command(
+            "weigh",
+            "models",
+            "count the parameters of any model: files, folders, timm/NAME, FILE.py:NAME",
+            "models.weigh",
+        ),
+        Command("fill", "models", "list the largest models of a FAMILY within the limit", "models.fill"),
+        Command("trim", "models", "prune channels of a network until it is within a limit", "models.trim"),
         Command("draw", "models", "draw the stages and the graph of a RECIPE's model", "models.draw"),
         Command("schedule", "models", "draw a RECIPE's learning rate over the epochs", "models.schedule"),
         Command("augment", "models", "show training images as a RECIPE augments them", "models.augment"),
@@ -65,10 +70,14 @@ COMMANDS = {
         Command("report", "runs", "write the HTML report of a RUN again", "runs.report"),
         Command("score", "runs", "check a CSV and score it where the answers are known", "runs.score"),
         Command("publish", "tool", "maintainers: add a RUN to docs/results.csv and its tables", "runs.publish"),
-        Command("predict", "runs", "predict pictures by a RUN: a folder, files, a CSV of paths", "runs.predict"),
+        Command(
+            "predict", "runs", "classify images with a finished RUN: a folder, files, a CSV of paths", "runs.predict"
+        ),
         Command("soup", "runs", "average the weights of several RUNs into one model", "runs.soup"),
-        Command("student", "train", "teach one model what several RUNs answer", "train.student"),
-        Command("ensemble", "runs", "average the predictions of several RUNs, weighed together", "runs.ensemble"),
+        Command("student", "train", "distil several finished RUNs into one model", "train.student"),
+        Command(
+            "ensemble", "runs", "average the predictions of several RUNs, whose sizes are added up", "runs.ensemble"
+        ),
         Command("bundle", "runs", "put a RUN into one zip for somebody else", "runs.bundle"),
         Command("load", "runs", "put a bundled run into this checkout, checksums verified", "runs.load"),
         Command(
@@ -94,7 +103,7 @@ SHELL = {
 
 EXAMPLES = """\
 Examples
-  ./run.sh wrn16_4                                      digits: two minutes, no download
+  ./run.sh wrn16_4                                      digits: a minute or a few, no download
   ./run.sh wrn16_4 --competition cifar10 --set train.epochs=2 --set split.subset=10000
   ./run.sh wrn16_4 --set optimizer.lr=0.2 --seed 1 --name hotter
   ./run.sh submit hotter --wait

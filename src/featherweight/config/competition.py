@@ -37,12 +37,14 @@ class Limit(Section):
     bytes: Large | None = Field(None, description="the most bytes of the stored weights")
     macs: Large | None = Field(None, description="the most multiply-adds for one image, at the size the model sees it")
     score: Positive | None = Field(
-        None, description="the most 32-bit parameters by MicroNet's score: 8 bits are 1/4, zeros a bit"
+        None, description="the highest MicroNet score, which is a size: 32-bit parameters, 8 bits are 1/4, zeros a bit"
     )
     folded: Large | None = Field(None, description="the most parameters with batch norms folded and branches merged")
     buffers: Flag = Field(False, description="do buffers (running statistics) count too?")
     allow_pretrained: Flag = Field(False, description="may a model start from weights trained on other images?")
-    allow_pseudo_labels: Flag = Field(False, description="may it train on test images, as a model labels them?")
+    allow_pseudo_labels: Flag = Field(
+        False, description="may it train on the images to predict, as a model labels them?"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -150,17 +152,17 @@ class Competition(Section):
         wanted = self.submission
         takes, judges = wanted.takes, metric_of(self.metric).judges
         if judges == "probabilities" and takes not in ("probabilities", "probability"):
-            raise ValueError(f"the metric {self.metric.name} judges probabilities: say submission.takes: probabilities")
+            raise ValueError(f"the metric {self.metric.name} judges probabilities: set submission.takes: probabilities")
         if judges == "ranking" and takes not in ("probabilities", "probability", "ranked"):
-            raise ValueError(f"the metric {self.metric.name} judges the best classes: say submission.takes: ranked")
+            raise ValueError(f"the metric {self.metric.name} judges the best classes: set submission.takes: ranked")
         if self.target == "several" and judges == "answers" and takes not in ("set", "one_hot"):
             raise ValueError(
-                f"the metric {self.metric.name} judges sets of classes: say submission.takes: set or one_hot"
+                f"the metric {self.metric.name} judges sets of classes: set submission.takes: set or one_hot"
             )
         if (self.target == "several") != (takes == "set") and takes in ("set", "labels", "probability"):
             raise ValueError(f"submission.takes: {takes} does not suit target: {self.target}")
         if (wanted.k is not None) != (takes == "ranked"):
-            raise ValueError("submission.k: how many classes a ranked submission lists; say both or neither")
+            raise ValueError("submission.k: set it where submission.takes is ranked, and only there")
         wants = self.metric.arguments.get("k")
         if takes == "ranked" and wants is not None and wanted.k is not None and wanted.k < wants:
             raise ValueError(f"submission.k: the metric looks at {wants} classes, more than the {wanted.k} listed")
@@ -168,13 +170,13 @@ class Competition(Section):
             parted = [name for name in self.classes if re.search(r"\s", wanted.spelling.get(name, name))]
             if parted:
                 raise ValueError(
-                    f"submission.takes: {takes} separates classes by spaces, and '{parted[0]}' has one; say "
+                    f"submission.takes: {takes} separates classes by spaces, and '{parted[0]}' has one; set "
                     f"submission.spelling, or submission.codes: true"
                 )
         if wanted.takes == "probability" and len(self.classes) != 2:
             raise ValueError(
                 f"submission.takes: one probability tells two classes apart, and there are {len(self.classes)}; "
-                f"say probabilities, one column per class"
+                f"set submission.takes: probabilities, one column per class"
             )
         if wanted.positive is not None and wanted.takes != "probability":
             raise ValueError("submission.positive: only where submission.takes is probability")
@@ -191,14 +193,14 @@ class Competition(Section):
         self._refuse_equal_words()
         if wanted.codes and wanted.spelling:
             raise ValueError(
-                "submission.spelling: with submission.codes classes are written as numbers; say one of both"
+                "submission.spelling: with submission.codes classes are written as numbers; set only one of the two"
             )
         return self
 
     @model_validator(mode="after")
     def _groups_are_said_once(self) -> Self:
         if self.group is not None and self.groups is not None:
-            raise ValueError("groups: the images are grouped by the pattern `group` already; say one of both")
+            raise ValueError("groups: the images are grouped by the pattern `group` already; set only one of the two")
         return self
 
     def _refuse_equal_words(self) -> None:

@@ -77,7 +77,7 @@ def teachers_alone(recipe: Recipe) -> str:
     """What is said of the classes, where only teachers are listened to."""
     if recipe.distill is None or recipe.distill.weight < 1 or not recipe.loss.arguments.get("label_smoothing"):
         return ""
-    return "distill.weight=1 listens to the teachers alone: the loss, with its label_smoothing, counts for nothing"
+    return "distill.weight=1 uses only the teachers: the loss, with its label_smoothing, has no effect"
 
 
 def deaf_to_mixing(recipe: Recipe) -> str:
@@ -181,7 +181,7 @@ def teachers_unheard(recipe: Recipe) -> str:
     """Teachers that are asked, and count for nothing."""
     if recipe.distill is None or recipe.distill.weight > 0:
         return ""
-    return "distill.weight=0 asks the teachers and does not listen to them: leave distill out"
+    return "distill.weight=0 computes the teachers' answers and does not use them: leave distill out"
 
 
 def mirrored_twice(recipe: Recipe) -> str:

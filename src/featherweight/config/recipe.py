@@ -61,7 +61,7 @@ class Split(Section):
     )
     fold: Index = Field(0, description="which of the folds is held out, from 0")
     seed: Index = 0
-    kin: Flag = Field(True, description="keep copies, near-copies and numbered sequences on one side")
+    kin: Flag = Field(True, description="keep related images (copies, near-duplicates, numbered sequences) on one side")
     subset: Annotated[Large, Field(ge=2)] | None = Field(
         None, description="use only this many training images, stratified, before splitting"
     )
@@ -78,8 +78,8 @@ class ImageOfRecipe(Section):
 
     size: Side | None = Field(None, description="height and width in pixels")
     fit: Fit | None = Field(None, description="how an image that is no square becomes one")
-    store: Side | None = Field(None, description="the shorter side of pictures that keep their proportion, in pixels")
-    crop: ImageShare | None = Field(None, description="the part of a stored picture's shorter side that is scored")
+    store: Side | None = Field(None, description="the shorter side of images that keep their proportion, in pixels")
+    crop: ImageShare | None = Field(None, description="the part of a stored image's shorter side that is scored")
     interpolation: Interpolation | None = Field(None, description="how that crop becomes `size`")
     mirror: Flag | None = Field(None, description="may an image be mirrored and keep its class?")
 
@@ -138,7 +138,7 @@ class Distill(Section):
 
 
 class Pseudo(Section):
-    """Train on test images too, by the classes that a finished run gives them, where the competition allows that."""
+    """Train on images to predict too, by a finished run's classes, where the competition allows that."""
 
     run: Text = Field(description="the run, or ensemble, that labels them")
     confidence: Fraction = Field(0.95, description="the least probability of the class that is given")
@@ -198,7 +198,7 @@ class Recipe(Section):
     def _crops_come_first(self) -> Self:
         names = [choice.name for choice in self.augment]
         if WHOLE in names[1:]:
-            raise ValueError(f"augment: {WHOLE} comes first: it makes of whole pictures the squares that others take")
+            raise ValueError(f"augment: {WHOLE} comes first: it cuts whole images to the squares that the others take")
         if WHOLE in names and self.train.normalize == "pixel":
             raise ValueError(f"train.normalize: with the mean of every pixel subtracted there is no {WHOLE}")
         return self
@@ -216,7 +216,7 @@ class Recipe(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"averages: one of a kind, got {', '.join(names)}")
         if names and "ship" not in self.model_fields_set:
-            raise ValueError(f"ship: say which weights ship: raw, {', '.join(names)}")
+            raise ValueError(f"ship: set which weights ship: raw, {', '.join(names)}")
         if self.ship not in ("raw", *names):
             raise ValueError(f"ship: there is no '{self.ship}'; the weights there are: {', '.join(['raw', *names])}")
         return self

@@ -43,15 +43,15 @@ class Image(Section):
     fit: Fit = Field("stretch", description="how an image that is no square becomes one")
     store: Side | None = Field(
         None,
-        description="keep pictures in their own proportion, their shorter side of this many pixels, a little more than "
-        "`size`: training crops are cut from all of a picture, and `fit` has no effect",
+        description="keep images in their own proportion, their shorter side of this many pixels, a little more than "
+        "`size`: training crops are cut from the whole image, and `fit` has no effect",
     )
-    crop: Share = Field(0.875, description="of stored pictures: the part of the shorter side that is scored, centred")
-    interpolation: Interpolation = Field("bicubic", description="how that crop of a stored picture becomes `size`")
+    crop: Share = Field(0.875, description="of stored images: the part of the shorter side that is scored, centred")
+    interpolation: Interpolation = Field("bicubic", description="how that crop of a stored image becomes `size`")
     unreadable: Literal["stop", "leave out"] = Field("stop", description="what to do about images that are none")
     levels: Count | None = Field(
         None,
-        description="of pictures of more than 8 bits: the value that is white in all of them, as 4095 for 12 bits in "
+        description="of images of more than 8 bits: the value that is white in all of them, as 4095 for 12 bits in "
         "files of 16 (default: the largest that the file's format holds)",
     )
 
@@ -81,7 +81,7 @@ def opened(stream: IO[bytes]) -> Pillow.Image:
     picture = Pillow.open(stream, formats=_formats())
     width, height = picture.size
     if width * height > LARGE:
-        refuse_beyond_memory("the picture", 4 * width * height * (os.cpu_count() or 1))
+        refuse_beyond_memory("the image", 4 * width * height * (os.cpu_count() or 1))
     return picture
 
 
@@ -193,5 +193,5 @@ def scaled(values: NDArray[np.float64], mode: str, levels: int | None) -> NDArra
     white = levels or (1 if mode == "F" else 65535)
     high = values.max(initial=0)
     if high > white and levels is None:
-        raise ValueError(f"its pixels go up to {high:g}: say image.levels, the value that is white")
+        raise ValueError(f"its pixels go up to {high:g}: set image.levels, the value that is white")
     return np.round(values * (255 / white)).clip(0, 255).astype(np.uint8)

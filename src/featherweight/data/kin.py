@@ -1,5 +1,5 @@
-"""Kin: images that show nearly the same, copies, near-copies, frames of a track. On both sides of a split they make the
-holdout score too good: what is held out was nearly seen in training.
+"""Kin: images that show nearly the same: copies, near-duplicates, frames of a track. On both sides of a split they make
+the holdout score too good: what is held out was nearly seen in training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from featherweight.data.pack import Pack
 from featherweight.data.split import rarest
 
 VERSION = 1  # of what is kept beside a pack: a better search makes it anew
-MOST = 200_000  # images in which near-copies are looked for before a training; inspect looks at any number
+MOST = 200_000  # images in which near-duplicates are looked for before a training; inspect looks at any number
 LARGEST = 2**34  # bytes of images that are read for it
 FEW_BYTES = 2**24  # of images that lie on no disk: what is found in these is remembered
 TOO_LARGE = 0.3  # of all images: what is joined beyond that is no picture with its copies
@@ -75,7 +75,7 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
     if np.bincount(joined).max() > max(TOO_LARGE * len(ids), np.bincount(named).max()):
         return Kin(named, by, same)
     if len(set(joined.tolist())) < len(set(named.tolist())):
-        by.append(f"{sum(map(len, same)):,} copies" + (" and near-copies" if len(ids) <= MOST else ""))
+        by.append(f"{sum(map(len, same)):,} copies" + (" and near-duplicates" if len(ids) <= MOST else ""))
     return Kin(joined, by, same)
 
 
@@ -90,7 +90,7 @@ def disputes(kin: Kin, packs: Sequence[Pack], classes: Sequence[str]) -> list[st
     one = disputed[0]
     other = next(place for place in one if labels[place] != labels[one[0]])
     first = " and ".join(f"{ids[place]} is {classes[labels[place]]}" for place in (one[0], other))
-    count = f"{len(disputed):,} picture{'s are' if len(disputed) > 1 else ' is'}"
+    count = f"{len(disputed):,} image{'s are' if len(disputed) > 1 else ' is'}"
     return [f"{count} there with different classes, as {first}: correct them, or take them out"]
 
 

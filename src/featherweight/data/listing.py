@@ -22,18 +22,18 @@ ENDINGS = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".ppm", ".pgm", ".w
 UNREAD = {  # pictures of formats that are not read here
     ".heic": "HEIC photographs",
     ".heif": "HEIF photographs",
-    ".jp2": "JPEG 2000 pictures",
-    ".j2k": "JPEG 2000 pictures",
-    ".jxl": "JPEG XL pictures",
+    ".jp2": "JPEG 2000 images",
+    ".j2k": "JPEG 2000 images",
+    ".jxl": "JPEG XL images",
     ".svg": "drawings in SVG",
     ".psd": "Photoshop files",
     ".xcf": "GIMP files",
     ".eps": "drawings in EPS",
-    ".tga": "Targa pictures",
-    ".exr": "OpenEXR pictures",
-    ".hdr": "Radiance pictures",
+    ".tga": "Targa images",
+    ".exr": "OpenEXR images",
+    ".hdr": "Radiance images",
     ".dds": "DDS textures",
-    ".pcx": "PCX pictures",
+    ".pcx": "PCX images",
     ".raw": "raw photographs",
     ".dng": "raw photographs",
     ".cr2": "raw photographs",
@@ -100,7 +100,7 @@ class Faults:
             return
         listed = "\n".join(f"  {line}" for line in self.found)
         if not leave_out:
-            raise UserError(f"{self.where} does not fit together; mend it, or say source.faults: leave out\n{listed}")
+            raise UserError(f"{self.where} does not fit together; mend it, or set source.faults: leave out\n{listed}")
         say(f"{self.where}: left out\n{listed}")
 
 

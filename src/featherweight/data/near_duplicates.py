@@ -130,7 +130,9 @@ def _near(small: NDArray[np.uint8], once: NDArray[np.int64], alike: float) -> li
         vectors = _vectors(small[members])
         pairs.append(members[np.argwhere(np.triu(vectors @ vectors.T > alike, 1))])
     if left:
-        say(f"near-copies: {left:,} of {len(buckets):,} sets of pictures that look alike are too large to be compared")
+        say(
+            f"near-duplicates: {left:,} of {len(buckets):,} sets of images that look alike are too large to be compared"
+        )
     return pairs
 
 

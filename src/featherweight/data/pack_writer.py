@@ -148,14 +148,14 @@ def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path,
     count = f"{len(faults):,} of {len(samples.ids):,} {part} images cannot be read"
     if image.unreadable == "leave out":
         if part == "test":
-            say(f"{count}; each is replaced by a grey picture, since every row must be predicted\n" + "\n".join(lines))
+            say(f"{count}; each is replaced by a grey image, since every row must be predicted\n" + "\n".join(lines))
         return
     shown = "\n".join(lines[:3])
     if len(lines) > 3:
         listed = place.with_name(f"unreadable{place.name.replace('.', '-')}.txt")
         atomic.write_text(listed, "\n".join(lines) + "\n")
         shown += f"\nall of them: {listed}"
-    raise UserError(f"{count}; mend or remove them, or say image.unreadable: leave out\n{shown}")
+    raise UserError(f"{count}; mend or remove them, or set image.unreadable: leave out\n{shown}")
 
 
 def _drop(folder: Path, gone: Sequence[int]) -> None:

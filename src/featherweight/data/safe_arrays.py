@@ -75,7 +75,7 @@ def load(path: Path, key: str | None = None) -> NDArray[Any]:
         raise UserError(f"{path}: this is one array, with nothing called '{key}' in it")
     names = [name for name in headers if name is not None]
     if None not in headers and key is None:
-        raise UserError(f"{path}: say which array, as in {path.name}:KEY; there are {', '.join(names)}")
+        raise UserError(f"{path}: name the array, as in {path.name}:KEY; there are {', '.join(names)}")
     if key not in headers:
         raise UserError(f"{path}: there is no array '{key}'{nearest(str(key), names)}; there are {', '.join(names)}")
     refuse_beyond_memory(path, headers[key].nbytes)

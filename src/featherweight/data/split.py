@@ -66,7 +66,7 @@ def divide(
     sizes = Counter(labels)
     for wanted in (test, holdout):
         if wanted >= len(ids):
-            raise UserError(f"split: {wanted:,.0f} of {len(ids):,} images leaves none to train on")
+            raise UserError(f"split: {wanted:,.0f} of {len(ids):,} images leave none to train on")
     shares = [wanted if wanted < 1 else wanted / len(ids) for wanted in (test, holdout)]
     quotas = [_quotas(sizes, wanted, len(ids), seed + part) for part, wanted in enumerate((test, holdout))]
     if groups is not None:
@@ -76,7 +76,7 @@ def divide(
     else:
         taken = _by_class(_ranked(ids, labels, seed), quotas)
     if not len(taken[1]):
-        raise UserError(f"split.holdout: {holdout:g} of {len(ids)} images leaves none to score; hold out more")
+        raise UserError(f"split.holdout: {holdout:g} of {len(ids)} images holds out none; raise it")
     rest = np.setdiff1d(np.arange(len(ids)), np.concatenate(taken))
     if not len(rest):
         raise UserError(f"split: holdout {holdout:g} and test {test:g} leave none of {len(ids):,} images to train on")
@@ -102,7 +102,8 @@ def folds(
     """
     pieces = len(set(groups)) if groups is not None else len(ids)
     if pieces < k:
-        raise UserError(f"split.folds: {pieces:,} {'groups' if groups is not None else 'images'} make no {k} folds")
+        what = "images" if groups is None else "groups"
+        raise UserError(f"split.folds: {k} folds need at least {k} {what}, got {pieces:,}")
     fold = np.full(len(ids), -1, dtype=np.int64)
     together = np.arange(len(ids))
     if groups is None:

@@ -113,7 +113,7 @@ def _slug(wishes: Options, folder: str, report: Report) -> str | None:
         return None if wishes.kaggle == "none" else wishes.kaggle
     if folder.lower() in known_competitions.competitions():
         report.assumed.append(
-            f"  kaggle: {folder}, since the folder is called so (say --kaggle none, if it is not that)"
+            f"  kaggle: {folder}, since the folder is called so (pass --kaggle none, if it is not that)"
         )
         return folder
     return None
@@ -169,8 +169,8 @@ def _described(
         report.assumed.append("  no Kaggle name: add kaggle: NAME to the file, or say --kaggle NAME, to submit")
     config["metric"] = _metric(wishes, known, form, report)
     submission_section.spaced(form, classes, report.assumed)
-    allowed = "pretrained weights allowed" if wishes.pretrained else "no pretrained weights (say --pretrained)"
-    report.assumed.append(f"  limit: {wishes.limit:,} parameters (say --limit), {allowed}")
+    allowed = "pretrained weights allowed" if wishes.pretrained else "no pretrained weights (pass --pretrained)"
+    report.assumed.append(f"  limit: {wishes.limit:,} parameters (pass --limit N), {allowed}")
     pattern = wishes.group or known.group_pattern or detected.pattern
     config |= groups.propose(train, test, detected, pattern, report.assumed)
     _write(report, config, test)
@@ -206,9 +206,9 @@ def _metric(wishes: Options, known: KnownCompetition, form: dict[str, Any], repo
     chosen = known_metric(wishes.metric or known.metric) or known_metric(suits.get(takes)) or "accuracy"
     if wishes.metric is None and known.metric is not None:
         missing = "" if known_metric(known.metric) else f", which is not among the metrics here: {chosen} instead"
-        report.assumed.append(f"  metric: {known.metric}, as is known of the competition{missing} (say --metric)")
+        report.assumed.append(f"  metric: {known.metric}, as is known of the competition{missing} (pass --metric)")
     elif wishes.metric is None:
-        report.assumed.append(f"  metric: {_spelled(chosen)} (say --metric; there are {', '.join(METRICS)})")
+        report.assumed.append(f"  metric: {_spelled(chosen)} (pass --metric; there are {', '.join(METRICS)})")
     judges = str(METRICS[_spelled(chosen)].judges)
     if judges == "probabilities" and takes in ("labels", "set"):
         form["takes"] = "probabilities"
@@ -236,7 +236,7 @@ def _write(report: Report, config: dict[str, Any], test: Samples | None) -> None
             form = submission.form(competition, test.ids)
             if competition.submission.sample:
                 report.found.append(
-                    f"  {competition.submission.sample}: its {len(form.ids):,} ids are the test images'"
+                    f"  {competition.submission.sample}: its {len(form.ids):,} ids are those of the images to predict"
                 )
     except UserError:
         report.path.unlink()
@@ -286,7 +286,7 @@ def _name(wish: str | None, default: str) -> str:
         return wish
     name = re.sub(r"[^\w-]+", "_", default.lower()).strip("_-")
     if not name:
-        raise UserError(f"'{default}' makes no name for a competition: say --name")
+        raise UserError(f"'{default}' cannot be a competition's name: pass --name NAME")
     return name
 
 

@@ -1,4 +1,4 @@
-"""Which images belong together: a column, a pattern in their names, or near-copies; and what silence would cost.
+"""Which images belong together: a column, a pattern in their names, or near-duplicates; and what silence would cost.
 
 Kin on both sides of a split make the holdout score too good: what is held out was seen in training, nearly.
 """
@@ -19,7 +19,7 @@ from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Samples
 from featherweight.errors import UserError
 
-MOST = 4000  # images that are looked at for near-copies when a competition is described; inspect looks at all
+MOST = 4000  # images that are looked at for near-duplicates when a competition is described; inspect looks at all
 SIDE = 32  # pixels, of the pictures that are compared
 HELD_OUT = 0.1  # part of the groups that a usual split holds out
 
@@ -39,7 +39,7 @@ def propose(
     if train.groups is not None:
         sizes = Counter(train.groups)
         column = detected.source.get("group", "")
-        assumed.append(f"  source.group: {column}: {_leak(list(sizes.values()))} (say --group none to ignore it)")
+        assumed.append(f"  source.group: {column}: {_leak(list(sizes.values()))} (pass --group none to ignore it)")
         return {}
     if wish is not None:
         return {"group": _by_pattern(train, wish)}
@@ -83,7 +83,7 @@ def _leak(sizes: Sequence[int]) -> str:
 
 
 def _by_pictures(train: Samples, labels: Sequence[str], assumed: list[str]) -> dict[str, Any]:
-    """The pattern that joins near-copies, where there are many."""
+    """The pattern that joins near-duplicates, where there are many."""
     places = _some(len(train.ids))
     images = small(train, places)
     same = near_duplicates.groups(images)
@@ -99,11 +99,11 @@ def _by_pictures(train: Samples, labels: Sequence[str], assumed: list[str]) -> d
         joined = sum(len({keys[place] for place in group}) == 1 for group in same)
         everywhere = numbered_names.keys(train.ids, pattern)
         if joined >= 0.9 * len(same) and everywhere is not None and numbered_names.divides(everywhere, labels):
-            what = f"'{pattern}', which joins {copied:,} near-copies{looked}"
-            assumed.append(f"  group: {what}: {_leak(numbered_names.sizes_of(everywhere))} (say --group none)")
+            what = f"'{pattern}', which joins {copied:,} near-duplicates{looked}"
+            assumed.append(f"  group: {what}: {_leak(numbered_names.sizes_of(everywhere))} (pass --group none)")
             return {"group": pattern}
     assumed.append(
-        f"  no group: {copied:,} images are near-copies of others{looked}, and nothing in their names joins them: "
+        f"  no group: {copied:,} images are near-duplicates of others{looked}, and nothing in their names joins them: "
         f"./run.sh inspect writes the grouping that keeps them together"
     )
     return {}

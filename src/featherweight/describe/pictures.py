@@ -126,14 +126,14 @@ def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: boo
     chosen.section |= {"size": size, "channels": 1 if traits.grey else 3}
     if size != width or not uniform:
         chosen.assumed.append(
-            f"  image.size: {size}{why}, every image stretched to that square (say --size; image.fit: crop or pad)"
+            f"  image.size: {size}{why}, every image stretched to that square (pass --size; image.fit: crop or pad)"
         )
     if mirror is None:
         signs = all(len(name) == 1 for name in classes) and any(name.isalpha() for name in classes)
         digits = traits.grey and len(classes) > 2 and numbers_of(classes) is not None
         mirror = not (signs or digits)
         reason = "" if mirror else ", since the classes look like letters or digits"
-        chosen.assumed.append(f"  image.mirror: {str(mirror).lower()}{reason} (say --mirror or --no-mirror)")
+        chosen.assumed.append(f"  image.mirror: {str(mirror).lower()}{reason} (pass --mirror or --no-mirror)")
     chosen.section["mirror"] = mirror
     _levels(traits, chosen)
     return chosen

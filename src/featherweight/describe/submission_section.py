@@ -122,7 +122,7 @@ def _columns(sample: Sample, wanted: Facts, found: list[str], assumed: list[str]
     strange = sorted(set(sample.columns) ^ set(wanted.classes))
     raise UserError(
         f"{sample.path}: row 1: the columns are not the classes; for example '{strange[0]}' is in only one\n"
-        f"where it calls them otherwise: move that file away, run init again, put it back, and say submission.sample "
+        f"where it calls them otherwise: move that file away, run init again, put it back, and set submission.sample "
         f"and\nsubmission.spelling (what each class is called there) in the competition file"
     )
 
@@ -223,6 +223,6 @@ def _positive(heading: str, wanted: Facts, assumed: list[str]) -> str:
     words = re.sub(r"^(is|has|p|prob|probability)_", "", heading.lower())
     named = [name for name in wanted.classes if name.lower() in (heading.lower(), words)]
     chosen = named[0] if named else wanted.classes[1]
-    why = "the heading names it" if named else f"say submission.positive, if it is '{wanted.classes[0]}'"
+    why = "the heading names it" if named else f"set submission.positive, if it is '{wanted.classes[0]}'"
     assumed.append(f"  submission.takes: probability, that of '{chosen}' ({why})")
     return chosen

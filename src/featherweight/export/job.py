@@ -39,7 +39,7 @@ def refuse_if_impossible(kind: str, int8: bool = False, views: bool = False) -> 
     if int8 and kind != "onnx":
         raise UserError(f"--int8 is for --to onnx alone, not for {kind}")
     if views and kind != "script":
-        raise UserError(f"--views is for --to script alone: {kind} asks the model once for each picture")
+        raise UserError(f"--views is for --to script alone: {kind} asks the model once for each image")
     absent = missing(FORMATS[kind].needs)
     if absent:
         raise UserError(f"--to {kind} needs {', '.join(absent)}: ./run.sh install {' '.join(FORMATS[kind].needs)}")
@@ -77,7 +77,7 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
         probs, decided = answers(format.reader, readable, packs)
         _compare(probs, expected, kind)
         _compare_decided(run, decided, expected, kind)
-        say(f"  read again by {_runtime(kind)}: {len(expected):,} holdout pictures, the same classes and probabilities")
+        say(f"  read again by {_runtime(kind)}: {len(expected):,} holdout images, the same classes and probabilities")
         _say_rounding(own, expected)
         say_facts(facts)
         finished = [written.with_suffix(".safetensors"), written] if kind == "script" else [written]
@@ -127,9 +127,9 @@ def _quantized(
     if not subject.all_hold_out(held[0].ids):
         quantize.label(small, as_text({**facts, "holdout": None, "quantised": kind}))
         say(f"  int8: {small.stat().st_size:>12,} bytes of {written.stat().st_size:,}; no score, since each holdout")
-        say("  picture was trained on by some of the folds that it averages, and cannot be asked of the others alone")
+        say("  image was trained on by some of the folds that it averages, and cannot be asked of the others alone")
         return small
-    say(f"  asking onnxruntime in int8 about {len(held[0]):,} holdout pictures")
+    say(f"  asking onnxruntime in int8 about {len(held[0]):,} holdout images")
     score = _score(subject.run, held[0], answers("onnx", small, held)[0])
     quantize.label(small, as_text({**facts, "holdout": asdict(score), "quantised": kind}))
     for file, its in ((written, Score(**facts["holdout"])), (small, score)):
@@ -146,7 +146,7 @@ def _compare(probs: NDArray[np.float32], expected: NDArray[np.float32], kind: st
     other = int((lost > TIE).sum())
     if not apart <= CLOSE or other:
         raise UserError(
-            f"--to {kind}: read again, it gives {other} of {len(expected)} holdout pictures another class, and "
+            f"--to {kind}: read again, it gives {other} of {len(expected)} holdout images another class, and "
             f"probabilities up to {apart:.2g} apart ({CLOSE:g} is allowed); it is not kept"
         )
 

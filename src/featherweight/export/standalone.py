@@ -187,7 +187,7 @@ def predict(
                         read.append(prepare(picture, member))
             except Exception as error:  # a damaged picture can provoke any of them
                 if left_out is None:
-                    raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
+                    raise ValueError(f"{path}: cannot be read as an image ({error})") from error
                 left_out[str(path)] = str(error)
                 continue
             chosen.append(path)

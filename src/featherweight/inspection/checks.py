@@ -129,13 +129,13 @@ def _balance(classes: Sequence[str], counts: Sequence[int]) -> list[Finding]:
 def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[int]]) -> list[Finding]:
     assert train.labels is not None
     if not inside:
-        return [Finding("no picture is in the training images twice", "")]
+        return [Finding("no training image is there twice", "")]
     labels = train.labels
     spare = sum(len(same) - 1 for same in inside)
     findings = [
         Finding(
             f"{spare:,} training images are copies of others",
-            f"{len(inside):,} pictures are there more than once",
+            f"{len(inside):,} images are there more than once",
             "harmless while they stay on one side of the split",
             rows=_rows(train, classes, inside),
         )
@@ -145,7 +145,7 @@ def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[i
         named = [_apart(train, classes, same) for same in disputed]
         findings.append(
             Finding(
-                f"{len(disputed):,} pictures have copies of different classes",
+                f"{len(disputed):,} images have copies of different classes",
                 "; ".join(named[:3]) + (f"; and {len(named) - 3:,} more" if len(named) > 3 else ""),
                 "look at them: one label at least is wrong, so correct it or take the image out",
                 True,
@@ -176,15 +176,15 @@ def _leaks(
     """Copies on both sides of the split, and the grouping that keeps them together: id to group."""
     torn = [same for same in inside if len({bool(held_out[place]) for place in same}) > 1]
     if not torn:
-        return [Finding("no picture is on both sides of the split", "")], {}
+        return [Finding("no image is on both sides of the split", "")], {}
     scored = sum(int(held_out[place]) for same in torn for place in same)
     share = scored / max(int(held_out.sum()), 1)
     groups = {train.ids[place]: train.ids[same[0]] for same in inside for place in same}
     pattern = _pattern(train, inside)
     advice = (
-        f"say in the competition file: group: '{pattern}'"
+        f"set in the competition file: group: '{pattern}'"
         if pattern
-        else "say in the competition file: groups: and the CSV that ./run.sh inspect writes"
+        else "set in the competition file: groups: and the CSV that ./run.sh inspect writes"
     )
     detail = f"{scored:,} of {int(held_out.sum()):,} held out images ({share:.1%}) have a copy that is trained on"
     if only_if_torn:
@@ -208,7 +208,7 @@ def _pattern(train: Pack, inside: Sequence[Sequence[int]]) -> str | None:
 
 def _shared(train: Pack, test: Pack, classes: Sequence[str], across: Sequence[Sequence[int]]) -> list[Finding]:
     if not across:
-        return [Finding("no test image is a copy of a training image", "")]
+        return [Finding("no image to predict is a copy of a training image", "")]
     count = sum(place >= len(train) for same in across for place in same)
     rows = []
     for same in across[:SHOWN]:
@@ -217,8 +217,8 @@ def _shared(train: Pack, test: Pack, classes: Sequence[str], across: Sequence[Se
         rows.append(row + [(np.asarray(test.images[place]), f"test {test.ids[place]}") for place in late[:4]])
     return [
         Finding(
-            f"{count:,} of {len(test):,} test images are copies of training images",
-            f"{count / len(test):.1%} of the test; the score on the rest is what counts",
+            f"{count:,} of {len(test):,} images to predict are copies of training images",
+            f"{count / len(test):.1%} of them; the score on the rest is what counts",
             "ask whether the rules allow it; it makes the public score too good, not the model better",
             True,
             rows,
@@ -232,10 +232,10 @@ def _shift(train: Pack, test: Pack, *related: NDArray[np.int64]) -> list[Finding
     detail = f"a linear classifier of thumbnails tells them apart with an AUC of {score.value:.3f} "
     detail += f"(95 % interval {score.low:.3f} to {score.high:.3f})"
     if score.low <= 0.55:
-        return [Finding("train and test look alike", detail)]
+        return [Finding("the images to train on and to predict look alike", detail)]
     rows = [[(np.asarray(test.images[place]), test.ids[place]) for place in telling]]
-    advice = "expect a lower score on the test than on the holdout; augment towards what gives these test images away"
-    return [Finding("train and test differ", detail, advice, score.low > 0.6, rows)]
+    advice = "expect a lower score on the images to predict than on the holdout; augment towards what sets them apart"
+    return [Finding("the images to train on and to predict differ", detail, advice, score.low > 0.6, rows)]
 
 
 def shift(train: Any, test: Any, related: Sequence[NDArray[np.int64]] = ()) -> tuple[Score, list[int]]:

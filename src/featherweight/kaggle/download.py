@@ -73,5 +73,5 @@ def data_folder(competition: Competition) -> str:
 def kaggle_name(name: str, competition: Competition) -> str:
     """What a competition is called on Kaggle. Raises UserError where its file does not say."""
     if competition.kaggle is None:
-        raise UserError(f"the competition {name} says no Kaggle name: add `kaggle: NAME` ({SITE}/NAME) to its file")
+        raise UserError(f"the competition {name} has no Kaggle name: add `kaggle: NAME` ({SITE}/NAME) to its file")
     return competition.kaggle

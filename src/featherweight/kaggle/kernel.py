@@ -70,7 +70,7 @@ def wish(what: str, competition_name: str | None) -> Wish:
         if what not in paths.config_names("recipes") and not what.endswith((".yaml", ".yml")):
             Run.find(what)  # says that there is no such run, with the nearest
         if competition_name is None:
-            raise UserError(f"say which competition the recipe {what} is for: --competition NAME")
+            raise UserError(f"pass --competition NAME: the competition that the recipe {what} is trained for")
         recipe, competition = load_recipe(what), load_competition(competition_name)
         _refuse_what_stays_here(what, recipe, competition)
         budget.weigh(recipe, competition.seen_by(recipe), what).refuse_if_over()

@@ -143,7 +143,7 @@ def _entry(what: str, competition: str | None) -> Entry:
             raise UserError(f"there is no file {csv}")
         run = ledger.maker(csv)
         if not run and competition is None:
-            raise UserError(f"{csv} is of no run in the ledger: say which --competition it is for")
+            raise UserError(f"{csv} is of no run in the ledger: name its competition with --competition")
         name = competition or str(run["competition"])
         origin = Run.find(run["run"]) if run and Run.exists(run["run"]) else None
     else:

@@ -78,7 +78,7 @@ class Verdict:
         if not any(self.gains):
             return "no difference"
         if not self.p < SURE:
-            return "can't be told"
+            return "not significant"
         return "holds" if np.mean(self.gains) > 0 else "does not hold: the other way round"
 
     @property

@@ -171,7 +171,7 @@ def _in_package(name: str) -> Path:
     chosen = [file for file in files if not inner or file.name == inner]
     if len(chosen) != 1:
         there = ", ".join(file.name for file in files[:5]) or "none"
-        raise UserError(f"model.weights: say which file, {PACKAGE}{module}/FILE; files of weights in it: {there}")
+        raise UserError(f"model.weights: name the file, {PACKAGE}{module}/FILE; files of weights in it: {there}")
     return chosen[0]
 
 
@@ -193,7 +193,7 @@ def _from_hub(spec: Choice) -> Path:
 
         url = url_map.get(f"efficientnet-{variant}")
     if not url:
-        raise UserError(f"model.pretrained: {spec.name} has no pretrained weights of '{variant}'; say weights: FILE")
+        raise UserError(f"model.pretrained: {spec.name} has no pretrained weights of '{variant}'; set weights: FILE")
     return _from_url(url, f"{spec.name}/{variant}")
 
 
@@ -214,7 +214,7 @@ def _from_hugging_face(repository: str, name: str) -> Path:
             continue
         except Exception as error:  # of the network, of the hub, of its client
             raise Unavailable(_unreachable(hub.hf_hub_url(repository, file), name, reason(error))) from None
-    raise UserError(f"model.pretrained: {repository} on the hub has none of {', '.join(files)}; say weights: FILE")
+    raise UserError(f"model.pretrained: {repository} on the hub has none of {', '.join(files)}; set weights: FILE")
 
 
 def _from_url(url: str, name: str) -> Path:
@@ -243,5 +243,5 @@ def _refuse_unreachable(url: str, name: str) -> None:
 def _unreachable(url: str, name: str, why: str) -> str:
     return (
         f"model.pretrained: the weights of {name} are not on this machine, and {url} cannot be reached ({why}). "
-        f"With a network the same command continues; without one say weights: FILE, or weights: {PACKAGE}NAME"
+        f"With a network the same command continues; without one set weights: FILE, or weights: {PACKAGE}NAME"
     )

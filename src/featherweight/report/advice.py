@@ -108,7 +108,7 @@ def _harder(recipe: Recipe, competition: Competition) -> dict[str, str]:
         flip = ", flip" if competition.image.mirror else ""
         left["augmentation"] = f"augment=[{{name: crop, padding: 0.125}}{flip}]"
     elif not recipe.mix:
-        left["mixing pictures"] = "mix=[cutmix]"
+        left["mixing images"] = "mix=[cutmix]"
     return left
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from featherweight import atomic, paths
-from featherweight.console import say, show_table
+from featherweight.console import duration, say, show_table
 from featherweight.evaluation.metrics import Metric, named
 
 if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
@@ -42,7 +42,7 @@ def weigh_in(weighed: WeighIn) -> None:
     verdict = f"{weighed.room:,} left" if weighed.room >= 0 else f"OVER by {-weighed.room:,}"
     say(f"limit {weighed.limit:,} parameters{' and statistics' if weighed.counts_statistics else ''}: {verdict}")
     for measure in weighed.measures:
-        say(f"limit {measure}: {'OVER' if measure.is_over else 'makes weight'}")
+        say(f"limit {measure}: {'OVER' if measure.is_over else 'within the limit'}")
     if len(weighed.sides) > 1:
         say(f"maps of {' > '.join(map(str, weighed.sides))} px{f'; stem: {weighed.stem}' if weighed.stem else ''}")
     if weighed.macs_check is not None:
@@ -64,7 +64,7 @@ def families(weighed: Sequence[WeighIn], families: Mapping[str, str], lines: Map
             if one is None:  # it starts from pretrained weights, which this competition does not allow
                 table.add_row(name, families[name], "", "", "not allowed", escape(purpose(name)))
                 continue
-            verdict = "makes weight" if one.makes_weight else "OVER"
+            verdict = "within the limit" if one.makes_weight else "OVER"
             share = f"{one.counted / one.limit:.0%}"
             table.add_row(name, families[name], f"{one.counted:,}", share, verdict, escape(purpose(name)))
         table.add_section()
@@ -97,7 +97,7 @@ def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
     table = _table("", ["recipe", "parameters", "of the limit", "room", "M multiply-adds", ""])
     for weighed in all_weighed:
         share = f"{weighed.counted / weighed.limit:.1%}"
-        verdict = "makes weight" if weighed.makes_weight else "OVER"
+        verdict = "within the limit" if weighed.makes_weight else "OVER"
         table.add_row(
             weighed.name, f"{weighed.counted:,}", share, f"{weighed.room:,}", f"{weighed.macs / 1e6:,.1f}", verdict
         )
@@ -283,7 +283,7 @@ def _percent(row: dict[Any, Any], key: str) -> str:
 
 
 def _minutes(minutes: float) -> str:
-    return f"{minutes * 60:.0f} seconds" if minutes < 3 else f"{minutes:.1f} minutes"
+    return duration(60 * minutes) if minutes < 1.5 else f"{minutes:.1f} minutes"
 
 
 def blank_table(columns: Sequence[str], title: str = "") -> Table:

@@ -45,7 +45,7 @@ def verdict(weight: Weight, limits: Limits) -> str:
     unknown = [key for key in beyond if COLUMNS[key][1](weight) is None]
     if unknown:
         return f"{', '.join(unknown)} unknown"
-    return ("OVER" if len(limits) == 1 else f"OVER: {', '.join(beyond)}") if beyond else "makes weight"
+    return ("OVER" if len(limits) == 1 else f"OVER: {', '.join(beyond)}") if beyond else "within the limit"
 
 
 def show(weights: Sequence[Weight], limits: Limits) -> None:

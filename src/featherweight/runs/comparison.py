@@ -73,7 +73,7 @@ def chosen(names: Sequence[str], competition: str | None, conditions: Sequence[s
 
     Raises UserError for both ways at once, and for fewer than two runs.
     """
-    runs, why = list(dict.fromkeys(names)), "compare wants at least two runs"
+    runs, why = list(dict.fromkeys(names)), "compare needs at least two runs"
     if competition is not None or conditions:
         if names:
             raise UserError("compare takes the names of runs, or --competition and --where to choose them; not both")

@@ -39,7 +39,7 @@ class KinMoved:
     learned: float | None = None
 
     def __str__(self) -> str:
-        return f"related images stay on one side ({self.by}): {self.moved:,} moved; split.kin=false leaves them torn"
+        return f"related images stay on one side ({self.by}): {self.moved:,} moved; to turn that off: split.kin=false"
 
     def would_read(self, score: Score) -> float | None:
         """At most what the holdout score would have been with kin torn, of a run that has this one; None for scores
@@ -55,8 +55,9 @@ class KinMoved:
     def summary(self, score: Score) -> str:
         """In words, for the summary of a run of that holdout score."""
         share, read = self.torn / max(self.held_out, 1), self.would_read(score)
-        lost = f"{self.moved:,} images moved: else {share:.1%} of those held out had related ones in training"
-        return lost if read is None else f"{lost}, and read up to {score.of.shown(read)}"
+        lost = f"{self.moved:,} images moved to one side of the split; otherwise {share:.1%} of the holdout would have"
+        lost += " related images in training"
+        return lost if read is None else f"{lost}, and the score could read up to {score.of.shown(read)}"
 
     def store(self, run: Run) -> None:
         """Keep it in a run's folder."""
@@ -115,7 +116,7 @@ def without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
     assert holdout.labels is not None
     left = f"{int(related.sum()):,} of {len(related):,} held-out images have related ones that are trained on"
     if (~related).sum() < FEWEST_UNRELATED:
-        return f"{left}, so nothing is known of how new images will be answered: group them"
+        return f"{left}, so the score on new images is unknown: group them"
     probs, answers = run.unseen(run.probs("holdout"), holdout.labels)
     answered = answers if metric_of(run.competition.metric).judges == "answers" else probs.astype(np.float64)
     kin = groups.of(run, holdout.ids)

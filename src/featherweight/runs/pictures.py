@@ -38,7 +38,7 @@ def find(what: Sequence[str], run: Run) -> Pictures:
         if path.is_dir():
             inside = listing.walk(path)
             if not inside:
-                raise UserError(f"{path}: there are no pictures in this folder ({', '.join(listing.ENDINGS)})")
+                raise UserError(f"{path}: there are no images in this folder ({', '.join(listing.ENDINGS)})")
             files += [str(path / name) for name in inside]
         elif path.suffix.lower() in (".csv", ".tsv", ".txt") and path.is_file():
             files += _of_csv(path)
@@ -56,7 +56,7 @@ def _of_competition(name: str, run: Run) -> Pictures:
         raise UserError(
             f"{run.name} knows {len(run.competition.classes)} classes and {name} has {len(competition.classes)} others"
             f"{f', for example {csv_file.examples(other, 3)}' if other else ' (in another order)'}; name a folder of "
-            f"pictures to predict them all the same"
+            f"images to predict them all the same"
         )
     return Pictures(*to_predict(competition, run))
 

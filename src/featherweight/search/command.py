@@ -38,7 +38,7 @@ def search(
     Ctrl-C, with the study in order.
     """
     if trials is None and hours is None:
-        raise UserError("say how long to search: --trials 50, --hours 2, or both")
+        raise UserError("give --trials 50, --hours 2 or both: how long to search")
     if trials is not None and not 1 <= trials <= MOST:
         raise UserError(f"--trials {trials}: expected 1 to {MOST:,}")
     if hours is not None and not 0 < hours < LONGEST:

@@ -38,7 +38,7 @@ def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
         if id in rows_of:
             raise UserError(f"{where}: the id '{id}' is in row {rows_of[id]} already")
         if id not in known:
-            raise UserError(f"{where}: the id '{id}' is not in the test set{nearest(id, form.ids)}")
+            raise UserError(f"{where}: the id '{id}' is not one of the images to predict{nearest(id, form.ids)}")
         cells.append(read.row(values, where, id))
         if not out_of_order and known[id] != len(rows_of):
             expected = form.ids[len(rows_of)] if len(rows_of) < len(form.ids) else "the end"

@@ -65,7 +65,7 @@ def form(competition: Competition, ids: Sequence[str]) -> Form:
     elif len(sample.header) != 2:
         raise UserError(
             f"{path}: row 1: expected two columns, an id and a label, got {len(sample.header)}; "
-            f"for one column per class, say submission.takes: probabilities (or one_hot)"
+            f"for one column per class, set submission.takes: probabilities (or one_hot)"
         )
     images = match(listed, ids, path)
     return replace(holdout_form(competition, listed), columns=tuple(sample.header), images=images)
@@ -112,7 +112,7 @@ def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]
     examples = [f"'{only_listed[0]}' has no image"] if only_listed else []
     examples += [f"'{only_images[0]}' has no row"] if only_images else []
     raise UserError(
-        f"{path}: the {len(listed):,} ids are not those of the {len(images):,} test images; for example "
+        f"{path}: the {len(listed):,} ids are not those of the {len(images):,} images to predict; for example "
         f"{' and '.join(examples)}"
     )
 

@@ -128,7 +128,7 @@ def solution(path: Path, competition: Competition, form: Form) -> tuple[dict[str
     parts: dict[str, str] = {}
     for number, row, label, usage in zip(table.numbers, table.rows, labels, usages, strict=True):
         if row[0] not in image_of:
-            raise UserError(f"{path}: row {number}: the id '{row[0]}' is not in the test set")
+            raise UserError(f"{path}: row {number}: the id '{row[0]}' is not one of the images to predict")
         if usage.lower() == "ignored":
             continue
         each = (label,) if isinstance(label, str) else label

@@ -92,7 +92,9 @@ def read_saved(path: Path, ids: Sequence[str], classes: Sequence[str]) -> NDArra
     if probs.dtype.kind != "f" or not ((probs >= 0).all() and np.allclose(probs.sum(1), 1, atol=1e-3)):
         raise UserError(f"distill.teachers: {path}: its probs must be 0 or more, and 1 together in each row")
     if len(set(ids)) < len(ids):
-        raise UserError(f"distill.teachers: {path}: a training and a test image share an id, so it cannot say of which")
+        raise UserError(
+            f"distill.teachers: {path}: a training image and one to predict share an id, so it cannot say of which"
+        )
     if unknown := [id for id in ids if id not in rows]:
         raise UserError(
             f"distill.teachers: {path} lacks {len(unknown):,} of the {len(ids):,} training images: {unknown[0]}"

@@ -26,16 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mirror", action=argparse.BooleanOptionalAction, help="may an image be mirrored and keep its class?"
     )
-    parser.add_argument("--kaggle", metavar="NAME", help="its name on Kaggle, the end of its address")
+    parser.add_argument("--kaggle", metavar="NAME", help="its name on Kaggle, the end of its address; submit needs it")
     parser.add_argument("--id", metavar="COLUMN", help="the column of the label table that names the images")
     parser.add_argument(
         "--label", metavar="COLUMN", help="the column of the classes, or several by commas, one per class"
     )
-    parser.add_argument("--group", metavar="COLUMN|PATTERN", help="what says which images belong together, or none")
+    parser.add_argument(
+        "--group",
+        metavar="COLUMN|PATTERN",
+        help="the column, or a pattern of the file names, that tells which images belong together; or none",
+    )
     parser.add_argument(
         "--target", metavar="KIND", help="what an image has: one class, several, or one of ordered ones"
     )
-    parser.add_argument("--test", metavar="FOLDER|TABLE", help="the images to predict, below the folder")
+    parser.add_argument("--test", metavar="FOLDER|TABLE", help="where the images to predict are, below the folder")
 
 
 def run(arguments: argparse.Namespace) -> int:

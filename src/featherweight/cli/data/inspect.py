@@ -1,4 +1,4 @@
-"""Check a competition's data for what spoils scores: imbalance, copies, leaks through the split, shift."""
+"""Check a competition's data for what spoils scores: duplicates, wrong labels, leakage through the split, shift."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.inspection import command
 
     print(f"wrote {command.inspect(arguments.competition)}")
-    print(f"next: ./run.sh wrn16_4 --competition {arguments.competition}")
+    print(f"next: ./run.sh auto --competition {arguments.competition} --minutes 20")
     return 0

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         changes = overrides(arguments)
         recipes = {name: config.load_recipe(name, changes) for name in paths.config_names("recipes")}
         tables.weigh_ins(budget.weigh_all(recipes, competition))
-        print(f"next: ./run.sh RECIPE --competition {arguments.competition}, with one that makes weight")
+        print(f"next: ./run.sh RECIPE --competition {arguments.competition}, with one within the limit")
         return 0
     changes = [f"model={arguments.recipe}", *overrides(arguments)] if own else overrides(arguments)
     recipe = config.load_recipe("_base" if own else arguments.recipe, changes)

@@ -1,4 +1,4 @@
-"""List the members of a family of models that fill a parameter limit, as lines for a recipe."""
+"""List the largest models of a family within the parameter limit, each as a line of YAML for a recipe."""
 
 from __future__ import annotations
 

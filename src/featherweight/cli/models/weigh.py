@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=count, help="the most parameters a model may have")
     parser.add_argument("--max-bytes", type=count, help="the most bytes its file may have")
     parser.add_argument("--max-macs", type=number, help="the most multiply-adds for one image, as 300e6")
-    parser.add_argument("--max-score", type=number, help="the most 32-bit parameters, as MicroNet counts")
+    parser.add_argument(
+        "--max-score", type=number, help="the highest MicroNet score (not accuracy): parameters counted as 32-bit ones"
+    )
     parser.add_argument("--max-folded", type=count, help="the most with batch norms folded, branches merged")
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV too")

@@ -10,7 +10,7 @@ from featherweight.cli.arguments import add_runs
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `ensemble` takes."""
     add_runs(parser)
-    parser.add_argument("--fit", action="store_true", help="weigh the members by their likelihood on the holdout")
+    parser.add_argument("--fit", action="store_true", help="weight the members by their likelihood on the holdout")
     parser.add_argument("--name", help="the name of the run it makes (default: ensemble-competition-seed)")
 
 

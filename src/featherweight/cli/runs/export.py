@@ -1,13 +1,14 @@
-"""Write the model of a finished run for another runtime, read it again there and compare.
+"""Export a finished run's model for another runtime, load it there and compare its predictions with the run's.
 
   onnx         one file, for onnxruntime; --int8 adds a quantised copy
   torchscript  one file, for torch.jit
   pt2          one file, for torch.export
-  safetensors  the weights and what they are, for whoever has the network
+  safetensors  the weights and their names, for a program that has the network
   script       one Python file beside its weights, which needs torch and Pillow alone (timm for timm's networks)
 
-Pictures of any size go in, probabilities come out and, where classes are several or ordered, what is decided of them.
-Test-time views are not inside, but for a script that is asked for them; the score without them is said.
+The exported model takes images of any size and returns probabilities; where an image has several classes, or classes
+have an order, also the decision. It leaves out test-time views (except with --to script --views); the command prints
+the score without them.
 """
 
 from __future__ import annotations

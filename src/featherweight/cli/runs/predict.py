@@ -1,8 +1,8 @@
-"""Predict pictures by a finished run or an ensemble: the most probable classes of each, and where pictures have several
-classes or classes have an order also what is decided, by the thresholds or cut points of the run.
+"""Classify images with a finished run: the most probable classes of each image. Where an image has several classes, or
+classes have an order, also the decision by the run's thresholds or cut points.
 
-WHAT is a folder of pictures, files, a CSV with a column of paths, or a competition (its images to predict). Pictures
-that cannot be read are named and left out.
+WHAT is a folder of images, files, a CSV with a column of paths, or a competition (its images to predict). Images that
+cannot be read are named and left out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "a folder, files, a CSV of paths, or a competition's name"
     completed(parser.add_argument("what", metavar="WHAT", nargs="+", help=text), FILES)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a .csv or .json file (default: the screen)")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes per picture (default: 5)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes per image (default: 5)")
     add_views(parser)
     parser.add_argument("--device", help="auto, cpu, cuda, mps (default: the run's)")
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = iter(given.names)
     writer = _screen if arguments.out is None else WRITERS[arguments.out.suffix.lower()]
     decides = finished.competition.target != "one"
-    with writer(arguments.out, count, decides) as write, Progress("predict", len(given), "pictures") as bar:
+    with writer(arguments.out, count, decides) as write, Progress("predict", len(given), "images") as bar:
         for predicted in predictor.stream(given.pictures):
             size = len(predicted.ids) + len(predicted.unreadable)
             decided = predicted.labels if decides else itertools.repeat(None, len(predicted.ids))
@@ -76,15 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
             unreadable |= predicted.unreadable
             bar.advance(size)
         if len(unreadable) == len(given):
-            raise UserError(
-                f"none of the {len(given):,} pictures can be read\n" + "\n".join([*unreadable.values()][:3])
-            )
+            raise UserError(f"none of the {len(given):,} images can be read\n" + "\n".join([*unreadable.values()][:3]))
     for why in list(unreadable.values())[:NAMED]:
         say(f"left out: {why}")
     more = f", {len(unreadable):,} left out" if unreadable else ""
     written = f": wrote {arguments.out}" if arguments.out else ""
     count = len(given) - len(unreadable)
-    say(f"{count:,} {'picture' if count == 1 else 'pictures'} predicted by {finished.name}{more}{written}")
+    say(f"{count:,} {'image' if count == 1 else 'images'} predicted by {finished.name}{more}{written}")
     return 0
 
 

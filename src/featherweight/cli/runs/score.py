@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"cannot read {submission}: No such file or directory")
     name = arguments.competition or ledger.maker(submission).get("competition")
     if not name:
-        raise UserError(f"{submission} is of no run in the ledger: say which --competition it is for")
+        raise UserError(f"{submission} is of no run in the ledger: name its competition with --competition")
     overrides = [] if solution is None else [f"submission.solution={json.dumps(str(solution.absolute()))}"]
     competition = config.load_competition(name, overrides)
     print(f"{submission} as a submission of {name} ({competition.title})")

@@ -11,7 +11,7 @@ from featherweight.cli.train.finish import finish
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `soup` takes."""
     add_runs(parser)
-    parser.add_argument("--greedy", action="store_true", help="take in only what does not make the holdout worse")
+    parser.add_argument("--greedy", action="store_true", help="add a run only if the holdout score does not get worse")
     parser.add_argument("--name", help="the name of the run it makes (default: soup-competition-seed)")
 
 

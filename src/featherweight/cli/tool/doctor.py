@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from featherweight import __version__, paths
 from featherweight.kaggle import credentials as kaggle_credentials
 
-ROOM = 2e9  # bytes of disk below which packs and checkpoints are in danger
+ROOM = 2e9  # bytes of disk below which image caches and checkpoints are in danger
 EXTRAS = {"tensorboard": "report --tensorboard"}
 
 
@@ -111,7 +111,7 @@ def _places() -> Iterator[Check]:
     for name, folder in (
         ("runs", paths.runs()),
         ("submissions", paths.submissions()),
-        ("packs", paths.packs()),
+        ("image cache", paths.packs()),
     ):
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(there).free

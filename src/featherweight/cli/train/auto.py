@@ -1,7 +1,7 @@
-"""Plan the best training for the time there is, train it, and write a checked submission within that time.
+"""Choose a network and the number of epochs for the time there is, train it, and write a checked submission.
 
-The candidates are timed on this machine before the plan is made. The plan is stored as a recipe, which trains to the
-same bytes whenever it is run again.
+The candidates are timed on this machine first. The plan is stored as a recipe: on the same machine, with the same
+number of threads, it trains to the same bytes again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from featherweight import paths
-from featherweight.cli.arguments import add_competition, add_machine, add_report
+from featherweight.cli.arguments import add_competition, add_machine, add_report, note_default
 from featherweight.errors import UserError
 
 MANY = 100_000  # hours, more than which nobody waits
@@ -33,10 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     paths.find_config("competitions", arguments.competition)
     if (arguments.minutes is None) == (arguments.hours is None):
-        raise UserError("say how much time there is: --minutes 20, or --hours 8")
+        raise UserError("give --minutes 20 or --hours 8: the time that there is")
     minutes = arguments.minutes if arguments.hours is None else arguments.hours * 60
     if not 0 < minutes < MANY * 60:
         raise UserError(f"expected a time over 0 and below {MANY:,} hours, got {minutes:g} minutes")
+    note_default(arguments)
 
     from featherweight import config
     from featherweight.cli.train.finish import finish

@@ -1,6 +1,7 @@
-"""Train one model under the limit on what several finished runs answer: folds out of fold, or runs of one split.
+"""Distil finished runs into one model: it learns from their probabilities. The runs are the folds of one series, where
+each teaches the images that it held out, or runs of one split.
 
-The teachers may be over the limit together. The student has the first one's recipe, or another by --recipe.
+Only the student must be within the limit. It has the first run's recipe, or another one by --recipe.
 """
 
 from __future__ import annotations

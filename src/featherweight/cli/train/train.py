@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featherweight import paths
-from featherweight.cli.arguments import add_configuration, add_machine, add_recipe, add_report, overrides
+from featherweight.cli.arguments import add_configuration, add_machine, add_recipe, add_report, note_default, overrides
 from featherweight.cli.kaggle.submit import submit
 from featherweight.cli.train.finish import finish, write_report
 from featherweight.errors import UserError
@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train once, or once for each seed or fold."""
     paths.find_config("recipes", arguments.recipe)
     paths.find_config("competitions", arguments.competition)
+    note_default(arguments)
     if arguments.seeds is not None or arguments.folds is not None:
         return _series(arguments)
 

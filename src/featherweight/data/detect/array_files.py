@@ -140,7 +140,7 @@ def _labels(fitting: Sequence[str], hints: Hints, folder: Path) -> str | None:
         return wished[0]
     raise UserError(
         f"{folder}: {len(chosen)} arrays have a value for each image: {csv_file.examples(list(chosen), 4)}\n"
-        f"say --label {_key(chosen[0])}, or another of them, for the one that holds the classes"
+        f"pass --label {_key(chosen[0])}, or another of them, for the one that holds the classes"
     )
 
 

@@ -80,7 +80,7 @@ class Reading:
         detected.notes += [*told[:MOST_TOLD], *more, *self.notes]
         if tree.people(self.trains):
             detected.pattern = "^([^/]+)/"
-            detected.assumed.append(f"group: {detected.pattern}, the folder, as of one person (say --group none)")
+            detected.assumed.append(f"group: {detected.pattern}, the folder, as of one person (pass --group none)")
         if hints.rename:
             detected.source["rename"] = {
                 name: hints.rename.get(name, hints.rename.get("*", name)) for name in sorted(self.classes)

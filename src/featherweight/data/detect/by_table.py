@@ -70,10 +70,10 @@ class Reading:
         if one.column is not None and one.others and self.hints.label is None:
             why = "; ".join(one.column.reasons[:2])
             listed = ", ".join(column.described() for column in one.others[:3])
-            self.detected.assumed.append(f"label: {one.column.name} ({why}); others: {listed} (say --label)")
+            self.detected.assumed.append(f"label: {one.column.name} ({why}); others: {listed} (pass --label)")
         if one.several:
             self.detected.assumed.append(
-                f"target: several, a set of classes for each image{self._rows()} (say --target one)"
+                f"target: several, a set of classes for each image{self._rows()} (pass --target one)"
             )
 
     def _rows(self) -> str:
@@ -139,7 +139,7 @@ class Reading:
         self.detected.source["group"] = column
         others = ", ".join(name for _, name in fitting[1:4])
         if others:
-            self.detected.assumed.append(f"group: {column}; others: {others} (say --group)")
+            self.detected.assumed.append(f"group: {column}; others: {others} (pass --group)")
 
     def _join(self, table: Table, other: Table) -> bool:
         """Can the columns of another table be put beside this one's?"""

@@ -116,7 +116,9 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
     if measured and (not ranked or (ranked[0].points < LEAST and ranked[0].measured)):
         raise _regression(table, measured[0])
     if not ranked:
-        raise UserError(f"{table.path}: no column can be the class: {', '.join(table.header[:10])}; say --label COLUMN")
+        raise UserError(
+            f"{table.path}: no column can be the class: {', '.join(table.header[:10])}; pass --label COLUMN"
+        )
     best, others = ranked[0], ranked[1:]
     rivals = [c for c in others if c.points > best.points - LEAD and not _same(c, best)]
     unlikely = best.points < 0 and numbers_of(list(best.counts)) is not None
@@ -242,7 +244,7 @@ def _one_or_several(column: str, names: Sequence[str]) -> UserError:
     return UserError(
         f"{column}: cannot tell whether '{' '.join(names)}' is one class, or the {len(names)} classes "
         f"{' and '.join(names)}, whose words other values have too\n"
-        f"say --target one, or --target several where spaces separate the classes of an image"
+        f"pass --target one, or --target several where spaces separate the classes of an image"
     )
 
 

@@ -235,12 +235,12 @@ def _labelled(
     if sample is not None and sample.quantities and column.name in sample.columns and hints.target is None:
         raise UserError(
             f"{table.path}: '{column.name}' is a number to predict (regression), as fractions in {sample.path.name} "
-            f"say: this program trains classifiers\nif its values are classes all the same, say --target one or ordered"
+            f"say: this program trains classifiers\nif its values are classes all the same: --target one, or ordered"
         )
     if column.measured and hints.target is None and column.distinct > 2:
         raise UserError(
             f"{table.path}: '{column.name}' holds fractions, as {examples(list(column.counts), 2)}: a number to predict"
-            f" (regression), and this program trains classifiers\nsay --label COLUMN for another column"
+            f" (regression), and this program trains classifiers\npass --label COLUMN for another column"
         )
     repeated = hints.target is None and mark is None and _long(profile, column)
     several = hints.target == "several" or (hints.target is None and mark is not None) or repeated
@@ -263,7 +263,7 @@ def _long(profile: Profile, column: Column) -> bool:
         raise UserError(
             f"{profile.table.path}: several rows for an image, with '{boxes[0]}': boxes or masks of objects "
             f"(detection, segmentation), and this program trains classifiers of whole images\n"
-            f"if the classes of an image are wanted all the same, say --target several"
+            f"if the classes of an image are wanted all the same, pass --target several"
         )
     return True
 
@@ -284,7 +284,7 @@ def refuse_components(table: Table, others: Sequence[Table]) -> None:
                 listed = ", ".join(sorted(values))
                 raise UserError(
                     f"{table.path}: {len(values)} targets ({listed}), as '{name}' in {other.path.name} says\n"
-                    f"one model has one target here: say --label COLUMN for one of them, to train it alone"
+                    f"one model has one target here: pass --label COLUMN for one of them, to train it alone"
                 )
 
 

@@ -60,7 +60,7 @@ def refuse_channels(scan: Scan) -> None:
                 several = [stem for stem in stems if stem.startswith(f"{values[0]}_")]
                 raise UserError(
                     f"{scan.folder / name}: a row for several images each: '{values[0]}' of the column '{heading}' is "
-                    f"{', '.join(several[:4])}\njoin them to one picture each (as channels), called by the id alone"
+                    f"{', '.join(several[:4])}\njoin them to one image each (as channels), called by the id alone"
                 )
 
 

@@ -62,7 +62,7 @@ def _images(seen: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
         detected.sample = sample
         if table is None and tables.refusal is not None:
             reason = str(tables.refusal).splitlines()[0].removesuffix(":")
-            detected.assumed.append(f"the classes are the folders ({reason}; say --label COLUMN)")
+            detected.assumed.append(f"the classes are the folders ({reason}; pass --label COLUMN)")
     detected.notes += tables.aside[:3]
     return detected
 

@@ -123,7 +123,7 @@ def _of_hdf5(path: Path, key: str | None) -> NDArray[Any]:
     shapes = hdf5_shapes(path)
     if key not in shapes:
         hint = nearest(key or "", shapes)
-        raise UserError(f"{path}: say which array, as in {path.name}:KEY{hint}; there are {', '.join(shapes)}")
+        raise UserError(f"{path}: name the array, as in {path.name}:KEY{hint}; there are {', '.join(shapes)}")
     h5py = package("h5py", f"{path}: an HDF5 file")
     with explained(path, "not an HDF5 file"), h5py.File(path, "r") as file:
         values: NDArray[Any] = file[key][()]

@@ -215,7 +215,7 @@ def _of_columns(table: Table, wanted: Columns) -> list[Label]:
         if not wanted.several and len(names) != 1:
             raise UserError(
                 f"{table.path}: row {number}: {len(names)} of the columns {examples(list(wanted.columns))} are 1; "
-                f"where an image has a set of classes, say source.several: true and target: several"
+                f"where an image has a set of classes, set source.several: true and target: several"
             )
         labels.append(tuple(names) if wanted.several else names[0])
     return labels
@@ -257,5 +257,5 @@ def _unlisted(root: Path, files: Sequence[File], plain: bool) -> Samples | None:
     ids = [bare(file) if plain else file for _, file in files]
     twice = next((id for id, times in Counter(ids).items() if times > 1), None)
     if twice is not None:
-        raise UserError(f"{root / files[0][0]}: there are several test images called {twice}")
+        raise UserError(f"{root / files[0][0]}: there are several images to predict called {twice}")
     return Samples(ids, [str(root / folder / file) for folder, file in files])

@@ -115,7 +115,7 @@ def _downloaded(
                 f"it ({_reason(error)}); put the files of its authors there, unchanged"
             ) from None
         theirs = (
-            "its pictures there as train/CLASS/*.png and test/CLASS/*.png" if laid_out else "its authors' files there"
+            "its images there as train/CLASS/*.png and test/CLASS/*.png" if laid_out else "its authors' files there"
         )
         raise UserError(
             f"{name} is not in {where}, and cannot be downloaded ({_reason(error)}); with a network the same command "

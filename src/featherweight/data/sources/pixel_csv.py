@@ -20,7 +20,7 @@ from featherweight.schema import Index, Number, Text
 if TYPE_CHECKING:
     import pandas as pd
 
-SAY = "(say source.range: [BLACK, WHITE])"
+CURE = "(set source.range: [BLACK, WHITE])"
 
 
 def pixels(  # the parameters are the keys of a competition's file
@@ -194,7 +194,7 @@ def _spelled(table: pd.DataFrame, column: str, layout: Layout, path: Path) -> ND
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         shown = f"{values[row].min():g} to {values[row].max():g}"
-        raise UserError(f"{path}: row {row + 2}: {column}: expected pixels of {low:g} to {high:g}, got {shown} {SAY}")
+        raise UserError(f"{path}: row {row + 2}: {column}: expected pixels of {low:g} to {high:g}, got {shown} {CURE}")
     _refuse_dark(values, layout.range, path)
     return _square(scaled(values, layout.range), layout.channels, path)
 
@@ -203,7 +203,7 @@ def _refuse_dark(values: NDArray[np.float32], limits: Limits, path: Path) -> Non
     """Fractions of 0 to 1 taken for 0 to 255 would all be black."""
     here = spread(values, str(path))
     if limits == BYTES and here.low >= 0 and 0 < here.high <= 1 and not np.array_equal(values, np.round(values)):
-        raise UserError(f"{path}: pixels go from {here.low:g} to {here.high:g}, no 0 to 255 {SAY}")
+        raise UserError(f"{path}: pixels go from {here.low:g} to {here.high:g}, not 0 to 255 {CURE}")
 
 
 def _banded(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8]:
@@ -233,4 +233,4 @@ def _square(rows: NDArray[np.uint8], channels: str, path: Path) -> NDArray[np.ui
             if channels == "last":
                 return rows.reshape(-1, side, side, depth)
             return np.ascontiguousarray(rows.reshape(-1, depth, side, side).transpose(0, 2, 3, 1))
-    raise UserError(f"{path}: {count:,} pixel columns make no square image of 1 or 3 channels")
+    raise UserError(f"{path}: {count:,} pixel columns are not those of a square image of 1 or 3 channels")
