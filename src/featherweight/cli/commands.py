@@ -103,7 +103,7 @@ SHELL = {
 
 EXAMPLES = """\
 Examples
-  ./run.sh wrn16_4                                      digits: a minute or a few, no download
+  ./run.sh wrn16_4                                      digits: about a minute, no download
   ./run.sh wrn16_4 --competition cifar10 --set train.epochs=2 --set split.subset=10000
   ./run.sh wrn16_4 --set optimizer.lr=0.2 --seed 1 --name hotter
   ./run.sh submit hotter --wait

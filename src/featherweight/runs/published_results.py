@@ -19,6 +19,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation.metrics import named
 from featherweight.runs import ledger, query
 
+WHOLE = 1000  # letters: on a page no purpose is cut
 MARKERS = re.compile(r"(<!-- results(?:: (?P<recipes>[^>]*?))? -->\n)(?P<table>.*?)(<!-- /results -->)", re.DOTALL)
 MODELS = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
 
@@ -117,6 +118,6 @@ def models() -> str:
     lines = ["| recipe | parameters | of the limit | M multiply-adds | | |", "|---|---:|---:|---:|---|---|"]
     for one in weighed:
         share, macs = f"{one.counted / one.limit:.1%}", f"{one.macs / 1e6:,.1f}"
-        fields = [one.name, f"{one.counted:,}", share, macs, "" if one.makes_weight else "refused", purpose(one.name)]
+        fields = [one.name, f"{one.counted:,}", share, macs, "" if one.makes_weight else "refused", purpose(one.name, WHOLE)]
         lines.append(f"| {' | '.join(fields)} |")
     return "\n".join(lines) + "\n"
