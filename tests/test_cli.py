@@ -142,7 +142,7 @@ ENDINGS = {  # those that ask Kaggle: test_submit_and_score.py, init in test_ini
     "draw": (["draw", "tiny"], "next: ./run.sh check tiny --competition digits"),
     "schedule": (["schedule", "tiny"], "next: ./run.sh tiny --competition digits"),
     "augment": (["augment", "tiny"], "next: ./run.sh tiny --competition digits"),
-    "inspect": (["inspect", "digits"], "next: ./run.sh wrn16_4 --competition digits"),
+    "inspect": (["inspect", "digits"], "next: ./run.sh auto --competition digits --minutes 20"),
     "runs": (["runs"], "next: ./run.sh report RUN, or ./run.sh compare RUN RUN"),
     "publish": (["publish"], "next: git diff docs README.md"),
     "runs of none": (["runs", "--competition", "cifar10"], "next: ./run.sh wrn16_4"),

@@ -354,7 +354,7 @@ def wrong_columns(root):
         (one_class, "all 3 labelled images have the class 'a'; two are needed"),
         (
             wrong_sample,
-            "the 1 ids are not those of the 6 test images; for example 'x' has no image and '000.png' has no row",
+            "the 1 ids are not those of the 6 images to predict; for example 'x' has no image and '000.png' has no row",
         ),
         (wrong_columns, "row 1: the columns are not the classes; for example 'acantharia' is in only one"),
     ],

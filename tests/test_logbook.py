@@ -368,7 +368,7 @@ def test_several_seeds_test_the_claims_and_are_logged(home, capsys):
     assert main.main([*words, "--seeds", "0-1"]) == 0
     log = (home / "submissions" / "LOG.md").read_text()
     assert "accuracy mean ± standard deviation over 2 seeds." in log
-    assert "corrected for 1 at once (Holm), which tells below 0.05." in log
+    assert "corrected for 1 at once (Holm), significant below 0.05." in log
     assert "d_rmsprop" not in log
     assert f"`./run.sh {' '.join(words)} --seeds 0-1`" in log
     for picture in re.findall(r"\]\((.*?)\)", log):

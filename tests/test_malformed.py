@@ -73,7 +73,7 @@ def dumped(**content):
     return pickle.dumps(content)
 
 
-SCALE = "; expected 0 to 255, or 0 to 1: what is black and what is white?\nsay source.range: [BLACK, WHITE]"
+SCALE = "; expected 0 to 255, or 0 to 1: what is black and what is white?\nset source.range: [BLACK, WHITE]"
 FOLDERS = {"name": "folders", "path": "d"}
 TABLE = {"name": "table", "labels": "l.csv", "images": ["i"]}
 PIXELS = {"name": "pixels", "train": "t.csv"}
@@ -246,7 +246,7 @@ CONFIGS = [
     ({"classes": ["a", "a"]}, "FILE: classes named twice: a"),
     ({"metric": "acuracy"}, "FILE:13: metric: there is no 'acuracy'; did you mean 'accuracy'?; there are accuracy, macro_f1, micro_f1, weighted_f1, macro_fbeta, micro_fbeta, samples_f1, samples_fbeta, balanced_accuracy, quadratic_kappa, matthews, log_loss, weighted_log_loss, brier, auc, mean_average_precision, top_k, map_at_k"),
     ({"metric": "auc"}, "FILE: the metric auc judges probabilities: set submission.takes: probabilities"),
-    ({"submission": {"takes": "probability"}, "classes": ["a", "b", "c"]}, "FILE: submission.takes: one probability tells two classes apart, and there are 3; say probabilities, one column per class"),
+    ({"submission": {"takes": "probability"}, "classes": ["a", "b", "c"]}, "FILE: submission.takes: one probability tells two classes apart, and there are 3; set submission.takes: probabilities, one column per class"),
     ({"submission": {"takes": "probability", "positive": "c"}}, "FILE: submission.positive: there is no class 'c'; there are a, b"),
     ({"submission": {"positive": "a"}}, "FILE: submission.positive: only where submission.takes is probability"),
     ({"source": {"name": "folders", "path": "d", "torchvision": "Food101"}}, "FILE:5: source.torchvision: must be 'MNIST', 'FashionMNIST', 'KMNIST', 'QMNIST', 'CIFAR10', 'CIFAR100', 'SVHN', 'STL10' or 'USPS', got 'Food101'"),

@@ -91,7 +91,7 @@ def test_what_cannot_be_read_is_named_and_left_out(pictures, capsys):
     assert main.main(["predict", "both", str(pictures), "--out", str(pictures / "out.csv")]) == 0
     out = capsys.readouterr().out
     assert f"left out: {pictures}/00.png: cannot be read as an image" in out
-    assert "11 pictures predicted by both, 2 left out: wrote " in out
+    assert "11 images predicted by both, 2 left out: wrote " in out
     assert len((pictures / "out.csv").read_text().splitlines()) == 12
 
 
@@ -108,7 +108,7 @@ def test_wrong_input_is_one_message_and_leaves_no_file(pictures, capsys):
     out = ["--out", str(pictures / "out.csv")]
     for words, message in (
         (["one", str(pictures / "nothing")], "there are no images in this folder"),
-        (["one", str(pictures / "none"), *out], "none of the 1 pictures can be read"),
+        (["one", str(pictures / "none"), *out], "none of the 1 images can be read"),
         (["one", str(pictures / "notes.txt")], "notes.txt: expected a table with a column of paths"),
         (["one", "gone.png"], "there is no file, folder or competition called 'gone.png'"),
         (["bare", str(pictures)], "bare has no weights yet: ./run.sh resume bare"),

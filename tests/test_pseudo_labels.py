@@ -115,7 +115,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes_though_the_labeller_is_gon
 
 
 def test_what_is_not_allowed_or_makes_no_sense_is_refused(labeller, home, capsys):
-    with pytest.raises(UserError, match="pseudo: Digits does not allow training on its test images"):
+    with pytest.raises(UserError, match="pseudo: Digits does not allow training on its images to predict"):
         run("refused", "pseudo.run=labeller", competition=())
     assert not (home / "runs" / "refused").exists()
     assert main.main(["check", "tiny", "--set", "pseudo.run=labeller"]) == 2

@@ -151,8 +151,11 @@ def test_refusals_of_probabilities(home, row, message):
     [
         ("Id,Fruit,More\na,b,c\n", "row 1: expected two columns, an id and a label, got 3"),
         ("Id,Fruit\n1,apple\n1,apple\n", "the id '1' appears twice"),
-        ("Id,Fruit\n1,apple\n3,apple\n", "the 2 ids are not those of the 2 test images; for example '3' has no image"),
-        ("Id,Fruit\n1,apple\n", "the 1 ids are not those of the 2 test images; for example '2' has no row"),
+        (
+            "Id,Fruit\n1,apple\n3,apple\n",
+            "the 2 ids are not those of the 2 images to predict; for example '3' has no image",
+        ),
+        ("Id,Fruit\n1,apple\n", "the 1 ids are not those of the 2 images to predict; for example '2' has no row"),
     ],
 )
 def test_refusals_of_samples(home, text, message):

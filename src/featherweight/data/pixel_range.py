@@ -50,7 +50,7 @@ def limits_of(train: Spread, part: Spread, where: str) -> Limits:
     if chosen.measured:
         raise UserError(
             f"{where}: pixels go from {chosen.low:g} to {chosen.high:g}; expected 0 to 255, or 0 to 1: what is black "
-            f"and what is white?\nsay source.range: [BLACK, WHITE]"
+            f"and what is white?\nset source.range: [BLACK, WHITE]"
         )
     return chosen.limits()
 
@@ -107,7 +107,7 @@ def as_uint8(images: NDArray[Any], where: str, limits: Limits | None = None) -> 
     if here.low < limits[0] or here.high > limits[1]:
         raise UserError(
             f"{where}: pixels go from {here.low:g} to {here.high:g}, beyond {limits[0]:g} (black) to {limits[1]:g} "
-            f"(white)\nsay source.range: [BLACK, WHITE] for the whole data set"
+            f"(white)\nset source.range: [BLACK, WHITE] for the whole data set"
         )
     if limits == BYTES:
         return np.round(images).astype(np.uint8)

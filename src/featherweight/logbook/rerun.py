@@ -185,7 +185,7 @@ def table(outcomes: Mapping[str, Done | str], judged: Sequence[Verdict], scale: 
         lines += [
             "",
             f"What it claims, by {metric} on the {part}: the mean gain over seeds, its 95 % interval, and the p-value "
-            f"of a paired t-test, corrected for {len(judged)} at once (Holm), which tells below {SURE:g}.",
+            f"of a paired t-test, corrected for {len(judged)} at once (Holm), significant below {SURE:g}.",
             "",
             "| claim | there | rows | gain | |",
             "|---|---|---|---|---|",

@@ -118,6 +118,13 @@ def models() -> str:
     lines = ["| recipe | parameters | of the limit | M multiply-adds | | |", "|---|---:|---:|---:|---|---|"]
     for one in weighed:
         share, macs = f"{one.counted / one.limit:.1%}", f"{one.macs / 1e6:,.1f}"
-        fields = [one.name, f"{one.counted:,}", share, macs, "" if one.makes_weight else "refused", purpose(one.name, WHOLE)]
+        fields = [
+            one.name,
+            f"{one.counted:,}",
+            share,
+            macs,
+            "" if one.makes_weight else "refused",
+            purpose(one.name, WHOLE),
+        ]
         lines.append(f"| {' | '.join(fields)} |")
     return "\n".join(lines) + "\n"

@@ -132,7 +132,7 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
         raise refusal(
             f"{table.path}: cannot tell which column is the class:\n  "
             + "\n  ".join(shown[:3])
-            + f"\nsay --label COLUMN{more}"
+            + f"\npass --label COLUMN{more}"
         )
     same = [c for c in (best, *others) if _same(c, best) and c.points >= best.points - LEAD]
     chosen = max(same, key=lambda c: (c.points, numbers_of(list(c.counts)) is None))
@@ -272,7 +272,7 @@ def class_columns(table: Table, used: Sequence[str], sample: Sample | None) -> t
         if not all(columns[name].binary for name in heads):
             raise UserError(
                 f"{table.path}: {len(heads)} targets ({examples(heads)}), each with classes of its own: one model has "
-                f"one target\nsay --label {heads[0]} to train it alone"
+                f"one target\npass --label {heads[0]} to train it alone"
             )
     names = heads or _one_hot(columns, len(table.rows))
     if len(names) < 2:
