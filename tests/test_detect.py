@@ -128,7 +128,7 @@ def test_a_table_is_believed_over_folders_which_is_said(home, capsys):
     table(root / "sample_submission.csv", ["image", "hotel_id"], [["40.jpg", "h0 h1 h2 h3 h4"]])
     _, rows = described()
     assert classes(rows)["train_images/1/7.jpg"] == "h2"
-    assert "are not the classes: the table is believed" in capsys.readouterr().out
+    assert "are not the classes: the table's are used" in capsys.readouterr().out
 
 
 def test_folders_of_patients_are_no_classes(home, capsys):
@@ -165,7 +165,7 @@ def test_of_two_formats_the_common_one_is_taken_and_it_is_said(home, capsys):
     table(root / "train.csv", ["image", "label"], [[f"train_{n}", "ab"[n % 2]] for n in range(12)])
     _, rows = described()
     assert set(classes(rows)) == {f"train-jpg/train_{n}.jpg" for n in range(12)}
-    assert "12 ids name a file in train-jpg and one in train-tif" in capsys.readouterr().out
+    assert "12 ids match a file in train-jpg and another in train-tif" in capsys.readouterr().out
 
 
 def test_several_training_folders_thumbnails_and_rubbish(home):

@@ -216,7 +216,7 @@ def test_the_array_of_classes(more, wanted):
     ("more", "said"),
     [
         ({"colours": np.arange(12) % 3, "shapes": np.arange(12) % 2}, "2 arrays have a value for each image"),
-        ({"fine_labels": np.arange(12) % 4, "coarse_labels": np.arange(12) % 2}, "say --label"),
+        ({"fine_labels": np.arange(12) % 4, "coarse_labels": np.arange(12) % 2}, "pass --label"),
         ({"y": np.ones((12, 3), dtype=int)}, "row 1 holds 3 classes of 3"),
     ],
 )

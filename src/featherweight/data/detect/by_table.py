@@ -92,8 +92,8 @@ class Reading:
         """Say which of several files for the same ids are taken."""
         for taken, other, count in instead[:3]:
             self.detected.assumed.append(
-                f"{what} images: {count:,} ids name a file in {taken} and one in {other}; the first are taken "
-                f"(source.images, source.test)"
+                f"{what} images: {count:,} ids match a file in {taken} and another in {other}; those in {taken} are "
+                f"used (keys source.images, source.test)"
             )
 
     def _disagreement(self, chosen: dict[str, int], folders: dict[str, str]) -> None:
@@ -108,7 +108,7 @@ class Reading:
         named = sorted({folder for _, folder in pairs})
         if len(named) > 1 and any(label != folder for label, folder in pairs):
             same = len(pairs) == len(named) == len({label for label, _ in pairs})
-            verdict = "are other names for the same classes" if same else "are not the classes: the table is believed"
+            verdict = "are other names for the same classes" if same else "are not the classes: the table's are used"
             self.detected.notes.append(f"the folders {examples(named, 3)} {verdict}")
 
     def _group(self, table: Table) -> None:
