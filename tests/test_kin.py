@@ -148,7 +148,7 @@ def test_copies_of_different_classes_are_one_line():
     labels[20] = (labels[0] + 1) % 4
     told = kin.disputes(found, [Pack(train.ids, train.images, labels)], list("abcd"))
     first, other = (f"{train.ids[place]} is {'abcd'[labels[place]]}" for place in (0, 20))
-    assert told == [f"1 picture is there with different classes, as {first} and {other}: correct them, or take "
+    assert told == [f"1 image is there with different classes, as {first} and {other}: correct them, or take "
                     "them out"]  # fmt: skip
     labels[20] = labels[0]
     assert kin.disputes(found, [Pack(train.ids, train.images, labels)], list("abcd")) == []

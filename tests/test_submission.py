@@ -378,7 +378,7 @@ def test_faults_of_every_kind_are_told_by_row(takes, several, row, fault, tmp_pa
     ("keys", "fault"),
     [
         ({"target": "several"}, "judges sets of classes: set submission.takes: set or one_hot"),
-        ({"target": "several", "metric": "auc"}, "say submission.takes: probabilities"),
+        ({"target": "several", "metric": "auc"}, "set submission.takes: probabilities"),
         ({"target": "several", "metric": "matthews"}, "matthews is not for target: several"),
         ({"metric": "samples_f1"}, "samples_f1 is not for target: one"),
         ({"metric": "map_at_k"}, "judges the best classes: set submission.takes: ranked"),
