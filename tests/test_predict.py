@@ -82,7 +82,7 @@ def test_files_folders_and_lists_are_the_same_pictures(pictures, capsys):
     line, last = capsys.readouterr().out.splitlines()
     best = found[0][files[0]][:2]
     assert line == f"{files[0]}  " + "  ".join(f"{row['class']} {row['probability']:.2%}" for row in best)
-    assert last == "1 picture predicted by one"
+    assert last == "1 image predicted by one"
 
 
 def test_what_cannot_be_read_is_named_and_left_out(pictures, capsys):
