@@ -299,7 +299,7 @@ def test_packages_are_put_into_the_environment(tmp_path):
     assert install("onnx", "tensorboard").returncode == 0
     assert told.read_text().split()[-3:] == [sys.executable, "onnx", "tensorboard"]
     for packages, message in (
-        ([], "say what to install"),
+        ([], "name a package"),
         (["x", "missing"], "not everything could be installed"),
     ):
         done = install(*packages)

@@ -325,7 +325,7 @@ def test_a_lost_answer_to_a_code_submission_is_looked_for(workspace, fake_kaggle
     [
         (["kernel", "tiny"], "--competition NAME"),
         (["kernel", "frist"], "did you mean 'first'?"),
-        (["kernel", "first", "--competition", "digits"], "says no Kaggle name"),
+        (["kernel", "first", "--competition", "digits"], "has no Kaggle name"),
         (["kernel", "first", "--competition", "code", "--gpu"], "allows notebooks none"),
         (["kernel", "first", "--competition", "cifar10"], "was not trained for the classes of cifar10"),
         (["submit", "first", "--kernel"], "./run.sh kernel first --push"),

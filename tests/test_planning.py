@@ -289,8 +289,8 @@ def test_the_command_plans_and_stores_a_recipe(command, home):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "say how much time there is"),
-        (["--minutes", "5", "--hours", "1"], "say how much time there is"),
+        ([], "give --minutes 20 or --hours 8"),
+        (["--minutes", "5", "--hours", "1"], "give --minutes 20 or --hours 8"),
         (["--minutes", "0.2"], "expected 1 or more"),
         (["--minutes", "-3"], "expected a time over 0"),
         (["--minutes", "nan"], "expected a time over 0"),
