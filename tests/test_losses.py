@@ -1,3 +1,4 @@
+import functools
 from typing import get_args
 
 import numpy as np
@@ -98,13 +99,14 @@ def test_the_losses_of_two_halves_add_up(name, targets):
     torch.testing.assert_close(sum(halves) / 2, loss(name, targets=targets, **keys))
 
 
-# 600 images of one class, 60 and 12 of others, all alike: what a model of logits alone should answer is known.
-IMBALANCED = np.repeat([0, 1, 2], [600, 60, 12])
+# 100 images of one class, 10 and 2 of others, all alike: what a model of logits alone should answer is known.
+IMBALANCED = np.repeat([0, 1, 2], [100, 10, 2])
 SAMPLINGS_TRIED = {"each_once": {}, "weighted": {"power": 0.5}, "oversample": {"cap": 7.0}}
 WEIGHTED = [(name, weights) for name in ("cross_entropy", "focal") for weights in get_args(Weights)]
 UNWEIGHTED = [(name, None) for name in LOSSES if name not in ("cross_entropy", "focal")]
 
 
+@functools.cache
 def shown_images(sampling, mixing):
     """The classes and targets of two epochs, and the counts that the loss gets."""
     choice = OneOf(SAMPLINGS).validate({"name": sampling, **SAMPLINGS_TRIED[sampling]})
@@ -139,7 +141,7 @@ def wanted_shares(targets, counts, weights):
     return shares / shares.sum()
 
 
-@pytest.mark.parametrize("mixing", [None, "mixup", "cutmix", "ricap"])
+@pytest.mark.parametrize("mixing", [None, "mixup", "ricap"])  # targets of one class, of two (as by CutMix), of four
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize(("name", "weights"), [*WEIGHTED, *UNWEIGHTED])
@@ -186,7 +188,7 @@ def on_the_simplex(name, shares, smoothed):
             return -(shares * (1 - p) ** 2 * np.log(p)).sum()
         return -(smoothed * np.log(p)).sum() + 1 - (shares * p).sum()
 
-    grid = np.linspace(0.002, 0.996, 60)
+    grid = np.linspace(0.002, 0.996, 20)
     start = min(((a, b) for a in grid for b in grid if a + b < 0.999), key=lambda ab: expected(np.array(ab)))
     best = minimize(expected, start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12}).x
     return torch.from_numpy(np.append(best, 1 - best.sum()))
