@@ -253,6 +253,7 @@ def test_argparse_speaks_as_every_other_error(home, capsys, words, message):
     assert not captured.out
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_every_command_ends_by_saying_what_to_do_next(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     monkeypatch.setattr(rerun, "rerun", lambda *_, **__: home)
