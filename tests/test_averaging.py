@@ -138,3 +138,15 @@ def test_a_saved_state_goes_on_to_the_same_bits():
     same(whole, again, rtol=0, atol=0)
     for name in ("ema", "swa", "lookahead"):
         same(averages.shadows[name], after.shadows[name], rtol=0, atol=0)
+
+
+def test_swa_of_a_run_that_is_shortened_is_the_mean_of_what_it_has_seen():
+    """Where it ought to have begun before, it begins with the next epoch; what it holds counts as it is."""
+    net, seen = model(), []
+    ours = Averages(net, [average(name="swa", start=0.5)])
+    for step in range(10):  # of 20 epochs of a step, then of 8, then of 12
+        move(net, step)
+        ours.follow(net, Position(step + 1, 1, 20 if step < 5 else 8 if step < 7 else 12))
+        if step >= 5:
+            seen.append(next(net.parameters()).clone())
+    torch.testing.assert_close(next(ours.shadows["swa"].parameters()), sum(seen) / len(seen))

@@ -253,3 +253,19 @@ def test_a_densenets_growth_is_its_own():
     assert load_recipe("densenet121", ["model.growth=16"]).model.arguments["growth"] == 16
     with pytest.raises(UserError, match="unknown key 'progressive'"):
         load_recipe("densenet121", ["model.progressive=16"])
+
+
+@pytest.mark.parametrize("way", ["override", "child", "alone"])
+def test_a_key_of_the_choice_that_stands_where_nothing_is_said(recipes, way):
+    (recipes / "child.yaml").write_text("extends: parent\nloss: {label_smoothing: 0.1}\n")
+    alone = "model: {name: wrn, depth: 10}\noptimizer: sgd\nloss: {label_smoothing: 0.1}\n"
+    (recipes / "alone.yaml").write_text(alone)
+    recipe = load_recipe("parent", ["loss.label_smoothing=0.1"]) if way == "override" else load_recipe(way)
+    assert (recipe.loss.name, recipe.loss.arguments["label_smoothing"]) == ("cross_entropy", 0.1)
+
+
+def test_a_key_that_the_standing_choice_has_not_is_named(recipes):
+    (recipes / "bare.yaml").write_text("model: {name: wrn, depth: 10}\noptimizer: sgd\n")
+    with pytest.raises(UserError, match=r"--set schedule.final=0.1: schedule.final: unknown key 'final'"):
+        load_recipe("bare", ["schedule.final=0.1"])
+    assert load_recipe("bare", ["schedule.name=cosine", "schedule.final=0.1"]).schedule.final == 0.1

@@ -15,6 +15,7 @@ from featherweight.errors import UserError
 from featherweight.models import FAMILIES, build
 from featherweight.models.custom import store_sources
 from featherweight.models.custom_source import stored_sources
+from featherweight.models.pretrained_weights import expected_input
 from featherweight.models.shape import Shape
 
 DIGITS = load_competition("digits")
@@ -215,3 +216,24 @@ def test_it_trains_to_the_same_bytes_and_its_run_outlives_the_file(net, home, ca
     (home / "parts.py").unlink()
     capsys.readouterr()
     assert main.main(["report", "one"]) == 0
+
+
+def test_an_argument_by_which_it_starts_from_other_images_is_refused_where_that_is_not_allowed(tmp_path):
+    """Its default too; and what is called so is no key of the library families."""
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def net(num_classes, in_chans, pretrained=True, weights=None):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+
+    def weigh(**keys):
+        recipe = Recipe.model_validate({"model": {"name": f"{file}:net", **keys}, "optimizer": "sgd"})
+        assert expected_input(recipe.model) is None
+        return budget.weigh(recipe, DIGITS, "own").counted
+
+    with pytest.raises(UserError, match=r"called with pretrained=True, .* --set model.pretrained=false"):
+        weigh()
+    with pytest.raises(UserError, match=r"called with weights=IMAGENET1K_V1"):
+        weigh(pretrained=False, weights="IMAGENET1K_V1")
+    assert weigh(pretrained=False) == weigh(pretrained=False, weights=[1.0, 2.0]) == 650

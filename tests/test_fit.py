@@ -11,12 +11,14 @@ from sklearn.metrics import f1_score
 
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
+from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import METRICS, judge
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import start
 from featherweight.schema import OneOf
 from featherweight.training import checkpoint, trainer
+from featherweight.training.early_stopping import evaluate
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
@@ -128,6 +130,32 @@ def test_swa_ships_with_statistics_of_its_own(tmp_path):
         assert not torch.equal(shipped[name], tensors["model"][name])
         assert not torch.equal(shipped[name], tensors["averages"]["shadows"]["swa"][name])
     assert shipped["net.norm.num_batches_tracked"] == 6  # one pass
+
+
+def test_swa_is_scored_as_it_ships(tmp_path):
+    """With statistics of its own; those that are averaged are of other weights."""
+    options = {"averages": [{"name": "swa", "start": 0.25}], "ship": "swa"}
+    history, _ = train(tmp_path / "run", epochs=4, **options)
+    model, holdout = build(Recipe.model_validate({**RECIPE, **options}).model, Shape(2, 1, 8)), pack(40, 1)
+    checkpoint.load_weights(tmp_path / "run" / "weights", model)
+    probs = predict_probs([model], holdout.images, runtime=start("cpu"))
+    assert evaluate(probs, holdout.labels)["holdout_loss"] == history["holdout_loss"].iloc[-1]
+
+
+def test_the_best_weights_from_before_an_average_keep_their_statistics(tmp_path, monkeypatch):
+    scores = iter([0.9, 0.5, 0.5, 0.5])
+
+    def evaluate(probs, labels):
+        return {"holdout_loss": 1.0, "holdout_accuracy": next(scores), "holdout_f1": 0.0}
+
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
+    options = {"averages": [{"name": "swa", "start": 0.5}], "ship": "swa", "early_stopping": {"patience": 9}}
+    train(tmp_path / "run", epochs=4, **options)
+    from safetensors.torch import load_file
+
+    best = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["best"]
+    shipped = load_file(tmp_path / "run" / "weights")
+    assert all(torch.equal(shipped[name], tensor) for name, tensor in best.items())
 
 
 def test_statistics_that_are_frozen_are_not_taken_anew_for_an_average(tmp_path):

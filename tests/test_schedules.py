@@ -232,3 +232,18 @@ def test_cosine_ends_at_its_final_rate():
 def test_a_warm_up_leaves_the_schedule_something():
     with pytest.raises(ValidationError, match=r"warmup\.epochs: 3 epochs of train\.epochs 3 leave the schedule none"):
         recipe(warmup={"epochs": 3}, train={"epochs": 3})
+
+
+def test_no_patience_stays_none_and_a_cooldown_is_as_much_of_the_run():
+    schedule = recipe(schedule={"name": "plateau", "patience": 0, "cooldown": 10}).schedule
+    assert (scaled(schedule, 0.5).patience, scaled(schedule, 0.5).cooldown) == (0, 5)
+    assert scaled(recipe(schedule={"name": "plateau", "patience": 3}).schedule, 0.01).patience == 1
+
+
+def test_a_factor_on_each_step_is_the_same_on_the_whole_run():
+    whole = recipe(schedule={"name": "cyclic", "up": 20, "mode": "exp_range", "gamma": 0.99}).schedule
+    half = scaled(whole, 0.5)
+    assert half.gamma == pytest.approx(0.99**2)
+    assert [half(Position(step, 10, 5)) for step in range(50)] == pytest.approx(
+        [whole(Position(2 * step, 10, 10)) for step in range(50)]
+    )

@@ -18,7 +18,7 @@ from featherweight.config import Competition, Recipe
 from featherweight.errors import OverBudget, UserError
 from featherweight.models import FAMILIES, Classifier, outline, outline_run
 from featherweight.models.blocks import STEM_RULE
-from featherweight.models.custom import CustomModel
+from featherweight.models.custom import CustomModel, pretrained_argument
 from featherweight.models.pretrained_weights import starts_pretrained
 from featherweight.runtime.torch_internals import ptflops_macs, spare_the_flop_counter
 from featherweight.schema import Choice
@@ -102,6 +102,13 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
         raise UserError(
             f"model.pretrained: {competition.title} does not allow weights trained on other images "
             f"(limit.allow_pretrained in the competition's file)"
+        )
+    own = pretrained_argument(recipe.model) if isinstance(recipe.model, CustomModel) else ""
+    if own and not competition.limit.allow_pretrained:
+        raise UserError(
+            f"model: {recipe.model.name} is called with {own}, and {competition.title} does not allow weights trained "
+            f"on other images: --set model.{own.partition('=')[0]}=false, or null (limit.allow_pretrained in the "
+            f"competition's file)"
         )
     if recipe.pseudo is not None and not competition.limit.allow_pseudo_labels:
         raise UserError(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from featherweight.config.recipe import Recipe, Split, Warmup
 from featherweight.console import say
 from featherweight.models.custom import CustomModel
+from featherweight.models.library import drops_paths
 from featherweight.models.pretrained_weights import starts_pretrained
 from featherweight.schema import Choice
 
@@ -46,13 +47,19 @@ def averages_that_do_not_ship(recipe: Recipe) -> str:
 
 def patience_beyond_the_end(recipe: Recipe) -> str:
     """Early stopping that cannot stop anything."""
-    stopping, evaluations = recipe.early_stopping, recipe.train.epochs // recipe.train.evaluate_every
+    stopping, evaluations = recipe.early_stopping, _most_evaluations(recipe)
     if stopping is None or stopping.patience < evaluations:
         return ""
     return (
         f"early_stopping.patience={stopping.patience} never stops a run of {evaluations} evaluations "
-        "(train.epochs, train.evaluate_every)"
+        "(train.epochs, train.steps, train.evaluate_every)"
     )
+
+
+def _most_evaluations(recipe: Recipe) -> int:
+    """How often the holdout is scored at most: the last epoch always is, and an epoch has a step at least."""
+    train = recipe.train
+    return -(-min(train.epochs, train.steps or train.epochs) // train.evaluate_every)
 
 
 def stopped_before_the_rate_falls(recipe: Recipe) -> str:
@@ -100,7 +107,7 @@ def held_out_twice(recipe: Recipe) -> str:
 
 def a_schedule_that_never_comes(recipe: Recipe) -> str:
     """A schedule whose cuts all lie beyond the end of the run."""
-    name, evaluations = recipe.schedule.name, recipe.train.epochs // recipe.train.evaluate_every
+    name, evaluations = recipe.schedule.name, _most_evaluations(recipe)
     ends = {"epochs": recipe.train.epochs, "steps": recipe.train.steps, "evaluations": evaluations}
     key, first, unit = _first_change(recipe.schedule)
     end = ends.get(unit)
@@ -177,6 +184,14 @@ def a_random_body_that_stays(recipe: Recipe) -> str:
     return f"{keys} is for pretrained weights, and this network's are random: model.pretrained, or leave it out"
 
 
+def no_paths_to_drop(recipe: Recipe) -> str:
+    """A rate of drop path, in a network that has none."""
+    model = recipe.model
+    if model.name != "timm" or not model.arguments["drop_connect"] or drops_paths(model.arguments["variant"]):
+        return ""
+    return f"model.drop_connect is left out: timm's {model.arguments['variant']} takes no drop path"
+
+
 def teachers_unheard(recipe: Recipe) -> str:
     """Teachers that are asked, and count for nothing."""
     if recipe.distill is None or recipe.distill.weight > 0:
@@ -223,6 +238,7 @@ RULES: tuple[Rule, ...] = (
     warmed_up_twice,
     nothing_but_a_probe,
     a_random_body_that_stays,
+    no_paths_to_drop,
     teachers_unheard,
     mirrored_twice,
     momentum_of_nothing,

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from featherweight import yaml
 from featherweight.errors import UserError
 from featherweight.paths import find_config
-from featherweight.schema import Section, as_written
+from featherweight.schema import OneOf, Section, as_written
 
 C = TypeVar("C", bound=Section)
 SHOWN = 200  # letters of an override that an error repeats
@@ -30,7 +30,7 @@ def load(kind: type[C], folder: str, name: str, overrides: Sequence[str | Settin
     """The file called `name` in a folder of `configs/` (or stored at that path), its parents merged under it and
     `key.path=value` overrides on top. Raises UserError with the place of every fault.
     """
-    merged = _Merged()
+    merged = _Merged(kind)
     chain = _chain(folder, find_config(folder, name))
     for document in chain:
         layer = {key: value for key, value in document.data.items() if key != "extends"}
@@ -42,7 +42,7 @@ def load(kind: type[C], folder: str, name: str, overrides: Sequence[str | Settin
 
 def changed(config: C, overrides: Sequence[Setting]) -> C:
     """A configuration that is there, with settings changed. Raises UserError with the place of every fault."""
-    merged = _Merged()
+    merged = _Merged(type(config))
     merged.update(config.model_dump(mode="json"), lambda path: "")
     for override in overrides:
         _override(merged, override)
@@ -51,7 +51,7 @@ def changed(config: C, overrides: Sequence[Setting]) -> C:
 
 def validated(kind: type[C], document: yaml.Document) -> C:
     """What one file without parents declares. Raises UserError with the line of every fault."""
-    merged = _Merged()
+    merged = _Merged(kind)
     merged.update(document.data, document.where)
     return _validated(kind, merged, document.path)
 
@@ -60,6 +60,7 @@ def validated(kind: type[C], document: yaml.Document) -> C:
 class _Merged:
     """Plain data merged from several places, remembering for every key the place that said it last."""
 
+    kind: type[Section]
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
@@ -70,7 +71,7 @@ class _Merged:
             key = as_written(written, target) if as_written(written, target) not in layer else written
             path = (*at, key)
             where = origin_of if key == written else _below(origin_of, (*at, written))
-            before = target.get(key)
+            before = target.get(key, self.default(path))
             self.origins[path] = where(path)
             if isinstance(before, str) and isinstance(value, Mapping) and "name" not in value:
                 before = target[key] = {"name": before}
@@ -85,6 +86,17 @@ class _Merged:
                 target[key] = value
                 self.forget(path)
                 self._remember(path, value, where)
+
+    def default(self, path: tuple[Any, ...]) -> str | None:
+        """The name of the choice that stands at `path` where nothing is said."""
+        kind: Any = self.kind
+        for key in path[:-1]:
+            kind = getattr(kind, "model_fields", {}).get(key)
+            kind = kind and kind.annotation
+        found = getattr(kind, "model_fields", {}).get(path[-1])
+        if found is None or not isinstance(found.default, str):
+            return None
+        return found.default if any(isinstance(one, OneOf) for one in found.metadata) else None
 
     def _section(self, at: tuple[Any, ...]) -> dict[str, Any]:
         section = self.data
@@ -174,7 +186,8 @@ def _override(merged: _Merged, setting: Setting) -> None:
             target[part] = target[part].copy()
             target = target[part]
         elif isinstance(target, dict):
-            fresh = {"name": target[part]} if isinstance(target.get(part), str) else {}
+            name = target.get(part, merged.default(tuple(parts[: depth + 1])))
+            fresh = {"name": name} if isinstance(name, str) else {}
             target[part] = fresh
             target = fresh
             merged.origins[tuple(parts[: depth + 1])] = setting.origin

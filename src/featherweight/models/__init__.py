@@ -106,9 +106,19 @@ class Normalize(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
+        self.kept = False  # does it have statistics that are not the training images'?
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         return (images - self.mean) / self.std
+
+    @torch.no_grad()
+    def keep(self, statistics: tuple[Tensor, Tensor] | None) -> None:
+        """Take what weights bring with them, where they are for as many channels, and keep it."""
+        if statistics is None or any(len(one) != len(self.mean) for one in statistics):
+            return
+        for buffer, theirs in zip((self.mean, self.std), statistics, strict=True):
+            buffer.copy_(theirs.flatten(1).mean(1).view(-1, 1, 1))
+        self.kept = True
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         if f"{prefix}mean" in state_dict:
@@ -163,4 +173,8 @@ def start_pretrained(model: Classifier, spec: Choice, shape: Shape) -> str:
 
     An empty string where it names none. Raises UserError for weights that are not of this network.
     """
-    return str(load_pretrained(model.net, spec, shape)) if starts_pretrained(spec) else ""
+    if not starts_pretrained(spec):
+        return ""
+    loaded = load_pretrained(model.net, spec, shape)
+    model.normalize.keep(loaded.normalize)
+    return str(loaded)

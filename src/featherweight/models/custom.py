@@ -78,6 +78,18 @@ class CustomModel(Choice):
         return hash(self.name)
 
 
+def pretrained_argument(spec: CustomModel) -> str:
+    """The argument, with its value, by which a network of the user's starts from weights of its own; mostly empty."""
+    constructor, name = spec.target.args  # type: ignore[attr-defined]
+    for key, parameter in _parameters(constructor, name).items():
+        default = None if parameter.default is inspect.Parameter.empty else parameter.default
+        value = spec.arguments.get(key, default)
+        weights = key.lower() == "weights" and not isinstance(value, list | tuple | dict)  # of classes, say
+        if value and (weights or "pretrain" in key.lower()):
+            return f"{key}={value}"
+    return ""
+
+
 def is_custom(name: str) -> bool:
     """Does a model's name say where its code is?"""
     return ":" in name

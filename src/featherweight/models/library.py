@@ -68,12 +68,29 @@ def timm(
     if fixed:
         arguments["img_size"] = image_size
 
+    if drop_connect is not None and not drops_paths(variant):
+        del arguments["drop_path_rate"]  # as `contradictions` says: a recipe may have it from one for other networks
+
     def make() -> nn.Module:
         plain = width == 1
         net = library.create_model(variant, **arguments) if plain else widened(variant, width, arguments)
         return narrowed(net, widths)
 
     return fitted(make, f"timm/{variant}", channels, image_size, None if fixed else stem, bn_momentum, bn_eps)
+
+
+@functools.cache
+def drops_paths(variant: str) -> bool:
+    """Does a network of timm's take a rate of drop path?"""
+    import timm as library
+
+    try:
+        outlined(lambda: library.create_model(variant, drop_path_rate=0.1))
+    except TypeError as error:
+        return "drop_path_rate" not in str(error)
+    except (RuntimeError, ValueError, AssertionError):  # for another reason, which is told where it is built
+        return True
+    return True
 
 
 def torchvision(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,13 +22,14 @@ from featherweight import paths
 from featherweight.errors import Unavailable, UserError
 from featherweight.models.shape import Shape
 from featherweight.models.weight_matching import Loaded, load_matching
-from featherweight.models.weights_file import read_state
+from featherweight.models.weights_file import model_in, normalize_in, read_content
 from featherweight.runtime.torch_internals import outlined
 from featherweight.schema import Choice, Flag, Text
 from featherweight.untrusted_files import reason
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 PACKAGE = "package:"
+LIBRARIES = ("timm", "torchvision", "efficientnet_pytorch")  # families that take `pretrained` and `weights`
 SECONDS = 6.0  # within which a hub must answer that it is there
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -60,8 +61,8 @@ class ExpectedInput:
 
 
 def starts_pretrained(spec: Choice) -> bool:
-    """Does a model start from pretrained weights?"""
-    return bool(spec.arguments.get("pretrained") or spec.arguments.get("weights"))
+    """Does a model start from pretrained weights that are loaded here? A network of the user's loads its own."""
+    return spec.name in LIBRARIES and bool(spec.arguments.get("pretrained") or spec.arguments.get("weights"))
 
 
 def expected_input(spec: Choice) -> ExpectedInput | None:
@@ -113,17 +114,19 @@ def load_pretrained(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
     Raises UserError for weights that are not of this network, and as `weights_path`.
     """
     path, source = weights_path(spec)
-    state = read_state(path)
+    content = read_content(path)
+    state = model_in(path, content)
     shapes = _tensor_shapes(spec, shape)
     classifier = class_tensors(spec, shape)
     first = _differing(shapes, _tensor_shapes(spec, shape._replace(channels=shape.channels + 1)))
     translated = _translated(net, state)
     try:
-        return load_matching(net, state if translated is None else translated, source, classifier, first)
+        loaded = load_matching(net, state if translated is None else translated, source, classifier, first)
     except UserError:
         if translated is None:
             raise
-    return load_matching(net, state, source, classifier, first)
+        loaded = load_matching(net, state, source, classifier, first)
+    return replace(loaded, normalize=normalize_in(content))
 
 
 def class_tensors(spec: Choice, shape: Shape) -> frozenset[str]:

@@ -27,11 +27,13 @@ class Loaded:
     renamed: bool
     adapted: tuple[str, ...]
     fresh: tuple[str, ...]
+    normalize: tuple[Tensor, Tensor] | None = None  # the mean and deviation that the file has itself
 
     def __str__(self) -> str:
         text = f"{self.tensors} of {self.total} tensors loaded from {self.source}"
         text += "; their names there are others: matched by order and shape" if self.renamed else ""
         text += f"; adapted to the channels: {', '.join(self.adapted)}" if self.adapted else ""
+        text += "; mean and deviation as there" if self.normalize else ""
         return text + (f"; not loaded, so trained from the start: {', '.join(self.fresh)}" if self.fresh else "")
 
 

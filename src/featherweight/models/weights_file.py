@@ -172,6 +172,14 @@ def state_in(content: Any) -> dict[str, Tensor]:
     return {} if where is None else unwrapped(dict(_tensors(where)))
 
 
+def normalize_in(content: Any) -> tuple[Tensor, Tensor] | None:
+    """The mean and deviation, [C, 1, 1] or of every pixel, in weights that this program has saved."""
+    state = dict(_tensors(_nest(content) or {}))
+    mean, deviation = state.get("normalize.mean"), state.get("normalize.std")
+    ours = any(name.startswith("net.") for name in state)
+    return (mean, deviation) if ours and mean is not None and deviation is not None else None
+
+
 def averaged_in(content: Any) -> dict[str, Tensor]:
     """The averaged copy of the weights that a checkpoint holds beside the model (EMA, SWA), by name; mostly none.
 

@@ -16,10 +16,14 @@ import torch
 from featherweight import __version__, atomic, budget, paths
 from featherweight.budget.memory import within_memory
 from featherweight.config import Competition, Recipe, store
+from featherweight.config.recipe import ImageOfRecipe
+from featherweight.console import say
+from featherweight.data.photos import RESAMPLING
 from featherweight.errors import UserError
 from featherweight.models import outline
 from featherweight.models.custom import store_sources
 from featherweight.models.input_sizes import refuse_other_sizes
+from featherweight.models.pretrained_weights import expected_input
 from featherweight.runs import ledger
 from featherweight.runs.metadata import Metadata
 from featherweight.runs.run import Run
@@ -77,7 +81,8 @@ class Task:
         `several` are the processes it will be of; `members` and their `weights` make it an ensemble. A fault or a kill
         before the end leaves no run.
         """
-        recipe, competition = self.recipe, self.competition.seen_by(self.recipe)
+        recipe = self.recipe if members else cropped_as_published(self.recipe, self.competition)
+        competition = self.competition.seen_by(recipe)
         default = f"{self.recipe_name}-{self.competition_name}-s{recipe.seed}"
         paths.refuse_name(default if name is None else name, "--name")
         budget.weigh(recipe, competition, self.recipe_name).refuse_if_over()
@@ -139,6 +144,29 @@ def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
     viewed = [factor for view in recipe.predict.views if view.name == "scales" for factor in view.arguments["factors"]]
     for where, scales in (("progressive.scales", growing), ("predict.views: scales", viewed)):
         refuse_other_sizes(where, scales, recipe.model, competition.seen_by(recipe).shape)
+
+
+def cropped_as_published(recipe: Recipe, competition: Competition) -> Recipe:
+    """The recipe with the crop and interpolation that its pretrained weights were published with, for what of these is
+    said neither in it nor in the competition's file. It prints what it changed.
+    """
+    image = competition.seen_by(recipe).image
+    expected = expected_input(recipe.model) if image.store is not None else None
+    if expected is None:
+        return recipe
+    own, declared = recipe.image or ImageOfRecipe(), competition.declared_image.model_fields_set
+    published = {"crop": expected.crop_pct, "interpolation": expected.interpolation}
+    changes = {
+        key: value
+        for key, value in published.items()
+        if getattr(own, key) is None and key not in declared and value != getattr(image, key)
+    }
+    if changes.get("interpolation") not in (None, *RESAMPLING):
+        del changes["interpolation"]
+    if changes:
+        words = ", ".join(f"image.{key}={value}" for key, value in changes.items())
+        say(f"  {words}: as the pretrained weights were scored when they were published")
+    return recipe.model_copy(update={"image": own.model_copy(update=changes)}) if changes else recipe
 
 
 def _refuse_head(recipe: Recipe, competition: Competition) -> None:

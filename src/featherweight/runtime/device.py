@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from contextlib import AbstractContextManager
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -65,6 +67,21 @@ class Runtime:
     def has_room(self, size: int) -> bool:
         """May this many bytes of images stay on the device? A GPU gives a quarter of what is free."""
         return self.device.type == "cuda" and size <= torch.cuda.mem_get_info(self.device)[0] // 4
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Say in our words that a network has an operation that this device cannot repeat to the bit."""
+    try:
+        yield
+    except RuntimeError as error:
+        operation = re.match(r"(\S+) does not have a deterministic implementation", str(error))
+        if operation is None:
+            raise
+        raise UserError(
+            f"model: its operation {operation[1]} has no repeatable form on this device, and a run must repeat to the "
+            "bit: put another layer in its place (AvgPool2d for AdaptiveAvgPool2d, say), or train with --device cpu"
+        ) from None
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

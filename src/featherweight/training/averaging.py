@@ -20,9 +20,12 @@ from featherweight.training.schedules import Position
 
 
 class Move(NamedTuple):
-    """How far an average goes towards the model's weights, and whether the model then goes on from the average."""
+    """How far an average goes towards the model's weights, and whether the model then goes on from the average.
 
-    part: float
+    A `part` of None makes it the mean of all the weights that it has moved to.
+    """
+
+    part: float | None
     back: bool = False
 
 
@@ -38,13 +41,13 @@ def ema(position: Position, *, decay: Probability = 0.999, warmup: Flag = True) 
 def swa(position: Position, *, start: Fraction = 0.75, every: Count = 1) -> Move | None:
     """The mean of the weights at the ends of epochs from the part `start` of the run on (arXiv:1803.05407).
 
-    When it ships, its batch-norm statistics are taken anew from a pass over the training images.
+    Where it ships, its batch-norm statistics are taken anew from a pass over the training images before it is scored.
     """
     epoch, inside = divmod(position.step, position.steps_per_epoch)
     first = max(1, math.ceil(round(start * position.epochs, 9)))
     if inside or epoch < first or (epoch - first) % every:
         return None
-    return Move(1 / ((epoch - first) // every + 1))
+    return Move(None)  # the epoch that it began with may be none of those that are due now: a run may be shortened
 
 
 def lookahead(position: Position, *, every: Count = 5, alpha: Scale = 0.5, growing: Flag = False) -> Move | None:
@@ -71,7 +74,7 @@ class Averages:
     def __init__(self, model: Classifier, choices: Sequence[Choice]) -> None:
         self.choices = choices
         self.shadows = {choice.name: copy.deepcopy(model).requires_grad_(False) for choice in choices}
-        self.begun: set[str] = set()
+        self.moves = dict.fromkeys(self.shadows, 0)
 
     @torch.no_grad()
     def follow(self, model: Classifier, position: Position) -> None:
@@ -81,31 +84,32 @@ class Averages:
             if move is None:
                 continue
             shadow = self.shadows[choice.name]
+            self.moves[choice.name] += 1
+            part = 1 / self.moves[choice.name] if move.part is None else move.part
             pairs = list(zip(_tensors(shadow), _tensors(model), strict=True))
             numbers = [(ours, theirs) for ours, theirs in pairs if ours.is_floating_point()]
-            torch._foreach_lerp_([ours for ours, _ in numbers], [theirs for _, theirs in numbers], move.part)
+            torch._foreach_lerp_([ours for ours, _ in numbers], [theirs for _, theirs in numbers], part)
             for ours, theirs in pairs:
                 if not ours.is_floating_point():  # how many batches were seen
                     ours.copy_(theirs)
             if move.back:
                 for ours, theirs in zip(shadow.parameters(), model.parameters(), strict=True):
                     theirs.copy_(ours)
-            self.begun.add(choice.name)
 
     def shipping(self, ship: str, model: Classifier) -> Classifier:
         """The model to ship: the average called `ship`, or the model itself for "raw" and until the average begins."""
-        return self.shadows[ship] if ship in self.begun else model
+        return self.shadows[ship] if self.moves.get(ship) else model
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {
-            "begun": sorted(self.begun),
+            "moves": self.moves,
             "shadows": {name: shadow.state_dict() for name, shadow in self.shadows.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what a checkpoint kept."""
-        self.begun = set(state["begun"])
+        self.moves = dict(state["moves"])
         for name, shadow in self.shadows.items():
             shadow.load_state_dict(state["shadows"][name])
 

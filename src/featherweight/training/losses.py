@@ -18,6 +18,7 @@ from torch import Tensor
 from featherweight.errors import UserError
 from featherweight.schema import Choice, Flag, NonNegative, Number, Probability
 
+TINY = 1e-12  # the least that is raised to a power below 1, whose slope is infinite at 0
 Weights = Literal["equal", "inverse", "root", "effective"]
 
 
@@ -27,11 +28,12 @@ def class_weights(counts: Tensor, by: Weights, beta: float) -> Tensor:
     A class without training images weighs nothing.
     """
     present = counts.clamp_min(1)
+    shrinking = math.log(beta) if beta else -math.inf
     weights = {
         "equal": present**0,
         "inverse": 1 / present,
         "root": present**-0.5,
-        "effective": (1 - beta) / (1 - beta**present),
+        "effective": (beta - 1) / (present * shrinking).expm1(),  # 1 - beta^n is 0 in float32 for a beta close to 1
     }[by] * (counts > 0)
     return weights * counts.sum() / (weights * counts).sum()
 
@@ -75,7 +77,7 @@ def focal(
     With several classes per image: of each class for itself.
     """
     logs = logits.log_softmax(1)
-    each = targets * (1 - logs.exp()).clamp_min(0) ** gamma * -logs
+    each = targets * (1 - logs.exp()).clamp_min(TINY) ** gamma * -logs
     return (each * class_weights(counts, weights, beta)).sum(1).mean()
 
 
@@ -119,9 +121,9 @@ def asymmetric(
     """Binary focal loss of each class with a stronger focus on the classes an image lacks, of which those with a
     probability under `margin` count for nothing (arXiv:2009.14119); over the root of the number of classes.
     """
-    probs = logits.sigmoid()
-    absent = (probs - margin).clamp_min(0)
-    positive = targets * (1 - probs) ** gamma_positive * -F.logsigmoid(logits)
+    missed = (-logits).sigmoid().clamp_min(TINY)
+    absent = (logits.sigmoid() - margin).clamp_min(TINY)
+    positive = targets * missed**gamma_positive * -F.logsigmoid(logits)
     negative = (1 - targets) * absent**gamma_negative * -(1 - absent).clamp_min(1e-8).log()
     return (positive + negative).sum(1).mean() / math.sqrt(targets.shape[1])
 
@@ -156,7 +158,7 @@ def binary_focal(
 ) -> Tensor:
     """`focal` of sets."""
     yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
-    each = targets * no.exp() ** gamma * -yes + (1 - targets) * yes.exp() ** gamma * -no
+    each = targets * (gamma * no).exp() * -yes + (1 - targets) * (gamma * yes).exp() * -no
     return _of_columns(each, counts, weights, beta)
 
 

@@ -33,10 +33,12 @@ def standardize(
 ) -> None:
     """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C].
 
-    Photographs are sampled. Pretrained weights keep the mean and deviation that they `expected`.
+    Photographs are sampled. Pretrained weights keep the mean and deviation that they bring, or else `expected`.
 
     `per_pixel` takes the mean of every pixel instead, as He et al. 2015 do on CIFAR-10 (LOGBOOK B).
     """
+    if model.normalize.kept and not per_pixel:
+        return
     channels, device = images.shape[-1], model.normalize.mean.device
     if expected is not None and not per_pixel:
         for buffer, published in ((model.normalize.mean, expected.mean), (model.normalize.std, expected.std)):

@@ -34,7 +34,8 @@ def prepare(
     """The optimizer that a recipe names, over a model's `groups`, each learning at its own multiple of the rate.
     `heads` are the classifier's layers, where a model has several.
 
-    Weight decay is held to the rate of the others: what a step takes off is the same in every group that decays.
+    Biases that learn at a multiple of the rate decay by the rate itself: a step takes off of them what it takes off of
+    the others. Of layers that learn slower by `layer_decay` it takes off as much less.
     """
     spare_optimizers()
     decay = getattr(choice, "layer_decay", 1.0)  # a plain function has none
@@ -116,7 +117,9 @@ def sgd(
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum, or plain with momentum 0.
 
-    `decoupled`: `weight_decay` is the part that a step at the full rate takes off the weights, whatever that rate is.
+    `decoupled` divides `weight_decay` by `lr`, so that it need not change with the rate, as in airbench; it still goes
+    through the momentum, other than in SGDW (arXiv:1711.05101): in the long run a step at the full rate takes the part
+    weight_decay / (1 - momentum) off the weights.
     """
     decay = weight_decay / lr if decoupled else weight_decay
     nesterov = nesterov and momentum > 0

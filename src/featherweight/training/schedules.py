@@ -221,18 +221,24 @@ LENGTHS: dict[str, tuple[str, ...]] = {
     "every": ("epochs",),
     "staged": ("stages",),
     "cyclic": ("up", "down"),
-    "plateau": ("patience",),
+    "plateau": ("patience", "cooldown"),
 }
+# Factors on each step: as many more steps as there are, so many roots of them are taken.
+PER_STEP: dict[str, tuple[str, ...]] = {"cyclic": ("gamma",)}
 
 
 def scaled(schedule: Choice, factor: float) -> Choice:
-    """The schedule for a run `factor` times as long: its numbers of epochs and steps are multiplied, at least 1."""
-    lengths = LENGTHS.get(schedule.name, ())
-    return schedule.model_copy(update={key: _times(schedule.arguments[key], factor) for key in lengths})
+    """The schedule for a run `factor` times as long: its numbers of epochs and steps are multiplied, at least 1 where
+    they were not 0.
+    """
+    given = schedule.arguments
+    changes = {key: _times(given[key], factor) for key in LENGTHS.get(schedule.name, ())}
+    changes |= {key: given[key] ** (1 / factor) for key in PER_STEP.get(schedule.name, ())}
+    return schedule.model_copy(update=changes)
 
 
 def _times(value: Any, factor: float) -> Any:
     """Whole numbers, at whatever depth, times `factor`."""
     if isinstance(value, list | tuple):
         return type(value)(_times(item, factor) for item in value)
-    return max(1, round(value * factor)) if isinstance(value, int) else value
+    return max(min(1, value), round(value * factor)) if isinstance(value, int) else value

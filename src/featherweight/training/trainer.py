@@ -26,7 +26,7 @@ from featherweight.evaluation.metrics import METRICS, metric_of, value
 from featherweight.models import Classifier
 from featherweight.models.pretrained_weights import expected_input
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import Runtime
+from featherweight.runtime.device import Runtime, repeatable
 from featherweight.runtime.interrupts import interruptible
 from featherweight.runtime.rng import derive
 from featherweight.schema import Choice, OneOf
@@ -195,7 +195,8 @@ class Trainer:
     def take_step(self, batch: Batch) -> None:
         """One optimizer step; its loss and answers stay on the device."""
         state, index = self.state, self.state.step - self.first
-        state.losses[index], state.answers[:, index] = self.step_on(batch)
+        with repeatable():
+            state.losses[index], state.answers[:, index] = self.step_on(batch)
         state.step += 1
         state.averages.follow(self.model, replace(self.start, step=state.step))
         now = time.monotonic()
@@ -311,7 +312,8 @@ class Trainer:
         if self.start.epochs == 0:
             say(f"  nothing but the probe is trained  {state.note()}")
         elif epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
-            say(f"  epoch {epoch:>{len(str(epochs))}}/{epochs}  {state.note()}")
+            views = "  (without the test-time views)" if self.recipe.predict.views and epoch == epochs else ""
+            say(f"  epoch {epoch:>{len(str(epochs))}}/{epochs}  {state.note()}{views}")
         self.clock = time.monotonic()
 
     def epoch_row(self) -> dict[str, Any]:
@@ -336,8 +338,11 @@ class Trainer:
             "seconds": state.seconds,
         }
         if epoch % recipe.train.evaluate_every == 0 or epoch >= self.start.epochs:
+            shipping = state.averages.shipping(recipe.ship, state.model)
+            if recipe.ship == "swa" and shipping is not state.model and not recipe.train.freeze_norms:
+                renew(shipping, self.source, self.examples.augment, self.runtime)
             probs = predict_probs(
-                [state.averages.shipping(recipe.ship, state.model)],
+                [shipping],
                 holdout.images,
                 runtime=self.runtime,
                 several=several,
@@ -368,8 +373,6 @@ class Trainer:
         if ship != "raw" and shipping is state.model:
             say(f"  ship: {ship} had not begun when the run ended, so the raw weights ship")
         state.model.load_state_dict(state.best or shipping.state_dict())
-        if ship == "swa" and shipping is not state.model and not self.recipe.train.freeze_norms:
-            renew(state.model, self.source, self.examples.augment, self.runtime)
 
 
 def table(rows: list[dict[str, float]]) -> pd.DataFrame:
