@@ -199,7 +199,7 @@ def test_an_operation_that_a_device_cannot_repeat_is_told(tmp_path, monkeypatch)
 
 
 def test_the_last_line_says_that_the_score_is_without_views(tmp_path, capsys):
-    train(tmp_path / "run", epochs=1, predict={"views": ["flip"]})
+    train(tmp_path / "run", train={"epochs": 1, "batch_size": 16}, predict={"views": ["flip"]})
     assert "(without the test-time views)" in capsys.readouterr().out
-    train(tmp_path / "plain", epochs=1)
+    train(tmp_path / "plain", train={"epochs": 1, "batch_size": 16})
     assert "views" not in capsys.readouterr().out

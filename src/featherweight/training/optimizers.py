@@ -32,7 +32,6 @@ def prepare(
     heads: Sequence[nn.Linear] = (),
 ) -> torch.optim.Optimizer:
     """The optimizer that a recipe names, over a model's `groups`, each learning at its own multiple of the rate.
-    `heads` are the classifier's layers, where a model has several.
 
     Biases that learn at a multiple of the rate decay by the rate itself: a step takes off of them what it takes off of
     the others. Of layers that learn slower by `layer_decay` it takes off as much less.
@@ -117,9 +116,8 @@ def sgd(
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum, or plain with momentum 0.
 
-    `decoupled` divides `weight_decay` by `lr`, so that it need not change with the rate, as in airbench; it still goes
-    through the momentum, other than in SGDW (arXiv:1711.05101): in the long run a step at the full rate takes the part
-    weight_decay / (1 - momentum) off the weights.
+    `decoupled`, as in airbench, divides `weight_decay` by `lr`, and not as in SGDW it goes through the momentum: in the
+    long run a step at the full rate takes the part weight_decay / (1 - momentum) off the weights.
     """
     decay = weight_decay / lr if decoupled else weight_decay
     nesterov = nesterov and momentum > 0
