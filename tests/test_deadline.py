@@ -15,8 +15,8 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs.run import Run
 from featherweight.runtime.device import start
-from featherweight.training import checkpoint, deadline
-from featherweight.training.deadline import Deadline
+from featherweight.training import checkpoint, deadline, trainer
+from featherweight.training.deadline import Deadline, evaluations
 from featherweight.training.examples import Examples
 from featherweight.training.forecast import remaining_area
 from featherweight.training.progressive import Progressive
@@ -95,6 +95,27 @@ def test_a_machine_as_fast_as_planned_trains_to_the_end(tmp_path, monkeypatch):
 def test_a_short_pause_shortens_less_than_it_took_of_the_time(tmp_path, monkeypatch):
     Clock(monkeypatch, lambda step: 5.0 if step == 20 else 1.0)
     assert 50 <= train(tmp_path, Deadline(0.0, 72.0, after=10.0, step=1.0))[0] <= 60
+
+
+def test_evaluations_that_are_to_come_are_counted(tmp_path, monkeypatch):
+    """Each as long as three steps: 60 steps and 5 evaluations are 75 seconds, and there are 56 for them."""
+    clock = Clock(monkeypatch, lambda step: 1.0)
+    predict = trainer.predict_probs
+
+    def evaluated(*asked, **more):
+        clock.now += 3.0
+        return predict(*asked, **more)
+
+    monkeypatch.setattr(trainer, "predict_probs", evaluated)
+    settings = {**RECIPE["train"], "evaluate_every": 2}
+    steps, _ = train(tmp_path, Deadline(0.0, 66.0, after=10.0, step=1.0, evaluation=3.0), train=settings)
+    assert 40 <= steps <= 45
+    assert clock.now + 10.0 <= 66.0 * 1.02
+
+
+@pytest.mark.parametrize(("step", "left"), [(0, 5), (11, 5), (12, 5), (13, 4), (54, 1), (55, 1), (60, 1)])
+def test_after_the_last_step_of_an_epoch_its_evaluation_is_still_to_come(step, left):
+    assert evaluations(step, 10, 2, 6) == left
 
 
 def test_however_late_one_more_step_is_done(tmp_path, monkeypatch):

@@ -25,6 +25,9 @@ def test_over_an_hour_a_plan_for_less_is_offered():
     line = next(filter(None, lines(Forecast(20_000, None), 2.0)))
     assert "about 11.1 hours" in line
     assert "./run.sh auto --minutes 60" in line
+    planned = next(filter(None, lines(Forecast(20_000, None, advise=False), 2.0)))  # within auto, that is no advice
+    assert "about 11.1 hours" in planned
+    assert "auto" not in planned
 
 
 def test_steps_on_images_that_grow_become_dearer():

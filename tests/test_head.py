@@ -20,7 +20,14 @@ from featherweight.runtime.processes import Processes
 from featherweight.schema import OneOf
 from featherweight.training.head import freeze_body, heads_of
 from featherweight.training.optimizers import LAYERS, OPTIMIZERS, SHARED, groups, layers, prepare
-from featherweight.training.probe import KEPT, features_of, fitted, start_from_probe
+from featherweight.training.probe import (
+    KEPT,
+    _some_of_each,
+    features_of,
+    fitted,
+    rows_fitted,
+    start_from_probe,
+)
 
 SHAPE = Shape(3, 3, 16)
 WRN = FAMILIES.validate({"name": "wrn", "depth": 10, "width": 0.5})
@@ -51,7 +58,7 @@ def test_a_probe_gives_the_head_its_first_weights(model, train, tmp_path, monkey
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
     (head,) = heads_of(model, WRN, SHAPE)
     body = {name: tensor.clone() for name, tensor in model.state_dict().items() if "head" not in name}
-    start_from_probe(model, [head], train, True, start("cpu"))
+    assert start_from_probe(model, [head], train, True, start("cpu")) > 0
     assert (answers(model, train) == train.labels).mean() > 0.95
     for name, tensor in body.items():
         if tensor.data_ptr() != head.weight.data_ptr():
@@ -176,6 +183,18 @@ def test_photographs_are_told_apart_without_being_decoded(tmp_path, monkeypatch)
     assert b"".join(identity(Photos.mapped(tmp_path, 3, crops[0]))) == known[0]
     array = np.load(tmp_path / "rows.npy", mmap_mode="r")
     assert b"".join(identity(array[:1])) != b"".join(identity(array[1:]))
+
+
+@pytest.mark.parametrize("images", [9_000, 19_999, 50_000, 59_999])
+def test_strengths_are_tried_on_as_large_a_part_of_each_class_of_sorted_images(images):
+    labels = np.sort(np.arange(images) % 10)
+    places = np.flatnonzero(np.arange(images) % 5 < 4)
+    few = _some_of_each(labels, places)
+    counts = np.bincount(labels[few], minlength=10)
+    assert counts.sum() == pytest.approx(min(len(places), 10_000), abs=10)
+    assert np.ptp(counts) <= 2
+    assert not np.setdiff1d(np.flatnonzero(few), places).size
+    assert rows_fitted(images, 2) == pytest.approx(2 * (6 * counts.sum() + images), abs=120)
 
 
 def test_a_network_without_a_linear_end_has_no_head():

@@ -17,6 +17,7 @@ from featherweight.kaggle import kernel, kernel_entry, push_kernel
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.notebook_time import epochs_within
 from featherweight.planning.costs import Cost
+from featherweight.planning.own_process import Failed
 from featherweight.runs import ledger
 from kaggle_server import Fault
 
@@ -309,8 +310,12 @@ def test_a_recipe_trains_as_many_epochs_as_there_is_time_for(home, capsys, secon
 
 def test_a_recipe_that_does_not_fit_the_memory_is_refused(home):
     competition = load_competition("digits")
-    with pytest.raises(UserError, match="too large for its memory"):
-        epochs_within(load_recipe("tiny"), competition, competition.load(), lambda: 9.0, lambda *asked: None)
+
+    def timed(*asked):
+        raise Failed("too large: there is not enough memory for it")
+
+    with pytest.raises(UserError, match=r"cannot be trained in this notebook \(too large: .*\); take a lighter one"):
+        epochs_within(load_recipe("tiny"), competition, competition.load(), lambda: 9.0, timed)
 
 
 def test_a_lost_answer_to_a_code_submission_is_looked_for(workspace, fake_kaggle, capsys):

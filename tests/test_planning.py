@@ -1,19 +1,32 @@
 """The plan: what is chosen, how long it takes, and what is said of it."""
 
 import math
+import os
+import re
+import signal
+import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from featherweight.config import load_competition, load_recipe
+from featherweight.budget.memory import within_memory
+from featherweight.config import Competition, load_competition, load_recipe
+from featherweight.data import pack_writer
 from featherweight.errors import UserError
-from featherweight.planning import costs, curves
+from featherweight.planning import auto, costs, curves, own_process, packing_time, pilots
+from featherweight.planning.auto import Clock
 from featherweight.planning.candidates import batch_size, filling, fine_tuned, from_scratch
 from featherweight.planning.costs import Cost, Machine, Measured
 from featherweight.planning.curves import Curves, Row
-from featherweight.planning.pilots import Loss, Pilot, piloted
-from featherweight.planning.plan import MARGIN, Findings, make, weighed
-from featherweight.planning.task import Task
+from featherweight.planning.own_process import Failed, in_own_process
+from featherweight.planning.packing_time import Listed
+from featherweight.planning.pilots import Loss, Pilot, Setting, piloted
+from featherweight.planning.plan import MARGIN, Findings, _of_this_task, make, weighed, write
+from featherweight.planning.task import Task, describe
+from featherweight.runtime.device import Runtime, start
+from featherweight.training.deadline import evaluations
 from featherweight.training.head import Head
 
 DIGITS = load_competition("digits")
@@ -110,10 +123,10 @@ def test_steps_that_a_pilot_found_slower_are_planned_slower():
     assert 0 <= slower.epochs - dear.epochs <= 1
 
 
-def pilot(error: float, mirrored: float, holdout: int = 400) -> Pilot:
+def pilot(error: float, mirrored: float, holdout: int = 400, chance: float = 0.9) -> Pilot:
     """A pilot that gets the part `mirrored` of its images wrong when they are mirrored."""
     loss = Loss(mirrored - error, (abs(mirrored - error) / holdout) ** 0.5)
-    return Pilot(next(from_scratch(TASK)), 500_000, 1000, 3, holdout, error, loss)
+    return Pilot(next(from_scratch(TASK)), 500_000, 1000, 3, holdout, error, chance, loss)
 
 
 @pytest.mark.parametrize(
@@ -126,11 +139,57 @@ def pilot(error: float, mirrored: float, holdout: int = 400) -> Pilot:
     ],
 )
 def test_mirroring_is_forbidden_only_where_a_pilot_shows_it(error, mirrored, forbidden):
-    assert pilot(error, mirrored).forbids_mirroring(10) is forbidden
+    assert pilot(error, mirrored).forbids_mirroring is forbidden
 
 
 def test_a_pilot_of_few_images_does_not_decide_alone():
-    assert not pilot(0.2, 0.35, holdout=20).forbids_mirroring(10)
+    assert not pilot(0.2, 0.35, holdout=20).forbids_mirroring
+
+
+def test_a_pilot_that_always_says_the_most_frequent_class_has_learned_nothing():
+    """Of two classes that are 9 : 1 it is right of 90 %, which says nothing of how hard the task is."""
+    assert not pilot(0.1, 0.1, chance=0.1).has_learned
+    assert "it has not learned anything yet" in str(pilot(0.1, 0.1, chance=0.1))
+    assert pilot(0.04, 0.04, chance=0.1).has_learned
+    assert pilot(0.02, 0.1, chance=0.1).forbids_mirroring  # all of what it knew is lost
+    assert not pilot(0.1, 0.1, holdout=30, chance=0.15).has_learned
+
+
+def test_the_score_that_is_expected_of_uneven_classes_is_that_of_even_ones_as_hard():
+    even = Task(2000, 200, 500, 2, 1000, 32, 3, True, False)
+    uneven = replace(even, smallest=200, commonest=1800)
+    assert (even.unevenness, round(uneven.unevenness, 6)) == (1.0, 0.2)
+
+    def expected(task, one):
+        learned = MADE_UP.and_pilots([auto._row(one, task)] if one.has_learned else [])
+        return _of_this_task(learned.forecast(task, 2_000_000, 16, 32), task, not one.has_learned)
+
+    half_of_chance = expected(even, pilot(0.25, 0.3, chance=0.5)), expected(uneven, pilot(0.05, 0.06, chance=0.1))
+    assert 1 - half_of_chance[1].value == pytest.approx((1 - half_of_chance[0].value) / 5, rel=0.1)
+    nothing_learned = expected(uneven, pilot(0.1, 0.1, chance=0.1))
+    assert nothing_learned.low == pytest.approx(0.9)
+    assert 0.9 < nothing_learned.value < 0.96 < half_of_chance[1].low + 0.02
+    assert nothing_learned.high > 0.99
+
+
+@pytest.mark.parametrize(
+    ("error", "chance", "bold"),
+    [(0.033, 0.5, False), (0.21, 0.86, True), (0.228, 0.9, True), (0.40, 0.93, True), (0.05, 0.1, True)],
+)
+def test_how_boldly_to_fine_tune_follows_from_the_part_of_chance_that_a_probe_gets_wrong(error, chance, bold):
+    """Dogs and cats, seedlings, CIFAR-10 and signs, as measured, and two classes that are 9 : 1."""
+    probe = replace(pilot(error, error, chance=chance), candidate=next(fine_tuned(TASK)), epochs=0)
+    assert probe.is_unlike is bold
+    assert not pilot(error, error, chance=chance).is_unlike  # of a network that starts from nothing
+
+
+@pytest.mark.parametrize(("channels", "pilots", "mirror"), [(1, [], False), (3, [], True), (1, [(0.1, 0.1)], True)])
+def test_grey_images_of_which_no_pilot_tells_are_not_mirrored(channels, pilots, mirror):
+    words = []
+    task = replace(TASK, channels=channels, mirror=True)
+    found = auto._findings([pilot(*one) for one in pilots], task, words)
+    assert found.mirror is mirror
+    assert bool(found.words) is not mirror
 
 
 def test_a_pilot_tells_how_hard_the_task_is():
@@ -307,24 +366,217 @@ def test_odd_times_are_refused(words, complaint, home, capsys):
 def test_a_pilot_on_digits_finds_that_mirrored_ones_are_others():
     candidate = next(from_scratch(TASK))
     cost = Cost(0.02, 1e-3, 10**9)
-    pilot = piloted(Measured(candidate, 493_224, cost), TASK, DIGITS, 60.0, Machine("cpu", 1))
-    assert pilot is not None
+    pilot = piloted(Measured(candidate, 493_224, cost), setting(), 60.0, time.monotonic() + 100)
+    assert isinstance(pilot, Pilot), pilot
     assert pilot.images == TASK.images
     assert pilot.error < 0.3 < pilot.error + pilot.mirrored.more
-    assert pilot.forbids_mirroring(10)
+    assert pilot.forbids_mirroring
     assert pilot.slow > 0
 
 
-def test_a_pilot_without_time_is_none():
+def setting() -> Setting:
+    listed = Listed(DIGITS)
+    train, holdout, _ = listed.divided(load_recipe("fastnet94").split)
+    return Setting(TASK, listed, train.ids, holdout.ids, Machine("cpu", 1))
+
+
+@pytest.mark.parametrize(
+    ("cost", "seconds", "left", "why"),
+    [
+        (Cost(1.0, 1.0, 10**9), 5.0, 60, "in 5 seconds it would see .* too few to tell"),
+        (Cost(0.02, 1e-3, 10**9), 60.0, 0.2, "planning is to end before"),
+    ],
+)
+def test_why_there_is_no_pilot_is_said(cost, seconds, left, why):
     candidate = next(from_scratch(TASK))
-    assert piloted(Measured(candidate, 493_224, Cost(1.0, 1.0, 10**9)), TASK, DIGITS, 5.0, Machine("cpu", 1)) is None
+    reason = piloted(Measured(candidate, 493_224, cost), setting(), seconds, time.monotonic() + left)
+    assert re.search(why, reason)
+
+
+def test_where_views_are_dear_fewer_images_judge_a_pilot(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pilots, "in_own_process", lambda *what, **patience: asked.append(what) or refuse("x"))
+    measured = Measured(next(from_scratch(TASK)), 493_224, Cost(1.0, 0.1, 10**9))
+    task = replace(TASK, holdout=1000)
+    piloted(measured, replace(setting(), task=task, holdout=[str(i) for i in range(1000)]), 60.0, time.monotonic() + 99)
+    _, _, _, shown, judged, _ = asked[0]
+    assert (len(shown), len(judged)) == (426, 100)
+
+
+def refuse(*reason):
+    raise Failed(*reason)
+
+
+def test_a_task_is_told_from_what_is_listed_without_decoding(folders, monkeypatch):
+    def decoded(*what):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(pack_writer, "write", decoded)
+    train, holdout, _ = Listed(folders).divided(load_recipe("fastnet94").split)
+    task = describe(folders, train, holdout, Listed(folders).data.predict)
+    assert (task.images, task.holdout, task.predict, task.smallest, task.commonest) == (36, 4, 5, 9, 27)
+
+
+def test_where_decoding_alone_takes_longer_than_there_is_it_is_said_at_once(folders, monkeypatch):
+    monkeypatch.setattr(Listed, "_of_one", lambda self, image: 30.0 * image.size / 32)
+    monkeypatch.setattr(packing_time, "cores", lambda: 2)
+    monkeypatch.setattr(costs, "measure", lambda *what: pytest.fail("measured"))
+    began = time.monotonic()
+    with pytest.raises(UserError) as refused:
+        auto.plan(folders, 5, began, Machine("cpu", 1))
+    assert str(refused.value).startswith("--minutes 5: decoding the images takes about 11 minutes on this machine")
+    assert "Give it --minutes 25 or more" in str(refused.value)
+
+
+def test_what_is_packed_takes_no_time_and_a_run_decodes_for_kin_at_the_declared_size_too(folders, monkeypatch):
+    monkeypatch.setattr(Listed, "_of_one", lambda self, image: 0.01 * image.size)
+    monkeypatch.setattr(packing_time, "cores", lambda: 1)
+    listed, small = Listed(folders), folders.seen_by(load_recipe("fastnet94", ["image.size=16"]))
+    assert listed.seconds_of_a_run(folders) == pytest.approx(45 * 0.32, rel=0.01)
+    assert listed.seconds_of_a_run(small) == pytest.approx(45 * 0.16 + 40 * 0.32, rel=0.01)
+    listed.load(small)
+    assert listed.seconds(small.image) == 0
+    assert Listed(folders).seconds(small.image) == 0
+    assert listed.seconds_of_a_run(small) == pytest.approx(40 * 0.32, rel=0.01)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """A competition of 40 labelled images, 30 of one class and 10 of the other, and of 5 to predict."""
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    for name, count in (("train/a", 30), ("train/b", 10), ("test", 5)):
+        (tmp_path / name).mkdir(parents=True)
+        for place in range(count):
+            pixels = random.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{'ab'[place % 2]}{place * 37 % 101}.png")
+    return Competition.model_validate(
+        {
+            "title": "folders",
+            "source": {"name": "folders", "path": str(tmp_path), "train": "train", "test": "test"},
+            "image": {"size": 32, "mirror": True},
+            "classes": ["a", "b"],
+            "limit": 5_000_000,
+        }
+    )
+
+
+def explode(recipe, competition, how):
+    """Work in a process of its own that comes to nothing."""
+    if how == "sleep":
+        time.sleep(60)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise ValueError("a fault\nof ours")
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("kill", "too large: its process was killed, for memory most likely"),
+        ("fault", "ValueError: a fault"),
+        ("sleep", "too slow: not done in 4 seconds"),
+    ],
+)
+def test_why_work_in_a_process_came_to_nothing_is_told(how, reason):
+    with pytest.raises(Failed) as failed:
+        in_own_process(explode, load_recipe("tiny"), DIGITS, how, patience=4.0 if how == "sleep" else 60.0)
+    assert str(failed.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UserError("no such thing\nsay another"), "no such thing"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 GB"), "too large: "),
+        (RuntimeError("CUDA out of memory. Tried to allocate 8 GiB"), "too large: "),
+        (MemoryError(), "too large: "),
+        (RuntimeError("expected scalar type Float"), "RuntimeError: expected scalar type Float"),
+    ],
+)
+def test_only_what_memory_lacks_is_called_too_large(error, reason):
+    assert own_process._reason(error).startswith(reason)
+
+
+def test_a_fault_of_one_candidate_does_not_end_the_plan(monkeypatch):
+    def measure(recipe, seen, machine, patience):
+        if recipe.model.name == "wrn":
+            raise Failed("ValueError: a fault")
+        return Cost(0.01, 1e-4, 10**9)
+
+    monkeypatch.setattr(costs, "measure", measure)
+    refused = []
+    clock = Clock(time.monotonic(), 300, math.inf)
+    measured = auto._measured(list(from_scratch(TASK)), DIGITS, clock, Machine("cpu", 1), refused)
+    assert len(measured) == 3
+    assert refused == ["WRN-16-4 at 8 px: ValueError: a fault"]
+
+
+def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
+    """A candidate is not begun that would not be done, and none is waited for beyond what is left."""
+    now, patiences = [1000.0], []
+    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+
+    def measure(recipe, seen, machine, patience):
+        patiences.append(patience)
+        now[0] += 25
+        return Cost(0.01, 1e-4, 10**9)
+
+    monkeypatch.setattr(costs, "measure", measure)
+    refused = []
+    measured = auto._measured(list(from_scratch(TASK)), DIGITS, Clock(1000.0, 300, 1100.0), Machine("cpu", 1), refused)
+    assert len(measured) == 2
+    assert patiences == [60.0, 35.0]
+    assert refused == [f"{name} at 8 px: not measured, for lack of time" for name in ("fast net, wide", "WRN-16-4")]
+
+
+def test_a_large_batch_is_measured_in_the_parts_that_a_run_would_have(monkeypatch):
+    monkeypatch.setattr(Runtime, "free_memory", lambda self: 3_000_000_000)
+    recipe = load_recipe("fastnet94", ["train.batch_size=1024", "image.size=64"])
+    seen = DIGITS.seen_by(recipe)
+    cut = within_memory(recipe, seen, start("cpu"))
+    assert cut.train.accumulate > 1
+    taken = []
+    monkeypatch.setattr(
+        "featherweight.training.trainer.Trainer.__init__", lambda self, recipe, *rest: taken.append(recipe) or refuse()
+    )
+    with pytest.raises(Failed):
+        costs._measured(recipe, seen, Machine("cpu", 1))
+    assert taken[0].train.accumulate == cut.train.accumulate
+
+
+def test_noise_in_place_of_photographs_is_cut_from_larger_pictures():
+    image = DIGITS.image.model_copy(update={"size": 32, "store": 48, "channels": 3})
+    noise = costs._noise(6, image)
+    assert noise.shape == (6, 32, 32, 3)
+    assert noise.whole(np.arange(6))[0].shape == (6, 48, 64, 3)
+    assert np.asarray(noise[:2]).std() > 20
+
+
+@pytest.mark.parametrize(("epochs", "every", "looks"), [(9, 1, 9), (10, 1, 10), (11, 2, 6), (19, 2, 10), (400, 40, 10)])
+def test_the_holdout_is_evaluated_ten_times_at_most(epochs, every, looks):
+    settings = next(from_scratch(TASK)).settings(epochs)
+    assert f"train.evaluate_every={every}" in settings
+    assert evaluations(0, epochs, every) == looks
+
+
+def test_another_plan_does_not_take_the_place_of_one_that_is_there(home):
+    first, other = plan(60), plan(60, mirror=False)
+    paths = [write(made, "auto1m", "digits") for made in (first, first, other, other, first)]
+    assert [path.name for path in paths] == [f"auto1m{number}.yaml" for number in ("", "", "-2", "-2", "")]
 
 
 @pytest.mark.parametrize(("seconds", "fits"), [(100, False), (260, True)])
 def test_a_probe_that_takes_longer_than_there_is_time_is_refused(seconds, fits):
-    measured = [Measured(next(fine_tuned(TASK)), 3_400_000, Cost(5.0, 0.05, 10**9))]  # 64 s of probe, 96 s of looks
+    measured = [Measured(next(fine_tuned(TASK)), 3_400_000, Cost(5.0, 0.05, 10**9))]  # 66 s of probe, 96 s of looks
     if fits:
         assert make(TASK, DIGITS, measured, seconds, MADE_UP_TUNED, Findings()).best.epochs == 0
     else:
         with pytest.raises(UserError, match="nothing can be trained"):
             make(TASK, DIGITS, measured, seconds, MADE_UP_TUNED, Findings())
+
+
+def test_where_nothing_could_be_measured_the_reasons_are_told(folders, monkeypatch):
+    monkeypatch.setattr(costs, "measure", lambda *what: refuse("ValueError: a fault"))
+    with pytest.raises(UserError, match=r"no candidate can be trained.*\n  fast net.*: ValueError: a fault"):
+        auto.plan(folders, 5, time.monotonic(), Machine("cpu", 1))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from featherweight.console import Progress
 from featherweight.errors import UserError
+from featherweight.runtime.cores import cores
 from featherweight.untrusted_files import open_regular
 
 
@@ -36,7 +37,7 @@ def fingerprint(files: Sequence[Path | str]) -> str:
 def content(files: Sequence[Path | str]) -> str:
     """The hash of all files' bytes, in their order."""
     with (
-        ThreadPoolExecutor(os.cpu_count() or 1) as workers,
+        ThreadPoolExecutor(cores()) as workers,
         Progress("look for changes", len(files), "files") as progress,
     ):
         digests = []

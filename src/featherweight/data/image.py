@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, Self
@@ -18,6 +17,7 @@ from pydantic import Field, Strict, model_validator
 from featherweight.data import scientific
 from featherweight.data.photos import Crop, shrunk
 from featherweight.errors import UserError
+from featherweight.runtime.cores import cores
 from featherweight.schema import Count, Flag, Section
 from featherweight.untrusted_files import read_bytes, reason, refuse_beyond_memory
 
@@ -81,7 +81,7 @@ def opened(stream: IO[bytes]) -> Pillow.Image:
     picture = Pillow.open(stream, formats=_formats())
     width, height = picture.size
     if width * height > LARGE:
-        refuse_beyond_memory("the image", 4 * width * height * (os.cpu_count() or 1))
+        refuse_beyond_memory("the image", 4 * width * height * cores())
     return picture
 
 

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,20 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
     the names. Pictures that are there twice are joined either way, unless that would join most of the images.
     """
     packs = [train] if valid is None else [train, valid]
+    kin = by_names(packs, declared)
+    same = _same(packs)
+    joined = _joined(kin.group, same)
+    if np.bincount(joined).max() > max(TOO_LARGE * len(joined), np.bincount(kin.group).max()):
+        return replace(kin, same=same)
+    by = kin.by
+    if len(set(joined.tolist())) < len(set(kin.group.tolist())):
+        by = [*by, f"{sum(map(len, same)):,} copies" + (" and near-duplicates" if len(joined) <= MOST else "")]
+    return Kin(joined, by, same)
+
+
+def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> Kin:
+    """What `find` finds without a look at the pixels."""
+    train = packs[0]
     ids, labels = [id for pack in packs for id in pack.ids], np.concatenate([_classes(pack) for pack in packs])
     by = []
     names = ids
@@ -70,13 +84,7 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
             names = numbered_names.keys(ids, pattern) or ids
             by.append(f"numbered sequences by group: '{pattern}'")
     _, named = np.unique(np.array(names, dtype=object), return_inverse=True)
-    same = _same(packs)
-    joined = _joined(named, same)
-    if np.bincount(joined).max() > max(TOO_LARGE * len(ids), np.bincount(named).max()):
-        return Kin(named, by, same)
-    if len(set(joined.tolist())) < len(set(named.tolist())):
-        by.append(f"{sum(map(len, same)):,} copies" + (" and near-duplicates" if len(ids) <= MOST else ""))
-    return Kin(joined, by, same)
+    return Kin(named, by)
 
 
 def disputes(kin: Kin, packs: Sequence[Pack], classes: Sequence[str]) -> list[str]:

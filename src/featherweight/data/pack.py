@@ -85,9 +85,20 @@ def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
         raise UserError("there are no training images")
     predict = _pack(listing.test, image, classes, "test", source) if listing.test else None
     valid = _pack(listing.valid, image, classes, "valid", source) if listing.valid else None
-    if valid and not set(valid.ids).isdisjoint(train.ids):  # a split is stored as ids: each must name one image
-        valid = replace(valid, ids=[f"valid/{id}" for id in valid.ids])
-    return Data(train, predict, valid)
+    return Data(train, predict, apart(train, valid))
+
+
+def apart(train: Pack, valid: Pack | None) -> Pack | None:
+    """The validation part, renamed where its ids are those of training images: a split is stored as ids."""
+    if valid and not set(valid.ids).isdisjoint(train.ids):
+        return replace(valid, ids=[f"valid/{id}" for id in valid.ids])
+    return valid
+
+
+def without_pixels(samples: Samples, classes: Sequence[str]) -> Pack:
+    """What is listed of images, as a pack of images that have no pixels: nothing is decoded."""
+    labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
+    return Pack(samples.ids, np.empty((len(samples.ids), 0, 0, 1), np.uint8), labels, samples.groups)
 
 
 def load_labelled(source: Choice, image: Image, classes: Sequence[str]) -> Data:
@@ -99,7 +110,7 @@ def load_labelled(source: Choice, image: Image, classes: Sequence[str]) -> Data:
 
 def decode_alike(one: Image, other: Image) -> bool:
     """Are decoded images the same by both image sections?"""
-    return _decoding(one) == _decoding(other)
+    return decoding(one) == decoding(other)
 
 
 def load_predict(source: Choice, image: Image, classes: Sequence[str]) -> Pack | None:
@@ -225,22 +236,23 @@ def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image
     return folder
 
 
-def is_packed(samples: Samples, image: Image, part: str, source: Choice) -> bool:
-    """Is there a pack of these image files, as this image section wants them?"""
-    assert isinstance(samples.images, list)
-    return _noted(_names(samples, image, part, source)[1], fingerprint.fingerprint(samples.images)) is not None
+def is_packed(samples: Samples | Stored, image: Image, part: str, source: Choice) -> bool:
+    """Is there a pack of these files, as this image section wants them?"""
+    files = samples.files if isinstance(samples, Stored) else samples.images
+    assert isinstance(files, list)
+    return _noted(_names(samples, image, part, source)[1], fingerprint.fingerprint(files)) is not None
 
 
 def _names(samples: Samples | Stored, image: Image, part: str, source: Choice) -> tuple[str, Path]:
     """The digest of a pack's settings, and the path, without an ending, of the note of which pack it is."""
     # What a few files mean, the source's keys say; where each file is an image, its bytes say all.
     meaning = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
-    settings = fingerprint.digest(f"{pack_writer.FORMAT} {_decoding(image)} {meaning}".encode())
+    settings = fingerprint.digest(f"{pack_writer.FORMAT} {decoding(image)} {meaning}".encode())
     return settings, paths.packs() / f".{part}-{fingerprint.digest(f'{settings} {source.model_dump_json()}'.encode())}"
 
 
-def _decoding(image: Image) -> str:
-    """The settings that decoded images depend on; what is cut from stored pictures may change."""
+def decoding(image: Image) -> str:
+    """The settings that decoded images depend on, as text; what is cut from stored pictures may change."""
     stored = {"size", "fit"} if image.store is not None else {"store"}
     return image.model_dump_json(exclude={"mirror", "crop", "interpolation"} | stored)
 

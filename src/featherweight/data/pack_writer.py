@@ -20,6 +20,7 @@ from featherweight.data import fingerprint
 from featherweight.data.image import Image, decode, fit, read
 from featherweight.data.listing import Samples, Stored
 from featherweight.errors import UserError
+from featherweight.runtime.cores import cores
 
 FORMAT = 3  # of the decoded arrays: a change here makes every pack anew
 CHUNK = 128  # images a worker decodes between two reports
@@ -82,7 +83,7 @@ def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[d
     write_all = _write_images if image.store is None else _write_pictures
     began = time.monotonic()
     with (
-        ThreadPoolExecutor(os.cpu_count() or 1) as workers,
+        ThreadPoolExecutor(cores()) as workers,
         Progress(f"decode {part}", len(pictures), "images") as progress,
     ):
         write_all(beside, len(pictures), image, decode_one, workers, progress)

@@ -14,6 +14,7 @@ from featherweight.data.parts import divide
 from featherweight.errors import UserError
 from featherweight.evaluation.tta import product
 from featherweight.planning.costs import Cost, measure
+from featherweight.planning.own_process import Failed
 from featherweight.runs.predictions import views
 
 BETWEEN = 1.05  # what lies between the steps of an epoch
@@ -24,16 +25,17 @@ def epochs_within(
     competition: Competition,
     data: Data,
     left: Callable[[], float],
-    timed: Callable[..., Cost | None] = measure,
+    timed: Callable[..., Cost] = measure,
 ) -> int:
     """How many of the recipe's epochs fit into the seconds that are `left` after they were timed, with evaluations of
     the holdout and predictions.
 
     `competition` is as the recipe sees it. Raises UserError where not one fits, or the model does not fit into memory.
     """
-    cost = timed(recipe, competition)
-    if cost is None:
-        raise UserError("the recipe is too slow for this notebook, or too large for its memory; take a lighter one")
+    try:
+        cost = timed(recipe, competition)
+    except Failed as reason:
+        raise UserError(f"the recipe cannot be trained in this notebook ({reason}); take a lighter one") from None
     train, holdout, _ = divide(recipe.split, competition, data)
     size = min(recipe.train.batch_size, len(train))
     steps = max(1, len(train) // size)

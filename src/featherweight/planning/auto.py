@@ -1,31 +1,51 @@
-"""From a competition and some minutes to a plan: look at the data, measure the candidates, try two, choose."""
+"""From a competition and some minutes to a plan: look at the data, measure the candidates, try two, choose.
+
+Nothing is decoded before it is known that decoding fits into the time, and planning has an end of its own.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration, say
-from featherweight.data.parts import divide
 from featherweight.errors import Unavailable, UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
-from featherweight.planning.candidates import SMALL, Candidate, filling, fine_tuned, from_scratch
-from featherweight.planning.costs import Cost, Machine, Measured
+from featherweight.planning.candidates import Candidate, filling, fine_tuned, from_scratch
+from featherweight.planning.costs import Machine, Measured
 from featherweight.planning.curves import Curves, Row, table
-from featherweight.planning.pilots import Pilot, piloted
-from featherweight.planning.plan import Findings, Plan, make, weighed
+from featherweight.planning.own_process import Failed
+from featherweight.planning.packing_time import Listed
+from featherweight.planning.pilots import Pilot, Setting, piloted
+from featherweight.planning.plan import FIT, MARGIN, REST, Findings, Plan, make, weighed
 from featherweight.planning.task import Task, describe
 
 STARTED = 2.0  # seconds before the first line of this program runs
 LEAST = 1.0  # minutes: less is not enough to measure and train anything
+PLANNING = 1 / 3  # of the time at most goes into planning,
+LEAST_PLANNING = 30.0  # or these seconds, of which starting processes takes some
 MEASURING = 0.2  # of the time at most goes into measuring candidates
-UNLIKE = 0.1  # of the images: where a probe gets more of them wrong, its network has seen nothing like them
-LEAST_PATIENCE = 30.0  # seconds with a candidate, of which starting a process takes some
 PILOTING = 0.05  # of the time goes into each pilot
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The seconds that there are on the `whole`, from `began` on, and when planning is to be done; readings of
+    `time.monotonic`.
+    """
+
+    began: float
+    whole: float
+    planned: float
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds until that share of the whole is gone."""
+        return self.began + share * self.whole - time.monotonic()
 
 
 def plan(competition: Competition, minutes: float, began: float, machine: Machine) -> Plan:
@@ -36,32 +56,72 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     if minutes < LEAST:
         raise UserError(f"--minutes {minutes:g}: expected {LEAST:g} or more")
     whole = minutes * 60 - STARTED
-    glance = load_recipe("fastnet94", [f"image.size={min(competition.image.size, SMALL)}"])
-    small = competition.seen_by(glance)
-    data = small.load()
-    train, holdout, _ = divide(glance.split, small, data)
-    task = describe(competition, train, holdout, data.predict)
-    say(f"{duration(whole)} for {competition.title}: {task}")
+    clock = Clock(began, whole, max(began + PLANNING * whole, time.monotonic() + LEAST_PLANNING))
+    listed = Listed(competition)
+    train, holdout, _ = listed.divided(load_recipe("fastnet94").split)
+    task = describe(competition, train, holdout, listed.data.predict)
+    say(f"{duration(clock.whole)} for {competition.title}: {task}")
 
     refused: list[str] = []
     tuned = _available(fine_tuned(task), refused) if task.pretrained else ()
     # In turns, the smallest of each kind first: where measuring takes long, there is something of both.
     turns = itertools.zip_longest(tuned, itertools.chain(filling(task, competition), from_scratch(task)))
     candidates = [candidate for turn in turns for candidate in turn if candidate]
+    _refuse_if_decoding_takes_all(candidates, listed, minutes, clock)
     say(f"measuring {len(candidates)} candidates on this machine")
-    measured = _measured(candidates, competition, MEASURING * whole, machine, refused)
-    pilots = _pilots(measured, task, competition, PILOTING * whole, machine)
-    curves = Curves(table()).and_pilots([_row(pilot, task) for pilot in pilots])
-    findings = Findings(
-        mirror=not any(pilot.forbids_mirroring(task.classes) for pilot in pilots),
-        unlike=any(pilot.error > UNLIKE for pilot in pilots if pilot.candidate.starts_published),
-        slow=max([1.0, *(pilot.slow for pilot in pilots)]),
-        start=max([0.0, *(pilot.start for pilot in pilots)]),
-    )
-    if task.mirror and not findings.mirror:
-        say("  mirrored images are not taken for what they are: nothing is mirrored")
-    planned = make(task, competition, measured, whole - (time.monotonic() - began), curves, findings)
+    measured = _measured(candidates, competition, clock, machine, refused)
+    if not measured:
+        raise UserError("\n  ".join(["no candidate can be trained, as far as was measured", *refused[:4]]))
+    words: list[str] = []
+    setting = Setting(task, listed, train.ids, holdout.ids, machine)
+    pilots = _pilots(measured, setting, clock, words)
+    curves = Curves(table()).and_pilots([_row(pilot, task) for pilot in pilots if pilot.has_learned])
+    findings = _findings(pilots, task, words)
+    measured = [replace(one, packing=listed.seconds_of_a_run(_seen(one.candidate, competition))) for one in measured]
+    planned = make(task, competition, measured, clock.left(), curves, findings)
     return replace(planned, refused=[*refused, *planned.refused])
+
+
+def _refuse_if_decoding_takes_all(
+    candidates: Sequence[Candidate], listed: Listed, minutes: float, clock: Clock
+) -> None:
+    """Raise UserError where the images cannot even be decoded in time, whatever is trained then."""
+    if not candidates:
+        return
+    takes = {one.size: listed.seconds_of_a_run(_seen(one, listed.competition)) for one in candidates}
+    size = min(takes, key=lambda size: takes[size])
+    if takes[size] < clock.left() * MARGIN - REST:
+        return
+    enough = math.ceil(2 * (takes[size] + REST) / MARGIN / 60)
+    raise UserError(
+        f"--minutes {minutes:g}: decoding the images takes about {duration(takes[size])} on this machine, even for a "
+        f"network that sees them at {size} px; they are decoded once, and later runs find them so. Give it "
+        f"--minutes {max(enough, math.ceil(minutes) + 1)} or more"
+    )
+
+
+def _seen(candidate: Candidate, competition: Competition) -> Competition:
+    """The competition as a candidate sees it."""
+    return competition.seen_by(load_recipe(candidate.recipe, candidate.settings(1)))
+
+
+def _findings(pilots: Sequence[Pilot], task: Task, words: list[str]) -> Findings:
+    """What the pilots showed; `words` of it are added."""
+    mirror = not any(pilot.forbids_mirroring for pilot in pilots)
+    if task.mirror and not mirror:
+        words.append("mirrored images are not taken for what they are: nothing is mirrored")
+    elif task.mirror and task.channels == 1 and not any(pilot.tells_of_mirroring for pilot in pilots):
+        # What is grey may be glyphs, which mirroring spoils; where it may be mirrored it gains little.
+        mirror = False
+        words.append("no pilot tells whether these grey images may be mirrored: nothing is")
+    return Findings(
+        mirror=mirror,
+        unlike=any(pilot.is_unlike for pilot in pilots),
+        slow=max([1.0, *(pilot.slow for pilot in pilots)]),
+        fit=max([pilot.fit for pilot in pilots if pilot.fit is not None], default=FIT),
+        at_chance=frozenset(pilot.candidate.starts_published for pilot in pilots if not pilot.has_learned),
+        words=tuple(words),
+    )
 
 
 def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[Candidate]:
@@ -80,13 +140,11 @@ def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[
 
 
 def _measured(
-    candidates: Sequence[Candidate], competition: Competition, seconds: float, machine: Machine, refused: list[str]
+    candidates: Sequence[Candidate], competition: Competition, clock: Clock, machine: Machine, refused: list[str]
 ) -> list[Measured]:
-    """What the candidates within the limit cost here, as far as the seconds allow."""
-    began = time.monotonic()
+    """What the candidates within the limit cost here, as far as the time for it allows."""
     measured: list[Measured] = []
-    tried: set[bool] = set()  # of those with pretrained weights, and of those without
-    patience = max(LEAST_PATIENCE, seconds)
+    took: dict[bool, float] = {}  # seconds, the latest one with pretrained weights, and the latest without
     for candidate in candidates:
         recipe: Recipe = load_recipe(candidate.recipe, candidate.settings(1))
         seen = competition.seen_by(recipe)
@@ -94,38 +152,44 @@ def _measured(
         if parameters is None:
             refused.append(f"{candidate.title}: over the limit")
             continue
-        # One of each kind is tried in any case.
-        late = candidate.starts_published in tried and time.monotonic() - began > seconds
-        tried.add(candidate.starts_published)
-        cost: Cost | None = None if late else costs.measure(recipe, seen, machine, patience)
-        if cost is None:
-            refused.append(
-                f"{candidate.title}: {'not measured, for lack of time' if late else 'too slow, or too large'}"
-            )
+        began, left = time.monotonic(), clock.left(MEASURING)
+        if candidate.starts_published not in took:  # one of each kind is tried in any case
+            left = max(left, (clock.planned - began) / 2)
+        elif left < took[candidate.starts_published]:
+            refused.append(f"{candidate.title}: not measured, for lack of time")
             continue
-        measured.append(Measured(candidate, parameters, cost))
+        try:
+            measured.append(Measured(candidate, parameters, costs.measure(recipe, seen, machine, left)))
+        except Failed as failed:
+            refused.append(f"{candidate.title}: {failed}")
+        took[candidate.starts_published] = time.monotonic() - began
     return measured
 
 
-def _pilots(
-    measured: Sequence[Measured], task: Task, competition: Competition, seconds: float, machine: Machine
-) -> list[Pilot]:
-    """The cheapest network with pretrained weights and the cheapest without, each trained for some seconds."""
+def _pilots(measured: Sequence[Measured], setting: Setting, clock: Clock, words: list[str]) -> list[Pilot]:
+    """The cheapest network with pretrained weights and the cheapest without, each trained for some seconds. How it
+    went, or why there is none, goes to `words`.
+    """
     pilots = []
+    seconds = PILOTING * clock.whole
     for published in (True, False):
         alike = [one for one in measured if one.candidate.starts_published == published]
-        if not alike or task.several:  # of sets of classes the curves know nothing
+        if not alike or setting.task.several:  # of sets of classes the curves know nothing
             continue
         cheap = min(alike, key=lambda one: one.cost.view if published else one.cost.step)
         say(f"  a pilot: {cheap.candidate.title}, {duration(seconds)}")
-        pilot = piloted(cheap, task, competition, seconds, machine)
-        if pilot is not None:
-            say(f"    {1 - pilot.error:.1%} of {pilot.holdout:,} right after {pilot.images:,} images")
+        follows = published and any(not one.candidate.starts_published for one in measured)
+        pilot = piloted(cheap, setting, seconds, clock.planned - (seconds if follows else 0))
+        line = str(pilot) if isinstance(pilot, Pilot) else f"left out: {pilot}"
+        say(f"    {line}")
+        words.append(f"a pilot, {cheap.candidate.title}: {line}")
+        if isinstance(pilot, Pilot):
             pilots.append(pilot)
     return pilots
 
 
 def _row(pilot: Pilot, task: Task) -> Row:
+    """A pilot beside the measured rows, whose classes are even."""
     return Row(
         "this task",
         pilot.images,
@@ -135,6 +199,6 @@ def _row(pilot: Pilot, task: Task) -> Row:
         pilot.parameters,
         pilot.epochs,
         pilot.holdout,
-        pilot.error,
+        min(1.0, pilot.error / task.unevenness),
         pilot.candidate.starts_published,
     )

@@ -50,7 +50,7 @@ class Candidate:
         """`key=value` for a training of that many epochs; none is a linear probe alone."""
         if epochs == 0:
             return [*self.fixed, "train.epochs=0", "warmup=null", "averages=[]", "ship=raw"]
-        settings = [*self.fixed, f"train.epochs={epochs}", f"train.evaluate_every={max(1, epochs // 10)}"]
+        settings = [*self.fixed, f"train.epochs={epochs}", f"train.evaluate_every={-(-epochs // 10)}"]
         if self.batch is not None:
             settings += [f"train.batch_size={self.batch}", f"optimizer.lr={self.batch * RATE:.6g}"]
         return settings

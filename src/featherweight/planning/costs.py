@@ -8,16 +8,21 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from featherweight.config import Competition, Recipe
 from featherweight.console import hushed
+from featherweight.data.image import Image
+from featherweight.data.mapped_rows import take_rows
+from featherweight.data.photos import Photos
 from featherweight.planning.candidates import Candidate
 from featherweight.planning.own_process import in_own_process
 from featherweight.training.forecast import peak_memory
 
 STEPS = 4  # that are timed, after one that is not: the first chooses kernels and fills caches
+PROPORTION = 4 / 3  # of photographs, whose shorter side is stored
 WARM = 4  # images predicted before the time is taken: the first choose kernels
 PATIENCE = 120.0  # seconds for one candidate; what takes longer is far too slow for any plan
 
@@ -32,26 +37,33 @@ class Machine:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a training step and of one image in one test-time view, and the bytes of memory that training adds."""
+    """Seconds of a training step and of one image in one test-time view, and the bytes of memory that training adds:
+    the process's, and those of the GPU.
+    """
 
     step: float
     view: float
     memory: int
+    on_gpu: int = 0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A candidate within the limit, its parameters, and what it costs here."""
+    """A candidate within the limit, its parameters, what it costs here, and the seconds in which a run of it decodes
+    what is not decoded yet.
+    """
 
     candidate: Candidate
     parameters: int
     cost: Cost
+    packing: float = 0.0
 
 
 def measure(
     recipe: Recipe, competition: Competition, machine: Machine | None = None, patience: float = PATIENCE
-) -> Cost | None:
-    """What a step and a prediction of this recipe cost here; None for a recipe that is too slow or does not fit.
+) -> Cost:
+    """What a step and a prediction of this recipe cost here. Raises Failed for one that is too slow, does not fit into
+    the memory, or meets another fault.
 
     The images are noise of the competition's size, since a step takes as long whatever it sees.
     """
@@ -62,6 +74,7 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     """The cost, measured in this process."""
     import torch
 
+    from featherweight.budget.memory import within_memory
     from featherweight.data.pack import Pack
     from featherweight.evaluation.inference import batch_within_memory, predict_probs
     from featherweight.models import build
@@ -71,8 +84,10 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     from featherweight.training.trainer import Trainer
 
     device = start(machine.device, recipe.train.precision, machine.threads)
+    with hushed():
+        recipe = within_memory(recipe, competition, device)  # as a run of it is
     shape, batch = competition.shape, recipe.train.batch_size
-    noise = np.random.default_rng(0).integers(0, 256, (batch, shape.size, shape.size, shape.channels), dtype=np.uint8)
+    noise = _noise(batch, competition.image)
     images = Pack([str(index) for index in range(batch)], noise, np.arange(batch) % shape.num_classes)
     train = {"epochs": STEPS + 1, "steps": None, "evaluate_every": STEPS + 1, "checkpoint_seconds": math.inf}
     plain = {"warmup": None, "early_stopping": None, "head": Head()}
@@ -84,9 +99,22 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
         examples = Examples(images, images.take(np.arange(1)), shape.num_classes, recipe.augment)
         seconds = Trainer(short, model, examples, device, Path(folder)).fit()["seconds"].diff().iloc[1:]
     size = batch_within_memory(recipe.predict.batch_size, shape.size, shape.size, device)
-    whole = np.resize(noise, (size, *noise.shape[1:]))  # a whole batch, whose memory is a run's
+    whole = take_rows(noise, np.arange(size) % batch)  # a whole batch, whose memory is a run's
     predict_probs([model], whole[:WARM], runtime=device, batch_size=size)
     began = time.perf_counter()
     predict_probs([model], whole, runtime=device, batch_size=size)
     view = (time.perf_counter() - began) / size
-    return Cost(float(statistics.median(seconds)), view, peak_memory() - before)
+    on_gpu = torch.cuda.max_memory_allocated() if device.device.type == "cuda" else 0
+    return Cost(float(statistics.median(seconds)), view, peak_memory() - before, on_gpu)
+
+
+def _noise(count: int, image: Image) -> Any:
+    """That many images of noise, as a pack holds them: cut from larger pictures, where these are stored."""
+    random = np.random.default_rng(0)
+    if image.store is None:
+        return random.integers(0, 256, (count, image.size, image.size, image.channels), dtype=np.uint8)
+    height, width = image.store, round(PROPORTION * image.store)
+    size = height * width * image.channels
+    rows = np.array([(0, place * size, height, width) for place in range(count)], dtype=np.int64)
+    pixels = random.integers(0, 256, count * size, dtype=np.uint8)
+    return Photos([pixels], rows, image.channels, image.evaluation_crop)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from featherweight.config import Competition, Recipe
-from featherweight.errors import DivergedError, UserError
+from featherweight.console import duration
+from featherweight.errors import UserError
 
 T = TypeVar("T")
 Work = Callable[..., T]  # (recipe, competition, *more)
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "alloc_failed")
 
 
-def in_own_process(work: Work[T], recipe: Recipe, competition: Competition, *more: Any, patience: float) -> T | None:
-    """What `work(recipe, competition, *more)` returns; None where it takes more than `patience` seconds or memory.
+class Failed(Exception):  # noqa: N818 - it is an outcome
+    """Why the work came to nothing, in a few words: it is too slow, too large, or the fault that it met."""
 
-    `work` is a function of a module. The process is forked from a server that has imported torch once. Raises the
-    UserError that the work raises.
+
+def in_own_process(work: Work[T], recipe: Recipe, competition: Competition, *more: Any, patience: float) -> T:
+    """What `work(recipe, competition, *more)` returns. Raises Failed where it raises an error, dies, or takes more than
+    `patience` seconds.
+
+    `work` is a function of a module. The process is forked from a server that has imported torch once.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "featherweight.training.trainer"])
@@ -28,27 +35,38 @@ def in_own_process(work: Work[T], recipe: Recipe, competition: Competition, *mor
     worker.start()
     sender.close()
     try:
-        answer: T | UserError | None = receiver.recv() if receiver.poll(patience) else None
-    except EOFError:  # killed, for memory most likely
-        answer = None
+        if not receiver.poll(max(0.0, patience)):
+            raise Failed(f"too slow: not done in {duration(patience)}")
+        done, answer = receiver.recv()
+    except EOFError:
+        worker.join()
+        raise Failed(_death(worker.exitcode)) from None
     finally:
         worker.kill()
         worker.join()
-    if isinstance(answer, UserError):
-        raise answer
-    return answer
+    if not done:
+        raise Failed(answer)
+    return answer  # type: ignore[no-any-return]
 
 
 def _work(
     work: Work[Any], recipe: dict[str, Any], competition: dict[str, Any], more: tuple[Any, ...], sender: Connection
 ) -> None:
-    answer: Any
     try:
-        answer = work(Recipe.model_validate(recipe), Competition.model_validate(competition), *more)
-    except DivergedError:
-        answer = None
-    except UserError as error:
-        answer = UserError(str(error))
-    except (RuntimeError, MemoryError):  # what torch raises for memory that is not there
-        answer = None
-    sender.send(answer)
+        sender.send((True, work(Recipe.model_validate(recipe), Competition.model_validate(competition), *more)))
+    except Exception as error:  # told by who asked for the work
+        sender.send((False, _reason(error)))
+
+
+def _reason(error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY):
+        return "too large: there is not enough memory for it"
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first[:200]}"
+
+
+def _death(code: int | None) -> str:
+    if code == -signal.SIGKILL:  # as the system does when memory runs out
+        return "too large: its process was killed, for memory most likely"
+    ended = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+    return f"its process ended with {ended}"

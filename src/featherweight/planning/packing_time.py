@@ -1,49 +1,132 @@
-"""How long the images take to decode into a pack, from some of them."""
+"""What a competition's source lists, before anything is decoded; and how long decoding takes, from a few images."""
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from featherweight import paths
-from featherweight.data import pack
-from featherweight.data.image import decode
-from featherweight.data.listing import Listing, Samples
+from featherweight.config import Competition, Split
+from featherweight.data import kin, pack
+from featherweight.data.image import Image, decode, fit
+from featherweight.data.listing import Listing, Samples, Stored
+from featherweight.data.pack import Data, Pack
+from featherweight.data.parts import Packs, declared, divide_knowing
 from featherweight.errors import UserError
+from featherweight.runtime.cores import cores
 
-if TYPE_CHECKING:
-    from featherweight.config import Competition
+SAMPLE, FEWEST = 24, 4  # images that are decoded to time one way of decoding: at most, and at least
+SAMPLING = 1.0  # seconds after which the fewest are enough
+LABELLED = ("train", "valid")
+KIN = 3e-4  # seconds for each labelled image, among which a run looks for copies
 
-SAMPLE = 24  # images that are decoded
 
-
-def packing_seconds(competition: Competition) -> float:
-    """The seconds that packing takes at this competition's image size; none where it is done, or nearly nothing.
-
-    Data that lie in one file or a few are read at the rate of the disk.
+@dataclass(frozen=True)
+class _Part:
+    """A part of the data: what its source lists, ids and labels with some of the images, and the seconds of reading
+    what is kept by the thousand in a few files.
     """
-    listing: Listing = competition.source(paths.data())
-    total = 0.0
-    for part, samples in (("train", listing.train), ("test", listing.test), ("valid", listing.valid)):
-        if not isinstance(samples, Samples) or isinstance(samples.images, np.ndarray):
-            continue
-        if pack.is_packed(samples, competition.image, part, competition.source):
-            continue
-        total += len(samples.images) * _each([Path(file) for file in samples.images], competition)
-    return total
+
+    source: Samples | Stored
+    samples: Samples
+    reading: float = 0.0
 
 
-def _each(files: list[Path], competition: Competition) -> float:
-    """Seconds per image, all processors at work."""
-    chosen = files[:: max(1, len(files) // SAMPLE)]
+class Listed:
+    """A competition's images as its source lists them. Each way of decoding is timed once."""
+
+    def __init__(self, competition: Competition) -> None:
+        self.competition = competition
+        listing: Listing = competition.source(paths.data())
+        there = {"train": listing.train, "valid": listing.valid, "test": listing.test}
+        self._parts = {name: _part(source) for name, source in there.items() if source is not None}
+        self._packed: dict[tuple[str, str], bool] = {}
+        self._each: dict[str, float] = {}
+
+    @property
+    def data(self) -> Data:
+        """The parts, of images that have no pixels."""
+        packs = {
+            name: pack.without_pixels(part.samples, self.competition.classes) for name, part in self._parts.items()
+        }
+        return Data(packs["train"], packs.get("test"), pack.apart(packs["train"], packs.get("valid")))
+
+    def divided(self, wanted: Split) -> Packs:
+        """Train, holdout and test, of images that have no pixels; kin by their names are on one side."""
+        data = self.data
+        packs: list[Pack] = [data.train] if data.valid is None else [data.train, data.valid]
+        known = kin.by_names(packs, declared(self.competition, data.train))
+        return divide_knowing(wanted, self.competition, data, known if wanted.kin else None)
+
+    def seconds(self, image: Image, parts: Sequence[str] = (*LABELLED, "test")) -> float:
+        """The seconds that decoding these parts takes; what is decoded already takes none."""
+        left = [part for name, part in self._parts.items() if name in parts and not self._is_packed(name, image)]
+        count = sum(len(part.samples.ids) for part in left)
+        if not count:
+            return 0.0
+        return sum(part.reading for part in left) + count * self._of_one(image) / cores()
+
+    def seconds_of_a_run(self, seen: Competition) -> float:
+        """The seconds that a run decodes and looks for kin, which it does at the size that the competition declares."""
+        total = self.seconds(seen.image)
+        declared_image = seen.declared_image
+        if not pack.decode_alike(seen.image, declared_image):
+            total += self.seconds(declared_image, LABELLED)
+        if all(self._is_packed(name, declared_image) for name in LABELLED if name in self._parts):
+            return total
+        return total + KIN * sum(len(part.samples.ids) for name, part in self._parts.items() if name in LABELLED)
+
+    def load(self, seen: Competition) -> None:
+        """Decode what is not decoded yet, for all who ask for it later."""
+        seen.load()
+        self._packed |= {(name, pack.decoding(seen.image)): True for name in self._parts}
+
+    def _is_packed(self, name: str, image: Image) -> bool:
+        key = name, pack.decoding(image)
+        if key not in self._packed:
+            source = self._parts[name].source
+            lies_in_memory = isinstance(source, Samples) and isinstance(source.images, np.ndarray)
+            self._packed[key] = not lies_in_memory and pack.is_packed(source, image, name, self.competition.source)
+        return self._packed[key]
+
+    def _of_one(self, image: Image) -> float:
+        """Seconds of one image on one core."""
+        key = pack.decoding(image)
+        if key not in self._each:
+            pictures: list[Any] = [picture for part in self._parts.values() for picture in part.samples.images]
+            chosen = [pictures[place] for place in np.random.default_rng(0).permutation(len(pictures))[: SAMPLE + 1]]
+            _decode(chosen[0], image)  # the first one loads the decoder
+            began, done = time.perf_counter(), 0
+            for picture in chosen[1:] or chosen:
+                _decode(picture, image)
+                done += 1
+                if done >= FEWEST and time.perf_counter() - began > SAMPLING:
+                    break
+            self._each[key] = (time.perf_counter() - began) / done
+        return self._each[key]
+
+
+def _part(source: Samples | Stored) -> _Part:
+    """A part, with at most SAMPLE + 1 of its images."""
     began = time.perf_counter()
-    for file in chosen:
-        try:
-            decode(file, competition.image)
-        except UserError:  # packing says which it is
-            continue
-    return (time.perf_counter() - began) / len(chosen) / (os.cpu_count() or 1)
+    samples = source.read() if isinstance(source, Stored) else source
+    reading = time.perf_counter() - began if isinstance(source, Stored) else 0.0
+    some = samples.images[:: max(1, len(samples.ids) // SAMPLE)][: SAMPLE + 1]
+    if isinstance(some, np.ndarray):
+        some = some.copy()  # else the whole array stays in the memory
+    return _Part(source, Samples(samples.ids, some, samples.labels, samples.groups), reading)
+
+
+def _decode(picture: Any, image: Image) -> None:
+    try:
+        if isinstance(picture, np.ndarray):
+            fit(picture, image)
+        else:
+            decode(Path(picture), image)
+    except UserError:  # packing says which it is
+        pass

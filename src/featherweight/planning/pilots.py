@@ -2,7 +2,8 @@
 
 The learning curves of other data sets tell how networks and lengths of training differ, not how hard a new task is: a
 pilot's score stands in the table beside them. It is trained without mirror images. Where it then recognises mirrored
-images much worse than images as they are, a mirror image is not of the same class: a letter, a road sign.
+images much worse than images as they are, a mirror image is not of the same class: a letter, a road sign. A pilot that
+answers no better than who always says the most frequent class has shown nothing.
 """
 
 from __future__ import annotations
@@ -10,26 +11,36 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featherweight.config import Competition, Recipe, load_recipe
-from featherweight.console import duration, say
+from featherweight.console import duration
+from featherweight.data import near_duplicates
+from featherweight.data.near_duplicates import Joined
+from featherweight.data.pack import Data, Pack
 from featherweight.evaluation.tta import mirrored
 from featherweight.planning.candidates import Candidate
 from featherweight.planning.costs import Machine, Measured
-from featherweight.planning.own_process import in_own_process
-from featherweight.planning.packing_time import packing_seconds
+from featherweight.planning.own_process import Failed, in_own_process
+from featherweight.planning.packing_time import Listed
 from featherweight.planning.task import Task
+from featherweight.training.probe import rows_fitted
 
 EPOCHS = 3
 FEWEST = 64  # images, with fewer of which a score says nothing
 JUDGES = 1000  # images of the holdout at most
-PACKING = 3.0  # times a pilot's seconds that may go into packing its images, which its kind of network then shares
-LOST = 0.1  # of what a pilot knows beyond guessing: images that lose more by mirroring are then of other classes
-SURE = 1.96  # standard errors by which the loss must lie above or below that
+JUDGING = 1 / 3  # of a pilot's seconds at most goes into them
+PROBING = 1.5  # times what features take, a probe with its regression
+TELLING = 0.1  # of chance: a pilot that knows less beyond it does not tell what mirroring loses
+LOST = 0.1  # of what a pilot knows beyond chance: images that lose more by mirroring are then of other classes
+UNLIKE = 0.15  # of chance: a probe that gets more wrong; of dogs and cats it was 0.07, of seedlings 0.24
+SURE = 1.96  # standard errors by which a difference must be clear
 
 
 @dataclass(frozen=True)
@@ -49,9 +60,10 @@ class Loss:
 class Pilot:
     """How a short training of `images` for `epochs` went.
 
-    `error` is the fraction of `holdout` images that it gets wrong, and `mirrored` how many more when they are mirrored.
-    `slow` is how many times a step took what was measured before, and `start` the seconds per image that went by before
-    the first step, for a probe.
+    `error` is the fraction of `holdout` images that it gets wrong, `chance` what is wrong of them for who always says
+    their most frequent class, and `mirrored` how many more the pilot gets wrong when they are mirrored. `slow` is how
+    many times a step, or a probe's view, took what was measured before, and `fit` the seconds of a probe's regression
+    for each row (see `rows_fitted`).
     """
 
     candidate: Candidate
@@ -60,50 +72,124 @@ class Pilot:
     epochs: int
     holdout: int
     error: float
+    chance: float
     mirrored: Loss
     slow: float = 1.0
-    start: float = 0.0
+    fit: float | None = None
 
-    def forbids_mirroring(self, classes: int) -> bool:
+    @property
+    def has_learned(self) -> bool:
+        """Is it better than who always says the most frequent class, beyond doubt?"""
+        doubt = math.sqrt(self.chance * (1 - self.chance) / self.holdout)
+        return self.chance - self.error > SURE * doubt
+
+    @property
+    def tells_of_mirroring(self) -> bool:
+        """Does it know enough to lose something by mirroring?"""
+        return self.has_learned and self.chance - self.error > TELLING * self.chance
+
+    @property
+    def forbids_mirroring(self) -> bool:
         """Are mirror images of other classes, beyond doubt?"""
-        known = (1 - self.error) - 1 / classes
-        return known > 0.1 and self.mirrored.least > LOST * known
+        return self.tells_of_mirroring and self.mirrored.least > LOST * (self.chance - self.error)
+
+    @property
+    def is_unlike(self) -> bool:
+        """Is it a probe whose network has seen nothing like these images?
+
+        Of few images for each class a probe is wrong more often, whatever they show, and this is said of more than it
+        is true of: to fine-tune too boldly costs less than too gently.
+        """
+        return self.candidate.starts_published and self.error > UNLIKE * self.chance
+
+    def __str__(self) -> str:
+        right = f"{1 - self.error:.1%} of {self.holdout:,} right after {self.images:,} images"
+        if self.has_learned:
+            return right
+        return (
+            f"{right}, and always saying the most frequent class {1 - self.chance:.1%}: it has not learned anything yet"
+        )
 
 
-def piloted(measured: Measured, task: Task, competition: Competition, seconds: float, machine: Machine) -> Pilot | None:
-    """The candidate trained for about that many seconds; None where that is too little, or it fails."""
-    candidate, cost = measured.candidate, measured.cost
+@dataclass(frozen=True)
+class Setting:
+    """What pilots are trained in: a task, the ids of its images, and the machine."""
+
+    task: Task
+    listed: Listed
+    train: Sequence[str]
+    holdout: Sequence[str]
+    machine: Machine
+
+
+def piloted(measured: Measured, setting: Setting, seconds: float, ends: float) -> Pilot | str:
+    """The candidate trained for about that many seconds; or why not, as when it is not done at `ends`, a reading of
+    `time.monotonic`.
+    """
+    candidate, cost, task = measured.candidate, measured.cost, setting.task
     probing = candidate.starts_published
     epochs = 0 if probing else EPOCHS
     recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), "image.mirror=false"])
-    judging = 2 * min(task.holdout, JUDGES) * cost.view
-    each = cost.view * 1.5 if probing else epochs * cost.step / recipe.train.batch_size
-    images = min(task.images, int((seconds - judging) / each))
-    if images < max(FEWEST, 2 * task.classes):
-        return None
-    seen = competition.seen_by(recipe)
-    packing = packing_seconds(seen)
-    if packing > PACKING * seconds:
-        say(f"    left out: its images would take {duration(packing)} to pack")
-        return None
-    trained = in_own_process(_trained, recipe, seen, images, machine, patience=4 * (seconds + packing) + 20)
-    if trained is None:
-        return None
-    error, lost, judged, step, start = trained
-    slow = step / cost.step if step else 1.0
-    return Pilot(candidate, measured.parameters, images, epochs, judged, error, lost, slow, start / images)
+    judges = min(task.holdout, JUDGES, int(JUDGING * seconds / (2 * cost.view)))
+    each = cost.view * PROBING if probing else epochs * cost.step / recipe.train.batch_size
+    images = min(task.images, int((seconds - 2 * judges * cost.view) / each))
+    if images < max(FEWEST, 2 * task.classes) or judges < min(FEWEST, task.holdout):
+        return f"in {duration(seconds)} it would see {images:,} images and {judges:,} to be judged by: too few to tell"
+    seen = setting.listed.competition.seen_by(recipe)
+    packing = setting.listed.seconds(seen.image)
+    if packing + seconds > ends - time.monotonic():
+        return f"its images would take {duration(packing)} to decode, and planning is to end before"
+    setting.listed.load(seen)
+    drawn = np.random.default_rng(0)
+    shown = [_drawn(ids, count, drawn) for ids, count in ((setting.train, images), (setting.holdout, judges))]
+    try:
+        trained = in_own_process(_trained, recipe, seen, *shown, setting.machine, patience=ends - time.monotonic())
+    except Failed as failed:
+        return str(failed)
+    slow = trained.view / cost.view if probing else trained.step / cost.step
+    fit = trained.fitting / rows_fitted(images, 1) if probing else None
+    return Pilot(
+        candidate,
+        measured.parameters,
+        images,
+        epochs,
+        trained.judged,
+        trained.error,
+        trained.chance,
+        trained.lost,
+        slow,
+        fit,
+    )
+
+
+def _drawn(ids: Sequence[str], count: int, random: np.random.Generator) -> list[str]:
+    """Some of the ids, in their order."""
+    return [ids[place] for place in np.sort(random.permutation(len(ids))[:count])]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a pilot's process tells: errors of `judged` images, and the seconds of a step, of a view of one image, and
+    of a probe's regression.
+    """
+
+    error: float
+    chance: float
+    lost: Loss
+    judged: int
+    step: float
+    view: float
+    fitting: float
 
 
 def _trained(
-    recipe: Recipe, competition: Competition, count: int, machine: Machine
-) -> tuple[float, Loss, int, float, float]:
-    """The error, what mirroring loses, images judged, seconds of a step, and seconds before the first: in this
-    process.
-    """
+    recipe: Recipe, competition: Competition, shown: Sequence[str], judged: Sequence[str], machine: Machine
+) -> Trained:
+    """The candidate trained on images of these ids and judged by the others, in this process."""
+    import sklearn.linear_model  # noqa: F401 - seconds, which are no part of a regression
     import torch
 
     from featherweight.console import hushed
-    from featherweight.data.parts import divide
     from featherweight.evaluation.inference import predict_probs
     from featherweight.models import build, start_pretrained
     from featherweight.models.pretrained_weights import starts_pretrained
@@ -115,10 +201,9 @@ def _trained(
 
     device = start(machine.device, recipe.train.precision, machine.threads)
     with tempfile.TemporaryDirectory() as folder, hushed():
-        train, holdout, _ = divide(recipe.split, competition, competition.load())
-        drawn = np.random.default_rng(derive(recipe.seed, "pilot"))
-        train = train.take(np.sort(drawn.permutation(len(train))[:count]))
-        holdout = holdout.take(np.sort(drawn.permutation(len(holdout))[:JUDGES]))
+        data = competition.load()
+        train = _named(data, shown)
+        holdout = _unlike(train, _named(data, judged))
         torch.manual_seed(derive(recipe.seed, "init"))
         model = build(recipe.model, competition.shape)
         if starts_pretrained(recipe.model):
@@ -126,23 +211,46 @@ def _trained(
         examples = Examples(
             train, holdout.take(np.arange(1)), len(competition.classes), augmentations(recipe, competition)
         )
-        began = time.perf_counter()
-        history = Trainer(recipe, model, examples, device, Path(folder)).fit()
-    trained = float(history["seconds"].iloc[-1])
-    before = time.perf_counter() - began - trained
-    steps = int(history["step"].iloc[-1])
-    wrong, wrong_mirrored = (
-        predict_probs(
+        trainer = Trainer(recipe, model, examples, device, Path(folder))
+        history = trainer.fit()
+
+    def wrong(views: list[Any]) -> NDArray[np.bool_]:
+        probs = predict_probs(
             [model], holdout.images, runtime=device, views=views, batch_size=recipe.predict.batch_size
-        ).argmax(1)
-        != holdout.labels
-        for views in ([], [mirrored])
-    )
-    lost = wrong_mirrored.astype(float) - wrong
-    return (
-        float(wrong.mean()),
+        )
+        return np.asarray(probs.argmax(1) != holdout.labels)
+
+    as_it_is = wrong([])
+    began = time.perf_counter()
+    lost = wrong([mirrored]).astype(float) - as_it_is
+    view = (time.perf_counter() - began) / len(holdout)
+    assert holdout.labels is not None
+    steps = int(history["step"].iloc[-1])
+    return Trained(
+        float(as_it_is.mean()),
+        1 - float(np.bincount(holdout.labels).max()) / len(holdout),
         Loss(float(lost.mean()), float(lost.std() / math.sqrt(len(lost)))),
         len(holdout),
-        trained / steps if steps else 0.0,
-        before,
+        float(history["seconds"].iloc[-1]) / steps if steps else 0.0,
+        view,
+        trainer.fitting,
     )
+
+
+def _named(data: Data, ids: Sequence[str]) -> Pack:
+    """The labelled images of these ids, without what could not be decoded."""
+    for part in (data.train, data.valid):
+        if part is not None:
+            place = {id: place for place, id in enumerate(part.ids)}
+            found = [place[id] for id in ids if id in place]
+            if found:
+                return part.take(np.array(found))
+    raise AssertionError("ids of images that are not there")
+
+
+def _unlike(train: Pack, holdout: Pack) -> Pack:
+    """The held-out images that show no picture which is trained on as well; all, where there are next to no others."""
+    same = near_duplicates.groups(Joined(train.images, holdout.images))
+    seen = [place - len(train) for group in same if group[0] < len(train) for place in group if place >= len(train)]
+    left = np.setdiff1d(np.arange(len(holdout)), seen)
+    return holdout.take(left) if len(left) >= FEWEST else holdout

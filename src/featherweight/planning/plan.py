@@ -6,6 +6,7 @@ the same recipe gives the same bytes whenever it is run.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,29 +21,33 @@ from featherweight.evaluation import tta
 from featherweight.planning.candidates import BOLD, Candidate
 from featherweight.planning.costs import Cost, Measured
 from featherweight.planning.curves import Curves, Forecast
-from featherweight.planning.packing_time import packing_seconds
 from featherweight.planning.task import Task
 from featherweight.runs import predictions
 from featherweight.schema import Choice
-from featherweight.training.deadline import Deadline
+from featherweight.training.deadline import Deadline, evaluations
 from featherweight.training.forecast import peak_memory
+from featherweight.training.probe import rows_fitted
 
 MARGIN = 0.95  # of the time is planned for; the rest is for what a shared machine does meanwhile
+FIT = 1.5e-4  # seconds of a probe's regression for each row, where no pilot tells
 FEW = 10  # epochs, of fewer of which the last is cut where the time ends
 REST = 12.0  # seconds for the start, the CSV and the report
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What pilots showed: may images be mirrored, are they unlike those that
-    pretrained weights were trained on, how many times longer a step took than where it was timed, and the seconds that
-    a probe took for each image.
+    """What pilots showed: may images be mirrored, are they unlike those that pretrained weights were trained on, how
+    many times longer a step took than where it was timed, the seconds of a probe's regression for each row of features
+    (see `rows_fitted`), of which kinds (do they start from pretrained weights?) a pilot has not learned anything, and
+    all of it in `words`.
     """
 
     mirror: bool = True
     unlike: bool = False
     slow: float = 1.0
-    start: float = 0.0
+    fit: float = FIT
+    at_chance: frozenset[bool] = frozenset()
+    words: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Option:
     mirror: bool
     epochs: float  # passes over the training images
     step: float  # seconds that a step is expected to take
+    looking: float  # seconds that an evaluation of the holdout is expected to take
 
     def seen(self, choices: Sequence[Choice]) -> list[Choice]:
         """Those of augmentations or views that are not left out for mirroring."""
@@ -93,12 +99,13 @@ class Option:
 
 @dataclass(frozen=True)
 class Plan:
-    """The options that fit, the best first, and why the others do not."""
+    """The options that fit, the best first, why the others do not, and what pilots have `found`."""
 
     task: Task
     seconds: float
     options: Sequence[Option]
     refused: Sequence[str]
+    found: Sequence[str] = ()
 
     @property
     def best(self) -> Option:
@@ -108,20 +115,23 @@ class Plan:
     def deadline(self, began: float, minutes: float) -> Deadline:
         """When its run is to end: some minutes after `began`, a reading of `time.monotonic`."""
         best = self.best
-        return Deadline(began, minutes * 60, best.timeline.views + best.timeline.rest, best.step)
+        after = best.timeline.views + best.timeline.rest
+        return Deadline(began, minutes * 60, after, best.step, best.looking)
 
     def lines(self) -> list[str]:
         """The plan for people to argue with."""
         best = self.best
         recipe = best.recipe
         augment = ", ".join(choice.name for choice in best.seen(recipe.augment)) or "none"
+        on_gpu = f", and {best.cost.on_gpu / 1e9:.1f} GB of the GPU's" if best.cost.on_gpu else ""
         views = " x ".join(choice.name for choice in best.seen(recipe.predict.views)) or "none"
         words = [
             f"the task: {self.task}",
             f"the plan: {best.line}",
             f"  batches of {recipe.train.batch_size}, {recipe.optimizer.name} at {recipe.optimizer.lr:g}; "  # type: ignore[attr-defined]
             f"augmentation: {augment}; test-time views: {views}",
-            f"  time: {best.timeline}; memory: {(peak_memory() + best.cost.memory) / 1e9:.1f} GB",
+            f"  time: {best.timeline}; memory: {(peak_memory() + best.cost.memory) / 1e9:.1f} GB{on_gpu}",
+            *(f"  {line}" for line in self.found),
         ]
         if len(self.options) > 1:
             words += ["instead of", *(f"  {option.line}" for option in self.options[1:])]
@@ -150,7 +160,7 @@ def make(
         few = reasons[:4]
         raise UserError("\n  ".join([f"nothing can be trained in {duration(seconds)}; give it more time", *few]))
     options.sort(key=lambda option: (-option.forecast.value, option.timeline.total))
-    return Plan(task, seconds, options, reasons)
+    return Plan(task, seconds, options, reasons, findings.words)
 
 
 def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
@@ -183,16 +193,15 @@ def _option(
     candidate, cost, slow = measured.candidate, measured.cost, findings.slow
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
-    packing = packing_seconds(seen)
     views = tta.count(predictions.views(recipe, seen)) * (task.holdout + task.predict) * cost.view * slow
     looking = task.holdout * cost.view * slow
     probing, least = 0.0, 1
     if recipe.head.start == "probe":
-        least = 0
-        probing = task.images * max(findings.start, cost.view * slow) * (2 if seen.image.mirror else 1)
+        least, seen_twice = 0, 2 if seen.image.mirror else 1
+        probing = seen_twice * task.images * cost.view * slow + findings.fit * rows_fitted(task.images, seen_twice)
     steps = max(1, task.images // min(recipe.train.batch_size, task.images))
     epoch = steps * cost.step * slow * 1.02  # what lies between the steps
-    left = seconds * MARGIN - packing - views - probing - REST - 10 * looking
+    left = seconds * MARGIN - measured.packing - views - probing - REST - 10 * looking
     epochs = float(min(math.floor(left / epoch), candidate.longest))  # below 0 where a probe alone takes too long
     if 1 <= epochs < FEW:
         epochs = min(math.floor(left / epoch * steps) / steps, candidate.longest)  # not whole ones
@@ -201,20 +210,54 @@ def _option(
     begun = math.ceil(epochs)
     cut = [] if epochs == begun else [f"train.steps={round(epochs * steps)}"]
     whole = load_recipe(candidate.recipe, [*candidate.settings(begun), *cut])
-    training = probing + epochs * epoch + max(1, min(begun, 10)) * looking
-    forecast = curves.forecast(task, measured.parameters, epochs, candidate.size, candidate.starts_published)
-    timeline = Timeline(packing, training, views)
+    looks = max(1, evaluations(0, begun, whole.train.evaluate_every))
+    training = probing + epochs * epoch + looks * looking
+    even = curves.forecast(task, measured.parameters, epochs, candidate.size, candidate.starts_published)
     return Option(
-        candidate, whole, measured.parameters, cost, timeline, forecast, seen.image.mirror, epochs, cost.step * slow
+        candidate,
+        whole,
+        measured.parameters,
+        cost,
+        Timeline(measured.packing, training, views),
+        _of_this_task(even, task, candidate.starts_published in findings.at_chance),
+        seen.image.mirror,
+        epochs,
+        cost.step * slow,
+        looking,
     )
 
 
+def _of_this_task(even: Forecast, task: Task, at_chance: bool) -> Forecast:
+    """The forecast for classes as frequent as the task's, from that for even ones: see `Task.unevenness`.
+
+    Where a pilot was at chance, the network may stay there: its range begins at what chance gets right, and the score
+    is taken from the middle between that and what other data sets let expect.
+    """
+    value, low, high = (1 - task.unevenness * (1 - score) for score in (even.value, even.low, even.high))
+    guessed = 1 - task.chance
+    return Forecast((guessed + value) / 2, guessed, high) if at_chance else Forecast(value, low, high)
+
+
 def write(plan: Plan, name: str, competition: str) -> Path:
-    """Store the plan's recipe as `plans/<competition>/<name>.yaml`, resolved."""
-    path = paths.home() / "plans" / competition / f"{name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Store the plan's recipe as `plans/<competition>/<name>.yaml`, resolved; with a number, where another one is there
+    already.
+    """
+    folder = paths.home() / "plans" / competition
+    names = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
+    path = next(path for each in names if _is_free(path := folder / f"{each}.yaml", plan.best.recipe))
+    folder.mkdir(parents=True, exist_ok=True)
     store(plan.best.recipe, path)
     text = path.read_text()
     comments = "".join(f"# {line}\n" for line in plan.lines())
     atomic.write_text(path, comments + text)
     return path
+
+
+def _is_free(path: Path, recipe: Recipe) -> bool:
+    """May the recipe be stored there: is nothing there, or the same recipe?"""
+    if not path.exists():
+        return True
+    try:
+        return load_recipe(str(path)) == recipe
+    except UserError:  # changed by somebody, or of another version
+        return False

@@ -23,8 +23,9 @@ class Task:
     """Counts of images, classes and pixels.
 
     `images` are trained on, `holdout` scores them, `predict` are the competition's own; `smallest` is the number of
-    training images of the rarest class; `size` is the side in pixels that the competition's file gives the images, and
-    `side` the typical one of the pictures themselves. `several`: an image has a set of classes.
+    training images of the rarest class and `commonest` of the most frequent one (0: the classes are as frequent as each
+    other); `size` is the side in pixels that the competition's file gives the images, and `side` the typical one of the
+    pictures themselves. `several`: an image has a set of classes.
     """
 
     images: int
@@ -38,6 +39,21 @@ class Task:
     mirror: bool
     pretrained: bool
     several: bool = False
+    commonest: int = 0
+
+    @property
+    def chance(self) -> float:
+        """The error of always answering the most frequent class."""
+        return 1 - max(1 / self.classes, self.commonest / self.images)
+
+    @property
+    def unevenness(self) -> float:
+        """How much of the error of guessing among classes as frequent as each other is left to guess wrong here: 1
+        where they are, 0.2 of two classes that are 9 : 1.
+
+        An error by this is that of a task as hard with even classes, of which the learning curves tell.
+        """
+        return 1.0 if self.several else self.chance / (1 - 1 / self.classes)
 
     def __str__(self) -> str:
         colour = "grey" if self.channels == 1 else "colour"
@@ -67,6 +83,7 @@ def describe(competition: Competition, train: Pack, holdout: Pack, predict: Pack
         predict=len(predict) if predict else 0,
         classes=classes,
         smallest=int(counts.min()),
+        commonest=0 if several else int(counts.max()),
         several=several,
         size=competition.image.size,
         side=side_of(competition),

@@ -6,7 +6,6 @@ An ensemble asks each member at its own image size and averages by weight, as it
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from featherweight.runs import predictions
 from featherweight.runs.evaluate import named
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
+from featherweight.runtime.cores import cores
 
 CHUNK_BYTES = 2**26  # of decoded pictures held at once, at least a batch
 Picture = str | Path | NDArray[Any]  # a file, or uint8 [H, W] or [H, W, C]
@@ -117,7 +117,7 @@ class Predictor(nn.Module):
     def stream(self, pictures: Iterable[Picture | Shown]) -> Iterator[Predictions]:
         """Ask for any number of pictures, some at a time: the memory does not grow with their number."""
         ahead, start = iter(pictures), 0
-        with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
+        with ThreadPoolExecutor(cores()) as workers:
             while chunk := list(islice(ahead, self.chunk)):
                 yield self._predict(chunk, start, workers)
                 start += len(chunk)

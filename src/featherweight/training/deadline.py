@@ -19,6 +19,14 @@ LATE, EARLY = 1.02, 0.98  # of the whole time: what would end later than the one
 Cost = Callable[[int, int], float]  # of the steps from one on, in a run of so many steps, in steps of whole images
 
 
+def evaluations(step: int, epochs: int, every: int, steps_per_epoch: int = 1) -> int:
+    """How many evaluations of the holdout are to come in a run of so many epochs after that many steps, if it is
+    evaluated after `every` epochs and after the last one.
+    """
+    past = max(0, -(-step // steps_per_epoch) - 1)  # epochs; after the last step of one, its evaluation is to come
+    return -(-epochs // every) - past // every
+
+
 @dataclass
 class Deadline:
     """When a run is to end, and what it has to do after its training.
@@ -31,6 +39,7 @@ class Deadline:
     seconds: float  # from there to the end of the run
     after: float  # seconds that follow the training, where a step takes `step` seconds
     step: float
+    evaluation: float = 0.0  # seconds of the holdout's evaluation, likewise
     noted: Callable[[int, int], None] = lambda step, total: None
     _marks: deque[tuple[float, int]] = field(default_factory=deque)  # (time, steps done)
     _first: int | None = None  # the step that this process begins with, which takes longer than others

@@ -15,10 +15,12 @@ LONG = 3600.0  # seconds after which a plan for less is offered
 
 
 class Forecast:
-    """Times the first steps that a process does of a training of `total` steps, and says once what the rest takes."""
+    """Times the first steps that a process does of a training of `total` steps, and says once what the rest takes; to
+    `advise`, how a long one could take less.
+    """
 
-    def __init__(self, total: int, progressive: Progressive | None) -> None:
-        self.total, self.progressive = total, progressive
+    def __init__(self, total: int, progressive: Progressive | None, advise: bool = True) -> None:
+        self.total, self.progressive, self.advise = total, progressive, advise
         self.first: tuple[int, float] | None = None
         self.done_once = False
 
@@ -36,7 +38,8 @@ class Forecast:
         left /= self.progressive.scale(step / self.total) ** 2 if self.progressive else 1.0
         if left < SOON:
             return ""
-        more = f"; ./run.sh auto --minutes {LONG / 60:.0f} plans one that takes less" if left > LONG else ""
+        long = self.advise and left > LONG
+        more = f"; ./run.sh auto --minutes {LONG / 60:.0f} plans one that takes less" if long else ""
         steps = f"{self.total - step:,} steps of {rate(done / spent, 'steps')}"
         return f"  training takes about {duration(left)} ({steps}), {peak_memory() / 1e9:.1f} GB of memory so far{more}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)  # inverse strengths of the penalty that are tried
 LAST = 5  # every fifth image of a class judges them
-MOST = 10_000  # images that they are tried on
+MOST = 10_000  # images that they are tried on, about
 CHUNK = 256
 SOME = 8  # images that a network is asked to see what its heads are given and what it makes of their answers
 ROUNDED = 0.05  # by which probabilities may differ that are computed in bf16
@@ -40,8 +41,9 @@ Features = NDArray[np.float32]
 
 def start_from_probe(
     model: Classifier, heads: Sequence[nn.Linear], train: Pack, mirror: bool, runtime: Runtime
-) -> None:
-    """Give the classifier the weights of a logistic regression on the body's features of the training images.
+) -> float:
+    """Give the classifier the weights of a logistic regression on the body's features of the training images; returns
+    the seconds that the regression took, the features apart.
 
     With `mirror` it learns from their mirror images as well. Of several heads each gets the weights for its own input,
     so that their mean answers as the probe. Raises UserError for a network that a probe cannot start.
@@ -52,17 +54,21 @@ def start_from_probe(
         raise UserError("head.start: a probe tells one class for each image; of several it knows nothing")
     views = [False, True] if mirror else [False]
     given, _ = _asked(model, heads, train.images[:SOME], runtime)
+    seconds = 0.0
     for place, head in enumerate(heads):
         if head.bias is None:
             raise UserError("head.start: a probe needs a bias in the network's last linear layer: head.start=random")
         if not place or not torch.equal(given[place], given[0]):
             features = [features_of(model, head, train.images, mirrored, runtime) for mirrored in views]
+            began = time.perf_counter()
             weight, bias, words = runtime.processes.once(functools.partial(fitted, features, labels, head.out_features))
+            seconds += time.perf_counter() - began
             say(words)
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(weight))
             head.bias.copy_(torch.from_numpy(bias))
     _refuse_other_answers(model, heads, train.images[:SOME], runtime)
+    return seconds
 
 
 @torch.no_grad()
@@ -95,6 +101,11 @@ def _asked(
     for hook in hooks:
         hook.remove()
     return [seen[head] for head in heads], answered
+
+
+def rows_fitted(images: int, views: int) -> int:
+    """The rows of features that all regressions for that many images and views see together: they take the time."""
+    return views * (len(STRENGTHS) * min(images * (LAST - 1) // LAST, MOST) + images)
 
 
 def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, runtime: Runtime) -> Features:
@@ -137,16 +148,27 @@ def fitted(features: list[Features], labels: NDArray[np.int64], classes: int) ->
     for label in np.unique(labels):
         rank[labels == label] = np.arange((labels == label).sum())
     judged = rank % LAST == LAST - 1
-    few = np.zeros(len(labels), bool)
-    few[:: max(1, len(labels) // MOST)] = True
+    few = _some_of_each(labels, np.flatnonzero(~judged))
     losses = [
-        _loss(_logistic(features, labels, few & ~judged, strength, classes), features[0][judged], labels[judged])
+        _loss(_logistic(features, labels, few, strength, classes), features[0][judged], labels[judged])
         for strength in (STRENGTHS if judged.any() else ())
     ]
     chosen = STRENGTHS[int(np.argmin(losses))] if losses else STRENGTHS[2]
     weight, bias = _logistic(features, labels, np.ones(len(labels), bool), chosen, classes)
     judge = f", log loss {min(losses):.4f} on a fifth of the training images" if losses else ""
     return weight, bias, f"  probe: {features[0].shape[1]:,} features, penalty 1/{chosen:g}{judge}"
+
+
+def _some_of_each(labels: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """True [N] at those of the places on which strengths are tried: about MOST at most, as large a part of each class,
+    drawn, since images often come sorted.
+    """
+    drawn = np.random.default_rng(0).permutation(places) if len(places) > MOST else places
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels[places]):
+        own = drawn[labels[drawn] == label]
+        chosen[own[: -(-len(own) * MOST // max(len(places), MOST))]] = True
+    return chosen
 
 
 def _logistic(

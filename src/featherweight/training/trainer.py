@@ -33,7 +33,7 @@ from featherweight.schema import Choice, OneOf
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch, Batches
 from featherweight.training.checkpoint import TrainState
-from featherweight.training.deadline import Deadline
+from featherweight.training.deadline import Deadline, evaluations
 from featherweight.training.distillation import learn
 from featherweight.training.early_stopping import classified, evaluate, since_best
 from featherweight.training.examples import Examples
@@ -74,6 +74,7 @@ class Trainer:
         self.recipe, self.model, self.examples, self.runtime, self.folder = recipe, model, examples, runtime, folder
         self.metric = metric or OneOf(METRICS).validate("accuracy")
         self.processes = runtime.processes
+        self.fitting = 0.0  # seconds of the probe's regression, once it is done
         train = recipe.train
         self.source = Batches(
             examples.train,
@@ -109,7 +110,7 @@ class Trainer:
             self.read = self.saved = self.clock = time.monotonic()
             self.first = 0
             self.shorten(deadline)
-            self.forecast = Forecast(self.start.total, self.recipe.progressive)
+            self.forecast = Forecast(self.start.total, self.recipe.progressive, advise=deadline is None)
             while (epoch := len(state.history)) < self.start.epochs:
                 self.set_mode(epoch)
                 for batch in self.batches(epoch):
@@ -141,7 +142,7 @@ class Trainer:
         start_from_images(model, images)
         if recipe.head.start == "probe" and not (self.folder / "checkpoint.pt").exists():
             mirror = any(getattr(choice, "name", "") in SIDEWAYS for choice in self.examples.augment)
-            start_from_probe(model, self.heads, self.examples.train, mirror, self.runtime)
+            self.fitting = start_from_probe(model, self.heads, self.examples.train, mirror, self.runtime)
         steps, device = self.steps_per_epoch, self.runtime.device
         state = TrainState(
             model,
@@ -279,12 +280,17 @@ class Trainer:
         step = self.state.step
         totals = [self.start.total, *(total for since, total in self.recipe.train.shortened if since <= step)]
         if deadline is not None and step < self.start.total:
-            area = functools.partial(remaining_area, self.recipe.progressive)
-            totals.append(deadline.shortened(step, self.start.total, area))
+            totals.append(deadline.shortened(step, self.start.total, functools.partial(self.remaining, deadline)))
         total = min(totals)
         if total < self.start.total:
             self.start = replace(self.start, total=total, epochs=-(-total // self.steps_per_epoch))
             self.bar.shorten(total)
+
+    def remaining(self, deadline: Deadline, step: int, total: int) -> float:
+        """What is to come after that many steps of a run of `total`, in steps of whole images."""
+        each, every = self.steps_per_epoch, self.recipe.train.evaluate_every
+        looks = evaluations(step, -(-total // each), every, each) * deadline.evaluation / deadline.step
+        return remaining_area(self.recipe.progressive, step, total) + looks
 
     def refuse_nan(self) -> None:
         """Raise DivergedError if the loss of any step of this epoch is not a finite number."""
