@@ -12,8 +12,9 @@ recipes of ours, as long as they are. fastai is set up as its documentation teac
 where the competition allows pretrained weights, else `fit_one_cycle` of ResNet-10-T, the largest residual net of
 timm's under the limit, and `tta`.
 
-Prints and records accuracy, seconds by the clock and of processor time, what auto forecast, and McNemar's exact test
-over the answers of all seeds. Resumable: what is done is not done again.
+Prints and records accuracy, seconds by the clock and of processor time, what auto forecast, the commit at which each
+was measured, and McNemar's exact test over the answers of each seed: seeds hold out some of the same images, so that
+their answers together are no independent ones. Resumable: what is done is not done again.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from featherweight import paths
 from featherweight.config import Competition, load_competition
 from featherweight.data.listing import Samples
 from featherweight.runs.run import Run
+from featherweight.runs.task import commit
 from finetune import mcnemar, spent_by_children
 
 SHARE, MOST = 0.2, 3000  # of the labelled images that are held out
@@ -124,7 +126,7 @@ def one(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any
         raw = out.with_suffix(".raw.json")  # of a process of its own; what is killed in between is done again
         answered = fastai(task, 60 * arguments.minutes, raw) if system == "fastai" else ours(system, task, arguments)
         took = {"clock": time.monotonic() - began, "processor": answered.pop("seconds", spent_by_children() - before)}
-        out.write_text(json.dumps({**answered, **took}))
+        out.write_text(json.dumps({**answered, **took, "commit": commit()}))
     record: dict[str, Any] = json.loads(out.read_text())
     record["right"] = [record["answers"].get(file) == label for file, label in sorted(task.answers.items())]
     return record
@@ -182,7 +184,6 @@ def main() -> None:
 def summary(outcomes: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Each system's accuracies and times by seed, and the first system paired with each other."""
     first = next(iter(outcomes))
-    pooled = {system: [right for run in runs for right in run["right"]] for system, runs in outcomes.items()}
     rows: dict[str, Any] = {}
     for system, runs in outcomes.items():
         rows[system] = {
@@ -191,10 +192,12 @@ def summary(outcomes: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             "processor": [round(run["processor"], 1) for run in runs],
             "plan": [run.get("plan") for run in runs],
             "epochs": [run.get("epochs") for run in runs],
+            "commit": [run.get("commit") for run in runs],
         }
         if system != first:
-            ahead, behind, p = mcnemar(pooled[first], pooled[system])
-            rows[system][f"{first}_against_it"] = {"only_first": ahead, "only_it": behind, "p": p}
+            tests = [mcnemar(one["right"], it["right"]) for one, it in zip(outcomes[first], runs, strict=True)]
+            against = dict(zip(("only_first", "only_it", "p"), map(list, zip(*tests, strict=True)), strict=True))
+            rows[system][f"{first}_against_it"] = against
     return rows
 
 
@@ -207,7 +210,8 @@ def lines(short: str, table: dict[str, Any]) -> Sequence[str]:
         if system != first:
             against = row[f"{first}_against_it"]
             line += (
-                f"; {first} alone right {against['only_first']}, it alone {against['only_it']}, p = {against['p']:.2g}"
+                f"; {first} alone right {against['only_first']}, it alone {against['only_it']}, "
+                f"p = {', '.join(f'{p:.2g}' for p in against['p'])}"
             )
         printed.append(line)
     return printed

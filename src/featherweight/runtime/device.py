@@ -168,13 +168,17 @@ def is_here(name: str) -> bool:
     return kind != "xpu" or bool(torch.xpu.is_available())
 
 
+def automatic() -> torch.device:
+    """The device of a run that names none."""
+    # Apple's GPU only where it is named: no run of ours has shown what it gets right.
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _device(name: str, processes: Processes) -> torch.device:
     if processes.count > 1:
         return _one_of_several(name, processes)
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("cpu")  # Apple's GPU only where it is named: no run of ours has shown what it gets right
+        return automatic()
     try:
         device = torch.device(name)
         if device.type not in USABLE:
