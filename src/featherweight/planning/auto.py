@@ -154,7 +154,8 @@ def _measured(
             continue
         began, left = time.monotonic(), clock.left(MEASURING)
         if candidate.starts_published not in took:  # one of each kind is tried in any case
-            left = max(left, (clock.planned - began) / 2)
+            untried = {one.starts_published for one in candidates} - took.keys()
+            left = max(left, (clock.planned - began) / len(untried))
         elif left < took[candidate.starts_published]:
             refused.append(f"{candidate.title}: not measured, for lack of time")
             continue
