@@ -157,7 +157,7 @@ def test_a_pilot_that_always_says_the_most_frequent_class_has_learned_nothing():
 
 
 def test_the_score_that_is_expected_of_uneven_classes_is_that_of_even_ones_as_hard():
-    even = Task(2000, 200, 500, 2, 1000, 32, 3, True, False)
+    even = Task(2000, 200, 500, 2, 1000, 32, 32, 3, True, False)
     uneven = replace(even, smallest=200, commonest=1800)
     assert (even.unevenness, round(uneven.unevenness, 6)) == (1.0, 0.2)
 
