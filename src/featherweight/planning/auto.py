@@ -79,7 +79,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     findings = _findings(pilots, task, words)
     measured = [replace(one, packing=listed.seconds_of_a_run(_seen(one.candidate, competition))) for one in measured]
     planned = make(task, competition, measured, clock.left(), curves, findings)
-    return replace(planned, refused=[*refused, *planned.refused])
+    return replace(planned, refused=[*refused, *planned.refused], found=words)
 
 
 def _refuse_if_decoding_takes_all(
@@ -120,7 +120,6 @@ def _findings(pilots: Sequence[Pilot], task: Task, words: list[str]) -> Findings
         slow=max([1.0, *(pilot.slow for pilot in pilots)]),
         fit=max([pilot.fit for pilot in pilots if pilot.fit is not None], default=FIT),
         at_chance=frozenset(pilot.candidate.starts_published for pilot in pilots if not pilot.has_learned),
-        words=tuple(words),
     )
 
 
@@ -156,7 +155,7 @@ def _measured(
         if candidate.starts_published not in took:  # one of each kind is tried in any case
             untried = {one.starts_published for one in candidates} - took.keys()
             left = max(left, (clock.planned - began) / len(untried))
-        elif left < took[candidate.starts_published]:
+        if left <= took.get(candidate.starts_published, 0.0):
             refused.append(f"{candidate.title}: not measured, for lack of time")
             continue
         try:

@@ -38,8 +38,7 @@ REST = 12.0  # seconds for the start, the CSV and the report
 class Findings:
     """What pilots showed: may images be mirrored, are they unlike those that pretrained weights were trained on, how
     many times longer a step took than where it was timed, the seconds of a probe's regression for each row of features
-    (see `rows_fitted`), of which kinds (do they start from pretrained weights?) a pilot has not learned anything, and
-    all of it in `words`.
+    (see `rows_fitted`), and of which kinds (do they start from pretrained weights?) a pilot has not learned anything.
     """
 
     mirror: bool = True
@@ -47,7 +46,6 @@ class Findings:
     slow: float = 1.0
     fit: float = FIT
     at_chance: frozenset[bool] = frozenset()
-    words: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def make(
         few = reasons[:4]
         raise UserError("\n  ".join([f"nothing can be trained in {duration(seconds)}; give it more time", *few]))
     options.sort(key=lambda option: (-option.forecast.value, option.timeline.total))
-    return Plan(task, seconds, options, reasons, findings.words)
+    return Plan(task, seconds, options, reasons)
 
 
 def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
