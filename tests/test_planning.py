@@ -397,11 +397,13 @@ def test_why_there_is_no_pilot_is_said(cost, seconds, left, why):
 def test_where_views_are_dear_fewer_images_judge_a_pilot(monkeypatch):
     asked = []
     monkeypatch.setattr(pilots, "in_own_process", lambda *what, **patience: asked.append(what) or refuse("x"))
-    measured = Measured(next(from_scratch(TASK)), 493_224, Cost(1.0, 0.1, 10**9))
+    candidate = next(from_scratch(TASK))
+    measured = Measured(candidate, 493_224, Cost(4.0, 0.1, 10**9))
     task = replace(TASK, holdout=1000)
     piloted(measured, replace(setting(), task=task, holdout=[str(i) for i in range(1000)]), 60.0, time.monotonic() + 99)
     _, _, _, shown, judged, _ = asked[0]
-    assert (len(shown), len(judged)) == (426, 100)
+    batch = load_recipe(candidate.recipe, candidate.settings(3)).train.batch_size
+    assert (len(shown), len(judged)) == (int(40 / (3 * 4.0 / batch)), 100)
 
 
 def refuse(*reason):
