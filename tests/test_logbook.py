@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy.stats import ttest_rel
 
-from featherweight import budget, paths
+from conftest import weighed
+from featherweight import paths
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.config.purpose import head
@@ -114,7 +115,7 @@ def distinct() -> list[str]:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_makes_weight(name):
-    budget.weigh(load_recipe(name), CIFAR, name).refuse_if_over()
+    weighed(name).refuse_if_over()
 
 
 @pytest.mark.parametrize("name", distinct())
@@ -135,7 +136,7 @@ def test_a_row_trains_for_a_few_steps(name, tmp_path):
 @pytest.mark.parametrize(("name", "parameters", "optimizer", "rate", "batch_size"), SECTION_A)
 def test_section_a_says_what_the_logbook_says(name, parameters, optimizer, rate, batch_size):
     recipe = load_recipe(name)
-    assert budget.weigh(recipe, CIFAR, name).counted == parameters
+    assert weighed(name).counted == parameters
     assert recipe.optimizer.name == optimizer
     assert recipe.optimizer.lr == rate
     assert recipe.train.batch_size == batch_size
@@ -162,13 +163,13 @@ def test_section_a_sweeps_the_rate_and_narrows_a_wrn():
         assert load_recipe(name).model_dump(exclude={"optimizer": {"lr"}}) == base
     padded, whole = load_recipe("a_pad"), load_recipe("a2")
     assert padded.model_dump(exclude={"model": {"shortcut"}}) == whole.model_dump(exclude={"model": {"shortcut"}})
-    assert budget.weigh(padded, CIFAR, "a_pad").counted == 3_270_234 < 3_294_042
+    assert weighed("a_pad").counted == 3_270_234 < 3_294_042
 
 
 @pytest.mark.parametrize(("name", "parameters"), SECTION_B)
 def test_section_b_has_plain_and_residual_by_both_optimizers(name, parameters):
     recipe = load_recipe(name)
-    assert budget.weigh(recipe, CIFAR, name).counted == parameters
+    assert weighed(name).counted == parameters
     assert recipe.optimizer.name == name.split("_")[-1]
     twin = load_recipe(name.replace("plain", "resnet"))
     assert recipe.model.residual == (twin == recipe)
@@ -180,10 +181,10 @@ def test_section_b_has_plain_and_residual_by_both_optimizers(name, parameters):
 
 @pytest.mark.parametrize(("name", "parameters", "published"), SECTION_D)
 def test_section_d_has_every_network_it_names(name, parameters, published):
-    weighed = budget.weigh(load_recipe(name), CIFAR, name)
-    assert weighed.counted == parameters
+    found = weighed(name)
+    assert found.counted == parameters
     assert name in rerun.rows("D")
-    as_published = budget.weigh(load_recipe(published), CIFAR, published)
+    as_published = weighed(published)
     if as_published.counted > as_published.limit:
         assert f"({published}) it has {as_published.counted:,} and is refused." in head(name)
     else:
@@ -257,6 +258,7 @@ def test_a_shortened_row_has_the_shape_of_the_whole(name):
         assert any(of_part == pytest.approx(value) for value in near), tenth
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_section_is_rerun_and_told(home, capsys):
     some = ["--rows", "d_adam,d_momentum,d_lr3"]
     words = ["logbook", "D", *some, "--scale", "0.05", "--set", "split.subset=200", "--threads", "1"]
@@ -295,6 +297,7 @@ def test_the_tables_training_score_is_by_the_metric_it_names(tmp_path):
         assert [line.split(" | ")[3].strip() for line in lines] == trained
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_rows_that_the_write_up_draws_together_have_a_picture(home, monkeypatch, capsys):
     monkeypatch.setattr(rerun, "TOGETHER", {"curves-two": ["d_adam", "d_sgd"], "curves-more": ["d_adam", "d_lr2"]})
     words = ["logbook", "D", "--rows", "d_adam,d_sgd", "--scale", "0.05", "--threads", "1", "--log"]
@@ -309,6 +312,7 @@ def test_rows_that_the_write_up_draws_together_have_a_picture(home, monkeypatch,
     )
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_row_that_cannot_be_run_to_its_end_blocks_no_other(home, capsys):
     """One that diverges, which a claim is about, and one over the limit, first of all: told of and left out."""
     recipes = home / "configs" / "recipes"
@@ -332,6 +336,7 @@ def test_a_row_that_cannot_be_run_to_its_end_blocks_no_other(home, capsys):
     assert (folder / "claims.png").exists()
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_row_that_diverges_by_one_seed_of_several_is_left_out(home, monkeypatch, capsys):
     run_all = rerun.series.run_all
 
@@ -352,6 +357,7 @@ def test_a_row_that_diverges_by_one_seed_of_several_is_left_out(home, monkeypatc
     assert "| d_adam | | | | | | **diverged with seed 0, 1" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_a_section_is_run_again_with_other_settings(home, capsys):
     words = ["logbook", "D", "--scale", "0.05", "--rows", "d_adam", "--threads", "1"]
     for more in ([], ["--set", "train.batch_size=32"], ["--set", "train.batch_size=128"], ["--views", "flip"]):
@@ -363,6 +369,7 @@ def test_a_section_is_run_again_with_other_settings(home, capsys):
     assert len(list((home / "runs").glob("d_adam-*-s1"))) == 1
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_several_seeds_test_the_claims_and_are_logged(home, capsys):
     words = ["logbook", "D", "--scale", "0.1", "--rows", "d_adam,d_momentum", "--threads", "1", "--log"]
     assert main.main([*words, "--seeds", "0-1"]) == 0
