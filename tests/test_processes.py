@@ -151,7 +151,7 @@ def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Comma
     """Ctrl-C, then SIGKILL of a worker, then of the process that started the workers, each time resumed; in one piece
     it was torchrun that started them.
     """
-    long = (*RUN, "--set", "train.epochs=2")
+    long = (*RUN, "--set", "train.epochs=3")
     done = _torchrun("-m", "featherweight", *long, "--name", "whole")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("next: ./run.sh runs") == 1
@@ -185,6 +185,7 @@ def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Comma
     while _alive(workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _alive(workers)
+    assert not (folder / "result.json").exists()  # they were ended, and did not run on to the end
 
     done = command("resume", "cut", "--no-report")
     assert done.returncode == 0, done.stderr
@@ -249,7 +250,7 @@ def _underway(process: subprocess.Popen[str], folder: Path) -> tuple[int, list[i
     """The process that starts the workers, and these, once the run has written a checkpoint of theirs."""
     checkpoint = folder / "checkpoint.pt"
     seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > seen):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

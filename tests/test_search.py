@@ -395,13 +395,13 @@ def test_a_candidate_that_kills_its_workers_is_given_up(home, capfd):
 
 
 def test_a_killed_search_goes_on_to_the_same_end(home):
-    text = QUICK.replace("train.epochs: 3", "train.epochs: 16, train.checkpoint_seconds: 0") + "pruner: none\n" + KEYS
+    text = QUICK.replace("train.epochs: 3", "train.epochs: 10, train.checkpoint_seconds: 0") + "pruner: none\n" + KEYS
     write(home, text)
     write(home, text, "whole")
     words = ["search", "quick", "--trials", "3", "--threads", "1"]
     for kill, at_least in ((signal.SIGKILL, 1), (signal.SIGINT, 2)):
         before = last_trial(home)  # a stale trial is not the new worker's
-        worker = start(words, fresh=kill == signal.SIGINT, start_new_session=True)  # as a user ends one
+        worker = start(words, start_new_session=True)
         deadline = time.monotonic() + 300
         while not begun(home, at_least, before) and worker.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -25,6 +25,7 @@ def test_what_are_no_seeds_is_refused(text):
         series.seeds(text)
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_several_seeds_are_several_runs_and_their_mean(home, capsys):
     assert main.main(["tiny", "--seeds", "0-2", *QUICK]) == 0
     rows = ledger.read()
@@ -40,6 +41,7 @@ def test_several_seeds_are_several_runs_and_their_mean(home, capsys):
     assert "there is a run called 'tiny-digits-s0' already, of other settings" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_each_run_of_a_series_has_its_report_unless_that_is_left_out(home, monkeypatch):
     written = []
 
@@ -83,6 +85,7 @@ def test_folds_hold_every_image_out_once(home, capsys):
     assert ledger.read().set_index("run").loc["tiny-digits-folds"]["parameters"] == 3 * 20_506
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_folds_that_together_are_too_heavy_keep_their_score_and_get_no_csv(home, capsys):
     text = (home / "heavy.yaml").write_text(
         "title: Digits\nsource: digits\nimage: {size: 8, channels: 1, mirror: false}\n"
