@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import weighed
 from featherweight import budget, paths
 from featherweight.config import load_competition, load_recipe
 from featherweight.data.pack import Pack
@@ -93,7 +94,7 @@ LIMIT = 5_000_000
 CIFAR = load_competition("cifar10")
 
 
-SIZES = ("width", "widths", "depth", "blocks", "layers", "hidden", "head_width")  # more of the same layers
+SIZES = ("width", "widths", "depth", "blocks", "growth", "layers", "hidden", "head_width")  # more of the same layers
 
 
 def distinct(names: Iterable[str] = WEIGHTS) -> list[str]:
@@ -108,19 +109,19 @@ def distinct(names: Iterable[str] = WEIGHTS) -> list[str]:
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_a_recipe_weighs_what_is_written(name):
-    weighed = budget.weigh(load_recipe(name), CIFAR, name)
-    assert weighed.counted == WEIGHTS[name]
-    assert weighed.macs > 0
-    assert weighed.makes_weight == (weighed.counted <= LIMIT)
+    one = weighed(name)
+    assert one.counted == WEIGHTS[name]
+    assert one.macs > 0
+    assert one.makes_weight == (one.counted <= LIMIT)
 
 
 @pytest.mark.parametrize("name", distinct(name for name, weight in WEIGHTS.items() if weight > LIMIT))
 def test_a_recipe_over_the_limit_is_refused_with_a_lighter_one_that_is_within(name):
-    weighed = budget.weigh(load_recipe(name), CIFAR, name)
-    lighter = weighed.find_lighter()
+    one = weighed(name)
+    lighter = one.find_lighter()
     assert budget.count_parameters(lighter, CIFAR) <= LIMIT
-    known = dataclasses.replace(weighed, find_lighter=lambda: lighter)
-    with pytest.raises(OverBudget, match=f"{name} weighs {weighed.counted:,}.*within the limit: model: "):
+    known = dataclasses.replace(one, find_lighter=lambda: lighter)
+    with pytest.raises(OverBudget, match=f"{name} weighs {one.counted:,}.*within the limit: model: "):
         known.refuse_if_over()
 
 
@@ -134,7 +135,7 @@ def test_all_other_recipes_can_be_weighed():
 
 
 @pytest.mark.parametrize("name", distinct())
-def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path):
+def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path, measured_once):
     """Four images of 8 px: everything moves that is not frozen, and the weights come back to the same probabilities.
 
     Networks over the limit are refused by the gate, not unable to train: they are made narrow, where they can be.
