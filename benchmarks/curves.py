@@ -35,7 +35,7 @@ NETWORKS = {
     "lite0_bold": ("finetune_lite0_bold", []),
 }
 HOLDOUT = 3000  # images that score a training on a subset
-COLUMNS = ("dataset", *NUMBERS, "error", "network")
+COLUMNS = ("dataset", "optimizer", *NUMBERS, "error", "network")
 
 
 def settings(network: str, epochs: int, images: int, arguments: argparse.Namespace, small: bool) -> list[str]:
@@ -93,6 +93,7 @@ def main() -> None:
             shape, score = run.competition.shape, run.result.holdout
             row = {
                 "dataset": arguments.dataset,
+                "optimizer": run.recipe.optimizer.name,
                 "images": len(run.split.train),
                 "classes": shape.num_classes,
                 "size": shape.size,

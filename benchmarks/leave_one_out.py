@@ -24,7 +24,7 @@ def tasks(rows: list[Row]) -> dict[str, list[Row]]:
     by_task: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         start = "pretrained" if row.published else "from scratch"
-        by_task[f"{row.dataset}, {row.images:,} images, {start}"].append(row)
+        by_task[f"{row.dataset}, {row.images:,} images, {start} by {row.optimizer}"].append(row)
     return {name: of for name, of in by_task.items() if len(of) > 1}
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     summaries: dict[str, dict[str, Any]] = {}
     for name, own in tasks(rows).items():
         pilot, *others = sorted(own, key=lambda row: (row.parameters, row.epochs))
-        known = [row for row in rows if row.dataset.removesuffix("64px") != own[0].dataset.removesuffix("64px")]
+        known = [row for row in rows if row.dataset != own[0].dataset]
         curves = Curves(known, [replace(pilot, dataset="pilot")])
         forecasts = [(row, forecast(curves, row)) for row in others]
         within = [one.low <= 1 - row.error <= one.high for row, one in forecasts]

@@ -3,8 +3,8 @@
 `curves.csv` holds a row per training: the task in numbers, the network's parameters, the epochs, and the error on
 images that were held out. `./run.sh bench curves` measures it. The model is linear with normal priors (Gelman et al.,
 Bayesian Data Analysis, chapters 14 and 15), one for networks that start from random weights and one for published ones:
-the logit of the error is a sum of effects that all data sets share and of three that each has for itself, since data
-sets differ in how hard they are, in what longer training gains and in what more images gain. The priors say which way
+the logit of the error is a sum of effects that all data sets share and of three that each has for itself (by each
+optimizer), since data sets differ in how hard they are, in what longer training gains and in what more images gain. The priors say which way
 an effect goes, so that a few rows cannot turn it: more images, epochs, pixels and parameters do no harm. What longer
 training gains falls as 1 / epochs, so that nothing is promised far beyond the measured lengths. Pilots on the task are
 rows like the others, and tell its own effects.
@@ -25,7 +25,7 @@ from featherweight.planning.task import Task
 TABLE = Path(__file__).with_name("curves.csv")
 PUBLISHED = ("lite0", "lite0_bold")  # networks of the table that start from published weights
 NUMBERS = ("images", "classes", "size", "channels", "parameters", "epochs", "holdout")
-NOISE = 0.15  # of a training, in logits: what another seed gives, beside the chance of a small holdout
+NOISE = 0.2  # of a training, in logits: another seed, and what the effects leave; beside the chance of a small holdout
 
 # Effects on the logit of the error, with mean and standard deviation before any row is seen: of a doubling of images,
 # classes, pixels of a side and parameters, and of how unfinished a training is.
@@ -64,6 +64,12 @@ class Row:
     holdout: int
     error: float
     published: bool = False
+    optimizer: str = ""
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """Rows that share what a data set has for itself: of one set, learned by one optimizer."""
+        return self.dataset, self.optimizer
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ def table(path: Path = TABLE) -> list[Row]:
                 **{key: int(row[key]) for key in NUMBERS},
                 error=float(row["error"]),
                 published=row["network"] in PUBLISHED,
+                optimizer=row["optimizer"],
             )
             for row in csv.DictReader(file)
         ]
@@ -109,11 +116,11 @@ class Curves:
         """
         asked = Row("", task.images, task.classes, size, task.channels, parameters, epochs, 1, 0.5, published)
         known = [row for row in self.rows if row.published == published]
-        known += [replace(pilot, dataset="") for pilot in self.pilots if pilot.published == published]
-        datasets = ["", *sorted({row.dataset for row in known} - {""})]
-        design = np.array([_design(row, datasets) for row in (*known, asked)])
+        known += [replace(pilot, dataset="", optimizer="") for pilot in self.pilots if pilot.published == published]
+        groups = sorted({row.group for row in (*known, asked)})
+        design = np.array([_design(row, groups) for row in (*known, asked)])
         priors = FROM_PUBLISHED if published else FROM_SCRATCH
-        prior, spread = np.array([*priors.values(), *((0.0, own) for _ in datasets for own in OWN_SPREAD[published])]).T
+        prior, spread = np.array([*priors.values(), *((0.0, own) for _ in groups for own in OWN_SPREAD[published])]).T
         # The posterior of a linear model with known noise, given the rows: Gelman et al., section 14.2.
         among, of_asked = (design[:-1] * spread**2) @ design.T, design[-1] * spread
         noise = np.diag([NOISE**2 + _chance(row) for row in known])
@@ -124,7 +131,7 @@ class Curves:
         return Forecast(*(float(1 - end) for end in ends))
 
 
-def _design(row: Row, datasets: Sequence[str]) -> list[float]:
+def _design(row: Row, groups: Sequence[tuple[str, str]]) -> list[float]:
     """What the effects of a row are multiplied with: nearly zero for a middling task."""
     parameters = float(np.log2(row.parameters / 1e6))
     unfinished = 1 / (1 + row.epochs) if row.published else 12 / (0.5 + row.epochs)
@@ -138,7 +145,7 @@ def _design(row: Row, datasets: Sequence[str]) -> list[float]:
     }
     if not row.published:
         shared["unfinished, by parameters"] = parameters * unfinished
-    return [*shared.values(), *(shared[name] * (row.dataset == dataset) for dataset in datasets for name in OWN)]
+    return [*shared.values(), *(shared[name] * (row.group == group) for group in groups for name in OWN)]
 
 
 def _logits(rows: Sequence[Row]) -> NDArray[np.float64]:
