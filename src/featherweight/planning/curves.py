@@ -4,10 +4,10 @@
 images that were held out. `./run.sh bench curves` measures it. The model is linear with normal priors (Gelman et al.,
 Bayesian Data Analysis, chapters 14 and 15), one for networks that start from random weights and one for published ones:
 the logit of the error is a sum of effects that all data sets share and of three that each has for itself (by each
-optimizer), since data sets differ in how hard they are, in what longer training gains and in what more images gain. The priors say which way
-an effect goes, so that a few rows cannot turn it: more images, epochs, pixels and parameters do no harm. What longer
-training gains falls as 1 / epochs, so that nothing is promised far beyond the measured lengths. Pilots on the task are
-rows like the others, and tell its own effects.
+optimizer), since data sets differ in how hard they are, in what longer training gains and in what more images gain. The
+priors say which way an effect goes, so that a few rows cannot turn it: more images, epochs, pixels and parameters do no
+harm. What longer training gains falls as 1 / epochs, so that nothing is promised far beyond the measured lengths.
+Pilots on the task are rows like the others, and tell its own effects.
 """
 
 from __future__ import annotations
