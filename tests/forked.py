@@ -99,28 +99,29 @@ def _serve(asked: socket.socket) -> None:
         between = os.fork()
         if not between:
             parent = os.getpid()
-            child = os.fork()
-            if child:
-                os.write(write, str(child).encode())
+            if os.fork():
                 os._exit(0)
             asked.close()
             os.close(read)
-            os.close(write)
             while os.getppid() == parent:  # until the asking process has adopted this one
                 time.sleep(0.001)
-            _become(files, **json.loads(request))
+            _become(write, files, **json.loads(request))
         os.waitpid(between, 0)  # from here on the child is the asking process's
         asked.send(os.read(read, 32))
         for file in (*files, read, write):
             os.close(file)
 
 
-def _become(files: Sequence[int], words: list[str], environment: dict[str, str], folder: str, session: bool) -> None:
-    """Be the process that was asked for; ends in SystemExit."""
+def _become(
+    write: int, files: Sequence[int], words: list[str], environment: dict[str, str], folder: str, session: bool
+) -> None:
+    """Be the process that was asked for, once its session is made and its number written; ends in SystemExit."""
     if {"--procs", "resume", TORCHRUN} & {*words}:
         _fork_what_torchrun_starts(files)
     if session:
-        os.setsid()
+        os.setsid()  # before anybody knows the number: a signal to its group would be one to that of the tests
+    os.write(write, str(os.getpid()).encode())
+    os.close(write)
     for standard, file in enumerate(files):
         os.dup2(file, standard)
     for file in files:

@@ -85,7 +85,7 @@ def test_the_epochs_fill_the_time_and_no_more():
 
 
 def test_of_few_epochs_the_last_is_cut_where_the_time_ends():
-    best = plan(60, step=0.5).best
+    best = plan(60, step=1.8).best
     steps = TASK.images // best.recipe.train.batch_size
     assert 1 < best.epochs < 10
     assert best.epochs % 1
