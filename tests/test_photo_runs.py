@@ -156,4 +156,4 @@ def test_a_notebook_writes_the_bytes_of_the_run(photos, home, target):
         assert run.csv().read_text().count("light") == 2
     own = run.csv().read_bytes()
     run.csv().unlink()
-    assert kernel_entry._by_run(run, float("inf")).read_bytes() == own
+    assert kernel_entry._by_run(run, run.competition, float("inf")).read_bytes() == own

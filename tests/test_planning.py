@@ -97,7 +97,7 @@ def test_of_few_epochs_the_last_is_cut_where_the_time_ends():
 def test_a_network_whose_steps_are_dear_is_left_for_one_that_gets_through_more_epochs():
     def cost(recipe):
         dear = recipe.model.name == "fastnet" and max(recipe.model.widths) > 128
-        return Cost(2.0 if dear or recipe.model.name == "wrn" else 0.01, 1e-4, 10**9)
+        return Cost(16.0 if dear or recipe.model.name == "wrn" else 0.01, 1e-4, 10**9)
 
     assert plan(120, cost=cost).best.candidate.name == "fast net, narrow"
 

@@ -64,7 +64,7 @@ def test_the_main_job_submits_when_asked(fake_kaggle, capsys):
 
 def test_the_main_job_is_refused_before_it_trains_where_it_could_not_be_submitted(fake_kaggle, monkeypatch, capsys):
     assert main.main(["tiny", "--submit", "--name", "none"]) == 2
-    assert "the competition digits says no Kaggle name" in capsys.readouterr().err
+    assert "the competition digits has no Kaggle name" in capsys.readouterr().err
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     assert main.main([*RUN, "none", "--submit"]) == 2
     assert "there are no Kaggle credentials" in capsys.readouterr().err
