@@ -3,8 +3,8 @@
     ./run.sh bench curves COMPETITION --dataset NAME [--images 4000] --networks narrow fast --epochs 5 15 45
     ./run.sh bench curves COMPETITION --dataset NAME --networks lite0 --size 128 --epochs 0 2 6
 
-The second fine-tunes published weights, as a plan does: `lite0_bold` where the probe gets more than a tenth wrong. No
-epochs are a linear probe alone.
+The second fine-tunes published weights, as a plan does: `lite0_bold` where the images are unlike those of the weights
+(docs/auto.md). No epochs are a linear probe alone.
 
 Every training is a run like any other, so what was cut off goes on and what is done is not done again. Each adds a row
 to src/featherweight/planning/curves.csv: the task in numbers, the network's parameters, the epochs, and the error on

@@ -28,7 +28,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
     path = tmp_path / "c.pt"
     checkpoint.save(path, {"step": 3, "model": net().state_dict()})
     path.write_bytes(path.read_bytes()[:-100] if damage == "cut" else damage)
-    with pytest.raises(UserError, match=r"c\.pt: this checkpoint is damaged; delete it to train anew"):
+    with pytest.raises(
+        UserError, match=r"c\.pt: this checkpoint is damaged, or of another version; delete it to train anew"
+    ):
         checkpoint.load(path)
 
 

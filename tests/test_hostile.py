@@ -307,7 +307,7 @@ DAMAGED = [
     ("weights.safetensors", b"\xff" * 8 + b"{}", "resume first", 2, "weights.safetensors: these weights do not fit"),
     ("holdout_probs.npy", b"", "resume first", 0, "computed again from the weights"),
     ("predict_probs.npy", npy(np.zeros((3, 3))), "resume first", 0, "computed again from the weights"),
-    ("checkpoint.pt", torch_saved({"step": 3}), "resume first", 2, "checkpoint.pt: this checkpoint is damaged; delete it to train anew"),
+    ("checkpoint.pt", torch_saved({"step": 3}), "resume first", 2, "checkpoint.pt: this checkpoint is damaged, or of another version; delete it to train anew"),
     ("checkpoint.pt", zipped({"x/data.pkl": b"x"}), "resume first", 2, "checkpoint.pt: this checkpoint is damaged"),
 ]  # fmt: skip
 

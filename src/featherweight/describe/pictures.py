@@ -154,9 +154,9 @@ def _size(count: int, typical: float, exact: int | None) -> tuple[int, str]:
 
 
 def _accelerated() -> bool:
-    import torch  # two seconds, once in a competition's life
+    from featherweight.runtime.device import automatic  # torch takes two seconds, once in a competition's life
 
-    return torch.cuda.is_available()  # Apple's GPU is used only where it is named
+    return automatic().type != "cpu"
 
 
 def _levels(traits: Traits, chosen: Chosen) -> None:

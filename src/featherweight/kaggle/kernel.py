@@ -99,7 +99,7 @@ def _refuse_what_stays_here(what: str, recipe: Recipe, competition: Competition)
         raise UserError(f"{what} starts from a file, {weights}, which a notebook does not have: {here}")
     if _asks_a_hub(recipe) and not (competition.kernel or Kernel()).internet:
         raise UserError(
-            f"{what} starts from weights of a hub, and the notebook has no network (kernel.internet): say "
+            f"{what} starts from weights of a hub, and the notebook has no network (kernel.internet): set "
             f"weights: {PACKAGE}NAME, which comes along, or {here}"
         )
 

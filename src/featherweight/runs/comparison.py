@@ -96,7 +96,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     """
     runs = list({run.folder.resolve(): run for run in map(Run.find, names)}.values())
     if len(runs) < 2:
-        raise UserError(f"these are all the run {runs[0].name}; compare wants at least two runs")
+        raise UserError(f"these are all the run {runs[0].name}; compare needs at least two different runs")
     answered = answers(runs)
     metric = runs[0].competition.metric
     rows = pd.DataFrame(

@@ -22,7 +22,7 @@ from featherweight.models.weights_file import to_safetensors
 from featherweight.training.averaging import Averages
 from featherweight.untrusted_files import explained, regular_file
 
-DAMAGED = "this checkpoint is damaged; delete it to train anew"
+DAMAGED = "this checkpoint is damaged, or of another version; delete it to train anew"
 
 
 @dataclass
