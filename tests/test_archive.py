@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 
 import pytest
+from filelock import FileLock
 
 from featherweight.data.archive import unpack
 from featherweight.errors import UserError
@@ -149,9 +150,23 @@ def test_broken_archives(tmp_path, ending, how):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_remains_go_by_their_lock_and_not_by_a_process_number(tmp_path):
+    """On a shared disk the number of a process says nothing: it may run on another machine, or be another's by now."""
+    archive = make_zip(tmp_path / "x.zip", [("a", b"1")])
+    remains = tmp_path / ".out.part" / "half"
+    remains.mkdir(parents=True)
+    lock = FileLock(tmp_path / ".out.lock")
+    with lock, pytest.raises(UserError, match="another process is unpacking it; nothing was unpacked"):
+        unpack(archive, tmp_path / "out")
+    assert remains.exists()
+    unpack(archive, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x.zip"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").write_text("mine")
-    with pytest.raises(UserError, match="is there already; nothing was unpacked"):
+    with pytest.raises(UserError, match="already exists; nothing was unpacked"):
         unpack(make_zip(tmp_path / "x.zip", MEMBERS), tmp_path / "out")
     assert tree(tmp_path / "out") == {"mine": b"mine"}

@@ -528,6 +528,19 @@ def test_pixels_as_text_with_their_parts(home):
     assert [len(classes(rows, part)) for part in ("train", "holdout", "predict")] == [8, 4, 4]
 
 
+def test_files_with_their_parts_are_divided_as_pixels_are(home):
+    """The labels of one competition, once with the pixels in the table and once with files beside it."""
+    parts = ["Training", "Training", "PublicTest", " PrivateTest "]
+    for n in range(16):
+        picture(home / f"data/x/images/{n}.png")
+    table(
+        home / "data/x/fer.csv", ["image", "emotion", "Usage"], [[f"{n}.png", n % 3, parts[n % 4]] for n in range(16)]
+    )
+    competition, rows = described()
+    assert (competition.source.valid_rows, competition.source.test_rows) == (["PublicTest"], ["PrivateTest"])
+    assert [len(classes(rows, part)) for part in ("train", "holdout", "predict")] == [8, 4, 4]
+
+
 def test_a_labelled_test_table_of_pixels_with_ids_of_its_own(home):
     pixels = [f"pixel{n}" for n in range(64)]
     table(home / "data/x/train.csv", ["label", *pixels], [[n % 3, *[n] * 64] for n in range(12)])

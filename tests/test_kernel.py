@@ -292,7 +292,7 @@ def test_output_of_what_was_not_sent(workspace, fake_kaggle, capsys):
     assert "no notebook of first was sent from here" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("seconds", "epochs"), [(1000, 8), (35, 3), (5, None)])
+@pytest.mark.parametrize(("seconds", "epochs"), [(1000, 8), (83, 8), (35, 3), (5, None)])
 def test_a_recipe_trains_as_many_epochs_as_there_is_time_for(home, capsys, seconds, epochs):
     """Twenty steps of half a second an epoch, and two views of 500 images at the end."""
     competition = load_competition("digits")

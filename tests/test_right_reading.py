@@ -320,3 +320,15 @@ def test_the_last_notebook_sent_is_the_one_meant():
         path.write_text(json.dumps({"run": "r", "kernel": f"me/{name}", "version": 1}))
         os.utime(path, (place, place))
     assert push_kernel.pushed("r")["kernel"] == "me/c"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"run": "r", "kernel": "me/x"}', '{"run": "r", "kernel": "me/x", "vers']
+)
+def test_a_damaged_note_of_a_notebook_hides_no_other(content, capsys):
+    for name, text in (("a", json.dumps({"run": "r", "kernel": "me/a", "version": 1})), ("b", content)):
+        path = paths.kernels() / name / "pushed.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert push_kernel.pushed("r")["kernel"] == "me/a"
+    assert "b/pushed.json: damaged, and ignored" in capsys.readouterr().out

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from featherweight import config, submission, yaml
 from featherweight.config import Competition, load_competition
+from featherweight.data.csv_file import number_of
 from featherweight.errors import UserError
 from featherweight.submission import Form, check, score, write
 
@@ -131,9 +132,9 @@ def test_refusals_of_labels(home, text, message, monkeypatch):
     ("row", "message"),
     [
         ("a,0.1,x,0.3", "'x' is not a probability (the id 'a')"),
-        ("a,0.1,nan,0.3", "nan is not a probability (the id 'a')"),
-        ("a,0.1,-0.2,0.3", "-0.2 is not a probability (the id 'a')"),
-        ("a,0.1,1.2,0.3", "1.2 is not a probability (the id 'a')"),
+        ("a,0.1,nan,0.3", "'nan' is not a probability (the id 'a')"),
+        ("a,0.1,-0.2,0.3", "'-0.2' is not a probability (the id 'a')"),
+        ("a,0.1,1.2,0.3", "'1.2' is not a probability (the id 'a')"),
         ("a,0,0,0", "every probability of the id 'a' is 0"),
         ("a,0,1", "expected 4 fields, got 3"),
     ],
@@ -232,8 +233,10 @@ def test_one_column_is_scored_as_the_positive_class(home, tmp_path):
         ("007,x", "row 2: 'x' is not a probability (the id '007')"),
         ("007,", "row 2: '' is not a probability (the id '007')"),
         ("007,dog", "row 2: 'dog' is not a probability (the id '007')"),
-        ("007,1.5", "row 2: 1.5 is not a probability (the id '007')"),
-        ("007,nan", "row 2: nan is not a probability (the id '007')"),
+        ("007,1.5", "row 2: '1.5' is not a probability (the id '007')"),
+        ("007,nan", "row 2: 'nan' is not a probability (the id '007')"),
+        ("007,0_1", "row 2: '0_1' is not a probability (the id '007')"),
+        ("007,\uff10.\uff15", "row 2: '\uff10.\uff15' is not a probability (the id '007')"),
     ],
 )
 def test_refusals_of_one_probability(tmp_path, row, message):
@@ -241,6 +244,15 @@ def test_refusals_of_one_probability(tmp_path, row, message):
     with pytest.raises(UserError) as error:
         check(tmp_path / "s.csv", PETS)
     assert str(error.value) == f"{tmp_path}/s.csv: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1", 1.0), (" .5 ", 0.5), ("1.", 1.0), ("-2e-3", -0.002), ("+1E2", 100.0)]
+    + [(text, None) for text in ("1_0", "\u0661", "nan", "inf", "", "e5", "1 0", "0x1")],
+)
+def test_numbers_are_those_of_spreadsheets(text, number):
+    assert number_of(text) == number
 
 
 FORM = Form(("Id", "Label"), ["007", "7", "a b.png"], ["cat", "dog", "Dog"])
@@ -363,7 +375,7 @@ def test_one_hot_rows_of_one_class(tmp_path):
         ("ranked", True, "2,", "row 3: 0 classes for the id '2', expected 1 to 2"),
         ("one_hot", True, "2,1,0,0.5", "row 3: '0.5' is neither 0 nor 1"),
         ("one_hot", False, "2,1,1,0", "row 3: 2 classes hold 1 for the id '2', expected one"),
-        ("probabilities", True, "2,1,0,1.5", "row 3: 1.5 is not a probability"),
+        ("probabilities", True, "2,1,0,1.5", "row 3: '1.5' is not a probability"),
     ],
 )
 def test_faults_of_every_kind_are_told_by_row(takes, several, row, fault, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import os
 import shutil
 import stat
@@ -11,8 +10,11 @@ import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from filelock import FileLock, Timeout
 
 from featherweight.console import Progress, say
 from featherweight.errors import UserError
@@ -66,64 +68,70 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST, *, leave_damaged
     bytes, the disk holds, or an archive of that size can honestly become. `leave_damaged` leaves an archive inside it
     that cannot be read packed, and says so: fetching the whole again would not help.
     """
-    if folder.exists():
-        raise UserError(
-            f"{folder} is there already; nothing was unpacked: ./run.sh init {folder} describes it; else delete "
-            "it, or take another --name"
-        )
+    _refuse_existing(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    free = int(shutil.disk_usage(folder.parent).free * 0.95)
-    room = min(largest, free, max(SMALL, BOMB * regular_file(archive).st_size))
+    beside = folder.with_name(f".{folder.name}.part")
     try:
-        room -= _extract(archive, beside, room, str(archive))
-        for inner in sorted(path for path in beside.rglob("*") if is_archive(path)):
-            target = inner.with_name(stem(inner))
-            if not target.exists():
-                try:
-                    room -= _extract(inner, target, room, f"{archive}: {inner.relative_to(beside)} in it")
-                except Damaged as error:
-                    if not leave_damaged:
-                        raise
-                    shutil.rmtree(target, ignore_errors=True)
-                    say(f"{str(error).removesuffix('; download it again')}: left packed; unpack it with 7z")
-                    continue
-                _lift(target)
-                inner.unlink()
-        _appear(beside, folder)
+        with _locked(folder):
+            _refuse_existing(folder)  # unpacked since by the process that had the lock
+            shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed
+            try:
+                _unpack_all(archive, beside, largest, leave_damaged)
+                beside.rename(folder)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:  # a full disk names no file, or one that nobody knows
         if error.filename is None or Path(error.filename).is_relative_to(beside):
             error.filename = str(folder)
         raise
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise UserError(
+            f"{folder} already exists; nothing was unpacked: ./run.sh init {folder} describes it; else delete "
+            "it, or take another --name"
+        )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on a folder's name. Raises UserError if another process, on any machine, holds it.
+
+    The system releases the lock of a process that was killed. Its file is deleted while the lock is still held: a
+    process that waits on the deleted file notices this and opens a new one.
+    """
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"{folder}: another process is unpacking it; nothing was unpacked") from None
+    try:
+        yield
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
-def _appear(beside: Path, folder: Path) -> None:
-    try:
-        beside.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        raise UserError(f"{folder}: another process has just unpacked it; nothing was unpacked") from None
-
-
-def _sweep(folder: Path) -> None:
-    """Clear away what processes that were killed had unpacked."""
-    for remains in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
-        if not _is_running(remains.name.split(".")[-2]):
-            shutil.rmtree(remains, ignore_errors=True)
-
-
-def _is_running(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:
-        return True  # of another user
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
+def _unpack_all(archive: Path, folder: Path, largest: int, leave_damaged: bool) -> None:
+    """Unpack `archive` as `folder`, and the archives inside it beside themselves."""
+    free = int(shutil.disk_usage(folder.parent).free * 0.95)
+    room = min(largest, free, max(SMALL, BOMB * regular_file(archive).st_size))
+    room -= _extract(archive, folder, room, str(archive))
+    for inner in sorted(path for path in folder.rglob("*") if is_archive(path)):
+        target = inner.with_name(stem(inner))
+        if target.exists():
+            continue
+        try:
+            room -= _extract(inner, target, room, f"{archive}: {inner.relative_to(folder)} in it")
+        except Damaged as error:
+            if not leave_damaged:
+                raise
+            shutil.rmtree(target, ignore_errors=True)
+            say(f"{str(error).removesuffix('; download it again')}: left packed; unpack it with 7z")
+            continue
+        _lift(target)
+        inner.unlink()
 
 
 def _lift(folder: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ DELIMITERS = ",;\t|"
 LOOKED_AT = 50  # rows that settle the delimiter
 MOST_SHOWN = 50  # headings that a message lists
 EXPANDED = 12  # bytes of memory that a byte of a table of short fields takes as lists of text
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,14 @@ def beginning(path: Path, rows: int) -> Table | None:
     if not first or any(len(row) != len(first[0]) for row in first):
         return None
     return Table(path, [name.strip() for name in first[0]], first[1:], list(range(2, len(first) + 1)))
+
+
+def number_of(text: str) -> float | None:
+    """Return the number that a field holds, as a spreadsheet or pandas reads it, or None if it holds something else.
+
+    `float` also takes `1_0` and digits of other scripts, which those programs do not take for numbers.
+    """
+    return float(text) if NUMBER.fullmatch(text.strip()) else None
 
 
 def examples(values: Sequence[str], shown: int = 5) -> str:

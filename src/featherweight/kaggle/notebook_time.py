@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-import torch
 
 from featherweight.config import Competition, Recipe
 from featherweight.console import duration, say
 from featherweight.data.pack import Data
 from featherweight.data.parts import divide
 from featherweight.errors import UserError
-from featherweight.evaluation.tta import product
-from featherweight.planning.costs import Cost, measure
+from featherweight.evaluation import tta
+from featherweight.planning.costs import BETWEEN_STEPS, Cost, measure
 from featherweight.planning.own_process import Failed
 from featherweight.runs.predictions import views
-
-BETWEEN = 1.05  # what lies between the steps of an epoch
 
 
 def epochs_within(
@@ -40,9 +35,9 @@ def epochs_within(
     size = min(recipe.train.batch_size, len(train))
     steps = max(1, len(train) // size)
     evaluation = len(holdout) * cost.view
-    epoch = BETWEEN * steps * cost.step + evaluation / recipe.train.evaluate_every
+    epoch = BETWEEN_STEPS * steps * cost.step + evaluation / recipe.train.evaluate_every
     predicted = len(holdout) + (len(data.predict) if data.predict else 0)
-    final = _passes(recipe, competition) * predicted * cost.view
+    final = tta.count(views(recipe, competition)) * predicted * cost.view
     seconds = left()
     fit = int((seconds - final - evaluation) / epoch)
     whole = duration(recipe.train.epochs * epoch + final)
@@ -53,15 +48,3 @@ def epochs_within(
     if fit < recipe.train.epochs:
         say(f"that would not be done in time: training {fit} epochs of {recipe.train.epochs}")
     return min(fit, recipe.train.epochs)
-
-
-def _passes(recipe: Recipe, competition: Competition) -> int:
-    """How many times the test-time views ask about an image."""
-    image = torch.zeros(1, 1, competition.image.size, competition.image.size)
-    chosen = [view for view in views(recipe, competition) if view.name != "train"]
-    drawn = [view.arguments["count"] for view in views(recipe, competition) if view.name == "train"]
-    nothing: Any = None  # no random numbers: what draws them is counted apart
-    count = len(list(product(image, chosen, lambda number: nothing, ())))
-    for each in drawn:
-        count *= each
-    return count

@@ -178,8 +178,18 @@ def _pause(attempt: int, end: float, late: str) -> None:
 def pushed(name: str) -> dict[str, Any]:
     """What was last sent of a run or recipe: kernel, version, run. Raises UserError where there is nothing."""
     files = sorted(paths.kernels().glob("*/pushed.json"), key=lambda file: (file.stat().st_mtime_ns, file))
-    notes = [json.loads(file.read_text()) for file in files]
+    notes = [note for file in files if (note := _note(file)) is not None]
     mine = [each for each in notes if name in (each["run"], each["kernel"].partition("/")[2])]
     if not mine:
         raise UserError(f"no notebook of {name} was sent from here: ./run.sh kernel {name} --push")
     return dict(mine[-1])
+
+
+def _note(path: Path) -> dict[str, Any] | None:
+    """Return what was noted of a notebook when it was sent, or None for a damaged file, which is reported."""
+    try:
+        note = json.loads(path.read_text())
+        return {**note, "kernel": str(note["kernel"]), "run": str(note["run"]), "version": int(note["version"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        say(f"{path}: damaged, and ignored; ./run.sh kernel NAME --push writes it again")
+        return None

@@ -21,6 +21,7 @@ from featherweight.planning.candidates import Candidate
 from featherweight.planning.own_process import in_own_process
 from featherweight.training.forecast import peak_memory
 
+BETWEEN_STEPS = 1.02  # an epoch takes this many times the time of its steps
 STEPS = 4  # that are timed, after one that is not: the first chooses kernels and fills caches
 PROPORTION = 4 / 3  # of photographs, whose shorter side is stored
 WARM = 4  # images predicted before the time is taken: the first choose kernels

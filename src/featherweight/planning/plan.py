@@ -19,7 +19,7 @@ from featherweight.console import duration
 from featherweight.errors import OverBudget, UserError
 from featherweight.evaluation import tta
 from featherweight.planning.candidates import BOLD, Candidate
-from featherweight.planning.costs import Cost, Measured
+from featherweight.planning.costs import BETWEEN_STEPS, Cost, Measured
 from featherweight.planning.curves import Curves, Forecast
 from featherweight.planning.task import Task
 from featherweight.runs import predictions
@@ -198,7 +198,7 @@ def _option(
         least, seen_twice = 0, 2 if seen.image.mirror else 1
         probing = seen_twice * task.images * cost.view * slow + findings.fit * rows_fitted(task.images, seen_twice)
     steps = max(1, task.images // min(recipe.train.batch_size, task.images))
-    epoch = steps * cost.step * slow * 1.02  # what lies between the steps
+    epoch = steps * cost.step * slow * BETWEEN_STEPS
     left = seconds * MARGIN - measured.packing - views - probing - REST - 10 * looking
     epochs = float(min(math.floor(left / epoch), candidate.longest))  # below 0 where a probe alone takes too long
     if 1 <= epochs < FEW:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featherweight.data.csv_file import number_of
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.submission.csv_format import Form
@@ -121,12 +122,9 @@ def probabilities(values: Sequence[str], order: Sequence[int], where: str, id: s
 
 
 def _probability(value: str, where: str, id: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        raise UserError(f"{where}: '{value}' is not a probability (the id '{id}')") from None
-    if not 0 <= number <= 1:
-        raise UserError(f"{where}: {value} is not a probability (the id '{id}')")
+    number = number_of(value)
+    if number is None or not 0 <= number <= 1:
+        raise UserError(f"{where}: '{value}' is not a probability (the id '{id}')")
     return number
 
 

@@ -76,10 +76,8 @@ def _spellings(answers: Mapping[str, Label], competition: Competition) -> dict[s
 
 def spelling(name: str) -> str:
     """What is the same in all spellings of a class: a number's value, any other name without blanks around it."""
-    try:
-        return repr(float(name))
-    except ValueError:
-        return name.strip()
+    number = csv_file.number_of(name)
+    return name.strip() if number is None else repr(number)
 
 
 def encoded(labels: Sequence[Label], index: Mapping[str, int], several: bool) -> Answers:

@@ -10,10 +10,11 @@ from typing import Any
 from featherweight.data import tables
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect.detected import Detected, Hints
-from featherweight.data.detect.folder_roles import assign, role, settle, shown
+from featherweight.data.detect.folder_roles import assign, settle, shown
 from featherweight.data.detect.labelled import Labelled, Profile, Survey
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import relative
+from featherweight.data.detect.split_column import record_split
 from featherweight.data.detect.to_predict import ToPredict
 from featherweight.errors import UserError
 
@@ -150,28 +151,10 @@ class Reading:
         return True
 
     def _split_column(self, table: Table) -> None:
-        """A column of parts: train, val, test."""
+        """Record the first column whose values name parts of the data: train, val, test."""
         for name in table.header:
-            values = Counter(value.strip() for value in table.column(name))
-            roles = {value: role(value) or ("test" if "public" in value.lower() else "") for value in values if value}
-            if not 2 <= len(roles) <= 6 or "train" not in roles.values() or not all(roles.values()):
-                continue
-            valid = [value for value, part in roles.items() if part == "valid"]
-            tests = [value for value, part in roles.items() if part == "test"]
-            if self.sample is not None or (tests and not valid):
-                valid, tests = [*valid, *tests], []  # the images to predict are others
-            self.detected.source["split"] = name
-            if valid:
-                self.detected.source["valid_rows"] = valid
-            if tests:
-                self.detected.source["test_rows"] = tests
-            counts = ", ".join(f"{value} ({count:,})" for value, count in values.most_common())
-            self.detected.notes.append(f"the column '{name}' says which part a row belongs to: {counts}")
-            self.detected.assumed.append(
-                f"held out: the rows whose {name} is {', '.join(valid) or 'none'}; labelled test: "
-                f"{', '.join(tests) or 'none'} (source.valid_rows, source.test_rows)"
-            )
-            return
+            if record_split(self.detected, name, table.column(name), test_elsewhere=self.sample is not None):
+                return
 
     def _valid_table(self) -> set[int]:
         """A second table, of held-out images, with the same columns."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.labelled import refuse_components
 from featherweight.data.detect.sample import Sample, numbers_of
 from featherweight.data.detect.scan import Scan
-from featherweight.data.detect.split_column import parts_of
+from featherweight.data.detect.split_column import parts_of, record_split
 from featherweight.data.pixel_frames import frame, spread_of
 from featherweight.data.pixel_range import BYTES, together
 from featherweight.data.scientific import package
@@ -212,21 +211,14 @@ def _split(scan: Scan, one: Pixels, sample: Sample | None, detected: Detected) -
         called = name.lower() in ("usage", "split", "part", "set", "subset")
         if not called and not (one.rows and parts_of({row[place] for row in one.rows} | {"train"})):
             continue
-        counts = Counter(value.strip() for value in _whole_column(scan.folder / one.name, one, name))
-        parts = parts_of(counts)
-        if parts is None:
-            if called:
-                detected.assumed.append(
-                    f"the column '{name}' ({examples(sorted(counts), 4)}) is not understood: all rows are trained on "
-                    f"(source.split)"
-                )
-            continue
-        valid, tests = parts
-        if sample is not None or (tests and not valid):
-            valid, tests = [*valid, *tests], []  # the images to predict are others
-        detected.source |= {"split": name, "valid_rows": valid, "test_rows": tests}
-        detected.assumed.append(f"the column '{name}': held out {valid}, labelled test {tests} (source.valid_rows)")
-        return name
+        values = _whole_column(scan.folder / one.name, one, name)
+        if record_split(detected, name, values, test_elsewhere=sample is not None):
+            return name
+        if called:
+            shown = examples(sorted({value.strip() for value in values}), 4)
+            detected.assumed.append(
+                f"the column '{name}' ({shown}) is not understood: all rows are trained on (source.split)"
+            )
     return None
 
 

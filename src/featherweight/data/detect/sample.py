@@ -73,11 +73,8 @@ def find(scan: Scan) -> Sample | None:
 
 def numbers_of(values: Sequence[str]) -> list[float] | None:
     """The finite numbers that all of these are, or None."""
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError:
-        return None
-    return numbers if numbers and all(map(math.isfinite, numbers)) else None
+    numbers = [number for value in values if (number := csv_file.number_of(value)) is not None]
+    return numbers if numbers and len(numbers) == len(values) and all(map(math.isfinite, numbers)) else None
 
 
 def shapes(values: Sequence[str]) -> set[str]:

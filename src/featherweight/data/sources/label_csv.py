@@ -224,7 +224,7 @@ def _of_columns(table: Table, wanted: Columns) -> list[Label]:
 def _by_split(listing: Table, split: str | None, valid: Sequence[str], test: Sequence[str]) -> dict[str, list[int]]:
     """The rows of each part: all are for training, but for those that `split` says otherwise of."""
     rows: dict[str, list[int]] = {"train": [], "valid": [], "test": []}
-    values = listing.column(split) if split else [""] * len(listing.rows)
+    values = [value.strip() for value in listing.column(split)] if split else [""] * len(listing.rows)
     for row, value in enumerate(values):
         rows["valid" if split and value in valid else "test" if split and value in test else "train"].append(row)
     return rows

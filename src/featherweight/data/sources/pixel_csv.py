@@ -65,7 +65,7 @@ def pixels(  # the parameters are the keys of a competition's file
         if split:
             chosen = set(wanted) if wanted is not None else None
             others = {*valid_rows, *test_rows}
-            here = [v in chosen if chosen is not None else v not in others for v in read.text["split"]]
+            here = [v in chosen if chosen is not None else v not in others for v in map(str.strip, read.text["split"])]
             rows = np.flatnonzero(here)
         return read.samples(rows, labels)
 
