@@ -27,6 +27,35 @@ def test_permissions_follow_the_umask(tmp_path):
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
+def test_the_umask_is_not_touched(tmp_path, monkeypatch):
+    """It is the whole process's: what another thread makes while it is 0 everybody may write."""
+    import os
+
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
+    atomic.write_text(tmp_path / "file", "x")
+    with atomic.text_stream(tmp_path / "other") as stream:
+        stream.write("y")
+
+
+@pytest.mark.parametrize("fault", [OSError, KeyboardInterrupt])
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, fault):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").touch()
+    rename = Path.rename
+
+    def refusing(self, other):
+        if self.name == "new":
+            raise fault
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    with pytest.raises(fault), atomic.replaced_folder(target) as fresh:
+        (fresh / "new").touch()
+    assert [path.name for path in target.iterdir()] == ["old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits there")
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     """The system refuses files over 1 kB to a process of its own: as good as a full disk."""

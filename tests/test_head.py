@@ -80,6 +80,18 @@ def test_features_are_computed_once_for_the_same_images_and_weights(model, train
     assert len(list((tmp_path / "features").iterdir())) == 3
 
 
+def test_features_in_a_damaged_file_are_computed_again(model, train, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
+    (head,), device = heads_of(model, WRN, SHAPE), start("cpu")
+    first = features_of(model, head, train.images, False, device)
+    (stored,) = (tmp_path / "features").iterdir()
+    whole = stored.read_bytes()
+    for damaged in (whole[:-50], whole[:20], b""):
+        stored.write_bytes(damaged)
+        assert np.array_equal(first, features_of(model, head, train.images, False, device))
+        assert stored.read_bytes() == whole
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 def test_a_probe_tells_classes_apart_and_gives_missing_ones_no_chance(classes):
     random = np.random.default_rng(0)

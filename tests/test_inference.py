@@ -63,6 +63,22 @@ def test_weights_that_answer_no_numbers_are_refused(dtype, cure, monkeypatch):
         predict_probs([Broken()], IMAGES, runtime=runtime)
 
 
+def test_a_model_in_training_is_so_again_whatever_predicting_raises():
+    class Fails(torch.nn.Module):
+        def forward(self, images):
+            raise KeyboardInterrupt
+
+    nets = [model().train(), model().eval(), Fails().train()]
+    with pytest.raises(KeyboardInterrupt):
+        predict_probs(nets, IMAGES, runtime=CPU)
+    assert [net.training for net in nets] == [True, False, True]
+
+
+def test_no_images_are_an_error_that_says_so():
+    with pytest.raises(ValueError, match="no images to predict"):
+        predict_probs([model()], IMAGES[:0], runtime=CPU)
+
+
 def test_flip_and_shift_are_the_six_weighted_views():
     net, expected = model(), 0
     for x in (floats(), floats().flip(-1)):

@@ -226,6 +226,15 @@ def test_of_sets_each_class_is_as_probable_as_it_is_frequent(weights, smoothing)
     torch.testing.assert_close(found, SETS.mean(0) * (1 - smoothing) + smoothing / 2, atol=1e-4, rtol=0)
 
 
+def test_bce_smooths_sets_towards_both_answers_and_single_labels_towards_all_classes():
+    choice = OneOf(LOSSES).validate({"name": "bce", "label_smoothing": 0.1})
+    targets = torch.eye(100)[:1]
+    expected = {True: targets * 0.9 + 0.05, False: targets * 0.9 + 0.001}
+    for several, smoothed in expected.items():
+        found = loss_for(choice, several)(torch.zeros(1, 100) + 0.3, targets, torch.ones(100))
+        torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(torch.zeros(1, 100) + 0.3, smoothed))
+
+
 @pytest.mark.parametrize("name", ["focal", "asymmetric", "bce"])
 def test_other_losses_of_sets_keep_the_order_of_frequencies(name):
     of_sets = loss_for(OneOf(LOSSES).validate(name), several=True)

@@ -65,6 +65,12 @@ def test_batches_of_large_images_are_predicted_in_halves(size, batch):
     assert batch_within_memory(256, size, size, CPU) == batch
 
 
+@pytest.mark.parametrize(("asked", "batch"), [(75, 15), (250, 5), (500, 5), (96, 12), (251, 1), (20, 20), (19, 19)])
+def test_a_batch_that_cannot_be_halved_is_cut_to_a_divisor(asked, batch):
+    """20 images of 224 px fit."""
+    assert batch_within_memory(asked, 224, 224, CPU) == batch
+
+
 def test_a_gpu_takes_more_at_a_time():
     assert batch_within_memory(256, 224, 224, replace(CPU, device=torch.device("cuda"))) == 256
 

@@ -20,6 +20,7 @@ from featherweight.models import FAMILIES, build, start_pretrained
 from featherweight.models.pretrained_nets import fitting
 from featherweight.models.pretrained_weights import expected_input, weights_path
 from featherweight.models.shape import Shape
+from featherweight.models.weight_matching import load_matching
 from featherweight.models.weights_file import read_state
 from featherweight.runs.pipeline import note_pretrained
 from featherweight.runs.task import cropped_as_published
@@ -95,6 +96,21 @@ def test_weights_of_another_network_are_refused(tmp_path):
     broken["layer1.0.conv1.weight"][0, 0, 0, 0] = torch.nan
     save_file(broken, tmp_path / "nan.safetensors")
     assert "not finite" in refused({"name": "timm/resnet18", "weights": str(tmp_path / "nan.safetensors")})
+
+
+@pytest.mark.parametrize(("kernel", "width"), [(1, 8), (3, 8), (7, 4)])
+@pytest.mark.parametrize("prefix", ["", "other."])
+def test_a_first_layer_of_another_kernel_or_width_is_refused(kernel, width, prefix):
+    """A kernel of 1 would be broadcast over all of the other's places."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 7), torch.nn.BatchNorm2d(8), torch.nn.Linear(8, 5))
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    state = {prefix + name: tensor + 1 for name, tensor in before.items()}
+    state[prefix + "0.weight"] = torch.ones(width, 3, kernel, kernel)
+    with pytest.raises(UserError, match="" if prefix else f"0.weight is {width}x3x{kernel}x{kernel} there, 8x1x7x7 h"):
+        load_matching(net, state, "file", {"2.weight", "2.bias"}, {"0.weight"})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    state[prefix + "0.weight"] = torch.ones(8, 3, 7, 7)
+    assert load_matching(net, state, "file", {"2.weight", "2.bias"}, {"0.weight"}).adapted == ("0.weight",)
 
 
 def test_an_order_in_which_a_weight_meets_a_bias_is_no_match(tmp_path):

@@ -32,3 +32,8 @@ def test_a_curve_in_the_terminal():
 @pytest.mark.parametrize("count", [1, 3, 5000])
 def test_a_curve_fits_the_terminal(count):
     assert max(map(len, plotting.in_terminal(range(count)).splitlines())) <= 11 + 72
+
+
+def test_images_of_other_than_one_or_three_channels_are_no_sheet(tmp_path):
+    with pytest.raises(ValueError, match="1 or 3 channels, got 4"):
+        plotting.sheet(np.zeros((2, 4, 4, 4), np.uint8), 2, tmp_path / "sheet.png")

@@ -98,6 +98,21 @@ def test_our_batch_norm_is_torchs(learned: bool) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_our_batch_norm_refuses_one_value_per_channel_as_torchs_does(size: int) -> None:
+    """Its variance would be infinite; of two images of one pixel each the other process has the second value."""
+    images, mean, var = torch.ones(1, 5, 1, 1), torch.zeros(5), torch.ones(5)
+    there = torch.cat([torch.full((5,), 2.0), torch.zeros(5), torch.ones(1)])
+    whole = WholeBatch(1, size, slice(1), lambda tensors: None, lambda mine: torch.stack([mine, there][:size]))
+    with whole:
+        if size == 1:
+            with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+                F.batch_norm(images, mean, var, training=True)
+        else:
+            F.batch_norm(images, mean, var, training=True)
+            assert var.isfinite().all()
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -19,16 +20,15 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises OSError (disk full, no permission) with the old file untouched and nothing left beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = _part(path)
+    beside = _part(path)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with beside.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(beside).chmod(0o666 & ~_umask())
-        Path(beside).replace(path)
+        beside.replace(path)
     except BaseException as error:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         _name(error, path)
         raise
     sync_folder(path.parent)
@@ -43,16 +43,15 @@ def write_text(path: Path, content: str) -> None:
 def text_stream(path: Path) -> Iterator[TextIO]:
     """A text to write piece by piece, in UTF-8, that replaces `path` at the end of the block; a fault leaves none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = _part(path)
+    beside = _part(path)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+        with beside.open("w", encoding="utf-8", newline="") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        Path(beside).chmod(0o666 & ~_umask())
-        Path(beside).replace(path)
+        beside.replace(path)
     except BaseException as error:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         _name(error, path)
         raise
     sync_folder(path.parent)
@@ -79,15 +78,24 @@ def folder(parent: Path, names: Iterable[str]) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
-    """An empty folder to fill, out of sight beside `target`, that takes its place at the end of the block."""
+    """Yield an empty folder to fill, hidden beside `target`, that replaces `target` at the end of the block.
+
+    An exception, in the block or in the exchange, leaves the old folder where it was. The exchange takes two renames:
+    a kill between them leaves no `target`, and both folders in the hidden `.NAME.*`, as `before` and `new`.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
         fresh, before = Path(beside) / "new", Path(beside) / "before"
         fresh.mkdir()
         yield fresh
-        if target.exists():
-            target.rename(before)
-        fresh.rename(target)
+        try:
+            if target.exists():
+                target.rename(before)
+            fresh.rename(target)
+        except BaseException:
+            if before.exists():
+                before.rename(target)
+            raise
     sync_folder(target.parent)
 
 
@@ -129,10 +137,18 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def _part(path: Path) -> tuple[int, str]:
-    """A new file beside `path`, open, and its name, which no fault shows: a reader knows `path` alone."""
+def _part(path: Path) -> Path:
+    """Return a new, empty file beside `path`, with the permissions that the umask gives.
+
+    An OSError names `path`, since the reader knows no other. (`tempfile` makes files that only their owner can read,
+    and to read the umask is to change it for all threads.)
+    """
     try:
-        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        while True:
+            beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+            with suppress(FileExistsError):
+                beside.touch(exist_ok=False)
+                return beside
     except OSError as error:
         error.filename = str(path)
         raise
@@ -142,9 +158,3 @@ def _name(error: BaseException, path: Path) -> None:
     """Say in a fault which file could not be written, which a full disk does not say by itself."""
     if isinstance(error, OSError) and error.filename is None:
         error.filename = str(path)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

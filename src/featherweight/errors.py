@@ -58,6 +58,8 @@ def printable(text: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'adam'?"` for the known name closest to `name`, or an empty string when none is close."""
-    close = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)
-    original = next((k for k in known if close and k.lower() == close[0]), None)
-    return f"; did you mean '{original}'?" if original else ""
+    spellings: dict[str, str] = {}
+    for one in known:
+        spellings.setdefault(one.lower(), one)
+    close = difflib.get_close_matches(name.lower(), spellings, n=1, cutoff=0.6)
+    return f"; did you mean '{spellings[close[0]]}'?" if close else ""

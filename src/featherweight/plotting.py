@@ -80,16 +80,20 @@ def panels(metric: str) -> dict[str, str]:
 
 
 def sheet(images: NDArray[np.uint8], columns: int, path: Path, scale: int = 3, gap: int = 2) -> None:
-    """Write images uint8 [N, H, W, C] as one PNG, row by row, each `scale` times its size."""
+    """Write images uint8 [N, H, W, C] as one PNG, row by row, each `scale` times its size.
+
+    Raises ValueError unless C is 1 or 3.
+    """
     from PIL import Image
 
     count, height, width, channels = images.shape
+    if channels not in (1, 3):
+        raise ValueError(f"expected images of 1 or 3 channels, got {channels}")
     rows = -(-count // columns)
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
     for place, image in enumerate(images):
         top, left = (place // columns) * (height + gap), (place % columns) * (width + gap)
         canvas[top : top + height, left : left + width] = np.broadcast_to(image, (height, width, 3))
-    assert channels in (1, 3)
     buffer = io.BytesIO()
     size = canvas.shape[1] * scale, canvas.shape[0] * scale
     Image.fromarray(canvas).resize(size, Image.Resampling.NEAREST).save(buffer, format="PNG")

@@ -5,7 +5,8 @@ The probabilities of several models and views (`tta`) are averaged by weight. Dr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -23,16 +24,35 @@ PIXELS_ELSEWHERE = 2**24
 
 
 def batch_within_memory(batch_size: int, height: int, width: int, runtime: Runtime) -> int:
-    """A batch size halved until its images have no more pixels than are predicted at a time, whatever the machine."""
-    most = PIXELS.get(runtime.device.type, PIXELS_ELSEWHERE)
-    while batch_size % 2 == 0 and batch_size * height * width > most:
+    """Return a divisor of `batch_size` whose images have no more pixels than are predicted at a time, or 1.
+
+    It is halved as often as it must and can be; of an odd number the largest divisor that fits is taken. A divisor,
+    since the draws of random views are seeded by where batches start.
+    """
+    most = max(1, PIXELS.get(runtime.device.type, PIXELS_ELSEWHERE) // (height * width))
+    while batch_size % 2 == 0 and batch_size > most:
         batch_size //= 2
+    if batch_size > most:
+        batch_size = next(size for size in range(most, 0, -1) if batch_size % size == 0)
     return batch_size
 
 
 def activated(logits: Tensor, several: bool) -> Tensor:
     """Probabilities [B, K] of logits [B, K]: together 1 or, with `several` classes per image, each for itself."""
     return logits.sigmoid() if several else logits.softmax(1)
+
+
+@contextmanager
+def _evaluating(models: Sequence[Classifier], runtime: Runtime) -> Iterator[None]:
+    """Put models in evaluation mode on the device; at the end, however it comes, in the modes that they had."""
+    modes = [model.training for model in models]
+    try:
+        for model in models:
+            runtime.place(model.eval())
+        yield
+    finally:
+        for model, training in zip(models, modes, strict=True):
+            model.train(training)
 
 
 @torch.no_grad()
@@ -55,33 +75,32 @@ def predict_probs(
     Several processes call it alike, take whole batches in turn, and all get all rows: those of one process, to the bit.
     `augment` and `seed` serve the views that draw; `start` is the number of images before these, where they are
     too many for one call. `advance` is called after every batch. Batches of large images are smaller than `batch_size`:
-    see `batch_within_memory`. Raises DivergedError where any of them is not a number.
+    see `batch_within_memory`. Raises ValueError if there are no images, and DivergedError where any probability is not
+    a number. Models are in the mode afterwards that they were in, whatever is raised.
     """
     batch_size = batch_within_memory(batch_size, images.shape[1], images.shape[2], runtime)
-    modes = [model.training for model in models]
-    for model in models:
-        runtime.place(model.eval())
+    if not len(images):
+        raise ValueError("there are no images to predict")
     results: list[NDArray[np.float32]] = []
-    for turn, first in enumerate(range(0, len(images), batch_size)):
-        if turn % runtime.processes.count != runtime.processes.rank:
-            advance(len(images[first : first + batch_size]))
-            continue
-        pixels = runtime.images(torch.from_numpy(np.array(images[first : first + batch_size])))
+    with _evaluating(models, runtime):
+        for turn, first in enumerate(range(0, len(images), batch_size)):
+            if turn % runtime.processes.count != runtime.processes.rank:
+                advance(len(images[first : first + batch_size]))
+                continue
+            pixels = runtime.images(torch.from_numpy(np.array(images[first : first + batch_size])))
 
-        def draws(number: int, first: int = first, size: int = len(pixels)) -> Draws:
-            return Draws(generator(seed, "view", start + first, number), size, runtime.device, epoch=number)
+            def draws(number: int, first: int = first, size: int = len(pixels)) -> Draws:
+                return Draws(generator(seed, "view", start + first, number), size, runtime.device, epoch=number)
 
-        total: Tensor | float = 0.0
-        for weight, view in product(pixels, views, draws, augment):
-            for model in models:
-                with runtime.autocast():
-                    logits = model(view)
-                total = total + activated(logits.float(), several) * (weight / len(models))
-        assert isinstance(total, Tensor)
-        results.append(total.cpu().numpy())
-        advance(len(pixels))
-    for model, training in zip(models, modes, strict=True):
-        model.train(training)
+            total: Tensor | float = 0.0
+            for weight, view in product(pixels, views, draws, augment):
+                for model in models:
+                    with runtime.autocast():
+                        logits = model(view)
+                    total = total + activated(logits.float(), several) * (weight / len(models))
+            assert isinstance(total, Tensor)
+            results.append(total.cpu().numpy())
+            advance(len(pixels))
     runtime.give_back_memory()
     dealt = runtime.processes.gather(results)
     batches = range(-(-len(images) // batch_size))

@@ -43,8 +43,9 @@ def load_matching(
     """Copy weights into the network, in place.
 
     `classifier` and `first` name the tensors whose shapes depend on the number of classes and of channels: only they
-    may differ; those of the classifier stay as they are, and the first convolution is adapted. Raises UserError, and
-    changes nothing, where any other tensor has no counterpart.
+    may differ; those of the classifier stay as they are, and a first convolution is adapted to another number of input
+    channels, not to another kernel or width. Raises UserError, and changes nothing, where any other tensor has no
+    counterpart.
     """
     wanted = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(COUNTER)}
     state = {name: tensor for name, tensor in state.items() if not name.endswith(COUNTER)}
@@ -73,9 +74,16 @@ def load_matching(
 
 
 def _fits(name: str, tensor: Tensor, wanted: Tensor, classifier: Collection[str], first: Collection[str]) -> bool:
-    """Can a tensor take the place of another, or stay away from it?"""
-    same = tensor.shape == wanted.shape
-    return (same or name in classifier or name in first) and tensor.is_floating_point() == wanted.is_floating_point()
+    """True if a tensor of the file can be copied into `wanted`, adapted to its channels, or left out."""
+    fits = tensor.shape == wanted.shape or name in classifier or (name in first and _but_for_channels(tensor, wanted))
+    return fits and tensor.is_floating_point() == wanted.is_floating_point()
+
+
+def _but_for_channels(tensor: Tensor, wanted: Tensor) -> bool:
+    """True if two tensors have the same shape but for their input channels: dimension 1, or the only one."""
+    if tensor.dim() != wanted.dim() or tensor.dim() < 2:
+        return tensor.dim() == wanted.dim()
+    return tensor.shape[0] == wanted.shape[0] and tensor.shape[2:] == wanted.shape[2:]
 
 
 def _by_name(

@@ -11,6 +11,7 @@ other ways (attention's own dropout in `scaled_dot_product_attention`) is drawn 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,6 +64,10 @@ class WholeBatch(TorchFunctionMode):
         """`F.batch_norm`, by the statistics of the whole batch."""
         if not training:
             return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+        if self.size * math.prod(x.shape[2:]) == 1:
+            raise ValueError(
+                f"Expected more than 1 value per channel when training, got input size {x.shape}"
+            )  # torch's
         result = _BatchNorm.apply(x, weight, bias, eps, self.add_up, self.stack)
         normalised, mean, var, total = result
         if running_mean is not None and running_var is not None:

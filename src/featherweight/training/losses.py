@@ -103,9 +103,17 @@ def poly(
 def bce(
     logits: Tensor, targets: Tensor, counts: Tensor, *, label_smoothing: Probability = 0.0, sum_classes: Flag = False
 ) -> Tensor:
-    """Binary cross-entropy of each class for itself, its mean (or sum) over the classes (arXiv:2110.00476)."""
-    smoothed = targets * (1 - label_smoothing) + label_smoothing / targets.shape[1]
-    loss = F.binary_cross_entropy_with_logits(logits, smoothed)
+    """Binary cross-entropy of each class for itself, its mean (or sum) over the classes (arXiv:2110.00476).
+
+    `label_smoothing` moves that part of each target evenly onto all K classes. With several classes per image it moves
+    that part of each class's target halfway to both answers: 1 becomes 1 - s / 2, and 0 becomes s / 2.
+    """
+    return _mean_bce(logits, targets * (1 - label_smoothing) + label_smoothing / targets.shape[1], sum_classes)
+
+
+def _mean_bce(logits: Tensor, targets: Tensor, sum_classes: bool) -> Tensor:
+    """Binary cross-entropy, averaged over images, and over the classes or (`sum_classes`) summed."""
+    loss = F.binary_cross_entropy_with_logits(logits, targets)
     return loss * targets.shape[1] if sum_classes else loss
 
 
@@ -162,6 +170,13 @@ def binary_focal(
     return _of_columns(each, counts, weights, beta)
 
 
+def bce_of_sets(
+    logits: Tensor, targets: Tensor, counts: Tensor, *, label_smoothing: float, sum_classes: bool
+) -> Tensor:
+    """`bce` of sets: smoothing as in `binary_cross_entropy`."""
+    return _mean_bce(logits, targets * (1 - label_smoothing) + label_smoothing / 2, sum_classes)
+
+
 def _of_columns(each: Tensor, counts: Tensor, weights: Weights, beta: float) -> Tensor:
     """Each class's column weighs as the class does."""
     if weights != "equal":
@@ -172,7 +187,7 @@ def _of_columns(each: Tensor, counts: Tensor, weights: Weights, beta: float) -> 
 SEVERAL: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": binary_cross_entropy,
     "focal": binary_focal,
-    "bce": bce,
+    "bce": bce_of_sets,
     "asymmetric": asymmetric,
 }
 

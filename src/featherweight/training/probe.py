@@ -113,7 +113,7 @@ def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool,
     and weights, and kept beside the packs.
     """
     path = paths.packs() / "features" / f"{_digest(model, head, images, mirrored, runtime)}.npy"
-    stored: Features | None = np.load(path) if path.exists() else None
+    stored = _stored(path, len(images))
     everywhere = all(runtime.processes.gather(stored is not None))  # machines have caches of their own
     if stored is not None and everywhere:
         return stored
@@ -219,6 +219,15 @@ def _digest(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, run
     for part in identity(images):
         hashed.update(part)
     return hashed.hexdigest()
+
+
+def _stored(path: Path, count: int) -> Features | None:
+    """Return the features of `count` images that a file holds; None where it is missing or damaged."""
+    try:
+        features: Features = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return features if features.ndim == 2 and len(features) == count and features.dtype == np.float32 else None
 
 
 def _keep(path: Path, features: Features) -> None:
