@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,30 @@ LONGEST = [f"test_{name}.py" for name in ("processes", "targets", "end_to_end", 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files with the longest tests first, so that no worker is left alone with one of them in the end."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all`: what takes longer than a change can wait for, too."""
+    parser.addoption(
+        "--all", action="store_true", help="also slow tests, and every case of tests that run some of theirs"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The files with the longest tests first, so that no worker is left alone with one of them in the end; and without
+    `--all` neither slow tests nor more than one in `n` cases of a test that is marked `some(n)`, but what is named.
+    """
     items.sort(key=lambda item: item.path.name not in LONGEST)
+    if config.option.all or any("::" in word for word in config.args):
+        return
+    cases: Counter[tuple[Path, str]] = Counter()
+    left: list[pytest.Item] = []
+    for item in items:
+        some = item.get_closest_marker("some")
+        test = (item.path, getattr(item, "originalname", item.name))
+        if item.get_closest_marker("slow") or (some and cases[test] % some.args[0]):
+            left.append(item)
+        cases[test] += 1
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in set(left)]
 
 
 @pytest.fixture

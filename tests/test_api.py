@@ -99,6 +99,7 @@ def installed(tmp_path_factory) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_the_installed_command_works_in_any_folder(installed, tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FEATHERWEIGHT")}
     environment |= {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}

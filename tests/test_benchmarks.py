@@ -149,6 +149,7 @@ def test_epochs_of_a_mapped_file_are_fetched_from_the_disk_and_those_of_the_memo
     assert linear.trained(path, 2)["fetched"] < 0.1 * path.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to RLIMIT_DATA")
 def test_a_child_that_gets_no_memory_says_so_and_any_other_failure_ends_the_benchmark(tmp_path, monkeypatch):
     path = tmp_path / "images.npy"

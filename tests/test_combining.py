@@ -303,6 +303,7 @@ def test_the_holdout_of_a_fitted_ensemble_is_scored_with_weights_it_was_not_fitt
     assert 0 < result.holdout.value < 1
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(("what", "until"), [("ensemble", "weights.safetensors"), ("soup", "recipe.yaml")])
 def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, home, capsys, what, until):
     """SIGKILL when a file of what is made has come to the disk."""

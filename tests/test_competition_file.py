@@ -386,6 +386,7 @@ REAL = {
 }
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", REAL)
 def test_real_competitions(home, shared, name, capsys):
     archive = shared / f"{name}.tar.gz"

@@ -93,6 +93,7 @@ def contents(home, name, files=PREDICTED):
     return {file: (home / "runs" / name / file).read_bytes() for file in files}
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_after_a_change_and_without_the_file_it_ends_in_the_same_bytes(code, home, command):
     long = words(code, 12, "--set=train.checkpoint_seconds=0")
     assert main([*long, "--name=calm"]) == 0
@@ -128,6 +129,7 @@ def test_a_bundle_carries_a_package_to_another_home(home, command, monkeypatch, 
     assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_made_of_runs_is_of_the_code_they_were_made_with(code, home, command):
     for seed in "01":
         assert main(words(code, 1, f"--name=s{seed}", f"--seed={seed}")) == 0

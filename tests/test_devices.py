@@ -116,6 +116,7 @@ def test_losses_and_mixings(tmp_path, device, name):
     assert np.isfinite(history["train_loss"]).all()
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_optimizers_go_on_from_a_checkpoint_to_the_same_bytes(tmp_path, device, name):
     said = {"optimizer": {"name": name}, "averages": ["ema"], "ship": "ema"}

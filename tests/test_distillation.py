@@ -50,6 +50,7 @@ def run(name, *changes, competition=()):
     return made, pipeline.run(made)
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_teacher_over_the_limit_which_does_not_count(home, capsys):
     _, large = run("teacher", "model.width=1", "train.epochs=8")
     small = ["limit.parameters=30_000"]

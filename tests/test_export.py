@@ -69,6 +69,7 @@ def test_a_script_classifies_files_without_the_package(workspace, tmp_path, caps
     assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == ["cut.png", "gone.png", "."]
 
 
+@pytest.mark.slow
 def test_an_onnx_file_says_what_it_is_and_what_its_int8_copy_costs(workspace, onnx, capsys):
     assert main.main(["export", "first", "--to", "onnx", "--int8"]) == 0
     told = capsys.readouterr().out
@@ -85,6 +86,7 @@ def test_an_onnx_file_says_what_it_is_and_what_its_int8_copy_costs(workspace, on
     assert b"/tests/" not in whole.read_bytes()
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(
     ("kind", "fit"),
     [*((kind, fit) for kind in ("pt2", "torchscript") for fit in ("stretch", "crop", "pad")), ("onnx", "pad")],
@@ -147,6 +149,7 @@ def test_missing_packages_are_named_with_the_command(workspace, capsys, monkeypa
     assert "--to onnx needs onnxruntime: ./run.sh install onnx onnxruntime onnxscript" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_one_script_and_one_graph(workspace, tmp_path, capsys):
     small = ("--competition", "ours", "--set", "train.epochs=1", "--no-report", "--threads", "1")
     assert main.main(["resnet20", *small, "--set", "model.width=0.25", "--name", "second"]) == 0
@@ -156,6 +159,7 @@ def test_an_ensemble_is_one_script_and_one_graph(workspace, tmp_path, capsys):
     assert "ensemble" in (tmp_path / "both.py").read_text()
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_folds_is_scored_by_whoever_held_a_picture_out(home, tmp_path, capsys):
     quick = ["--set", "train.epochs=2", "--set", "model.width=0.25", "--threads", "1", "--no-report"]
     assert main.main(["tiny", "--folds", "2", *quick, "--set", "predict.views=[]"]) == 0
@@ -249,6 +253,7 @@ def test_scripts_prepare_pictures_as_the_package_does(tmp_path, how, channels):
         np.testing.assert_array_equal(prepared.numpy(), images.scored(path, wanted), err_msg=path.name)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("how", SHOWN, ids=str)
 @pytest.mark.parametrize("size", [(16, 16), (20, 20), (24, 31), (37, 18), (9, 60), (33, 17), (40, 12), (1, 1)])
 def test_graphs_prepare_pictures_as_the_package_does(how, size):

@@ -73,6 +73,7 @@ EVERYTHING = {
 }
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("options", EVERYTHING)
 def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, monkeypatch, options):
     history, whole = train(tmp_path / "whole", metric=BALANCED, **EVERYTHING[options])
@@ -228,6 +229,7 @@ def test_what_ships_must_be_said(changes, message):
         Recipe.model_validate({**RECIPE, **changes})
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if "one" in metric.targets])
 def test_the_competitions_metric_is_logged_and_may_be_watched(name, tmp_path):
     """The last column is the score of the weights that ship, by the one scorer; the schedule and the stop go by it."""

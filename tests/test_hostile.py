@@ -312,6 +312,7 @@ DAMAGED = [
 ]  # fmt: skip
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(("name", "content", "line", "wanted", "words"), DAMAGED, ids=[f"{n}-{row[0]}" for n, row in enumerate(DAMAGED)])  # fmt: skip
 def test_own_files_damaged(home, finished, name, content, line, wanted, words, capsys):
     shutil.copytree(finished, home, dirs_exist_ok=True)

@@ -51,6 +51,7 @@ def run(line):
     return code, out.getvalue(), err.getvalue()
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(("line", "name", "kind"), CASES, ids=["-".join(case).replace(" ", "_") for case in CASES])
 def test_a_fault_costs_a_message_and_nothing_else(finished, home, fake_kaggle, line, name, kind):
     shutil.copytree(finished, home, dirs_exist_ok=True)

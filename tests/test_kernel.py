@@ -48,6 +48,7 @@ def run_notebook(folder: Path, tmp_path: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=working, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_notebook_of_a_run_writes_its_csv_without_a_network(workspace, tmp_path, capsys):
     assert main.main(["kernel", "first", "--competition", "code"]) == 0
     assert "120 minutes, no network" in capsys.readouterr().out
@@ -59,6 +60,7 @@ def test_the_notebook_of_a_run_writes_its_csv_without_a_network(workspace, tmp_p
     assert written == (workspace / "submissions" / "first.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_notebook_of_a_recipe_trains_without_a_network(workspace, tmp_path):
     short = workspace / "configs" / "recipes" / "short.yaml"
     short.parent.mkdir(parents=True)
@@ -135,6 +137,7 @@ def light(monkeypatch):
     monkeypatch.setattr(kernel, "CARRIED", ("mdurl",))
 
 
+@pytest.mark.some(3)
 @pytest.mark.usefixtures("light")
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_of_a_push_is_one_message(workspace, fake_kaggle, capsys, name):
@@ -167,6 +170,7 @@ OUTPUT_FAULTS = {
 }
 
 
+@pytest.mark.some(3)
 @pytest.mark.usefixtures("light")
 @pytest.mark.parametrize("name", OUTPUT_FAULTS)
 def test_each_fault_of_fetching_the_output_is_one_message(workspace, fake_kaggle, capsys, name):

@@ -26,6 +26,7 @@ def classifier(count, strength, noise, seed, classes=5, confidence=1.0):
     )
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("confidence", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize("strength", [1.5, 3.0, 6.0])
 @pytest.mark.parametrize("noise", [0.0, 0.08, 0.2])

@@ -25,6 +25,7 @@ def test_the_stem_rule(size, shrinks):
     assert stem_shrinks(size, 2) == 2
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     "spec",
     ["efficientnet", "efficientnet_pytorch", "mobilenet_v2", "googlenet", "fpn", {"name": "resnet", "depth": 18},
@@ -45,6 +46,7 @@ def test_a_recipe_may_overrule_the_rule():
     assert sides({"name": "timm", "variant": "resnet10t", "stem": 2}, 32) == [32, 16, 8, 4, 2]
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(("size", "channels", "classes"), [(8, 1, 2), (20, 3, 62), (65, 1, 200), (224, 3, 3)])
 @pytest.mark.parametrize(
     "spec", ["torchvision/mobilenet_v2", "timm/mobilenetv3_small_050", "fpn", {"name": "vgg", "depth": 11, "width": 0.1,

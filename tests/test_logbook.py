@@ -113,11 +113,13 @@ def distinct() -> list[str]:
     return list(first.values())
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_makes_weight(name):
     weighed(name).refuse_if_over()
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", distinct())
 def test_a_row_trains_for_a_few_steps(name, tmp_path):
     # At a small rate: what 0.1 does to 101 layers in three steps on ten images says nothing of the row.
@@ -240,6 +242,7 @@ def test_rows_come_in_the_logbooks_order():
         rerun.rows("E")
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", ROWS)
 def test_a_shortened_row_has_the_shape_of_the_whole(name):
     """At every part of the run the rate stands where it stood, where the length is whole in both."""
@@ -357,6 +360,7 @@ def test_a_row_that_diverges_by_one_seed_of_several_is_left_out(home, monkeypatc
     assert "| d_adam | | | | | | **diverged with seed 0, 1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_digits")
 def test_a_section_is_run_again_with_other_settings(home, capsys):
     words = ["logbook", "D", "--scale", "0.05", "--rows", "d_adam", "--threads", "1"]
@@ -369,6 +373,7 @@ def test_a_section_is_run_again_with_other_settings(home, capsys):
     assert len(list((home / "runs").glob("d_adam-*-s1"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_digits")
 def test_several_seeds_test_the_claims_and_are_logged(home, capsys):
     words = ["logbook", "D", "--scale", "0.1", "--rows", "d_adam,d_momentum", "--threads", "1", "--log"]

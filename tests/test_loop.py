@@ -102,6 +102,7 @@ def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, st
     pd.testing.assert_frame_equal(history.drop(columns="seconds"), curve.drop(columns="seconds"))
 
 
+@pytest.mark.slow
 def test_a_compiled_run_saves_plain_names_and_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     """With a backend that writes no code, which would take a minute; what is compiled is the same."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))

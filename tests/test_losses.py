@@ -141,6 +141,7 @@ def wanted_shares(targets, counts, weights):
     return shares / shares.sum()
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("mixing", [None, "mixup", "ricap"])  # targets of one class, of two (as by CutMix), of four
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -118,6 +118,7 @@ SMALL = {
 CALM = {"dropout": 0.0, "attention_dropout": 0.0, "drop_connect": 0.0}
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("family", MODELS)
 def test_every_shared_argument_is_felt(family, measured_once):
     """With one argument changed the same weights answer the same images otherwise; batch norm's momentum, later."""

@@ -321,6 +321,7 @@ def test_every_image_has_an_id_of_its_own_in_a_validation_folder_too(home, folde
     assert load(source={**SOURCE, "valid": "valid"}).valid.ids == ["a/10.png", "b/9.png"]
 
 
+@pytest.mark.slow
 def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
     """The limit is on what a process may hold of its own (RLIMIT_DATA): a read-only map is the disk's, not its own."""
     body = """

@@ -99,12 +99,14 @@ def test_killed_it_ends_in_the_same_bytes(photos):
     assert Run.find("first").recipe.train.accumulate == 2
 
 
+@pytest.mark.slow
 def test_two_processes_share_batches_of_photographs(photos):
     assert main([*photos, "--name", "two", "--procs", "2", "--threads", "2"]) == 0
     one, two = (Run.find(name).probs("holdout") for name in ("first", "two"))
     assert np.abs(one - two).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_soups_ensembles_and_students_of_photographs(photos):
     assert main([*photos, "--name", "second", "--seed", "1"]) == 0
     assert main(["ensemble", "first", "second", "--name", "both"]) in (0, 3)
@@ -115,6 +117,7 @@ def test_soups_ensembles_and_students_of_photographs(photos):
         assert Run.find(name).probs("holdout").shape == (8, 2)
 
 
+@pytest.mark.slow
 def test_files_are_predicted_and_exported_as_they_were_scored(photos, home, tmp_path):
     """What a run stores of a photograph and what it scores of that go along: by `predict`, a script and a graph."""
     small = ("--set", "image.size=32", "--set", "image.store=36", "--set", "train.epochs=1")

@@ -162,6 +162,7 @@ def test_two_processes_learn_as_one(tmp_path: Path, device: str) -> None:
         np.testing.assert_allclose(*known, rtol=0, atol=1e-2 if device == "cuda" else 0, err_msg=name)
 
 
+@pytest.mark.slow
 def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Command) -> None:
     """Ctrl-C, then SIGKILL of a worker, then of the process that started the workers, each time resumed; in one piece
     it was torchrun that started them.

@@ -93,6 +93,7 @@ def test_the_hidden_answers_are_not_read_before_the_score(labeller, monkeypatch)
     assert (blind.folder / "predict_probs.npy").read_bytes() == (plain.folder / "predict_probs.npy").read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_in_the_same_bytes_though_the_labeller_is_gone(labeller, home, capsys):
     (home / "configs" / "competitions").mkdir(parents=True)
     (home / "configs" / "competitions" / "ours.yaml").write_text(

@@ -99,6 +99,7 @@ def test_what_this_repository_publishes_can_be_checked_out_and_stands_in_its_tab
         assert found["table"] == table, f"{page}: run ./run.sh publish"
 
 
+@pytest.mark.slow
 def test_the_page_of_models_is_not_stale(monkeypatch):
     monkeypatch.setattr(budget, "weigh_all", lambda recipes, _: [weighed(name) for name in recipes])
     text = (ROOT / "docs" / "models.md").read_text()

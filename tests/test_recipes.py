@@ -115,6 +115,7 @@ def test_a_recipe_weighs_what_is_written(name):
     assert one.makes_weight == (one.counted <= LIMIT)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", distinct(name for name, weight in WEIGHTS.items() if weight > LIMIT))
 def test_a_recipe_over_the_limit_is_refused_with_a_lighter_one_that_is_within(name):
     one = weighed(name)
@@ -134,6 +135,7 @@ def test_all_other_recipes_can_be_weighed():
     }
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", distinct())
 def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path, measured_once):
     """Four images of 8 px: everything moves that is not frozen, and the weights come back to the same probabilities.

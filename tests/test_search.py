@@ -235,6 +235,7 @@ def test_a_trial_is_scored_as_the_run_of_its_recipe_is(home):
     assert [held["low"], held["high"]] == trial.user_attrs["interval"]
 
 
+@pytest.mark.slow
 def test_log_loss_is_made_small(home, capsys):
     (home / "configs" / "competitions").mkdir(parents=True)
     loss = "extends: digits\nmetric: log_loss\nsubmission: {takes: probabilities}\n"
@@ -287,6 +288,7 @@ def test_a_candidate_that_cannot_be_trained_blocks_no_other(home, monkeypatch, c
     assert "0  could not be trained: out of memory." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_space_of_few_recipes_ends_when_all_are_tried(home, capsys, monkeypatch):
     monkeypatch.setattr("featherweight.search.trials.HOPELESS", 20)
     write(home, QUICK + "search:\n  optimizer.lr: [0.1, 0.2]\n")
@@ -328,6 +330,7 @@ def test_hours_end_a_search_that_has_no_number_of_trials(home, capsys):
 # ------------------------------------------------------------------------- workers, and what becomes of the dead
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("storage", ["database", "journal"])
 def test_two_workers_share_a_study_and_do_nothing_twice(home, storage):
     write(home, QUICK + KEYS)
@@ -377,6 +380,7 @@ def begun(home: Path, at_least: int, before: int) -> bool:
     return len(states) > max(at_least, before) and states[-1] == "RUNNING" and looks > 1
 
 
+@pytest.mark.slow
 def test_a_candidate_that_kills_its_workers_is_given_up(home, capfd):
     """As one does that takes more memory than there is: the system kills its worker, and who goes on would be next."""
     words = ["search", write(home, QUICK + KEYS), "--trials", "2"]
@@ -480,6 +484,7 @@ def test_beats_are_heard_while_a_trial_lasts(home, monkeypatch):
         assert study.get_trials()[0].user_attrs["alive"] > first
 
 
+@pytest.mark.slow
 def test_hyperband_works_too(home):
     write(home, QUICK + "pruner: hyperband\n" + KEYS)
     assert main.main(["search", "quick", "--trials", "3"]) == 0

@@ -73,6 +73,7 @@ def test_densenet(blocks, growth, initial, images):
     assert solver.FILLABLE["densenet"].closed_form(blocks, growth, initial, *images) == expected
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("family", solver.FILLABLE)
 def test_the_best_member_fills_five_million_and_weighs_in_as_proposed(family):
     members, counted = filled(family)
@@ -86,6 +87,7 @@ def test_the_best_member_fills_five_million_and_weighs_in_as_proposed(family):
     assert built(family, 3, 10, **best.spec.model_dump(exclude={"name"})) == best.weighed.counted
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("family", "limit"),
     [
@@ -107,6 +109,7 @@ def test_every_depth_of_the_wrn_fills_the_limit():
     assert members[0].spec.depth == 28
 
 
+@pytest.mark.slow
 def test_multiply_adds_are_bounded():
     members, _ = solver.fill("wrn", CIFAR, max_macs=705e6)
     assert len(members) == 16  # where the fullest costs more, a narrower one is found
@@ -130,6 +133,7 @@ def test_where_statistics_count_they_are_made_room_for():
     assert 990_000 <= best.weighed.counted <= 1_000_000
 
 
+@pytest.mark.slow
 def test_networks_of_timm_are_filled_by_width(home, capsys):
     members, counted = solver.fill("timm/mobilenetv3_small_050", CIFAR, 500_000)
     assert 485_000 <= members[0].weighed.counted <= 500_000
@@ -142,6 +146,7 @@ def test_networks_of_timm_are_filled_by_width(home, capsys):
     assert "timm makes no resnet18 of other widths; ./run.sh trim" in capsys.readouterr().err
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     "name", ["mobilenetv3_small_050", "ghostnet_050", "rexnetr_100", "repvit_m0_9", "convnext_atto"]
 )

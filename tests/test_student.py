@@ -44,6 +44,7 @@ def test_folds_are_known_by_their_folders_too(folds, home, capsys):
     assert Run.find("pupil").recipe.distill.teachers == folds
 
 
+@pytest.mark.slow
 def test_what_folds_teach_is_felt_and_repeats(folds):
     hashes = []
     for name, weight in (("one", "0.9"), ("two", "0.9"), ("three", "0.1")):

@@ -16,6 +16,7 @@ from featherweight.runtime.torch_internals import with_its_own_step
 from featherweight.training.optimizers import OPTIMIZERS, groups
 
 
+@pytest.mark.slow
 def test_a_run_imports_no_compiler(home):
     program = """
 import sys

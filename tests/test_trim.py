@@ -105,6 +105,7 @@ def test_a_cut_of_nothing_that_matters_changes_no_answer(photos, published, monk
         trim.trim(model, spec, competition, limit)
 
 
+@pytest.mark.slow
 def test_what_costs_little_stays(photos):
     """Channels of early layers cost a tenth of those of late ones; a tenth fewer parameters take none of them."""
     pytest.importorskip("torch_pruning")
@@ -126,6 +127,7 @@ def test_attention_and_grouped_layers_keep_what_they_divide_by(photos):
     assert all(".mlp." in name for name in found.spec.arguments["widths"])
 
 
+@pytest.mark.slow
 def test_what_attention_keeps_of_its_biases_weighs_nothing(photos):
     """tiny_vit's, indexed, are a quarter of it, and were counted once it had been traced."""
     pytest.importorskip("torch_pruning")

@@ -57,6 +57,7 @@ def trimmed(home: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_from_its_recipe_to_its_end(trimmed, home, tmp_path, monkeypatch, capsys):
     assert main([*trimmed, "--name", "calm"]) == 0
     calm = Run.find("calm")

@@ -175,11 +175,13 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
     return run
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
 def test_augmentations(train, name):
     train([OneOf(AUGMENTATIONS).validate(name)], model=MLP)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_optimizers(train, name, precision):
@@ -190,12 +192,14 @@ def test_optimizers(train, name, precision):
         train(optimizer=name, precision=precision, sam={"rho": 0.05, "adaptive": True})
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_losses(train, name):
     weighs = {"weights": "effective"} if name in ("cross_entropy", "focal") else {}
     train(loss={"name": name, **weighs}, model=MLP)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_networks(train, name):
     train(model={"name": name, **MODELS[name]}, side=32)
