@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from dataclasses import replace
+from multiprocessing.context import ForkServerProcess
 
 import numpy as np
 import pytest
@@ -92,6 +93,33 @@ def test_of_few_epochs_the_last_is_cut_where_the_time_ends():
     assert best.recipe.train.steps == round(best.epochs * steps)
     assert best.recipe.train.epochs == int(best.epochs) + 1
     assert MARGIN * 60 - 12 < best.timeline.total <= MARGIN * 60 + 12
+
+
+def test_where_no_epoch_fits_a_part_of_one_is_trained():
+    best = plan(60, step=15.0).best
+    steps = TASK.images // best.recipe.train.batch_size
+    assert 0.25 <= best.epochs < 1
+    assert (best.recipe.train.epochs, best.recipe.train.steps) == (1, round(best.epochs * steps))
+    assert best.timeline.total <= MARGIN * 60
+    assert re.search(r": 0\.\d\d of an epoch in ", best.line)
+
+
+def test_a_short_training_is_not_kept_from_its_time_by_evaluations_that_it_will_not_make():
+    """A holdout that takes 3 seconds: of ten evaluations nothing would be left."""
+    best = plan(60, cost=lambda recipe: Cost(4.0, 0.02, 10**9)).best
+    assert 0.25 <= best.epochs < 2
+
+
+def test_a_part_of_an_epoch_is_forecast_below_a_whole_one_and_never_below_guessing():
+    known = Curves(curves.table())
+    task = Task(5026, 500, 500, 10, 500, 20, 20, 3, True, False, commonest=600)
+    reached = [
+        _of_this_task(known.forecast(task, 2_000_000, epochs, 20), task, False) for epochs in (0.25, 0.5, 1.0, 2.0)
+    ]
+    values = [one.value for one in reached]
+    assert values == sorted(values)
+    assert values[0] < values[2] - 0.2
+    assert all(1 - task.chance <= one.low <= one.value <= one.high for one in reached)
 
 
 def test_a_network_whose_steps_are_dear_is_left_for_one_that_gets_through_more_epochs():
@@ -232,7 +260,7 @@ def test_photographs_are_fine_tuned_at_real_sizes_and_small_images_enlarged():
 
 def test_too_little_time_is_refused_in_words():
     with pytest.raises(UserError, match=r"nothing can be trained in 15 seconds; give it more time\n.*an epoch takes"):
-        plan(15, step=1.0)
+        plan(15, step=10.0)
 
 
 def test_small_sets_get_small_batches_and_large_ones_the_largest():
@@ -509,6 +537,32 @@ def test_why_work_in_a_process_came_to_nothing_is_told(how, reason):
     with pytest.raises(Failed) as failed:
         in_own_process(explode, load_recipe("tiny"), DIGITS, how, patience=4.0 if how == "sleep" else 60.0)
     assert str(failed.value) == reason
+
+
+def test_the_start_of_a_process_is_part_of_the_patience(monkeypatch):
+    own_process.wait_for_server()
+    started, begin = [], ForkServerProcess.start
+
+    def slowly(process):
+        time.sleep(3)
+        begin(process)
+        started.append(time.monotonic())
+
+    monkeypatch.setattr(ForkServerProcess, "start", slowly)
+    with pytest.raises(Failed, match="too slow: not done in 3 seconds"):
+        in_own_process(explode, load_recipe("tiny"), DIGITS, "sleep", patience=3.0)
+    assert time.monotonic() - started[0] < 2
+
+
+def test_candidates_have_their_time_to_be_measured_however_long_the_fork_server_takes(folders, monkeypatch):
+    patiences, now = [], [time.monotonic()]
+    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(auto, "start_server", lambda: None)
+    monkeypatch.setattr(auto, "wait_for_server", lambda: now.__setitem__(0, now[0] + 25))
+    monkeypatch.setattr(costs, "measure", lambda *what: patiences.append(what[-1]) or refuse("too slow"))
+    with pytest.raises(UserError, match="no candidate can be trained"):
+        auto.plan(folders, 1, now[0], Machine("cpu", 1))
+    assert patiences[0] == 30.0
 
 
 @pytest.mark.parametrize(

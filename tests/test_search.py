@@ -192,6 +192,24 @@ def test_what_a_recipe_differs_in_makes_it_again(home):
 # ------------------------------------------------------------------------------------------------ the search
 
 
+def test_candidates_are_scored_as_their_own_recipe_sees_the_images_and_related_ones_count_together(home, monkeypatch):
+    """The base has a warmup and first epochs of its classifier alone, which a probe of a few steps has no room for."""
+    folder = home / "configs" / "competitions"
+    folder.mkdir(parents=True)
+    (folder / "tens.yaml").write_text("extends: digits\ngroup: '^\\d{3}'\n")
+    short = QUICK.replace("short: {", "short: {warmup: {epochs: 2}, head: {epochs: 1}, ")
+    write(home, short + "search: {image.mirror: [true, false]}\nsampler: random\npruner: none\n")
+    seen, scored = [], []
+    views, judge = trials.predictions.views, trials.judge
+    monkeypatch.setattr(trials.predictions, "views", lambda *what: seen.append(what) or views(*what))
+    monkeypatch.setattr(trials, "judge", lambda *what: scored.append(what[3]) or judge(*what))
+    assert main.main(["search", "quick", "--competition", "tens", "--trials", "2"]) == 0
+    of_candidates = [(recipe.image.mirror, competition.image.mirror) for recipe, competition in seen if recipe.image]
+    assert of_candidates
+    assert all(wanted == given for wanted, given in of_candidates)
+    assert all(len(set(groups)) < len(groups) for groups in scored[1:])  # the first is the probe's
+
+
 def test_a_search_ends_with_table_picture_recipe_and_the_next_command(home, capsys):
     write(home, QUICK + "pruner: none\n" + KEYS)
     assert main.main(["search", "quick", "--trials", "5"]) == 0

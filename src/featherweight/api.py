@@ -181,7 +181,7 @@ def submit(run: AnyRun, *, message: str | None = None, again: bool = False, wait
     from featherweight.kaggle import submit_and_score
 
     return submit_and_score.submit(
-        find(run).name, competition=None, message=message, again=again, wait_minutes=wait_minutes
+        str(find(run).folder), competition=None, message=message, again=again, wait_minutes=wait_minutes
     )
 
 

@@ -19,7 +19,7 @@ from featherweight.planning import costs
 from featherweight.planning.candidates import Candidate, filling, fine_tuned, from_scratch
 from featherweight.planning.costs import Machine, Measured
 from featherweight.planning.curves import Curves, Row, table
-from featherweight.planning.own_process import Failed
+from featherweight.planning.own_process import Failed, start_server, wait_for_server
 from featherweight.planning.packing_time import Listed
 from featherweight.planning.pilots import Pilot, Setting, piloted
 from featherweight.planning.plan import FIT, MARGIN, REST, Findings, Plan, make, weighed
@@ -28,7 +28,7 @@ from featherweight.planning.task import Task, describe
 STARTED = 2.0  # seconds before the first line of this program runs
 LEAST = 1.0  # minutes: less is not enough to measure and train anything
 PLANNING = 1 / 3  # of the time at most goes into planning,
-LEAST_PLANNING = 30.0  # or these seconds, of which starting processes takes some
+LEAST_PLANNING = 30.0  # or these seconds, counted once the images are listed and processes can be forked
 MEASURING = 0.2  # of the time at most goes into measuring candidates
 PILOTING = 0.05  # of the time goes into each pilot
 
@@ -56,11 +56,13 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     if minutes < LEAST:
         raise UserError(f"--minutes {minutes:g}: expected {LEAST:g} or more")
     whole = minutes * 60 - STARTED
-    clock = Clock(began, whole, max(began + PLANNING * whole, time.monotonic() + LEAST_PLANNING))
+    start_server()
     listed = Listed(competition)
     train, holdout, _ = listed.divided(load_recipe("fastnet94").split)
     task = describe(competition, train, holdout, listed.data.predict)
-    say(f"{duration(clock.whole)} for {competition.title}: {task}")
+    say(f"{duration(whole)} for {competition.title}: {task}")
+    wait_for_server()
+    clock = Clock(began, whole, max(began + PLANNING * whole, time.monotonic() + LEAST_PLANNING))
 
     refused: list[str] = []
     tuned = _available(fine_tuned(task), refused) if task.pretrained else ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import tempfile
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from featherweight.config import Competition, Recipe
+from featherweight.config.short_recipe import short_recipe
 from featherweight.console import hushed
 from featherweight.data.image import Image
 from featherweight.data.mapped_rows import take_rows
@@ -81,7 +81,6 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     from featherweight.models import build
     from featherweight.runtime.device import start
     from featherweight.training.examples import Examples
-    from featherweight.training.head import Head
     from featherweight.training.trainer import Trainer
 
     device = start(machine.device, recipe.train.precision, machine.threads)
@@ -90,15 +89,12 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     shape, batch = competition.shape, recipe.train.batch_size
     noise = _noise(batch, competition.image)
     images = Pack([str(index) for index in range(batch)], noise, np.arange(batch) % shape.num_classes)
-    train = {"epochs": STEPS + 1, "steps": None, "evaluate_every": STEPS + 1, "checkpoint_seconds": math.inf}
-    plain = {"warmup": None, "early_stopping": None, "head": Head()}
-    short = recipe.model_copy(update={"train": recipe.train.model_copy(update=train), **plain})
     before = peak_memory()
     torch.manual_seed(0)
     model = build(recipe.model, shape)
     with tempfile.TemporaryDirectory() as folder, hushed():
         examples = Examples(images, images.take(np.arange(1)), shape.num_classes, recipe.augment)
-        seconds = Trainer(short, model, examples, device, Path(folder)).fit()["seconds"].diff().iloc[1:]
+        history = Trainer(short_recipe(recipe, STEPS + 1), model, examples, device, Path(folder)).fit()
     size = batch_within_memory(recipe.predict.batch_size, shape.size, shape.size, device)
     whole = take_rows(noise, np.arange(size) % batch)  # a whole batch, whose memory is a run's
     predict_probs([model], whole[:WARM], runtime=device, batch_size=size)
@@ -106,7 +102,7 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     predict_probs([model], whole, runtime=device, batch_size=size)
     view = (time.perf_counter() - began) / size
     on_gpu = torch.cuda.max_memory_allocated() if device.device.type == "cuda" else 0
-    return Cost(float(statistics.median(seconds)), view, peak_memory() - before, on_gpu)
+    return Cost(float(statistics.median(history["seconds"].diff().iloc[1:])), view, peak_memory() - before, on_gpu)
 
 
 def _noise(count: int, image: Image) -> Any:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any, TypeVar
 
 from featherweight.config import Competition, Recipe
@@ -21,21 +24,45 @@ class Failed(Exception):  # noqa: N818 - it is an outcome
     """Why the work came to nothing, in a few words: it is too slow, too large, or the fault that it met."""
 
 
+def start_server() -> None:
+    """Start the server that processes are forked from, and return at once: it imports torch meanwhile."""
+    _context()
+    forkserver.ensure_running()
+
+
+def wait_for_server() -> None:
+    """Return when a process can be forked without waiting for torch."""
+    process = _context().Process(target=_nothing, daemon=True)
+    process.start()
+    process.join()
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "featherweight.training.trainer"])
+    return context
+
+
+def _nothing() -> None:
+    """Return: the process has started."""
+
+
 def in_own_process(work: Work[T], recipe: Recipe, competition: Competition, *more: Any, patience: float) -> T:
     """What `work(recipe, competition, *more)` returns. Raises Failed where it raises an error, dies, or takes more than
     `patience` seconds.
 
-    `work` is a function of a module. The process is forked from a server that has imported torch once.
+    `work` is a function of a module. The process is forked from a server that has imported torch once; starting both
+    is part of the `patience`.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "featherweight.training.trainer"])
+    ends = time.monotonic() + patience
+    context = _context()
     receiver, sender = context.Pipe(duplex=False)
     plain = recipe.model_dump(mode="json"), competition.model_dump(mode="json")
     worker = context.Process(target=_work, args=(work, *plain, more, sender), daemon=True)
     worker.start()
     sender.close()
     try:
-        if not receiver.poll(max(0.0, patience)):
+        if not receiver.poll(max(0.0, ends - time.monotonic())):
             raise Failed(f"too slow: not done in {duration(patience)}")
         done, answer = receiver.recv()
     except EOFError:

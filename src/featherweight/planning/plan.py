@@ -31,6 +31,7 @@ from featherweight.training.probe import rows_fitted
 MARGIN = 0.95  # of the time is planned for; the rest is for what a shared machine does meanwhile
 FIT = 1.5e-4  # seconds of a probe's regression for each row, where no pilot tells
 FEW = 10  # epochs, of fewer of which the last is cut where the time ends
+SHORTEST = 0.25  # epochs of a network from scratch; after fewer it has hardly seen the classes
 REST = 12.0  # seconds for the start, the CSV and the report
 
 
@@ -89,10 +90,14 @@ class Option:
     @property
     def line(self) -> str:
         """The option for the list of alternatives."""
-        return (
-            f"{self.candidate.title}: {f'{round(self.epochs, 1):g} epochs' if self.epochs else 'a linear probe'} in "
-            f"{duration(self.timeline.total)}, {self.parameters:,} parameters, expected {self.forecast}"
-        )
+        takes = f"{_length(self.epochs)} in {duration(self.timeline.total)}"
+        return f"{self.candidate.title}: {takes}, {self.parameters:,} parameters, expected {self.forecast}"
+
+
+def _length(epochs: float) -> str:
+    if epochs == 0:
+        return "a linear probe"
+    return f"{epochs:.2f} of an epoch" if epochs < 1 else f"{round(epochs, 1):g} epochs"
 
 
 @dataclass(frozen=True)
@@ -193,16 +198,17 @@ def _option(
     seen = competition.seen_by(recipe)
     views = tta.count(predictions.views(recipe, seen)) * (task.holdout + task.predict) * cost.view * slow
     looking = task.holdout * cost.view * slow
-    probing, least = 0.0, 1
+    probing = 0.0
     if recipe.head.start == "probe":
-        least, seen_twice = 0, 2 if seen.image.mirror else 1
+        seen_twice = 2 if seen.image.mirror else 1
         probing = seen_twice * task.images * cost.view * slow + findings.fit * rows_fitted(task.images, seen_twice)
     steps = max(1, task.images // min(recipe.train.batch_size, task.images))
     epoch = steps * cost.step * slow * BETWEEN_STEPS
-    left = seconds * MARGIN - measured.packing - views - probing - REST - 10 * looking
-    epochs = float(min(math.floor(left / epoch), candidate.longest))  # below 0 where a probe alone takes too long
-    if 1 <= epochs < FEW:
-        epochs = min(math.floor(left / epoch * steps) / steps, candidate.longest)  # not whole ones
+    left = seconds * MARGIN - measured.packing - views - probing - REST
+    epochs = min(_epochs_within(left, epoch, steps, looking), float(candidate.longest))
+    if candidate.starts_published and 0 <= epochs < 1:
+        epochs = 0.0  # shorter fine-tunings were not measured: a probe alone, where the recipe has one
+    least = SHORTEST if not candidate.starts_published else 0.0 if recipe.head.start == "probe" else 1.0
     if epochs < least:
         return f"an epoch takes {duration(epoch)}, and {duration(max(left, 0))} are left for it"
     begun = math.ceil(epochs)
@@ -225,14 +231,30 @@ def _option(
     )
 
 
-def _of_this_task(even: Forecast, task: Task, at_chance: bool) -> Forecast:
-    """The forecast for classes as frequent as the task's, from that for even ones: see `Task.unevenness`.
+def _epochs_within(seconds: float, epoch: float, steps: int, looking: float) -> float:
+    """Return how many epochs of `epoch` seconds and `steps` steps fit into `seconds`; below 0 where nothing does.
 
-    Where a pilot was at chance, the network may stay there: its range begins at what chance gets right, and the score
-    is taken from the middle between that and what other data sets let expect.
+    Of fewer than FEW the last may be cut at a step. An evaluation of `looking` seconds follows each epoch, cut or
+    whole, but at most ten are made (see `Candidate.settings`).
+    """
+    whole = math.floor((seconds - FEW * looking) / epoch)
+    if whole >= FEW:
+        return float(whole)
+    fitting = ((begun, math.floor((seconds - begun * looking) / epoch * steps) / steps) for begun in range(1, FEW + 1))
+    return max(min(begun, epochs) for begun, epochs in fitting)
+
+
+def _of_this_task(even: Forecast, task: Task, at_chance: bool) -> Forecast:
+    """Return the forecast for classes as frequent as the task's, from that for even ones: see `Task.unevenness`.
+
+    No network is expected to do worse than who always says the most frequent class. Where a pilot did no better, this
+    network may not either: its range begins there, and its score is the middle between that and what other data sets
+    let expect.
     """
     value, low, high = (1 - task.unevenness * (1 - score) for score in (even.value, even.low, even.high))
     guessed = 1 - task.chance
+    if not task.several:  # of sets of classes none is guessed
+        value, low, high = max(value, guessed), max(low, guessed), max(high, guessed)
     return Forecast((guessed + value) / 2, guessed, high) if at_chance else Forecast(value, low, high)
 
 

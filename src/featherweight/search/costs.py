@@ -15,12 +15,13 @@ import optuna
 import pandas as pd
 
 from featherweight import budget
-from featherweight.config import Recipe, Split
+from featherweight.config import Recipe
+from featherweight.config.short_recipe import short_recipe
 from featherweight.data import parts
 from featherweight.data.pack import Data
 from featherweight.errors import UserError
 from featherweight.evaluation.inference import predict_probs
-from featherweight.search.trials import Search, holdout_score, trained
+from featherweight.search.trials import Search, trained
 
 DRAWN = 16  # candidates drawn to see what the space holds
 PROBED = 4  # steps timed, after the same number of others
@@ -80,14 +81,12 @@ def costs(search: Search) -> Costs:
     share = min(1.0, TIMED / len(holdout))  # of the holdout that is timed
     part = holdout.take(np.arange(math.ceil(share * len(holdout))))
     some = train.take(np.arange(min(len(train), PROBED * size)))
-    short = recipe.train.model_copy(update={"epochs": 2, "evaluate_every": 2})
-    left_out = dict.fromkeys(("distill", "pseudo", "early_stopping"))
-    probe = recipe.model_copy(update={"train": short, "split": Split(), **left_out})
     with tempfile.TemporaryDirectory() as folder:
-        model, _ = trained(dataclasses.replace(search, data=Data(some, None, part)), probe, Path(folder))
+        of_some = dataclasses.replace(search, data=Data(some, None, part))
+        probe = trained(of_some, short_recipe(recipe, 2), Path(folder))
         first, second = (row for _, row in pd.read_csv(Path(folder) / "history.csv").iterrows())
-    evaluation = _timed(lambda: predict_probs([model], part.images, runtime=search.device))
-    final = _timed(lambda: holdout_score(search, recipe, model, part))
+    evaluation = _timed(lambda: predict_probs([probe.model], part.images, runtime=search.device))
+    final = _timed(lambda: probe.score(search.device))
     over, heaviest = _survey(search, recipe)
     return Costs(
         epoch=float((second["seconds"] - first["seconds"]) / first["step"]) * (len(train) // size),

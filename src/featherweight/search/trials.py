@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
@@ -23,7 +24,7 @@ from featherweight.errors import DivergedError, UserError
 from featherweight.evaluation import decisions
 from featherweight.evaluation.calibration import tempered_crossed
 from featherweight.evaluation.inference import predict_probs
-from featherweight.evaluation.metrics import Score, judge
+from featherweight.evaluation.metrics import Groups, Score, judge
 from featherweight.models import Classifier
 from featherweight.runs import pipeline, predictions, teachers
 from featherweight.runs.metadata import Metadata
@@ -175,40 +176,57 @@ def _train(search: Search, recipe: Recipe, trial: Trial) -> Score:
         if epoch < recipe.train.epochs and trial.should_prune():
             raise optuna.TrialPruned(f"given up after epoch {epoch} of {recipe.train.epochs}")
 
-    model, holdout = trained(search, recipe, folder, report)
-    return holdout_score(search, recipe, model, holdout)
+    return trained(search, recipe, folder, report).score(search.device)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A candidate's model, its recipe, the competition as this recipe sees it, and the images held out.
+
+    `groups` int64 [N] numbers the held-out images: those of one number are related; None where none are.
+    """
+
+    recipe: Recipe
+    competition: Competition
+    model: Classifier
+    holdout: Pack
+    groups: Groups | None
+
+    def score(self, device: Runtime) -> Score:
+        """Return the holdout's score by the recipe's views and, where the recipe calibrates, a fitted temperature."""
+        recipe, competition, labels = self.recipe, self.competition, self.holdout.labels
+        assert labels is not None
+        probs = predict_probs(
+            [self.model],
+            self.holdout.images,
+            runtime=device,
+            views=predictions.views(recipe, competition),
+            augment=predictions.augmentations(recipe, competition),
+            batch_size=recipe.predict.batch_size,
+            seed=recipe.seed,
+            several=competition.target == "several",
+        )
+        if recipe.predict.calibrate:
+            probs = tempered_crossed(probs, labels)
+        target, metric = competition.target, competition.metric
+        return judge(metric, decisions.judged(target, metric, probs, labels), labels, self.groups)
 
 
 def trained(
     search: Search, recipe: Recipe, folder: Path, watching: Callable[[Mapping[str, Any]], None] = lambda row: None
-) -> tuple[Classifier, Pack]:
-    """A model trained in that folder, and the images held out."""
+) -> Trained:
+    """Train a candidate in that folder."""
     competition, data = search.seen_by(recipe)
     run = Run(folder, recipe, competition, Metadata(search.plan.space.base, search.competition_name))
-    train, holdout, _ = parts.divide(recipe.split, competition, data)
+    known = parts.kin_of(competition, data)
+    train, holdout, _ = parts.divide_knowing(recipe.split, competition, data, known if recipe.split.kin else None)
     with hushed():
         train = teachers.with_pseudo_labels(run, train, holdout, data.predict)
         model = pipeline.train_model(run, train, holdout, search.device, watching)
-    return model, holdout
-
-
-def holdout_score(search: Search, recipe: Recipe, model: Classifier, holdout: Pack) -> Score:
-    """By the recipe's views and, where it asks for that, at a fitted temperature, as a run is scored."""
-    probs = predict_probs(
-        [model],
-        holdout.images,
-        runtime=search.device,
-        views=predictions.views(recipe, search.competition),
-        augment=predictions.augmentations(recipe, search.competition),
-        batch_size=recipe.predict.batch_size,
-        seed=recipe.seed,
-        several=search.competition.target == "several",
-    )
-    assert holdout.labels is not None
-    if recipe.predict.calibrate:
-        probs = tempered_crossed(probs, holdout.labels)
-    target, metric = search.competition.target, search.competition.metric
-    return judge(metric, decisions.judged(target, metric, probs, holdout.labels), holdout.labels)
+    place = {id: place for place, id in enumerate([*data.train.ids, *(data.valid.ids if data.valid else [])])}
+    groups = known.group[[place[id] for id in holdout.ids]]
+    related = len(np.unique(groups)) < len(groups)
+    return Trained(recipe, competition, model, holdout, groups if related else None)
 
 
 def _best(study: Study) -> float | None:
