@@ -3,7 +3,7 @@
 A *choice* is a function the YAML names. Its keyword-only arguments are the keys the YAML may give, its positional
 arguments are what the program hands it when it calls:
 
-    def sgd(parameters, *, lr: Positive = 0.1, momentum: Probability = 0.9): ...
+    def sgd(parameters, *, lr: Positive = 0.1, momentum: HalfOpenFraction = 0.9): ...
     OPTIMIZERS = {"sgd": sgd}
 
     class Recipe(Section):
@@ -68,21 +68,23 @@ def _odd(count: int) -> int:
     return count
 
 
-# The upper bounds are what no machine can serve: an error that names the largest number beats hours of waiting for it.
-MOST = 1_000_000
-Count = Annotated[int, Strict(), Field(ge=1, le=MOST)]  # 1, 2, 3, ...
-Amount = Annotated[int, Strict(), Field(ge=0, le=MOST)]  # 0, 1, 2, ... of what a machine has to do
-Large = Annotated[int, Strict(), Field(ge=1, le=10**12)]  # the same of what comes by the billion: parameters, steps
+# Types of keys. The upper bounds are what no machine can serve: an error that names the largest number beats hours of
+# waiting for it.
+MAX_INT = 1_000_000
+PositiveInt = Annotated[int, Strict(), Field(ge=1, le=MAX_INT)]  # 1, 2, 3, ...
+NonNegativeInt = Annotated[int, Strict(), Field(ge=0, le=MAX_INT)]  # 0, 1, 2, ...
+LargeInt = Annotated[int, Strict(), Field(ge=1, le=10**12)]  # of what is counted in billions: parameters, bytes, steps
 Odd = Annotated[int, Strict(), Field(ge=1, le=999), AfterValidator(_odd)]  # 1, 3, 5, ...
-Index = Annotated[int, Strict(), Field(ge=0, le=2**53)]  # 0, 1, 2, ...; larger ones a table of floats changes
-Number = Annotated[float, Strict(), Field(ge=-1e30, le=1e30)]  # what float32 holds
+# 0, 1, 2, ... up to the largest integer that float64 holds exactly, as a table of floats stores it: seeds, indices
+NonNegativeInt53 = Annotated[int, Strict(), Field(ge=0, le=2**53)]
+Number = Annotated[float, Strict(), Field(ge=-1e30, le=1e30)]  # float32 holds it
 Positive = Annotated[float, Strict(), Field(gt=0, le=1e30)]
-Factor = Annotated[float, Strict(), Field(gt=0, le=1000)]  # of a network's width, depth or resolution
+ScaleFactor = Annotated[float, Strict(), Field(gt=0, le=1000)]  # of a network's width, depth or resolution
 NonNegative = Annotated[float, Strict(), Field(ge=0, le=1e30)]
-Probability = Annotated[float, Strict(), Field(ge=0, lt=1)]  # a probability that may not be certain: dropout, momentum
-Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]  # a part of a whole, ends included
-Scale = Annotated[float, Strict(), Field(gt=0, le=1)]  # a part of a whole of which something must be left
-Part = Annotated[float, Strict(), Field(ge=0, le=0.5)]  # of a side, which is reflected no further than there is
+Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]  # [0, 1]
+HalfOpenFraction = Annotated[float, Strict(), Field(ge=0, lt=1)]  # [0, 1): dropout, momentum
+PositiveFraction = Annotated[float, Strict(), Field(gt=0, le=1)]  # (0, 1]
+HalfFraction = Annotated[float, Strict(), Field(ge=0, le=0.5)]  # [0, 0.5]: of a side, which is reflected at most once
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]
 

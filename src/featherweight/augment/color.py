@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featherweight.runtime.rng import Draws
-from featherweight.schema import Count, Fraction, NonNegative, Odd, Positive, Probability
+from featherweight.schema import Fraction, HalfOpenFraction, NonNegative, Odd, Positive, PositiveInt
 
 LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision and PIL weigh them
 
@@ -59,7 +59,7 @@ def sharpness(images: Tensor, draws: Draws, *, factor: NonNegative = 2.0, probab
     return _some(images, adjust_sharpness(images, torch.full_like(draws.uniform(), factor)), draws, probability)
 
 
-def posterize(images: Tensor, draws: Draws, *, bits: Count = 4, probability: Fraction = 0.5) -> Tensor:
+def posterize(images: Tensor, draws: Draws, *, bits: PositiveInt = 4, probability: Fraction = 0.5) -> Tensor:
     """With only `bits` bits per colour channel."""
     return _some(images, posterized(images, torch.full_like(draws.uniform(), bits)), draws, probability)
 
@@ -79,7 +79,7 @@ def autocontrast(images: Tensor, draws: Draws, *, probability: Fraction = 0.5) -
     return _some(images, stretch(images), draws, probability)
 
 
-def noise(images: Tensor, draws: Draws, *, deviation: Probability = 0.05) -> Tensor:
+def noise(images: Tensor, draws: Draws, *, deviation: HalfOpenFraction = 0.05) -> Tensor:
     """Gaussian noise of a deviation drawn up to this one."""
     return (images + draws.normal(*images.shape[1:]) * draws.uniform(1, 1, 1) * deviation).clamp(0, 1)
 

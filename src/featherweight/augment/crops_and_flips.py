@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featherweight.runtime.rng import Draws
-from featherweight.schema import Fraction, Part
+from featherweight.schema import Fraction, HalfFraction
 
 
 def crop(
-    images: Tensor, draws: Draws, *, padding: Part = 0.125, fill: Literal["reflect", "zero"] = "reflect"
+    images: Tensor, draws: Draws, *, padding: HalfFraction = 0.125, fill: Literal["reflect", "zero"] = "reflect"
 ) -> Tensor:
     """Pad each side by `padding` of its length (0.125: 4 pixels at 32), then cut the original size out anywhere."""
     side = images.shape[-1]

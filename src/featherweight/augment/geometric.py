@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featherweight.runtime.rng import Draws
-from featherweight.schema import Fraction, NonNegative, Positive, Probability
+from featherweight.schema import Fraction, HalfOpenFraction, NonNegative, Positive
 
 Fill = Literal["zero", "edge", "reflect"]
 PADDING = {"zero": "zeros", "edge": "border", "reflect": "reflection"}
@@ -36,7 +36,7 @@ def affine(
     draws: Draws,
     *,
     degrees: NonNegative = 0,
-    shift: Probability = 0.1,
+    shift: HalfOpenFraction = 0.1,
     scale: tuple[Positive, Positive] = (0.9, 1.1),
     shear: NonNegative = 0,
     fill: Fill = "zero",

@@ -15,7 +15,7 @@ from torch import Tensor
 from featherweight.augment import color
 from featherweight.augment.geometric import affine_matrix, warp
 from featherweight.runtime.rng import Draws
-from featherweight.schema import Count, Fraction
+from featherweight.schema import Fraction, PositiveInt
 
 Operation = Callable[[Tensor, Tensor], Tensor]  # of images [B, C, H, W] and their magnitudes [B]
 
@@ -28,7 +28,7 @@ def trivial_augment(images: Tensor, draws: Draws) -> Tensor:
     return _apply(images, names, which, _magnitudes(names, which, level, _signs(host), images.shape[-1], wide=True))
 
 
-def rand_augment(images: Tensor, draws: Draws, *, count: Count = 2, magnitude: Fraction = 0.3) -> Tensor:
+def rand_augment(images: Tensor, draws: Draws, *, count: PositiveInt = 2, magnitude: Fraction = 0.3) -> Tensor:
     """`count` operations one after another, of one strength (arXiv:1909.13719; 0.3 is torchvision's 9 of 30)."""
     host = draws.on(torch.device("cpu"))
     names = [name for name in OPERATIONS if name != "Invert"]

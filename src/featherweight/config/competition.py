@@ -16,7 +16,7 @@ from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.metrics import METRICS, metric_of
 from featherweight.models.shape import Shape
-from featherweight.schema import Choice, Count, Flag, Fraction, Large, OneOf, Positive, Section, Text, amount
+from featherweight.schema import Choice, Flag, Fraction, LargeInt, OneOf, Positive, PositiveInt, Section, Text, amount
 
 if TYPE_CHECKING:
     from featherweight.config.recipe import Recipe
@@ -30,16 +30,18 @@ class Limit(Section):
 
     NUMBERS: ClassVar = ("bytes", "macs", "score", "folded")  # besides parameters
 
-    parameters: Large = Field(
+    parameters: LargeInt = Field(
         description="the most parameters; without it, where the bytes or the score are limited, as many as these allow "
         "in 32 bits"
     )
-    bytes: Large | None = Field(None, description="the most bytes of the stored weights")
-    macs: Large | None = Field(None, description="the most multiply-adds for one image, at the size the model sees it")
+    bytes: LargeInt | None = Field(None, description="the most bytes of the stored weights")
+    macs: LargeInt | None = Field(
+        None, description="the most multiply-adds for one image, at the size the model sees it"
+    )
     score: Positive | None = Field(
         None, description="the highest MicroNet score, which is a size: 32-bit parameters, 8 bits are 1/4, zeros a bit"
     )
-    folded: Large | None = Field(None, description="the most parameters with batch norms folded and branches merged")
+    folded: LargeInt | None = Field(None, description="the most parameters with batch norms folded and branches merged")
     buffers: Flag = Field(False, description="do buffers (running statistics) count too?")
     allow_pretrained: Flag = Field(False, description="may a model start from weights trained on other images?")
     allow_pseudo_labels: Flag = Field(
@@ -87,7 +89,7 @@ class Submission(Section):
         description="the class; one column per class; the probability of the positive of two; a set of classes, "
         "separated by spaces; the `k` best classes, separated by spaces; one column per class that holds 1 or 0",
     )
-    k: Count | None = Field(None, description="how many classes a ranked submission lists")
+    k: PositiveInt | None = Field(None, description="how many classes a ranked submission lists")
     positive: Text | None = Field(None, description="the class whose probability is taken; default the second of two")
     codes: Flag = Field(False, description="classes are written as their places in the list (0, 1, ...), not by name")
     spelling: dict[Text, Text] = Field({}, description="classes that are spelled otherwise than in the data, by class")
@@ -98,7 +100,7 @@ class Submission(Section):
 class Kernel(Section):
     """What a competition that takes code allows its notebooks."""
 
-    minutes: Count = Field(540, description="how long one may run")
+    minutes: PositiveInt = Field(540, description="how long one may run")
     gpu: Flag = Field(False, description="may it use a GPU?")
     internet: Flag = Field(False, description="may it use the network?")
 

@@ -13,17 +13,17 @@ from featherweight.data.image import Share as ImageShare
 from featherweight.evaluation.tta import VIEWS
 from featherweight.models import FAMILIES
 from featherweight.schema import (
-    Amount,
     Choice,
-    Count,
     Flag,
     Fraction,
-    Index,
-    Large,
+    HalfOpenFraction,
+    LargeInt,
     NonNegative,
+    NonNegativeInt,
+    NonNegativeInt53,
     OneOf,
     Positive,
-    Probability,
+    PositiveInt,
     Section,
     Text,
 )
@@ -59,10 +59,10 @@ class Split(Section):
     folds: Annotated[int, Strict(), Field(ge=2, le=MOST_FOLDS)] | None = Field(
         None, description="hold out one of this many parts"
     )
-    fold: Index = Field(0, description="which of the folds is held out, from 0")
-    seed: Index = 0
+    fold: NonNegativeInt53 = Field(0, description="which of the folds is held out, from 0")
+    seed: NonNegativeInt53 = 0
     kin: Flag = Field(True, description="keep related images (copies, near-duplicates, numbered sequences) on one side")
-    subset: Annotated[Large, Field(ge=2)] | None = Field(
+    subset: Annotated[LargeInt, Field(ge=2)] | None = Field(
         None, description="use only this many training images, stratified, before splitting"
     )
 
@@ -88,26 +88,28 @@ class Warmup(Section):
     """A rise of the rate before the schedule; what a schedule counts in epochs or steps it still counts from step 0."""
 
     epochs: Positive | None = Field(None, description="how many epochs it takes, whole or not")
-    fraction: Probability = Field(0.1, description="the part of the run it takes, where no epochs are given")
+    fraction: HalfOpenFraction = Field(0.1, description="the part of the run it takes, where no epochs are given")
     start: Fraction = Field(0.01, description="the factor on the rate at step 0")
 
 
 class Train(Section):
     """How long, in what batches, at what precision, and how often to evaluate and to save."""
 
-    epochs: Amount = Field(50, description="0: nothing is trained but `head.start`: a probe")
-    steps: Large | None = Field(None, description="stop after this many steps, unless the epochs end first")
-    shortened: list[tuple[Index, Count]] = Field(
+    epochs: NonNegativeInt = Field(50, description="0: nothing is trained but `head.start`: a probe")
+    steps: LargeInt | None = Field(None, description="stop after this many steps, unless the epochs end first")
+    shortened: list[tuple[NonNegativeInt53, PositiveInt]] = Field(
         default_factory=list,
         description="from a step on, how many steps the run has: `auto` notes here what it left out to end in time",
     )
-    batch_size: Count = 64
+    batch_size: PositiveInt = 64
     normalize: Literal["channel", "pixel"] = Field(
         "channel",
         description="subtract the mean of each channel or pixel; pretrained weights bring their own mean and deviation",
     )
     freeze_norms: Flag = Field(False, description="keep the statistics that batch norms start with, in training too")
-    accumulate: Count = Field(1, description="pass a batch through the model in this many parts, to need less memory")
+    accumulate: PositiveInt = Field(
+        1, description="pass a batch through the model in this many parts, to need less memory"
+    )
     clip: Positive | None = Field(None, description="the largest norm of all gradients together; longer ones are cut")
     decay_norms: Flag = Field(True, description="does weight decay pull at norms and biases too?")
     bias_rate: Positive = Field(1.0, description="multiplies the learning rate of the norms' biases")
@@ -115,7 +117,7 @@ class Train(Section):
         "auto", description="auto: bf16 on CUDA, else fp32; native: bf16 also on a CPU with instructions for it"
     )
     compile: Flag = Field(False, description="fuse the training pass with torch.compile: a minute more to start")
-    evaluate_every: Count = Field(1, description="evaluate on the holdout after this many epochs")
+    evaluate_every: PositiveInt = Field(1, description="evaluate on the holdout after this many epochs")
     checkpoint_seconds: NonNegative = Field(60, description="a kill loses at most this much work")
 
 
@@ -148,7 +150,7 @@ class EarlyStopping(Section):
     """Stop when the holdout has not got better for a while. The score of the holdout is then its own best: be wary."""
 
     metric: Watched = "accuracy"
-    patience: Count = Field(2, description="evaluations on the holdout without a new best")
+    patience: PositiveInt = Field(2, description="evaluations on the holdout without a new best")
     margin: NonNegative = Field(0, description="what a new best must be better by")
     restore: Literal["best", "last"] = Field("best", description="the weights that ship")
 
@@ -157,7 +159,7 @@ class Predict(Section):
     """How a trained model is asked: the test-time views multiply, and the probabilities are averaged by weight."""
 
     views: list[Annotated[Choice, OneOf(VIEWS)]] = Field(default_factory=list)
-    batch_size: Count = 256
+    batch_size: PositiveInt = 256
     calibrate: Flag = Field(False, description="fit a temperature to the holdout: probabilities change, classes do not")
 
 
@@ -184,7 +186,7 @@ class Recipe(Section):
     split: Split = Split()
     train: Train = Train()
     predict: Predict = Predict()
-    seed: Index = 0
+    seed: NonNegativeInt53 = 0
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> Self:

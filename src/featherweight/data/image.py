@@ -18,7 +18,7 @@ from featherweight.data import scientific
 from featherweight.data.photos import Crop, shrunk
 from featherweight.errors import UserError
 from featherweight.runtime.cores import cores
-from featherweight.schema import Count, Flag, Section
+from featherweight.schema import Flag, PositiveInt, Section
 from featherweight.untrusted_files import read_bytes, reason, refuse_beyond_memory
 
 # Pillow's others run Ghostscript (EPS), take any bytes for a picture (TGA), or are none that people train on.
@@ -49,7 +49,7 @@ class Image(Section):
     crop: Share = Field(0.875, description="of stored images: the part of the shorter side that is scored, centred")
     interpolation: Interpolation = Field("bicubic", description="how that crop of a stored image becomes `size`")
     unreadable: Literal["stop", "leave out"] = Field("stop", description="what to do about images that are none")
-    levels: Count | None = Field(
+    levels: PositiveInt | None = Field(
         None,
         description="of images of more than 8 bits: the value that is white in all of them, as 4095 for 12 bits in "
         "files of 16 (default: the largest that the file's format holds)",

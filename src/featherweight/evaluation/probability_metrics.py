@@ -15,7 +15,7 @@ from featherweight.evaluation.class_metrics import (
     mean_of,
     ratio,
 )
-from featherweight.schema import Count, Flag, Positive
+from featherweight.schema import Flag, Positive, PositiveInt
 
 SMALLEST = 1e-15  # what Kaggle clips probabilities to before it takes logarithms
 
@@ -88,14 +88,14 @@ def mean_average_precision(probs: Probabilities, true: Answers) -> WeightedMetri
     return of if columns else mean_of(np.zeros(len(true)))
 
 
-def top_k(ranked: Labels, true: Labels, *, k: Count = 5) -> WeightedMetric:
+def top_k(ranked: Labels, true: Labels, *, k: PositiveInt = 5) -> WeightedMetric:
     """The part of the images whose class is among the `k` most probable; of equal ones the later classes come first,
     as in scikit-learn.
     """
     return mean_of((ranked[:, :k] == true[:, None]).any(1))
 
 
-def map_at_k(ranked: Labels, true: Answers, *, k: Count = 5) -> WeightedMetric:
+def map_at_k(ranked: Labels, true: Answers, *, k: PositiveInt = 5) -> WeightedMetric:
     """MAP@k: with one class per image the mean of 1 / rank of the true one, 0 where it is not among the first `k`.
 
     Of sets, the mean over images of the precision at each class of its set that is found, over all that could be.

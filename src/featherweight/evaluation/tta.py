@@ -15,7 +15,7 @@ from torch import Tensor
 
 from featherweight.augment.geometric import affine_matrix, resized, warp
 from featherweight.runtime.rng import Draws, generator
-from featherweight.schema import Count, Fraction, Part, Positive
+from featherweight.schema import Fraction, HalfFraction, Positive, PositiveInt
 
 SIDE = 32  # of an image that views are counted on
 
@@ -38,7 +38,7 @@ def flip(images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmen
 
 
 def shift(
-    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, distance: Part = 1 / 32
+    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, distance: HalfFraction = 1 / 32
 ) -> Weighted:
     """The image (half) and it moved up-left and down-right by `distance` of its side (a quarter each), edges reflected.
 
@@ -97,7 +97,7 @@ def five_crops(
 
 
 def train(
-    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, count: Count = 8
+    images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, count: PositiveInt = 8
 ) -> Weighted:
     """Draws of the training augmentations, evenly weighted (LOGBOOK A12)."""
     for number in range(count):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
-from featherweight.schema import Factor
+from featherweight.schema import ScaleFactor
 
 STEM_RULE = "shrinks by 4 from 128 px on, by 2 from 64 px on, not below: small images keep maps worth looking at"
 
@@ -20,7 +20,7 @@ Stem = Annotated[
     Field(description=f"what the first two of the network's halvings shrink the image by; auto: {STEM_RULE}"),
 ]
 ActivationName = Literal["relu", "leaky_relu", "gelu", "silu", "hard_swish"]
-Width = Annotated[Factor, Field(description="multiplies all channels, rounded to whole ones")]
+Width = Annotated[ScaleFactor, Field(description="multiplies all channels, rounded to whole ones")]
 Momentum = Annotated[float, Strict(), Field(gt=0, le=1, description="weight of a new batch in the running statistics")]
 
 Activation = Callable[[Tensor], Tensor]

@@ -14,7 +14,7 @@ from featherweight.models.efficientnet import scaled_repeats
 from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import nearest_first
 from featherweight.models.library import fitted, seeing
-from featherweight.schema import Count, Positive, Probability
+from featherweight.schema import HalfOpenFraction, Positive, PositiveInt
 
 
 def densenet(
@@ -22,12 +22,12 @@ def densenet(
     channels: int,
     image_size: int,
     *,
-    blocks: Annotated[list[Count], Field(min_length=1, description="dense layers a block; 121: [6, 12, 24, 16]")],
-    growth: Annotated[Count, Field(description="channels a layer adds")] = 32,
-    initial: Annotated[Count | None, Field(description="channels of the stem; null: twice the growth")] = None,
+    blocks: Annotated[list[PositiveInt], Field(min_length=1, description="dense layers a block; 121: [6, 12, 24, 16]")],
+    growth: Annotated[PositiveInt, Field(description="channels a layer adds")] = 32,
+    initial: Annotated[PositiveInt | None, Field(description="channels of the stem; null: twice the growth")] = None,
     stem: Stem = "auto",
     activation: ActivationName = "relu",
-    dropout: Annotated[Probability, Field(description="after every layer")] = 0.0,
+    dropout: Annotated[HalfOpenFraction, Field(description="after every layer")] = 0.0,
     bn_momentum: Momentum = 0.1,
     bn_eps: Positive = 1e-5,
 ) -> nn.Module:

@@ -24,7 +24,7 @@ from featherweight.models.blocks import (
 from featherweight.models.depthwise import depthwise, excite, paddings, trains_on_cpu
 from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import cached_head, nearest_first, width_and_head
-from featherweight.schema import Count, Factor, NonNegative, Positive, Probability
+from featherweight.schema import HalfOpenFraction, NonNegative, Positive, PositiveInt, ScaleFactor
 
 # B0's stages: blocks, kernel, stride, expansion, channels out. The stem has 32 channels, the head 1280.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
@@ -58,18 +58,18 @@ class EfficientNet(nn.Module):
         channels: int,
         image_size: int,
         *,
-        width: Factor = 1.0,
-        depth: Factor = 1.0,
-        resolution: Factor = 1.0,
+        width: ScaleFactor = 1.0,
+        depth: ScaleFactor = 1.0,
+        resolution: ScaleFactor = 1.0,
         phi: NonNegative = 0.0,
         depth_rounding: DepthRounding = "ceil",
         head: Annotated[
-            Count | None, Field(description="channels of the last convolution; null: 1280 times the width")
+            PositiveInt | None, Field(description="channels of the last convolution; null: 1280 times the width")
         ] = None,
         stem: Stem = "auto",
         activation: ActivationName = "silu",
-        dropout: Probability = 0.2,
-        drop_connect: Probability = 0.2,
+        dropout: HalfOpenFraction = 0.2,
+        drop_connect: HalfOpenFraction = 0.2,
         bn_momentum: Momentum = 0.01,
         bn_eps: Positive = 1e-3,
     ) -> None:

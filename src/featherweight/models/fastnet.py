@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from featherweight.models.blocks import ACTIVATIONS, Activation, ActivationName, Momentum
 from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import three_widths
-from featherweight.schema import Count, Positive, Probability
+from featherweight.schema import HalfOpenFraction, Positive, PositiveInt
 
 PATCH = 2  # pixels on a side
 
@@ -35,7 +35,9 @@ class FastNet(nn.Module):
         channels: int,
         image_size: int,
         *,
-        widths: Annotated[list[Count], Field(min_length=3, max_length=3, description="the channels of the groups")] = [
+        widths: Annotated[
+            list[PositiveInt], Field(min_length=3, max_length=3, description="the channels of the groups")
+        ] = [
             64,
             256,
             256,
@@ -43,7 +45,7 @@ class FastNet(nn.Module):
         depth: Annotated[Literal[2, 3], Field(description="convolutions a group")] = 2,
         scale: Annotated[Positive, Field(description="of the logits")] = 1 / 9,
         activation: ActivationName = "gelu",
-        dropout: Annotated[Probability, Field(description="before the classifier")] = 0.0,
+        dropout: Annotated[HalfOpenFraction, Field(description="before the classifier")] = 0.0,
         bn_momentum: Momentum = 0.4,
         bn_eps: Positive = 1e-12,
     ) -> None:

@@ -12,7 +12,7 @@ from featherweight.errors import UserError
 from featherweight.models.blocks import Momentum, Stem
 from featherweight.models.family import Family
 from featherweight.models.library import Options, fitted
-from featherweight.schema import Count, Positive, Probability, Text
+from featherweight.schema import HalfOpenFraction, Positive, PositiveInt, Text
 
 
 def fpn(
@@ -21,11 +21,11 @@ def fpn(
     image_size: int,
     *,
     backbone: Annotated[Text, Field(description="a network of timm's that gives feature maps")] = "mobilenetv2_100",
-    levels: Annotated[Count, Field(description="how many maps, from the smallest on, make the pyramid")] = 3,
-    width: Annotated[Count, Field(description="the pyramid's channels")] = 128,
+    levels: Annotated[PositiveInt, Field(description="how many maps, from the smallest on, make the pyramid")] = 3,
+    width: Annotated[PositiveInt, Field(description="the pyramid's channels")] = 128,
     stem: Stem = "auto",
-    dropout: Probability = 0.2,
-    drop_connect: Annotated[Probability | None, Field(description="the backbone's; null: timm's")] = None,
+    dropout: HalfOpenFraction = 0.2,
+    drop_connect: Annotated[HalfOpenFraction | None, Field(description="the backbone's; null: timm's")] = None,
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
     options: Options = {},

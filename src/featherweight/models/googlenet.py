@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from featherweight.models.blocks import ACTIVATIONS, Activation, ActivationName, Momentum, Stem, Width, scaled
 from featherweight.models.family import Family
 from featherweight.models.library import fitted, seeing
-from featherweight.schema import Positive, Probability
+from featherweight.schema import HalfOpenFraction, Positive
 
 
 def googlenet(
@@ -20,7 +20,7 @@ def googlenet(
     width: Width = 1.0,
     stem: Stem = "auto",
     activation: ActivationName = "relu",
-    dropout: Probability = 0.2,
+    dropout: HalfOpenFraction = 0.2,
     bn_momentum: Momentum = 0.1,
     bn_eps: Positive = 1e-3,
 ) -> nn.Module:

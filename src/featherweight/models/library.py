@@ -22,7 +22,7 @@ from featherweight.models.narrowing import Widths, narrowed
 from featherweight.models.pretrained_weights import Pretrained, Weights
 from featherweight.models.timm_width import widened
 from featherweight.runtime.torch_internals import outlined
-from featherweight.schema import Factor, Positive, Probability, Text
+from featherweight.schema import HalfOpenFraction, Positive, ScaleFactor, Text
 
 PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are told apart
 Options = Annotated[
@@ -37,11 +37,13 @@ def timm(
     *,
     variant: Annotated[Text, Field(description="a model of timm's; `name: timm/VARIANT` says the same")],
     stem: Stem = "auto",
-    dropout: Annotated[Probability | None, Field(description="before the classifier; null: the library's")] = None,
-    drop_connect: Annotated[Probability | None, Field(description="timm's drop_path_rate; null: the library's")] = None,
+    dropout: Annotated[HalfOpenFraction | None, Field(description="before the classifier; null: the library's")] = None,
+    drop_connect: Annotated[
+        HalfOpenFraction | None, Field(description="timm's drop_path_rate; null: the library's")
+    ] = None,
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
-    width: Annotated[Factor, Field(description="multiplies all channels, in families that timm makes so")] = 1.0,
+    width: Annotated[ScaleFactor, Field(description="multiplies all channels, in families that timm makes so")] = 1.0,
     options: Options = {},
     widths: Widths = {},
     pretrained: Pretrained = False,
@@ -133,11 +135,11 @@ def efficientnet_pytorch(
     image_size: int,
     *,
     variant: Annotated[Text, Field(description="b0 to b8, l2")] = "b0",
-    width: Annotated[Factor | None, Field(description="null: the variant's; rounded to multiples of 8")] = None,
-    depth: Annotated[Factor | None, Field(description="null: the variant's; every stage is rounded up")] = None,
+    width: Annotated[ScaleFactor | None, Field(description="null: the variant's; rounded to multiples of 8")] = None,
+    depth: Annotated[ScaleFactor | None, Field(description="null: the variant's; every stage is rounded up")] = None,
     stem: Stem = "auto",
-    dropout: Probability | None = None,
-    drop_connect: Probability | None = None,
+    dropout: HalfOpenFraction | None = None,
+    drop_connect: HalfOpenFraction | None = None,
     bn_momentum: Momentum | None = None,
     bn_eps: Positive | None = None,
     pretrained: Pretrained = False,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from featherweight.models.blocks import ACTIVATIONS, ActivationName, Momentum, set_batch_norm
 from featherweight.models.family import Family
-from featherweight.schema import Count, Flag, Positive, Probability
+from featherweight.schema import Flag, HalfOpenFraction, Positive, PositiveInt
 
 
 class MLP(nn.Module):
@@ -23,10 +23,10 @@ class MLP(nn.Module):
         channels: int,
         image_size: int,
         *,
-        hidden: list[Count] = [512, 256],
+        hidden: list[PositiveInt] = [512, 256],
         batch_norm: Flag = False,
         activation: ActivationName = "relu",
-        dropout: Probability = 0.0,
+        dropout: HalfOpenFraction = 0.0,
         bn_momentum: Momentum = 0.1,
         bn_eps: Positive = 1e-5,
     ) -> None:

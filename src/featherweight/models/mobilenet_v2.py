@@ -13,7 +13,7 @@ from featherweight.models.efficientnet import scaled_channels, scaled_repeats
 from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import cached_head, nearest_first, width_and_head
 from featherweight.models.library import fitted, seeing
-from featherweight.schema import Count, Factor, Positive, Probability
+from featherweight.schema import HalfOpenFraction, Positive, PositiveInt, ScaleFactor
 
 # The seven stages: expansion, channels, stride, and blocks.
 STAGES = ((1, 6, 6, 6, 6, 6, 6), (16, 24, 32, 64, 96, 160, 320), (1, 2, 2, 2, 1, 2, 1))
@@ -25,15 +25,15 @@ def mobilenet_v2(
     channels: int,
     image_size: int,
     *,
-    width: Annotated[Factor, Field(description="multiplies all channels, rounded to multiples of 8")] = 1.0,
-    repeats: Annotated[list[Count], Field(min_length=7, max_length=7, description="blocks a stage")] = REPEATS,
+    width: Annotated[ScaleFactor, Field(description="multiplies all channels, rounded to multiples of 8")] = 1.0,
+    repeats: Annotated[list[PositiveInt], Field(min_length=7, max_length=7, description="blocks a stage")] = REPEATS,
     head: Annotated[
-        Count | None, Field(description="channels of the last convolution; null: 1280, and more above width 1")
+        PositiveInt | None, Field(description="channels of the last convolution; null: 1280, and more above width 1")
     ] = None,
     stem: Stem = "auto",
     activation: OtherActivation = None,
-    dropout: Probability = 0.2,
-    drop_connect: Probability = 0.0,
+    dropout: HalfOpenFraction = 0.2,
+    drop_connect: HalfOpenFraction = 0.0,
     bn_momentum: Momentum = 0.1,
     bn_eps: Positive = 1e-5,
 ) -> nn.Module:

@@ -9,11 +9,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from featherweight.errors import UserError
-from featherweight.schema import Count
+from featherweight.schema import PositiveInt
 
 Sizes = Sequence[int | None]  # of a tensor's first dimensions; None is as it was
 Widths = Annotated[
-    dict[str, list[Count | None]],
+    dict[str, list[PositiveInt | None]],
     Field(
         description="narrower layers, by name: [outputs, inputs] of the weight, null as the library has them; "
         "`./run.sh trim` writes them"

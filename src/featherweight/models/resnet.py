@@ -25,7 +25,7 @@ from featherweight.models.blocks import (
 from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import nearest_first, three_widths
 from featherweight.models.wrn import Widths, group_widths
-from featherweight.schema import Count, Factor, Flag, Positive, Probability
+from featherweight.schema import Flag, HalfOpenFraction, Positive, PositiveInt, ScaleFactor
 
 Residual = Annotated[Flag, Field(description="false: the plain twin, the same convolutions without shortcuts")]
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -49,13 +49,13 @@ class CifarResNet(nn.Module):
         channels: int,
         image_size: int,
         *,
-        depth: Annotated[Count, Field(description="6n + 2: 20, 32, 44, 56, 110, ...")],
-        width: Annotated[Factor, Field(description="multiplies all channels, rounded to whole ones")] = 1.0,
+        depth: Annotated[PositiveInt, Field(description="6n + 2: 20, 32, 44, 56, 110, ...")],
+        width: Annotated[ScaleFactor, Field(description="multiplies all channels, rounded to whole ones")] = 1.0,
         widths: Annotated[Widths | None, Field(description="the channels of the groups, in place of the width")] = None,
         residual: Residual = True,
         activation: ActivationName = "relu",
-        dropout: Probability = 0.0,
-        drop_connect: Probability = 0.0,
+        dropout: HalfOpenFraction = 0.0,
+        drop_connect: HalfOpenFraction = 0.0,
         bn_momentum: Momentum = 0.1,
         bn_eps: Positive = 1e-5,
     ) -> None:
@@ -113,12 +113,12 @@ class ResNet(nn.Module):
         image_size: int,
         *,
         depth: Literal[18, 34, 50, 101, 152],
-        width: Annotated[Factor, Field(description="multiplies all channels, rounded to whole ones")] = 1.0,
+        width: Annotated[ScaleFactor, Field(description="multiplies all channels, rounded to whole ones")] = 1.0,
         residual: Residual = True,
         stem: Stem = "auto",
         activation: ActivationName = "relu",
-        dropout: Probability = 0.0,
-        drop_connect: Probability = 0.0,
+        dropout: HalfOpenFraction = 0.0,
+        drop_connect: HalfOpenFraction = 0.0,
         bn_momentum: Momentum = 0.1,
         bn_eps: Positive = 1e-5,
     ) -> None:

@@ -13,7 +13,7 @@ from featherweight.errors import UserError
 from featherweight.models.blocks import ACTIVATIONS, ActivationName
 from featherweight.models.blocks import drop_connect as drop_branch
 from featherweight.models.family import Family
-from featherweight.schema import Count, Odd, Positive, Probability
+from featherweight.schema import HalfOpenFraction, Odd, Positive, PositiveInt
 
 TOKENS = 400  # more tokens than these cost more than they tell: the tokenizer shrinks larger images further
 
@@ -33,15 +33,15 @@ class CompactTransformer(nn.Module):
         channels: int,
         image_size: int,
         *,
-        layers: Count = 7,
-        width: Count = 256,
-        heads: Count = 4,
+        layers: PositiveInt = 7,
+        width: PositiveInt = 256,
+        heads: PositiveInt = 4,
         mlp_ratio: Annotated[Positive, Field(description="hidden over outer width of the layers' perceptrons")] = 2.0,
         kernel: Annotated[Odd, Field(description="of the tokenizer's convolutions; odd")] = 3,
         activation: ActivationName = "gelu",
-        dropout: Probability = 0.0,
-        attention_dropout: Probability = 0.1,
-        drop_connect: Probability = 0.1,
+        dropout: HalfOpenFraction = 0.0,
+        attention_dropout: HalfOpenFraction = 0.1,
+        drop_connect: HalfOpenFraction = 0.1,
     ) -> None:
         super().__init__()
         if width % heads:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from featherweight.models.blocks import ActivationName, AveragePool, Momentum, Stem, Width, scaled, start_convolutions
 from featherweight.models.family import Family
 from featherweight.models.library import fitted, seeing
-from featherweight.schema import Flag, Positive, Probability
+from featherweight.schema import Flag, HalfOpenFraction, Positive
 
 VGG_LETTERS: dict[int, str] = {11: "A", 13: "B", 16: "D", 19: "E"}
 
@@ -29,7 +29,7 @@ def vgg(
     ] = "published",
     stem: Stem = "auto",
     activation: ActivationName = "relu",
-    dropout: Probability = 0.5,
+    dropout: HalfOpenFraction = 0.5,
     bn_momentum: Momentum = 0.1,
     bn_eps: Positive = 1e-5,
 ) -> nn.Module:

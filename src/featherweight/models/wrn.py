@@ -23,9 +23,9 @@ from featherweight.models.blocks import (
 )
 from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import nearest_first, three_widths
-from featherweight.schema import Count, Factor, Positive, Probability
+from featherweight.schema import HalfOpenFraction, Positive, PositiveInt, ScaleFactor
 
-Widths = Annotated[list[Count], Field(min_length=3, max_length=3)]
+Widths = Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
 LAYERS = {"basic": 2, "bottleneck": 3}  # convolutions in a block
 
 
@@ -51,14 +51,18 @@ class WideResNet(nn.Module):
         channels: int,
         image_size: int,
         *,
-        depth: Annotated[Count, Field(description="6n + 4: 10, 16, 22, 28, ...; of bottlenecks 9n + 4: 13, 22, ...")],
-        width: Annotated[Factor, Field(description="widening factor; fractions are rounded to whole channels")] = 1.0,
+        depth: Annotated[
+            PositiveInt, Field(description="6n + 4: 10, 16, 22, 28, ...; of bottlenecks 9n + 4: 13, 22, ...")
+        ],
+        width: Annotated[
+            ScaleFactor, Field(description="widening factor; fractions are rounded to whole channels")
+        ] = 1.0,
         widths: Annotated[Widths | None, Field(description="the channels of the groups, in place of the width")] = None,
         block: Literal["basic", "bottleneck"] = "basic",
         shortcut: Literal["projection", "pad"] = "projection",
         activation: ActivationName = "relu",
-        dropout: Probability = 0.0,
-        drop_connect: Probability = 0.0,
+        dropout: HalfOpenFraction = 0.0,
+        drop_connect: HalfOpenFraction = 0.0,
         bn_momentum: Momentum = 0.1,
         bn_eps: Positive = 1e-5,
     ) -> None:

@@ -9,12 +9,12 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHal
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from pydantic import Field, Strict
 
-from featherweight.schema import Count
+from featherweight.schema import PositiveInt
 
 Factor = Annotated[int, Strict(), Field(ge=2)]
 
 
-def tpe(seed: int, *, startup: Count = 10) -> BaseSampler:
+def tpe(seed: int, *, startup: PositiveInt = 10) -> BaseSampler:
     """The tree-structured Parzen estimator (Bergstra et al. 2011), after `startup` candidates drawn at random."""
     return TPESampler(n_startup_trials=startup, seed=seed)
 
@@ -24,14 +24,14 @@ def random(seed: int) -> BaseSampler:
     return RandomSampler(seed)
 
 
-def asha(epochs: int, *, first: Count = 1, factor: Factor = 3) -> BasePruner:
+def asha(epochs: int, *, first: PositiveInt = 1, factor: Factor = 3) -> BasePruner:
     """Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934): after `first` epochs, `first` times `factor`
     and so on, a trial goes on if it is among the best one in `factor` of those that came so far.
     """
     return SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
 
 
-def hyperband(epochs: int, *, first: Count = 1, factor: Factor = 3) -> BasePruner:
+def hyperband(epochs: int, *, first: PositiveInt = 1, factor: Factor = 3) -> BasePruner:
     """Hyperband (Li et al. 2018, arXiv:1603.06560): brackets of successive halving, of which some start later.
 
     Each bracket learns from its own trials alone, so it wants many more of them than `asha`.

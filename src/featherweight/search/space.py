@@ -25,7 +25,7 @@ from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.config.merge import Setting, validated
 from featherweight.errors import UserError
 from featherweight.paths import find_config
-from featherweight.schema import Choice, Flag, Index, Number, OneOf, Positive, Section, Text
+from featherweight.schema import Choice, Flag, NonNegativeInt53, Number, OneOf, Positive, Section, Text
 from featherweight.search.methods import PRUNERS, SAMPLERS
 
 MANY = 100  # values of a range that are each tried before anything starts; of larger ranges only the ends
@@ -105,7 +105,7 @@ class Space(Section):
     search: Annotated[dict[Text, Knob], Field(min_length=1)]
     sampler: Annotated[Choice, OneOf(SAMPLERS)] = Field("tpe", validate_default=True)
     pruner: Annotated[Choice, OneOf(PRUNERS)] = Field("asha", validate_default=True)
-    seed: Index = 0
+    seed: NonNegativeInt53 = 0
 
     @field_validator("search", mode="before")
     @classmethod

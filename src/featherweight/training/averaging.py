@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from featherweight.models import Classifier
-from featherweight.schema import Choice, Count, Flag, Fraction, Probability, Scale
+from featherweight.schema import Choice, Flag, Fraction, HalfOpenFraction, PositiveFraction, PositiveInt
 from featherweight.training.schedules import Position
 
 
@@ -29,7 +29,7 @@ class Move(NamedTuple):
     back: bool = False
 
 
-def ema(position: Position, *, decay: Probability = 0.999, warmup: Flag = True) -> Move:
+def ema(position: Position, *, decay: HalfOpenFraction = 0.999, warmup: Flag = True) -> Move:
     """The exponential moving average, after every step; `warmup` lets it forget its first steps sooner.
 
     The decay then is at most (1 + t) / (10 + t) after step t, so a short run is not half initial weights.
@@ -38,7 +38,7 @@ def ema(position: Position, *, decay: Probability = 0.999, warmup: Flag = True) 
     return Move(1 - rate)
 
 
-def swa(position: Position, *, start: Fraction = 0.75, every: Count = 1) -> Move | None:
+def swa(position: Position, *, start: Fraction = 0.75, every: PositiveInt = 1) -> Move | None:
     """The mean of the weights at the ends of epochs from the part `start` of the run on (arXiv:1803.05407).
 
     Where it ships, its batch-norm statistics are taken anew from a pass over the training images before it is scored.
@@ -50,7 +50,9 @@ def swa(position: Position, *, start: Fraction = 0.75, every: Count = 1) -> Move
     return Move(None)  # the epoch that it began with may be none of those that are due now: a run may be shortened
 
 
-def lookahead(position: Position, *, every: Count = 5, alpha: Scale = 0.5, growing: Flag = False) -> Move | None:
+def lookahead(
+    position: Position, *, every: PositiveInt = 5, alpha: PositiveFraction = 0.5, growing: Flag = False
+) -> Move | None:
     """Slow weights go the part `alpha` towards the model after `every` steps, and it goes on there (arXiv:1907.08610).
 
     `growing` lets the slow weights hold back more and more: the part is 1 - (1 - alpha) * t^3 at the part t of the run

@@ -12,7 +12,7 @@ from featherweight.errors import UserError
 from featherweight.models import Classifier
 from featherweight.models.pretrained_weights import class_tensors
 from featherweight.models.shape import Shape
-from featherweight.schema import Choice, Index, Section
+from featherweight.schema import Choice, NonNegativeInt53, Section
 
 
 class Head(Section):
@@ -22,7 +22,7 @@ class Head(Section):
         "random",
         description="the classifier's first weights; probe: a linear probe on the frozen body's features",
     )
-    epochs: Index = Field(
+    epochs: NonNegativeInt53 = Field(
         0, description="the first of train.epochs, in which it alone learns; the frozen body is in evaluation mode"
     )
 

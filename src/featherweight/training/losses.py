@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featherweight.errors import UserError
-from featherweight.schema import Choice, Flag, NonNegative, Number, Probability
+from featherweight.schema import Choice, Flag, HalfOpenFraction, NonNegative, Number
 
 TINY = 1e-12  # the least that is raised to a power below 1, whose slope is infinite at 0
 Weights = Literal["equal", "inverse", "root", "effective"]
@@ -43,9 +43,9 @@ def cross_entropy(
     targets: Tensor,
     counts: Tensor,
     *,
-    label_smoothing: Probability = 0.0,
+    label_smoothing: HalfOpenFraction = 0.0,
     weights: Weights = "equal",
-    beta: Probability = 0.999,
+    beta: HalfOpenFraction = 0.999,
 ) -> Tensor:
     """Cross-entropy; smoothing moves that part of each target evenly onto all classes (arXiv:1512.00567).
 
@@ -70,7 +70,7 @@ def focal(
     *,
     gamma: NonNegative = 2.0,
     weights: Weights = "equal",
-    beta: Probability = 0.999,
+    beta: HalfOpenFraction = 0.999,
 ) -> Tensor:
     """Cross-entropy times (1 - p)^gamma: what is right already counts for less (arXiv:1708.02002; LOGBOOK C).
 
@@ -82,7 +82,7 @@ def focal(
 
 
 def logit_adjusted(
-    logits: Tensor, targets: Tensor, counts: Tensor, *, tau: NonNegative = 1.0, label_smoothing: Probability = 0.0
+    logits: Tensor, targets: Tensor, counts: Tensor, *, tau: NonNegative = 1.0, label_smoothing: HalfOpenFraction = 0.0
 ) -> Tensor:
     """Cross-entropy of the logits plus `tau` times the log of each class's share of the images (arXiv:2007.07314).
 
@@ -93,7 +93,7 @@ def logit_adjusted(
 
 
 def poly(
-    logits: Tensor, targets: Tensor, counts: Tensor, *, epsilon: Number = 1.0, label_smoothing: Probability = 0.0
+    logits: Tensor, targets: Tensor, counts: Tensor, *, epsilon: Number = 1.0, label_smoothing: HalfOpenFraction = 0.0
 ) -> Tensor:
     """Poly-1: cross-entropy plus `epsilon` times (1 - p), p being the true class's probability (arXiv:2204.12511)."""
     missed = 1 - (targets * logits.softmax(1)).sum(1)
@@ -101,7 +101,12 @@ def poly(
 
 
 def bce(
-    logits: Tensor, targets: Tensor, counts: Tensor, *, label_smoothing: Probability = 0.0, sum_classes: Flag = False
+    logits: Tensor,
+    targets: Tensor,
+    counts: Tensor,
+    *,
+    label_smoothing: HalfOpenFraction = 0.0,
+    sum_classes: Flag = False,
 ) -> Tensor:
     """Binary cross-entropy of each class for itself, its mean (or sum) over the classes (arXiv:2110.00476).
 
@@ -124,7 +129,7 @@ def asymmetric(
     *,
     gamma_positive: NonNegative = 1.0,
     gamma_negative: NonNegative = 4.0,
-    margin: Probability = 0.05,
+    margin: HalfOpenFraction = 0.05,
 ) -> Tensor:
     """Binary focal loss of each class with a stronger focus on the classes an image lacks, of which those with a
     probability under `margin` count for nothing (arXiv:2009.14119); over the root of the number of classes.

@@ -16,7 +16,7 @@ from pydantic import Field, Strict
 from torch import nn
 
 from featherweight.runtime.torch_internals import JoinableSGD, spare_optimizers, with_its_own_step
-from featherweight.schema import Flag, Index, NonNegative, Positive, Probability
+from featherweight.schema import Flag, HalfOpenFraction, NonNegative, NonNegativeInt53, Positive
 from featherweight.training.muon import Muon
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -109,7 +109,7 @@ def sgd(
     parameters: Groups,
     *,
     lr: Positive = 0.1,
-    momentum: Probability = 0.9,
+    momentum: HalfOpenFraction = 0.9,
     nesterov: Flag = False,
     weight_decay: NonNegative = 5e-4,
     decoupled: Flag = False,
@@ -128,8 +128,8 @@ def adam(
     parameters: Groups,
     *,
     lr: Positive = 1e-3,
-    beta1: Probability = 0.9,
-    beta2: Probability = 0.999,
+    beta1: HalfOpenFraction = 0.9,
+    beta2: HalfOpenFraction = 0.999,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2014, arXiv:1412.6980); weight decay, if any, is added to the gradient."""
@@ -140,8 +140,8 @@ def adamw(
     parameters: Groups,
     *,
     lr: Positive = 1e-3,
-    beta1: Probability = 0.9,
-    beta2: Probability = 0.999,
+    beta1: HalfOpenFraction = 0.9,
+    beta2: HalfOpenFraction = 0.999,
     weight_decay: NonNegative = 0.01,
 ) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay: each step shrinks the weights by lr * weight_decay (arXiv:1711.05101)."""
@@ -152,8 +152,8 @@ def nadam(
     parameters: Groups,
     *,
     lr: Positive = 2e-3,
-    beta1: Probability = 0.9,
-    beta2: Probability = 0.999,
+    beta1: HalfOpenFraction = 0.9,
+    beta2: HalfOpenFraction = 0.999,
     weight_decay: NonNegative = 0.0,
     decoupled: Flag = False,
 ) -> torch.optim.Optimizer:
@@ -183,8 +183,8 @@ def rmsprop(
     parameters: Groups,
     *,
     lr: Positive = 1e-2,
-    alpha: Probability = 0.99,
-    momentum: Probability = 0.0,
+    alpha: HalfOpenFraction = 0.99,
+    momentum: HalfOpenFraction = 0.0,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
     """RMSprop (Hinton 2012), `alpha` being the memory of the squared gradients."""
@@ -195,8 +195,8 @@ def lion(
     parameters: Groups,
     *,
     lr: Positive = 1e-4,
-    beta1: Probability = 0.9,
-    beta2: Probability = 0.99,
+    beta1: HalfOpenFraction = 0.9,
+    beta2: HalfOpenFraction = 0.99,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
     """The sign of an interpolated momentum (arXiv:2302.06675): a tenth of AdamW's rate, ten times its decay."""
@@ -210,9 +210,9 @@ def muon(
     parameters: Groups,
     *,
     lr: Positive = 0.02,
-    momentum: Probability = 0.95,
+    momentum: HalfOpenFraction = 0.95,
     nesterov: Flag = True,
-    iterations: Index = 5,
+    iterations: NonNegativeInt53 = 5,
     normalize: Flag = False,
     weight_decay: NonNegative = 0.0,
     rest: Literal["adamw", "sgd"] = "adamw",

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from featherweight.augment.geometric import resized
 from featherweight.models.input_sizes import scaled
-from featherweight.schema import Fraction, Scale, Section
+from featherweight.schema import Fraction, PositiveFraction, Section
 
 
 class Progressive(Section):
     """Train on small images first and larger ones later; the holdout and the test set are seen at their full size."""
 
-    scales: list[Scale] = Field([0.625, 0.75], description="sides to train at before the full one, as parts of it")
+    scales: list[PositiveFraction] = Field(
+        [0.625, 0.75], description="sides to train at before the full one, as parts of it"
+    )
     until: list[Fraction] = Field([0.4, 0.7], description="the parts of the run after which each of them ends")
 
     @model_validator(mode="after")

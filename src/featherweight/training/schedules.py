@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from featherweight.errors import UserError
-from featherweight.schema import Choice, Count, Fraction, Index, NonNegative, Positive
+from featherweight.schema import Choice, Fraction, NonNegative, NonNegativeInt53, Positive, PositiveInt
 from featherweight.training.early_stopping import Watched, values
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def stepped(
     position: Position,
     *,
     at: list[Fraction] = [0.3, 0.5, 0.7, 0.9],
-    epochs: list[Index] = [],
+    epochs: list[NonNegativeInt53] = [],
     factor: Positive = 0.2,
 ) -> float:
     """The rate times `factor` for each of the fractions `at` of the run's epochs that have been reached (LOGBOOK A).
@@ -101,18 +101,22 @@ def stepped(
 
 
 def milestones(
-    position: Position, *, at: list[Index], by: Literal["epoch", "iteration"] = "epoch", factor: Positive = 0.1
+    position: Position,
+    *,
+    at: list[NonNegativeInt53],
+    by: Literal["epoch", "iteration"] = "epoch",
+    factor: Positive = 0.1,
 ) -> float:
     """The rate times `factor` at each of the epochs, or iterations, `at` (torch's MultiStepLR; LOGBOOK B: 32k, 48k)."""
     return float(factor ** bisect.bisect_right(sorted(at), position.epoch if by == "epoch" else position.step))
 
 
-def every(position: Position, *, epochs: Count, factor: Positive = 0.1) -> float:
+def every(position: Position, *, epochs: PositiveInt, factor: Positive = 0.1) -> float:
     """The rate times `factor` every `epochs` epochs (torch's StepLR; LOGBOOK C: 30 and 100)."""
     return float(factor ** (position.epoch // epochs))
 
 
-def staged(position: Position, *, stages: Annotated[list[tuple[Count, Positive]], Field(min_length=1)]) -> float:
+def staged(position: Position, *, stages: Annotated[list[tuple[PositiveInt, Positive]], Field(min_length=1)]) -> float:
     """Stages of a number of epochs and a factor each, in turn; the last factor stays (LOGBOOK C).
 
     With lr 1e-6, `stages: [[30, 3], [50, 2], [100, 1]]` is 3e-6 for 30 epochs, 2e-6 for 50, 1e-6 for 100.
@@ -156,8 +160,8 @@ def cyclic(
     position: Position,
     *,
     base: Fraction = 0.1,
-    up: Count = 2000,
-    down: Count | None = None,
+    up: PositiveInt = 2000,
+    down: PositiveInt | None = None,
     mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
     gamma: Fraction = 1.0,
 ) -> float:
@@ -178,9 +182,9 @@ def plateau(
     *,
     metric: Watched = "loss",
     factor: Positive = 0.1,
-    patience: Index = 10,
+    patience: NonNegativeInt53 = 10,
     threshold: NonNegative = 1e-4,
-    cooldown: Index = 0,
+    cooldown: NonNegativeInt53 = 0,
     final: NonNegative = 0.0,
 ) -> float:
     """The rate times `factor` after more than `patience` evaluations on the holdout without a new best, but never below

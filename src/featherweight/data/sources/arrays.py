@@ -13,7 +13,7 @@ from featherweight.data.listing import Listing, Samples, Stored, as_labels, exis
 from featherweight.data.pixel_range import as_uint8, limits_of, spread
 from featherweight.data.scientific import package
 from featherweight.errors import UserError, nearest
-from featherweight.schema import Index, Number, Text
+from featherweight.schema import NonNegativeInt53, Number, Text
 from featherweight.untrusted_files import explained
 
 HDF5 = (".h5", ".hdf5", ".hdf")
@@ -30,7 +30,7 @@ def arrays(  # the parameters are the keys of a competition's file
     valid: Text | None = None,
     valid_labels: Text | None = None,
     range: list[Number] = [],
-    first_id: Index = 0,
+    first_id: NonNegativeInt53 = 0,
 ) -> Listing:
     """Images [N, H, W] or [N, H, W, C] and labels [N], each as `file.npy`, `file.npz:key` or `file.h5:key`.
 

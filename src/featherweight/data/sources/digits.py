@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from featherweight.data.listing import Listing, Samples
 from featherweight.data.split import holdout_ranks
-from featherweight.schema import Index
+from featherweight.schema import NonNegativeInt53
 
 
-def digits(root: Path, *, seed: Index = 0) -> Listing:
+def digits(root: Path, *, seed: NonNegativeInt53 = 0) -> Listing:
     """The 1,797 handwritten 8x8 digits that come with scikit-learn (UCI Optical Recognition of Handwritten Digits).
 
     One in five of each class, by `seed`, is the hidden test; ids are the images' places in the original order.

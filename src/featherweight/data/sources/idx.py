@@ -7,7 +7,7 @@ from pathlib import Path
 from featherweight.data.listing import Listing, Samples, Stored, as_labels, existing, numbered
 from featherweight.data.pixel_range import as_uint8
 from featherweight.data.safe_arrays import read_idx
-from featherweight.schema import Index, Text
+from featherweight.schema import NonNegativeInt53, Text
 
 
 def idx(
@@ -17,7 +17,7 @@ def idx(
     labels: Text,
     test_images: Text | None = None,
     test_labels: Text | None = None,
-    first_id: Index = 0,
+    first_id: NonNegativeInt53 = 0,
 ) -> Listing:
     """Images and labels in idx files, gzipped or not; an image's id is its index, counted from `first_id`."""
 

@@ -15,7 +15,7 @@ from featherweight.data.pixel_range import Limits, as_uint8, limits_of, spread, 
 from featherweight.data.safe_arrays import stacked
 from featherweight.data.safe_pickles import read
 from featherweight.errors import UserError
-from featherweight.schema import Index, Text
+from featherweight.schema import NonNegativeInt53, Text
 
 LABELS = {"any": ("labels", "fine_labels", "label", "y"), "fine": ("fine_labels",), "coarse": ("coarse_labels",)}
 
@@ -29,7 +29,7 @@ def pickles(
     test: Text | None = None,
     names: Text | None = None,
     labels: Literal["any", "fine", "coarse"] = "any",
-    first_id: Index = 0,
+    first_id: NonNegativeInt53 = 0,
 ) -> Listing:
     """Pickled dictionaries with `data` (N x 3072 as in CIFAR, or N x H x W x C) and `labels`; the test's with `ids`.
 

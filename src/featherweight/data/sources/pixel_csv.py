@@ -15,7 +15,7 @@ from featherweight.data.listing import Label, Listing, Samples, Stored, existing
 from featherweight.data.pixel_frames import frame, parted
 from featherweight.data.pixel_range import BYTES, Limits, scaled, spread
 from featherweight.errors import UserError
-from featherweight.schema import Index, Number, Text
+from featherweight.schema import NonNegativeInt53, Number, Text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def pixels(  # the parameters are the keys of a competition's file
     leave_out: list[Text] = [],
     range: list[Number] = [0.0, 255.0],
     channels: Literal["last", "first"] = "last",
-    first_id: Index = 1,
+    first_id: NonNegativeInt53 = 1,
 ) -> Listing:
     """Tables `train` (CSV, Parquet, JSON) with a column `label` and one column per pixel, row by row, and `test`.
 
