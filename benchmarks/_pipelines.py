@@ -29,7 +29,7 @@ from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
 from featherweight.models import build
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import Runtime, start
+from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.schema import OneOf
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
@@ -96,7 +96,7 @@ def ours(bench: Bench, **changes: Any) -> Epoch:
     def epoch(steps: int | None) -> float:
         keys = {**bench.recipe.train.model_dump(), "steps": steps, "epochs": 1 if steps else bench.epochs, **changes}
         recipe = bench.recipe.model_copy(update={"train": Train(**keys)})
-        device = start(str(bench.device), recipe.train.precision)
+        device = make_runtime(str(bench.device), recipe.train.precision)
         torch.manual_seed(0)
         model = build(bench.recipe.model, Shape(10, 3, bench.case.size))
         with tempfile.TemporaryDirectory() as folder:

@@ -37,7 +37,7 @@ from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
 from featherweight.planning.candidates import BATCHES
 from featherweight.runs.predictions import augmentations
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.runtime.rng import derive
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
@@ -168,7 +168,7 @@ def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: 
 
 def train(recipe: Recipe, competition: Competition) -> tuple[int, int, int, float]:
     """Images trained on, images held out, how many of these are right, and the seconds of processor time."""
-    device = start("auto", recipe.train.precision, 1)
+    device = make_runtime("auto", recipe.train.precision, 1)
     seen = competition.seen_by(recipe)
     with tempfile.TemporaryDirectory() as folder, hushed():
         images, holdout, _ = divide(recipe.split, seen, seen.load())

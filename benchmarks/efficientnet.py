@@ -46,10 +46,10 @@ def ours(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The `efficientnet` of a recipe."""
     from featherweight.models import FAMILIES, build
     from featherweight.models.shape import Shape
-    from featherweight.runtime.device import start
+    from featherweight.runtime.device import make_runtime
     from featherweight.training.optimizers import adam, groups
 
-    net = start("cpu").place(build(FAMILIES.validate({"name": "efficientnet", "stem": 4}), Shape(10, 3, side)))
+    net = make_runtime("cpu").place(build(FAMILIES.validate({"name": "efficientnet", "stem": 4}), Shape(10, 3, side)))
     return net, adam(groups(net))
 
 

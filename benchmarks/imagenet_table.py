@@ -19,7 +19,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight.models.pretrained_nets import TABLE
-from featherweight.runtime.torch_internals import outlined, weightless
+from featherweight.runtime.torch_internals import build_on_meta, on_meta_device
 
 LARGEST = 16  # million parameters with ImageNet's classes
 
@@ -53,10 +53,10 @@ def counted(model: str, size: int) -> tuple[int, int, int]:
 
     settings = timm.get_pretrained_cfg(model)
     arguments: dict[str, Any] = {"img_size": size} if settings.fixed_input_size else {}
-    few, more = (outlined(lambda k=k: timm.create_model(model, num_classes=k, **arguments)) for k in (10, 11))
+    few, more = (build_on_meta(lambda k=k: timm.create_model(model, num_classes=k, **arguments)) for k in (10, 11))
     few.requires_grad_(False)
     here, there = (sum(one.numel() for one in net.parameters()) for net in (few, more))
-    with torch.no_grad(), weightless(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), on_meta_device(), FlopCounterMode(display=False) as counter:
         few(torch.empty(1, 3, size, size, device="meta"))
     return here - 10 * (there - here), there - here, counter.get_total_flops() // 2
 

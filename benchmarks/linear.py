@@ -45,7 +45,7 @@ from featherweight.data import mapped_rows
 from featherweight.data.pack import Pack
 from featherweight.models import build
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
@@ -120,7 +120,7 @@ def trained(path: Path, epochs: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         examples = Examples(train, holdout, 10, recipe.augment)
-        history = Trainer(recipe, model, examples, start("cpu"), Path(folder)).fit(watching=between)
+        history = Trainer(recipe, model, examples, make_runtime("cpu"), Path(folder)).fit(watching=between)
     return {
         "seconds": float(history["seconds"].diff().iloc[1:].median()),
         "images": int(history["step"].iloc[0]) * BATCH,

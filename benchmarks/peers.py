@@ -47,7 +47,7 @@ import torch
 import _record
 from _pipelines import PEERS, Bench, Case, Epoch
 from featherweight import paths
-from featherweight.runtime.device import DTYPES, start
+from featherweight.runtime.device import DTYPES, make_runtime
 
 ASKED = ("ours compiled",)  # of every network, but only where it is named
 USUAL = ("ours", "ours native", "bare", "timm", "timm channels_last", "plain", "plain channels_last", "fastai")
@@ -131,7 +131,7 @@ def serve(pipe: Connection, name: str, bench: Bench) -> None:
     """
     torch.set_num_threads(bench.threads)
     if name == "bare":  # under all that ours does for its rate, but for repeatable arithmetic
-        start(str(bench.device), bench.recipe.train.precision, bench.threads)
+        make_runtime(str(bench.device), bench.recipe.train.precision, bench.threads)
     try:
         epoch = PEERS[name](bench)
         alone(name, bench.device, epoch, 1)
@@ -218,7 +218,7 @@ def main() -> None:
     source = (arguments.data or paths.data() / "cifar10") / "train"
     if not source.is_dir():
         parser.error(f"there is no folder {source}; CIFAR-10 comes with ./run.sh wrn16_4 --competition cifar10")
-    device = start(arguments.device, arguments.precision)
+    device = make_runtime(arguments.device, arguments.precision)
     about = "" if arguments.only == list(CASES) else "-" + "+".join(arguments.only)
     about = (
         "-smoke" if arguments.smoke else about + ("" if arguments.precision == "fp32" else f"-{arguments.precision}")

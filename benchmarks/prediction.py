@@ -20,7 +20,7 @@ from featherweight.config import load_recipe
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 
 VIEWS, BATCH, GOAL = 6, 256, 0.9
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=1)
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, ["predict.views=[flip, shift]"])
-    device = start("cpu", "fp32")
+    device = make_runtime("cpu", "fp32")
     torch.manual_seed(0)
     model = device.place(build(recipe.model, Shape(10, 3, 32))).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (arguments.batches * BATCH, 32, 32, 3), dtype=np.uint8)

@@ -34,14 +34,14 @@ from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs import predictions
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
 
 def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.Pack, device: str) -> Outcome:
     """A run of the recipe on all of `train`, and its accuracy on `test`."""
-    runtime = start(device, recipe.train.precision)
+    runtime = make_runtime(device, recipe.train.precision)
     classes, side = len(competition.classes), competition.image.size
     holdout = train.take(np.zeros(1, dtype=np.int64))
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +116,7 @@ def main() -> None:
     competition = load_competition(arguments.competition)
     recipe = load_recipe(arguments.recipe, [*arguments.set, "train.evaluate_every=10000"])
     train, test = labelled(competition, arguments.images)
-    runtime = start(arguments.device, recipe.train.precision)
+    runtime = make_runtime(arguments.device, recipe.train.precision)
     device, dtype = runtime.device, runtime.dtype
     assert train.labels is not None
     assert test.labels is not None

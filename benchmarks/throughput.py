@@ -30,7 +30,7 @@ from featherweight.config import Recipe, load_recipe
 from featherweight.data.pack import Pack
 from featherweight.models import build
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import Runtime, start
+from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     arguments = parser.parse_args()
     recipe = load_recipe("wrn16_4", ["train.batch_size=128", "train.epochs=1", "train.precision=fp32"])
-    device = start("cpu")
+    device = make_runtime("cpu")
     images, holdout = random_pack(arguments.steps * 128), random_pack(1)
     bare(recipe, 2, device)
     rates: dict[str, list[float]] = {"pipeline": [], "bare": []}

@@ -27,7 +27,7 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs import pipeline, predictions
 from featherweight.runs.task import Task
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
@@ -47,7 +47,7 @@ def step_seconds(recipe: Recipe, competition: Competition, train: pack.Pack, dev
 
     timed = {"epochs": EPOCHS, "steps": None, "evaluate_every": EPOCHS}
     short = recipe.model_copy(update={"train": recipe.train.model_copy(update=timed), "sampling": cut})
-    runtime = start(device, recipe.train.precision)
+    runtime = make_runtime(device, recipe.train.precision)
     torch.manual_seed(0)
     image, classes = competition.image, len(competition.classes)
     model = build(recipe.model, Shape(classes, image.channels, image.size))
@@ -74,7 +74,7 @@ def main() -> None:
     competition, recipe = load_competition(arguments.competition), load_recipe(arguments.recipe, arguments.set)
     data = competition.load()
     train, _, _ = parts.divide(recipe.split, competition, data)
-    cuda = start(arguments.device, recipe.train.precision).device.type == "cuda"
+    cuda = make_runtime(arguments.device, recipe.train.precision).device.type == "cuda"
     step = step_seconds(recipe, competition, train, arguments.device, arguments.steps or (50 if cuda else 1))
     left = arguments.minutes * 60 * TRAINING - (time.monotonic() - began)
     assert train.labels is not None
@@ -93,7 +93,7 @@ def main() -> None:
         f"{arguments.recipe} trained for about {arguments.minutes:g} minutes, timing of steps and prediction included",
         {"epochs": epochs, "images_per_second": size / step, "wall_minutes": minutes, "result": asdict(result)},
         out=arguments.out,
-        device=str(start(arguments.device, recipe.train.precision).device),
+        device=str(make_runtime(arguments.device, recipe.train.precision).device),
     )
     tested = f", test {result.unseen.value:.2%}" if result.unseen else ""
     print(f"{arguments.recipe}: {epochs} epochs in {minutes:.1f} minutes, holdout {result.holdout.value:.2%}{tested}")

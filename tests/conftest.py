@@ -138,7 +138,7 @@ def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     from featherweight.models import library
 
-    at_size, spared, known = library.at_size, library._spared_strides, {}
+    build_at_size, spared, known = library.build_at_size, library._spared_strides, {}
 
     def note(where: Any, *given: Any) -> Any:
         known[where] = spared(*given)
@@ -148,12 +148,12 @@ def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
         if where not in known:
             known[where] = {}
             monkeypatch.setattr(library, "_spared_strides", functools.partial(note, where))
-            return at_size(make, *where)
+            return build_at_size(make, *where)
         model = make()
         library._set_strides(model, known[where])
         return model
 
-    monkeypatch.setattr(library, "at_size", once)
+    monkeypatch.setattr(library, "build_at_size", once)
 
 
 @pytest.fixture

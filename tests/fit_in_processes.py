@@ -21,7 +21,7 @@ from featherweight.evaluation.metrics import METRICS
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime import processes
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.schema import OneOf
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
@@ -67,7 +67,7 @@ def run(name: str, folder: Path, device: str) -> None:
     """Train one case; the first process writes what came out."""
     recipe = Recipe.model_validate({**BASE, **CASES[name]})
     everyone = processes.join()
-    runtime = start(device, recipe.train.precision, everyone.count, everyone)
+    runtime = make_runtime(device, recipe.train.precision, everyone.count, everyone)
     torch.manual_seed(0)
     model = build(recipe.model, Shape(3, 3, 8))
     view = recipe.predict.model_validate({"views": [{"name": "train", "count": 2}]}).views

@@ -23,7 +23,7 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs import predictions
 from featherweight.runs.task import refuse_what_does_not_fit
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.training.distillation import Teachers
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
@@ -115,7 +115,7 @@ def one_step(data: dict, grey: bool) -> str:
             whole = images(60, competition.image.channels)
             train, holdout, _ = parts.divide(recipe.split, competition, Data(whole, None))
             refuse_what_does_not_fit(recipe, competition)
-            device = start("cpu", recipe.train.precision, 1)
+            device = make_runtime("cpu", recipe.train.precision, 1)
             torch.manual_seed(recipe.seed)
             model = build(recipe.model, Shape(10, competition.image.channels, 8))
             teachers = Teachers(saved=torch.full((len(train), 10), 0.1), savers=1)

@@ -14,7 +14,7 @@ from featherweight.data.pack import Pack
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs.run import Run
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.training import checkpoint, deadline, trainer
 from featherweight.training.deadline import Deadline, evaluations
 from featherweight.training.examples import Examples
@@ -57,7 +57,7 @@ def train(folder, ends=None, stop_at=None, shortened=(), monkeypatch=None, **cha
     labels = np.arange(96) % 2
     images = np.random.default_rng(0).integers(0, 256, (96, 8, 8, 1)).astype(np.uint8)
     pack = Pack([str(i) for i in range(96)], images, labels.astype(np.int64))
-    runtime = start("cpu", recipe.train.precision)
+    runtime = make_runtime("cpu", recipe.train.precision)
     torch.manual_seed(recipe.seed)
     model = build(recipe.model, Shape(2, 1, 8))
     history = Trainer(recipe, model, Examples(pack, pack, 2, recipe.augment), runtime, folder).fit(deadline=ends)

@@ -17,7 +17,7 @@ from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.tta import VIEWS
 from featherweight.models import FAMILIES, build
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.runtime.processes import ALONE, Processes
 from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
@@ -56,7 +56,7 @@ def trained(folder, device: str, processes: Processes = ALONE, **changes):
     base = {"model": {"name": "wrn", "depth": 10, "width": 0.25}, "optimizer": {"name": "sgd", "lr": 0.02}}
     base["train"] = {"epochs": 2, "batch_size": 8, "precision": "fp32", "checkpoint_seconds": 0}
     recipe = Recipe.model_validate({**base, **changes})
-    runtime = start(device, recipe.train.precision, processes=processes)
+    runtime = make_runtime(device, recipe.train.precision, processes=processes)
     torch.manual_seed(0)
     model = build(recipe.model, Shape(CLASSES, 3, SIDE))
     folder.mkdir(exist_ok=True)
@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_bytes_at_every_precision(tmp_path, device,
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_networks_take_a_step(device, name):
     """Forward and backward under arithmetic that must be repeatable."""
-    runtime = start(device, "auto")
+    runtime = make_runtime(device, "auto")
     torch.manual_seed(0)
     model = runtime.place(build(FAMILIES.validate({"name": name, **MODELS[name]}), Shape(CLASSES, 3, 32))).train()
     images = runtime.images(torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8))
@@ -95,7 +95,7 @@ def test_networks_take_a_step(device, name):
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
 def test_augmentations_draw_alike_on_every_device(device, name):
-    runtime = start(device)
+    runtime = make_runtime(device)
     operation = OneOf(AUGMENTATIONS).validate(name)
     pixels = torch.from_numpy(PACK.images)
 
@@ -131,7 +131,7 @@ def test_optimizers_go_on_from_a_checkpoint_to_the_same_bytes(tmp_path, device, 
 
 @pytest.mark.parametrize("name", sorted(VIEWS))
 def test_views(device, name):
-    runtime = start(device)
+    runtime = make_runtime(device)
     torch.manual_seed(0)
     model = build(FAMILIES.validate({"name": "wrn", "depth": 10, "width": 0.25}), Shape(CLASSES, 3, SIDE))
     views = [OneOf(VIEWS).validate(name)]

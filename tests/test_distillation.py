@@ -17,7 +17,7 @@ from featherweight.report import evidence, write
 from featherweight.runs import pipeline
 from featherweight.runs.run import Run
 from featherweight.runs.task import Task
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.runtime.rng import Draws, generator
 from featherweight.training.distillation import Teachers, learn, read_saved, teach
 from featherweight.training.examples import Examples
@@ -40,7 +40,7 @@ def test_the_loss_is_hintons():
 def test_several_teachers_teach_their_mean():
     one, other = (lambda images: LOGITS), (lambda images: TAUGHT)
     expected = ((LOGITS / 2).softmax(1) + (TAUGHT / 2).softmax(1)) / 2
-    torch.testing.assert_close(teach([one, other], torch.zeros(12), 2.0, start("cpu")), expected)
+    torch.testing.assert_close(teach([one, other], torch.zeros(12), 2.0, make_runtime("cpu")), expected)
 
 
 def run(name, *changes, competition=()):
@@ -123,7 +123,7 @@ def test_a_teacher_is_asked_of_the_very_images_the_student_sees(tmp_path):
 
     teachers = Teachers([Teacher()])
     examples = Examples(pack, pack, 4, recipe.augment, teachers)
-    Trainer(recipe, model, examples, start("cpu"), tmp_path).fit()
+    Trainer(recipe, model, examples, make_runtime("cpu"), tmp_path).fit()
     assert len(asked) == 4
     for theirs, ours in zip(asked, shown, strict=True):
         assert torch.equal(theirs, ours)
@@ -147,8 +147,8 @@ def test_saved_and_asked_teachers_teach_the_mean_of_all():
     one, known = (lambda images: LOGITS), (TAUGHT / 2).softmax(1)
     expected = ((LOGITS / 2).softmax(1) + 2 * known) / 3
     teachers = Teachers([one], known, savers=2)
-    torch.testing.assert_close(teachers.answer(torch.zeros(12), known, 2.0, start("cpu")), expected)
-    assert torch.equal(Teachers([], known, 2).answer(torch.zeros(12), known, 2.0, start("cpu")), known)
+    torch.testing.assert_close(teachers.answer(torch.zeros(12), known, 2.0, make_runtime("cpu")), expected)
+    assert torch.equal(Teachers([], known, 2).answer(torch.zeros(12), known, 2.0, make_runtime("cpu")), known)
 
 
 def test_a_student_of_saved_probabilities_does_what_a_student_of_labels_does(tmp_path):
@@ -171,7 +171,7 @@ def test_a_student_of_saved_probabilities_does_what_a_student_of_labels_does(tmp
         checked = Recipe.model_validate(recipe)
         torch.manual_seed(0)
         model = build(checked.model, Shape(4, 3, 8))
-        Trainer(checked, model, Examples(pack, pack, 4, [], teachers), start("cpu"), tmp_path / name).fit()
+        Trainer(checked, model, Examples(pack, pack, 4, [], teachers), make_runtime("cpu"), tmp_path / name).fit()
         weights.append(model.state_dict())
     for key, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][key])

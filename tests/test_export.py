@@ -22,7 +22,7 @@ from featherweight.export.source import Source
 from featherweight.models import Classifier, build
 from featherweight.models.shape import Shape
 from featherweight.runs.run import Run
-from featherweight.runtime.torch_internals import outlined
+from featherweight.runtime.torch_internals import build_on_meta
 
 
 @pytest.fixture
@@ -201,10 +201,10 @@ def test_an_export_is_scored_by_its_own_arithmetic(workspace):
 def test_networks_of_several_families_share_a_script():
     """Two call their block `_Block`, one imports a function that others have as an argument, one is of a library."""
     specs = [load_recipe(name).model for name in ("wrn16_4", "efficientnet_b0", "cct7", "d_shufflenet")]
-    source, shape, given = Source(standalone.__name__, {outlined: standalone.outlined}), Shape(3, 1, 16), {}
+    source, shape, given = Source(standalone.__name__, {build_on_meta: standalone.build_on_meta}), Shape(3, 1, 16), {}
     names = [source.add(type(spec).target) for spec in specs]
     classifier = source.add(Classifier)
-    exec("\n".join([*source.imports, *source.definitions, inspect.getsource(standalone.outlined)]), given)
+    exec("\n".join([*source.imports, *source.definitions, inspect.getsource(standalone.build_on_meta)]), given)
     for spec, name in zip(specs, names, strict=True):
         model = build(spec, shape).eval()
         again = given[classifier](given[name](*shape, **spec.arguments), 1).eval()

@@ -15,7 +15,7 @@ from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import METRICS, judge
 from featherweight.models import build
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.schema import OneOf
 from featherweight.training import checkpoint, trainer
 from featherweight.training.early_stopping import evaluate
@@ -45,7 +45,7 @@ def train(folder, epochs=3, metric=None, **changes):
     folder.mkdir(exist_ok=True)
     torch.manual_seed(recipe.seed)
     model = build(recipe.model, Shape(2, 1, 8))
-    parts, device = (pack(100, 0), pack(40, 1)), start("cpu")
+    parts, device = (pack(100, 0), pack(40, 1)), make_runtime("cpu")
     examples = Examples(*parts, 2, recipe.augment)
     history = Trainer(recipe, model, examples, device, folder, metric).fit()
     checkpoint.save_weights(folder / "weights", model)
@@ -139,7 +139,7 @@ def test_swa_is_scored_as_it_ships(tmp_path):
     history, _ = train(tmp_path / "run", epochs=4, **options)
     model, holdout = build(Recipe.model_validate({**RECIPE, **options}).model, Shape(2, 1, 8)), pack(40, 1)
     checkpoint.load_weights(tmp_path / "run" / "weights", model)
-    probs = predict_probs([model], holdout.images, runtime=start("cpu"))
+    probs = predict_probs([model], holdout.images, runtime=make_runtime("cpu"))
     assert evaluate(probs, holdout.labels)["holdout_loss"] == history["holdout_loss"].iloc[-1]
 
 

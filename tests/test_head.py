@@ -15,7 +15,7 @@ from featherweight.evaluation.inference import predict_probs
 from featherweight.models import FAMILIES, build
 from featherweight.models.shape import Shape
 from featherweight.runtime import torch_internals
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.runtime.processes import Processes
 from featherweight.schema import OneOf
 from featherweight.training.head import freeze_body, heads_of
@@ -24,7 +24,7 @@ from featherweight.training.probe import (
     KEPT,
     _some_of_each,
     features_of,
-    fitted,
+    fit_probe,
     rows_fitted,
     start_from_probe,
 )
@@ -58,7 +58,7 @@ def test_a_probe_gives_the_head_its_first_weights(model, train, tmp_path, monkey
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
     (head,) = heads_of(model, WRN, SHAPE)
     body = {name: tensor.clone() for name, tensor in model.state_dict().items() if "head" not in name}
-    assert start_from_probe(model, [head], train, True, start("cpu")) > 0
+    assert start_from_probe(model, [head], train, True, make_runtime("cpu")) > 0
     assert (answers(model, train) == train.labels).mean() > 0.95
     for name, tensor in body.items():
         if tensor.data_ptr() != head.weight.data_ptr():
@@ -67,7 +67,7 @@ def test_a_probe_gives_the_head_its_first_weights(model, train, tmp_path, monkey
 
 def test_features_are_computed_once_for_the_same_images_and_weights(model, train, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
-    (head,), device = heads_of(model, WRN, SHAPE), start("cpu")
+    (head,), device = heads_of(model, WRN, SHAPE), make_runtime("cpu")
     first = features_of(model, head, train.images, False, device)
     with torch.no_grad():
         head.weight.zero_()  # is no part of what they follow from
@@ -82,7 +82,7 @@ def test_features_are_computed_once_for_the_same_images_and_weights(model, train
 
 def test_features_in_a_damaged_file_are_computed_again(model, train, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
-    (head,), device = heads_of(model, WRN, SHAPE), start("cpu")
+    (head,), device = heads_of(model, WRN, SHAPE), make_runtime("cpu")
     first = features_of(model, head, train.images, False, device)
     (stored,) = (tmp_path / "features").iterdir()
     whole = stored.read_bytes()
@@ -97,7 +97,7 @@ def test_a_probe_tells_classes_apart_and_gives_missing_ones_no_chance(classes):
     random = np.random.default_rng(0)
     labels = random.integers(0, classes, 200)
     features = (random.normal(size=(200, 8)) + 4 * np.eye(8)[labels]).astype(np.float32)
-    weight, bias, words = fitted([features], labels, classes + 1)
+    weight, bias, words = fit_probe([features], labels, classes + 1)
     logits = features @ weight.T + bias
     assert weight.shape == (classes + 1, 8)
     assert (logits.argmax(1) == labels).mean() > 0.95
@@ -128,13 +128,13 @@ def test_a_probe_of_a_network_with_two_heads_is_what_the_network_answers(kind, t
         if isinstance(norm, nn.BatchNorm1d):
             nn.init.normal_(norm.running_mean)
             nn.init.uniform_(norm.weight, -2, 2)
-    heads, device = heads_of(model, spec.validate("two"), SHAPE), start("cpu")
+    heads, device = heads_of(model, spec.validate("two"), SHAPE), make_runtime("cpu")
     assert heads == [model.net.head, model.net.head_dist]
     before = [tensor.clone() for tensor in model.net.body.parameters()]
     start_from_probe(model, heads, train, False, device)
     assert all(torch.equal(one, other) for one, other in zip(before, model.net.body.parameters(), strict=True))
     features = features_of(model, heads[0], train.images, False, device)
-    weight, bias, _ = fitted([features], train.labels, 3)
+    weight, bias, _ = fit_probe([features], train.labels, 3)
     probe = torch.from_numpy(features @ weight.T + bias).softmax(1).numpy()
     np.testing.assert_allclose(predict_probs([model], train.images, runtime=device), probe, atol=1e-3)
     freeze_body(model, heads, list(model.parameters()), True)
@@ -155,13 +155,13 @@ def test_a_network_that_scales_what_its_head_says_takes_no_probe(train, tmp_path
     spec = OneOf({"scaled": lambda *shape: Scaled(*shape)}).validate("scaled")
     model = build(spec, SHAPE)
     with pytest.raises(UserError, match=r"something else of what its last linear layer says.*head.start=random"):
-        start_from_probe(model, heads_of(model, spec, SHAPE), train, False, start("cpu"))
+        start_from_probe(model, heads_of(model, spec, SHAPE), train, False, make_runtime("cpu"))
 
 
 def test_features_are_taken_from_the_cache_if_all_processes_have_them(model, train, tmp_path, monkeypatch):
     """Several machines have caches of their own."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
-    (head,), device = heads_of(model, WRN, SHAPE), start("cpu")
+    (head,), device = heads_of(model, WRN, SHAPE), make_runtime("cpu")
     first = features_of(model, head, train.images, False, device)
     asked = []
 
@@ -178,7 +178,7 @@ def test_features_are_taken_from_the_cache_if_all_processes_have_them(model, tra
 
 def test_the_cache_of_features_is_bounded(model, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
-    (head,), device = heads_of(model, WRN, SHAPE), start("cpu")
+    (head,), device = heads_of(model, WRN, SHAPE), make_runtime("cpu")
     for images in range(KEPT + 2):
         features_of(model, head, np.zeros((images + 1, 16, 16, 3), np.uint8), False, device)
     assert len(list((tmp_path / "features").iterdir())) == KEPT

@@ -27,7 +27,7 @@ from featherweight.models.shape import Shape
 from featherweight.runs.metadata import Metadata
 from featherweight.runs.paired_tests import holm
 from featherweight.runs.run import EVERY_EPOCH, Result, Run
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.training.examples import Examples
 from featherweight.training.schedules import beginning, rate_factor
 from featherweight.training.trainer import Trainer
@@ -127,11 +127,11 @@ def test_a_row_trains_for_a_few_steps(name, tmp_path):
     torch.manual_seed(0)
     model = build(recipe.model, Shape(10, 3, 8))
     examples = Examples(pack(10), pack(5), 10, recipe.augment)
-    history = Trainer(recipe, model, examples, start("cpu", "fp32"), tmp_path).fit()
+    history = Trainer(recipe, model, examples, make_runtime("cpu", "fp32"), tmp_path).fit()
     assert history["step"].iloc[-1] >= 2
     assert np.isfinite(history["train_loss"]).all()
     views, augment = recipe.predict.views, recipe.augment
-    probs = predict_probs([model], pack(3).images, runtime=start("cpu"), views=views, augment=augment)
+    probs = predict_probs([model], pack(3).images, runtime=make_runtime("cpu"), views=views, augment=augment)
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
 
 

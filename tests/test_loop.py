@@ -14,7 +14,7 @@ from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.models import build
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.training import checkpoint
 from featherweight.training.examples import Examples
 from featherweight.training.norm_stats import standardize
@@ -41,7 +41,7 @@ def pack(n: int, seed: int) -> Pack:
 def train(folder, **changes):
     recipe = Recipe.model_validate({**RECIPE, **changes})
     folder.mkdir(exist_ok=True)
-    device = start("cpu", recipe.train.precision)
+    device = make_runtime("cpu", recipe.train.precision)
     torch.manual_seed(recipe.seed)
     model = build(recipe.model, Shape(2, 1, 8))
     examples = Examples(pack(100, 0), pack(40, 1), 2, recipe.augment)
@@ -150,14 +150,14 @@ def test_bf16_trains_on_the_cpu_and_fp16_is_refused(tmp_path):
     history, _ = train(tmp_path / "run", train={"epochs": 1, "batch_size": 16, "precision": "bf16"})
     assert np.isfinite(history["train_loss"]).all()
     with pytest.raises(UserError, match="fp16 needs a GPU"):
-        start("cpu", "fp16")
+        make_runtime("cpu", "fp16")
 
 
 @pytest.mark.parametrize("able", ["avx512_bf16", "amx_bf16", None])
 def test_native_is_what_the_cpu_has_instructions_for(monkeypatch, able):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **({able: True} if able else {})})
-    assert start("cpu", "native").dtype is (torch.bfloat16 if able else None)
-    assert start("cpu", "auto").dtype is None
+    assert make_runtime("cpu", "native").dtype is (torch.bfloat16 if able else None)
+    assert make_runtime("cpu", "auto").dtype is None
 
 
 def test_it_runs_outside_the_main_thread(tmp_path):
@@ -180,9 +180,9 @@ def test_standardize_is_the_mean_and_deviation_of_each_channel():
 
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(UserError, match="--device cuda:99: not a device of this machine"):
-        start("cuda:99")
+        make_runtime("cuda:99")
     with pytest.raises(UserError, match="--device gpu: not a device of this machine"):
-        start("gpu")
+        make_runtime("gpu")
 
 
 def test_an_operation_that_a_device_cannot_repeat_is_told(tmp_path, monkeypatch):

@@ -76,9 +76,9 @@ def test_a_gpu_takes_more_at_a_time():
 
 
 def test_memory_of_odd_blocks_is_given_back():
-    from featherweight.runtime.device import start
+    from featherweight.runtime.device import make_runtime
 
-    start("cpu")  # from here on the process keeps what it frees
+    make_runtime("cpu")  # from here on the process keeps what it frees
     statm = Path("/proc/self/statm")
     if not statm.exists():
         pytest.skip("the system does not tell what a process holds")
@@ -90,6 +90,6 @@ def test_memory_of_odd_blocks_is_given_back():
     spare = np.ones(10)  # above them, so that the top of the heap stays
     del blocks
     before = resident()
-    CPU.give_back_memory()
+    CPU.release_memory()
     assert before - resident() > 2**28
     assert spare.sum() == 10

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from featherweight.runtime.torch_internals import outlined, weightless
+from featherweight.runtime.torch_internals import build_on_meta, on_meta_device
 
 
 def assert_same_shape(make: Callable[[], Tensor]) -> None:
     with torch.no_grad():
         real = make()
-        with weightless():
-            outlined = make()
-    assert outlined.is_meta
-    assert outlined.shape == real.shape
+        with on_meta_device():
+            on_meta = make()
+    assert on_meta.is_meta
+    assert on_meta.shape == real.shape
 
 
 windows = st.tuples(st.integers(1, 4), st.integers(1, 4))
@@ -78,7 +78,7 @@ def test_other_shapes(make: Callable[[], Tensor]):
     ],
 )
 def test_what_does_not_fit_is_refused(make: Callable[[], Tensor]):
-    with pytest.raises(RuntimeError), torch.no_grad(), weightless():
+    with pytest.raises(RuntimeError), torch.no_grad(), on_meta_device():
         make()
 
 
@@ -95,7 +95,7 @@ print(*sorted({"sympy", "torch._dynamo", "pandas", "sklearn", "timm"} & set(sys.
 
 
 def test_numbers_that_a_network_computes_while_it_is_built_are_computed():
-    with weightless():
+    with on_meta_device():
         steps = torch.arange(4, device="cpu", dtype=torch.float32) * 2 + 1
         assert (steps / 2).tolist() == [0.5, 1.5, 2.5, 3.5]
 
@@ -111,7 +111,7 @@ def test_a_network_that_asks_for_numbers_while_it_is_built_is_outlined_too():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    net = outlined(AsksForNumbers)
+    net = build_on_meta(AsksForNumbers)
     assert [tuple(layer.weight.shape) for layer in net.layers] == [(1, 2), (2, 2), (3, 2)]
     assert all(parameter.is_meta for parameter in net.parameters())
     assert torch.equal(torch.rand(3), expected)

@@ -5,7 +5,7 @@ import torch
 from featherweight.data.pack import Pack
 from featherweight.models import MODELS, build
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.schema import OneOf
 from featherweight.training import checkpoint
 from featherweight.training.batches import Batches
@@ -41,8 +41,8 @@ def test_the_mean_of_every_pixel_survives_saving(tmp_path):
 def test_renewed_statistics_are_the_mean_over_batches(batch_size):
     net = model()
     standardize(net, IMAGES)
-    batches = Batches(Pack([""] * 50, IMAGES, np.zeros(50, dtype=np.int64)), 2, batch_size, 0, start("cpu"))
-    renew(net, batches, [], start("cpu"))
+    batches = Batches(Pack([""] * 50, IMAGES, np.zeros(50, dtype=np.int64)), 2, batch_size, 0, make_runtime("cpu"))
+    renew(net, batches, [], make_runtime("cpu"))
     seen = []
     net.net.group1[0].norm1.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     with torch.no_grad():

@@ -27,7 +27,7 @@ from featherweight.planning.packing_time import Listed
 from featherweight.planning.pilots import Loss, Pilot, Setting, piloted
 from featherweight.planning.plan import MARGIN, Findings, _of_this_task, make, weighed, write
 from featherweight.planning.task import Task, describe
-from featherweight.runtime.device import Runtime, start
+from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.training.deadline import evaluations
 from featherweight.training.head import Head
 
@@ -615,7 +615,7 @@ def test_a_large_batch_is_measured_in_the_parts_that_a_run_would_have(monkeypatc
     monkeypatch.setattr(Runtime, "free_memory", lambda self: 3_000_000_000)
     recipe = load_recipe("fastnet94", ["train.batch_size=1024", "image.size=64"])
     seen = DIGITS.seen_by(recipe)
-    cut = within_memory(recipe, seen, start("cpu"))
+    cut = within_memory(recipe, seen, make_runtime("cpu"))
     assert cut.train.accumulate > 1
     taken = []
     monkeypatch.setattr(

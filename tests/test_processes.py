@@ -29,8 +29,7 @@ from conftest import Command, start
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
 from featherweight.models.blocks import drop_connect
-from featherweight.runtime.device import Runtime
-from featherweight.runtime.device import start as start_runtime
+from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.runtime.processes import ALONE, Processes
 from featherweight.runtime.sync import WholeBatch
 from featherweight.schema import OneOf
@@ -244,7 +243,7 @@ def test_torchrun_runs_nothing_but_a_recipe(home: Path, command: Command, monkey
 
 def test_a_device_and_threads_are_shared() -> None:
     before = torch.get_num_threads()
-    runtime = start_runtime("cpu", threads=8, processes=Processes(1, 4, 1, 4))
+    runtime = make_runtime("cpu", threads=8, processes=Processes(1, 4, 1, 4))
     assert (runtime.device.type, torch.get_num_threads()) == ("cpu", 2)
     torch.set_num_threads(before)
 

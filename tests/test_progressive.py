@@ -11,7 +11,7 @@ from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.models import FAMILIES, build
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.training.examples import Examples
 from featherweight.training.progressive import Progressive, shrunk
 from featherweight.training.trainer import Trainer
@@ -36,7 +36,7 @@ def test_a_run_sees_small_images_first_and_is_judged_on_whole_ones(tmp_path, mon
     model = build(recipe.model, Shape(2, 1, 16))
     seen: dict[bool, list[int]] = {True: [], False: []}
     model.register_forward_pre_hook(lambda model, inputs: seen[model.training].append(inputs[0].shape[-1]))
-    Trainer(recipe, model, Examples(pack, pack, 2), start("cpu"), tmp_path).fit()
+    Trainer(recipe, model, Examples(pack, pack, 2), make_runtime("cpu"), tmp_path).fit()
     assert seen[True] == [8, 8, 12, 12, 16, 16, 16, 16]
     assert set(seen[False]) == {16}
 

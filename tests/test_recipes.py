@@ -15,7 +15,7 @@ from featherweight.errors import OverBudget
 from featherweight.models import build
 from featherweight.models.pretrained_weights import starts_pretrained
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.training import checkpoint
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
@@ -112,7 +112,7 @@ def test_a_recipe_weighs_what_is_written(name):
     one = weighed(name)
     assert one.counted == WEIGHTS[name]
     assert one.macs > 0
-    assert one.makes_weight == (one.counted <= LIMIT)
+    assert one.within_limit == (one.counted <= LIMIT)
 
 
 @pytest.mark.some(3)
@@ -150,7 +150,7 @@ def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path, measure
     torch.manual_seed(0)
     model = build(recipe.model, Shape(10, 3, 8))
     before = {key: value.clone() for key, value in model.named_parameters()}
-    Trainer(recipe, model, Examples(pack, pack, 10), start("cpu", "fp32"), tmp_path).fit()
+    Trainer(recipe, model, Examples(pack, pack, 10), make_runtime("cpu", "fp32"), tmp_path).fit()
     moved = [key for key, value in model.named_parameters() if not torch.equal(value, before[key])]
     assert len(moved) > len(before) / 2
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())

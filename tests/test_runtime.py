@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import forked
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.runtime.processes import Processes, planned
 
 HEAP = """
@@ -33,7 +33,7 @@ print(held.hblkhd - before.hblkhd, look().fordblks)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="speaks to glibc 2.33 or newer")
 def test_memory_that_was_freed_is_used_again():
-    """A hundred megabytes come from the heap and stay in it, where the system maps and takes them without `start`."""
+    """A hundred megabytes come from the heap and stay in it, where without `make_runtime` the system maps them."""
 
     def mapped_and_free(how: str) -> list[int]:
         words = ["-c", HEAP, how]
@@ -55,14 +55,14 @@ def test_each_worker_takes_its_own_gpu_and_the_launcher_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    start("auto", "bf16", processes=planned(4))
+    make_runtime("auto", "bf16", processes=planned(4))
     assert taken == []
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
-    start("auto", "bf16", processes=Processes(5, 8, 1, 4))
+    make_runtime("auto", "bf16", processes=Processes(5, 8, 1, 4))
     assert taken == [torch.device("cuda", 1)]
 
 
 def test_apples_gpu_is_taken_only_where_it_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert start("auto").device.type == "cpu"
+    assert make_runtime("auto").device.type == "cpu"

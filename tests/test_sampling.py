@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from featherweight.data.pack import Pack
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import OneOf
 from featherweight.training.batches import Batches
@@ -83,7 +83,7 @@ def test_the_cut_of_the_majority_is_the_same_in_every_epoch():
 def test_processes_show_together_what_one_would(name, processes):
     """Each takes its part of every global batch, and of the batch's draws."""
     pack = Pack([""] * len(LABELS), np.zeros((len(LABELS), 2, 2, 1), np.uint8), LABELS)
-    batches = Batches(pack, 5, 24, 0, start("cpu"), OneOf(SAMPLINGS).sections[name](name=name))
+    batches = Batches(pack, 5, 24, 0, make_runtime("cpu"), OneOf(SAMPLINGS).sections[name](name=name))
     size = 24 // processes
     for step, batch in enumerate(batches.epoch(2)):
         parts = [slice(rank * size, (rank + 1) * size) for rank in range(processes)]

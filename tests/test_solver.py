@@ -121,7 +121,7 @@ def test_the_other_limits_of_a_competition_are_filled_too():
     small = load_competition("digits").model_copy(update={"limit": limit})
     members, _ = solver.fill("fastnet", small)
     assert members
-    assert all(member.weighed.makes_weight for member in members)
+    assert all(member.weighed.within_limit for member in members)
     measures = {one.key: one.value / one.limit for one in members[0].weighed.measures}
     assert max(measures.values()) > 0.9
 

@@ -13,7 +13,7 @@ from featherweight.augment.mixing import mix
 from featherweight.config import Recipe
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.runtime.rng import Draws, generator
 from featherweight.training.averaging import Averages
 from featherweight.training.batches import Batch
@@ -23,7 +23,7 @@ from featherweight.training.optimizers import groups
 from featherweight.training.trainer import Trainer
 
 BASE = {"model": {"name": "wrn", "depth": 10, "width": 0.25}, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.0}}
-RUNTIME = start("cpu")
+RUNTIME = make_runtime("cpu")
 ONE_STEP = torch.zeros(1), torch.zeros(2, 1, 13)  # the losses and answers of an epoch
 
 

@@ -65,16 +65,16 @@ def test_other_insides_of_torch_change_nothing_but_the_time(monkeypatch):
         torch.nn.Conv2d(3, 4, 3), torch.nn.MaxPool2d(2), torch.nn.Flatten(), torch.nn.Linear(36, 2)
     )
     module.spare_optimizers()
-    with torch.no_grad(), module.weightless():
-        outlined = copy.deepcopy(net).to("meta")(torch.empty(1, 3, 8, 8))
-    assert outlined.is_meta
-    assert outlined.shape == (1, 2)
+    with torch.no_grad(), module.on_meta_device():
+        on_meta = copy.deepcopy(net).to("meta")(torch.empty(1, 3, 8, 8))
+    assert on_meta.is_meta
+    assert on_meta.shape == (1, 2)
     assert module.ptflops_macs(net, torch.empty(1, 3, 8, 8)) is None
 
 
 def test_a_rule_for_other_arguments_leaves_it_to_torch(monkeypatch):
     monkeypatch.setitem(torch_internals.PRODUCTS, torch.ops.aten.mm.default, lambda one: one)
-    with torch_internals.weightless():
+    with torch_internals.on_meta_device():
         assert (torch.empty(2, 3) @ torch.empty(3, 4)).shape == (2, 4)
 
 
@@ -84,7 +84,7 @@ def test_ptflops_counts_what_its_table_of_operators_counts(recipe):
 
     model = outline(load_recipe(recipe).model, Shape(10, 3, 32))
     images = torch.empty(1, 3, 32, 32, device="meta")
-    with torch_internals.weightless():
+    with torch_internals.on_meta_device():
         theirs, _ = get_model_complexity_info(
             model, (3, 32, 32), backend="aten", as_strings=False, print_per_layer_stat=False, verbose=False,
             input_constructor=lambda shape: {"images": images},

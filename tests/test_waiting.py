@@ -30,7 +30,7 @@ from featherweight.data.pack import Pack
 from featherweight.models import FAMILIES, build
 from featherweight.models.shape import Shape
 from featherweight.runtime import processes
-from featherweight.runtime.device import Runtime, start
+from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.runtime.processes import ALONE, Processes
 from featherweight.schema import OneOf
 from featherweight.training import trainer
@@ -161,7 +161,7 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
     ) -> None:
         told = {"epochs": 5, "batch_size": 6, "checkpoint_seconds": 999, **changes.pop("train", {})}
         recipe = Recipe.model_validate({"model": model, "optimizer": "sgd", "train": told, **changes})
-        runtime = start("cuda" if GPU else "cpu", precision if GPU else "fp32")
+        runtime = make_runtime("cuda" if GPU else "cpu", precision if GPU else "fp32")
         if not GPU:
             runtime = WithoutNumbers(torch.device("meta"), torch.float16 if precision == "fp16" else None)
         runtime = replace(runtime, processes=several)

@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
 
 
 @overload
-def weigh(what: str | Recipe, against: str | Competition, **settings: Any) -> budget.WeighIn: ...
+def weigh(what: str | Recipe, against: str | Competition, **settings: Any) -> budget.BudgetCheck: ...
 
 
 @overload
@@ -47,17 +47,19 @@ def weigh(
     what: nn.Module | Mapping[str, Any] | str | Path | Recipe | Run,
     against: Tensor | None = None,
     example: Tensor | None = None,
-) -> budget.WeighIn | budget.Weight: ...
+) -> budget.BudgetCheck | budget.ModelSize: ...
 
 
-def weigh(what: Any, against: Any = None, example: Any = None, **settings: Any) -> budget.WeighIn | budget.Weight:
+def weigh(
+    what: Any, against: Any = None, example: Any = None, **settings: Any
+) -> budget.BudgetCheck | budget.ModelSize:
     """Weigh a recipe against a competition's limit (`weigh("wrn16_4", "cifar10")`), or anybody's model as it is.
 
-    A recipe, by its name or as an object, gives a WeighIn: `.counted`, `.limit`, `.room` (negative if it is over),
+    A recipe, by its name or as an object, gives a BudgetCheck: `.counted`, `.limit`, `.room` (negative if it is over),
     `.macs`, `.groups`; `.refuse_if_over()` raises OverBudget; the competition is digits unless named, and settings are
     keyword arguments. For a module, its state, file, run, `timm/NAME`, `torchvision/NAME`, `FILE.py:NAME` it returns a
-    Weight: `.parameters`, `.zeros`, `.bits`, `.bytes`, ...; an `example` [B, C, H, W], the second argument or by name,
-    brings `.macs` and `.folded`. Raises UserError for what cannot be weighed; no code of a file is run.
+    ModelSize: `.parameters`, `.zeros`, `.bits`, `.bytes`, ...; an `example` [B, C, H, W], the second argument or by
+    name, brings `.macs` and `.folded`. Raises UserError for what cannot be weighed; no code of a file is run.
     """
     example = against if isinstance(against, Tensor) else example
     recipes = paths.config_names("recipes")

@@ -1,13 +1,13 @@
 """The parameter limit: what counts, the refusal, lighter variants, and the members of a family that fill it."""
 
 from featherweight.budget.any_model import files_in, weigh_anything, weigh_module
-from featherweight.budget.count import WeighIn, count_parameters, weigh, weigh_all, weigh_ensemble, weigh_model
-from featherweight.budget.tally import Weight
+from featherweight.budget.count import BudgetCheck, count_parameters, weigh, weigh_all, weigh_ensemble, weigh_model
+from featherweight.budget.tally import ModelSize
 from featherweight.budget.what_counts import groups
 
 __all__ = [
-    "WeighIn",
-    "Weight",
+    "BudgetCheck",
+    "ModelSize",
     "count_parameters",
     "files_in",
     "groups",

@@ -23,7 +23,7 @@ from featherweight import untrusted_files
 from featherweight.budget.folding import runs_on, spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
 from featherweight.budget.packed import unpacked
-from featherweight.budget.tally import Tally, Weight, tallied
+from featherweight.budget.tally import ModelSize, Tally, tallied
 from featherweight.budget.what_counts import INDICES, STATISTICS, counted, derived, groups, is_mask
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, custom, outline
@@ -43,7 +43,7 @@ INDEX = ".index.json"  # of a model in shards, as transformers and diffusers wri
 FILES = (*ENDINGS, ".pt2", ".onnx")
 
 
-def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAGENET) -> Weight:
+def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAGENET) -> ModelSize:
     """Weigh a module, its state, a file (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), `timm/NAME`,
     `torchvision/NAME` or `FILE.py:NAME`. For a model in shards, its `.index.json`.
 
@@ -100,7 +100,7 @@ def shards(index: Path) -> list[Path]:
     return [index.with_name(name) for name in names]
 
 
-def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, size: int = 0) -> Weight:
+def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, size: int = 0) -> ModelSize:
     """Weigh a module; `size` is that of the file which it came from, in bytes. See `weigh_anything`."""
     if example is not None and any(nn.parameter.is_lazy(one) for one in module.parameters()):
         with torch.no_grad():
@@ -114,7 +114,7 @@ def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, si
     parameters = sum(part.parameters for part in summed)
     tally = tallied(one for one in counted(module) if id(one) not in caches)
     spared = None if example is None else spared_by_folding(module, example)
-    return Weight(
+    return ModelSize(
         name,
         parameters,
         sum(part.statistics for part in summed),
@@ -138,7 +138,7 @@ def macs_of(module: nn.Module, example: Tensor) -> int | None:
     return None
 
 
-def _of_content(name: str, path: Path, content: Any, size: int) -> Weight:
+def _of_content(name: str, path: Path, content: Any, size: int) -> ModelSize:
     state = state_in(content) or several_in(content)
     if not state:
         refuse_no_tensors(path, content)
@@ -157,7 +157,7 @@ def _of_content(name: str, path: Path, content: Any, size: int) -> Weight:
     statistics = _more(tally.seen, (state[key] for key in marks))
     averaged = _more(tally.seen, copies.values())
     others = _more(tally.seen, _all_tensors(content))
-    return Weight(
+    return ModelSize(
         name,
         tally.numbers,
         statistics.numbers,

@@ -25,7 +25,7 @@ from featherweight.schema import Choice
 
 
 @dataclass(frozen=True)
-class WeighIn:
+class BudgetCheck:
     """A model against a limit. MACs are multiply-adds for one image; `macs_check` is ptflops' count of the same without
     the additions of biases, which it counts too.
 
@@ -65,7 +65,7 @@ class WeighIn:
         return self.limit - self.counted
 
     @property
-    def makes_weight(self) -> bool:
+    def within_limit(self) -> bool:
         """Is it within all that the competition limits?"""
         return self.room >= 0 and not any(one.is_over for one in self.measures)
 
@@ -77,7 +77,7 @@ class WeighIn:
 
     def refuse_if_over(self) -> None:
         """Raise OverBudget, naming the largest groups and the nearest variant within it, or the other limit."""
-        if self.makes_weight:
+        if self.within_limit:
             return
         if self.room >= 0:
             raise OverBudget(f"{self.name} is over what the competition allows: {self.excess}. Take a lighter model.")
@@ -91,7 +91,7 @@ class WeighIn:
         )
 
 
-def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool = False) -> WeighIn:
+def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool = False) -> BudgetCheck:
     """Weigh a recipe's model for a competition, without data or memory: it is built and run once on the meta device.
 
     `cross_check` also counts MACs with ptflops' aten backend.
@@ -143,13 +143,13 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     return dataclasses.replace(weighed, sides=tuple(sides), stem=rule, measures=measures, find_lighter=find_lighter)
 
 
-def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[WeighIn]:
+def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[BudgetCheck]:
     """Weigh recipes by name; those that share a model are weighed once. Where the competition does not allow pretrained
     weights, recipes that start from them are left out.
     """
     if not competition.limit.allow_pretrained:
         recipes = {name: recipe for name, recipe in recipes.items() if not starts_pretrained(recipe.model)}
-    known: dict[object, WeighIn] = {}
+    known: dict[object, BudgetCheck] = {}
     keys = {name: (recipe.model.model_dump_json(), recipe.image) for name, recipe in recipes.items()}
     for name, recipe in recipes.items():
         key = keys[name]
@@ -164,7 +164,7 @@ def count_parameters(spec: Choice, competition: Competition) -> int:
     return _weighed(model, competition, spec.name, {}, None).counted
 
 
-def weigh_model(model: Classifier, competition: Competition, name: str) -> WeighIn:
+def weigh_model(model: Classifier, competition: Competition, name: str) -> BudgetCheck:
     """Weigh a model that is there, for example one just loaded from the weights to be shipped."""
     weighed = _weighed(model, competition, name, {}, None)
     return dataclasses.replace(weighed, measures=measured(model, competition))
@@ -172,14 +172,14 @@ def weigh_model(model: Classifier, competition: Competition, name: str) -> Weigh
 
 def weigh_ensemble(
     members: Mapping[str, Classifier], competition: Competition, name: str, seen: Mapping[str, Competition] = {}
-) -> WeighIn:
+) -> BudgetCheck:
     """Weigh models that are shipped together: their parameters are summed, those that members share count once.
 
     `seen` is the competition as a member sees it, in images of its own size, where that differs.
     """
     summed = groups(list(members.items()))
     measures = together(measured(member, seen.get(each, competition)) for each, member in members.items())
-    return WeighIn(name, summed, competition.limit.parameters, competition.limit.buffers, 0, measures=measures)
+    return BudgetCheck(name, summed, competition.limit.parameters, competition.limit.buffers, 0, measures=measures)
 
 
 def _weighed(
@@ -189,13 +189,13 @@ def _weighed(
     flops: Mapping[str, int],
     macs_check: int | None,
     caches: Mapping[int, Tensor] = {},
-) -> WeighIn:
+) -> BudgetCheck:
     root = type(model).__name__
     parts = [(f"net.{child}", module) for child, module in model.net.named_children()]
     parts += [("net", model.net), ("normalize", model.normalize), ("model", model)]
     macs = {label: flops.get(f"{root}.{label}", 0) // 2 for label, _ in parts[:-1]}
     macs["net"] -= sum(macs[label] for label, _ in parts[:-3])  # what the groups before it have not accounted for
-    return WeighIn(
+    return BudgetCheck(
         name,
         groups(parts, macs, caches),
         competition.limit.parameters,

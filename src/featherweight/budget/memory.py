@@ -15,7 +15,7 @@ from featherweight.errors import UserError
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime
-from featherweight.runtime.torch_internals import outlined
+from featherweight.runtime.torch_internals import build_on_meta
 from featherweight.untrusted_files import gigabytes
 
 BASE = 0.8e9  # bytes of a process that has imported torch and timm, before its first step
@@ -38,7 +38,7 @@ def activation_bytes(make: Callable[[], nn.Module], shape: Shape) -> int | None:
         storages[storage._cdata] = storage
         return tensor
 
-    model = outlined(make).train()
+    model = build_on_meta(make).train()
     own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
     images = torch.empty(IMAGES, shape.channels, shape.size, shape.size, device="meta")
     try:
@@ -71,7 +71,7 @@ def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, pa
     room = int(ROOM * free)
     left = f"{gigabytes(room)} of the {gigabytes(free)} that are free"
     each = round(each * (HALVED if runtime.dtype else 1))
-    parameters = sum(tensor.numel() for tensor in outlined(lambda: build(recipe.model, shape)).parameters())
+    parameters = sum(tensor.numel() for tensor in build_on_meta(lambda: build(recipe.model, shape)).parameters())
     shared = parts if runtime.device.type == "cuda" else 1
 
     def needed(accumulate: int) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featherweight import untrusted_files
-from featherweight.budget.tally import Weight, score_of
+from featherweight.budget.tally import ModelSize, score_of
 from featherweight.budget.what_counts import FEW
 from featherweight.errors import UserError
 
@@ -31,7 +31,7 @@ BITS = {
 WHOLE = ("INT64", "INT32", "UINT64", "UINT32", "BOOL")
 
 
-def weigh_onnx(name: str, path: Path, size: int) -> Weight:
+def weigh_onnx(name: str, path: Path, size: int) -> ModelSize:
     """Weigh an ONNX file of `size` bytes; weights outside it must be beside it, and their bytes count.
 
     Raises UserError for a file that is none, that declares more than it holds, or whose weights are not there.
@@ -46,7 +46,7 @@ def weigh_onnx(name: str, path: Path, size: int) -> Weight:
         return _weighed(name, path, size, model)
 
 
-def _weighed(name: str, path: Path, size: int, model: Any) -> Weight:
+def _weighed(name: str, path: Path, size: int, model: Any) -> ModelSize:
     import onnx
 
     graphs = list(_graphs(model.graph))
@@ -84,7 +84,7 @@ def _weighed(name: str, path: Path, size: int, model: Any) -> Weight:
             numbers, bits, zeros = numbers + count, bits + count * BITS.get(kind, 32), zeros + empty
             score += score_of(count, count * BITS.get(kind, 32), empty)
     size += sum(untrusted_files.regular_file(one).st_size for one in outside)
-    return Weight(name, numbers, aside, bits=bits, zeros=zeros, score=score, bytes=size)
+    return ModelSize(name, numbers, aside, bits=bits, zeros=zeros, score=score, bytes=size)
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

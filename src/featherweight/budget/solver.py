@@ -36,7 +36,7 @@ class Member:
     """A member of a family, weighed."""
 
     spec: Choice
-    weighed: budget.WeighIn
+    weighed: budget.BudgetCheck
 
     @property
     def line(self) -> str:
@@ -60,7 +60,7 @@ def fill(
     members, counted = (
         _of_timm(family, competition) if family.startswith(TIMM) else _by_closed_form(family, competition)
     )
-    affordable = [member for member in members if member.weighed.makes_weight]
+    affordable = [member for member in members if member.weighed.within_limit]
     distinct = {member.line: member for member in affordable}.values()
     return sorted(distinct, key=lambda member: member.weighed.counted < FILLED * limit), counted
 
@@ -98,7 +98,7 @@ def _by_closed_form(family: str, competition: Competition) -> tuple[list[Member]
             if keys is None:
                 break
             member = _weighed(family, keys, competition)
-            if member.weighed.makes_weight:
+            if member.weighed.within_limit:
                 members.append(member)
                 break
             # Over by what closed forms leave out: statistics that count here, or another limit. Try for that much less.

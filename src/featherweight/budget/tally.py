@@ -15,7 +15,7 @@ SEEN_BY_NUMPY = (torch.float32, torch.float16, torch.float64, torch.int8, torch.
 
 
 @dataclass(frozen=True)
-class Weight:
+class ModelSize:
     """What a model weighs.
 
     `parameters`: frozen or not, shared ones once, packed ones as what they stand for; `statistics` of its norms.

@@ -27,7 +27,7 @@ from featherweight.errors import UserError
 from featherweight.models import FAMILIES, Classifier, build
 from featherweight.models.narrowing import widths_between
 from featherweight.models.pretrained_weights import load_pretrained, starts_pretrained
-from featherweight.runtime.torch_internals import outlined
+from featherweight.runtime.torch_internals import build_on_meta
 from featherweight.schema import Choice
 from featherweight.untrusted_files import reason
 
@@ -181,7 +181,7 @@ def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) 
             f"{named} cannot be cut to within {TOLERANCE:.1%} below {limit:,} parameters: {after:,} is the closest, "
             f"and no channel costs so little that one more would stay; --limit {after} takes that"
         )
-    whole = outlined(lambda: _changed(spec, widths={})(*shape))
+    whole = build_on_meta(lambda: _changed(spec, widths={})(*shape))
     narrow = _changed(spec, widths=widths_between(whole, cut))
     _refuse_other_answers(narrow, cut, competition, example)
     return Trimmed(narrow, cut, before, after)
@@ -230,7 +230,7 @@ def _filled(
 
 def _fixed(net: nn.Module, spec: Choice, competition: Competition) -> set[str]:
     """The layers that keep their outputs: the classifier's last, and all of an attention's, which divides by heads."""
-    more = outlined(lambda: spec(*competition.shape._replace(num_classes=competition.shape.num_classes + 1)))
+    more = build_on_meta(lambda: spec(*competition.shape._replace(num_classes=competition.shape.num_classes + 1)))
     shapes = {name: parameter.shape for name, parameter in more.named_parameters()}
     fixed = {name.rpartition(".")[0] for name, one in net.named_parameters() if one.shape != shapes[name]}
     for name, module in net.named_modules():

@@ -101,7 +101,7 @@ def predict_probs(
             assert isinstance(total, Tensor)
             results.append(total.cpu().numpy())
             advance(len(pixels))
-    runtime.give_back_memory()
+    runtime.release_memory()
     dealt = runtime.processes.gather(results)
     batches = range(-(-len(images) // batch_size))
     probs = np.concatenate([dealt[turn % len(dealt)][turn // len(dealt)] for turn in batches]).astype(np.float32)

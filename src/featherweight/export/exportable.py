@@ -121,7 +121,7 @@ class Subject:
             return predict_probs(
                 [member.model],
                 pack.images,
-                runtime=devices.start("cpu", "fp32"),
+                runtime=devices.make_runtime("cpu", "fp32"),
                 views=member.views,
                 batch_size=member.run.recipe.predict.batch_size,
                 several=self.run.competition.target == "several",

@@ -23,7 +23,7 @@ from featherweight.export.exportable import Subject
 from featherweight.export.source import Source
 from featherweight.models import Classifier
 from featherweight.models.weights_file import to_safetensors
-from featherweight.runtime.torch_internals import outlined
+from featherweight.runtime.torch_internals import build_on_meta
 
 Facts = Mapping[str, Any]
 KEY = "featherweight"  # under which the facts stand in every format
@@ -134,7 +134,7 @@ def _script(subject: Subject, facts: Facts, path: Path) -> None:
 
 def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
     """One Python file that classifies pictures by the weights in `weights_file` beside it, without this package."""
-    source, makers = Source(standalone.__name__, {outlined: standalone.outlined}), []
+    source, makers = Source(standalone.__name__, {build_on_meta: standalone.build_on_meta}), []
     classifier = source.add(Classifier)
     for member in subject.members:
         spec, shape = member.run.recipe.model, member.run.competition.shape

@@ -43,7 +43,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def outlined(make: Callable[[], nn.Module]) -> nn.Module:
+def build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
     """What `make` makes, as shapes without memory: networks of the libraries are asked for their maps that way."""
     with torch.device("meta"):
         return make().eval()

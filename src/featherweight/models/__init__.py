@@ -41,7 +41,7 @@ from featherweight.models.bounds import bounded
 from featherweight.models.family import Family
 from featherweight.models.pretrained_weights import load_pretrained, starts_pretrained
 from featherweight.models.shape import Shape
-from featherweight.runtime.torch_internals import outlined, weightless
+from featherweight.runtime.torch_internals import build_on_meta, on_meta_device
 from featherweight.schema import Choice, OneOf
 
 FAMILY: dict[str, Family] = {
@@ -153,7 +153,7 @@ def outline(spec: Choice, shape: Shape) -> Classifier:
 
     A network of the user's that looks at the numbers in its maps is made with memory.
     """
-    model = outlined(lambda: build(spec, shape))
+    model = build_on_meta(lambda: build(spec, shape))
     if isinstance(spec, custom.CustomModel) and custom.asks_for_numbers(model.net, shape):
         with torch.random.fork_rng(devices=()), torch.device("cpu"):
             return build(spec, shape).eval()
@@ -164,7 +164,7 @@ def outline(spec: Choice, shape: Shape) -> Classifier:
 def outline_run(model: Classifier, shape: Shape, images: int = 1) -> Iterator[Tensor]:
     """Images [B, C, H, W] that an outline takes, within what it runs in: on the meta device, if it is there itself."""
     device = model.normalize.mean.device
-    with torch.no_grad(), weightless() if device.type == "meta" else nullcontext():
+    with torch.no_grad(), on_meta_device() if device.type == "meta" else nullcontext():
         yield torch.zeros(images, shape.channels, shape.size, shape.size, device=device)
 
 

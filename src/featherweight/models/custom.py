@@ -23,7 +23,7 @@ from featherweight import atomic
 from featherweight.errors import UserError
 from featherweight.models.custom_source import load, told
 from featherweight.models.shape import Shape
-from featherweight.runtime.torch_internals import outlined, weightless
+from featherweight.runtime.torch_internals import build_on_meta, on_meta_device
 from featherweight.schema import Choice
 
 # What constructors call the number of classes, of channels, the side of the images, and their shape.
@@ -165,7 +165,7 @@ def _fault(call: Callable[[], nn.Module], shape: Shape) -> str | None:
     """What is wrong with a network so made, in words: it cannot be, or its output has not one column per class."""
     images = f"images [2, {shape.channels}, {shape.size}, {shape.size}]"
     try:
-        net = outlined(call)
+        net = build_on_meta(call)
     except UserError:
         raise
     except (Exception, SystemExit) as error:
@@ -188,7 +188,7 @@ def _fault(call: Callable[[], nn.Module], shape: Shape) -> str | None:
 
 
 def _on_shapes(net: nn.Module, shape: Shape) -> Any:
-    with torch.no_grad(), weightless():
+    with torch.no_grad(), on_meta_device():
         return net(torch.empty(2, shape.channels, shape.size, shape.size, device="meta"))
 
 
@@ -203,7 +203,7 @@ def asks_for_numbers(net: nn.Module, shape: Shape) -> bool:
 
 def _made(call: Callable[[], nn.Module], shape: Shape) -> nn.Module:
     """The network, on the default device, its lazy layers shown images, so that they have weights."""
-    net = outlined(call) if torch.get_default_device().type == "meta" else call()
+    net = build_on_meta(call) if torch.get_default_device().type == "meta" else call()
     if any(nn.parameter.is_lazy(one) for one in (*net.parameters(), *net.buffers())):
         training = net.training
         with torch.no_grad():

@@ -13,7 +13,7 @@ from featherweight.models.blocks import ACTIVATIONS, Activation, ActivationName,
 from featherweight.models.efficientnet import scaled_repeats
 from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import nearest_first
-from featherweight.models.library import fitted, seeing
+from featherweight.models.library import build_adapted, with_input_channels
 from featherweight.schema import HalfOpenFraction, Positive, PositiveInt
 
 
@@ -39,9 +39,9 @@ def densenet(
 
     def make() -> nn.Module:
         net = DenseNet(growth, tuple(blocks), initial or 2 * growth, drop_rate=dropout, num_classes=num_classes)
-        return _DenseNet(seeing(net, channels), ACTIVATIONS[activation])
+        return _DenseNet(with_input_channels(net, channels), ACTIVATIONS[activation])
 
-    return fitted(make, "densenet", channels, image_size, stem, bn_momentum, bn_eps, activation)
+    return build_adapted(make, "densenet", channels, image_size, stem, bn_momentum, bn_eps, activation)
 
 
 class _DenseNet(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from featherweight.errors import UserError
 from featherweight.models.blocks import Momentum, Stem
 from featherweight.models.family import Family
-from featherweight.models.library import Options, fitted
+from featherweight.models.library import Options, build_adapted
 from featherweight.schema import HalfOpenFraction, Positive, PositiveInt, Text
 
 
@@ -38,7 +38,7 @@ def fpn(
     def make() -> nn.Module:
         return _PyramidClassifier(backbone, levels, width, channels, num_classes, dropout, arguments)
 
-    return fitted(make, f"a pyramid over {backbone}", channels, image_size, stem, bn_momentum, bn_eps)
+    return build_adapted(make, f"a pyramid over {backbone}", channels, image_size, stem, bn_momentum, bn_eps)
 
 
 class _PyramidClassifier(nn.Module):

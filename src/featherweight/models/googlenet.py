@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from featherweight.models.blocks import ACTIVATIONS, Activation, ActivationName, Momentum, Stem, Width, scaled
 from featherweight.models.family import Family
-from featherweight.models.library import fitted, seeing
+from featherweight.models.library import build_adapted, with_input_channels
 from featherweight.schema import HalfOpenFraction, Positive
 
 
@@ -54,9 +54,9 @@ def googlenet(
             blocks=[convolution, inception, InceptionAux],
         )  # fmt: skip
         net.fc = nn.Linear(incoming[-1], num_classes)
-        return seeing(net, channels)
+        return with_input_channels(net, channels)
 
-    return fitted(make, "googlenet", channels, image_size, stem, bn_momentum, bn_eps)
+    return build_adapted(make, "googlenet", channels, image_size, stem, bn_momentum, bn_eps)
 
 
 class _Convolution(nn.Module):

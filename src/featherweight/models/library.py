@@ -21,7 +21,7 @@ from featherweight.models.family import Family
 from featherweight.models.narrowing import Widths, narrowed
 from featherweight.models.pretrained_weights import Pretrained, Weights
 from featherweight.models.timm_width import widened
-from featherweight.runtime.torch_internals import outlined
+from featherweight.runtime.torch_internals import build_on_meta
 from featherweight.schema import HalfOpenFraction, Positive, ScaleFactor, Text
 
 PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are told apart
@@ -78,7 +78,7 @@ def timm(
         net = library.create_model(variant, **arguments) if plain else widened(variant, width, arguments)
         return narrowed(net, widths)
 
-    return fitted(make, f"timm/{variant}", channels, image_size, None if fixed else stem, bn_momentum, bn_eps)
+    return build_adapted(make, f"timm/{variant}", channels, image_size, None if fixed else stem, bn_momentum, bn_eps)
 
 
 @functools.cache
@@ -87,7 +87,7 @@ def drops_paths(variant: str) -> bool:
     import timm as library
 
     try:
-        outlined(lambda: library.create_model(variant, drop_path_rate=0.1))
+        build_on_meta(lambda: library.create_model(variant, drop_path_rate=0.1))
     except TypeError as error:
         return "drop_path_rate" not in str(error)
     except (RuntimeError, ValueError, AssertionError):  # for another reason, which is told where it is built
@@ -124,9 +124,9 @@ def torchvision(
 
     def make() -> nn.Module:
         net = library.get_model(variant, weights=None, num_classes=num_classes, **arguments)
-        return narrowed(seeing(net, channels), widths)
+        return narrowed(with_input_channels(net, channels), widths)
 
-    return fitted(make, f"torchvision/{variant}", channels, image_size, stem, bn_momentum, bn_eps)
+    return build_adapted(make, f"torchvision/{variant}", channels, image_size, stem, bn_momentum, bn_eps)
 
 
 def efficientnet_pytorch(
@@ -169,10 +169,10 @@ def efficientnet_pytorch(
         )
         return net
 
-    return fitted(make, f"efficientnet_pytorch/{variant}", channels, image_size, stem, bn_momentum, bn_eps)
+    return build_adapted(make, f"efficientnet_pytorch/{variant}", channels, image_size, stem, bn_momentum, bn_eps)
 
 
-def seeing(model: nn.Module, channels: int) -> nn.Module:
+def with_input_channels(model: nn.Module, channels: int) -> nn.Module:
     """The model with a first convolution for this many channels in place of one for three."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d) and channels != module.in_channels:
@@ -191,7 +191,7 @@ def seeing(model: nn.Module, channels: int) -> nn.Module:
     return model
 
 
-def fitted(
+def build_adapted(
     make: Callable[[], nn.Module],
     name: str,
     channels: int,
@@ -201,22 +201,22 @@ def fitted(
     bn_eps: float | None,
     activation: ActivationName | None = None,
 ) -> nn.Module:
-    """The network that `make` makes, `at_size`, with these settings of its batch norms and this activation, if any."""
-    model = at_size(make, name, channels, image_size, stem)
+    """Return `build_at_size`'s network with these settings of its batch norms and, if given, this activation."""
+    model = build_at_size(make, name, channels, image_size, stem)
     set_batch_norm(model, bn_momentum, bn_eps)
     if activation is not None:
         set_activation(model, activation)
     return model
 
 
-def at_size(make: Callable[[], nn.Module], name: str, channels: int, image_size: int, stem: Any) -> nn.Module:
+def build_at_size(make: Callable[[], nn.Module], name: str, channels: int, image_size: int, stem: Any) -> nn.Module:
     """The network that `make` makes, its first halvings left out as the stem rule says (None: it is not applied).
 
     They are found by running the network, without memory, at 224 px. Kernels stay as published, so its parameters do
     not depend on the image size. Raises UserError where the network cannot be made, or cannot take images of this size.
     """
     try:
-        twin = outlined(make)
+        twin = build_on_meta(make)
         strides = _spared_strides(twin, channels, 4 // stem_shrinks(image_size, stem)) if stem is not None else {}
         _set_strides(twin, strides)
         with torch.no_grad(), warnings.catch_warnings():

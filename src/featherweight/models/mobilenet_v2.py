@@ -12,7 +12,7 @@ from featherweight.models.blocks import Momentum, OtherActivation, Stem, start_c
 from featherweight.models.efficientnet import scaled_channels, scaled_repeats
 from featherweight.models.family import Arguments, Family, Filling, FillTarget
 from featherweight.models.filling import cached_head, nearest_first, width_and_head
-from featherweight.models.library import fitted, seeing
+from featherweight.models.library import build_adapted, with_input_channels
 from featherweight.schema import HalfOpenFraction, Positive, PositiveInt, ScaleFactor
 
 # The seven stages: expansion, channels, stride, and blocks.
@@ -58,9 +58,9 @@ def mobilenet_v2(
         for place, block in enumerate(blocks):
             if drop_connect and block.use_res_connect:
                 block.conv.append(StochasticDepth(drop_connect * place / len(blocks), "row"))
-        return seeing(net, channels)
+        return with_input_channels(net, channels)
 
-    return fitted(make, "mobilenet_v2", channels, image_size, stem, bn_momentum, bn_eps, activation)
+    return build_adapted(make, "mobilenet_v2", channels, image_size, stem, bn_momentum, bn_eps, activation)
 
 
 def count_parameters(width: float, repeats: Sequence[int], head: int, channels: int, classes: int) -> int:

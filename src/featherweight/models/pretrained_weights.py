@@ -23,7 +23,7 @@ from featherweight.errors import Unavailable, UserError
 from featherweight.models.shape import Shape
 from featherweight.models.weight_matching import Loaded, load_matching
 from featherweight.models.weights_file import model_in, normalize_in, read_content
-from featherweight.runtime.torch_internals import outlined
+from featherweight.runtime.torch_internals import build_on_meta
 from featherweight.schema import Choice, Flag, Text
 from featherweight.untrusted_files import reason
 
@@ -136,7 +136,7 @@ def class_tensors(spec: Choice, shape: Shape) -> frozenset[str]:
 
 
 def _tensor_shapes(spec: Choice, shape: Shape) -> dict[str, torch.Size]:
-    net = outlined(lambda: spec(*shape))
+    net = build_on_meta(lambda: spec(*shape))
     return {name: tensor.shape for name, tensor in net.state_dict().items()}
 
 

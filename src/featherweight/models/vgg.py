@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from featherweight.models.blocks import ActivationName, AveragePool, Momentum, Stem, Width, scaled, start_convolutions
 from featherweight.models.family import Family
-from featherweight.models.library import fitted, seeing
+from featherweight.models.library import build_adapted, with_input_channels
 from featherweight.schema import Flag, HalfOpenFraction, Positive
 
 VGG_LETTERS: dict[int, str] = {11: "A", 13: "B", 16: "D", 19: "E"}
@@ -42,10 +42,10 @@ def vgg(
 
     def make() -> nn.Module:
         layers = [scaled(layer, width) if isinstance(layer, int) else layer for layer in cfgs[VGG_LETTERS[depth]]]
-        features = seeing(make_layers(layers, batch_norm), channels)
+        features = with_input_channels(make_layers(layers, batch_norm), channels)
         return _VGG(features, scaled(512, width), num_classes, head == "published", dropout)
 
-    return fitted(make, f"vgg{depth}", channels, image_size, stem, bn_momentum, bn_eps, activation)
+    return build_adapted(make, f"vgg{depth}", channels, image_size, stem, bn_momentum, bn_eps, activation)
 
 
 class _VGG(nn.Module):

@@ -96,7 +96,7 @@ def filling(task: Task, competition: Competition) -> Iterator[Candidate]:
         own = _at(size, task)
         widest = load_recipe(FAST, [*own, *_of_widths(WIDTHS["fast net, wide"])])
         seen = competition.seen_by(widest)
-        if budget.weigh(widest, seen, FAST).makes_weight:
+        if budget.weigh(widest, seen, FAST).within_limit:
             continue
         for name, part in (("fast net, filling the limit", 1), ("fast net, a quarter of the limit", 4)):
             members, _ = solver.fill("fastnet", seen, seen.limit.parameters // part)

@@ -79,11 +79,11 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     from featherweight.data.pack import Pack
     from featherweight.evaluation.inference import batch_within_memory, predict_probs
     from featherweight.models import build
-    from featherweight.runtime.device import start
+    from featherweight.runtime.device import make_runtime
     from featherweight.training.examples import Examples
     from featherweight.training.trainer import Trainer
 
-    device = start(machine.device, recipe.train.precision, machine.threads)
+    device = make_runtime(machine.device, recipe.train.precision, machine.threads)
     with hushed():
         recipe = within_memory(recipe, competition, device)  # as a run of it is
     shape, batch = competition.shape, recipe.train.batch_size

@@ -194,12 +194,12 @@ def _trained(
     from featherweight.models import build, start_pretrained
     from featherweight.models.pretrained_weights import starts_pretrained
     from featherweight.runs.predictions import augmentations
-    from featherweight.runtime.device import start
+    from featherweight.runtime.device import make_runtime
     from featherweight.runtime.rng import derive
     from featherweight.training.examples import Examples
     from featherweight.training.trainer import Trainer
 
-    device = start(machine.device, recipe.train.precision, machine.threads)
+    device = make_runtime(machine.device, recipe.train.precision, machine.threads)
     with tempfile.TemporaryDirectory() as folder, hushed():
         data = competition.load()
         train = _named(data, shown)
@@ -233,7 +233,7 @@ def _trained(
         len(holdout),
         float(history["seconds"].iloc[-1]) / steps if steps else 0.0,
         view,
-        trainer.fitting,
+        trainer.probe_seconds,
     )
 
 

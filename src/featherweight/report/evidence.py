@@ -51,7 +51,7 @@ class Evidence:
 
     run: Run
     result: Result
-    weighed: budget.WeighIn
+    weighed: budget.BudgetCheck
     history: pd.DataFrame | None
     teachers: dict[str, str]
     classes: list[str]
@@ -87,7 +87,7 @@ def gather(run: Run) -> Evidence:
     train, holdout, test = division.split(run, data)
     assert train.labels is not None
     assert holdout.labels is not None
-    device = devices.start(run.device, run.recipe.train.precision, run.metadata.threads)
+    device = devices.make_runtime(run.device, run.recipe.train.precision, run.metadata.threads)
     model = run.load_model()
     probs, predicted = run.unseen(run.probs("holdout"), holdout.labels)
     plain = probs

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from featherweight import atomic, budget, plotting
-from featherweight.budget import WeighIn
+from featherweight.budget import BudgetCheck
 from featherweight.config import Competition, Recipe
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, MODELS, build, outline, outline_run
@@ -124,7 +124,7 @@ def _operations_by_name(traced: list[dict[str, str]]) -> Iterator[None]:
         traced += dispatcher
 
 
-def plot(weighed: Sequence[WeighIn], path: Path) -> None:
+def plot(weighed: Sequence[BudgetCheck], path: Path) -> None:
     """Write a PNG of models by their parameters and multiply-adds, both logarithmic, the limit as a line.
 
     Recipes of one model are one point. Points are named where there is room.
@@ -146,7 +146,7 @@ def plot(weighed: Sequence[WeighIn], path: Path) -> None:
     plotting.save(picture, path)
 
 
-def _label(plane: Axes, weighed: Sequence[WeighIn]) -> None:
+def _label(plane: Axes, weighed: Sequence[BudgetCheck]) -> None:
     """Name the points by a recipe each, heaviest first, leaving out a name that would cover another."""
     points: dict[tuple[int, int], list[str]] = {}
     for one in weighed:

@@ -13,7 +13,7 @@ from featherweight.augment.table import WHOLE
 from featherweight.config import Competition, Recipe
 from featherweight.data.parts import divide
 from featherweight.runs.predictions import augmentations
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 from featherweight.runtime.rng import Draws, generator
 from featherweight.training.batches import Batches
 from featherweight.training.schedules import beginning, rate_factor
@@ -71,4 +71,4 @@ def _batches(recipe: Recipe, competition: Competition) -> Batches:
     """The images that are trained on, in batches."""
     train = divide(recipe.split, competition, competition.load())[0]
     size, whole = recipe.train.batch_size, any(choice.name == WHOLE for choice in recipe.augment)
-    return Batches(train, len(competition.classes), size, recipe.seed, start("cpu"), recipe.sampling, whole)
+    return Batches(train, len(competition.classes), size, recipe.seed, make_runtime("cpu"), recipe.sampling, whole)

@@ -18,7 +18,7 @@ from featherweight.evaluation.metrics import Metric, named
 if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
     import pandas as pd
 
-    from featherweight.budget import WeighIn
+    from featherweight.budget import BudgetCheck
     from featherweight.budget.solver import Member
     from featherweight.cli.tool.doctor import Check
     from featherweight.kaggle.responses import LeaderboardRow
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
 TRIALS = 20  # of a search that its table shows
 
 
-def weigh_in(weighed: WeighIn) -> None:
+def weigh_in(weighed: BudgetCheck) -> None:
     """A model by module group against the limit, with what two counters say of its multiply-adds."""
     table = _table(weighed.name, ["module", "parameters", "share", "statistics", "M multiply-adds"])
     for group in weighed.groups:
@@ -51,7 +51,7 @@ def weigh_in(weighed: WeighIn) -> None:
         say(f"{word}, {'in agreement' if apart <= 0.01 else f'{apart:.0%} apart: one of them misses an operation'}")
 
 
-def families(weighed: Sequence[WeighIn], families: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> None:
+def families(weighed: Sequence[BudgetCheck], families: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> None:
     """Recipes by the group of `lines`, each with its family and weight, and what it is for."""
     from featherweight.config.purpose import purpose
 
@@ -64,7 +64,7 @@ def families(weighed: Sequence[WeighIn], families: Mapping[str, str], lines: Map
             if one is None:  # it starts from pretrained weights, which this competition does not allow
                 table.add_row(name, families[name], "", "", "not allowed", escape(purpose(name)))
                 continue
-            verdict = "within the limit" if one.makes_weight else "OVER"
+            verdict = "within the limit" if one.within_limit else "OVER"
             share = f"{one.counted / one.limit:.0%}"
             table.add_row(name, families[name], f"{one.counted:,}", share, verdict, escape(purpose(name)))
         table.add_section()
@@ -92,12 +92,12 @@ def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> 
     show_table(table)
 
 
-def weigh_ins(all_weighed: Sequence[WeighIn]) -> None:
+def weigh_ins(all_weighed: Sequence[BudgetCheck]) -> None:
     """One line per recipe."""
     table = _table("", ["recipe", "parameters", "of the limit", "room", "M multiply-adds", ""])
     for weighed in all_weighed:
         share = f"{weighed.counted / weighed.limit:.1%}"
-        verdict = "within the limit" if weighed.makes_weight else "OVER"
+        verdict = "within the limit" if weighed.within_limit else "OVER"
         table.add_row(
             weighed.name, f"{weighed.counted:,}", share, f"{weighed.room:,}", f"{weighed.macs / 1e6:,.1f}", verdict
         )

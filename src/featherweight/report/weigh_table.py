@@ -11,13 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.markup import escape
 
 from featherweight import atomic
-from featherweight.budget import Weight
+from featherweight.budget import ModelSize
 from featherweight.console import show_table
 from featherweight.report.tables import blank_table
 
 Limits = Mapping[str, float]  # the most of each of LIMITED that a model may have
 LIMITED = ("parameters", "bytes", "macs", "score", "folded")
-COLUMNS: dict[str, tuple[str, Callable[[Weight], float | None]]] = {
+COLUMNS: dict[str, tuple[str, Callable[[ModelSize], float | None]]] = {
     "parameters": ("parameters", lambda one: one.parameters),
     "folded": ("folded", lambda one: one.folded),
     "statistics": ("statistics", lambda one: one.statistics),
@@ -31,13 +31,13 @@ COLUMNS: dict[str, tuple[str, Callable[[Weight], float | None]]] = {
 }
 
 
-def over(weight: Weight, limits: Limits) -> list[str]:
+def over(weight: ModelSize, limits: Limits) -> list[str]:
     """The quantities of a model that are over their limit, or unknown though there is one."""
     amounts = {key: COLUMNS[key][1](weight) for key in limits}
     return [key for key, number in amounts.items() if number is None or number > limits[key]]
 
 
-def verdict(weight: Weight, limits: Limits) -> str:
+def verdict(weight: ModelSize, limits: Limits) -> str:
     """In a word, or which of several limits it is over; empty without one."""
     if not limits:
         return ""
@@ -48,7 +48,7 @@ def verdict(weight: Weight, limits: Limits) -> str:
     return ("OVER" if len(limits) == 1 else f"OVER: {', '.join(beyond)}") if beyond else "within the limit"
 
 
-def show(weights: Sequence[Weight], limits: Limits) -> None:
+def show(weights: Sequence[ModelSize], limits: Limits) -> None:
     """The table, one line per model; columns that are empty for all are left out."""
     columns = _columns(weights)
     table = blank_table(["model", *(title for title, _ in columns.values()), ""])
@@ -57,7 +57,7 @@ def show(weights: Sequence[Weight], limits: Limits) -> None:
     show_table(table)
 
 
-def write_csv(path: Path, weights: Sequence[Weight], faults: Mapping[str, str], limits: Limits) -> None:
+def write_csv(path: Path, weights: Sequence[ModelSize], faults: Mapping[str, str], limits: Limits) -> None:
     """One row per model, all columns by their keys; what is unknown is empty, as all is of those with a fault."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -70,7 +70,7 @@ def write_csv(path: Path, weights: Sequence[Weight], faults: Mapping[str, str], 
     atomic.write_text(path, text.getvalue())
 
 
-def write_html(path: Path, weights: Sequence[Weight], faults: Sequence[str], limits: Limits) -> None:
+def write_html(path: Path, weights: Sequence[ModelSize], faults: Sequence[str], limits: Limits) -> None:
     """The page: the lightest first, a bar against the limit (or the heaviest), and what could not be weighed."""
     environment = Environment(
         loader=PackageLoader("featherweight", "report"),
@@ -97,7 +97,7 @@ def write_html(path: Path, weights: Sequence[Weight], faults: Sequence[str], lim
     atomic.write_text(path, page)
 
 
-def _columns(weights: Sequence[Weight]) -> dict[str, tuple[str, Callable[[Weight], float | None]]]:
+def _columns(weights: Sequence[ModelSize]) -> dict[str, tuple[str, Callable[[ModelSize], float | None]]]:
     """The columns that are not empty for all."""
     return {key: column for key, column in COLUMNS.items() if any(column[1](one) is not None for one in weights)}
 

@@ -46,7 +46,7 @@ def ensemble(names: Sequence[str], *, fit: bool, name: str | None, command: list
     return _together(runs, weights, Held(runs[0].split.holdout, probs, answered[0].labels), name, command)
 
 
-def weigh(runs: Sequence[Run], name: str) -> budget.WeighIn:
+def weigh(runs: Sequence[Run], name: str) -> budget.BudgetCheck:
     """What several runs weigh when they ship together."""
     members = {run.name: run.load_model() for run in runs}
     return budget.weigh_ensemble(members, runs[0].competition, name, {run.name: run.competition for run in runs})

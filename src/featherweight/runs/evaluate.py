@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from featherweight import budget, submission
-from featherweight.budget import WeighIn
+from featherweight.budget import BudgetCheck
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.evaluation.unlabelled import Features
@@ -52,7 +52,7 @@ def named(labels: Answers, classes: Sequence[str]) -> list[str] | list[tuple[str
 
 def conclude(
     run: Run,
-    weighed: WeighIn,
+    weighed: BudgetCheck,
     parts: Mapping[str, Labelled],
     features: Features | None = None,
     answered_alike: bool = True,

@@ -102,7 +102,7 @@ def _undone_if_refused(run: Run, everyone: Processes, deadline: Deadline | None)
 def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     recipe, competition = run.recipe, run.competition
     metadata = run.metadata
-    device = everyone.each(lambda: devices.start(run.device, recipe.train.precision, metadata.threads, everyone))
+    device = everyone.each(lambda: devices.make_runtime(run.device, recipe.train.precision, metadata.threads, everyone))
     weighed = budget.weigh(recipe, competition, run.recipe_name)
     weighed.refuse_if_over()
     say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
@@ -147,7 +147,7 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
 
 def _conclude(
     run: Run,
-    weighed: budget.WeighIn,
+    weighed: budget.BudgetCheck,
     parts: Mapping[str, Pack],
     features: Features | None,
 ) -> Result:

@@ -85,7 +85,7 @@ class Predictor(nn.Module):
         self.run, self.classes = run, list(run.competition.classes)
         self.several = run.competition.target == "several"
         precision = run.recipe.train.precision
-        self.runtime = devices.start(device or run.device, precision, run.metadata.threads)
+        self.runtime = devices.make_runtime(device or run.device, precision, run.metadata.threads)
         self.members = [_member(*each, views) for each in run.answering]
         self.models = nn.ModuleList(self.runtime.place(member.model).eval() for member in self.members)
 

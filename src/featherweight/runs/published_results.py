@@ -123,7 +123,7 @@ def models() -> str:
             f"{one.counted:,}",
             share,
             macs,
-            "" if one.makes_weight else "refused",
+            "" if one.within_limit else "refused",
             purpose(one.name, WHOLE),
         ]
         lines.append(f"| {' | '.join(fields)} |")

@@ -376,7 +376,7 @@ class Run:
         checkpoint.load_weights(self.weights, model)
         return model
 
-    def weigh(self) -> budget.WeighIn:
+    def weigh(self) -> budget.BudgetCheck:
         """The count made again from the weights that ship, an ensemble's members summed.
 
         Raises OverBudget, and UserError if they are not the recipe's.
@@ -417,7 +417,7 @@ def _tensors(weights: Path) -> dict[str, torch.Tensor]:
 @cache
 def _device_here(asked: str, who: str) -> str:
     """The device asked for elsewhere, or auto; which is said once."""
-    if devices.is_here(asked):
+    if devices.is_available(asked):
         return asked
     say(f"{who} was started with --device {asked}, which this machine lacks: it goes on with --device auto")
     return "auto"

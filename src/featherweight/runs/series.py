@@ -76,7 +76,7 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
         f"  by fold      {_spread(folds, score.of)}",
     ]
     weighed = ensemble.weigh(runs, name)
-    if not weighed.makes_weight:
+    if not weighed.within_limit:
         over = weighed.excess
         return [*lines, f"  no averaged submission: together the folds weigh {over}", *_one_model(runs)]
     if Run.exists(name):

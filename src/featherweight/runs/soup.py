@@ -48,7 +48,7 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
     runs = members.finished(names)
     first = runs[0]
     _refuse_different_models(runs)
-    device = devices.start(first.device, first.recipe.train.precision, first.metadata.threads)
+    device = devices.make_runtime(first.device, first.recipe.train.precision, first.metadata.threads)
     data = first.competition.load()
     if len({run.recipe.split.fold for run in runs}) > 1:
         if greedy:

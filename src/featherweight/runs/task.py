@@ -127,7 +127,7 @@ class Task:
             )
         if self.threads is not None and 1 <= self.threads < several.count:
             raise UserError(f"--threads {self.threads}: expected one or more for each of the {several.count} processes")
-        return devices.start(self.device, self.recipe.train.precision, self.threads, several)
+        return devices.make_runtime(self.device, self.recipe.train.precision, self.threads, several)
 
 
 def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featherweight import budget, paths
-from featherweight.budget import Weight
+from featherweight.budget import ModelSize
 from featherweight.budget.any_model import IMAGENET
 from featherweight.errors import UserError, nearest
 from featherweight.models.shape import Shape
@@ -24,7 +24,7 @@ def is_run(name: str) -> bool:
 
 def weigh_anything(
     what: nn.Module | Mapping[str, Any] | str | Path | Run, example: Tensor | None = None, shape: Shape = IMAGENET
-) -> Weight:
+) -> ModelSize:
     """Weigh a run by what it ships, an ensemble's members together, or as `budget.weigh_anything`.
 
     Raises UserError for what cannot be weighed; a run over its own competition's limit is weighed like any.

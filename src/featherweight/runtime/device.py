@@ -56,7 +56,7 @@ class Runtime:
             return int(torch.cuda.mem_get_info(self.device)[0])
         return free_memory() if self.device.type == "cpu" else None
 
-    def give_back_memory(self) -> None:
+    def release_memory(self) -> None:
         """Return the memory that is free to the system, which a CPU run otherwise keeps: see `_keep_freed_memory`.
 
         Blocks of other sizes leave gaps; between phases of a run, whose sizes differ, these would add up.
@@ -70,7 +70,7 @@ class Runtime:
 
 
 @contextmanager
-def repeatable() -> Iterator[None]:
+def explaining_nondeterminism() -> Iterator[None]:
     """Say in our words that a network has an operation that this device cannot repeat to the bit."""
     try:
         yield
@@ -105,7 +105,7 @@ def refuse_threads(threads: int | None) -> None:
         )
 
 
-def start(
+def make_runtime(
     device: str = "auto", precision: str = "auto", threads: int | None = None, processes: Processes = ALONE
 ) -> Runtime:
     """Choose the device and make arithmetic repeatable: the same seed gives the same bytes on the same machine.
@@ -129,14 +129,14 @@ def start(
     if chosen.type == "cpu":
         _keep_freed_memory()
     if precision in ("auto", "native"):
-        native = (precision == "native" or chosen.type == "cuda") and multiplies_bf16(chosen)
+        native = (precision == "native" or chosen.type == "cuda") and has_native_bf16(chosen)
         precision = "bf16" if native else "fp32"
     if precision == "fp16" and chosen.type == "cpu":
         raise UserError("train.precision: fp16 needs a GPU; on the CPU there are fp32 and bf16")
     return Runtime(chosen, DTYPES[precision], processes)
 
 
-def multiplies_bf16(device: torch.device) -> bool:
+def has_native_bf16(device: torch.device) -> bool:
     """Has the device instructions for it? Where they are missing, bf16 is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -158,8 +158,8 @@ def _keep_freed_memory() -> None:
         library.mallopt(TRIM_THRESHOLD, -1)
 
 
-def is_here(name: str) -> bool:
-    """Has this machine a device of that name? A name that no machine has is for `start` to refuse."""
+def is_available(name: str) -> bool:
+    """Has this machine a device of that name? A name that no machine has is for `make_runtime` to refuse."""
     kind, _, number = name.partition(":")
     if kind == "cuda":
         return torch.cuda.is_available() and (not number.isdigit() or int(number) < torch.cuda.device_count())

@@ -108,20 +108,20 @@ MEANS = frozenset({torch.Tensor.amax, torch.Tensor.mean, torch.Tensor.sum, torch
 
 
 @contextmanager
-def weightless() -> Iterator[None]:
+def on_meta_device() -> Iterator[None]:
     """Everything made inside has a shape and no memory, and what leaves shapes as they are is left out."""
     with torch.device("meta"), _products(), _ShapesAlone():
         yield
 
 
-def outlined(make: Callable[[], M]) -> M:
+def build_on_meta(make: Callable[[], M]) -> M:
     """What `make` makes, on the meta device, in evaluation mode.
 
     What asks for numbers while it is built, which are not there, is built with memory, and that is given back.
     """
     with torch.random.fork_rng(devices=()):
         try:
-            with weightless():
+            with on_meta_device():
                 return make().eval()
         except (RuntimeError, ValueError, TypeError, ArithmeticError, IndexError, NotImplementedError):
             with torch.device("cpu"):  # within another outline too
@@ -266,7 +266,7 @@ def ptflops_macs(model: nn.Module, images: Tensor) -> tuple[int, int] | None:
             return result
 
     spare_the_compiler(Counting.__torch_dispatch__)
-    with torch.no_grad(), weightless(), Counting():  # type: ignore[no-untyped-call]
+    with torch.no_grad(), on_meta_device(), Counting():  # type: ignore[no-untyped-call]
         model(images)
     return total, biases
 

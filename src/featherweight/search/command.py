@@ -11,7 +11,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation.metrics import metric_of
 from featherweight.report import tables
 from featherweight.runtime import device as devices
-from featherweight.schema import MOST
+from featherweight.schema import MAX_INT
 from featherweight.search import outcome
 from featherweight.search.costs import costs
 from featherweight.search.space import load
@@ -39,8 +39,8 @@ def search(
     """
     if trials is None and hours is None:
         raise UserError("give --trials 50, --hours 2 or both: how long to search")
-    if trials is not None and not 1 <= trials <= MOST:
-        raise UserError(f"--trials {trials}: expected 1 to {MOST:,}")
+    if trials is not None and not 1 <= trials <= MAX_INT:
+        raise UserError(f"--trials {trials}: expected 1 to {MAX_INT:,}")
     if hours is not None and not 0 < hours < LONGEST:
         raise UserError(f"--hours {hours:g}: expected more than 0 and less than {LONGEST:,}")
     plan = load(space)
@@ -51,7 +51,7 @@ def search(
     outcome.refuse_if_not_ours(recipe, name)
     to_win = load_competition(rival).seen_by(plan.recipe({}))
     plan.refuse_bad_values(to_win)
-    runs_on = devices.start(device, plan.recipe({}).train.precision, threads)
+    runs_on = devices.make_runtime(device, plan.recipe({}).train.precision, threads)
     data = to_win.load()
 
     folder = paths.studies() / name

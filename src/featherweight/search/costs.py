@@ -117,7 +117,7 @@ def _survey(search: Search, base: Recipe) -> tuple[int, float]:
             weighed = budget.weigh(recipe, search.competition, "a candidate")
         except UserError:
             continue
-        if not weighed.makes_weight:
+        if not weighed.within_limit:
             over += 1
         else:
             heaviest = max(heaviest, weighed.macs * recipe.train.epochs / max(one, 1))

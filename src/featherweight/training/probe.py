@@ -61,7 +61,8 @@ def start_from_probe(
         if not place or not torch.equal(given[place], given[0]):
             features = [features_of(model, head, train.images, mirrored, runtime) for mirrored in views]
             began = time.perf_counter()
-            weight, bias, words = runtime.processes.once(functools.partial(fitted, features, labels, head.out_features))
+            fit = functools.partial(fit_probe, features, labels, head.out_features)
+            weight, bias, words = runtime.processes.once(fit)
             seconds += time.perf_counter() - began
             say(words)
         with torch.no_grad():
@@ -138,7 +139,7 @@ def given_to(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, ru
     return np.concatenate([dealt[turn % len(dealt)][turn // len(dealt)] for turn in turns])
 
 
-def fitted(features: list[Features], labels: NDArray[np.int64], classes: int) -> tuple[Features, Features, str]:
+def fit_probe(features: list[Features], labels: NDArray[np.int64], classes: int) -> tuple[Features, Features, str]:
     """The weights [K, F] and biases [K] of a regularised logistic regression on features [N, F] of one or several views
     of the same images, and what was chosen, in words.
 

@@ -26,7 +26,7 @@ from featherweight.evaluation.metrics import METRICS, metric_of, value
 from featherweight.models import Classifier
 from featherweight.models.pretrained_weights import expected_input
 from featherweight.models.shape import Shape
-from featherweight.runtime.device import Runtime, repeatable
+from featherweight.runtime.device import Runtime, explaining_nondeterminism
 from featherweight.runtime.interrupts import interruptible
 from featherweight.runtime.rng import derive
 from featherweight.schema import Choice, OneOf
@@ -74,7 +74,7 @@ class Trainer:
         self.recipe, self.model, self.examples, self.runtime, self.folder = recipe, model, examples, runtime, folder
         self.metric = metric or OneOf(METRICS).validate("accuracy")
         self.processes = runtime.processes
-        self.fitting = 0.0  # seconds of the probe's regression, once it is done
+        self.probe_seconds = 0.0  # seconds of the probe's regression, once it is done
         train = recipe.train
         self.source = Batches(
             examples.train,
@@ -86,7 +86,7 @@ class Trainer:
             whole=any(choice.name == WHOLE for choice in recipe.augment),
         )
         self.steps_per_epoch = self.source.steps_per_epoch
-        self.start = replace(
+        self.length = replace(
             beginning(recipe, self.steps_per_epoch), score_falls=metric_of(self.metric).lower_is_better
         )
 
@@ -105,13 +105,13 @@ class Trainer:
         """
         self.state = state = self._prepare()
         state.restore(self.folder / "checkpoint.pt")
-        with interruptible() as self.stop, Progress("train", self.start.total, "steps") as self.bar:
-            self.bar.resume(state.step, state.note(short=True))
-            self.read = self.saved = self.clock = time.monotonic()
-            self.first = 0
+        with interruptible() as self.interrupted, Progress("train", self.length.total, "steps") as self.progress:
+            self.progress.resume(state.step, state.note(short=True))
+            self.losses_read_at = self.saved_at = self.timed_at = time.monotonic()
+            self.epoch_began_at = 0
             self.shorten(deadline)
-            self.forecast = Forecast(self.start.total, self.recipe.progressive, advise=deadline is None)
-            while (epoch := len(state.history)) < self.start.epochs:
+            self.forecast = Forecast(self.length.total, self.recipe.progressive, advise=deadline is None)
+            while (epoch := len(state.history)) < self.length.epochs:
                 self.set_mode(epoch)
                 for batch in self.batches(epoch):
                     self.set_rate()
@@ -123,9 +123,9 @@ class Trainer:
                 self.end_epoch(watching)
                 if self.has_settled():
                     break
-            if self.start.epochs == 0:
+            if self.length.epochs == 0:
                 self.end_epoch(watching)
-            if any(self.processes.any(self.stop.is_set())):  # asked while the holdout was scored for the last time
+            if any(self.processes.any(self.interrupted.is_set())):  # while the holdout was scored for the last time
                 raise KeyboardInterrupt
         self.take_what_ships()
         return table(state.history)
@@ -142,7 +142,7 @@ class Trainer:
         start_from_images(model, images)
         if recipe.head.start == "probe" and not (self.folder / "checkpoint.pt").exists():
             mirror = any(getattr(choice, "name", "") in SIDEWAYS for choice in self.examples.augment)
-            self.fitting = start_from_probe(model, self.heads, self.examples.train, mirror, self.runtime)
+            self.probe_seconds = start_from_probe(model, self.heads, self.examples.train, mirror, self.runtime)
         steps, device = self.steps_per_epoch, self.runtime.device
         state = TrainState(
             model,
@@ -183,26 +183,26 @@ class Trainer:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """What is left of an epoch's batches, of a run that may be shortened meanwhile."""
-        self.first = epoch * self.steps_per_epoch  # the step that the epoch begins with
-        last = min(self.steps_per_epoch, self.start.total - self.first)
-        batches = self.source.epoch(epoch, self.state.step - self.first, last)
-        return itertools.takewhile(lambda batch: self.state.step < self.start.total, batches)
+        self.epoch_began_at = epoch * self.steps_per_epoch  # the step that the epoch begins with
+        last = min(self.steps_per_epoch, self.length.total - self.epoch_began_at)
+        batches = self.source.epoch(epoch, self.state.step - self.epoch_began_at, last)
+        return itertools.takewhile(lambda batch: self.state.step < self.length.total, batches)
 
     def set_rate(self) -> None:
         """Set the optimizer's rate to that of the step to come."""
         state = self.state
-        state.set_rate(rate_factor(self.recipe, replace(self.start, step=state.step, history=state.history)))
+        state.set_rate(rate_factor(self.recipe, replace(self.length, step=state.step, history=state.history)))
 
     def take_step(self, batch: Batch) -> None:
         """One optimizer step; its loss and answers stay on the device."""
-        state, index = self.state, self.state.step - self.first
-        with repeatable():
+        state, index = self.state, self.state.step - self.epoch_began_at
+        with explaining_nondeterminism():
             state.losses[index], state.answers[:, index] = self.step_on(batch)
         state.step += 1
-        state.averages.follow(self.model, replace(self.start, step=state.step))
+        state.averages.follow(self.model, replace(self.length, step=state.step))
         now = time.monotonic()
-        state.seconds, self.clock = state.seconds + now - self.clock, now
-        self.bar.advance(1)
+        state.seconds, self.timed_at = state.seconds + now - self.timed_at, now
+        self.progress.advance(1)
 
     def step_on(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Augment a batch, descend its gradients; returns the loss and the true and the given classes [2, B]."""
@@ -212,7 +212,7 @@ class Trainer:
             images = operation(images, batch.draws)
         images, targets = mix(images, targets, batch.draws, recipe.mix, self.processes)
         if recipe.progressive:
-            images = shrunk(images, recipe.progressive.scale(state.step / self.start.total))
+            images = shrunk(images, recipe.progressive.scale(state.step / self.length.total))
 
         loss, answers = self.leave_gradients(images, targets, batch)
         if recipe.sam is not None:
@@ -264,27 +264,27 @@ class Trainer:
     def stop_or_save(self) -> None:
         """Read the losses now and then; save when it is time; stop, saved, when asked to."""
         now = time.monotonic()
-        due = self.runtime.device.type == "cpu" or now - self.read > READ_SECONDS
-        stopping, due = self.processes.any(self.stop.is_set(), due)  # all stop, and read, at the same step
+        due = self.runtime.device.type == "cpu" or now - self.losses_read_at > READ_SECONDS
+        stopping, due = self.processes.any(self.interrupted.is_set(), due)  # all stop, and read, at the same step
         if stopping or due:
-            self.read = now
+            self.losses_read_at = now
             self.refuse_nan()
-        if self.processes.first and (stopping or now - self.saved >= self.recipe.train.checkpoint_seconds):
+        if self.processes.first and (stopping or now - self.saved_at >= self.recipe.train.checkpoint_seconds):
             self.state.save(self.folder / "checkpoint.pt")
-            self.saved = now
+            self.saved_at = now
         if stopping:
             raise KeyboardInterrupt
 
     def shorten(self, deadline: Deadline | None) -> None:
         """Between two steps: make the run as short as its recipe says from here on, or as it must be to end in time."""
         step = self.state.step
-        totals = [self.start.total, *(total for since, total in self.recipe.train.shortened if since <= step)]
-        if deadline is not None and step < self.start.total:
-            totals.append(deadline.shortened(step, self.start.total, functools.partial(self.remaining, deadline)))
+        totals = [self.length.total, *(total for since, total in self.recipe.train.shortened if since <= step)]
+        if deadline is not None and step < self.length.total:
+            totals.append(deadline.shortened(step, self.length.total, functools.partial(self.remaining, deadline)))
         total = min(totals)
-        if total < self.start.total:
-            self.start = replace(self.start, total=total, epochs=-(-total // self.steps_per_epoch))
-            self.bar.shorten(total)
+        if total < self.length.total:
+            self.length = replace(self.length, total=total, epochs=-(-total // self.steps_per_epoch))
+            self.progress.shorten(total)
 
     def remaining(self, deadline: Deadline, step: int, total: int) -> float:
         """What is to come after that many steps of a run of `total`, in steps of whole images."""
@@ -294,46 +294,46 @@ class Trainer:
 
     def refuse_nan(self) -> None:
         """Raise DivergedError if the loss of any step of this epoch is not a finite number."""
-        losses = self.state.losses[: self.state.step - self.first]
+        losses = self.state.losses[: self.state.step - self.epoch_began_at]
         if bool(losses.isfinite().all()):
             return
         bad = int((~losses.isfinite()).nonzero()[0])
         rate = self.state.optimizer.param_groups[0]["lr"]
         raise DivergedError(
-            f"the loss became {losses[bad].item()} at step {self.first + bad:,} "
+            f"the loss became {losses[bad].item()} at step {self.epoch_began_at + bad:,} "
             f"(epoch {len(self.state.history) + 1}) with a learning rate of {rate:g}. "
             f"Try a smaller optimizer.lr, or a schedule with a warm-up; with train.precision fp16 or bf16, try fp32"
         )
 
     def end_epoch(self, watching: Callable[[Mapping[str, Any]], None]) -> None:
         """Add the epoch's row to the history, score the holdout if it is time, and show both."""
-        state, epochs = self.state, max(1, self.start.epochs)
-        state.seconds += time.monotonic() - self.clock
+        state, epochs = self.state, max(1, self.length.epochs)
+        state.seconds += time.monotonic() - self.timed_at
         state.history.append(self.epoch_row())
         epoch = len(state.history)
         if self.processes.first:
             atomic.write_text(self.folder / "history.csv", table(state.history).to_csv(index=False))
         watching(state.history[-1])
-        self.bar.advance(0, state.note(short=True))
-        if self.start.epochs == 0:
+        self.progress.advance(0, state.note(short=True))
+        if self.length.epochs == 0:
             say(f"  nothing but the probe is trained  {state.note()}")
         elif epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
             views = "  (without the test-time views)" if self.recipe.predict.views and epoch == epochs else ""
             say(f"  epoch {epoch:>{len(str(epochs))}}/{epochs}  {state.note()}{views}")
-        self.clock = time.monotonic()
+        self.timed_at = time.monotonic()
 
     def epoch_row(self) -> dict[str, Any]:
         """What is known at the end of an epoch, by the weights that ship."""
         state, recipe, epoch, holdout = self.state, self.recipe, len(self.state.history) + 1, self.examples.holdout
         several = self.source.several
-        true, predicted = state.answers[:, : state.step - self.first].flatten(1).long().cpu().numpy()
+        true, predicted = state.answers[:, : state.step - self.epoch_began_at].flatten(1).long().cpu().numpy()
         trained = len(true) > 0 and not several
         judged = metric_of(self.metric).judges == "answers" and trained
         row = {
             "epoch": epoch,
             "step": state.step,
             "lr": state.optimizer.param_groups[0]["lr"],
-            "train_loss": state.losses[: state.step - self.first].cpu().double().mean().item(),
+            "train_loss": state.losses[: state.step - self.epoch_began_at].cpu().double().mean().item(),
             # What each step answered is stored as one class per image, which says nothing of sets.
             **(classified("train", predicted, true) if trained else {"train_accuracy": math.nan, "train_f1": math.nan}),
             "train_score": value(self.metric, predicted, true) if judged else math.nan,
@@ -343,7 +343,7 @@ class Trainer:
             "holdout_score": math.nan,
             "seconds": state.seconds,
         }
-        if epoch % recipe.train.evaluate_every == 0 or epoch >= self.start.epochs:
+        if epoch % recipe.train.evaluate_every == 0 or epoch >= self.length.epochs:
             shipping = state.averages.shipping(recipe.ship, state.model)
             if recipe.ship == "swa" and shipping is not state.model and not recipe.train.freeze_norms:
                 renew(shipping, self.source, self.examples.augment, self.runtime)
@@ -364,7 +364,7 @@ class Trainer:
         stopping, state = self.recipe.early_stopping, self.state
         if stopping is None or math.isnan(state.history[-1][f"holdout_{stopping.metric}"]):
             return False
-        waited = since_best(state.history, stopping.metric, stopping.margin, self.start.score_falls)
+        waited = since_best(state.history, stopping.metric, stopping.margin, self.length.score_falls)
         if waited == 0 and stopping.restore == "best":
             shipping = state.averages.shipping(self.recipe.ship, state.model)
             state.best = {name: tensor.clone() for name, tensor in shipping.state_dict().items()}

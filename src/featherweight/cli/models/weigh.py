@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from featherweight.cli.arguments import add_competition, count, number
 
 if TYPE_CHECKING:
-    from featherweight.budget import Weight
+    from featherweight.budget import ModelSize
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     import sys
 
-    from featherweight.budget import Weight
+    from featherweight.budget import ModelSize
     from featherweight.report import weigh_table
 
     limits_asked = {"parameters": arguments.limit} | {
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         weigh_table.write_html(arguments.html, weights, list(faults.values()), limits)
     if arguments.json:
         weighed = [{**dataclasses.asdict(one), "verdict": weigh_table.verdict(one, limits)} for one in weights]
-        nothing = {field.name: None for field in dataclasses.fields(Weight)}
+        nothing = {field.name: None for field in dataclasses.fields(ModelSize)}
         others = [{**nothing, "name": name, "verdict": f"not weighed: {fault}"} for name, fault in faults.items()]
         print(json.dumps([*weighed, *others], indent=2))
     elif weights:
@@ -80,7 +80,7 @@ def _named(whats: Sequence[str]) -> Iterator[str]:
             yield what
 
 
-def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[Weight], dict[str, str]]:
+def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[ModelSize], dict[str, str]]:
     """What they weigh, and by name what is wrong with those that cannot be weighed: one bad file spoils no other."""
     import contextlib
     import sys
@@ -95,7 +95,7 @@ def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[Weight
     from featherweight.untrusted_files import reason
 
     shape = IMAGENET if competition is None else config.load_competition(competition).shape
-    weights: list[Weight] = []
+    weights: list[ModelSize] = []
     faults: dict[str, str] = {}
     for name in track(names, "weighing", transient=True, disable=not is_live() or len(names) < 2):
         try:

@@ -98,10 +98,10 @@ def _device() -> Iterator[Check]:
     elif torch.backends.mps.is_available():
         yield Check("mps", "Apple's GPU, used only with --device mps: nothing has been tested on it")
     else:
-        from featherweight.runtime.device import multiplies_bf16
+        from featherweight.runtime.device import has_native_bf16
 
         able = torch.backends.cpu.get_cpu_capability()
-        if multiplies_bf16(torch.device("cpu")):
+        if has_native_bf16(torch.device("cpu")):
             able += ", multiplies bf16 (train faster with: --set train.precision=native)"
         yield Check("device", f"no GPU; {torch.get_num_threads()} threads, {able}")
 
