@@ -611,6 +611,32 @@ def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
     assert refused == [f"{name} at 8 px: not measured, for lack of time" for name in ("fast net, wide", "WRN-16-4")]
 
 
+def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeypatch):
+    """In proportion to the pixels, and a little more where it is larger; a network not measured at all is left out."""
+    now = [1000.0]
+    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+
+    def measure(recipe, seen, machine, patience):
+        now[0] += 25
+        return Cost(0.1, 1e-3, 10**9)
+
+    monkeypatch.setattr(costs, "measure", measure)
+    refused = []
+    task = replace(TASK, side=200)
+    clock = Clock(1000.0, 400, 1133.0)
+    measured = auto._measured(list(from_scratch(task)), DIGITS, clock, Machine("cpu", 1), refused)
+    assert [(one.candidate.title, one.by_size) for one in measured[:3]] == [
+        ("fast net, narrow at 32 px", None), ("fast net at 32 px", None), ("fast net, wide at 32 px", None)
+    ]  # fmt: skip
+    others = {one.candidate.title: one for one in measured[3:]}
+    assert {one.by_size for one in others.values()} == {32}
+    assert not [title for title in others if "WRN" in title]
+    assert others["fast net at 64 px"].cost == Cost(0.1 * 4 * 1.2, 1e-3 * 4 * 1.2, 4 * 10**9)
+    assert Cost(0.1, 1e-3, 10**9).at(16, 32) == Cost(0.025, 0.25e-3, 10**9)
+    assert all("WRN-16-4" in line for line in refused)
+    assert "(by its time at 32 px)" in make(task, DIGITS, measured[4:], 4000, MADE_UP, Findings()).best.line
+
+
 def test_a_large_batch_is_measured_in_the_parts_that_a_run_would_have(monkeypatch):
     monkeypatch.setattr(Runtime, "free_memory", lambda self: 3_000_000_000)
     recipe = load_recipe("fastnet94", ["train.batch_size=1024", "image.size=64"])

@@ -158,7 +158,10 @@ def _measured(
             untried = {one.starts_published for one in candidates} - took.keys()
             left = max(left, (clock.planned - began) / len(untried))
         if left <= took.get(candidate.starts_published, 0.0):
-            refused.append(f"{candidate.title}: not measured, for lack of time")
+            if (estimated := _estimated(candidate, parameters, measured)) is not None:
+                measured.append(estimated)
+            else:
+                refused.append(f"{candidate.title}: not measured, for lack of time")
             continue
         try:
             measured.append(Measured(candidate, parameters, costs.measure(recipe, seen, machine, left)))
@@ -168,6 +171,18 @@ def _measured(
     return measured
 
 
+def _estimated(candidate: Candidate, parameters: int, measured: Sequence[Measured]) -> Measured | None:
+    """Return the candidate with the cost that the same network at the nearest size lets expect; None where it was
+    measured at no size.
+    """
+    timed = [one for one in measured if one.candidate.name == candidate.name and one.by_size is None]
+    if not timed:
+        return None
+    nearest = min(timed, key=lambda one: abs(math.log(one.candidate.size / candidate.size)))
+    size = nearest.candidate.size
+    return Measured(candidate, parameters, nearest.cost.at(candidate.size, size), by_size=size)
+
+
 def _pilots(measured: Sequence[Measured], setting: Setting, clock: Clock, words: list[str]) -> list[Pilot]:
     """The cheapest network with pretrained weights and the cheapest without, each trained for some seconds. How it
     went, or why there is none, goes to `words`.
@@ -175,7 +190,7 @@ def _pilots(measured: Sequence[Measured], setting: Setting, clock: Clock, words:
     pilots = []
     seconds = PILOTING * clock.whole
     for published in (True, False):
-        alike = [one for one in measured if one.candidate.starts_published == published]
+        alike = [one for one in measured if one.candidate.starts_published == published and one.by_size is None]
         if not alike or setting.task.several:  # of sets of classes the curves know nothing
             continue
         cheap = min(alike, key=lambda one: one.cost.view if published else one.cost.step)

@@ -22,6 +22,7 @@ from featherweight.planning.own_process import in_own_process
 from featherweight.training.forecast import peak_memory
 
 BETWEEN_STEPS = 1.02  # an epoch takes this many times the time of its steps
+LARGER = 1.2  # times what its pixels say, a larger size: EfficientNet-Lite0 took 1.15 times that at 224 px, from 128
 STEPS = 4  # that are timed, after one that is not: the first chooses kernels and fills caches
 PROPORTION = 4 / 3  # of photographs, whose shorter side is stored
 WARM = 4  # images predicted before the time is taken: the first choose kernels
@@ -47,17 +48,29 @@ class Cost:
     memory: int
     on_gpu: int = 0
 
+    def at(self, size: int, measured: int) -> Cost:
+        """Return what the same network is expected to cost at another size than the one it was `measured` at (pixels of
+        a side): in proportion to the pixels, and a little more for a larger one, whose maps fit less into the caches.
+        """
+        pixels = (size / measured) ** 2
+        slower = pixels * (LARGER if size > measured else 1.0)
+        memory, on_gpu = round(self.memory * max(1.0, pixels)), round(self.on_gpu * max(1.0, pixels))
+        return Cost(self.step * slower, self.view * slower, memory, on_gpu)
+
 
 @dataclass(frozen=True)
 class Measured:
     """A candidate within the limit, its parameters, what it costs here, and the seconds in which a run of it decodes
     what is not decoded yet.
+
+    `by_size` is the size in pixels at which the same network was timed, where there was no time for this one.
     """
 
     candidate: Candidate
     parameters: int
     cost: Cost
     packing: float = 0.0
+    by_size: int | None = None
 
 
 def measure(

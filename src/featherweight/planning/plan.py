@@ -82,6 +82,7 @@ class Option:
     epochs: float  # passes over the training images
     step: float  # seconds that a step is expected to take
     looking: float  # seconds that an evaluation of the holdout is expected to take
+    by_size: int | None = None  # pixels, at which the network was timed in place of its own
 
     def seen(self, choices: Sequence[Choice]) -> list[Choice]:
         """Those of augmentations or views that are not left out for mirroring."""
@@ -91,6 +92,7 @@ class Option:
     def line(self) -> str:
         """The option for the list of alternatives."""
         takes = f"{_length(self.epochs)} in {duration(self.timeline.total)}"
+        takes += f" (by its time at {self.by_size} px)" if self.by_size else ""
         return f"{self.candidate.title}: {takes}, {self.parameters:,} parameters, expected {self.forecast}"
 
 
@@ -228,6 +230,7 @@ def _option(
         epochs,
         cost.step * slow,
         looking,
+        measured.by_size,
     )
 
 
