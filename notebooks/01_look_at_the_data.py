@@ -10,8 +10,9 @@
 
 # %% [markdown]
 # # 1. Look at the data
-# What a model will be shown: how many images, of which classes, and what they look like. Nothing is changed here.
-# Name another competition in `COMPETITION`, or set the variable of that name in the environment.
+# This notebook shows the images that a model will be trained on: how many there are, which classes they belong to, and
+# what they look like. It changes no files. To look at another competition, edit `COMPETITION` below or set the
+# environment variable `COMPETITION`.
 
 # %%
 # %matplotlib inline
@@ -27,14 +28,13 @@ COMPETITION = os.environ.get("COMPETITION", "digits")
 competition = config.load_competition(COMPETITION)
 data = competition.load()
 train = data.train
-print(
-    f"{competition.title}: {len(train):,} images to learn from, {len(data.predict) if data.predict else 0:,} to predict"
-)
-print(f"each {train.images.shape[1:]}, {len(competition.classes)} classes, scored by {competition.metric.name}")
+print(f"{competition.title}: {len(train):,} training images, {len(data.predict) if data.predict else 0:,} test images")
+print(f"image shape {train.images.shape[1:]}, {len(competition.classes)} classes, metric {competition.metric.name}")
 
 # %% [markdown]
-# ## How many of each class
-# Where the largest class has many times the images of the smallest, accuracy hides the small ones: look at F1 too.
+# ## Number of images per class
+# If the largest class has many more images than the smallest, accuracy says little about the small classes: look at the
+# F1 score as well.
 
 # %%
 names = competition.classes
@@ -42,17 +42,18 @@ each = train.labels.sum(0) if train.labels.ndim == 2 else np.bincount(train.labe
 figures.bars(pd.Series(each, index=names).sort_values(ascending=False, kind="stable"))
 
 # %% [markdown]
-# ## What they look like
-# Eight of each class, a class a row. Is there anything here that a mirrored, rotated or recoloured image would lose?
-# The competition's `image.mirror` and the recipe's `augment` should say so.
+# ## Examples of each class
+# Each row shows eight images of one class. Would an image still belong to its class if it were mirrored, rotated or
+# recoloured? If not, switch that off: `image.mirror` in the competition file, `augment` in the recipe.
 
 # %%
 figures.samples(train.images, train.labels, competition.classes)
 
 # %% [markdown]
-# ## How bright they are
-# The mean and the deviation of each channel, of up to 1,000 images: about what the model's first layer subtracts and
-# divides by.
+# ## Brightness
+# The table shows the mean and the standard deviation of each channel over up to 1,000 images, with pixel values between
+# 0 and 1. The model normalises its input with nearly the same numbers: it subtracts the mean and divides by the
+# standard deviation.
 
 # %%
 some = np.linspace(0, len(train) - 1, min(len(train), 1000)).astype(int)

