@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight import untrusted_files
+from featherweight.budget.checkpoint_parts import Parts, parts_in
 from featherweight.budget.folding import runs_on, spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
 from featherweight.budget.packed import unpacked
@@ -29,14 +30,7 @@ from featherweight.errors import UserError
 from featherweight.models import FAMILIES, custom, outline
 from featherweight.models.pretrained_weights import ENDINGS
 from featherweight.models.shape import Shape
-from featherweight.models.weights_file import (
-    averaged_in,
-    read_content,
-    read_state,
-    refuse_no_tensors,
-    several_in,
-    state_in,
-)
+from featherweight.models.weights_file import read_content, read_state, refuse_no_tensors
 
 IMAGENET = Shape(1000, 3, 224)  # what a network by its name is made for
 INDEX = ".index.json"  # of a model in shards, as transformers and diffusers write it
@@ -139,12 +133,15 @@ def macs_of(module: nn.Module, example: Tensor) -> int | None:
 
 
 def _of_content(name: str, path: Path, content: Any, size: int) -> ModelSize:
-    state = state_in(content) or several_in(content)
-    if not state:
+    parts = parts_in(content)
+    if not parts.model:
         refuse_no_tensors(path, content)
-    copies = averaged_in(content)
-    twins = {id(one) for one in copies.values()}
-    state = {key: one for key, one in state.items() if id(one) not in twins} or state
+    with untrusted_files.explained(path, "its tensors cannot be counted"):
+        return _of_parts(name, parts, size)
+
+
+def _of_parts(name: str, parts: Parts, size: int) -> ModelSize:
+    state = parts.model
     packed, aside = unpacked(state)
     marks = {key for key in state if _is_statistic(key, state)}
     tally = Tally()
@@ -155,8 +152,8 @@ def _of_content(name: str, path: Path, content: Any, size: int) -> ModelSize:
             tally.add(one)
     scales = _more(tally.seen, (state[key] for key in aside))
     statistics = _more(tally.seen, (state[key] for key in marks))
-    averaged = _more(tally.seen, copies.values())
-    others = _more(tally.seen, _all_tensors(content))
+    averaged = _more(tally.seen, parts.averaged.values())
+    others = _more(tally.seen, parts.others.values())
     return ModelSize(
         name,
         tally.numbers,
@@ -170,7 +167,7 @@ def _of_content(name: str, path: Path, content: Any, size: int) -> ModelSize:
     )
 
 
-def _more(seen: dict[int, int], tensors: Iterator[Tensor] | Any) -> Tally:
+def _more(seen: dict[int, int], tensors: Iterable[Tensor]) -> Tally:
     """What tensors add to the memory that was seen."""
     tally = Tally(seen)
     for tensor in tensors:
@@ -193,11 +190,3 @@ def _is_statistic(key: str, state: Mapping[str, Tensor]) -> bool:
         return state[key].numel() == 1
     beside = [state.get(f"{module}.{one}" if module else one) for one in STATISTICS[:2]]
     return last in STATISTICS and all(one is not None and one.dim() == 1 for one in beside)
-
-
-def _all_tensors(content: Any) -> Iterator[Tensor]:
-    if isinstance(content, Tensor):
-        yield content
-    elif isinstance(content, Mapping | list | tuple):
-        for inner in content.values() if isinstance(content, Mapping) else content:
-            yield from _all_tensors(inner)

@@ -12,6 +12,7 @@ UNPACKING = (
     "weight_scale", "weight_scale_inv", "weight_scale_2", "weight_global_scale", "weight_zero_point", "weight_g_idx",
     "weight_shape", "input_scale", "input_global_scale",
 )  # fmt: skip
+BESIDE = ("scales", "g_idx", "qzeros", "s", "codebooks", "weight_shape", "shape", "weight_scale", "weight_scale_2")
 OBSERVERS = ("activation_post_process", "weight_fake_quant")  # of torch's quantisation, before it is done
 
 
@@ -20,55 +21,89 @@ def unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
 
     bitsandbytes stores two 4-bit weights in a byte (transformers #25978, peft #1020); GPTQ and AWQ store eight in an
     int32, along the inputs or along the outputs; AQLM a code for a group of weights, and a book of groups (peft #1594);
-    mxfp4 and nvfp4 two in a byte (huggingface.js #2323); compressed-tensors and HQQ as many as the shape beside them
-    says. Scales of 8-bit weights only unpack them too, those of torch, quanto and bitsandbytes.
+    MLX as many as go into 32 bits; mxfp4 and nvfp4 two in a byte (huggingface.js #2323); compressed-tensors and HQQ as
+    many as the shape beside them says. Scales of 8-bit weights only unpack them too, those of torch, quanto and
+    bitsandbytes. Shapes that a file states are believed down to a weight for two bytes.
     """
     packed: dict[str, int] = {}
     aside: set[str] = set()
     for key, tensor in state.items():
-        module, _, last = key.rpartition(".")
-        beside = f"{module}." if module else ""
-        if any(f"{key}.quant_state.bitsandbytes__{kind}" in state for kind in ("nf4", "fp4")):
-            packed[key] = 2 * tensor.numel()
-            aside |= {name for name in state if name.startswith(f"{key}.")}
-        elif last == "qweight" and f"{beside}scales" in state and tensor.ndim == 2:
-            scales, order = state[f"{beside}scales"], state.get(f"{beside}g_idx")
-            inputs = _inputs(tensor, scales, state.get(f"{beside}qzeros")) if order is None else len(order)
-            packed[key] = inputs * scales.shape[-1]
-            aside |= {f"{beside}{name}" for name in ("scales", "qzeros", "g_idx")} & set(state)
-        elif last == "codes" and f"{beside}codebooks" in state and tensor.ndim == 3:
-            packed[key] = tensor[..., 0].numel() * state[f"{beside}codebooks"][0, 0].numel()
-            aside |= {f"{beside}{name}" for name in ("codebooks", "scales")} & set(state)
-        elif last.endswith("_blocks") and tensor.dtype == torch.uint8 and f"{key[:-7]}_scales" in state:
-            packed[key] = 2 * tensor.numel()
-            aside.add(f"{key[:-7]}_scales")
-        elif last == "weight_packed" and f"{beside}weight_shape" in state:
-            packed[key] = math.prod(state[f"{beside}weight_shape"].tolist())
-            aside |= {f"{beside}{name}" for name in UNPACKING} & set(state)
-        elif last == "W_q" and f"{beside}shape" in state:
-            packed[key] = math.prod(state[f"{beside}shape"].tolist())
-            aside |= {name for name in state if name.startswith(beside)} - {key, f"{beside}bias"}
-        elif last == "weight_packed" or (last == "weight" and f"{beside}weight_scale_2" in state):
-            if tensor.dtype == torch.uint8 and f"{beside}weight_scale" in state:
-                packed[key] = 2 * tensor.numel()
-                aside |= {f"{beside}{name}" for name in UNPACKING} & set(state)
-        elif last == "_data" and f"{beside}_scale" in state:
-            home = module.rpartition(".")[0]
-            aside |= {f"{beside}_scale", f"{home}.input_scale", f"{home}.output_scale"} & set(state)
-        elif last == "zero_point" and f"{beside}scale" in state:
-            aside |= {key, f"{beside}scale"}
-        elif any(name in OBSERVERS for name in key.split(".")):
-            aside.add(key)
-        elif last == "weight" and tensor.element_size() == 1:
-            aside |= {f"{beside}{name}" for name in ("SCB", "weight_format", *UNPACKING)} & set(state)
+        count, beside = _packed(key, tensor, state)
+        if count is None:
+            beside = _unpacking(key, tensor, state)
+        else:
+            packed[key] = count if 2 * count >= tensor.nbytes else tensor.nbytes
+        aside |= beside & set(state)
         if tensor.is_quantized:
-            home = module.removesuffix("._packed_params._packed_params")
+            home = key.rpartition(".")[0].removesuffix("._packed_params._packed_params")
             aside |= {f"{home}.{name}" for name in ("scale", "zero_point")} & set(state)
     return packed, aside
 
 
+def _packed(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> tuple[int | None, set[str]]:
+    """How many weights a tensor stands for, None where it is not packed; and the names of what unpacks it."""
+    module, _, last = key.rpartition(".")
+    home = f"{module}." if module else ""
+    beside = {name: state[f"{home}{name}"] for name in BESIDE if f"{home}{name}" in state}
+    scales = beside.get("scales")
+
+    def named(*names: str) -> set[str]:
+        return {f"{home}{name}" for name in names}
+
+    if any(f"{key}.quant_state.bitsandbytes__{kind}" in state for kind in ("nf4", "fp4")):
+        return 2 * tensor.numel(), {name for name in state if name.startswith(f"{key}.")}
+    if last == "qweight" and scales is not None and tensor.ndim == 2:
+        order = beside.get("g_idx")
+        inputs = _inputs(tensor, scales, beside.get("qzeros")) if order is None else len(order)
+        return inputs * scales.shape[-1], named("scales", "qzeros", "g_idx")
+    if last == "B" and tensor.dtype == torch.int32 and "s" in beside:  # Marlin's own
+        return 8 * tensor.numel(), named("s")
+    if last == "weight" and tensor.dtype == torch.uint32 and scales is not None:
+        return tensor.numel() * 32 // _bits_of_mlx(tensor, scales), named("scales", "biases")
+    if last == "codes" and "codebooks" in beside and tensor.ndim == 3:
+        return tensor[..., 0].numel() * beside["codebooks"][0, 0].numel(), named("codebooks", "scales")
+    if last.endswith("_blocks") and tensor.dtype == torch.uint8 and f"{key[:-7]}_scales" in state:
+        return 2 * tensor.numel(), {f"{key[:-7]}_scales"}
+    if last == "weight_packed" and "weight_shape" in beside:
+        return math.prod(beside["weight_shape"].tolist()), named(*UNPACKING)
+    if last == "W_q" and "shape" in beside:
+        others = {name for name in state if name.startswith(home)} - {key, f"{home}bias"}
+        return math.prod(beside["shape"].tolist()), others
+    of_four_bits = last == "weight_packed" or (last == "weight" and "weight_scale_2" in beside)
+    if of_four_bits and tensor.dtype == torch.uint8 and "weight_scale" in beside:
+        return 2 * tensor.numel(), named(*UNPACKING)
+    return None, set()
+
+
+def _unpacking(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> set[str]:
+    """The names of what only unpacks a tensor with one weight in each number, or of this tensor if it does that."""
+    module, _, last = key.rpartition(".")
+    home = f"{module}." if module else ""
+    if last == "_data" and f"{home}_scale" in state:
+        above = module.rpartition(".")[0]
+        return {f"{home}_scale", f"{above}.input_scale", f"{above}.output_scale"}
+    if last == "zero_point" and f"{home}scale" in state:
+        return {key, f"{home}scale"}
+    if any(name in OBSERVERS for name in key.split(".")):
+        return {key}
+    if last == "weight" and tensor.element_size() == 1:
+        return {f"{home}{name}" for name in ("SCB", "weight_format", *UNPACKING)}
+    return set()
+
+
 def _inputs(packed: Tensor, scales: Tensor, zeros: Tensor | None) -> int:
-    """How many inputs a layer has whose weights are packed along them (GPTQ), or along its outputs (AWQ)."""
-    if zeros is None or packed.shape[-1] != scales.shape[-1]:
+    """How many inputs a layer has whose weights are packed along them (GPTQ), or along its outputs (AWQ).
+
+    How many bits a weight has, the zero points say; without them it is 4, which is what kernels without them take.
+    """
+    if packed.shape[-1] != scales.shape[-1]:
         return len(packed)
+    if zeros is None:
+        return len(packed) * packed.element_size() * 2
     return len(packed) * scales.shape[-1] // zeros.shape[-1]
+
+
+def _bits_of_mlx(packed: Tensor, scales: Tensor) -> int:
+    """How many bits a weight of MLX has, by how many share a scale: 64, as by default, else 32 or 128."""
+    bits = {size: packed.shape[-1] * 32 // (size * max(1, scales.shape[-1])) for size in (64, 32, 128)}
+    return next((one for one in bits.values() if one in (2, 3, 4, 5, 6, 8)), 2)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featherweight.budget.what_counts import new_elements
+from featherweight.budget.what_counts import new_elements, numbers_in_each
 
 SEEN_BY_NUMPY = (torch.float32, torch.float16, torch.float64, torch.int8, torch.uint8, torch.int32, torch.int64)
+UNSIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Tally:
         if not new:
             return
         numbers = new if stands_for is None else stands_for
-        bits = new * tensor.element_size() * 8 // (2 if tensor.is_complex() else 1)
+        bits = new * tensor.element_size() * 8 // numbers_in_each(tensor)
         zeros = _zeros(tensor, new) if look and stands_for is None else 0
         self.blind |= tensor.is_meta
         self.numbers, self.bits, self.zeros = self.numbers + numbers, self.bits + bits, self.zeros + zeros
@@ -89,12 +90,28 @@ def _zeros(tensor: Tensor, numbers: int) -> int:
     if tensor.layout is not torch.strided:
         stored = tensor.coalesce() if tensor.layout is torch.sparse_coo else tensor
         return numbers - int(torch.count_nonzero(stored.values()))
-    if tensor.is_floating_point() and tensor.element_size() == 1:  # float8, of which torch counts nothing
-        tensor = tensor.to(torch.float16)
-    whole = tensor.dequantize() if tensor.is_quantized else tensor
-    if whole.numel() < numbers:
-        whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
-    whole = torch.view_as_real(whole) if whole.is_complex() else whole
+    whole = tensor
+    if not tensor.is_contiguous() or tensor.nbytes != tensor.untyped_storage().nbytes():
+        if tensor.is_quantized:  # whose view may be said to be of any size
+            return 0
+        whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+    whole = whole.dequantize() if whole.is_quantized else _comparable(whole)
     if whole.dtype in SEEN_BY_NUMPY and whole.device.type == "cpu":  # which starts no threads for each small tensor
         return numbers - int(np.count_nonzero(whole.numpy()))
     return numbers - int(torch.count_nonzero(whole))
+
+
+def _comparable(whole: Tensor) -> Tensor:
+    """Contiguous numbers in a kind that torch counts zeros of, 0 where they are 0."""
+    if whole.is_complex():
+        return torch.view_as_real(whole)
+    if whole.dtype in UNSIGNED:
+        return whole.view(UNSIGNED[whole.dtype])
+    if not whole.is_floating_point() or whole.element_size() > 1:
+        return whole
+    kind, stored = str(whole.dtype), whole.view(torch.uint8)
+    if kind.endswith("e8m0fnu"):  # powers of two: none is 0
+        return torch.ones_like(stored)
+    if kind.endswith("_x2"):  # two numbers of 4 bits, the first of each the sign
+        return torch.cat([stored & 0x07, stored & 0x70])
+    return stored if kind.endswith("fnuz") else stored & 0x7F  # without the sign: -0 is 0 too

@@ -231,7 +231,7 @@ def is_mask(tensor: Tensor) -> bool:
 
 def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
     """How many numbers `tensor` adds: shared memory counts once, and whole, however small or many its views are."""
-    each = 2 if tensor.is_complex() else 1
+    each = numbers_in_each(tensor)
     if tensor.layout is not torch.strided:  # sparse: the number of values that it stands for
         stored = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()
         storage, elements = stored.untyped_storage(), tensor.numel() * each
@@ -241,3 +241,8 @@ def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
     before = seen.get(storage._cdata, 0)
     seen[storage._cdata] = max(before, elements)
     return max(0, elements - before)
+
+
+def numbers_in_each(tensor: Tensor) -> int:
+    """How many numbers an element is: two where it is complex, or of twice 4 bits."""
+    return 2 if tensor.is_complex() or str(tensor.dtype).endswith("_x2") else 1

@@ -40,8 +40,6 @@ NESTS = (
     "ema_model",
     "ema",
 )
-AVERAGED = re.compile(r"(^|_)(ema|swa|averaged)(_|$)")  # in names of averaged weights: timm, torchvision, ultralytics
-STATE_OF_TRAINING = re.compile(r"optim|^opt([A-Z_]|$)|sched|scaler|rng|grad", re.IGNORECASE)  # what no model is called
 _scalar: Any = np.float64(0).__reduce__()[0]
 _array: Any = np.zeros(0).__reduce__()[0]
 # What the scripts of timm and torchvision, Lightning and many others keep beside the weights. Making one runs nothing.
@@ -180,43 +178,6 @@ def normalize_in(content: Any) -> tuple[Tensor, Tensor] | None:
     return (mean, deviation) if ours and mean is not None and deviation is not None else None
 
 
-def averaged_in(content: Any) -> dict[str, Tensor]:
-    """The averaged copy of the weights that a checkpoint holds beside the model (EMA, SWA), by name; mostly none.
-
-    It stands under a name of its own, or in the state itself, before names that the model has too.
-    """
-    model = _nest(content)
-    averages: dict[str, Tensor] = {}
-    if isinstance(content, Mapping) and model is not content:
-        for key, inner in content.items():
-            if isinstance(key, str) and AVERAGED.search(key) and inner is not model and isinstance(inner, Mapping):
-                where = _nest(inner)
-                averages |= {f"{key}.{name}": tensor for name, tensor in _tensors(where or {})}
-    return averages | _averaged_within(dict(_tensors(model or {})))
-
-
-def _averaged_within(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors after a prefix of averages: each must have a twin of its shape, or none of them is a copy."""
-    marked = {name: _after_mark(name) for name in state}
-    copies = {name: rest for name, rest in marked.items() if rest is not None}
-    plain: dict[str, list[torch.Size]] = {}
-    for name in state.keys() - copies.keys():
-        parts = name.split(".")
-        for start in range(len(parts)):
-            plain.setdefault(".".join(parts[start:]), []).append(state[name].shape)
-    twins = all(
-        state[name].shape in plain.get(rest.removeprefix("module."), []) or name.endswith("n_averaged")
-        for name, rest in copies.items()
-    )
-    return {name: state[name] for name in copies} if twins else {}
-
-
-def _after_mark(name: str) -> str | None:
-    """What follows the first part of a dotted name that says average; None where none does."""
-    parts = name.split(".")
-    return next((".".join(parts[at + 1 :]) for at, one in enumerate(parts[:-1]) if AVERAGED.search(one)), None)
-
-
 def _nest(content: Any, deep: int = 3) -> Mapping[Any, Any] | None:
     """The mapping of names to the model's tensors in a checkpoint; None where there is none."""
     if not isinstance(content, Mapping) or not deep:
@@ -226,24 +187,6 @@ def _nest(content: Any, deep: int = 3) -> Mapping[Any, Any] | None:
         if nested is not None:
             return nested
     return content if any(True for _ in _tensors(content)) else None
-
-
-def several_in(content: Any, deep: int = 3) -> dict[str, Tensor]:
-    """The tensors of all models in a checkpoint that holds several (a generator and its judge, the folds of a network,
-    parts by name), each after the names that it stands under; without averaged copies and what trained them.
-    """
-    if isinstance(content, Tensor):
-        return {"tensor": content}
-    if isinstance(content, list | tuple):
-        content = {str(place): inner for place, inner in enumerate(content)}
-    if not deep or not isinstance(content, Mapping) or "param_groups" in content:
-        return {}
-    tensors: dict[str, Tensor] = {}
-    for key, inner in content.items():
-        if not STATE_OF_TRAINING.search(str(key)) and not AVERAGED.search(str(key)):
-            model = state_in(inner) or several_in(inner, deep - 1)
-            tensors |= {f"{key}.{name}": tensor for name, tensor in model.items()}
-    return tensors
 
 
 def _tensors(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:

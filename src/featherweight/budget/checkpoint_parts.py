@@ -1,0 +1,195 @@
+"""Tell the model in a checkpoint from what stands beside it: averaged copies, the optimizer, records of training.
+
+Whatever is not recognised as one of these counts as the model: a head or a second network beside `model` is shipped
+with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featherweight.budget.what_counts import FEW
+
+Path = tuple[str, ...]  # the keys and places that lead to a tensor
+Names = dict[str, Tensor]
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")  # netEMA: net, EMA; model_ema: model, ema
+AVERAGED = frozenset({"ema", "swa", "averaged", "average", "avg", "shadow"})  # words in names of averaged weights
+STAGES = ("best", "last", "latest")  # two checkpoints of one network in a file; the first of these is the model
+TRAINING = frozenset(
+    {
+        "optim", "optims", "optimizer", "optimizers", "optimiser", "optimisers", "opt", "opts", "sched", "scheduler",
+        "schedulers", "scaler", "scalers", "rng", "grad", "grads", "gradient", "gradients",
+    }
+)  # fmt: skip
+MOMENTS = re.compile(r"momentum(_buffers?)?|exp_avg\w*|square_avg|velocity")  # of an optimizer, without its name
+RECORDS = frozenset({"epoch", "step", "steps", "iteration", "best", "acc", "accuracy", "loss"})  # single numbers
+LOGS = frozenset({"history", "metrics", "logs", "callbacks", "loops", "hparams", "hyper", "args", "config", "cfg"})
+RECORDED = 10_000  # numbers that logs and settings of training may hold; more are weights by another name
+WRAPPERS = frozenset(
+    {"module", "_orig_mod", "model", "net", "_model", "state_dict", "weights", "params", "ema_state_dict"}
+)
+
+
+@dataclass
+class Parts:
+    """The tensors of a checkpoint by name: the model's, those of averaged copies (EMA, SWA), and all others."""
+
+    model: Names = field(default_factory=dict)
+    averaged: Names = field(default_factory=dict)
+    others: Names = field(default_factory=dict)
+
+
+def parts_in(content: Any) -> Parts:
+    """Sort all tensors of a checkpoint: mappings and lists of tensors, nested in any way, also in themselves.
+
+    An averaged copy is told by its name and by a twin in the model for each of its tensors; without twins it counts.
+    """
+    parts = Parts()
+    groups: dict[Path, dict[Path, Tensor]] = {}
+    for path, tensor, trains in tensors_in(content):
+        if trains:
+            parts.others[".".join(path)] = tensor
+        else:
+            groups.setdefault(_mark(path), {})[path] = tensor
+    for path in _records(groups.get((), {})):
+        parts.others[".".join(path)] = groups[()].pop(path)
+    if not groups.get(()) and (marked := [mark for mark in groups if mark]):
+        groups[()] = groups.pop(min(marked, key=_stage))  # a file that holds nothing but the average
+    parts.model = _named(groups.pop((), {}))
+    plain = dict(parts.model)
+    for mark, group in groups.items():
+        (parts.averaged if _is_copy(mark, group, plain) else parts.model).update(_named(group))
+    return parts
+
+
+def tensors_in(content: Any) -> Iterator[tuple[Path, Tensor, bool]]:
+    """Every tensor in mappings, lists and records of settings, in order: the keys that lead to it, the tensor, and
+    whether it is the state of training.
+
+    What contains itself is entered once. Arrays and storages of numbers are tensors too.
+    """
+    ahead: list[tuple[Path, Any, bool]] = [((), content, False)]
+    entered: dict[int, Any] = {}
+    while ahead:
+        path, thing, trains = ahead.pop()
+        tensor = _as_tensor(thing)
+        if tensor is not None:
+            yield path or ("tensor",), tensor, trains
+            continue
+        if isinstance(thing, argparse.Namespace):
+            thing = vars(thing)
+        if isinstance(thing, Mapping | list | tuple) and id(thing) not in entered:
+            entered[id(thing)] = thing
+            inside = list(thing.items()) if isinstance(thing, Mapping) else list(enumerate(thing))
+            for key, inner in reversed(inside):
+                if isinstance(inner, str | int | float | None):
+                    continue
+                ahead.append(((*path, str(key)), inner, trains or _trains(str(key), inner, thing)))
+
+
+def _as_tensor(thing: Any) -> Tensor | None:
+    if isinstance(thing, Tensor):
+        return thing
+    if isinstance(thing, np.ndarray) and thing.dtype.kind in "fiubc":
+        return torch.from_numpy(thing.astype(thing.dtype.newbyteorder("="), copy=False))
+    if isinstance(thing, torch.UntypedStorage):
+        return torch.empty(0, dtype=torch.uint8).set_(thing)
+    if isinstance(thing, torch.TypedStorage):
+        return torch.empty(0, dtype=thing.dtype).set_(thing._untyped_storage)
+    return None
+
+
+def _trains(key: str, inner: Any, holder: Any) -> bool:
+    """Is what stands under this key the state of training: an optimizer's, by its name or its form; of a random
+    generator? In weights of this program, is it the normalisation of the images, which is no part of the network?
+    """
+    words = {word.lower() for word in WORD.findall(key)}
+    if isinstance(inner, Tensor):
+        if key in ("normalize.mean", "normalize.std"):
+            return any(isinstance(name, str) and name.startswith("net.") for name in holder)
+        return inner.dtype == torch.uint8 and "rng" in words
+    if isinstance(holder, Mapping) and "param_groups" in holder and key in ("state", "param_groups"):
+        return True
+    return "." not in key and bool(TRAINING & words or MOMENTS.fullmatch(key))
+
+
+def _mark(path: Path) -> Path:
+    """The parts of a name up to the first that says average, or which checkpoint of several; empty where none does."""
+    parts = tuple(part for key in path for part in key.split("."))
+    for at, part in enumerate(parts):
+        words = WORD.findall(part)
+        place = next((n for n, word in enumerate(words) if word.lower() in AVERAGED), None)
+        if place is not None and at + 1 < len(parts):
+            return parts[: at + 1]
+        if place is not None and place + 1 < len(words):  # `ema_0_weight`, as mmcv writes it beside `0.weight`
+            return (*parts[:at], part[: part.index(words[place]) + len(words[place])])
+    for at, key in enumerate(path[:-1]):
+        if "." not in key and any(word.lower() in STAGES for word in WORD.findall(key)):
+            return path[: at + 1]
+    return ()
+
+
+def _stage(mark: Path) -> int:
+    words = [word.lower() for word in WORD.findall(mark[-1])]
+    return next((place for place, stage in enumerate(STAGES) if stage in words), len(STAGES))
+
+
+def _is_copy(mark: Path, group: Mapping[Path, Tensor], plain: Names) -> bool:
+    """Has each tensor of the group a twin in the model, of its shape and its name? Single numbers need none."""
+    tensors = {path: tensor for path, tensor in group.items() if tensor.numel() > 1}
+    if not tensors or Counter(one.shape for one in tensors.values()) - Counter(one.shape for one in plain.values()):
+        return False
+    twins: dict[str, set[torch.Size]] = {}
+    for name, tensor in plain.items():
+        parts = name.split(".")
+        for start in range(len(parts)):
+            twins.setdefault(_letters(".".join(parts[start:])), set()).add(tensor.shape)
+    start = len(".".join(mark))
+    return all(
+        path[-1].isdigit() or any(tensor.shape in twins.get(rest, ()) for rest in _rests(".".join(path)[start:]))
+        for path, tensor in tensors.items()
+    )
+
+
+def _rests(name: str) -> Iterator[str]:
+    """What follows a mark of averages, with and without the names of wrappers."""
+    parts = name.strip("._").split(".")
+    while parts:
+        yield _letters(".".join(parts))
+        if parts[0] not in WRAPPERS:
+            return
+        parts = parts[1:]
+
+
+def _letters(name: str) -> str:
+    """A name without its dots and underscores, which some averages leave out."""
+    return re.sub(r"[._]", "", name)
+
+
+def _records(group: Mapping[Path, Tensor]) -> list[Path]:
+    """What beside a model records its training: single numbers by their names, short logs, a few numbers by a name."""
+    tops = {len(path) > 1 and "." not in path[0] for path, one in group.items() if one.dim() > 1}  # packed ones dotted
+    single = [path for path, one in group.items() if one.numel() == 1 and _says(path[-1], RECORDS)]
+    logs = [path for path, one in group.items() if one.dim() < 2 and any(_says(key, LOGS) for key in path[:-1])]
+    few = [path for path in group if len(path) == 1] if tops == {True} else []
+    logs = logs if sum(group[path].numel() for path in logs) <= RECORDED else []
+    few = few if sum(group[path].numel() for path in few) <= FEW else []
+    found = dict.fromkeys([*single, *logs, *few])
+    return list(found) if len(found) < len(group) else []
+
+
+def _says(key: str, words: frozenset[str]) -> bool:
+    return "." not in key and any(word.lower() in words for word in WORD.findall(key))
+
+
+def _named(group: Mapping[Path, Tensor]) -> Names:
+    return {".".join(path): tensor for path, tensor in group.items()}
