@@ -145,7 +145,7 @@ MANY_PARAMETERS = {
     "search/command.py search": "what the command line says, keyword-only",
     "models/efficientnet.py __init__": "a block as the paper's table describes it",
     "models/fpn.py __init__": "the levels of a pyramid",
-    "models/library.py fitted": "what the three libraries' constructors share",
+    "models/library.py build_adapted": "what the three libraries' constructors share",
     "models/resnet.py __init__": "a stage as the paper's table describes it",
     "models/transformer.py __init__": "an encoder's layer, as torch's own",
     "models/wrn.py __init__": "a block with what the ablations switch off",
