@@ -608,7 +608,7 @@ def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
     measured = auto._measured(list(from_scratch(TASK)), DIGITS, Clock(1000.0, 300, 1100.0), Machine("cpu", 1), refused)
     assert len(measured) == 2
     assert patiences == [100.0, 35.0]
-    assert refused == [f"{name} at 8 px: not measured, for lack of time" for name in ("fast net, wide", "WRN-16-4")]
+    assert refused == ["fast net, wide at 8 px; WRN-16-4 at 8 px: not measured, for lack of time"]
 
 
 def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeypatch):
@@ -633,7 +633,7 @@ def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeyp
     assert not [title for title in others if "WRN" in title]
     assert others["fast net at 64 px"].cost == Cost(0.1 * 4 * 1.2, 1e-3 * 4 * 1.2, 4 * 10**9)
     assert Cost(0.1, 1e-3, 10**9).at(16, 32) == Cost(0.025, 0.25e-3, 10**9)
-    assert all("WRN-16-4" in line for line in refused)
+    assert refused == ["WRN-16-4 at 32, 64, 96, 128 px: not measured, for lack of time"]
     assert "(by its time at 32 px)" in make(task, DIGITS, measured[4:], 4000, MADE_UP, Findings()).best.line
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -145,13 +146,14 @@ def _measured(
 ) -> list[Measured]:
     """What the candidates within the limit cost here, as far as the time for it allows."""
     measured: list[Measured] = []
+    alike: dict[str, list[Candidate]] = defaultdict(list)  # for each reason that many are left out for
     took: dict[bool, float] = {}  # seconds, the latest one with pretrained weights, and the latest without
     for candidate in candidates:
         recipe: Recipe = load_recipe(candidate.recipe, candidate.settings(1))
         seen = competition.seen_by(recipe)
         parameters = weighed(recipe, seen, candidate.name)
         if parameters is None:
-            refused.append(f"{candidate.title}: over the limit")
+            alike["over the limit"].append(candidate)
             continue
         began, left = time.monotonic(), clock.left(MEASURING)
         if candidate.starts_published not in took:  # one of each kind is tried in any case
@@ -161,14 +163,23 @@ def _measured(
             if (estimated := _estimated(candidate, parameters, measured)) is not None:
                 measured.append(estimated)
             else:
-                refused.append(f"{candidate.title}: not measured, for lack of time")
+                alike["not measured, for lack of time"].append(candidate)
             continue
         try:
             measured.append(Measured(candidate, parameters, costs.measure(recipe, seen, machine, left)))
         except Failed as failed:
             refused.append(f"{candidate.title}: {failed}")
         took[candidate.starts_published] = time.monotonic() - began
+    refused += [f"{_by_name(left_out)}: {reason}" for reason, left_out in alike.items()]
     return measured
+
+
+def _by_name(candidates: Sequence[Candidate]) -> str:
+    """Return the names of candidates, each once with its sizes: "fast net at 32, 64 px; WRN-16-4 at 32 px"."""
+    sizes: dict[str, list[str]] = defaultdict(list)
+    for candidate in candidates:
+        sizes[candidate.name].append(str(candidate.size))
+    return "; ".join(f"{name} at {', '.join(each)} px" for name, each in sizes.items())
 
 
 def _estimated(candidate: Candidate, parameters: int, measured: Sequence[Measured]) -> Measured | None:

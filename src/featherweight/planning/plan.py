@@ -99,7 +99,9 @@ class Option:
 def _length(epochs: float) -> str:
     if epochs == 0:
         return "a linear probe"
-    return f"{epochs:.2f} of an epoch" if epochs < 1 else f"{round(epochs, 1):g} epochs"
+    if epochs < 1:
+        return f"{epochs:.2f} of an epoch"
+    return "1 epoch" if round(epochs, 1) == 1 else f"{round(epochs, 1):g} epochs"
 
 
 @dataclass(frozen=True)
