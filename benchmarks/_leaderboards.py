@@ -38,7 +38,7 @@ def cell(
         strength = strengths[draw % len(strengths)]
         known, *scored = (images(count, strength, random) for count in (held_out, *parts.values()))
         for metric, keys in metrics.items():
-            expected = parts_of(METRICS[metric](*known, **keys), 0.0, NO_SHIFT, tuple(parts.values()), [])
+            expected = parts_of(METRICS[metric](*known, **keys, groups=None), 0.0, NO_SHIFT, tuple(parts.values()), [])
             for part, (_, low, high, _), hidden in zip(parts, expected, scored, strict=True):
                 score = METRICS[metric].value(*hidden, **keys)
                 held[metric][part] += (low - LEAST <= score <= high + LEAST) / draws

@@ -38,8 +38,8 @@ import _record
 from featherweight import paths
 from featherweight.config import Competition, load_competition
 from featherweight.data.listing import Samples
+from featherweight.runs.request import commit
 from featherweight.runs.run import Run
-from featherweight.runs.task import commit
 from finetune import mcnemar, spent_by_children
 
 SHARE, MOST = 0.2, 3000  # of the labelled images that are held out
@@ -195,7 +195,9 @@ def summary(outcomes: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             "commit": [run.get("commit") for run in runs],
         }
         if system != first:
-            tests = [mcnemar(one["right"], it["right"]) for one, it in zip(outcomes[first], runs, strict=True)]
+            tests = [
+                mcnemar(one["right"], it["right"], groups=None) for one, it in zip(outcomes[first], runs, strict=True)
+            ]
             against = dict(zip(("only_first", "only_it", "p"), map(list, zip(*tests, strict=True)), strict=True))
             rows[system][f"{first}_against_it"] = against
     return rows

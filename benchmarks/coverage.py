@@ -116,7 +116,7 @@ def cell(name: str, classifier: str, count: int, draws: int, metrics: Sequence[s
         for metric in chosen:
             if draw >= asked[metric]:
                 continue
-            truth, score = truths(name, strength)[metric], METRICS[metric](*images, **keys(metric, world))
+            truth, score = truths(name, strength)[metric], METRICS[metric](*images, **keys(metric, world), groups=None)
             above[metric] += score.low > truth + LEAST
             below[metric] += score.high < truth - LEAST
             lengths[metric] += score.high - score.low

@@ -23,8 +23,8 @@ from featherweight.config import Competition, load_competition, load_recipe
 from featherweight.planning.candidates import FAST, RATE, SMALL, STORED, batch_size
 from featherweight.planning.curves import NUMBERS, PUBLISHED, TABLE
 from featherweight.runs import pipeline
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 
 NETWORKS = {
     "narrow": (FAST, ["model.widths=[32,128,128]"]),
@@ -61,10 +61,10 @@ def trained(name: str, recipe_name: str, changes: list[str], competition_name: s
     """The run of that name, begun, continued, or done already."""
     if not Run.exists(name):
         recipe = load_recipe(recipe_name, changes)
-        Task(recipe_name, recipe, competition_name, competition, ["./run.sh", "bench", "curves"]).start(name)
+        RunRequest(recipe_name, recipe, competition_name, competition, ["./run.sh", "bench", "curves"]).start(name)
     run = Run.find(name)
     if not run.is_finished:
-        pipeline.run(run)
+        pipeline.execute(run)
     return run
 
 

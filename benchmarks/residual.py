@@ -20,8 +20,8 @@ import _record
 from featherweight import plotting
 from featherweight.config import Competition, load_competition, load_recipe
 from featherweight.runs import pipeline
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 
 PANELS = ("train_loss", "holdout_accuracy")
 
@@ -34,8 +34,8 @@ def train(net: str, seed: int, competition: Competition, name: str, overrides: l
     else:
         recipe = load_recipe(net, [*overrides, f"seed={seed}"])
         command = ["./run.sh", "bench", "residual"]
-        run = Task(net, recipe, name, competition, command).start(run_name)
-    pipeline.run(run)
+        run = RunRequest(net, recipe, name, competition, command).start(run_name)
+    pipeline.execute(run)
     return run.history
 
 

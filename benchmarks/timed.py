@@ -26,7 +26,7 @@ from featherweight.data import pack, parts
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs import pipeline, predictions
-from featherweight.runs.task import Task
+from featherweight.runs.request import RunRequest
 from featherweight.runtime.device import make_runtime
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
@@ -85,8 +85,8 @@ def main() -> None:
     looks = max(1, epochs // 5)
     recipe = load_recipe(arguments.recipe, [*arguments.set, f"train.epochs={epochs}", f"train.evaluate_every={looks}"])
     command = shlex.split(_record.command())
-    run = Task(arguments.recipe, recipe, arguments.competition, competition, command, arguments.device).start()
-    result = pipeline.run(run)
+    run = RunRequest(arguments.recipe, recipe, arguments.competition, competition, command, arguments.device).start()
+    result = pipeline.execute(run)
     minutes = (time.monotonic() - began) / 60
     path = _record.write(
         f"timed-{arguments.recipe}",
@@ -95,7 +95,7 @@ def main() -> None:
         out=arguments.out,
         device=str(make_runtime(arguments.device, recipe.train.precision).device),
     )
-    tested = f", test {result.unseen.value:.2%}" if result.unseen else ""
+    tested = f", test {result.unbiased.value:.2%}" if result.unbiased else ""
     print(f"{arguments.recipe}: {epochs} epochs in {minutes:.1f} minutes, holdout {result.holdout.value:.2%}{tested}")
     print(f"wrote {path}")
 

@@ -60,7 +60,7 @@ def test_curves_that_still_rise_ask_for_more_epochs(scores, trained, score, advi
     ],
 )
 def test_losses_apart(train_loss, holdout_loss, said):
-    found = advice.apart(history([0.5] * 5, 0.9, train_loss, holdout_loss), tiny(), DIGITS)
+    found = advice.losses_apart(history([0.5] * 5, 0.9, train_loss, holdout_loss), tiny(), DIGITS)
     assert (found is None) == (said is None)
     if found:
         assert said in found.shows
@@ -76,14 +76,14 @@ def test_losses_apart(train_loss, holdout_loss, said):
 )
 def test_what_is_learnt_by_heart_is_made_harder_by_what_is_not_in_use(settings, changes, tmp_path):
     recipe = tiny(*settings)
-    found = advice.apart(history([0.5] * 5, 0.9, 0.1, 0.9), recipe, DIGITS)
+    found = advice.losses_apart(history([0.5] * 5, 0.9, 0.1, 0.9), recipe, DIGITS)
     assert found.changes == changes
     store(recipe, tmp_path / "recipe.yaml")  # as it lies in the run's folder, which the command names
     assert load_recipe(str(tmp_path / "recipe.yaml"), changes).train == recipe.train
 
 
 def test_a_loss_of_another_kind_is_not_held_against_the_holdouts():
-    assert advice.apart(history([0.5] * 5, 0.9, 0.1, 0.9), tiny("loss=focal"), DIGITS) is None
+    assert advice.losses_apart(history([0.5] * 5, 0.9, 0.1, 0.9), tiny("loss=focal"), DIGITS) is None
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,9 @@ def test_the_command_is_one(tmp_path, monkeypatch):
     command = found.command(Found(), "first-next")
     assert command.endswith("--set loss.label_smoothing=0.1 --set 'mix=[cutmix]' --name first-next")
     assert shlex.split(command)[:2] == ["./run.sh", str(tmp_path / "runs" / "first" / "recipe.yaml")]
+
+
+@pytest.mark.parametrize("setting", ["distill.teachers=[other]", "loss={name: cross_entropy, weights: inverse}"])
+def test_a_training_loss_that_measures_something_else_is_not_compared(setting):
+    assert advice.losses_apart(history([0.5] * 5, 0.9, 0.1, 0.9), tiny(), DIGITS) is not None
+    assert advice.losses_apart(history([0.5] * 5, 0.9, 0.1, 0.9), tiny(setting), DIGITS) is None

@@ -12,14 +12,16 @@ from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.runs import elsewhere, ledger, pipeline
 from featherweight.runs.ensemble import ensemble
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 
 FAST = ["train.epochs=2", "train.batch_size=256", "model.width=0.25", "train.checkpoint_seconds=0"]
 
 
-def task(*settings: str) -> Task:
-    return Task("tiny", load_recipe("tiny", [*FAST, *settings]), "digits", load_competition("digits"), ["x"], "cpu", 1)
+def task(*settings: str) -> RunRequest:
+    return RunRequest(
+        "tiny", load_recipe("tiny", [*FAST, *settings]), "digits", load_competition("digits"), ["x"], "cpu", 1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def sent(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATHERWEIGHT_HOME", str(folder))
         for name, seed in (("one", 0), ("two", 1)):
-            pipeline.run(task(f"seed={seed}").start(name))
+            pipeline.execute(task(f"seed={seed}").start(name))
         ensemble(["one", "two"], fit=False, name="both", command=["x"])
         for name in ("one", "both"):
             assert main.main(["bundle", name]) == 0
@@ -99,7 +101,7 @@ def described(members: dict[str, bytes], **more: object) -> None:
         (lambda m: m.update({"runs/one/weights.safetensors": b"x"}), "weights.safetensors has another checksum"),
         (lambda m: m.update({"runs/one/more.txt": b"x"}), "runs/one/more.txt is not listed"),
         (lambda m: m.pop("runs/one/split.json"), "runs/one/split.json is missing"),
-        (lambda m: m.pop("bundle.json"), "this is no bundle of a run"),
+        (lambda m: m.pop("bundle.json"), "not a bundle of a run"),
         (lambda m: m.update({"bundle.json": b"{"}), "bundle.json in it is damaged"),
         (lambda m: m.update({"../../outside": b"x"}), "outside"),
         (lambda m: described(m, runs=["../one"], run="../one"), "its names are not those of runs"),
@@ -121,7 +123,7 @@ def test_a_run_at_work_is_not_bundled(sent, monkeypatch, capsys):
     monkeypatch.setenv("FEATHERWEIGHT_HOME", str(sent))
     with FileLock(sent / "runs" / "one" / "run.lock"):
         assert main.main(["bundle", "one", "--out", str(sent / "held.zip")]) == 2
-    assert "one is being worked on by another process" in capsys.readouterr().err
+    assert "another process is working on the run one" in capsys.readouterr().err
     assert not (sent / "held.zip").exists()
 
 
@@ -129,7 +131,7 @@ def test_a_cut_zip_is_refused(sent, home, capsys):
     bundle = receive(sent, home, "one")
     bundle.write_bytes(bundle.read_bytes()[:-200])
     assert main.main(["load", str(bundle)]) == 2
-    assert "this is no bundle of a run, or a damaged one" in capsys.readouterr().err
+    assert "not a bundle of a run, or a damaged one" in capsys.readouterr().err
 
 
 def test_exports_do_not_travel_and_a_name_is_checked_as_everywhere(sent, home, capsys):
@@ -181,3 +183,10 @@ def test_data_in_a_folder_of_the_other_machine_are_those_of_the_same_named_compe
     assert not elsewhere.lacks_data(found)
     there.mkdir()
     assert elsewhere.data_here(stored, "pets") is stored
+
+
+def test_a_member_that_is_being_worked_on_is_not_bundled(sent, home, monkeypatch, capsys):
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(sent))
+    with FileLock(sent / "runs" / "two" / "run.lock"):
+        assert main.main(["bundle", "both", "--out", str(home / "b.zip")]) == 2
+    assert "another process is working on the run two" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from featherweight.evaluation.inference import predict_probs
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runs import predictions
-from featherweight.runs.task import refuse_what_does_not_fit
+from featherweight.runs.request import refuse_what_does_not_fit
 from featherweight.runtime.device import make_runtime
 from featherweight.training.distillation import Teachers
 from featherweight.training.examples import Examples

@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,19 +15,21 @@ from sklearn.metrics import log_loss
 from conftest import start
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
+from featherweight.data.pack import Pack
 from featherweight.errors import OverBudget, UserError
-from featherweight.evaluation.calibration import temper
+from featherweight.evaluation.calibration import temper, temper_cross_fitted
+from featherweight.evaluation.metrics import METRICS
 from featherweight.export.exportable import Subject
 from featherweight.kaggle import submit_and_score
 from featherweight.report import tensorboard, write
-from featherweight.runs import bundle, ensemble, ledger, members, pipeline, series, soup
+from featherweight.runs import bundle, ensemble, ledger, members, pipeline, predictions, series, soup
 from featherweight.runs.comparison import true_classes
 from featherweight.runs.ensemble import fit_weights
-from featherweight.runs.paired_tests import Answers
+from featherweight.runs.paired_tests import HoldoutPredictions
 from featherweight.runs.predictor import Predictor
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
 from featherweight.runs.soup import mean
-from featherweight.runs.task import Task
 
 SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimizer.lr=0.05"]
 
@@ -34,8 +37,10 @@ SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimize
 def make(name, *changes):
     """A real run of two epochs, of 20,506 parameters, under a limit that holds two such runs but not three."""
     competition = load_competition("digits", ["limit.parameters=50_000"])
-    run = Task("tiny", load_recipe("tiny", [*SETTINGS, *changes]), "digits", competition, ["x"], "cpu", 1).start(name)
-    pipeline.run(run)
+    run = RunRequest("tiny", load_recipe("tiny", [*SETTINGS, *changes]), "digits", competition, ["x"], "cpu", 1).start(
+        name
+    )
+    pipeline.execute(run)
     return run
 
 
@@ -86,7 +91,7 @@ def test_an_ensemble_weighs_its_members_and_averages_their_answers(finished):
     assert sum(t.numel() for name, t in load_file(made.weights).items() if name.startswith("1.")) > single
     assert Run.find("both").weigh().counted == 2 * single
     with pytest.raises(UserError, match="both is an ensemble, made at once"):
-        pipeline.run(Run.find("both"))
+        pipeline.execute(Run.find("both"))
     with pytest.raises(UserError, match="both is an ensemble already; name its members: a, b"):
         ensemble.ensemble(["both", "c"], fit=False, name="more", command=["x"])
 
@@ -121,7 +126,7 @@ def test_a_soup_is_one_model_with_the_mean_weights_and_statistics_of_its_own(fin
     assert not torch.allclose(
         weights["net.norm.running_mean"], (parts[0]["net.norm.running_mean"] + parts[1]["net.norm.running_mean"]) / 2
     )
-    result = pipeline.run(made)
+    result = pipeline.execute(made)
     assert result.parameters == json.loads((a.folder / "result.json").read_text())["parameters"]
     assert ledger.read().set_index("run").loc["mixed"]["recipe"] == "soup"
     assert result.minutes == pytest.approx(sum(run.minutes for run in (a, b)))
@@ -153,7 +158,7 @@ def test_a_soup_of_frozen_norms_keeps_their_statistics(home):
 def test_a_soup_of_folds_holds_out_what_they_kept_for_the_end(folds):
     runs = folds("split.test=0.2")
     made = soup.soup([run.name for run in runs], greedy=False, name="mixed", command=["x"])
-    result = pipeline.run(made)
+    result = pipeline.execute(made)
     of_folds = [json.loads((run.folder / "split.json").read_text()) for run in runs]
     split = json.loads((made.folder / "split.json").read_text())
     assert split["holdout"] == of_folds[0]["test"] == of_folds[1]["test"]
@@ -202,7 +207,7 @@ def test_runs_from_before_and_after_a_competition_was_named_go_together(finished
 
 def test_what_was_not_trained_shows_no_history_as_its_own(finished):
     made = soup.soup(["a", "b"], greedy=False, name="mixed", command=["./run.sh", "soup"])
-    pipeline.run(made)
+    pipeline.execute(made)
     page = write.write(made)
     text = page.read_text()
     assert "mixed was not trained: its weights are the mean of those of a, b." in text
@@ -223,7 +228,7 @@ def test_a_greedy_soup_is_never_worse_on_the_holdout_than_its_best_part(finished
     assert ("a" in kept) == ("twin" in kept)  # with a copy of what is in, nothing changes
     scores = {run.name: json.loads((run.folder / "result.json").read_text())["holdout"]["value"] for run in finished}
     assert kept[0] == max(scores, key=lambda name: scores[name])
-    assert pipeline.run(made).holdout.value >= max(scores.values())
+    assert pipeline.execute(made).holdout.value >= max(scores.values())
     twins = soup.soup(["a", "twin"], greedy=True, name="twins", command=["x"])
     assert json.loads((twins.folder / "soup.json").read_text())["members"] == ["a", "twin"]
 
@@ -262,15 +267,39 @@ def test_what_cannot_be_combined_is_refused(finished, home):
         soup.soup(["a", "a"], greedy=False, name=None, command=["x"])
     recipe = load_recipe("tiny", [*SETTINGS, "model.width=0.25"])
     competition = load_competition("digits", ["limit.parameters=50_000"])
-    other = Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1).start("thin")
+    other = RunRequest("tiny", recipe, "digits", competition, ["x"], "cpu", 1).start("thin")
     with pytest.raises(UserError, match=r"thin is not finished: \./run.sh resume thin"):
         soup.soup(["a", "thin"], greedy=False, name=None, command=["x"])
-    pipeline.run(other)
+    pipeline.execute(other)
     make("by-pixel", "train.normalize=pixel")
-    with pytest.raises(UserError, match=r"by-pixel and a have different train.normalize; their weights have no mean"):
+    with pytest.raises(UserError, match=r"by-pixel and a have different train.normalize; their weights cannot be"):
         soup.soup(["a", "by-pixel"], greedy=False, name=None, command=["x"])
-    with pytest.raises(UserError, match="thin and a are different models; their weights have no mean"):
+    with pytest.raises(UserError, match="thin and a are different models; their weights cannot be averaged"):
         soup.soup(["a", "thin"], greedy=False, name=None, command=["x"])
+
+
+def test_a_greedy_soup_is_asked_as_its_members_were(monkeypatch):
+    """At a temperature and in the recipe's batches; without the former an overconfident soup would never be better."""
+    random, asked = np.random.default_rng(0), []
+    labels = random.integers(10, size=300)
+    poor, sure = (
+        np.where(random.random((300, 1)) < right, np.eye(10)[labels], np.eye(10)[(labels + 1) % 10]) * 0.999 + 1e-4
+        for right in (0.7, 0.8)
+    )
+    recipe = load_recipe("tiny", ["predict.calibrate=true", "predict.batch_size=77"])
+    competition = load_competition("digits", ["metric=log_loss", "submission.takes=probabilities"])
+    runs = [SimpleNamespace(name=name, recipe=recipe, competition=competition) for name in "ab"]
+    answered = [HoldoutPredictions(run.name, temper_cross_fitted(poor, labels, groups=None), labels) for run in runs]
+
+    def predict(models, images, **options):
+        asked.append(options["batch_size"])
+        return sure.astype(np.float32)
+
+    monkeypatch.setattr(predictions, "predict_probs", predict)
+    holdout = Pack([str(n) for n in range(300)], np.zeros((300, 8, 8, 1), np.uint8), labels)
+    assert METRICS["log_loss"].value(sure, labels) > METRICS["log_loss"].value(answered[0].probs, labels)
+    assert soup._greedy(runs, answered, lambda indices: None, holdout, None) == [0, 1]
+    assert asked == [77]
 
 
 def test_fitted_weights_are_the_likeliest_mixture():
@@ -278,7 +307,7 @@ def test_fitted_weights_are_the_likeliest_mixture():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 500)
     good, other = (
-        Answers(
+        HoldoutPredictions(
             name, (np.eye(3)[labels] * sharp + rng.dirichlet(np.ones(3), 500)).astype(np.float32) / (1 + sharp), labels
         )
         for name, sharp in (("good", 0.6), ("other", 0.5))
@@ -289,8 +318,8 @@ def test_fitted_weights_are_the_likeliest_mixture():
         for w in np.linspace(0, 1, 1001)
     ]
     assert found[0] == pytest.approx(np.argmax(likelihood) / 1000, abs=0.005)
-    chance = Answers("chance", np.full((500, 3), 1 / 3, dtype=np.float32), labels)
-    assert fit_weights([Answers("sure", np.eye(3, dtype=np.float32)[labels], labels), chance])[0] > 0.99
+    chance = HoldoutPredictions("chance", np.full((500, 3), 1 / 3, dtype=np.float32), labels)
+    assert fit_weights([HoldoutPredictions("sure", np.eye(3, dtype=np.float32)[labels], labels), chance])[0] > 0.99
 
 
 def test_the_holdout_of_a_fitted_ensemble_is_scored_with_weights_it_was_not_fitted_to(finished):
@@ -331,14 +360,14 @@ def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, ho
 def test_a_name_being_made_is_taken(finished, home):
     """Two at once never write into one folder: the second takes the next name, or is refused the same one."""
     recipe = load_recipe("tiny")
-    task = Task("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1)
-    with task.making(None) as one:
+    task = RunRequest("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1)
+    with task.new_folder(None) as one:
         two = task.start()
         assert (one.name, two.name) == ("tiny-digits-s0", "tiny-digits-s0-2")
         with pytest.raises(UserError, match="there is a run called 'tiny-digits-s0' already"):
             task.start("tiny-digits-s0")
     assert Run.find("tiny-digits-s0").recipe == recipe
-    with pytest.raises(ZeroDivisionError), task.making("bad"):
+    with pytest.raises(ZeroDivisionError), task.new_folder("bad"):
         1 / 0  # noqa: B018
     assert {path.name for path in (home / "runs").glob("*") if path.is_dir()} >= {one.name, two.name}
     assert not (home / "runs" / "bad").exists()
@@ -349,7 +378,7 @@ def test_an_ensemble_answers_by_the_models_it_was_made_of_or_not_at_all(finished
     assert [(run.name, share) for run, share in made.answering] == [("a", 0.5), ("b", 0.5)]
     for file in ("weights.safetensors", "holdout_probs.npy", "predict_probs.npy"):  # as if trained anew
         shutil.copy(home / "runs" / "c" / file, home / "runs" / "a" / file)
-    message = "both was made with another run called a than is here now"
+    message = "both was made of another run called a than the one here now"
     for ask in (Run.weigh, Subject.of, Predictor, lambda run: bundle.write(run, home / "both.zip")):
         with pytest.raises(UserError, match=message):
             ask(Run.find("both"))
@@ -376,7 +405,7 @@ def test_an_ensemble_stands_in_its_folder_before_it_stands_in_the_ledger(finishe
     assert main.main(["resume", "both"]) == 0
     assert ledger.read()["run"].tolist() == ["a", "b", "c", "both"]
     with pytest.raises(UserError, match="nothing to continue"):
-        pipeline.run(Run.find("both"))
+        pipeline.execute(Run.find("both"))
     Run.find("both").csv().unlink()
     with pytest.raises(UserError, match=r"both has no submission, its CSV is not here"):
         submit_and_score._entry("both", None)
@@ -390,7 +419,7 @@ def test_a_run_of_another_machines_device_goes_on_with_this_ones_and_says_so_onc
     Predictor(Run.find("a"))
     soup.soup(["a", "b"], greedy=False, name="mean", command=["x"])
     assert Run.find("mean").metadata.device == "auto"
-    said = "a was started with --device cuda, which this machine lacks: it goes on with --device auto"
+    said = "a was started with --device cuda, which this machine lacks: it continues with --device auto"
     assert capsys.readouterr().out.count(said) == 1
 
 
@@ -401,5 +430,5 @@ def test_a_run_behind_a_link_is_among_the_runs_and_a_folder_that_is_no_run_is_ca
     with pytest.raises(UserError, match="is not among your runs"):
         members.finished([str(tmp_path / "moved"), "b"])
     (home / "runs" / "left").mkdir()
-    with pytest.raises(UserError, match="left is there, and is no run: move it away, or take another --name"):
-        Task("tiny", load_recipe("tiny"), "digits", load_competition("digits"), ["x"], "cpu", 1).start("left")
+    with pytest.raises(UserError, match="left exists and is not a run: move it away, or use another --name"):
+        RunRequest("tiny", load_recipe("tiny"), "digits", load_competition("digits"), ["x"], "cpu", 1).start("left")

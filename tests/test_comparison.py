@@ -13,9 +13,9 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS
 from featherweight.runs import comparison, pipeline
-from featherweight.runs.paired_tests import Answers, mcnemar, over_seeds, paired
+from featherweight.runs.paired_tests import HoldoutPredictions, mcnemar, over_seeds, paired
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 from featherweight.schema import OneOf
 
 
@@ -30,14 +30,14 @@ def answers(name, right, classes=4, seed=0):
     wrong = order[round(400 * right) :]
     given = labels.copy()
     given[wrong] = (given[wrong] + 1) % classes
-    return Answers(name, np.eye(classes, dtype=np.float32)[given] * 0.9 + 0.025, labels)
+    return HoldoutPredictions(name, np.eye(classes, dtype=np.float32)[given] * 0.9 + 0.025, labels)
 
 
 def test_mcnemar_is_the_sign_test_of_the_images_only_one_gets():
     one = np.array([True] * 60 + [True] * 12 + [False] * 3 + [False] * 25)
     other = np.array([True] * 60 + [False] * 12 + [True] * 3 + [False] * 25)
-    assert mcnemar(one, other) == pytest.approx(binomtest(12, 15).pvalue)
-    assert mcnemar(one, one) == 1.0
+    assert mcnemar(one, other, groups=None) == pytest.approx(binomtest(12, 15).pvalue)
+    assert mcnemar(one, one, groups=None) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,14 @@ def test_a_clear_difference_is_told_and_the_right_way_round(metric):
 def test_mcnemar_stands_beside_a_verdict_on_the_loss_and_does_not_decide_it():
     """The same classes, one of them given with more certainty: a better loss, and no better accuracy."""
     sure = answers("sure", 0.9)
-    unsure = Answers("unsure", (sure.probs * 0.6 + 0.1).astype(np.float32), sure.labels)
+    unsure = HoldoutPredictions("unsure", (sure.probs * 0.6 + 0.1).astype(np.float32), sure.labels)
     verdict = paired(sure, unsure, metric_of("log_loss"))
     assert (verdict.mcnemar, verdict.significant) == (1.0, True)
     assert str(verdict).startswith("sure is better than unsure on these images: by ")
-    assert str(verdict).endswith("paired bootstrap p = 0.002); their accuracies cannot be told apart (McNemar p = 1)")
+    accuracies = "their accuracies do not differ significantly (McNemar p = 1)"
+    assert str(verdict).endswith(f"paired bootstrap p = 0.002); {accuracies}")
     assert not paired(sure, unsure, metric_of("accuracy")).significant
-    alike = paired(sure, Answers("alike", sure.probs, sure.labels), metric_of("macro_f1"))
+    alike = paired(sure, HoldoutPredictions("alike", sure.probs, sure.labels), metric_of("macro_f1"))
     assert (alike.p, alike.gain, alike.significant) == (1.0, 0.0, False)
     assert "their accuracies differ (McNemar p = " in str(paired(sure, answers("poor", 0.7), metric_of("macro_f1")))
 
@@ -80,8 +81,8 @@ def test_runs_of_one_seed_are_no_several_seeds():
             for day in (1, 2, 3)
         ]
     )
-    assert "takes several seeds of each" in comparison._recipes(rows, "accuracy")[0]
-    assert "cannot be told" in over_seeds("accuracy", {"one": [0.9, 0.9], "other": [0.8, 0.8]})[0]
+    assert "train several seeds of each" in comparison._recipes(rows, "accuracy")[0]
+    assert "no significant difference" in over_seeds("accuracy", {"one": [0.9, 0.9], "other": [0.8, 0.8]})[0]
 
 
 def test_mcnemar_judges_the_hits_of_top_k_and_not_the_first_answers():
@@ -89,7 +90,8 @@ def test_mcnemar_judges_the_hits_of_top_k_and_not_the_first_answers():
     labels = np.arange(300) % 3
     first, right, wrong = (np.eye(3)[(labels + step) % 3] for step in (1, 0, 2))
     one, other = (
-        Answers(name, 0.6 * first + 0.3 * second, labels) for name, second in (("one", right), ("other", wrong))
+        HoldoutPredictions(name, 0.6 * first + 0.3 * second, labels)
+        for name, second in (("one", right), ("other", wrong))
     )
     top = OneOf(METRICS).validate({"name": "top_k", "k": 2})
     verdict = paired(one, other, top)
@@ -105,10 +107,12 @@ def test_frames_of_one_picture_tell_as_much_as_the_picture():
     labels = np.zeros(800, dtype=np.int64)
     right = np.tile([0.9, 0.1], (800, 1))
     wrong = np.where((kin < 5)[:, None], right[:, ::-1], right)
-    one, other = (Answers(name, probs, labels, kin=kin) for name, probs in (("one", right), ("other", wrong)))
+    one, other = (
+        HoldoutPredictions(name, probs, labels, groups=kin) for name, probs in (("one", right), ("other", wrong))
+    )
     assert paired(one, other, metric_of("accuracy")).mcnemar == pytest.approx(2 * 0.5**5)
     assert not paired(one, other, metric_of("accuracy")).significant
-    alone = [Answers(each.name, each.probs, labels) for each in (one, other)]
+    alone = [HoldoutPredictions(each.name, each.probs, labels) for each in (one, other)]
     assert paired(*alone, metric_of("accuracy")).significant
     widths = [paired(*each, metric_of("log_loss")) for each in ((one, other), alone)]
     assert (widths[0].high - widths[0].low) > 3 * (widths[1].high - widths[1].low)
@@ -126,7 +130,7 @@ def test_a_bootstrap_of_differences_that_are_nothing_seldom_tells():
 def test_a_small_difference_cannot_be_told():
     verdict = paired(answers("a", 0.9), answers("b", 0.905, seed=1), metric_of("accuracy"))
     assert not verdict.significant
-    assert str(verdict).startswith("it cannot be told which of a and b is better: 0.50 points of accuracy apart")
+    assert str(verdict).startswith("no significant difference between a and b: 0.50 points of accuracy (95")
 
 
 def test_pairing_tells_what_intervals_side_by_side_do_not():
@@ -144,7 +148,7 @@ def test_recipes_are_compared_over_their_seeds():
     (told,) = over_seeds("log_loss", {"a": [0.90, 0.91], "b": [0.80, 0.81]})
     assert told.startswith("the recipe b is better than a")
     (told,) = over_seeds("macro_f1", {"a": [0.9, 0.8], "b": [0.85, 0.86]})
-    assert told.startswith("it cannot be told which of the recipes a and b is better: macro F1 85.00")
+    assert told.startswith("no significant difference between the recipes a and b: macro F1 85.00")
 
 
 def test_several_pairs_of_recipes_are_corrected_together():
@@ -154,7 +158,7 @@ def test_several_pairs_of_recipes_are_corrected_together():
     assert over_seeds("accuracy", {key: scores[key] for key in "ab"})[0].startswith("the recipe a is better than b")
     told = over_seeds("accuracy", scores)
     assert len(told) == 3
-    assert told[0].startswith("it cannot be told which of the recipes a and b is better")
+    assert told[0].startswith("no significant difference between the recipes a and b")
     assert told[0].endswith(f"p = {3 * p:.3g}")
 
 
@@ -224,7 +228,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(finished, tmp_path):
     (other / "split.json").write_text(json.dumps({**split, "holdout": split["holdout"][::-1]}))
     with pytest.raises(UserError, match="hold out different images"):
         comparison.compare(["s0", str(other)], tmp_path / "compare.png")
-    with pytest.raises(UserError, match="these are all the run s0"):
+    with pytest.raises(UserError, match="these are all the same run, s0"):
         comparison.compare(["s0", str(finished / "s0")], tmp_path / "compare.png")
 
 
@@ -234,12 +238,12 @@ def test_runs_are_chosen_by_name_or_by_a_ledger_filter(finished, tmp_path, capsy
     shutil.rmtree(finished / "gone")
     assert comparison.chosen(["s0", "hot", "s0"], None, []) == ["s0", "hot"]
     assert comparison.chosen([], "digits", []) == ["s0", "s1", "hot"]
-    assert "left out, for their folders are not in " in capsys.readouterr().out
+    assert "left out, since their folders are not in " in capsys.readouterr().out
     assert comparison.chosen([], None, ["seed=0"]) == ["s0", "hot"]
     assert comparison.chosen([], "digits", ["optimizer.lr<0.3"]) == ["s0", "s1"]
     with pytest.raises(UserError, match=r"at least two runs: \./run.sh compare RUN RUN"):
         comparison.chosen(["s0", "s0"], None, [])
-    with pytest.raises(UserError, match="at least two runs, and 1 of the ledger's is chosen"):
+    with pytest.raises(UserError, match="at least two runs, and 1 of the ledger is selected"):
         comparison.chosen([], None, ["optimizer.lr=0.3"])
     with pytest.raises(UserError, match="or --competition and --where to choose them; not both"):
         comparison.chosen(["s0"], "digits", [])
@@ -259,16 +263,16 @@ def test_recipes_of_one_name_and_other_settings_are_told_apart(finished):
     runs = [Run.find("s0"), Run.find("s1")]
     assert comparison._labels(runs) == ["tiny", "tiny"]
     changed = load_recipe("tiny", ["seed=1", "optimizer.lr=0.3"])
-    runs.append(Task("tiny", changed, "digits", load_competition("digits"), ["x"], "cpu", 1).start("hot"))
+    runs.append(RunRequest("tiny", changed, "digits", load_competition("digits"), ["x"], "cpu", 1).start("hot"))
     assert comparison._labels(runs) == ["tiny as in s0", "tiny as in s0", "tiny as in hot"]
 
 
 def make(name, *changes, competition=(), answered=None):
     """A run of an epoch; `answered` makes other probabilities of its true classes, [N] to [N, 10]."""
     recipe = load_recipe("tiny", ["train.epochs=1", "predict.views=[]", "split.holdout=0.3", *changes])
-    task = Task("tiny", recipe, "digits", load_competition("digits", list(competition)), ["x"], "cpu", 1)
+    task = RunRequest("tiny", recipe, "digits", load_competition("digits", list(competition)), ["x"], "cpu", 1)
     run = task.start(name)
-    pipeline.run(run)
+    pipeline.execute(run)
     if answered is not None:
         ids = run.split.holdout
         np.save(run.folder / "holdout_probs.npy", answered(comparison.true_classes(run, ids)).astype(np.float32))
@@ -347,7 +351,7 @@ def test_the_best_of_several_is_chosen_among_all_their_pairs(home, tmp_path):
     two = comparison.compare(["good", "poor"], tmp_path / "compare.png")[1]
     assert two[0].startswith("good is better than poor on these images: by ")
     three = comparison.compare(["good", "poor", "worst"], tmp_path / "compare.png")[1]
-    assert three[0].startswith("it cannot be told which of good and poor is better: ")
+    assert three[0].startswith("no significant difference between good and poor: ")
     assert three[1].startswith("good is better than worst on these images: by ")
     assert 0.05 / 3 < binomtest(9, 10).pvalue < 0.05 / 2
 
@@ -357,7 +361,7 @@ def test_what_is_made_of_runs_has_no_curves_of_its_own_and_no_report(finished, t
     assert main.main(["soup", "s0", "s1", "--name", "mixed"]) == 0
     for name in ("both", "mixed"):  # the best of them is the ensemble
         assert Run.find(name).members == ["s0", "s1"]
-    labels = comparison.answers([Run.find("s0")])[0].labels
+    labels = comparison.holdout_predictions([Run.find("s0")])[0].labels
     np.save(finished / "both" / "holdout_probs.npy", np.eye(10, dtype=np.float32)[labels])
     drawn = []
     monkeypatch.setattr(comparison, "draw", lambda histories, path, metric: drawn.append(list(histories)))
@@ -368,7 +372,7 @@ def test_what_is_made_of_runs_has_no_curves_of_its_own_and_no_report(finished, t
     assert drawn == [["s1"]]
     assert out.endswith(f"wrote {picture}\nnext: ./run.sh report s0\n")
     assert main.main(["compare", "both", "mixed", "--out", str(picture)]) == 0
-    assert "no curves: none of these was trained" in capsys.readouterr().out
+    assert "no curves: these are made of runs" in capsys.readouterr().out
     assert drawn == [["s1"]]
 
     assert main.main(["report", "both"]) == 2

@@ -15,8 +15,8 @@ from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.report import evidence, write
 from featherweight.runs import pipeline
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 from featherweight.runtime.device import make_runtime
 from featherweight.runtime.rng import Draws, generator
 from featherweight.training.distillation import Teachers, learn, read_saved, teach
@@ -46,8 +46,8 @@ def test_several_teachers_teach_their_mean():
 def run(name, *changes, competition=()):
     recipe = load_recipe("tiny", ["train.epochs=2", "predict.views=[]", *changes])
     told = load_competition("digits", competition)
-    made = Task("tiny", recipe, "digits", told, ["x"], "cpu", 1).start(name)
-    return made, pipeline.run(made)
+    made = RunRequest("tiny", recipe, "digits", told, ["x"], "cpu", 1).start(name)
+    return made, pipeline.execute(made)
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_a_mean_of_models_is_not_compared_with_one_of_them(finished, monkeypatch
     run = Run.find("first")
     labels = np.zeros(len(run.split.holdout), dtype=np.int64)
     monkeypatch.setattr(unlabelled, "domain", lambda *given: pytest.fail("compared"))
-    monkeypatch.setattr(expected_score, "_heeding_others", lambda run, holdout, labels, seen: seen)
+    monkeypatch.setattr(expected_score, "_adjusted_by_other_runs", lambda run, holdout, labels, seen: seen)
     expected = expected_score.expect(run, run.result.holdout, labels, alike=False)
     assert (expected.auc, expected.estimates, expected.shifted) == (None, {}, False)
 
@@ -82,7 +82,7 @@ def test_the_expected_scores_hold_in_95_of_100_leaderboards(public, private):
     for place in range(len(held)):
         accuracy = random.uniform(0.8, 0.99)
         right = (random.random(200) < accuracy).astype(np.int64)
-        score = METRICS["accuracy"](right, np.ones(200, dtype=np.int64))
+        score = METRICS["accuracy"](right, np.ones(200, dtype=np.int64), groups=None)
         parts = expected_score.parts_of(score, 0.0, NONE, (public, private), [])
         for column, (_, low, high, images) in enumerate(parts):
             held[place, column] = low <= random.binomial(images, accuracy) / images <= high
@@ -117,10 +117,10 @@ def test_of_sixty_images_the_interval_ends_at_whole_ones():
 @pytest.mark.parametrize("gaps", [[], [-0.5]])
 def test_a_nearly_flawless_loss_has_an_end_in_reach_and_a_width(metric, gaps):
     labels = np.arange(100) % 2
-    score = METRICS[metric](np.where(np.eye(2)[labels] > 0, 0.999, 0.001), labels)
+    score = METRICS[metric](np.where(np.eye(2)[labels] > 0, 0.999, 0.001), labels, groups=None)
     for centre, low, high, _ in expected_score.parts_of(score, 0.0, NONE, (100, 300), gaps):
         assert 0 <= low <= centre < high < 1
-    one_class = METRICS[metric](np.eye(2)[[0] * 50], np.zeros(50, dtype=np.int64))
+    one_class = METRICS[metric](np.eye(2)[[0] * 50], np.zeros(50, dtype=np.int64), groups=None)
     assert np.isfinite(expected_score.parts_of(one_class, 0.0, NONE, (3, 300), gaps)).all()
 
 
@@ -136,7 +136,7 @@ def test_what_was_taken_off_for_a_choice_is_not_taken_off_again_with_a_gap(home,
     row = {"competition": "c", "metric": "accuracy", "public": 0.9, "holdout": 0.95}
     rows = [row | {"run": name, "csv_sha256": sha} for name, sha in (("one", "a"), ("again", "a"), ("two", "b"))]
     monkeypatch.setattr(query, "table", lambda: pd.DataFrame(rows))
-    monkeypatch.setattr(expected_score, "_flattery", lambda name: 0.02 if name == "again" else 0.0)
+    monkeypatch.setattr(expected_score, "_optimism_of", lambda name: 0.02 if name == "again" else 0.0)
     competition = SimpleNamespace(metric=SimpleNamespace(name="accuracy"))
     run = SimpleNamespace(competition_name="c", competition=competition, name="three")
     assert expected_score._gaps(run) == pytest.approx([-0.03, -0.05])  # one CSV counts once
@@ -144,7 +144,7 @@ def test_what_was_taken_off_for_a_choice_is_not_taken_off_again_with_a_gap(home,
 
 def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
     right = np.arange(500) % 10 > 0
-    score = METRICS["accuracy"](right.astype(np.int64), np.ones(500, dtype=np.int64))
+    score = METRICS["accuracy"](right.astype(np.int64), np.ones(500, dtype=np.int64), groups=None)
     before = expected_score.parts_of(score, 0.0, NONE, (500, 5000), [])
     after = expected_score.parts_of(score, 0.0, NONE, (500, 5000), [-0.04])
     assert before[0][0] == pytest.approx(0.9)
@@ -154,7 +154,7 @@ def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
 
 
 def test_choosing_flatters_and_estimates_under_shift_widen():
-    score = METRICS["accuracy"](np.r_[np.ones(180, int), np.zeros(20, int)], np.ones(200, dtype=np.int64))
+    score = METRICS["accuracy"](np.r_[np.ones(180, int), np.zeros(20, int)], np.ones(200, dtype=np.int64), groups=None)
     plain, chosen = (expected_score.parts_of(score, by, NONE, (300, 700), [])[1] for by in (0.0, 0.01))
     assert chosen[0] == pytest.approx(plain[0] - 0.01)
     shifted = expected_score.parts_of(score, 0.0, (0.8, {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
@@ -163,7 +163,7 @@ def test_choosing_flatters_and_estimates_under_shift_widen():
     assert (
         expected_score.error_under(0.5) == 0 < expected_score.error_under(0.7) < expected_score.error_under(0.99) <= 0.3
     )
-    loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64))
+    loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64), groups=None)
     assert expected_score.parts_of(loss, 0.0, NONE, (30, 70), [])[0][0] == pytest.approx(np.log(2))
 
 
@@ -204,7 +204,7 @@ def test_choosing_an_epoch_flatters_by_what_those_beside_it_read_less(tmp_path, 
     stopping = load_recipe("tiny", ["early_stopping.metric=accuracy"]).early_stopping
     recipe = SimpleNamespace(early_stopping=stopping)
     run = SimpleNamespace(recipe=recipe, is_ensemble=False, folder=tmp_path, history=history)
-    score = METRICS["accuracy"](np.ones(50, int), np.ones(50, int))
+    score = METRICS["accuracy"](np.ones(50, int), np.ones(50, int), groups=None)
     assert selection.among_epochs(run, score) == (pytest.approx(flatters), looks)
     recipe.early_stopping = None
     assert selection.among_epochs(run, score) == (0.0, 1)

@@ -15,6 +15,7 @@ from PIL import Image
 from featherweight.cli import main
 from featherweight.config import load_recipe
 from featherweight.data import image as images
+from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.export import foreign, formats, job, standalone
 from featherweight.export.exportable import Subject
 from featherweight.export.resampling import prepared
@@ -196,6 +197,16 @@ def test_an_export_is_scored_by_its_own_arithmetic(workspace):
     held = subject.shown(subject.load(), run.split.holdout)
     right = (subject.probs(held, "").argmax(1) == held[0].labels).mean()
     assert job.plain_score(subject, held).value == pytest.approx(right)
+
+
+def test_the_int8_copy_is_scored_at_temperatures_that_have_not_seen_the_labels(workspace):
+    run = Run.find("first")
+    run.temperature.write_text("0.25\n")  # as fitted to these very images
+    subject = Subject.of(Run.find("first"))
+    (pack,) = subject.shown(subject.load(), run.split.holdout)
+    raw = run.raw_probs("holdout")
+    fair = temper_cross_fitted(raw, pack.labels, groups=run.groups(pack.ids))
+    np.testing.assert_allclose(job._recalibrated(subject, run.calibrated(raw), pack), fair, atol=1e-3)
 
 
 def test_networks_of_several_families_share_a_script():

@@ -265,6 +265,6 @@ def test_what_is_trained_on_is_scored_as_the_holdout_is(name, tmp_path, monkeypa
         true, given = torch.cat([answers for _, answers in told[6 * epoch : 6 * epoch + 6]], 1).long().numpy()
         assert row["train_accuracy"] == (true == given).mean()
         assert row["train_f1"] == pytest.approx(f1_score(true, given, average="macro"))
-        if METRICS[name].judges == "answers":
-            assert row["train_score"] == pytest.approx(judge(metric, given, true).value)
-    assert history["train_score"].notna().all() == (METRICS[name].judges == "answers")
+        if METRICS[name].input_kind == "answers":
+            assert row["train_score"] == pytest.approx(judge(metric, given, true, groups=None).value)
+    assert history["train_score"].notna().all() == (METRICS[name].input_kind == "answers")

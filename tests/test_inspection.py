@@ -99,7 +99,7 @@ def test_what_is_planted_is_found():
     )
     told = titles(found)
     assert told["2 images have copies of different classes"].warning
-    assert told["the holdout leaks"].detail.startswith("2 of 30 held out images (6.7%)")
+    assert told["the holdout leaks"].detail.startswith("2 of 30 held-out images (6.7%)")
     assert told["1 of 99 images to predict are copies of training images"].warning
     assert told["1 of 99 images to predict are copies of training images"].rows[0][-1][1] == "test t0098.png"
     assert found.groups["0200.png"] == found.groups["0000.png"] == "0000.png"
@@ -173,7 +173,7 @@ def tracks(home):
 def test_the_page_needs_no_network_and_the_grouping_mends_the_leak(tracks, capsys):
     assert main.main(["inspect", "t"]) == 0
     told = capsys.readouterr().out
-    assert "- a split that tears copies would leak" in told
+    assert "- a split that separates duplicates would leak" in told
     assert "every run keeps them on one side" in told
     page = (tracks / "reports/t-data.html").read_text()
     assert len(page) < 5_000_000

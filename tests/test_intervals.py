@@ -2,15 +2,20 @@
 
 import importlib.util
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from conftest import ROOT
-from featherweight.evaluation import intervals, jackknife
+from featherweight.config import load_competition
+from featherweight.evaluation import bootstrap, intervals, jackknife
+from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.evaluation.class_metrics import Mean
 from featherweight.evaluation.metrics import METRICS
+from featherweight.runs import selection
 
+DIGITS = load_competition("digits")
 sys.path.insert(0, str(ROOT / "benchmarks"))
 spec = importlib.util.spec_from_file_location("coverage_of_intervals", ROOT / "benchmarks" / "coverage.py")
 bench = importlib.util.module_from_spec(spec)
@@ -65,19 +70,19 @@ def test_a_proportion_of_many_truths_holds_in_95_of_100_cases(count):
 def test_flawless_and_hopeless_scores_leave_doubt_at_one_end_alone():
     assert intervals.proportion(0, 50) == (0.0, pytest.approx(1 - 0.05 ** (1 / 50)))
     assert intervals.proportion(50, 50) == (pytest.approx(0.05 ** (1 / 50)), 1.0)
-    low, high = intervals.bounded(1.0, np.ones(100), 50)
+    low, high = intervals.score_interval(1.0, np.ones(100), 50)
     assert high == 1.0
     assert 0.9 < low < 0.97
-    assert intervals.bounded(-1.0, -np.ones(100), 50, (-1.0, 1.0))[0] == -1.0
+    assert intervals.score_interval(-1.0, -np.ones(100), 50, (-1.0, 1.0))[0] == -1.0
 
 
 def test_the_interval_of_a_loss_leans_to_where_its_tail_is_and_one_image_more_may_be_wrong():
     tail = np.random.default_rng(0).lognormal(size=100)
-    low, high = intervals.skewed(tail.mean(), tail, tail.mean())
+    low, high = intervals.hall_t_interval(tail.mean(), tail, tail.mean())
     assert high - tail.mean() > 1.2 * (tail.mean() - low)
     even = np.full(30, 0.01)
-    assert intervals.skewed(0.01, even, 0.01) == (0.01, 0.01)
-    low, high = intervals.skewed(0.01, even, 3.0)
+    assert intervals.hall_t_interval(0.01, even, 0.01) == (0.01, 0.01)
+    low, high = intervals.hall_t_interval(0.01, even, 3.0)
     assert 0.0 <= low <= 0.01 < 0.05 < high < 1.0
 
 
@@ -91,7 +96,8 @@ def test_frames_of_one_picture_are_one_draw_of_luck():
     random, held = np.random.default_rng(0), np.zeros(2)
     for _ in range(200):
         answers, true, kin = frames(30, 7, random)
-        for place, score in enumerate((METRICS["accuracy"](answers, true), METRICS["accuracy"](answers, true, kin))):
+        for place, known in enumerate((None, kin)):
+            score = METRICS["accuracy"](answers, true, groups=known)
             held[place] += score.low <= 0.7 <= score.high
     assert held[0] < 0.6 * 200
     assert held[1] >= 0.91 * 200
@@ -104,13 +110,64 @@ def test_of_frames_every_metric_is_as_sure_as_of_their_pictures(metric):
     logits = random.normal(size=(60, 3)) + 1.5 * np.eye(3)[labels]
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     kin = np.repeat(np.arange(60), 5)
-    one, many = METRICS[metric](probs, labels), METRICS[metric](probs[kin], labels[kin], kin)
+    one, many = METRICS[metric](probs, labels, groups=None), METRICS[metric](probs[kin], labels[kin], groups=kin)
     assert many.value == pytest.approx(one.value)
     assert many.high - many.low == pytest.approx(one.high - one.low, rel=0.12)
-    assert METRICS[metric](probs, labels, np.arange(60)) == one  # nobody is related: to the last digit
+    assert METRICS[metric](probs, labels, groups=np.arange(60)) == one  # nobody is related: to the last digit
 
 
 def test_flawless_frames_leave_the_doubt_of_their_pictures():
     answers = np.ones(210, dtype=np.int64)
-    low = METRICS["accuracy"](answers, answers, np.repeat(np.arange(30), 7)).low
-    assert low == pytest.approx(METRICS["accuracy"](answers[:30], answers[:30]).low, abs=0.03)
+    low = METRICS["accuracy"](answers, answers, groups=np.repeat(np.arange(30), 7)).low
+    assert low == pytest.approx(METRICS["accuracy"](answers[:30], answers[:30], groups=None).low, abs=0.03)
+
+
+def test_folds_and_halves_divide_no_group():
+    groups = np.repeat(np.arange(50), 4)
+    fold, half = bootstrap.fold_of(200, groups), bootstrap.halves(200, groups)
+    assert all(len(set(part[groups == group].tolist())) == 1 for part in (fold, half) for group in range(50))
+    assert set(np.bincount(fold)) == {40}
+    assert bootstrap.fold_of(200, np.arange(200)).tolist() == bootstrap.fold_of(200, None).tolist()
+    assert not bootstrap.fold_of(7, np.zeros(7, np.int64)).any()
+
+
+def test_no_temperature_is_fitted_to_copies_of_what_it_tempers():
+    """Of pictures of random classes, each there ten times, a temperature that has seen copies is too sure of them."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 10)
+    labels = random.integers(3, size=12)[groups]
+    probs = random.dirichlet(np.full(3, 0.2), 12).astype(np.float32)[groups]
+    losses = [
+        METRICS["log_loss"].value(temper_cross_fitted(probs, labels, groups=of).astype(np.float64), labels)
+        for of in (groups, None)
+    ]
+    assert losses[0] > losses[1]
+    one = np.zeros(120, np.int64)
+    assert (temper_cross_fitted(probs, labels, groups=one) == probs).all()  # nothing else to fit it to
+
+
+def test_the_bag_holds_no_copy_of_what_is_outside_of_it(tmp_path, monkeypatch):
+    """The optimism of the best of four runs that guess is that of ten pictures, however often each is there."""
+    random = np.random.default_rng(0)
+    labels = random.integers(2, size=10)
+    guesses = [random.random((10, 2)).astype(np.float32) for _ in range(4)]
+    guesses.sort(key=lambda probs: -(probs.argmax(1) == labels).mean())
+
+    def optimism(times, related):
+        rows = np.repeat(np.arange(10), times)
+        runs = [
+            SimpleNamespace(
+                name=str(number),
+                competition=DIGITS,
+                split=SimpleNamespace(holdout=list(range(len(rows)))),
+                temperature=tmp_path / "none",
+                probs=lambda part, probs=probs: probs[rows],
+                groups=lambda ids: rows if related else None,
+            )
+            for number, probs in enumerate(guesses)
+        ]
+        monkeypatch.setattr(selection, "on_the_same_images", lambda run: runs)
+        return selection.among_runs(runs[0], labels[rows])[0]
+
+    assert optimism(10, related=True) == pytest.approx(optimism(1, related=False))
+    assert optimism(10, related=False) < 0.5 * optimism(1, related=False)

@@ -1,7 +1,6 @@
 """Kin stay on one side of a split, unasked: tracks, copies and near-duplicates; what has no kin stays where it was."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from featherweight.data import kin, near_duplicates, split
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide, group_names
 from featherweight.errors import UserError
-from featherweight.runs import related
+from featherweight.runs import groups
 from featherweight.runs.division import KinMoved
 from featherweight.runs.run import Run
 
@@ -190,11 +189,10 @@ def test_images_without_a_declared_group_are_counted():
 
 
 def test_a_run_keeps_the_groups_of_what_it_scores_and_counts_them_as_one(tmp_path):
-    run = SimpleNamespace(folder=tmp_path)
-    related.store(run, {"a": "a", "b": "a", "c": "c"})
+    groups.store(tmp_path, {"a": "a", "b": "a", "c": "c"})
     assert json.loads((tmp_path / "groups.json").read_text()) == {"a": "a", "b": "a"}
-    assert related.of(run, ["c", "a", "b"]).tolist() == [0, 1, 1]
-    assert related.of(run, ["c", "a"]) is None  # nobody is related
+    assert groups.of([tmp_path], ["c", "a", "b"]).tolist() == [0, 1, 1]
+    assert groups.of([tmp_path], ["c", "a"]) is None  # nobody is related
 
 
 def test_what_joins_most_of_the_images_joins_none(monkeypatch):
@@ -268,13 +266,13 @@ def test_the_split_of_kin_is_a_property_of_the_ids():
 def test_what_a_torn_split_would_have_shown():
     from featherweight.evaluation.metrics import METRICS
 
-    score = METRICS["accuracy"](np.r_[np.ones(90, int), np.zeros(10, int)], np.ones(100, dtype=np.int64))
+    score = METRICS["accuracy"](np.r_[np.ones(90, int), np.zeros(10, int)], np.ones(100, dtype=np.int64), groups=None)
     told = KinMoved(40, 50, 100, 0.9, "copies").summary(score)
     assert told.startswith(
         "40 images moved to one side of the split; otherwise 50.0% of the holdout would have related"
     )
     assert told.endswith(" images in training, and the score could read up to 90.00%")
-    loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64))
+    loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64), groups=None)
     assert KinMoved(40, 50, 100, 0.9, "copies").summary(loss).endswith("would have related images in training")
     assert KinMoved(1, 0, 10, 1.0, "").summary(score).endswith("90.00%")
     assert KinMoved(40, 50, 100, 1.0, "copies", learned=0.96).would_read(score) == pytest.approx(0.93)

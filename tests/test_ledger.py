@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featherweight.errors import UserError
-from featherweight.runs import ledger
+from featherweight.runs import ledger, unfinished
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +170,12 @@ def test_settings_name_everything_that_can_differ():
         '{"augment":"crop+flip+crop","augment.crop#2.padding":0.2,"augment.crop.padding":0.1,"augment.flip.p":1,'
         '"optimizer.lr":0.1,"optimizer.name":"sgd","predict.views":[]}'
     )
+
+
+def test_a_run_with_a_damaged_file_is_listed_as_such(home):
+    folder = home / "runs" / "broken"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{")
+    (found,) = unfinished.unfinished()
+    assert str(found) == "broken: damaged; see what is wrong with: ./run.sh resume broken"
+    assert list(unfinished.unfinished("digits")) == []

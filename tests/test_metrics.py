@@ -119,26 +119,26 @@ def test_every_metric_has_a_reference_here():
 @pytest.mark.parametrize("name", ONE)
 def test_value_and_interval(name):
     probs, true = sample(400, 20)
-    given = best(probs) if METRICS[name].judges == "answers" else probs
+    given = best(probs) if METRICS[name].input_kind == "answers" else probs
     keys = KEYS.get(name, {})
-    score = METRICS[name](given, true, **keys)
+    score = METRICS[name](given, true, **keys, groups=None)
     assert score.value == pytest.approx(REFERENCE[name](probs, true), abs=1e-12)
     assert score.low < score.value <= score.high
     # Average precision of few images is too high by its nature: what it is of many may all lie below it.
     assert score.value < score.high or name == "mean_average_precision"
     assert (score.count, score.metric) == (400, name)
-    assert METRICS[name](given, true, **keys) == score, "the bootstrap must be seeded"
+    assert METRICS[name](given, true, **keys, groups=None) == score, "the bootstrap must be seeded"
 
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_value_and_interval_of_sets(name):
     probs, true = sets(300)
     keys = {"weights": WEIGHTS[:6].tolist()} if name in KEYS else {}
-    score = METRICS[name](probs, true, **keys)
+    score = METRICS[name](probs, true, **keys, groups=None)
     assert score.value == pytest.approx(OF_SETS[name](probs, true), abs=1e-12)
     assert score.low < score.value < score.high
-    if METRICS[name].judges == "answers":
-        assert METRICS[name]((probs > 0.5).astype(np.uint8), true, **keys) == score
+    if METRICS[name].input_kind == "answers":
+        assert METRICS[name]((probs > 0.5).astype(np.uint8), true, **keys, groups=None) == score
 
 
 def test_a_balanced_log_loss_takes_each_classs_mean_first():
@@ -159,10 +159,14 @@ def test_a_ranking_is_judged_as_it_was_written():
 
 
 def test_four_images_and_an_area_of_one_say_little():
-    score = METRICS["auc"](np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]]), np.array([0, 0, 1, 1]))
+    score = METRICS["auc"](
+        np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]]), np.array([0, 0, 1, 1]), groups=None
+    )
     assert (score.value, score.high) == (1.0, 1.0)
     assert score.low < 0.5
-    worst = METRICS["auc"](np.array([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3], [0.9, 0.1]]), np.array([0, 0, 1, 1]))
+    worst = METRICS["auc"](
+        np.array([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3], [0.9, 0.1]]), np.array([0, 0, 1, 1]), groups=None
+    )
     assert (worst.value, worst.low) == (0.0, 0.0)
     assert worst.high > 0.5
 
@@ -171,7 +175,7 @@ def test_four_images_and_an_area_of_one_say_little():
 def test_flawless_predictions_leave_doubt(name):
     true = np.arange(60) % 6
     probs = np.eye(6)[true]
-    score = METRICS[name](probs, true)
+    score = METRICS[name](probs, true, groups=None)
     assert score.value == pytest.approx(0.0 if score.of.lower_is_better else 1.0, abs=1e-9)
     if not score.of.lower_is_better:
         assert 0.85 < score.low < 0.98
@@ -182,7 +186,7 @@ def test_flawless_predictions_leave_doubt(name):
 def test_few_images_give_finite_scores(name, count):
     true = np.zeros(count, dtype=np.int64)
     probs = np.tile([0.2, 0.5, 0.3], (count, 1))
-    score = METRICS[name](probs, true)
+    score = METRICS[name](probs, true, groups=None)
     assert np.isfinite([score.value, score.low, score.high]).all()
 
 
@@ -190,11 +194,11 @@ def test_auc_with_ties_and_an_absent_class():
     true = np.array([0, 0, 1, 1, 0, 1])
     probs = np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0.5, 0.5, 0], [0.2, 0.8, 0], [0.9, 0.1, 0], [0.5, 0.5, 0]])
     binary = sklearn.metrics.roc_auc_score(true, probs[:, 1])
-    assert METRICS["auc"](probs, true).value == pytest.approx(binary)
+    assert METRICS["auc"](probs, true, groups=None).value == pytest.approx(binary)
 
 
 def test_log_loss_clips_and_rescales():
-    score = METRICS["log_loss"](np.array([[0.0, 2.0], [0.5, 0.5]]), np.array([0, 1]))
+    score = METRICS["log_loss"](np.array([[0.0, 2.0], [0.5, 0.5]]), np.array([0, 1]), groups=None)
     assert score.value == pytest.approx((-np.log(1e-15 / 2) + np.log(2)) / 2, rel=1e-3)
     assert score.of.lower_is_better
     assert "%" not in str(score).replace("95 %", "")
@@ -202,23 +206,25 @@ def test_log_loss_clips_and_rescales():
 
 def test_top_k_of_fewer_classes_is_certain():
     probs, true = sample(50, 4)
-    assert METRICS["top_k"](probs, true, k=5).value == 1.0
-    assert METRICS["top_k"](probs, true, k=1).value == pytest.approx((probs.argmax(1) == true).mean())
+    assert METRICS["top_k"](probs, true, k=5, groups=None).value == 1.0
+    assert METRICS["top_k"](probs, true, k=1, groups=None).value == pytest.approx((probs.argmax(1) == true).mean())
 
 
 def test_judge_takes_classes_of_probabilities_where_the_metric_wants_classes():
     metric = Competition.model_fields["metric"]
     choose = TypeAdapter(metric.rebuild_annotation()).validate_python
     probs, true = sample(100, 5)
-    assert metrics.judge(choose("macro_f1"), probs, true) == METRICS["macro_f1"](probs.argmax(1), true)
-    assert metrics.judge(choose("log_loss"), probs, true) == METRICS["log_loss"](probs, true)
+    assert metrics.judge(choose("macro_f1"), probs, true, groups=None) == METRICS["macro_f1"](
+        probs.argmax(1), true, groups=None
+    )
+    assert metrics.judge(choose("log_loss"), probs, true, groups=None) == METRICS["log_loss"](probs, true, groups=None)
     with pytest.raises(ValueError, match="probabilities"):
-        metrics.judge(choose("log_loss"), probs.argmax(1), true)
+        metrics.judge(choose("log_loss"), probs.argmax(1), true, groups=None)
 
 
 def test_accuracy_has_the_mid_p_interval():
     """8 of 10: by Clopper and Pearson it is 0.4439 to 0.9748; half the probability of just 8 is left out here."""
-    score = METRICS["accuracy"](np.array([1] * 8 + [0] * 2), np.ones(10, dtype=np.int64))
+    score = METRICS["accuracy"](np.array([1] * 8 + [0] * 2), np.ones(10, dtype=np.int64), groups=None)
     assert (score.value, score.count) == (0.8, 10)
     below, above = binom.pmf(8, 10, score.low) / 2, binom.pmf(8, 10, score.high) / 2
     assert binom.sf(8, 10, score.low) + below == pytest.approx(0.025)
@@ -227,7 +233,7 @@ def test_accuracy_has_the_mid_p_interval():
 
 
 def test_a_perfect_score_still_has_a_lower_end():
-    score = METRICS["accuracy"](np.ones(100, dtype=np.int64), np.ones(100, dtype=np.int64))
+    score = METRICS["accuracy"](np.ones(100, dtype=np.int64), np.ones(100, dtype=np.int64), groups=None)
     assert score.high == 1
     assert score.low == pytest.approx(0.05 ** (1 / 100))
 
@@ -237,8 +243,10 @@ def test_a_perfect_score_still_has_a_lower_end():
 def test_the_value_alone_is_that_of_the_whole_score(name, classes):
     probs, true = sample(200, classes, sharpness=0.3)
     metric = OneOf(METRICS).validate({"name": name, **({"k": 1} if name == "top_k" else {})})
-    assert metrics.value(metric, probs, true) == pytest.approx(metrics.judge(metric, probs, true).value, abs=1e-12)
-    if METRICS[name].judges == "answers":
+    assert metrics.value(metric, probs, true) == pytest.approx(
+        metrics.judge(metric, probs, true, groups=None).value, abs=1e-12
+    )
+    if METRICS[name].input_kind == "answers":
         assert metrics.value(metric, probs.argmax(1), true) == metrics.value(metric, probs, true)
 
 
@@ -247,7 +255,7 @@ def test_a_score_of_an_older_run_is_read_with_its_direction():
     assert (
         str(Score.read({"value": 0.2, "low": 0.1, "high": 0.3, "count": 5, "lower_is_better": False}))[:6] == "20.00%"
     )
-    score = METRICS["auc"](*sample(50, 3))
+    score = METRICS["auc"](*sample(50, 3), groups=None)
     assert Score.read(vars(score)) == score
 
 
@@ -259,7 +267,7 @@ def test_resamples_are_the_metric_of_the_images_drawn_and_the_same_images_for_al
         {"name": name, **({"k": 2} if name == "top_k" else {})}
     )
     other = sample(300, 6, sharpness=0.3)[0]
-    quick = metrics.resampled(metric, [probs, other, probs], true, 40)
+    quick = metrics.resampled(metric, [probs, other, probs], true, 40, groups=None)
     assert quick.shape == (3, 40)
     assert (quick[0] == quick[2]).all()
     drawn = [row.astype(int) for rows in bootstrap.resamples(300, 40) for row in rows]
@@ -268,3 +276,8 @@ def test_resamples_are_the_metric_of_the_images_drawn_and_the_same_images_for_al
     tolerance = 0.02 if name == "auc" else 1e-12  # its function is the area's first-order expansion
     np.testing.assert_allclose(quick[:2], slow, atol=tolerance)
     assert quick[0].std() > 0.005
+
+
+def test_top_1_is_the_accuracy_on_ties_too():
+    probs, true = np.full((4, 3), 1 / 3), np.array([0, 1, 2, 0])
+    assert METRICS["top_k"].value(probs, true, k=1) == METRICS["accuracy"].value(probs, true) == 0.5

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from conftest import start
 from featherweight.cli.main import main
 from featherweight.data.image import decode
-from featherweight.evaluation.decisions import Decision
+from featherweight.evaluation.decisions import DecisionRule
 from featherweight.export import foreign
 from featherweight.kaggle import kernel_entry
 from featherweight.runs.evaluate import evaluate
@@ -154,7 +154,7 @@ def test_a_notebook_writes_the_bytes_of_the_run(photos, home, target):
     run = Run.find("small")
     if target == "ordered":
         between = float(np.sort(run.probs("predict")[:, 1])[1:3].mean())
-        Decision("cuts", (between,)).store(run.folder / "decision.json")
+        DecisionRule("cuts", (between,)).store(run.folder / "decision.json")
         evaluate(run, "predict", [row.split(",")[0] for row in run.csv().read_text().splitlines()[1:]])
         assert run.csv().read_text().count("light") == 2
     own = run.csv().read_bytes()

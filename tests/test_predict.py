@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.runs import pipeline, predictor
 from featherweight.runs.ensemble import ensemble
 from featherweight.runs.predictor import Predictor
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 
 FAST = ["train.epochs=1", "train.batch_size=256", "model.width=0.25", "predict.batch_size=100"]
 
@@ -31,7 +32,7 @@ def workspace(tmp_path_factory) -> Path:
             ("large", ["image.size=16", "predict.views=[{name: train, count: 2}]"]),
         ):
             recipe = load_recipe("tiny", [*FAST, *more])
-            pipeline.run(Task("tiny", recipe, "digits", competition, ["x"], "cpu", 1).start(name))
+            pipeline.execute(RunRequest("tiny", recipe, "digits", competition, ["x"], "cpu", 1).start(name))
         ensemble(["one", "large"], fit=True, name="both", command=["x"])
         images = competition.load().predict
         (folder / "pictures" / "deep").mkdir(parents=True)
@@ -112,7 +113,7 @@ def test_wrong_input_is_one_message_and_leaves_no_file(pictures, capsys):
         (["one", str(pictures / "notes.txt")], "notes.txt: expected a table with a column of paths"),
         (["one", "gone.png"], "there is no file, folder or competition called 'gone.png'"),
         (["bare", str(pictures)], "bare has no weights yet: ./run.sh resume bare"),
-        (["one", "few"], "one knows 10 classes and few has 2 others, for example 2, 3, 4"),
+        (["one", "few"], "one has 10 classes and few has 2 others, for example 2, 3, 4"),
         (["on", str(pictures)], "there is no run called 'on'; did you mean 'one'?"),
         (["one", str(pictures), "--out", "x.txt"], "expected a name that ends in .csv or .json"),
         (["one", str(pictures), "--views", "flop"], "flop"),
@@ -136,3 +137,15 @@ def test_the_module_is_of_torch_and_its_classes_are_the_competitions(pictures):
     logs = model(torch.from_numpy(arrays).permute(0, 3, 1, 2) / 255)
     assert (logs.argmax(1).numpy() == said.probs.argmax(1)).all()
     assert sum(p.numel() for p in Predictor(Run.find("both")).parameters()) == Run.find("both").result.parameters
+
+
+def test_batch_sizes_without_a_common_multiple_are_asked_within_the_memory(pictures, monkeypatch):
+    """Whole batches are needed for views that draw alone, whose random numbers are those of a batch."""
+    asked = Predictor(Run.find("both"))
+    asked.members = [
+        replace(member, recipe=member.run.recipe_with([f"predict.batch_size={size}"]))
+        for member, size in zip(asked.members, (99, 100), strict=True)
+    ]
+    assert asked.chunk % 9900 == 0
+    monkeypatch.setattr(predictor, "CHUNK_BYTES", 9000 * 320)
+    assert asked.chunk == 9000

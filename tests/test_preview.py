@@ -17,7 +17,7 @@ def test_the_rate_is_drawn(tmp_path):
 def test_the_sheet_begins_every_row_with_the_image_as_it_is(tmp_path):
     recipe, competition = load_recipe("tiny", ["mix=[cutmix]"]), load_competition("digits")
     told = preview.augment(recipe, competition, tmp_path / "sheet.png", rows=3, columns=4)
-    assert told == "3 images, as they are on the left, 3 draws each of: crop, cutmix"  # a digit is not mirrored
+    assert told == "3 images, unchanged on the left, 3 draws each of: crop, cutmix"  # a digit is not mirrored
     pixels = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert pixels.shape == ((3 * 10 - 2) * 6, (4 * 10 - 2) * 6, 3)
     original, draw = pixels[: 8 * 6, : 8 * 6], pixels[: 8 * 6, 10 * 6 : 18 * 6]

@@ -14,9 +14,9 @@ from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.data.listing import Listing
 from featherweight.errors import UserError
-from featherweight.runs import pipeline
+from featherweight.runs import pipeline, teachers
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 from featherweight.training.trainer import Examples
 
 ALLOWED = "limit.allow_pseudo_labels=true"
@@ -25,8 +25,8 @@ ALLOWED = "limit.allow_pseudo_labels=true"
 def run(name, *changes, competition=(ALLOWED,)):
     recipe = load_recipe("tiny", ["train.epochs=2", "predict.views=[]", *changes])
     told = load_competition("digits", competition)
-    made = Task("tiny", recipe, "digits", told, ["x"], "cpu", 1).start(name)
-    return made, pipeline.run(made)
+    made = RunRequest("tiny", recipe, "digits", told, ["x"], "cpu", 1).start(name)
+    return made, pipeline.execute(made)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_test_images_a_run_is_sure_of_join_the_training_images(labeller, cap
     test = made.competition.load().predict
     sure = probs.max(1) >= 0.5
     assert 0 < sure.sum() < len(test)
-    told = f"{sure.sum()} of 359 images to predict join, by the class that labeller gives them with a confidence of 0.5"
+    told = f"{sure.sum()} of 359 images to predict, pseudo-labelled by labeller with a confidence of 0.5"
     assert told in capsys.readouterr().out
 
     split = json.loads((made.folder / "split.json").read_text())
@@ -102,7 +102,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes_though_the_labeller_is_gon
     words = ["tiny", "--competition", "ours", "--no-report", "--threads", "1", "--set", "train.epochs=5"]
     words += ["--set", "train.checkpoint_seconds=0", "--set", "pseudo={run: labeller, confidence: 0.5}"]
     assert main.main([*words, "--name", "whole"]) == 0
-    assert "images to predict join" in capsys.readouterr().out
+    assert "pseudo-labelled by" in capsys.readouterr().out
     process = start([*words, "--name", "killed"], start_new_session=True)
     while not (home / "runs" / "killed" / "checkpoint.pt").exists() and process.poll() is None:
         time.sleep(0.005)
@@ -135,3 +135,13 @@ def test_what_is_not_allowed_or_makes_no_sense_is_refused(labeller, home, capsys
         UserError, match=r"labeller has not predicted the competition's images yet: \./run.sh resume labeller"
     ):
         run("early", "pseudo.run=labeller")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', '{"a": "no class"}'])
+def test_a_damaged_list_of_pseudo_labels_is_one_message(labeller, text):
+    recipe = load_recipe("tiny", ["pseudo.run=labeller"])
+    made = RunRequest("tiny", recipe, "digits", load_competition("digits", [ALLOWED]), ["x"], "cpu", 1).start("taught")
+    (made.folder / "pseudo.json").write_text(text)
+    data = made.competition.load()
+    with pytest.raises(UserError, match=r"pseudo.json: .*damaged; delete it, and \./run.sh resume taught"):
+        teachers.with_pseudo_labels(made, data.train, data.train, data.predict)

@@ -8,10 +8,12 @@ from filelock import FileLock
 
 from featherweight import paths
 from featherweight.cli import main
+from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.kaggle.responses import LeaderboardRow
 from featherweight.report import figures, tables
 from featherweight.runs import ledger, query
+from featherweight.runs.request import RunRequest
 
 
 @pytest.fixture(autouse=True)
@@ -161,12 +163,12 @@ def test_a_gap_larger_than_chance_is_said(capsys):
     assert not near.surprising
     assert shifted.surprising
     assert "-8.45 points" in str(shifted)
-    assert "shifted, or the holdout leaks" in str(shifted)
+    assert "shifted, or training images leak into the holdout" in str(shifted)
     assert "easier" in str(easier)
     # standard error 0.04 / 3.92 over 1,000 images, and a third of that spread for 3,000 of the 10,000
     assert near.chance == pytest.approx(2.576 * 0.0102041 * (1 + 1 / 3) ** 0.5, rel=1e-3)
     assert main.main(["runs", "--plot"]) == 0
-    assert "hidden test is shifted" in capsys.readouterr().out
+    assert "hidden test set is shifted" in capsys.readouterr().out
     assert (paths.reports() / "holdout_against_public.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -174,8 +176,8 @@ def test_a_loss_is_worse_where_it_is_higher():
     record("loss", sha="aa", holdout=0.40, metric="log_loss", predict_images=10000)
     public("aa", 0.90)
     (gap,) = query.gaps(query.table())
-    assert str(gap).startswith("loss: public 0.9000, holdout 0.4000: +0.5000 nats, more than the 0.0")
-    assert "shifted, or the holdout leaks" in str(gap)
+    assert str(gap).startswith("loss: public 0.9000, holdout 0.4000: +0.5000 nats, more than sampling error (0.0")
+    assert "shifted, or training images leak into the holdout" in str(gap)
     (axes,) = figures.holdout_against_public([gap]).axes
     assert axes.get_xlabel() == "holdout (95 % interval)"
 
@@ -215,7 +217,7 @@ def test_a_choice_that_no_run_fits_says_so(capsys):
 def test_a_run_whose_folder_is_elsewhere_is_told(capsys):
     record("tiny-s1", seed=1)
     assert main.main(["runs"]) == 0
-    assert "1 of 1 were run elsewhere, or are deleted" in capsys.readouterr().out
+    assert "1 of 1 are not in" in capsys.readouterr().out
     assert main.main(["report", "tiny-s1"]) == 2
     assert "the ledger has a run 'tiny-s1', but its folder is not here" in capsys.readouterr().err
 
@@ -272,3 +274,15 @@ def test_a_ledger_with_damaged_settings_is_one_message_with_its_row():
         for ask in (query.table, ledger.refuse_damaged):
             with pytest.raises(UserError, match=r"ledger.csv: .*row 3: its settings are damaged"):
                 ask()
+
+
+def test_the_chance_of_a_gap_is_that_of_the_stated_public_share(home, monkeypatch):
+    record("stated", sha="aa", holdout=0.9654, predict_images=10000)
+    public("aa", 0.955)
+    (before,) = query.gaps(query.table())
+    task = RunRequest(
+        "tiny", load_recipe("tiny"), "digits", load_competition("digits", ["submission.public=0.5"]), ["x"]
+    )
+    task.start("stated")
+    (after,) = query.gaps(query.table())
+    assert after.chance / before.chance == pytest.approx(((1 + 1000 / 5000) / (1 + 1000 / 3000)) ** 0.5)

@@ -23,8 +23,8 @@ from featherweight.models import Classifier
 from featherweight.report import evidence, figures, tables, write
 from featherweight.report.gradcam import gradcam
 from featherweight.runs import ledger, pipeline
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 from featherweight.runtime.device import Runtime
 
 CPU = Runtime(torch.device("cpu"))
@@ -51,19 +51,19 @@ def test_the_page_says_what_the_run_is(reported):
     assert f"{result['parameters']:,}" in text
     assert run.metadata.command in text
     assert run.metadata.versions["torch"] in text
-    assert "Makes weight" in text
+    assert "Within the limit" in text
     assert len(text) < 5_000_000
 
 
 def test_a_run_that_calibrates_is_shown_as_it_is_scored(home):
     settings = ["train.epochs=5", "train.steps=30", "predict.views=[]", "predict.calibrate=true"]
-    task = Task("tiny", load_recipe("tiny", settings), "digits", load_competition("digits"), ["x"], "cpu", 1)
+    task = RunRequest("tiny", load_recipe("tiny", settings), "digits", load_competition("digits"), ["x"], "cpu", 1)
     run = task.start("sure")
-    pipeline.run(run)
+    pipeline.execute(run)
     found = evidence.gather(run)
     raw = np.load(run.folder / "holdout_probs.npy")
     assert abs(found.probs - raw).max() > 0.01
-    probs, answers = run.unseen(run.probs("holdout"), found.true)  # by temperatures fitted to other fifths
+    probs, answers = run.cross_fitted(run.probs("holdout"), found.true)  # by temperatures fitted to other fifths
     np.testing.assert_array_equal(found.probs, probs)
     np.testing.assert_array_equal(found.predicted, answers)
     write.write(run)
@@ -174,6 +174,7 @@ def test_the_page_says_what_the_split_and_the_test_share(reported, tmp_path, mon
     run, page = reported
     text = page.read_text()
     assert "Held out: 10% of each class, seed 0" in text
+    assert write.divided(run, came_divided=True) == "Held out: the validation part that came with the data"
     assert "no image is on both sides of the split" in text or "the holdout leaks" in text  # near copies of digits
     assert "copies to the pixel and near copies" in text
     folder = tmp_path / "runs" / "leaky"
@@ -194,8 +195,8 @@ def test_the_page_says_what_the_split_and_the_test_share(reported, tmp_path, mon
     monkeypatch.setattr(evidence, "NEAR", 100)
     text = write.write(Run.find(str(folder))).read_text()
     assert '<b class="bad">the holdout leaks</b>' in text
-    assert f"3 of {size['holdout']} held out images" in text
-    assert "Looked for: copies to the pixel." in text
+    assert f"3 of {size['holdout']} held-out images" in text
+    assert "Searched for exact copies." in text
     assert len(text) < 5_000_000
 
 

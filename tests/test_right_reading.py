@@ -200,9 +200,9 @@ def test_an_answer_is_a_class_in_any_spelling_or_named(tmp_path, answer, right):
     submission.write(tmp_path / "s.csv", form, ["a"], np.array([[0.9, 0.1]]))
     if right is None:
         with pytest.raises(UserError, match=r"the answer of the id 'a' is 'x', which is none of the 2 classes"):
-            submission.score(tmp_path / "s.csv", form, {"a": answer}, there)
+            submission.score(tmp_path / "s.csv", form, {"a": answer}, there, groups=None)
     else:
-        assert submission.score(tmp_path / "s.csv", form, {"a": answer}, there).value == right
+        assert submission.score(tmp_path / "s.csv", form, {"a": answer}, there, groups=None).value == right
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,19 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
-from featherweight.runs import ledger, pipeline
+from featherweight.runs import expected_score, ledger, pipeline, selection
 from featherweight.runs.ensemble import ensemble
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 
 FAST = ["train.epochs=1", "train.batch_size=256", "model.width=0.25", "split.test=0.2"]
 
 
 def trained(name: str, *settings: str, competition: str = "digits") -> Run:
     recipe = load_recipe("tiny", [*FAST, *settings])
-    task = Task("tiny", recipe, competition, load_competition(competition), ["./run.sh", "tiny"], "cpu", 1)
+    task = RunRequest("tiny", recipe, competition, load_competition(competition), ["./run.sh", "tiny"], "cpu", 1)
     run = task.start(name)
-    pipeline.run(run)
+    pipeline.execute(run)
     return run
 
 
@@ -74,7 +74,7 @@ def test_a_run_hands_out_what_lies_in_its_folder(runs):
         assert len(run.csv(part).read_text().splitlines()) == count + 1
     assert (run.epochs, len(run.history)) == (1, 1)
     result = run.result
-    assert result.unseen == result.predict
+    assert result.unbiased == result.predict
     assert result.test is not None
     assert result.test.count == len(ids[2])
     row = ledger.read().set_index("run").loc["one"]
@@ -109,7 +109,7 @@ def test_runs_of_the_first_format_are_still_read(runs, capsys):
     assert run.probs_file("predict").name == "test_probs.npy"
     before = {path: path.read_bytes() for path in (runs / "one").iterdir()}
     assert main.main(["resume", "one", "--no-report"]) == 0
-    assert pipeline.run(run) == expected
+    assert pipeline.execute(run) == expected
     assert set((runs / "one").iterdir()) == {*before}
     assert all(path.read_bytes() == text for path, text in before.items() if path.name != "result.json")
     assert main.main(["compare", "one", "two"]) == 0
@@ -165,11 +165,11 @@ def other_images(monkeypatch):
 
 def test_other_images_to_predict_are_answered_anew_and_never_by_the_answers_of_the_old(runs, other_images, capsys):
     before, weights = np.load(runs / "one" / "predict_probs.npy"), (runs / "one" / "weights.safetensors").read_bytes()
-    with pytest.raises(UserError, match=r"one has answered other images than those to predict today: .*resume one"):
+    with pytest.raises(UserError, match=r"one has predicted other images than those to predict today: .*resume one"):
         ensemble(["one", "two"], fit=False, name="both", command=["x"])
     assert not (runs / "both").exists()
     assert main.main(["resume", "one", "--no-report"]) == 0
-    assert "predict: these are other images than one has answered" in capsys.readouterr().out
+    assert "predict: these are other images than one has predicted" in capsys.readouterr().out
     np.testing.assert_allclose(np.load(runs / "one" / "predict_probs.npy"), before[::-1], atol=1e-5)
     assert (runs / "one" / "weights.safetensors").read_bytes() == weights
     csv = Run.find("one").csv()
@@ -187,5 +187,43 @@ def test_older_answers_that_say_not_of_which_images_they_are_count_where_their_n
     np.save(runs / "one" / "predict_probs.npy", probs[:count])
     ids = Run.find("one").competition.load().predict.ids
     assert (Run.find("one").raw_probs("predict", ids) is None) == (count < 359)
-    pipeline.run(Run.find("one"))
+    pipeline.execute(Run.find("one"))
     np.testing.assert_array_equal(np.load(runs / "one" / "predict_probs.npy"), probs)
+
+
+def test_a_refused_run_is_deleted_by_the_command_that_made_it_alone(home):
+    recipe = load_recipe("tiny", [*FAST, "distill.teachers=[nobody]"])
+    task = RunRequest("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1)
+    task.start("begun")
+    with pytest.raises(UserError, match="nobody"):
+        pipeline.execute(Run.find("begun"))  # resumed: killed early, it has no checkpoint yet
+    assert (home / "runs" / "begun" / "split.json").is_file()
+    with pytest.raises(UserError, match="nobody"):
+        pipeline.execute(task.start("refused"))
+    assert not (home / "runs" / "refused").exists()
+
+
+def test_a_checkpoint_that_a_kill_left_beside_the_weights_is_deleted(runs):
+    """Of a kill between the writing of the weights and the deleting of the checkpoint."""
+    (runs / "one" / "checkpoint.pt").write_bytes(b"of the last epoch")
+    pipeline.execute(Run.find("one"))
+    assert not (runs / "one" / "checkpoint.pt").exists()
+
+
+def test_scoring_a_run_deletes_no_file_of_another(runs):
+    damaged = runs / "two" / "holdout_probs.npy"
+    damaged.write_bytes(b"")
+    assert [run.name for run in selection.on_the_same_images(Run.find("one"))] == ["one", "large"]
+    assert damaged.exists()
+    with pytest.raises(UserError, match=r"compute them again: \./run.sh resume two"):
+        Run.find("two").raw_probs("holdout")
+    pipeline.execute(Run.find("two"))
+    assert Run.find("two").raw_probs("holdout") is not None
+
+
+def test_another_seed_that_answered_other_images_says_nothing_of_these(runs):
+    one, two = Run.find("one"), Run.find("two")
+    probs, test = one.probs("holdout"), one.probs("predict")
+    assert list(expected_score._by_agreement(one, 0.9, probs, test)) == ["agreement with two"]
+    (two.folder / "predict_ids.sha256").write_text("of other images, as many\n")
+    assert expected_score._by_agreement(one, 0.9, probs, test) == {}

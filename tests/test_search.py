@@ -202,7 +202,7 @@ def test_candidates_are_scored_as_their_own_recipe_sees_the_images_and_related_o
     seen, scored = [], []
     views, judge = trials.predictions.views, trials.judge
     monkeypatch.setattr(trials.predictions, "views", lambda *what: seen.append(what) or views(*what))
-    monkeypatch.setattr(trials, "judge", lambda *what: scored.append(what[3]) or judge(*what))
+    monkeypatch.setattr(trials, "judge", lambda *what, groups: scored.append(groups) or judge(*what, groups=groups))
     assert main.main(["search", "quick", "--competition", "tens", "--trials", "2"]) == 0
     of_candidates = [(recipe.image.mirror, competition.image.mirror) for recipe, competition in seen if recipe.image]
     assert of_candidates

@@ -95,7 +95,7 @@ def test_folds_that_together_are_too_heavy_keep_their_score_and_get_no_csv(home,
     assert main.main(["tiny", "--folds", "2", *QUICK, "--competition", str(home / "heavy.yaml")]) == 0
     out = capsys.readouterr().out
     assert "out of fold" in out
-    assert "no averaged submission: together the folds weigh 41,012 parameters, 11,012 over the limit" in out
+    assert "no averaged submission: together the folds have 41,012 parameters, 11,012 over the limit" in out
     assert "if some images are kept for a test: --set split.test=0.1" in out
     assert not (home / "runs" / "tiny-heavy-folds").exists()
     again = [*QUICK, "--competition", str(home / "heavy.yaml"), "--name", "again"]
@@ -110,6 +110,6 @@ def test_folds_that_together_are_too_heavy_keep_their_score_and_get_no_csv(home,
 
 @pytest.mark.parametrize("option", ["--seeds=0-1", "--folds=2"])
 def test_a_series_that_is_stopped_says_how_it_goes_on(home, monkeypatch, capsys, option):
-    monkeypatch.setattr(series.pipeline, "run", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(series.pipeline, "execute", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main.main(["tiny", option, *QUICK]) == 130
     assert capsys.readouterr().err == "\nstopped; the same command continues: what is done is found done\n"

@@ -14,8 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from featherweight import config, submission, yaml
 from featherweight.config import Competition, load_competition
 from featherweight.data.csv_file import number_of
+from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
-from featherweight.submission import Form, check, score, write
+from featherweight.submission import Form, check, grading, score, write
 
 BASE = {
     "title": "Fruit",
@@ -75,7 +76,7 @@ def test_codes_in_place_of_names(home):
     submission.write(home / "s.csv", form, IDS, PROBS)
     assert (home / "s.csv").read_text() == "Id,Fruit\n007.png,0\na b.png,2\n10.png,1\n"
     truth = {"007.png": "apple", "a b.png": "sour cherry", "10.png": "apple"}
-    assert submission.score(home / "s.csv", form, truth, rules).value == pytest.approx(2 / 3)
+    assert submission.score(home / "s.csv", form, truth, rules, groups=None).value == pytest.approx(2 / 3)
 
 
 def test_probabilities_in_the_samples_column_order(home):
@@ -87,7 +88,9 @@ def test_probabilities_in_the_samples_column_order(home):
     assert list(written.columns) == ["sour cherry", "apple", "Pear"]
     np.testing.assert_allclose(written.loc["007.png"], [0.1, 0.7, 0.2], atol=1e-6)
     np.testing.assert_allclose(submission.check(home / "s.csv", form), PROBS[[2, 0, 1]], atol=1e-6)
-    score = submission.score(home / "s.csv", form, dict(zip(IDS, ["apple", "sour cherry", "Pear"], strict=True)), rules)
+    score = submission.score(
+        home / "s.csv", form, dict(zip(IDS, ["apple", "sour cherry", "Pear"], strict=True)), rules, groups=None
+    )
     assert score.value == pytest.approx(-np.log([0.7, 0.8, 0.4]).mean(), abs=1e-6)
 
 
@@ -181,7 +184,7 @@ def test_solution_with_usage_is_scored_in_both_parts(home):
         "3.png,apple,Private\n4.png,?,Ignored\n"
     )
     answers, parts = submission.solution(home / "solution.csv", rules, form)
-    scores = submission.score_parts(home / "s.csv", form, answers, parts, rules)
+    scores = submission.score_parts(home / "s.csv", form, answers, parts, rules, groups=None)
     assert {part: (score.value, score.count) for part, score in scores.items()} == {
         "": (0.8, 5),
         "Public": (1.0, 2),
@@ -224,7 +227,7 @@ def test_one_column_is_scored_as_the_positive_class(home, tmp_path):
                 )
             }
         )
-        assert score(tmp_path / "s.csv", PETS, answers, rules).value == pytest.approx(value)
+        assert score(tmp_path / "s.csv", PETS, answers, rules, groups=None).value == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +318,7 @@ def test_what_spreadsheets_do_to_a_csv_is_accepted(tmp_path, text):
 def test_the_score_is_of_the_file(tmp_path):
     (tmp_path / "s.csv").write_text(GOOD)
     pets = load_competition("digits").model_copy(update={"classes": FORM.classes})
-    result = score(tmp_path / "s.csv", FORM, {"007": "cat", "7": "cat", "a b.png": "Dog"}, pets)
+    result = score(tmp_path / "s.csv", FORM, {"007": "cat", "7": "cat", "a b.png": "Dog"}, pets, groups=None)
     assert (result.value, result.count) == (2 / 3, 3)
 
 
@@ -341,7 +344,7 @@ SEVERAL = np.array([[0.9, 0.2, 0.8], [0.1, 0.1, 0.2], [0.6, 0.7, 0.1]])
 KINDS = {
     "set": ("Id,Labels\n1,apple cherry\n2,\n3,apple banana\n", [[1, 0, 1], [0, 0, 0], [1, 1, 0]]),
     "one_hot": ("Id,apple,banana,cherry\n1,1,0,1\n2,0,0,0\n3,1,1,0\n", [[1, 0, 1], [0, 0, 0], [1, 1, 0]]),
-    "ranked": ("Id,Labels\n1,apple cherry\n2,cherry banana\n3,banana apple\n", [[0, 2], [2, 1], [1, 0]]),
+    "ranked": ("Id,Labels\n1,apple cherry\n2,cherry apple\n3,banana apple\n", [[0, 2], [2, 0], [1, 0]]),
     "probabilities": ("Id,apple,banana,cherry\n1,0.9,0.2,0.8\n2,0.1,0.1,0.2\n3,0.6,0.7,0.1\n", SEVERAL.tolist()),
 }
 
@@ -415,3 +418,35 @@ def test_one_probability_near_one_is_not_rounded_to_certainty(tmp_path):
     rows = [line.split(",")[1] for line in (tmp_path / "s.csv").read_text().splitlines()[1:]]
     assert 1 - float(rows[0]) == pytest.approx(1e-9, rel=1e-6)
     assert rows[1] == "0.75"
+
+
+def test_related_images_count_as_one_in_each_part_too(home, monkeypatch):
+    """Ten pictures of seven frames each in both parts, one picture wrong: each interval is that of ten."""
+    rules = competition(home, solution="solution.csv")
+    ids = [f"{n}.png" for n in range(140)]
+    form = submission.form(rules, ids)
+    groups = np.arange(140) // 7
+    (home / "s.csv").write_text("Id,Fruit\n" + "".join(f"{id},apple\n" for id in ids))
+    true = np.where(groups % 10 == 0, "Pear", "apple")
+    part_of = np.where(groups < 10, "Public", "Private")
+    rows = "".join(f"{id},{name},{part}\n" for id, name, part in zip(ids, true, part_of, strict=True))
+    (home / "data" / "solution.csv").write_text(f"Id,Fruit,Usage\n{rows}")
+    known = submission.solution(home / "data" / "solution.csv", rules, form)
+    alone, related = (submission.score_parts(home / "s.csv", form, *known, rules, groups=of) for of in (None, groups))
+    for part in ("Public", "Private"):
+        assert related[part].value == alone[part].value
+        assert related[part].high - related[part].low > 2 * (alone[part].high - alone[part].low)
+    monkeypatch.setattr(grading, "_form", lambda competition: form)
+    monkeypatch.setattr(grading, "groups", lambda competition, form: groups)
+    assert str(related["Private"]) in grading.score_csv(home / "s.csv", rules)
+
+
+def test_copies_among_the_images_to_predict_are_related(home, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    pixels[1] = pixels[0]
+    ids = [f"{chr(97 + n % 26)}{n}.png" for n in range(40)]
+    rules = competition(home)
+    monkeypatch.setattr(type(rules), "load", lambda self: Data(Pack([], pixels[:0]), Pack(ids, pixels)))
+    groups = grading.groups(rules, submission.form(rules, ids[::-1]))
+    assert groups[-1] == groups[-2]
+    assert len(set(groups.tolist())) == 39

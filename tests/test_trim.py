@@ -14,7 +14,7 @@ from featherweight.errors import UserError
 from featherweight.models import FAMILIES, build, start_pretrained
 from featherweight.models.narrowing import narrowed, widths_between
 from featherweight.models.shape import Shape
-from featherweight.runs.task import Task
+from featherweight.runs.request import RunRequest
 
 PHOTOS = """\
 title: Photos
@@ -180,7 +180,7 @@ def test_what_cannot_be_cut_is_one_line(home, monkeypatch, capsys):
 def test_a_run_is_cut_with_the_weights_it_ships(home, photos, capsys):
     pytest.importorskip("torch_pruning")
     recipe = load_recipe("tiny", ["model=timm/test_efficientnet"])
-    run = Task("tiny", recipe, "photos", photos, ["./run.sh"]).start("big")
+    run = RunRequest("tiny", recipe, "photos", photos, ["./run.sh"]).start("big")
     torch.manual_seed(0)
     save_file(build(recipe.model, photos.shape).state_dict(), run.weights)
     assert main.main(["trim", "big", "--limit", "80000", "--name", "cut"]) == 0

@@ -21,8 +21,8 @@ from featherweight.config.merge import Setting
 from featherweight.console import hushed
 from featherweight.runs import pipeline, predictor, weigh_run
 from featherweight.runs.predictor import Predictions, Predictor
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def train(
     """
     words = [_name(recipe, "recipe"), "--competition", _name(competition, "competition")]
     words += [f"--set={_key(key)}={json.dumps(value)}" for key, value in settings.items()]
-    task = Task(
+    task = RunRequest(
         words[0],
         _recipe(recipe, settings),
         words[2],
@@ -189,7 +189,7 @@ def submit(run: AnyRun, *, message: str | None = None, again: bool = False, wait
 
 def _done(run: Run) -> Run:
     if not (run.is_finished and run.is_ensemble):
-        pipeline.run(run)
+        pipeline.execute(run)
     return run
 
 

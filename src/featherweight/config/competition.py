@@ -152,7 +152,7 @@ class Competition(Section):
     def _submission_suits_the_metric(self) -> Self:
         self._metric_suits_the_target()
         wanted = self.submission
-        takes, judges = wanted.takes, metric_of(self.metric).judges
+        takes, judges = wanted.takes, metric_of(self.metric).input_kind
         if judges == "probabilities" and takes not in ("probabilities", "probability"):
             raise ValueError(f"the metric {self.metric.name} judges probabilities: set submission.takes: probabilities")
         if judges == "ranking" and takes not in ("probabilities", "probability", "ranked"):

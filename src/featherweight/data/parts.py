@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featherweight import paths
-from featherweight.data import csv_file, file_matching, kin
+from featherweight.data import csv_file, file_matching, kin, numbered_names
 from featherweight.data.csv_file import examples
 from featherweight.data.kin import Kin
 from featherweight.data.pack import Data, Pack, decode_alike, load_labelled
@@ -82,6 +83,12 @@ def kin_of(competition: Competition, data: Data) -> Kin:
         if as_declared.train.ids == data.train.ids:  # else what can be read depends on the size
             data = as_declared
     return kin.find(data.train, data.valid, groups)
+
+
+def predict_groups(competition: Competition, predict: Pack) -> NDArray[np.int64]:
+    """Return the group number of each image to predict, int64 [N]: related images have the same one."""
+    named = None if competition.group is None else numbered_names.keys(predict.ids, competition.group)
+    return kin.find(predict, declared=named).group
 
 
 def declared(competition: Competition, train: Pack) -> list[str] | None:

@@ -209,7 +209,7 @@ def _metric(wishes: Options, known: KnownCompetition, form: dict[str, Any], repo
         report.assumed.append(f"  metric: {known.metric}, as is known of the competition{missing} (pass --metric)")
     elif wishes.metric is None:
         report.assumed.append(f"  metric: {_spelled(chosen)} (pass --metric; there are {', '.join(METRICS)})")
-    judges = str(METRICS[_spelled(chosen)].judges)
+    judges = str(METRICS[_spelled(chosen)].input_kind)
     if judges == "probabilities" and takes in ("labels", "set"):
         form["takes"] = "probabilities"
         report.assumed.append(

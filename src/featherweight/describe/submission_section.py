@@ -41,7 +41,7 @@ class Facts:
     @property
     def probabilities(self) -> bool:
         """Does the metric judge probabilities?"""
-        return self.metric in METRICS and METRICS[self.metric].judges == "probabilities"
+        return self.metric in METRICS and METRICS[self.metric].input_kind == "probabilities"
 
 
 def spaced(form: dict[str, Any], classes: Sequence[str], assumed: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Seeded resamples of images: how often each one is drawn, so that a metric is asked about many at once."""
+"""Seeded resamples and folds of images, or of whole groups of related images, behind intervals and cross-fitting."""
 
 from __future__ import annotations
 
@@ -7,17 +7,33 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+Groups = NDArray[np.int64]  # [N]: related images have one number
+
 CHUNK = 2**24  # numbers held at once while bootstrapping
 
 
-def resamples(count: int, replicates: int, group: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.float64]]:
-    """float64 [some replicates, count]: how often each image is drawn, in pieces that fit into the memory.
+def numbered(groups: Groups | None) -> Groups | None:
+    """Return the groups int64 [N] renumbered from 0 without gaps, or None if every image is a group of its own."""
+    if groups is None or not len(groups):
+        return None
+    names, numbers = np.unique(groups, return_inverse=True)
+    return None if len(names) == len(groups) else numbers.astype(np.int64)
 
-    Of images in groups, by number from 0 on, whole groups are drawn.
+
+def independent(count: int, groups: Groups | None) -> int:
+    """Return the number of independent draws among `count` images: the number of groups, or `count` without groups."""
+    numbers = numbered(groups)
+    return count if numbers is None else int(numbers.max()) + 1
+
+
+def resamples(count: int, replicates: int, groups: Groups | None = None) -> Iterator[NDArray[np.float64]]:
+    """Yield bootstrap weights float64 [R, count]: how often each image is drawn, in pieces that fit into memory.
+
+    With `groups` int64 [count], numbered from 0, whole groups are drawn (cluster bootstrap).
     """
-    if group is not None:
-        for some_groups in resamples(int(group.max()) + 1, replicates):
-            yield some_groups[:, group]
+    if groups is not None:
+        for drawn_groups in resamples(int(groups.max()) + 1, replicates):
+            yield drawn_groups[:, groups]
         return
     from featherweight.runtime.rng import derive  # it imports torch
 
@@ -29,13 +45,18 @@ def resamples(count: int, replicates: int, group: NDArray[np.int64] | None = Non
         yield np.bincount(drawn.ravel(), minlength=some * count).reshape(some, count).astype(np.float64)
 
 
-def halves(count: int) -> NDArray[np.bool_]:
-    """True [count] for a random half, always the same one: what is fitted to one half is scored on the other."""
-    half: NDArray[np.bool_] = np.random.default_rng(0).permutation(count) % 2 == 0
+def halves(count: int, groups: Groups | None) -> NDArray[np.bool_]:
+    """Return True [count] for a random half of the images, always the same one; groups are not divided."""
+    half: NDArray[np.bool_] = _dealt(count, groups, 2) == 0
     return half
 
 
-def fifths(count: int) -> NDArray[np.int64]:
-    """The fifth int64 [count] of each image, random but always the same; scored by what is fitted to others."""
-    dealt: NDArray[np.int64] = np.random.default_rng(0).permutation(count) % 5
-    return dealt
+def fold_of(count: int, groups: Groups | None) -> NDArray[np.int64]:
+    """Return the fold, 0 to 4, of each image, int64 [count]: random, always the same; groups are not divided."""
+    return _dealt(count, groups, 5)
+
+
+def _dealt(count: int, groups: Groups | None, parts: int) -> NDArray[np.int64]:
+    numbers = numbered(groups)
+    dealt: NDArray[np.int64] = np.random.default_rng(0).permutation(independent(count, groups)) % parts
+    return dealt if numbers is None else dealt[numbers]

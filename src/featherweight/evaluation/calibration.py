@@ -1,4 +1,4 @@
-"""Probabilities that are as right as they say: one temperature for all classes, fitted on the holdout."""
+"""Calibration: one temperature for all classes, fitted on the holdout."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation.bootstrap import fifths
+from featherweight.evaluation.bootstrap import Groups, fold_of
 
 
 def fit_temperature(probs: NDArray[np.float32], labels: NDArray[Any]) -> float:
-    """The temperature by which probabilities [N, K] of classes [N], or of sets [N, K], have the least log loss
+    """Return the temperature at which probabilities [N, K] of classes [N], or of sets [N, K], have the lowest log loss
     (arXiv:1706.04599).
     """
     from scipy.optimize import minimize_scalar  # half a second to import
@@ -29,9 +29,10 @@ def fit_temperature(probs: NDArray[np.float32], labels: NDArray[Any]) -> float:
 
 
 def temper(probs: NDArray[np.float32], temperature: float, several: bool = False) -> NDArray[np.float32]:
-    """Probabilities [N, K] to the power of 1 / temperature, rescaled to one: over 1 less certain, under 1 more.
+    """Return probabilities [N, K] to the power of 1 / temperature, normalised: less certain over 1, more certain under
+    1.
 
-    With `several` classes per image each class is rescaled against its own absence.
+    With `several` classes per image each class is normalised against its own absence.
     """
     logs = np.log(probs.astype(np.float64).clip(1e-12)) / temperature
     if several:
@@ -43,11 +44,16 @@ def temper(probs: NDArray[np.float32], temperature: float, several: bool = False
     return shares
 
 
-def tempered_crossed(probs: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.float32]:
-    """Probabilities [N, K] at temperatures that have not seen their labels: each fifth at that fitted to the others."""
-    part, tempered = fifths(len(probs)), probs.copy()
-    for number in range(part.max() + 1 if len(probs) > 1 else 0):
-        here = part == number
+def temper_cross_fitted(
+    probs: NDArray[np.float32], labels: NDArray[Any], *, groups: Groups | None
+) -> NDArray[np.float32]:
+    """Return probabilities [N, K] calibrated by 5-fold cross-fitting: each fold at the temperature of the others.
+
+    With `groups` int64 [N], related images share a fold, so that no temperature is fitted to copies of its images.
+    """
+    fold, tempered = fold_of(len(probs), groups), probs.copy()
+    for number in range(fold.max() + 1 if len(probs) and fold.any() else 0):
+        here = fold == number
         temperature = fit_temperature(probs[~here], labels[~here])
         tempered[here] = temper(probs[here], temperature, several=labels.ndim == 2)
     return tempered

@@ -1,8 +1,8 @@
-"""Each metric as a function of how often each image counts.
+"""Metrics of classes as functions of how often each image counts.
 
-Each takes what the metric judges and the truth, classes int64 [N] or sets of them, 0 and 1 [N, K], and returns a
-function of weights float64 [R, N]: the metric of each row, float64 [R]. All ones give the value, resamples the
-bootstrap; so the two cannot differ. The keyword-only arguments are the metric's keys in a competition file.
+Each function takes predictions and the truth, classes int64 [N] or sets of them, 0 and 1 [N, K], and returns a function
+of weights float64 [R, N] that gives the metric of each row, float64 [R]. A row of ones gives the value, resamples give
+the bootstrap, so the two cannot disagree. The keyword-only arguments are the metric's keys in a competition file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featherweight.evaluation.bootstrap import Groups
 from featherweight.schema import Positive
 
 Labels = NDArray[np.int64]
@@ -25,7 +26,7 @@ WeightedMetric = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class Mean:
-    """The metric that is a mean of one value per image, float64 [N]; `weights` [N] are what each image counts in it."""
+    """A metric that is a mean of one value per image, float64 [N]; `weights` [N] are the images' own weights in it."""
 
     values: NDArray[np.float64]
     weights: NDArray[np.float64] | None = None
@@ -37,7 +38,7 @@ class Mean:
 
     @property
     def contributions(self) -> NDArray[np.float64]:
-        """Its pseudo-values [N]; to first order where the images weigh differently."""
+        """Its pseudo-values float64 [N]; first-order ones if the images weigh differently."""
         if self.weights is None:
             return self.values
         mean = self.weights @ self.values / self.weights.sum()
@@ -46,15 +47,15 @@ class Mean:
 
 
 def mean_of(values: NDArray[Any]) -> WeightedMetric:
-    """The metric that is a mean of one value per image, [N]."""
+    """Return the metric that is the mean of one value per image, [N]."""
     return Mean(values.astype(np.float64))
 
 
 def by_class(
     of: Callable[[Counts, Counts, Counts], NDArray[np.float64]], answers: Answers, true: Answers
 ) -> WeightedMetric:
-    """A metric `of` three counts, float64 [R, K]: the images of each class, those answered as it, and
-    those rightly so. Of classes [N], K are those that occur in either; of sets [N, K] all.
+    """Return the metric `of` three counts by class, float64 [R, K]: the images of each class, those answered as it, and
+    those answered so rightly. For classes [N], K are those that occur in either; for sets [N, K] all.
     """
     actual, claimed = _members(true, answers)
     right = actual * claimed if isinstance(actual, np.ndarray) else actual.multiply(claimed)
@@ -62,7 +63,7 @@ def by_class(
 
 
 def _members(true: Answers, answers: Answers) -> tuple[Any, Any]:
-    """Which images are of each class and are answered as it, [N, K] of 0 and 1, sparse where each has one class."""
+    """Return which images are of each class and which are answered as it, 0 and 1 [N, K]; sparse for single classes."""
     from scipy.sparse import csr_array
 
     if true.ndim == 2:
@@ -74,8 +75,26 @@ def _members(true: Answers, answers: Answers) -> tuple[Any, Any]:
 
 
 def fbeta(actual: Counts, claimed: Counts, right: Counts, beta: float = 1.0) -> NDArray[np.float64]:
-    """F-beta of counts: with beta over 1 recall weighs more, under 1 precision; 0 where there is nothing of a class."""
+    """Return F-beta of counts: beta over 1 weighs recall more, under 1 precision; 0 for a class without images."""
     return ratio((1 + beta**2) * right, beta**2 * actual + claimed)
+
+
+def effective_images(true: Answers, group: Groups | None = None) -> float:
+    """Return the effective number of images, or groups, behind a mean over classes: the harmonic mean of the class
+    sizes times the number of classes, since each class weighs the same and rare ones decide.
+    """
+    if group is None:
+        sizes = true.sum(0) if true.ndim == 2 else np.unique(true, return_counts=True)[1]
+        sizes = np.minimum(sizes, len(true) - sizes)
+    else:
+        member = true.astype(bool) if true.ndim == 2 else true[:, None] == np.unique(true)
+        order = np.argsort(group, kind="stable")
+        starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        some = np.logical_or.reduceat(member[order], starts, axis=0).sum(0)
+        others = np.logical_or.reduceat(~member[order], starts, axis=0).sum(0)
+        sizes = np.minimum(some, others)
+    sizes = sizes[sizes > 0]
+    return float(len(sizes) ** 2 / (1 / sizes).sum()) if len(sizes) else 1.0
 
 
 # ------------------------------------------------------------------- of answers: classes int64 [N] or sets [N, K]
@@ -91,7 +110,7 @@ def macro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> Wei
     """The mean of F-beta over classes, each weighing the same."""
 
     def of(actual: Counts, claimed: Counts, right: Counts) -> NDArray[np.float64]:
-        # Of sets every class counts, as in scikit-learn; of classes those that occur.
+        # For sets every class counts, as in scikit-learn; for single classes those that occur.
         count = actual.shape[1] if true.ndim == 2 else (actual + claimed > 0).sum(1).clip(1)
         mean: NDArray[np.float64] = fbeta(actual, claimed, right, beta).sum(1) / count
         return mean
@@ -167,7 +186,7 @@ def quadratic_kappa(predicted: Labels, true: Labels) -> WeightedMetric:
         observed = weights @ (truth - claim) ** 2
         squares, count = weights @ (truth**2 + claim**2), weights.sum(1)
         expected = squares - 2 * (weights @ truth) * (weights @ claim) / count
-        # One class alone in both: nothing could disagree.
+        # One class alone in both: there can be no disagreement.
         kappa: NDArray[np.float64] = 1 - ratio(observed, np.where(expected > 1e-9, expected, 0))
         return kappa
 
@@ -175,6 +194,6 @@ def quadratic_kappa(predicted: Labels, true: Labels) -> WeightedMetric:
 
 
 def ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`part / whole`, 0 where `whole` is."""
+    """Return `part / whole`, and 0 where `whole` is 0."""
     divided: NDArray[np.float64] = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
     return divided

@@ -2,9 +2,8 @@
 
 One class per image is the most probable one. Sets of classes take thresholds, one for all classes or one for each;
 ordered classes take cut points on the expected class index (for quadratic kappa). Both are fitted to the competition's
-metric on images that the model was not trained on, where they do better than the plain answer on images they were not
-fitted to. The images they are fitted to are answered by fifths: each by what is fitted to the other four, so that their
-score is not of a decision that has seen them.
+metric on images that the model was not trained on, if they do better there than the unfitted rule in cross-validation.
+The images they are fitted to are answered by 5-fold cross-fitting, so that their score is not optimistic.
 """
 
 from __future__ import annotations
@@ -19,29 +18,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
-from featherweight.evaluation.bootstrap import fifths
+from featherweight.evaluation.bootstrap import Groups, fold_of, independent
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import metric_of, plain, value
 from featherweight.schema import Choice
 
 Target = Literal["one", "several", "ordered"]
 
-CANDIDATES = 64  # thresholds tried for all classes, and places of each cut point
-FEWEST = 10  # images that a decision is fitted to
-ROUNDS = 10  # of moving the cut points one after another
+CANDIDATES = 64  # thresholds tried for all classes, and positions tried for each cut point
+FEWEST = 10  # independent images that a rule is fitted to
+ROUNDS = 10  # of coordinate ascent over the cut points
 
 
 @dataclass(frozen=True)
-class Decision:
-    """How probabilities [N, K] become answers: `most_probable` classes int64 [N], sets [N, K] of the classes over
-    `thresholds` (K of them), or classes [N] by how many of K - 1 `cuts` the expected index has passed.
+class DecisionRule:
+    """How probabilities [N, K] become answers.
+
+    `kind` "most_probable" gives classes int64 [N]; "thresholds" sets [N, K] of the classes over `values` (K of them);
+    "cuts" classes [N], the number of the K - 1 `values` that the expected class index has passed.
     """
 
     kind: Literal["most_probable", "thresholds", "cuts"] = "most_probable"
     values: tuple[float, ...] = ()
 
     def __call__(self, probs: NDArray[np.floating]) -> Answers:
-        """The answers."""
+        """Return the answers."""
         if self.kind == "thresholds":
             return probs > np.asarray(self.values, dtype=probs.dtype)
         if self.kind == "cuts":
@@ -49,72 +50,87 @@ class Decision:
         return plain(probs, several=False)
 
     def store(self, path: Path) -> None:
-        """Keep it in a file."""
+        """Write the rule as a JSON file."""
         atomic.write_text(path, json.dumps({"kind": self.kind, "values": self.values}) + "\n")
 
 
 def expected_index(probs: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The mean of the class indices by their probabilities, float64 [N]."""
+    """Return the expected class index of each image, float64 [N]."""
     index: NDArray[np.float64] = probs.astype(np.float64) @ np.arange(probs.shape[1])
     return index
 
 
-def unfitted(target: Target, classes: int) -> Decision:
-    """The plain answer: the most probable class, or every class over a half."""
-    return Decision("thresholds", (0.5,) * classes) if target == "several" else Decision()
+def unfitted(target: Target, classes: int) -> DecisionRule:
+    """Return the unfitted rule: the most probable class, or every class over 0.5."""
+    return DecisionRule("thresholds", (0.5,) * classes) if target == "several" else DecisionRule()
 
 
 def is_fitted(target: Target, metric: Choice) -> bool:
-    """Is there anything to fit for a target and a metric?"""
+    """True if there is a rule to fit for this target and metric."""
     if target == "ordered":
         return metric.name == "quadratic_kappa"
-    return target == "several" and metric_of(metric).judges == "answers"
+    return target == "several" and metric_of(metric).input_kind == "answers"
 
 
-def fit(target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers) -> Decision:
-    """The decision that serves the metric best on probabilities [N, K] of true classes [N] or sets [N, K].
+def fit(
+    target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers, *, groups: Groups | None
+) -> DecisionRule:
+    """Return the decision with the best metric on probabilities [N, K] of true classes [N] or sets [N, K].
 
-    Of the ways to decide, the one that does best when fitted to four fifths and scored on the other, all five ways.
+    The kind of decision is chosen by 5-fold cross-validation, in which images of one of the `groups` share a fold.
     """
     classes = probs.shape[1]
-    if not is_fitted(target, metric) or len(probs) < FEWEST:
+    if not is_fitted(target, metric) or independent(len(probs), groups) < FEWEST:
         return unfitted(target, classes)
-    ways = _ways(target, metric, classes)
+    candidates = _candidates(target, metric, classes)
 
-    def worth(way: _Way) -> float:
-        answers = _crossed(way, probs, true)
+    def worth(candidate: _Fit) -> float:
+        answers = _cross_fitted(lambda some: candidate(probs[some], true[some]), probs, groups)
         return metric_of(metric).sign * value(metric, answers, true)
 
-    best = max(ways, key=worth)  # of equal ones the first, which fits least
+    best = max(candidates, key=worth)  # of equal ones the first, which fits the least
     return best(probs, true)
 
 
-def crossed(target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers) -> Answers:
-    """The answers to images that decisions are fitted to: each fifth is answered by what is fitted to the others.
+def cross_fitted(
+    target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers, *, groups: Groups | None
+) -> Answers:
+    """Return the answers by 5-fold cross-fitting: each fold is answered by a decision that is fitted to the others.
 
-    Where nothing is fitted, or there are too few images, the plain answers.
+    Images of one of the `groups` int64 [N] share a fold. Where nothing is fitted, or fewer than FEWEST images or groups
+    are there, these are the plain answers.
     """
-    if not is_fitted(target, metric) or len(probs) < FEWEST:
+    if not is_fitted(target, metric) or independent(len(probs), groups) < FEWEST:
         return unfitted(target, probs.shape[1])(probs)
-    return _crossed(lambda some, theirs: fit(target, metric, some, theirs), probs, true)
+
+    def fitted(some: NDArray[np.bool_]) -> DecisionRule:
+        return fit(target, metric, probs[some], true[some], groups=None if groups is None else groups[some])
+
+    return _cross_fitted(fitted, probs, groups)
 
 
-_Way = Callable[[NDArray[np.floating], Answers], Decision]
+_Fit = Callable[[NDArray[np.floating], Answers], DecisionRule]
 
 
-def judged(target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers) -> Answers:
-    """What a metric is given to score probabilities [N, K] as a run's holdout is scored: the answers by fifths where
-    decisions are fitted, else the probabilities float64.
+def judged(
+    target: Target, metric: Choice, probs: NDArray[np.floating], true: Answers, *, groups: Groups | None
+) -> Answers:
+    """Return what a run's holdout is scored by: the answers of `cross_fitted` where decisions are fitted, else the
+    probabilities [N, K] as float64.
     """
-    return crossed(target, metric, probs, true) if is_fitted(target, metric) else probs.astype(np.float64)
+    if is_fitted(target, metric):
+        return cross_fitted(target, metric, probs, true, groups=groups)
+    return probs.astype(np.float64)
 
 
-def _crossed(way: _Way, probs: NDArray[np.floating], true: Answers) -> Answers:
-    part = fifths(len(probs))
+def _cross_fitted(
+    fitted: Callable[[NDArray[np.bool_]], DecisionRule], probs: NDArray[np.floating], groups: Groups | None
+) -> Answers:
+    fold = fold_of(len(probs), groups)
     answers: Answers | None = None
-    for number in range(part.max() + 1):
-        here = part == number
-        some = way(probs[~here], true[~here])(probs[here])
+    for number in range(fold.max() + 1):
+        here = fold == number
+        some = fitted(~here)(probs[here])
         if answers is None:
             answers = np.empty((len(probs), *some.shape[1:]), dtype=some.dtype)
         answers[here] = some
@@ -122,33 +138,35 @@ def _crossed(way: _Way, probs: NDArray[np.floating], true: Answers) -> Answers:
     return answers
 
 
-def _ways(target: Target, metric: Choice, classes: int) -> Sequence[_Way]:
-    def nothing(probs: NDArray[np.floating], true: Answers) -> Decision:
+def _candidates(target: Target, metric: Choice, classes: int) -> Sequence[_Fit]:
+    def nothing(probs: NDArray[np.floating], true: Answers) -> DecisionRule:
         return unfitted(target, classes)
 
-    def one_threshold(probs: NDArray[np.floating], true: Answers) -> Decision:
+    def one_threshold(probs: NDArray[np.floating], true: Answers) -> DecisionRule:
         tried = np.unique(np.quantile(probs, np.linspace(0, 1, CANDIDATES + 1)[:-1]).clip(1e-6, 1 - 1e-6))
         scores = [metric_of(metric).sign * value(metric, probs > threshold, true) for threshold in tried]
-        return Decision("thresholds", (float(tried[int(np.argmax(scores))]),) * classes)
+        return DecisionRule("thresholds", (float(tried[int(np.argmax(scores))]),) * classes)
 
-    def thresholds(probs: NDArray[np.floating], true: Answers) -> Decision:
-        return Decision("thresholds", _of_each(probs, true, float(metric.arguments.get("beta", 1.0))))
+    def thresholds(probs: NDArray[np.floating], true: Answers) -> DecisionRule:
+        return DecisionRule("thresholds", _of_each(probs, true, float(metric.arguments.get("beta", 1.0))))
 
-    def cuts(probs: NDArray[np.floating], true: Answers) -> Decision:
-        return Decision("cuts", _cuts(expected_index(probs), true, metric, classes))
+    def cuts(probs: NDArray[np.floating], true: Answers) -> DecisionRule:
+        return DecisionRule("cuts", _cuts(expected_index(probs), true, metric, classes))
 
     return (nothing, cuts) if target == "ordered" else (nothing, one_threshold, thresholds)
 
 
 def _of_each(probs: NDArray[np.floating], true: Answers, beta: float) -> tuple[float, ...]:
-    """For each class the threshold of the best F-beta, between two probabilities; a half for a class without images."""
+    """Return each class's threshold of the best F-beta, halfway between two probabilities; 0.5 for a class without
+    images.
+    """
     order = np.argsort(-probs, axis=0, kind="stable")
     ranked = np.take_along_axis(probs.astype(np.float64), order, 0)
     right = np.take_along_axis(true.astype(np.float64), order, 0).cumsum(0)
     claimed = np.arange(1, len(probs) + 1)[:, None]
     scores = (1 + beta**2) * right / (claimed + beta**2 * true.sum(0).clip(1))
     below = np.vstack([ranked[1:], np.zeros(probs.shape[1])])
-    scores[ranked == below] = -1  # those that are given the same are answered the same
+    scores[ranked == below] = -1  # ties are answered alike
     best = scores.argmax(0)
     columns = np.arange(probs.shape[1])
     middle = (ranked[best, columns] + below[best, columns]) / 2
@@ -156,7 +174,9 @@ def _of_each(probs: NDArray[np.floating], true: Answers, beta: float) -> tuple[f
 
 
 def _cuts(index: NDArray[np.float64], true: Answers, metric: Choice, classes: int) -> tuple[float, ...]:
-    """Cut points on the expected index, moved one after another to where the metric is best, until none moves."""
+    """Return cut points on the expected index by coordinate ascent: each is moved to where the metric is best, until
+    none moves.
+    """
     cuts = np.arange(classes - 1) + 0.5
 
     def worth(tried: NDArray[Any]) -> float:

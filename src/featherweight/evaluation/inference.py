@@ -38,7 +38,7 @@ def batch_within_memory(batch_size: int, height: int, width: int, runtime: Runti
 
 
 def activated(logits: Tensor, several: bool) -> Tensor:
-    """Probabilities [B, K] of logits [B, K]: together 1 or, with `several` classes per image, each for itself."""
+    """Return probabilities [B, K] of logits: softmax or, with `several` classes per image, sigmoid."""
     return logits.sigmoid() if several else logits.softmax(1)
 
 
@@ -69,14 +69,14 @@ def predict_probs(
     start: int = 0,
     advance: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.float32]:
-    """Class probabilities float32 [N, K] of uint8 images [N, H, W, C], averaged over models and views; with `several`
-    classes per image each class's own probability, of which a row need not sum to one.
+    """Return class probabilities float32 [N, K] of images uint8 [N, H, W, C], averaged over models and views.
 
-    Several processes call it alike, take whole batches in turn, and all get all rows: those of one process, to the bit.
-    `augment` and `seed` serve the views that draw; `start` is the number of images before these, where they are
-    too many for one call. `advance` is called after every batch. Batches of large images are smaller than `batch_size`:
-    see `batch_within_memory`. Raises ValueError if there are no images, and DivergedError where any probability is not
-    a number. Models are in the mode afterwards that they were in, whatever is raised.
+    With `several` classes per image each class has its own probability, and rows need not sum to one. Several processes
+    call it alike, take whole batches in turn, and all get all rows, with the same bytes as one process. `augment` and
+    `seed` serve the views that draw random numbers; `start` is the number of images before these, if one call does not
+    hold all. `advance` is called after every batch with its size. Batches of large images are smaller than
+    `batch_size`: see `batch_within_memory`. Models keep the mode that they were in, whatever is raised. Raises
+    ValueError if there are no images, and DivergedError if a probability is NaN or infinite.
     """
     batch_size = batch_within_memory(batch_size, images.shape[1], images.shape[2], runtime)
     if not len(images):
@@ -110,11 +110,11 @@ def predict_probs(
 
 
 def _refuse_nan(probs: NDArray[np.float32], runtime: Runtime) -> None:
-    """Raise DivergedError if a row of the probabilities is not of numbers alone."""
+    """Raise DivergedError if any probability is NaN or infinite."""
     bad = int((~np.isfinite(probs)).any(1).sum())
     if bad:
         cure = "train.precision=fp32 in place of fp16, or " if runtime.dtype is torch.float16 else ""
         raise DivergedError(
-            f"the network answers {bad:,} of {len(probs):,} images with probabilities that are no numbers (NaN): its "
-            f"training went astray. Start a new run with {cure}a smaller optimizer.lr, or with a warm-up"
+            f"the network gives NaN probabilities for {bad:,} of {len(probs):,} images: its training diverged. Start a "
+            f"new run with {cure}a smaller optimizer.lr, or with a warm-up"
         )

@@ -1,9 +1,9 @@
-"""95 % intervals that hold as often as they say, of few images and of flawless scores too: see `bench coverage`.
+"""95 % intervals whose coverage holds for few images and for flawless scores too: see `bench coverage`.
 
-A proportion has the mid-P interval, which is Clopper and Pearson's with half the probability of what was seen: theirs
-holds in 98 to 99 of 100 cases instead of 95. Every other score has an interval of its pseudo-values (see `jackknife`).
-Within bounds it is the mid-P interval of as many images as would make a proportion as uncertain (Korn & Graubard 1998).
-A loss has Student's interval with its skewness taken out (Hall 1992), which needs no resamples.
+A proportion has the mid-P interval: Clopper and Pearson's with half the probability of the observed count, since theirs
+covers 98 to 99 of 100 cases instead of 95. Every other score has an interval from its jackknife pseudo-values (see
+`jackknife`). For a bounded score it is the mid-P interval at its effective sample size (Korn & Graubard 1998). A loss
+has a t interval corrected for skewness (Hall 1992), which needs no resamples.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 
 Interval = tuple[float, float]
 
-OUTSIDE = 0.025  # the probability that the truth is beyond either end
-NORMAL = 1.96  # standard errors to either end
-SECANTS = 20  # at most; a few do
-WHOLE = 20_000  # images of which one more or less makes no difference
-IMAGINED = 0.05  # of an image that a loss is of, beside those there are; from 0.02 to 0.1 it makes little difference
+OUTSIDE = 0.025  # the probability beyond either end
+NORMAL = 1.96  # standard errors from the centre to either end of a 95 % interval
+SECANTS = 20  # steps at most; a few suffice
+WHOLE = 20_000  # images, above which the beta-binomial is approximated by a beta distribution
+IMAGINED = 0.05  # weight of the imagined image of a loss; 0.02 to 0.1 give nearly the same
 
 
 def proportion(hits: float, count: float) -> Interval:
-    """The mid-P interval of a proportion, of numbers that need not be whole."""
+    """Return the mid-P interval of a proportion; `hits` and `count` need not be integers."""
     from scipy.optimize import brentq
     from scipy.special import betainc
 
     def beyond(p: float) -> float:
-        """The probability of more than `hits` at p, and half that of `hits`."""
+        """Return the probability of more than `hits` hits at p, plus half that of exactly `hits`."""
         most = float(betainc(hits, count - hits + 1, p)) if hits > 0 else 1.0
         more = float(betainc(hits + 1, count - hits, p)) if hits < count else 0.0
         return (most + more) / 2
@@ -38,26 +38,27 @@ def proportion(hits: float, count: float) -> Interval:
     return float(low), float(high)
 
 
-def bounded(
+def score_interval(
     value: float, contributions: NDArray[np.float64], images: float, span: tuple[float, float] = (0.0, 1.0)
 ) -> Interval:
-    """The interval of a score within `span`, from its pseudo-values [G] and the number of `images` behind it.
+    """Return the interval of a score within `span`, from its pseudo-values [G] and the effective number of `images`.
 
-    Where they hardly differ, as of a flawless score, half an image is taken to be wrong: that bounds what may be
-    concluded from so few.
+    If the pseudo-values hardly differ, as for a flawless score, half an image is assumed to be wrong: this bounds what
+    may be concluded from few images.
     """
     low, high = span
     share, some = (value - low) / (high - low), (contributions - low) / (high - low)
     spread = float(some.var(ddof=1)) / len(some) if len(some) > 1 else 0.0
     centre = float(np.clip(some.mean(), 0, 1))
-    ends = of_variance(centre, spread, images)
+    ends = interval_from_variance(centre, spread, images)
     first, last = min(ends[0], share), max(ends[1], share)
     return low + first * (high - low), low + last * (high - low)
 
 
-def of_variance(share: float, variance: float, images: float) -> Interval:
-    """The interval of a part of a whole whose estimate has this variance: that of the number of images which would be
-    that uncertain."""
+def interval_from_variance(share: float, variance: float, images: float) -> Interval:
+    """Return the interval of a proportion whose estimate has this variance: the mid-P interval at the number of images
+    that would give this variance (the effective sample size).
+    """
     doubtful = (images * share + 0.5) / (images + 1)
     doubt = max(doubtful * (1 - doubtful) - share * (1 - share), 0.0) / images
     effective = max(doubtful * (1 - doubtful) / (variance + doubt), 1.0) if variance + doubt > 0 else images
@@ -65,8 +66,10 @@ def of_variance(share: float, variance: float, images: float) -> Interval:
     return proportion(effective * share, effective)
 
 
-def images_behind(share: float, variance: float, about: float) -> float:
-    """Of how many images, `about` so many, a proportion would have a mid-P interval as wide as this variance's."""
+def effective_sample_size(share: float, variance: float, about: float) -> float:
+    """Return the effective sample size: the number of images at which the mid-P interval of `share` is as wide as a
+    normal one of this variance, 2 * 1.96 * sqrt(variance). `about` is the starting guess of the secant method.
+    """
     wanted = math.log(max(2 * NORMAL * math.sqrt(variance), 1e-9))
 
     def wider(log_images: float) -> float:
@@ -86,16 +89,16 @@ def images_behind(share: float, variance: float, about: float) -> float:
     return math.exp(images)
 
 
-def of_a_sample(share: float, behind: float, images: float) -> Interval:
-    """Where the part of so many `images` that are right will lie, if `share` of those `behind` were: in a whole number
-    of them, whose probabilities are beta-binomial.
+def predictive_interval(share: float, behind: float, images: float) -> Interval:
+    """Return the beta-binomial predictive interval: between which shares the number of right answers on `images` new
+    images will lie, after the share `share` of `behind` images was right.
     """
     from scipy.stats import beta, betabinom
 
-    right, wrong = behind * share + 0.5, behind * (1 - share) + 0.5  # what is known of the truth, after Jeffreys
+    right, wrong = behind * share + 0.5, behind * (1 - share) + 0.5  # posterior with Jeffreys' prior
     count = max(round(images), 1)
     if count > WHOLE:
-        narrower = images / (images + right + wrong)  # the variances of the truth and of the images add
+        narrower = images / (images + right + wrong)  # the variances of truth and sample add
         low, high = beta.ppf([OUTSIDE, 1 - OUTSIDE], narrower * right, narrower * wrong)
         return float(low), float(high)
     reached = np.cumsum(betabinom.pmf(np.arange(count + 1), count, right, wrong))
@@ -103,11 +106,11 @@ def of_a_sample(share: float, behind: float, images: float) -> Interval:
     return float(ends[0]), float(ends[1])
 
 
-def skewed(value: float, contributions: NDArray[np.float64], imagined: float) -> Interval:
-    """Interval of a loss of 0 or more, from its pseudo-values [G] and what it would be for answers to other images.
+def hall_t_interval(value: float, contributions: NDArray[np.float64], imagined: float) -> Interval:
+    """Return Hall's skewness-corrected t interval (1992) of a loss of 0 or more, from its pseudo-values [G].
 
-    Large losses are rare, so few images may show none: a small part of one `imagined` image is added to the variance
-    and to the skewness. The ends are those of Student's t of the mean, transformed to have no skewness (Hall 1992).
+    Large losses are rare, so few images may show none: a small fraction of one image with the loss `imagined`, that of
+    answers unrelated to their images, is added to the variance and to the skewness.
     """
     from scipy.stats import t
 
@@ -120,7 +123,7 @@ def skewed(value: float, contributions: NDArray[np.float64], imagined: float) ->
     error = math.sqrt(variance / count)
 
     def transformed(quantile: float) -> float:
-        """Where the t statistic is, whose transform is at `quantile`."""
+        """Return the t statistic whose skewness-corrected transform equals `quantile`."""
         slope = skewness / math.sqrt(count)
         if abs(slope) < 1e-6:
             return quantile
@@ -132,7 +135,7 @@ def skewed(value: float, contributions: NDArray[np.float64], imagined: float) ->
 
 
 def _shrink(images: float) -> float:
-    """By how much a spread that was estimated from few images counts for less: Student's quantile for the normal's."""
+    """Return the factor by which few images reduce an effective sample size: squared ratio of normal to t quantile."""
     from scipy.stats import norm, t
 
     if images < 3:

@@ -1,7 +1,7 @@
-"""A metric's pseudo-values (Tukey 1958): what each image, or group of images, contributes to it.
+"""Jackknife pseudo-values of a metric (Tukey 1958): what each image, or group of images, contributes to it.
 
-Their mean is the metric without the bias that few images give it, and their variance over their number that of the
-metric. For a mean of one value per image they are these values.
+Their mean is the metric with its small-sample bias removed; their variance divided by their number is the metric's. For
+a mean of one value per image they are these values.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from featherweight.evaluation.class_metrics import Mean, WeightedMetric
 
-GROUPS = 200  # that are left out in turn, of more images than that: the error then has an error of a twentieth
+GROUPS = 200  # parts left out in turn; the standard error then has a relative error of a twentieth
 
 
 def of_groups(form: WeightedMetric, group: NDArray[np.int64]) -> NDArray[np.float64]:
-    """float64 [min(groups, GROUPS)], or [groups] of a mean: the pseudo-values of whole groups of images, whose numbers
-    are `group` int64 [N], from 0 on; what is alike within a group does not count as many.
+    """Return the pseudo-values of whole groups of images, numbered in `group` int64 [N] from 0: float64 [min(groups,
+    GROUPS)], or [groups] for a mean.
     """
     count, groups = len(group), int(group.max()) + 1
     if isinstance(form, Mean):
@@ -30,9 +30,10 @@ def of_groups(form: WeightedMetric, group: NDArray[np.int64]) -> NDArray[np.floa
 
 
 def pseudo_values(form: WeightedMetric, count: int) -> NDArray[np.float64]:
-    """float64 [min(count, GROUPS)], or [count] of a mean: the metric of `count` images left out in turn.
+    """Return the pseudo-values of a metric of `count` images left out in turn: float64 [min(count, GROUPS)], or [count]
+    for a mean.
 
-    Groups are dealt by chance, always the same way, and differ by one image at most.
+    With more images than GROUPS, random parts of nearly equal size are left out, always the same ones.
     """
     if isinstance(form, Mean):
         return form.contributions
@@ -43,7 +44,7 @@ def pseudo_values(form: WeightedMetric, count: int) -> NDArray[np.float64]:
 
 
 def of_cells(form: WeightedMetric, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """float64 [N]: the pseudo-values of single images where `counts` [cells] of them are alike, cell by cell."""
+    """Return the pseudo-values of single images, float64 [N], if `counts` [cells] of them are alike, cell by cell."""
     total, whole = counts.sum(), counts.astype(np.float64)
     if total < 2:
         return form(whole[None])
@@ -52,7 +53,7 @@ def of_cells(form: WeightedMetric, counts: NDArray[np.int64]) -> NDArray[np.floa
 
 
 def _without_each(form: WeightedMetric, dealt: NDArray[np.int64], parts: int) -> NDArray[np.float64]:
-    """float64 [parts]: the pseudo-values of the parts that images are `dealt` to, int64 [N]."""
+    """Return the pseudo-values float64 [parts] of the parts that images are `dealt` to, int64 [N]."""
     without = form((dealt[None] != np.arange(parts)[:, None]).astype(np.float64))
     contributions: NDArray[np.float64] = parts * form(np.ones((1, len(dealt)))) - (parts - 1) * without
     return contributions

@@ -17,11 +17,11 @@ from featherweight.evaluation.class_metrics import (
 )
 from featherweight.schema import Flag, Positive, PositiveInt
 
-SMALLEST = 1e-15  # what Kaggle clips probabilities to before it takes logarithms
+SMALLEST = 1e-15  # Kaggle clips probabilities to it before it takes logarithms
 
 
 def normalized(probs: NDArray[np.floating]) -> Probabilities:
-    """Probabilities float64 [N, K] away from 0, each row summing to one."""
+    """Return probabilities float64 [N, K], clipped away from 0, with rows that sum to one."""
     clipped = probs.astype(np.float64).clip(SMALLEST, None)
     scaled: Probabilities = clipped / clipped.sum(1, keepdims=True)
     return scaled
@@ -89,9 +89,7 @@ def mean_average_precision(probs: Probabilities, true: Answers) -> WeightedMetri
 
 
 def top_k(ranked: Labels, true: Labels, *, k: PositiveInt = 5) -> WeightedMetric:
-    """The part of the images whose class is among the `k` most probable; of equal ones the later classes come first,
-    as in scikit-learn.
-    """
+    """The part of the images whose class is among the `k` most probable; of equally probable ones the first."""
     return mean_of((ranked[:, :k] == true[:, None]).any(1))
 
 
@@ -110,13 +108,13 @@ def map_at_k(ranked: Labels, true: Answers, *, k: PositiveInt = 5) -> WeightedMe
 
 
 def ranking(probs: NDArray[np.floating]) -> Labels:
-    """The classes of each image int64 [N, K], the most probable first, of equal ones the later first."""
-    order: Labels = np.argsort(probs, axis=1, kind="stable")[:, ::-1]
+    """Return the classes of each image, int64 [N, K], the most probable first; ties in the order of the classes."""
+    order: Labels = np.argsort(-probs, axis=1, kind="stable")
     return order
 
 
 def _logs(probs: Probabilities, true: Answers) -> NDArray[np.float64]:
-    """Minus the logarithm of the truth's probability, [N], or of sets [N, K]."""
+    """Return the negative logarithm of the true class's probability, [N]; for sets that of each class, [N, K]."""
     if true.ndim == 1:
         logs: NDArray[np.float64] = -np.log(normalized(probs)[np.arange(len(true)), true])
         return logs
@@ -126,14 +124,14 @@ def _logs(probs: Probabilities, true: Answers) -> NDArray[np.float64]:
 
 
 def _against_rest(probs: Probabilities, true: Answers) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Each class, and which images are of it."""
+    """Return each class index with True [N] for its images."""
     return [(k, true[:, k].astype(bool) if true.ndim == 2 else true == k) for k in range(probs.shape[1])]
 
 
 def _average_precision(scores: Probabilities, member: NDArray[np.bool_]) -> WeightedMetric:
-    """One class's average precision; not a number where its images have no weight."""
+    """Return one class's average precision; NaN where its images have no weight."""
     order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.diff(scores[order]) != 0, True)  # the last of those that are given the same
+    ends = np.append(np.diff(scores[order]) != 0, True)  # the last image of each tie
     last = np.flatnonzero(ends)[np.cumsum(np.append(0, ends[:-1]))]
 
     def of(weights: Counts) -> NDArray[np.float64]:
@@ -147,7 +145,9 @@ def _average_precision(scores: Probabilities, member: NDArray[np.bool_]) -> Weig
 
 
 def _areas(probs: Probabilities, true: Answers) -> tuple[Probabilities, Probabilities]:
-    """The area under the curve of each class that has images and lacks some, and each image's share in their sum."""
+    """Return the area under the curve of each class that has both images and others, and each image's contribution to
+    their sum, float64 [N].
+    """
     from scipy.stats import rankdata
 
     count = len(true)
@@ -155,7 +155,7 @@ def _areas(probs: Probabilities, true: Answers) -> tuple[Probabilities, Probabil
     areas, shares = np.zeros(len(present)), np.zeros(count)
     for number, (k, positive) in enumerate(present):
         ranks = rankdata(probs[:, k])
-        # The part of the other side that an image is ranked above, or below.
+        # Placement values: the share of the other side that an image is ranked above, or below.
         above = (ranks[positive] - rankdata(probs[positive, k])) / (~positive).sum()
         below = 1 - (ranks[~positive] - rankdata(probs[~positive, k])) / positive.sum()
         areas[number] = above.mean()

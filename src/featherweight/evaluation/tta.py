@@ -1,4 +1,4 @@
-"""Test-time views: each turns a batch of images into several, each with a weight; views multiply.
+"""Test-time views: each turns a batch of images into several with weights; several views multiply.
 
 `[flip, shift]` asks the model six times. The probabilities are averaged by weight (see `predict_probs`).
 """
@@ -17,14 +17,14 @@ from featherweight.augment.geometric import affine_matrix, resized, warp
 from featherweight.runtime.rng import Draws, generator
 from featherweight.schema import Fraction, HalfFraction, Positive, PositiveInt
 
-SIDE = 32  # of an image that views are counted on
+SIDE = 32  # pixels of the image that views are counted on
 
 Weighted = Iterator[tuple[float, Tensor]]
 Augmentation = Callable[[Tensor, Draws], Tensor]
 
 
 class View(Protocol):
-    """What `predict_probs` calls: images [B, C, H, W], a batch's random numbers by draw, the training augmentations."""
+    """The signature of a view: images [B, C, H, W], random numbers by draw, and the training augmentations."""
 
     def __call__(  # noqa: D102
         self, images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], /
@@ -125,7 +125,7 @@ VIEWS: dict[str, Callable[..., Weighted]] = {
 def product(
     images: Tensor, views: Sequence[View], draws: Callable[[int], Draws], augment: Sequence[Augmentation]
 ) -> Weighted:
-    """Every combination of the views, one at a time, with the product of the weights."""
+    """Yield every combination of the views, one at a time, with the product of their weights."""
     if not views:
         yield 1.0, images
         return
@@ -135,12 +135,12 @@ def product(
 
 
 def count(views: Sequence[View]) -> int:
-    """How many times these views ask the model about an image."""
+    """Return how many times these views ask the model about an image."""
     return sum(1 for _ in product(torch.zeros(1, 3, SIDE, SIDE), views, _any_draws, ()))
 
 
 def is_random(view: View) -> bool:
-    """Does a view draw random numbers?"""
+    """True if a view draws random numbers."""
     drawn: list[int] = []
 
     def draws(number: int) -> Draws:

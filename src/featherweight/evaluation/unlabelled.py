@@ -1,9 +1,9 @@
-"""What can be said of images without labels: whether they are of another kind, and how many are probably right.
+"""What can be said of images without labels: whether they are shifted, and how many are probably answered rightly.
 
-Three estimates of an accuracy, from the probabilities on labelled images that were not trained on and on unlabelled
-ones: average thresholded confidence (ATC, Garg et al. 2022), difference of confidences (DoC, Guillory et al. 2021) and
+Three estimates of the accuracy, from probabilities on labelled images that were not trained on and on unlabelled ones:
+average thresholded confidence (ATC, Garg et al. 2022), difference of confidences (DoC, Guillory et al. 2021) and
 importance weights by a domain classifier (Shimodaira 2000). Each fails under some shift; `bench coverage --cells`
-measures how far they are off.
+measures their errors.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.evaluation.metrics import METRICS, Groups, Score, grouped
+from featherweight.evaluation.bootstrap import Groups, numbered
+from featherweight.evaluation.metrics import METRICS, Score
 
-MOST = 3000  # images of each part that the domain classifier learns from
-FEWEST = 20  # of each: fewer tell nothing
-HEAVIEST = 10.0  # times that an image counts at most
+MOST = 3000  # images of each part that the domain classifier is fitted to
+FEWEST = 20  # images of each part; with fewer no shift is looked for
+HEAVIEST = 10.0  # largest importance weight before normalisation
 
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Features:
-    """What a network makes of the `holdout`, [N, F], and of some images to `predict`, [M, F], which of these are kin
-    having one number in `kin` [M].
+class DomainFeatures:
+    """Features of the holdout, [N, F], and of a sample of the images to predict, [M, F]; `kin` int64 [M] are the group
+    numbers of the latter.
     """
 
     holdout: NDArray[Any]
@@ -37,8 +38,11 @@ class Features:
 
 @dataclass(frozen=True)
 class Domain:
-    """How well unlabelled images can be told from labelled ones: the AUC of a classifier that has not seen them (0.5:
-    not at all), and how many times each labelled image counts, float64 [N], for these to be like the unlabelled ones.
+    """How well a classifier tells unlabelled from labelled images.
+
+    Attributes:
+        auc: of a cross-validated classifier; 0.5 if it cannot tell them.
+        weights: importance weights of the labelled images, float64 [N], under which they resemble the unlabelled ones.
     """
 
     auc: Score
@@ -46,14 +50,14 @@ class Domain:
 
     @property
     def shifted(self) -> bool:
-        """Are they of another kind? By more than chance, and by more than makes a difference."""
+        """True if they differ by more than chance, and by more than makes a difference."""
         return self.auc.low > 0.55
 
 
 def domain(labelled: Floats, unlabelled: Floats, kin: tuple[Groups | None, Groups | None] = (None, None)) -> Domain:
-    """A logistic regression on features [N, F] and [M, F], each image judged by a fit to the other four fifths.
+    """Fit a logistic regression on features [N, F] and [M, F] that tells the two apart, by 5-fold cross-validation.
 
-    Images of one number in `kin`, [N] and [M], are in one fifth: else they would be told by those of their group.
+    Images with the same number in `kin`, [N] and [M], share a fold: else they would be recognised by their relatives.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -75,8 +79,8 @@ def domain(labelled: Floats, unlabelled: Floats, kin: tuple[Groups | None, Group
 
 
 def together(kin: Sequence[Groups | None], parts: Sequence[Sequence[Any] | NDArray[Any]]) -> Groups | None:
-    """The groups of several parts as those of one, int64 [N + M]; None where nothing is related."""
-    if all(grouped(of) is None for of in kin):
+    """Return the groups of several parts as those of their concatenation, int64 [N + M]; None if none are related."""
+    if all(numbered(of) is None for of in kin):
         return None
     numbers: list[NDArray[np.int64]] = []
     for of, part in zip(kin, parts, strict=True):
@@ -88,21 +92,21 @@ def together(kin: Sequence[Groups | None], parts: Sequence[Sequence[Any] | NDArr
 def told_apart(
     model: Any, features: Floats, sides: NDArray[np.int64], group: Groups | None
 ) -> tuple[NDArray[np.float64], Score]:
-    """Probabilities [N, 2] of the side of each image by a model fitted to other fifths of groups; their AUC."""
+    """Return cross-validated probabilities [N, 2] of the side of each image, whole groups by fold, and their AUC."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
     kind = StratifiedKFold if group is None else StratifiedGroupKFold
     folds = list(kind(5, shuffle=True, random_state=0).split(features, sides, group))
     probs: NDArray[np.float64] = cross_val_predict(model, features, sides, cv=folds, method="predict_proba")
-    return probs, METRICS["auc"](probs, sides, group)
+    return probs, METRICS["auc"](probs, sides, groups=group)
 
 
 def estimates(
     labelled: Floats, right: NDArray[np.bool_], unlabelled: Floats, weights: NDArray[np.float64]
 ) -> dict[str, float]:
-    """By name what part of the unlabelled images is probably right.
+    """Return estimates of the accuracy on unlabelled images, by name.
 
-    `labelled` are probabilities [N, K] whose answers are `right` [N] or not, `unlabelled` [M, K]; `weights` those of
+    `labelled` are probabilities [N, K] with correctness `right` [N], `unlabelled` [M, K]; `weights` are those of
     `Domain`.
     """
     sure, test = labelled.max(1), unlabelled.max(1)
@@ -115,5 +119,5 @@ def estimates(
 
 
 def agreement(one: Floats, other: Floats) -> float:
-    """The part of images of which two networks' probabilities [N, K] say the same class."""
+    """Return the share of images for which two networks' probabilities [N, K] give the same class."""
     return float((one.argmax(1) == other.argmax(1)).mean())

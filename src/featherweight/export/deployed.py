@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from featherweight.data.image import Image
-from featherweight.evaluation.decisions import Decision, Target
+from featherweight.evaluation.decisions import DecisionRule, Target
 from featherweight.evaluation.inference import activated
 from featherweight.export.resampling import prepared
 from featherweight.export.standalone import decided
@@ -21,7 +21,7 @@ class Answering:
 
     image: Image
     target: Target
-    decision: Decision
+    decision: DecisionRule
 
 
 class Deployed(nn.Module):

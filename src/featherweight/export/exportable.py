@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from featherweight.console import Progress
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import UserError
-from featherweight.evaluation.calibration import tempered_crossed
+from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import Classifier
-from featherweight.runs.ensemble import crossed
-from featherweight.runs.paired_tests import Answers
+from featherweight.runs.ensemble import cross_fitted_mixture
+from featherweight.runs.paired_tests import HoldoutPredictions
 from featherweight.runs.predictions import views
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
@@ -90,18 +90,21 @@ class Subject:
         """As `probs`, of labelled pictures that were held out, to be scored: by nothing that knows their labels. Each
         is answered by the members that were not trained on it, at temperatures and weights fitted to others.
         """
-        answered: list[Answers] = []
+        answered: list[HoldoutPredictions] = []
         unseen = np.stack([self._unseen(member, packs[0].ids) for member in self.members])
         for member, pack, rows in zip(self.members, packs, unseen, strict=True):
             places = np.flatnonzero(rows)
             assert pack.labels is not None
             probs, own = self._asked(member, pack.take(places), what), pack.labels[places]
+            if member.run.temperature.exists():
+                groups = self.run.groups([pack.ids[place] for place in places])
+                probs = temper_cross_fitted(probs, own, groups=groups)
             spread = np.zeros((len(pack), probs.shape[1]), np.float32)
-            spread[places] = tempered_crossed(probs, own) if member.run.temperature.exists() else probs
-            answered.append(Answers(member.run.name, spread, pack.labels))
+            spread[places] = probs
+            answered.append(HoldoutPredictions(member.run.name, spread, pack.labels, groups=self.run.groups(pack.ids)))
         weights = np.array([member.weight for member in self.members])
         if unseen.all() and np.ptp(weights) > 0:
-            return crossed(answered)
+            return cross_fitted_mixture(answered)
         shares = unseen * weights[:, None]
         total = sum(each.probs * share[:, None] for each, share in zip(answered, shares, strict=True))
         mixed: NDArray[np.float32] = (total / shares.sum(0)[:, None]).astype(np.float32)

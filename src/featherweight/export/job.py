@@ -17,7 +17,8 @@ from featherweight import __version__, atomic, submission
 from featherweight.console import say
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError, nearest
-from featherweight.evaluation.decisions import crossed, expected_index
+from featherweight.evaluation.calibration import temper, temper_cross_fitted
+from featherweight.evaluation.decisions import cross_fitted, expected_index
 from featherweight.evaluation.metrics import Score
 from featherweight.export import quantize
 from featherweight.export.asking import answers, prepared_by_graph
@@ -130,12 +131,30 @@ def _quantized(
         say("  image was trained on by some of the folds that it averages, and cannot be asked of the others alone")
         return small
     say(f"  asking onnxruntime in int8 about {len(held[0]):,} holdout images")
-    score = _score(subject.run, held[0], answers("onnx", small, held)[0])
+    score = _score(subject.run, held[0], _recalibrated(subject, answers("onnx", small, held)[0], held[0]))
     quantize.label(small, as_text({**facts, "holdout": asdict(score), "quantised": kind}))
     for file, its in ((written, Score(**facts["holdout"])), (small, score)):
         numbers = "int8" if file == small else "fp32"
         say(f"  {numbers}: {file.stat().st_size:>12,} bytes, holdout {facts['metric']} {its}")
+    if len(subject.members) > 1 and any(member.run.temperature.exists() for member in subject.members):
+        say(
+            "  int8: the members' temperatures were fitted to these images, so its probabilities look a little too good"
+        )
     return small
+
+
+def _recalibrated(subject: Subject, probs: NDArray[np.float32], pack: Pack) -> NDArray[np.float32]:
+    """Return what a graph answered, float32 [N, K], at cross-fitted temperatures, as the fp32 score is calibrated.
+
+    The graph of a single run holds a temperature that was fitted to these very images: it is divided out first. The
+    mean over an ensemble's members cannot be taken apart, and is returned as it is.
+    """
+    run, several = subject.run, subject.run.competition.target == "several"
+    if len(subject.members) > 1 or not run.temperature.exists():
+        return probs
+    assert pack.labels is not None
+    raw = temper(probs, 1 / run.fitted_temperature, several=several)
+    return temper_cross_fitted(raw, pack.labels, groups=run.groups(pack.ids))
 
 
 def _compare(probs: NDArray[np.float32], expected: NDArray[np.float32], kind: str) -> None:
@@ -186,11 +205,12 @@ def _score(run: Run, pack: Pack, probs: NDArray[np.float32]) -> Score:
     competition = run.competition
     form = submission.holdout_form(competition, pack.ids)
     known: dict[str, str | tuple[str, ...]] = dict(zip(pack.ids, named(pack.labels, competition.classes), strict=True))
-    decided = crossed(competition.target, competition.metric, probs, pack.labels)
+    groups = run.groups(pack.ids)
+    decided = cross_fitted(competition.target, competition.metric, probs, pack.labels, groups=groups)
     with tempfile.TemporaryDirectory() as folder:
         csv = Path(folder) / "holdout.csv"
         submission.write(csv, form, pack.ids, probs, decided)
-        return submission.score(csv, form, known, competition)
+        return submission.score(csv, form, known, competition, groups=groups)
 
 
 def facts_of(subject: Subject, counted: int, limit: int, plain: Score) -> dict[str, Any]:

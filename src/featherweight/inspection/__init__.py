@@ -1,1 +1,1 @@
-"""What `inspect` finds: what is wrong with a data set, in the terminal and on a page."""
+"""The command `inspect`: problems of a data set, in the terminal and on a page."""

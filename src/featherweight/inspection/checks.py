@@ -1,4 +1,4 @@
-"""What is worth knowing of a data set before training on it: each finding says what it is and what to do."""
+"""Checks of a data set before training on it: each finding says what it is and what to do."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from featherweight.data.split import rarest
 from featherweight.evaluation import unlabelled
 from featherweight.evaluation.metrics import Score
 
-SHOWN = 12  # pictures, or groups of pictures, beside a finding
+SHOWN = 12  # pictures, or groups of pictures, shown with a finding
 LOOKED_AT = 4000  # images of each part that the shift is measured on
-FEWEST_GROUPS = 5  # of each class: fewer could not be divided
-FEW = 20  # images of a class below which its score is mostly luck
+FEWEST_GROUPS = 5  # of each class; fewer cannot be divided
+FEW = 20  # images of a class, below which its score is mostly chance
 
-# What may tell in an id which images belong together: all but the last number, or a name before a separator.
+# Parts of an id that may name its group: all but the last number, or a name before a separator.
 PATTERNS = (r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][^_/-]*$", r"([^/]*?)[_-][^/]*$", r"^(.*)/[^/]*$")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found. `rows` are groups of pictures uint8 [H, W, C] with a caption each."""
+    """One finding. `rows` are groups of pictures uint8 [H, W, C] with a caption each."""
 
     title: str
     detail: str
@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All findings, the class counts [K], and the channels' statistics by part: means and deviations, 0 to 1."""
+    """All findings, the class counts [K], and each part's channel means and standard deviations, 0 to 1."""
 
     classes: list[str]
     counts: list[int]
@@ -51,8 +51,8 @@ class Inspection:
 
 
 def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], torn: bool = False) -> Inspection:
-    """Look at a competition's images; `held_out` [N] says which training images the usual split would score, or would
-    if it left kin `torn`.
+    """Check a competition's images. `held_out` [N] says which training images the usual split would score or, with
+    `torn`, would score if it separated related images.
     """
     train, test = data.train, data.predict
     assert train.labels is not None
@@ -69,8 +69,8 @@ def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], tor
 def copies(
     data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], near: bool = True, torn: bool = False
 ) -> tuple[list[Finding], dict[str, str]]:
-    """Pictures that are there twice: in training, on both sides of the split, and in the test; the grouping that
-    keeps those of training together, id to group. Without `near` only copies to the byte are looked for.
+    """Return findings about pictures that occur twice: in training, on both sides of the split, and in the test; and
+    the grouping that keeps those of training together, id to group. Without `near` only exact copies are looked for.
     """
     train, test = data.train, data.predict
     same_pictures = near_duplicates.groups(train.images if test is None else Joined(train.images, test.images), near)
@@ -85,7 +85,7 @@ def copies(
 
 
 def join(first: Pack, second: Pack) -> Pack:
-    """Two labelled parts as one, its images read in pieces."""
+    """Return two labelled parts as one, whose images are read in pieces."""
     assert first.labels is not None
     assert second.labels is not None
     images: Any = Joined(first.images, second.images)
@@ -93,7 +93,7 @@ def join(first: Pack, second: Pack) -> Pack:
 
 
 def _statistics(images: Any) -> tuple[list[float], list[float]]:
-    """Each channel's mean and deviation, 0 to 1."""
+    """Return each channel's mean and standard deviation, 0 to 1."""
     sums, squares, count = np.zeros(images.shape[-1]), np.zeros(images.shape[-1]), 0
     for first in range(0, len(images), near_duplicates.CHUNK):
         part = images[first : first + near_duplicates.CHUNK].reshape(-1, images.shape[-1]) / np.float32(255)
@@ -111,15 +111,15 @@ def _balance(classes: Sequence[str], counts: Sequence[int]) -> list[Finding]:
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
         findings.append(
-            Finding("classes without an image", examples(empty), "take them out of classes, or find their images", True)
+            Finding("classes without an image", examples(empty), "remove them from classes, or find their images", True)
         )
     few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if 0 < count < FEW]
     if few:
-        advice = "score with folds (split.folds=5), and trust no single holdout for these"
+        advice = "score with folds (split.folds=5); a single holdout says little about these"
         findings.append(Finding(f"classes of fewer than {FEW} images", examples(few), advice, True))
     ratio = counts[large] / max(counts[small], 1)
     if ratio >= 3:
-        advice = "judge by macro_f1 or balanced_accuracy too; try a weighted loss or a balanced sampling"
+        advice = "look at macro_f1 or balanced_accuracy too; try a weighted loss or balanced sampling"
         findings.append(Finding(f"imbalance of {ratio:.1f} to 1", detail, advice, ratio >= 10))
     else:
         findings.append(Finding("classes are balanced", detail))
@@ -129,13 +129,13 @@ def _balance(classes: Sequence[str], counts: Sequence[int]) -> list[Finding]:
 def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[int]]) -> list[Finding]:
     assert train.labels is not None
     if not inside:
-        return [Finding("no training image is there twice", "")]
+        return [Finding("no training image has a copy", "")]
     labels = train.labels
     spare = sum(len(same) - 1 for same in inside)
     findings = [
         Finding(
             f"{spare:,} training images are copies of others",
-            f"{len(inside):,} images are there more than once",
+            f"{len(inside):,} images occur more than once",
             "harmless while they stay on one side of the split",
             rows=_rows(train, classes, inside),
         )
@@ -147,7 +147,7 @@ def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[i
             Finding(
                 f"{len(disputed):,} images have copies of different classes",
                 "; ".join(named[:3]) + (f"; and {len(named) - 3:,} more" if len(named) > 3 else ""),
-                "look at them: one label at least is wrong, so correct it or take the image out",
+                "look at them: at least one label is wrong; correct it or remove the image",
                 True,
                 _rows(train, classes, disputed),
             )
@@ -156,7 +156,7 @@ def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[i
 
 
 def _apart(train: Pack, classes: Sequence[str], same: Sequence[int]) -> str:
-    """Two copies of one picture that have different classes, in words."""
+    """Return in words two copies of one picture that have different classes."""
     assert train.labels is not None
     labels = train.labels
     other = next(place for place in same if (labels[place] != labels[same[0]]).any())
@@ -164,7 +164,7 @@ def _apart(train: Pack, classes: Sequence[str], same: Sequence[int]) -> str:
 
 
 def _named(label: Any, classes: Sequence[str]) -> str:
-    """An image's class, or its set of classes."""
+    """Return an image's class, or its set of classes, in words."""
     if np.ndim(label) == 0:
         return classes[int(label)]
     return ", ".join(classes[int(place)] for place in np.flatnonzero(label)) or "none"
@@ -173,7 +173,7 @@ def _named(label: Any, classes: Sequence[str]) -> str:
 def _leaks(
     train: Pack, inside: Sequence[Sequence[int]], held_out: NDArray[np.bool_], only_if_torn: bool
 ) -> tuple[list[Finding], dict[str, str]]:
-    """Copies on both sides of the split, and the grouping that keeps them together: id to group."""
+    """Return copies on both sides of the split, and the grouping that keeps them together: id to group."""
     torn = [same for same in inside if len({bool(held_out[place]) for place in same}) > 1]
     if not torn:
         return [Finding("no image is on both sides of the split", "")], {}
@@ -186,15 +186,18 @@ def _leaks(
         if pattern
         else "set in the competition file: groups: and the CSV that ./run.sh inspect writes"
     )
-    detail = f"{scored:,} of {int(held_out.sum()):,} held out images ({share:.1%}) have a copy that is trained on"
+    detail = f"{scored:,} of {int(held_out.sum()):,} held-out images ({share:.1%}) have a copy that is trained on"
     if only_if_torn:
-        advice = f"every run keeps them on one side; to have it in writing, {advice}"
-        return [Finding("a split that tears copies would leak", detail, advice, False, _rows(train, [], torn))], groups
+        advice = f"every run keeps them together; to make this explicit, {advice}"
+        title = "a split that separates duplicates would leak"
+        return [Finding(title, detail, advice, False, _rows(train, [], torn))], groups
     return [Finding("the holdout leaks", detail, advice, True, _rows(train, [], torn))], groups
 
 
 def _pattern(train: Pack, inside: Sequence[Sequence[int]]) -> str | None:
-    """A regular expression over ids under which nearly all copies fall together, yet every class has several groups."""
+    """Return a regular expression over ids that groups nearly all copies together and leaves several groups in every
+    class.
+    """
     assert train.labels is not None
     labels = rarest(train.labels) if train.labels.ndim == 2 else train.labels
     for pattern in PATTERNS:
@@ -219,7 +222,7 @@ def _shared(train: Pack, test: Pack, classes: Sequence[str], across: Sequence[Se
         Finding(
             f"{count:,} of {len(test):,} images to predict are copies of training images",
             f"{count / len(test):.1%} of them; the score on the rest is what counts",
-            "ask whether the rules allow it; it makes the public score too good, not the model better",
+            "check whether the rules allow it; it makes the public score too good, not the model better",
             True,
             rows,
         )
@@ -227,21 +230,22 @@ def _shared(train: Pack, test: Pack, classes: Sequence[str], across: Sequence[Se
 
 
 def _shift(train: Pack, test: Pack, *related: NDArray[np.int64]) -> list[Finding]:
-    """A small classifier is trained to separate test images from training images: an AUC of 0.5 says that it cannot."""
+    """Return whether a classifier can separate test images from training images: at an AUC of 0.5 it cannot."""
     score, telling = shift(train.images, test.images, related)
-    detail = f"a linear classifier of thumbnails tells them apart with an AUC of {score.value:.3f} "
+    detail = f"a linear classifier of thumbnails separates them with an AUC of {score.value:.3f} "
     detail += f"(95 % interval {score.low:.3f} to {score.high:.3f})"
     if score.low <= 0.55:
         return [Finding("the images to train on and to predict look alike", detail)]
     rows = [[(np.asarray(test.images[place]), test.ids[place]) for place in telling]]
-    advice = "expect a lower score on the images to predict than on the holdout; augment towards what sets them apart"
+    advice = "expect a lower score on the images to predict than on the holdout; augment towards the difference"
     return [Finding("the images to train on and to predict differ", detail, advice, score.low > 0.6, rows)]
 
 
 def shift(train: Any, test: Any, related: Sequence[NDArray[np.int64]] = ()) -> tuple[Score, list[int]]:
-    """How well test images uint8 [N, H, W, C] can be told from training images, and the most telling ones.
+    """Return the AUC at which a classifier tells test images uint8 [N, H, W, C] from training images, and the indices
+    of the most typical test images.
 
-    Images of one number in `related` of each are not told by each other.
+    Images with the same number in `related` of each part share a fold.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -262,7 +266,7 @@ def shift(train: Any, test: Any, related: Sequence[NDArray[np.int64]] = ()) -> t
 
 
 def _features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """float32 [N, F]: a thumbnail, each channel's mean and deviation, and how sharp the image is."""
+    """Return features float32 [N, F]: a thumbnail, each channel's mean and deviation, extremes, and the sharpness."""
     small = near_duplicates.thumbnails(images, 8).reshape(len(images), -1)
     values = images.astype(np.float32)
     mean, deviation = values.mean((1, 2)), values.std((1, 2))

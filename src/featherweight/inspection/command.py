@@ -1,4 +1,4 @@
-"""`inspect`: everything worth knowing of a competition's data, in the terminal and as one HTML page."""
+"""The command `inspect`: a competition's data described in the terminal and on one HTML page."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from featherweight.inspection import checks, data_page
 from featherweight.runs import wrong_labels
 from featherweight.untrusted_files import open_regular
 
-LOOKED_AT = 2000  # files whose heads are read for their size and kind
+LOOKED_AT = 2000  # files whose headers are read
 
 
 def inspect(name: str) -> Path:
-    """Print what there is and what to do about it; returns the page with the pictures.
+    """Print the findings and their advice; return the page with the pictures.
 
-    Where copies would fall on both sides of a split that tears them and no pattern in the ids joins them, the grouping
-    that does is written beside the data, as a CSV for the competition's `groups`.
+    If a split would separate copies and no pattern in the ids groups them, the grouping is written beside the data, as
+    a CSV for the competition's `groups`.
     """
     competition = load_competition(name)
     data = competition.load()
     assert data.train.labels is not None
     counts = f"{len(data.train):,} training images of {len(competition.classes)} classes"
     summary = [f"{counts}, {len(data.predict) if data.predict else 0:,} to predict", *_files(competition)]
-    holdout = set(divide(Split(kin=False), competition, data)[1].ids)  # what silence would cost is told
+    holdout = set(divide(Split(kin=False), competition, data)[1].ids)  # separated, to show what grouping prevents
     held_out = np.array([id in holdout for id in data.train.ids])
     came_divided = data.valid is not None
-    if data.valid is not None:  # it is held out as it is
+    if data.valid is not None:  # the holdout of every run
         held_out = np.repeat([False, True], [len(data.train), len(data.valid)])
         data = Data(checks.join(data.train, data.valid), data.predict)
     result = checks.inspect(data, competition.classes, held_out, torn=not came_divided)
@@ -52,7 +52,7 @@ def inspect(name: str) -> Path:
 
 
 def _files(competition: Competition) -> list[str]:
-    """In words, how large the files' images are and of what kind."""
+    """Return in words the sizes and kinds of the files' images."""
     listing: Listing = competition.source(paths.data())
     if not isinstance(listing.train, Samples) or not isinstance(listing.train.images, list):
         return []
@@ -64,14 +64,14 @@ def _files(competition: Competition) -> list[str]:
             with open_regular(files[place]) as stream, opened(stream) as picture:
                 sizes[f"{picture.width}x{picture.height}"] += 1
                 kinds[f"{picture.format} {picture.mode}"] += 1
-        except Exception:  # of a damaged picture, any
+        except Exception:  # damaged pictures raise any kind
             kinds["unreadable"] += 1
     listed = [examples([f"{name} ({count:,})" for name, count in counts.most_common()]) for counts in (sizes, kinds)]
     return [f"of {kinds.total():,} files looked at: {listed[0]}; {listed[1]}"]
 
 
 def _wrong_labels(stem: str) -> list[str]:
-    """In words, the labels that look wrong to the latest run."""
+    """Return in words the labels that look wrong to the latest run."""
     latest = wrong_labels.latest(stem)
     if latest is None:
         return []
@@ -88,7 +88,7 @@ def _grouping(result: checks.Inspection, stem: str) -> list[str]:
     name, what = f"{stem}-groups.csv", "the grouping that keeps copies together: groups:"
     try:
         atomic.write_text(paths.data() / name, text.getvalue())
-    except OSError:  # as /kaggle/input, which is read-only; what is joined to the data folder may be a whole path
+    except OSError:  # read-only, as /kaggle/input; the key may be an absolute path
         path = (paths.home() / "reports" / name).absolute()
         atomic.write_text(path, text.getvalue())
         return [f"{what} {path}"]

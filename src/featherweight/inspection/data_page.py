@@ -1,4 +1,4 @@
-"""The report of `inspect`: lines for the terminal, and one HTML file with pictures that needs no network."""
+"""The report of `inspect`: lines for the terminal, and one HTML file with pictures that works offline."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from featherweight import atomic
 from featherweight.data.pack import Pack
 from featherweight.inspection.checks import Finding, Inspection
 
-SAMPLES = 10  # of each class
+SAMPLES = 10  # pictures of each class
 SHEETS = 120  # classes whose samples are shown
 SIDE = 56  # pixels of a picture on the page
 
 
 def lines(inspection: Inspection) -> list[str]:
-    """What the terminal shows."""
+    """Return the lines for the terminal."""
     shown = []
     for part, (means, deviations) in inspection.channels.items():
         mean, deviation = (" ".join(f"{value:.3f}" for value in values) for values in (means, deviations))
@@ -58,7 +58,7 @@ def _pictures(finding: Finding) -> list[list[tuple[str, str]]]:
 
 
 def _sheet(train: Pack, label: int) -> str:
-    """Some of a class's images side by side, evenly taken."""
+    """Return some of a class's images side by side, evenly sampled, as a data URI."""
     if label >= SHEETS or train.labels is None:
         return ""
     places = np.flatnonzero(train.labels[:, label] if train.labels.ndim == 2 else train.labels == label)
@@ -69,7 +69,7 @@ def _sheet(train: Pack, label: int) -> str:
 
 
 def _scaled(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 [SIDE, SIDE, 3] with a white edge; small images keep their pixels visible."""
+    """Return a picture uint8 [SIDE, SIDE, 3] with a white margin; small images keep visible pixels."""
     picture = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
     way = Pillow.Resampling.NEAREST if pixels.shape[0] < SIDE else Pillow.Resampling.BILINEAR
     return np.pad(np.asarray(picture.resize((SIDE, SIDE), way)), ((0, 0), (0, 3), (0, 0)), constant_values=255)

@@ -16,11 +16,11 @@ HEADER = ("id", "path", "class", "group", "part")
 
 
 def write(name: str, path: Path) -> int:
-    """Write id, path, class, group and part of every image of the competition `name`; returns how many there are.
+    """Write id, path, class, group and part of every image of the competition `name`; return the number of images.
 
     Paths are relative to the competition's folder (else the data folder), `FILE:ROW` counted from 1 for images in a
     table or an array. Several classes are separated by spaces. Parts are train, holdout (a validation part that came
-    with the data) and predict, whose classes are blank. Nothing is decoded but what lies in tables and arrays.
+    with the data) and predict, whose classes are blank. Only images in tables and arrays are decoded.
     """
     competition = load_competition(name)
     listing: Listing = competition.source(paths.data())
@@ -45,7 +45,7 @@ def write(name: str, path: Path) -> int:
 
 
 def places(samples: Samples, stored: Samples | Stored, root: Path) -> Sequence[str]:
-    """Where each image stands, below `root` where it lies there."""
+    """Return the path of each image, relative to `root` if it is below it."""
     if isinstance(samples.images, list):
         addresses: Sequence[str] = samples.images
     elif samples.places is not None:

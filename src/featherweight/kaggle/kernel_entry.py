@@ -21,8 +21,8 @@ from featherweight.models.custom_source import stored_sources
 from featherweight.runs import bundle, pipeline
 from featherweight.runs.pictures import to_predict
 from featherweight.runs.predictor import Predictor, Shown
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 
 TRIED = 64  # pictures that the forecast is made from
 SPARE = 0.9  # of the time that there is, for what a forecast does not know
@@ -79,9 +79,9 @@ def _by_recipe(plan: Mapping[str, Any], data: Path, deadline: float) -> Path:
     if epochs < recipe.train.epochs:
         recipe = _recipe(plan, data, [f"train.epochs={epochs}"])
     command = ["./run.sh", plan["recipe"], "--competition", plan["competition_name"]]
-    task = Task(plan["recipe"], recipe, plan["competition_name"], competition, command)
+    task = RunRequest(plan["recipe"], recipe, plan["competition_name"], competition, command)
     run = task.start(None)
-    result = pipeline.run(run)
+    result = pipeline.execute(run)
     say(f"holdout {competition.metric.name} {result.holdout}")
     return run.csv()
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from featherweight.evaluation.metrics import Score, named
-from featherweight.runs.paired_tests import SURE, holm
+from featherweight.runs.paired_tests import ALPHA, holm
 
 
 class Claim(NamedTuple):
@@ -77,7 +77,7 @@ class Verdict:
         """Whether the claim holds."""
         if not any(self.gains):
             return "no difference"
-        if not self.p < SURE:
+        if not self.p < ALPHA:
             return "not significant"
         return "holds" if np.mean(self.gains) > 0 else "does not hold: the other way round"
 

@@ -25,9 +25,9 @@ from featherweight.errors import DivergedError, OverBudget, UserError, nearest
 from featherweight.evaluation.metrics import Score, named, spoken
 from featherweight.logbook.claims import CLAIMS, Verdict, judge
 from featherweight.runs import comparison, series
-from featherweight.runs.paired_tests import SURE
+from featherweight.runs.paired_tests import ALPHA
+from featherweight.runs.request import RunRequest, commit
 from featherweight.runs.series import Done
-from featherweight.runs.task import Task, commit
 from featherweight.training import schedules
 
 SECTIONS = ("A", "B", "C", "D")
@@ -97,7 +97,7 @@ def rerun(
     for number, seed in enumerate(seeds, 1):
         for row in chosen:
             recipe = shortened(load_recipe(row, [*overrides, f"seed={seed}"]), scale)
-            task = Task(row, recipe, competition_name, competition, command, device, threads)
+            task = RunRequest(row, recipe, competition_name, competition, command, device, threads)
             try:
                 done[row] += series.run_all({f"{row}-{suffix}-s{seed}": task})
             except (DivergedError, OverBudget) as fault:
@@ -147,7 +147,7 @@ def verdicts(section: str, done: Mapping[str, Done]) -> list[Verdict]:
     """What the seeds say of each of the section's claims both of whose rows were run: by the scores on images
     that nothing was chosen by, where there are any, else by the holdout's.
     """
-    scores = {row: [result.unseen or result.holdout for _, result in several] for row, several in done.items()}
+    scores = {row: [result.unbiased or result.holdout for _, result in several] for row, several in done.items()}
     tested = [claim for claim in CLAIMS[section.upper()] if {claim.better, claim.worse} <= set(done)]
     return judge({claim: (scores[claim.better], scores[claim.worse]) for claim in tested})
 
@@ -173,19 +173,19 @@ def table(outcomes: Mapping[str, Done | str], judged: Sequence[Verdict], scale: 
         epochs = _of([len(history) for history in histories], ".3g")
         trained = _of([value for history in histories for value in history.get(shown, pd.Series())[-1:].dropna()])
         held = _scores([result.holdout for _, result in several])
-        unseen = _scores([result.unseen for _, result in several])
+        unseen = _scores([result.unbiased for _, result in several])
         parameters = f"{several[0][1].parameters:,}"
         lines.append(f"| {row} | {parameters} | {epochs} | {trained} | {held} | {unseen} | {head(row)} |")
     if judged:
         part = (
             "unseen images"
-            if any(of[0][1].unseen for of in outcomes.values() if not isinstance(of, str))
+            if any(of[0][1].unbiased for of in outcomes.values() if not isinstance(of, str))
             else "holdout"
         )
         lines += [
             "",
             f"What it claims, by {metric} on the {part}: the mean gain over seeds, its 95 % interval, and the p-value "
-            f"of a paired t-test, corrected for {len(judged)} at once (Holm), significant below {SURE:g}.",
+            f"of a paired t-test, corrected for {len(judged)} at once (Holm), significant below {ALPHA:g}.",
             "",
             "| claim | there | rows | gain | |",
             "|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""What to do next, where the figures of a finished run show it: a few rules, each with a threshold and its reason."""
+"""What to try next, where the figures of a finished run show it: a few rules, each with a threshold and its reason."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from numpy.typing import NDArray
 
 from featherweight import paths
 from featherweight.config import Competition, Recipe
+from featherweight.evaluation.intervals import NORMAL
 from featherweight.evaluation.metrics import Score
 from featherweight.runs.run import Run
 
-EVALUATIONS = 5  # epochs with a holdout score from which a trend is read; fewer have no fifths
-NINETY_FIVE = 2 * 1.96  # standard errors between the ends of a 95 % interval
-LEARNT = 0.99  # of the training images are right: more epochs have nothing left to teach
-APART = 0.1  # nats between the losses of training and holdout: the right class is given a tenth less of probability
-TIMES = 1.5  # the training loss, from which the holdout's is another one: early in training both are high and near
-MODEST = 0.02  # between accuracy and confidence: two points, too little to decide anything by
+EVALUATIONS = 5  # epochs with a holdout score that a trend needs
+NINETY_FIVE = 2 * NORMAL  # standard errors between the ends of a 95 % interval
+LEARNT = 0.99  # training accuracy above which more epochs have nothing left to teach
+APART = 0.1  # nats between the losses of training and holdout: a tenth less probability of the right class
+TIMES = 1.5  # ratio of the losses: early in training both are high and close
+MODEST = 0.02  # smallest reported difference between accuracy and confidence
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What the figures show, what helps, and the changes of the recipe by which to try it."""
+    """What the figures show, what helps, and the changes of the recipe that try it."""
 
     shows: str
     helps: str
     changes: tuple[str, ...] = ()
 
     def command(self, run: Run, name: str) -> str:
-        """The command that trains the run's recipe with these changes, under another name."""
+        """Return the command that trains the run's recipe with these changes, under another name."""
         recipe = paths.shown(run.folder / "recipe.yaml")
         settings = [word for change in self.changes for word in ("--set", change)]
         words = ["./run.sh", recipe, "--competition", run.competition_name, *settings, "--name", name]
@@ -41,18 +42,22 @@ class Advice:
 def advise(
     run: Run, score: Score, history: pd.DataFrame | None, probs: NDArray[np.float32], true: NDArray[np.int64]
 ) -> list[Advice]:
-    """Of `probs` float32 [N, K] and `true` int64 [N] on the holdout, and the history if it was trained."""
+    """Return what the holdout's `probs` float32 [N, K] and `true` classes int64 [N] advise, and the history of a
+    trained run.
+    """
     advice = (
-        [] if history is None else [rising(history, score, run.recipe), apart(history, run.recipe, run.competition)]
+        []
+        if history is None
+        else [rising(history, score, run.recipe), losses_apart(history, run.recipe, run.competition)]
     )
     return [each for each in (*advice, unsure(probs, true, run.recipe)) if each is not None]
 
 
 def rising(history: pd.DataFrame, score: Score, recipe: Recipe) -> Advice | None:
-    """Train longer: the holdout's score was still rising at the end, and the training images were not memorised.
+    """Advise longer training if the holdout's score was still rising and the training images were not memorised.
 
-    It rose if the last fifth of the epochs is better than the fifth before by more than the score's standard error,
-    below which the same weights on other images would differ as much.
+    It rose if the mean of the last fifth of the epochs is better than that of the fifth before by more than the score's
+    standard error.
     """
     looked = history.dropna(subset=["holdout_score"])
     if len(looked) < EVALUATIONS:
@@ -60,7 +65,7 @@ def rising(history: pd.DataFrame, score: Score, recipe: Recipe) -> Advice | None
     few = len(looked) // 5
     last, before = looked[-few:], looked[-2 * few : -few]
     gain = score.of.sign * float(last["holdout_score"].mean() - before["holdout_score"].mean())
-    right = last["train_accuracy"].mean()  # not a number where it was not measured
+    right = last["train_accuracy"].mean()  # NaN where it was not measured
     if gain <= (score.high - score.low) / NINETY_FIVE or right >= LEARNT:
         return None
     epochs = 2 * recipe.train.epochs
@@ -70,37 +75,38 @@ def rising(history: pd.DataFrame, score: Score, recipe: Recipe) -> Advice | None
     return Advice(shows, f"Train longer: {epochs} epochs.", (f"train.epochs={epochs}",))
 
 
-def apart(history: pd.DataFrame, recipe: Recipe, competition: Competition) -> Advice | None:
-    """The losses of training and holdout at the end: far above, it overfits; far below, training is the
-    harder task of the two.
+def losses_apart(history: pd.DataFrame, recipe: Recipe, competition: Competition) -> Advice | None:
+    """Compare the losses of training and holdout at the end: a holdout loss far above means overfitting; far below,
+    that the training task is the harder one. None if the two losses measure different quantities.
     """
-    if recipe.loss.name != "cross_entropy":
-        return None  # the training loss is in other units than the holdout's
+    weighted = recipe.loss.arguments.get("weights", "equal") != "equal"
+    if recipe.loss.name != "cross_entropy" or weighted or recipe.distill is not None:
+        return None  # the training loss is another quantity than the holdout's
     looked = history.dropna(subset=["holdout_loss", "train_loss"])
     if len(looked) < EVALUATIONS:
         return None
     last = looked[-(len(looked) // 5) :]
     trained, held = float(last["train_loss"].mean()), float(last["holdout_loss"].mean())
-    losses = f"The holdout's loss ({held:.2f}) ends {{}} that of training ({trained:.2f})."
+    losses = f"The holdout loss ({held:.2f}) ends {{}} the training loss ({trained:.2f})."
     harder = _harder(recipe, competition)
     if held > TIMES * trained and held - trained > APART:
         if not harder:
             return Advice(
-                losses.format("well above"), "More of the augmentation, more weight decay or a smaller model."
+                losses.format("well above"), "Use stronger augmentation, more weight decay or a smaller model."
             )
         words = " and ".join(harder)
         return Advice(losses.format("well above"), f"It overfits: {words} help.", tuple(harder.values()))
     if trained - held > APART:
         return Advice(
             losses.format("below"),
-            "No fault: label smoothing, mixing and augmentation make training harder than the holdout is. Where more "
-            "epochs bring nothing, try less of them.",
+            "This is expected: label smoothing, mixing and augmentation make training harder than the holdout. If more "
+            "epochs do not help, use less of them.",
         )
     return None
 
 
 def _harder(recipe: Recipe, competition: Competition) -> dict[str, str]:
-    """What makes training harder and is not in use: its name, and the change that brings it."""
+    """Return what would make training harder and is not used: its name, and the change that adds it."""
     left = {}
     if not recipe.loss.arguments.get("label_smoothing"):
         left["label smoothing"] = "loss.label_smoothing=0.1"
@@ -113,18 +119,17 @@ def _harder(recipe: Recipe, competition: Competition) -> dict[str, str]:
 
 
 def unsure(probs: NDArray[np.float32], true: NDArray[np.int64], recipe: Recipe) -> Advice | None:
-    """Calibrate: it is right more often than it says (bars above the line), or less often.
-
-    By MODEST at least, and by more than two standard errors of the difference, which are chance.
+    """Advise calibration if accuracy and confidence differ, by MODEST at least and by more than two standard errors of
+    the difference.
     """
     apart = (probs.argmax(1) == true) - probs.max(1).astype(np.float64)
     gap, chance = float(apart.mean()), 2 * float(apart.std()) / len(apart) ** 0.5
     if recipe.predict.calibrate or abs(gap) <= max(MODEST, chance):
         return None
-    observed = f"it is right {np.mean(probs.argmax(1) == true):.1%} of the time and {probs.max(1).mean():.1%} sure"
-    side, word = ("above", "modest") if gap > 0 else ("below", "sure of itself")
+    observed = f"accuracy {np.mean(probs.argmax(1) == true):.1%}, mean confidence {probs.max(1).mean():.1%}"
+    side, word = ("above", "underconfident") if gap > 0 else ("below", "overconfident")
     return Advice(
-        f"The bars lie {side} the line: {observed}, too {word}.",
-        "Calibrate its probabilities; the classes stay as they are.",
+        f"The bars lie {side} the line: {observed}; the model is {word}.",
+        "Calibrate its probabilities; the predicted classes stay the same.",
         ("predict.calibrate=true",),
     )

@@ -1,4 +1,4 @@
-"""What a report shows, gathered from a finished run: plain numbers and arrays, nothing drawn yet."""
+"""What a report shows, computed from a finished run: plain numbers and arrays, nothing drawn yet."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from featherweight.runs import division, predictions
 from featherweight.runs.run import Result, Run
 from featherweight.runtime import device as devices
 
-MISTAKES = 24  # the most confident ones, shown
-LOOKED_INTO = 8  # of those, with Grad-CAM
+MISTAKES = 24  # most confident mistakes shown
+LOOKED_INTO = 8  # of those with Grad-CAM
 SUSPECTS = 24
-NEAR = 15_000  # images up to which near copies are looked for, some seconds' work; `inspect` does it for any number
-GROUPS = 20  # that 100 classes and more are gathered into
+NEAR = 15_000  # images in which near copies are looked for, in some seconds; `inspect` does so for any number
+GROUPS = 20  # clusters that 100 classes and more are merged into
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A holdout image uint8 [H, W, C], what it is, what it was taken for, and where the model looked, if asked."""
+    """A holdout image uint8 [H, W, C], its true and predicted class, and a Grad-CAM heat map, if there is one."""
 
     id: str
     image: NDArray[np.uint8]
@@ -43,10 +43,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything about one run. `probs` float32 [N, K], the classes `predicted` and `true` int64 [N] are the holdout's,
-    views included, as they are scored: by what was fitted to other fifths.
+    """Everything about one run.
 
-    A soup or a probe, which was not trained, has no history; by the name of each teacher, `teachers` says what it is.
+    `probs` float32 [N, K] and the classes `predicted` and `true` int64 [N] are the holdout's, with views, as they are
+    scored: cross-fitted. A soup or a probe, which was not trained, has no history. `teachers` describes each teacher by
+    name. `came_divided`: the data has a validation part of its own.
     """
 
     run: Run
@@ -65,21 +66,22 @@ class Evidence:
     tested: int
     findings: list[Finding]
     near: bool
+    came_divided: bool
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """int64 [K, K]: holdout images by true class (row) and class given (column)."""
+        """The confusion matrix of the holdout, int64 [K, K]: rows are true classes, columns predicted ones."""
         size = len(self.classes)
         return np.bincount(self.true * size + self.predicted, minlength=size * size).reshape(size, size)
 
 
 def gather(run: Run) -> Evidence:
-    """Collect what there is to say. Raises UserError for an ensemble, and for a run that has not ended."""
+    """Compute what a report shows. Raises UserError for an ensemble, and for a run that is not finished."""
     if run.is_ensemble:
         members = ", ".join(run.members)
         raise UserError(
-            f"{run.name} is an ensemble: it was not trained, and has no model of its own to look into; the reports of "
-            f"its members say more: {members}"
+            f"{run.name} is an ensemble, which has no training and no single model to report on; write the reports of "
+            f"its members: {members}"
         )
     result = run.result
     competition = run.competition
@@ -89,15 +91,14 @@ def gather(run: Run) -> Evidence:
     assert holdout.labels is not None
     device = devices.make_runtime(run.device, run.recipe.train.precision, run.metadata.threads)
     model = run.load_model()
-    probs, predicted = run.unseen(run.probs("holdout"), holdout.labels)
+    probs, predicted = run.cross_fitted(run.probs("holdout"), holdout.labels)
     plain = probs
     if predictions.views(run.recipe, competition):
         plain = predict_probs(
             [model],
             holdout.images,
             runtime=device,
-            batch_size=run.recipe.predict.batch_size,
-            several=run.competition.target == "several",
+            **predictions.inference_options(run.recipe, competition, plain=True),
         )
     wrong = np.flatnonzero(predicted != holdout.labels)
     worst = wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:MISTAKES]
@@ -128,11 +129,12 @@ def gather(run: Run) -> Evidence:
         tested=len(data.predict) if data.predict else 0,
         findings=findings,
         near=near,
+        came_divided=data.valid is not None and run.recipe.split.folds is None,
     )
 
 
 def by_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and support of each class, the worst F1 first; 0 where there is nothing to divide by."""
+    """Return precision, recall, F1 and support of each class, the lowest F1 first; 0 for divisions by zero."""
     right, support, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision, recall = np.nan_to_num(right / predicted), np.nan_to_num(right / support)
@@ -145,7 +147,7 @@ def by_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[
 
 
 def most_confused(confusion: NDArray[np.int64], classes: Sequence[str], count: int = 12) -> list[tuple[str, str, int]]:
-    """(true, given, images) of the commonest mistakes."""
+    """Return (true class, predicted class, images) of the most frequent mistakes."""
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
@@ -158,9 +160,10 @@ def most_confused(confusion: NDArray[np.int64], classes: Sequence[str], count: i
 
 
 def grouped(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[NDArray[np.int64], list[list[str]]]:
-    """100 classes and more gathered into GROUPS of those taken for each other; fewer stay as they are.
+    """Return a confusion matrix of 100 classes and more merged into GROUPS clusters of confused classes, and their
+    names; fewer classes stay as they are.
 
-    Average linkage on 1 - the share of two classes' images that are taken for one another.
+    Average linkage on 1 - the share of two classes' images that are predicted as one another.
     """
     if len(classes) < 100:
         return confusion, [[name] for name in classes]
@@ -179,7 +182,7 @@ def grouped(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[NDArr
 
 
 def calibration(probs: NDArray[np.float32], true: NDArray[np.int64], bins: int = 15) -> tuple[pd.DataFrame, float]:
-    """Confidence against accuracy in bins of equal width, and the expected calibration error (arXiv:1706.04599)."""
+    """Return accuracy against confidence in equal bins, and the expected calibration error (arXiv:1706.04599)."""
     confidence = probs.max(1).astype(np.float64)
     right = probs.argmax(1) == true
     place = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -198,7 +201,7 @@ def calibration(probs: NDArray[np.float32], true: NDArray[np.int64], bins: int =
 
 
 def _teachers(run: Run) -> dict[str, str]:
-    """What each teacher of a run is, in words."""
+    """Return a description of each teacher of a run, by name."""
     descriptions: dict[str, str] = {}
     for name in run.recipe.distill.teachers if run.recipe.distill else []:
         if name.endswith(".npz"):
@@ -234,7 +237,7 @@ def _pictures(
 
 
 def _suspects(holdout: Pack, probs: NDArray[np.float32], classes: Sequence[str]) -> list[Picture]:
-    """Holdout images whose labels look wrong, the surest first."""
+    """Return holdout images whose labels look wrong, the most probable first."""
     assert holdout.labels is not None
     noise = label_noise(probs, holdout.labels)
     return _pictures(holdout, noise.suspects[:SUSPECTS], probs, probs.argmax(1), classes, []) if noise.is_seen else []

@@ -1,4 +1,4 @@
-"""The figures of reports and comparisons: each takes plain values and returns a matplotlib figure, unsaved."""
+"""The figures of reports and comparisons: each function takes plain values and returns a matplotlib figure, unsaved."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from featherweight.evaluation.metrics import named, spoken
 from featherweight.plotting import panels, plain_logarithms, plain_text
 from featherweight.runs.query import Gap
 
-if TYPE_CHECKING:  # torch, which the plot of scores does without
+if TYPE_CHECKING:  # it imports torch, which the plot of scores does not need
     from featherweight.report.evidence import Picture
 
 plain_text()
 DPI = 144
-PIXELS_PER_INCH = 92  # of a page: text of ten points is then a little smaller than the page's own
-PANEL = (3.6, 2.9)  # inches of a panel of the curves: a phone's page is as wide
-NARROW = 3.7  # inches of a phone's page
+PIXELS_PER_INCH = 92  # of a page: text of 10 points is then slightly smaller than the page's own
+PANEL = (3.6, 2.9)  # inches of a panel of the curves, as wide as a phone's page
+NARROW = 3.7  # width of a phone's page in inches
 SHORT = 14  # letters of a class's name in a narrow figure
-INK = "#010203"  # stands for the colour of the page's text, which is another one in the dark
-BLUE, ORANGE, RED = "#3b82c4", "#e07b39", "#d64550"  # told apart on white, on black, and by the colour-blind
+INK = "#010203"  # placeholder for the page's text colour, which differs in dark mode
+BLUE, ORANGE, RED = "#3b82c4", "#e07b39", "#d64550"  # distinct on white, on black, and for the colour-blind
 SHADES = LinearSegmentedColormap.from_list("shades", [(*to_rgb(BLUE), 0.0), (*to_rgb(BLUE), 1.0)])  # from the page up
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -52,7 +52,7 @@ STYLE: dict[Any, Any] = {
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG picture on white; the same figure gives the same bytes."""
+    """Return the figure as a PNG picture on white; the same figure gives the same bytes."""
     _arrange(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
@@ -60,7 +60,7 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure, label: str) -> str:
-    """The figure as an SVG element for a page: transparent, its ink the page's own, `label` read out for the blind."""
+    """Return the figure as an SVG element: transparent, in the page's text colour, with `label` for screen readers."""
     _arrange(figure)
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):
@@ -68,7 +68,7 @@ def svg(figure: Figure, label: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Names of its own, since several figures stand on one page.
+    # Unique ids, since there are several figures on one page.
     prefix = re.sub(r"\W+", "-", label.lower())
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", text)
@@ -78,7 +78,7 @@ def svg(figure: Figure, label: str) -> str:
 
 
 def _arrange(figure: Figure) -> None:
-    """Compute the layout once: each way of saving would do it anew, in a drawing of its own."""
+    """Compute the layout once; each way of saving would compute it again."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -86,8 +86,8 @@ def _arrange(figure: Figure) -> None:
 
 
 def curves(history: pd.DataFrame, metric: str) -> Figure:
-    """Loss, accuracy, F1, the competition's metric and the learning rate, epoch by epoch, for training images and
-    holdout, as far as the history has them: side by side.
+    """Draw loss, accuracy, F1, the competition's metric and the learning rate by epoch, for training images and
+    holdout, as far as the history has them, side by side.
     """
     shown = shown_curves(history, metric)
     with matplotlib.rc_context(STYLE):
@@ -98,7 +98,7 @@ def curves(history: pd.DataFrame, metric: str) -> Figure:
 
 
 def curve(history: pd.DataFrame, title: str, panel: str) -> Figure:
-    """One panel of the curves by itself, for a page that sets them side by side or one below the other."""
+    """Draw one panel of the curves as a figure, for a page that arranges them by its width."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=PANEL, layout="constrained")
         _curve(figure.subplots(), history, title, panel)
@@ -106,7 +106,7 @@ def curve(history: pd.DataFrame, title: str, panel: str) -> Figure:
 
 
 def shown_curves(history: pd.DataFrame, metric: str) -> dict[str, str]:
-    """The panels of a history by title: columns after `train_` and `holdout_`, or the rate."""
+    """Return the panels of a history by title: the columns after `train_` and `holdout_`, or the rate."""
     known = {title: column for title, column in panels(spoken(metric)).items() if f"holdout_{column}" in history}
     return {**known, "learning rate": "lr"}
 
@@ -131,9 +131,10 @@ def _curve(axes: Axes, history: pd.DataFrame, title: str, panel: str) -> None:
 
 
 def confusion(matrix: NDArray[np.int64], names: Sequence[str], *, narrow: bool = False) -> Figure:
-    """A row a true class, one column per class given, shaded by the part of the row; counts where they can be read.
+    """Draw a confusion matrix: one row per true class, one column per predicted class, shaded by the share of the row;
+    with counts if they are readable.
 
-    `narrow` is for a phone: of its width at any number of classes, long names cut short.
+    `narrow` is for a phone: as wide as its screen for any number of classes, long names cut short.
     """
     size = len(names)
     counted = size <= (12 if narrow else 30)
@@ -147,7 +148,7 @@ def confusion(matrix: NDArray[np.int64], names: Sequence[str], *, narrow: bool =
         axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
         axes.set(xlabel="taken for", ylabel="true class")
         axes.spines[:].set_visible(False)
-        every = range(0, size, max(1, -(-size // 30)) if narrow else 1)  # of more names than fit, some
+        every = range(0, size, max(1, -(-size // 30)) if narrow else 1)  # if not all names fit, some
         axes.set_xticks(every, [names[place] for place in every], rotation=90)
         axes.set_yticks(every, [names[place] for place in every])
         if counted:
@@ -159,7 +160,7 @@ def confusion(matrix: NDArray[np.int64], names: Sequence[str], *, narrow: bool =
 
 
 def reliability(table: pd.DataFrame, error: float) -> Figure:
-    """Accuracy against confidence (on the line: it is as right as it says), and how many images lie where."""
+    """Draw a reliability diagram: accuracy against confidence, and the number of images in each bin."""
     width = 1 / len(table)
     some = table[table["count"] > 0]
     with matplotlib.rc_context(STYLE):
@@ -176,7 +177,7 @@ def reliability(table: pd.DataFrame, error: float) -> Figure:
 
 
 def balance(counts: dict[str, NDArray[np.int64]], names: Sequence[str]) -> Figure:
-    """Images per class, the largest first, trained on and held out."""
+    """Draw the number of images per class, the largest first, in training and holdout."""
     order = np.argsort(-(counts["train"] + counts["holdout"]), kind="stable")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(min(10.0, 3 + 0.25 * len(names)), 2.8), layout="constrained")
@@ -196,7 +197,7 @@ def balance(counts: dict[str, NDArray[np.int64]], names: Sequence[str]) -> Figur
 
 
 def bars(counts: pd.Series[int]) -> Figure:
-    """One bar per class, in this order."""
+    """Draw one bar per class, in this order."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(min(12.0, 3 + 0.25 * len(counts)), 2.8), layout="constrained")
         axes = figure.subplots()
@@ -210,7 +211,7 @@ def bars(counts: pd.Series[int]) -> Figure:
 def samples(
     images: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str], each: int = 8, most: int = 12
 ) -> Figure:
-    """The first `each` images of each class, one class per row, of the first `most` classes; `labels` [N] or [N, K]."""
+    """Draw the first `each` images of the first `most` classes, one class per row; `labels` [N] or [N, K]."""
     of_class = labels.T if labels.ndim == 2 else labels == np.arange(len(classes))[:, None]
     rows = [(name, np.flatnonzero(of_class[place])[:each]) for place, name in enumerate(classes[:most])]
     with matplotlib.rc_context(STYLE):
@@ -226,7 +227,9 @@ def samples(
 
 
 def mistakes(pictures: Sequence[Picture], columns: int = 8) -> Figure:
-    """Pictures with what they are and were taken for; the ones with heat stand beside themselves under it."""
+    """Draw pictures with their true and predicted classes, and beside each the picture under its heat map, if it has
+    one.
+    """
     cells = [(each, heat) for each in pictures for heat in (False, True) if not heat or each.heat is not None]
     rows = max(1, -(-len(cells) // columns))
     with matplotlib.rc_context(STYLE):
@@ -244,7 +247,7 @@ def mistakes(pictures: Sequence[Picture], columns: int = 8) -> Figure:
 
 
 def holdout_against_public(gaps: Sequence[Gap]) -> Figure:
-    """One point per run, with its holdout interval and the band of what chance explains; red where it is more.
+    """Draw one point per run with its holdout interval and the range that sampling explains; red outside of it.
 
     In percent, unless the metric has another unit.
     """
@@ -264,6 +267,6 @@ def holdout_against_public(gaps: Sequence[Gap]) -> Figure:
             side = ("right", -6) if x > (low + high) / 2 else ("left", 6)
             axes.annotate(gap.run, (x, y), (side[1], -12), textcoords="offset points", fontsize=8, ha=side[0])
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-        axes.set(xlabel=f"holdout{unit} (95 % interval)", ylabel=f"public{unit} (bars: what chance explains)")
-        axes.set_title("On the line, the holdout foretells the leaderboard", fontsize=10)
+        axes.set(xlabel=f"holdout{unit} (95 % interval)", ylabel=f"public{unit} (bars: sampling error)")
+        axes.set_title("On the line, holdout and leaderboard agree", fontsize=10)
     return figure

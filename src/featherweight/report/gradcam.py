@@ -1,4 +1,4 @@
-"""Where a model looked: Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) for any network with feature maps."""
+"""Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391) for any network with feature maps."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from featherweight.models import Classifier
 from featherweight.runtime.device import Runtime
 
-SMALLEST_SIDE = 4  # of a map that still says where; on a smaller one every image is hot in the middle
+SMALLEST_SIDE = 4  # of a feature map; on smaller ones every image is hot in the middle
 
 
 def gradcam(
     model: Classifier, images: NDArray[np.uint8], classes: NDArray[np.int64], runtime: Runtime
 ) -> NDArray[np.float32] | None:
-    """Heat float32 [N, H, W] in [0, 1] over uint8 images [N, H, W, C], for one class each, at the deepest map.
+    """Return heat maps float32 [N, H, W] in [0, 1] of images uint8 [N, H, W, C], for one class each, at the deepest
+    feature map.
 
     None for a network without feature maps of at least 4x4.
     """
@@ -32,7 +33,7 @@ def gradcam(
         if not output.requires_grad:
             return None
         maps.append(output)
-        return output.clone()  # what follows may work in place, which would change what was kept
+        return output.clone()  # later layers may work in place
 
     runtime.place(model.eval())
     hooks = [module.register_forward_hook(keep) for module in model.net.modules() if module is not model.net]

@@ -1,4 +1,4 @@
-"""Models to look at: the families there are, a picture of a model's stages, its graph, and recipes in one plane."""
+"""Models described: the families, a picture of a model's stages, its graph, and recipes plotted by size and cost."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from featherweight.models import FAMILIES, MODELS, build, outline, outline_run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TRUNK = 0.8  # a container that holds so much of the parameters is drawn as its parts
-LOGBOOK = re.compile(r"[a-d](\d|_)")  # rows of the logbook name experiments, not networks
-PARTS = 44  # the layers of VGG-19 with batch norm and a little more; a container of more is drawn as one
+TRUNK = 0.8  # share of the parameters above which a container is drawn as its parts
+LOGBOOK = re.compile(r"[a-d](\d|_)")  # recipes of the logbook are named by experiment, not by network
+PARTS = 44  # parts of a container that are drawn, enough for VGG-19 with batch norm; larger ones are drawn as one
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a model as it is drawn: its name, what comes out of it (C x H x W), and its parameters."""
+    """A part of a model as it is drawn: its name, its output (C x H x W), and its parameters."""
 
     name: str
     output: str
@@ -39,7 +39,7 @@ class Stage:
 
 
 def stages(recipe: Recipe, competition: Competition) -> list[Stage]:
-    """The parts of a recipe's model that have parameters, in the order in which an image passes them."""
+    """Return the parts of a recipe's model that have parameters, in the order in which an image passes them."""
     model = outline(recipe.model, competition.shape)
     parts = _parts(model.net)
     outputs: dict[str, str] = {}
@@ -86,9 +86,9 @@ def draw(recipe: Recipe, competition: Competition, name: str, path: Path) -> Non
 
 
 def graph(recipe: Recipe, competition: Competition, path: Path) -> None:
-    """Write the model's graph as one HTML file that opens anywhere, offline, and unfolds at a click (torchvista).
+    """Write the model's graph as one HTML file that opens offline and unfolds on a click (torchvista).
 
-    Raises UserError where torchvista is not installed.
+    Raises UserError if torchvista is not installed.
     """
     try:
         import torchvista
@@ -100,7 +100,7 @@ def graph(recipe: Recipe, competition: Competition, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.part.html")
     try:
-        # It shows itself to notebooks.
+        # It prints into notebooks.
         with contextlib.redirect_stdout(io.StringIO()), _operations_by_name(torchvista.FUNCTIONS):
             torchvista.trace_model(model, example, export_format="html", export_path=str(beside))
         atomic.write_bytes(path, beside.read_bytes())
@@ -110,10 +110,10 @@ def graph(recipe: Recipe, competition: Competition, path: Path) -> None:
 
 @contextlib.contextmanager
 def _operations_by_name(traced: list[dict[str, str]]) -> Iterator[None]:
-    """Take torch's own dispatcher out of the functions that torchvista draws.
+    """Remove torch's own dispatcher from the functions that torchvista draws.
 
-    A function that a module keeps, such as F.relu, reaches torch through it, and would be drawn under its name in place
-    of the operation that it calls.
+    A function stored in a module, such as F.relu, reaches torch through it and would be drawn under the dispatcher's
+    name instead of the operation's.
     """
     dispatcher = [entry for entry in traced if entry["function"] == "handle_torch_function"]
     for entry in dispatcher:
@@ -125,9 +125,9 @@ def _operations_by_name(traced: list[dict[str, str]]) -> Iterator[None]:
 
 
 def plot(weighed: Sequence[BudgetCheck], path: Path) -> None:
-    """Write a PNG of models by their parameters and multiply-adds, both logarithmic, the limit as a line.
+    """Write a PNG of models by their parameters and multiply-adds, both logarithmic, with the limit as a line.
 
-    Recipes of one model are one point. Points are named where there is room.
+    Recipes with the same model are one point. Points are named if there is room.
     """
     picture, axes = plotting.figure(1, 1, width=10, height=7)
     plane = axes[0, 0]
@@ -147,7 +147,7 @@ def plot(weighed: Sequence[BudgetCheck], path: Path) -> None:
 
 
 def _label(plane: Axes, weighed: Sequence[BudgetCheck]) -> None:
-    """Name the points by a recipe each, heaviest first, leaving out a name that would cover another."""
+    """Name the points by one recipe each, the largest first, without names that would overlap."""
     points: dict[tuple[int, int], list[str]] = {}
     for one in weighed:
         points.setdefault((one.counted, one.macs), []).append(one.name)
@@ -165,12 +165,12 @@ def _label(plane: Axes, weighed: Sequence[BudgetCheck]) -> None:
 
 
 def summary(family: str) -> str:
-    """What a family is, in one line."""
+    """Return the first line of a family's description."""
     return (inspect.getdoc(MODELS[family]) or "").split("\n\n")[0].replace("\n", " ")
 
 
 def arguments(family: str) -> list[tuple[str, str, str]]:
-    """A family's keys: the name, the default (empty: it must be given) and what it means."""
+    """Return a family's keys: the name, the default (empty if required) and the meaning."""
     fields = FAMILIES.sections[family].model_fields
     return [
         (key, "" if field.is_required() else str(field.get_default(call_default_factory=True)), field.description or "")
@@ -180,7 +180,7 @@ def arguments(family: str) -> list[tuple[str, str, str]]:
 
 
 def _parts(net: nn.Module) -> dict[str, nn.Module]:
-    """A network's children, and in place of a container that holds nearly everything, its children."""
+    """Return a network's children; a container with nearly all parameters is replaced by its children."""
     total = sum(parameter.numel() for parameter in net.parameters())
     parts: dict[str, nn.Module] = {}
     for name, child in net.named_children():

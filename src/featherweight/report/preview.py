@@ -1,4 +1,4 @@
-"""Previews of a recipe before it is trained: its learning rate over the epochs, its augmented images."""
+"""Previews of a recipe before it is trained: its learning rate over the epochs, and its augmented images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from featherweight.runtime.rng import Draws, generator
 from featherweight.training.batches import Batches
 from featherweight.training.schedules import beginning, rate_factor
 
-POINTS = 2000  # steps of a run at which its rate is drawn
+POINTS = 2000  # steps at which the rate is drawn
 
 
 def schedule(recipe: Recipe, competition: Competition, path: Path) -> str:
-    """Draw the recipe's rate against the epoch into `path` and, returned, for the terminal.
+    """Draw the recipe's learning rate by epoch into `path`, and return it as text for the terminal.
 
-    How many steps an epoch has follows from the competition's images. A schedule that watches the holdout is drawn as
-    if that never stopped getting better.
+    The number of steps per epoch follows from the competition's images. A schedule that depends on the holdout is drawn
+    as if that improved after every epoch.
     """
     batches = _batches(recipe, competition)
     begin = beginning(recipe, batches.steps_per_epoch)
@@ -44,7 +44,7 @@ def schedule(recipe: Recipe, competition: Competition, path: Path) -> str:
 
 
 def augment(recipe: Recipe, competition: Competition, path: Path, rows: int = 12, columns: int = 12) -> str:
-    """Write a sheet with one training image per row, as it is and as the recipe's augmentation and mixing draw it."""
+    """Draw one training image per row, unchanged and as the recipe's augmentation and mixing draw it, into `path`."""
     batches = _batches(recipe, competition)
     train, runtime = batches.pack, batches.runtime
     places = torch.randperm(len(train), generator=generator(recipe.seed, "sheet"))[:rows]
@@ -62,13 +62,11 @@ def augment(recipe: Recipe, competition: Competition, path: Path, rows: int = 12
     scale = max(1, round(48 / competition.image.size))
     plotting.sheet((cells.clamp(0, 1) * 255).round().byte().numpy(), columns, path, scale)
     names = [choice.name for choice in (*augmentations(recipe, competition), *recipe.mix)]
-    return (
-        f"{len(places)} images, as they are on the left, {columns - 1} draws each of: {', '.join(names) or 'nothing'}"
-    )
+    return f"{len(places)} images, unchanged on the left, {columns - 1} draws each of: {', '.join(names) or 'nothing'}"
 
 
 def _batches(recipe: Recipe, competition: Competition) -> Batches:
-    """The images that are trained on, in batches."""
+    """Return the training images in batches."""
     train = divide(recipe.split, competition, competition.load())[0]
     size, whole = recipe.train.batch_size, any(choice.name == WHOLE for choice in recipe.augment)
     return Batches(train, len(competition.classes), size, recipe.seed, make_runtime("cpu"), recipe.sampling, whole)

@@ -1,4 +1,4 @@
-"""Every run on one offline page: a table that sorts at a click, and learning curves laid over each other."""
+"""All runs on one offline page: a table that is sorted by a click, and learning curves drawn over each other."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from featherweight.report.write import environment
 from featherweight.runs import query
 from featherweight.runs.run import Run
 
-POINTS = 200  # of a curve at most: more than a page has pixels for, and less than makes it large
-DRAWN = 6  # curves of a competition that are drawn before anybody chooses
-PANELS = {"holdout_score": "", "holdout_loss": "holdout loss", "train_loss": "training loss"}  # the first by its metric
+POINTS = 200  # of a curve at most, as many as a page has pixels for
+DRAWN = 6  # curves of a competition that are drawn at first
+PANELS = {"holdout_score": "", "holdout_loss": "holdout loss", "train_loss": "training loss"}  # first: the metric
 
 
 def write(rows: pd.DataFrame, target: Path) -> Path:
-    """Write the page of the ledger's rows, in their order; returns it."""
+    """Write the page of the ledger's rows, in their order; return its path."""
     differences = query.differences(rows)
     shown = [_line(row, differs, target) for row, differs in zip(rows.to_dict("records"), differences, strict=True)]
     begun: dict[str, int] = {}
@@ -41,7 +41,7 @@ def write(rows: pd.DataFrame, target: Path) -> Path:
             rows=shown,
             competitions=list(dict.fromkeys(line["competition"] for line in shown)),
             parts=[*query.scored_parts(rows), "public"],
-            # No ending of a script may stand in a script.
+            # A script must not contain the end of a script.
             curves=json.dumps(curves, separators=(",", ":")).replace("<", "\\u003c"),
             panels=json.dumps(PANELS),
         )
@@ -51,7 +51,7 @@ def write(rows: pd.DataFrame, target: Path) -> Path:
 
 
 def _line(row: Mapping[Any, Any], differs: str, target: Path) -> dict[str, Any]:
-    """A row as the page shows it: numbers, by which it is sorted, beside their words."""
+    """Return a row as the page shows it: numbers to sort by, with their text."""
     metric = named(row["metric"])
 
     def score(key: str) -> tuple[float | None, str]:
@@ -76,10 +76,10 @@ def _line(row: Mapping[Any, Any], differs: str, target: Path) -> dict[str, Any]:
 
 
 def _curves(name: str) -> dict[str, list[list[float]]]:
-    """By panel the epochs and values of a run, of not more points than are seen; empty where its folder is not here."""
+    """Return the epochs and values of a run by panel, thinned to POINTS; empty if its folder is not here."""
     try:
         history = Run.find(name).history if Run.exists(name) else None
-    except UserError:  # damaged, or made of other runs: it is in the table all the same
+    except UserError:  # damaged, or made of other runs: shown without curves
         history = None
     if history is None or "epoch" not in history:
         return {}

@@ -1,4 +1,4 @@
-"""What commands print: the weigh-in, a run's summary, the ledger."""
+"""What commands print: parameter counts, a run's summary, the ledger."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featherweight import atomic, paths
 from featherweight.console import duration, say, show_table
 from featherweight.evaluation.metrics import Metric, named
 
-if TYPE_CHECKING:  # torch, pandas: each table imports what it needs
+if TYPE_CHECKING:  # torch and pandas: each table imports what it needs
     import pandas as pd
 
     from featherweight.budget import BudgetCheck
@@ -30,7 +30,7 @@ TRIALS = 20  # of a search that its table shows
 
 
 def weigh_in(weighed: BudgetCheck) -> None:
-    """A model by module group against the limit, with what two counters say of its multiply-adds."""
+    """Print a model's parameters by module against the limit, and multiply-adds by two counters."""
     table = _table(weighed.name, ["module", "parameters", "share", "statistics", "M multiply-adds"])
     for group in weighed.groups:
         share = f"{group.parameters / weighed.limit:.1%}"
@@ -52,7 +52,7 @@ def weigh_in(weighed: BudgetCheck) -> None:
 
 
 def families(weighed: Sequence[BudgetCheck], families: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> None:
-    """Recipes by the group of `lines`, each with its family and weight, and what it is for."""
+    """Print recipes by the group of `lines`, each with its family, its parameters and its purpose."""
     from featherweight.config.purpose import purpose
 
     known = {one.name: one for one in weighed}
@@ -61,7 +61,7 @@ def families(weighed: Sequence[BudgetCheck], families: Mapping[str, str], lines:
     for recipes in lines.values():
         for name in recipes:
             one = known.get(name)
-            if one is None:  # it starts from pretrained weights, which this competition does not allow
+            if one is None:  # it starts from pretrained weights, which the competition forbids
                 table.add_row(name, families[name], "", "", "not allowed", escape(purpose(name)))
                 continue
             verdict = "within the limit" if one.within_limit else "OVER"
@@ -72,7 +72,7 @@ def families(weighed: Sequence[BudgetCheck], families: Mapping[str, str], lines:
 
 
 def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:
-    """A family's keys."""
+    """Print a family's keys."""
     say(summary)
     table = _table("", ["key", "default", "meaning"])
     table.columns[1].justify = table.columns[2].justify = "left"
@@ -83,7 +83,7 @@ def family(summary: str, arguments: Sequence[tuple[str, str, str]]) -> None:
 
 
 def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> None:
-    """Networks with pretrained weights, one a line, with a classifier for this many classes."""
+    """Print networks with pretrained weights, one per line, with a classifier for this many classes."""
     table = _table("", ["timm/", "ImageNet top-1", "px", "parameters", "of the limit", "M multiply-adds"])
     for net in nets:
         counted = net.counted(classes)
@@ -93,7 +93,7 @@ def pretrained_nets(nets: Sequence[PretrainedNet], classes: int, limit: int) -> 
 
 
 def weigh_ins(all_weighed: Sequence[BudgetCheck]) -> None:
-    """One line per recipe."""
+    """Print one line per recipe."""
     table = _table("", ["recipe", "parameters", "of the limit", "room", "M multiply-adds", ""])
     for weighed in all_weighed:
         share = f"{weighed.counted / weighed.limit:.1%}"
@@ -105,7 +105,7 @@ def weigh_ins(all_weighed: Sequence[BudgetCheck]) -> None:
 
 
 def members(shown: Sequence[Member], counted: int, seconds: float) -> None:
-    """What the solver found: one line of a recipe per member."""
+    """Print what the solver found: a member's model as in a recipe, one per line."""
     table = _table("", ["in a recipe", "parameters", "of the limit", "M multiply-adds"])
     for member in shown:
         weighed = member.weighed
@@ -116,7 +116,7 @@ def members(shown: Sequence[Member], counted: int, seconds: float) -> None:
 
 
 def summary(run: Run, result: Result, warning: str = "") -> None:
-    """The end of the main job."""
+    """Print the end of the main job."""
     from featherweight.runs.division import KinMoved
     from featherweight.runs.expected_score import Expected
     from featherweight.runs.wrong_labels import WrongLabels
@@ -138,7 +138,7 @@ def summary(run: Run, result: Result, warning: str = "") -> None:
     effect = KinMoved.read(run)
     if effect is not None:
         say(f"  related     {effect.summary(result.holdout)}")
-    if run.recipe.train.epochs:  # a probe alone trains nothing
+    if run.recipe.train.epochs:  # a linear probe has no training time
         say(f"  trained in  {_minutes(result.minutes)}")
     if run.csv().exists():
         say(f"  submission  {paths.shown(run.csv())}")
@@ -153,7 +153,7 @@ def summary(run: Run, result: Result, warning: str = "") -> None:
 
 
 def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
-    """All runs, as ordered, scores in percent with their intervals, and what sets each one's recipe apart."""
+    """Print all runs in their order, scores in percent with intervals, and how each recipe differs."""
     from featherweight.runs import query
 
     public = ["public %"] if rows["public"].notna().any() else []
@@ -175,11 +175,11 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
         )
     show_table(table)
     if gone:
-        say(f"{gone} of {len(rows)} were run elsewhere, or are deleted: not in {paths.shown(paths.runs())}")
+        say(f"{gone} of {len(rows)} are not in {paths.shown(paths.runs())}: run elsewhere, or deleted")
 
 
 def by_seed(rows: pd.DataFrame) -> None:
-    """One line per recipe: means over its seeds, and deviations where there are several."""
+    """Print one line per recipe: means over its seeds, and standard deviations if there are several."""
     from featherweight.runs import query
 
     if not len(rows):
@@ -202,7 +202,7 @@ def by_seed(rows: pd.DataFrame) -> None:
 
 
 def gaps(shown: Sequence[Gap], picture: Path) -> None:
-    """Holdout against public scores, in words and drawn; nothing is drawn without public scores."""
+    """Print holdout against public scores, and draw them if there are any."""
     for gap in shown:
         say(str(gap))
     if not shown:
@@ -215,7 +215,7 @@ def gaps(shown: Sequence[Gap], picture: Path) -> None:
 
 
 def submissions(rows: pd.DataFrame) -> None:
-    """Every submission as it was last seen, the newest first."""
+    """Print every submission in its last state, the newest first."""
     table = _table("", ["run", "kaggle", "reference", "status", "holdout %", "public", "private", "date"])
     for row in rows.iloc[::-1].to_dict("records"):
         scores = ["" if math.isnan(row[key]) else f"{row[key]:.5f}" for key in ("public", "private")]
@@ -226,7 +226,7 @@ def submissions(rows: pd.DataFrame) -> None:
 
 
 def leaderboard(places: Sequence[LeaderboardRow]) -> None:
-    """The first teams."""
+    """Print the first teams."""
     table = _table("", ["team", "rank", "score", "date"])
     for place in places:
         table.add_row(escape(place.team), str(place.rank), place.score, place.date.replace("T", " "))
@@ -234,7 +234,7 @@ def leaderboard(places: Sequence[LeaderboardRow]) -> None:
 
 
 def comparison(rows: pd.DataFrame) -> None:
-    """Runs by what they did on the same held-out images, best first, with the 95 % interval of every score."""
+    """Print runs by their scores on the same held-out images, the best first, with 95 % intervals."""
     metrics = [column.removesuffix("_low") for column in map(str, rows.columns) if column.endswith("_low")]
     heads = [named(metric).spoken + named(metric).percent for metric in metrics]
     table = _table("", ["run", *heads])
@@ -245,7 +245,7 @@ def comparison(rows: pd.DataFrame) -> None:
 
 
 def trials(rows: pd.DataFrame, metric: Metric, keys: Sequence[str], everything: Path) -> None:
-    """A search's candidates as ordered, best first: those that were refused are counted only."""
+    """Print a search's candidates in their order; refused ones are counted only."""
     refused = rows["outcome"].str.startswith("refused")
     trained = rows[~refused]
     short = [key.rpartition(".")[2] for key in keys]
@@ -265,7 +265,7 @@ def trials(rows: pd.DataFrame, metric: Metric, keys: Sequence[str], everything: 
 
 
 def findings(listed: Iterable[Check]) -> int:
-    """The doctor's findings as they come; returns how many are wrong."""
+    """Print the doctor's findings as they come; return how many are problems."""
     wrong = 0
     for finding in listed:
         say(f"{'!!' if finding.wrong else '  '} {finding.what:<14} {finding.found}")
@@ -287,13 +287,13 @@ def _minutes(minutes: float) -> str:
 
 
 def blank_table(columns: Sequence[str], title: str = "") -> Table:
-    """A table of these columns, the first of words."""
+    """Return a table of these columns, the first of them text."""
     return _table(title, columns)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     for place, column in enumerate(columns):
-        words = place == 0 or column == "differs in"  # what may be broken over lines in a narrow terminal
+        words = place == 0 or column == "differs in"  # may be wrapped in a narrow terminal
         table.add_column(column, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     return table

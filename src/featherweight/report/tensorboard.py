@@ -1,4 +1,4 @@
-"""A run's history as TensorBoard's event files, for those who keep their runs there."""
+"""A run's history as TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from featherweight.runs.run import Run
 
 
 def write(run: Run) -> Path:
-    """Write every column of the history, by step, into `runs/NAME/tensorboard`; returns that folder.
+    """Write every column of the history, by step, into `runs/NAME/tensorboard`; return that folder.
 
-    Raises UserError without the package, for a run that has not trained an epoch yet, and for one made of others.
+    Raises UserError without the package, for a run that has not trained an epoch yet, and for one made of other runs.
     """
     if run.members:
         raise UserError(f"{run.name} was not trained, so it has no history; it is made of {', '.join(run.members)}")
@@ -23,7 +23,7 @@ def write(run: Run) -> Path:
     except ImportError:
         raise UserError("--tensorboard needs a package that is not installed: ./run.sh install tensorboard") from None
     folder = run.folder / "tensorboard"
-    shutil.rmtree(folder, ignore_errors=True)  # a second writing would show every point twice
+    shutil.rmtree(folder, ignore_errors=True)  # else a second writing would show every point twice
     with SummaryWriter(str(folder)) as writer:
         for row in history.to_dict("records"):
             for key, value in row.items():

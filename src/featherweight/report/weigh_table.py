@@ -1,4 +1,4 @@
-"""Weights of anybody's models as a table for the terminal, as CSV, and as one HTML page that needs no network."""
+"""Parameter counts of any models as a table for the terminal, as CSV, and as one HTML page that works offline."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ COLUMNS: dict[str, tuple[str, Callable[[ModelSize], float | None]]] = {
 
 
 def over(weight: ModelSize, limits: Limits) -> list[str]:
-    """The quantities of a model that are over their limit, or unknown though there is one."""
+    """Return the quantities of a model that are over their limit, or unknown although there is a limit."""
     amounts = {key: COLUMNS[key][1](weight) for key in limits}
     return [key for key, number in amounts.items() if number is None or number > limits[key]]
 
 
 def verdict(weight: ModelSize, limits: Limits) -> str:
-    """In a word, or which of several limits it is over; empty without one."""
+    """Return the verdict in a word, or which of several limits it exceeds; empty without a limit."""
     if not limits:
         return ""
     beyond = over(weight, limits)
@@ -49,7 +49,7 @@ def verdict(weight: ModelSize, limits: Limits) -> str:
 
 
 def show(weights: Sequence[ModelSize], limits: Limits) -> None:
-    """The table, one line per model; columns that are empty for all are left out."""
+    """Print the table, one line per model, without columns that are empty for all."""
     columns = _columns(weights)
     table = blank_table(["model", *(title for title, _ in columns.values()), ""])
     for one in weights:
@@ -58,7 +58,9 @@ def show(weights: Sequence[ModelSize], limits: Limits) -> None:
 
 
 def write_csv(path: Path, weights: Sequence[ModelSize], faults: Mapping[str, str], limits: Limits) -> None:
-    """One row per model, all columns by their keys; what is unknown is empty, as all is of those with a fault."""
+    """Write one row per model, all columns by their keys; unknown values are empty, and so are those of files with a
+    fault.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["model", *COLUMNS, "verdict"])
@@ -71,7 +73,7 @@ def write_csv(path: Path, weights: Sequence[ModelSize], faults: Mapping[str, str
 
 
 def write_html(path: Path, weights: Sequence[ModelSize], faults: Sequence[str], limits: Limits) -> None:
-    """The page: the lightest first, a bar against the limit (or the heaviest), and what could not be weighed."""
+    """Write the page: the smallest first, with a bar against the limit (or the largest), and the files with faults."""
     environment = Environment(
         loader=PackageLoader("featherweight", "report"),
         autoescape=True,
@@ -98,7 +100,7 @@ def write_html(path: Path, weights: Sequence[ModelSize], faults: Sequence[str], 
 
 
 def _columns(weights: Sequence[ModelSize]) -> dict[str, tuple[str, Callable[[ModelSize], float | None]]]:
-    """The columns that are not empty for all."""
+    """Return the columns that are not empty for all."""
     return {key: column for key, column in COLUMNS.items() if any(column[1](one) is not None for one in weights)}
 
 

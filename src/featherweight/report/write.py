@@ -1,4 +1,4 @@
-"""The report itself: `runs/NAME/report/report.html`, which needs nothing else, and its figures as PNG beside it."""
+"""The report itself: `runs/NAME/report/report.html`, which needs no other file, and its figures as PNG beside it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from featherweight.runs import ledger, predictions
 from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Run
 
-SIDE = 192  # pixels of a shown picture at most, so that a page of them stays small
+SIDE = 192  # pixels of a shown picture at most, which keeps the page small
 COLORS = ("#3b82c4", "#e07b39", "#4c9f70", "#9467bd", "#c0a02c", "#d64550", "#5fa8a8", "#8c6d5a")
 
 
 def write(run: Run) -> Path:
-    """Write the report of a finished run; returns the page. Raises UserError for a run that has not ended."""
+    """Write the report of a finished run; return the page. Raises UserError for a run that is not finished."""
     if run.competition.target == "several":
         raise UserError(f"{run.name}: a report shows one class per image, and here an image has several")
     gathered = evidence.gather(run)
@@ -54,7 +54,7 @@ def write(run: Run) -> Path:
 
 
 def environment() -> Environment:
-    """What fills in the templates of this package: every word of the user's is text, an unknown name is an error."""
+    """Return the template environment of this package: values are escaped, unknown names are errors."""
     return Environment(
         loader=PackageLoader("featherweight", "report"),
         autoescape=True,
@@ -65,7 +65,7 @@ def environment() -> Environment:
 
 
 def _figures(gathered: Evidence) -> dict[str, tuple[Figure, str]]:
-    """Every figure with a few words for those who can't see it."""
+    """Return every figure with its alternative text."""
     matrix, groups = evidence.grouped(gathered.confusion, gathered.classes)
     drawn = {
         "confusion": (figures.confusion(matrix, _names(groups)), "Confusion matrix of the holdout"),
@@ -82,14 +82,14 @@ def _figures(gathered: Evidence) -> dict[str, tuple[Figure, str]]:
 
 
 def _narrow(gathered: Evidence) -> dict[str, tuple[Figure, str]]:
-    """The figures that a phone is shown in place of others."""
+    """Return the figures that replace others on a phone."""
     matrix, groups = evidence.grouped(gathered.confusion, gathered.classes)
     figure = figures.confusion(matrix, _names(groups), narrow=True)
     return {"confusion_narrow": (figure, "Confusion matrix of the holdout, for a narrow page")}
 
 
 def _curves(gathered: Evidence) -> list[str]:
-    """Each panel of the curves as a figure of its own."""
+    """Return each panel of the curves as a figure of its own."""
     if gathered.history is None:
         return []
     shown = figures.shown_curves(gathered.history, gathered.run.competition.metric.name)
@@ -104,7 +104,7 @@ def _names(groups: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _words(gathered: Evidence) -> dict[str, Any]:
-    """What the template fills in."""
+    """Return the values for the template."""
     run, accuracy = gathered.run, float((gathered.predicted == gathered.true).mean())
     _, groups = evidence.grouped(gathered.confusion, gathered.classes)
     rows = ledger.submissions()
@@ -139,7 +139,7 @@ def _words(gathered: Evidence) -> dict[str, Any]:
         "tested": gathered.tested,
         "findings": gathered.findings,
         "near": gathered.near,
-        "divided": divided(run),
+        "divided": divided(run, gathered.came_divided),
         "expected": Expected.read(run),
         "recipe": yaml.dump(run.recipe.model_dump(mode="json")),
         "competition": yaml.dump(run.competition.model_dump(mode="json")),
@@ -147,13 +147,13 @@ def _words(gathered: Evidence) -> dict[str, Any]:
     }
 
 
-def divided(run: Run) -> str:
-    """In words, how the holdout came about."""
+def divided(run: Run, came_divided: bool) -> str:
+    """Return in words how the holdout was made; `came_divided`: the data has a validation part of its own."""
     split, competition = run.recipe.split, run.competition
+    if came_divided:
+        return "Held out: the validation part that came with the data"
     if split.folds is not None:
         how = f"fold {split.fold} of {split.folds}"
-    elif competition.source.arguments.get("valid"):
-        return "Held out is the validation folder that came with the data"
     else:
         how = f"{split.holdout:.0%} of each class" if split.holdout < 1 else f"{split.holdout:,.0f} images"
     joined = competition.group or competition.groups or competition.source.arguments.get("group")
@@ -161,12 +161,12 @@ def divided(run: Run) -> str:
 
 
 def picture(shown: Picture) -> str:
-    """A picture as an address that holds the picture itself."""
+    """Return a picture as a data URI."""
     return _inline(shown.image)
 
 
 def overlay(shown: Picture) -> str:
-    """The picture under its heat: bright where the model looked."""
+    """Return the picture under its heat map, bright where the model looked, as a data URI."""
     assert shown.heat is not None
     heat = matplotlib.colormaps["inferno"](shown.heat)[..., :3] * 255
     return _inline((0.4 * shown.image + 0.6 * heat).astype(np.uint8))

@@ -1,7 +1,7 @@
 """A run as one file to hand to somebody else, and back: everything in its folder, its CSV and its row of the ledger.
 
 bundle.json             the format, the run, the environment, the command, and the checksum of every other file
-runs/<name>/...         the run's folder; an ensemble's members have theirs beside it
+runs/<name>/...         the run's folder, and those of an ensemble's members
 submissions/<name>.csv  what was, or may be, uploaded
 """
 
@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,26 +29,29 @@ from featherweight.runs.run import Run
 
 FORMAT = 1
 DESCRIPTION = "bundle.json"
-LEFT_OUT = ("run.lock", "export")  # of a run's folder, beside what a killed process was writing: `export` is made anew
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every member, so that one run makes one file
+LEFT_OUT = ("run.lock", "export")  # not bundled, like the files that a killed process was writing
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every file in it, so that one run always gives the same bytes
 
 
 def write(run: Run, path: Path) -> int:
-    """Write a run's bundle, whole, and return how many files are in it. Raises UserError for a run without weights and
-    without a checkpoint, which has nothing that could not be had from its recipe.
+    """Write a run's bundle and return the number of files in it. Raises UserError for a run without weights and without
+    a checkpoint, which has nothing beyond its recipe, and for one that another process works on.
     """
     if not run.weights.exists() and not (run.folder / "checkpoint.pt").exists():
         raise UserError(f"{run.name} has not trained yet, so there is nothing to bundle: ./run.sh resume {run.name}")
     runs = [run, *(member for member, _ in run.answering if member is not run)]
     try:
-        with FileLock(run.folder / "run.lock", timeout=0):
+        with ExitStack() as locked:
+            for each in sorted(runs, key=lambda each: each.name):
+                locked.enter_context(FileLock(each.folder / "run.lock", timeout=0))
             for each in runs:
                 if each.weights.exists() and not each.is_ensemble:
-                    each.load_model()  # damaged ones would be found out by whom they are handed to
+                    each.load_model()  # damaged weights are found here, not by the receiver
             files = {name: file for each in runs for name, file in _files(each)}
             contents = {name: file.read_bytes() for name, file in sorted(files.items())}
-    except Timeout:
-        raise UserError(f"the run {run.name} is being worked on by another process; stop it first, or wait") from None
+    except Timeout as error:
+        name = Path(error.lock_file).parent.name
+        raise UserError(f"another process is working on the run {name}; stop it first, or wait") from None
     table = ledger.read()
     about = {
         "format": FORMAT,
@@ -68,16 +72,17 @@ def write(run: Run, path: Path) -> int:
 
 
 def teachers(run: Run) -> list[str]:
-    """The runs without which this one cannot be trained to its end; none where it is trained."""
+    """Return the names of the runs that this one still needs to be trained; none if it is trained."""
     distill = None if run.weights.exists() else run.recipe.distill
     return [name for name in distill.teachers if not name.endswith(".npz")] if distill else []
 
 
 def load(path: Path, name: str | None = None) -> Run:
-    """Put a bundle's runs into this workspace, each whole, and return the one that it is about, called `name` if given.
+    """Put a bundle's runs into this workspace and return the one that it is about, under the name `name` if it is
+    given.
 
-    A run of an ensemble that is here already, to the byte, stays. Raises UserError for a file that is no bundle or is
-    damaged, and for a name that another run has.
+    A member of an ensemble that is here already, with the same bytes, stays. Raises UserError for a file that is no
+    bundle or is damaged, and for a name that another run has.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}")
@@ -87,7 +92,7 @@ def load(path: Path, name: str | None = None) -> Run:
         try:
             archive.unpack(path, folder)
         except archive.Damaged:
-            raise UserError(f"{path}: this is no bundle of a run, or a damaged one; ask for it again") from None
+            raise UserError(f"{path}: not a bundle of a run, or a damaged one; ask for it again") from None
         about = _checked(path, folder)
         main = about["run"]
         called = {each: name or each if each == main else each for each in about["runs"]}
@@ -101,7 +106,7 @@ def load(path: Path, name: str | None = None) -> Run:
 
 
 def _files(run: Run) -> Iterable[tuple[str, Path]]:
-    """What a bundle has of a run: each file's name there, and where it is."""
+    """Yield what a bundle holds of a run: each file's name in it, and its path here."""
     for file in sorted(run.folder.rglob("*")):
         if file.is_file() and file.relative_to(run.folder).parts[0] not in LEFT_OUT and not file.name.endswith(".part"):
             yield f"runs/{run.name}/{file.relative_to(run.folder).as_posix()}", file
@@ -110,16 +115,16 @@ def _files(run: Run) -> Iterable[tuple[str, Path]]:
 
 
 def _packages() -> dict[str, str]:
-    """Every installed package and its version."""
+    """Return every installed package and its version."""
     versions = {each.metadata["Name"]: each.version for each in metadata.distributions() if each.metadata["Name"]}
     return dict(sorted(versions.items(), key=lambda pair: pair[0].lower()))
 
 
 def _checked(path: Path, folder: Path) -> dict[str, Any]:
-    """What a bundle says of itself. Raises UserError unless its files are the ones it lists, to the byte."""
+    """Return a bundle's description. Raises UserError unless it lists exactly the files there, with their checksums."""
     described = folder / DESCRIPTION
     if not described.is_file():
-        raise UserError(f"{path}: this is no bundle of a run (there is no {DESCRIPTION} in it): ./run.sh bundle RUN")
+        raise UserError(f"{path}: not a bundle of a run (there is no {DESCRIPTION} in it): ./run.sh bundle RUN")
     try:
         about = json.loads(described.read_text())
         listed, runs, main = dict(about["files"]), list(about["runs"]), about["run"]
@@ -147,7 +152,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _is_ours(name: str, runs: Iterable[str]) -> bool:
-    """May a bundle of these runs hold this file?"""
+    """True if a bundle of these runs may hold this file."""
     top, *rest = PurePosixPath(name).parts
     return (top == "runs" and len(rest) > 1 and rest[0] in runs and ".." not in rest) or (
         top == "submissions" and len(rest) == 1 and rest[0].removesuffix(".csv") in runs
@@ -161,11 +166,11 @@ def _refuse_taken(path: Path, folder: Path, name: str, main: bool) -> None:
         raise UserError(f"there is a run called '{name}' already: {other}")
     csv = paths.submissions() / f"{name}.csv"
     if main and csv.exists():
-        raise UserError(f"{csv} is there already: ./run.sh load {path} --name OTHER, or delete it")
+        raise UserError(f"{csv} exists already: ./run.sh load {path} --name OTHER, or delete it")
 
 
 def _contents(folder: Path) -> Mapping[str, bytes]:
-    """A run's configuration and weights, which tell whether it is the same run."""
+    """Return a run's configuration, split and weights, which tell whether it is the same run."""
     files = ("run.json", "recipe.yaml", "competition.yaml", "split.json", "weights.safetensors")
     return {name: (folder / name).read_bytes() for name in files if (folder / name).is_file()}
 

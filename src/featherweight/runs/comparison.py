@@ -1,4 +1,4 @@
-"""Runs beside each other on the same held-out images: scores, paired tests, learning curves."""
+"""Runs compared on the same held-out images: scores, paired tests, learning curves."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from featherweight.console import say
 from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS, judge, metric_of, spoken
-from featherweight.runs import ledger, query, related
-from featherweight.runs.paired_tests import Answers, over_seeds, paired
+from featherweight.runs import ledger, query
+from featherweight.runs.paired_tests import HoldoutPredictions, over_seeds, paired
 from featherweight.runs.run import Run
 from featherweight.schema import Choice, OneOf
 
-SHOWN = ("accuracy", "macro_f1", "log_loss")  # by every comparison, beside the competition's own metric
+SHOWN = ("accuracy", "macro_f1", "log_loss")  # in every comparison, beside the competition's own metric
 
 
-def answers(runs: Sequence[Run]) -> list[Answers]:
-    """What finished runs of one competition answered on their holdout, which must be the same images.
+def holdout_predictions(runs: Sequence[Run]) -> list[HoldoutPredictions]:
+    """Return what finished runs of one competition predict for their holdout, which must be the same images.
 
-    The probabilities are those that were scored: tempered, where its recipe calibrates.
+    The probabilities are those that were scored: tempered, if the recipe calibrates.
     """
     first, shown = runs[0], told_apart(runs)
     for run, name in zip(runs, shown, strict=True):
         if not run.probs_file("holdout").exists():
             raise UserError(f"{name} has not predicted its holdout yet: ./run.sh resume {name}")
         if not run.competition.same_task(first.competition):
-            raise UserError(f"{name} and {shown[0]} are of different competitions; their scores say nothing")
+            raise UserError(f"{name} and {shown[0]} are of different competitions; their scores cannot be compared")
         if run.split.holdout != first.split.holdout:
             raise UserError(f"{name} and {shown[0]} hold out different images; give both the same split section")
     labels = true_classes(first, first.split.holdout)
@@ -41,19 +41,19 @@ def answers(runs: Sequence[Run]) -> list[Answers]:
 
 
 def told_apart(runs: Sequence[Run]) -> list[str]:
-    """The runs' names, or their folders where several have one name."""
+    """Return the runs' names, or their folders if several have one name."""
     names = [run.name for run in runs]
     return [run.name if names.count(run.name) == 1 else paths.shown(run.folder) for run in runs]
 
 
-def _answered(run: Run, name: str, labels: NDArray[Any]) -> Answers:
-    """As its holdout is scored, by nothing that has seen the labels it is scored by."""
-    probs, decided = run.unseen(run.probs("holdout", run.split.holdout), labels)
-    return Answers(name, probs, labels, decided, related.of(run, run.split.holdout))
+def _answered(run: Run, name: str, labels: NDArray[Any]) -> HoldoutPredictions:
+    """Return it as the holdout is scored: cross-fitted."""
+    probs, decided = run.cross_fitted(run.probs("holdout", run.split.holdout), labels)
+    return HoldoutPredictions(name, probs, labels, decided, run.groups(run.split.holdout))
 
 
 def true_classes(run: Run, ids: Sequence[str]) -> NDArray[Any]:
-    """The classes int64 [N], or sets [N, K], of labelled images of a run's competition.
+    """Return the classes int64 [N], or sets [N, K], of labelled images of a run's competition.
 
     Raises UserError if some are gone.
     """
@@ -69,7 +69,8 @@ def true_classes(run: Run, ids: Sequence[str]) -> NDArray[Any]:
 
 
 def chosen(names: Sequence[str], competition: str | None, conditions: Sequence[str]) -> list[str]:
-    """The runs named, or those of the ledger that are chosen by competition and conditions and have their folders here.
+    """Return the names of runs: those given, or those in the ledger of a competition and under conditions that are
+    here.
 
     Raises UserError for both ways at once, and for fewer than two runs.
     """
@@ -81,23 +82,23 @@ def chosen(names: Sequence[str], competition: str | None, conditions: Sequence[s
         runs = [name for name in in_ledger if Run.exists(name)]
         gone = [name for name in in_ledger if name not in runs]
         if gone:
-            say(f"left out, for their folders are not in {paths.runs()}: {examples(gone)}")
-        why += f", and {len(runs)} of the ledger's {'is' if len(runs) == 1 else 'are'} chosen"
+            say(f"left out, since their folders are not in {paths.runs()}: {examples(gone)}")
+        why += f", and {len(runs)} of the ledger {'is' if len(runs) == 1 else 'are'} selected"
     if len(runs) < 2:
         raise UserError(f"{why}: ./run.sh compare RUN RUN, or ./run.sh compare --where recipe=NAME")
     return runs
 
 
 def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """One row per run, best first by the metric, and in words how the best compares with each other one; the
-    curves of those that were trained go to `path`. `reported` names the run whose report says more.
+    """Return one row per run, the best first by the metric, and in words how the best compares with each other one;
+    draw the curves of those that were trained into `path`. The column `reported` names the run whose report says more.
 
-    The best was found by looking at all of them, so that it counts as chosen among every pair of them (Bonferroni).
+    The best was selected among all, so the tests are corrected for the number of all pairs (Bonferroni).
     """
     runs = list({run.folder.resolve(): run for run in map(Run.find, names)}.values())
     if len(runs) < 2:
-        raise UserError(f"these are all the run {runs[0].name}; compare needs at least two different runs")
-    answered = answers(runs)
+        raise UserError(f"these are all the same run, {runs[0].name}; compare needs at least two different runs")
+    answered = holdout_predictions(runs)
     metric = runs[0].competition.metric
     rows = pd.DataFrame(
         [
@@ -120,22 +121,25 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     trained = {each.name: run.history for run, each in zip(runs, answered, strict=True) if not run.members}
     if trained:
         draw(trained, path, metric.name)
-    drawn = f"wrote {paths.shown(path)}" if trained else "no curves: none of these was trained, they are made of runs"
+    drawn = f"wrote {paths.shown(path)}" if trained else "no curves: these are made of runs, none of them was trained"
     return rows.iloc[order].reset_index(drop=True), [*words, *_recipes(rows, metric.name), drawn]
 
 
-def _scores(metric: Choice, answered: Answers) -> dict[str, float]:
-    """By each metric's name the score, and the ends of its 95 % interval as `_low` and `_high`."""
+def _scores(metric: Choice, answered: HoldoutPredictions) -> dict[str, float]:
+    """Return the score by each metric's name, and the ends of its 95 % interval as `_low` and `_high`."""
     named = {name: OneOf(METRICS).validate(name) for name in SHOWN} | {metric.name: metric}
     scores = {
-        name: judge(choice, answered.judged_by(choice), answered.labels, answered.kin) for name, choice in named.items()
+        name: judge(choice, answered.judged_by(choice), answered.labels, groups=answered.groups)
+        for name, choice in named.items()
     }
     ends = {f"{name}_{end}": getattr(score, end) for name, score in scores.items() for end in ("low", "high")}
     return {name: score.value for name, score in scores.items()} | ends
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """The recipe of each run, told apart where one name stands for several settings; seeds make no difference."""
+    """Return the recipe of each run, with the name of a run added if one name stands for several settings; seeds do not
+    count.
+    """
     settings = [(run.recipe_name, ledger.settings(run.recipe.model_dump(mode="json"))) for run in runs]
     variants = {name: list(dict.fromkeys(of for other, of in settings if other == name)) for name, _ in settings}
     first = dict(reversed(list(zip(settings, told_apart(runs), strict=True))))
@@ -143,18 +147,18 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _recipes(rows: pd.DataFrame, metric: str) -> list[str]:
-    """What several seeds of each recipe say; of runs of one seed, which differ in nothing but the day, the latest."""
+    """Return in words what several seeds of each recipe show; of runs of one seed the latest counts."""
     latest = rows.assign(place=range(len(rows))).sort_values("started", kind="stable")
     latest = latest.drop_duplicates(["recipe", "seed"], keep="last").sort_values("place")
     seeds = {str(name): part[metric].tolist() for name, part in latest.groupby("recipe", sort=False)}
     several = {name: scores for name, scores in seeds.items() if len(scores) > 1}
     if len(several) > 1:
         return over_seeds(metric, several)
-    return ["which recipe is better takes several seeds of each: ./run.sh RECIPE --seed 1"] if len(seeds) > 1 else []
+    return ["to compare recipes, train several seeds of each: ./run.sh RECIPE --seed 1"] if len(seeds) > 1 else []
 
 
 def draw(histories: Mapping[str, pd.DataFrame], path: Path, metric: str) -> None:
-    """Loss, accuracy, F1 and the competition's metric by epoch, for train (dashed) and holdout."""
+    """Draw loss, accuracy, F1 and the competition's metric by epoch, for training images (dashed) and holdout."""
     figures = plotting.panels(spoken(metric))
     picture, axes = plotting.figure(1, len(figures), width=5)
     for number, (name, history) in enumerate(histories.items()):

@@ -1,4 +1,6 @@
-"""A run's parts: divided when it starts, from then on as they are stored; and what keeping kin on one side changed."""
+"""A run's parts: divided when it starts, and from then on as they are stored; and what keeping related images together
+changes.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,24 @@ from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import Packs, divide_knowing, kin_of
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import Score, judge, metric_of
-from featherweight.runs import related as groups
+from featherweight.runs import groups
 from featherweight.runs.metadata import WITHOUT, SplitIds, read_record
 from featherweight.runs.run import Run
 
-WARNED = 0.01  # of the held-out images with kin in training: from there on there is a warning
-FEWEST_UNRELATED = 10  # images that a score is given for
+WARNED = 0.01  # share of the held-out images with related ones in training that is warned of
+FEWEST_UNRELATED = 10  # images that a score is computed for
 
 
 @dataclass(frozen=True)
 class KinMoved:
-    """What keeping kin on one side has changed: `moved` images are on another side than without it, where `torn` of
-    `held_out` images would have had kin in training, the part `agree` of them of their own class. `by` says what joins
-    them; `learned` is the part of its training images that the run answers right, where it is known.
+    """What keeping related images on one side of the split has changed.
+
+    Attributes:
+        moved: images that are on another side than without it.
+        torn, held_out: without it `torn` of `held_out` images would have related ones in training.
+        agree: share of those related images in training that have the same class.
+        by: what relates the images, in words.
+        learned: share of the training images that the run answers rightly, if known.
     """
 
     moved: int
@@ -42,38 +49,40 @@ class KinMoved:
         return f"related images stay on one side ({self.by}): {self.moved:,} moved; to turn that off: split.kin=false"
 
     def would_read(self, score: Score) -> float | None:
-        """At most what the holdout score would have been with kin torn, of a run that has this one; None for scores
-        that are no part of the images.
+        """Return an upper bound of the holdout score if related images were separated; None unless the score is a share
+        of images.
 
-        What was torn is answered as well as its kin at best, which are trained on; the rest as well as it is now.
+        The separated images would be answered as well as their relatives in training at best, the others as well as
+        now.
         """
         share = self.torn / max(self.held_out, 1)
-        counted = score.of.counts and score.of.judges == "answers"
+        counted = score.of.counts and score.of.input_kind == "answers"
         torn = min(self.agree, 1.0 if self.learned is None else self.learned)
         return share * max(torn, score.value) + (1 - share) * score.value if counted else None
 
     def summary(self, score: Score) -> str:
-        """In words, for the summary of a run of that holdout score."""
+        """Return it in words, for the summary of a run of that holdout score."""
         share, read = self.torn / max(self.held_out, 1), self.would_read(score)
         lost = f"{self.moved:,} images moved to one side of the split; otherwise {share:.1%} of the holdout would have"
         lost += " related images in training"
         return lost if read is None else f"{lost}, and the score could read up to {score.of.shown(read)}"
 
     def store(self, run: Run) -> None:
-        """Keep it in a run's folder."""
+        """Write it into a run's folder."""
         atomic.write_text(run.folder / "kin.json", json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, run: Run) -> KinMoved | None:
-        """As it was kept in a run's folder; None where no image has moved, or the run is older."""
+        """Read it from a run's folder; None if no image has moved, or the run is older."""
         path = run.folder / "kin.json"
         return read_record(path, cls, WITHOUT) if path.is_file() else None
 
 
 def split(run: Run, data: Data) -> Packs:
-    """The parts of `divide`, stored as ids; those of the run's start where there are some.
+    """Return the run's parts: those of `divide`, stored as ids or, once they are stored, as they were divided at its
+    start.
 
-    Raises UserError if the images are not those of then.
+    Raises UserError if the images are not those of the start.
     """
     if run.is_divided:
         return _as_stored(run, data)
@@ -89,7 +98,9 @@ def split(run: Run, data: Data) -> Packs:
 
 
 def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bool_]]:
-    """In words, what related images spoil; and which held-out images, bool [N], have related ones in training."""
+    """Return in words what related images spoil, and True [N] for the held-out images that have related ones in
+    training.
+    """
     kin = kin_of(run.competition, data)
     train, holdout, _ = packs
     place = {id: place for place, id in enumerate(_ids(data))}
@@ -100,9 +111,9 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
         lines.append(f"groups: of {len(data.train):,} labelled images {kin.by[0].removeprefix('declared groups, ')}")
     if related.mean() >= WARNED:
         if data.valid is not None and run.recipe.split.folds is None:
-            cure = "they came with the data as they are"
+            cure = "the data came divided so"
         else:
-            cure = "split.kin=false leaves them so" if not run.recipe.split.kin else "as of a large group: see inspect"
+            cure = "because of split.kin=false" if not run.recipe.split.kin else "part of a large group: see inspect"
         lines.append(
             f"the score will be too good: {related.mean():.1%} of the held-out images have related ones that are "
             f"trained on ({'; '.join(kin.by)}): {cure}"
@@ -112,16 +123,16 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
 
 
 def without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
-    """In words, what the holdout's score is without the images that have related ones among those trained on."""
+    """Return in words the holdout's score without the images that have related ones in training."""
     assert holdout.labels is not None
     left = f"{int(related.sum()):,} of {len(related):,} held-out images have related ones that are trained on"
     if (~related).sum() < FEWEST_UNRELATED:
-        return f"{left}, so the score on new images is unknown: group them"
-    probs, answers = run.unseen(run.probs("holdout"), holdout.labels)
-    answered = answers if metric_of(run.competition.metric).judges == "answers" else probs.astype(np.float64)
-    kin = groups.of(run, holdout.ids)
-    left_kin = None if kin is None else kin[~related]
-    score = judge(run.competition.metric, answered[~related], holdout.labels[~related], left_kin)
+        return f"{left}, so the score on new images is unknown: declare groups"
+    probs, answers = run.cross_fitted(run.probs("holdout"), holdout.labels)
+    answered = answers if metric_of(run.competition.metric).input_kind == "answers" else probs.astype(np.float64)
+    group = run.groups(holdout.ids)
+    left_groups = None if group is None else group[~related]
+    score = judge(run.competition.metric, answered[~related], holdout.labels[~related], groups=left_groups)
     return f"{left}; without them the score is {score.with_metric}"
 
 
@@ -129,13 +140,15 @@ def _stored(run: Run, packs: Packs, data: Data, kin: Kin) -> Packs:
     train, holdout, test = packs
     ids = _ids(data)
     scored = {*holdout.ids, *(test.ids if test else [])}
-    groups.store(run, {id: ids[first] for id, first in zip(ids, _first_of_each(kin), strict=True) if id in scored})
+    groups.store(
+        run.folder, {id: ids[first] for id, first in zip(ids, _first_of_each(kin), strict=True) if id in scored}
+    )
     run.store_split(SplitIds(train.ids, holdout.ids, test.ids if test else []))
     return packs
 
 
 def _as_stored(run: Run, data: Data) -> Packs:
-    """The parts that a run was started with, whatever would be divided today."""
+    """Return the parts that a run was started with, whatever would be divided today."""
     wanted, stored = run.recipe.split, run.split
     came_divided = data.valid if wanted.folds is None else None
     place = {id: place for place, id in enumerate(data.train.ids)}
@@ -152,7 +165,7 @@ def _as_stored(run: Run, data: Data) -> Packs:
 
 
 def _first_of_each(kin: Kin) -> list[int]:
-    """The place of the first image of each one's group."""
+    """Return the index of the first image of each one's group."""
     _, first, group = np.unique(kin.group, return_index=True, return_inverse=True)
     return [int(place) for place in first[group]]
 
@@ -162,7 +175,7 @@ def _ids(data: Data) -> list[str]:
 
 
 def _moved(packs: Packs, torn: Packs, data: Data, kin: Kin) -> KinMoved | None:
-    """What has changed against parts that tear kin; None where nothing has."""
+    """Return what has changed against a split that separates related images; None if nothing has."""
     place = {id: place for place, id in enumerate(_ids(data))}
     side, before = (np.full(len(place), -1) for _ in range(2))
     for marks, divided in ((side, packs), (before, torn)):
@@ -182,7 +195,7 @@ def _labels(data: Data) -> NDArray[Any]:
 
 
 def _agreement(lost: NDArray[np.int64], trained: NDArray[np.int64], kin: Kin, labels: NDArray[Any]) -> float:
-    """The mean share of an image's kin in training that are of its own class."""
+    """Return the mean share of an image's relatives in training that have its class."""
     if not len(lost) or labels.ndim > 1:
         return 1.0
     classes = int(labels.max()) + 1

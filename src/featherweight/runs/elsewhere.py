@@ -1,4 +1,4 @@
-"""A run that comes from another machine, where its competition's data lay in another folder."""
+"""Runs from other machines, where their competition's data were in another folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from featherweight.config import Competition, load_competition
 from featherweight.errors import UserError
 
-PLACED = ("source", "submission", "groups")  # of a competition's file, the keys that name files
+PLACED = ("source", "submission", "groups")  # keys of a competition's file that name files
 
 
 def data_here(stored: Competition, name: str) -> Competition:
-    """A run's competition; where the folder of its data is not on this machine, with the files of the competition of
-    that name here, if it is the same task.
+    """Return a run's competition. If the folder of its data is not on this machine, it gets the files of the
+    competition of that name here, if that is the same task.
     """
     if lacks_data(stored):
         with suppress(UserError):
@@ -25,7 +25,7 @@ def data_here(stored: Competition, name: str) -> Competition:
 
 
 def lacks_data(competition: Competition) -> bool:
-    """Do its data lie in a folder of another machine?"""
+    """True if its data are in a folder of another machine."""
     folder = _folder(competition)
     return Path(folder).is_absolute() and not Path(folder).exists()
 
@@ -35,7 +35,7 @@ def _folder(competition: Competition) -> str:
 
 
 def _without_place(competition: Competition) -> dict[str, Any]:
-    """The task, with its files as they lie below the folder."""
+    """Return the task, with paths relative to the folder."""
     task, folder = competition.task(), _folder(competition)
     return {key: _below(value, folder) if key in PLACED else value for key, value in task.items()}
 

@@ -15,17 +15,17 @@ from featherweight import atomic, budget
 from featherweight.console import say
 from featherweight.evaluation.bootstrap import halves
 from featherweight.models.weights_file import to_safetensors
-from featherweight.runs import members, related
-from featherweight.runs.comparison import answers, true_classes
+from featherweight.runs import groups, members
+from featherweight.runs.comparison import holdout_predictions, true_classes
 from featherweight.runs.evaluate import Labelled, conclude, record
 from featherweight.runs.metadata import SplitIds
-from featherweight.runs.paired_tests import Answers
+from featherweight.runs.paired_tests import HoldoutPredictions
 from featherweight.runs.run import Result, Run
 
 
 @dataclass(frozen=True)
 class Held:
-    """Images that were held out: their ids, probabilities float32 [N, K] and true classes int64 [N] or sets [N, K]."""
+    """Held-out images: their ids, probabilities float32 [N, K] and true classes int64 [N] or sets [N, K]."""
 
     ids: list[str]
     probs: NDArray[np.float32]
@@ -33,39 +33,39 @@ class Held:
 
 
 def ensemble(names: Sequence[str], *, fit: bool, name: str | None, command: list[str]) -> tuple[Run, Result]:
-    """A run whose probabilities are the mean of several runs', of any models. Raises OverBudget when, together, they
+    """Make a run whose probabilities are the mean of several runs', of any models. Raises OverBudget if together they
     are over the limit.
 
     `fit` weighs the members by their likelihood on the holdout, which none of them was trained on; the holdout's score
-    is then that of weights fitted to one half of it and judged on the other, both ways.
+    is then by 2-fold cross-fitting of the weights.
     """
     runs = members.finished(names)
-    answered = answers(runs)
+    answered = holdout_predictions(runs)
     weights = fit_weights(answered) if fit else np.full(len(runs), 1 / len(runs))
-    probs = crossed(answered) if fit else averaged([each.probs for each in answered], weights)
+    probs = cross_fitted_mixture(answered) if fit else averaged([each.probs for each in answered], weights)
     return _together(runs, weights, Held(runs[0].split.holdout, probs, answered[0].labels), name, command)
 
 
 def weigh(runs: Sequence[Run], name: str) -> budget.BudgetCheck:
-    """What several runs weigh when they ship together."""
+    """Return the count of several runs that ship together."""
     members = {run.name: run.load_model() for run in runs}
     return budget.weigh_ensemble(members, runs[0].competition, name, {run.name: run.competition for run in runs})
 
 
 def ensemble_of_folds(runs: Sequence[Run], held: Held, name: str, command: list[str]) -> tuple[Run, Result]:
-    """A run whose predictions are the mean over the runs of all folds; its holdout is every image out of fold,
-    answered by the one member that was not trained on it.
+    """Make a run whose predictions are the mean over the runs of all folds. Its holdout is every image, predicted out
+    of fold: by the one member that was not trained on it.
     """
     return _together(runs, np.full(len(runs), 1 / len(runs)), held, name, command, alike=False)
 
 
 def out_of_fold(runs: Sequence[Run]) -> Held:
-    """Each image of all folds with the probabilities of the run that held it out."""
+    """Return each image of all folds with the probabilities of the run that held it out."""
     ids = [id for run in runs for id in run.split.holdout]
     labels, probs, first = true_classes(runs[0], ids), [], 0
     for run in runs:
         last = first + len(run.split.holdout)
-        probs.append(run.unseen(run.probs("holdout"), labels[first:last])[0])  # by no temperature that has seen them
+        probs.append(run.cross_fitted(run.probs("holdout"), labels[first:last])[0])  # at a cross-fitted temperature
         first = last
     return Held(ids, np.concatenate(probs), labels)
 
@@ -79,7 +79,7 @@ def _together(
     *,
     alike: bool = True,
 ) -> tuple[Run, Result]:
-    """`alike`: is the holdout answered by the same models as the images to predict?"""
+    """Make the run; `alike`: the same models answer the holdout and the images to predict."""
     first, competition = runs[0], runs[0].competition
     weighed = weigh(runs, name or "ensemble")
     weighed.refuse_if_over()
@@ -88,10 +88,10 @@ def _together(
 
     named = tuple(run.name for run in runs)
     task = members.task("ensemble", first, command)
-    with task.making(name, members=named, weights=tuple(weights.tolist())) as combined:
+    with task.new_folder(name, members=named, weights=tuple(weights.tolist())) as combined:
         test = _shared_test(runs)
         combined.store_split(SplitIds([], held.ids, test))
-        related.store(combined, related.of_all(runs))
+        groups.store(combined.folder, groups.names(run.folder for run in runs))
         members.write_history(combined.folder, runs)
         tensors = {f"{index}.{key}": tensor for index, run in enumerate(runs) for key, tensor in _weights(run).items()}
         atomic.write_bytes(combined.weights, to_safetensors(tensors))
@@ -112,28 +112,31 @@ def _together(
     return made, result
 
 
-def fit_weights(answered: Sequence[Answers], chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-    """The weights of a mixture of the members' probabilities that make the true classes likeliest, by EM (convex).
+def fit_weights(answered: Sequence[HoldoutPredictions], chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Return the weights of the mixture of the members' probabilities with the highest likelihood, by EM (a convex
+    problem).
 
-    `chosen` [N] are the images to fit to; by default all.
+    `chosen` [N] are the images to fit to; by default all. Without an image the weights are equal.
     """
     rows = slice(None) if chosen is None else chosen
     labels = answered[0].labels
-    if labels.ndim == 2:  # every class of every image is one to answer
+    if labels.ndim == 2:  # every class of every image is an answer of its own
         true = np.stack([np.where(labels, each.probs, 1 - each.probs)[rows].ravel() for each in answered])
     else:
         true = np.stack([each.probs[np.arange(len(labels)), labels][rows] for each in answered])
     true = true.astype(np.float64).clip(1e-12)
     weights = np.full(len(answered), 1 / len(answered))
+    if not true.shape[1]:  # the other half is one group
+        return weights
     for _ in range(1000):
         shares = weights[:, None] * true
         weights = (shares / shares.sum(0)).mean(1)
     return weights
 
 
-def crossed(answered: Sequence[Answers]) -> NDArray[np.float32]:
-    """The holdout's mixture, each half of it by the weights fitted to the other."""
-    half = halves(len(answered[0].labels))
+def cross_fitted_mixture(answered: Sequence[HoldoutPredictions]) -> NDArray[np.float32]:
+    """Return the holdout's mixture by 2-fold cross-fitting of the weights; related images share a fold."""
+    half = halves(len(answered[0].labels), answered[0].groups)
     mixed = np.empty_like(answered[0].probs)
     for part in (half, ~half):
         mixed[part] = averaged([each.probs[part] for each in answered], fit_weights(answered, ~part))
@@ -143,7 +146,7 @@ def crossed(answered: Sequence[Answers]) -> NDArray[np.float32]:
 def averaged(
     probs: Sequence[NDArray[np.float32]], weights: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """The weighted sum of several probabilities [N, K], taken in float64."""
+    """Return the weighted sum of several probabilities [N, K], computed in float64."""
     total: NDArray[np.float32] = sum(
         (each.astype(np.float64) * weight for each, weight in zip(probs, weights, strict=True)),
         start=np.zeros(probs[0].shape),
@@ -152,7 +155,7 @@ def averaged(
 
 
 def _shared_test(runs: Sequence[Run]) -> list[str]:
-    """The ids of the test part, where all the runs have the same."""
+    """Return the ids of the test part if all runs have the same one, else none."""
     test = runs[0].split.test
     return test if all(run.split.test == test for run in runs) else []
 

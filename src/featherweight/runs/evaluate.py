@@ -10,41 +10,43 @@ from featherweight import budget, submission
 from featherweight.budget import BudgetCheck
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
-from featherweight.evaluation.unlabelled import Features
-from featherweight.runs import expected_score, ledger, related
+from featherweight.evaluation.unlabelled import DomainFeatures
+from featherweight.runs import expected_score, ledger
 from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Result, Run
 from featherweight.runs.wrong_labels import WrongLabels
 from featherweight.submission import grading
 
-Labelled = tuple[Sequence[str], Answers | None]  # the ids of images, and their classes where they are known
+Labelled = tuple[Sequence[str], Answers | None]  # the ids of images, and their classes if known
 
 
 def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers | None = None) -> Score | None:
-    """Write a part's CSV from the stored probabilities, check it, and score it where the classes are known.
+    """Write a part's CSV from the stored probabilities, check it, and return its score if the labels are known.
 
-    A labelled part, with its classes `labels` int64 [N] or sets of them [N, K], goes the way of the submission, whose
-    answers, if they are known, are fetched only here. `ids` [N] are those of the stored probabilities. What is fitted
-    to the holdout (temperature, decision) answers each fifth of it by what is fitted to the others.
+    A labelled part, with classes `labels` int64 [N] or sets of them [N, K], is written and scored like the submission,
+    whose labels, if they are known, are read only here. `ids` [N] are those of the stored probabilities. On the holdout
+    the temperature and the decision rule are cross-fitted.
     """
     competition, path = run.competition, run.csv(part)
     form = submission.holdout_form(competition, ids) if part != "predict" else submission.form(competition, ids)
     probs = run.probs(part, ids)
     if part == "holdout" and labels is not None:
-        probs, answers = run.unseen(probs, labels)
+        probs, answers = run.cross_fitted(probs, labels)
     else:
         answers = run.decision(probs)
     submission.write(path, form, ids, probs, answers)
     submission.check(path, form)
     if labels is None:
-        known, _ = grading.answers(competition, form)
+        known, _ = grading.known_labels(competition, form)
+        groups = grading.groups(competition, form) if known else None
     else:
         known = dict(zip(ids, named(labels, competition.classes), strict=True))
-    return submission.score(path, form, known, competition, related.of(run, form.images)) if known else None
+        groups = run.groups(form.images)
+    return submission.score(path, form, known, competition, groups=groups) if known else None
 
 
 def named(labels: Answers, classes: Sequence[str]) -> list[str] | list[tuple[str, ...]]:
-    """Classes int64 [N] by name, or sets [N, K] as tuples of names."""
+    """Return classes int64 [N] by name, or sets [N, K] as tuples of names."""
     if labels.ndim == 1:
         return [classes[label] for label in labels]
     return [tuple(classes[int(k)] for k in np.flatnonzero(row)) for row in labels]
@@ -54,13 +56,13 @@ def conclude(
     run: Run,
     weighed: BudgetCheck,
     parts: Mapping[str, Labelled],
-    features: Features | None = None,
+    features: DomainFeatures | None = None,
     answered_alike: bool = True,
 ) -> Result:
-    """Evaluate the parts that a run has (the holdout always), and keep the scores in its folder; `record` is next.
+    """Evaluate the parts that a run has (the holdout always), and store the scores in its folder; `record` comes next.
 
-    `features` tell whether the holdout and the images to predict are of one kind; without them their probabilities do,
-    unless they are not `answered_alike`, as where one model answers the first and the mean of several the others.
+    `features` tell whether the images to predict are shifted; without them the probabilities do, unless they are not
+    `answered_alike`: one model answers the holdout and the mean of several the images to predict.
     """
     labels = parts["holdout"][1]
     assert labels is not None
@@ -75,7 +77,7 @@ def conclude(
         predict=scores.get("predict"),
         minutes=run.minutes,
     )
-    expected = Expected.read(run)  # a run that is done stays as it is, whatever has been trained since
+    expected = Expected.read(run)  # a finished run keeps its expectation, whatever has been trained since
     if expected is None:
         expected = expected_score.expect(run, result.holdout, labels, features, answered_alike)
         if expected is not None:

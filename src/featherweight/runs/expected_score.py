@@ -1,8 +1,9 @@
-"""What to expect on the leaderboard: beside the validation interval, those of the public and the private score.
+"""The scores to expect on the leaderboard: intervals of the public and the private score beside that of the validation
+score.
 
 A leaderboard's score differs from the validation score for five reasons, each estimated here: few images were held out;
-few stand behind each part of the leaderboard; the run was chosen among several by the score itself; the images to
-predict may be of another kind; and scores that were seen already show the sum of all this.
+each part of the leaderboard has few images; the run was selected among several by the score itself (optimism); the
+images to predict may be shifted; and earlier leaderboard scores already show the sum of all this.
 """
 
 from __future__ import annotations
@@ -19,22 +20,21 @@ from numpy.typing import NDArray
 from featherweight import atomic
 from featherweight.evaluation import intervals, unlabelled
 from featherweight.evaluation.metrics import Metric, Score, named
-from featherweight.runs import query, related, selection
+from featherweight.runs import query, selection
 from featherweight.runs.metadata import WITHOUT, read_record
 from featherweight.runs.run import Run
 
-# The error of label-free estimates over 2 AUC - 1, root mean square, where a shift was seen: 0.27 in 47 runs, 0.30
-# in those whose images to predict were corrupted, by `./run.sh bench coverage --cells 2 6`. The further apart the
-# images are, the less the estimates are worth.
+# Root mean square error of the label-free estimates over 2 AUC - 1, where a shift was seen: 0.27 in 47 runs, 0.30 in
+# those whose images to predict were corrupted (`./run.sh bench coverage --cells 2 6`).
 ERROR = 0.3
-REPEATED = 0.25  # of the variance of a gap between scores, what differs between two runs on the same images
-FEWEST = 10  # images held out, of fewer of which a resample often leaves none to score
+REPEATED = 0.25  # share of the variance of a gap that differs between two runs on the same images
+FEWEST = 10  # images held out; resamples of fewer often leave none to score
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The public and the private score that are expected, each with its 95 % interval and its number of images, and
-    what they follow from: see `details`. Scores as parts of one, or in the metric's own unit.
+    """The expected public and private score, each with its 95 % interval and its number of images, and what they follow
+    from: see `details`. Scores are fractions of one, or in the metric's own unit.
     """
 
     metric: str
@@ -65,16 +65,16 @@ class Expected:
 
     @property
     def details(self) -> list[str]:
-        """In words, what it follows from, one line per reason."""
-        stated = "as stated" if self.share_is_stated else "not stated, so taken: submission.public in its file"
+        """The reasons in words, one line for each."""
+        stated = "as stated" if self.share_is_stated else "assumed; state it as submission.public in its file"
         share = self.public[3] / max(self.public[3] + self.private[3], 1)
         lines = [f"public part: {share:.0%} of the images ({stated})"]
         if self.compared > 1:
-            flattery = f"the best of {self.compared} runs on this validation set flatters by "
-            lines.append(flattery + f"{self.of.number(self.optimism)} {self.of.unit}, taken off")
+            bias = f"selecting the best of {self.compared} runs on this validation set biases its score by "
+            lines.append(bias + f"{self.of.number(self.optimism)} {self.of.unit} (subtracted)")
         if self.epochs > 1:
-            flattery = f"the best of {self.epochs} epochs flatters by "
-            lines.append(flattery + f"{self.of.number(self.by_epoch)} {self.of.unit}, taken off")
+            bias = f"selecting the best of {self.epochs} epochs biases the score by "
+            lines.append(bias + f"{self.of.number(self.by_epoch)} {self.of.unit} (subtracted)")
         if self.auc is not None:
             low, high = f"{self.auc[1]:.2f}", f"{self.auc[2]:.2f}"
             shift = "the images to predict differ from those held out" if self.shifted else "no shift is seen"
@@ -87,33 +87,37 @@ class Expected:
         if self.learned_from:
             came = f"{self.of.number(self.learned, '+')} {self.of.unit}"
             scores = "scores were" if self.learned_from > 1 else "score was"
-            lines.append(f"{self.learned_from:,} earlier public {scores} {came} from validation: taken into account")
+            lines.append(f"{self.learned_from:,} earlier public {scores} {came} from validation (used)")
         return lines
 
     @classmethod
     def read(cls, run: Run) -> Expected | None:
-        """As it was kept in a run's folder; None where there is nothing to predict, or the run is older."""
+        """Read it from a run's folder; None if there is nothing to predict, or the run is older."""
         path = run.folder / "leaderboard.json"
         return read_record(path, cls, WITHOUT) if path.is_file() else None
 
     def store(self, run: Run) -> None:
-        """Keep it in a run's folder."""
+        """Write it into a run's folder."""
         atomic.write_text(run.folder / "leaderboard.json", json.dumps(asdict(self), indent=2) + "\n")
 
 
 def expect(
-    run: Run, holdout: Score, labels: NDArray[Any], features: unlabelled.Features | None = None, alike: bool = True
+    run: Run,
+    holdout: Score,
+    labels: NDArray[Any],
+    features: unlabelled.DomainFeatures | None = None,
+    alike: bool = True,
 ) -> Expected | None:
-    """What a run with probabilities of its holdout and its images to predict may expect; None where there are none to
-    predict, or where too few are held out.
+    """Return the scores to expect of a run that has predicted its holdout and the images to predict; None if there are
+    none to predict, or fewer than FEWEST are held out.
 
-    Without `features` the probabilities serve, where both are answered `alike`: a mean of several models is surer of
-    its answers than one of them, of whatever images.
+    Without `features` the probabilities show a shift, if both are answered `alike`: a mean of several models is more
+    certain than one of them, on any images.
     """
     to_predict = run.raw_probs("predict")
     if to_predict is None or not len(to_predict) or holdout.count < FEWEST:
         return None
-    probs, _ = run.unseen(run.probs("holdout"), labels)
+    probs, _ = run.cross_fitted(run.probs("holdout"), labels)
     test = run.probs("predict")
     share = run.competition.submission.public
     images = math.ceil(len(test) * (query.PUBLIC_SHARE if share is None else share))
@@ -124,36 +128,38 @@ def expect(
         share_is_stated=share is not None,
     )
     if not alike:
-        return _heeding_others(run, holdout, labels, seen)
+        return _adjusted_by_other_runs(run, holdout, labels, seen)
     if features is None:
-        features = unlabelled.Features(np.log(probs.clip(1e-6)), np.log(test.clip(1e-6)))
-    held = related.of(run, run.split.holdout)
+        features = unlabelled.DomainFeatures(np.log(probs.clip(1e-6)), np.log(test.clip(1e-6)))
+    held = run.groups(run.split.holdout)
     domain = unlabelled.domain(features.holdout, features.predict, (held, features.kin))
     estimates: dict[str, float] = {}
-    counted = holdout.of.counts and holdout.of.judges == "answers" and labels.ndim == 1
+    counted = holdout.of.counts and holdout.of.input_kind == "answers" and labels.ndim == 1
     if counted:
         estimates = unlabelled.estimates(probs, probs.argmax(1) == labels, test, domain.weights)
         estimates |= _by_agreement(run, holdout.value, probs, test)
     auc = (domain.auc.value, domain.auc.low, domain.auc.high)
     seen = replace(seen, auc=auc, shifted=domain.shifted, estimates=estimates)
-    return _heeding_others(run, holdout, labels, seen)
+    return _adjusted_by_other_runs(run, holdout, labels, seen)
 
 
 def renew(run: Run) -> Expected | None:
-    """What is expected of a finished run today, with all that was trained and submitted since it ended."""
+    """Return what is expected of a finished run today, with all that was trained and submitted since it ended."""
     stored = Expected.read(run)
     if stored is None:
         return None
     data = run.competition.load()
     packs = [pack for pack in (data.train, data.valid) if pack is not None]
     label_of = {id: label for pack in packs for id, label in zip(pack.ids, pack.labels, strict=True)}  # type: ignore[arg-type]
-    if not set(run.split.holdout) <= set(label_of):  # other images than those it was trained on: as it was said then
+    if not set(run.split.holdout) <= set(label_of):  # today's images are others: the stored expectation holds
         return stored
-    return _heeding_others(run, run.result.holdout, np.array([label_of[id] for id in run.split.holdout]), stored)
+    return _adjusted_by_other_runs(
+        run, run.result.holdout, np.array([label_of[id] for id in run.split.holdout]), stored
+    )
 
 
-def _heeding_others(run: Run, holdout: Score, labels: NDArray[Any], seen: Expected) -> Expected:
-    """What is expected from what was `seen` of the run's own images, with the runs and submissions of today."""
+def _adjusted_by_other_runs(run: Run, holdout: Score, labels: NDArray[Any], seen: Expected) -> Expected:
+    """Return what is expected from what the run's own images show (`seen`) and from today's runs and submissions."""
     optimism, compared = selection.among_runs(run, labels)
     by_epoch, epochs = selection.among_epochs(run, holdout)
     gaps = _gaps(run)
@@ -173,7 +179,7 @@ def _heeding_others(run: Run, holdout: Score, labels: NDArray[Any], seen: Expect
 
 
 def error_under(auc: float) -> float:
-    """The error of the label-free estimates, root mean square, where images are told apart this well."""
+    """Return the root mean square error of the label-free estimates under a shift with this AUC."""
     return ERROR * max(2 * auc - 1, 0.0)
 
 
@@ -184,11 +190,12 @@ def parts_of(
     sizes: tuple[int, int],
     gaps: Sequence[float],
 ) -> list[tuple[float, float, float, int]]:
-    """The expected score of each part of the leaderboard, the ends of its interval, its images.
+    """Return the expected score of each part of the leaderboard, the ends of its interval, and its number of images.
 
-    `shift` are the AUC of a shift and the estimates under it; none where none is seen. Variances add: of the holdout,
-    of the part, and of the estimates. Gaps seen before move the expectation as far as what is common to runs on the
-    same images explains them (normal prior, normal likelihood), and leave so much less of the variance.
+    `shift` are the AUC of a shift and the estimates under it; none if none is seen. The variances of the holdout, of
+    the part and of the estimates add. Earlier gaps between public and holdout scores move the expectation as far as
+    errors that runs on the same images share explain them (normal prior, normal likelihood), and reduce the variance
+    accordingly.
     """
     own = ((holdout.high - holdout.low) / (2 * intervals.NORMAL)) ** 2
     centre = holdout.value - holdout.of.sign * optimism
@@ -196,7 +203,7 @@ def parts_of(
     auc, estimates = shift
     if estimates:
         common += error_under(auc) ** 2
-        if not gaps:  # scores that were seen know better
+        if not gaps:  # earlier public scores are better evidence
             centre = float(np.mean(list(estimates.values())))
     gap_variance = common + own * holdout.count / max(sizes[0], 1)
     weight = len(gaps) / (len(gaps) + REPEATED) if gaps and gap_variance > 0 else 0.0
@@ -208,10 +215,11 @@ def parts_of(
 
 
 def _ends(holdout: Score, centre: float, variance: float, images: float) -> tuple[float, float, float]:
-    """What is expected of so many images where the truth is at `centre` with this variance, and the interval's ends.
+    """Return the expectation and the interval's ends for a part of `images` images if the truth is at `centre` with
+    this variance.
 
-    A loss leans as it does on the holdout. A part of a whole is that of so many independent images as make it as
-    uncertain as it is on the holdout.
+    A loss is as skewed as on the holdout. A share is that of the effective number of independent images, which is the
+    same fraction of all as on the holdout.
     """
     metric, images = holdout.of, max(images, 1)
     own = ((holdout.high - holdout.low) / (2 * intervals.NORMAL)) ** 2
@@ -223,18 +231,18 @@ def _ends(holdout: Score, centre: float, variance: float, images: float) -> tupl
     low, high = metric.span
     size = high - low
     seen, share = (float(np.clip((value - low) / size, 0, 1)) for value in (holdout.value, centre))
-    independent = intervals.images_behind(seen, own / size**2, holdout.count)
-    behind = intervals.images_behind(share, variance / size**2, independent)
-    ends = intervals.of_a_sample(share, behind, images * independent / holdout.count)
+    independent = intervals.effective_sample_size(seen, own / size**2, holdout.count)
+    behind = intervals.effective_sample_size(share, variance / size**2, independent)
+    ends = intervals.predictive_interval(share, behind, images * independent / holdout.count)
     return low + share * size, low + ends[0] * size, low + ends[1] * size
 
 
 def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], test: NDArray[Any]) -> dict[str, float]:
-    """What other seeds of the recipe say: they agree on the test by as much less as they are right less often."""
+    """Return the accuracy that agreement with another seed of the recipe predicts: it falls as agreement does."""
     for other in selection.on_the_same_images(run):
         theirs = other.raw_probs("predict")
         seed_alone = other.recipe.model_copy(update={"seed": run.recipe.seed}) == run.recipe
-        if other.name != run.name and seed_alone and theirs is not None and len(theirs) == len(test):
+        if other.name != run.name and seed_alone and theirs is not None and other.answers_as(run, "predict"):
             held = unlabelled.agreement(probs, other.probs("holdout"))
             gain = unlabelled.agreement(test, theirs) - held
             return {f"agreement with {other.name}": float(np.clip(accuracy + gain, 0, 1))}
@@ -242,20 +250,20 @@ def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], test: NDArray[
 
 
 def _gaps(run: Run) -> list[float]:
-    """By how much the public scores of earlier runs of this competition and metric were above their holdout scores,
-    without what choosing them by these flattered: that is taken off elsewhere.
+    """Return by how much the public scores of earlier runs of this competition and metric exceeded their holdout
+    scores, the latter without the optimism of their selection, which is subtracted elsewhere.
     """
     rows = query.table()
     alike = (rows["competition"] == run.competition_name) & (rows["metric"] == run.competition.metric.name)
     seen = rows[alike & rows["public"].notna() & (rows["run"] != run.name)]
     sign = named(run.competition.metric.name).sign
     return [
-        float(row["public"] - (row["holdout"] - sign * _flattery(row["run"])))
+        float(row["public"] - (row["holdout"] - sign * _optimism_of(row["run"])))
         for row in seen.drop_duplicates("csv_sha256", keep="last").to_dict("records")
     ]
 
 
-def _flattery(name: str) -> float:
-    """What was taken off the score of a run for its choice, as far as it is still here."""
+def _optimism_of(name: str) -> float:
+    """Return what was subtracted from a run's score for its selection, if the run is still here."""
     expected = Expected.read(Run.find(name)) if Run.exists(name) else None
     return expected.optimism + expected.by_epoch if expected else 0.0

@@ -1,9 +1,9 @@
-"""The ledger, `submissions/ledger.csv`: one row per finished run and one per submission event, only ever appended to.
+"""The ledger, `submissions/ledger.csv`: one row per finished run and one per submission event; rows are only appended.
 
-It is the user's and not kept in git; `docs/results.csv`, what this repository publishes, has the same format. Rows
-are never changed, so ledgers of several people merge by keeping all lines, and a row that a merge brought twice counts
-once. A run's row holds its whole recipe, so runs can be compared after their folders are gone. A submission has a row
-when it is about to be sent and one for everything learned of it since; the last holds.
+It is the user's and not kept in git; `docs/results.csv`, which this repository publishes, has the same format. Rows are
+never changed, so ledgers of several people are merged by keeping all lines, and a row that a merge repeats counts once.
+A run's row holds its whole recipe, so runs can be compared after their folders are gone. A submission has a row when it
+is about to be sent and one for everything learned of it since; the last one is valid.
 """
 
 from __future__ import annotations
@@ -71,18 +71,13 @@ COLUMNS = (
 )
 NUMBERS = frozenset(COLUMNS[COLUMNS.index("seed") : COLUMNS.index("minutes") + 1]) - {"metric"} | {"public", "private"}
 Row = dict[str, str]
-KNOWN = {
-    "SENDING": 0,
-    "LOST": 1,
-    "REFUSED": 2,
-    "PENDING": 3,
-}  # what becomes of a submission, in turn; then it is scored
-WAY_ON = "put it back from a copy, or move it away and a new one is begun"
+KNOWN = {"SENDING": 0, "LOST": 1, "REFUSED": 2, "PENDING": 3}  # states of a submission, in order, before it is scored
+WAY_ON = "restore it from a copy, or move it away to begin a new one"
 WHOLE = ("seed", "parameters", "limit", "macs", "epochs")
 
 
 def path() -> Path:
-    """Where the ledger is."""
+    """Return the path of the ledger."""
     return paths.submissions() / "ledger.csv"
 
 
@@ -94,7 +89,7 @@ def record(row: Mapping[str, object]) -> None:
 
 
 def record_submission(row: Mapping[str, object]) -> None:
-    """Append what is now known of the submission `row["tag"]`, unless the last row of it says the same already."""
+    """Append what is now known of the submission `row["tag"]`, unless its last row has the same content."""
     fresh = {**{key: _text(value) for key, value in row.items()}, "event": SUBMISSION}
 
     def known(rows: Sequence[Row]) -> bool:
@@ -105,8 +100,8 @@ def record_submission(row: Mapping[str, object]) -> None:
 
 
 def read(file: Path | None = None) -> pd.DataFrame:
-    """All runs, of the ledger or of another `file`, in the order in which they ended. Of one that has answered other
-    images since, its last row holds.
+    """Return all runs of the ledger, or of another `file`, in the order in which they ended. Of a run that has
+    predicted other images since, only its last row is returned.
 
     Raises UserError for a file that is not a ledger.
     """
@@ -120,35 +115,35 @@ def read(file: Path | None = None) -> pd.DataFrame:
 
 
 def refuse_damaged() -> None:
-    """Raise UserError for a ledger that cannot be read, and so could not be added to at the end of a run."""
+    """Raise UserError for a ledger that cannot be read, to which nothing could be added at the end of a run."""
     _rows()
 
 
 def checksums(file: Path | None = None) -> set[str]:
-    """Those of all CSVs that runs have written."""
+    """Return the checksums of all CSVs that runs have written."""
     return {row["csv_sha256"] for row in _rows(file) if row["event"] == RUN} - {""}
 
 
 def has(run: str, started: str) -> bool:
-    """Is the run of that name that was started then recorded?"""
+    """True if the run of that name and start is recorded."""
     return any((row["event"], row["run"], row["date"]) == (RUN, run, started) for row in _rows())
 
 
 def sha256(path: Path) -> str:
-    """A file's checksum, as the ledger has it."""
+    """Return a file's checksum as the ledger stores it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def maker(submission: Path) -> dict[str, Any]:
-    """The latest run that wrote this very submission; empty where none did."""
+    """Return the latest run that wrote this very submission; empty if none did."""
     checksum = sha256(submission)
     makers = records(_table(row for row in _rows() if row["event"] == RUN and row["csv_sha256"] == checksum))
     return makers[-1] if makers else {}
 
 
 def submissions(file: Path | None = None) -> pd.DataFrame:
-    """All submissions, each as it was last seen, with the date of its first row."""
-    # By what is known before the date: a clock that was set back dates the answer before the upload.
+    """Return all submissions, each in its last state, with the date of its first row."""
+    # By state before date: a clock that was set back dates the answer before the upload.
     events = sorted(
         (row for row in _rows(file) if row["event"] == SUBMISSION),
         key=lambda row: (KNOWN.get(row["status"], len(KNOWN)), row["date"]),
@@ -161,14 +156,14 @@ def submissions(file: Path | None = None) -> pd.DataFrame:
 
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as dictionaries, without what is empty."""
+    """Return the rows as dictionaries, without empty fields."""
     import pandas as pd
 
     return [{str(key): value for key, value in row.items() if pd.notna(value)} for row in rows.to_dict("records")]
 
 
 def settings(recipe: Mapping[str, Any]) -> str:
-    """A recipe as one line of JSON with a key for each thing that can differ; the seed, which is a column, left out."""
+    """Return a recipe as one line of JSON with one key per setting, without the seed, which is a column of its own."""
     flat = {key: value for key, value in _flatten("", recipe) if key != "seed"}
     return json.dumps(flat, sort_keys=True, separators=(",", ":"))
 
@@ -189,7 +184,7 @@ def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def rows_of(run: str) -> list[Row]:
-    """The latest run of that name and every event of the submissions of its bytes, as they stand in the ledger."""
+    """Return the latest run of that name and every event of the submissions of its CSV, as they are in the ledger."""
     rows = _rows()
     latest = next((row for row in reversed(rows) if row["event"] == RUN and row["run"] == run), None)
     if latest is None:
@@ -212,7 +207,7 @@ def _append(row: Row, known: Callable[[Sequence[Row]], bool], file: Path | None 
         rows = _rows(file)
         if known([old for old in rows if old["event"] == row["event"]]):
             return
-        # Rewritten whole rather than appended to: a kill in the middle of an append would leave half a row.
+        # Written again as a whole: a kill in the middle of an append would leave half a row.
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
@@ -221,7 +216,7 @@ def _append(row: Row, known: Callable[[Sequence[Row]], bool], file: Path | None 
 
 
 def _rows(file: Path | None = None) -> list[Row]:
-    """Every row once, as text. A ledger of an earlier version lacks some columns, which are then empty."""
+    """Return every row once, as text. Columns that a ledger of an earlier version lacks are empty."""
     file = file or path()
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -256,8 +251,8 @@ def _rows(file: Path | None = None) -> list[Row]:
 
 
 def _parts_renamed(row: Row, settings: Mapping[str, Any]) -> Row:
-    """The scores of a row that is older than the columns for the part to predict, which were called test; only a run
-    with a test part of its own had that part's scores there.
+    """Return the changed columns of an older row, whose scores on the part to predict are in the columns for the test
+    part; a run with a test part of its own had that part's scores there.
     """
     moved = {f"predict{end}": row[f"test{end}"] for end in ("", "_low", "_high", "_images")}
     if settings.get("split.test") is not None:
@@ -279,7 +274,7 @@ def _table(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def _text(value: object) -> str:
-    """A field as it is stored: no line breaks, so that a row is a line; nothing for None."""
+    """Return a field as it is stored: without line breaks, and empty for None."""
     if isinstance(value, float):
         return repr(value)
     return "" if value is None else " ".join(str(value).splitlines())

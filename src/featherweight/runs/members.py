@@ -1,4 +1,4 @@
-"""What soups, ensembles and students have in common: the finished runs that they are made of."""
+"""What soups, ensembles and students share: the finished runs that they are made of."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from featherweight import atomic, paths
 from featherweight.config import Recipe
 from featherweight.data.pack import Data
 from featherweight.errors import UserError
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 
 
 def finished(names: Sequence[str]) -> list[Run]:
-    """The finished runs of those names or folders. Raises UserError for fewer than two, for ensembles, and for folders
-    elsewhere: what is made of runs finds them again by their names.
+    """Return the finished runs of those names or folders.
+
+    Raises UserError for fewer than two, for ensembles, and for folders outside this workspace, since what is made of
+    runs finds them again by name.
     """
     runs = [Run.find(name) for name in names]
     if len({run.name for run in runs}) < max(2, len(names)):
@@ -31,7 +33,7 @@ def finished(names: Sequence[str]) -> list[Run]:
 
 
 def are_folds(runs: Sequence[Run]) -> bool:
-    """Are they several folds of one division, so that each image is held out by one of them at most?"""
+    """True if they are several folds of one division, so that each image is held out by one of them at most."""
     first = runs[0]
     divisions = {run.recipe.split.model_copy(update={"fold": 0}).model_dump_json() for run in runs}
     folds = {run.recipe.split.fold for run in runs}
@@ -39,9 +41,9 @@ def are_folds(runs: Sequence[Run]) -> bool:
 
 
 def recipe_of_folds(runs: Sequence[Run], data: Data) -> Recipe:
-    """The recipe of what is made of several folds: it holds out what none of them has seen.
+    """Return the recipe of what is made of several folds: it holds out images that none of them was trained on.
 
-    Raises UserError where they are not folds of one division, or have seen everything between them.
+    Raises UserError if they are not folds of one division, or if no such images are left.
     """
     first = runs[0]
     for run in runs:
@@ -53,19 +55,21 @@ def recipe_of_folds(runs: Sequence[Run], data: Data) -> Recipe:
     if test is None and data.valid is None:
         names = ", ".join(run.name for run in runs)
         raise UserError(
-            f"{names} are folds: each held out what the others were trained on, which leaves no image to score "
-            f"what is made of them; hold out a test part when you train them: --set split.test=0.1"
+            f"{names} are folds: each was trained on what the others held out, so no images are left to score what is "
+            f"made of them; hold out a test part when you train them: --set split.test=0.1"
         )
     unseen = {"folds": None, "fold": 0, "test": None, **({} if test is None else {"holdout": test})}
     return first.recipe.model_copy(update={"split": first.recipe.split.model_copy(update=unseen)})
 
 
-def task(kind: str, first: Run, command: list[str]) -> Task:
-    """The task of a soup or an ensemble (its `kind`), which has its first member's settings."""
+def task(kind: str, first: Run, command: list[str]) -> RunRequest:
+    """Return the request of a soup or an ensemble (its `kind`), which has its first member's settings."""
     metadata = first.metadata
-    return Task(kind, first.recipe, metadata.competition, first.competition, command, first.device, metadata.threads)
+    return RunRequest(
+        kind, first.recipe, metadata.competition, first.competition, command, first.device, metadata.threads
+    )
 
 
 def write_history(folder: Path, runs: Sequence[Run]) -> None:
-    """No epochs, since nothing was trained here; the time that the runs took together."""
+    """Write a history without epochs, since nothing was trained: the training time of all members together."""
     atomic.write_text(folder / "history.csv", f"seconds\n{60 * sum(run.minutes for run in runs)}\n")

@@ -1,4 +1,4 @@
-"""What a run's folder says of the run in JSON: what was asked for, and the ids of its parts."""
+"""The JSON files of a run's folder that describe the run: what was asked for, and the ids of its parts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from featherweight.untrusted_files import explained, read_text
 DAMAGED = "the file is damaged"
 WITHOUT = "delete it to continue without it"
 T = TypeVar("T")
-FORMAT = 3  # of a run's folder; before 2 its files had other names, before 3 kin were divided as any images
+FORMAT = 3  # of a run's folder; before 2 its files had other names, before 3 related images could be separated
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What `run.json` says: what was asked for, where it works, and with which code.
+    """The content of `run.json`: what was asked for, where the run works, and with which code.
 
-    `members` and `weights` are of an ensemble; in a search's trial only the names are known.
+    `members` and `weights` are those of an ensemble; for a trial of a search only the names are known.
     """
 
     recipe: str
@@ -42,17 +42,17 @@ class Metadata:
 
     @property
     def changes(self) -> list[str]:
-        """The keys of its stored recipe that had another meaning, as they are said today."""
+        """The settings under which its stored recipe means today what it meant in its format."""
         return [] if self.format >= 3 else ["split.kin=false"]
 
     def write(self, folder: Path) -> None:
-        """Store them in a run's folder."""
+        """Write it into a run's folder."""
         content = {key: value for key, value in asdict(self).items() if value or key not in ("members", "weights")}
         atomic.write_text(folder / "run.json", json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Metadata:
-        """Those of a run's folder. Raises UserError for a file that is damaged, or of a later version."""
+        """Read it from a run's folder. Raises UserError for a file that is damaged, or of a later version."""
         path = folder / "run.json"
         content = {"format": 1, **read_json(path)}
         if content["format"] not in range(1, FORMAT + 1):
@@ -71,13 +71,13 @@ class SplitIds:
     test: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """As it is stored; a part that is empty because none was asked for is left out."""
+        """Return it as it is stored; an empty test part is left out."""
         content = {"train": self.train, "holdout": self.holdout, **({"test": self.test} if self.test else {})}
         return json.dumps(content) + "\n"
 
 
 def read_record(path: Path, kind: type[T], way_on: str) -> T:
-    """The dataclass whose `asdict` a file holds. Raises UserError for a damaged one, with the way on."""
+    """Return the dataclass stored in a JSON file. Raises UserError for a damaged one, which ends in `way_on`."""
     return _typed(path, kind, read_json(path, way_on), f"{DAMAGED}; {way_on}")
 
 
@@ -91,7 +91,7 @@ def _typed(path: Path, kind: type[T], content: dict[str, Any], what: str) -> T:
 
 
 def read_json(path: Path, way_on: str = "") -> Any:
-    """The object in a file. Raises UserError for a damaged one."""
+    """Return the object stored in a JSON file. Raises UserError for a damaged one."""
     what = f"{DAMAGED}; {way_on}" if way_on else DAMAGED
     with explained(path, what):
         content = json.loads(read_text(path))

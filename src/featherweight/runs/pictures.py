@@ -1,4 +1,4 @@
-"""Which pictures are meant: those of a folder, of a CSV of paths, of a competition, or files by name."""
+"""The pictures that words mean: those of a folder, of a CSV of paths, of a competition, or files by name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from featherweight.errors import UserError
 from featherweight.runs.predictor import Shown
 from featherweight.runs.run import Run
 
-COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "id")  # that may name files, in this order
+COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "id")  # may name files
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures to predict, how many they are, and their names, [N]."""
+    """Pictures to predict, and their names [N]."""
 
     pictures: Iterable[Any]
     names: Sequence[str]
@@ -29,7 +29,7 @@ class Pictures:
 
 
 def find(what: Sequence[str], run: Run) -> Pictures:
-    """The pictures that words of a command line mean. Raises UserError where there are none."""
+    """Return the pictures that words of a command line mean. Raises UserError if there are none."""
     if len(what) == 1 and not Path(what[0]).exists() and what[0] in paths.config_names("competitions"):
         return _of_competition(what[0], run)
     files: list[str] = []
@@ -54,15 +54,15 @@ def _of_competition(name: str, run: Run) -> Pictures:
     if competition.classes != run.competition.classes:
         other = sorted(set(competition.classes) ^ set(run.competition.classes))
         raise UserError(
-            f"{run.name} knows {len(run.competition.classes)} classes and {name} has {len(competition.classes)} others"
-            f"{f', for example {csv_file.examples(other, 3)}' if other else ' (in another order)'}; name a folder of "
-            f"images to predict them all the same"
+            f"{run.name} has {len(run.competition.classes)} classes and {name} has {len(competition.classes)} others"
+            f"{f', for example {csv_file.examples(other, 3)}' if other else ' (in another order)'}; to predict its "
+            f"images all the same, name their folder"
         )
     return Pictures(*to_predict(competition, run))
 
 
 def to_predict(competition: Competition, run: Run) -> tuple[Iterator[Shown], list[str]]:
-    """A competition's images to predict, each as those who answer are shown it, and their ids."""
+    """Return a competition's images to predict, prepared for each member's image size, and their ids."""
     shown = {each.competition.image for each, _ in run.answering}
     packs = {image: pack.load_predict(competition.source, image, competition.classes) for image in shown}
     parts = {image: part for image, part in packs.items() if part is not None}
@@ -73,7 +73,9 @@ def to_predict(competition: Competition, run: Run) -> tuple[Iterator[Shown], lis
 
 
 def _of_csv(path: Path) -> list[str]:
-    """The files that a table names, in a column of COLUMNS or its first; they lie beside it, or below where we are."""
+    """Return the files that a table names, in a column of COLUMNS or its first; relative to it, or to the working
+    folder.
+    """
     table = csv_file.read(path)
     column = next((name for name in COLUMNS if name in table.header), table.header[0])
     values = table.column(column)
@@ -81,9 +83,9 @@ def _of_csv(path: Path) -> list[str]:
         values = [table.header[0], *(row[0] for row in table.rows)]
     files = [_existing(path, value) or str(path.parent / value) for value in values]
     if not files:
-        raise UserError(f"{path}: expected a table with a column of paths, or one path a line")
+        raise UserError(f"{path}: expected a table with a column of paths, or one path per line")
     if not any(Path(file).is_file() for file in files):
-        raise UserError(f"{path}: no file of the column '{column}' is there; for example {files[0]}")
+        raise UserError(f"{path}: no file of the column '{column}' exists; for example {files[0]}")
     return files
 
 

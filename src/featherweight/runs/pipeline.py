@@ -1,8 +1,8 @@
 """The main job, in the order of the flow: weigh, load, split, fit, predict, write, check, score, record.
 
-Everything a run is lies in its folder, `runs/<name>/`, and every stage that is done is found done: that is all there is
-to resuming. A run of several processes is the same in each of them up to its predictions, which they make together;
-what is written, the first one writes.
+Everything about a run is in its folder, `runs/<name>/`, and every stage that is done is skipped: resuming needs nothing
+else. A run of several processes is the same in each of them up to its predictions, which they make together; only the
+first one writes files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from featherweight.data.pack import Pack
 from featherweight.data.split import scarce
 from featherweight.errors import DivergedError, ProcessLostError, UserError
 from featherweight.evaluation.calibration import fit_temperature
-from featherweight.evaluation.unlabelled import Features
+from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs import division, ledger
@@ -48,22 +48,22 @@ from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
 
-def run(run: Run, deadline: Deadline | None = None) -> Result:
-    """Do what of a run is not yet done, from the weigh-in to the ledger; returns the result of a finished run.
+def execute(run: Run, deadline: Deadline | None = None) -> Result:
+    """Do all stages of a run that are not yet done, from the count of parameters to the ledger, and return the result.
     A `deadline` may shorten the training of a run of one process.
 
-    The processes of a run of several are started here, unless torchrun has done so. Raises `ProcessLostError` when one
-    is killed.
+    The processes of a run of several are started here, unless torchrun has started them. Raises `ProcessLostError` if
+    one is killed.
     """
-    if run.is_ensemble:  # made at once, before its row: a kill between them, or a copied folder, leaves it without
+    if run.is_ensemble:  # made in one step; after a kill, or in a copied folder, only its row may be missing
         if ledger.has(run.name, run.metadata.started):
-            raise UserError(f"{run.name} is an ensemble, made at once; there is nothing to continue")
+            raise UserError(f"{run.name} is an ensemble, which is made in one step; there is nothing to continue")
         record(run)
         return run.result
     several = run.metadata.processes
     try:
         if several > 1 and not launcher.inside():
-            launcher.launch(several, ["resume", str(run.folder), "--worker"])
+            launcher.launch(several, ["resume", str(run.folder), "--worker", *(["--new"] if run.is_new else [])])
             return run.result
         if several != launcher.count():
             raise UserError(f"{run.name} is a run of {several} processes; torchrun has started {launcher.count()}")
@@ -78,23 +78,25 @@ def run(run: Run, deadline: Deadline | None = None) -> Result:
 
 
 def _claim(run: Run, until_done: ExitStack) -> None:
-    """Keep others off the run, and clear away what a killed process was writing."""
+    """Lock the run against other processes, and delete what a killed process was writing."""
     try:
         until_done.enter_context(FileLock(run.folder / "run.lock", timeout=0))
     except Timeout:
-        raise UserError(f"the run {run.name} is being worked on by another process") from None
+        raise UserError(f"another process is working on the run {run.name}") from None
     for cut_off in run.folder.glob(".*.part"):
         cut_off.unlink()
 
 
 def _undone_if_refused(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
-    """Do the run; of one that is refused before it has trained no folder is left, so that its name is free."""
+    """Do the run. If this command has made its folder and the run is refused before it trains, delete the folder, so
+    that its name is free; a run that is resumed is never deleted.
+    """
     try:
         return _run(run, everyone, deadline)
     except (ProcessLostError, DivergedError):
         raise
     except UserError:
-        if everyone.first and not (run.has_begun or run.is_finished):
+        if run.is_new and everyone.first and not (run.has_begun or run.is_finished):
             shutil.rmtree(run.folder)
         raise
 
@@ -108,7 +110,7 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     say(f"{run.name}: {weighed.counted:,} of {weighed.limit:,} parameters, {weighed.macs / 1e6:,.1f} M multiply-adds")
 
     if starts_pretrained(recipe.model) and not run.has_begun:
-        everyone.each(lambda: weights_path(recipe.model))  # fetched, or refused, before anything takes long
+        everyone.each(lambda: weights_path(recipe.model))  # downloaded, or refused, before anything takes long
     data = everyone.each(lambda: competition.load())
     fresh = not run.is_divided
     train, holdout, test = everyone.each(lambda: division.split(run, data))
@@ -149,9 +151,9 @@ def _conclude(
     run: Run,
     weighed: budget.BudgetCheck,
     parts: Mapping[str, Pack],
-    features: Features | None,
+    features: DomainFeatures | None,
 ) -> Result:
-    """From the probabilities, which are all there, to the ledger."""
+    """Do the stages from the stored probabilities to the ledger."""
     if run.recipe.predict.calibrate and not run.temperature.exists():
         raw, labels = run.raw_probs("holdout"), parts["holdout"].labels
         assert raw is not None
@@ -169,7 +171,7 @@ def _conclude(
 
 
 def note_pretrained(run: Run) -> None:
-    """Note which file of weights the run starts from. Raises UserError if that has changed since its first start."""
+    """Store which weights file the run starts from. Raises UserError if that has changed since the first start."""
     path, source = weights_path(run.recipe.model)
     with path.open("rb") as file:
         facts = {"source": source, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
@@ -180,7 +182,7 @@ def note_pretrained(run: Run) -> None:
 
 
 def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:
-    """In words, what there is too little of to be scored well."""
+    """Return in words which classes have too few images to be scored well."""
     assert holdout.labels is not None
     names = run.competition.classes
     several = holdout.labels.ndim == 2
@@ -203,8 +205,8 @@ def train_model(
     watching: Callable[[Mapping[str, Any]], None] = lambda row: None,
     deadline: Deadline | None = None,
 ) -> Classifier:
-    """The run's model, trained; one that is trained is found so. See `Trainer.fit` for who is `watching` and how a
-    `deadline` shortens the training, which is noted in the run's recipe.
+    """Return the run's trained model; one that is trained already is loaded. See `Trainer.fit` for `watching` and for
+    how a `deadline` shortens the training, which is stored in the run's recipe.
     """
     competition, recipe = run.competition, run.recipe
     learned_from = NOBODY if run.weights.exists() else teachers(run, train, holdout, device)
@@ -219,7 +221,7 @@ def train_model(
             watching, replace(deadline, noted=run.note_shortened) if deadline else None
         )
         device.processes.once(lambda: checkpoint.save_weights(run.weights, model))
-        if device.processes.first:
-            (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+    if device.processes.first:  # here too after a kill between the two
+        (run.folder / "checkpoint.pt").unlink(missing_ok=True)
     checkpoint.load_weights(run.weights, model)
     return model

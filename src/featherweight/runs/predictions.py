@@ -1,4 +1,4 @@
-"""What a run predicts of each part of the data: computed once, kept in its folder."""
+"""What a run predicts of each part of the data: computed once, stored in its folder."""
 
 from __future__ import annotations
 
@@ -12,41 +12,78 @@ from torch import nn
 from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe
 from featherweight.console import Progress, say
-from featherweight.data import kin, numbered_names
 from featherweight.data.pack import Pack
+from featherweight.data.parts import predict_groups
+from featherweight.errors import UserError
 from featherweight.evaluation import unlabelled
+from featherweight.evaluation.bootstrap import Groups
+from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.evaluation.inference import predict_probs
-from featherweight.evaluation.unlabelled import Features
+from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.models import Classifier
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
 from featherweight.training import probe
 
-SOME = 1000  # images trained on that a network is asked of
+SOME = 1000  # training images on which the accuracy is measured
 
 
 def augmentations(recipe: Recipe, competition: Competition) -> list[Any]:
-    """The recipe's augmentations, without mirroring where the competition forbids it."""
+    """Return the recipe's augmentations, without mirroring if the competition forbids it."""
     return [choice for choice in recipe.augment if competition.image.mirror or choice.name not in MIRRORING]
 
 
 def views(recipe: Recipe, competition: Competition) -> list[Any]:
-    """The recipe's test-time views, without mirroring where the competition forbids it."""
+    """Return the recipe's test-time views, without mirroring if the competition forbids it."""
     return [choice for choice in recipe.predict.views if competition.image.mirror or choice.name not in MIRRORING]
+
+
+def inference_options(recipe: Recipe, competition: Competition, *, plain: bool = False) -> dict[str, Any]:
+    """Return the keyword arguments with which `predict_probs` asks a model as its recipe says.
+
+    `competition` is as the recipe sees it (`Competition.seen_by`). `plain` leaves the test-time views out.
+    """
+    return {
+        "views": [] if plain else views(recipe, competition),
+        "augment": augmentations(recipe, competition),
+        "batch_size": recipe.predict.batch_size,
+        "seed": recipe.seed,
+        "several": competition.target == "several",
+    }
+
+
+def holdout_probs(
+    recipe: Recipe,
+    competition: Competition,
+    model: Classifier,
+    holdout: Pack,
+    device: Runtime,
+    groups: Groups | None,
+) -> NDArray[np.float32]:
+    """Return a model's probabilities of labelled images, float32 [N, K], as a run's holdout is scored.
+
+    They are by the recipe's views and, if it calibrates, at cross-fitted temperatures; `groups` as there.
+    """
+    assert holdout.labels is not None
+    probs = predict_probs([model], holdout.images, runtime=device, **inference_options(recipe, competition))
+    return temper_cross_fitted(probs, holdout.labels, groups=groups) if recipe.predict.calibrate else probs
 
 
 def probabilities(
     run: Run, part: str, model: Classifier, images: Pack, device: Runtime, plain: bool = False
 ) -> NDArray[np.float32]:
-    """The model's own probabilities for a part of the data, computed once and kept in the run's folder.
+    """Return the model's own probabilities for a part of the data, float32 [N, K]; they are computed once and stored in
+    the run's folder.
 
-    They are by the recipe's views or, if `plain`, of the images as they are. Those of other images are replaced.
+    They are by the recipe's views or, if `plain`, of the images as they are. Stored ones that are damaged, or of other
+    images, are replaced.
     """
+    device.processes.once(lambda: _delete_damaged(run, part))
     stored = run.raw_probs(part, images.ids)
     if stored is not None:
         return stored
     if run.probs_file(part).exists():
-        say(f"  {part}: these are other images than {run.name} has answered; it answers them from its weights")
+        say(f"  {part}: these are other images than {run.name} has predicted; they are predicted from its weights")
     with Progress(f"predict {part}", len(images), "images") as bar:
         probs = _asked(run, model, images, device, plain, bar.advance)
     device.processes.once(lambda: run.store_probs(part, probs, images.ids))
@@ -54,11 +91,22 @@ def probabilities(
 
 
 def learned(run: Run, model: Classifier, train: Pack, device: Runtime) -> float:
-    """The part of the images trained on, of some of them, that are answered right by the run's views."""
+    """Return the accuracy on a sample of the training images, by the run's views."""
     assert train.labels is not None
     some = np.sort(np.random.default_rng(0).permutation(len(train))[:SOME])
     probs = _asked(run, model, train.take(some), device)
     return float((probs.argmax(1) == train.labels[some]).mean())
+
+
+def _delete_damaged(run: Run, part: str) -> None:
+    """Delete stored probabilities that cannot be read. Raises UserError for an ensemble's, which no model can make."""
+    try:
+        run.raw_probs(part)
+    except UserError as error:
+        if run.is_ensemble:
+            raise
+        say(f"{error.args[0].splitlines()[0]}; they are computed again from the weights")
+        run.probs_file(part).unlink()
 
 
 def _asked(
@@ -73,19 +121,15 @@ def _asked(
         [model],
         images.images,
         runtime=device,
-        views=[] if plain else views(run.recipe, run.competition),
-        augment=augmentations(run.recipe, run.competition),
-        batch_size=run.recipe.predict.batch_size,
-        seed=run.recipe.seed,
-        several=run.competition.target == "several",
         advance=advance,
+        **inference_options(run.recipe, run.competition, plain=plain),
     )
 
 
 def seen_as(
     competition: Competition, model: Classifier, holdout: Pack, to_predict: Pack, device: Runtime
-) -> Features | None:
-    """The features that the classifier is given of the holdout, and of some images to predict; which of these are kin.
+) -> DomainFeatures | None:
+    """Return the classifier's input features for the holdout and for a sample of the images to predict.
 
     None for a network that does not end in a linear layer.
     """
@@ -95,6 +139,5 @@ def seen_as(
     some = np.sort(np.random.default_rng(0).permutation(len(to_predict))[: unlabelled.MOST])
     held = probe.given_to(model, last[-1], holdout.images, False, device)
     predicted = to_predict.take(some)
-    declared = None if competition.group is None else numbered_names.keys(predicted.ids, competition.group)
-    related = kin.find(predicted, declared=declared).group
-    return Features(held, probe.given_to(model, last[-1], predicted.images, False, device), related)
+    related = predict_groups(competition, predicted)
+    return DomainFeatures(held, probe.given_to(model, last[-1], predicted.images, False, device), related)

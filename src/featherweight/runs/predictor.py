@@ -1,4 +1,4 @@
-"""A finished run as something to ask: its models, how they see a picture, and their views, for pictures of any number.
+"""A finished run as a predictor: its models, how they see a picture, and their views, for any number of pictures.
 
 An ensemble asks each member at its own image size and averages by weight, as its own predictions were made.
 """
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from featherweight.config import Recipe
 from featherweight.data.image import Image, scored
 from featherweight.errors import UserError
-from featherweight.evaluation.decisions import Decision
+from featherweight.evaluation import tta
+from featherweight.evaluation.decisions import DecisionRule
 from featherweight.evaluation.inference import activated, predict_probs
 from featherweight.models import Classifier
 from featherweight.runs import predictions
@@ -31,32 +32,38 @@ from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 from featherweight.runtime.cores import cores
 
-CHUNK_BYTES = 2**26  # of decoded pictures held at once, at least a batch
+CHUNK_BYTES = 2**26  # of decoded pictures held at once, but at least a batch
 Picture = str | Path | NDArray[Any]  # a file, or uint8 [H, W] or [H, W, C]
-Shown = Mapping[Image, NDArray[np.uint8]]  # a picture that is prepared already, uint8 [S, S, C], for each way of it
+Shown = Mapping[Image, NDArray[np.uint8]]  # a prepared picture uint8 [S, S, C], by image section
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities of pictures: `probs` float32 [N, K] in the order of `classes`; `ids` [N] are the files' paths, or
-    the numbers of arrays. Pictures that cannot be read are left out, and `unreadable` says why, by id.
+    """Predictions of pictures.
+
+    Attributes:
+        classes: the names of the classes.
+        ids: the files' paths, or the indices of arrays, [N].
+        probs: float32 [N, K], in the order of `classes`.
+        unreadable: why pictures could not be read, by id; they are left out of the others.
+        decision: the rule by which probabilities become `labels`.
     """
 
     classes: list[str]
     ids: list[str]
     probs: NDArray[np.float32]
     unreadable: dict[str, str]
-    decision: Decision = field(default_factory=Decision)
+    decision: DecisionRule = field(default_factory=DecisionRule)
 
     @property
     def labels(self) -> list[str] | list[tuple[str, ...]]:
-        """The class of each picture [N], as in the run's CSV: the most probable one, one by fitted cut points where
-        classes are ordered, or a tuple of the classes over their thresholds.
+        """The class of each picture [N], as in the run's CSV: the most probable one; by fitted cut points for ordered
+        classes; or a tuple of the classes over their thresholds.
         """
         return named(self.decision(self.probs), self.classes) if len(self.ids) else []
 
     def top(self, count: int) -> list[list[tuple[str, float]]]:
-        """The `count` most probable classes of each picture with their probabilities, the most probable first."""
+        """Return the `count` most probable classes of each picture with their probabilities, in descending order."""
         order = np.argsort(-self.probs, axis=1, kind="stable")[:, :count]
         return [
             [(self.classes[index], float(row[index])) for index in best]
@@ -80,7 +87,9 @@ class Predictor(nn.Module):
     """
 
     def __init__(self, run: Run, views: str | None = None, device: str | None = None) -> None:
-        """Raises UserError for a run without weights. `views` is a setting of a recipe in place of its own views."""
+        """Load the models. `views` is a recipe's setting in place of its own. Raises UserError for a run without
+        weights.
+        """
         super().__init__()
         self.run, self.classes = run, list(run.competition.classes)
         self.several = run.competition.target == "several"
@@ -100,7 +109,7 @@ class Predictor(nn.Module):
         return total.clamp_min(1e-12).log()
 
     def predict(self, pictures: Picture | Sequence[Picture] | NDArray[Any]) -> Predictions:
-        """Ask for pictures: one or several files, or arrays uint8 [H, W, C] (one is [N, H, W, C]), of any size."""
+        """Predict pictures of any size: one or several files, or arrays uint8 [H, W, C] or [N, H, W, C]."""
         if isinstance(pictures, str | Path) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
             pictures = [pictures]
         chunks = list(self.stream(pictures))
@@ -115,7 +124,7 @@ class Predictor(nn.Module):
         )
 
     def stream(self, pictures: Iterable[Picture | Shown]) -> Iterator[Predictions]:
-        """Ask for any number of pictures, some at a time: the memory does not grow with their number."""
+        """Predict any number of pictures, some at a time, so that memory does not grow with their number."""
         ahead, start = iter(pictures), 0
         with ThreadPoolExecutor(cores()) as workers:
             while chunk := list(islice(ahead, self.chunk)):
@@ -124,11 +133,24 @@ class Predictor(nn.Module):
 
     @property
     def chunk(self) -> int:
-        """How many pictures are decoded and asked for at once: whole batches of every member."""
-        batch = math.lcm(*(member.recipe.predict.batch_size for member in self.members))
+        """Number of pictures that are decoded and predicted at once.
+
+        These are whole batches of every member or, if that takes more than CHUNK_BYTES, of the members whose views draw
+        random numbers, which are seeded by batch.
+        """
+        sizes = [member.recipe.predict.batch_size for member in self.members]
+        random = [member.recipe.predict.batch_size for member in self.members if self._draws(member)]
         images = [member.run.competition.image for member in self.members]
         bytes_each = sum(image.size * image.size * image.channels for image in images)
-        return batch * max(1, CHUNK_BYTES // (bytes_each * batch))
+        whole, least = math.lcm(*sizes), math.lcm(*random)
+        if whole * bytes_each > CHUNK_BYTES:
+            whole = least * -(-max(sizes) // least)
+        return whole * max(1, CHUNK_BYTES // (bytes_each * whole))
+
+    @staticmethod
+    def _draws(member: _Member) -> bool:
+        """True if a member's views draw random numbers."""
+        return any(map(tta.is_random, predictions.views(member.recipe, member.run.competition)))
 
     def _predict(self, chunk: Sequence[Picture | Shown], start: int, workers: ThreadPoolExecutor) -> Predictions:
         ids = [str(one) if isinstance(one, str | Path) else str(start + index) for index, one in enumerate(chunk)]
@@ -144,12 +166,8 @@ class Predictor(nn.Module):
                 [member.model],
                 decoded[image],
                 runtime=self.runtime,
-                views=predictions.views(member.recipe, member.run.competition),
-                augment=predictions.augmentations(member.recipe, member.run.competition),
-                batch_size=member.recipe.predict.batch_size,
-                seed=member.recipe.seed,
                 start=start,
-                several=self.several,
+                **predictions.inference_options(member.recipe, member.run.competition),
             )
             probs += member.weight * member.run.calibrated(part).astype(np.float64)
         read = [index for index in range(len(chunk)) if index not in faults]
@@ -172,7 +190,7 @@ def _member(run: Run, weight: float, views: str | None) -> _Member:
 def _decode(
     chunk: Sequence[Picture | Shown], image: Image, workers: ThreadPoolExecutor
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """Pictures as uint8 [N, H, W, C], and what is wrong with those that cannot be read, by index; these are grey."""
+    """Return pictures as uint8 [N, H, W, C], and why some cannot be read, by index; those are grey."""
     pixels = np.full((len(chunk), image.size, image.size, image.channels), 127, np.uint8)
     faults: dict[int, str] = {}
 

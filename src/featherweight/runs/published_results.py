@@ -1,6 +1,6 @@
-"""What this repository publishes of its runs: chosen rows of a ledger in `docs/results.csv`, and tables of them.
+"""What this repository publishes of its runs: selected rows of a ledger in `docs/results.csv`, and tables of them.
 
-A row is taken only from code that anybody can check out: its commit is in the history, and nothing was changed since.
+A row is taken only from code that anybody can check out: a commit in the history, without later changes.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from featherweight.errors import UserError
 from featherweight.evaluation.metrics import named
 from featherweight.runs import ledger, query
 
-WHOLE = 1000  # letters: on a page no purpose is cut
+WHOLE = 1000  # letters of a purpose, which pages do not cut short
 MARKERS = re.compile(r"(<!-- results(?:: (?P<recipes>[^>]*?))? -->\n)(?P<table>.*?)(<!-- /results -->)", re.DOTALL)
 MODELS = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
 
 
 def path() -> Path:
-    """The file of published rows; it is the checkout's, wherever the workspace is."""
+    """Return the file of published rows; it is in the checkout, wherever the workspace is."""
     return paths.CHECKOUT / "docs" / "results.csv"
 
 
 def pages() -> list[Path]:
-    """The pages with a table between markers."""
+    """Return the pages with a table between markers."""
     return [paths.CHECKOUT / "README.md", *(paths.CHECKOUT / "docs" / page for page in ("results.md", "models.md"))]
 
 
 def publish(runs: Sequence[str]) -> list[Path]:
-    """Add the latest run of each name in the ledger, and write the tables again; returns what was written.
+    """Add the latest run of each name in the ledger, and write the tables again; return the files that were written.
 
     Raises UserError, before anything is written, for a run that the ledger lacks or whose code cannot be checked out.
     """
@@ -51,7 +51,7 @@ def publish(runs: Sequence[str]) -> list[Path]:
 
 
 def unpublishable(commit: str) -> str:
-    """Why the code of a run cannot be checked out, or nothing where it can."""
+    """Return why the code of a run cannot be checked out; empty if it can."""
     if not commit:
         return "was not run from a git checkout"
     if commit.endswith("+"):
@@ -65,7 +65,7 @@ def unpublishable(commit: str) -> str:
 
 
 def refresh() -> list[Path]:
-    """Write the tables between the markers of the pages; returns the pages that this changed.
+    """Write the tables between the markers of the pages; return the pages that this changed.
 
     A table holds all rows, or those that its marker names: `<!-- results: best5m_cpu@cifar10 wrn16_4@digits -->`.
     """
@@ -89,9 +89,9 @@ def _chosen(rows: pd.DataFrame, names: str | None) -> pd.DataFrame:
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """A line for each recipe with the command that made it.
+    """Return a table with a line for each recipe, with the command that made it.
 
-    Scores in percent: of one seed with the 95 % interval, of several the mean and the deviation over them.
+    Scores are in percent: with the 95 % interval for one seed, with mean and standard deviation for several.
     """
     parts = query.scored_parts(rows)
     heads = [f"{part} %" for part in (*parts, "public")]
@@ -112,7 +112,9 @@ def markdown(rows: pd.DataFrame) -> str:
 
 
 def models() -> str:
-    """A line for each recipe of `best` and `networks`: its weight with 10 classes of 3x32x32, and what it is for."""
+    """Return a table with a line for each recipe of `best` and `networks`: its size with 10 classes of 3x32x32, and its
+    purpose.
+    """
     names = [name for name in paths.config_names("recipes") if group(name) in ("best", "networks")]
     weighed = budget.weigh_all({name: load_recipe(name) for name in names}, load_competition("cifar10"))
     lines = ["| recipe | parameters | of the limit | M multiply-adds | | |", "|---|---:|---:|---:|---|---|"]

@@ -1,7 +1,8 @@
-"""What the ledger says when it is asked: filtered, sorted, seeds grouped, what differs, public scores beside it."""
+"""Questions to the ledger: filtering, sorting, grouping of seeds, differences of settings, and public scores."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import operator
@@ -16,17 +17,18 @@ import pandas as pd
 
 from featherweight import paths
 from featherweight.errors import UserError, nearest
+from featherweight.evaluation import intervals
 from featherweight.evaluation.metrics import Metric, named
 from featherweight.runs import ledger
 
-PARTS = ("holdout", "test", "predict")  # of the data, that runs have scores on
-PUBLIC_SHARE = 0.3  # of the test rows behind the public score, where nobody says how many; Kaggle's are 0.2 to 0.5
-DIFFERENT = 8  # keys of a run that are shown to differ
-CERTAIN = 2.576  # standard errors: chance alone goes beyond in one of a hundred cases
+PARTS = ("holdout", "test", "predict")  # parts of the data that runs have scores on
+PUBLIC_SHARE = 0.3  # assumed share of the test rows behind the public score; Kaggle's are 0.2 to 0.5
+DIFFERENT = 8  # differing keys that are shown of a run
+CERTAIN = 2.576  # standard errors that chance exceeds in 1 of 100 cases
 
 
 def table(path: Path | None = None) -> pd.DataFrame:
-    """Every run with its recipe's keys in `keys` and the scores of its latest submission that has any.
+    """Return every run with its recipe's keys in `keys` and the scores of its latest submission that has any.
 
     `path` is another file in the ledger's format, such as what this repository publishes.
     """
@@ -36,7 +38,7 @@ def table(path: Path | None = None) -> pd.DataFrame:
     scored = ledger.records(submissions[submissions["public"].notna()])
     written = ledger.checksums(path)
     by_csv = {row["csv_sha256"]: row for row in scored if row["csv_sha256"] in written}
-    # What a notebook wrote is known to Kaggle alone, so that its version stands in the place of a CSV.
+    # The CSV of a notebook is known to Kaggle alone: its version takes the CSV's place.
     by_run = {_of_run(row): row for row in scored if row["csv_sha256"] not in written and row["run"]}
     found = [by_csv.get(row["csv_sha256"]) or by_run.get(_of_run(row)) or {} for row in ledger.records(runs)]
     for column in ("public", "private"):
@@ -45,7 +47,7 @@ def table(path: Path | None = None) -> pd.DataFrame:
 
 
 def _of_run(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells in a row of a submission which run it is of, though runs of one name may follow each other."""
+    """Return what identifies a submission's run in a row, since several runs may have had the same name."""
     return tuple(row.get(key) for key in ("run", "competition", "recipe", "seed", "parameters", "holdout"))
 
 
@@ -60,7 +62,9 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def where(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
-    """The rows for which all conditions hold: a column or recipe key, a comparison, a value (`optimizer.lr>0.1`)."""
+    """Return the rows for which all conditions hold: a column or recipe key, a comparison, a value
+    (`optimizer.lr>0.1`).
+    """
     for condition in conditions:
         parts = re.fullmatch(r"([\w.#+]+)(>=|<=|!=|=|>|<)(.*)", condition)
         if parts is None:
@@ -73,7 +77,7 @@ def where(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
 
 
 def chosen(competition: str | None, conditions: Sequence[str]) -> pd.DataFrame:
-    """Of `table` the runs of one competition, or of all, for which the conditions of `where` hold."""
+    """Return the runs of `table` of one competition, or of all, for which the conditions of `where` hold."""
     rows = table()
     with_runs = list(dict.fromkeys(rows["competition"]))
     known = [*with_runs, *paths.config_names("competitions")]
@@ -85,7 +89,7 @@ def chosen(competition: str | None, conditions: Sequence[str]) -> pd.DataFrame:
 
 
 def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.DataFrame:
-    """The largest of `key` first; where none is given, competition by competition the best holdout score first."""
+    """Return the rows, the largest of `key` first; without a key by competition, the best holdout score first."""
     if key is None:
         return _best_first(rows)
     values = _values(rows, key, f"--sort {key}")
@@ -95,20 +99,21 @@ def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.
 
 
 def _best_first(rows: pd.DataFrame) -> pd.DataFrame:
-    """By competition, the best holdout score first, whichever way its metric counts."""
+    """Return the rows by competition, the best holdout score first, whichever way its metric counts."""
     worth = rows["holdout"] * rows["metric"].map(lambda name: named(name).sign).astype(float)
     ordered = rows.assign(worth=worth).sort_values(["competition", "worth"], ascending=[True, False], kind="stable")
     return ordered.drop(columns="worth")
 
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row for the runs of one recipe, by one metric, that differ in the seed alone: number, means and deviations.
+    """Return one row for the runs of one recipe, by one metric, that differ in the seed alone: number, means and
+    deviations.
 
-    Where a seed was run several times, the latest counts. A soup or an ensemble has its first member's settings, and
-    differs from it in its recipe's name, ensembles of few and of many members in their parameters.
+    If a seed was run several times, the latest counts. A soup or an ensemble has its first member's settings, and
+    differs from it in its recipe's name; ensembles of few and of many members differ in their parameters.
     """
     groups, key = [], ["competition", "metric", "recipe", "parameters", "same"]
-    # A key that a later version has brought is null in a recipe that does not use it, and absent from older rows.
+    # A key of a later version is null in a recipe that does not use it, and absent from older rows.
     same = [json.dumps({key: value for key, value in keys.items() if value is not None}) for keys in rows["keys"]]
     for (competition, *_), group in rows.assign(same=same).groupby(key, sort=False, dropna=False):
         line = {
@@ -134,16 +139,16 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def scored_parts(rows: pd.DataFrame) -> list[str]:
-    """The parts of the data that any of these runs has a score on; always the holdout."""
+    """Return the parts of the data that any of these runs has a score on; the holdout always."""
     return [part for part in PARTS if part == "holdout" or rows[part].notna().any()]
 
 
 def differences(rows: pd.DataFrame) -> list[str]:
-    """For each row the recipe keys in which it departs from what most rows of its competition have, the first few."""
+    """Return for each row the first few recipe keys that differ from most rows of its competition."""
     usual: dict[str, dict[str, str]] = {}
     for competition, group in rows.groupby("competition", sort=False):
         keys = {key for settings in group["keys"] for key in settings}
-        oldest_first = group.sort_values("date", kind="stable")["keys"]  # of two runs, the later one differs
+        oldest_first = group.sort_values("date", kind="stable")["keys"]  # of two runs, the later one is said to differ
         counts = {key: Counter(json.dumps(settings.get(key)) for settings in oldest_first) for key in keys}
         usual[str(competition)] = {key: count.most_common(1)[0][0] for key, count in counts.items()}
     lines = []
@@ -159,9 +164,10 @@ def differences(rows: pd.DataFrame) -> list[str]:
 
 @dataclass(frozen=True)
 class Gap:
-    """A run's public score against its holdout score; `chance` is what luck explains in 99 of 100 cases.
+    """A run's public score against its holdout score.
 
-    `expected` are the ends of the 95 % interval that the run gave for its public score, where it gave one.
+    `chance` is the difference that sampling explains in 99 of 100 cases; `expected` the ends of the 95 % interval that
+    the run gave for its public score, if it gave one.
     """
 
     run: str
@@ -181,7 +187,7 @@ class Gap:
 
     @property
     def surprising(self) -> bool:
-        """Is there more between them than chance explains, or is it outside what the run expected?"""
+        """True if they differ by more than sampling error, or if the public score is outside what the run expected."""
         if self.expected is not None:
             return not self.expected[0] <= self.public <= self.expected[1]
         return abs(self.public - self.holdout) > self.chance
@@ -190,27 +196,29 @@ class Gap:
         apart = self.public - self.holdout
         public, holdout = (self.of.number(value) + self.of.percent for value in (self.public, self.holdout))
         between = f"public {public}, holdout {holdout}: {self.of.number(apart, '+')} {self.of.unit}"
-        chance = f"{self.of.number(self.chance)} that chance explains"
+        chance = f"sampling error ({self.of.number(self.chance)})"
         if self.expected is not None:
-            chance = f"{self.of.shown(self.expected[0])} to {self.of.shown(self.expected[1])} that it expected"
+            chance = f"its forecast of {self.of.shown(self.expected[0])} to {self.of.shown(self.expected[1])}"
         if not self.surprising:
-            return f"{self.run}: {between}, within the {chance}"
+            return f"{self.run}: {between}, within {chance}"
         worse = self.of.better(self.holdout, self.public)
-        reason = "the hidden test is shifted, or the holdout leaks" if worse else "the hidden test is easier"
+        reason = "the hidden test set is easier"
+        if worse:
+            reason = "the hidden test set is shifted, or training images leak into the holdout"
         beyond = "outside" if self.expected else "more than"
-        return f"{self.run}: {between}, {beyond} the {chance}: {reason}"
+        return f"{self.run}: {between}, {beyond} {chance}: {reason}"
 
 
 def gaps(rows: pd.DataFrame) -> list[Gap]:
-    """Holdout against public score for every run that has both.
+    """Return the holdout and the public score of every run that has both.
 
-    The holdout's standard error is that of its 95 % interval. The public score's follows from it: the same spread an
-    image, over PUBLIC_SHARE of the test images.
+    The holdout's standard error is that of its 95 % interval. The public score's follows from it, with the same
+    standard deviation per image over the public share of the images to predict.
     """
     listed = []
     for row in rows[rows["public"].notna() & rows["holdout"].notna()].to_dict("records"):
-        error = (row["holdout_high"] - row["holdout_low"]) / (2 * 1.96)
-        behind = row["predict_images"] * PUBLIC_SHARE
+        error = (row["holdout_high"] - row["holdout_low"]) / (2 * intervals.NORMAL)
+        behind = row["predict_images"] * _public_share(row["run"])
         ratio = row["holdout_images"] / behind if behind > 0 and row["holdout_images"] > 0 else 1.0
         chance = CERTAIN * error * math.sqrt(1 + ratio)
         scores = {"holdout": row["holdout"], "low": row["holdout_low"], "high": row["holdout_high"]}
@@ -228,15 +236,27 @@ def gaps(rows: pd.DataFrame) -> list[Gap]:
     return listed
 
 
+def _public_share(name: str) -> float:
+    """Return the share of the images to predict behind the public score: what the run's competition states, if the run
+    is here, else PUBLIC_SHARE.
+    """
+    from featherweight.runs.run import Run  # it imports torch, which a table of runs does without
+
+    share = None
+    with contextlib.suppress(UserError):  # a damaged run: it says so when it is asked for
+        share = Run.find(name).competition.submission.public if Run.exists(name) else None
+    return PUBLIC_SHARE if share is None else share
+
+
 def with_deviation(metric: Metric, value: float, deviation: float = math.nan) -> str:
-    """`93.65`, or `93.65 ± 0.21` where there is a deviation; nothing where there is no value."""
+    """Return `93.65`, or `93.65 ± 0.21` with a deviation; empty without a value."""
     if math.isnan(value):
         return ""
     return metric.number(value) + ("" if math.isnan(deviation) else f" ± {metric.number(deviation)}")
 
 
 def _values(rows: pd.DataFrame, key: str, option: str) -> list[Any]:
-    """The column or recipe key `key` of every row, None where a row has none. Raises UserError where none has."""
+    """Return a column or recipe key of every row, None where a row has none. Raises UserError if no row has it."""
     values = [_value(row, key) for row in rows.to_dict("records")]
     if values and all(value is None for value in values):
         known = [*ledger.COLUMNS, *{name for keys in rows["keys"] for name in keys}]
@@ -262,7 +282,7 @@ def _compare(value: Any, comparison: str, wanted: str) -> bool:
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:
-    """Numbers by size, then texts by letters."""
+    """Return a sort key: numbers by size, then texts by letters."""
     number = isinstance(value, int | float)
     return (not number, float(value) if number else 0.0, "" if number else _shown(value))
 

@@ -1,4 +1,4 @@
-"""How far choosing by the holdout flatters the holdout's score: the best of several runs, the best epoch of one."""
+"""Selection bias (optimism) of the holdout's score: of the best of several runs, and of the best epoch of one."""
 
 from __future__ import annotations
 
@@ -14,49 +14,50 @@ from featherweight.runs import query
 from featherweight.runs.run import Run
 from featherweight.training.early_stopping import values
 
-MOST_RUNS = 30  # the latest, among which it is asked how far choosing the best one flatters
+MOST_RUNS = 30  # only the latest runs enter the estimate of selection bias
 RESAMPLES = 200
 
 
 def among_runs(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
-    """By how much the score of the best run on this holdout flatters, and how many runs there are; 0 for another one.
-    Where decisions are fitted, the runs are compared without.
+    """Return the optimism of the best run on this holdout, and the number of runs compared; 0 for any other run.
 
-    On resamples of the images the best run is chosen, and scored on the images that were not drawn (Tsamardinos et al.
-    2018).
+    Bootstrap bias correction (Tsamardinos et al. 2018): on resamples of the images, whole groups of related ones, the
+    best run is selected and scored on the images that were not drawn. Fitted decision rules are left out.
     """
     others = [other for other in on_the_same_images(run) if other.name != run.name][-MOST_RUNS:]
     competition = run.competition
     if not others:
         return 0.0, 1
     metric, keys = metric_of(competition.metric), competition.metric.arguments
-    decide = decisions.unfitted(competition.target, len(competition.classes))  # to fit takes seconds for each run
+    decide = decisions.unfitted(competition.target, len(competition.classes))  # fitting takes seconds per run
     decided = [
-        each.unseen(each.probs("holdout"), labels)[0] if each.temperature.exists() else each.probs("holdout")
+        each.cross_fitted(each.probs("holdout"), labels)[0] if each.temperature.exists() else each.probs("holdout")
         for each in (run, *others)
     ]
-    if metric.judges == "answers":
+    if metric.input_kind == "answers":
         decided = [decide(probs) for probs in decided]
     values = [metric.sign * metric.value(one, labels, **keys) for one in decided]
     if values[0] < max(values):
         return 0.0, len(decided)
-    drawn = np.concatenate(list(bootstrap.resamples(len(labels), RESAMPLES)))
-    drawn = drawn[(drawn == 0).any(1)]  # resamples that leave an image to score
+    related = bootstrap.numbered(run.groups(run.split.holdout))
+    drawn = np.concatenate(list(bootstrap.resamples(len(labels), RESAMPLES, related)))
+    drawn = drawn[(drawn == 0).any(1)]  # resamples that leave images to score
     inside, outside = (
         metric.sign * np.stack([metric.weighted(one, labels, weights, **keys) for one in decided])
         for weights in (drawn, (drawn == 0).astype(np.float64))
     )
     best = inside.argmax(0)[None]
     apart = np.take_along_axis(inside - outside, best, 0) - (inside - outside).mean(0)
-    apart = apart[np.isfinite(apart)]  # of a metric that needs a class which few images may lack
+    apart = apart[np.isfinite(apart)]  # NaN where the images lack a class that the metric needs
     return max(float(apart.mean()), 0.0) if len(apart) else 0.0, len(decided)
 
 
 def among_epochs(run: Run, holdout: Score) -> tuple[float, int]:
-    """By how much choosing the best epoch on the holdout flatters, and among how many; 0 where none was chosen.
+    """Return the optimism of an epoch that was selected on the holdout, and the number of epochs; 0 if none was
+    selected.
 
-    The epochs beside the best one are as good but for what is learned in one epoch, and were not chosen: what they read
-    less is flattery, nearly. Where a run ends with its best epoch it is the one before it.
+    The neighbours of the best epoch differ from it by one epoch of training and were not selected: how much lower they
+    score is nearly all optimism. If the last epoch is the best, only the one before it is used.
     """
     stopping = run.recipe.early_stopping
     if stopping is None or stopping.restore != "best" or run.is_ensemble or not (run.folder / "history.csv").exists():
@@ -74,7 +75,7 @@ def among_epochs(run: Run, holdout: Score) -> tuple[float, int]:
 
 
 def on_the_same_images(run: Run) -> list[Run]:
-    """The finished runs here whose folders are in order and that hold out the same images."""
+    """Return the finished runs here that hold out the same images; damaged folders are skipped."""
     rows = query.table()
     same = rows[(rows["competition"] == run.competition_name) & (rows["holdout_images"] == len(run.split.holdout))]
     others = []
@@ -83,6 +84,6 @@ def on_the_same_images(run: Run) -> list[Run]:
             other = Run.find(name)
             if other.split.holdout == run.split.holdout and other.raw_probs("holdout") is not None:
                 others.append(other)
-        except UserError:  # a folder that is gone, or damaged: it says so when it is asked for
+        except UserError:  # a folder that is gone or damaged
             continue
     return others

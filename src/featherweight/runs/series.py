@@ -1,4 +1,4 @@
-"""One recipe several times: over seeds, or over folds. Every run is a run like any other, and found done when it is."""
+"""One recipe several times, over seeds or over folds; each run is a run like any other and is skipped if it is done."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from featherweight.console import say
 from featherweight.errors import UserError
 from featherweight.evaluation import decisions
 from featherweight.evaluation.metrics import Metric, judge
-from featherweight.runs import ensemble, pipeline, related
+from featherweight.runs import ensemble, groups, pipeline
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Result, Run
-from featherweight.runs.task import Task
 
 Done = list[tuple[Run, Result]]
 MOST = 1000  # runs of one series
 
 
 def seeds(text: str) -> list[int]:
-    """`0-4` or `0,3,7` as numbers. Raises UserError for anything else, and for more than MOST."""
+    """Return the numbers in `0-4` or `0,3,7`. Raises UserError for anything else, and for more than MOST."""
     try:
         parts = [part.split("-") for part in text.split(",")]
         if sum(int((last or [first])[0]) - int(first) for first, *last in parts) + len(parts) > MOST:
@@ -32,26 +32,26 @@ def seeds(text: str) -> list[int]:
     return numbers
 
 
-def run_all(tasks: Mapping[str, Task], then: Callable[[Run], None] = lambda run: None) -> Done:
-    """Do tasks by the names of their runs, one after another; what was done or begun before is continued. `then` is
-    called with each one as it is done, before the next begins.
+def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambda run: None) -> Done:
+    """Execute requests by the names of their runs, one after another; runs that exist are continued. `then` is called
+    with each run when it is done, before the next one begins.
     """
     done = []
     for name, task in tasks.items():
         if Run.exists(name):
             run, seen = Run.find(name), task.competition.seen_by(task.recipe)
             if (run.recipe, run.competition.task(), run.competition.image) != (task.recipe, seen.task(), seen.image):
-                mend = f"delete {paths.runs() / name}, or take another --name"
+                mend = f"delete {paths.runs() / name}, or use another --name"
                 raise UserError(f"there is a run called '{name}' already, of other settings; {mend}")
         else:
             run = task.start(name)
-        done.append((run, pipeline.run(run)))
+        done.append((run, pipeline.execute(run)))
         then(run)
     return done
 
 
 def over_seeds(done: Done) -> list[str]:
-    """In words, the mean and deviation of the scores of several seeds."""
+    """Return in words the mean and standard deviation of the scores of several seeds."""
     lines = [f"{len(done)} seeds, mean ± standard deviation"]
     for part in ("holdout", "test", "predict"):
         scores = [getattr(result, part) for _, result in done]
@@ -61,14 +61,14 @@ def over_seeds(done: Done) -> list[str]:
 
 
 def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
-    """In words, the score of every image by the fold that held it out. Where all folds together fit the limit, their
-    mean test probabilities become a submission of that name.
+    """Return in words the out-of-fold score of all images. If all folds together fit the limit, their mean predictions
+    become a submission of that name.
     """
     runs = [run for run, _ in done]
     held, metric = ensemble.out_of_fold(runs), runs[0].competition.metric
-    kin = related.numbered(related.of_all(runs), held.ids)
-    judged = decisions.judged(runs[0].competition.target, metric, held.probs, held.labels)
-    score = judge(metric, judged, held.labels, kin)
+    related = groups.of((run.folder for run in runs), held.ids)
+    judged = decisions.judged(runs[0].competition.target, metric, held.probs, held.labels, groups=related)
+    score = judge(metric, judged, held.labels, groups=related)
     folds = [result.holdout.value for _, result in done]
     lines = [
         f"{len(done)} folds",
@@ -78,15 +78,15 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
     weighed = ensemble.weigh(runs, name)
     if not weighed.within_limit:
         over = weighed.excess
-        return [*lines, f"  no averaged submission: together the folds weigh {over}", *_one_model(runs)]
+        return [*lines, f"  no averaged submission: together the folds have {over}", *_one_model(runs)]
     if Run.exists(name):
         return [*lines, f"  averaged     {_as_before(Run.find(name), runs)}"]
     averaged, result = ensemble.ensemble_of_folds(runs, held, name, command)
-    return [*lines, f"  averaged     {averaged.name}: {result.unseen or averaged.csv().name}"]
+    return [*lines, f"  averaged     {averaged.name}: {result.unbiased or averaged.csv().name}"]
 
 
 def _as_before(made: Run, runs: Sequence[Run]) -> str:
-    """In words, whether the run that is there is the mean of these folds, for the images that are to be predicted."""
+    """Return in words whether the run that is there is the mean of these folds, for today's images to predict."""
     try:
         same = [run.folder for run, _ in made.answering] == [run.folder for run in runs]
         predict = made.competition.load().predict
@@ -96,14 +96,14 @@ def _as_before(made: Run, runs: Sequence[Run]) -> str:
         same = False
     if same:
         return f"{made.name} (as before)"
-    again = f"delete {made.folder}, and the same command makes it anew"
+    again = f"delete {made.folder}, and the same command makes it again"
     return f"no submission: {made.name} is of other models, or for other images, than there are now; {again}"
 
 
 def _one_model(runs: Sequence[Run]) -> list[str]:
-    """In words, how the folds become one model, if there are images to score it."""
+    """Return in words how the folds become one model, if there are images to score it."""
     first = runs[0]
-    if first.recipe.split.test is None and not first.competition.source.arguments.get("valid"):
+    if first.recipe.split.test is None and first.competition.load().valid is None:
         return ["  their weights can be averaged if some images are kept for a test: --set split.test=0.1"]
     return [f"  one model of their weights: ./run.sh soup {' '.join(run.name for run in runs)}"]
 
@@ -114,7 +114,7 @@ def _spread(values: Sequence[float], metric: Metric) -> str:
 
 
 def tell(lines: Sequence[str]) -> None:
-    """Print them."""
+    """Print the lines."""
     say("")
     for line in lines:
         say(line)

@@ -20,12 +20,11 @@ from featherweight.data.pack import Pack
 from featherweight.data.parts import divide
 from featherweight.errors import UserError
 from featherweight.evaluation import decisions
-from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.metrics import metric_of, value
 from featherweight.models import Classifier, build
 from featherweight.runs import members, predictions
-from featherweight.runs.comparison import answers
-from featherweight.runs.paired_tests import Answers
+from featherweight.runs.comparison import holdout_predictions
+from featherweight.runs.paired_tests import HoldoutPredictions
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 from featherweight.runtime.device import Runtime
@@ -37,13 +36,13 @@ State = Mapping[str, Tensor]
 
 
 def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[str]) -> Run:
-    """A run whose weights are the mean of several runs' of one model, batch-norm statistics taken anew.
+    """Make a run whose weights are the mean of several runs' of one model, with batch-norm statistics computed again.
 
-    Averages what was trained from one start or along one valley; models from different seeds rarely meet there.
-    `greedy` starts from the best on the holdout and takes in each next one that does not make it worse there
-    (arXiv:2203.05482); the holdout's score is then a little too good. Folds, each trained on what the others held out,
-    become a run that holds out their test part, or the validation part that came with the data. The run is made, not
-    yet predicted or scored.
+    Averages work for runs in the same loss basin: fine-tuned from the same weights, or epochs of one training; runs
+    from different seeds rarely are. `greedy` starts from the best on the holdout and adds each next one that does not
+    make it worse there (arXiv:2203.05482); the holdout's score is then slightly optimistic. Folds, each trained on what
+    the others held out, become a run that holds out their test part, or the validation part that came with the data.
+    The run is made, not yet predicted or scored.
     """
     runs = members.finished(names)
     first = runs[0]
@@ -55,7 +54,7 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
             raise UserError("a greedy soup is picked by the holdout, and folds share none; leave --greedy out")
         recipe, answered = members.recipe_of_folds(runs, data), []
     else:
-        recipe, answered = first.recipe, answers(runs)
+        recipe, answered = first.recipe, holdout_predictions(runs)
     train, holdout, _ = divide(recipe.split, first.competition, data)
     for run in runs:
         seen = not set(holdout.ids).isdisjoint(run.split.train)
@@ -65,14 +64,14 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
     def blend(indices: Sequence[int]) -> Classifier:
         blended = [runs[index] for index in indices]
         states = [safetensors.torch.load_file(run.weights) for run in blended]
-        # Statistics that none has learned are the same in all, and what follows them has learned from these alone.
+        # Frozen statistics are the same in all, and the layers after them were trained with these.
         seen = None if all(run.recipe.train.freeze_norms for run in blended) else train
         return _blend(recipe, first.competition, states, seen, device)
 
     chosen = _greedy(runs, answered, blend, holdout, device) if greedy else list(range(len(runs)))
     model = blend(chosen)
     names = [runs[index].name for index in chosen]
-    with replace(members.task("soup", first, command), recipe=recipe).making(name) as combined:
+    with replace(members.task("soup", first, command), recipe=recipe).new_folder(name) as combined:
         about = {"members": names, "asked": [run.name for run in runs], "greedy": greedy}
         atomic.write_text(combined.folder / "soup.json", json.dumps(about) + "\n")
         members.write_history(combined.folder, runs)
@@ -80,14 +79,14 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
     say(f"{combined.name}: the mean of {', '.join(names)}")
     if greedy:
         say(
-            f"  the holdout chose these of the {len(runs)} and scores {combined.name} too, so its score there is a "
-            f"little too good; believe the score on images that are not held out to choose by (split.test, or Kaggle's)"
+            f"  the holdout chose these of the {len(runs)} and scores {combined.name} too, so its holdout score is "
+            f"slightly optimistic; trust the score on other images (split.test, or Kaggle's)"
         )
     return Run.find(combined.name)
 
 
 def far_below(combined: Run) -> str:
-    """In words, that a finished soup is worse than every member by more than chance; empty where it is not."""
+    """Return in words that a finished soup is significantly worse than every member; empty if it is not."""
     scores = [(Run.find(name).result.holdout, name) for name in combined.members]
     soup = combined.result.holdout
     worst, name = scores[0]
@@ -98,8 +97,8 @@ def far_below(combined: Run) -> str:
     if soup.high >= worst.low if rises else soup.low <= worst.high:
         return ""
     return (
-        f"warning: {combined.name} is far worse than its worst member, {name} ({worst}): the runs were not trained "
-        "along one valley, so that their weights have no useful mean. Their answers have one: "
+        f"warning: {combined.name} is far worse than its worst member, {name} ({worst}): the weights are not in the "
+        "same loss basin, so averaging them fails; average the predictions instead: "
         f"./run.sh ensemble {' '.join(combined.members)}"
     )
 
@@ -108,19 +107,20 @@ def _refuse_different_models(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs:
         if run.recipe.model != first.recipe.model:
-            raise UserError(f"{run.name} and {first.name} are different models; their weights have no mean")
+            raise UserError(f"{run.name} and {first.name} are different models; their weights cannot be averaged")
         if run.recipe.train.normalize != first.recipe.train.normalize:
-            raise UserError(f"{run.name} and {first.name} have different train.normalize; their weights have no mean")
+            names = f"{run.name} and {first.name}"
+            raise UserError(f"{names} have different train.normalize; their weights cannot be averaged")
         if run.competition.image != first.competition.image:
             raise UserError(
-                f"{run.name} and {first.name} are trained on images of different sizes; their weights have no mean "
-                f"that suits both: ./run.sh ensemble averages their answers"
+                f"{run.name} and {first.name} are trained on images of different sizes; their weights cannot be "
+                f"averaged; average their predictions: ./run.sh ensemble"
             )
 
 
 def _greedy(
     runs: Sequence[Run],
-    answered: Sequence[Answers],
+    answered: Sequence[HoldoutPredictions],
     blend: Callable[[Sequence[int]], Classifier],
     holdout: Pack,
     device: Runtime,
@@ -129,22 +129,16 @@ def _greedy(
     labels, metric, judge = holdout.labels, competition.metric, metric_of(competition.metric)
     assert labels is not None
 
+    groups = answered[0].groups
+
     def score(probs: NDArray[np.float32]) -> float:
-        return value(metric, decisions.judged(competition.target, metric, probs, labels), labels)
+        return value(metric, decisions.judged(competition.target, metric, probs, labels, groups=groups), labels)
 
     scores = [score(each.probs) for each in answered]
     order = sorted(range(len(runs)), key=lambda index: -judge.sign * scores[index])
     chosen, best = [order[0]], scores[order[0]]
     for index in order[1:]:
-        probs = predict_probs(
-            [blend([*chosen, index])],
-            holdout.images,
-            runtime=device,
-            views=predictions.views(recipe, competition),
-            augment=predictions.augmentations(recipe, competition),
-            seed=recipe.seed,
-            several=competition.target == "several",
-        )
+        probs = predictions.holdout_probs(recipe, competition, blend([*chosen, index]), holdout, device, groups)
         reached = score(probs)
         shown, before = judge.shown(reached), judge.shown(best)
         say(f"  with {runs[index].name}: {metric.name} {shown} on the holdout, without {before}")
@@ -156,7 +150,7 @@ def _greedy(
 def _blend(
     recipe: Recipe, competition: Competition, states: Sequence[State], train: Pack | None, device: Runtime
 ) -> Classifier:
-    """The mean of several states of one model, its batch-norm statistics from `train` where that is given."""
+    """Return the mean of several states of one model, with batch-norm statistics from `train` if it is given."""
     model = build(recipe.model, competition.shape)
     model.load_state_dict(mean(states))
     device.place(model)
@@ -170,7 +164,7 @@ def _blend(
 
 
 def mean(states: Sequence[State]) -> dict[str, Tensor]:
-    """The mean of every tensor, taken in float64; counts are the first's."""
+    """Return the mean of every tensor, computed in float64; integer counts are the first's."""
     return {
         name: torch.stack([state[name].double() for state in states]).mean(0).to(tensor.dtype)
         if tensor.is_floating_point()

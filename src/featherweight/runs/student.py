@@ -1,8 +1,8 @@
 """A student: one model under the limit, taught by several finished runs that may be over it together.
 
-Folds teach out of fold: each training image is answered by the run that held it out, so that the student learns what a
-model says of images it does not know, mistakes of the labels included. Runs of one split (seeds, other networks) are
-asked of every batch as the student sees it, augmented and mixed (arXiv:2106.05237). Teachers do not ship.
+Folds teach out of fold: each training image has the prediction of the run that held it out, so that the student learns
+what a model predicts for images that it was not trained on, wrong labels included. Runs of one split (seeds, other
+networks) predict every batch as the student sees it, augmented and mixed (arXiv:2106.05237). Teachers do not ship.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from featherweight.config import load_recipe
 from featherweight.config.merge import Setting
 from featherweight.runs import members
+from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
-from featherweight.runs.task import Task
 
 
 def student(
     names: Sequence[str], recipe_name: str | None, changes: Sequence[str], name: str | None, command: list[str]
 ) -> Run:
-    """The run of a student, made and not yet trained: the recipe called `recipe_name`, or that of the first teacher,
-    with `changes`, taught by the runs. It holds out what none of them has seen.
+    """Make the run of a student, not yet trained: the recipe called `recipe_name`, or that of the first teacher, with
+    `changes`, taught by the runs. It holds out images that none of them was trained on.
 
-    Raises UserError where they leave no such images.
+    Raises UserError if there are no such images.
     """
     runs = members.finished(names)
     first = runs[0]
@@ -36,7 +36,7 @@ def student(
         *changes,
     ]
     metadata = first.metadata
-    task = Task(
+    task = RunRequest(
         recipe_name or "student",
         load_recipe(recipe_name, settings) if recipe_name else first.recipe_with(settings),
         metadata.competition,

@@ -1,13 +1,15 @@
-"""What a run learns from others: a teacher's probabilities, and the classes of test images that a run is sure of."""
+"""What a run learns from others: a teacher's probabilities, and pseudo-labels of images to predict."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from featherweight import atomic, paths
 from featherweight.config import Pseudo
@@ -20,14 +22,16 @@ from featherweight.models import Classifier
 from featherweight.models.input_sizes import refuse_other_sizes
 from featherweight.runs.ensemble import out_of_fold
 from featherweight.runs.members import are_folds
+from featherweight.runs.metadata import DAMAGED, read_json
 from featherweight.runs.predictions import probabilities
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
 from featherweight.training.distillation import Teachers, read_saved
+from featherweight.untrusted_files import explained
 
 
 def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
-    """The models a recipe learns from, and what is saved of others."""
+    """Return the models that a recipe learns from, and the stored probabilities of others."""
     models: list[Classifier] = []
     saved: list[NDArray[np.float32]] = []
     distill = run.recipe.distill
@@ -40,12 +44,12 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
         assert distill is not None
         if name.endswith(".npz"):
             saved.append(read_saved(paths.home() / name, train.ids, run.competition.classes))
-            say(f"  taught by {name}, which must not know the images held out; that cannot be seen from here")
+            say(f"  taught by {name}: make sure that it was not trained on the held-out images; that cannot be checked")
             continue
         where = f"distill.teachers: {name}"
         teacher = _known_run(run, name, where, holdout)
         if teacher.is_ensemble:
-            raise UserError(f"{where} is an ensemble; name its members: {', '.join(teacher.members)}")
+            raise UserError(f"{where} is an ensemble; name its members instead: {', '.join(teacher.members)}")
         ours, theirs = run.competition.image, teacher.competition.image
         if ours != theirs:
             raise UserError(
@@ -54,7 +58,7 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
             )
         if run.recipe.progressive is not None and not distill.once:
             if teacher.recipe.train.normalize == "pixel":
-                raise UserError(f"{where} subtracts the mean of every pixel, so it takes one size alone (progressive)")
+                raise UserError(f"{where} subtracts the mean of every pixel, so it takes one size only (progressive)")
             refuse_other_sizes(where, run.recipe.progressive.scales, teacher.recipe.model, run.competition.shape)
         model = teacher.load_model()
         count = sum(parameter.numel() for parameter in model.parameters())
@@ -70,7 +74,7 @@ def teachers(run: Run, train: Pack, holdout: Pack, device: Runtime) -> Teachers:
 
 
 def _folds(names: Sequence[str]) -> list[Run]:
-    """The runs of those names, if all are folds of one division."""
+    """Return the runs of those names if all are folds of one division, else none."""
     if len(names) < 2 or not all(Run.exists(name) for name in names):
         return []
     runs = [Run.find(name) for name in names]
@@ -78,9 +82,9 @@ def _folds(names: Sequence[str]) -> list[Run]:
 
 
 def _out_of_fold(run: Run, folds: Sequence[Run], train: Pack, holdout: Pack) -> NDArray[np.float32]:
-    """The probabilities [N, K] of the training images, each by the fold that did not train on it.
+    """Return the probabilities [N, K] of the training images, each by the fold that was not trained on it.
 
-    Raises UserError for folds that know the holdout, or that lack an image.
+    Raises UserError for folds that were trained on the holdout, or that lack an image.
     """
     for fold in folds:
         _known_run(run, fold.name, f"distill.teachers: {fold.name}", holdout)
@@ -97,34 +101,34 @@ def _out_of_fold(run: Run, folds: Sequence[Run], train: Pack, holdout: Pack) -> 
 
 
 def _known_run(run: Run, name: str, where: str, holdout: Pack) -> Run:
-    """A run that this one learns from. Raises UserError for one that is not trained, knows other classes, or knows the
-    holdout.
+    """Return a run that this one learns from. Raises UserError if it is not trained, has other classes, or was trained
+    on the holdout.
     """
     teacher = Run.find(name)
     if not teacher.weights.exists():
         raise UserError(f"{where} is not trained yet: ./run.sh resume {name}")
     if run.competition.classes != teacher.competition.classes:
-        raise UserError(f"{where} knows other classes than {run.competition_name} has")
+        raise UserError(f"{where} has other classes than {run.competition_name}")
     trained = [teacher, *(member for member, _ in teacher.answering)]
     known = _trained_on(trained).intersection(holdout.ids)
     if known:
         raise UserError(
-            f"{where} was trained on {len(known)} of the {len(holdout)} images held out here, whose score would "
-            f"mean nothing; give both the same split section"
+            f"{where} was trained on {len(known)} of the {len(holdout)} images held out here, so their score would be "
+            f"meaningless; give both the same split section"
         )
     return teacher
 
 
 def _trained_on(runs: Iterable[Run]) -> set[str]:
-    """The ids of all training images of these runs."""
+    """Return the ids of all training images of these runs."""
     return {id for run in runs if run.is_divided for id in run.split.train}
 
 
 def with_pseudo_labels(run: Run, train: Pack, holdout: Pack, predict: Pack | None) -> Pack:
-    """The training images and, where the recipe asks for them, images to predict, with the classes that another run is
-    confident of.
+    """Return the training images and, if the recipe asks for them, images to predict with the classes that another run
+    is confident of.
 
-    Which these are is kept in the run's folder when it starts. Their true classes are never read.
+    The choice is stored in the run's folder when it starts. Their true classes are never read.
     """
     wanted = run.recipe.pseudo
     if wanted is None or run.weights.exists():
@@ -134,7 +138,7 @@ def with_pseudo_labels(run: Run, train: Pack, holdout: Pack, predict: Pack | Non
     stored = run.folder / "pseudo.json"
     if not stored.exists():
         atomic.write_text(stored, json.dumps(_confident(run, wanted, holdout, predict)) + "\n")
-    labelled = json.loads(stored.read_text())
+    labelled = _stored_labels(run, stored)
     chosen = [index for index, id in enumerate(predict.ids) if id in labelled]
     if len(chosen) < len(labelled):
         gone = examples(sorted(set(labelled) - set(predict.ids)))
@@ -143,14 +147,24 @@ def with_pseudo_labels(run: Run, train: Pack, holdout: Pack, predict: Pack | Non
     index_of = {name: index for index, name in enumerate(run.competition.classes)}
     labels = np.array([index_of[labelled[id]] for id in joining.ids], dtype=np.int64)
     say(
-        f"  {len(joining):,} of {len(predict):,} images to predict join, by the class that {wanted.run} gives them "
-        f"with a confidence of {wanted.confidence:g} or more; none of them is held out"
+        f"  {len(joining):,} of {len(predict):,} images to predict, pseudo-labelled by {wanted.run} with a confidence "
+        f"of {wanted.confidence:g} or more, are added to the training set; none of them is held out"
     )
     return train.and_more(joining.ids, joining.images, labels)
 
 
+def _stored_labels(run: Run, path: Path) -> dict[str, str]:
+    """Return the class of each image that joins the training set, by id. Raises UserError for a damaged file."""
+    again = f"delete it, and ./run.sh resume {run.name} labels the images again"
+    with explained(path, f"{DAMAGED}; {again}"):
+        labelled = TypeAdapter(dict[str, str]).validate_python(read_json(path, again))
+        if not set(labelled.values()) <= set(run.competition.classes):
+            raise ValueError("expected classes of the competition")
+    return labelled
+
+
 def _confident(run: Run, wanted: Pseudo, holdout: Pack, predict: Pack) -> dict[str, str]:
-    """The class of each image to predict that the labelling run is confident of, by id."""
+    """Return the class of each image to predict that the labelling run is confident of, by id."""
     where = f"pseudo.run: {wanted.run}"
     labeller = _known_run(run, wanted.run, where, holdout)
     if labeller.raw_probs("predict") is None:

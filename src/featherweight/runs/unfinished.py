@@ -1,5 +1,5 @@
-"""Runs that the ledger does not have: those that train now, those that were stopped and can be continued, and finished
-ones whose folders came from elsewhere.
+"""Runs that the ledger lacks: running ones, stopped ones that can be continued, and finished ones that came from
+elsewhere.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from featherweight.runs import ledger
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run without a row: its name, its competition, the epochs that are done, if it trains now or is finished."""
+    """A run without a row in the ledger: its name, its competition, the number of finished epochs, and its state."""
 
     name: str
     competition: str
     epoch: int
     running: bool
     finished: bool = False
+    damaged: bool = False
 
     def __str__(self) -> str:
+        if self.damaged:
+            return f"{self.name}: damaged; see what is wrong with: ./run.sh resume {self.name}"
         if self.finished:
             return f"{self.name}: finished, and not in the ledger; add it with: ./run.sh resume {self.name}"
         after = f"{self.name}: {'running' if self.running else 'stopped'} after {self.epoch} epochs"
@@ -34,7 +37,10 @@ class Unfinished:
 
 
 def unfinished(competition: str | None = None) -> Iterator[Unfinished]:
-    """Every run in the workspace that the ledger does not have, or those of one competition, by name."""
+    """Yield every run in the workspace that the ledger does not have, or those of one competition, by name.
+
+    A run with a damaged run.json is listed as such unless a competition is given, since its own is unknown.
+    """
     rows = ledger.read()
     recorded = set(zip(rows["run"], rows["date"], strict=True))
     for path in sorted(paths.runs().glob("*/run.json")):
@@ -46,7 +52,9 @@ def unfinished(competition: str | None = None) -> Iterator[Unfinished]:
             if finished and (folder.name, facts.get("started", "")) in recorded:
                 continue
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # `resume` says what is wrong with the folder; a list of runs goes on
+            if competition is None:
+                yield Unfinished(folder.name, "", 0, _claimed(folder / "run.lock"), finished, damaged=True)
+            continue
         if competition in (None, of):
             yield Unfinished(folder.name, of, _epoch(folder / "history.csv"), _claimed(folder / "run.lock"), finished)
 
@@ -60,7 +68,7 @@ def _epoch(history: Path) -> int:
 
 
 def _claimed(lock: Path) -> bool:
-    """Whether another process holds the run; nothing is created to find out."""
+    """Return whether another process holds the run, without creating a file to find out."""
     if not lock.exists():
         return False
     try:

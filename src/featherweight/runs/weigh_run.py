@@ -1,4 +1,4 @@
-"""Anything on the scales: what `budget.weigh_anything` takes, and runs by name or folder."""
+"""Counting anything: what `budget.weigh_anything` takes, and runs by name or folder."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from featherweight.runs.run import Run
 
 
 def is_run(name: str) -> bool:
-    """Is it the name of a run here, or its folder?"""
+    """True for the name of a run here, or its folder."""
     return any((folder / "run.json").is_file() for folder in (paths.runs() / name, Path(name)))
 
 
 def weigh_anything(
     what: nn.Module | Mapping[str, Any] | str | Path | Run, example: Tensor | None = None, shape: Shape = IMAGENET
 ) -> ModelSize:
-    """Weigh a run by what it ships, an ensemble's members together, or as `budget.weigh_anything`.
+    """Count the parameters of a run that it ships, an ensemble's members together, or of anything as
+    `budget.weigh_anything`.
 
-    Raises UserError for what cannot be weighed; a run over its own competition's limit is weighed like any.
+    Raises UserError for what cannot be counted; a run over its own competition's limit is counted like any other.
     """
     if not isinstance(what, Run):
         if not isinstance(what, str | Path) or not is_run(str(what)):
@@ -45,9 +46,9 @@ def weigh_anything(
 
 
 def _refuse_unknown(what: Any) -> None:
-    """A plain word that is no file was meant as a run, or as a recipe."""
+    """Raise UserError for a plain word that is no file: it was meant as a run, or as a recipe."""
     if isinstance(what, str) and what.replace("-", "").replace("_", "").isalnum() and not Path(what).exists():
         if what in paths.config_names("recipes"):
             raise UserError(f"'{what}' is a recipe, weighed against a competition's limit: ./run.sh check {what}")
         known = sorted(path.parent.name for path in paths.runs().glob("*/run.json"))
-        raise UserError(f"there is no file or run called '{what}'{nearest(what, known) or ''}")
+        raise UserError(f"there is no file or run called '{what}'{nearest(what, known)}")

@@ -1,4 +1,4 @@
-"""What part of a run's held-out labels are wrong, as its network sees it, kept with the run."""
+"""Wrong labels in a run's holdout, as its network sees them, stored with the run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from featherweight.evaluation.label_noise import label_noise
 from featherweight.runs.metadata import WITHOUT, read_record
 from featherweight.runs.run import Run
 
-KEPT = 100  # suspects
+KEPT = 100  # suspects that are stored
 
 
 @dataclass(frozen=True)
 class WrongLabels:
-    """The part of the labels that look wrong, the ends of its 95 % interval; and of the surest the id, the class that
-    it has, and the one it looks like.
+    """The share of labels that look wrong, and the ends of its 95 % interval.
+
+    `suspects` are the most probable ones: id, the class it has, and the class it looks like.
     """
 
     share: float
@@ -37,7 +38,7 @@ class WrongLabels:
     def look(
         cls, run: Run, ids: Sequence[str], probs: NDArray[np.floating], labels: NDArray[np.int64]
     ) -> WrongLabels | None:
-        """In the holdout's probabilities [N, K]; None where nothing is seen."""
+        """Return what the holdout's probabilities [N, K] show; None if nothing."""
         noise = label_noise(probs, labels)
         if not noise.is_seen:
             return None
@@ -46,19 +47,19 @@ class WrongLabels:
         return cls(noise.share, noise.low, noise.high, suspects)
 
     def store(self, run: Run) -> None:
-        """Keep it in a run's folder."""
+        """Write it into a run's folder."""
         atomic.write_text(run.folder / "labels.json", json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, run: Run) -> WrongLabels | None:
-        """As it was kept; None where nothing was seen, or the run is older."""
+        """Read it from a run's folder; None if nothing was found, or the run is older."""
         path = run.folder / "labels.json"
         return read_record(path, cls, WITHOUT) if path.is_file() else None
 
 
 def latest(competition: str) -> tuple[Run, WrongLabels] | None:
-    """What the latest run of a competition that has seen wrong labels says of them; runs that are damaged, of whatever
-    competition, say so when they are asked for.
+    """Return the latest finished run of a competition that has found wrong labels, and what it has found; damaged runs
+    are skipped.
     """
     files = sorted(paths.runs().glob("*/labels.json"), key=lambda path: -path.stat().st_mtime)
     for path in files:

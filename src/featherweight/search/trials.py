@@ -22,14 +22,13 @@ from featherweight.data import parts
 from featherweight.data.pack import Data, Pack
 from featherweight.errors import DivergedError, UserError
 from featherweight.evaluation import decisions
-from featherweight.evaluation.calibration import tempered_crossed
-from featherweight.evaluation.inference import predict_probs
-from featherweight.evaluation.metrics import Groups, Score, judge
+from featherweight.evaluation.bootstrap import Groups
+from featherweight.evaluation.metrics import Score, judge
 from featherweight.models import Classifier
 from featherweight.runs import pipeline, predictions, teachers
 from featherweight.runs.metadata import Metadata
+from featherweight.runs.request import refuse_what_does_not_fit
 from featherweight.runs.run import Run
-from featherweight.runs.task import refuse_what_does_not_fit
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import derive
 from featherweight.search import space
@@ -193,23 +192,12 @@ class Trained:
     groups: Groups | None
 
     def score(self, device: Runtime) -> Score:
-        """Return the holdout's score by the recipe's views and, where the recipe calibrates, a fitted temperature."""
+        """Return the holdout's score, as a run of its recipe is scored."""
         recipe, competition, labels = self.recipe, self.competition, self.holdout.labels
         assert labels is not None
-        probs = predict_probs(
-            [self.model],
-            self.holdout.images,
-            runtime=device,
-            views=predictions.views(recipe, competition),
-            augment=predictions.augmentations(recipe, competition),
-            batch_size=recipe.predict.batch_size,
-            seed=recipe.seed,
-            several=competition.target == "several",
-        )
-        if recipe.predict.calibrate:
-            probs = tempered_crossed(probs, labels)
-        target, metric = competition.target, competition.metric
-        return judge(metric, decisions.judged(target, metric, probs, labels), labels, self.groups)
+        probs = predictions.holdout_probs(recipe, competition, self.model, self.holdout, device, self.groups)
+        target, metric, groups = competition.target, competition.metric, self.groups
+        return judge(metric, decisions.judged(target, metric, probs, labels, groups=groups), labels, groups=groups)
 
 
 def trained(

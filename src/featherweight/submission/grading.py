@@ -5,29 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from featherweight import paths, submission
 from featherweight.config import Competition
-from featherweight.data import pack
+from featherweight.data import pack, parts
 from featherweight.data.listing import Label
 from featherweight.errors import UserError
+from featherweight.evaluation.bootstrap import Groups
 
 
 def score_csv(path: Path, competition: Competition) -> str:
     """Check any submission and, where the answers are known, score it; returns what came out in words."""
     form = _form(competition)
-    known, parts = answers(competition, form)
+    known, part_of = known_labels(competition, form)
     if not known:
         submission.check(path, form)
         return f"{path} is a valid submission of {len(form.ids):,} rows; the answers are not known here"
-    scores = submission.score_parts(path, form, known, parts, competition)
+    scores = submission.score_parts(path, form, known, part_of, competition, groups=groups(competition, form))
     return "\n".join(f"{f'{part} ' if part else ''}{competition.metric.name} {score}" for part, score in scores.items())
 
 
-def answers(competition: Competition, form: submission.Form) -> tuple[Mapping[str, Label], dict[str, str]]:
+def known_labels(competition: Competition, form: submission.Form) -> tuple[Mapping[str, Label], dict[str, str]]:
     """The test images' true classes, and the parts (Public, Private) they are scored in, where these are known."""
     if competition.submission.solution is not None:
         return submission.solution(paths.data() / competition.submission.solution, competition, form)
     return pack.answers(competition.source) or {}, {}
+
+
+def groups(competition: Competition, form: submission.Form) -> Groups | None:
+    """Return the group number of each image to predict, int64 [N] in the form's order: related images have the same."""
+    predict = competition.load().predict
+    if predict is None:
+        return None
+    group_of = dict(zip(predict.ids, parts.predict_groups(competition, predict).tolist(), strict=True))
+    return np.array([group_of[image] for image in form.images], dtype=np.int64)
 
 
 def check_csv(path: Path, competition: Competition) -> int:

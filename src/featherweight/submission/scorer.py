@@ -6,25 +6,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featherweight.config import Competition
 from featherweight.data import csv_file
 from featherweight.data.listing import Label
 from featherweight.errors import UserError, nearest
+from featherweight.evaluation.bootstrap import Groups
 from featherweight.evaluation.class_metrics import Answers
-from featherweight.evaluation.metrics import Groups, Score, judge
+from featherweight.evaluation.metrics import Score, judge
 from featherweight.submission.checker import check, probabilities, unknown
 from featherweight.submission.csv_format import Form
 
 
 def score(
-    path: Path, form: Form, answers: Mapping[str, Label], competition: Competition, kin: Groups | None = None
+    path: Path, form: Form, answers: Mapping[str, Label], competition: Competition, *, groups: Groups | None
 ) -> Score:
     """Check the CSV at `path` and score it by the competition's metric against the true classes by image id.
 
-    Images of one number in `kin` [N], in the form's order, are related: see `Metric`.
+    Images with the same number in `groups`, int64 [N] in the form's order, are related: see `Metric.__call__`.
     """
-    return score_parts(path, form, answers, {}, competition, kin)[""]
+    return score_parts(path, form, answers, {}, competition, groups=groups)[""]
 
 
 def score_parts(
@@ -33,7 +35,8 @@ def score_parts(
     answers: Mapping[str, Label],
     parts: Mapping[str, str],
     competition: Competition,
-    kin: Groups | None = None,
+    *,
+    groups: Groups | None,
 ) -> dict[str, Score]:
     """The score of the whole under "", then that of each part (Public, Private), given by image id.
 
@@ -44,11 +47,15 @@ def score_parts(
     known = np.array([image in answers for image in form.images])
     spelled = _spellings(answers, competition)
     true = encoded([spelled.get(image, ()) for image in form.images], index, form.several)
-    scores = {"": judge(competition.metric, cells[known], true[known], None if kin is None else kin[known])}
+
+    def judged(some: NDArray[np.bool_]) -> Score:
+        return judge(competition.metric, cells[some], true[some], groups=None if groups is None else groups[some])
+
+    scores = {"": judged(known)}
     part_of = np.array([parts.get(image, "") for image in form.images])
     for part in sorted(set(parts.values()), key=lambda name: (name != "Public", name)):
         chosen = (part_of == part) & known
-        scores[part] = judge(competition.metric, cells[chosen], true[chosen])
+        scores[part] = judged(chosen)
     return scores
 
 

@@ -328,7 +328,7 @@ class Trainer:
         several = self.source.several
         true, predicted = state.answers[:, : state.step - self.epoch_began_at].flatten(1).long().cpu().numpy()
         trained = len(true) > 0 and not several
-        judged = metric_of(self.metric).judges == "answers" and trained
+        judged = metric_of(self.metric).input_kind == "answers" and trained
         row = {
             "epoch": epoch,
             "step": state.step,

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.models import build, start_pretrained
     from featherweight.models.pretrained_weights import starts_pretrained
     from featherweight.report import tables
-    from featherweight.runs.task import refuse_what_does_not_fit
+    from featherweight.runs.request import refuse_what_does_not_fit
 
     competition = config.load_competition(arguments.competition)
     if arguments.recipe == "all":

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.planning import auto
     from featherweight.planning.costs import Machine
     from featherweight.planning.plan import write
-    from featherweight.runs.task import Task
+    from featherweight.runs.request import RunRequest
 
     competition = config.load_competition(arguments.competition)
     plan = auto.plan(competition, minutes, began, Machine(arguments.device, arguments.threads))
@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"next: ./run.sh {path} --competition {arguments.competition}")
         return 0
     recipe = config.load_recipe(str(path))
-    task = Task(path.stem, recipe, short, competition, arguments.command_line, arguments.device, arguments.threads)
+    task = RunRequest(
+        path.stem, recipe, short, competition, arguments.command_line, arguments.device, arguments.threads
+    )
     deadline = plan.deadline(began, minutes)
     return finish(task.start(arguments.name), arguments.report, deadline=deadline)

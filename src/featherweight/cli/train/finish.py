@@ -27,7 +27,7 @@ def finish(
     from featherweight.runs import pipeline
 
     try:
-        result = pipeline.run(run, deadline)
+        result = pipeline.execute(run, deadline)
         if launcher.rank() > 0:
             return 0
         report = report and not run.is_ensemble  # whose members have reports

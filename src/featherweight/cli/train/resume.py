@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from featherweight.cli.arguments import add_report, add_run
 from featherweight.cli.train.finish import finish
 from featherweight.errors import ProcessLostError
+
+if TYPE_CHECKING:
+    from featherweight.runs.run import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `resume` takes."""
     add_run(parser)
     add_report(parser)
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # `launcher.launch` says it
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # `pipeline` says it, to `launch`
+    parser.add_argument("--new", action="store_true", help=argparse.SUPPRESS)  # likewise: see `Run.is_new`
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what is not yet done of the run."""
     from featherweight.runs.run import Run
 
-    return _work(arguments.run) if arguments.worker else finish(Run.find(arguments.run), arguments.report)
+    found = replace(Run.find(arguments.run), is_new=arguments.new)
+    return _work(found) if arguments.worker else finish(found, arguments.report)
 
 
-def _work(name: str) -> int:
+def _work(found: Run) -> int:
     """The part of one of several processes in a run; whoever started them tells how it ended."""
     from featherweight.runs import pipeline
-    from featherweight.runs.run import Run
 
     try:
-        pipeline.run(Run.find(name))
+        pipeline.execute(found)
     except ProcessLostError as error:
         return error.exit_code
     except KeyboardInterrupt:

@@ -16,8 +16,8 @@ from featherweight.runtime import launcher
 
 if TYPE_CHECKING:
     from featherweight.config import Recipe
+    from featherweight.runs.request import RunRequest
     from featherweight.runs.run import Run
-    from featherweight.runs.task import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,11 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
     return submit(started.name) if arguments.submit and code == 0 else code
 
 
-def _task(arguments: argparse.Namespace, recipe: Recipe, command: list[str]) -> Task:
+def _task(arguments: argparse.Namespace, recipe: Recipe, command: list[str]) -> RunRequest:
     from featherweight import config
-    from featherweight.runs.task import Task
+    from featherweight.runs.request import RunRequest
 
-    return Task(
+    return RunRequest(
         Path(arguments.recipe).stem,
         recipe,
         Path(arguments.competition).stem,

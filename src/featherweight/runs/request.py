@@ -1,4 +1,4 @@
-"""A task, which starts a run: weighed and refused first, then its folder is made, whole."""
+"""The request that starts a run: its model is counted and refused first, then its folder is made, whole."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from featherweight.training.losses import loss_for
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a run is to do: a recipe for a competition, by their names and as they were read, and where to work.
+class RunRequest:
+    """What a run shall do: a recipe for a competition, with their names, and where to work.
 
-    `command` is what the user typed, word by word. `device`, `threads` and `procs` are as the command line has them.
+    `command` is what the user typed, word by word. `device`, `threads` and `procs` are as on the command line.
     """
 
     recipe_name: str
@@ -52,9 +52,10 @@ class Task:
     procs: int | None = None
 
     def start(self, name: str | None = None) -> Run:
-        """Weigh the model, then make the run's folder, whole, with everything needed to continue after a kill.
+        """Count the model's parameters, then make the run's folder, whole, with everything needed to continue after a
+        kill.
 
-        It will be of `procs` processes; if these have been started by torchrun, all of them call this.
+        The run will have `procs` processes; if torchrun has started these, all of them call this.
         """
         everyone = processes.join()
         if self.procs is not None and launcher.inside():
@@ -63,23 +64,23 @@ class Task:
         several = everyone if self.procs is None else processes.planned(self.procs)
 
         def make() -> str:
-            with self.making(name, several) as run:
+            with self.new_folder(name, several) as run:
                 return run.name
 
-        return Run.find(everyone.once(make))
+        return replace(Run.find(everyone.once(make)), is_new=True)
 
     @contextmanager
-    def making(
+    def new_folder(
         self,
         name: str | None,
         several: Processes = ALONE,
         members: tuple[str, ...] = (),
         weights: tuple[float, ...] = (),
     ) -> Iterator[Run]:
-        """A run whose folder is out of sight while one puts into it what it is to hold; at the end it appears, whole.
+        """Yield a run whose folder is hidden while the caller puts files into it; at the end it appears, whole.
 
-        `several` are the processes it will be of; `members` and their `weights` make it an ensemble. A fault or a kill
-        before the end leaves no run.
+        `several` are its processes; `members` and their `weights` make it an ensemble. An error or a kill before the
+        end leaves no run.
         """
         recipe = self.recipe if members else cropped_as_published(self.recipe, self.competition)
         competition = self.competition.seen_by(recipe)
@@ -120,26 +121,24 @@ class Task:
         )
 
     def _runtime(self, several: Processes) -> Runtime:
-        """What it runs on. Raises UserError for what this machine lacks."""
+        """Return the runtime. Raises UserError for what this machine lacks."""
         if self.recipe.train.compile and several.count > 1:
-            raise UserError(
-                "train.compile: a batch that several processes share goes through the model as it is written"
-            )
+            raise UserError("train.compile does not support several processes: leave it out, or run one process")
         if self.threads is not None and 1 <= self.threads < several.count:
             raise UserError(f"--threads {self.threads}: expected one or more for each of the {several.count} processes")
         return devices.make_runtime(self.device, self.recipe.train.precision, self.threads, several)
 
 
 def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
-    """Raise UserError if the recipe shows its model images of a size that the model does not take, or has what is for
-    one class per image where there are several.
+    """Raise UserError if a recipe shows its model images of a size that it does not take, or if a key is for one class
+    per image and the competition has several.
     """
     loss_for(recipe.loss, several=competition.target == "several")
     _refuse_head(recipe, competition)
     if competition.target == "several":
         for key, there in (("distill", recipe.distill), ("pseudo", recipe.pseudo)):
             if there is not None:
-                raise UserError(f"{key} is for one class per image, and here an image has several; leave it out")
+                raise UserError(f"{key} supports one class per image, but images here have several; leave it out")
     growing = recipe.progressive.scales if recipe.progressive else []
     viewed = [factor for view in recipe.predict.views if view.name == "scales" for factor in view.arguments["factors"]]
     for where, scales in (("progressive.scales", growing), ("predict.views: scales", viewed)):
@@ -147,8 +146,8 @@ def refuse_what_does_not_fit(recipe: Recipe, competition: Competition) -> None:
 
 
 def cropped_as_published(recipe: Recipe, competition: Competition) -> Recipe:
-    """The recipe with the crop and interpolation that its pretrained weights were published with, for what of these is
-    said neither in it nor in the competition's file. It prints what it changed.
+    """Return the recipe with the crop and interpolation with which its pretrained weights were published, unless the
+    recipe or the competition's file sets them; print what was changed.
     """
     image = competition.seen_by(recipe).image
     expected = expected_input(recipe.model) if image.store is not None else None
@@ -165,37 +164,35 @@ def cropped_as_published(recipe: Recipe, competition: Competition) -> Recipe:
         del changes["interpolation"]
     if changes:
         words = ", ".join(f"image.{key}={value}" for key, value in changes.items())
-        say(f"  {words}: as the pretrained weights were scored when they were published")
+        say(f"  {words}: as published with the pretrained weights")
     return recipe.model_copy(update={"image": own.model_copy(update=changes)}) if changes else recipe
 
 
 def _refuse_head(recipe: Recipe, competition: Competition) -> None:
-    """Raise UserError for what a recipe does with its network's head alone where that cannot be done."""
+    """Raise UserError for settings of the network's head that its network or competition does not allow."""
     if recipe.head.start == "probe" and competition.target == "several":
-        raise UserError(
-            "head.start: a probe tells one class for each image, and here an image has several: --set head.start=random"
-        )
+        raise UserError("head.start: a linear probe supports single-label targets only: --set head.start=random")
     if recipe.head.start == "probe" or recipe.head.epochs:
         shape = competition.seen_by(recipe).shape
         heads_of(outline(recipe.model, shape), recipe.model, shape)
 
 
 def _names(name: str | None, default: str) -> Iterator[str]:
-    """The names a run may take: the one given, or the default and then that with a number."""
+    """Yield the names a run may take: the one given, or the default and then the default with a number."""
     yield name or default
     if name is None:
         yield from (f"{default}-{number}" for number in range(2, sys.maxsize))
     folder = paths.runs() / str(name)
     if folder.is_dir() and not Run.exists(str(name)):
-        raise UserError(f"{folder} is there, and is no run: move it away, or take another --name")
+        raise UserError(f"{folder} exists and is not a run: move it away, or use another --name")
     made_at_once = Run.exists(str(name)) and Run.find(str(name)).is_ensemble
     way_on = "" if made_at_once else f"./run.sh resume {name}, or "
-    raise UserError(f"there is a run called '{name}' already: {way_on}take another --name")
+    raise UserError(f"there is a run called '{name}' already: {way_on}use another --name")
 
 
 def commit() -> str:
-    """The commit of the code that runs, with a + when it has been changed since; empty outside a checkout."""
-    if paths.INSTALLED:  # git would answer for whatever repository is around it
+    """Return the commit of this code, with a + if it was changed since; empty outside a checkout."""
+    if paths.INSTALLED:  # git would report the repository around it
         return ""
     git = ["git", "-C", str(paths.CHECKOUT)]
     try:
