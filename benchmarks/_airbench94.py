@@ -1,10 +1,11 @@
-"""The published fast recipe for CIFAR-10 (airbench94, Jordan 2024, arXiv:2404.00498), rebuilt as a peer to measure.
+"""The published fast recipe for CIFAR-10 (airbench94, Jordan 2024, arXiv:2404.00498), rebuilt for comparison.
 
-Its structure on any images: all of them on the device, normalised, mirrored (a random half, once) and padded before the
-first epoch; each epoch shifted anew and mirrored as a whole in every other one; Nesterov SGD with a triangular rate, a
-64-fold rate for the biases of the norms, decay apart from the rate, lookahead every five steps, six test-time views. On
-CUDA the network is float16 with float32 norms, as published; on the CPU it is float32. It shares no code with the
-package, so that what the two measure is their own.
+It works on any images. All images are on the device; before the first epoch they are normalised, a random half of them
+is mirrored, and they are padded. Each epoch shifts every image at random, and every other epoch mirrors all images.
+Training uses Nesterov SGD with a triangular learning rate, a 64-fold rate for the biases of the batch norms, weight
+decay that is independent of the rate, and lookahead every five steps; prediction uses six test-time views. On CUDA the
+network is float16 with float32 batch norms, as published; on the CPU it is float32. No code is shared with the package,
+so that the two are measured independently.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 EPOCHS, BATCH, WIDTHS = 9.9, 1024, (64, 256, 256)
-RATE, MOMENTUM, DECAY, BIAS_RATE, SMOOTHING = 11.5, 0.85, 0.0153, 64.0, 0.2  # the first and third for 1,024 images
+RATE, MOMENTUM, DECAY, BIAS_RATE, SMOOTHING = 11.5, 0.85, 0.0153, 64.0, 0.2  # RATE and DECAY are for 1,024 images
 SHIFT, WHITEN_EPOCHS, LOOKAHEAD = 2, 3, 5
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 def prepared(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 [N, H, W, C] as normalised [N, C, H, W] on the device, in the network's precision."""
+    """Convert images uint8 [N, H, W, C] to normalised [N, C, H, W] on the device, in the network's precision."""
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).to(dtype).div_(255)
     mean, std = (torch.tensor(values, dtype=dtype, device=device).view(3, 1, 1) for values in (MEAN, STD))
@@ -35,7 +36,7 @@ def prepared(images: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 class Loader:
-    """Batches from images that stay on the device."""
+    """Iterate over batches of images that stay on the device."""
 
     def __init__(self, images: Tensor, labels: Tensor, batch: int = BATCH) -> None:
         mirrored = torch.where(torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5, images.flip(-1), images)
@@ -77,7 +78,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def network(device: torch.device, widths: Sequence[int] = WIDTHS, classes: int = 10) -> nn.Sequential:
-    """The published network, its convolutions in channels_last and, on CUDA, in float16."""
+    """Build the published network, in channels_last and, on CUDA, with float16 convolutions."""
     layers: list[nn.Module] = [nn.Conv2d(3, 24, 2), nn.GELU()]
     for inputs, outputs in zip((24, *widths), widths, strict=False):
         layers += [_convolution(inputs, outputs), nn.MaxPool2d(2), _norm(outputs), nn.GELU()]
@@ -93,7 +94,7 @@ def network(device: torch.device, widths: Sequence[int] = WIDTHS, classes: int =
 
 @torch.no_grad()
 def whiten(layer: nn.Conv2d, images: Tensor) -> None:
-    """The principal directions of 2x2 patches, each over its deviation, and their negatives."""
+    """Set the filters to the whitened principal components of 2x2 patches and their negatives; set the bias to zero."""
     patches = images.float().unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     filters = (vectors / (values + 5e-4).sqrt()).T.flip(0).reshape(12, 3, 2, 2)
@@ -103,7 +104,7 @@ def whiten(layer: nn.Conv2d, images: Tensor) -> None:
 
 
 class Trainer:
-    """A network, its optimizer and its lookahead; `epoch` trains one pass."""
+    """A network with its optimizer and lookahead; `epoch` trains for one pass over the images."""
 
     def __init__(self, loader: Loader, sample: Tensor, epochs: float = EPOCHS, widths: Sequence[int] = WIDTHS) -> None:
         device = sample.device
@@ -139,7 +140,7 @@ class Trainer:
             fast.copy_(slow)
 
     def epoch(self, steps: int | None = None) -> None:
-        """One pass over the loader, or its first `steps` steps, or what is left of the run."""
+        """Train for one pass over the loader, but at most `steps` steps and at most to the end of the run."""
         self.net[0].bias.requires_grad_(self.loader.epoch < WHITEN_EPOCHS)
         self.net.train()
         for number, (images, labels) in enumerate(self.loader):
@@ -159,7 +160,7 @@ class Trainer:
 
 @torch.no_grad()
 def predicted(net: nn.Module, images: Tensor, size: int = 2000) -> Tensor:
-    """The classes of prepared images: six views, the shifted ones at half the weight."""
+    """Predict the classes of prepared images by six views; the shifted views have half the weight."""
     net.eval()
     answers = []
     for part in images.split(size):
@@ -170,7 +171,7 @@ def predicted(net: nn.Module, images: Tensor, size: int = 2000) -> Tensor:
 
 
 class Outcome(NamedTuple):
-    """What a run came to: seconds from the images on the device to the last prediction, and the test accuracy."""
+    """The result of a run: the seconds from images on the device to the last prediction, and the test accuracy."""
 
     seconds: float
     accuracy: float
@@ -184,7 +185,7 @@ def run(
     batch: int = BATCH,
     widths: Sequence[int] = WIDTHS,
 ) -> Outcome:
-    """Train and test once; (images, classes) of each part."""
+    """Train and test once; `train` and `test` are pairs (images, classes)."""
     images, unseen = prepared(train[0], device), prepared(test[0], device)
     labels, truth = torch.from_numpy(train[1]).to(device), torch.from_numpy(test[1]).to(device)
     wait(device)
@@ -198,6 +199,6 @@ def run(
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was told to."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

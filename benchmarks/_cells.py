@@ -1,7 +1,8 @@
-"""Real runs of tiny networks whose hidden answers are known: does what a run prints hold, or is the trouble named?
+"""Real runs of tiny networks with known test labels: do the printed intervals hold, or does the run name the problem?
 
-See `coverage.py --cells`. Two sets of pictures, digits (scikit-learn's) and shapes (drawn here), each with a trouble or
-none, by several recipes and seeds; every cell is the main job in a workspace of its own.
+See `coverage.py --cells`. There are two data sets, digits (scikit-learn's) and shapes (drawn here). Each is used as it
+is or with one problem ("trouble") built in, with several recipes and seeds. Every cell is a complete run in a workspace
+of its own.
 """
 
 from __future__ import annotations
@@ -31,18 +32,21 @@ TROUBLES = ("none", "tiny validation", "copies", "groups torn", "label noise", "
 WITHOUT_SHIFT = ("none", "tiny validation")
 RECIPES = {"tiny": ["tiny"], "tiny at half the rate": ["tiny", "--set", "optimizer.lr=0.05"]}
 PUBLIC = 0.3
-NAMED = "the score will be too good"  # how a run names kin that it leaves torn
+NAMED = "the score will be too good"  # printed by a run whose split separates related images ("kin")
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def cells(seeds: range) -> Iterator[tuple[str, str, int, str]]:
-    """Set, recipe, seed, trouble; the first of them already have one of each trouble."""
+    """Yield (set, recipe, seed, trouble); every trouble occurs among the first few cells."""
     for seed, recipe, trouble, name in itertools.product(seeds, RECIPES, TROUBLES, SETS):
         yield name, recipe, seed, trouble
 
 
 def shapes(count: int, random: np.random.Generator) -> Labelled:
-    """Squares, discs, crosses, rings and stripes uint8 [N, 12, 12], of any size and place, in noise; their classes."""
+    """Draw squares, discs, crosses, rings and stripes of random size and position, with noise.
+
+    Returns images uint8 [N, 12, 12] and classes int64 [N].
+    """
     labels = random.integers(5, size=count)
     y, x = np.mgrid[:12, :12]
     images = np.empty((count, 12, 12), np.float32)
@@ -62,7 +66,7 @@ def shapes(count: int, random: np.random.Generator) -> Labelled:
 
 
 def pictures(name: str, random: np.random.Generator) -> tuple[Labelled, Labelled]:
-    """Those to train on, 700, and the hidden ones, of one kind and apart."""
+    """Return 700 labelled images for training, and the test images with their labels; no image is in both."""
     if name == "shapes":
         return shapes(700, random), shapes(2000, random)
     from sklearn.datasets import load_digits
@@ -75,14 +79,14 @@ def pictures(name: str, random: np.random.Generator) -> tuple[Labelled, Labelled
 
 
 def troubled(train: Labelled, hidden: Labelled, trouble: str, random: np.random.Generator) -> tuple[Labelled, Labelled]:
-    """The same with a trouble in them."""
+    """Return both parts with the given trouble built in."""
     (images, labels), (test, answers) = train, hidden
     if trouble == "tiny validation":
         return (images[:300], labels[:300]), hidden
     if trouble == "copies":
         twice = np.concatenate([np.arange(400), np.arange(300)])
         return (images[twice], labels[twice]), hidden
-    if trouble == "groups torn":  # 100 pictures, of each seven frames
+    if trouble == "groups torn":  # seven frames of each of 100 images
         frames = np.repeat(images[:100], 7, axis=0) + random.normal(0, 3, (700, *images.shape[1:]))
         return (frames.clip(0, 255).astype(np.uint8), np.repeat(labels[:100], 7)), hidden
     if trouble == "label noise":
@@ -99,7 +103,7 @@ def troubled(train: Labelled, hidden: Labelled, trouble: str, random: np.random.
 
 
 def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
-    """One run, what it printed, and what was true."""
+    """Train one run; return what it printed and what is true."""
     random = np.random.default_rng([SETS.index(name), TROUBLES.index(trouble), seed])
     clean = pictures(name, random)
     (images, labels), (test, answers) = troubled(*clean, trouble, random)
@@ -148,14 +152,14 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
 
 
 def _torn(words: Sequence[str]) -> float:
-    """The holdout accuracy of the same run with kin torn."""
+    """Return the holdout accuracy of the same run when the split ignores related images."""
     with contextlib.redirect_stdout(io.StringIO()):
         main.main([*words, "--name", "torn", "--set", "split.kin=false"])
     return Run.find("torn").result.holdout.value
 
 
 def label_doubts(run: Run, wrong: NDArray[np.bool_]) -> dict[str, Any]:
-    """What is said of wrong labels, and what is true; beside it what confident learning counts."""
+    """Return the run's estimate of wrong labels, the true number, and the number that confident learning finds."""
     place = {id: k for k, id in enumerate(run.competition.load().train.ids)}
     held = np.array([place[id] for id in run.split.holdout])
     data = run.competition.load().train.labels
@@ -177,7 +181,7 @@ def label_doubts(run: Run, wrong: NDArray[np.bool_]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def workspace(home: Path) -> Iterator[None]:
-    """The environment with its own home."""
+    """Set FEATHERWEIGHT_HOME to a new workspace for the duration of the context."""
     for folder in ("data", "configs/competitions"):
         (home / folder).mkdir(parents=True)
     before = os.environ.get("FEATHERWEIGHT_HOME")
@@ -189,7 +193,7 @@ def workspace(home: Path) -> Iterator[None]:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How often each interval held, by trouble, with the interval of that; how far the estimates were off."""
+    """Return, per trouble, how often each interval held (with a 95 % interval) and the error of the estimates."""
     shares: dict[str, Any] = {"held": {}, "held or named": {}, "off": {}, "labels": {}, "error over 2 AUC - 1": {}}
     for trouble in ("without shift", *TROUBLES):
         some = [row for row in rows if row["trouble"] == trouble or (trouble, row["trouble"]) in ALIKE]
@@ -224,8 +228,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def error_over_shift(rows: Sequence[dict[str, Any]]) -> tuple[float, int]:
-    """Of the label-free estimates' mean where a shift was named, root mean square, and in how many runs: what
-    `featherweight.runs.expected_score.ERROR` is taken from.
+    """Return the error of the mean label-free estimate, divided by 2 AUC - 1, and the number of runs.
+
+    The error is a root mean square over the runs that named a shift. `featherweight.runs.expected_score.ERROR` is set
+    from it.
     """
     parts = [
         (float(np.mean(list(row["estimates"].values()))) - row["hidden"]["validation"]) / (2 * row["auc"][0] - 1)
@@ -239,18 +245,18 @@ ALIKE = {("without shift", trouble) for trouble in WITHOUT_SHIFT}
 
 
 def share(held: Sequence[bool]) -> tuple[float, float, float, int]:
-    """The part that is true, the ends of its 95 % interval, and of how many."""
+    """Return the fraction that is true, the two ends of its 95 % interval, and the number of values."""
     return float(np.mean(held)), *intervals.proportion(sum(held), len(held)), len(held)
 
 
 def tell(shares: dict[str, Any]) -> None:
-    """In words."""
+    """Print a summary."""
     for trouble, parts in shares["held"].items():
         each = ", ".join(f"{part} {p:.0%} [{low:.0%}, {high:.0%}]" for part, (p, low, high, _) in parts.items())
         named = shares["held or named"][trouble]
         off = ", ".join(f"{name} {100 * error:.1f}" for name, error in shares["off"][trouble].items())
         print(f"{trouble} ({named[3]} cells): held: {each}; private held or named {named[0]:.0%}")
         print("  labels: " + ", ".join(f"{name} {value}" for name, value in shares["labels"][trouble].items()))
-        print(f"  off from the hidden score by (root mean square, points): {off}")
+        print(f"  root mean square error against the hidden score, in points: {off}")
     error, runs = shares["error over 2 AUC - 1"]["all"]
-    print(f"in {runs} runs that named a shift the estimates were off by {error:.3f} times 2 AUC - 1 (root mean square)")
+    print(f"root mean square error of the estimates in {runs} runs that named a shift: {error:.3f} times 2 AUC - 1")

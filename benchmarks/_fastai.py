@@ -1,10 +1,11 @@
-"""fastai as its documentation has it, for `finetune.py` and `auto.py`, in a process of its own.
+"""Train with fastai as its documentation shows, for `finetune.py` and `auto.py`, in a separate process.
 
     _fastai.py FOLDER SEED SIZE SECONDS ANSWERS.json NETWORK
 
-FOLDER holds `train/<class>/*`, `valid/<class>/*` (or a tenth of `train` is taken) and `test/*`. NETWORK is `lite0`,
-which starts from the pretrained weights of the package and is fine-tuned, or one of timm's that starts from nothing.
-Trains for as many epochs as come nearest to SECONDS of processor time; writes the class of each image of `test`.
+FOLDER contains `train/<class>/*`, `test/*` and, optionally, `valid/<class>/*` (if it is missing, a tenth of `train` is
+used). NETWORK is `lite0`, which is fine-tuned from the pretrained weights of the package, or the name of a timm
+network, which is trained from scratch. The number of epochs is chosen so that training takes about SECONDS of processor
+time. The predicted class of each image in `test` is written to ANSWERS.json.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ from featherweight.config import load_recipe
 from featherweight.models import build, start_pretrained
 from featherweight.models.shape import Shape
 
-PIECE = 640  # images that an epoch is timed by
-UNFROZEN = 2.5  # times as long as a frozen epoch is one that trains everything
+PIECE = 640  # number of images used to time an epoch
+UNFROZEN = 2.5  # time of an epoch that trains all layers, relative to an epoch with a frozen body
 
 
 def spent() -> float:
-    """The processor time of this process and its workers so far, in seconds."""
+    """Return the processor time of this process and its workers so far, in seconds."""
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in both)
 
 
 def loaders_of(folder: Path, seed: int, size: int, pretrained: bool) -> Any:
-    """fastai's loaders over the folder, with its default augmentation."""
+    """Return fastai's data loaders for the folder, with fastai's default augmentation."""
     apart = (folder / "valid").is_dir()
     division = {"train": "train", "valid": "valid"} if apart else {"valid_pct": 0.1, "seed": seed}
     scale = [Normalize.from_stats([0.5] * 3, [0.5] * 3)] if pretrained else []
@@ -60,7 +61,7 @@ def loaders_of(folder: Path, seed: int, size: int, pretrained: bool) -> Any:
 
 
 def learner_of(loaders: Any, network: str, size: int) -> Any:
-    """`vision_learner` over the network, with the package's weights where it is `lite0`."""
+    """Return fastai's `vision_learner` for the network; `lite0` gets the package's pretrained weights."""
     make = partial(vision_learner, loaders, pretrained=False, loss_func=CrossEntropyLossFlat(), metrics=accuracy)
     if network != "lite0":
         return make(network)
@@ -76,7 +77,7 @@ def learner_of(loaders: Any, network: str, size: int) -> Any:
 
 
 def main(folder: Path, seed: int, size: int, seconds: float, out: Path, network: str) -> None:
-    """Train, then answer the images of `test/`."""
+    """Train, then predict the images of `test/`."""
     torch.set_num_threads(1)
     set_seed(seed, reproducible=True)
     loaders = loaders_of(folder, seed, size, network == "lite0")

@@ -1,6 +1,7 @@
-"""How often the public and the private score lie where a run expects them, on simulated images: see `coverage.py`.
+"""Measure how often the public and private score lie in a run's expected range, on simulated images: see `coverage.py`.
 
-What is held out, and what stands behind each part of the leaderboard, are images of one kind, few and many of each.
+The held-out images and the images behind each part of the leaderboard come from the same distribution. There are small
+and large numbers of them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import numpy as np
 from featherweight.evaluation.metrics import METRICS
 from featherweight.runs.expected_score import parts_of
 
-SIZES = ((143, 359), (1000, 200))  # held out, to predict
+SIZES = ((143, 359), (1000, 200))  # number of images held out, and to predict
 PUBLIC = 0.3
 CLASSIFIERS = ("good", "nearly flawless")
 NO_SHIFT = (0.5, {})
 METRICS_ASKED = ("accuracy", "macro_f1", "samples_f1", "log_loss", "brier", "auc")
-LEAST = 1e-9  # by which a score that is on an end may be beyond it
+LEAST = 1e-9  # tolerance for a score that equals an end of the interval
 
 
 def cell(
@@ -28,7 +29,10 @@ def cell(
     draws: int,
     metrics: dict[str, dict[str, Any]],
 ) -> dict[str, dict[str, float]]:
-    """By metric, with its keys, the share of `draws` in which each part's score is within its interval."""
+    """Return, per metric, the fraction of `draws` in which each part's score lies in its interval.
+
+    `metrics` maps the name of each metric to its arguments.
+    """
     held_out, to_predict = sizes
     public = round(PUBLIC * to_predict)
     parts = {"public": public, "private": to_predict - public}
@@ -46,7 +50,7 @@ def cell(
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """In Markdown, by metric and sizes the least, the mean and the most over the kinds of data and the classifiers."""
+    """Return a Markdown table: minimum, mean and maximum over data and classifiers, per metric and sizes."""
     lines = ["| metric | " + " | ".join(f"{held:,} held out, {test:,} to predict" for held, test in SIZES) + " |"]
     lines.append("|---" * (len(SIZES) + 1) + "|")
     for metric in dict.fromkeys(row["metric"] for row in rows):

@@ -1,4 +1,4 @@
-"""The pipelines that `peers.py` measures, each set up as its users do: ours, and others' by their public parts."""
+"""The training pipelines that `peers.py` measures, ours and those of other libraries, each set up as its users do."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ from featherweight.schema import OneOf
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
-Epoch = Callable[[int | None], float]  # trains one epoch, or so many steps, and returns the seconds they took
+Epoch = Callable[[int | None], float]  # train one epoch, or the given number of steps; return the seconds
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network to measure, our recipe of it, and the pipelines it is measured in."""
+    """A network to measure, our recipe for it, and the pipelines that train it."""
 
     recipe: str
     overrides: tuple[str, ...]
     size: int
     batch: int
-    steps: int  # of an epoch on the CPU
+    steps: int  # per epoch on the CPU
     peers: tuple[str, ...]
-    timm_model: str | None = None  # timm's own network, where it has it; else ours
+    timm_model: str | None = None  # timm's implementation, if there is one; else ours is used
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A case, where its files lie, and on what it is measured."""
+    """A case, the folder of its images, and the device and settings it is measured with."""
 
     case: Case
-    keys: tuple[str, ...]  # what is set besides the case's overrides
+    keys: tuple[str, ...]  # settings in addition to the case's overrides
     folder: Path
     runtime: Runtime
     epochs: int
@@ -63,22 +63,22 @@ class Bench:
 
     @property
     def device(self) -> torch.device:
-        """Where it is measured."""
+        """The device that the case is measured on."""
         return self.runtime.device
 
     @functools.cached_property
     def recipe(self) -> Recipe:
-        """Our recipe, loaded by each process for itself."""
+        """Our recipe; each process loads it itself."""
         return load_recipe(self.case.recipe, [*self.case.overrides, *self.keys])
 
     def network(self) -> nn.Module:
-        """Our network of the case without its normalisation, which the peers do in their loaders."""
+        """Return our network without input normalisation, since the peers normalise in their data loaders."""
         torch.manual_seed(0)
         return build(self.recipe.model, Shape(10, 3, self.case.size)).net
 
 
 def packed(bench: Bench) -> tuple[pack.Pack, pack.Pack]:
-    """The images decoded, and one of them as a holdout."""
+    """Return the decoded training images, and a holdout with a single image."""
     os.environ["FEATHERWEIGHT_CACHE"] = str(bench.folder / "packs")
     source = OneOf(SOURCES).validate({"name": "folders", "path": str(bench.folder)})
     classes = sorted(path.name for path in (bench.folder / "train").iterdir())
@@ -87,9 +87,10 @@ def packed(bench: Bench) -> tuple[pack.Pack, pack.Pack]:
 
 
 def ours(bench: Bench, **changes: Any) -> Epoch:
-    """Our own training, with changes to `train`.
+    """Time our own training, with `changes` to the recipe's `train` keys.
 
-    Of several epochs the first is not counted, so that what a GPU still has to do is.
+    If there are several epochs, the time from the end of the first to the end of the last is used, so that work which
+    is still queued on the GPU when an epoch ends is counted.
     """
     images, holdout = packed(bench)
 
@@ -117,7 +118,7 @@ def loop(
     channels_last: bool,
     after: Callable[[torch.Tensor], None] = lambda loss: None,
 ) -> Epoch:
-    """The loop that everybody writes: load, send, forward, backward, step."""
+    """Time the usual training loop: load, copy to the device, forward, backward, step."""
 
     def epoch(steps: int | None) -> float:
         began = time.perf_counter()
@@ -138,13 +139,13 @@ def loop(
 
 
 def placed(net: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
-    """The network where it is to be trained."""
+    """Move the network to the device, in channels_last if asked for."""
     net = net.train().to(device)
     return net.to(memory_format=torch.channels_last) if channels_last else net
 
 
 def bare(bench: Bench) -> Epoch:
-    """Nothing around the steps."""
+    """Time training steps on one batch that is already on the device, without a data pipeline."""
     net = placed(bench.network(), bench.device, True)
     shape = (bench.case.batch, 3, bench.case.size, bench.case.size)
     images = torch.rand(shape).to(bench.device, memory_format=torch.channels_last)
@@ -154,7 +155,7 @@ def bare(bench: Bench) -> Epoch:
 
 
 def timm_script(bench: Bench, channels_last: bool = False) -> Epoch:
-    """timm's `train.py` by its public parts and defaults."""
+    """Time timm's `train.py`, rebuilt from timm's public functions with their defaults."""
     from timm.loss import LabelSmoothingCrossEntropy
     from timm.optim import create_optimizer_v2
     from timm.scheduler import create_scheduler_v2
@@ -190,7 +191,7 @@ def timm_script(bench: Bench, channels_last: bool = False) -> Epoch:
 
 
 def plain(bench: Bench, channels_last: bool = False, net: nn.Module | None = None) -> Epoch:
-    """torchvision's transforms, an image at a time, in a DataLoader."""
+    """Time a DataLoader with torchvision's transforms, applied to one image at a time."""
     case = bench.case
     net = placed(bench.network() if net is None else net, bench.device, channels_last)
     resized = [] if case.size == 32 else [transforms.Resize(case.size)]
@@ -212,7 +213,7 @@ def plain(bench: Bench, channels_last: bool = False, net: nn.Module | None = Non
 
 
 def efficientnet_pytorch(bench: Bench, channels_last: bool = False) -> Epoch:
-    """The plain loop around the package's B0."""
+    """Time the plain loop with the EfficientNet-B0 of efficientnet-pytorch."""
     from efficientnet_pytorch import EfficientNet
 
     torch.manual_seed(0)
@@ -221,7 +222,7 @@ def efficientnet_pytorch(bench: Bench, channels_last: bool = False) -> Epoch:
 
 
 def fastai(bench: Bench) -> Epoch:
-    """A Learner as its book makes one."""
+    """Time a fastai Learner, made as in the fastai book."""
     from fastai.vision import all as fast
 
     case, seconds = bench.case, [0.0]
@@ -241,7 +242,7 @@ def fastai(bench: Bench) -> Epoch:
         def before_train(self) -> None:
             self.began = time.perf_counter()
 
-        def after_batch(self) -> None:  # the clock stops here: its loader's processes take seconds to end
+        def after_batch(self) -> None:  # the clock stops here: the loader's processes take seconds to end
             if self.training and self.iter + 1 == (self.limit or len(self.dls.train)):
                 wait(bench.device)
                 seconds[0] = time.perf_counter() - self.began
@@ -270,7 +271,7 @@ def fastai(bench: Bench) -> Epoch:
 
 
 def published_recipe(bench: Bench) -> Epoch:
-    """The published fast recipe, its images on the device before the epoch."""
+    """Time the published fast recipe; its images are on the device before the epoch starts."""
     images, _ = packed(bench)
     assert images.labels is not None
     pixels = airbench94.prepared(np.array(images.images), bench.device)
@@ -287,12 +288,12 @@ def published_recipe(bench: Bench) -> Epoch:
 
 
 def sgd(net: nn.Module) -> torch.optim.Optimizer:
-    """As most loops have it."""
+    """Return SGD with momentum and weight decay, as most training loops use it."""
     return torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.05, 0.9, weight_decay=5e-4)
 
 
 def cpus() -> int:
-    """Cores to load images with."""
+    """Return the number of CPU cores, used as the number of loader processes."""
     return os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""What every benchmark keeps of itself: a dated JSON with its command, the machine and the versions."""
+"""Write the result of a benchmark as a dated JSON, with its command, the machine and the package versions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from typing import Any
 
 from featherweight import paths
 
-# A result is the user's, and untracked, unless `./run.sh bench NAME --record` puts it among those of this repository.
+# Results go to the user's reports folder, which git ignores; with `./run.sh bench NAME --record` they go to
+# benchmarks/results/, which is part of this repository.
 RECORD = "FEATHERWEIGHT_BENCH_RECORD"
 RESULTS = Path(__file__).parent / "results" if os.environ.get(RECORD) else paths.reports() / "bench"
 PACKAGES = ("torch", "torchvision", "timm", "fastai", "efficientnet-pytorch", "pillow")
 
 
 def write(name: str, what: str, fields: dict[str, Any], *, out: Path = RESULTS, device: str = "cpu") -> Path:
-    """Write `fields` to `out/NAME-DATE.json`, beside what was measured and how; returns the path."""
+    """Write `fields`, what was measured, the command, the machine and the versions to `out/NAME-DATE.json`.
+
+    Returns the path.
+    """
     result = {
         "what": what,
         "command": command(),
@@ -39,7 +43,7 @@ def write(name: str, what: str, fields: dict[str, Any], *, out: Path = RESULTS, 
 
 
 def earlier(name: str, out: Path = RESULTS) -> dict[str, Any]:
-    """What was written under this name today; empty where nothing was."""
+    """Return what was written under this name today; an empty dict if nothing was."""
     path = out / _named(name)
     kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return kept
@@ -50,13 +54,13 @@ def _named(name: str) -> str:
 
 
 def command() -> str:
-    """The command as anybody would type it: absolute paths are those of one machine."""
+    """Return the command line, with absolute paths replaced by PATH, since they differ between machines."""
     words = ["PATH" if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return shlex.join(["./run.sh", "bench", Path(sys.argv[0]).stem, *words])
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What it was measured on, and how many others it had to share that with."""
+    """Return the processor, its cores, the load average (other programs that were running) and the device."""
     import torch
 
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -72,7 +76,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what takes part."""
+    """Return the versions of Python and of the installed packages that are measured."""
     installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -83,17 +87,17 @@ def versions() -> dict[str, str]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """The median of several values, and the ends."""
+    """Return the median, the minimum and the maximum."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def quotients(ones: Sequence[float], others: Sequence[float]) -> dict[str, float]:
-    """The spread of one over the other, round by round."""
+    """Return the spread of the quotients one / other, taken round by round."""
     return spread([one / other for one, other in zip(ones, others, strict=True)])
 
 
 def paired(differences: Sequence[float]) -> dict[str, Any]:
-    """The mean of paired differences, Student's 95 % interval of it, and the p-value of there being none."""
+    """Return the mean of paired differences, its 95 % t interval, and the p-value of the paired t-test."""
     import scipy.stats
 
     mean = statistics.mean(differences)
@@ -106,13 +110,13 @@ def paired(differences: Sequence[float]) -> dict[str, Any]:
 
 
 def in_words(difference: dict[str, Any]) -> str:
-    """Such a difference in words."""
+    """Format a result of `paired` as text."""
     if difference["interval95"] is None:
-        return f"{difference['mean']:+.4f}, of one pair, which tells nothing of the next"
+        return f"{difference['mean']:+.4f} (one pair only, so there is no interval)"
     low, high = difference["interval95"]
     return f"{difference['mean']:+.4f} [{low:+.4f}, {high:+.4f}], p = {difference['p']:.2g}"
 
 
 def within(rates: dict[str, float]) -> str:
-    """A spread in words."""
+    """Format a result of `spread` as text."""
     return f"{rates['median']:.3f} (from {rates['min']:.3f} to {rates['max']:.3f})"

@@ -1,16 +1,16 @@
-"""What each augmentation, mixing, loss, optimizer and average gains over a plain base: docs/ablations.md.
+"""Measure the gain of each augmentation, mixing, loss, optimizer and averaging over a plain base: docs/ablations.md.
 
     ./run.sh bench ablations COMPETITION ... [--images 4000] [--epochs 12] [--seeds 0 1 2] [--only cutout sam]
 
-The base is the narrow fast net with cropping, mirror images where the competition allows them, and SGD. An option
-changes one thing in it and trains as many epochs, except where a step of it costs much more (SAM), which trains fewer,
-so that the time is the same. Both are scored, as they ship and without test-time views, on the same held-out images:
-2,000, or a fifth of what there is. A seed draws the weights, the order and the subset anew, for the base and the
-options alike, so that they are paired.
+The base is the narrow fast net with random crops, mirroring if the competition allows it, and SGD. Each option changes
+one thing and trains for the same number of epochs. If its steps cost much more (SAM), it trains for fewer epochs, so
+that the time is the same. Base and options are scored in the form that they ship, without test-time views, on the same
+held-out images: 2,000, or a fifth of all images if that is fewer. Each seed draws new weights, a new order of the
+images and a new subset, the same for the base and the options, so that the results are paired.
 
-The gain is the mean over seeds; its 95 % interval takes the spread of a pair from all options of a data set together,
-which three seeds alone could not tell. Resumable: every training is a row of reports/bench/ablations.csv, and what is
-there is not trained again.
+The gain is the mean over seeds. The standard deviation for its 95 % interval is pooled over all options of a data set,
+because three seeds are too few to estimate it. The benchmark is resumable: every training is a row of
+reports/bench/ablations.csv, and rows that are there are not trained again.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
 HOLDOUT = 2000
-RATE = 0.375 / 256  # of SGD, for each image of a batch
-STEPS_PER_EPOCH = 60  # of SGD, at least, as far as batches of 32 allow
+RATE = 0.375 / 256  # learning rate of SGD per image of a batch
+STEPS_PER_EPOCH = 60  # minimum for SGD, unless batches would be smaller than 32
 CROP = {"name": "crop", "padding": 0.0625, "fill": "reflect"}
 BASE_AUGMENT = [CROP, "alternating_flip"]
 AUGMENTATIONS: dict[str, list[Any]] = {
@@ -98,7 +98,7 @@ MUON: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Option:
-    """One thing changed: keys of the recipe, and the part of the epochs that costs as much time as the base's."""
+    """One change: keys of the recipe, and the fraction of the epochs that takes as much time as the base."""
 
     name: str
     kind: str
@@ -107,7 +107,7 @@ class Option:
 
 
 def options() -> list[Option]:
-    """The base first."""
+    """Return all options, the base first."""
     listed = [Option("base", "base", {})]
     listed += [Option(name, "augmentation", {"augment": augment}) for name, augment in AUGMENTATIONS.items()]
     listed += [Option(name, "mixing", {"mix": [name]}) for name in ("mixup", "cutmix", "ricap")]
@@ -137,7 +137,7 @@ def options() -> list[Option]:
 
 @dataclass(frozen=True)
 class Cell:
-    """A training: how many of the held-out images it gets right, and the seconds that it took, prediction included."""
+    """One training: the number of correct held-out images, and its seconds, including prediction."""
 
     dataset: str
     option: str
@@ -150,12 +150,12 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, str, int, int]:
-        """What is not done twice."""
+        """The key by which finished trainings are recognised."""
         return self.dataset, self.option, self.seed, self.epochs
 
 
 def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: int) -> Recipe:
-    """The base with the option's change."""
+    """Return the base recipe with the option's change."""
     batch = max((size for size in BATCHES if images // size >= STEPS_PER_EPOCH), default=BATCHES[0])
     epochs = max(1, round(arguments.epochs * option.length))
     words = ["model.widths=[32,128,128]", "train.precision=native", f"train.batch_size={batch}"]
@@ -167,7 +167,7 @@ def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: 
 
 
 def train(recipe: Recipe, competition: Competition) -> tuple[int, int, int, float]:
-    """Images trained on, images held out, how many of these are right, and the seconds of processor time."""
+    """Train once; return the numbers of training, held-out and correct held-out images, and the processor seconds."""
     device = make_runtime("auto", recipe.train.precision, 1)
     seen = competition.seen_by(recipe)
     with tempfile.TemporaryDirectory() as folder, hushed():
@@ -183,7 +183,7 @@ def train(recipe: Recipe, competition: Competition) -> tuple[int, int, int, floa
 
 
 def read(path: Path) -> dict[tuple[str, str, int, int], Cell]:
-    """What is done."""
+    """Read the finished trainings."""
     if not path.exists():
         return {}
     kinds = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Cell)}
@@ -193,7 +193,7 @@ def read(path: Path) -> dict[tuple[str, str, int, int], Cell]:
 
 
 def add(cell: Cell, path: Path) -> None:
-    """A row more."""
+    """Append a row."""
     new = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
@@ -204,7 +204,7 @@ def add(cell: Cell, path: Path) -> None:
 
 
 def gains(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, float]]]:
-    """By data set and option: the mean gain in points, half its 95 % interval, and how many seeds there are."""
+    """Return, per data set and option, the mean gain in points, half of its 95 % interval, and the number of seeds."""
     import scipy.stats
 
     scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
@@ -232,7 +232,7 @@ def gains(cells: Iterable[Cell]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def table(by_dataset: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    """The page's table: a row per option, a column per data set."""
+    """Return the table of the docs page: one row per option, one column per data set."""
     rows = [f"| kind | option | {' | '.join(by_dataset)} |", f"|---|---|{'---:|' * len(by_dataset)}"]
     for option in options()[1:]:
         cells = [by_option.get(option.name) for by_option in by_dataset.values()]
@@ -243,7 +243,7 @@ def table(by_dataset: dict[str, dict[str, dict[str, float]]]) -> list[str]:
 
 
 def main() -> None:
-    """Train what is missing, seed by seed; print and record the table."""
+    """Train what is missing, seed by seed, then print and record the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("competitions", nargs="+")
     parser.add_argument("--images", type=int, help="train on a subset of this many images")

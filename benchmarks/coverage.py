@@ -1,16 +1,18 @@
-"""How often the 95 % intervals hold: every metric on simulated images whose true score is known.
+"""Measure the coverage of the 95 % intervals: every metric on simulated images whose true score is known.
 
     ./run.sh bench coverage --draws 1000
-    ./run.sh bench coverage --leaderboard 400    draws of a leaderboard's scores instead: see `_leaderboards.py`
-    ./run.sh bench coverage --cells 2 4    real runs with hidden answers instead, by seeds 2 and 3: see `_cells.py`
+    ./run.sh bench coverage --leaderboard 400    instead, simulate public and private scores: see `_leaderboards.py`
+    ./run.sh bench coverage --cells 2 4          instead, train real runs with seeds 2 and 3: see `_cells.py`
 
-A cell is a kind of data (five classes three to one; two classes, one of them a tenth; sets of five), a number of images
-(30 to 10,000) and how good the classifier is, from hopeless to nearly flawless. In every draw its strength is one of
-four, since a proportion of 30 images takes so few values that at one strength alone the coverage jumps between 90 and
-100 %: what must hold is the mean over truths (Agresti and Coull 1998). The truth is the score of half a million images.
-At exactly 0 and 100 % an interval that reaches the end always holds: there only too few can be found.
+A cell is a kind of data (five classes with frequencies up to 3:1; two classes, one with a tenth of the images;
+multi-label data with five classes), a number of images (30 to 10,000) and a quality of the classifier, from useless to
+nearly perfect. The strength of the classifier alternates between four values: a proportion of 30 images has so few
+possible values that with a single strength the coverage jumps between 90 and 100 %. What should be near 95 % is the
+mean coverage over true scores (Agresti and Coull 1998). The true score is that of half a million images. If it is
+exactly 0 or 100 %, an interval that includes that end always holds, so there only a coverage that is too low is counted
+as an error.
 
-Written to reports/bench/ after every cell; the same command on the same day continues that record.
+The record in reports/bench/ is written after every cell; the same command on the same day continues it.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ from featherweight.console import Progress
 from featherweight.evaluation.metrics import METRICS
 
 COUNTS = (30, 100, 1000, 10_000)
-POPULATION = 500_000  # images behind a truth: its own error is a seventh of that of 10,000 images
+POPULATION = 500_000  # images for the true score: its standard error is a seventh of that of 10,000 images
 PIECE = 100_000
-SLOW = 5  # of 10,000 images one draw in so many is scored by average precision, a third of a second each
-LEAST = 1e-7  # what two scores differ by at least, if they differ
+SLOW = 5  # at 10,000 images only one draw in five is scored by average precision, which takes a third of a second
+LEAST = 1e-7  # tolerance when two scores are compared
 CLASSIFIERS = {
     "hopeless": (-3.0, -2.0, -1.5, -1.0),
     "weak": (0.0, 0.5, 1.0, 1.5),
@@ -49,22 +51,22 @@ CLASSIFIERS = {
 
 @dataclass(frozen=True)
 class World:
-    """How often each class occurs, and whether an image has several."""
+    """A kind of simulated data: the frequency of each class, and whether images have several classes."""
 
     shares: tuple[float, ...]
     several: bool = False
 
     @property
     def target(self) -> str:
-        """As metrics call it."""
+        """The kind of target, as metrics name it."""
         return "several" if self.several else "one"
 
     def metrics(self) -> list[str]:
-        """Those that are for it."""
+        """Return the names of the metrics for this kind of target."""
         return [name for name, metric in METRICS.items() if self.target in metric.targets]
 
     def images(self, count: int, strength: float, random: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Probabilities float64 [N, K] and true classes int64 [N] or sets uint8 [N, K]."""
+        """Draw probabilities float64 [N, K] and true classes int64 [N], or multi-label targets uint8 [N, K]."""
         shares = np.array(self.shares)
         if self.several:
             true = (random.random((count, len(shares))) < shares).astype(np.uint8)
@@ -85,7 +87,7 @@ WORLDS = {
 
 
 def keys(name: str, world: World) -> dict[str, Any]:
-    """The metric's arguments that make it differ from its neighbours."""
+    """Return arguments with which a metric differs from similar ones (k = 1 would make top-k equal to accuracy)."""
     if name == "weighted_log_loss":
         return {"weights": list(range(1, len(world.shares) + 1))}
     return {"k": 2} if name in ("top_k", "map_at_k") else {}
@@ -93,7 +95,7 @@ def keys(name: str, world: World) -> dict[str, Any]:
 
 @cache
 def truths(name: str, strength: float) -> dict[str, float]:
-    """Every metric's value on very many images of a world, in pieces that fit into the memory."""
+    """Return every metric's value on half a million images of a world, computed in pieces that fit into memory."""
     world, random = WORLDS[name], np.random.default_rng([len(WORLDS[name].shares), int(100 * strength) + 1000])
     pieces = [world.images(min(PIECE, POPULATION), strength, random) for _ in range(max(1, POPULATION // PIECE))]
     return {
@@ -103,7 +105,7 @@ def truths(name: str, strength: float) -> dict[str, float]:
 
 
 def cell(name: str, classifier: str, count: int, draws: int, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-    """By metric, of `draws` sets of images, the share whose interval holds the truth, lies above it, lies below it."""
+    """Return, per metric, the fractions of `draws` samples whose interval contains the truth, is above or below it."""
     world, random = WORLDS[name], np.random.default_rng([count, draws])
     chosen = [metric for metric in world.metrics() if metric in metrics]
     above, below = dict.fromkeys(chosen, 0), dict.fromkeys(chosen, 0)
@@ -133,14 +135,14 @@ def cell(name: str, classifier: str, count: int, draws: int, metrics: Sequence[s
 
 
 def outside(row: dict[str, Any]) -> bool:
-    """Is a cell beyond 93 to 97 %, by more than its number of draws explains in one of a hundred cells?"""
+    """True if the coverage is significantly outside of 93 to 97 % (at the 1 % level, given the number of draws)."""
     chance = 2.58 * math.sqrt(0.95 * 0.05 / row["draws"])
     too_many = row["held"] > 0.97 + chance and row["classifier"] != "flawless"
     return bool(row["held"] < 0.93 - chance or too_many)
 
 
 def main() -> None:
-    """Measure, write and tell."""
+    """Measure, write the record, print a summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--metrics", nargs="*", default=list(METRICS))
@@ -148,9 +150,9 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS), choices=list(WORLDS))
     parser.add_argument("--classifiers", nargs="*", default=list(CLASSIFIERS), choices=list(CLASSIFIERS))
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
-    text = "real runs with hidden answers instead, by the seeds from FIRST to before END"
+    text = "instead, train real runs with known test labels, with the seeds from FIRST to END - 1"
     parser.add_argument("--cells", type=int, nargs=2, metavar=("FIRST", "END"), help=text)
-    text = "draws of the scores of a leaderboard instead, beside what is expected of them"
+    text = "instead, simulate this many public and private scores and compare them with the expected range"
     parser.add_argument("--leaderboard", type=int, metavar="DRAWS", help=text)
     arguments = parser.parse_args()
     if arguments.leaderboard is not None:
@@ -179,7 +181,7 @@ def main() -> None:
 
 
 def leaderboards(draws: int, out: Path) -> None:
-    """Do the cells that are not in today's record, and tell."""
+    """Simulate the cells that are missing in today's record, and print the table."""
     rows: list[dict[str, Any]] = _record.earlier("coverage-leaderboard", out).get("cells", [])
     done = {(row["world"], row["classifier"], *row["sizes"]) for row in rows}
     asked = list(itertools.product(WORLDS, _leaderboards.CLASSIFIERS, _leaderboards.SIZES))
@@ -198,7 +200,7 @@ def leaderboards(draws: int, out: Path) -> None:
 
 
 def real_runs(seeds: range, out: Path) -> None:
-    """Do the cells that are not in today's record, and tell."""
+    """Train the cells that are missing in today's record, and print a summary."""
     rows: list[dict[str, Any]] = _record.earlier("coverage-cells", out).get("cells", [])
     done = {(row["set"], row["recipe"], row["seed"], row["trouble"]) for row in rows}
     for one in _cells.cells(seeds):
@@ -210,12 +212,12 @@ def real_runs(seeds: range, out: Path) -> None:
 
 
 def tell(rows: Sequence[dict[str, Any]]) -> None:
-    """The cells that are outside, and how many."""
+    """Print the cells with a coverage outside of 93 to 97 %, and their number."""
     for row in filter(outside, rows):
         line = "{metric}, {world}, {classifier}, {images:,} images: {held:.1%} ({above:.1%} above, {below:.1%} below)"
         print(line.format(**row))
     share = float(np.mean([row["held"] for row in rows]))
-    print(f"{len(rows)} cells, {share:.2%} of the intervals hold; {sum(map(outside, rows))} cells outside 93 to 97 %")
+    print(f"{len(rows)} cells: mean coverage {share:.2%}; {sum(map(outside, rows))} cells outside of 93 to 97 %")
 
 
 if __name__ == "__main__":

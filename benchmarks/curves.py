@@ -1,15 +1,16 @@
-"""Learning curves that plans are made from: networks of several widths, trained for several lengths on a data set.
+"""Train the learning curves that `auto` plans with: networks of several widths, for several numbers of epochs.
 
     ./run.sh bench curves COMPETITION --dataset NAME [--images 4000] --networks narrow fast --epochs 5 15 45
     ./run.sh bench curves COMPETITION --dataset NAME --networks lite0 --size 128 --epochs 0 2 6
 
-The second fine-tunes published weights, as a plan does: `lite0_bold` where the images are unlike those of the weights
-(docs/auto.md). No epochs are a linear probe alone.
+The second command fine-tunes published weights, as a plan does; choose `lite0_bold` if the images are unlike those that
+the weights were trained on (docs/auto.md). 0 epochs means a linear probe only.
 
-Every training is a run like any other, so what was cut off goes on and what is done is not done again. Each adds a row
-to src/featherweight/planning/curves.csv: the task in numbers, the network's parameters, the epochs, and the error on
-images that were held out (a fifth of the data or, of a subset, 3,000 more). `--dataset` is the name of the data, which
-rows of other sizes share: what differs within a data set is what the plan learns from.
+Every training is an ordinary run, so an interrupted one continues and a finished one is not repeated. Each adds a row
+to src/featherweight/planning/curves.csv: the numbers that describe the task, the network's parameters, the epochs, and
+the error on held-out images (a fifth of the data or, for a subset, 3,000 other images). `--dataset` names the data set;
+rows with other image sizes or subsets of the same data use the same name, because the plan learns from the differences
+within a data set.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ NETWORKS = {
     "lite0": ("finetune_lite0", []),
     "lite0_bold": ("finetune_lite0_bold", []),
 }
-HOLDOUT = 3000  # images that score a training on a subset
+HOLDOUT = 3000  # number of held-out images when training on a subset
 COLUMNS = ("dataset", "optimizer", *NUMBERS, "error", "network")
 
 
 def settings(network: str, epochs: int, images: int, arguments: argparse.Namespace, small: bool) -> list[str]:
-    """What is set in the network's recipe: the batch and its rate as a plan would have them, and what is held out."""
+    """Return the settings for the recipe: batch size and learning rate as in a plan, and the holdout."""
     chosen = [*NETWORKS[network][1], f"train.epochs={epochs}", f"train.evaluate_every={max(1, epochs)}"]
     if arguments.size is not None:
         chosen += [f"image.size={arguments.size}"]
@@ -58,7 +59,7 @@ def settings(network: str, epochs: int, images: int, arguments: argparse.Namespa
 
 
 def trained(name: str, recipe_name: str, changes: list[str], competition_name: str, competition: Competition) -> Run:
-    """The run of that name, begun, continued, or done already."""
+    """Start, continue or just find the run of that name; return it finished."""
     if not Run.exists(name):
         recipe = load_recipe(recipe_name, changes)
         RunRequest(recipe_name, recipe, competition_name, competition, ["./run.sh", "bench", "curves"]).start(name)
@@ -69,7 +70,7 @@ def trained(name: str, recipe_name: str, changes: list[str], competition_name: s
 
 
 def main() -> None:
-    """Train what is asked for, a row each."""
+    """Train all networks that are asked for; each adds one row."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("competition")
     parser.add_argument("--dataset", required=True, help="the name of the data in the table")

@@ -1,27 +1,29 @@
-"""Training EfficientNet-B0 on the CPU: this one against timm's and efficientnet-pytorch's, taking turns.
+"""Compare training speeds of EfficientNet-B0 on the CPU: ours, timm's and efficientnet-pytorch's, taking turns.
 
     ./run.sh bench efficientnet
 
-The same network, strides as published, float32, Adam at its defaults as in the logbook: forward, backward and step on a
-batch that is already there, at 32 and 64 px in batches of 16 and 128. Each library runs in a process of its own, as its
-users run it: eager, in the default layout; and once more in channels_last, which neither does by itself. Ours is placed
-and stepped as `training.loop.fit` does. What counts is the wall; processor seconds are kept beside it, because they
-bear a machine with other work on it better. Writes a dated JSON to reports/bench/.
+All train the same network with strides as published, in float32, with Adam at its defaults as in the logbook: forward,
+backward and step on a batch that is already in memory, at 32 and 64 px in batches of 16 and 128. Each library runs in a
+separate process, as its users run it (eager mode, default memory layout), and once more in channels_last, which neither
+library uses by default. Ours is placed and stepped as in `training/trainer.py`. The result is wall time. Processor
+seconds are recorded as well, because they vary less on a machine that runs other programs. Writes a dated JSON to
+reports/bench/.
 
-Where the time went, in the order of what it was worth (single layers were timed beside other programs, so these are
+What the optimisations saved, the largest first (single layers were timed while other programs ran, so the numbers are
 orders of magnitude):
 
-- page faults, 161,000 a step of batch 128 at 64 px, since glibc hands large blocks back to the system: 1,250 to 925 ms
-  of processor time with `mallopt` (`training/runtime.py`);
-- the gradient of 5x5 depthwise kernels, and of any on maps under 3 px, which oneDNN computes as of 16 channels a group:
-  4.8 to 0.9 ms a layer of 672 channels on 4 px, batch 32 (`models/depthwise.py`);
-- uneven padding, copied, and the second gradient of what is squeezed and excited, written in the default layout;
-- what deterministic torch fills with NaN before it is computed (`training/runtime.py`);
+- page faults, 161,000 per step of batch 128 at 64 px, because glibc returns large blocks to the system: 1,250 to 925 ms
+  of processor time with `mallopt` (`runtime/device.py`);
+- the gradient of 5x5 depthwise kernels, and of all depthwise kernels on maps below 3 px, which oneDNN computes as if
+  each group had 16 channels: 4.8 to 0.9 ms per layer of 672 channels on 4 px, batch 32 (`models/depthwise.py`);
+- uneven padding, which was copied, and the second gradient of the squeeze-and-excitation input, which was written in
+  the default layout;
+- tensors that torch's deterministic mode fills with NaN before they are computed (`runtime/device.py`);
 - the optimizer at batch 16: Adam 12.2 to 3.9 ms with torch's fused form (`training/optimizers.py`).
 
-What is left: matrix products, and passes over memory by batch norm and swish. Tried and left: products by taps (2.0 ms
-where three columns at a time take 0.9), an einsum over unfolded maps (54), 5x5 as four 3x3 (1.4), `foreach` optimizers
-and transparent huge pages (no gain).
+The remaining time is matrix products, and the memory passes of batch norm and swish. Tried without success: one product
+per kernel tap (2.0 ms, against 0.9 for three columns at a time), an einsum over unfolded maps (54 ms), 5x5 as four 3x3
+(1.4 ms), `foreach` optimizers and transparent huge pages (no gain).
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ SETTINGS = [(32, 128), (64, 128), (32, 16), (64, 16)]  # pixels, batch
 
 
 def ours(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """The `efficientnet` of a recipe."""
+    """Build our `efficientnet` as a recipe does, with its optimizer."""
     from featherweight.models import FAMILIES, build
     from featherweight.models.shape import Shape
     from featherweight.runtime.device import make_runtime
@@ -54,7 +56,7 @@ def ours(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def timm(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """As its users make it, with the dropout and drop connect of the others."""
+    """Build timm's network as its users do, with the same dropout and drop connect as the others."""
     import timm as library
 
     net = library.create_model("efficientnet_b0", num_classes=10, drop_rate=0.2, drop_path_rate=0.2)
@@ -62,7 +64,7 @@ def timm(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def efficientnet_pytorch(side: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """As its users make it; dropout and drop connect are 0.2 by default."""
+    """Build efficientnet-pytorch's network as its users do; dropout and drop connect are 0.2 by default."""
     from efficientnet_pytorch import EfficientNet
 
     net = EfficientNet.from_name("efficientnet-b0", num_classes=10, image_size=side)
@@ -79,7 +81,7 @@ CONTESTANTS: dict[str, tuple[Callable[[int], tuple[nn.Module, torch.optim.Optimi
 
 
 def contest(name: str, side: int, batch: int, steps: int, turns: Connection) -> None:
-    """Take `steps` steps, and answer with wall and processor seconds, each time one is called."""
+    """Take `steps` steps on each request through the pipe, and send back the wall and processor seconds."""
     make, channels_last = CONTESTANTS[name]
     torch.manual_seed(0)
     net, optimizer = make(side)
@@ -104,7 +106,7 @@ def contest(name: str, side: int, batch: int, steps: int, turns: Connection) -> 
 
 
 def measure(side: int, batch: int, rounds: int, images: int) -> dict[str, list[tuple[float, float]]]:
-    """Images a second by the wall and by the processor, of every contestant in every round."""
+    """Return images per second of wall and of processor time, for every library and round."""
     steps = max(1, images // batch)
     spawn = multiprocessing.get_context("spawn")
     contestants = {}
@@ -130,7 +132,7 @@ def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=256, help="a turn's images")
+    parser.add_argument("--images", type=int, default=256, help="images per turn")
     arguments = parser.parse_args()
     settings = []
     for side, batch in SETTINGS:

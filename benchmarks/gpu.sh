@@ -1,29 +1,30 @@
 #!/usr/bin/env bash
-# What is measured on a GPU machine, in one call from a bare checkout that nothing can be installed into from outside.
+# Run all measurements on a GPU machine, in one call from a bare checkout, without access to a package index.
 #
 #   benchmarks/gpu.sh [--only PART,...] [--data FOLDER] [--wheels FOLDER] [--out FOLDER] [--limit SECONDS] [--smoke]
 #
-#   tests    the device paths of the test suite, CUDA's among them                        (3 minutes at most)
-#   nccl     torchrun, and what processes tell each other: of one over nccl; with a second GPU, of two beside one  (2)
-#   peers    WRN-16-4 images/s against timm's loop, both in bf16: bench peers             (4)
-#   compile  ours with train.compile beside ours without                                  (3)
-#   race     seconds and accuracy of RACE beside the published fast recipe: bench race    (5)
+#   tests    the tests of devices, including CUDA                                         (at most 3 minutes)
+#   nccl     torchrun and communication over nccl: one process, or two if there are two GPUs    (2)
+#   peers    WRN-16-4 images/s compared to timm's loop, both in bf16: bench peers         (4)
+#   compile  ours with train.compile compared to ours without                             (3)
+#   race     seconds and accuracy of RACE and of the published fast recipe: bench race    (5)
 #   best     BEST trained for MINUTES, to its test accuracy: bench timed                  (MINUTES + 2)
 #
-# With --limit a part gets no more time than is left of so many seconds, BEST is trained for what the others leave, and
-# a part for which too little is left is said to be left out. So where a command may run for 10 minutes, --limit 570
-# does all of it, and a second call, --only best --limit 570, trains BEST for longer.
-# RACE, RACE_SET, BEST, BEST_SET, MINUTES and RUNS are environment variables with the defaults below. The folder of --data
-# holds cifar10_jpeg_train.tar.gz and cifar10_jpeg_test.tar.gz (or cifar10/train/<class>/* and cifar10/test/<class>/*);
-# that of --wheels what the machine's Python, here a 3.12 that has torch, torchvision and timm, lacks, fetched elsewhere:
+# --limit is the time in seconds for all parts. BEST is trained for the time that the other parts leave; a part for
+# which there is too little time is skipped, with a message. Example: if a command may run for 10 minutes, --limit 570
+# runs all parts, and a second call with --only best --limit 570 trains BEST for longer.
+# RACE, RACE_SET, BEST, BEST_SET, MINUTES and RUNS are environment variables with the defaults below. The folder of
+# --data contains cifar10_jpeg_train.tar.gz and cifar10_jpeg_test.tar.gz, or cifar10/train/<class>/* and
+# cifar10/test/<class>/*. The folder of --wheels contains the packages that the machine's Python lacks. For Python 3.12
+# with torch, torchvision and timm, download them on another machine:
 #
 #   python -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
 #       --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d FOLDER \
 #       $(grep -oE '^(pydantic|pydantic-core|annotated-types|typing-inspection|typing-extensions|ruamel-yaml)==[^ ;]+' \
 #           requirements.txt)
 #
-# FEATHERWEIGHT_PYTHON is the Python to use. What is said goes to gpu.log in the folder of --out, beside the JSON files.
-# --smoke does everything on the CPU at a tiny size, to see that it would run.
+# FEATHERWEIGHT_PYTHON is the Python to use. The output is also written to gpu.log in the folder of --out, next to the
+# JSON files. --smoke runs everything on the CPU at a tiny size, to check that all parts run.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 parts=tests,nccl,peers,compile,race,best
@@ -41,7 +42,7 @@ done
 case "$limit" in *[!0-9]*) echo "error: --limit $limit: expected whole seconds" >&2; exit 2 ;; esac
 mkdir -p "$out"; out=$(cd "$out" && pwd)
 work=$(mktemp -d)
-trap 'rm -rf "$work" </dev/null >/dev/null 2>&1 &' EXIT # 60,000 images, whose removal can take a minute
+trap 'rm -rf "$work" </dev/null >/dev/null 2>&1 &' EXIT # in the background: removing 60,000 images can take a minute
 
 export FEATHERWEIGHT_PYTHON=${FEATHERWEIGHT_PYTHON:-python3} PYTHONUNBUFFERED=1
 if [ -n "$wheels" ]; then
@@ -66,7 +67,7 @@ fi
 
 device=cuda precision=bf16
 race=${RACE:-fastnet94} best=${BEST:-best5m} minutes=${MINUTES:-8} runs=${RUNS:-5}
-# The published batch, rate and decay: in the recipe's batches of 256 a GPU would mostly wait to be told what to do.
+# The published batch size, learning rate and weight decay: with the recipe's batches of 256 a GPU is mostly idle.
 RACE_SET=${RACE_SET-train.batch_size=1024 optimizer.lr=1.5 optimizer.weight_decay=0.002}
 read -r -a race_set <<<"$RACE_SET"; read -r -a best_set <<<"${BEST_SET:-}"
 peers=(--only wrn16_4 --peers ours bare timm "timm channels_last" --rounds 5 --limit 150)
@@ -91,17 +92,17 @@ if '$device' == 'cuda' and not torch.cuda.is_available():
 
 failed=
 left() { echo $((limit - SECONDS)); }
-# A part is given so many seconds and is then ended; the parts after it run all the same.
+# Run a part for at most the given number of seconds. If it fails or is stopped, the next parts still run.
 part() { # name, seconds, command...
     local name=$1 seconds=$2 began=$SECONDS code; shift 2
     case ",$only," in *",$name,"*) ;; *) return 0 ;; esac
     if [ "$(left)" -lt 45 ]; then
-        failed="$failed $name"; echo "== $name is left out: there are $(left) s"; return 0
+        failed="$failed $name"; echo "== $name is skipped: only $(left) s are left"; return 0
     fi
     echo "== $name: $*"
     timeout --kill-after=10 $((seconds < $(left) - 15 ? seconds : $(left) - 15)) "$@" 2>&1
     code=$?
-    [ "$code" = 0 ] || { failed="$failed $name"; echo "== $name failed with $code$([ "$code" != 124 ] || echo ", its time being over")"; }
+    [ "$code" = 0 ] || { failed="$failed $name"; echo "== $name failed with $code$([ "$code" != 124 ] || echo ": its time was over")"; }
     echo "== $name took $((SECONDS - began)) s"
 }
 measure() {
@@ -114,7 +115,7 @@ measure() {
     part peers 240 "$root/run.sh" bench peers --device "$device" --precision "$precision" "${peers[@]}" --out "$out"
     part compile 180 "$root/run.sh" bench peers --device "$device" --precision "$precision" "${compiling[@]}" --out "$out"
     part race 300 "$root/run.sh" bench race --device "$device" "${racing[@]}" --out "$out"
-    # A minute and a half of the rest is for decoding the images and for prediction.
+    # Keep a minute and a half of the remaining time for decoding the images and for prediction.
     free=$(($(left) < 120 ? 30 : $(left) - 90))
     [ "$free" -ge $(("${minutes%.*}" * 60)) ] || minutes=$((free / 60)).$((free % 60 * 10 / 60))
     part best $(("${minutes%.*}" * 60 + 120)) "$root/run.sh" bench timed "$best" --minutes "$minutes" --device "$device" "${timed[@]}" --out "$out"

@@ -1,8 +1,8 @@
 """Write src/featherweight/models/imagenet.csv: what `./run.sh models --pretrained` lists.
 
-The accuracies are timm's own (results/results-imagenet.csv in its repository, Apache 2.0), the parameters and
-multiply-adds are counted here, without memory, of its networks as installed: `parameters` is what a network has without
-any class, RGB in, and `per_class` what each class adds.
+The accuracies are timm's own (results/results-imagenet.csv in its repository, Apache 2.0). Parameters and multiply-adds
+are counted here on the installed timm's networks, on torch's meta device: `parameters` is the number without the part
+that depends on the number of classes, for RGB images, and `per_class` is what each class adds.
 
     ./run.sh bench imagenet_table results-imagenet.csv
 """
@@ -21,11 +21,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from featherweight.models.pretrained_nets import TABLE
 from featherweight.runtime.torch_internals import build_on_meta, on_meta_device
 
-LARGEST = 16  # million parameters with ImageNet's classes
+LARGEST = 16  # maximum, in million parameters with ImageNet's classes
 
 
 def main() -> None:
-    """Read timm's table, count, write ours."""
+    """Read timm's table, count, and write our table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="timm's results-imagenet.csv")
     arguments = parser.parse_args()
@@ -43,12 +43,12 @@ def main() -> None:
                 writer.writerow(
                     [row["model"], row["img_size"], row["top1"], *counted(row["model"], int(row["img_size"]))]
                 )
-            except Exception as error:  # a name that this timm has not, or a network that does without a classifier
+            except Exception as error:  # a name that this timm does not have, or a network without a classifier
                 print(f"left out: {row['model']}: {error}", file=sys.stderr)
 
 
 def counted(model: str, size: int) -> tuple[int, int, int]:
-    """Parameters without classes, parameters a class adds, multiply-adds at this size with 10 classes."""
+    """Return the parameters without classes, the parameters per class, and the multiply-adds with 10 classes."""
     import timm
 
     settings = timm.get_pretrained_cfg(model)

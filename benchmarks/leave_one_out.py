@@ -1,11 +1,11 @@
-"""Plans for a data set without its own learning curves: does the forecast hold, and what does the choice cost?
+"""Test plans for a data set without its own learning curves: does the forecast hold, and what does the choice cost?
 
     ./run.sh bench leave_one_out
 
-The rows of each data set in src/featherweight/planning/curves.csv are taken out in turn, and its cheapest training (the
+The rows of each data set in src/featherweight/planning/curves.csv are removed in turn, and its cheapest training (the
 fewest parameters, then the fewest epochs) is put back as the pilot that a plan would train. Then each of its other
-trainings is forecast. Prints how many scores lie within the 95 % range, and how many points the training that is
-forecast best lies below the best one. Nothing is trained.
+trainings is forecast. Prints how many scores lie within the 95 % range, and how many points the training with the best
+forecast lies below the best training. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from featherweight.planning.task import Task
 
 
 def tasks(rows: list[Row]) -> dict[str, list[Row]]:
-    """The rows of each task: a data set with so many images, by networks that start alike; two rows or more."""
+    """Return the rows per task (data set, number of images, start, optimizer); tasks with a single row are left out."""
     by_task: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         start = "pretrained" if row.published else "from scratch"
@@ -29,7 +29,7 @@ def tasks(rows: list[Row]) -> dict[str, list[Row]]:
 
 
 def forecast(curves: Curves, row: Row) -> Forecast:
-    """Of a row's training, by the curves."""
+    """Forecast a row's training from the curves."""
     task = Task(
         row.images, row.holdout, 0, row.classes, 1, row.size, row.size, row.channels, mirror=False, pretrained=False
     )
@@ -37,7 +37,7 @@ def forecast(curves: Curves, row: Row) -> Forecast:
 
 
 def main() -> None:
-    """Forecast, compare, print, record."""
+    """Forecast, compare, print, write the record."""
     rows = table()
     summaries: dict[str, dict[str, Any]] = {}
     for name, own in tasks(rows).items():
@@ -55,10 +55,10 @@ def main() -> None:
             "lost": chosen.error - best.error,
         }
         miss = summaries[name]["mean_miss"]
-        print(f"{name}: {sum(within)} of {len(within)} within their range, {miss:.1%} off in the mean")
+        print(f"{name}: {sum(within)} of {len(within)} within their range, mean error {miss:.1%}")
         print(f"  the choice loses {100 * summaries[name]['lost']:.1f} points")
     total, within_all = (sum(one[key] for one in summaries.values()) for key in ("forecasts", "within"))
-    print(f"{within_all} of {total} within their range; the most that a choice loses: ", end="")
+    print(f"{within_all} of {total} within their range; largest loss by a choice: ", end="")
     print(f"{100 * max(one['lost'] for one in summaries.values()):.1f} points")
     print(f"written: {_record.write('leave-one-out', __doc__.splitlines()[0], {'tasks': summaries}).name}")
 

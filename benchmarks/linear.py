@@ -1,20 +1,21 @@
-"""The cost of an epoch against the number of images, and training on more images than the memory may hold.
+"""Measure the cost of an epoch against the number of images, and train on more images than fit into memory.
 
     ./run.sh bench linear
 
-Synthetic images, a small perceptron, crop and flip: what grows is what the pipeline does for each image. Every point is
-a process of its own, in which `training.loop.fit` runs as in a run; what is timed are the epochs after the first one.
-5,000, 50,000 and 500,000 images of 8x8 for an epoch's time and the peak memory (the pages of the file that were touched
-included), beside a picture of both. The processes use all cores: beside another that does, two threads that wait for
-each other at every operation take five times the processor time, so the machine should be quiet.
+The images are synthetic and the network is a small perceptron with crop and flip, so what grows is the pipeline's work
+per image. Every point is a separate process that trains as a run does; the epochs after the first are timed. First,
+5,000, 50,000 and 500,000 images of 8x8 px give the time of an epoch and the peak memory (including the touched pages of
+the mapped file), and a figure of both. The processes use all cores. The machine should be idle: if another program uses
+all cores too, two threads that wait for each other at every operation take five times the processor time.
 
-Then a set of 32x32 images is trained on from the memory, and mapped from the disk by a process that may not have as
-much private memory (RLIMIT_DATA, of Linux) as the set is large; first it is tried that the limit refuses the set. What
-is mapped from a file is not private: the system keeps of it in its cache what it has room for. So the file's pages are
-dropped from that cache before each epoch that is timed, and the bytes that the epoch fetched from the disk are recorded
-beside its rate: each page comes from the disk once an epoch, and from the cache after that. Not measured is a cache too
-small for the set, which fetches pages more often; nor can a virtual disk's host be made to forget. Where the system has
-no posix_fadvise, or temporary files lie in memory, nothing is dropped, and few bytes fetched tell of it.
+Then a set of 32x32 images is trained on from memory, and also mapped from disk by a process whose private memory is
+limited (RLIMIT_DATA, Linux only) to less than the size of the set; before that the benchmark checks that the set cannot
+be loaded under this limit. Mapped file pages are not private memory: the system keeps as many as it has room for in its
+page cache. So the file's pages are dropped from that cache before each timed epoch, and the bytes that the epoch read
+from disk are recorded with its speed: each page is read from disk once per epoch, and from the cache after that. Two
+cases are not measured: a cache that is too small for the set, which would read pages more often, and the cache of a
+virtual disk's host, which cannot be dropped. On systems without posix_fadvise, or with temporary files in memory,
+nothing is dropped; then the recorded number of bytes is small.
 
 Writes a dated JSON to reports/bench/.
 """
@@ -52,12 +53,12 @@ from featherweight.training.trainer import Trainer
 COUNTS = (5_000, 50_000, 500_000)
 BATCH, GOAL = 256, 0.9
 LARGE = 400_000  # 32x32 RGB: 1.23 GB
-LIMIT = 2**30  # of private memory, where torch's own takes 0.9 GB: its libraries' data, its threads' stacks
-BLOCK = 512  # bytes, of getrusage
+LIMIT = 2**30  # bytes of private memory; torch alone takes 0.9 GB for its libraries' data and its threads' stacks
+BLOCK = 512  # bytes per block of getrusage
 
 
 def write(path: Path, count: int, size: int) -> None:
-    """A file of images of noise, as a pack has it."""
+    """Write a file of noise images in the format of a pack."""
     rng = np.random.default_rng(0)
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
     for first in range(0, count, 50_000):
@@ -66,9 +67,10 @@ def write(path: Path, count: int, size: int) -> None:
 
 
 def drop(path: Path, mapped: np.memmap[Any, Any]) -> None:
-    """Have the system forget what it keeps of a file in its memory, so that its pages come from the disk again.
+    """Drop a file from the system's page cache, so that its pages are read from disk again.
 
-    The system keeps what a process has mapped, or what is not written yet, so both are seen to before.
+    The system does not drop pages that are mapped or not yet written, so the process first releases its mapped pages
+    and flushes the file.
     """
     if not hasattr(os, "posix_fadvise"):
         return
@@ -82,13 +84,13 @@ def drop(path: Path, mapped: np.memmap[Any, Any]) -> None:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Is this what Python, numpy, torch or the system say when they get no more memory?"""
+    """True if the error is an out-of-memory error of Python, numpy, torch or the system."""
     words = ("DefaultCPUAllocator", os.strerror(errno.ENOMEM))
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def child(path: Path, arguments: argparse.Namespace) -> None:
-    """Train on the images of a file, and print what an epoch after the first took, or that the memory was refused."""
+    """Train on the images of a file; print the time of an epoch after the first, or that memory was refused."""
     if arguments.limit:
         resource.setrlimit(resource.RLIMIT_DATA, (arguments.limit, arguments.limit))
     if arguments.keep:
@@ -103,7 +105,7 @@ def child(path: Path, arguments: argparse.Namespace) -> None:
 
 
 def trained(path: Path, epochs: int) -> dict[str, float]:
-    """The median seconds of the epochs after the first, their images, the bytes they fetch, and the peak memory."""
+    """Return, for the epochs after the first, the median seconds, images and bytes read; and the peak memory."""
     mapped = np.load(path, mmap_mode="r")
     rng, count = np.random.default_rng(1), len(mapped)
     everything = Pack([str(place) for place in range(count)], mapped, rng.integers(0, 10, count))
@@ -130,7 +132,7 @@ def trained(path: Path, epochs: int) -> dict[str, float]:
 
 
 def one(path: Path, *options: str) -> dict[str, Any]:
-    """What a child tells; what else it fails of ends the benchmark."""
+    """Return a child's result; any failure other than refused memory ends the benchmark."""
     command = [sys.executable, __file__, "--child", str(path), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -140,11 +142,11 @@ def one(path: Path, *options: str) -> dict[str, Any]:
 
 
 def growth(folder: Path, counts: Sequence[int], rounds: int) -> list[dict[str, float]]:
-    """A row a number of images: the median time of an epoch after the first, and the peak memory."""
+    """Return one row per number of images: the median time of an epoch after the first, and the peak memory."""
     rows = []
     for count in counts:
         write(folder / "images.npy", count, 8)
-        epochs = 1 + max(1, min(10, 200_000 // count))  # of few images several: one takes no longer than a hiccup
+        epochs = 1 + max(1, min(10, 200_000 // count))  # several for few images, since one is too short to time
         results = [one(folder / "images.npy", "--epochs", str(epochs)) for _ in range(rounds)]
         seconds = [each["seconds"] for each in results]
         row = {
@@ -157,24 +159,24 @@ def growth(folder: Path, counts: Sequence[int], rounds: int) -> list[dict[str, f
             "data": count * 8 * 8 * 3,
         }
         rows.append(row)
-        print(f"{count:>9,} images: {row['seconds']:.2f} s an epoch, peak {row['peak'] / 2**20:,.0f} MiB", flush=True)
+        print(f"{count:>9,} images: {row['seconds']:.2f} s/epoch, peak {row['peak'] / 2**20:,.0f} MiB", flush=True)
     return rows
 
 
 def beyond_memory(folder: Path, count: int, limit: int, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Images a second and bytes fetched an epoch, taking turns: from the memory, and mapped under the limit."""
+    """Return images per second and bytes read per epoch, from memory and mapped under the limit, taking turns."""
     path = folder / "large.npy"
     write(path, count, 32)
     refused = one(path, "--keep", "memory", "--limit", str(limit)).get("refused")
     if refused is None:
         sys.exit("the limit does not hold: the whole set went into the memory")
-    print(f"all in the memory under the limit: {refused}", flush=True)
+    print(f"loading the whole set into memory under the limit: {refused}", flush=True)
     kinds = {"in_memory": ["--keep", "memory"], "mapped": ["--keep", "disk", "--limit", str(limit)]}
     results: dict[str, dict[str, list[float]]] = {kind: {"rates": [], "fetched": []} for kind in kinds}
     for _ in range(rounds):
         for kind, options in kinds.items():
             result = one(path, "--epochs", "2", *options)
-            if "refused" in result:  # the mapped one: then the limit has not shown whether the set is what is too large
+            if "refused" in result:  # even for the mapped set: the limit shows nothing then
                 sys.exit(f"{kind}: there is too little memory to train at all: {result['refused']}")
             results[kind]["rates"].append(result["images"] / result["seconds"])
             results[kind]["fetched"].append(result["fetched"])
@@ -184,11 +186,11 @@ def beyond_memory(folder: Path, count: int, limit: int, rounds: int) -> dict[str
 
 
 def draw(rows: list[dict[str, float]], path: Path) -> None:
-    """An epoch's seconds and the peak memory against the number of images."""
+    """Draw the seconds of an epoch and the peak memory against the number of images."""
     picture, axes = plotting.figure(1, 2, width=5)
     counts = [row["images"] for row in rows]
     for place, key, unit, label in (
-        (axes[0, 0], "seconds", 1.0, "seconds an epoch"),
+        (axes[0, 0], "seconds", 1.0, "seconds per epoch"),
         (axes[0, 1], "peak", 2**20, "MiB"),
     ):
         place.plot(counts, [row[key] / unit for row in rows], "o-")
@@ -204,13 +206,13 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print, draw, record."""
+    """Measure, print, draw, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="images of 8x8")
-    parser.add_argument("--large", type=int, default=LARGE, help="images of 32x32")
-    parser.add_argument("--limit", type=int, default=0, help=f"bytes of private memory ({LIMIT})")
-    parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON and the picture")
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="numbers of 8x8 images")
+    parser.add_argument("--large", type=int, default=LARGE, help="number of 32x32 images")
+    parser.add_argument("--limit", type=int, default=0, help=f"bytes of private memory (default: {LIMIT})")
+    parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder for the JSON and the figure")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, default=2, help=argparse.SUPPRESS)
     parser.add_argument("--keep", choices=("memory", "disk"), help=argparse.SUPPRESS)
@@ -225,7 +227,7 @@ def main() -> None:
     ratio = _record.quotients(results["mapped"]["rates"], results["in_memory"]["rates"])
     path = _record.write(
         "linear",
-        "8x8 images, perceptron: seconds an epoch and peak bytes by images; 32x32: images/s beyond the memory",
+        "8x8 images, perceptron: seconds per epoch and peak bytes by images; 32x32: images/s beyond the memory",
         {
             "goal": GOAL,
             "growth": rows,
@@ -237,7 +239,7 @@ def main() -> None:
         out=arguments.out,
     )
     draw(rows, path.with_suffix(".png"))
-    print(f"more than the memory may hold / all in it: {_record.within(ratio)}, goal {GOAL:g}; wrote {path}")
+    print(f"speed mapped under the limit / from memory: {_record.within(ratio)}, goal {GOAL:g}; wrote {path}")
 
 
 if __name__ == "__main__":

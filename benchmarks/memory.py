@@ -1,12 +1,12 @@
-"""The peak memory of a whole run on CIFAR-10, beyond what `import torch` takes.
+"""Measure the peak memory of a whole run on CIFAR-10, beyond what `import torch` takes.
 
     ./run.sh bench memory [--recipe wrn16_4] [--competition cifar10]
-    ./run.sh bench memory --recipe finetune_lite0 --competition COMPETITION --epochs 8   does it grow?
+    ./run.sh bench memory --recipe finetune_lite0 --competition COMPETITION --epochs 8   # memory per epoch
 
-A run as a user starts it, of a few steps: training, holdout, test set, CSV and report, all images packed before. What
-is measured is the peak resident set of its process, which counts the mapped pack as far as it was touched. With
-`--epochs`, on Linux, its resident set and peak as each epoch ends, as the system has them. Writes a dated JSON to
-reports/bench/.
+The run is started as a user would, with a few steps: training, holdout, test set, CSV and report; all images are packed
+before. The result is the peak resident set size of its process, which includes the touched pages of the mapped pack.
+With `--epochs` (Linux only), the resident set size and its peak are read from the system at the end of each epoch.
+Writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ sys.exit(code)
 
 
 def peak(code: str, words: list[str], home: str) -> int:
-    """The peak resident set of a Python process, in bytes."""
+    """Return the peak resident set size of a Python process, in bytes."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(CHECKOUT / "src"),
@@ -55,7 +55,7 @@ def peak(code: str, words: list[str], home: str) -> int:
 
 
 def by_epoch(words: list[str]) -> list[dict[str, float]]:
-    """What a run's process has in memory, and had at most, in bytes, when it has written each epoch's row."""
+    """Return the resident set size of a run's process and its peak, in bytes, at the end of each epoch."""
     name = f"bench-memory-{os.getpid()}"
     command = [sys.executable, "-m", "featherweight", *words, "--name", name, "--no-report"]
     rows: list[dict[str, float]] = []
@@ -76,14 +76,18 @@ def by_epoch(words: list[str]) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    """Measure, print, record."""
+    """Measure, print, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--recipe", default="wrn16_4")
     parser.add_argument("--competition", default="cifar10")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--epochs", type=int, help="measure a run of whole epochs, as each of them ends")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, with --epochs")
-    parser.add_argument("--views", default="none", help="test-time views, one at a time, which need no more memory")
+    parser.add_argument("--epochs", type=int, help="run this many whole epochs and measure at the end of each")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe (with --epochs)"
+    )
+    parser.add_argument(
+        "--views", default="none", help="test-time views (computed one by one, so more views need no more memory)"
+    )
     arguments = parser.parse_args()
     words = [arguments.recipe, "--competition", arguments.competition]
     if arguments.epochs:

@@ -1,9 +1,10 @@
-"""Decoding 50,000 small JPEGs into a pack, and mapping it again.
+"""Measure how long it takes to decode 50,000 small JPEGs into a pack, and to map the pack again.
 
     ./run.sh bench packing [--folder FOLDER]
 
-Images of FOLDER (`train/<class>/*`), else 50,000 made up 32x32 JPEGs of quality 75. What is measured is `pack.load` as
-a run calls it: list, decode in threads, write, map. Writes a dated JSON to reports/bench/.
+The images are those of FOLDER (`train/<class>/*`), or else 50,000 synthetic 32x32 JPEGs of quality 75. `pack.load` is
+timed as a run calls it: list the files, decode them in threads, write the pack, map it. Writes a dated JSON to
+reports/bench/.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from featherweight.data.image import Image
 
 
 def make(folder: Path, count: int) -> None:
-    """Smooth random pictures, which compress like photographs."""
+    """Write smooth random images, which compress like photographs."""
     random = np.random.default_rng(0)
     for place in range(count):
         small = Pillow.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
@@ -36,7 +37,7 @@ def make(folder: Path, count: int) -> None:
 
 
 def timed(folder: Path) -> tuple[int, float, float]:
-    """Images, wall seconds and processor seconds of one `pack.load`."""
+    """Return the number of images, the wall seconds and the processor seconds of one `pack.load`."""
     classes = sorted(path.name for path in (folder / "train").iterdir())
     source = TypeAdapter(Competition.model_fields["source"].rebuild_annotation()).validate_python(
         {"name": "folders", "path": str(folder)}
@@ -48,9 +49,9 @@ def timed(folder: Path) -> tuple[int, float, float]:
 
 
 def main() -> None:
-    """Measure, print, record."""
+    """Measure, print, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--folder", type=Path, help="images to take instead of made up ones")
+    parser.add_argument("--folder", type=Path, help="use the images of this folder instead of synthetic ones")
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -74,13 +75,13 @@ def main() -> None:
                 }
             )
             print(
-                f"round {number + 1}: {count:,} images, {count / wall:,.0f} images/s, {count / cpu:,.0f} a processor "
-                f"second; again in {again:.2f} s (load before: {load:.1f})",
+                f"round {number + 1}: {count:,} images, {count / wall:,.0f} images/s, {count / cpu:,.0f} per processor "
+                f"second; mapped again in {again:.2f} s (load average before: {load:.1f})",
                 flush=True,
             )
     path = _record.write(
         "packing",
-        "JPEGs decoded into a pack: images/s by the wall and by the processor, and seconds to map it again",
+        "JPEGs decoded into a pack: images per second of wall and of processor time, and seconds to map it again",
         {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "rounds": rounds},
     )
     print(f"best {max(r['images_per_second'] for r in rounds):,.0f} images/s; wrote {path}")

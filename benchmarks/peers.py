@@ -1,29 +1,29 @@
-"""Training rates of whole pipelines, ours and others', on the same files, network and batch, taking turns.
+"""Compare the training speed of whole pipelines, ours and others', on the same files, network and batch, taking turns.
 
     ./run.sh bench peers                           everything, about 12 minutes on two cores
-    ./run.sh bench peers --only wrn16_4            one network; more may be named
+    ./run.sh bench peers --only wrn16_4            one network, or several
     ./run.sh bench peers --only lite0_128 lite0_224 --data FOLDER     photographs, in train/<class>/*
     ./run.sh bench peers --device cuda --precision bf16
 
-Images a second of an epoch over folders of JPEG files (--data, default CIFAR-10 in data/cifar10). Each is set up
-as its users do, in a process of its own, all with the same number of threads:
+The result is images per second of an epoch over folders of JPEG files (--data, default CIFAR-10 in data/cifar10). Each
+pipeline is set up as its users do, in a separate process, and all use the same number of threads:
 
-- ours: `training.loop.fit`, from a pack that was decoded once before (`./run.sh bench packing` times that)
-- ours native: the same with train.precision native, in bf16 where the processor has instructions for it
-- ours compiled: the same with train.compile, where --peers names it; on a GPU the compiler's time is not counted
-- bare: our network, forward, backward and step on one batch that is already there, in channels_last
-- timm: its training script's loop from its public parts: loader with prefetcher and four workers, random resized crop
-  and flip (the colour jitter, on in the script, is off: in its favour), label smoothing, SGD, cosine; the layout is the
-  script's default, and with the script's option --channels-last
-- plain: a PyTorch loop with torchvision's transforms an image at a time (padded crop, flip) and two workers, in the
-  default layout, and in channels_last
-- fastai: its Learner with its DataLoaders, padded crop and flip, in its layout
-- efficientnet_pytorch: the plain loop around that package's network
-- published: the fast recipe of airbench94 rebuilt (`_airbench94.py`), its images decoded and on the device beforehand
+- ours: our training, from a pack that was decoded before (`./run.sh bench packing` times the decoding)
+- ours native: the same with train.precision native: bf16 if the processor has instructions for it
+- ours compiled: the same with train.compile; only if --peers names it. On a GPU the time to compile is not counted
+- bare: forward, backward and step of our network on one batch that is already in memory, in channels_last
+- timm: the loop of its training script, rebuilt from its public functions: loader with prefetcher and four workers,
+  random resized crop and flip (without the script's colour jitter, which saves it time), label smoothing, SGD, cosine;
+  once in the script's default memory layout and once with its option --channels-last
+- plain: a PyTorch loop with torchvision's transforms, one image at a time (padded crop, flip), and two workers; once in
+  the default memory layout and once in channels_last
+- fastai: its Learner with its DataLoaders, padded crop and flip, in its own layout
+- efficientnet_pytorch: the plain loop with that package's network
+- published: the fast recipe of airbench94, rebuilt (`_airbench94.py`); its images are decoded and on the device before
 
-timm, plain and fastai decode every JPEG in every epoch, which is what they do unless a user builds a cache. Workers
-are kept from epoch to epoch but for fastai's, which start anew; the seconds that these take to end are not counted. The
-EfficientNets have the published strides. Writes a dated JSON to reports/bench/. fastai comes by `./run.sh install
+timm, plain and fastai decode every JPEG in every epoch, as they do unless a user builds a cache. Loader processes are
+kept between epochs, except for fastai, which starts new ones; the time until those have ended is not counted. The
+EfficientNets have the published strides. Writes a dated JSON to reports/bench/. To install fastai: `./run.sh install
 'fastai>=2.8,<3'`.
 """
 
@@ -49,7 +49,7 @@ from _pipelines import PEERS, Bench, Case, Epoch
 from featherweight import paths
 from featherweight.runtime.device import DTYPES, make_runtime
 
-ASKED = ("ours compiled",)  # of every network, but only where it is named
+ASKED = ("ours compiled",)  # available for every network, but only measured if --peers names it
 USUAL = ("ours", "ours native", "bare", "timm", "timm channels_last", "plain", "plain channels_last", "fastai")
 LIBRARY = ("efficientnet_pytorch", "efficientnet_pytorch channels_last")
 SMALL = ("ours", "bare", "timm", "timm channels_last", *LIBRARY, "fastai")
@@ -68,7 +68,7 @@ SMOKE = Case("tiny", (), 32, 16, 2, (*USUAL, *LIBRARY, "published"))
 
 
 def subset(source: Path, folder: Path, count: int) -> None:
-    """Links to `count` training images, evenly of each class, and one of each class to look at, as `valid`."""
+    """Link to `count` training images, equally many per class, and to one image per class as `valid`."""
     classes = sorted(path for path in source.iterdir() if path.is_dir())
     files = [sorted(path.iterdir()) for path in classes]
     mixed = [file for row in itertools.zip_longest(*files) for file in row if file]
@@ -84,22 +84,22 @@ def subset(source: Path, folder: Path, count: int) -> None:
 
 
 class Rates(dict[str, list[float]]):
-    """Images a second by pipeline, one number a round."""
+    """Images per second of each pipeline, one number per round."""
 
     def __init__(self, names: Iterable[str]) -> None:
         super().__init__({name: [] for name in names})
 
 
 def measured(bench: Bench, rounds: int, limit: float, only: list[str]) -> tuple[Rates, Rates]:
-    """Each pipeline's images by second and by second of processor time, after a step to warm up.
+    """Return each pipeline's images per second of wall time and of processor time, after a warm-up step.
 
-    No round begins after `limit` seconds but the first three. The processor time is that of the process which trains;
-    on a machine that has other work it wavers less, and it leaves out what the peers' loading processes take.
+    Except for the first three, no round begins after `limit` seconds. The processor time is that of the training
+    process: it varies less if other programs run, and it does not include the peers' loader processes.
     """
     images = len(list((bench.folder / "train").glob("*/*"))) // bench.case.batch * bench.case.batch
     began, spawn = time.monotonic(), multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
-    with contextlib.ExitStack() as open_ones:  # whatever happens, they are closed, at which the processes end
+    with contextlib.ExitStack() as open_ones:  # closes the pipes in any case, which ends the processes
         for name in only:
             ours_end, theirs = spawn.Pipe()
             open_ones.enter_context(theirs)
@@ -109,7 +109,7 @@ def measured(bench: Bench, rounds: int, limit: float, only: list[str]) -> tuple[
             if fault is None:
                 pipes[name] = theirs
             else:
-                print(f"  {name} is left out ({fault})")
+                print(f"  {name} is skipped ({fault})")
         rates, processor = Rates(pipes), Rates(pipes)
         for number in range(rounds):
             if number >= 3 and time.monotonic() - began > limit:
@@ -125,37 +125,38 @@ def measured(bench: Bench, rounds: int, limit: float, only: list[str]) -> tuple[
 
 
 def serve(pipe: Connection, name: str, bench: Bench) -> None:
-    """A pipeline in a process of its own, so that no other's settings reach it: an epoch whenever it is asked for one.
+    """Run a pipeline in a separate process, so that no other pipeline's settings reach it: one epoch per request.
 
-    First tells what keeps it from running, a package that it lacks say, or None after a step to warm up.
+    First sends the reason why it cannot run (for example a missing package), or None after a warm-up step.
     """
     torch.set_num_threads(bench.threads)
-    if name == "bare":  # under all that ours does for its rate, but for repeatable arithmetic
+    if name == "bare":  # with all settings that ours uses for speed, but without deterministic arithmetic
         make_runtime(str(bench.device), bench.recipe.train.precision, bench.threads)
     try:
         epoch = PEERS[name](bench)
         alone(name, bench.device, epoch, 1)
-    except Exception as error:  # whatever it is, the others are measured
+    except Exception as error:  # any error: the other pipelines are still measured
         pipe.send(f"{type(error).__name__}: {error}")
         return
     pipe.send(None)
-    with contextlib.suppress(EOFError):  # it is over
+    with contextlib.suppress(EOFError):  # the pipe was closed: all rounds are done
         while True:
             pipe.recv()
             pipe.send(alone(name, bench.device, epoch, None))
 
 
 def alone(name: str, device: torch.device, epoch: Epoch, steps: int | None) -> tuple[float, float]:
-    """An epoch under the settings its users have: only ours asks torch for repeatable arithmetic.
+    """Run an epoch with the settings that its users have: only ours uses deterministic arithmetic.
 
-    Returns its seconds, and the processor's, of which what an epoch leaves out by the clock is taken off in proportion.
+    Returns its wall seconds and its processor seconds. If the epoch reports less than the measured wall time, because
+    it leaves a part out, the processor seconds are reduced in proportion.
     """
     torch.use_deterministic_algorithms(False)
     cuda = device.type == "cuda"
     torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = cuda and name.startswith(
         ("timm", "published", "bare", "fastai")
     )
-    with contextlib.redirect_stdout(io.StringIO()):  # what a pipeline has to tell
+    with contextlib.redirect_stdout(io.StringIO()):  # hides what a pipeline prints
         began, used = time.perf_counter(), time.process_time()
         seconds = epoch(steps)
         return seconds, (time.process_time() - used) * seconds / (time.perf_counter() - began)
@@ -165,7 +166,7 @@ SPREAD: dict[str, Callable[[list[float]], float]] = {"": statistics.median, "_lo
 
 
 def summary(rates: Rates, processor: Rates) -> dict[str, dict[str, float]]:
-    """The median, the spread, and ours over each, round by round."""
+    """Return each pipeline's median and spread, and the speed of ours relative to it, round by round."""
     rows = {}
     for name, values in rates.items():
         ratios = [a / b for a, b in zip(rates.get("ours", values), values, strict=True)]
@@ -184,7 +185,7 @@ def summary(rates: Rates, processor: Rates) -> dict[str, dict[str, float]]:
 
 
 def table(name: str, rows: dict[str, dict[str, float]]) -> str:
-    """In Markdown, for the README."""
+    """Return the Markdown table for the docs."""
     over = [key for key in ("ours_over_it", "native_over_it") if all(key in row for row in rows.values())]
     heads = {"ours_over_it": "ours is, times", "native_over_it": "ours native"}
     lines = [
@@ -200,20 +201,22 @@ def table(name: str, rows: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    """Measure, print, record."""
+    """Measure, print, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="the networks to measure")
     parser.add_argument(
         "--peers", nargs="+", choices=PEERS, help="the pipelines to measure (default: all but ours compiled)"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=170, help="seconds for a network, warming up included")
-    parser.add_argument("--steps", type=int, help="of an epoch (default: few on the CPU, a whole epoch on a GPU)")
+    parser.add_argument("--limit", type=float, default=170, help="seconds per network, including warm-up")
+    parser.add_argument(
+        "--steps", type=int, help="steps per epoch (default: a few on the CPU, the whole epoch on a GPU)"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", choices=list(DTYPES))
-    parser.add_argument("--data", type=Path, help="a folder train/<class>/* (default: CIFAR-10's)")
+    parser.add_argument("--data", type=Path, help="a folder with train/<class>/* (default: CIFAR-10)")
     parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
-    parser.add_argument("--smoke", action="store_true", help="every pipeline on a tiny network, to see that all run")
+    parser.add_argument("--smoke", action="store_true", help="every pipeline on a tiny network, to check that all run")
     arguments = parser.parse_args()
     source = (arguments.data or paths.data() / "cifar10") / "train"
     if not source.is_dir():
@@ -232,7 +235,7 @@ def main() -> None:
         epochs = 3 if device.device.type == "cuda" and not arguments.smoke else 1
         keys = (f"train.batch_size={case.batch}", f"train.precision={arguments.precision}", "train.evaluate_every=100")
         steps = arguments.steps or (50_000 // case.batch if device.device.type == "cuda" else case.steps)
-        print(f"{name}: {case.size} px, batches of {case.batch}, {steps} a round", flush=True)
+        print(f"{name}: {case.size} px, batches of {case.batch}, {steps} per round", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
             subset(source, Path(scratch), steps * case.batch)
             bench = Bench(case, keys, Path(scratch), device, epochs, torch.get_num_threads())

@@ -1,9 +1,9 @@
-"""Prediction with six views against six bare forward passes, in one process, taking turns.
+"""Compare prediction with six views to six bare forward passes, in one process, taking turns.
 
     ./run.sh bench prediction
 
-WRN-16-4 on 32x32 images in batches of 256, float32, channels_last; views flip and shift, which multiply to six. Bare is
-the model alone on a batch that is already there. Writes a dated JSON to reports/bench/.
+WRN-16-4 on 32x32 images in batches of 256, float32, channels_last; the views flip and shift multiply to six. A bare
+pass is the model alone on a batch that is already in memory. Writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VIEWS, BATCH, GOAL = 6, 256, 0.9
 
 
 def main() -> None:
-    """Measure, print, record."""
+    """Measure, print, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--recipe", default="wrn16_4")
     parser.add_argument("--rounds", type=int, default=9)

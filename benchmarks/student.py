@@ -1,16 +1,16 @@
-"""A student taught by several runs, beside its teachers, their ensemble, and the same network taught by labels alone.
+"""Compare a distilled student to its teachers, their ensemble, and the same network trained on labels only.
 
     ./run.sh bench student COMPETITION ... [--teachers folds] [--count 5] [--recipe fastnet94] [--epochs 12]
         [--longer 3] [--held 0.25] [--seeds 0 1 2] [--set KEY=VALUE ...]
 
-For each competition and seed: the teachers are trained, as folds of one division or as runs with seeds of their own;
-`./run.sh student` makes one network of the same recipe of them, which trains `--longer` times as many epochs; and that
-network is trained as long on the labels alone. All answer the same images, which none of them has trained on, as they
-ship. The ensemble is the mean of the teachers' probabilities, whatever they weigh together.
+For each competition and seed, the teachers are trained, as cross-validation folds or as runs with different seeds. Then
+`./run.sh student` trains one network of the same recipe on them, for `--longer` times as many epochs, and the same
+network is trained for as many epochs on the labels only. All predict the same images, which none was trained on, in the
+form that they ship. The ensemble is the mean of the teachers' probabilities, even if together they are over the limit.
 
-Prints and records, in points and over seeds, what the student lacks to the ensemble, and what it has over the best
-teacher (the best on these very images, so this flatters the teachers) and over labels alone. Runs that are done are not
-done again.
+Prints and records, in points over the seeds, the difference between the student and the ensemble, the best teacher
+(chosen on the same images, so its score is biased upwards), and the network trained on labels only. Finished runs are
+not repeated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from featherweight.runs.run import Run
 
 @dataclass(frozen=True)
 class Scores:
-    """The percentages that are right with one seed, and the seconds that each kind of training took."""
+    """The accuracies in percent with one seed, and the seconds of each kind of training."""
 
     seed: int
     teachers: list[float]
@@ -44,7 +44,7 @@ class Scores:
 
 
 def trained(name: str, words: Sequence[str], arguments: argparse.Namespace) -> Run:
-    """The finished run of that name, which is trained where it is missing and gone on with where it was stopped."""
+    """Return the finished run of that name; train it if it is missing, continue it if it was interrupted."""
     if not Run.exists(name):
         command(*words, "--name", name, "--no-report", *changes(arguments))
     elif not Run.find(name).is_finished:
@@ -53,22 +53,22 @@ def trained(name: str, words: Sequence[str], arguments: argparse.Namespace) -> R
 
 
 def command(*words: str) -> None:
-    """A command of ours, in a process of its own."""
+    """Run a command of ours in a separate process."""
     subprocess.run([sys.executable, "-m", "featherweight", *words], check=True, stdout=subprocess.DEVNULL)
 
 
 def changes(arguments: argparse.Namespace) -> list[str]:
-    """What is set for all runs alike."""
+    """Return the settings that all runs share."""
     return [word for setting in arguments.set for word in ("--set", setting)]
 
 
 def lasting(epochs: int) -> list[str]:
-    """So many epochs, and one look at the images held out, at the end."""
+    """Return the settings for this many epochs, with one evaluation on the holdout at the end."""
     return ["--set", f"train.epochs={epochs}", "--set", f"train.evaluate_every={epochs}"]
 
 
 def teachers(stem: str, competition: str, seed: int, arguments: argparse.Namespace) -> list[Run]:
-    """The teachers of one seed."""
+    """Train the teachers of one seed."""
     words = [arguments.recipe, "--competition", competition, "--threads", "1", *lasting(arguments.epochs)]
     words += ["--set", f"split.seed={seed}"]
     if arguments.teachers == "folds":
@@ -88,12 +88,12 @@ def teachers(stem: str, competition: str, seed: int, arguments: argparse.Namespa
 
 
 def right(probs: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:
-    """The percentage of probabilities [N, K] whose largest is that of the label [N]."""
+    """Return the accuracy in percent of probabilities [N, K] for labels int64 [N]."""
     return 100 * float((probs.argmax(1) == labels).mean())
 
 
 def measured(competition: str, seed: int, arguments: argparse.Namespace) -> Scores:
-    """Train what is missing of one seed, and score it."""
+    """Train the missing runs of one seed, and score all."""
     stem = f"bench-student-{Path(competition).stem}-{arguments.teachers}{arguments.count}-{arguments.epochs}-s{seed}"
     taught_by = teachers(stem, competition, seed, arguments)
     longer = lasting(arguments.longer * arguments.epochs)
@@ -108,7 +108,7 @@ def measured(competition: str, seed: int, arguments: argparse.Namespace) -> Scor
     ids = getattr(taught_by[0].split, part)
     for run, of in [*((run, part) for run in taught_by), (student, "holdout"), (labels, "holdout")]:
         if getattr(run.split, of) != ids:
-            raise SystemExit(f"{run.name} was judged by other images than {names[0]}")
+            raise SystemExit(f"{run.name} was scored on other images than {names[0]}")
     pack = student.competition.load().train
     assert pack.labels is not None
     label_of = dict(zip(pack.ids, pack.labels, strict=True))
@@ -129,7 +129,7 @@ def measured(competition: str, seed: int, arguments: argparse.Namespace) -> Scor
 
 
 def differences(scores: Sequence[Scores]) -> dict[str, dict[str, Any]]:
-    """In points, what the student has over each of the others."""
+    """Return the student's score minus each of the others, in points."""
     return {
         "ensemble": _record.paired([one.student - one.ensemble for one in scores]),
         "best teacher": _record.paired([one.student - max(one.teachers) for one in scores]),
@@ -142,13 +142,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("competitions", nargs="+")
     parser.add_argument("--teachers", choices=("folds", "seeds"), default="folds")
-    parser.add_argument("--count", type=int, default=5, help="of the teachers")
+    parser.add_argument("--count", type=int, default=5, help="number of teachers")
     parser.add_argument("--recipe", default="fastnet94")
-    parser.add_argument("--epochs", type=int, default=12, help="of a teacher")
-    parser.add_argument("--longer", type=int, default=3, help="the student's epochs, in those of a teacher")
-    parser.add_argument("--held", type=float, default=0.25, help="the part of the images that judges all")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs of each teacher")
+    parser.add_argument(
+        "--longer", type=int, default=3, help="the student trains for this many times the teacher's epochs"
+    )
+    parser.add_argument("--held", type=float, default=0.25, help="fraction of the images that all are scored on")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for all")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe of all runs")
     arguments = parser.parse_args()
     for name in arguments.competitions:
         load_competition(name)
@@ -159,12 +161,12 @@ def main() -> None:
             scores.append(one := measured(name, seed, arguments))
             print(
                 f"{name} seed {seed}: teachers {min(one.teachers):.2f} to {max(one.teachers):.2f} %, ensemble "
-                f"{one.ensemble:.2f} %, student {one.student:.2f} %, labels alone {one.labels:.2f} %",
+                f"{one.ensemble:.2f} %, student {one.student:.2f} %, labels only {one.labels:.2f} %",
                 flush=True,
             )
         compared = differences(scores)
         for other, difference in compared.items():
-            print(f"  {name}: student minus {other}, points: {_record.told(difference)}", flush=True)
+            print(f"  {name}: student minus {other}, points: {_record.in_words(difference)}", flush=True)
         table[Path(name).stem] = {"scores": [asdict(one) for one in scores], "student_minus": compared}
     name = f"student-{arguments.teachers}-{'+'.join(table)}"
     what = __doc__.splitlines()[0]

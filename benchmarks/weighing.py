@@ -1,11 +1,11 @@
-"""How long `weigh` takes for forty entrants' checkpoints, from the command line, with everything loaded anew.
+"""Measure how long `weigh` takes for forty checkpoints, from the command line, including the start of Python.
 
     ./run.sh bench weighing
 
-Forty files of weights with Adam's state and an EMA copy are written to a temporary folder (ten networks of timm of 1 to
-6 million parameters, four seeds each, in turn as .pth, .ckpt, .safetensors and .pt), and weighed
-by one call of `./run.sh weigh FOLDER --csv`, three times. On a machine that others use too, the processor time is what
-tells. Writes a dated JSON to reports/bench/.
+Forty weights files with Adam's state and an EMA copy are written to a temporary folder (ten timm networks with 1 to 6
+million parameters, four seeds each, in turn as .pth, .ckpt, .safetensors and .pt). One call of `./run.sh weigh FOLDER
+--csv` weighs them; this is done three times. If other programs run on the machine, compare the processor time. Writes a
+dated JSON to reports/bench/.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NETS = (
 
 
 def store(net: nn.Module, path: Path) -> None:
-    """The network as a checkpoint of the kind that its ending says."""
+    """Save the network as a checkpoint in the format of the file's extension."""
     if path.suffix == ".safetensors":
         save_file(net.state_dict(), path)
         return
@@ -44,7 +44,7 @@ def store(net: nn.Module, path: Path) -> None:
 
 
 def main() -> None:
-    """Write the files, weigh them three times, record."""
+    """Write the files, weigh them three times, write the record."""
     with tempfile.TemporaryDirectory() as folder:
         true: dict[str, int] = {}
         for place in range(40):
