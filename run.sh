@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Makes the environment on the first call, then hands over to the command line. `./run.sh` alone prints help.
-#   FEATHERWEIGHT_PYTHON=python ./run.sh ...   use an environment of yours as it is, installing nothing
+# Create the environment on the first call, then run the command line. `./run.sh` without arguments prints help.
+#   FEATHERWEIGHT_PYTHON=python ./run.sh ...   use your own Python environment and install nothing
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 fail() { echo "error: $*" >&2; exit 2; }
 
-# The environment is whole when its stamp holds the checksum of requirements.txt; an install that was cut off leaves no stamp.
+# True if the environment is complete: its stamp is the checksum of requirements.txt. An interrupted install leaves no stamp.
 ready() { [ -x "$root/.venv/bin/python" ] && [ "$(cat "$root/.venv/requirements.sum" 2>/dev/null)" = "$(cksum <"$root/requirements.txt")" ]; }
 
-# Packages into the environment; one that uv made has no pip.
+# Install packages into the environment. An environment made by uv has no pip.
 packages() {
     if command -v uv >/dev/null; then
         uv pip install --quiet --compile-bytecode --python "$python" "$@"
@@ -20,7 +20,7 @@ packages() {
 }
 
 make() {
-    if command -v flock >/dev/null; then # two first calls at once would install into the same folder
+    if command -v flock >/dev/null; then # two first calls at the same time would install into the same folder
         exec 9<"$root/requirements.txt"
         flock -n 9 || { echo "another ./run.sh is making the environment; waiting for it" >&2; flock 9; }
         ! ready || return 0
@@ -47,7 +47,7 @@ else
     ready || { make; exec 9<&-; }
 fi
 
-export PYTHONUTF8=1 # names of files are UTF-8, whatever the terminal's language
+export PYTHONUTF8=1 # file names are UTF-8, whatever the terminal's locale is
 export PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}"
 case "${1:-}" in
     test)
