@@ -608,7 +608,7 @@ def test_twelve_bits_get_one_scale(home, capsys):
         Pillow.fromarray(np.full((8, 8), 300 * n + 200, np.uint16)).save(path)
     competition, _ = described()
     assert competition.image.levels == 4095
-    assert "pixels of more than 8 bits go up to 3500" in capsys.readouterr().out
+    assert "pixels of more than 8 bits go from 200 to 3500" in capsys.readouterr().out
 
 
 # -------------------------------------------------------------------------------------------------------------- groups

@@ -64,7 +64,7 @@ def read(path: Path, delimiter: str | None = None) -> Table:
     if not numbered:
         raise UserError(f"{path}: the file is empty")
     header = [name.strip() for name in numbered[0][1]]
-    twice = next((name for name, times in Counter(header).items() if times > 1), None)
+    twice = next((name for name, times in Counter(header).items() if times > 1 and name), None)
     if twice is not None:
         raise UserError(f"{path}: row {numbered[0][0]}: there are two columns called '{twice}'")
     uneven = [(number, len(row)) for number, row in numbered[1:] if len(row) != len(header)]
@@ -75,8 +75,18 @@ def read(path: Path, delimiter: str | None = None) -> Table:
     return Table(path, header, [row for _, row in numbered[1:]], [number for number, _ in numbered[1:]])
 
 
+def read_sample(path: Path) -> Table:
+    """Read a sample submission: separated by commas, as Kaggle wants it, or by another delimiter where no comma is.
+
+    Its values may hold several delimiters, so that they are not counted as those of other tables are.
+    """
+    table = read(path, ",")
+    return table if len(table.header) > 1 else read(path)
+
+
 def _rows(text: str, delimiter: str, path: Path) -> list[list[str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    spaced = _is_spaced(text, delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaced)
     lines: list[list[str]] = []
     begun = 1
     try:
@@ -91,6 +101,12 @@ def _rows(text: str, delimiter: str, path: Path) -> list[list[str]]:
             what = f"a field there is longer than {csv.field_size_limit():,} letters; is a quote never closed?"
         raise UserError(f"{path}: line {begun}: not a CSV file ({what})") from None
     return lines
+
+
+def _is_spaced(text: str, delimiter: str) -> bool:
+    """True if a blank follows every delimiter of the heading, as people write `file, label`: it belongs to no field."""
+    heading = text.lstrip().partition("\n")[0]
+    return 0 < heading.count(delimiter) == heading.count(f"{delimiter} ")
 
 
 def sniff(text: str) -> str:
@@ -141,7 +157,8 @@ def examples(values: Sequence[str], shown: int = 5) -> str:
 def _first_rows(text: str, delimiter: str, wanted: int = LOOKED_AT) -> list[list[str]]:
     rows: list[list[str]] = []
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+        spaced = _is_spaced(text, delimiter)
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=spaced):
             if any(field.strip() for field in row):
                 rows.append(row)
             if len(rows) == wanted:

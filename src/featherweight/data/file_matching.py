@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 File = tuple[str, str]  # an image folder as the competition says it, and a path below it
 
@@ -47,19 +47,64 @@ WAYS: tuple[tuple[Callable[[str], str], Callable[[str, str], str]], ...] = (
 )
 
 
+BY_FOLDER = 7  # so many of the ways compare folders or whole ids; the others look at the end of a path
+MOST_FOLDERS = 12  # above the images, cut off an id or a file's path
+
+
 class Index:
     """Files by every way of naming them; each way is looked up when it is first asked for."""
 
     def __init__(self, files: Sequence[File]) -> None:
         self.files = files
         self._names: dict[int, dict[str, list[int]]] = {}
+        self._cut: dict[tuple[int, bool], dict[str, list[int]]] = {}
 
     def ways(self, ids: Sequence[str]) -> Iterator[dict[str, list[int]]]:
-        """For each way in turn: the places of the files that each id means."""
+        """For each way in turn: the places of the files that each id means.
+
+        Ids with folders are compared by these first. Where that finds half of them, the others are not looked for by
+        their last part alone: a file of that name may lie in another part of the data, and have another class.
+        """
         wanted = set(ids)
-        for way, (of_id, _) in enumerate(WAYS):
-            names = self._way(way)
-            yield {id: names[key] for id in wanted if (key := of_id(id)) in names}
+        for way in range(BY_FOLDER):
+            yield self._by_way(way, wanted)
+        found = 0
+        for places in self._by_paths(wanted):
+            yield places
+            found = max(found, len(places))
+        if not found or found < len(wanted) / 2:
+            for way in range(BY_FOLDER, len(WAYS)):
+                yield self._by_way(way, wanted)
+
+    def _by_way(self, way: int, ids: Collection[str]) -> dict[str, list[int]]:
+        names, of_id = self._way(way), WAYS[way][0]
+        return {id: names[key] for id in ids if (key := of_id(id)) in names}
+
+    def _by_paths(self, ids: Collection[str]) -> Iterator[dict[str, list[int]]]:
+        """Ids that are paths from another folder than the files are: the first folders of either are cut off.
+
+        The same number is cut off all ids, and off all files: `/content/data/val/0.jpg` never means `train/0.jpg`.
+        """
+        parts = {id: _tidy(id).split("/") for id in ids}
+        if all(len(part) == 1 for part in parts.values()):
+            return
+        for cut in range(_shared_folders([_path(file) for file in self.files]) + 1):
+            for off in range(_shared_folders(list(parts.values())) + 1):
+                keys = {id: "/".join(part[off:]) for id, part in parts.items()}
+                for plain in (False, True):
+                    names = self._below(cut, plain)
+                    spelled = {id: bare(key) if plain else key for id, key in keys.items()}
+                    yield {id: names[key] for id, key in spelled.items() if key in names}
+
+    def _below(self, cut: int, plain: bool) -> dict[str, list[int]]:
+        """Files by their paths without the first `cut` folders and, if `plain`, without their endings."""
+        if (cut, plain) not in self._cut:
+            names: dict[str, list[int]] = defaultdict(list)
+            for place, file in enumerate(self.files):
+                path = "/".join(_path(file)[cut:])
+                names[bare(path) if plain else path].append(place)
+            self._cut[cut, plain] = dict(names)
+        return self._cut[cut, plain]
 
     def reach(self, ids: Sequence[str]) -> dict[str, list[int]]:
         """The places of the files that each id may mean, by the way that reaches most ids."""
@@ -79,6 +124,17 @@ class Index:
                 names[WAYS[way][1](folder, file)].append(place)
             self._names[way] = dict(names)
         return self._names[way]
+
+
+def _path(file: File) -> list[str]:
+    return "/".join(part for part in file if part not in ("", ".")).split("/")
+
+
+def _shared_folders(paths: Sequence[list[str]]) -> int:
+    """How many folders all paths begin with."""
+    first, last = min(paths, default=[""]), max(paths, default=[""])
+    same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return min(same, MOST_FOLDERS, *(len(path) - 1 for path in paths))
 
 
 def match(ids: Sequence[str], files: Sequence[File]) -> tuple[dict[str, int], set[str]]:

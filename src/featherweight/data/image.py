@@ -188,10 +188,12 @@ def scaled(values: NDArray[np.float64], mode: str, levels: int | None) -> NDArra
     """Pixels of more than 8 bits as uint8: one scale for a whole data set, never one for each picture.
 
     `levels` is the value that is white; None takes 65535 for whole numbers and 1 for fractions. Raises ValueError where
-    the pixels are brighter than that, since only `levels` can then say what is white.
+    the pixels are brighter than that, since only `levels` can then say what is white, or darker than black.
     """
     white = levels or (1 if mode == "F" else 65535)
-    high = values.max(initial=0)
+    high, low = values.max(initial=0), values.min(initial=0)
+    if low * 255 < -white:
+        raise ValueError(f"its pixels go down to {low:g}: add a number to all of them, so that black is 0")
     if high > white and levels is None:
         raise ValueError(f"its pixels go up to {high:g}: set image.levels, the value that is white")
     return np.round(values * (255 / white)).clip(0, 255).astype(np.uint8)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from featherweight.data import csv_file
 from featherweight.data.csv_file import Table
+from featherweight.data.listing import is_image
 from featherweight.data.scientific import package
 from featherweight.errors import UserError
 from featherweight.untrusted_files import explained, read_bytes, read_text
@@ -33,7 +35,13 @@ def read(path: Path, header: Sequence[str] = ()) -> Table:
         return _of_records(path, records(path))
     if ending == ".parquet":
         return _parquet(path)
-    return read_list(path, header) if header else csv_file.read(path)
+    return read_list(path, header) if header else with_headings(csv_file.read(path))
+
+
+def with_headings(table: Table) -> Table:
+    """Return a table whose blank headings are replaced by `column 1`, as programs leave one above the rows' numbers."""
+    named = [name or f"column {place}" for place, name in enumerate(table.header, start=1)]
+    return table if named == table.header else replace(table, header=named)
 
 
 def joined(path: Path, header: Sequence[str], others: Mapping[Path, Sequence[str]]) -> Table:
@@ -103,6 +111,8 @@ def _records(content: Any) -> list[dict[str, Any]]:
         return _annotated(content)
     if isinstance(content, dict) and len(content) == 1 and isinstance(next(iter(content.values())), (list, dict)):
         return _records(next(iter(content.values())))
+    if isinstance(content, dict) and len(content) > 1 and all(map(_lists_files, content.values())):
+        return [{"key": file, "value": name} for name, files in content.items() for file in files]
     if isinstance(content, dict):
         if all(isinstance(value, dict) for value in content.values()):
             return [{"key": key, **value} for key, value in content.items()]
@@ -110,6 +120,11 @@ def _records(content: Any) -> list[dict[str, Any]]:
     if isinstance(content, list):
         return [record for record in content if isinstance(record, dict)]
     return []
+
+
+def _lists_files(value: Any) -> bool:
+    """True for a list of names of images, as a mapping from classes to their files has them."""
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) and is_image(one) for one in value)
 
 
 def _annotated(content: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -120,6 +135,7 @@ def _annotated(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         if isinstance(note, dict) and str(note.get("image_id")) in images:
             key = str(note["image_id"])
             about = {name: value for name, value in note.items() if name not in ("id", "image_id", "bbox", "area")}
+            about |= {"bbox": "yes"} if note.get("bbox") else {}
             by_image.setdefault((key, str(note.get("category_id"))), {**images[key], **about})
     return list(by_image.values()) or list(images.values())
 

@@ -110,7 +110,8 @@ def _refuse_unknown(wishes: Options) -> None:
 def _slug(wishes: Options, folder: str, report: Report) -> str | None:
     """The competition's name on Kaggle: as it is said or, of a known one, as its folder is called."""
     if wishes.kaggle is not None:
-        return None if wishes.kaggle == "none" else wishes.kaggle
+        slug = known_competitions.slug_of(wishes.kaggle)
+        return None if slug == "none" else slug
     if folder.lower() in known_competitions.competitions():
         report.assumed.append(
             f"  kaggle: {folder}, since the folder is called so (pass --kaggle none, if it is not that)"
@@ -149,7 +150,7 @@ def _described(
         report.assumed.append(
             f"  target: ordered, since {metric} judges classes with an order: {', '.join(classes[:5])}"
         )
-    codes, codes_from = mapping.codes(folder, root, classes) if detected.sample else ({}, "")
+    codes, codes_from = mapping.codes(folder, root, classes, detected.sample)
     wanted = submission_section.Facts(
         classes, target, metric, known.positive, known.takes, known.k, codes=codes, codes_from=codes_from
     )

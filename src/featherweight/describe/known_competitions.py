@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,20 @@ def known(slug: str | None, label: str | None = None) -> KnownCompetition:
     return competition
 
 
+def slug_of(text: str) -> str:
+    """Return a competition's name on Kaggle from what the user says: the name itself, or its address.
+
+    Raises UserError for what is neither.
+    """
+    address = re.search(r"kaggle\.com/(?:c|competitions)/([^/?#\s]+)", text)
+    slug = address[1] if address else text
+    if not re.fullmatch(r"[\w-]+", slug):
+        raise UserError(
+            f"--kaggle {text}: expected the competition's name in its address, https://www.kaggle.com/competitions/NAME"
+        )
+    return slug
+
+
 def metric(name: str | None) -> dict[str, Any] | str | None:
     """A metric as a competition file says it: `map@5` is map_at_k with its k, `samples_f2` is samples_fbeta with its
     beta. None where there is none such.
@@ -61,7 +76,7 @@ def metric(name: str | None) -> dict[str, Any] | str | None:
         return name
     stem, _, number = name.partition("@")
     stem = {"map": "map_at_k"}.get(stem, stem)
-    if number and stem in METRICS:
+    if number.isdecimal() and int(number) > 0 and stem in METRICS:
         return {"name": stem, "k": int(number)}
     stem = f"{name[:-1]}beta"
     return {"name": stem, "beta": float(name[-1])} if name[-2:] == "f2" and stem in METRICS else None

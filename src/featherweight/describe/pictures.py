@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ LOOKED_AT = 200  # images whose size and colours are looked at
 SIZES = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224)
 LARGEST = 224  # pixels: larger ones are worth their time only to someone who asks for them
 WORK = 5000 * 128 * 128  # pixels of an epoch that two processor cores can be asked for without asking
+FEW_GREYS = 32  # levels of grey: fewer than that are worth a word
 DEEP = ("I", "F")  # modes of more than 8 bits begin with these
 
 
@@ -32,6 +34,9 @@ class Traits:
     grey: bool = True
     deep: int = 0  # how many have more than 8 bits
     brightest: float = 0.0
+    darkest: float = math.inf
+    alpha: int = 0  # how many have a fourth channel that is not opaque everywhere
+    veiled: int = 0  # how many of these are neither clear nor opaque in most pixels
     fractions: bool = False  # are deep pixels fractions?
     frames: int = 0  # how many files hold several pictures
 
@@ -78,6 +83,10 @@ def _add_file(traits: Traits, path: Any) -> None:
     with opened(io.BytesIO(content)) as picture:
         traits.shapes[picture.size] += 1
         traits.frames += getattr(picture, "n_frames", 1) > 1
+        if picture.mode == "RGBA":
+            alpha = np.asarray(picture.getchannel("A"))
+            traits.alpha += bool((alpha < 255).any())
+            traits.veiled += bool(((alpha > 0) & (alpha < 255)).mean() > 0.5)
         if picture.mode.startswith(DEEP):
             _deepen(traits, np.asarray(picture))
         elif traits.grey and picture.mode not in ("1", "L"):
@@ -93,6 +102,7 @@ def _add_array(traits: Traits, values: Any) -> None:
 def _deepen(traits: Traits, values: Any) -> None:
     traits.deep += 1
     traits.brightest = max(traits.brightest, float(values.max(initial=0)))
+    traits.darkest = min(traits.darkest, float(values.min()) if values.size else math.inf)
     traits.fractions = traits.fractions or values.dtype.kind == "f"
 
 
@@ -118,6 +128,7 @@ def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: boo
     )
     kind = "grey" if traits.grey else "in colour"
     chosen = Chosen({}, [f"  images of {named}, {kind} (of {traits.shapes.total()} looked at)"], [])
+    _transparency(train, traits, chosen)
     if traits.frames:
         chosen.assumed.append(f"  {traits.frames} of these files hold several frames, of which the first alone is read")
     why = ""
@@ -159,15 +170,36 @@ def _accelerated() -> bool:
     return automatic().type != "cpu"
 
 
+def _transparency(train: Samples, traits: Traits, chosen: Chosen) -> None:
+    """Say that a fourth channel is taken for transparency. Raises UserError where it can hardly be that."""
+    if traits.veiled > traits.shapes.total() / 2:
+        raise UserError(
+            f"{train.images[0]}: the fourth channel varies in most pixels of {traits.veiled} of "
+            f"{traits.shapes.total()} images looked at: another colour (near infrared, yellow), not transparency\n"
+            f"images of 1 or 3 channels are read here: save three of the four as RGB"
+        )
+    if traits.alpha:
+        chosen.assumed.append(
+            f"  {traits.alpha} of these images have a fourth channel: what is transparent becomes white"
+        )
+
+
 def _levels(traits: Traits, chosen: Chosen) -> None:
     """One scale of brightness for all pictures of more than 8 bits."""
     if not traits.deep:
         return
+    if traits.darkest < 0 and traits.darkest * 255 < -traits.brightest:
+        raise UserError(
+            f"pixels of more than 8 bits go from {traits.darkest:g} to {traits.brightest:g} in the images looked at\n"
+            f"what is below 0 would be black: add a number to all pixels, so that black is 0"
+        )
     if traits.fractions and traits.brightest <= 1:
         return
     white = next((level for level in LEVELS if traits.brightest <= level), int(traits.brightest))
     chosen.section["levels"] = white
+    grey = int((traits.brightest - traits.darkest) * 255 / white) + 1
+    narrow = f", which leaves {grey} of 256 levels of grey" if grey < FEW_GREYS else ""
     chosen.assumed.append(
-        f"  image.levels: {white}: pixels of more than 8 bits go up to {traits.brightest:g} in the images looked at; "
-        f"one scale for all of them"
+        f"  image.levels: {white}: pixels of more than 8 bits go from {traits.darkest:g} to {traits.brightest:g} in "
+        f"the images looked at; one scale for all of them{narrow}"
     )

@@ -22,7 +22,11 @@ RESPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda name: name.replace(" ", "_").lower(),
     str.capitalize,
     lambda name: re.sub(r"^\d+[._ -]+", "", name),  # 001.Goldfinch
+    lambda name: re.sub(r"^(\d+)[._ -]+\D.*$", r"\1", name),  # the same by its number
 )
+
+
+ABSENT = {"normal", "healthy", "negative", "benign", "no", "not", "non", "none", "without", "control", "background"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def form(sample: Sample | None, root: Path, wanted: Facts, found: list[str], ass
     config["label"] = sample.columns[0]
     shown = sample.distinct[0] if sample.distinct else ""
     found.append(f"  {sample.path.name}: {','.join(sample.header)}, like '{shown}'")
+    _refuse_other_separators(sample, wanted)
     if wanted.target == "several":
         assumed.append("  submission.takes: set, the classes of an image separated by spaces")
         return config | {"takes": "set"}
@@ -87,6 +92,19 @@ def form(sample: Sample | None, root: Path, wanted: Facts, found: list[str], ass
             f"competition file's source.rename (folders), or init with --label for a column of two values"
         )
     return config | _names(sample, wanted, assumed)
+
+
+def _refuse_other_separators(sample: Sample, wanted: Facts) -> None:
+    """Refuse a sample whose values list classes by another separator than spaces, which alone are written here."""
+    for mark in (",", ";", "|"):
+        for value in sample.distinct[:200]:
+            names = [name.strip() for name in value.split(mark)]
+            if len(names) > 1 and set(names) <= set(wanted.classes) and value not in wanted.classes:
+                raise UserError(
+                    f"{sample.path}: '{value}' lists classes with '{mark}' between them, and a submission is written "
+                    f"here with spaces\nto train on the images all the same, move that file away and run init again; "
+                    f"its CSV then needs '{mark}' for ' ' in the last column"
+                )
 
 
 def _lists_classes(sample: Sample, classes: Sequence[str]) -> bool:
@@ -171,12 +189,16 @@ def _names(sample: Sample, wanted: Facts, assumed: list[str]) -> dict[str, Any]:
     values, classes = sample.distinct, list(wanted.classes)
     if set(values) <= set(classes):
         return {}
+    by_number = {name: RESPELLINGS[-1](name) for name in classes}
+    if set(values) <= set(by_number.values()) and len(set(by_number.values())) == len(classes):
+        return {"spelling": {name: other for name, other in by_number.items() if name != other}}
     numbers, ours = numbers_of(values), numbers_of(classes)
     if numbers is not None and ours is not None and all(number == int(number) for number in (*numbers, *ours)):
         return _numbers(sample, classes, assumed)
-    if numbers is not None and wanted.codes:
+    if wanted.codes:
         listed = examples([f"{name} is {code}" for name, code in wanted.codes.items()], 3)
-        assumed.append(f"  submission.spelling: the sample has numbers, and {wanted.codes_from} says which: {listed}")
+        what = "numbers" if numbers is not None else "other names"
+        assumed.append(f"  submission.spelling: the sample has {what}, and {wanted.codes_from} says which: {listed}")
         return {"spelling": wanted.codes}
     if numbers is not None and all(value.isdecimal() and int(value) < len(classes) for value in values):
         assumed.append(
@@ -191,7 +213,7 @@ def _names(sample: Sample, wanted: Facts, assumed: list[str]) -> dict[str, Any]:
             assumed.append(f"  submission.spelling: the sample has '{values[0]}', and all classes are spelled like it")
             return {"spelling": changed}
     stranger = min(set(values) - set(classes))
-    assumed.append(f"  the sample's '{stranger}' is none of the classes, which are written as in the data")
+    assumed.insert(0, f"  the sample's '{stranger}' is none of the classes, which are written as in the data")
     return {}
 
 
@@ -215,14 +237,18 @@ def _numbers(sample: Sample, classes: Sequence[str], assumed: list[str]) -> dict
 
 
 def _positive(heading: str, wanted: Facts, assumed: list[str]) -> str:
-    """Which of two classes a column of probabilities is about: the one it is named after, else the second."""
+    """Return the class that a column of probabilities is about: the one it is named after, or that is not an absence
+    (normal, healthy, none), else the second.
+    """
     if wanted.positive in wanted.classes:
         assert wanted.positive is not None
         assumed.append(f"  submission.takes: probability, that of '{wanted.positive}' (as the competition says)")
         return wanted.positive
     words = re.sub(r"^(is|has|p|prob|probability)_", "", heading.lower())
     named = [name for name in wanted.classes if name.lower() in (heading.lower(), words)]
-    chosen = named[0] if named else wanted.classes[1]
-    why = "the heading names it" if named else f"set submission.positive, if it is '{wanted.classes[0]}'"
+    present = [name for name in wanted.classes if ABSENT.isdisjoint(re.findall(r"[a-z]+", name.lower()))]
+    chosen = named[0] if named else present[0] if len(present) == 1 else wanted.classes[1]
+    other = next(name for name in wanted.classes if name != chosen)
+    why = "the heading names it" if named else f"set submission.positive, if it is '{other}'"
     assumed.append(f"  submission.takes: probability, that of '{chosen}' ({why})")
     return chosen

@@ -49,7 +49,7 @@ def form(competition: Competition, ids: Sequence[str]) -> Form:
     if wanted.sample is None:
         return holdout_form(competition, ids)
     path = paths.data() / wanted.sample
-    sample = csv_file.read(path, ",")
+    sample = csv_file.read_sample(path)
     listed = [row[0] for row in sample.rows]
     if len(set(listed)) < len(listed):
         twice = next(id for id, times in Counter(listed).items() if times > 1)

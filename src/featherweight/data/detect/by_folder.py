@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from featherweight.data.csv_file import examples
 from featherweight.data.detect.detected import Detected, Hints
+from featherweight.data.detect.file_lists import record_classes_of_valid, record_lists
 from featherweight.data.detect.folder_roles import role
-from featherweight.data.detect.folder_tree import PIECES, Tree, between, last, related
+from featherweight.data.detect.folder_tree import PIECES, Tree, between, hold_data, last, related
 from featherweight.data.detect.labelled import Survey
+from featherweight.data.detect.refusals import packed
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import Scan
 from featherweight.data.detect.to_predict import MOST
@@ -95,19 +97,38 @@ class Reading:
             valid = solved
         if valid is not None:
             self._hold_out(valid, survey)
+        self._tell_strange_classes()
+        self._tell_folders_within()
         self._predict(asked if len(asked) > 1 else [test] if test is not None else [], sample)
         self._leave_aside([name for name in beside if not related(name, (valid, test, *asked))])
-        _lists(detected, survey, self.scan, self.trains, level)
+        record_lists(detected, survey, self.trains)
         return detected
 
     def _hold_out(self, valid: str, survey: Survey) -> None:
         below = _below(valid, self.level)
         self.detected.source["valid"] = below
         if self.tree.class_root(valid) is None:
-            _list_of_valid(self.detected, survey, self.scan, valid, self.classes)
+            record_classes_of_valid(self.detected, survey, valid, self.classes)
         else:
             self.detected.notes.append(f"{below}/<class>/*: held out as it is, to be scored")
             self.detected.assumed.append(f"held out: {below} ({self.tree.count[valid]:,} images; source.valid)")
+
+    def _tell_strange_classes(self) -> None:
+        """Say which classes a validation folder has that the training folder has not: it is then not held out."""
+        for name in self.parts:
+            strange = sorted(self.tree.names(self.tree.class_root(name) or name) - self.classes)
+            if role(last(name)) == "valid" and strange and "valid" not in self.detected.source:
+                below = _below(name, self.level)
+                why = f"it has the classes {examples(strange, 3)}, and training has not"
+                self.detected.assumed.append(f"{below}/ is not held out: {why}")
+
+    def _tell_folders_within(self) -> None:
+        """Say that the folders within class folders are not taken for classes, where they might well be."""
+        inner = {child: self.tree.children(child) for train in self.trains for child in self.tree.children(train)}
+        names = [last(name) for within in inner.values() for name in within]
+        if len(inner) > 1 and all(len(within) > 1 for within in inner.values()) and len(set(names)) == len(names):
+            shown = examples([f"{last(folder)}/{last(within[0])}" for folder, within in sorted(inner.items())], 2)
+            self.detected.assumed.append(f"the classes are the outer folders, and not those within, as {shown}")
 
     def _predict(self, tests: list[str], sample: Sample | None) -> None:
         detected, below = self.detected, [_below(name, self.level) for name in tests]
@@ -117,9 +138,19 @@ class Reading:
             detected.source["test"] = "test"
         for test, name in zip(tests, below, strict=True):
             solved = self.tree.names(test) & self.classes
+            if solved and sample and not any("/" in id for id in sample.ids):
+                solved = set()
+                detected.source["test_labels"] = False
+                called = examples(sorted(self.tree.names(test)), 4)
+                detected.assumed.append(
+                    f"the folders in {name}/ are called like classes ({called}), and not taken for answers, since "
+                    f"{sample.path.name} asks for these (source.test_labels)"
+                )
             seen = "<class>/*: its labels are seen by the scorer alone" if solved else "*: to predict"
             detected.notes.append(f"{name}/{seen}")
         if sample and not tests:
+            if archives := packed(self.scan):
+                raise UserError(f"{sample.path}: names no image, and {archives}, then run init again")
             detected.assumed.append(f"nothing to predict: {sample.path.name} names no image beside those of training")
 
     def _leave_aside(self, left: list[str]) -> None:
@@ -162,7 +193,7 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
         if form is None and (tree.people(rest) or (numbered and tree.alike(rest)[0] == rest)):
             return level, rest, [f"the folders {examples(rest, 3)} all hold the same classes, and are none"]
         if form is None and len(rest) > 1:
-            return None if numbered else (level, [level], [])
+            return None if numbered or hold_data(rest) else (level, [level], [])
         if form is None and (len(rest) != 1 or (parts and tree.class_root(rest[0]) is None)):
             return None
         chosen = form or rest[0]
@@ -250,47 +281,6 @@ def _asked_for(tree: Tree, scan: Scan, sample: Sample, folders: Sequence[str | N
 def _beside(flat: str, solved: Sequence[str]) -> bool:
     """Is a flat folder named for predictions where a labelled test lies beside it?"""
     return bool(re.search(r"pred|unlabel|submission|private", flat.lower()))
-
-
-def _list_of_valid(detected: Detected, survey: Survey, scan: Scan, valid: str, classes: set[str]) -> None:
-    """A flat validation folder: its classes stand in a list beside it."""
-    for profile in survey.profiles:
-        names = profile.table.header
-        reached = [scan.images[place] for places in profile.reach.values() for place in places]
-        if len(names) < 2 or sum(file.startswith(f"{valid}/") for file in reached) < len(profile.reach):
-            continue
-        id, place = (
-            profile.id,
-            next((p for p, name in enumerate(names) if set(profile.table.column(name)) <= classes), None),
-        )
-        if place is None or names.index(id) != 0 or place != 1:
-            continue
-        detected.source |= {"valid_list": scan.path(profile.name)}
-        if profile.header:
-            detected.source["list_header"] = ["file", "class"]
-        detected.notes.append(f"{valid}/* with the classes of {profile.name}: held out as it is, to be scored")
-        return
-    del detected.source["valid"]
-    detected.notes.append(f"left aside: {valid}/, whose images have no class (no list names them)")
-
-
-def _lists(detected: Detected, survey: Survey, scan: Scan, trains: Sequence[str], level: str) -> None:
-    """Lists of files (train.txt, test.txt) that divide the images of the class folders."""
-    if len(trains) > 1 or detected.source.get("valid") or survey.scan.tables == []:
-        return
-    list_of: dict[str, str] = {}
-    for profile in survey.profiles:
-        share = sum(scan.images[places[0]].startswith(trains[0]) for places in profile.reach.values())
-        if profile.header and len(profile.header) == 1 and profile.role and share >= 0.95 * len(profile.table.rows):
-            list_of.setdefault(profile.role, profile.name)
-    if "train" not in list_of or len(list_of) < 2:
-        return
-    for part, name in sorted(list_of.items()):
-        detected.source[f"{part}_list"] = scan.path(name)
-        detected.notes.append(f"{name}: lists the images of the part {part}")
-    detected.assumed.append(
-        f"the parts are those of {examples(sorted(list_of.values()))} (source.train_list, source.test_list)"
-    )
 
 
 def _below(name: str, level: str) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 from featherweight.data import tables
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect.detected import Detected, Hints
-from featherweight.data.detect.folder_roles import assign, settle, shown
-from featherweight.data.detect.labelled import Labelled, Profile, Survey
+from featherweight.data.detect.folder_roles import assign, settle, shown, words
+from featherweight.data.detect.id_column import Profile
+from featherweight.data.detect.labelled import Labelled, Survey
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.split_column import record_split
@@ -23,6 +24,9 @@ GROUP = re.compile(
     r"^case|specimen|study_?(id|instance)|^slide|^plant_?id|^animal|^group",
     re.IGNORECASE,
 )
+
+
+NO_GROUP = {"age", "sex", "gender", "weight", "height", "size", "position", "view", "orientation"}  # of a patient
 
 
 class Reading:
@@ -49,7 +53,9 @@ class Reading:
             source["several"] = True
             if one.separator and one.separator != " ":
                 source["separator"] = one.separator
-        chosen, instead = settle(self.profile.reach, self.files, "train")
+        blank = self._without_class()
+        reach = {id: places for id, places in self.profile.reach.items() if id not in blank}
+        chosen, instead = settle(reach, self.files, "train")
         self.tell_choice(instead, "training")
         self._split_column(table)
         held = self._valid_table()
@@ -60,6 +66,9 @@ class Reading:
         self._disagreement(chosen, folders)
         self._group(table)
         ToPredict(self).find(used, others, both)
+        if self.survey.unused and self.hints.label is None:
+            listed = examples([f"{one.name} ({one.rows:,} rows)" for one in self.survey.unused], 3)
+            self.detected.assumed.append(f"not used, though they have classes of images: {listed}")
         return self.detected
 
     def _tell(self, table: Table, folders: set[str]) -> None:
@@ -76,6 +85,13 @@ class Reading:
             self.detected.assumed.append(
                 f"target: several, a set of classes for each image{self._rows()} (pass --target one)"
             )
+
+    def _without_class(self) -> set[str]:
+        """The ids that have no class in any row, as those to predict have in a table of all images."""
+        if self.labelled.column is None or self.labelled.several:  # a set may be empty
+            return set()
+        ids = self.profile.table.column(self.profile.id)
+        return {*ids} - {id for id, label in zip(ids, self.labelled.column.values, strict=True) if label}
 
     def _rows(self) -> str:
         """Why an image has several classes, where it is that it has several rows."""
@@ -129,7 +145,11 @@ class Reading:
         if wish is not None and not named:
             return  # none, or a pattern
         fitting = named[:1] or [
-            (one, name) for one, name in candidates if GROUP.search(name) and _groups(one.column(name))
+            (one, name)
+            for one, name in candidates
+            if GROUP.search(name)
+            and not NO_GROUP.intersection(map(str.lower, words(name)))
+            and _groups(one.column(name))
         ]
         if not fitting:
             return
@@ -152,8 +172,14 @@ class Reading:
 
     def _split_column(self, table: Table) -> None:
         """Record the first column whose values name parts of the data: train, val, test."""
+        one = self.labelled
+        labels = one.column.values if one.column is not None else ()
         for name in table.header:
-            if record_split(self.detected, name, table.column(name), test_elsewhere=self.sample is not None):
+            taken = (
+                name == self.profile.id or name in one.columns or (one.column is not None and name == one.column.name)
+            )
+            elsewhere = self.sample is not None
+            if not taken and record_split(self.detected, name, table.column(name), labels, test_elsewhere=elsewhere):
                 return
 
     def _valid_table(self) -> set[int]:
@@ -169,6 +195,11 @@ class Reading:
             self.detected.notes.append(f"{profile.name}: {profile.rows:,} rows that are held out as they are")
             return set(chosen.values())
         return set()
+
+
+def _names_groups(heading: str) -> bool:
+    """True if a column is called as those that say which images belong together are, and not `patient age`."""
+    return bool(GROUP.search(heading)) and NO_GROUP.isdisjoint(word.lower() for word in words(heading))
 
 
 def _groups(values: Sequence[str]) -> bool:

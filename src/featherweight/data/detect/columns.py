@@ -11,7 +11,7 @@ from pathlib import Path
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect.folder_roles import words
 from featherweight.data.detect.sample import Sample, numbers_of, shapes
-from featherweight.data.sources.label_csv import NO, YES
+from featherweight.data.label_rows import LISTED, NO, YES, split_set
 from featherweight.errors import UserError, nearest
 
 NAMED = re.compile(
@@ -104,6 +104,8 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
             raise UserError(
                 f"--label {named}: {table.path} has no such column{nearest(named, table.header)}; there are {listed}"
             )
+        if named in used:
+            raise UserError(f"--label {named}: {table.path} has the names of the images there, no classes")
         return next(column for column in columns if column.name == named), []
     free = [column for column in columns if column.name not in used]
     candidates = [column for column in free if column.distinct >= 2] or [
@@ -212,6 +214,8 @@ def separator(
 
     Raises UserError where values with spaces may be either, and `target` does not say.
     """
+    if all(re.fullmatch(r"\[.*\]", value) for value in values):
+        return LISTED if any(len(split_set(value, LISTED)) != 1 for value in values) else None
     head = heading.strip().lower()
     if BARRED.search(head):
         return "|"

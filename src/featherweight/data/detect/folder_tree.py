@@ -24,6 +24,8 @@ WITHIN = re.compile(  # what folders within a class are called
     r"outdoors?|day|night|male|female|young|old"
 )
 PEOPLE = re.compile(rf"{NUMBERED.pattern}|\d+")
+DATA = {"image", "images", "img", "imgs", "data", "dataset", "datasets", "annotation", "annotations", "files", "master"}
+WHICH_DATA = {"extra", "additional", "external", "preprocessed", "processed", "resized", "cropped", "raw", "original"}
 AFFIX = re.compile(
     r"^(with|images?|imgs?|data)[ _-]+|[ _-]+(images?|imgs?|data|data[ _-]?set|leaf|leaves|form|version)$"
 )
@@ -155,6 +157,13 @@ class Tree:
 def last(name: str) -> str:
     """A folder's own name."""
     return name.rpartition("/")[2]
+
+
+def hold_data(folders: Sequence[str]) -> bool:
+    """True if at least half of the folders are called as folders that hold data are (extra_images), not as classes."""
+    named = [re.findall(r"[^\W\d_]+", last(folder).lower()) for folder in folders]
+    called = [words for words in named if set(words) & DATA and set(words) <= DATA | WHICH_DATA]
+    return 2 * len(called) >= len(folders)
 
 
 def between(folder: str, level: str) -> list[str]:

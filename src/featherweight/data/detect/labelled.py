@@ -9,44 +9,21 @@ from dataclasses import dataclass, field
 
 from featherweight.data import csv_file, tables
 from featherweight.data.csv_file import Table, examples
-from featherweight.data.detect import columns
+from featherweight.data.detect import columns, id_column
 from featherweight.data.detect.columns import Column, Context
 from featherweight.data.detect.detected import Hints
-from featherweight.data.detect.folder_roles import role
+from featherweight.data.detect.id_column import IdHints, Profile
 from featherweight.data.detect.sample import MASKS, Sample
 from featherweight.data.detect.scan import Scan
-from featherweight.data.file_matching import Index, is_rubbish
+from featherweight.data.file_matching import Index
+from featherweight.data.label_rows import YES
 from featherweight.data.listing import is_image
-from featherweight.data.sources.label_csv import YES
 from featherweight.errors import UserError, nearest
 
 BOXES = re.compile(r"bbox|^x_?min|^xmax|encodedpixels|^rle|polygon|segmentation")
 PEOPLE = re.compile(r"^(patient|subject|case|person|study|series|participant|p|s|id)[ _-]*\d+$", re.IGNORECASE)
 FEWEST = 5  # images of a class folder, on average, where a table names the images too
-SHARE = 0.3  # of a table's rows that name an image: fewer are chance
-FEW = 200  # values of a column that are tried first
 WIDE, LARGE = 48, 1 << 25  # columns and bytes of a table that is pixels, and is not read here
-
-
-@dataclass
-class Profile:
-    """A table whose column `id` names images: the files each value may mean."""
-
-    name: str
-    table: Table
-    header: list[str]  # given to a list that has none
-    id: str
-    reach: dict[str, list[int]]
-
-    @property
-    def role(self) -> str:
-        """The part of the data that the table is about, as its name says."""
-        return role(self.name)
-
-    @property
-    def rows(self) -> int:
-        """Rows that name an image."""
-        return sum(value in self.reach for value in self.table.column(self.id))
 
 
 @dataclass
@@ -59,6 +36,7 @@ class Survey:
     others: list[Table] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
     refusal: UserError | None = None  # why no table holds the classes, where class folders do
+    unused: list[Profile] = field(default_factory=list)  # tables that hold classes too, and are not the label table
 
 
 def profile_all(scan: Scan, sample: Sample | None, hints: Hints) -> Survey:
@@ -79,13 +57,13 @@ def profile_all(scan: Scan, sample: Sample | None, hints: Hints) -> Survey:
             if not name.lower().endswith((".txt", ".lst", ".json")):
                 survey.aside.append(f"left aside: {error}")
             continue
-        fitting = [
-            profile for table, header in readings if (profile := _profile(name, table, header, survey.index, hints))
-        ]
+        known, index = IdHints(hints.id, hints.likely.get("id"), sample.header[0] if sample else None), survey.index
+        fitting = [one for table, header in readings if (one := id_column.profile(name, table, header, index, known))]
         if fitting:
             survey.profiles.append(max(fitting, key=lambda profile: len(profile.reach)))
         elif readings:
             survey.others.append(readings[0][0])
+    id_column.refuse_unknown(hints.id, [*(one.table for one in survey.profiles), *survey.others])
     return survey
 
 
@@ -105,26 +83,6 @@ def _readings(scan: Scan, name: str, start: Table | None) -> list[tuple[Table, l
             if not listed:
                 raise
     return readings
-
-
-def _profile(name: str, table: Table, header: list[str], index: Index, hints: Hints) -> Profile | None:
-    best: tuple[tuple[bool, int, int, int], str, dict[str, list[int]]] | None = None
-    for column in [hints.id] if hints.id in table.header else table.header:
-        values = [value for value in dict.fromkeys(table.column(column)) if value and not is_rubbish(value)]
-        if len(values) < 0.2 * len(table.rows) or not index.reach(values[:: max(1, len(values) // FEW)]):
-            continue
-        reach = index.reach(values)
-        rows = sum(value in reach for value in table.column(column))
-        if rows < SHARE * len(table.rows) and len(reach) < 0.9 * len(index.files):
-            continue
-        named = sum(is_image(value.rpartition("/")[2]) for value in list(reach)[:FEW])
-        if not named and column != hints.id and columns.STRONGER.search(column.lower()):
-            continue  # numbers of classes that happen to be names of images too
-        clear = sum(len(places) == 1 for places in reach.values())
-        score = (column == hints.likely.get("id"), len(reach), named, clear)
-        if best is None or score > best[0]:
-            best = score, column, reach
-    return Profile(name, table, header, best[1], best[2]) if best else None
 
 
 # ------------------------------------------------------------------------------------------------- the table of labels
@@ -148,6 +106,8 @@ def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: di
 
     Raises UserError where tables name the images and none says which column is the class.
     """
+    if not hints.label:
+        _refuse_one_list_per_class(survey.profiles)
     repeated = {
         header for header, count in Counter(tuple(p.table.header) for p in survey.profiles).items() if count > 2
     }
@@ -181,9 +141,32 @@ def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: di
     if not labelled and refusals and (ties or not _by_folder(trains, folders, survey)):
         raise (ties or refusals)[0]
     survey.refusal = next(iter(refusals), None)
-    return max(
-        labelled, key=lambda one: (one.points > 60, one.profile.role == "train", len(one.profile.reach)), default=None
+    able = [one for one in labelled if not _labels_asked(one, sample)] or labelled
+    best = max(
+        able, key=lambda one: (one.points > 60, one.profile.role == "train", len(one.profile.reach)), default=None
     )
+    survey.unused = [one.profile for one in labelled if one is not best]
+    return best
+
+
+def _labels_asked(one: Labelled, sample: Sample | None) -> bool:
+    """True if a table has classes of most images that the sample submission asks for: guesses, or another's answers."""
+    if sample is None or one.column is None:
+        return False
+    ids = one.profile.table.column(one.profile.id)
+    known = Index([("", id) for id, label in zip(ids, one.column.values, strict=True) if label])
+    return len(known.reach(sample.ids)) >= len(set(sample.ids)) / 2
+
+
+def _refuse_one_list_per_class(profiles: Sequence[Profile]) -> None:
+    """Refuse lists that say of one class each whether an image shows it, as those of PASCAL VOC do (1, 0, -1)."""
+    lists = [one for one in profiles if one.header and len(one.table.header) == 2]
+    signed = [one for one in lists if {"-1"} < set(one.table.column(one.header[1])) <= {"-1", "0", "1"}]
+    if len(signed) > 1:
+        raise UserError(
+            f"{signed[0].table.path}: {len(signed)} lists say of one class each which images show it (1) or not (-1)\n"
+            f"an image may show several: join them to one table with a column for each class, of 1 and 0"
+        )
 
 
 def _names_most(profile: Profile, folders: dict[str, str], survey: Survey) -> bool:

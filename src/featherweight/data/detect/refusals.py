@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from featherweight.data import csv_file
+from featherweight.data.csv_file import number_of
 from featherweight.data.detect.sample import NAMED
 from featherweight.data.detect.scan import Scan
 from featherweight.data.file_matching import bare, without_folder
 from featherweight.data.listing import UNREAD
 from featherweight.errors import UserError
+from featherweight.untrusted_files import read_text
 
 FORMATS = {
     ".tfrec": "TFRecord files",
@@ -62,6 +65,29 @@ def refuse_channels(scan: Scan) -> None:
                     f"{scan.folder / name}: a row for several images each: '{values[0]}' of the column '{heading}' is "
                     f"{', '.join(several[:4])}\njoin them to one image each (as channels), called by the id alone"
                 )
+
+
+def refuse_unread_labels(scan: Scan, faults: Sequence[str]) -> None:
+    """Refuse to take classes from the names of files where a table that may hold them could not be read."""
+    sheets = [name for name in scan.files if name.lower().endswith(SPREADSHEETS)]
+    wrong = [f"{scan.path(name)}: spreadsheets are not read here: save it as CSV" for name in sheets]
+    wrong += [fault.removeprefix("left aside: ") for fault in faults]
+    if wrong:
+        raise UserError(f"{wrong[0]}\nmend it, or move it away if it does not hold the classes, and run init again")
+
+
+def refuse_boxes(scan: Scan) -> None:
+    """Refuse images with a text file each that holds boxes, as YOLO's do: a class and four numbers in a line."""
+    texts = {bare(without_folder(name)): name for name in scan.files if name.lower().endswith(".txt")}
+    boxes = [texts[stem] for name in scan.images if (stem := bare(without_folder(name))) in texts]
+    if len(boxes) < len(scan.images) / 2:
+        return
+    lines = [line.split() for line in read_text(scan.folder / boxes[0]).splitlines() if line.strip()]
+    if all(len(line) >= 5 and all(number_of(field) is not None for field in line) for line in lines):
+        raise UserError(
+            f"{scan.folder / boxes[0]}: boxes of objects, in a file for each image (YOLO: detection), and this program "
+            f"trains classifiers of whole images"
+        )
 
 
 def refuse(scan: Scan, faults: str) -> NoReturn:

@@ -62,13 +62,22 @@ def find(scan: Scan) -> Sample | None:
     named = [name for name in scan.tables if NAMED.search(name.rpartition("/")[2].lower()) and _is_text(name)]
     for name in sorted(named, key=lambda name: ("sample" not in name.lower(), name.count("/"), len(name), name)):
         try:
-            table = csv_file.read(scan.folder / name, ",")
+            table = csv_file.read_sample(scan.folder / name)
         except UserError:
             continue
         if len(table.header) >= 2 and table.rows:
             values = [row[1].strip() for row in table.rows]
             return Sample(table.path, table.header, [row[0] for row in table.rows], values)
     return None
+
+
+def refuse_row_numbers(sample: Sample | None) -> None:
+    """Raise UserError if the first column of a sample submission has no heading, and so holds no ids."""
+    if sample is not None and not sample.header[0]:
+        raise UserError(
+            f"{sample.path}: row 1: the first column has no heading: a program has numbered the rows\n"
+            f"delete that column, so that the ids stand first (pandas: to_csv(..., index=False)), and run init again"
+        )
 
 
 def numbers_of(values: Sequence[str]) -> list[float] | None:

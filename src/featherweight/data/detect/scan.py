@@ -34,6 +34,13 @@ class Scan:
         """A file or folder below `folder` as a competition file says it."""
         return relative(self.folder / name, self.root)
 
+    def below(self, name: str) -> str:
+        """Return a path that the user gives (./test, test/, in full) as one below `folder` if it lies there."""
+        for path in (Path(name), self.folder / name):
+            if path.is_absolute() and path.exists() and path.resolve().is_relative_to(self.folder.resolve()):
+                return path.resolve().relative_to(self.folder.resolve()).as_posix()
+        return name.removeprefix("./").rstrip("/")
+
     def endings(self) -> Counter[str]:
         """How many files have which ending."""
         return Counter(os.path.splitext(name)[1].lower() or "no ending" for name in self.files)  # noqa: PTH122

@@ -7,15 +7,18 @@ among several is listed with the others.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from featherweight.data.csv_file import examples
 from featherweight.data.detect import array_files, by_folder, by_name, by_table, labelled, pixel_tables, refusals
 from featherweight.data.detect import sample as samples
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.sample import Sample
 from featherweight.data.detect.scan import Scan, relative, scan
-from featherweight.data.sources.label_csv import FOLDER
+from featherweight.data.label_rows import FOLDER
+from featherweight.errors import UserError
 
 
 def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
@@ -25,8 +28,11 @@ def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
     """
     hints = hints or Hints()
     seen = scan(folder, root)
+    if hints.test is not None:
+        hints = replace(hints, test=seen.below(hints.test))
     sample = samples.find(seen)
     labelled.refuse_masks(sample)
+    samples.refuse_row_numbers(sample)
     detected = _images(seen, sample, hints) if seen.images else None
     if detected is None:
         readings = [reading(seen, hints) for reading in (array_files.idx, array_files.pickles, array_files.arrays)]
@@ -51,11 +57,20 @@ def _images(seen: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
         reading.detected.sample = sample
         detected = reading.read(folders)
     else:
+        if table is None and hints.label and seen.tables:
+            raise UserError(
+                f"--label {hints.label}: no table with such a column names the images of {seen.outer}; there are "
+                f"{examples(seen.tables, 4)}"
+            )
         split = _official_split(tables, seen, folders)
         other = split or by_folder.read(seen, tables, sample, hints)
         if other is None:
             refusals.refuse_channels(seen)
             other = by_name.read(seen, hints)
+            if other is not None:
+                refusals.refuse_unread_labels(seen, tables.aside)
+                refusals.refuse_boxes(seen)
+                other.assumed[:0] = _unused(tables)
         if other is None:
             return None
         detected = other
@@ -63,8 +78,25 @@ def _images(seen: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
         if table is None and tables.refusal is not None:
             reason = str(tables.refusal).splitlines()[0].removesuffix(":")
             detected.assumed.append(f"the classes are the folders ({reason}; pass --label COLUMN)")
+        elif table is not None:
+            named = f"{table.profile.name} has classes of {len(table.profile.reach):,} images"
+            detected.assumed.append(f"the classes are the folders: {named}, and is not used (pass --label COLUMN)")
     detected.notes += tables.aside[:3]
     return detected
+
+
+def _unused(tables: labelled.Survey) -> list[str]:
+    """Return a line for the tables that hold no classes of images, as far as could be seen, or nothing."""
+    root = tables.scan.folder
+    names = [one.name for one in tables.profiles]
+    others = [one.path.relative_to(root).as_posix() for one in tables.others]
+    names += [name for name in others if not name.lower().endswith((".txt", ".lst"))]
+    if not names:
+        return []
+    return [
+        f"the classes are in the names of the files: {examples(names, 3)} are not used, as no column names images "
+        "and another their classes"
+    ]
 
 
 def _covers(tables: labelled.Survey, table: labelled.Labelled, folders: dict[str, str]) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from featherweight.data.detect.folder_roles import assign, says, settle, shown, within
-from featherweight.data.detect.labelled import Profile
-from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.id_column import Profile
+from featherweight.data.detect.refusals import packed
+from featherweight.data.detect.sample import NAMED, Sample
 from featherweight.data.file_matching import Index
-from featherweight.data.sources.label_csv import FOLDER
+from featherweight.data.label_rows import FOLDER
 from featherweight.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class ToPredict:
             self.detected.sample = None
             self.sample = None
             return
+        if archives := packed(self.scan):
+            raise UserError(f"{sample.path}: '{lost}' names no image, and {archives}, then run init again")
         count = f"{len(set(sample.ids)) - len(reach):,} of {len(set(sample.ids)):,} ids"
         raise UserError(
             f"{sample.path}: {count} name no image, as '{lost}': something else than an image is to be predicted\n"
@@ -151,7 +154,9 @@ class ToPredict:
         if id != profile.id:
             source["test_file"] = profile.id
         label = source.get("label")
-        solved = label in profile.table.header and label != FOLDER and any(profile.table.column(label))
+        classes = set(profile.table.column(label)) - {""} if label in profile.table.header and label != FOLDER else ()
+        # A sample submission has one class in all rows, or any: its values are no answers.
+        solved = len(classes) > 1 and not NAMED.search(profile.name.rpartition("/")[2].lower())
         if solved and not self.labelled.several:
             source["test_label"] = label
         note = f"{profile.name}: lists {len(chosen):,} images to predict"

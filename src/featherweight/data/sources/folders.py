@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from featherweight.data.file_matching import match
 from featherweight.data.listing import Faults, Listing, Samples, walk
 from featherweight.data.sources.named import Named, export
 from featherweight.errors import UserError
-from featherweight.schema import Text
+from featherweight.schema import Flag, Text
 
 FEW = 3  # images beside class folders that may be left out
 
@@ -30,6 +31,8 @@ def folders(  # the parameters are the keys of a competition's file
     valid_list: Text | None = None,
     test_list: Text | None = None,
     list_header: list[Text] = [],
+    list_id: Text | None = None,
+    test_labels: Flag = True,
     torchvision: Named | None = None,
 ) -> Listing:
     """`train/<class>/**/*` and `test/<class>/**/*` (or a flat `test/*`) under `path`; an id is the path below either.
@@ -38,9 +41,11 @@ def folders(  # the parameters are the keys of a competition's file
     where they lie within. `valid` names a validation
     folder that came with the data, or a flat one whose classes the table `valid_list` holds (columns: file, class); it
     is then what is held out. `train_list` and `test_list`, and `valid_list` without `valid`, are lists of files below
-    `train` that say which part an image belongs to. `list_header` names the columns of lists that have no header.
+    `train` that say which part an image belongs to. `list_id` names the column of files in lists with headings;
+    `list_header` names the columns of lists without them, of which the first holds the files.
     `rename` gives folders other class names, several folders one class perhaps. `torchvision` names the torchvision
-    data set that fills the folder when it is not there and the internet is.
+    data set that fills the folder when it is not there and the internet is. `test_labels: false` says that the folders
+    in `test` are not classes, though they are called like some.
     """
     folder = root / path
     tests = [test] if isinstance(test, str) else test
@@ -56,7 +61,7 @@ def folders(  # the parameters are the keys of a competition's file
     found = [(one, file) for one in tests for file in walk(folder / one)]
     tested = [file if len(tests) == 1 else f"{one}/{file}" for one, file in found]
     classes = set(map(str, labelled.labels or ()))
-    known = bool(tested) and all(_class(file, rename) in classes and "/" in file for _, file in found)
+    known = test_labels and bool(tested) and all(_class(file, rename) in classes and "/" in file for _, file in found)
     held_out = None
     predict = Samples(tested, [f"{folder}/{one}/{file}" for one, file in found]) if tested else None
     answers = {id: _class(file, rename) for id, (_, file) in zip(tested, found, strict=True)} if known else {}
@@ -65,15 +70,15 @@ def folders(  # the parameters are the keys of a competition's file
     elif valid:
         held_out = _labelled(folder, [valid], [], rename)
     elif valid_list:
-        held_out = _chosen(labelled, root / valid_list, list_header)
+        held_out = _chosen(labelled, root / valid_list, list_header, list_id)
     if test_list:
-        listed = _chosen(labelled, root / test_list, list_header)
+        listed = _chosen(labelled, root / test_list, list_header, list_id)
         predict, answers = (
             Samples(listed.ids, listed.images),
             dict(zip(listed.ids, map(str, listed.labels or ()), strict=True)),
         )
     if train_list:
-        labelled = _chosen(labelled, root / train_list, list_header)
+        labelled = _chosen(labelled, root / train_list, list_header, list_id)
     elif not valid and valid_list:
         labelled = _without(labelled, held_out)
     return Listing(
@@ -139,13 +144,15 @@ def _tell(table: Path, names: Sequence[str], known: Mapping[str, int]) -> None:
     """Say which rows of a list are left out, since they name no image, or could be several."""
     problems = Faults(str(table))
     problems.add("rows that name no one image", [name for name in names if name not in known])
+    times = Counter(known[name] for name in set(names) if name in known)
+    problems.add("different rows of one image", [name for name in sorted(set(names)) if times[known.get(name, -1)] > 1])
     problems.settle(leave_out=True)
 
 
-def _chosen(labelled: Samples, table: Path, header: Sequence[str]) -> Samples:
+def _chosen(labelled: Samples, table: Path, header: Sequence[str], id: str | None) -> Samples:
     """The images that a list of files names."""
-    listing = _read(table, header)
-    names = listing.column(listing.header[0])
+    listing = tables.read(table) if id else _read(table, header)
+    names = listing.column(id or listing.header[0])
     place_of, _ = match(names, [("", id) for id in labelled.ids])
     if not place_of:
         raise UserError(f"{table}: none of its {len(names):,} rows names an image of the class folders")

@@ -1,0 +1,467 @@
+"""Layouts in which an image could get another's class without a word: each is read rightly, or refused by name."""
+
+import csv
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from featherweight import config, paths
+from featherweight.data.csv_file import read
+from featherweight.data.detect.id_column import counts_rows
+from featherweight.data.file_matching import match
+from featherweight.data.label_rows import split_set
+from featherweight.describe.competition_file import init
+from featherweight.errors import UserError
+
+CLASSES = ["healthy", "rust", "scab"]
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture
+def root(home):
+    folder = home / "data" / "x"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pillow.fromarray(RANDOM.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+
+
+def pictures(folder, names):
+    for name in names:
+        picture(folder / name)
+
+
+def table(path, header, rows, delimiter=","):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as stream:
+        csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])
+
+
+def class_folders(folder, classes=CLASSES, each=4):
+    for name in classes:
+        pictures(folder / name, [f"{name[0]}{n}.png" for n in range(each)])
+
+
+def described(root, **options):
+    """What `init` made of a folder: the competition, its listing, and what was told."""
+    report = init(root, **{"mirror": False, **options})
+    competition = config.load_competition(str(report.path))
+    return competition, competition.source(paths.data()), "\n".join([*report.found, *report.assumed])
+
+
+def classes_of(root, samples):
+    """Each image's class by its path below the folder."""
+    return {os.path.relpath(path, root): name for path, name in zip(samples.images, samples.labels, strict=True)}
+
+
+def refused(root, **options):
+    with pytest.raises(UserError) as error:
+        init(root, **{"mirror": False, **options})
+    return str(error.value)
+
+
+# --------------------------------------------------------------------------------------------------- ids that are paths
+
+
+@pytest.mark.parametrize("prefix", ["dataset/", "/content/drive/leaves/", "C:\\leaves\\", "../input/leaves/"])
+def test_paths_from_another_folder_name_their_own_part(root, prefix):
+    """The same names in train/ and test/: no row may mean a file of the other part."""
+    rows = []
+    for part in ("test", "train"):
+        for n in range(6):
+            picture(root / part / "img" / f"{n}.png")
+            path = prefix + "/".join([part, "img", f"{n}.png"]).replace("/", "\\" if "\\" in prefix else "/")
+            rows.append([path, CLASSES[(n + (part == "test")) % 3]])
+    table(root / "all.csv", ["path", "label"], rows)
+    listing = described(root)[1]
+    wanted = {
+        f"{part}/img/{n}.png": CLASSES[(n + (part == "test")) % 3] for part in ("train", "test") for n in range(6)
+    }
+    assert classes_of(root, listing.train) == wanted
+
+
+def test_paths_of_several_depths_are_cut_alike():
+    files = [("x", "train/a/0.png"), ("x", "test/0.png"), ("x", "train/b/0.png")]
+    places, _ = match(["/data/old/train/b/0.png", "/data/old/test/0.png", "/data/old/train/a/0.png"], files)
+    assert sorted(places.values()) == [0, 1, 2]
+    assert places["/data/old/test/0.png"] == 1
+
+
+def test_a_path_that_is_absent_means_no_file_of_that_name_elsewhere():
+    files = [("x", f"test/{n}.png") for n in range(9)] + [("x", f"train/{n}.png") for n in range(8)]
+    places, _ = match([f"old/train/{n}.png" for n in range(9)], files)
+    assert sorted(places.values()) == list(range(9, 17))
+
+
+def test_different_ids_of_one_image_are_a_fault(root):
+    pictures(root / "train", [f"{n}.png" for n in range(6)])
+    rows = [[f"{n}.png", CLASSES[n % 3]] for n in range(6)] + [["0", "rust"]]
+    table(root / "labels.csv", ["image", "label"], rows)
+    with pytest.raises(UserError, match=r"different ids of one image \(2\): 0 \(x/train/0.png\), 0.png"):
+        described(root)
+
+
+def test_a_table_in_a_folder_of_images_is_about_that_folder(root):
+    for offset, part in enumerate(("train", "validation", "test")):
+        pictures(root / part, [f"{n}.png" for n in range(6)])
+        lines = [json.dumps({"file_name": f"{n}.png", "label": (n + offset) % 3}) for n in range(6)]
+        (root / part / "metadata.jsonl").write_text("\n".join(lines))
+    listing = described(root)[1]
+    assert classes_of(root, listing.train) == {f"train/{n}.png": str(n % 3) for n in range(6)}
+    assert classes_of(root, listing.valid) == {f"validation/{n}.png": str((n + 1) % 3) for n in range(6)}
+    assert listing.answers() == {f"{n}.png": str((n + 2) % 3) for n in range(6)}
+
+
+# --------------------------------------------------------------------------------------------------- which column is id
+
+
+@pytest.mark.parametrize("heading", ["Unnamed: 0", "", "id"])
+def test_a_column_that_numbers_the_rows_is_no_id(root, heading):
+    order = [3, 1, 4, 0, 5, 2, 7, 6, 8]
+    pictures(root / "train", [f"{n}.png" for n in order])
+    table(root / "train.csv", [heading, "image", "label"], [[row, n, CLASSES[n % 3]] for row, n in enumerate(order)])
+    assert classes_of(root, described(root)[1].train) == {f"train/{n}.png": CLASSES[n % 3] for n in order}
+
+
+def test_the_column_called_as_in_the_sample_is_the_id(root):
+    order = [3, 1, 4, 0, 5, 2, 7, 6, 8]
+    pictures(root / "train", [f"{n}.png" for n in order])
+    pictures(root / "test", ["t0.png", "t1.png"])
+    rows = [[other, n, CLASSES[n % 3]] for other, n in zip(order[::-1], order, strict=True)]
+    table(root / "train.csv", ["number", "image", "label"], rows)
+    table(root / "sample_submission.csv", ["Image", "label"], [["t0", "rust"], ["t1", "rust"]])
+    assert classes_of(root, described(root)[1].train) == {f"train/{n}.png": CLASSES[n % 3] for n in order}
+
+
+def test_two_columns_that_name_images_differently_are_refused(root):
+    order = [3, 1, 4, 0, 5, 2]
+    pictures(root / "train", [f"{n}.png" for n in order])
+    rows = [[other, n, CLASSES[n % 3]] for other, n in zip(order[::-1], order, strict=True)]
+    table(root / "train.csv", ["one", "other", "label"], rows)
+    assert "the columns 'one' and 'other' both name images" in refused(root)
+    assert classes_of(root, described(root, id="other")[1].train)["train/3.png"] == CLASSES[0]
+
+
+@pytest.mark.parametrize(("values", "counted"), [("0 1 2", True), ("1 2 3", True), ("2 3 4", False), ("1 3 2", False)])
+def test_what_numbers_rows(values, counted):
+    assert counts_rows(values.split()) == counted
+
+
+def test_options_that_name_nothing_are_refused(root):
+    pictures(root / "train", [f"{n}.png" for n in range(6)])
+    table(root / "train.csv", ["image", "label"], [[f"{n}.png", CLASSES[n % 3]] for n in range(6)])
+    assert "--id nosuch: no table has such a column; there are image, label" in refused(root, id="nosuch")
+    assert "--label image: " in refused(root, label="image")
+    assert "expected the competition's name" in refused(root, kaggle="Leaf Disease")
+    assert "there is no such metric" in refused(root, metric="map@5x")
+    competition = described(root, kaggle="https://www.kaggle.com/competitions/leaf-disease/overview")[0]
+    assert competition.kaggle == "leaf-disease"
+
+
+def test_a_label_column_is_not_ignored_beside_class_folders(root):
+    class_folders(root / "train")
+    (root / "notes.csv").write_text("a,b\n1,2\n")
+    assert "--label nosuch: no table with such a column names the images" in refused(root, label="nosuch")
+
+
+@pytest.mark.parametrize("spelled", ["held", "held/", "./held", "{root}/held"])
+def test_the_test_folder_however_it_is_spelled(root, spelled):
+    class_folders(root / "train")
+    pictures(root / "held", ["0.png", "1.png"])
+    assert described(root, test=spelled.format(root=root))[1].test.ids == ["0.png", "1.png"]
+
+
+# ------------------------------------------------------------------------------------------------------ what is a class
+
+
+def test_a_label_table_wins_over_two_folders_of_images(root):
+    pictures(root / "images", [f"{n}.png" for n in range(6)])
+    pictures(root / "extra_images", [f"x{n}.png" for n in range(12)])
+    table(root / "labels.csv", ["file", "species"], [[f"{n}.png", CLASSES[n % 3]] for n in range(6)])
+    _, listing, told = described(root)
+    assert classes_of(root, listing.train) == {f"images/{n}.png": CLASSES[n % 3] for n in range(6)}
+    assert "left aside: 12 images without a class in extra_images/" in told
+
+
+def test_folders_that_hold_data_are_no_classes(root):
+    pictures(root / "images", [f"{n}x.png" for n in "abcdef"])
+    pictures(root / "annotations", [f"{n}y.png" for n in "abcdef"])
+    assert "nothing that tells their classes" in refused(root)
+
+
+@pytest.mark.parametrize("how", ["latin1", "sheet", "yolo"])
+def test_names_of_files_are_no_classes_where_labels_lie_unread(root, how):
+    names = [f"{who}_{n}.png" for who in ("ana", "bob") for n in range(4)]
+    pictures(root / "images", names)
+    if how == "latin1":
+        (root / "labels.csv").write_bytes("file,label\na.png,hêtre\n".encode("latin-1"))
+    elif how == "sheet":
+        (root / "labels.xlsx").write_bytes(b"PK")
+    for name in names if how == "yolo" else ():
+        (root / "images" / name.replace("png", "txt")).write_text("0 0.5 0.5 0.2 0.2\n")
+    wanted = {"latin1": "not UTF-8 text", "sheet": "save it as CSV", "yolo": "boxes of objects"}[how]
+    assert wanted in refused(root)
+
+
+def test_tables_that_are_not_used_are_told(root):
+    names = [f"{who}_{n}.png" for who in ("ana", "bob") for n in range(4)]
+    pictures(root / "images", names)
+    table(root / "rust.csv", ["file"], [[name] for name in names[:3]])
+    assert "the classes are in the names of the files: rust.csv are not used" in described(root)[2]
+
+
+def test_a_mapping_from_classes_to_files(root):
+    names = [f"site{n % 2}_{n}.png" for n in range(6)]
+    pictures(root / "images", names)
+    (root / "labels.json").write_text(json.dumps({name: names[k::3] for k, name in enumerate(CLASSES)}))
+    wanted = {f"images/{name}": CLASSES[n % 3] for n, name in enumerate(names)}
+    assert classes_of(root, described(root)[1].train) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("['a b', 'c']", ("a b", "c")),
+        ('["a","c"]', ("a", "c")),
+        ("['a' 'c']", ("a", "c")),
+        ("[]", ()),
+        ("[1, 2]", ("1", "2")),
+    ],
+)
+def test_lists_as_text_are_sets(text, names):
+    assert split_set(text, "[]") == names
+
+
+def test_a_column_of_lists_is_of_sets(root):
+    pictures(root / "images", [f"{n}.png" for n in range(9)])
+    sets = [["rust", "scab"], ["healthy"], ["scab"]]
+    table(root / "labels.csv", ["image", "tags"], [[f"{n}.png", str(sets[n % 3])] for n in range(9)])
+    competition, listing, _ = described(root)
+    assert (competition.target, competition.classes) == ("several", CLASSES)
+    assert set(classes_of(root, listing.train)["images/0.png"]) == {"rust", "scab"}
+
+
+@pytest.mark.parametrize("text", ["file, label\n0.png, rust\n", '"file", "label"\n"0.png", "rust"\n'])
+def test_blanks_after_delimiters_belong_to_no_field(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    found = read(tmp_path / "t.csv")
+    assert (found.header, found.rows) == (["file", "label"], [["0.png", "rust"]])
+
+
+def test_boxes_of_coco_are_refused_as_those_of_a_table_are(root):
+    pictures(root / "images", [f"{n}.png" for n in range(6)])
+    notes = [{"image_id": n, "category_id": k, "bbox": [0, 0, 2, 2]} for n in range(6) for k in (n % 3, 3)]
+    content = {"images": [{"id": n, "file_name": f"{n}.png"} for n in range(6)], "annotations": notes}
+    (root / "instances.json").write_text(json.dumps(content))
+    assert "boxes or masks of objects" in refused(root)
+
+
+def test_one_list_for_each_class_is_refused(root):
+    pictures(root / "JPEGImages", [f"{n:06}.png" for n in range(8)])
+    for name in ("cat", "dog"):
+        lines = [f"{n:06} {1 if n % 2 == (name == 'cat') else -1}\n" for n in range(8)]
+        (root / f"{name}_train.txt").write_text("".join(lines))
+    assert "2 lists say of one class each which images show it" in refused(root)
+
+
+def test_folders_within_class_folders_are_told(root):
+    for outer, inner in (("fruit", "apple"), ("fruit", "pear"), ("herb", "mint"), ("herb", "sage")):
+        pictures(root / "train" / outer / inner, [f"{inner}{n}.png" for n in range(3)])
+    assert "the classes are the outer folders, and not those within, as fruit/apple, herb/mint" in described(root)[2]
+
+
+# ---------------------------------------------------------------------------------------------------- parts of the data
+
+
+def test_shards_called_like_classes_are_no_answers(root):
+    class_folders(root / "train", "01234")
+    for n in range(8):
+        picture(root / "test" / str(n % 4) / f"t{n}.png")
+    table(root / "sample_submission.csv", ["id", "label"], [[f"t{n}", 0] for n in range(8)])
+    competition, listing, told = described(root)
+    assert listing.answers is None
+    assert not competition.source.test_labels
+    assert "not taken for answers" in told
+
+
+def test_rows_without_a_class_are_those_to_predict(root):
+    pictures(root / "images", [f"i{n}.png" for n in range(12)])
+    rows = [[f"i{n}", CLASSES[n % 3] if n < 9 else "", "train" if n < 9 else "test"] for n in range(12)]
+    table(root / "all.csv", ["ID", "label", "split"], rows)
+    table(root / "SampleSubmission.csv", ["ID", "label"], [[f"i{n}", "rust"] for n in range(9, 12)])
+    listing = described(root)[1]
+    assert (listing.test.ids, listing.valid) == (["i9", "i10", "i11"], None)
+    assert not listing.answers
+    assert len(listing.train.ids) == 9
+
+
+@pytest.mark.parametrize(("heading", "rest"), [("is_train", 0), ("is_test", 1), ("valid", 1)])
+def test_a_flag_says_which_rows_are_held_out(root, heading, rest):
+    pictures(root / "images", [f"{n}.png" for n in range(12)])
+    rows = [[f"{n}.png", CLASSES[n % 3], int((n < 9) != bool(rest))] for n in range(12)]
+    table(root / "all.csv", ["name", "label", heading], rows)
+    listing = described(root)[1]
+    assert (len(listing.train.ids), listing.valid.ids) == (9, ["9.png", "10.png", "11.png"])
+
+
+def test_classes_of_what_is_to_be_predicted_are_not_trained_on(root):
+    pictures(root / "train", [f"a{n}.png" for n in range(6)])
+    pictures(root / "test", [f"b{n}.png" for n in range(6)])
+    labels = [[f"a{n}", CLASSES[n % 3]] for n in range(6)]
+    table(root / "labels.csv", ["id", "label"], labels)
+    table(root / "pseudo_labels.csv", ["id", "label"], [*labels, *([f"b{n}", CLASSES[n % 3]] for n in range(6))])
+    table(root / "sample_submission.csv", ["id", "label"], [[f"b{n}", "rust"] for n in range(6)])
+    _, listing, told = described(root)
+    assert (len(listing.train.ids), len(listing.test.ids)) == (6, 6)
+    assert "not used, though they have classes of images: pseudo_labels.csv (12 rows)" in told
+
+
+@pytest.mark.parametrize("headings", [True, False])
+def test_lists_of_parts_beside_class_folders(root, headings):
+    class_folders(root, each=6)
+    for part, places in (("train", (0, 1, 2, 3)), ("val", (4,)), ("test", (5,))):
+        rows = [[f"{name}/{name[0]}{n}.png", k] for k, name in enumerate(CLASSES) for n in places]
+        if headings:
+            table(root / f"{part}.csv", ["", "Filename", "Label"], [[place, *row] for place, row in enumerate(rows)])
+        else:
+            (root / f"{part}.txt").write_text("".join(f"{name} {k}\n" for name, k in rows))
+    listing = described(root)[1]
+    assert [len(part.ids) for part in (listing.train, listing.valid, listing.test)] == [12, 3, 3]
+    assert classes_of(root, listing.valid)["rust/r4.png"] == "rust"
+
+
+def test_a_test_set_that_is_still_packed_is_told(root):
+    class_folders(root / "train")
+    with zipfile.ZipFile(root / "test.zip", "w") as archive:
+        archive.writestr("test/0.png", b"x")
+    table(root / "sample_submission.csv", ["file", "label"], [["0.png", "rust"]])
+    assert "test.zip still packed" in refused(root)
+
+
+def test_why_a_validation_folder_is_not_held_out(root):
+    class_folders(root / "train")
+    class_folders(root / "val", [*CLASSES, "unknown"])
+    assert "val/ is not held out: it has the classes unknown, and training has not" in described(root)[2]
+
+
+# ------------------------------------------------------------------------------------------------------- the submission
+
+
+def with_sample(root, header, values, delimiter=","):
+    class_folders(root / "train")
+    pictures(root / "test", [f"t{n}.png" for n in range(len(values))])
+    table(root / "sample_submission.csv", header, [[f"t{n}", value] for n, value in enumerate(values)], delimiter)
+
+
+def test_a_sample_of_another_delimiter_is_a_sample(root):
+    with_sample(root, ["image", "disease"], ["healthy"] * 3, ";")
+    competition, listing, _ = described(root)
+    assert (competition.submission.id, competition.submission.label) == ("image", "disease")
+    assert listing.test.ids == ["t0.png", "t1.png", "t2.png"]
+
+
+def test_a_submission_is_no_table_of_answers(root):
+    pictures(root / "train", [f"a{n}.png" for n in range(6)])
+    pictures(root / "test", [f"b{n}.png" for n in range(3)])
+    table(root / "train.csv", ["id", "label"], [[f"a{n}", CLASSES[n % 3]] for n in range(6)])
+    table(root / "test_labels.csv", ["id", "label"], [[f"b{n}", "healthy"] for n in range(3)])
+    assert not described(root)[1].answers
+
+
+def test_counts_of_images_are_no_codes(root):
+    with_sample(root, ["id", "label"], [0, 0, 1])
+    table(root / "class_counts.csv", ["name", "count"], [[name, 12 + k] for k, name in enumerate(CLASSES)])
+    assert described(root)[0].submission.codes
+
+
+def test_the_label_table_says_the_codes(root):
+    pictures(root / "train", [f"a{n}.png" for n in range(9)])
+    pictures(root / "test", ["t0.png", "t1.png"])
+    code = {"rust": 0, "scab": 1, "healthy": 2}
+    rows = [[f"a{n}", code[CLASSES[n % 3]], CLASSES[n % 3]] for n in range(9)]
+    table(root / "train.csv", ["id", "class_id", "class_name"], rows)
+    table(root / "sample_submission.csv", ["id", "target"], [["t0", 0], ["t1", 0]])
+    assert described(root)[0].submission.spelling == {"healthy": "2", "rust": "0", "scab": "1"}
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_file_says_the_names_of_numbers(root, wide):
+    pictures(root / "train", [f"a{n}.png" for n in range(9)])
+    pictures(root / "test", ["t0.png", "t1.png"])
+    table(root / "train.csv", ["id", "label"], [[f"a{n}", n % 3] for n in range(9)])
+    table(root / "classes.csv", ["label", "name"], list(enumerate(CLASSES)))
+    header, row = (["id", *CLASSES], [0.2, 0.3, 0.5]) if wide else (["id", "label"], ["healthy"])
+    table(root / "sample_submission.csv", header, [["t0", *row], ["t1", *row]])
+    assert described(root)[0].submission.spelling == dict(zip("012", CLASSES, strict=True))
+
+
+def test_classes_by_the_number_before_their_name(root):
+    class_folders(root / "train", ["1_healthy", "2_rust"])
+    pictures(root / "test", ["t0.png"])
+    table(root / "sample_submission.csv", ["id", "label"], [["t0", "1"]])
+    assert described(root)[0].submission.spelling == {"1_healthy": "1", "2_rust": "2"}
+
+
+@pytest.mark.parametrize("mark", [",", "|", ";"])
+def test_classes_between_other_marks_than_spaces_are_refused(root, mark):
+    with_sample(root, ["id", "label"], [mark.join(CLASSES)] * 3)
+    assert f"lists classes with '{mark}' between them" in refused(root)
+
+
+@pytest.mark.parametrize(("classes", "positive"), [(("abnormal", "normal"), "abnormal"), (("cat", "dog"), "dog")])
+def test_the_absence_of_something_is_not_what_is_predicted(root, classes, positive):
+    class_folders(root / "train", classes)
+    pictures(root / "test", ["t0.png"])
+    table(root / "sample_submission.csv", ["id", "target"], [["t0", 0.5]])
+    assert described(root)[0].submission.positive == positive
+
+
+def test_a_sample_with_numbered_rows_is_refused(root):
+    class_folders(root / "train")
+    pictures(root / "test", ["t0.png"])
+    table(root / "sample_submission.csv", ["", "id", "label"], [[0, "t0", "rust"]])
+    assert "the first column has no heading" in refused(root)
+
+
+# ----------------------------------------------------------------------------------------------------------- the pixels
+
+
+def test_pixels_below_black_are_refused(root):
+    for name in CLASSES:
+        for n in range(3):
+            path = root / "train" / name / f"{n}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Pillow.fromarray(RANDOM.uniform(-25, 0, (8, 8)).astype(np.float32)).save(path)
+    assert "what is below 0 would be black" in refused(root)
+
+
+@pytest.mark.parametrize("veiled", [True, False])
+def test_a_fourth_channel_is_transparency_or_refused(root, veiled):
+    for name in CLASSES:
+        for n in range(3):
+            pixels = RANDOM.integers(1, 255, (8, 8, 4), dtype=np.uint8)
+            if not veiled:
+                pixels[..., 3] = np.where(pixels[..., 3] < 50, 0, 255)
+            path = root / "train" / name / f"{n}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Pillow.fromarray(pixels, "RGBA").save(path)
+    if veiled:
+        assert "the fourth channel varies in most pixels of 9 of 9 images" in refused(root)
+    else:
+        assert "what is transparent becomes white" in described(root)[2]
+
+
+def test_few_levels_of_grey_are_told(root):
+    for name in CLASSES:
+        for n in range(3):
+            path = root / "train" / name / f"{n}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Pillow.fromarray(RANDOM.integers(32000, 33000, (8, 8)).astype(np.uint16)).save(path)
+    assert "of 256 levels of grey" in described(root)[2]
