@@ -15,25 +15,25 @@ from dataclasses import replace
 from typing import Any
 
 import _record
-from featherweight.planning.curves import Curves, Forecast, Row, table
-from featherweight.planning.task import Task
+from featherweight.planning.curves import Curves, MeasuredTraining, ScoreForecast, table
+from featherweight.planning.dataset_facts import DatasetFacts
 
 
-def tasks(rows: list[Row]) -> dict[str, list[Row]]:
+def tasks(rows: list[MeasuredTraining]) -> dict[str, list[MeasuredTraining]]:
     """Return the rows per task (data set, number of images, start, optimizer); tasks with a single row are left out."""
-    by_task: dict[str, list[Row]] = defaultdict(list)
+    by_task: dict[str, list[MeasuredTraining]] = defaultdict(list)
     for row in rows:
         start = "pretrained" if row.published else "from scratch"
         by_task[f"{row.dataset}, {row.images:,} images, {start} by {row.optimizer}"].append(row)
     return {name: of for name, of in by_task.items() if len(of) > 1}
 
 
-def forecast(curves: Curves, row: Row) -> Forecast:
+def forecast(curves: Curves, row: MeasuredTraining) -> ScoreForecast:
     """Forecast a row's training from the curves."""
-    task = Task(
+    facts = DatasetFacts(
         row.images, row.holdout, 0, row.classes, 1, row.size, row.size, row.channels, mirror=False, pretrained=False
     )
-    return curves.forecast(task, row.parameters, row.epochs, row.size, row.published)
+    return curves.forecast(facts, row.parameters, row.epochs, row.size, row.published)
 
 
 def main() -> None:

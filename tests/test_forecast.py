@@ -1,36 +1,36 @@
 """What a training says of its own length after the first steps."""
 
-from featherweight.training.forecast import Forecast
+from featherweight.training.forecast import TimeForecast
 from featherweight.training.progressive import Progressive
 
 
-def lines(forecast: Forecast, seconds_of_a_step: float, steps: int = 8) -> list[str]:
+def lines(forecast: TimeForecast, seconds_of_a_step: float, steps: int = 8) -> list[str]:
     return [forecast.line(step, step * seconds_of_a_step) for step in range(1, steps + 1)]
 
 
 def test_it_is_said_once_from_steps_after_the_first():
-    said = lines(Forecast(1000, None), 2.0)
+    said = lines(TimeForecast(1000, None), 2.0)
     assert [bool(line) for line in said] == [False, False, False, True, False, False, False, False]
     assert said[3].startswith("  training takes about 33 minutes (996 steps of 2.0 s/step), ")
     assert "auto" not in said[3]
 
 
 def test_quick_steps_are_timed_for_longer_and_short_trainings_say_nothing():
-    assert not any(lines(Forecast(100, None), 0.01, steps=100))
-    said = lines(Forecast(100_000, None), 0.01, steps=300)
+    assert not any(lines(TimeForecast(100, None), 0.01, steps=100))
+    said = lines(TimeForecast(100_000, None), 0.01, steps=300)
     assert [step for step, line in enumerate(said, 1) if line] == [201]
 
 
 def test_over_an_hour_a_plan_for_less_is_offered():
-    line = next(filter(None, lines(Forecast(20_000, None), 2.0)))
+    line = next(filter(None, lines(TimeForecast(20_000, None), 2.0)))
     assert "about 11.1 hours" in line
     assert "./run.sh auto --minutes 60" in line
-    planned = next(filter(None, lines(Forecast(20_000, None, advise=False), 2.0)))  # within auto, that is no advice
+    planned = next(filter(None, lines(TimeForecast(20_000, None, advise=False), 2.0)))  # within auto, that is no advice
     assert "about 11.1 hours" in planned
     assert "auto" not in planned
 
 
 def test_steps_on_images_that_grow_become_dearer():
     progressive = Progressive(scales=[0.5], until=[0.5])
-    small = next(filter(None, lines(Forecast(1000, progressive), 2.0)))
+    small = next(filter(None, lines(TimeForecast(1000, progressive), 2.0)))
     assert "about 83 minutes" in small  # half of the steps at the price measured, half at four times it

@@ -20,19 +20,19 @@ from featherweight.errors import UserError
 from featherweight.planning import auto, costs, curves, own_process, packing_time, pilots
 from featherweight.planning.auto import Clock
 from featherweight.planning.candidates import batch_size, filling, fine_tuned, from_scratch
-from featherweight.planning.costs import Cost, Machine, Measured
-from featherweight.planning.curves import Curves, Row
+from featherweight.planning.costs import Cost, Machine, MeasuredCandidate
+from featherweight.planning.curves import Curves, MeasuredTraining
+from featherweight.planning.dataset_facts import DatasetFacts, describe
 from featherweight.planning.own_process import Failed, in_own_process
-from featherweight.planning.packing_time import Listed
-from featherweight.planning.pilots import Loss, Pilot, Setting, piloted
-from featherweight.planning.plan import MARGIN, Findings, _of_this_task, make, weighed, write
-from featherweight.planning.task import Task, describe
+from featherweight.planning.packing_time import ListedImages
+from featherweight.planning.pilots import MirrorDrop, Pilot, PilotContext, piloted
+from featherweight.planning.plan import MARGIN, Findings, _for_these_classes, make, parameters_within_limit, write
 from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.training.deadline import evaluations
 from featherweight.training.head import Head
 
 DIGITS = load_competition("digits")
-TASK = Task(
+TASK = DatasetFacts(
     images=1295,
     holdout=143,
     predict=359,
@@ -46,10 +46,10 @@ TASK = Task(
 )
 
 
-def level(dataset: str, easy: float) -> list[Row]:
+def level(dataset: str, easy: float) -> list[MeasuredTraining]:
     """Curves of a set on which networks of four times the weight halve the error, as do four times the epochs."""
     return [
-        Row(dataset, 2000, 10, 32, 3, parameters, epochs, 4000, easy / (parameters * epochs / 4e6) ** 0.5)
+        MeasuredTraining(dataset, 2000, 10, 32, 3, parameters, epochs, 4000, easy / (parameters * epochs / 4e6) ** 0.5)
         for parameters in (500_000, 1_000_000, 2_000_000, 4_000_000)
         for epochs in (4, 8, 16, 32)
     ]
@@ -64,9 +64,9 @@ def plan(seconds: float, step: float = 0.01, cost=None, **found):
     measured = []
     for candidate in from_scratch(TASK):
         recipe = load_recipe(candidate.recipe, candidate.settings(1))
-        parameters = weighed(recipe, DIGITS.seen_by(recipe), candidate.name)
+        parameters = parameters_within_limit(recipe, DIGITS.seen_by(recipe), candidate.name)
         assert parameters is not None
-        measured.append(Measured(candidate, parameters, cost(recipe)))
+        measured.append(MeasuredCandidate(candidate, parameters, cost(recipe)))
     return make(TASK, DIGITS, measured, seconds, MADE_UP, Findings(**found))
 
 
@@ -112,14 +112,15 @@ def test_a_short_training_is_not_kept_from_its_time_by_evaluations_that_it_will_
 
 def test_a_part_of_an_epoch_is_forecast_below_a_whole_one_and_never_below_guessing():
     known = Curves(curves.table())
-    task = Task(5026, 500, 500, 10, 500, 20, 20, 3, True, False, commonest=600)
+    facts = DatasetFacts(5026, 500, 500, 10, 500, 20, 20, 3, True, False, commonest=600)
     reached = [
-        _of_this_task(known.forecast(task, 2_000_000, epochs, 20), task, False) for epochs in (0.25, 0.5, 1.0, 2.0)
+        _for_these_classes(known.forecast(facts, 2_000_000, epochs, 20), facts, False)
+        for epochs in (0.25, 0.5, 1.0, 2.0)
     ]
     values = [one.value for one in reached]
     assert values == sorted(values)
     assert values[0] < values[2] - 0.2
-    assert all(1 - task.chance <= one.low <= one.value <= one.high for one in reached)
+    assert all(1 - facts.chance <= one.low <= one.value <= one.high for one in reached)
 
 
 def test_a_network_whose_steps_are_dear_is_left_for_one_that_gets_through_more_epochs():
@@ -139,7 +140,7 @@ def test_what_does_not_fit_is_listed_with_the_reason():
 def test_where_mirroring_is_found_to_change_classes_nothing_is_mirrored():
     photos = DIGITS.model_copy(update={"image": DIGITS.image.model_copy(update={"mirror": True})})
     candidate = next(from_scratch(TASK))
-    measured = [Measured(candidate, 500_000, Cost(0.01, 1e-4, 10**9))]
+    measured = [MeasuredCandidate(candidate, 500_000, Cost(0.01, 1e-4, 10**9))]
     recipes = [
         make(TASK, photos, measured, 100, MADE_UP, Findings(mirror=mirror)).best.recipe.image
         for mirror in (True, False)
@@ -148,13 +149,13 @@ def test_where_mirroring_is_found_to_change_classes_nothing_is_mirrored():
 
 
 def test_steps_that_a_pilot_found_slower_are_planned_slower():
-    slower, dear = plan(120, step=0.1, slow=2.0).best, plan(120, step=0.2).best
+    slower, dear = plan(120, step=0.1, slowdown=2.0).best, plan(120, step=0.2).best
     assert 0 <= slower.epochs - dear.epochs <= 1
 
 
 def pilot(error: float, mirrored: float, holdout: int = 400, chance: float = 0.9) -> Pilot:
     """A pilot that gets the part `mirrored` of its images wrong when they are mirrored."""
-    loss = Loss(mirrored - error, (abs(mirrored - error) / holdout) ** 0.5)
+    loss = MirrorDrop(mirrored - error, (abs(mirrored - error) / holdout) ** 0.5)
     return Pilot(next(from_scratch(TASK)), 500_000, 1000, 3, holdout, error, chance, loss)
 
 
@@ -185,13 +186,13 @@ def test_a_pilot_that_always_says_the_most_frequent_class_has_learned_nothing():
 
 
 def test_the_score_that_is_expected_of_uneven_classes_is_that_of_even_ones_as_hard():
-    even = Task(2000, 200, 500, 2, 1000, 32, 32, 3, True, False)
+    even = DatasetFacts(2000, 200, 500, 2, 1000, 32, 32, 3, True, False)
     uneven = replace(even, smallest=200, commonest=1800)
     assert (even.unevenness, round(uneven.unevenness, 6)) == (1.0, 0.2)
 
-    def expected(task, one):
-        learned = MADE_UP.and_pilots([auto._row(one, task)] if one.has_learned else [])
-        return _of_this_task(learned.forecast(task, 2_000_000, 16, 32), task, not one.has_learned)
+    def expected(facts, one):
+        learned = MADE_UP.and_pilots([auto._row(one, facts)] if one.has_learned else [])
+        return _for_these_classes(learned.forecast(facts, 2_000_000, 16, 32), facts, not one.has_learned)
 
     half_of_chance = expected(even, pilot(0.25, 0.3, chance=0.5)), expected(uneven, pilot(0.05, 0.06, chance=0.1))
     assert 1 - half_of_chance[1].value == pytest.approx((1 - half_of_chance[0].value) / 5, rel=0.1)
@@ -215,19 +216,19 @@ def test_how_boldly_to_fine_tune_follows_from_the_part_of_chance_that_a_probe_ge
 @pytest.mark.parametrize(("channels", "pilots", "mirror"), [(1, [], False), (3, [], True), (1, [(0.1, 0.1)], True)])
 def test_grey_images_of_which_no_pilot_tells_are_not_mirrored(channels, pilots, mirror):
     words = []
-    task = replace(TASK, channels=channels, mirror=True)
-    found = auto._findings([pilot(*one) for one in pilots], task, words)
+    facts = replace(TASK, channels=channels, mirror=True)
+    found = auto._findings([pilot(*one) for one in pilots], facts, words)
     assert found.mirror is mirror
     assert bool(words) is not mirror
 
 
 def test_a_pilot_tells_how_hard_the_task_is():
     def forecast(error):
-        row = Row("this task", 2000, 10, 32, 3, 500_000, 6, 2000, error)
-        return MADE_UP.and_pilots([row]).forecast(task, 2_000_000, 16, 32)
+        row = MeasuredTraining("this task", 2000, 10, 32, 3, 500_000, 6, 2000, error)
+        return MADE_UP.and_pilots([row]).forecast(facts, 2_000_000, 16, 32)
 
-    task = Task(2000, 200, 500, 10, 200, 32, 32, 3, True, False)
-    easy, hard, unknown = forecast(0.02), forecast(0.6), MADE_UP.forecast(task, 2_000_000, 16, 32)
+    facts = DatasetFacts(2000, 200, 500, 10, 200, 32, 32, 3, True, False)
+    easy, hard, unknown = forecast(0.02), forecast(0.6), MADE_UP.forecast(facts, 2_000_000, 16, 32)
     assert hard.value < unknown.value < easy.value
     assert width(hard) < width(unknown)
 
@@ -238,16 +239,18 @@ def width(forecast) -> float:
 
 
 def test_a_forecast_is_surer_near_its_pilot_than_far_from_it():
-    task = Task(2000, 200, 500, 10, 200, 32, 32, 3, True, False)
-    curves = MADE_UP.and_pilots([Row("this task", 2000, 10, 32, 3, 500_000, 4, 2000, 0.2)])
-    widths = [width(curves.forecast(task, 500_000, epochs, 32)) for epochs in (4, 16, 64, 256)]
+    facts = DatasetFacts(2000, 200, 500, 10, 200, 32, 32, 3, True, False)
+    curves = MADE_UP.and_pilots([MeasuredTraining("this task", 2000, 10, 32, 3, 500_000, 4, 2000, 0.2)])
+    widths = [width(curves.forecast(facts, 500_000, epochs, 32)) for epochs in (4, 16, 64, 256)]
     assert widths == sorted(widths)
     assert widths[-1] > 1.5 * widths[0]
 
 
 def test_photographs_are_fine_tuned_at_real_sizes_and_small_images_enlarged():
-    photos = Task(1500, 150, 500, 2, 700, 128, 300, 3, True, True)  # whatever size their competition's file gives them
-    small = Task(1500, 150, 500, 2, 700, 32, 32, 3, True, True)
+    photos = DatasetFacts(
+        1500, 150, 500, 2, 700, 128, 300, 3, True, True
+    )  # whatever size their competition's file gives them
+    small = DatasetFacts(1500, 150, 500, 2, 700, 32, 32, 3, True, True)
     assert {candidate.size for candidate in fine_tuned(photos)} == {128, 160, 224}
     assert {candidate.size for candidate in fine_tuned(replace(photos, images=30_000))} == {96, 128, 160, 224}
     assert {candidate.size for candidate in fine_tuned(small)} == {96, 128}
@@ -283,15 +286,15 @@ def test_small_sets_get_small_batches_and_large_ones_the_largest():
     ],
 )
 def test_images_are_reduced_for_networks_that_start_from_random_weights(side, sizes):
-    task = Task(1500, 150, 500, 2, 700, 224, side, 3, True, False)
-    assert {candidate.size for candidate in from_scratch(task)} == sizes
-    assert all("image.size=" in " ".join(candidate.settings(3)) for candidate in from_scratch(task))
+    facts = DatasetFacts(1500, 150, 500, 2, 700, 224, side, 3, True, False)
+    assert {candidate.size for candidate in from_scratch(facts)} == sizes
+    assert all("image.size=" in " ".join(candidate.settings(3)) for candidate in from_scratch(facts))
 
 
 def test_images_unlike_those_of_the_pretrained_weights_are_fine_tuned_boldly():
-    photos = Task(3000, 300, 500, 2, 1500, 64, 64, 3, mirror=True, pretrained=True)
+    photos = DatasetFacts(3000, 300, 500, 2, 1500, 64, 64, 3, mirror=True, pretrained=True)
     candidate = next(fine_tuned(photos))
-    measured = [Measured(candidate, 3_400_000, Cost(0.1, 1e-4, 10**9))]
+    measured = [MeasuredCandidate(candidate, 3_400_000, Cost(0.1, 1e-4, 10**9))]
     gentle, bold = (
         make(photos, DIGITS, measured, 300, MADE_UP_TUNED, Findings(unlike=unlike)).best.recipe.optimizer
         for unlike in (False, True)
@@ -304,14 +307,17 @@ def test_images_unlike_those_of_the_pretrained_weights_are_fine_tuned_boldly():
 def test_under_a_small_limit_there_are_networks_that_fill_it(limit):
     small = DIGITS.model_copy(update={"limit": DIGITS.limit.model_copy(update={"parameters": limit})})
     found = list(filling(TASK, small))
-    counts = [weighed(load_recipe(one.recipe, one.settings(1)), small, one.name) for one in found]
+    counts = [parameters_within_limit(load_recipe(one.recipe, one.settings(1)), small, one.name) for one in found]
     assert [0.9 * part < count <= part for count, part in zip(counts, (limit, limit / 4), strict=True)] == [True, True]
 
 
 def test_with_thousands_of_classes_there_are_networks_that_fill_the_limit():
     many = DIGITS.model_copy(update={"classes": [f"c{index}" for index in range(3000)]})
     limited = many.model_copy(update={"limit": many.limit.model_copy(update={"parameters": 5_000_000})})
-    counts = [weighed(load_recipe(one.recipe, one.settings(1)), limited, one.name) for one in filling(TASK, limited)]
+    counts = [
+        parameters_within_limit(load_recipe(one.recipe, one.settings(1)), limited, one.name)
+        for one in filling(TASK, limited)
+    ]
     assert [0.9 * part < count <= part for count, part in zip(counts, (5e6, 1.25e6), strict=True)] == [True, True]
 
 
@@ -334,13 +340,15 @@ def test_curves_learn_what_holds_within_every_set():
 @pytest.mark.parametrize(("classes", "side"), [(2, 224), (45, 224), (3000, 32), (10, 8)])
 def test_more_time_images_pixels_or_parameters_are_never_forecast_to_do_harm(published, error, classes, side):
     pilots = (
-        [] if error is None else [Row("", 700, classes, side, 3, 500_000, 0 if published else 3, 500, error, published)]
+        []
+        if error is None
+        else [MeasuredTraining("", 700, classes, side, 3, 500_000, 0 if published else 3, 500, error, published)]
     )
     known = Curves(curves.table()).and_pilots(pilots)
 
     def value(images=3000, parameters=2_000_000, epochs=12.0, size=64):
-        task = Task(images, 300, 500, classes, 1, side, side, 3, True, True)
-        return known.forecast(task, parameters, epochs, size, published).value
+        facts = DatasetFacts(images, 300, 500, classes, 1, side, side, 3, True, True)
+        return known.forecast(facts, parameters, epochs, size, published).value
 
     for key, values in {
         "images": (300, 3000, 30_000, 300_000),
@@ -395,18 +403,18 @@ def test_odd_times_are_refused(words, complaint, home, capsys):
 def test_a_pilot_on_digits_finds_that_mirrored_ones_are_others():
     candidate = next(from_scratch(TASK))
     cost = Cost(0.02, 1e-3, 10**9)
-    pilot = piloted(Measured(candidate, 493_224, cost), setting(), 60.0, time.monotonic() + 100)
+    pilot = piloted(MeasuredCandidate(candidate, 493_224, cost), context(), 60.0, time.monotonic() + 100)
     assert isinstance(pilot, Pilot), pilot
     assert pilot.images == TASK.images
-    assert pilot.error < 0.3 < pilot.error + pilot.mirrored.more
+    assert pilot.error < 0.3 < pilot.error + pilot.mirror_drop.increase
     assert pilot.forbids_mirroring
-    assert pilot.slow > 0
+    assert pilot.slowdown > 0
 
 
-def setting() -> Setting:
-    listed = Listed(DIGITS)
+def context() -> PilotContext:
+    listed = ListedImages(DIGITS)
     train, holdout, _ = listed.divided(load_recipe("fastnet94").split)
-    return Setting(TASK, listed, train.ids, holdout.ids, Machine("cpu", 1))
+    return PilotContext(TASK, listed, train.ids, holdout.ids, Machine("cpu", 1))
 
 
 @pytest.mark.parametrize(
@@ -418,7 +426,7 @@ def setting() -> Setting:
 )
 def test_why_there_is_no_pilot_is_said(cost, seconds, left, why):
     candidate = next(from_scratch(TASK))
-    reason = piloted(Measured(candidate, 493_224, cost), setting(), seconds, time.monotonic() + left)
+    reason = piloted(MeasuredCandidate(candidate, 493_224, cost), context(), seconds, time.monotonic() + left)
     assert re.search(why, reason)
 
 
@@ -426,9 +434,11 @@ def test_where_views_are_dear_fewer_images_judge_a_pilot(monkeypatch):
     asked = []
     monkeypatch.setattr(pilots, "in_own_process", lambda *what, **patience: asked.append(what) or refuse("x"))
     candidate = next(from_scratch(TASK))
-    measured = Measured(candidate, 493_224, Cost(4.0, 0.1, 10**9))
-    task = replace(TASK, holdout=1000)
-    piloted(measured, replace(setting(), task=task, holdout=[str(i) for i in range(1000)]), 60.0, time.monotonic() + 99)
+    measured = MeasuredCandidate(candidate, 493_224, Cost(4.0, 0.1, 10**9))
+    facts = replace(TASK, holdout=1000)
+    piloted(
+        measured, replace(context(), facts=facts, holdout=[str(i) for i in range(1000)]), 60.0, time.monotonic() + 99
+    )
     _, _, _, shown, judged, _ = asked[0]
     batch = load_recipe(candidate.recipe, candidate.settings(3)).train.batch_size
     assert (len(shown), len(judged)) == (int(40 / (3 * 4.0 / batch)), 100)
@@ -443,13 +453,13 @@ def test_a_task_is_told_from_what_is_listed_without_decoding(folders, monkeypatc
         raise AssertionError("decoded")
 
     monkeypatch.setattr(pack_writer, "write", decoded)
-    train, holdout, _ = Listed(folders).divided(load_recipe("fastnet94").split)
-    task = describe(folders, train, holdout, Listed(folders).data.predict)
-    assert (task.images, task.holdout, task.predict, task.smallest, task.commonest) == (36, 4, 5, 9, 27)
+    train, holdout, _ = ListedImages(folders).divided(load_recipe("fastnet94").split)
+    facts = describe(folders, train, holdout, ListedImages(folders).data.predict)
+    assert (facts.images, facts.holdout, facts.predict, facts.smallest, facts.commonest) == (36, 4, 5, 9, 27)
 
 
 def test_where_decoding_alone_takes_longer_than_there_is_it_is_said_at_once(folders, monkeypatch):
-    monkeypatch.setattr(Listed, "_of_one", lambda self, image: 30.0 * image.size / 32)
+    monkeypatch.setattr(ListedImages, "_of_one", lambda self, image: 30.0 * image.size / 32)
     monkeypatch.setattr(packing_time, "cores", lambda: 2)
     monkeypatch.setattr(costs, "measure", lambda *what: pytest.fail("measured"))
     began = time.monotonic()
@@ -460,14 +470,14 @@ def test_where_decoding_alone_takes_longer_than_there_is_it_is_said_at_once(fold
 
 
 def test_what_is_packed_takes_no_time_and_a_run_decodes_for_kin_at_the_declared_size_too(folders, monkeypatch):
-    monkeypatch.setattr(Listed, "_of_one", lambda self, image: 0.01 * image.size)
+    monkeypatch.setattr(ListedImages, "_of_one", lambda self, image: 0.01 * image.size)
     monkeypatch.setattr(packing_time, "cores", lambda: 1)
-    listed, small = Listed(folders), folders.seen_by(load_recipe("fastnet94", ["image.size=16"]))
+    listed, small = ListedImages(folders), folders.seen_by(load_recipe("fastnet94", ["image.size=16"]))
     assert listed.seconds_of_a_run(folders) == pytest.approx(45 * 0.32, rel=0.01)
     assert listed.seconds_of_a_run(small) == pytest.approx(45 * 0.16 + 40 * 0.32, rel=0.01)
     listed.load(small)
     assert listed.seconds(small.image) == 0
-    assert Listed(folders).seconds(small.image) == 0
+    assert ListedImages(folders).seconds(small.image) == 0
     assert listed.seconds_of_a_run(small) == pytest.approx(40 * 0.32, rel=0.01)
 
 
@@ -485,14 +495,14 @@ def test_images_kept_in_one_file_are_listed_and_their_reading_is_counted(tmp_pat
         }
     )
     monkeypatch.setattr(paths, "data", lambda: tmp_path)
-    monkeypatch.setattr(Listed, "_of_one", lambda self, image: 0.0)
-    listed = Listed(arrays)
+    monkeypatch.setattr(ListedImages, "_of_one", lambda self, image: 0.0)
+    listed = ListedImages(arrays)
     train, holdout, _ = listed.divided(load_recipe("fastnet94").split)
-    task = describe(arrays, train, holdout, listed.data.predict)
-    assert (task.images, task.holdout, task.predict, task.commonest) == (54, 6, 10, 18)
+    facts = describe(arrays, train, holdout, listed.data.predict)
+    assert (facts.images, facts.holdout, facts.predict, facts.commonest) == (54, 6, 10, 18)
     assert 0 < listed.seconds(arrays.image) < 5
     listed.load(arrays)
-    assert listed.seconds(arrays.image) == Listed(arrays).seconds(arrays.image) == 0
+    assert listed.seconds(arrays.image) == ListedImages(arrays).seconds(arrays.image) == 0
 
 
 @pytest.fixture
@@ -622,9 +632,9 @@ def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeyp
 
     monkeypatch.setattr(costs, "measure", measure)
     refused = []
-    task = replace(TASK, side=200)
+    facts = replace(TASK, side=200)
     clock = Clock(1000.0, 400, 1133.0)
-    measured = auto._measured(list(from_scratch(task)), DIGITS, clock, Machine("cpu", 1), refused)
+    measured = auto._measured(list(from_scratch(facts)), DIGITS, clock, Machine("cpu", 1), refused)
     assert [(one.candidate.title, one.by_size) for one in measured[:3]] == [
         ("fast net, narrow at 32 px", None), ("fast net at 32 px", None), ("fast net, wide at 32 px", None)
     ]  # fmt: skip
@@ -634,7 +644,7 @@ def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeyp
     assert others["fast net at 64 px"].cost == Cost(0.1 * 4 * 1.2, 1e-3 * 4 * 1.2, 4 * 10**9)
     assert Cost(0.1, 1e-3, 10**9).at(16, 32) == Cost(0.025, 0.25e-3, 10**9)
     assert refused == ["WRN-16-4 at 32, 64, 96, 128 px: not measured, for lack of time"]
-    assert "(by its time at 32 px)" in make(task, DIGITS, measured[4:], 4000, MADE_UP, Findings()).best.line
+    assert "(by its time at 32 px)" in make(facts, DIGITS, measured[4:], 4000, MADE_UP, Findings()).best.line
 
 
 def test_a_large_batch_is_measured_in_the_parts_that_a_run_would_have(monkeypatch):
@@ -675,7 +685,9 @@ def test_another_plan_does_not_take_the_place_of_one_that_is_there(home):
 
 @pytest.mark.parametrize(("seconds", "fits"), [(100, False), (260, True)])
 def test_a_probe_that_takes_longer_than_there_is_time_is_refused(seconds, fits):
-    measured = [Measured(next(fine_tuned(TASK)), 3_400_000, Cost(5.0, 0.05, 10**9))]  # 66 s of probe, 96 s of looks
+    measured = [
+        MeasuredCandidate(next(fine_tuned(TASK)), 3_400_000, Cost(5.0, 0.05, 10**9))
+    ]  # 66 s of probe, 96 s of looks
     if fits:
         assert make(TASK, DIGITS, measured, seconds, MADE_UP_TUNED, Findings()).best.epochs == 0
     else:

@@ -138,8 +138,8 @@ def test_a_users_mistake_is_one_line(home, capsys, words, message):
 
 @pytest.mark.parametrize("name", paths.config_names("spaces"))
 def test_the_spaces_that_come_along_are_sound(name):
-    plan = space.load(name)
-    plan.refuse_bad_values(load_competition(plan.space.competition))
+    searched = space.load(name)
+    searched.refuse_bad_values(load_competition(searched.file.competition))
     assert f"./run.sh search {name} --trials" in paths.find_config("spaces", name).read_text()
 
 
@@ -242,10 +242,10 @@ def test_a_trial_is_scored_as_the_run_of_its_recipe_is(home):
     write(home, QUICK.replace("[]", "[shift]") + "pruner: none\n" + KEYS)
     assert main.main(["search", "quick", "--trials", "1"]) == 0
     (trial,) = study_of(home).get_trials()
-    plan = space.load("quick")
-    recipe = plan.recipe(plan.draw(trial))
+    searched = space.load("quick")
+    recipe = searched.recipe(searched.draw(trial))
     seed = studies.derive(0, "trial", 0) % 10**6
-    said = {**plan.space.short, "optimizer.lr": recipe.optimizer.lr, "model.width": recipe.model.width, "seed": seed}
+    said = {**searched.file.short, "optimizer.lr": recipe.optimizer.lr, "model.width": recipe.model.width, "seed": seed}
     words = [word for key, value in said.items() for word in ("--set", f"{key}={space.spelled(value)}")]
     assert main.main(["tiny", "--name", "same", "--no-report", *words]) == 0
     held = json.loads((home / "runs" / "same" / "result.json").read_text())["holdout"]
@@ -446,8 +446,8 @@ def claim(worker):
 
 
 def open_quick(home, storage=None):
-    plan = space.load(write(home, QUICK + KEYS))
-    return studies.open_study("quick", storage, home / "studies" / "quick", plan, DIGITS)
+    searched = space.load(write(home, QUICK + KEYS))
+    return studies.open_study("quick", storage, home / "studies" / "quick", searched, DIGITS)
 
 
 def test_a_living_workers_trial_is_left_alone_and_a_silent_ones_elsewhere_is_taken_over(home):
@@ -514,10 +514,10 @@ def test_a_candidate_whose_values_do_not_go_together_is_refused_with_the_reason(
     keys = "search:\n  train.normalize: [channel, pixel]\n  predict.views: [[], [scales]]\n"
     text = "base: tiny\nshort: {train.epochs: 1, split.subset: 200, train.batch_size: 64}\n" + keys
     write(home, text)
-    plan = space.load("quick")
-    plan.refuse_bad_values(DIGITS)
+    searched = space.load("quick")
+    searched.refuse_bad_values(DIGITS)
     with pytest.raises(UserError, match="no scales"):
-        plan.recipe({"train.normalize": "pixel", "predict.views": ["scales"]})
+        searched.recipe({"train.normalize": "pixel", "predict.views": ["scales"]})
     assert main.main(["search", "quick", "--trials", "3"]) == 0
     refused = [trial for trial in study_of(home).get_trials() if "no scales" in trial.user_attrs.get("refused", "")]
     assert all(trial.state == optuna.trial.TrialState.PRUNED for trial in refused)

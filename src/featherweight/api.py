@@ -17,7 +17,7 @@ from torch import Tensor
 
 from featherweight import budget, config, paths
 from featherweight.config import Competition, Recipe
-from featherweight.config.merge import Setting
+from featherweight.config.merge import Override
 from featherweight.console import hushed
 from featherweight.runs import pipeline, predictor, weigh_run
 from featherweight.runs.predictor import Predictions, Predictor
@@ -198,7 +198,7 @@ def _key(name: str) -> str:
 
 
 def _recipe(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
-    changes = [Setting(_key(name), value, f"{name}={value!r}") for name, value in settings.items()]
+    changes = [Override(_key(name), value, f"{name}={value!r}") for name, value in settings.items()]
     if isinstance(recipe, str):
         return config.load_recipe(recipe, changes)
     return config.changed(recipe, changes)

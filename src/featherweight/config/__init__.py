@@ -12,7 +12,7 @@ from pathlib import Path
 
 from featherweight import atomic, yaml
 from featherweight.config.competition import Competition
-from featherweight.config.merge import Setting, changed, load
+from featherweight.config.merge import Override, changed, load
 from featherweight.config.recipe import EarlyStopping, Pseudo, Recipe, Split
 from featherweight.schema import Section
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def load_recipe(name: str, overrides: Sequence[str | Setting] = ()) -> Recipe:
+def load_recipe(name: str, overrides: Sequence[str | Override] = ()) -> Recipe:
     """The recipe called `name` (or stored at that path), parents merged under it, `key.path=value` overrides on top."""
     return load(Recipe, "recipes", name, overrides)
 

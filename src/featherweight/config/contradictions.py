@@ -29,7 +29,7 @@ def say_contradictions(recipe: Recipe) -> None:
         say(f"note: {note}")
 
 
-def rare_classes_twice(recipe: Recipe) -> str:
+def rare_classes_balanced_twice(recipe: Recipe) -> str:
     """Sampling and loss both make up for rare classes."""
     by_loss = recipe.loss.arguments.get("weights", "equal") != "equal" or recipe.loss.name == "logit_adjusted"
     if recipe.sampling.name == "each_once" or not by_loss:
@@ -37,7 +37,7 @@ def rare_classes_twice(recipe: Recipe) -> str:
     return f"rare classes are made up for twice, by sampling {recipe.sampling.name} and by the loss: leave one out"
 
 
-def averages_that_do_not_ship(recipe: Recipe) -> str:
+def averages_not_shipped(recipe: Recipe) -> str:
     """Averages that only follow the weights, and do not ship."""
     idle = [each.name for each in recipe.averages if each.name in ("ema", "swa") and each.name != recipe.ship]
     if not idle:
@@ -45,7 +45,7 @@ def averages_that_do_not_ship(recipe: Recipe) -> str:
     return f"averages: {', '.join(idle)} is computed and does not ship: ship={idle[0]}, or leave it out"
 
 
-def patience_beyond_the_end(recipe: Recipe) -> str:
+def early_stopping_never_stops(recipe: Recipe) -> str:
     """Early stopping that cannot stop anything."""
     stopping, evaluations = recipe.early_stopping, _most_evaluations(recipe)
     if stopping is None or stopping.patience < evaluations:
@@ -62,7 +62,7 @@ def _most_evaluations(recipe: Recipe) -> int:
     return -(-min(train.epochs, train.steps or train.epochs) // train.evaluate_every)
 
 
-def stopped_before_the_rate_falls(recipe: Recipe) -> str:
+def early_stopping_before_rate_falls(recipe: Recipe) -> str:
     """A rate that falls until the end, and a run that is ended before."""
     falling = ("cosine", "linear", "one_cycle")
     if recipe.early_stopping is None or recipe.schedule.name not in falling:
@@ -73,21 +73,21 @@ def stopped_before_the_rate_falls(recipe: Recipe) -> str:
     )
 
 
-def views_of_nothing(recipe: Recipe) -> str:
+def train_views_without_augment(recipe: Recipe) -> str:
     """Test-time views by augmentations that there are none of."""
     if recipe.augment or all(view.name != "train" for view in recipe.predict.views):
         return ""
     return "predict.views: train asks by the training augmentations, and augment is empty: every view is the same image"
 
 
-def teachers_alone(recipe: Recipe) -> str:
+def label_smoothing_without_labels(recipe: Recipe) -> str:
     """What is said of the classes, where only teachers are listened to."""
     if recipe.distill is None or recipe.distill.weight < 1 or not recipe.loss.arguments.get("label_smoothing"):
         return ""
     return "distill.weight=1 uses only the teachers: the loss, with its label_smoothing, has no effect"
 
 
-def deaf_to_mixing(recipe: Recipe) -> str:
+def distill_once_with_augmentation(recipe: Recipe) -> str:
     """Teachers that were asked of whole images, and images that are mixed."""
     if recipe.distill is None or not recipe.distill.once or not (recipe.mix or recipe.augment):
         return ""
@@ -96,7 +96,7 @@ def deaf_to_mixing(recipe: Recipe) -> str:
     )
 
 
-def held_out_twice(recipe: Recipe) -> str:
+def holdout_ignored_with_folds(recipe: Recipe) -> str:
     """The part to hold out, where folds say it already."""
     if recipe.split.folds is None or recipe.split.holdout == Split.model_fields["holdout"].default:
         return ""
@@ -105,7 +105,7 @@ def held_out_twice(recipe: Recipe) -> str:
     )
 
 
-def a_schedule_that_never_comes(recipe: Recipe) -> str:
+def milestones_after_end(recipe: Recipe) -> str:
     """A schedule whose cuts all lie beyond the end of the run."""
     name, evaluations = recipe.schedule.name, _most_evaluations(recipe)
     ends = {"epochs": recipe.train.epochs, "steps": recipe.train.steps, "evaluations": evaluations}
@@ -135,7 +135,7 @@ def _first_change(schedule: Choice) -> tuple[str, int, str]:
     return "", 0, ""
 
 
-def stopped_before_the_plateau(recipe: Recipe) -> str:
+def early_stopping_before_plateau(recipe: Recipe) -> str:
     """Early stopping that is less patient than the schedule."""
     stopping, schedule = recipe.early_stopping, recipe.schedule
     if stopping is None or schedule.name != "plateau" or stopping.patience > schedule.arguments["patience"]:
@@ -146,7 +146,7 @@ def stopped_before_the_plateau(recipe: Recipe) -> str:
     )
 
 
-def warmed_up_twice(recipe: Recipe) -> str:
+def warmup_twice(recipe: Recipe) -> str:
     """Two lengths of a warm-up, or two warm-ups."""
     warmup = recipe.warmup
     if warmup is not None and warmup.epochs is not None and warmup.fraction != Warmup.model_fields["fraction"].default:
@@ -158,7 +158,7 @@ def warmed_up_twice(recipe: Recipe) -> str:
     return ""
 
 
-def nothing_but_a_probe(recipe: Recipe) -> str:
+def training_keys_without_epochs(recipe: Recipe) -> str:
     """What is done while training, where nothing but the probe is trained."""
     keys = ("distill", "sam", "mix", "progressive", "averages", "warmup")
     idle = [key for key in keys if getattr(recipe, key)]
@@ -167,7 +167,7 @@ def nothing_but_a_probe(recipe: Recipe) -> str:
     return f"train.epochs=0 trains nothing but the probe, so {', '.join(idle)} is without effect"
 
 
-def a_random_body_that_stays(recipe: Recipe) -> str:
+def head_keys_without_pretrained_weights(recipe: Recipe) -> str:
     """What is meant for pretrained weights, where all weights are random."""
     wanted = [
         key
@@ -184,7 +184,7 @@ def a_random_body_that_stays(recipe: Recipe) -> str:
     return f"{keys} is for pretrained weights, and this network's are random: model.pretrained, or leave it out"
 
 
-def no_paths_to_drop(recipe: Recipe) -> str:
+def drop_connect_unsupported(recipe: Recipe) -> str:
     """A rate of drop path, in a network that has none."""
     model = recipe.model
     if model.name != "timm" or not model.arguments["drop_connect"] or drops_paths(model.arguments["variant"]):
@@ -192,7 +192,7 @@ def no_paths_to_drop(recipe: Recipe) -> str:
     return f"model.drop_connect is left out: timm's {model.arguments['variant']} takes no drop path"
 
 
-def teachers_unheard(recipe: Recipe) -> str:
+def distill_weight_zero(recipe: Recipe) -> str:
     """Teachers that are asked, and count for nothing."""
     if recipe.distill is None or recipe.distill.weight > 0:
         return ""
@@ -208,14 +208,14 @@ def mirrored_twice(recipe: Recipe) -> str:
     return f"predict.views: {twice} is there twice: it costs double and shows the same" if twice == "flip" else ""
 
 
-def momentum_of_nothing(recipe: Recipe) -> str:
+def nesterov_without_momentum(recipe: Recipe) -> str:
     """What looks ahead along a momentum that there is not."""
     if recipe.optimizer.arguments.get("nesterov") and not recipe.optimizer.arguments["momentum"]:
         return "optimizer.nesterov looks ahead along the momentum, and optimizer.momentum is 0"
     return ""
 
 
-def a_beta_of_nothing(recipe: Recipe) -> str:
+def beta_unused(recipe: Recipe) -> str:
     """The parameter of weights that are not taken."""
     given = recipe.loss.arguments
     default = type(recipe.loss).model_fields["beta"].default if "beta" in given else None
@@ -225,22 +225,22 @@ def a_beta_of_nothing(recipe: Recipe) -> str:
 
 
 RULES: tuple[Rule, ...] = (
-    rare_classes_twice,
-    averages_that_do_not_ship,
-    patience_beyond_the_end,
-    stopped_before_the_rate_falls,
-    views_of_nothing,
-    teachers_alone,
-    deaf_to_mixing,
-    held_out_twice,
-    a_schedule_that_never_comes,
-    stopped_before_the_plateau,
-    warmed_up_twice,
-    nothing_but_a_probe,
-    a_random_body_that_stays,
-    no_paths_to_drop,
-    teachers_unheard,
+    rare_classes_balanced_twice,
+    averages_not_shipped,
+    early_stopping_never_stops,
+    early_stopping_before_rate_falls,
+    train_views_without_augment,
+    label_smoothing_without_labels,
+    distill_once_with_augmentation,
+    holdout_ignored_with_folds,
+    milestones_after_end,
+    early_stopping_before_plateau,
+    warmup_twice,
+    training_keys_without_epochs,
+    head_keys_without_pretrained_weights,
+    drop_connect_unsupported,
+    distill_weight_zero,
     mirrored_twice,
-    momentum_of_nothing,
-    a_beta_of_nothing,
+    nesterov_without_momentum,
+    beta_unused,
 )

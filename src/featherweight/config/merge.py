@@ -18,7 +18,7 @@ C = TypeVar("C", bound=Section)
 SHOWN = 200  # letters of an override that an error repeats
 
 
-class Setting(NamedTuple):
+class Override(NamedTuple):
     """A dotted key set to a value, and where that is said."""
 
     key: str
@@ -26,7 +26,7 @@ class Setting(NamedTuple):
     origin: str
 
 
-def load(kind: type[C], folder: str, name: str, overrides: Sequence[str | Setting] = ()) -> C:
+def load(kind: type[C], folder: str, name: str, overrides: Sequence[str | Override] = ()) -> C:
     """The file called `name` in a folder of `configs/` (or stored at that path), its parents merged under it and
     `key.path=value` overrides on top. Raises UserError with the place of every fault.
     """
@@ -36,16 +36,16 @@ def load(kind: type[C], folder: str, name: str, overrides: Sequence[str | Settin
         layer = {key: value for key, value in document.data.items() if key != "extends"}
         merged.update(layer, document.where)
     for override in overrides:
-        _override(merged, _setting(override) if isinstance(override, str) else override)
+        _apply(merged, _parsed(override) if isinstance(override, str) else override)
     return _validated(kind, merged, chain[-1].path)
 
 
-def changed(config: C, overrides: Sequence[Setting]) -> C:
+def changed(config: C, overrides: Sequence[Override]) -> C:
     """A configuration that is there, with settings changed. Raises UserError with the place of every fault."""
     merged = _Merged(type(config))
     merged.update(config.model_dump(mode="json"), lambda path: "")
     for override in overrides:
-        _override(merged, override)
+        _apply(merged, override)
     return _validated(type(config), merged, Path("the given recipe"))
 
 
@@ -160,23 +160,23 @@ def _chain(folder: str, path: Path) -> list[yaml.Document]:
             raise UserError(f"{document.where(('extends',))}: extends: {error}") from None
 
 
-def _setting(override: str) -> Setting:
+def _parsed(override: str) -> Override:
     key, equals, text = override.partition("=")
     if not equals or not key or any(not part for part in key.split(".")):
         raise UserError(f"--set {override}: expected key=value, for example --set optimizer.lr=0.2")
     origin = f"--set {override if len(override) <= SHOWN else f'{override[:SHOWN]}...'}"
-    return Setting(key, yaml.parse(text, origin), origin)
+    return Override(key, yaml.parse(text, origin), origin)
 
 
-def _override(merged: _Merged, setting: Setting) -> None:
-    parts: list[Any] = setting.key.split(".")
+def _apply(merged: _Merged, override: Override) -> None:
+    parts: list[Any] = override.key.split(".")
     target: Any = merged.data
     for depth, part in enumerate(parts[:-1]):
         if isinstance(target, list) and part.isdigit() and int(part) < len(target):
             parts[depth] = part = int(part)
             if not isinstance(target[part], str | dict):
                 around = ".".join(map(str, parts[:depth]))
-                raise UserError(f"{setting.origin}: name the whole list, as in --set '{around}=[...]'")
+                raise UserError(f"{override.origin}: name the whole list, as in --set '{around}=[...]'")
             target[part] = {"name": target[part]} if isinstance(target[part], str) else dict(target[part])
             target = target[part]
             continue
@@ -190,20 +190,20 @@ def _override(merged: _Merged, setting: Setting) -> None:
             fresh = {"name": name} if isinstance(name, str) else {}
             target[part] = fresh
             target = fresh
-            merged.origins[tuple(parts[: depth + 1])] = setting.origin
+            merged.origins[tuple(parts[: depth + 1])] = override.origin
         else:
             where = ".".join(map(str, parts[: depth + 1]))
-            raise UserError(f"{setting.origin}: there is nothing at '{where}' to set")
+            raise UserError(f"{override.origin}: there is nothing at '{where}' to set")
     if isinstance(target, list):
         around = ".".join(map(str, parts[:-1]))
-        raise UserError(f"{setting.origin}: name the whole list, or a key of one item, as in {around}.0.KEY=VALUE")
+        raise UserError(f"{override.origin}: name the whole list, or a key of one item, as in {around}.0.KEY=VALUE")
     parts[-1] = as_written(parts[-1], target)
-    restart = parts[-1] == "name" and target.get("name") != setting.value
+    restart = parts[-1] == "name" and target.get("name") != override.value
     if restart:
         target.clear()
-    target[parts[-1]] = setting.value
+    target[parts[-1]] = override.value
     merged.forget(tuple(parts))
-    merged.origins[tuple(parts)] = setting.origin
+    merged.origins[tuple(parts)] = override.origin
 
 
 def _explain(error: ValidationError, merged: _Merged, path: Path) -> str:

@@ -18,13 +18,21 @@ from featherweight.errors import Unavailable, UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
 from featherweight.planning.candidates import Candidate, filling, fine_tuned, from_scratch
-from featherweight.planning.costs import Machine, Measured
-from featherweight.planning.curves import Curves, Row, table
+from featherweight.planning.costs import Machine, MeasuredCandidate
+from featherweight.planning.curves import Curves, MeasuredTraining, table
+from featherweight.planning.dataset_facts import DatasetFacts, describe
 from featherweight.planning.own_process import Failed, start_server, wait_for_server
-from featherweight.planning.packing_time import Listed
-from featherweight.planning.pilots import Pilot, Setting, piloted
-from featherweight.planning.plan import FIT, MARGIN, REST, Findings, Plan, make, weighed
-from featherweight.planning.task import Task, describe
+from featherweight.planning.packing_time import ListedImages
+from featherweight.planning.pilots import Pilot, PilotContext, piloted
+from featherweight.planning.plan import (
+    MARGIN,
+    PROBE_SECONDS_PER_ROW,
+    REST,
+    Findings,
+    Plan,
+    make,
+    parameters_within_limit,
+)
 
 STARTED = 2.0  # seconds before the first line of this program runs
 LEAST = 1.0  # minutes: less is not enough to measure and train anything
@@ -58,17 +66,17 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
         raise UserError(f"--minutes {minutes:g}: expected {LEAST:g} or more")
     whole = minutes * 60 - STARTED
     start_server()
-    listed = Listed(competition)
+    listed = ListedImages(competition)
     train, holdout, _ = listed.divided(load_recipe("fastnet94").split)
-    task = describe(competition, train, holdout, listed.data.predict)
-    say(f"{duration(whole)} for {competition.title}: {task}")
+    facts = describe(competition, train, holdout, listed.data.predict)
+    say(f"{duration(whole)} for {competition.title}: {facts}")
     wait_for_server()
     clock = Clock(began, whole, max(began + PLANNING * whole, time.monotonic() + LEAST_PLANNING))
 
     refused: list[str] = []
-    tuned = _available(fine_tuned(task), refused) if task.pretrained else ()
+    tuned = _available(fine_tuned(facts), refused) if facts.pretrained else ()
     # In turns, the smallest of each kind first: where measuring takes long, there is something of both.
-    turns = itertools.zip_longest(tuned, itertools.chain(filling(task, competition), from_scratch(task)))
+    turns = itertools.zip_longest(tuned, itertools.chain(filling(facts, competition), from_scratch(facts)))
     candidates = [candidate for turn in turns for candidate in turn if candidate]
     _refuse_if_decoding_takes_all(candidates, listed, minutes, clock)
     say(f"measuring {len(candidates)} candidates on this machine")
@@ -76,17 +84,17 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     if not measured:
         raise UserError("\n  ".join(["no candidate can be trained, as far as was measured", *refused[:4]]))
     words: list[str] = []
-    setting = Setting(task, listed, train.ids, holdout.ids, machine)
-    pilots = _pilots(measured, setting, clock, words)
-    curves = Curves(table()).and_pilots([_row(pilot, task) for pilot in pilots if pilot.has_learned])
-    findings = _findings(pilots, task, words)
+    context = PilotContext(facts, listed, train.ids, holdout.ids, machine)
+    pilots = _pilots(measured, context, clock, words)
+    curves = Curves(table()).and_pilots([_row(pilot, facts) for pilot in pilots if pilot.has_learned])
+    findings = _findings(pilots, facts, words)
     measured = [replace(one, packing=listed.seconds_of_a_run(_seen(one.candidate, competition))) for one in measured]
-    planned = make(task, competition, measured, clock.left(), curves, findings)
+    planned = make(facts, competition, measured, clock.left(), curves, findings)
     return replace(planned, refused=[*refused, *planned.refused], found=words)
 
 
 def _refuse_if_decoding_takes_all(
-    candidates: Sequence[Candidate], listed: Listed, minutes: float, clock: Clock
+    candidates: Sequence[Candidate], listed: ListedImages, minutes: float, clock: Clock
 ) -> None:
     """Raise UserError where the images cannot even be decoded in time, whatever is trained then."""
     if not candidates:
@@ -108,20 +116,23 @@ def _seen(candidate: Candidate, competition: Competition) -> Competition:
     return competition.seen_by(load_recipe(candidate.recipe, candidate.settings(1)))
 
 
-def _findings(pilots: Sequence[Pilot], task: Task, words: list[str]) -> Findings:
+def _findings(pilots: Sequence[Pilot], facts: DatasetFacts, words: list[str]) -> Findings:
     """What the pilots showed; `words` of it are added."""
     mirror = not any(pilot.forbids_mirroring for pilot in pilots)
-    if task.mirror and not mirror:
+    if facts.mirror and not mirror:
         words.append("mirrored images are not taken for what they are: nothing is mirrored")
-    elif task.mirror and task.channels == 1 and not any(pilot.tells_of_mirroring for pilot in pilots):
+    elif facts.mirror and facts.channels == 1 and not any(pilot.tells_of_mirroring for pilot in pilots):
         # What is grey may be glyphs, which mirroring spoils; where it may be mirrored it gains little.
         mirror = False
         words.append("no pilot tells whether these grey images may be mirrored: nothing is")
     return Findings(
         mirror=mirror,
         unlike=any(pilot.is_unlike for pilot in pilots),
-        slow=max([1.0, *(pilot.slow for pilot in pilots)]),
-        fit=max([pilot.fit for pilot in pilots if pilot.fit is not None], default=FIT),
+        slowdown=max([1.0, *(pilot.slowdown for pilot in pilots)]),
+        probe_seconds_per_row=max(
+            [pilot.probe_seconds_per_row for pilot in pilots if pilot.probe_seconds_per_row is not None],
+            default=PROBE_SECONDS_PER_ROW,
+        ),
         at_chance=frozenset(pilot.candidate.starts_published for pilot in pilots if not pilot.has_learned),
     )
 
@@ -143,15 +154,15 @@ def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[
 
 def _measured(
     candidates: Sequence[Candidate], competition: Competition, clock: Clock, machine: Machine, refused: list[str]
-) -> list[Measured]:
+) -> list[MeasuredCandidate]:
     """What the candidates within the limit cost here, as far as the time for it allows."""
-    measured: list[Measured] = []
+    measured: list[MeasuredCandidate] = []
     alike: dict[str, list[Candidate]] = defaultdict(list)  # for each reason that many are left out for
     took: dict[bool, float] = {}  # seconds, the latest one with pretrained weights, and the latest without
     for candidate in candidates:
         recipe: Recipe = load_recipe(candidate.recipe, candidate.settings(1))
         seen = competition.seen_by(recipe)
-        parameters = weighed(recipe, seen, candidate.name)
+        parameters = parameters_within_limit(recipe, seen, candidate.name)
         if parameters is None:
             alike["over the limit"].append(candidate)
             continue
@@ -166,7 +177,7 @@ def _measured(
                 alike["not measured, for lack of time"].append(candidate)
             continue
         try:
-            measured.append(Measured(candidate, parameters, costs.measure(recipe, seen, machine, left)))
+            measured.append(MeasuredCandidate(candidate, parameters, costs.measure(recipe, seen, machine, left)))
         except Failed as failed:
             refused.append(f"{candidate.title}: {failed}")
         took[candidate.starts_published] = time.monotonic() - began
@@ -182,7 +193,9 @@ def _by_name(candidates: Sequence[Candidate]) -> str:
     return "; ".join(f"{name} at {', '.join(each)} px" for name, each in sizes.items())
 
 
-def _estimated(candidate: Candidate, parameters: int, measured: Sequence[Measured]) -> Measured | None:
+def _estimated(
+    candidate: Candidate, parameters: int, measured: Sequence[MeasuredCandidate]
+) -> MeasuredCandidate | None:
     """Return the candidate with the cost that the same network at the nearest size lets expect; None where it was
     measured at no size.
     """
@@ -191,10 +204,12 @@ def _estimated(candidate: Candidate, parameters: int, measured: Sequence[Measure
         return None
     nearest = min(timed, key=lambda one: abs(math.log(one.candidate.size / candidate.size)))
     size = nearest.candidate.size
-    return Measured(candidate, parameters, nearest.cost.at(candidate.size, size), by_size=size)
+    return MeasuredCandidate(candidate, parameters, nearest.cost.at(candidate.size, size), by_size=size)
 
 
-def _pilots(measured: Sequence[Measured], setting: Setting, clock: Clock, words: list[str]) -> list[Pilot]:
+def _pilots(
+    measured: Sequence[MeasuredCandidate], context: PilotContext, clock: Clock, words: list[str]
+) -> list[Pilot]:
     """The cheapest network with pretrained weights and the cheapest without, each trained for some seconds. How it
     went, or why there is none, goes to `words`.
     """
@@ -202,12 +217,12 @@ def _pilots(measured: Sequence[Measured], setting: Setting, clock: Clock, words:
     seconds = PILOTING * clock.whole
     for published in (True, False):
         alike = [one for one in measured if one.candidate.starts_published == published and one.by_size is None]
-        if not alike or setting.task.several:  # of sets of classes the curves know nothing
+        if not alike or context.facts.several:  # of sets of classes the curves know nothing
             continue
         cheap = min(alike, key=lambda one: one.cost.view if published else one.cost.step)
         say(f"  a pilot: {cheap.candidate.title}, {duration(seconds)}")
         follows = published and any(not one.candidate.starts_published for one in measured)
-        pilot = piloted(cheap, setting, seconds, clock.planned - (seconds if follows else 0))
+        pilot = piloted(cheap, context, seconds, clock.planned - (seconds if follows else 0))
         line = str(pilot) if isinstance(pilot, Pilot) else f"left out: {pilot}"
         say(f"    {line}")
         words.append(f"a pilot, {cheap.candidate.title}: {line}")
@@ -216,17 +231,17 @@ def _pilots(measured: Sequence[Measured], setting: Setting, clock: Clock, words:
     return pilots
 
 
-def _row(pilot: Pilot, task: Task) -> Row:
+def _row(pilot: Pilot, facts: DatasetFacts) -> MeasuredTraining:
     """A pilot beside the measured rows, whose classes are even."""
-    return Row(
+    return MeasuredTraining(
         "this task",
         pilot.images,
-        task.classes,
+        facts.classes,
         pilot.candidate.size,
-        task.channels,
+        facts.channels,
         pilot.parameters,
         pilot.epochs,
         pilot.holdout,
-        min(1.0, pilot.error / task.unevenness),
+        min(1.0, pilot.error / facts.unevenness),
         pilot.candidate.starts_published,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from featherweight import budget
 from featherweight.budget import solver
 from featherweight.config import Competition, load_recipe
-from featherweight.planning.task import Task
+from featherweight.planning.dataset_facts import DatasetFacts
 
 STEPS_PER_EPOCH = 3  # at least, as far as batches of 32 allow
 BATCHES = (32, 64, 128, 256)
@@ -78,22 +78,22 @@ def published_sizes(side: int, images: int) -> tuple[int, ...]:
     return (*fewer, *(size for size in REDUCED if size <= max(side, REDUCED[0])))
 
 
-def from_scratch(task: Task) -> Iterator[Candidate]:
+def from_scratch(facts: DatasetFacts) -> Iterator[Candidate]:
     """Networks that start from random weights: the fast nets in three widths, and the wide residual net."""
-    batch = batch_size(task.images)
-    for size in scratch_sizes(task.side):
-        own = _at(size, task)
+    batch = batch_size(facts.images)
+    for size in scratch_sizes(facts.side):
+        own = _at(size, facts)
         for name, widths in WIDTHS.items():
             yield Candidate(name, FAST, size, (*own, *_of_widths(widths)), batch)
         yield Candidate("WRN-16-4", "wrn16_4", size, (*own, "train.precision=native"))
 
 
-def filling(task: Task, competition: Competition) -> Iterator[Candidate]:
+def filling(facts: DatasetFacts, competition: Competition) -> Iterator[Candidate]:
     """Fast nets of other widths, where the widest of the usual ones is over a limit: one that fills it, and one of a
     quarter.
     """
-    for size in scratch_sizes(task.side):
-        own = _at(size, task)
+    for size in scratch_sizes(facts.side):
+        own = _at(size, facts)
         widest = load_recipe(FAST, [*own, *_of_widths(WIDTHS["fast net, wide"])])
         seen = competition.seen_by(widest)
         if budget.weigh(widest, seen, FAST).within_limit:
@@ -102,24 +102,24 @@ def filling(task: Task, competition: Competition) -> Iterator[Candidate]:
             members, _ = solver.fill("fastnet", seen, seen.limit.parameters // part)
             shallow = [member.spec.arguments["widths"] for member in members if member.spec.arguments["depth"] == 2]
             for widths in shallow[:1]:
-                yield Candidate(name, FAST, size, (*own, *_of_widths(widths)), batch_size(task.images))
+                yield Candidate(name, FAST, size, (*own, *_of_widths(widths)), batch_size(facts.images))
 
 
 def _of_widths(widths: Sequence[int]) -> tuple[str, ...]:
     return f"model.widths={list(widths)}", "train.precision=native"
 
 
-def _at(size: int, task: Task) -> tuple[str, ...]:
-    return () if size == task.size else (f"image.size={size}",)
+def _at(size: int, facts: DatasetFacts) -> tuple[str, ...]:
+    return () if size == facts.size else (f"image.size={size}",)
 
 
-def fine_tuned(task: Task) -> Iterator[Candidate]:
+def fine_tuned(facts: DatasetFacts) -> Iterator[Candidate]:
     """Networks with pretrained weights, at several sizes: small images are enlarged, photographs are reduced."""
-    for size in published_sizes(task.side, task.images):
-        store = "null" if task.side <= SMALL else str(max(STORED, size))
+    for size in published_sizes(facts.side, facts.images):
+        store = "null" if facts.side <= SMALL else str(max(STORED, size))
         own: tuple[str, ...] = (f"image.size={size}", f"image.store={store}")  # float32: depthwise is slower in bf16
-        if task.several:  # of sets of classes a probe knows nothing
+        if facts.several:  # of sets of classes a probe knows nothing
             own += ("head={start: random, epochs: 1}",)
         for name, recipe in (("EfficientNet-Lite0", "finetune_lite0"), ("EfficientNet-B0", "finetune")):
-            longest = max(LONGEST_TUNED, IMAGES_TUNED // task.images)
+            longest = max(LONGEST_TUNED, IMAGES_TUNED // facts.images)
             yield Candidate(f"{name}, pretrained", recipe, size, own, longest=longest, starts_published=True)

@@ -59,7 +59,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCandidate:
     """A candidate within the limit, its parameters, what it costs here, and the seconds in which a run of it decodes
     what is not decoded yet.
 

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.planning.task import Task
+from featherweight.evaluation.intervals import NORMAL
+from featherweight.planning.dataset_facts import DatasetFacts
 
 TABLE = Path(__file__).with_name("curves.csv")
 PUBLISHED = ("lite0", "lite0_bold")  # networks of the table that start from published weights
@@ -51,7 +52,7 @@ OWN_SPREAD = {False: (1.2, 0.1, 0.2), True: (1.2, 0.1, 0.5)}  # their standard d
 
 
 @dataclass(frozen=True)
-class Row:
+class MeasuredTraining:
     """A training that was measured; `error` is a fraction of `holdout` images. No epochs: a linear probe."""
 
     dataset: str
@@ -73,7 +74,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class ScoreForecast:
     """A score to be expected (a fraction) and the ends of its 95 % range."""
 
     value: float
@@ -84,11 +85,11 @@ class Forecast:
         return f"{self.value:.1%} ({self.low:.0%} to {self.high:.0%})"
 
 
-def table(path: Path = TABLE) -> list[Row]:
+def table(path: Path = TABLE) -> list[MeasuredTraining]:
     """The measured rows."""
     with path.open(newline="") as file:
         return [
-            Row(
+            MeasuredTraining(
                 row["dataset"],
                 **{key: int(row[key]) for key in NUMBERS},
                 error=float(row["error"]),
@@ -102,19 +103,23 @@ def table(path: Path = TABLE) -> list[Row]:
 class Curves:
     """The model over measured rows and, of a task that pilots were trained on, over these."""
 
-    def __init__(self, rows: Sequence[Row], pilots: Sequence[Row] = ()) -> None:
+    def __init__(self, rows: Sequence[MeasuredTraining], pilots: Sequence[MeasuredTraining] = ()) -> None:
         self.rows, self.pilots = list(rows), list(pilots)
 
-    def and_pilots(self, pilots: Sequence[Row]) -> Curves:
+    def and_pilots(self, pilots: Sequence[MeasuredTraining]) -> Curves:
         """These, and the rows of pilots on the task that is to be forecast."""
         return Curves(self.rows, pilots)
 
-    def forecast(self, task: Task, parameters: int, epochs: float, size: int, published: bool = False) -> Forecast:
+    def forecast(
+        self, facts: DatasetFacts, parameters: int, epochs: float, size: int, published: bool = False
+    ) -> ScoreForecast:
         """The score of a network of that many parameters after that many epochs at a size in pixels.
 
         Without a pilot of its kind the range is as wide as data sets differ.
         """
-        asked = Row("", task.images, task.classes, size, task.channels, parameters, epochs, 1, 0.5, published)
+        asked = MeasuredTraining(
+            "", facts.images, facts.classes, size, facts.channels, parameters, epochs, 1, 0.5, published
+        )
         known = [row for row in self.rows if row.published == published]
         known += [replace(pilot, dataset="", optimizer="") for pilot in self.pilots if pilot.published == published]
         groups = sorted({row.group for row in (*known, asked)})
@@ -127,11 +132,11 @@ class Curves:
         gain = np.linalg.solve(among[:, :-1] + noise, among[:, -1])
         mean = design[-1] @ prior + gain @ (_logits(known) - design[:-1] @ prior)
         variance = of_asked @ of_asked - gain @ among[:, -1] + NOISE**2
-        ends: NDArray[np.float64] = 1 / (1 + np.exp(-(mean + np.array([0.0, 1.96, -1.96]) * np.sqrt(variance))))
-        return Forecast(*(float(1 - end) for end in ends))
+        ends: NDArray[np.float64] = 1 / (1 + np.exp(-(mean + np.array([0.0, NORMAL, -NORMAL]) * np.sqrt(variance))))
+        return ScoreForecast(*(float(1 - end) for end in ends))
 
 
-def _design(row: Row, groups: Sequence[tuple[str, str]]) -> list[float]:
+def _design(row: MeasuredTraining, groups: Sequence[tuple[str, str]]) -> list[float]:
     """What the effects of a row are multiplied with: nearly zero for a middling task."""
     parameters = float(np.log2(row.parameters / 1e6))
     unfinished = 1 / (1 + row.epochs) if row.published else 12 / (0.5 + row.epochs)
@@ -148,18 +153,18 @@ def _design(row: Row, groups: Sequence[tuple[str, str]]) -> list[float]:
     return [*shared.values(), *(shared[name] * (row.group == group) for group in groups for name in OWN)]
 
 
-def _logits(rows: Sequence[Row]) -> NDArray[np.float64]:
+def _logits(rows: Sequence[MeasuredTraining]) -> NDArray[np.float64]:
     """Of the rows' errors; an error of none is taken for half an image."""
     errors = np.array([_bounded(row) for row in rows])
     logits: NDArray[np.float64] = np.log(errors / (1 - errors))
     return logits
 
 
-def _chance(row: Row) -> float:
+def _chance(row: MeasuredTraining) -> float:
     """The variance of the logit that comes from the number of images that were held out."""
     error = _bounded(row)
     return 1 / (row.holdout * error * (1 - error))
 
 
-def _bounded(row: Row) -> float:
+def _bounded(row: MeasuredTraining) -> float:
     return min(max(row.error, 0.5 / row.holdout), 1 - 0.5 / row.holdout)

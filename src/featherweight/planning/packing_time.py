@@ -37,7 +37,7 @@ class _Part:
     reading: float = 0.0
 
 
-class Listed:
+class ListedImages:
     """A competition's images as its source lists them. Each way of decoding is timed once."""
 
     def __init__(self, competition: Competition) -> None:

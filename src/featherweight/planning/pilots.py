@@ -24,12 +24,13 @@ from featherweight.console import duration
 from featherweight.data import near_duplicates
 from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Data, Pack
+from featherweight.evaluation.intervals import NORMAL
 from featherweight.evaluation.tta import mirrored
 from featherweight.planning.candidates import Candidate
-from featherweight.planning.costs import Machine, Measured
+from featherweight.planning.costs import Machine, MeasuredCandidate
+from featherweight.planning.dataset_facts import DatasetFacts
 from featherweight.planning.own_process import Failed, in_own_process
-from featherweight.planning.packing_time import Listed
-from featherweight.planning.task import Task
+from featherweight.planning.packing_time import ListedImages
 from featherweight.training.probe import rows_fitted
 
 EPOCHS = 3
@@ -40,30 +41,34 @@ PROBING = 1.5  # times what features take, a probe with its regression
 TELLING = 0.1  # of chance: a pilot that knows less beyond it does not tell what mirroring loses
 LOST = 0.1  # of what a pilot knows beyond chance: images that lose more by mirroring are then of other classes
 UNLIKE = 0.15  # of chance: a probe that gets more wrong; of dogs and cats it was 0.07, of seedlings 0.24
-SURE = 1.96  # standard errors by which a difference must be clear
 
 
 @dataclass(frozen=True)
-class Loss:
-    """How many more of the images a pilot gets wrong when they are mirrored, a fraction, and its standard error."""
+class MirrorDrop:
+    """The increase of a pilot's error, a fraction, when the images are mirrored, and its standard error."""
 
-    more: float
-    error: float
+    increase: float
+    standard_error: float
 
     @property
-    def least(self) -> float:
-        """The lower end of the 95 % interval."""
-        return self.more - SURE * self.error
+    def lower_end(self) -> float:
+        """The lower end of the 95 % interval of the increase."""
+        return self.increase - NORMAL * self.standard_error
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """How a short training of `images` for `epochs` went.
+    """The outcome of a short training.
 
-    `error` is the fraction of `holdout` images that it gets wrong, `chance` what is wrong of them for who always says
-    their most frequent class, and `mirrored` how many more the pilot gets wrong when they are mirrored. `slow` is how
-    many times a step, or a probe's view, took what was measured before, and `fit` the seconds of a probe's regression
-    for each row (see `rows_fitted`).
+    Attributes:
+        candidate: what was trained, for `epochs` epochs (0: a linear probe) on `images` images.
+        parameters: of its network.
+        holdout: the number of held-out images that judged it.
+        error: the fraction of these that it gets wrong.
+        chance: the fraction that is wrong if the most frequent class of these is always predicted.
+        mirror_drop: how many more it gets wrong when the images are mirrored.
+        slowdown: the time of a step (of a view, for a probe) divided by the time measured before.
+        probe_seconds_per_row: the time of a probe's regression, per row of features (see `rows_fitted`).
     """
 
     candidate: Candidate
@@ -73,15 +78,15 @@ class Pilot:
     holdout: int
     error: float
     chance: float
-    mirrored: Loss
-    slow: float = 1.0
-    fit: float | None = None
+    mirror_drop: MirrorDrop
+    slowdown: float = 1.0
+    probe_seconds_per_row: float | None = None
 
     @property
     def has_learned(self) -> bool:
         """Is it better than who always says the most frequent class, beyond doubt?"""
         doubt = math.sqrt(self.chance * (1 - self.chance) / self.holdout)
-        return self.chance - self.error > SURE * doubt
+        return self.chance - self.error > NORMAL * doubt
 
     @property
     def tells_of_mirroring(self) -> bool:
@@ -91,7 +96,7 @@ class Pilot:
     @property
     def forbids_mirroring(self) -> bool:
         """Are mirror images of other classes, beyond doubt?"""
-        return self.tells_of_mirroring and self.mirrored.least > LOST * (self.chance - self.error)
+        return self.tells_of_mirroring and self.mirror_drop.lower_end > LOST * (self.chance - self.error)
 
     @property
     def is_unlike(self) -> bool:
@@ -112,53 +117,53 @@ class Pilot:
 
 
 @dataclass(frozen=True)
-class Setting:
+class PilotContext:
     """What pilots are trained in: a task, the ids of its images, and the machine."""
 
-    task: Task
-    listed: Listed
+    facts: DatasetFacts
+    listed: ListedImages
     train: Sequence[str]
     holdout: Sequence[str]
     machine: Machine
 
 
-def piloted(measured: Measured, setting: Setting, seconds: float, ends: float) -> Pilot | str:
+def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, ends: float) -> Pilot | str:
     """The candidate trained for about that many seconds; or why not, as when it is not done at `ends`, a reading of
     `time.monotonic`.
     """
-    candidate, cost, task = measured.candidate, measured.cost, setting.task
+    candidate, cost, facts = measured.candidate, measured.cost, context.facts
     probing = candidate.starts_published
     epochs = 0 if probing else EPOCHS
     recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), "image.mirror=false"])
-    judges = min(task.holdout, JUDGES, int(JUDGING * seconds / (2 * cost.view)))
+    judges = min(facts.holdout, JUDGES, int(JUDGING * seconds / (2 * cost.view)))
     each = cost.view * PROBING if probing else epochs * cost.step / recipe.train.batch_size
-    images = min(task.images, int((seconds - 2 * judges * cost.view) / each))
-    if images < max(FEWEST, 2 * task.classes) or judges < min(FEWEST, task.holdout):
+    images = min(facts.images, int((seconds - 2 * judges * cost.view) / each))
+    if images < max(FEWEST, 2 * facts.classes) or judges < min(FEWEST, facts.holdout):
         return f"in {duration(seconds)} it would see {images:,} images and {judges:,} to be judged by: too few to tell"
-    seen = setting.listed.competition.seen_by(recipe)
-    packing = setting.listed.seconds(seen.image)
+    seen = context.listed.competition.seen_by(recipe)
+    packing = context.listed.seconds(seen.image)
     if packing + seconds > ends - time.monotonic():
         return f"its images would take {duration(packing)} to decode, and planning is to end before"
-    setting.listed.load(seen)
+    context.listed.load(seen)
     drawn = np.random.default_rng(0)
-    shown = [_drawn(ids, count, drawn) for ids, count in ((setting.train, images), (setting.holdout, judges))]
+    shown = [_drawn(ids, count, drawn) for ids, count in ((context.train, images), (context.holdout, judges))]
     try:
-        trained = in_own_process(_trained, recipe, seen, *shown, setting.machine, patience=ends - time.monotonic())
+        result = in_own_process(_trained, recipe, seen, *shown, context.machine, patience=ends - time.monotonic())
     except Failed as failed:
         return str(failed)
-    slow = trained.view / cost.view if probing else trained.step / cost.step
-    fit = trained.fitting / rows_fitted(images, 1) if probing else None
+    slowdown = result.view / cost.view if probing else result.step / cost.step
+    per_row = result.fit_seconds / rows_fitted(images, 1) if probing else None
     return Pilot(
         candidate,
         measured.parameters,
         images,
         epochs,
-        trained.judged,
-        trained.error,
-        trained.chance,
-        trained.lost,
-        slow,
-        fit,
+        result.judged,
+        result.error,
+        result.chance,
+        result.mirror_drop,
+        slowdown,
+        per_row,
     )
 
 
@@ -168,23 +173,23 @@ def _drawn(ids: Sequence[str], count: int, random: np.random.Generator) -> list[
 
 
 @dataclass(frozen=True)
-class Trained:
+class PilotResult:
     """What a pilot's process tells: errors of `judged` images, and the seconds of a step, of a view of one image, and
     of a probe's regression.
     """
 
     error: float
     chance: float
-    lost: Loss
+    mirror_drop: MirrorDrop
     judged: int
     step: float
     view: float
-    fitting: float
+    fit_seconds: float
 
 
 def _trained(
     recipe: Recipe, competition: Competition, shown: Sequence[str], judged: Sequence[str], machine: Machine
-) -> Trained:
+) -> PilotResult:
     """The candidate trained on images of these ids and judged by the others, in this process."""
     import sklearn.linear_model  # noqa: F401 - seconds, which are no part of a regression
     import torch
@@ -226,10 +231,10 @@ def _trained(
     view = (time.perf_counter() - began) / len(holdout)
     assert holdout.labels is not None
     steps = int(history["step"].iloc[-1])
-    return Trained(
+    return PilotResult(
         float(as_it_is.mean()),
         1 - float(np.bincount(holdout.labels).max()) / len(holdout),
-        Loss(float(lost.mean()), float(lost.std() / math.sqrt(len(lost)))),
+        MirrorDrop(float(lost.mean()), float(lost.std() / math.sqrt(len(lost)))),
         len(holdout),
         float(history["seconds"].iloc[-1]) / steps if steps else 0.0,
         view,

@@ -19,9 +19,9 @@ from featherweight.console import duration
 from featherweight.errors import OverBudget, UserError
 from featherweight.evaluation import tta
 from featherweight.planning.candidates import BOLD, Candidate
-from featherweight.planning.costs import BETWEEN_STEPS, Cost, Measured
-from featherweight.planning.curves import Curves, Forecast
-from featherweight.planning.task import Task
+from featherweight.planning.costs import BETWEEN_STEPS, Cost, MeasuredCandidate
+from featherweight.planning.curves import Curves, ScoreForecast
+from featherweight.planning.dataset_facts import DatasetFacts
 from featherweight.runs import predictions
 from featherweight.schema import Choice
 from featherweight.training.deadline import Deadline, evaluations
@@ -29,7 +29,7 @@ from featherweight.training.forecast import peak_memory
 from featherweight.training.probe import rows_fitted
 
 MARGIN = 0.95  # of the time is planned for; the rest is for what a shared machine does meanwhile
-FIT = 1.5e-4  # seconds of a probe's regression for each row, where no pilot tells
+PROBE_SECONDS_PER_ROW = 1.5e-4  # seconds of a probe's regression for each row, where no pilot tells
 FEW = 10  # epochs, of fewer of which the last is cut where the time ends
 SHORTEST = 0.25  # epochs of a network from scratch; after fewer it has hardly seen the classes
 REST = 12.0  # seconds for the start, the CSV and the report
@@ -44,8 +44,8 @@ class Findings:
 
     mirror: bool = True
     unlike: bool = False
-    slow: float = 1.0
-    fit: float = FIT
+    slowdown: float = 1.0
+    probe_seconds_per_row: float = PROBE_SECONDS_PER_ROW
     at_chance: frozenset[bool] = frozenset()
 
 
@@ -77,7 +77,7 @@ class Option:
     parameters: int
     cost: Cost
     timeline: Timeline
-    forecast: Forecast
+    forecast: ScoreForecast
     mirror: bool
     epochs: float  # passes over the training images
     step: float  # seconds that a step is expected to take
@@ -108,7 +108,7 @@ def _length(epochs: float) -> str:
 class Plan:
     """The options that fit, the best first, why the others do not, and what pilots have `found`."""
 
-    task: Task
+    facts: DatasetFacts
     seconds: float
     options: Sequence[Option]
     refused: Sequence[str]
@@ -133,7 +133,7 @@ class Plan:
         on_gpu = f", and {best.cost.on_gpu / 1e9:.1f} GB of the GPU's" if best.cost.on_gpu else ""
         views = " x ".join(choice.name for choice in best.seen(recipe.predict.views)) or "none"
         words = [
-            f"the task: {self.task}",
+            f"the data: {self.facts}",
             f"the plan: {best.line}",
             f"  batches of {recipe.train.batch_size}, {recipe.optimizer.name} at {recipe.optimizer.lr:g}; "  # type: ignore[attr-defined]
             f"augmentation: {augment}; test-time views: {views}",
@@ -146,9 +146,9 @@ class Plan:
 
 
 def make(
-    task: Task,
+    facts: DatasetFacts,
     competition: Competition,
-    measured: Sequence[Measured],
+    measured: Sequence[MeasuredCandidate],
     seconds: float,
     curves: Curves,
     findings: Findings,
@@ -158,7 +158,7 @@ def make(
     reasons: list[str] = []
     for one in measured:
         candidate = replace(one.candidate, fixed=(*one.candidate.fixed, *_fixed_by(findings, one.candidate)))
-        option = _option(task, competition, replace(one, candidate=candidate), seconds, curves, findings)
+        option = _option(facts, competition, replace(one, candidate=candidate), seconds, curves, findings)
         if isinstance(option, Option):
             options.append(option)
         else:
@@ -167,7 +167,7 @@ def make(
         few = reasons[:4]
         raise UserError("\n  ".join([f"nothing can be trained in {duration(seconds)}; give it more time", *few]))
     options.sort(key=lambda option: (-option.forecast.value, option.timeline.total))
-    return Plan(task, seconds, options, reasons)
+    return Plan(facts, seconds, options, reasons)
 
 
 def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
@@ -178,7 +178,7 @@ def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
         yield "image.mirror=false"
 
 
-def weighed(recipe: Recipe, competition: Competition, name: str) -> int | None:
+def parameters_within_limit(recipe: Recipe, competition: Competition, name: str) -> int | None:
     """The parameters of a recipe's network; None where they are over the limit."""
     try:
         weight = budget.weigh(recipe, competition, name)
@@ -189,25 +189,27 @@ def weighed(recipe: Recipe, competition: Competition, name: str) -> int | None:
 
 
 def _option(
-    task: Task,
+    facts: DatasetFacts,
     competition: Competition,
-    measured: Measured,
+    measured: MeasuredCandidate,
     seconds: float,
     curves: Curves,
     findings: Findings,
 ) -> Option | str:
     """The candidate trained for as long as the time allows, or why that is impossible."""
-    candidate, cost, slow = measured.candidate, measured.cost, findings.slow
+    candidate, cost, slowdown = measured.candidate, measured.cost, findings.slowdown
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
-    views = tta.count(predictions.views(recipe, seen)) * (task.holdout + task.predict) * cost.view * slow
-    looking = task.holdout * cost.view * slow
+    views = tta.count(predictions.views(recipe, seen)) * (facts.holdout + facts.predict) * cost.view * slowdown
+    looking = facts.holdout * cost.view * slowdown
     probing = 0.0
     if recipe.head.start == "probe":
         seen_twice = 2 if seen.image.mirror else 1
-        probing = seen_twice * task.images * cost.view * slow + findings.fit * rows_fitted(task.images, seen_twice)
-    steps = max(1, task.images // min(recipe.train.batch_size, task.images))
-    epoch = steps * cost.step * slow * BETWEEN_STEPS
+        probing = seen_twice * facts.images * cost.view * slowdown + findings.probe_seconds_per_row * rows_fitted(
+            facts.images, seen_twice
+        )
+    steps = max(1, facts.images // min(recipe.train.batch_size, facts.images))
+    epoch = steps * cost.step * slowdown * BETWEEN_STEPS
     left = seconds * MARGIN - measured.packing - views - probing - REST
     epochs = min(_epochs_within(left, epoch, steps, looking), float(candidate.longest))
     if candidate.starts_published and 0 <= epochs < 1:
@@ -220,17 +222,17 @@ def _option(
     whole = load_recipe(candidate.recipe, [*candidate.settings(begun), *cut])
     looks = max(1, evaluations(0, begun, whole.train.evaluate_every))
     training = probing + epochs * epoch + looks * looking
-    even = curves.forecast(task, measured.parameters, epochs, candidate.size, candidate.starts_published)
+    even = curves.forecast(facts, measured.parameters, epochs, candidate.size, candidate.starts_published)
     return Option(
         candidate,
         whole,
         measured.parameters,
         cost,
         Timeline(measured.packing, training, views),
-        _of_this_task(even, task, candidate.starts_published in findings.at_chance),
+        _for_these_classes(even, facts, candidate.starts_published in findings.at_chance),
         seen.image.mirror,
         epochs,
-        cost.step * slow,
+        cost.step * slowdown,
         looking,
         measured.by_size,
     )
@@ -249,18 +251,18 @@ def _epochs_within(seconds: float, epoch: float, steps: int, looking: float) -> 
     return max(min(begun, epochs) for begun, epochs in fitting)
 
 
-def _of_this_task(even: Forecast, task: Task, at_chance: bool) -> Forecast:
-    """Return the forecast for classes as frequent as the task's, from that for even ones: see `Task.unevenness`.
+def _for_these_classes(even: ScoreForecast, facts: DatasetFacts, at_chance: bool) -> ScoreForecast:
+    """Return the forecast for the class frequencies of this data, given that for even ones (`DatasetFacts.unevenness`).
 
     No network is expected to do worse than who always says the most frequent class. Where a pilot did no better, this
     network may not either: its range begins there, and its score is the middle between that and what other data sets
     let expect.
     """
-    value, low, high = (1 - task.unevenness * (1 - score) for score in (even.value, even.low, even.high))
-    guessed = 1 - task.chance
-    if not task.several:  # of sets of classes none is guessed
+    value, low, high = (1 - facts.unevenness * (1 - score) for score in (even.value, even.low, even.high))
+    guessed = 1 - facts.chance
+    if not facts.several:  # of sets of classes none is guessed
         value, low, high = max(value, guessed), max(low, guessed), max(high, guessed)
-    return Forecast((guessed + value) / 2, guessed, high) if at_chance else Forecast(value, low, high)
+    return ScoreForecast((guessed + value) / 2, guessed, high) if at_chance else ScoreForecast(value, low, high)
 
 
 def write(plan: Plan, name: str, competition: str) -> Path:

@@ -32,7 +32,7 @@ from pydantic import TypeAdapter
 
 from featherweight import atomic, budget, paths
 from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
-from featherweight.config.merge import Setting
+from featherweight.config.merge import Override
 from featherweight.console import say
 from featherweight.data import safe_arrays
 from featherweight.errors import UserError, nearest
@@ -110,7 +110,7 @@ class Run:
         # Not `resolve`: a link may have another name than its target.
         return cls(Path(os.path.abspath(folder)), recipe, stored.seen_by(recipe), metadata)  # noqa: PTH100
 
-    def recipe_with(self, changes: Sequence[str | Setting]) -> Recipe:
+    def recipe_with(self, changes: Sequence[str | Override]) -> Recipe:
         """Return its recipe with some keys changed; custom networks are loaded from the source stored with the run."""
         with stored_sources(self.folder):
             return load_recipe(str(self.folder / "recipe.yaml"), [*self.metadata.changes, *changes])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from featherweight.config import load_recipe
-from featherweight.config.merge import Setting
+from featherweight.config.merge import Override
 from featherweight.runs import members
 from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
@@ -30,9 +30,9 @@ def student(
     if len({run.recipe.split.fold for run in runs}) > 1:
         recipe = members.recipe_of_folds(runs, first.competition.load())
     split = recipe.split.model_dump(mode="json", exclude_none=True)
-    settings: list[str | Setting] = [
-        Setting("distill", {"teachers": [run.name for run in runs]}, "student"),
-        Setting("split", split, "student"),
+    settings: list[str | Override] = [
+        Override("distill", {"teachers": [run.name for run in runs]}, "student"),
+        Override("split", split, "student"),
         *changes,
     ]
     metadata = first.metadata

@@ -43,22 +43,22 @@ def search(
         raise UserError(f"--trials {trials}: expected 1 to {MAX_INT:,}")
     if hours is not None and not 0 < hours < LONGEST:
         raise UserError(f"--hours {hours:g}: expected more than 0 and less than {LONGEST:,}")
-    plan = load(space)
-    rival = competition or plan.space.competition
+    search_space = load(space)
+    rival = competition or search_space.file.competition
     name = name or "-".join(dict.fromkeys([Path(space).stem, *([Path(competition).stem] if competition else [])]))
     paths.refuse_name(name, "--name")
     recipe = paths.own_config("recipes", name, "--name")
     outcome.refuse_if_not_ours(recipe, name)
-    to_win = load_competition(rival).seen_by(plan.recipe({}))
-    plan.refuse_bad_values(to_win)
-    runs_on = devices.make_runtime(device, plan.recipe({}).train.precision, threads)
+    to_win = load_competition(rival).seen_by(search_space.recipe({}))
+    search_space.refuse_bad_values(to_win)
+    runs_on = devices.make_runtime(device, search_space.recipe({}).train.precision, threads)
     data = to_win.load()
 
     folder = paths.studies() / name
-    study = open_study(name, storage, folder, plan, to_win)
-    search = Search(plan, Path(rival).stem, to_win, data, runs_on, study, storage, folder)
+    study = open_study(name, storage, folder, search_space, to_win)
+    search = Search(search_space, Path(rival).stem, to_win, data, runs_on, study, storage, folder)
     done = len(counted(study))
-    say(f"{name}: {len(plan.space.search)} keys of {plan.space.base} on {to_win.title}")
+    say(f"{name}: {len(search_space.file.search)} keys of {search_space.file.base} on {to_win.title}")
     if done:
         say(f"  continuing after {done} trials")
     if trials is None or done < trials:
@@ -66,15 +66,15 @@ def search(
             say(f"  {line}")
     ended = work(search, trials, hours)
 
-    rows = outcome.table(study, plan)
+    rows = outcome.table(study, search_space)
     atomic.write_text(folder / "trials.csv", rows.to_csv(index=False))
-    tables.trials(rows, metric_of(to_win.metric), list(plan.space.search), folder / "trials.csv")
+    tables.trials(rows, metric_of(to_win.metric), list(search_space.file.search), folder / "trials.csv")
     if ended:
         say(ended)
     if not rows["score"].notna().any():
         raise UserError("no trial was finished, so there is no best one; give it more --trials or --hours")
     if outcome.draw_importances(study, folder / "importances.png"):
         say(f"wrote {folder / 'importances.png'}, which keys matter")
-    best = outcome.write_best(study, plan, name, Path(rival).stem, recipe, metric_of(to_win.metric))
+    best = outcome.write_best(study, search_space, name, Path(rival).stem, recipe, metric_of(to_win.metric))
     say(f"wrote {recipe}, whose trial scored {best}")
     return f"./run.sh {name} --competition {rival}"

@@ -75,7 +75,7 @@ def _long(seconds: float) -> str:
 
 def costs(search: Search) -> Costs:
     """Time some steps of the base, and weigh some candidates drawn at random."""
-    recipe = search.plan.recipe({})
+    recipe = search.space.recipe({})
     train, holdout, _ = parts.divide(recipe.split, search.competition, search.data)
     size = min(recipe.train.batch_size, len(train))
     share = min(1.0, TIMED / len(holdout))  # of the holdout that is timed
@@ -108,12 +108,12 @@ def _timed(action: Callable[[], object]) -> float:
 
 def _survey(search: Search, base: Recipe) -> tuple[int, float]:
     """Of some candidates drawn at random: how many are over the limit, and how heavy the heaviest of the others is."""
-    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.plan.space.seed))
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.space.file.seed))
     one = budget.weigh(base, search.competition, "the base").macs * base.train.epochs
     over, heaviest = 0, 1.0
     for _ in range(DRAWN):
         try:
-            recipe = search.plan.recipe(search.plan.draw(drawn.ask()))
+            recipe = search.space.recipe(search.space.draw(drawn.ask()))
             weighed = budget.weigh(recipe, search.competition, "a candidate")
         except UserError:
             continue

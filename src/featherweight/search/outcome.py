@@ -17,21 +17,20 @@ from featherweight.config import Recipe, load_recipe
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import Metric
 from featherweight.schema import Choice, Section
-from featherweight.search import space
-from featherweight.search.space import Plan
+from featherweight.search.space import SearchSpace, spelled
 from featherweight.search.study import candidate
 
 MARK = "found by ./run.sh search"  # in the head of a recipe that a search wrote, and may write anew
 
 
-def table(study: Study, plan: Plan) -> pd.DataFrame:
+def table(study: Study, space: SearchSpace) -> pd.DataFrame:
     """One row per candidate, the trained ones first, best first: number, score, low, high, outcome, epochs, parameters,
     seconds, and the value of every key.
     """
     rows = []
     for trial in study.get_trials(deepcopy=False):
         attributes = trial.user_attrs
-        if trial.state == TrialState.FAIL or set(trial.params) != set(plan.space.search):
+        if trial.state == TrialState.FAIL or set(trial.params) != set(space.file.search):
             continue
         low, high = attributes.get("interval", (None, None))
         row = {
@@ -44,8 +43,8 @@ def table(study: Study, plan: Plan) -> pd.DataFrame:
             "parameters": attributes.get("parameters"),
             "seconds": attributes.get("seconds"),
         }
-        rows.append(row | {key: space.spelled(value) for key, value in plan.draw(trial).items()})
-    columns = ["candidate", "score", "low", "high", "outcome", "epochs", "parameters", "seconds", *plan.space.search]
+        rows.append(row | {key: spelled(value) for key, value in space.draw(trial).items()})
+    columns = ["candidate", "score", "low", "high", "outcome", "epochs", "parameters", "seconds", *space.file.search]
     ascending = study.direction == StudyDirection.MINIMIZE
     frame = pd.DataFrame(rows, columns=columns)
     for column in columns[1:4] + columns[5:8]:
@@ -89,14 +88,14 @@ def refuse_if_not_ours(path: Path, name: str) -> None:
         raise UserError(f"--name {name}: there is a recipe {path} already; take another --name")
 
 
-def write_best(study: Study, plan: Plan, name: str, competition: str, path: Path, metric: Metric) -> str:
+def write_best(study: Study, space: SearchSpace, name: str, competition: str, path: Path, metric: Metric) -> str:
     """Write the best candidate as a recipe: what it has otherwise than the base; returns its score in figures.
 
     What the space says to make trials short is the base's again.
     """
     best = study.best_trial
     assert best.value is not None
-    recipe = plan.recipe(plan.draw(best), short=False)
+    recipe = space.recipe(space.draw(best), short=False)
     value = metric.shown(best.value)
     trials = sum(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False))
     head = (
@@ -104,8 +103,8 @@ def write_best(study: Study, plan: Plan, name: str, competition: str, path: Path
         f"epochs, the best of\n# {trials} finished trials and so rather too good: {MARK} {name}.\n"
         f"#   ./run.sh {name} --competition {competition}\n"
     )
-    changes = differences(load_recipe(plan.space.base), recipe)
-    atomic.write_text(path, head + yaml.dump({"extends": plan.space.base, **changes}, compact=True))
+    changes = differences(load_recipe(space.file.base), recipe)
+    atomic.write_text(path, head + yaml.dump({"extends": space.file.base, **changes}, compact=True))
     return value
 
 

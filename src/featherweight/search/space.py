@@ -22,7 +22,7 @@ from pydantic import Field, field_validator, model_validator
 
 from featherweight import budget, yaml
 from featherweight.config import Competition, Recipe, load_recipe
-from featherweight.config.merge import Setting, validated
+from featherweight.config.merge import Override, validated
 from featherweight.errors import UserError
 from featherweight.paths import find_config
 from featherweight.schema import Choice, Flag, NonNegativeInt53, Number, OneOf, Positive, Section, Text
@@ -96,7 +96,7 @@ class Knob(Section):
         return [round(end) for end in ends] if self.int else [float(f"{end:.{FIGURES}g}") for end in ends]
 
 
-class Space(Section):
+class SpaceFile(Section):
     """What a search may try, and how."""
 
     base: Text = Field(description="the recipe that is changed")
@@ -116,33 +116,33 @@ class Space(Section):
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchSpace:
     """A space as read from its file."""
 
-    space: Space
+    file: SpaceFile
     document: yaml.Document
 
     @property
     def epochs(self) -> int:
         """The length of the longest trial."""
-        searched = self.space.search["train.epochs"].examples() if "train.epochs" in self.space.search else []
+        searched = self.file.search["train.epochs"].examples() if "train.epochs" in self.file.search else []
         return int(max(self.recipe({}).train.epochs, *searched, 1))
 
     def draw(self, trial: Trial | FrozenTrial) -> dict[str, Any]:
         """A value for every key, by key."""
-        return {key: knob.draw(key, trial) for key, knob in self.space.search.items()}
+        return {key: knob.draw(key, trial) for key, knob in self.file.search.items()}
 
     def recipe(self, values: Mapping[str, Any], *, short: bool = True) -> Recipe:
         """The base with these values and, if wanted, what is short. Raises UserError, at the file's line of the key."""
-        wanted = {("short", key): value for key, value in (self.space.short.items() if short else ())}
+        wanted = {("short", key): value for key, value in (self.file.short.items() if short else ())}
         wanted |= {("search", key): value for key, value in sorted(values.items(), key=lambda pair: pair[0].count("."))}
         where = self.document.where
-        return load_recipe(self.space.base, [Setting(path[1], value, where(path)) for path, value in wanted.items()])
+        return load_recipe(self.file.base, [Override(path[1], value, where(path)) for path, value in wanted.items()])
 
     def refuse_bad_values(self, competition: Competition) -> None:
         """Raise UserError for every value that the recipe, or the model, refuses; being too heavy is no fault here."""
         self.recipe({})
-        search = self.space.search
+        search = self.file.search
         faults: list[str] = []
         for key, knob in search.items():
             within = {outer: search[outer].examples() for outer in search if key.startswith(f"{outer}.")}
@@ -175,23 +175,23 @@ class Plan:
         return None
 
 
-def load(name: str) -> Plan:
+def load(name: str) -> SearchSpace:
     """The space called `name`, or stored at that path. Raises UserError with the line of what is wrong in it."""
     document = yaml.read(find_config("spaces", name))
-    plan = Plan(validated(Space, document), document)
+    space = SearchSpace(validated(SpaceFile, document), document)
     for kind, key in (("recipes", "base"), ("competitions", "competition")):
         try:
-            find_config(kind, getattr(plan.space, key))
+            find_config(kind, getattr(space.file, key))
         except UserError as error:
             raise UserError(f"{document.where((key,))}: {key}: {error}") from None
-    for key in plan.space.search:
+    for key in space.file.search:
         where = f"{document.where(('search', key))}: search.{key}"
-        if key in plan.space.short:
+        if key in space.file.short:
             raise UserError(f"{where}: this key is in `short` too; take it out of one of them")
         fixed = next((part for part in (key, key.split(".")[0]) if part in FIXED), None)
         if fixed is not None:
             raise UserError(f"{where}: {FIXED[fixed]}")
-    return plan
+    return space
 
 
 def spelled(value: Any) -> str:

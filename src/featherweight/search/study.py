@@ -34,7 +34,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation.metrics import metric_of
 from featherweight.runtime.rng import derive
 from featherweight.schema import Choice
-from featherweight.search.space import Plan
+from featherweight.search.space import SearchSpace
 
 BEAT = 15.0  # seconds
 SILENCE = 300.0  # seconds without a beat after which a worker elsewhere is taken for dead; clocks may differ a little
@@ -90,18 +90,18 @@ def _died_early(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and "candidate" not in trial.user_attrs
 
 
-def open_study(name: str, where: str | None, folder: Path, plan: Plan, competition: Competition) -> Study:
+def open_study(name: str, where: str | None, folder: Path, space: SearchSpace, competition: Competition) -> Study:
     """The study of that name, made if there is none. Raises UserError for a storage that cannot be used, and for a
     study of another space, recipe or competition.
     """
-    sections = {"base": plan.recipe({}), "space": plan.space, "image": competition.image}
+    sections = {"base": space.recipe({}), "space": space.file, "image": competition.image}
     asks = {key: section.model_dump(mode="json") for key, section in sections.items()}
     asks["competition"] = competition.task()
     fingerprint = hashlib.sha256(json.dumps(asks, sort_keys=True).encode()).hexdigest()[:16]
     direction = StudyDirection.MINIMIZE if metric_of(competition.metric).lower_is_better else StudyDirection.MAXIMIZE
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # from here on, not for whoever imports this
     folder.mkdir(parents=True, exist_ok=True)
-    sampler = PerCandidate(plan.space.sampler, plan.space.seed)
+    sampler = PerCandidate(space.file.sampler, space.file.seed)
     try:
         with FileLock(f"{_beside(where, folder)}.turn.lock"):
             study = optuna.create_study(
@@ -109,7 +109,7 @@ def open_study(name: str, where: str | None, folder: Path, plan: Plan, competiti
                 study_name=name,
                 direction=direction,
                 sampler=sampler,
-                pruner=plan.space.pruner(plan.epochs),
+                pruner=space.file.pruner(space.epochs),
                 load_if_exists=True,
             )
             sampler.study = study

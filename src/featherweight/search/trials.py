@@ -31,8 +31,7 @@ from featherweight.runs.request import refuse_what_does_not_fit
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import derive
-from featherweight.search import space
-from featherweight.search.space import Plan
+from featherweight.search.space import SearchSpace, spelled
 from featherweight.search.study import Worker, candidate, counted
 
 SEEDS = 10**6  # the seeds of trials, short enough to be typed
@@ -43,7 +42,7 @@ HOPELESS = 100  # candidates in a row that cannot be trained
 class Search:
     """Everything that the trials of a study have in common."""
 
-    plan: Plan
+    space: SearchSpace
     competition_name: str
     competition: Competition
     data: Data
@@ -59,8 +58,8 @@ class Search:
 
     def recipe(self, trial: Trial | FrozenTrial) -> Recipe:
         """What a trial trains. Raises UserError for values that do not go together."""
-        recipe = self.plan.recipe(self.plan.draw(trial))
-        seed = derive(self.plan.space.seed, "trial", candidate(self.study, trial)) % SEEDS
+        recipe = self.space.recipe(self.space.draw(trial))
+        seed = derive(self.space.file.seed, "trial", candidate(self.study, trial)) % SEEDS
         return recipe.model_copy(update={"seed": seed})
 
 
@@ -72,7 +71,7 @@ def work(search: Search, trials: int | None, hours: float | None) -> str:
     began, refused = time.monotonic(), 0
     with Worker(search.study, search.storage, search.folder) as worker:
         while hours is None or time.monotonic() - began < hours * 3600:
-            trial = worker.claim(trials, search.plan.draw)
+            trial = worker.claim(trials, search.space.draw)
             if trial is None:
                 return ""
             try:
@@ -132,7 +131,7 @@ def _attempt(search: Search, trial: Trial) -> bool:
     for path in (search.folder / "trials" / str(number)).glob("*"):
         if path.name != "history.csv":  # weights, which the run of the recipe makes anew
             path.unlink()
-    say(f"  {number:>4}  {outcome}  ({seconds:.0f} s)  {_words(search.plan.draw(trial))}")
+    say(f"  {number:>4}  {outcome}  ({seconds:.0f} s)  {_words(search.space.draw(trial))}")
     return True
 
 
@@ -205,7 +204,7 @@ def trained(
 ) -> Trained:
     """Train a candidate in that folder."""
     competition, data = search.seen_by(recipe)
-    run = Run(folder, recipe, competition, Metadata(search.plan.space.base, search.competition_name))
+    run = Run(folder, recipe, competition, Metadata(search.space.file.base, search.competition_name))
     known = parts.kin_of(competition, data)
     train, holdout, _ = parts.divide_knowing(recipe.split, competition, data, known if recipe.split.kin else None)
     with hushed():
@@ -225,4 +224,4 @@ def _best(study: Study) -> float | None:
 
 
 def _words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={space.spelled(value)}" for key, value in values.items())
+    return ", ".join(f"{key}={spelled(value)}" for key, value in values.items())

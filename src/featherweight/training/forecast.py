@@ -14,7 +14,7 @@ SOON = 60.0  # seconds: of a training that takes no longer nothing is said
 LONG = 3600.0  # seconds after which a plan for less is offered
 
 
-class Forecast:
+class TimeForecast:
     """Times the first steps that a process does of a training of `total` steps, and says once what the rest takes; to
     `advise`, how a long one could take less.
     """

@@ -37,7 +37,7 @@ from featherweight.training.deadline import Deadline, evaluations
 from featherweight.training.distillation import learn
 from featherweight.training.early_stopping import classified, evaluate, since_best
 from featherweight.training.examples import Examples
-from featherweight.training.forecast import Forecast, remaining_area
+from featherweight.training.forecast import TimeForecast, remaining_area
 from featherweight.training.head import freeze_body, heads_of
 from featherweight.training.losses import loss_for
 from featherweight.training.norm_stats import renew, standardize, start_from_images
@@ -110,7 +110,7 @@ class Trainer:
             self.losses_read_at = self.saved_at = self.timed_at = time.monotonic()
             self.epoch_began_at = 0
             self.shorten(deadline)
-            self.forecast = Forecast(self.length.total, self.recipe.progressive, advise=deadline is None)
+            self.forecast = TimeForecast(self.length.total, self.recipe.progressive, advise=deadline is None)
             while (epoch := len(state.history)) < self.length.epochs:
                 self.set_mode(epoch)
                 for batch in self.batches(epoch):

@@ -19,7 +19,7 @@ LOOKED_AT = 50  # pictures whose size is looked at
 
 
 @dataclass(frozen=True)
-class Task:
+class DatasetFacts:
     """Counts of images, classes and pixels.
 
     `images` are trained on, `holdout` scores them, `predict` are the competition's own; `smallest` is the number of
@@ -71,13 +71,13 @@ def side_of(competition: Competition) -> int:
     return round(traits_of(train, LOOKED_AT).side) if isinstance(train, Samples) else competition.image.size
 
 
-def describe(competition: Competition, train: Pack, holdout: Pack, predict: Pack | None) -> Task:
+def describe(competition: Competition, train: Pack, holdout: Pack, predict: Pack | None) -> DatasetFacts:
     """The task that training images, a holdout and the competition's pictures set."""
     assert train.labels is not None
     classes = len(competition.classes)
     several = train.labels.ndim == 2
     counts = train.labels.sum(0) if several else np.bincount(train.labels, minlength=classes)
-    return Task(
+    return DatasetFacts(
         images=len(train),
         holdout=len(holdout),
         predict=len(predict) if predict else 0,
