@@ -152,11 +152,11 @@ def test_a_stopped_student_says_whose_bundles_it_needs_too(sent, home, capsys):
     (made.folder / "checkpoint.pt").write_bytes(b"of a training that was stopped")
     capsys.readouterr()
     assert main.main(["bundle", "pupil", "--out", str(home / "pupil.zip")]) == 0
-    assert "needs the runs that teach it, which have bundles of their own: one, two" in capsys.readouterr().out
+    assert "its teachers are needed too; bundle them separately: one, two" in capsys.readouterr().out
     for name in ("pupil", "two"):
         shutil.rmtree(home / "runs" / name)
     assert main.main(["load", str(home / "pupil.zip")]) == 0
-    assert "to continue it, load the runs that teach it too: two" in capsys.readouterr().out
+    assert "to continue it, load its teachers too: two" in capsys.readouterr().out
 
 
 def test_data_in_a_folder_of_the_other_machine_are_those_of_the_same_named_competition_here(home, tmp_path):

@@ -40,7 +40,7 @@ def test_help_and_mistaken_names_import_nothing_heavy(words):
     [
         (["wnr16_4"], "error: there is no recipe called 'wnr16_4'; did you mean 'wrn16_4'?"),
         (["chek"], "error: there is no recipe called 'chek'; did you mean 'check'?"),
-        (["--fast"], "error: unknown option --fast; ./run.sh --help shows what there is"),
+        (["--fast"], "error: unknown option --fast; ./run.sh --help lists the commands"),
         (["tiny", "--competition", "digit"], "error: there is no competition called 'digit'; did you mean 'digits'?"),
         (["check", "wrn164"], "error: there is no recipe called 'wrn164'; did you mean 'wrn16_4'?"),
         (["nowhere.yaml"], "error: there is no file nowhere.yaml"),
@@ -70,7 +70,7 @@ def test_a_training_says_which_competition_it_took_where_there_are_others(home, 
             path.write_text(own) if own else path.unlink(missing_ok=True)
             note_default(parse([TRAIN, *words]))
             said.append(capsys.readouterr().out)
-    assert said == ["", "note: no --competition is given, so this is digits; yours: flowers\n", "", ""]
+    assert said == ["", "note: no --competition is given, so digits is used; yours: flowers\n", "", ""]
 
 
 def test_the_recipes_are_too_many_for_an_error_and_another_command_lists_them(home, capsys):
@@ -137,7 +137,7 @@ ENDINGS = {  # those that ask Kaggle: test_submit_and_score.py, init in test_ini
     "models wrn": (["models", "wrn"], "next: ./run.sh check RECIPE --set model.KEY=VALUE"),
     "fill": (
         ["fill", "cifar_resnet", "--count", "1"],
-        "next: paste a line into a recipe, or add --write NAME to this command for the first as a recipe",
+        "next: paste a line into a recipe, or add --write NAME to store the first as a recipe",
     ),
     "draw": (["draw", "tiny"], "next: ./run.sh check tiny --competition digits"),
     "schedule": (["schedule", "tiny"], "next: ./run.sh tiny --competition digits"),
@@ -152,7 +152,10 @@ ENDINGS = {  # those that ask Kaggle: test_submit_and_score.py, init in test_ini
     "score": (["score", "submissions/r-s0.csv"], "next: ./run.sh runs"),
     "export": (["export", "r-s0", "--to", "safetensors"], "next: ./run.sh bundle r-s0"),
     "bundle": (["bundle", "r-s0"], "next: in another checkout, ./run.sh load r-s0.zip"),
-    "schema": (["schema", "."], "next: put `# yaml-language-server: $schema=../recipe.schema.json` on top of a recipe"),
+    "schema": (
+        ["schema", "."],
+        "next: put `# yaml-language-server: $schema=../recipe.schema.json` as the first line of a recipe",
+    ),
     "reference": (["reference", "page.md"], "next: ./run.sh check RECIPE --set KEY=VALUE"),
     "doctor": (["doctor"], "next: ./run.sh "),
     "completion": (["completion", "bash"], "# next: source <(./run.sh completion bash)"),

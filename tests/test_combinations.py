@@ -136,16 +136,16 @@ def one_step(data: dict, grey: bool) -> str:
 # Why a drawn recipe may be refused: what it asks for is impossible, or diverges. Anything else is a fault.
 REASONS = (
     r"split(\.\w+)?: ",
-    r"warmup\.epochs: .* leave the schedule none",
+    r"warmup\.epochs: expected less than train\.epochs",
     r"ship: ",
     r"train\.precision: fp16 needs a GPU",
     r"image\.store: expected at least image\.size",
-    r"averages: one of a kind",
+    r"averages: each can be used once",
     r"progressive(\.until|\.scales)?: ",
     r"predict\.views: scales: .* takes none of \d+ px",
     r"pseudo: .* does not allow training on its images to predict",
-    r"augment: .* comes first",
-    r"(train\.normalize|predict\.views|progressive): with the mean of every pixel subtracted",
+    r"augment: .* must be the first",
+    r"(train\.normalize|predict\.views|progressive): .*cannot be combined with",
     r"head\.epochs: expected at most train\.epochs",
     r"Try a smaller optimizer\.lr",
 )

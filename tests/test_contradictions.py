@@ -13,15 +13,15 @@ TEACHERS = "distill={teachers: [x], weight: 1}"
 ONCE = "distill={teachers: [x], once: true}"
 SMOOTH = "loss={name: cross_entropy, label_smoothing: 0.1}"
 PAIRS = [  # two settings of which either alone is fine, and words of what is said of both
-    ("sampling=weighted", "loss={name: cross_entropy, weights: inverse}", "made up for twice, by sampling weighted"),
-    ("sampling=oversample", "loss=logit_adjusted", "made up for twice, by sampling oversample"),
+    ("sampling=weighted", "loss={name: cross_entropy, weights: inverse}", "compensated twice, by sampling weighted"),
+    ("sampling=oversample", "loss=logit_adjusted", "compensated twice, by sampling oversample"),
     ("early_stopping={patience: 9}", "train.epochs=9", "early_stopping.patience=9 never stops a run of 9 evaluations"),
     ("early_stopping={patience: 3}", "train.evaluate_every=20", "never stops a run of 3 evaluations"),
     ("early_stopping={patience: 3}", "train.steps=2", "never stops a run of 2 evaluations"),
-    ("early_stopping={patience: 3}", "schedule=cosine", "before schedule cosine has brought its rate down"),
+    ("early_stopping={patience: 3}", "schedule=cosine", "before schedule cosine has lowered the rate"),
     ("predict.views=[train]", "augment=[]", "every view is the same image"),
     (TEACHERS, SMOOTH, "uses only the teachers"),
-    ("split.folds=4", "split.holdout=0.3", "split.holdout=0.3 is not used"),
+    ("split.folds=4", "split.holdout=0.3", "split.holdout=0.3 is ignored"),
     (
         "schedule={name: milestones, at: [30, 40]}",
         "train.epochs=30",
@@ -36,20 +36,20 @@ PAIRS = [  # two settings of which either alone is fine, and words of what is sa
         "train.evaluate_every=5",
         "patience: plateau never changes the rate in a run of 10 evaluations",
     ),
-    ("schedule={name: plateau, patience: 9}", "early_stopping={patience: 9}", "has cut its rate once"),
-    ("warmup.epochs=5", "warmup.fraction=0.2", "warmup.fraction=0.2 is not used: warmup.epochs=5 says"),
-    ("warmup={fraction: 0.2}", "schedule=one_cycle", "which rises by itself"),
+    ("schedule={name: plateau, patience: 9}", "early_stopping={patience: 9}", "has lowered the rate: reduce"),
+    ("warmup.epochs=5", "warmup.fraction=0.2", "warmup.fraction=0.2 is ignored: warmup.epochs=5 sets"),
+    ("warmup={fraction: 0.2}", "schedule=one_cycle", "which has its own rise"),
 ]
 ALONE = [  # settings of one key that take its meaning away, and words of what is said
-    ("head.epochs=1", "head.epochs=1 is for pretrained weights, and this network's are random"),
+    ("head.epochs=1", "head.epochs=1 is for pretrained weights, but this network starts at random"),
     ("head.start=probe", "head.start=probe is for pretrained weights"),
     ("train.freeze_norms=true", "train.freeze_norms is for pretrained weights"),
-    ("model={name: timm, variant: repvit_m0_9, drop_connect: 0.1}", "repvit_m0_9 takes no drop path"),
-    ("distill={teachers: [x], weight: 0}", "computes the teachers' answers and does not use them"),
-    ("augment=[flip, alternating_flip]", "leave one out"),
-    ("predict.views=[flip, flip]", "flip is there twice"),
+    ("model={name: timm, variant: repvit_m0_9, drop_connect: 0.1}", "repvit_m0_9 has no drop path"),
+    ("distill={teachers: [x], weight: 0}", "computes the teachers' predictions but does not use them"),
+    ("augment=[flip, alternating_flip]", "remove one of them"),
+    ("predict.views=[flip, flip]", "flip is listed twice"),
     ("optimizer={name: sgd, nesterov: true, momentum: 0}", "optimizer.momentum is 0"),
-    ("loss={name: focal, beta: 0.5}", "loss.beta=0.5 is of loss.weights effective, and they are equal"),
+    ("loss={name: focal, beta: 0.5}", "loss.beta=0.5 is only used with loss.weights=effective, but it is equal"),
 ]
 FINE = [  # the neighbours of these that mean something
     ("augment=[flip, vertical_flip]",),
@@ -75,12 +75,12 @@ def test_a_pair_is_told_and_its_halves_are_not(one, other, words):
 def test_an_average_that_does_not_ship():
     assert told(EMA, "ship=ema") == told("averages=[lookahead]", "ship=raw") == []
     (said,) = told(EMA, "ship=raw")
-    assert "ema is computed and does not ship: ship=ema" in said
+    assert "ema is computed but not used: set ship=ema" in said
 
 
 def test_teachers_that_are_deaf_to_augmentation():
     assert told(ONCE, "augment=[]") == told("distill={teachers: [x]}") == []
-    assert "the student sees them augmented" in told(ONCE)[0]
+    assert "the student sees augmented ones" in told(ONCE)[0]
 
 
 @pytest.mark.parametrize(("setting", "words"), ALONE)
@@ -101,7 +101,7 @@ def test_nothing_but_a_probe():
     probed = ("finetune_lite0", [*PROBE, "distill={teachers: [x]}", "mix=[mixup]"])
     assert contradictions(load_recipe("finetune_lite0", PROBE)) == []
     (said,) = contradictions(load_recipe(*probed))
-    assert "nothing but the probe, so distill, mix is without effect" in said
+    assert "only the linear probe, so distill, mix has no effect" in said
 
 
 def test_every_rule_is_tried():
@@ -118,13 +118,13 @@ def test_no_recipe_that_is_shipped_contradicts_itself():
 
 def test_check_tells_it(home, capsys):
     assert main(["check", "tiny", "--set", "split.folds=4", "--set", "split.holdout=0.3"]) == 0
-    assert "note: split.holdout=0.3 is not used" in capsys.readouterr().out
+    assert "note: split.holdout=0.3 is ignored" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["group=^(.)", "groups=g.csv"], "grouped by the pattern `group` already"),
+        (["group=^(.)", "groups=g.csv"], "the pattern `group` defines the groups already"),
         (["submission.codes=true", "submission.spelling={'1': one}"], "set only one of the two"),
     ],
 )

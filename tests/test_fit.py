@@ -219,9 +219,9 @@ def test_a_run_of_so_many_steps_stops_there(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"averages": ["ema"]}, "ship: set which weights ship: raw, ema"),
-        ({"averages": ["ema"], "ship": "swa"}, "ship: there is no 'swa'; the weights there are: raw, ema"),
-        ({"averages": ["ema", {"name": "ema", "decay": 0.9}], "ship": "ema"}, "averages: one of a kind"),
+        ({"averages": ["ema"]}, "ship: set which weights to use: raw, ema"),
+        ({"averages": ["ema"], "ship": "swa"}, "ship: there is no 'swa'; choose one of raw, ema"),
+        ({"averages": ["ema", {"name": "ema", "decay": 0.9}], "ship": "ema"}, "averages: each can be used once"),
     ],
 )
 def test_what_ships_must_be_said(changes, message):

@@ -215,11 +215,11 @@ RUNS = [
     ({}, "search fastnet_digits --trials 10000000000", "--trials 10000000000: expected 1 to 1,000,000"),
     ({}, "search fastnet_digits --hours 1e308", "--hours 1e+308: expected more than 0 and less than 100,000"),
     ({}, "fill wrn --max-macs nan", "--max-macs: expected a number above 0"),
-    ({}, "fill wrn --max-macs 1e308", "--max-macs: expected 1e+15 at the most, got 1e+308"),
+    ({}, "fill wrn --max-macs 1e308", "--max-macs: expected at most 1e+15, got 1e+308"),
     ({}, "fill wrn --limit 1e308", "--limit: expected 1e+15 at the most"),
     ({}, "fill wrn --count 0", "--count: expected a number above 0"),
     ({}, "models wrn --count -1", "--count: expected a number above 0"),
-    ({}, "leaderboard x --top 1e9", "--top: expected 1,000,000 at the most, got 1,000,000,000"),
+    ({}, "leaderboard x --top 1e9", "--top: expected at most 1,000,000, got 1,000,000,000"),
     ({}, "tiny --procs 100000", "--procs 100000: expected 256 at the most"),
     ({}, "tiny --device meta", "--device meta: expected auto or one of cpu, cuda, mps"),
     ({}, "tiny --set split.subset=1", "split.subset: must be greater than or equal to 2"),
@@ -466,7 +466,7 @@ def test_a_folder_that_may_not_be_read(home, monkeypatch):
 
 def test_columns_and_classes_of_one_name_are_refused(home):
     folder_competition(home)
-    with pytest.raises(UserError, match=r"submission.label: 'id' is the heading of the ids already"):
+    with pytest.raises(UserError, match=r"submission.label: 'id' is already the name of the column of ids"):
         load_competition("c", ["submission.label=id"])
     with pytest.raises(UserError, match=r"submission.spelling: 'a' and 'b' would both be written 'x'"):
         load_competition("c", ["submission.spelling={a: x, b: x}"])

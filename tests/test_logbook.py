@@ -238,7 +238,7 @@ def test_rows_come_in_the_logbooks_order():
     assert rerun.rows("a")[:3] == ["a1", "a2", "a3"]
     assert rerun.rows("A").index("a10_cyclic") < rerun.rows("A").index("a11")
     assert {row for section in "ABCD" for row in rerun.rows(section)} == set(ROWS)
-    with pytest.raises(UserError, match="there is no section 'E' of the logbook; there are A, B, C, D"):
+    with pytest.raises(UserError, match="there is no section 'E' of the logbook; choose one of A, B, C, D"):
         rerun.rows("E")
 
 

@@ -179,7 +179,7 @@ def test_a_pilot_of_few_images_does_not_decide_alone():
 def test_a_pilot_that_always_says_the_most_frequent_class_has_learned_nothing():
     """Of two classes that are 9 : 1 it is right of 90 %, which says nothing of how hard the task is."""
     assert not pilot(0.1, 0.1, chance=0.1).has_learned
-    assert "it has not learned anything yet" in str(pilot(0.1, 0.1, chance=0.1))
+    assert "no better than always predicting the most frequent class (90.0%)" in str(pilot(0.1, 0.1, chance=0.1))
     assert pilot(0.04, 0.04, chance=0.1).has_learned
     assert pilot(0.02, 0.1, chance=0.1).forbids_mirroring  # all of what it knew is lost
     assert not pilot(0.1, 0.1, holdout=30, chance=0.15).has_learned
@@ -388,9 +388,9 @@ def test_the_command_plans_and_stores_a_recipe(command, home):
         ([], "give --minutes 20 or --hours 8"),
         (["--minutes", "5", "--hours", "1"], "give --minutes 20 or --hours 8"),
         (["--minutes", "0.2"], "expected 1 or more"),
-        (["--minutes", "-3"], "expected a time over 0"),
-        (["--minutes", "nan"], "expected a time over 0"),
-        (["--hours", "1e9"], "expected a time over 0"),
+        (["--minutes", "-3"], "expected a time above 0"),
+        (["--minutes", "nan"], "expected a time above 0"),
+        (["--hours", "1e9"], "expected a time above 0"),
     ],
 )
 def test_odd_times_are_refused(words, complaint, home, capsys):
@@ -420,8 +420,8 @@ def context() -> PilotContext:
 @pytest.mark.parametrize(
     ("cost", "seconds", "left", "why"),
     [
-        (Cost(1.0, 1.0, 10**9), 5.0, 60, "in 5 seconds it would see .* too few to tell"),
-        (Cost(0.02, 1e-3, 10**9), 60.0, 0.2, "planning is to end before"),
+        (Cost(1.0, 1.0, 10**9), 5.0, 60, "in 5 seconds it would train on .*: too few"),
+        (Cost(0.02, 1e-3, 10**9), 60.0, 0.2, "longer than planning may take"),
     ],
 )
 def test_why_there_is_no_pilot_is_said(cost, seconds, left, why):

@@ -115,7 +115,7 @@ def test_wrong_input_is_one_message_and_leaves_no_file(pictures, capsys):
         (["bare", str(pictures)], "bare has no weights yet: ./run.sh resume bare"),
         (["one", "few"], "one has 10 classes and few has 2 others, for example 2, 3, 4"),
         (["on", str(pictures)], "there is no run called 'on'; did you mean 'one'?"),
-        (["one", str(pictures), "--out", "x.txt"], "expected a name that ends in .csv or .json"),
+        (["one", str(pictures), "--out", "x.txt"], "expected a name ending in .csv or .json"),
         (["one", str(pictures), "--views", "flop"], "flop"),
     ):
         assert main.main(["predict", *words]) == 2

@@ -206,9 +206,7 @@ def test_a_network_without_drop_path_is_made_without_it_and_that_is_said(variant
     recipe = load_recipe("tiny", [f"model={{name: timm, variant: {variant}, drop_connect: 0.1}}"])
     build(recipe.model, Shape(3, 3, 64))
     said = [note for note in contradictions(recipe) if "drop_connect" in note]
-    assert said == (
-        [f"model.drop_connect is left out: timm's {variant} takes no drop path"] if "vit" in variant else []
-    )
+    assert said == ([f"model.drop_connect is ignored: timm's {variant} has no drop path"] if "vit" in variant else [])
 
 
 def test_the_crop_is_the_published_one_where_nothing_is_said(capsys):

@@ -237,7 +237,7 @@ def test_torchrun_runs_nothing_but_a_recipe(home: Path, command: Command, monkey
         done = command("runs")
         assert done.returncode == 2
         told.append(done.stderr)
-    assert told[0].count("error: torchrun is for one recipe, or for resume") == 1
+    assert told[0].count("error: torchrun can only train one recipe or resume a run") == 1
     assert not told[1]
 
 

@@ -21,10 +21,10 @@ def test_every_key_has_its_type_range_default_and_meaning():
     """A key of each kind, as one line of its table."""
     for line in (
         "| `optimizer` | one of `sgd`, `adam`,",
-        "| `train.epochs` | whole number from 0 | `50` | 0: nothing is trained",
-        "| `train.clip` | number over 0 or null | null | the largest norm of all gradients together;",
+        "| `train.epochs` | whole number from 0 | `50` | 0 trains only the linear probe",
+        "| `train.clip` | number over 0 or null | null | maximum norm of the whole gradient;",
         '| `train.normalize` | `channel`, `pixel` | `"channel"` | subtract the mean of each channel or pixel;',
-        "| `distill.teachers` | a list of: text (at least one) | | names of runs,",
+        "| `distill.teachers` | a list of: text (at least one) | | runs, or .npz files",
         "| `limit.parameters` | whole number from 1 | | the most",
         "| `momentum` | number from 0 below 1 | `0.9` | |",
         "| `stages` | a list of: [whole number from 1, number over 0] (at least one) | | |",

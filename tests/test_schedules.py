@@ -230,7 +230,9 @@ def test_cosine_ends_at_its_final_rate():
 
 
 def test_a_warm_up_leaves_the_schedule_something():
-    with pytest.raises(ValidationError, match=r"warmup\.epochs: 3 epochs of train\.epochs 3 leave the schedule none"):
+    with pytest.raises(
+        ValidationError, match=r"warmup\.epochs: expected less than train\.epochs, 3, got 3: the schedule"
+    ):
         recipe(warmup={"epochs": 3}, train={"epochs": 3})
 
 

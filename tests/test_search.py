@@ -81,26 +81,29 @@ def trained(home: Path, name: str = "quick") -> list[tuple[int, dict, float | No
         ("base: tiny\nsearch:\n  optimizer.lr: {low: -1, high: 1}\n", ":3: optimizer.lr: must be greater than 0"),
         ("base: tiny\nsearch:\n  optimizer.lr: {lo: 1, high: 2}\n", "unknown key 'lo'; did you mean 'low'?"),
         ("base: tiny\nsearch:\n  optimizer.lr: {low: 2, high: 1}\n", ":3: search.optimizer.lr: expected a list of"),
-        ("base: tiny\nsearch:\n  optimizer.lr: {low: 0, high: 1, log: true}\n", "a range in logarithms starts above 0"),
-        ("base: tiny\nsearch:\n  optimizer.lr: [0.1, 0.1]\n", "at least two different choices"),
-        ("base: tiny\nsearch:\n  optimizer.lr: [0.1]\n", "at least two different choices"),
+        (
+            "base: tiny\nsearch:\n  optimizer.lr: {low: 0, high: 1, log: true}\n",
+            "a range with log: true must begin above 0",
+        ),
+        ("base: tiny\nsearch:\n  optimizer.lr: [0.1, 0.1]\n", "at least two choices, all different"),
+        ("base: tiny\nsearch:\n  optimizer.lr: [0.1]\n", "at least two choices, all different"),
         ("base: tiny\nsearch:\n  model.depth: {low: 10.5, high: 16, int: true}\n", "whole ends and a whole step"),
-        ("base: tiny\nsearch:\n  train.batch_size: {low: 16, high: 64}\n", "for whole numbers say int: true"),
+        ("base: tiny\nsearch:\n  train.batch_size: {low: 16, high: 64}\n", "for whole numbers set int: true"),
         (
             "base: tiny\nsearch:\n  model.depth: {low: 10, high: 16, int: true}\n",
             ":3: model.depth: a WRN's depth is 6n + 4, so 11 is not one; the nearest are 10 and 16",
         ),
         (
             "base: tiny\nsearch:\n  model: [{name: wrn, depth: 10}, fastnet]\n  model.width: [1.0, 2.0]\n",
-            ":4: model.width: unknown key 'width'; did you mean 'widths'? (with model: fastnet: what is searched "
-            "within a choice must fit every choice)",
+            ":4: model.width: unknown key 'width'; did you mean 'widths'? (with model: fastnet: keys searched "
+            "within a choice must be valid for every choice)",
         ),
-        ("base: tiny\nsearch:\n  split.holdout: [0.1, 0.2]\n", ":3: search.split.holdout: trials that hold out diff"),
-        ("base: tiny\nsearch:\n  seed: [1, 2]\n", ":3: search.seed: every trial has a seed of its own"),
-        ("base: tiny\nsearch:\n  train.precision: [fp32, bf16]\n", ":3: search.train.precision: a search runs at one"),
+        ("base: tiny\nsearch:\n  split.holdout: [0.1, 0.2]\n", ":3: search.split.holdout: trials with different"),
+        ("base: tiny\nsearch:\n  seed: [1, 2]\n", ":3: search.seed: every trial has its own seed"),
+        ("base: tiny\nsearch:\n  train.precision: [fp32, bf16]\n", ":3: search.train.precision: a search has one"),
         (
             "base: tiny\nshort: {train.epochs: 1}\nsearch:\n  train.epochs: [1, 2]\n",
-            ":4: search.train.epochs: this key is in `short` too",
+            ":4: search.train.epochs: this key is also in `short`",
         ),
         ("base: tiny\nshort: {train.epohs: 1}\nsearch: {sam: [null, {}]}\n", ":2: train.epohs: unknown key 'epohs'"),
         ("base: tiny\npruner: ash\nsearch: {sam: [null, {}]}\n", ":2: pruner: there is no 'ash'; did you mean 'asha'?"),
@@ -116,13 +119,13 @@ def test_what_is_wrong_in_a_space_is_named_before_anything_starts(home, capsys, 
     ("words", "message"),
     [
         (["quik", "--trials", "2"], "there is no space called 'quik'; did you mean 'quick'?"),
-        (["quick"], "give --trials 50, --hours 2 or both: how long to search"),
+        (["quick"], "give --trials 50, --hours 2 or both, to say how long to search"),
         (["quick", "--trials", "0"], "--trials 0: expected 1 to 1,000,000"),
         (["quick", "--trials", "2", "--competition", "digit"], "did you mean 'digits'?"),
         (["quick", "--trials", "2", "--name", "a/b"], "--name a/b: expected a plain name"),
         (["quick", "--trials", "2", "--name", "mine"], "--name mine: there is a recipe"),
-        (["quick", "--trials", "2", "--storage", "nosql://x"], "--storage nosql://x: this storage cannot be used"),
-        (["quick", "--trials", "2", "--storage", "sqlite:////dev/null/x.db"], "this storage cannot be used: "),
+        (["quick", "--trials", "2", "--storage", "nosql://x"], "--storage nosql://x: the storage cannot be used"),
+        (["quick", "--trials", "2", "--storage", "sqlite:////dev/null/x.db"], "the storage cannot be used: "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -235,7 +238,7 @@ def test_a_search_ends_with_table_picture_recipe_and_the_next_command(home, caps
     assert len(trained(home)) == 6
     write(home, QUICK + "pruner: none\n" + KEYS.replace("1.0, log", "2.0, log"))
     assert main.main(["search", "quick", "--trials", "7"]) == 2
-    assert "the study quick was begun with another space" in capsys.readouterr().err
+    assert "the study quick was started with another space" in capsys.readouterr().err
 
 
 def test_a_trial_is_scored_as_the_run_of_its_recipe_is(home):
@@ -284,7 +287,7 @@ def test_what_is_over_the_limit_is_refused_untrained_and_not_counted(home, capsy
         assert not (home / "studies" / "quick-light" / "trials" / str(trial.user_attrs["candidate"])).exists()
     out = capsys.readouterr().out
     assert f"{len(refused)} candidates refused" in out
-    assert re.search(r"of 16 candidates drawn, [1-9]\d* are over the limit", out)
+    assert re.search(r"of 16 candidates drawn at random, [1-9]\d* are over the limit", out)
 
 
 def test_a_candidate_that_cannot_be_trained_blocks_no_other(home, monkeypatch, capsys):
@@ -312,7 +315,7 @@ def test_a_space_of_few_recipes_ends_when_all_are_tried(home, capsys, monkeypatc
     write(home, QUICK + "search:\n  optimizer.lr: [0.1, 0.2]\n")
     assert main.main(["search", "quick", "--trials", "5"]) == 0
     assert sorted(params["optimizer.lr"] for _, params, _ in trained(home)) == ["0.1", "0.2"]
-    assert "the space holds no more" in capsys.readouterr().out
+    assert "the space has no new ones" in capsys.readouterr().out
 
 
 def test_a_rate_that_diverges_is_a_trial_that_failed_not_the_search(home, capsys):
@@ -409,7 +412,7 @@ def test_a_candidate_that_kills_its_workers_is_given_up(home, capfd):
             os._exit(main.main(words))
         assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == -signal.SIGKILL
     assert main.main(words) == 0
-    assert f"candidate 0: {studies.MOST_LOST} workers were killed while they tried it" in capfd.readouterr().out
+    assert f"candidate 0: {studies.MOST_LOST} workers were killed while training it" in capfd.readouterr().out
     values = {number: value for number, _, value in trained(home)}
     assert values.pop(0) is None
     assert len(values) >= 1

@@ -112,4 +112,4 @@ def test_folds_that_together_are_too_heavy_keep_their_score_and_get_no_csv(home,
 def test_a_series_that_is_stopped_says_how_it_goes_on(home, monkeypatch, capsys, option):
     monkeypatch.setattr(series.pipeline, "execute", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main.main(["tiny", option, *QUICK]) == 130
-    assert capsys.readouterr().err == "\nstopped; the same command continues: what is done is found done\n"
+    assert capsys.readouterr().err == "\nstopped; the same command continues, without repeating finished runs\n"

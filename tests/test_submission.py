@@ -103,7 +103,8 @@ def test_zero_probabilities_are_written_as_more_than_none(home):
 
 def test_a_probability_metric_needs_probabilities(home):
     with pytest.raises(
-        UserError, match=r"fruit\.yaml: the metric auc judges probabilities: set submission\.takes: probabilities$"
+        UserError,
+        match=r"fruit\.yaml: the metric auc is computed from probabilities: set submission\.takes: probab\w+$",
     ):
         competition(home, "auc")
 
@@ -392,13 +393,13 @@ def test_faults_of_every_kind_are_told_by_row(takes, several, row, fault, tmp_pa
 @pytest.mark.parametrize(
     ("keys", "fault"),
     [
-        ({"target": "several"}, "judges sets of classes: set submission.takes: set or one_hot"),
+        ({"target": "several"}, "is computed from sets of classes: set submission.takes: set or one_hot"),
         ({"target": "several", "metric": "auc"}, "set submission.takes: probabilities"),
-        ({"target": "several", "metric": "matthews"}, "matthews is not for target: several"),
-        ({"metric": "samples_f1"}, "samples_f1 is not for target: one"),
-        ({"metric": "map_at_k"}, "judges the best classes: set submission.takes: ranked"),
+        ({"target": "several", "metric": "matthews"}, "matthews cannot be used with target: several"),
+        ({"metric": "samples_f1"}, "samples_f1 cannot be used with target: one"),
+        ({"metric": "map_at_k"}, "is computed from a ranking of classes: set submission.takes: ranked"),
         ({"metric": "map_at_k", "submission": {"takes": "ranked"}}, "submission.k"),
-        ({"metric": "map_at_k", "submission": {"takes": "ranked", "k": 3}}, "looks at 5 classes, more than the 3"),
+        ({"metric": "map_at_k", "submission": {"takes": "ranked", "k": 3}}, "needs 5 classes, but 3 are listed"),
         ({"submission": {"takes": "set"}}, "set does not suit target: one"),
         (
             {"metric": {"name": "weighted_log_loss", "weights": [1.0]}, "submission": {"takes": "probabilities"}},

@@ -12,13 +12,13 @@ from featherweight.runtime import launcher
 
 
 class _AsTyped:
-    """A stream in which commands are named as one types them in an installation, which has no run.sh."""
+    """A stream that shows commands as they are typed in an installation, which has no run.sh."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write it, and say how much was to be written."""
+        """Write the text; return its length, as streams do."""
         self._stream.write(text.replace("./run.sh install", "pip install").replace("./run.sh", "featherweight"))
         return len(text)
 
@@ -27,11 +27,11 @@ class _AsTyped:
 
 
 def run() -> NoReturn:
-    """Do what the command line says, and end in its exit code."""
+    """Run the command line, and exit with its exit code."""
     if paths.INSTALLED:
         sys.stdout, sys.stderr = _AsTyped(sys.stdout), _AsTyped(sys.stderr)
     code = main()
-    if launcher.inside():  # where the backend's threads outlive the interpreter, a finished process was seen to abort
+    if launcher.inside():  # threads of the backend that outlive the interpreter made finished processes abort
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -1,8 +1,8 @@
-"""What `import featherweight as fw` offers: the commands as functions, which return what they print.
+"""The interface of `import featherweight as fw`: the main commands as functions, which return what the commands print.
 
-Runs are named as on the command line, or are what `train` and `find` return. What the user can mend is raised as
-`UserError`; a model over the limit as `OverBudget`. Settings of a recipe are keyword arguments, with two underscores
-for each dot: `train__epochs=10`.
+A run is given by its name, as on the command line, or as an object from `train` or `find`. Errors that the user can
+correct are raised as `UserError`; a model over the limit as `OverBudget`. Keys of a recipe are keyword arguments, with
+two underscores for each dot: `train__epochs=10`.
 """
 
 from __future__ import annotations
@@ -32,42 +32,45 @@ AnyRun = str | Path | Run
 
 
 class Comparison(NamedTuple):
-    """One row per run, the best first, and in words which is better than which."""
+    """One row per run, the best first, and sentences that say which run is better than which."""
 
     table: pd.DataFrame
     verdicts: list[str]
 
 
 @overload
-def weigh(what: str | Recipe, against: str | Competition, **settings: Any) -> budget.BudgetCheck: ...
+def weigh(what: str | Recipe, competition: str | Competition, **settings: Any) -> budget.BudgetCheck: ...
 
 
 @overload
 def weigh(
     what: nn.Module | Mapping[str, Any] | str | Path | Recipe | Run,
-    against: Tensor | None = None,
+    competition: Tensor | None = None,
+    *,
     example: Tensor | None = None,
 ) -> budget.BudgetCheck | budget.ModelSize: ...
 
 
 def weigh(
-    what: Any, against: Any = None, example: Any = None, **settings: Any
+    what: Any, competition: Any = None, *, example: Tensor | None = None, **settings: Any
 ) -> budget.BudgetCheck | budget.ModelSize:
-    """Weigh a recipe against a competition's limit (`weigh("wrn16_4", "cifar10")`), or anybody's model as it is.
+    """Count the parameters of a recipe against a competition's limit (`weigh("wrn16_4", "cifar10")`), or of any model.
 
-    A recipe, by its name or as an object, gives a BudgetCheck: `.counted`, `.limit`, `.room` (negative if it is over),
-    `.macs`, `.groups`; `.refuse_if_over()` raises OverBudget; the competition is digits unless named, and settings are
-    keyword arguments. For a module, its state, file, run, `timm/NAME`, `torchvision/NAME`, `FILE.py:NAME` it returns a
-    ModelSize: `.parameters`, `.zeros`, `.bits`, `.bytes`, ...; an `example` [B, C, H, W], the second argument or by
-    name, brings `.macs` and `.folded`. Raises UserError for what cannot be weighed; no code of a file is run.
+    A recipe, by name or as an object, returns a BudgetCheck: `.counted`, `.limit`, `.room` (negative if it is over),
+    `.macs`, `.groups`; `.refuse_if_over()` raises OverBudget. The competition is digits by default; settings are
+    keyword arguments. A module, its state, a file, a run, `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME` returns a
+    ModelSize: `.parameters`, `.zeros`, `.bits`, `.bytes`, ...; with an `example` [B, C, H, W], which may also be the
+    second argument, `.macs` and `.folded` too. Raises UserError for what cannot be counted. No code in files of weights
+    is executed.
     """
-    example = against if isinstance(against, Tensor) else example
+    if isinstance(competition, Tensor):
+        competition, example = None, competition
     recipes = paths.config_names("recipes")
-    if isinstance(what, Recipe) or (isinstance(what, str) and (what in recipes or what.endswith((".yaml", ".yml")))):
-        competition = "digits" if against is None or isinstance(against, Tensor) else against
-        return budget.weigh(_recipe(what, settings), _competition(competition), _name(what, "recipe"))
-    if isinstance(against, str | Competition) or settings:
-        return budget.weigh(_recipe(what, settings), _competition(against or "digits"), _name(what, "recipe"))
+    is_recipe = isinstance(what, Recipe) or (
+        isinstance(what, str) and (what in recipes or what.endswith((".yaml", ".yml")))
+    )
+    if is_recipe or competition is not None or settings:
+        return budget.weigh(_recipe(what, settings), _competition(competition or "digits"), _name(what, "recipe"))
     return weigh_run.weigh_anything(what, example)
 
 
@@ -81,11 +84,11 @@ def train(
     quiet: bool = False,
     **settings: Any,
 ) -> Run:
-    """Train, score, predict and write a checked CSV, as `./run.sh RECIPE` does; returns the finished run.
+    """Train, score, predict and write a checked CSV, as `./run.sh RECIPE` does; return the finished run.
 
     Its `.result` has the scores with their intervals, `.history` the losses by epoch, `.probs("predict")` the
-    probabilities float32 [N, K], `.csv()` the path of the submission. `name` is the run's, by default
-    recipe-competition-seed. Interrupted, it can be continued: `resume`.
+    probabilities float32 [N, K], `.csv()` the path of the submission. `name` is the name of the run, by default
+    recipe-competition-seed. An interrupted run can be continued with `resume`.
     """
     words = [_name(recipe, "recipe"), "--competition", _name(competition, "competition")]
     words += [f"--set={_key(key)}={json.dumps(value)}" for key, value in settings.items()]
@@ -103,17 +106,17 @@ def train(
 
 
 def resume(run: AnyRun) -> Run:
-    """Go on with a run that was stopped; it ends in the same bytes. A finished one is returned as it is."""
+    """Continue a run that was stopped, to the same bytes. A finished run is returned unchanged."""
     return _done(find(run))
 
 
 def find(run: AnyRun) -> Run:
-    """The run of a name, or in a folder. Raises UserError with the nearest name."""
+    """Return the run with that name, or in that folder. Raises UserError with the nearest name."""
     return run if isinstance(run, Run) else Run.find(str(run))
 
 
 def load(run: AnyRun, device: str | None = None) -> Predictor:
-    """A finished run, soup or ensemble as a torch module, with `.classes` and `.predict(pictures)`.
+    """Return a finished run, soup or ensemble as a torch module, with `.classes` and `.predict(pictures)`.
 
     `module(images)` takes float32 [B, C, H, W] in [0, 1] and returns log-probabilities float32 [B, K].
     """
@@ -121,7 +124,9 @@ def load(run: AnyRun, device: str | None = None) -> Predictor:
 
 
 def predict(run: AnyRun, pictures: predictor.Picture | Sequence[predictor.Picture]) -> Predictions:
-    """What a finished run says of pictures: files, a folder, or arrays uint8 [H, W, C]; see `Predictions`."""
+    """Return a finished run's predictions for pictures: files, a folder, or arrays uint8 [H, W, C];
+    see `Predictions`.
+    """
     from featherweight.data import listing
 
     if isinstance(pictures, str | Path) and Path(pictures).is_dir():
@@ -130,7 +135,9 @@ def predict(run: AnyRun, pictures: predictor.Picture | Sequence[predictor.Pictur
 
 
 def compare(*runs: AnyRun, picture: str | Path | None = None) -> Comparison:
-    """Compare finished runs on the images they hold out; their curves go to `picture` (reports/compare.png)."""
+    """Compare finished runs on their held-out images, and draw their curves to `picture` (default:
+    reports/compare.png).
+    """
     from featherweight.runs import comparison
 
     names = [str(find(run).folder) for run in runs]
@@ -139,7 +146,7 @@ def compare(*runs: AnyRun, picture: str | Path | None = None) -> Comparison:
 
 
 def soup(*runs: AnyRun, greedy: bool = False, name: str | None = None) -> Run:
-    """One model of the mean weights of several runs of one model, scored as a run is."""
+    """Average the weights of several runs of one model; return the result, scored like a run."""
     from featherweight.runs import soup as soups
 
     names = [str(find(run).folder) for run in runs]
@@ -147,7 +154,7 @@ def soup(*runs: AnyRun, greedy: bool = False, name: str | None = None) -> Run:
 
 
 def ensemble(*runs: AnyRun, fit: bool = False, name: str | None = None) -> Run:
-    """The mean of several runs' probabilities, weighed together. Raises OverBudget where they are over the limit."""
+    """Average the probabilities of several runs. Raises OverBudget if their parameters together are over the limit."""
     from featherweight.runs import ensemble as ensembles
 
     names = [str(find(run).folder) for run in runs]
@@ -155,22 +162,25 @@ def ensemble(*runs: AnyRun, fit: bool = False, name: str | None = None) -> Run:
     return averaged
 
 
-def list_runs(competition: str | None = None, *where: str) -> pd.DataFrame:
-    """One row per finished run, the best first; conditions are as in `list_runs("digits", "optimizer.lr>0.1")`."""
+def list_runs(competition: str | None = None, where: str | Sequence[str] = ()) -> pd.DataFrame:
+    """Return one row per finished run, the best first, that meets all conditions: `list_runs(where="seed=1")`.
+
+    Conditions are those of `./run.sh runs --where`, such as `optimizer.lr>0.1`.
+    """
     from featherweight.runs import query
 
-    return query.ordered(query.chosen(competition, where), None)
+    return query.ordered(query.chosen(competition, [where] if isinstance(where, str) else where), None)
 
 
 def write_report(run: AnyRun) -> Path:
-    """Write a finished run's report, one HTML file that needs no network; returns its path."""
+    """Write a finished run's report, one HTML file that needs no network; return its path."""
     from featherweight.report import write
 
     return write.write(find(run))
 
 
 def init(folder: str | Path, **options: Any) -> str:
-    """Describe a folder or archive of images as a competition, by the options of `./run.sh init`; returns its name."""
+    """Describe a folder or archive of images as a competition, with the options of `./run.sh init`; return its name."""
     from featherweight.describe import competition_file
 
     report = competition_file.init(Path(folder), **options)
@@ -179,7 +189,7 @@ def init(folder: str | Path, **options: Any) -> str:
 
 
 def submit(run: AnyRun, *, message: str | None = None, again: bool = False, wait_minutes: float = 0) -> str:
-    """Upload a run's checked submission to Kaggle; returns what came of it, in words."""
+    """Upload a run's checked submission to Kaggle; return the result as a sentence."""
     from featherweight.kaggle import submit_and_score
 
     return submit_and_score.submit(

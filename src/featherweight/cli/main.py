@@ -1,4 +1,4 @@
-"""The command line: which command is meant, and how it ended."""
+"""The command line: run the command, and convert errors to messages and exit codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featherweight.cli.parser import parse
 from featherweight.errors import ProcessLostError, ReportedError, UserError, printable
 from featherweight.runtime import launcher
 
-# What a full or read-only disk, or a file where a folder should be, looks like to a program.
+# Errors of a full or read-only disk, or of a file where a folder should be.
 CANNOT_WRITE = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -32,15 +32,17 @@ CANNOT_WRITE = (
     errno.ENFILE,
     errno.EBUSY,
 )
-LONGEST, WIDEST = 5, 1000  # lines of an error, and letters of a line
+LONGEST, WIDEST = 5, 1000  # maximum lines of an error, and characters of a line
 LACKS_MEMORY = (
-    "this takes more memory than there is ({first}); what there was before is untouched. Less is taken by a smaller "
-    "train.batch_size, train.accumulate, a smaller predict.batch_size, image.size or model"
+    "out of memory ({first}). Earlier results are unchanged. Use a smaller train.batch_size, predict.batch_size, "
+    "image.size or model, or a larger train.accumulate"
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for the user's mistakes, 3 over budget, 4 Kaggle's trouble, 1 ours."""
+    """Run a command; return the exit code: 0 success, 1 a bug, 2 a user's mistake, 3 over the limit, 4 Kaggle or
+    network.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not words or words[0] in ("-h", "--help", "help"):
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if launcher.rank() == 0 or isinstance(error, ProcessLostError):
             _tell(str(error))
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output (head, a pager) has seen enough
+    except BrokenPipeError:  # the reader of the output (head, a pager) was closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = f" {error.filename}" if error.filename else ""
         if launcher.rank() == 0:
-            _tell(f"cannot read or write{where}: {error.strerror}; what was there before is untouched")
+            _tell(f"cannot read or write{where}: {error.strerror}; earlier results are unchanged")
         return 2
     except Exception as error:
         if not _lacks_memory(error):
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(text: str) -> None:
-    """What was wrong, in a few lines, with nothing in it that could steer a terminal."""
+    """Print an error in a few lines, without characters that could control a terminal."""
     lines = [line if len(line) <= WIDEST else f"{line[:WIDEST]}..." for line in printable(text).split("\n")]
     if len(lines) > LONGEST:
         lines = [*lines[: LONGEST - 1], f"and {len(lines) - LONGEST + 1:,} more lines like these"]
@@ -99,7 +101,7 @@ def _run(words: list[str]) -> int:
         _refuse_torchrun(words)
     if words[0] not in COMMANDS:
         if words[0].startswith("-"):
-            raise UserError(f"unknown option {words[0]}; ./run.sh --help shows what there is")
+            raise UserError(f"unknown option {words[0]}; ./run.sh --help lists the commands")
         paths.find_config("recipes", words[0], also=COMMANDS)
         words = [TRAIN, *words]
     arguments = parse(words)
@@ -107,9 +109,11 @@ def _run(words: list[str]) -> int:
 
 
 def _refuse_torchrun(words: Sequence[str]) -> None:
-    """Raise UserError for what is not done by several processes together."""
+    """Raise UserError for commands and options that several processes cannot do together."""
     alone = [word for word in words if word.partition("=")[0] in ("--seeds", "--folds", "--submit")]
     if words[0] in COMMANDS and words[0] not in ("resume", TRAIN):
         alone = [words[0]]
     if alone:
-        raise UserError(f"torchrun is for one recipe, or for resume; do {alone[0]} by ./run.sh (which takes --procs)")
+        raise UserError(
+            f"torchrun can only train one recipe or resume a run; use {alone[0]} with ./run.sh, which takes --procs"
+        )

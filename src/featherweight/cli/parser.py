@@ -1,4 +1,4 @@
-"""The parser of a command, and what it says of mistakes in the same words as every other error."""
+"""The parser of a command. Mistakes in the command line raise UserError like all others."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from featherweight.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose complaints are UserErrors."""
+    """An argparse parser that raises UserError."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UserError with what argparse has to say."""
+        """Raise UserError with argparse's message."""
         name = self.prog.removeprefix("./run.sh").strip() or TRAIN
         raise UserError(f"{message.removeprefix('argument ')}; {typed(name)} --help shows what it takes")
 
 
 def build(names: Iterable[str] = COMMANDS) -> Parser:
-    """The parser of the whole command line, with the commands `names`; only their modules are imported."""
+    """Return the parser of the command line with the commands `names`; only their modules are imported."""
     root = Parser(prog="./run.sh", allow_abbrev=False)
     subparsers = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in names:
@@ -40,16 +40,16 @@ def build(names: Iterable[str] = COMMANDS) -> Parser:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The arguments in `words`, the first of which is a command.
+    """Parse `words`, the first of which is a command.
 
-    `arguments.command_line` is what the user typed. Raises UserError, for an unknown option with what would be right.
+    `arguments.command_line` is what the user typed. Raises UserError; for an unknown option with a suggestion.
     """
     parser = build([words[0]])
     arguments, rest = parser.parse_known_args(words)
     if rest:
         refuse(words[0], rest, words, options(parser, words[0]))
     if getattr(arguments, "threads", None) is not None:
-        from featherweight.runtime.device import refuse_threads  # torch, which is waited for only with such an option
+        from featherweight.runtime.device import refuse_threads  # imports torch, which only this option needs
 
         refuse_threads(arguments.threads)
     arguments.command_line = ["./run.sh", *(words[1:] if words[0] == TRAIN else words)]
@@ -57,6 +57,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def options(root: Parser, command: str) -> list[str]:
-    """The long options of a command."""
+    """Return the long options of a command."""
     subparsers = next(action for action in root._actions if isinstance(action, argparse._SubParsersAction))
     return [option for option in subparsers.choices[command]._option_string_actions if option.startswith("--")]

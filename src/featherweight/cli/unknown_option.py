@@ -1,4 +1,4 @@
-"""What a user who typed an unknown option most likely wants: a recipe's key, by `--set`, or another option."""
+"""Suggest what to use instead of an unknown option: a recipe's key with `--set`, or another option."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 from featherweight.cli.commands import typed
 from featherweight.errors import UserError
 
-# What other programs call these. A key's own last part (epochs, lr, momentum) needs no entry.
+# Names in other programs. The last part of a key (epochs, lr, momentum) needs no entry.
 KEYS = {
     "batch": "train.batch_size",
     "bs": "train.batch_size",
@@ -46,7 +46,7 @@ OPTIONS = {
 
 
 def refuse(command: str, rest: Sequence[str], words: Sequence[str], options: Collection[str]) -> NoReturn:
-    """Raise UserError for `rest`, the part of `words` that `command` with its `options` does not understand."""
+    """Raise UserError for `rest`, the part of `words` that `command` with its `options` does not know."""
     option = next((word for word in rest if word.startswith("-") and len(word) > 1), None)
     if option is None:
         raise UserError(f"unexpected '{rest[0]}'; {typed(command)} --help shows what it takes")
@@ -72,7 +72,7 @@ def _hint(options: Collection[str], name: str, value: str) -> str:
 
 
 def _by_last() -> dict[str, list[str]]:
-    """The recipe's keys by their last part."""
+    """Return the recipe's keys by their last part."""
     from featherweight.config import Recipe
     from featherweight.config.reference import keys
 
@@ -83,7 +83,9 @@ def _by_last() -> dict[str, list[str]]:
 
 
 def _keys(plain: str) -> str:
-    """How the key is set that `plain` names, by its whole name or by its last part; empty where there is none."""
+    """Return how to set the key that `plain` names, by its whole name or its last part; an empty string if there is
+    none.
+    """
     from featherweight.config import Competition
     from featherweight.config.reference import keys
 

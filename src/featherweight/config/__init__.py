@@ -1,7 +1,7 @@
-"""Recipes (what to train) and competitions (what to win), declared.
+"""Recipes (what to train) and competitions (what to win).
 
-A recipe never knows paths or classes; a competition never knows models. Both are YAML 1.2 files under `configs/`, found
-first in the workspace and then beside the package, or named by a path.
+A recipe contains neither paths nor classes; a competition contains nothing about models. Both are YAML 1.2 files under
+`configs/`. They are looked for first in the workspace, then in the package; a path works too.
 """
 
 from __future__ import annotations
@@ -31,23 +31,26 @@ __all__ = [
 
 
 def load_recipe(name: str, overrides: Sequence[str | Override] = ()) -> Recipe:
-    """The recipe called `name` (or stored at that path), parents merged under it, `key.path=value` overrides on top."""
+    """Return the recipe called `name`, or stored at that path, with parents and `key.path=value` overrides applied."""
     return load(Recipe, "recipes", name, overrides)
 
 
 def load_competition(name: str, overrides: Sequence[str] = ()) -> Competition:
-    """The competition called `name` (or stored at that path)."""
+    """Return the competition called `name`, or stored at that path."""
     return load(Competition, "competitions", name, overrides)
 
 
 def store(config: Recipe | Competition, path: Path) -> None:
-    """Write the resolved configuration, every default spelled out, so that it loads to the same thing for good."""
+    """Write the configuration with every default, so that it loads to the same values in later versions."""
     atomic.write_text(path, yaml.dump(config.model_dump(mode="json")))
 
 
 def json_schema(kind: type[Section]) -> str:
-    """The JSON schema of a recipe or competition file, for editors."""
+    """Return the JSON schema of a recipe or competition file, for editors."""
     schema = kind.model_json_schema()
-    schema["properties"]["extends"] = {"type": "string", "description": "the parent whose keys this file changes"}
-    schema["required"] = []  # a child may leave to its parent what it does not change
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "name of the parent file, whose keys this file changes",
+    }
+    schema["required"] = []  # a child file may take any key from its parent
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""A competition: what to win. It never knows models."""
+"""A competition: what to win. It contains nothing about models."""
 
 from __future__ import annotations
 
@@ -22,31 +22,30 @@ if TYPE_CHECKING:
     from featherweight.config.recipe import Recipe
 
 
-NAMES = ("title", "kaggle", "folder", "kernel")  # what a competition is called, here and elsewhere
+NAMES = ("title", "kaggle", "folder", "kernel")  # keys that do not change what a score means
 
 
 class Limit(Section):
-    """The weight class. What counts: see `budget`. `limit: 5000000`, or `5M`, is short for the parameters alone."""
+    """The limit of the final model. `limit: 5000000` or `limit: 5M` limits the parameters alone. docs/weighing.md says
+    what counts.
+    """
 
     NUMBERS: ClassVar = ("bytes", "macs", "score", "folded")  # besides parameters
 
     parameters: LargeInt = Field(
-        description="the most parameters; without it, where the bytes or the score are limited, as many as these allow "
-        "in 32 bits"
+        description="maximum number of parameters; if not given, what `bytes` or `score` allow at 32 bits each"
     )
-    bytes: LargeInt | None = Field(None, description="the most bytes of the stored weights")
-    macs: LargeInt | None = Field(
-        None, description="the most multiply-adds for one image, at the size the model sees it"
-    )
+    bytes: LargeInt | None = Field(None, description="maximum size of the stored weights in bytes")
+    macs: LargeInt | None = Field(None, description="maximum multiply-adds for one image, at the size the model sees")
     score: Positive | None = Field(
-        None, description="the highest MicroNet score, which is a size: 32-bit parameters, 8 bits are 1/4, zeros a bit"
+        None, description="maximum MicroNet score, a size: a 32-bit parameter is 1, 8 bits are 1/4, a zero is one bit"
     )
-    folded: LargeInt | None = Field(None, description="the most parameters with batch norms folded and branches merged")
-    buffers: Flag = Field(False, description="do buffers (running statistics) count too?")
-    allow_pretrained: Flag = Field(False, description="may a model start from weights trained on other images?")
-    allow_pseudo_labels: Flag = Field(
-        False, description="may it train on the images to predict, as a model labels them?"
+    folded: LargeInt | None = Field(
+        None, description="maximum number of parameters after folding batch norms and merging branches"
     )
+    buffers: Flag = Field(False, description="count buffers (running statistics) too")
+    allow_pretrained: Flag = Field(False, description="allow weights that were trained on other images")
+    allow_pseudo_labels: Flag = Field(False, description="allow training on the images to predict, labelled by a model")
 
     @model_validator(mode="before")
     @classmethod
@@ -57,20 +56,20 @@ class Limit(Section):
             return data
         data = {key: _number(value) if key in (*cls.NUMBERS, "parameters") else value for key, value in data.items()}
         if "parameters" not in data:
-            bounds = ((data.get("bytes"), 4), (data.get("score"), 1))  # and what a 32-bit parameter takes of it
+            bounds = ((data.get("bytes"), 4), (data.get("score"), 1))  # with the cost of a 32-bit parameter
             rooms = [most // size for most, size in bounds if isinstance(most, int | float) and size <= most < math.inf]
             data |= {"parameters": int(min(rooms))} if rooms else {}
         return data
 
     @property
     def others(self) -> dict[str, float]:
-        """What is limited beside parameters, by its key."""
+        """The limits other than that of the parameters, by key."""
         limits = {key: getattr(self, key) for key in self.NUMBERS}
         return {key: most for key, most in limits.items() if most is not None}
 
 
 def _number(written: Any) -> Any:
-    """A number that is written as 5e6, '5M' or '5,000,000'; anything else as it is, for others to judge."""
+    """Convert a number written as 5e6, '5M' or '5,000,000'; return anything else unchanged."""
     found = written
     if isinstance(written, str):
         with suppress(ValueError):
@@ -79,30 +78,35 @@ def _number(written: Any) -> Any:
 
 
 class Submission(Section):
-    """The CSV the competition takes. With a sample file, its header, ids and their order are the law."""
+    """The format of the CSV. If there is a sample file, its header, ids and order are used."""
 
     id: Text = "id"
     label: Text = "label"
-    sample: Text | None = Field(None, description="the sample submission, relative to the data folder")
+    sample: Text | None = Field(None, description="path of the sample submission, relative to the data folder")
     takes: Literal["labels", "probabilities", "probability", "set", "ranked", "one_hot"] = Field(
         "labels",
-        description="the class; one column per class; the probability of the positive of two; a set of classes, "
-        "separated by spaces; the `k` best classes, separated by spaces; one column per class that holds 1 or 0",
+        description="labels: the class; probabilities: a column per class; probability: that of the positive class of "
+        "two; set: the classes, separated by spaces; ranked: the `k` best classes, separated by spaces; one_hot: a "
+        "column of 0 and 1 per class",
     )
-    k: PositiveInt | None = Field(None, description="how many classes a ranked submission lists")
-    positive: Text | None = Field(None, description="the class whose probability is taken; default the second of two")
-    codes: Flag = Field(False, description="classes are written as their places in the list (0, 1, ...), not by name")
-    spelling: dict[Text, Text] = Field({}, description="classes that are spelled otherwise than in the data, by class")
-    solution: Text | None = Field(None, description="the answers of a competition that is over, with a Usage column")
-    public: Fraction | None = Field(None, description="the part of the rows that the public score is of, where stated")
+    k: PositiveInt | None = Field(None, description="number of classes in a ranked submission")
+    positive: Text | None = Field(None, description="class whose probability is submitted; null: the second")
+    codes: Flag = Field(False, description="write classes as their index in `classes` (0, 1, ...), not as their name")
+    spelling: dict[Text, Text] = Field({}, description="how to write classes that are not written as in the data")
+    solution: Text | None = Field(
+        None, description="path of the answers of a finished competition: a CSV with a Usage column"
+    )
+    public: Fraction | None = Field(
+        None, description="fraction of the rows that the public score is computed from, if known"
+    )
 
 
 class Kernel(Section):
-    """What a competition that takes code allows its notebooks."""
+    """What a code competition allows its notebooks."""
 
-    minutes: PositiveInt = Field(540, description="how long one may run")
-    gpu: Flag = Field(False, description="may it use a GPU?")
-    internet: Flag = Field(False, description="may it use the network?")
+    minutes: PositiveInt = Field(540, description="maximum running time")
+    gpu: Flag = Field(False, description="allow a GPU")
+    internet: Flag = Field(False, description="allow network access")
 
 
 class Competition(Section):
@@ -111,25 +115,30 @@ class Competition(Section):
     title: Text
     source: Annotated[Choice, OneOf(SOURCES)]
     image: Image
-    classes: list[Text] = Field(min_length=2, description="the labels as the data spells them, in index order")
+    classes: list[Text] = Field(min_length=2, description="the labels as in the data; their order gives the indices")
     target: Literal["one", "several", "ordered"] = Field(
-        "one", description="what an image has: one class, a set of classes, or one of classes that have an order"
+        "one",
+        description="one: each image has one class; several: a set of classes; ordered: one of classes with an order",
     )
     folder: Text | None = Field(
         None,
-        description="the folder of the data, below the data folder; inspect --list writes paths relative to it",
+        description="folder of its data, relative to the data folder; `inspect --list` writes paths relative to it",
     )
     limit: Limit
     metric: Annotated[Choice, OneOf(METRICS)] = Field(
         "accuracy",
         validate_default=True,
-        description="recorded after every epoch for the holdout, and for the training images where it judges classes",
+        description="computed for the holdout at each evaluation, and for the training images if it needs only classes",
     )
     submission: Submission = Submission()
-    group: Text | None = Field(None, description="a regular expression: images whose ids agree in it stay together")
-    groups: Text | None = Field(None, description="or a CSV of the columns id and group, relative to the data folder")
-    kaggle: Text | None = Field(None, description="the competition's slug on Kaggle")
-    kernel: Kernel | None = Field(None, description="of a competition that takes a notebook, not a CSV")
+    group: Text | None = Field(
+        None, description="a regular expression; images with the same match in their ids are related"
+    )
+    groups: Text | None = Field(
+        None, description="or the path of a CSV with columns id and group, relative to the data folder"
+    )
+    kaggle: Text | None = Field(None, description="name on Kaggle: the last part of the competition's address")
+    kernel: Kernel | None = Field(None, description="for a competition that takes a notebook instead of a CSV")
     _declared: Image | None = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -154,30 +163,34 @@ class Competition(Section):
         wanted = self.submission
         takes, judges = wanted.takes, metric_of(self.metric).input_kind
         if judges == "probabilities" and takes not in ("probabilities", "probability"):
-            raise ValueError(f"the metric {self.metric.name} judges probabilities: set submission.takes: probabilities")
+            raise ValueError(
+                f"the metric {self.metric.name} is computed from probabilities: set submission.takes: probabilities"
+            )
         if judges == "ranking" and takes not in ("probabilities", "probability", "ranked"):
-            raise ValueError(f"the metric {self.metric.name} judges the best classes: set submission.takes: ranked")
+            raise ValueError(
+                f"the metric {self.metric.name} is computed from a ranking of classes: set submission.takes: ranked"
+            )
         if self.target == "several" and judges == "answers" and takes not in ("set", "one_hot"):
             raise ValueError(
-                f"the metric {self.metric.name} judges sets of classes: set submission.takes: set or one_hot"
+                f"the metric {self.metric.name} is computed from sets of classes: set submission.takes: set or one_hot"
             )
         if (self.target == "several") != (takes == "set") and takes in ("set", "labels", "probability"):
             raise ValueError(f"submission.takes: {takes} does not suit target: {self.target}")
         if (wanted.k is not None) != (takes == "ranked"):
-            raise ValueError("submission.k: set it where submission.takes is ranked, and only there")
+            raise ValueError("submission.k: set it if submission.takes is ranked, and only then")
         wants = self.metric.arguments.get("k")
         if takes == "ranked" and wants is not None and wanted.k is not None and wanted.k < wants:
-            raise ValueError(f"submission.k: the metric looks at {wants} classes, more than the {wanted.k} listed")
+            raise ValueError(f"submission.k: the metric needs {wants} classes, but {wanted.k} are listed")
         if takes in ("set", "ranked") and not wanted.codes:
             parted = [name for name in self.classes if re.search(r"\s", wanted.spelling.get(name, name))]
             if parted:
                 raise ValueError(
-                    f"submission.takes: {takes} separates classes by spaces, and '{parted[0]}' has one; set "
+                    f"submission.takes: {takes} separates classes by spaces, but '{parted[0]}' contains one; set "
                     f"submission.spelling, or submission.codes: true"
                 )
         if wanted.takes == "probability" and len(self.classes) != 2:
             raise ValueError(
-                f"submission.takes: one probability tells two classes apart, and there are {len(self.classes)}; "
+                f"submission.takes: one probability is enough only for two classes, but there are {len(self.classes)}; "
                 f"set submission.takes: probabilities, one column per class"
             )
         if wanted.positive is not None and wanted.takes != "probability":
@@ -202,13 +215,13 @@ class Competition(Section):
     @model_validator(mode="after")
     def _groups_are_said_once(self) -> Self:
         if self.group is not None and self.groups is not None:
-            raise ValueError("groups: the images are grouped by the pattern `group` already; set only one of the two")
+            raise ValueError("groups: the pattern `group` defines the groups already; set only one of the two")
         return self
 
     def _refuse_equal_words(self) -> None:
-        """Two columns of one name, or two classes written alike, make a submission that says something else."""
+        """Raise ValueError for two columns of one name, or two classes that would be written alike."""
         if self.submission.label == self.submission.id and self.submission.sample is None:
-            raise ValueError(f"submission.label: '{self.submission.label}' is the heading of the ids already")
+            raise ValueError(f"submission.label: '{self.submission.label}' is already the name of the column of ids")
         written: dict[str, str] = {}
         for name in self.classes:
             word = self.submission.spelling.get(name, name)
@@ -218,17 +231,19 @@ class Competition(Section):
 
     @property
     def shape(self) -> Shape:
-        """What a model for it takes and gives."""
+        """Number of classes, number of channels and image size, for which a model is built."""
         return Shape(len(self.classes), self.image.channels, self.image.size)
 
     def load(self) -> pack.Data:
-        """Its images, decoded once and mapped. Raises UserError for data that are not as it declares."""
+        """Return its images, decoded once and memory-mapped. Raises UserError if the data differ
+        from this description.
+        """
         return pack.load(self.source, self.image, self.classes)
 
     def seen_by(self, recipe: Recipe) -> Competition:
-        """The competition as a recipe's model sees it: with the image size, and the way to a square, of the recipe.
+        """Return the competition with the recipe's changes to its image section.
 
-        Raises UserError where these do not go together.
+        Raises UserError if the two cannot be combined.
         """
         own = {} if recipe.image is None else recipe.image.model_dump(exclude_none=True)
         if not own:
@@ -243,7 +258,7 @@ class Competition(Section):
 
     @property
     def declared_image(self) -> Image:
-        """The image section of its file, whatever a recipe has made of it."""
+        """The image section of the competition's own file, before any recipe's changes."""
         return self._declared or self.image
 
     def _metric_suits_the_target(self) -> None:
@@ -255,19 +270,20 @@ class Competition(Section):
                 if ("several" if self.target == "several" else "one") in metric.targets
             ]
             raise ValueError(
-                f"the metric {self.metric.name} is not for target: {self.target}; take one of {', '.join(fitting)}"
+                f"the metric {self.metric.name} cannot be used with target: {self.target}; "
+                f"choose one of {', '.join(fitting)}"
             )
         weights = self.metric.arguments.get("weights")
         if weights is not None and len(weights) != len(self.classes):
             raise ValueError(f"metric.weights: {len(weights)} weights for {len(self.classes)} classes")
 
     def same_task(self, other: Competition) -> bool:
-        """Can scores of one be compared with those of the other? Its names, here and on Kaggle, make no difference, nor
-        does what a recipe may choose: see `seen_by`.
+        """True if scores of the two can be compared: names and keys that a recipe may change (see `seen_by`) may
+        differ.
         """
         return self.task() == other.task()
 
     def task(self) -> dict[str, Any]:
-        """All that makes two scores comparable."""
+        """Return the keys that must be equal for two scores to be comparable."""
         chosen: dict[str, Any] = {"image": {"size", "fit", "store", "crop", "interpolation"}}
         return self.model_dump(mode="json", exclude=dict.fromkeys(NAMES, True) | chosen)

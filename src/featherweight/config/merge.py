@@ -1,4 +1,4 @@
-"""YAML files in layers, parents under children and overrides on top: merged, checked, every fault with its line."""
+"""Merge YAML files and overrides into one checked configuration, in which every error names its file and line."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from featherweight.paths import find_config
 from featherweight.schema import OneOf, Section, as_written
 
 C = TypeVar("C", bound=Section)
-SHOWN = 200  # letters of an override that an error repeats
+SHOWN = 200  # characters of an override that an error repeats
 
 
 class Override(NamedTuple):
-    """A dotted key set to a value, and where that is said."""
+    """A new value of a dotted key. `origin` says where it was given, for error messages."""
 
     key: str
     value: Any
@@ -27,8 +27,10 @@ class Override(NamedTuple):
 
 
 def load(kind: type[C], folder: str, name: str, overrides: Sequence[str | Override] = ()) -> C:
-    """The file called `name` in a folder of `configs/` (or stored at that path), its parents merged under it and
-    `key.path=value` overrides on top. Raises UserError with the place of every fault.
+    """Return the configuration called `name` in a folder of `configs/`, or stored at that path, with its parents and
+    `key.path=value` overrides applied.
+
+    Raises UserError with the place of every error.
     """
     merged = _Merged(kind)
     chain = _chain(folder, find_config(folder, name))
@@ -41,7 +43,7 @@ def load(kind: type[C], folder: str, name: str, overrides: Sequence[str | Overri
 
 
 def changed(config: C, overrides: Sequence[Override]) -> C:
-    """A configuration that is there, with settings changed. Raises UserError with the place of every fault."""
+    """Return a configuration with overrides applied. Raises UserError with the place of every error."""
     merged = _Merged(type(config))
     merged.update(config.model_dump(mode="json"), lambda path: "")
     for override in overrides:
@@ -50,7 +52,7 @@ def changed(config: C, overrides: Sequence[Override]) -> C:
 
 
 def validated(kind: type[C], document: yaml.Document) -> C:
-    """What one file without parents declares. Raises UserError with the line of every fault."""
+    """Return the configuration in one file without parents. Raises UserError with the line of every error."""
     merged = _Merged(kind)
     merged.update(document.data, document.where)
     return _validated(kind, merged, document.path)
@@ -58,14 +60,14 @@ def validated(kind: type[C], document: yaml.Document) -> C:
 
 @dataclass
 class _Merged:
-    """Plain data merged from several places, remembering for every key the place that said it last."""
+    """Plain data merged from several places. `origins` has, for each key, the place that set it last."""
 
     kind: type[Section]
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     def update(self, layer: Mapping[str, Any], origin_of: Any, at: tuple[Any, ...] = ()) -> None:
-        """Lay `layer` over what is here. Naming another choice starts its section afresh; a list replaces a list."""
+        """Merge `layer` into the data: another choice starts its section afresh, and a list replaces a list."""
         target = self._section(at)
         for written, value in layer.items():
             key = as_written(written, target) if as_written(written, target) not in layer else written
@@ -88,7 +90,7 @@ class _Merged:
                 self._remember(path, value, where)
 
     def default(self, path: tuple[Any, ...]) -> str | None:
-        """The name of the choice that stands at `path` where nothing is said."""
+        """Return the default name of the choice at `path`; None if there is none."""
         kind: Any = self.kind
         for key in path[:-1]:
             kind = getattr(kind, "model_fields", {}).get(key)
@@ -115,20 +117,20 @@ class _Merged:
             self._remember((*path, key), inner, origin_of)
 
     def forget(self, path: tuple[Any, ...]) -> None:
-        """Drop what was known of keys below `path`: something else has their place now."""
+        """Remove the origins of all keys below `path`, whose value was replaced."""
         below = [known for known in self.origins if len(known) > len(path) and known[: len(path)] == path]
         for known in below:
             del self.origins[known]
 
     def origin(self, path: tuple[Any, ...]) -> str:
-        """Where the key at `path`, or the nearest section around it, was said."""
+        """Return where the key at `path`, or the nearest section around it, was set."""
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, "")
 
 
 def _below(origin_of: Callable[[tuple[Any, ...]], str], written: tuple[Any, ...]) -> Callable[[tuple[Any, ...]], str]:
-    """The origins in a section that the file calls by its other name, at `written`."""
+    """Return the origins in a section that the file calls by its other name, at `written`."""
     return lambda path: origin_of((*written, *path[len(written) :]))
 
 
@@ -140,7 +142,7 @@ def _validated(kind: type[C], merged: _Merged, path: Path) -> C:
 
 
 def _chain(folder: str, path: Path) -> list[yaml.Document]:
-    """The file's ancestors, eldest first, and the file itself."""
+    """Return the file's ancestors, the eldest first, and the file itself."""
     chain: list[yaml.Document] = []
     seen: list[Path] = []
     while True:
@@ -232,7 +234,7 @@ def _explain(error: ValidationError, merged: _Merged, path: Path) -> str:
 
 
 def _without_tags(location: Iterable[Any], data: Any) -> list[Any]:
-    """Pydantic puts a choice's name into the location of what is wrong inside it; a file has no such level."""
+    """Return an error's location without the names of choices, which Pydantic inserts and files do not have."""
     path: list[Any] = []
     for step in location:
         if isinstance(data, Mapping):

@@ -1,4 +1,4 @@
-"""A recipe: what to train. It never knows paths or classes."""
+"""A recipe: what to train. It contains neither paths nor classes."""
 
 from __future__ import annotations
 
@@ -50,20 +50,22 @@ MOST_FOLDS = 1000
 
 
 class Split(Section):
-    """Which training images are held out to be scored; its seed is its own, so runs of all seeds share a holdout."""
+    """How the labelled images are divided. The split has its own seed, so runs with different seeds have the same
+    holdout.
+    """
 
-    holdout: Share = Field(0.1, description="held out to be scored: a part of each class, or a number of images")
+    holdout: Share = Field(0.1, description="the validation set: a fraction of each class, or a number of images")
     test: Share | None = Field(
-        None, description="labelled images scored once, at the end: 6:2:2 is holdout 0.2, test 0.2"
+        None, description="labelled images that are scored once, at the end; a 6:2:2 split is holdout 0.2, test 0.2"
     )
     folds: Annotated[int, Strict(), Field(ge=2, le=MOST_FOLDS)] | None = Field(
-        None, description="hold out one of this many parts"
+        None, description="divide the images into this many folds and hold out one"
     )
     fold: NonNegativeInt53 = Field(0, description="which of the folds is held out, from 0")
     seed: NonNegativeInt53 = 0
-    kin: Flag = Field(True, description="keep related images (copies, near-duplicates, numbered sequences) on one side")
+    kin: Flag = Field(True, description="keep related images (copies, near-duplicates, numbered sequences) together")
     subset: Annotated[LargeInt, Field(ge=2)] | None = Field(
-        None, description="use only this many training images, stratified, before splitting"
+        None, description="use only this many labelled images, a stratified sample taken before the split"
     )
 
     @model_validator(mode="after")
@@ -74,93 +76,110 @@ class Split(Section):
 
 
 class ImageOfRecipe(Section):
-    """How the model sees the competition's images, where it is not as the competition's file has it."""
+    """How this recipe's model sees the images, where that differs from the competition's file (null: no difference)."""
 
     size: Side | None = Field(None, description="height and width in pixels")
-    fit: Fit | None = Field(None, description="how an image that is no square becomes one")
-    store: Side | None = Field(None, description="the shorter side of images that keep their proportion, in pixels")
-    crop: ImageShare | None = Field(None, description="the part of a stored image's shorter side that is scored")
-    interpolation: Interpolation | None = Field(None, description="how that crop becomes `size`")
-    mirror: Flag | None = Field(None, description="may an image be mirrored and keep its class?")
+    fit: Fit | None = Field(None, description="how an image that is not square becomes square")
+    store: Side | None = Field(None, description="shorter side, in pixels, of images stored with their aspect ratio")
+    crop: ImageShare | None = Field(
+        None, description="side of the centre crop that is predicted, as a fraction of the shorter side stored"
+    )
+    interpolation: Interpolation | None = Field(None, description="how that crop is resized to `size`")
+    mirror: Flag | None = Field(None, description="true if a mirrored image has the same class")
 
 
 class Warmup(Section):
-    """A rise of the rate before the schedule; what a schedule counts in epochs or steps it still counts from step 0."""
+    """A rise of the learning rate before the schedule. Epochs and steps in the schedule still count from step 0."""
 
-    epochs: Positive | None = Field(None, description="how many epochs it takes, whole or not")
-    fraction: HalfOpenFraction = Field(0.1, description="the part of the run it takes, where no epochs are given")
-    start: Fraction = Field(0.01, description="the factor on the rate at step 0")
+    epochs: Positive | None = Field(None, description="length in epochs, which may be a fraction")
+    fraction: HalfOpenFraction = Field(0.1, description="length as a fraction of the run, if `epochs` is null")
+    start: Fraction = Field(0.01, description="factor on the learning rate at step 0")
 
 
 class Train(Section):
-    """How long, in what batches, at what precision, and how often to evaluate and to save."""
+    """Length, batches, precision, and how often to evaluate and to save."""
 
-    epochs: NonNegativeInt = Field(50, description="0: nothing is trained but `head.start`: a probe")
+    epochs: NonNegativeInt = Field(50, description="0 trains only the linear probe of `head.start: probe`")
     steps: LargeInt | None = Field(None, description="stop after this many steps, unless the epochs end first")
     shortened: list[tuple[NonNegativeInt53, PositiveInt]] = Field(
         default_factory=list,
-        description="from a step on, how many steps the run has: `auto` notes here what it left out to end in time",
+        description="[step, total]: from this step on the run has `total` steps; `auto` adds it to shorten a run",
     )
     batch_size: PositiveInt = 64
     normalize: Literal["channel", "pixel"] = Field(
         "channel",
-        description="subtract the mean of each channel or pixel; pretrained weights bring their own mean and deviation",
+        description="subtract the mean of each channel or pixel; pretrained weights have their own mean and deviation",
     )
-    freeze_norms: Flag = Field(False, description="keep the statistics that batch norms start with, in training too")
+    freeze_norms: Flag = Field(False, description="keep the initial running statistics of batch norms in training")
     accumulate: PositiveInt = Field(
-        1, description="pass a batch through the model in this many parts, to need less memory"
+        1, description="pass each batch through the model in this many parts, to save memory"
     )
-    clip: Positive | None = Field(None, description="the largest norm of all gradients together; longer ones are cut")
-    decay_norms: Flag = Field(True, description="does weight decay pull at norms and biases too?")
-    bias_rate: Positive = Field(1.0, description="multiplies the learning rate of the norms' biases")
+    clip: Positive | None = Field(None, description="maximum norm of the whole gradient; a larger one is scaled down")
+    decay_norms: Flag = Field(True, description="apply weight decay to norms and biases too")
+    bias_rate: Positive = Field(1.0, description="factor on the learning rate of the norms' biases")
     precision: Literal["auto", "native", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on CUDA, else fp32; native: bf16 also on a CPU with instructions for it"
     )
-    compile: Flag = Field(False, description="fuse the training pass with torch.compile: a minute more to start")
-    evaluate_every: PositiveInt = Field(1, description="evaluate on the holdout after this many epochs")
-    checkpoint_seconds: NonNegative = Field(60, description="a kill loses at most this much work")
+    compile: Flag = Field(False, description="use torch.compile in training; starting takes a minute longer")
+    evaluate_every: PositiveInt = Field(1, description="epochs from one evaluation on the holdout to the next")
+    checkpoint_seconds: NonNegative = Field(
+        60, description="seconds between checkpoints; a killed run loses at most this much work"
+    )
 
 
 class Sam(Section):
-    """Sharpness-aware minimisation around the optimizer, at the cost of a second pass: see `training.sam`."""
+    """Sharpness-aware minimisation around the optimizer; each step takes a second pass (see `training.sam`)."""
 
-    rho: Positive = Field(0.05, description="the radius climbed; the papers take 0.05 for SAM, 0.5 for ASAM")
-    adaptive: Flag = Field(False, description="ASAM: measure the radius relative to each weight's size")
+    rho: Positive = Field(0.05, description="radius of the perturbation; the papers use 0.05 for SAM, 0.5 for ASAM")
+    adaptive: Flag = Field(False, description="ASAM: the radius is relative to the size of each weight")
 
 
 class Distill(Section):
-    """Learn from runs that are done as well as from the classes; they may be over the limit, and do not ship."""
+    """Learn from finished runs, the teachers, as well as from the labels. Teachers may be over the limit: they are not
+    part of the final model.
+    """
 
     teachers: Annotated[list[Text], Field(min_length=1)] = Field(
-        description="names of runs, or .npz files of saved ids and probs; their mean is taught"
+        description="runs, or .npz files with arrays ids and probs; the mean of their probabilities is the target"
     )
-    once: Flag = Field(False, description="ask runs once, of the images as they are: quick, but deaf to augmentation")
-    weight: Fraction = Field(0.5, description="how much the teachers count against the classes")
-    temperature: Positive = Field(4.0, description="how much of the small probabilities is taught")
+    once: Flag = Field(
+        False,
+        description="teachers predict once, without augmentation: fast, but they do not see what the student sees",
+    )
+    weight: Fraction = Field(0.5, description="weight of the teachers in the loss; that of the labels is 1 - weight")
+    temperature: Positive = Field(
+        4.0, description="softmax temperature; higher values give small probabilities more influence"
+    )
 
 
 class Pseudo(Section):
-    """Train on images to predict too, by a finished run's classes, where the competition allows that."""
+    """Also train on the images to predict, with classes predicted by a finished run, if the competition allows it."""
 
-    run: Text = Field(description="the run, or ensemble, that labels them")
-    confidence: Fraction = Field(0.95, description="the least probability of the class that is given")
+    run: Text = Field(description="the run or ensemble that labels them")
+    confidence: Fraction = Field(
+        0.95, description="minimum probability of the predicted class; other images are left out"
+    )
 
 
 class EarlyStopping(Section):
-    """Stop when the holdout has not got better for a while. The score of the holdout is then its own best: be wary."""
+    """Stop when the holdout has not improved for a while. The holdout score is then optimistic, because the epoch was
+    chosen by it.
+    """
 
     metric: Watched = "accuracy"
-    patience: PositiveInt = Field(2, description="evaluations on the holdout without a new best")
-    margin: NonNegative = Field(0, description="what a new best must be better by")
-    restore: Literal["best", "last"] = Field("best", description="the weights that ship")
+    patience: PositiveInt = Field(2, description="number of evaluations without a new best")
+    margin: NonNegative = Field(0, description="minimum improvement that counts as a new best")
+    restore: Literal["best", "last"] = Field("best", description="the weights that are kept at the end")
 
 
 class Predict(Section):
-    """How a trained model is asked: the test-time views multiply, and the probabilities are averaged by weight."""
+    """How a trained model predicts: by all combinations of the test-time views, averaged by their weights."""
 
     views: list[Annotated[Choice, OneOf(VIEWS)]] = Field(default_factory=list)
     batch_size: PositiveInt = 256
-    calibrate: Flag = Field(False, description="fit a temperature to the holdout: probabilities change, classes do not")
+    calibrate: Flag = Field(
+        False, description="fit a temperature on the holdout; it changes probabilities, not classes"
+    )
 
 
 class Recipe(Section):
@@ -179,9 +198,9 @@ class Recipe(Section):
     mix: list[Annotated[Choice, OneOf(MIXINGS)]] = Field(default_factory=list)
     progressive: Progressive | None = None
     averages: list[Annotated[Choice, OneOf(AVERAGES)]] = Field(default_factory=list)
-    ship: Text = Field("raw", description="the weights that ship: raw, or the name of one of the averages")
+    ship: Text = Field("raw", description="weights of the final model: raw, or the name of one of `averages`")
     early_stopping: EarlyStopping | None = None
-    image: ImageOfRecipe | None = Field(None, description="in place of the competition's")
+    image: ImageOfRecipe | None = Field(None, description="changes to the competition's `image`")
     head: Head = Head()
     split: Split = Split()
     train: Train = Train()
@@ -200,25 +219,31 @@ class Recipe(Section):
     def _crops_come_first(self) -> Self:
         names = [choice.name for choice in self.augment]
         if WHOLE in names[1:]:
-            raise ValueError(f"augment: {WHOLE} comes first: it cuts whole images to the squares that the others take")
+            raise ValueError(
+                f"augment: {WHOLE} must be the first: it crops whole images to the squares that the others expect"
+            )
         if WHOLE in names and self.train.normalize == "pixel":
-            raise ValueError(f"train.normalize: with the mean of every pixel subtracted there is no {WHOLE}")
+            raise ValueError(f"train.normalize: pixel cannot be combined with augment: {WHOLE}")
         return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.train.normalize == "pixel" and any(view.name == "scales" for view in self.predict.views):
-            raise ValueError("predict.views: with the mean of every pixel subtracted an image has one size; no scales")
+            raise ValueError(
+                "predict.views: scales cannot be combined with train.normalize: pixel, which fixes the image size"
+            )
         if self.train.normalize == "pixel" and self.progressive is not None:
-            raise ValueError("progressive: with the mean of every pixel subtracted an image keeps its one size")
+            raise ValueError(
+                "progressive: it cannot be combined with train.normalize: pixel, which fixes the image size"
+            )
         if self.train.epochs and self.warmup is not None and (self.warmup.epochs or 0) >= self.train.epochs:
-            lengths = f"{self.warmup.epochs:g} epochs of train.epochs {self.train.epochs}"
-            raise ValueError(f"warmup.epochs: {lengths} leave the schedule none")
+            lengths = f"less than train.epochs, {self.train.epochs}, got {self.warmup.epochs:g}"
+            raise ValueError(f"warmup.epochs: expected {lengths}: the schedule needs some epochs too")
         names = [average.name for average in self.averages]
         if len(set(names)) < len(names):
-            raise ValueError(f"averages: one of a kind, got {', '.join(names)}")
+            raise ValueError(f"averages: each can be used once, got {', '.join(names)}")
         if names and "ship" not in self.model_fields_set:
-            raise ValueError(f"ship: set which weights ship: raw, {', '.join(names)}")
+            raise ValueError(f"ship: set which weights to use: raw, {', '.join(names)}")
         if self.ship not in ("raw", *names):
-            raise ValueError(f"ship: there is no '{self.ship}'; the weights there are: {', '.join(['raw', *names])}")
+            raise ValueError(f"ship: there is no '{self.ship}'; choose one of {', '.join(['raw', *names])}")
         return self

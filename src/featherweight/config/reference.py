@@ -1,4 +1,4 @@
-"""The reference page: every key of a recipe and of a competition, as they are declared; so it cannot say otherwise."""
+"""Generate the reference page from the declarations of recipes and competitions."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from pydantic.fields import FieldInfo
 from featherweight.config import Competition, Recipe
 from featherweight.schema import Choice, OneOf, Section
 
-BOUNDLESS = 1_000_000  # a limit from here on says only what no machine can do, and is not worth a reader's time
+BOUNDLESS = 1_000_000  # larger bounds only exclude what no machine can do, and are not shown
 HEAD = """\
 # Reference
 
-Every key of a recipe and of a competition. Made by `./run.sh reference` from the declarations in the code; a test holds
-it to them. `LOGBOOK A12` and its like are rows and sections of [the logbook](logbook.md).
+Every key of a recipe and of a competition. `./run.sh reference` generates this page from the code, and a test checks
+that it is up to date. `LOGBOOK A12` and the like are rows and sections of [the logbook](logbook.md).
 
-A key without a default must be given. Where a key takes *one of* several names, it is given as the name alone
-(`schedule: cosine`) or as a section with the keys of that name (`schedule: {name: cosine, final: 0.01}`); each key can
-be changed for one run with `--set` (`--set schedule.final=0.01`, and `--set augment.0.padding=0.2` for the first of a
-list).
+A key without a default must be given. If a key takes *one of* several names, give the name (`schedule: cosine`) or a
+section with the name and its keys (`schedule: {name: cosine, final: 0.01}`). Each key can be changed for one run with
+`--set`: `--set schedule.final=0.01`, or `--set augment.0.padding=0.2` for the first item of a list.
 """
 
 
 def page() -> str:
-    """The whole page, in Markdown."""
+    """Return the page in Markdown."""
     parts = [HEAD]
     for kind, title in ((Recipe, "Recipe"), (Competition, "Competition")):
         parts += [f"## {title}\n", f"{paragraphs(kind)}\n", *_table(kind)]
@@ -46,7 +45,7 @@ def page() -> str:
 
 
 def keys(kind: type[Section]) -> Iterator[str]:
-    """Every key as `--set` takes it, those of all choices: `seed`, `optimizer.lr`, `augment.0.padding`."""
+    """Yield every key as `--set` takes it, with those of all choices: `seed`, `optimizer.lr`, `augment.0.padding`."""
     for key, field in kind.model_fields.items():
         inner, table = section_of(field), table_of(field)
         yield key
@@ -56,7 +55,7 @@ def keys(kind: type[Section]) -> Iterator[str]:
 
 
 def paragraphs(target: Any) -> str:
-    """A docstring's paragraphs and list items, each on one line; a metric has that of its function."""
+    """Return a docstring with each paragraph and list item on one line; of a metric, that of its function."""
     return re.sub(r"\n(?!\n|- )(?<!\n\n) *", " ", inspect.getdoc(inspect.unwrap(target)) or "")
 
 
@@ -83,7 +82,7 @@ def _table(section: type[Section], prefix: str = "") -> Iterator[str]:
 
 
 def _takes(field: FieldInfo, schema: dict[str, Any]) -> str:
-    """What a key takes, in words."""
+    """Describe the values of a key."""
     inner, table = section_of(field), table_of(field)
     none = " or null" if type(None) in typing.get_args(field.annotation) else ""
     if inner is not None:
@@ -95,7 +94,7 @@ def _takes(field: FieldInfo, schema: dict[str, Any]) -> str:
 
 
 def in_words(schema: dict[str, Any]) -> str:
-    """A JSON schema of plain values, in words with its bounds."""
+    """Describe a JSON schema of plain values, with its bounds."""
     if "anyOf" in schema:
         return " or ".join(in_words(one) for one in schema["anyOf"])
     if "enum" in schema or "const" in schema:
@@ -125,14 +124,14 @@ def _default(field: FieldInfo) -> str:
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
-    """The section that a key is, or may be."""
+    """Return the section class of a key, or None."""
     kinds = [field.annotation, *typing.get_args(field.annotation)]
     sections = (kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, Section) and kind is not Choice)
     return next(sections, None)
 
 
 def table_of(field: FieldInfo) -> OneOf | None:
-    """The table whose names a key takes, by itself or in a list."""
+    """Return the table of names that a key takes, alone or in a list; None if there is none."""
     marks = [*field.metadata]
     for inner in typing.get_args(field.annotation):
         marks += typing.get_args(inner)[1:]

@@ -1,4 +1,6 @@
-"""What the logbook claims, as pairs of its rows that differ by the thing claimed, and what several seeds say of it."""
+"""The claims of the logbook, as pairs of rows that differ only in what is claimed, and their tests
+over several seeds.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from featherweight.runs.paired_tests import ALPHA, holm
 
 
 class Claim(NamedTuple):
-    """`better` did better than `worse`, says the write-up, with these figures."""
+    """The write-up says that `better` did better than `worse`, with these figures."""
 
     text: str
     better: str
@@ -60,9 +62,12 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """By how much a claim came true, seed by seed: the same seed is the same split and, in both rows, the same order
-    of images. `low` to `high` is the mean's 95 % interval, `p` the p-value of a paired t-test, corrected for the claims
-    tested at once (Holm 1979); not a number for one seed, which tells nothing of a recipe.
+    """The test of a claim.
+
+    Attributes:
+        gains: the gain of each seed. The same seed has the same split and, in both rows, the same order of images.
+        low, high: the ends of the 95 % interval of the mean gain.
+        p: p-value of a paired t-test, corrected for all claims tested together (Holm 1979); NaN for a single seed.
     """
 
     claim: Claim
@@ -74,7 +79,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """Whether the claim holds."""
+        """The outcome in a few words."""
         if not any(self.gains):
             return "no difference"
         if not self.p < ALPHA:
@@ -83,7 +88,7 @@ class Verdict:
 
     @property
     def gain(self) -> str:
-        """The mean and its interval in words."""
+        """The mean gain and its interval as text."""
         metric = named(self.metric)
         scale = metric.scale
         mean = f"{np.mean(self.gains) * scale:+.2f} {metric.unit}"
@@ -93,14 +98,14 @@ class Verdict:
 
 
 def judge(tested: Mapping[Claim, tuple[Sequence[Score], Sequence[Score]]]) -> list[Verdict]:
-    """Hold claims against the scores of both their rows, of the same seeds in the same order."""
+    """Test claims by the scores of their two rows, which have the same seeds in the same order."""
     alone = [_alone(claim, *scores) for claim, scores in tested.items()]
     corrected = holm([verdict.p for verdict in alone])
     return [replace(verdict, p=p) for verdict, p in zip(alone, corrected, strict=True)]
 
 
 def _alone(claim: Claim, better: Sequence[Score], worse: Sequence[Score]) -> Verdict:
-    """A claim by itself, its p-value not corrected."""
+    """Test one claim, without correction of the p-value."""
     from scipy.stats import ttest_1samp
 
     metric = better[0].of
@@ -110,7 +115,7 @@ def _alone(claim: Claim, better: Sequence[Score], worse: Sequence[Score]) -> Ver
         test = ttest_1samp(gains, 0.0)
         low, high = map(float, test.confidence_interval(0.95))
         p = float(test.pvalue)
-    elif len(gains) > 1:  # where all gains are one and the same, how far they scatter is not known
+    elif len(gains) > 1:  # all gains are equal, so their variance is unknown
         low = high = float(gains[0])
         p = 1.0 if low == 0 else math.nan
     return Verdict(claim, tuple(gains.tolist()), low, high, p, metric.name)

@@ -1,7 +1,6 @@
-"""A section of the logbook rerun: one run per row and seed, then the table and the pictures that the write-up had, and
-whether its claims hold.
+"""Rerun a section of the logbook: one run per row and seed, then the table, the figures, and the tests of the claims.
 
-A row's recipe begins with the section's letter, as in a15 or c_focal; its head comment says what the row is.
+The name of a row's recipe begins with the section's letter, as in a15 or c_focal. Its head comment describes the row.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from featherweight.runs.series import Done
 from featherweight.training import schedules
 
 SECTIONS = ("A", "B", "C", "D")
-# Rows that the write-ups draw together, beside the picture of all of a section.
+# Rows that the write-ups draw together, in addition to the figure of the whole section.
 TOGETHER = {
     f"curves-{optimizer}": [f"b_{kind}{depth}_{optimizer}" for depth in (34, 50) for kind in ("resnet", "plain")]
     for optimizer in ("sgd", "adam")
@@ -39,23 +38,23 @@ TOGETHER = {
 
 
 def rows(section: str) -> list[str]:
-    """The recipes of a section in the order of its rows. Raises UserError for a section that there is not."""
+    """Return the recipes of a section in the order of its rows. Raises UserError for an unknown section."""
     if section.upper() not in SECTIONS:
-        raise UserError(f"there is no section '{section}' of the logbook; there are {', '.join(SECTIONS)}")
+        raise UserError(f"there is no section '{section}' of the logbook; choose one of {', '.join(SECTIONS)}")
     names = [n for n in paths.config_names("recipes") if re.match(rf"{section.lower()}(\d|_)", n)]
     return sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
 
 
 def shortened(recipe: Recipe, scale: float) -> Recipe:
-    """The recipe with its length, its schedule and its patience multiplied by `scale`, but at least one of each; how
-    often an average moves stays.
+    """Return the recipe with length, schedule and patience multiplied by `scale`, each at least 1. The update interval
+    of averages stays.
     """
 
     def some(count: int) -> int:
         return max(1, round(count * scale))
 
     data = recipe.model_dump(mode="json")
-    data["train"]["epochs"] = math.ceil(round(recipe.train.epochs * scale, 9))  # room for all of train.steps
+    data["train"]["epochs"] = math.ceil(round(recipe.train.epochs * scale, 9))  # enough for all of train.steps
     if recipe.train.steps is not None:
         data["train"]["steps"] = some(recipe.train.steps)
     if recipe.warmup is not None and recipe.warmup.epochs is not None:
@@ -79,20 +78,20 @@ def rerun(
     threads: int | None,
     command: list[str],
 ) -> Path:
-    """Run every row, or `only` some, by every seed that is not done yet; write table and pictures into the folder
-    returned. A seed of all rows is done before the next, so that a rerun that is stopped can be reported.
+    """Run every row, or `only` some, with every seed that is not done yet; return the folder with table and figures.
 
-    A row that diverges by some seed, or is over the competition's limit, is named in the table, and left out of
-    claims and pictures: the seeds that came through are no fair sample. Overrides are part of the names of the runs.
+    All rows of one seed are run before the next seed, so that a rerun that is stopped has results. A row that diverges
+    with some seed, or is over the competition's limit, is named in the table but left out of claims and figures, since
+    the remaining seeds are a biased sample. Overrides are part of the names of the runs.
     """
     if not 0 < scale <= 1:
-        raise UserError(f"--scale {scale:g}: expected a part of each run, over 0 and up to 1")
+        raise UserError(f"--scale {scale:g}: expected a fraction of each run, above 0 and at most 1")
     suffix = f"{competition_name}{'' if scale == 1 else f'-x{scale:g}'}{_digest(overrides)}"
     chosen = _chosen(section, only)
     done: dict[str, Done] = {row: [] for row in chosen}
     faults: dict[str, dict[int, UserError]] = {}
     folder = paths.runs() / f"logbook-{section.lower()}-{suffix}"
-    for old in folder.glob("*.png"):  # of other rows, or of fewer
+    for old in folder.glob("*.png"):  # of other rows, or of fewer seeds
         old.unlink()
     for number, seed in enumerate(seeds, 1):
         for row in chosen:
@@ -114,7 +113,7 @@ def rerun(
 
 
 def _digest(overrides: Sequence[str]) -> str:
-    """What tells runs of other settings apart by their names; the seed is part of them already."""
+    """Return a suffix for run names that depends on the overrides but the seed, which is in the names already."""
     settings = [override for override in overrides if not override.startswith("seed=")]
     return f"-set{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}" if settings else ""
 
@@ -124,7 +123,7 @@ def _in_short(fault: UserError) -> str:
 
 
 def _fault(faults: Mapping[int, UserError]) -> str:
-    """Why a row has no figures. The limit is the same for every seed."""
+    """Return why a row has no results. The limit is the same for every seed."""
     first = next(iter(faults.values()))
     if isinstance(first, OverBudget):
         return f"over the limit: {_in_short(first)}"
@@ -132,7 +131,7 @@ def _fault(faults: Mapping[int, UserError]) -> str:
 
 
 def _chosen(section: str, only: Sequence[str]) -> list[str]:
-    """The rows to run: all, those named, or with the word `claims` those that the claims are about."""
+    """Return the rows to run: all, those named, or, for the word `claims`, those that the claims are about."""
     every = rows(section)
     if list(only) == ["claims"]:
         named = {row for claim in CLAIMS[section.upper()] for row in (claim.better, claim.worse)}
@@ -144,8 +143,8 @@ def _chosen(section: str, only: Sequence[str]) -> list[str]:
 
 
 def verdicts(section: str, done: Mapping[str, Done]) -> list[Verdict]:
-    """What the seeds say of each of the section's claims both of whose rows were run: by the scores on images
-    that nothing was chosen by, where there are any, else by the holdout's.
+    """Test the section's claims for which both rows were run, by the scores on unseen images, or
+    else on the holdout.
     """
     scores = {row: [result.unbiased or result.holdout for _, result in several] for row, several in done.items()}
     tested = [claim for claim in CLAIMS[section.upper()] if {claim.better, claim.worse} <= set(done)]
@@ -153,9 +152,7 @@ def verdicts(section: str, done: Mapping[str, Done]) -> list[Verdict]:
 
 
 def table(outcomes: Mapping[str, Done | str], judged: Sequence[Verdict], scale: float, metric: str, seeds: int) -> str:
-    """The rows, each its runs or why it has none, and the claims as Markdown tables; every run shortened by the scale
-    that it states.
-    """
+    """Return the rows, each with its runs or the reason why it has none, and the claims, as Markdown tables."""
     length = "in full" if scale == 1 else f"at {scale:g} of their length"
     what = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "with 95 % intervals"
     lines = [
@@ -206,7 +203,7 @@ def _scores(scores: Sequence[Score | None]) -> str:
 
 
 def _of(values: Sequence[float], form: str = ".4f") -> str:
-    """The mean and, of several that differ, their standard deviation; nothing of none."""
+    """Return the mean and, for several different values, their standard deviation; an empty string for none."""
     if not values:
         return ""
     mean = f"{statistics.mean(values):{form}}"
@@ -214,13 +211,13 @@ def _of(values: Sequence[float], form: str = ".4f") -> str:
 
 
 def _mean_history(several: Done) -> pd.DataFrame:
-    """The mean by epoch over seeds; where some stopped early, over those that went on."""
+    """Return the mean over seeds by epoch; after an early stop, over the seeds that continued."""
     histories = pd.concat([run.history for run, _ in several])
     return histories.groupby("epoch", as_index=False).mean()
 
 
 def _draw_curves(chosen: Sequence[str], sound: Mapping[str, Done], folder: Path, metric: str) -> None:
-    """The rows that were run to their end, in a picture of all and in those that the write-ups draw."""
+    """Draw the finished rows: one figure of all, and those of the write-ups."""
     for picture, together in {"curves": chosen, **TOGETHER}.items():
         drawn = {row: _mean_history(sound[row]) for row in together if row in sound}
         if drawn and set(together) <= set(chosen):
@@ -228,7 +225,7 @@ def _draw_curves(chosen: Sequence[str], sound: Mapping[str, Done], folder: Path,
 
 
 def _draw_verdicts(judged: Sequence[Verdict], path: Path) -> None:
-    """Each claim's mean gain with its interval, and the gain of each seed."""
+    """Draw each claim's mean gain with its interval, and the gain of each seed."""
     metric = named(judged[0].metric)
     scale = metric.scale
     picture, axes = plotting.figure(1, 1, width=9, height=0.5 * len(judged) + 1)
@@ -246,10 +243,12 @@ def _draw_verdicts(judged: Sequence[Verdict], path: Path) -> None:
 
 
 def log(folder: Path, section: str, command: str) -> Path:
-    """Append what a section's rerun said to submissions/LOG.md under today's date, its pictures beside it."""
+    """Append the results of a section's rerun to submissions/LOG.md under today's date, and copy
+    its figures beside it.
+    """
     path = paths.submissions() / "LOG.md"
     text = (folder / "table.md").read_text()
-    before = path.read_text() if path.exists() else "# What was tried, and what came of it\n"
+    before = path.read_text() if path.exists() else "# What was tried, and the results\n"
     if text in before:
         return path
     links = []

@@ -1,1 +1,1 @@
-"""The best score in the time there is: what to train, at which size and for how long, decided before training."""
+"""Choose what to train in a given time: which network, at which image size, and for how many epochs."""

@@ -1,6 +1,6 @@
-"""From a competition and some minutes to a plan: look at the data, measure the candidates, try two, choose.
+"""Plan for a competition and a number of minutes: read the data, measure candidates, train two pilots, choose.
 
-Nothing is decoded before it is known that decoding fits into the time, and planning has an end of its own.
+No image is decoded before it is known that decoding fits into the time. Planning has a deadline of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration, say
-from featherweight.errors import Unavailable, UserError
+from featherweight.errors import UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
 from featherweight.planning.candidates import Candidate, filling, fine_tuned, from_scratch
@@ -34,18 +34,22 @@ from featherweight.planning.plan import (
     parameters_within_limit,
 )
 
-STARTED = 2.0  # seconds before the first line of this program runs
-LEAST = 1.0  # minutes: less is not enough to measure and train anything
-PLANNING = 1 / 3  # of the time at most goes into planning,
-LEAST_PLANNING = 30.0  # or these seconds, counted once the images are listed and processes can be forked
-MEASURING = 0.2  # of the time at most goes into measuring candidates
-PILOTING = 0.05  # of the time goes into each pilot
+STARTED = 2.0  # seconds that Python needs to start
+LEAST = 1.0  # minutes; less is not enough to measure and train anything
+PLANNING = 1 / 3  # maximum share of the time for planning,
+LEAST_PLANNING = 30.0  # or these seconds if longer, from when images are listed and processes can be forked
+MEASURING = 0.2  # maximum share of the time for measuring candidates
+PILOTING = 0.05  # share of the time for each pilot
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The seconds that there are on the `whole`, from `began` on, and when planning is to be done; readings of
-    `time.monotonic`.
+    """The time budget.
+
+    Attributes:
+        began: the start, a reading of `time.monotonic`.
+        whole: seconds in all.
+        planned: when planning is to end, a reading of `time.monotonic`.
     """
 
     began: float
@@ -53,14 +57,14 @@ class Clock:
     planned: float
 
     def left(self, share: float = 1.0) -> float:
-        """Seconds until that share of the whole is gone."""
+        """Return the seconds until this share of the whole has passed."""
         return self.began + share * self.whole - time.monotonic()
 
 
 def plan(competition: Competition, minutes: float, began: float, machine: Machine) -> Plan:
-    """The plan for what is left of `minutes` since `began` (a reading of `time.monotonic`).
+    """Return the plan for what is left of `minutes` since `began` (a reading of `time.monotonic`).
 
-    Raises UserError for too little time.
+    Raises UserError if the time is too short.
     """
     if minutes < LEAST:
         raise UserError(f"--minutes {minutes:g}: expected {LEAST:g} or more")
@@ -75,14 +79,14 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
 
     refused: list[str] = []
     tuned = _available(fine_tuned(facts), refused) if facts.pretrained else ()
-    # In turns, the smallest of each kind first: where measuring takes long, there is something of both.
+    # Alternate between the kinds, the smallest first: if measuring takes long, both kinds are measured.
     turns = itertools.zip_longest(tuned, itertools.chain(filling(facts, competition), from_scratch(facts)))
     candidates = [candidate for turn in turns for candidate in turn if candidate]
     _refuse_if_decoding_takes_all(candidates, listed, minutes, clock)
     say(f"measuring {len(candidates)} candidates on this machine")
     measured = _measured(candidates, competition, clock, machine, refused)
     if not measured:
-        raise UserError("\n  ".join(["no candidate can be trained, as far as was measured", *refused[:4]]))
+        raise UserError("\n  ".join(["no candidate can be trained, of those that were measured", *refused[:4]]))
     words: list[str] = []
     context = PilotContext(facts, listed, train.ids, holdout.ids, machine)
     pilots = _pilots(measured, context, clock, words)
@@ -96,7 +100,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
 def _refuse_if_decoding_takes_all(
     candidates: Sequence[Candidate], listed: ListedImages, minutes: float, clock: Clock
 ) -> None:
-    """Raise UserError where the images cannot even be decoded in time, whatever is trained then."""
+    """Raise UserError if the images cannot even be decoded in time, whatever is trained."""
     if not candidates:
         return
     takes = {one.size: listed.seconds_of_a_run(_seen(one, listed.competition)) for one in candidates}
@@ -106,25 +110,25 @@ def _refuse_if_decoding_takes_all(
     enough = math.ceil(2 * (takes[size] + REST) / MARGIN / 60)
     raise UserError(
         f"--minutes {minutes:g}: decoding the images takes about {duration(takes[size])} on this machine, even for a "
-        f"network that sees them at {size} px; they are decoded once, and later runs find them so. Give it "
+        f"network that sees them at {size} px. They are decoded only once: later runs reuse them. Give it "
         f"--minutes {max(enough, math.ceil(minutes) + 1)} or more"
     )
 
 
 def _seen(candidate: Candidate, competition: Competition) -> Competition:
-    """The competition as a candidate sees it."""
+    """Return the competition with the candidate's image settings."""
     return competition.seen_by(load_recipe(candidate.recipe, candidate.settings(1)))
 
 
 def _findings(pilots: Sequence[Pilot], facts: DatasetFacts, words: list[str]) -> Findings:
-    """What the pilots showed; `words` of it are added."""
+    """Return what the pilots showed; add sentences about it to `words`."""
     mirror = not any(pilot.forbids_mirroring for pilot in pilots)
     if facts.mirror and not mirror:
-        words.append("mirrored images are not taken for what they are: nothing is mirrored")
+        words.append("mirroring changes the class of these images, so nothing is mirrored")
     elif facts.mirror and facts.channels == 1 and not any(pilot.tells_of_mirroring for pilot in pilots):
-        # What is grey may be glyphs, which mirroring spoils; where it may be mirrored it gains little.
+        # Grey images may be characters, which mirroring spoils; if they are not, mirroring gains little.
         mirror = False
-        words.append("no pilot tells whether these grey images may be mirrored: nothing is")
+        words.append("no pilot could show that these grey images may be mirrored, so nothing is mirrored")
     return Findings(
         mirror=mirror,
         unlike=any(pilot.is_unlike for pilot in pilots),
@@ -138,14 +142,16 @@ def _findings(pilots: Sequence[Pilot], facts: DatasetFacts, words: list[str]) ->
 
 
 def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[Candidate]:
-    """The candidates whose pretrained weights can be had; why the others' cannot goes to `refused`, once for each."""
+    """Yield the candidates whose pretrained weights are available; add to `refused`, once per network, why others are
+    not.
+    """
     absent: set[str] = set()
     for candidate in candidates:
         if candidate.name in absent:
             continue
         try:
             weights_path(load_recipe(candidate.recipe).model)
-        except (UserError, Unavailable) as error:
+        except UserError as error:
             absent.add(candidate.name)
             refused.append(f"{candidate.name}: {str(error).split(', and ')[0]}")
             continue
@@ -155,10 +161,10 @@ def _available(candidates: Iterator[Candidate], refused: list[str]) -> Iterator[
 def _measured(
     candidates: Sequence[Candidate], competition: Competition, clock: Clock, machine: Machine, refused: list[str]
 ) -> list[MeasuredCandidate]:
-    """What the candidates within the limit cost here, as far as the time for it allows."""
+    """Return the candidates within the limit with their costs, as far as the time for measuring allows."""
     measured: list[MeasuredCandidate] = []
-    alike: dict[str, list[Candidate]] = defaultdict(list)  # for each reason that many are left out for
-    took: dict[bool, float] = {}  # seconds, the latest one with pretrained weights, and the latest without
+    alike: dict[str, list[Candidate]] = defaultdict(list)  # candidates that are left out, by reason
+    took: dict[bool, float] = {}  # seconds of the latest candidate with pretrained weights (True) and without
     for candidate in candidates:
         recipe: Recipe = load_recipe(candidate.recipe, candidate.settings(1))
         seen = competition.seen_by(recipe)
@@ -167,7 +173,7 @@ def _measured(
             alike["over the limit"].append(candidate)
             continue
         began, left = time.monotonic(), clock.left(MEASURING)
-        if candidate.starts_published not in took:  # one of each kind is tried in any case
+        if candidate.starts_published not in took:  # at least one of each kind is tried
             untried = {one.starts_published for one in candidates} - took.keys()
             left = max(left, (clock.planned - began) / len(untried))
         if left <= took.get(candidate.starts_published, 0.0):
@@ -196,8 +202,8 @@ def _by_name(candidates: Sequence[Candidate]) -> str:
 def _estimated(
     candidate: Candidate, parameters: int, measured: Sequence[MeasuredCandidate]
 ) -> MeasuredCandidate | None:
-    """Return the candidate with the cost that the same network at the nearest size lets expect; None where it was
-    measured at no size.
+    """Return the candidate with a cost estimated from the same network at the nearest measured size; None if there is
+    none.
     """
     timed = [one for one in measured if one.candidate.name == candidate.name and one.by_size is None]
     if not timed:
@@ -210,14 +216,15 @@ def _estimated(
 def _pilots(
     measured: Sequence[MeasuredCandidate], context: PilotContext, clock: Clock, words: list[str]
 ) -> list[Pilot]:
-    """The cheapest network with pretrained weights and the cheapest without, each trained for some seconds. How it
-    went, or why there is none, goes to `words`.
+    """Train the cheapest network with pretrained weights and the cheapest without, each for some seconds.
+
+    Add to `words` how each went, or why there is none.
     """
     pilots = []
     seconds = PILOTING * clock.whole
     for published in (True, False):
         alike = [one for one in measured if one.candidate.starts_published == published and one.by_size is None]
-        if not alike or context.facts.several:  # of sets of classes the curves know nothing
+        if not alike or context.facts.several:  # the curves are not for sets of classes
             continue
         cheap = min(alike, key=lambda one: one.cost.view if published else one.cost.step)
         say(f"  a pilot: {cheap.candidate.title}, {duration(seconds)}")
@@ -232,7 +239,7 @@ def _pilots(
 
 
 def _row(pilot: Pilot, facts: DatasetFacts) -> MeasuredTraining:
-    """A pilot beside the measured rows, whose classes are even."""
+    """Return a pilot as a row of the table, whose classes are even."""
     return MeasuredTraining(
         "this task",
         pilot.images,

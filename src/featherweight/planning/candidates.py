@@ -1,4 +1,4 @@
-"""What a plan chooses from: recipes with the keys that a task and a length of training set."""
+"""The candidates of a plan: recipes, with settings for the data and for the length of training."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from featherweight.budget import solver
 from featherweight.config import Competition, load_recipe
 from featherweight.planning.dataset_facts import DatasetFacts
 
-STEPS_PER_EPOCH = 3  # at least, as far as batches of 32 allow
+STEPS_PER_EPOCH = 3  # minimum, if batches of 32 allow it
 BATCHES = (32, 64, 128, 256)
-FAST = "fastnet94_muon"  # the recipe of all fast nets
+FAST = "fastnet94_muon"  # recipe of all fast nets
 WIDTHS = {"fast net, narrow": (32, 128, 128), "fast net": (64, 256, 256), "fast net, wide": (128, 384, 384)}
-RATE = 0.24 / 256  # of the fast nets, for each image of a batch
-ENLARGED, REDUCED = (96, 128), (128, 160, 224)  # pixels at which published networks see small pictures and photographs
-MANY = 8000  # photographs, of which published networks see smaller copies as well
-BOLD = ("optimizer.lr=0.001", "optimizer.layer_decay=0.9")  # of fine-tuning, as in the recipe finetune_lite0_bold
-SMALL = 64  # pixels of a side up to which pictures are enlarged for a published network
-STORED = 256  # pixels of the shorter side of photographs, from which crops are taken
-LONGEST_TUNED = 30  # epochs: fine-tuning has not been seen to need more,
-IMAGES_TUNED = 64_000  # or passes of an image, where there are few
-SHRUNK = (32, 64, 96, 128)  # pixels to which pictures are reduced for a network that starts from scratch
-ALIKE = 1.25  # times a reduced side: pictures that are no larger are not reduced to it
+RATE = 0.24 / 256  # learning rate of the fast nets per image of a batch
+ENLARGED, REDUCED = (96, 128), (128, 160, 224)  # px for pretrained networks: of small pictures, of photographs
+MANY = 8000  # photographs; if there are more, pretrained networks also see them at a smaller size
+BOLD = ("optimizer.lr=0.001", "optimizer.layer_decay=0.9")  # as in the recipe finetune_lite0_bold
+SMALL = 64  # px: pictures up to this side are enlarged for pretrained networks
+STORED = 256  # px of the shorter side at which photographs are stored
+LONGEST_TUNED = 30  # epochs of fine-tuning; more were not seen to help,
+IMAGES_TUNED = 64_000  # or images seen in all, if there are few
+SHRUNK = (32, 64, 96, 128)  # px to which pictures are reduced for networks from scratch
+ALIKE = 1.25  # pictures must be larger than a reduced side by this factor to be reduced to it
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recipe by name, the side of its images in pixels, and what is set in it.
+    """A recipe by name, the image size in pixels, and settings.
 
-    `fixed` are keys that do not depend on the length of training; `batch` is said for recipes whose rate follows it.
+    Attributes:
+        fixed: settings that do not depend on the length of training.
+        batch: batch size, for recipes whose learning rate depends on it.
+        longest: epochs; longer trainings were not seen to improve.
+        starts_published: true for pretrained weights.
     """
 
     name: str
@@ -38,16 +42,16 @@ class Candidate:
     size: int
     fixed: tuple[str, ...] = ()
     batch: int | None = None
-    longest: int = 400  # epochs, beyond which it has not been seen to learn more
+    longest: int = 400
     starts_published: bool = False
 
     @property
     def title(self) -> str:
-        """The name and the size."""
+        """Name and size."""
         return f"{self.name} at {self.size} px"
 
     def settings(self, epochs: int) -> list[str]:
-        """`key=value` for a training of that many epochs; none is a linear probe alone."""
+        """Return `key=value` settings for that many epochs; 0 is a linear probe."""
         if epochs == 0:
             return [*self.fixed, "train.epochs=0", "warmup=null", "averages=[]", "ship=raw"]
         settings = [*self.fixed, f"train.epochs={epochs}", f"train.evaluate_every={-(-epochs // 10)}"]
@@ -57,21 +61,24 @@ class Candidate:
 
 
 def batch_size(images: int) -> int:
-    """The largest batch that leaves an epoch STEPS_PER_EPOCH steps."""
+    """Return the largest batch size that leaves an epoch at least STEPS_PER_EPOCH steps."""
     return max((size for size in BATCHES if images // size >= STEPS_PER_EPOCH), default=BATCHES[0])
 
 
 def scratch_sizes(side: int) -> tuple[int, ...]:
-    """The sizes, in pixels, at which a network that starts from random weights sees pictures of that side.
+    """Return the image sizes, in pixels, for networks with random weights, given the side of the pictures.
 
-    Reduced, since an epoch of half the side takes a quarter of the time, and as they are, up to the largest of these.
+    They are reduced sizes, since an epoch at half the side takes a quarter of the time, and the original one, up to the
+    largest of these.
     """
     reduced = tuple(size for size in SHRUNK if ALIKE * size <= side)
     return (*reduced, side) if side <= SHRUNK[-1] else reduced
 
 
 def published_sizes(side: int, images: int) -> tuple[int, ...]:
-    """The sizes, in pixels, at which a network with pretrained weights sees that many pictures of that side."""
+    """Return the image sizes, in pixels, for networks with pretrained weights, given side and
+    number of the pictures.
+    """
     if side <= SMALL:
         return ENLARGED
     fewer = ENLARGED[:1] if images > MANY else ()
@@ -79,7 +86,7 @@ def published_sizes(side: int, images: int) -> tuple[int, ...]:
 
 
 def from_scratch(facts: DatasetFacts) -> Iterator[Candidate]:
-    """Networks that start from random weights: the fast nets in three widths, and the wide residual net."""
+    """Yield networks with random weights: the fast nets in three widths, and the wide residual net."""
     batch = batch_size(facts.images)
     for size in scratch_sizes(facts.side):
         own = _at(size, facts)
@@ -89,8 +96,8 @@ def from_scratch(facts: DatasetFacts) -> Iterator[Candidate]:
 
 
 def filling(facts: DatasetFacts, competition: Competition) -> Iterator[Candidate]:
-    """Fast nets of other widths, where the widest of the usual ones is over a limit: one that fills it, and one of a
-    quarter.
+    """Yield fast nets of other widths if the widest usual one is over a limit: one that fills it,
+    and one of a quarter.
     """
     for size in scratch_sizes(facts.side):
         own = _at(size, facts)
@@ -114,11 +121,14 @@ def _at(size: int, facts: DatasetFacts) -> tuple[str, ...]:
 
 
 def fine_tuned(facts: DatasetFacts) -> Iterator[Candidate]:
-    """Networks with pretrained weights, at several sizes: small images are enlarged, photographs are reduced."""
+    """Yield networks with pretrained weights at several sizes: small images are enlarged, photographs are reduced."""
     for size in published_sizes(facts.side, facts.images):
         store = "null" if facts.side <= SMALL else str(max(STORED, size))
-        own: tuple[str, ...] = (f"image.size={size}", f"image.store={store}")  # float32: depthwise is slower in bf16
-        if facts.several:  # of sets of classes a probe knows nothing
+        own: tuple[str, ...] = (
+            f"image.size={size}",
+            f"image.store={store}",
+        )  # float32: depthwise convolutions are slower in bf16
+        if facts.several:  # a probe needs one class per image
             own += ("head={start: random, epochs: 1}",)
         for name, recipe in (("EfficientNet-Lite0", "finetune_lite0"), ("EfficientNet-B0", "finetune")):
             longest = max(LONGEST_TUNED, IMAGES_TUNED // facts.images)

@@ -1,4 +1,4 @@
-"""What a recipe costs on this machine: a few steps of it, timed in a process of their own."""
+"""Measure the cost of a recipe on this machine, by timing a few steps in a process of its own."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from featherweight.training.forecast import peak_memory
 
 BETWEEN_STEPS = 1.02  # an epoch takes this many times the time of its steps
 LARGER = 1.2  # times what its pixels say, a larger size: EfficientNet-Lite0 took 1.15 times that at 224 px, from 128
-STEPS = 4  # that are timed, after one that is not: the first chooses kernels and fills caches
-PROPORTION = 4 / 3  # of photographs, whose shorter side is stored
-WARM = 4  # images predicted before the time is taken: the first choose kernels
-PATIENCE = 120.0  # seconds for one candidate; what takes longer is far too slow for any plan
+STEPS = 4  # timed steps, after a first one that selects kernels and fills caches
+PROPORTION = 4 / 3  # aspect ratio of photographs
+WARM = 4  # images predicted before timing starts, to select kernels
+PATIENCE = 120.0  # seconds for one candidate; slower ones are useless for any plan
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a plan is measured on and trained on: a device by its name, and the threads of a CPU (None: all)."""
+    """What is measured and trained on: a device by name, and the number of CPU threads (None: all)."""
 
     device: str = "auto"
     threads: int | None = None
@@ -39,8 +39,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a training step and of one image in one test-time view, and the bytes of memory that training adds:
-    the process's, and those of the GPU.
+    """The cost of a recipe on a machine.
+
+    Attributes:
+        step: seconds of a training step.
+        view: seconds to predict one image in one test-time view.
+        memory: bytes that training adds to the process.
+        on_gpu: bytes that it needs on the GPU.
     """
 
     step: float
@@ -49,8 +54,11 @@ class Cost:
     on_gpu: int = 0
 
     def at(self, size: int, measured: int) -> Cost:
-        """Return what the same network is expected to cost at another size than the one it was `measured` at (pixels of
-        a side): in proportion to the pixels, and a little more for a larger one, whose maps fit less into the caches.
+        """Return the expected cost of the same network at another size, given the size it was `measured` at (both in
+        px).
+
+        It is proportional to the number of pixels, and a little higher for a larger size, whose activations fit less
+        well into the caches.
         """
         pixels = (size / measured) ** 2
         slower = pixels * (LARGER if size > measured else 1.0)
@@ -60,10 +68,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class MeasuredCandidate:
-    """A candidate within the limit, its parameters, what it costs here, and the seconds in which a run of it decodes
-    what is not decoded yet.
+    """A candidate within the limit.
 
-    `by_size` is the size in pixels at which the same network was timed, where there was no time for this one.
+    Attributes:
+        parameters: of its network.
+        cost: on this machine.
+        packing: seconds in which a run of it decodes images.
+        by_size: the image size in pixels from whose cost this one was estimated (None: it was measured itself).
     """
 
     candidate: Candidate
@@ -76,16 +87,16 @@ class MeasuredCandidate:
 def measure(
     recipe: Recipe, competition: Competition, machine: Machine | None = None, patience: float = PATIENCE
 ) -> Cost:
-    """What a step and a prediction of this recipe cost here. Raises Failed for one that is too slow, does not fit into
-    the memory, or meets another fault.
+    """Return the cost of a step and of a prediction of this recipe here.
 
-    The images are noise of the competition's size, since a step takes as long whatever it sees.
+    The images are noise of the competition's size, since the time of a step does not depend on their content. Raises
+    Failed if the recipe is too slow, does not fit into memory, or raises an error.
     """
     return in_own_process(_measured, recipe, competition, machine or Machine(), patience=min(patience, PATIENCE))
 
 
 def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cost:
-    """The cost, measured in this process."""
+    """Return the cost, measured in this process."""
     import torch
 
     from featherweight.budget.memory import within_memory
@@ -98,7 +109,7 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
 
     device = make_runtime(machine.device, recipe.train.precision, machine.threads)
     with hushed():
-        recipe = within_memory(recipe, competition, device)  # as a run of it is
+        recipe = within_memory(recipe, competition, device)  # as in a run
     shape, batch = competition.shape, recipe.train.batch_size
     noise = _noise(batch, competition.image)
     images = Pack([str(index) for index in range(batch)], noise, np.arange(batch) % shape.num_classes)
@@ -109,7 +120,7 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
         examples = Examples(images, images.take(np.arange(1)), shape.num_classes, recipe.augment)
         history = Trainer(short_recipe(recipe, STEPS + 1), model, examples, device, Path(folder)).fit()
     size = batch_within_memory(recipe.predict.batch_size, shape.size, shape.size, device)
-    whole = take_rows(noise, np.arange(size) % batch)  # a whole batch, whose memory is a run's
+    whole = take_rows(noise, np.arange(size) % batch)  # a whole batch, to need the memory of a run
     predict_probs([model], whole[:WARM], runtime=device, batch_size=size)
     began = time.perf_counter()
     predict_probs([model], whole, runtime=device, batch_size=size)
@@ -119,7 +130,7 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
 
 
 def _noise(count: int, image: Image) -> Any:
-    """That many images of noise, as a pack holds them: cut from larger pictures, where these are stored."""
+    """Return `count` images of noise as a pack stores them, or crops of larger ones if `image` stores such."""
     random = np.random.default_rng(0)
     if image.store is None:
         return random.integers(0, 256, (count, image.size, image.size, image.channels), dtype=np.uint8)

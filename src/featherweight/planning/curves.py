@@ -1,13 +1,13 @@
-"""What a network reaches in some epochs on a task, from a table of learning curves that were measured.
+"""Forecast the score of a network after some epochs, from a table of measured learning curves.
 
-`curves.csv` holds a row per training: the task in numbers, the network's parameters, the epochs, and the error on
-images that were held out. `./run.sh bench curves` measures it. The model is linear with normal priors (Gelman et al.,
-Bayesian Data Analysis, chapters 14 and 15), one for networks that start from random weights and one for published ones:
-the logit of the error is a sum of effects that all data sets share and of three that each has for itself (by each
-optimizer), since data sets differ in how hard they are, in what longer training gains and in what more images gain. The
-priors say which way an effect goes, so that a few rows cannot turn it: more images, epochs, pixels and parameters do no
-harm. What longer training gains falls as 1 / epochs, so that nothing is promised far beyond the measured lengths.
-Pilots on the task are rows like the others, and tell its own effects.
+`curves.csv` has a row per training: numbers about the data, the network's parameters, the epochs, and the error on
+held-out images. `./run.sh bench curves` measures it. The model is linear with normal priors (Gelman et al., Bayesian
+Data Analysis, chapters 14 and 15); one model is for networks that start from random weights, one for pretrained ones.
+The logit of the error is a sum of effects that all data sets share and of three effects that each data set (with each
+optimizer) has of its own: data sets differ in difficulty, in the gain of longer training and in the gain of more
+images. The priors fix the sign of each effect, so that a few rows cannot reverse it: more images, epochs, pixels and
+parameters do no harm. The gain of longer training falls as 1 / epochs, so that forecasts far beyond the measured
+lengths stay moderate. Pilots on the data at hand are rows like the others and determine its own effects.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from featherweight.evaluation.intervals import NORMAL
 from featherweight.planning.dataset_facts import DatasetFacts
 
 TABLE = Path(__file__).with_name("curves.csv")
-PUBLISHED = ("lite0", "lite0_bold")  # networks of the table that start from published weights
+PUBLISHED = ("lite0", "lite0_bold")  # networks in the table that start from pretrained weights
 NUMBERS = ("images", "classes", "size", "channels", "parameters", "epochs", "holdout")
-NOISE = 0.2  # of a training, in logits: another seed, and what the effects leave; beside the chance of a small holdout
+NOISE = 0.2  # standard deviation of a training in logits: seeds and what the model misses, without sampling error
 
-# Effects on the logit of the error, with mean and standard deviation before any row is seen: of a doubling of images,
-# classes, pixels of a side and parameters, and of how unfinished a training is.
+# Prior mean and standard deviation of the effects on the logit of the error: of doubling the images, the classes, the
+# side in pixels and the parameters, and of an unfinished training.
 FROM_SCRATCH = {
     "level": (-1.0, 1.5),
     "images": (-0.3, 0.15),
@@ -37,7 +37,7 @@ FROM_SCRATCH = {
     "size": (-0.3, 0.2),
     "parameters": (-0.15, 0.1),
     "unfinished": (0.5, 0.2),
-    "unfinished, by parameters": (-0.03, 0.03),  # larger networks learn more in an epoch
+    "unfinished, by parameters": (-0.03, 0.03),  # larger networks learn more per epoch
 }
 FROM_PUBLISHED = {
     "level": (-1.5, 1.5),
@@ -47,13 +47,13 @@ FROM_PUBLISHED = {
     "parameters": (-0.15, 0.1),
     "unfinished": (1.3, 0.5),
 }
-OWN = ("level", "images", "unfinished")  # effects that a data set has for itself as well
-OWN_SPREAD = {False: (1.2, 0.1, 0.2), True: (1.2, 0.1, 0.5)}  # their standard deviations, by published
+OWN = ("level", "images", "unfinished")  # effects that a data set has of its own, too
+OWN_SPREAD = {False: (1.2, 0.1, 0.2), True: (1.2, 0.1, 0.5)}  # their standard deviations; True: pretrained
 
 
 @dataclass(frozen=True)
 class MeasuredTraining:
-    """A training that was measured; `error` is a fraction of `holdout` images. No epochs: a linear probe."""
+    """A training that was measured. `error` is a fraction of `holdout` images; 0 epochs are a linear probe."""
 
     dataset: str
     images: int
@@ -69,13 +69,13 @@ class MeasuredTraining:
 
     @property
     def group(self) -> tuple[str, str]:
-        """Rows that share what a data set has for itself: of one set, learned by one optimizer."""
+        """The data set and the optimizer: rows of one group share the data set's own effects."""
         return self.dataset, self.optimizer
 
 
 @dataclass(frozen=True)
 class ScoreForecast:
-    """A score to be expected (a fraction) and the ends of its 95 % range."""
+    """An expected score (a fraction) and the ends of its 95 % range."""
 
     value: float
     low: float
@@ -86,7 +86,7 @@ class ScoreForecast:
 
 
 def table(path: Path = TABLE) -> list[MeasuredTraining]:
-    """The measured rows."""
+    """Return the measured rows."""
     with path.open(newline="") as file:
         return [
             MeasuredTraining(
@@ -101,21 +101,21 @@ def table(path: Path = TABLE) -> list[MeasuredTraining]:
 
 
 class Curves:
-    """The model over measured rows and, of a task that pilots were trained on, over these."""
+    """The model, fitted to measured rows and to pilots on the data at hand."""
 
     def __init__(self, rows: Sequence[MeasuredTraining], pilots: Sequence[MeasuredTraining] = ()) -> None:
         self.rows, self.pilots = list(rows), list(pilots)
 
     def and_pilots(self, pilots: Sequence[MeasuredTraining]) -> Curves:
-        """These, and the rows of pilots on the task that is to be forecast."""
+        """Return the same model with pilots on the data that is to be forecast."""
         return Curves(self.rows, pilots)
 
     def forecast(
         self, facts: DatasetFacts, parameters: int, epochs: float, size: int, published: bool = False
     ) -> ScoreForecast:
-        """The score of a network of that many parameters after that many epochs at a size in pixels.
+        """Return the expected score of a network with that many parameters after that many epochs at `size` pixels.
 
-        Without a pilot of its kind the range is as wide as data sets differ.
+        Without a pilot of its kind the range is as wide as the differences between data sets.
         """
         asked = MeasuredTraining(
             "", facts.images, facts.classes, size, facts.channels, parameters, epochs, 1, 0.5, published
@@ -137,7 +137,7 @@ class Curves:
 
 
 def _design(row: MeasuredTraining, groups: Sequence[tuple[str, str]]) -> list[float]:
-    """What the effects of a row are multiplied with: nearly zero for a middling task."""
+    """Return the factors of the effects in a row, which are near zero for a medium data set."""
     parameters = float(np.log2(row.parameters / 1e6))
     unfinished = 1 / (1 + row.epochs) if row.published else 12 / (0.5 + row.epochs)
     shared = {
@@ -154,14 +154,14 @@ def _design(row: MeasuredTraining, groups: Sequence[tuple[str, str]]) -> list[fl
 
 
 def _logits(rows: Sequence[MeasuredTraining]) -> NDArray[np.float64]:
-    """Of the rows' errors; an error of none is taken for half an image."""
+    """Return the logits of the rows' errors; an error of 0 counts as half an image."""
     errors = np.array([_bounded(row) for row in rows])
     logits: NDArray[np.float64] = np.log(errors / (1 - errors))
     return logits
 
 
 def _chance(row: MeasuredTraining) -> float:
-    """The variance of the logit that comes from the number of images that were held out."""
+    """Return the variance of the logit due to the number of held-out images."""
     error = _bounded(row)
     return 1 / (row.holdout * error * (1 - error))
 

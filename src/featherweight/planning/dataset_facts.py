@@ -1,4 +1,4 @@
-"""A competition in numbers: what a plan is made for."""
+"""The numbers about a data set that a plan is based on."""
 
 from __future__ import annotations
 
@@ -15,17 +15,26 @@ if TYPE_CHECKING:
     from featherweight.config import Competition
     from featherweight.data.pack import Pack
 
-LOOKED_AT = 50  # pictures whose size is looked at
+LOOKED_AT = 50  # pictures whose size is read
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """Counts of images, classes and pixels.
+    """Numbers of images, classes and pixels.
 
-    `images` are trained on, `holdout` scores them, `predict` are the competition's own; `smallest` is the number of
-    training images of the rarest class and `commonest` of the most frequent one (0: the classes are as frequent as each
-    other); `size` is the side in pixels that the competition's file gives the images, and `side` the typical one of the
-    pictures themselves. `several`: an image has a set of classes.
+    Attributes:
+        images: number of training images.
+        holdout: number of images that score a run.
+        predict: number of images to predict.
+        classes: number of classes.
+        smallest: number of training images of the rarest class.
+        size: side of the images in pixels, as in the competition's file.
+        side: typical side of the original pictures in pixels.
+        channels: number of channels.
+        mirror: true if the competition's file allows mirroring.
+        pretrained: true if pretrained weights are allowed.
+        several: true if an image has a set of classes.
+        commonest: number of training images of the most frequent class (0: all classes are equally frequent).
     """
 
     images: int
@@ -43,15 +52,15 @@ class DatasetFacts:
 
     @property
     def chance(self) -> float:
-        """The error of always answering the most frequent class."""
+        """The error of always predicting the most frequent class, a fraction."""
         return 1 - max(1 / self.classes, self.commonest / self.images)
 
     @property
     def unevenness(self) -> float:
-        """How much of the error of guessing among classes as frequent as each other is left to guess wrong here: 1
-        where they are, 0.2 of two classes that are 9 : 1.
+        """The error of always predicting the most frequent class, divided by that with equally frequent classes.
 
-        An error by this is that of a task as hard with even classes, of which the learning curves tell.
+        It is 1 for equally frequent classes and 0.2 for two classes that are 9 : 1. An error divided by it is that of a
+        data set of the same difficulty with even classes, for which the learning curves hold.
         """
         return 1.0 if self.several else self.chance / (1 - 1 / self.classes)
 
@@ -66,13 +75,13 @@ class DatasetFacts:
 
 
 def side_of(competition: Competition) -> int:
-    """The typical side in pixels of a competition's training pictures: the root of width times height."""
+    """Return the typical side of the training pictures in pixels: the square root of width times height."""
     train = competition.source(paths.data()).train
     return round(traits_of(train, LOOKED_AT).side) if isinstance(train, Samples) else competition.image.size
 
 
 def describe(competition: Competition, train: Pack, holdout: Pack, predict: Pack | None) -> DatasetFacts:
-    """The task that training images, a holdout and the competition's pictures set."""
+    """Return the facts about training images, a holdout and the images to predict."""
     assert train.labels is not None
     classes = len(competition.classes)
     several = train.labels.ndim == 2

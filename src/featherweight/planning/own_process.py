@@ -1,4 +1,4 @@
-"""Work that is measured: done in a process of its own, so that its memory is its own and its crash is not ours."""
+"""Run work that is to be measured in a process of its own, so that its memory is separate and its crash is harmless."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Work = Callable[..., T]  # (recipe, competition, *more)
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "alloc_failed")
 
 
-class Failed(Exception):  # noqa: N818 - it is an outcome
-    """Why the work came to nothing, in a few words: it is too slow, too large, or the fault that it met."""
+class Failed(Exception):  # noqa: N818 - an outcome, not a bug
+    """The work failed; the message says why in a few words: too slow, too large, or the error that it raised."""
 
 
 def start_server() -> None:
-    """Start the server that processes are forked from, and return at once: it imports torch meanwhile."""
+    """Start the server that processes are forked from, and return at once: it imports torch in the background."""
     _context()
     forkserver.ensure_running()
 
 
 def wait_for_server() -> None:
-    """Return when a process can be forked without waiting for torch."""
+    """Wait until a process can be forked without waiting for torch."""
     process = _context().Process(target=_nothing, daemon=True)
     process.start()
     process.join()
@@ -44,15 +44,15 @@ def _context() -> ForkServerContext:
 
 
 def _nothing() -> None:
-    """Return: the process has started."""
+    """Do nothing: that the process runs is enough."""
 
 
 def in_own_process(work: Work[T], recipe: Recipe, competition: Competition, *more: Any, patience: float) -> T:
-    """What `work(recipe, competition, *more)` returns. Raises Failed where it raises an error, dies, or takes more than
-    `patience` seconds.
+    """Return the result of `work(recipe, competition, *more)`.
 
-    `work` is a function of a module. The process is forked from a server that has imported torch once; starting both
-    is part of the `patience`.
+    `work` is a function of a module. The process is forked from a server that has imported torch. Raises Failed if the
+    work raises an error, if its process dies, or if it takes more than `patience` seconds, including the start of the
+    process.
     """
     ends = time.monotonic() + patience
     context = _context()
@@ -81,7 +81,7 @@ def _work(
 ) -> None:
     try:
         sender.send((True, work(Recipe.model_validate(recipe), Competition.model_validate(competition), *more)))
-    except Exception as error:  # told by who asked for the work
+    except Exception as error:  # reported by the parent process
         sender.send((False, _reason(error)))
 
 
@@ -93,7 +93,7 @@ def _reason(error: Exception) -> str:
 
 
 def _death(code: int | None) -> str:
-    if code == -signal.SIGKILL:  # as the system does when memory runs out
+    if code == -signal.SIGKILL:  # what the system does when memory runs out
         return "too large: its process was killed, for memory most likely"
     ended = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
     return f"its process ended with {ended}"

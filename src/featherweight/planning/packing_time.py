@@ -1,4 +1,6 @@
-"""What a competition's source lists, before anything is decoded; and how long decoding takes, from a few images."""
+"""What a competition's source lists before anything is decoded, and how long decoding takes, estimated from a few
+images.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,16 @@ from featherweight.data.parts import Packs, declared, divide_knowing
 from featherweight.errors import UserError
 from featherweight.runtime.cores import cores
 
-SAMPLE, FEWEST = 24, 4  # images that are decoded to time one way of decoding: at most, and at least
-SAMPLING = 1.0  # seconds after which the fewest are enough
+SAMPLE, FEWEST = 24, 4  # maximum and minimum number of images decoded to time one way of decoding
+SAMPLING = 1.0  # seconds after which the minimum is enough
 LABELLED = ("train", "valid")
-KIN = 3e-4  # seconds for each labelled image, among which a run looks for copies
+KIN = 3e-4  # seconds per labelled image to look for copies
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the data: what its source lists, ids and labels with some of the images, and the seconds of reading
-    what is kept by the thousand in a few files.
+    """A part of the data: its source, ids and labels with some of the images, and the seconds to read images that are
+    stored by the thousand in a few files.
     """
 
     source: Samples | Stored
@@ -38,7 +40,7 @@ class _Part:
 
 
 class ListedImages:
-    """A competition's images as its source lists them. Each way of decoding is timed once."""
+    """A competition's images as listed by its source. Each way of decoding is timed once."""
 
     def __init__(self, competition: Competition) -> None:
         self.competition = competition
@@ -50,21 +52,21 @@ class ListedImages:
 
     @property
     def data(self) -> Data:
-        """The parts, of images that have no pixels."""
+        """The parts, with images that have no pixels."""
         packs = {
             name: pack.without_pixels(part.samples, self.competition.classes) for name, part in self._parts.items()
         }
         return Data(packs["train"], packs.get("test"), pack.apart(packs["train"], packs.get("valid")))
 
     def divided(self, wanted: Split) -> Packs:
-        """Train, holdout and test, of images that have no pixels; kin by their names are on one side."""
+        """Return train, holdout and test, with images that have no pixels; images related by name stay together."""
         data = self.data
         packs: list[Pack] = [data.train] if data.valid is None else [data.train, data.valid]
         known = kin.by_names(packs, declared(self.competition, data.train))
         return divide_knowing(wanted, self.competition, data, known if wanted.kin else None)
 
     def seconds(self, image: Image, parts: Sequence[str] = (*LABELLED, "test")) -> float:
-        """The seconds that decoding these parts takes; what is decoded already takes none."""
+        """Return the seconds to decode these parts; what is decoded already takes none."""
         left = [part for name, part in self._parts.items() if name in parts and not self._is_packed(name, image)]
         count = sum(len(part.samples.ids) for part in left)
         if not count:
@@ -72,7 +74,9 @@ class ListedImages:
         return sum(part.reading for part in left) + count * self._of_one(image) / cores()
 
     def seconds_of_a_run(self, seen: Competition) -> float:
-        """The seconds that a run decodes and looks for kin, which it does at the size that the competition declares."""
+        """Return the seconds in which a run decodes images and looks for related ones, at the size in the competition's
+        file.
+        """
         total = self.seconds(seen.image)
         declared_image = seen.declared_image
         if not pack.decode_alike(seen.image, declared_image):
@@ -82,7 +86,7 @@ class ListedImages:
         return total + KIN * sum(len(part.samples.ids) for name, part in self._parts.items() if name in LABELLED)
 
     def load(self, seen: Competition) -> None:
-        """Decode what is not decoded yet, for all who ask for it later."""
+        """Decode what is not decoded yet, for later use."""
         seen.load()
         self._packed |= {(name, pack.decoding(seen.image)): True for name in self._parts}
 
@@ -95,12 +99,12 @@ class ListedImages:
         return self._packed[key]
 
     def _of_one(self, image: Image) -> float:
-        """Seconds of one image on one core."""
+        """Return the seconds to decode one image on one core."""
         key = pack.decoding(image)
         if key not in self._each:
             pictures: list[Any] = [picture for part in self._parts.values() for picture in part.samples.images]
             chosen = [pictures[place] for place in np.random.default_rng(0).permutation(len(pictures))[: SAMPLE + 1]]
-            _decode(chosen[0], image)  # the first one loads the decoder
+            _decode(chosen[0], image)  # the first one also loads the decoder
             began, done = time.perf_counter(), 0
             for picture in chosen[1:] or chosen:
                 _decode(picture, image)
@@ -112,13 +116,13 @@ class ListedImages:
 
 
 def _part(source: Samples | Stored) -> _Part:
-    """A part, with at most SAMPLE + 1 of its images."""
+    """Return a part, with at most SAMPLE + 1 of its images."""
     began = time.perf_counter()
     samples = source.read() if isinstance(source, Stored) else source
     reading = time.perf_counter() - began if isinstance(source, Stored) else 0.0
     some = samples.images[:: max(1, len(samples.ids) // SAMPLE)][: SAMPLE + 1]
     if isinstance(some, np.ndarray):
-        some = some.copy()  # else the whole array stays in the memory
+        some = some.copy()  # otherwise the whole array stays in memory
     return _Part(source, Samples(samples.ids, some, samples.labels, samples.groups), reading)
 
 
@@ -128,5 +132,5 @@ def _decode(picture: Any, image: Image) -> None:
             fit(picture, image)
         else:
             decode(Path(picture), image)
-    except UserError:  # packing says which it is
+    except UserError:  # decoding reports it later
         pass

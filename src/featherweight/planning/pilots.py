@@ -1,9 +1,9 @@
-"""Short trainings on the task itself, which say how hard it is, and whether its images may be mirrored.
+"""Train pilots: short trainings on the data at hand, which show how hard the data are and whether to mirror images.
 
-The learning curves of other data sets tell how networks and lengths of training differ, not how hard a new task is: a
-pilot's score stands in the table beside them. It is trained without mirror images. Where it then recognises mirrored
-images much worse than images as they are, a mirror image is not of the same class: a letter, a road sign. A pilot that
-answers no better than who always says the most frequent class has shown nothing.
+The learning curves of other data sets show how networks and lengths of training differ, but not how hard a new data set
+is: a pilot's score is added to their table. A pilot is trained without mirror images. If it then recognises mirrored
+images much worse than the originals, a mirror image has another class, as with letters and road signs. A pilot that is
+no better than always predicting the most frequent class shows nothing.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from featherweight.planning.packing_time import ListedImages
 from featherweight.training.probe import rows_fitted
 
 EPOCHS = 3
-FEWEST = 64  # images, with fewer of which a score says nothing
-JUDGES = 1000  # images of the holdout at most
-JUDGING = 1 / 3  # of a pilot's seconds at most goes into them
-PROBING = 1.5  # times what features take, a probe with its regression
-TELLING = 0.1  # of chance: a pilot that knows less beyond it does not tell what mirroring loses
-LOST = 0.1  # of what a pilot knows beyond chance: images that lose more by mirroring are then of other classes
-UNLIKE = 0.15  # of chance: a probe that gets more wrong; of dogs and cats it was 0.07, of seedlings 0.24
+FEWEST = 64  # images; a score on fewer says nothing
+JUDGES = 1000  # maximum number of held-out images
+JUDGING = 1 / 3  # maximum share of a pilot's time for predicting them
+PROBING = 1.5  # time of a probe with its regression, relative to that of its features
+TELLING = 0.1  # minimum gain over chance, relative to it, of a pilot that can judge mirroring
+LOST = 0.1  # if mirroring loses more of the gain over chance than this, it changes classes
+UNLIKE = 0.15  # error relative to chance; a probe had 0.07 on dogs and cats, 0.24 on seedlings
 
 
 @dataclass(frozen=True)
@@ -84,26 +84,26 @@ class Pilot:
 
     @property
     def has_learned(self) -> bool:
-        """Is it better than who always says the most frequent class, beyond doubt?"""
+        """True if it is significantly better than always predicting the most frequent class."""
         doubt = math.sqrt(self.chance * (1 - self.chance) / self.holdout)
         return self.chance - self.error > NORMAL * doubt
 
     @property
     def tells_of_mirroring(self) -> bool:
-        """Does it know enough to lose something by mirroring?"""
+        """True if it has learned enough to lose something by mirroring."""
         return self.has_learned and self.chance - self.error > TELLING * self.chance
 
     @property
     def forbids_mirroring(self) -> bool:
-        """Are mirror images of other classes, beyond doubt?"""
+        """True if mirroring significantly changes the class of images."""
         return self.tells_of_mirroring and self.mirror_drop.lower_end > LOST * (self.chance - self.error)
 
     @property
     def is_unlike(self) -> bool:
-        """Is it a probe whose network has seen nothing like these images?
+        """True for a probe whose network has seen nothing like these images.
 
-        Of few images for each class a probe is wrong more often, whatever they show, and this is said of more than it
-        is true of: to fine-tune too boldly costs less than too gently.
+        With few images per class a probe has a larger error, whatever they show, so this is true too often. Too bold
+        fine-tuning costs less than too gentle one.
         """
         return self.candidate.starts_published and self.error > UNLIKE * self.chance
 
@@ -111,14 +111,12 @@ class Pilot:
         right = f"{1 - self.error:.1%} of {self.holdout:,} right after {self.images:,} images"
         if self.has_learned:
             return right
-        return (
-            f"{right}, and always saying the most frequent class {1 - self.chance:.1%}: it has not learned anything yet"
-        )
+        return f"{right}, no better than always predicting the most frequent class ({1 - self.chance:.1%})"
 
 
 @dataclass(frozen=True)
 class PilotContext:
-    """What pilots are trained in: a task, the ids of its images, and the machine."""
+    """What pilots share: the facts about the data, the listed images, the ids of the parts, and the machine."""
 
     facts: DatasetFacts
     listed: ListedImages
@@ -128,8 +126,9 @@ class PilotContext:
 
 
 def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, ends: float) -> Pilot | str:
-    """The candidate trained for about that many seconds; or why not, as when it is not done at `ends`, a reading of
-    `time.monotonic`.
+    """Train a candidate for about `seconds` and return the pilot; or a sentence that says why there is none.
+
+    It must be done at `ends`, a reading of `time.monotonic`.
     """
     candidate, cost, facts = measured.candidate, measured.cost, context.facts
     probing = candidate.starts_published
@@ -139,11 +138,11 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     each = cost.view * PROBING if probing else epochs * cost.step / recipe.train.batch_size
     images = min(facts.images, int((seconds - 2 * judges * cost.view) / each))
     if images < max(FEWEST, 2 * facts.classes) or judges < min(FEWEST, facts.holdout):
-        return f"in {duration(seconds)} it would see {images:,} images and {judges:,} to be judged by: too few to tell"
+        return f"in {duration(seconds)} it would train on {images:,} images and be judged by {judges:,}: too few"
     seen = context.listed.competition.seen_by(recipe)
     packing = context.listed.seconds(seen.image)
     if packing + seconds > ends - time.monotonic():
-        return f"its images would take {duration(packing)} to decode, and planning is to end before"
+        return f"decoding its images would take {duration(packing)}, longer than planning may take"
     context.listed.load(seen)
     drawn = np.random.default_rng(0)
     shown = [_drawn(ids, count, drawn) for ids, count in ((context.train, images), (context.holdout, judges))]
@@ -168,13 +167,13 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
 
 
 def _drawn(ids: Sequence[str], count: int, random: np.random.Generator) -> list[str]:
-    """Some of the ids, in their order."""
+    """Return a random choice of the ids, in their original order."""
     return [ids[place] for place in np.sort(random.permutation(len(ids))[:count])]
 
 
 @dataclass(frozen=True)
 class PilotResult:
-    """What a pilot's process tells: errors of `judged` images, and the seconds of a step, of a view of one image, and
+    """What a pilot's process returns: errors on `judged` images, and the seconds of a step, of a view of one image, and
     of a probe's regression.
     """
 
@@ -190,8 +189,8 @@ class PilotResult:
 def _trained(
     recipe: Recipe, competition: Competition, shown: Sequence[str], judged: Sequence[str], machine: Machine
 ) -> PilotResult:
-    """The candidate trained on images of these ids and judged by the others, in this process."""
-    import sklearn.linear_model  # noqa: F401 - seconds, which are no part of a regression
+    """Train the candidate on the images with ids `shown`, and judge it by the others, in this process."""
+    import sklearn.linear_model  # noqa: F401 - takes seconds, which are not part of a regression
     import torch
 
     from featherweight.console import hushed
@@ -243,18 +242,18 @@ def _trained(
 
 
 def _named(data: Data, ids: Sequence[str]) -> Pack:
-    """The labelled images of these ids, without what could not be decoded."""
+    """Return the labelled images with these ids, without those that could not be decoded."""
     for part in (data.train, data.valid):
         if part is not None:
             place = {id: place for place, id in enumerate(part.ids)}
             found = [place[id] for id in ids if id in place]
             if found:
                 return part.take(np.array(found))
-    raise AssertionError("ids of images that are not there")
+    raise AssertionError("none of the ids is among the images")
 
 
 def _unlike(train: Pack, holdout: Pack) -> Pack:
-    """The held-out images that show no picture which is trained on as well; all, where there are next to no others."""
+    """Return the held-out images that are no copies of training images; all, if hardly any others are left."""
     same = near_duplicates.groups(Joined(train.images, holdout.images))
     seen = [place - len(train) for group in same if group[0] < len(train) for place in group if place >= len(train)]
     left = np.setdiff1d(np.arange(len(holdout)), seen)

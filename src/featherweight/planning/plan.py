@@ -1,7 +1,7 @@
-"""A plan: of the candidates that are measured, the one that is expected to score best in the time there is.
+"""Plan a training: from the measured candidates, choose the one with the best expected score in the given time.
 
-Everything that could be left out for lack of time is decided here, before training: the plan is a resolved recipe, and
-the same recipe gives the same bytes whenever it is run.
+Everything that is left out for lack of time is decided here, before training. The plan is a recipe with every key,
+which gives the same bytes whenever it is trained.
 """
 
 from __future__ import annotations
@@ -28,18 +28,23 @@ from featherweight.training.deadline import Deadline, evaluations
 from featherweight.training.forecast import peak_memory
 from featherweight.training.probe import rows_fitted
 
-MARGIN = 0.95  # of the time is planned for; the rest is for what a shared machine does meanwhile
-PROBE_SECONDS_PER_ROW = 1.5e-4  # seconds of a probe's regression for each row, where no pilot tells
-FEW = 10  # epochs, of fewer of which the last is cut where the time ends
-SHORTEST = 0.25  # epochs of a network from scratch; after fewer it has hardly seen the classes
+MARGIN = 0.95  # of the time is planned; the rest is a reserve for a busy machine
+PROBE_SECONDS_PER_ROW = 1.5e-4  # used if no pilot has measured it
+FEW = 10  # epochs; if fewer fit, the last one may be cut
+SHORTEST = 0.25  # epochs of a network from scratch; in fewer it hardly sees the classes
 REST = 12.0  # seconds for the start, the CSV and the report
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What pilots showed: may images be mirrored, are they unlike those that pretrained weights were trained on, how
-    many times longer a step took than where it was timed, the seconds of a probe's regression for each row of features
-    (see `rows_fitted`), and of which kinds (do they start from pretrained weights?) a pilot has not learned anything.
+    """What pilots showed.
+
+    Attributes:
+        mirror: true if images may be mirrored.
+        unlike: true if the images are unlike those that the pretrained weights were trained on.
+        slowdown: the time of a step divided by the time measured before.
+        probe_seconds_per_row: the time of a probe's regression, per row of features (see `rows_fitted`).
+        at_chance: the kinds of networks (True: with pretrained weights) of which a pilot has not learned anything.
     """
 
     mirror: bool = True
@@ -51,7 +56,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Where the seconds of a run go."""
+    """The seconds of a run, by purpose."""
 
     packing: float
     training: float
@@ -60,7 +65,7 @@ class Timeline:
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """The sum, in seconds."""
         return self.packing + self.training + self.views + self.rest
 
     def __str__(self) -> str:
@@ -70,7 +75,13 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Option:
-    """A candidate that fits into the time: its recipe, what it costs, and what it is expected to score."""
+    """A candidate that fits into the time, with its recipe, its cost and its expected score.
+
+    Attributes:
+        epochs: passes over the training images (0: a linear probe).
+        step: expected seconds of a training step.
+        looking: expected seconds of an evaluation on the holdout.
+    """
 
     candidate: Candidate
     recipe: Recipe
@@ -79,18 +90,18 @@ class Option:
     timeline: Timeline
     forecast: ScoreForecast
     mirror: bool
-    epochs: float  # passes over the training images
-    step: float  # seconds that a step is expected to take
-    looking: float  # seconds that an evaluation of the holdout is expected to take
+    epochs: float
+    step: float
+    looking: float
     by_size: int | None = None  # pixels, at which the network was timed in place of its own
 
     def seen(self, choices: Sequence[Choice]) -> list[Choice]:
-        """Those of augmentations or views that are not left out for mirroring."""
+        """Return the augmentations or views that are used: without those that mirror, if nothing is mirrored."""
         return [choice for choice in choices if self.mirror or choice.name not in MIRRORING]
 
     @property
     def line(self) -> str:
-        """The option for the list of alternatives."""
+        """The option as one line of text."""
         takes = f"{_length(self.epochs)} in {duration(self.timeline.total)}"
         takes += f" (by its time at {self.by_size} px)" if self.by_size else ""
         return f"{self.candidate.title}: {takes}, {self.parameters:,} parameters, expected {self.forecast}"
@@ -106,7 +117,7 @@ def _length(epochs: float) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """The options that fit, the best first, why the others do not, and what pilots have `found`."""
+    """The options that fit, the best first; `refused` says why others do not, `found` what pilots showed."""
 
     facts: DatasetFacts
     seconds: float
@@ -116,17 +127,17 @@ class Plan:
 
     @property
     def best(self) -> Option:
-        """What is trained."""
+        """The option that is trained."""
         return self.options[0]
 
     def deadline(self, began: float, minutes: float) -> Deadline:
-        """When its run is to end: some minutes after `began`, a reading of `time.monotonic`."""
+        """Return the deadline of its run, `minutes` after `began` (a reading of `time.monotonic`)."""
         best = self.best
         after = best.timeline.views + best.timeline.rest
         return Deadline(began, minutes * 60, after, best.step, best.looking)
 
     def lines(self) -> list[str]:
-        """The plan for people to argue with."""
+        """Return the plan as lines of text."""
         best = self.best
         recipe = best.recipe
         augment = ", ".join(choice.name for choice in best.seen(recipe.augment)) or "none"
@@ -153,7 +164,7 @@ def make(
     curves: Curves,
     findings: Findings,
 ) -> Plan:
-    """The plan for what is left of the time. Raises UserError where no candidate gets through one epoch."""
+    """Return the plan for `seconds`. Raises UserError if no candidate fits."""
     options: list[Option] = []
     reasons: list[str] = []
     for one in measured:
@@ -171,7 +182,7 @@ def make(
 
 
 def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
-    """What is set because pilots showed it."""
+    """Yield the settings that follow from what pilots showed."""
     if findings.unlike and candidate.starts_published:
         yield from BOLD
     if not findings.mirror:
@@ -179,7 +190,7 @@ def _fixed_by(findings: Findings, candidate: Candidate) -> Iterator[str]:
 
 
 def parameters_within_limit(recipe: Recipe, competition: Competition, name: str) -> int | None:
-    """The parameters of a recipe's network; None where they are over the limit."""
+    """Return the number of parameters of a recipe's network; None if it is over the limit."""
     try:
         weight = budget.weigh(recipe, competition, name)
         weight.refuse_if_over()
@@ -196,7 +207,7 @@ def _option(
     curves: Curves,
     findings: Findings,
 ) -> Option | str:
-    """The candidate trained for as long as the time allows, or why that is impossible."""
+    """Return the candidate, trained for as long as the time allows; or the reason why it does not fit."""
     candidate, cost, slowdown = measured.candidate, measured.cost, findings.slowdown
     recipe = load_recipe(candidate.recipe, candidate.settings(1))
     seen = competition.seen_by(recipe)
@@ -213,10 +224,10 @@ def _option(
     left = seconds * MARGIN - measured.packing - views - probing - REST
     epochs = min(_epochs_within(left, epoch, steps, looking), float(candidate.longest))
     if candidate.starts_published and 0 <= epochs < 1:
-        epochs = 0.0  # shorter fine-tunings were not measured: a probe alone, where the recipe has one
+        epochs = 0.0  # shorter fine-tuning was not measured: only a probe, if the recipe has one
     least = SHORTEST if not candidate.starts_published else 0.0 if recipe.head.start == "probe" else 1.0
     if epochs < least:
-        return f"an epoch takes {duration(epoch)}, and {duration(max(left, 0))} are left for it"
+        return f"an epoch takes {duration(epoch)}, but only {duration(max(left, 0))} are left for training"
     begun = math.ceil(epochs)
     cut = [] if epochs == begun else [f"train.steps={round(epochs * steps)}"]
     whole = load_recipe(candidate.recipe, [*candidate.settings(begun), *cut])
@@ -239,10 +250,10 @@ def _option(
 
 
 def _epochs_within(seconds: float, epoch: float, steps: int, looking: float) -> float:
-    """Return how many epochs of `epoch` seconds and `steps` steps fit into `seconds`; below 0 where nothing does.
+    """Return how many epochs, of `epoch` seconds and `steps` steps each, fit into `seconds`; below 0 if none does.
 
-    Of fewer than FEW the last may be cut at a step. An evaluation of `looking` seconds follows each epoch, cut or
-    whole, but at most ten are made (see `Candidate.settings`).
+    If fewer than FEW fit, the last one may be cut after any step. Each epoch, cut or whole, is followed by an
+    evaluation of `looking` seconds, but there are at most ten (see `Candidate.settings`).
     """
     whole = math.floor((seconds - FEW * looking) / epoch)
     if whole >= FEW:
@@ -252,22 +263,21 @@ def _epochs_within(seconds: float, epoch: float, steps: int, looking: float) -> 
 
 
 def _for_these_classes(even: ScoreForecast, facts: DatasetFacts, at_chance: bool) -> ScoreForecast:
-    """Return the forecast for the class frequencies of this data, given that for even ones (`DatasetFacts.unevenness`).
+    """Return the forecast for this data's class frequencies, given that for even ones (`DatasetFacts.unevenness`).
 
-    No network is expected to do worse than who always says the most frequent class. Where a pilot did no better, this
-    network may not either: its range begins there, and its score is the middle between that and what other data sets
-    let expect.
+    No score is forecast below that of always predicting the most frequent class. If a pilot was no better than that,
+    the range begins there, and the score is the middle between it and the forecast of the curves.
     """
     value, low, high = (1 - facts.unevenness * (1 - score) for score in (even.value, even.low, even.high))
     guessed = 1 - facts.chance
-    if not facts.several:  # of sets of classes none is guessed
+    if not facts.several:  # a set of classes is not guessed
         value, low, high = max(value, guessed), max(low, guessed), max(high, guessed)
     return ScoreForecast((guessed + value) / 2, guessed, high) if at_chance else ScoreForecast(value, low, high)
 
 
 def write(plan: Plan, name: str, competition: str) -> Path:
-    """Store the plan's recipe as `plans/<competition>/<name>.yaml`, resolved; with a number, where another one is there
-    already.
+    """Store the plan's recipe, with every key, as `plans/<competition>/<name>.yaml`, with a number if that name is
+    taken.
     """
     folder = paths.home() / "plans" / competition
     names = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
@@ -281,10 +291,10 @@ def write(plan: Plan, name: str, competition: str) -> Path:
 
 
 def _is_free(path: Path, recipe: Recipe) -> bool:
-    """May the recipe be stored there: is nothing there, or the same recipe?"""
+    """True if nothing is stored at the path, or the same recipe."""
     if not path.exists():
         return True
     try:
         return load_recipe(str(path)) == recipe
-    except UserError:  # changed by somebody, or of another version
+    except UserError:  # edited, or of another version
         return False

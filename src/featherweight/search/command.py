@@ -1,4 +1,4 @@
-"""The command: check, say what it costs, search, report."""
+"""The search command: check the space, estimate the cost, search, and report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from featherweight.search.space import load
 from featherweight.search.study import counted, open_study
 from featherweight.search.trials import Search, work
 
-LONGEST = 100_000  # hours: no search is as long
+LONGEST = 100_000  # hours
 
 
 def search(
@@ -32,13 +32,13 @@ def search(
     device: str,
     threads: int | None,
 ) -> str:
-    """Search a space until `trials` are trained in all, or for `hours`; returns the command that trains the best.
+    """Search a space until `trials` are trained in all, or for `hours`; return the command that trains the best recipe.
 
-    A study of the same name is continued. Raises UserError before anything starts, and KeyboardInterrupt after
-    Ctrl-C, with the study in order.
+    A study of that name is continued. Raises UserError before anything starts, and KeyboardInterrupt after Ctrl-C, with
+    the study in a consistent state.
     """
     if trials is None and hours is None:
-        raise UserError("give --trials 50, --hours 2 or both: how long to search")
+        raise UserError("give --trials 50, --hours 2 or both, to say how long to search")
     if trials is not None and not 1 <= trials <= MAX_INT:
         raise UserError(f"--trials {trials}: expected 1 to {MAX_INT:,}")
     if hours is not None and not 0 < hours < LONGEST:
@@ -72,9 +72,9 @@ def search(
     if ended:
         say(ended)
     if not rows["score"].notna().any():
-        raise UserError("no trial was finished, so there is no best one; give it more --trials or --hours")
+        raise UserError("no trial was finished, so there is no best one; give more --trials or --hours")
     if outcome.draw_importances(study, folder / "importances.png"):
-        say(f"wrote {folder / 'importances.png'}, which keys matter")
+        say(f"wrote {folder / 'importances.png'}: which keys matter most")
     best = outcome.write_best(study, search_space, name, Path(rival).stem, recipe, metric_of(to_win.metric))
-    say(f"wrote {recipe}, whose trial scored {best}")
+    say(f"wrote {recipe}, the best trial, with a score of {best}")
     return f"./run.sh {name} --competition {rival}"

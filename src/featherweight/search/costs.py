@@ -1,4 +1,4 @@
-"""What a search will take: some steps of its base are timed, and some candidates are drawn and weighed."""
+"""Estimate the cost of a search: time some steps of its base recipe, and count the parameters of some candidates."""
 
 from __future__ import annotations
 
@@ -23,36 +23,47 @@ from featherweight.errors import UserError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.search.trials import Search, trained
 
-DRAWN = 16  # candidates drawn to see what the space holds
-PROBED = 4  # steps timed, after the same number of others
+DRAWN = 16  # candidates drawn to see what the space contains
+PROBED = 4  # timed steps, after as many untimed ones
 TIMED = 512  # held-out images
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a trial of the base takes in seconds, and what the space's candidates are beside it."""
+    """What a trial of the base recipe takes, and how the space's candidates compare with it.
 
-    epoch: float  # of training
-    evaluation: float  # at the holdout, by one view
-    final: float  # score, by the recipe's views
+    Attributes:
+        epoch: seconds of training per epoch.
+        evaluation: seconds of an evaluation on the holdout by one view.
+        final: seconds of the final score, with the recipe's views.
+        epochs: of a trial.
+        every: epochs between evaluations.
+        over: number of drawn candidates that are over the limit.
+        drawn: number of candidates drawn.
+        heaviest: the largest product of multiply-adds and epochs among the drawn ones, relative to the base.
+    """
+
+    epoch: float
+    evaluation: float
+    final: float
     epochs: int
-    every: int  # epochs between evaluations
-    over: int  # of those drawn: over the limit
+    every: int
+    over: int
     drawn: int
-    heaviest: float  # of those drawn, the most multiply-adds times epochs, the base's being 1
+    heaviest: float
 
     @property
     def trial(self) -> float:
-        """Seconds of a trial that is not given up."""
+        """Seconds of a trial that is not stopped early."""
         return self.epochs * self.epoch + math.ceil(self.epochs / self.every) * self.evaluation + self.final
 
     def in_words(self, trials: int | None, hours: float | None) -> list[str]:
-        """In words, what the search will take, or how far it will come."""
+        """Return lines that say how long the search will take, or how many trials it will make."""
         lines = [
             f"a trial like the base: {self.epochs} epochs of {_long(self.epoch + self.evaluation / self.every)} and "
             f"the holdout's score, {_long(self.trial)} in all",
-            f"of {self.drawn} candidates drawn, {self.over or 'none'} are over the limit; the heaviest of the others "
-            f"computes {self.heaviest:.1f} times what the base does",
+            f"of {self.drawn} candidates drawn at random, {self.over or 'none'} are over the limit; the most expensive "
+            f"other one computes {self.heaviest:.1f} times as much as the base",
         ]
         worst = self.trial * self.heaviest
         if trials is not None:
@@ -62,7 +73,7 @@ class Costs:
             lines.append(f"{hours:g} hours: {fit}; the last may end up to {_long(worst)} later")
         return [
             *lines,
-            "less where trials are given up early" if hours is None else "more where trials are given up early",
+            "less if trials are stopped early" if hours is None else "more if trials are stopped early",
         ]
 
 
@@ -74,11 +85,11 @@ def _long(seconds: float) -> str:
 
 
 def costs(search: Search) -> Costs:
-    """Time some steps of the base, and weigh some candidates drawn at random."""
+    """Time some steps of the base recipe, and check some candidates drawn at random."""
     recipe = search.space.recipe({})
     train, holdout, _ = parts.divide(recipe.split, search.competition, search.data)
     size = min(recipe.train.batch_size, len(train))
-    share = min(1.0, TIMED / len(holdout))  # of the holdout that is timed
+    share = min(1.0, TIMED / len(holdout))  # share of the holdout that is timed
     part = holdout.take(np.arange(math.ceil(share * len(holdout))))
     some = train.take(np.arange(min(len(train), PROBED * size)))
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +118,9 @@ def _timed(action: Callable[[], object]) -> float:
 
 
 def _survey(search: Search, base: Recipe) -> tuple[int, float]:
-    """Of some candidates drawn at random: how many are over the limit, and how heavy the heaviest of the others is."""
+    """Draw candidates at random; return how many are over the limit, and the relative cost of the most expensive other
+    one.
+    """
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.space.file.seed))
     one = budget.weigh(base, search.competition, "the base").macs * base.train.epochs
     over, heaviest = 0, 1.0

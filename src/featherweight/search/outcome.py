@@ -1,4 +1,4 @@
-"""What a search leaves behind: its table, the importance of its keys, and the best candidate as a recipe."""
+"""The results of a search: its table, the importance of its keys, and the best candidate as a recipe."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from featherweight.schema import Choice, Section
 from featherweight.search.space import SearchSpace, spelled
 from featherweight.search.study import candidate
 
-MARK = "found by ./run.sh search"  # in the head of a recipe that a search wrote, and may write anew
+MARK = "found by ./run.sh search"  # in the head comment of recipes that a search wrote and may overwrite
 
 
 def table(study: Study, space: SearchSpace) -> pd.DataFrame:
-    """One row per candidate, the trained ones first, best first: number, score, low, high, outcome, epochs, parameters,
-    seconds, and the value of every key.
+    """Return one row per candidate: the trained ones first, the best first.
+
+    Columns: candidate (its number), score, low, high, outcome, epochs, parameters, seconds, and the value of every key.
     """
     rows = []
     for trial in study.get_trials(deepcopy=False):
@@ -62,36 +63,38 @@ def _outcome(trial: FrozenTrial) -> str:
         return f"refused: {trial.user_attrs['refused']}"
     if "diverged" in trial.user_attrs:
         return str(trial.user_attrs["diverged"])
-    return "given up" if trial.state == TrialState.PRUNED else "not done"
+    return "stopped early" if trial.state == TrialState.PRUNED else "not done"
 
 
 def draw_importances(study: Study, path: Path) -> bool:
-    """Draw which keys the scores depend on, by PED-ANOVA (Watanabe et al. 2023); False where too little is known."""
+    """Draw how much the score depends on each key, by PED-ANOVA (Watanabe et al. 2023); return False if there are too
+    few trials.
+    """
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
     if len({trial.value for trial in done}) < 2:
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that few trials say little, which the label says
+        warnings.simplefilter("ignore")  # few trials; the label of the axis says how many
         importances = optuna.importance.get_param_importances(study)
     names = list(reversed(importances))
     picture, axes = plotting.figure(1, 1, height=1.2 + 0.35 * len(names))
     axes[0, 0].barh(names, [importances[name] for name in names])
-    axes[0, 0].set_xlabel(f"share in what sets the best of {len(done)} finished trials apart")
+    axes[0, 0].set_xlabel(f"importance, from {len(done)} finished trials")
     axes[0, 0].grid(axis="x", alpha=0.3)
     plotting.save(picture, path)
     return True
 
 
 def refuse_if_not_ours(path: Path, name: str) -> None:
-    """Raise UserError where a recipe that no search of this name wrote stands in the way."""
+    """Raise UserError if there is a recipe at the path that a search of this name did not write."""
     if path.exists() and f"{MARK} {name}" not in path.read_text():
-        raise UserError(f"--name {name}: there is a recipe {path} already; take another --name")
+        raise UserError(f"--name {name}: there is already a recipe {path}; choose another --name")
 
 
 def write_best(study: Study, space: SearchSpace, name: str, competition: str, path: Path, metric: Metric) -> str:
-    """Write the best candidate as a recipe: what it has otherwise than the base; returns its score in figures.
+    """Write the best candidate as a recipe with the keys that differ from the base; return its score as text.
 
-    What the space says to make trials short is the base's again.
+    Keys that the space sets to make trials short have the base's values.
     """
     best = study.best_trial
     assert best.value is not None
@@ -100,7 +103,7 @@ def write_best(study: Study, space: SearchSpace, name: str, competition: str, pa
     trials = sum(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False))
     head = (
         f"# {best.user_attrs['parameters']:,} parameters. Holdout {value} on {competition} after {best.last_step} "
-        f"epochs, the best of\n# {trials} finished trials and so rather too good: {MARK} {name}.\n"
+        f"epochs, the best of\n# {trials} finished trials and so biased upwards: {MARK} {name}.\n"
         f"#   ./run.sh {name} --competition {competition}\n"
     )
     changes = differences(load_recipe(space.file.base), recipe)
@@ -109,7 +112,7 @@ def write_best(study: Study, space: SearchSpace, name: str, competition: str, pa
 
 
 def differences(base: Recipe, changed: Recipe) -> dict[str, Any]:
-    """What a child of `base` has to say to be `changed`; the seed is left out."""
+    """Return the keys that a child of `base` needs to equal `changed`, without the seed."""
     return {key: value for key, value in _differing(base, changed).items() if key != "seed"}
 
 
@@ -125,7 +128,7 @@ def _differing(before: Section, after: Section) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As a file would give it: of a choice, its name and what differs from the defaults."""
+    """Return a value as a file would give it: a choice as its name and the keys that differ from the defaults."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, Choice):

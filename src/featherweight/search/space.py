@@ -2,12 +2,12 @@
 
     base: fastnet94
     competition: digits
-    short: {train.epochs: 6}                               # what every trial says otherwise, to be short
+    short: {train.epochs: 6}                               # changes in every trial, to make it short
     search:
       optimizer.lr: {low: 0.01, high: 1.0, log: true}
       train.batch_size: [32, 64, 128]
 
-Keys are those that `--set` takes. The recipe that is written in the end has the base's values for what is `short`.
+Keys are those of `--set`. The recipe that is written at the end has the base's values for the keys in `short`.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from featherweight.paths import find_config
 from featherweight.schema import Choice, Flag, NonNegativeInt53, Number, OneOf, Positive, Section, Text
 from featherweight.search.methods import PRUNERS, SAMPLERS
 
-MANY = 100  # values of a range that are each tried before anything starts; of larger ranges only the ends
-SHOWN = 3  # refused values of a key that an error spells out
-FIGURES = 4  # of a number drawn from a range: what is written is what was trained
-FIXED = {  # what trials must have in common, and why
-    "split": "trials that hold out different images cannot be compared",
-    "seed": "every trial has a seed of its own, derived from the space's",
-    "train.precision": "a search runs at one precision, the base's; search twice and compare",
+MANY = 100  # values; of larger ranges only the ends are checked before the search
+SHOWN = 3  # refused values of a key that an error lists
+FIGURES = 4  # significant digits of drawn numbers, so that the written recipe has exactly the trained value
+FIXED = {  # keys that must be equal in all trials, and why
+    "split": "trials with different held-out images cannot be compared",
+    "seed": "every trial has its own seed, derived from the space's",
+    "train.precision": "a search has one precision, the base's; search twice and compare",
 }
 
 
 class Knob(Section):
-    """What a key may be: from `low` to `high`, or one of `choices`, which a file gives as a plain list."""
+    """The values of a key: from `low` to `high`, or one of `choices`, which a file gives as a plain list."""
 
     low: Number | None = None
     high: Number | None = None
-    log: Flag = Field(False, description="drawn evenly in the logarithm")
-    step: Positive | None = Field(None, description="the distance between the values, from low on")
+    log: Flag = Field(False, description="uniform in the logarithm")
+    step: Positive | None = Field(None, description="distance between values, beginning at low")
     int: Flag = Field(False, description="whole numbers")
     choices: list[Any] | None = None
 
@@ -55,23 +55,23 @@ class Knob(Section):
             if self.model_fields_set != {"choices"}:
                 raise ValueError("expected a list of choices or a range, not both")
             if len(set(self.labels)) < max(2, len(self.labels)):
-                raise ValueError("expected at least two different choices, and none twice")
+                raise ValueError("expected at least two choices, all different")
             return self
         if low is None or high is None or low >= high:
             raise ValueError("expected a list of choices, or a range such as {low: 0.01, high: 1.0, log: true}")
         if self.log and (low <= 0 or self.step is not None):
-            raise ValueError("a range in logarithms starts above 0 and has no step")
+            raise ValueError("a range with log: true must begin above 0 and have no step")
         if self.int and any(end != round(end) for end in (low, high, self.step or 1)):
-            raise ValueError("a range of whole numbers has whole ends and a whole step")
+            raise ValueError("a range with int: true needs whole ends and a whole step")
         return self
 
     @property
     def labels(self) -> list[str]:
-        """The choices in words."""
+        """The choices as text."""
         return [spelled(choice) for choice in self.choices or []]
 
     def draw(self, key: str, trial: Trial | FrozenTrial) -> Any:
-        """The value for a trial, or the one that a trial had."""
+        """Return a new value for a trial, or the value that a finished trial has."""
         if self.choices is not None:
             return self.choices[self.labels.index(trial.suggest_categorical(key, self.labels))]
         assert self.low is not None
@@ -83,7 +83,7 @@ class Knob(Section):
         return min(max(float(f"{value:.{FIGURES}g}"), self.low), self.high)
 
     def examples(self) -> list[Any]:
-        """Every value, or where there are too many the ends."""
+        """Return all values, or the two ends if there are too many."""
         if self.choices is not None:
             return self.choices
         assert self.low is not None
@@ -97,11 +97,11 @@ class Knob(Section):
 
 
 class SpaceFile(Section):
-    """What a search may try, and how."""
+    """The keys of a space file: what is searched, and how."""
 
-    base: Text = Field(description="the recipe that is changed")
+    base: Text = Field(description="the recipe that trials change")
     competition: Text = "digits"
-    short: dict[Text, Any] = Field({}, description="keys that every trial has otherwise than the base, to be short")
+    short: dict[Text, Any] = Field({}, description="changes to the base that make trials short")
     search: Annotated[dict[Text, Knob], Field(min_length=1)]
     sampler: Annotated[Choice, OneOf(SAMPLERS)] = Field("tpe", validate_default=True)
     pruner: Annotated[Choice, OneOf(PRUNERS)] = Field("asha", validate_default=True)
@@ -117,37 +117,42 @@ class SpaceFile(Section):
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A space as read from its file."""
+    """A search space, read from its file."""
 
     file: SpaceFile
     document: yaml.Document
 
     @property
     def epochs(self) -> int:
-        """The length of the longest trial."""
+        """The number of epochs of the longest trial."""
         searched = self.file.search["train.epochs"].examples() if "train.epochs" in self.file.search else []
         return int(max(self.recipe({}).train.epochs, *searched, 1))
 
     def draw(self, trial: Trial | FrozenTrial) -> dict[str, Any]:
-        """A value for every key, by key."""
+        """Return a value for every key."""
         return {key: knob.draw(key, trial) for key, knob in self.file.search.items()}
 
     def recipe(self, values: Mapping[str, Any], *, short: bool = True) -> Recipe:
-        """The base with these values and, if wanted, what is short. Raises UserError, at the file's line of the key."""
+        """Return the base recipe with these values and, if `short`, the changes that make trials short.
+
+        Raises UserError with the line of the key.
+        """
         wanted = {("short", key): value for key, value in (self.file.short.items() if short else ())}
         wanted |= {("search", key): value for key, value in sorted(values.items(), key=lambda pair: pair[0].count("."))}
         where = self.document.where
         return load_recipe(self.file.base, [Override(path[1], value, where(path)) for path, value in wanted.items()])
 
     def refuse_bad_values(self, competition: Competition) -> None:
-        """Raise UserError for every value that the recipe, or the model, refuses; being too heavy is no fault here."""
+        """Raise UserError for all values that the recipe or the model refuses; a model over the limit is not an error
+        here.
+        """
         self.recipe({})
         search = self.file.search
         faults: list[str] = []
         for key, knob in search.items():
             within = {outer: search[outer].examples() for outer in search if key.startswith(f"{outer}.")}
             if not within and any(inner.startswith(f"{key}.") for inner in search):
-                continue  # tried together with what is searched within it
+                continue  # checked together with the keys inside it
             refused = []
             for around in itertools.product(*within.values()):
                 outer_values = dict(zip(within, around, strict=True))
@@ -155,9 +160,9 @@ class SearchSpace:
                 for value in knob.examples():
                     fault = self._fault({**outer_values, key: value}, competition)
                     if fault and not knob.choices and not knob.int and "integer" in fault:
-                        fault += "; for whole numbers say int: true"
+                        fault += "; for whole numbers set int: true"
                     if fault and within:
-                        fault += f" (with {with_these}: what is searched within a choice must fit every choice)"
+                        fault += f" (with {with_these}: keys searched within a choice must be valid for every choice)"
                     refused += [fault] if fault and fault not in refused else []
             more = f"\n  and {len(refused) - SHOWN} more of its values are refused" if len(refused) > SHOWN else ""
             faults += ["\n".join(refused[:SHOWN]) + more] if refused else []
@@ -176,7 +181,7 @@ class SearchSpace:
 
 
 def load(name: str) -> SearchSpace:
-    """The space called `name`, or stored at that path. Raises UserError with the line of what is wrong in it."""
+    """Return the space called `name`, or stored at that path. Raises UserError with the line of the error."""
     document = yaml.read(find_config("spaces", name))
     space = SearchSpace(validated(SpaceFile, document), document)
     for kind, key in (("recipes", "base"), ("competitions", "competition")):
@@ -187,7 +192,7 @@ def load(name: str) -> SearchSpace:
     for key in space.file.search:
         where = f"{document.where(('search', key))}: search.{key}"
         if key in space.file.short:
-            raise UserError(f"{where}: this key is in `short` too; take it out of one of them")
+            raise UserError(f"{where}: this key is also in `short`; remove it from one of them")
         fixed = next((part for part in (key, key.split(".")[0]) if part in FIXED), None)
         if fixed is not None:
             raise UserError(f"{where}: {FIXED[fixed]}")
@@ -195,7 +200,7 @@ def load(name: str) -> SearchSpace:
 
 
 def spelled(value: Any) -> str:
-    """A value as a file would give it, in one line."""
+    """Return a value as a file would give it, in one line."""
     if isinstance(value, float):
         return f"{value:.{FIGURES}g}"
     return value if isinstance(value, str) else yaml.dump_flow(value).removesuffix("...").strip()

@@ -1,8 +1,9 @@
-"""A study kept in a storage that outlives its workers: which candidate is next, whose trial is stale, what is done.
+"""A study in a storage that all its workers share: which candidate is next, which trial was abandoned, what is done.
 
-A worker says on every trial who it is and, every BEAT seconds, that it is alive. A trial whose worker died is noticed
-by the next one that reads the study: at once where that ran on this machine, as a dead process holds no lock, and
-after SILENCE elsewhere. It is put back: a new trial of the same candidate, with the same values and the same seed.
+A worker writes its name on each of its trials and, every BEAT seconds, that it is alive. When a worker dies, the next
+worker that reads the study notices it: at once if it ran on the same machine, since a dead process holds no lock,
+otherwise after SILENCE seconds. The trial is then queued again as a new trial of the same candidate, with the same
+values and the same seed.
 """
 
 from __future__ import annotations
@@ -37,21 +38,22 @@ from featherweight.schema import Choice
 from featherweight.search.space import SearchSpace
 
 BEAT = 15.0  # seconds
-SILENCE = 300.0  # seconds without a beat after which a worker elsewhere is taken for dead; clocks may differ a little
-MOST_LOST = 3  # workers that die over one candidate before it is given up
-BUSY = 60  # seconds to wait for a database file that another worker writes to
+SILENCE = 300.0  # seconds without a beat after which a worker on another machine counts as dead; clocks may differ
+MOST_LOST = 3  # workers that may die on one candidate before it is abandoned
+BUSY = 60  # seconds to wait while another worker writes to the database file
 
 
 class PerCandidate(BaseSampler):
-    """A sampler made anew for each candidate, with a seed of its own.
+    """A sampler that is created anew for each candidate, with a seed of its own.
 
-    So workers that share a space's seed do not draw the same, and a search that was stopped goes on as it would have.
+    So workers with the same seed do not draw the same values, and a search that is stopped and continued draws the same
+    values as one that is not.
     """
 
     def __init__(self, make: Choice, seed: int) -> None:
         self.make, self.seed = make, seed
         self.sampler: BaseSampler = make(seed)
-        self.study: Study | None = None  # all of it: Hyperband hands over a part
+        self.study: Study | None = None  # the whole study: Hyperband passes a part of it
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:  # noqa: D102
         number = candidate(self.study or study, trial)
@@ -78,7 +80,9 @@ class PerCandidate(BaseSampler):
 
 
 def candidate(study: Study, trial: FrozenTrial | Trial) -> int:
-    """The number of what a trial tries: a trial that was put back has another number, and is the same candidate."""
+    """Return the number of a trial's candidate: a trial that was queued again has a new number, but
+    the same candidate.
+    """
     if "candidate" in trial.user_attrs:
         return int(trial.user_attrs["candidate"])
     before = study.get_trials(deepcopy=False)[: trial.number]
@@ -86,20 +90,21 @@ def candidate(study: Study, trial: FrozenTrial | Trial) -> int:
 
 
 def _died_early(trial: FrozenTrial) -> bool:
-    """Was its worker killed while the trial was being drawn? Then it is nobody's candidate."""
+    """True if its worker died while drawing the values, so that the trial has no candidate."""
     return trial.state == TrialState.FAIL and "candidate" not in trial.user_attrs
 
 
 def open_study(name: str, where: str | None, folder: Path, space: SearchSpace, competition: Competition) -> Study:
-    """The study of that name, made if there is none. Raises UserError for a storage that cannot be used, and for a
-    study of another space, recipe or competition.
+    """Return the study of that name, created if necessary.
+
+    Raises UserError if the storage cannot be used, or if the study has another space, base recipe or competition.
     """
     sections = {"base": space.recipe({}), "space": space.file, "image": competition.image}
     asks = {key: section.model_dump(mode="json") for key, section in sections.items()}
     asks["competition"] = competition.task()
     fingerprint = hashlib.sha256(json.dumps(asks, sort_keys=True).encode()).hexdigest()[:16]
     direction = StudyDirection.MINIMIZE if metric_of(competition.metric).lower_is_better else StudyDirection.MAXIMIZE
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # from here on, not for whoever imports this
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # only once a study is opened, not on import
     folder.mkdir(parents=True, exist_ok=True)
     sampler = PerCandidate(space.file.sampler, space.file.seed)
     try:
@@ -117,17 +122,17 @@ def open_study(name: str, where: str | None, folder: Path, space: SearchSpace, c
                 study.set_user_attr("asked", fingerprint)
     except (SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"--storage {where or folder}: this storage cannot be used: {why}") from None
+        raise UserError(f"--storage {where or folder}: the storage cannot be used: {why}") from None
     if study.user_attrs["asked"] != fingerprint:
         raise UserError(
-            f"the study {name} was begun with another space, base recipe or competition, with which its trials cannot "
-            f"be compared; take another --name, or delete {folder}"
+            f"the study {name} was started with another space, base recipe or competition, so its trials cannot be "
+            f"compared with new ones; choose another --name, or delete {folder}"
         )
     return study
 
 
 def file_of(where: str | None, folder: Path) -> Path | None:
-    """The file that a study is kept in; None where a server keeps it."""
+    """Return the file that the study is stored in; None if it is on a server."""
     if where is None:
         return folder / "study.db"
     for prefix in ("sqlite:///", "journal://"):
@@ -137,12 +142,14 @@ def file_of(where: str | None, folder: Path) -> Path | None:
 
 
 def _beside(where: str | None, folder: Path) -> Path:
-    """What the names of the locks of a study's workers begin with."""
+    """Return the beginning of the names of the lock files of a study's workers."""
     return file_of(where, folder) or folder / "study"
 
 
 def _storage(where: str | None, folder: Path) -> BaseStorage:
-    """By its address: a database's, redis://, or the path of a journal file; by default a file of the study's own."""
+    """Return the storage at an address (a database, redis://, or the path of a journal file), by default a file in
+    `folder`.
+    """
     file = file_of(where, folder)
     if where is None or where.startswith("sqlite"):
         return RDBStorage(where or f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": BUSY}})
@@ -152,20 +159,20 @@ def _storage(where: str | None, folder: Path) -> BaseStorage:
 
 
 def counted(study: Study) -> list[FrozenTrial]:
-    """The trials that were trained, to the end or until they were given up; what the gate refused is not among them."""
+    """Return the trials that were trained to the end or stopped early, without those that the limit check refused."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     return [trial for trial in trials if "refused" not in trial.user_attrs]
 
 
 class Worker:
-    """One process at work on a study. Workers that share a file take turns at claiming a trial."""
+    """One process that works on a study. Workers that share a file take turns in claiming trials."""
 
     def __init__(self, study: Study, where: str | None, folder: Path) -> None:
         self.study, self.file = study, file_of(where, folder)
         self.beside = _beside(where, folder)
         self.name = f"{os.getpid()}-{time.time_ns()}"
         self.host = socket.gethostname()
-        self.turn = FileLock(f"{self.beside}.turn.lock")  # .lock alone is what optuna locks a journal with
+        self.turn = FileLock(f"{self.beside}.turn.lock")  # optuna locks a journal with .lock
         self.life = FileLock(self._life(self.name))
 
     def __enter__(self) -> Worker:
@@ -178,7 +185,7 @@ class Worker:
         self._life(self.name).unlink(missing_ok=True)
 
     def claim(self, most: int | None, draw: Callable[[Trial], Mapping[str, Any]]) -> Trial | None:
-        """The next trial, its values drawn; None when `most` are trained or being trained."""
+        """Return the next trial, with drawn values; None if `most` trials are trained or running."""
         with self.turn:
             self._put_back_what_is_stale()
             running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -188,17 +195,19 @@ class Worker:
             draw(trial)
             trial.set_user_attr("worker", [self.host, self.name])
             trial.set_user_attr("alive", time.time())
-            trial.set_user_attr("candidate", candidate(self.study, trial))  # the last: from here on it is one
+            trial.set_user_attr(
+                "candidate", candidate(self.study, trial)
+            )  # must be the last: it marks a complete candidate
             return trial
 
     @contextmanager
     def alive(self, trial: Trial) -> Iterator[None]:
-        """Say on the trial, now and then, that somebody is at work on it."""
+        """Regularly write on the trial that its worker is alive."""
         over = threading.Event()
 
         def beat() -> None:
             while not over.wait(BEAT):
-                with suppress(Exception):  # neither a lost connection nor the end of the trial is a fault
+                with suppress(Exception):  # a lost connection and the end of the trial are harmless
                     trial.set_user_attr("alive", time.time())
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -210,7 +219,7 @@ class Worker:
             thread.join()
 
     def put_back(self, trial: FrozenTrial | Trial) -> None:
-        """End a trial without an outcome, and queue its candidate again, with what was seen of it."""
+        """End a trial without a result, and queue its candidate again with the scores so far."""
         with self.turn:
             frozen = self.study.get_trials(deepcopy=False)[trial.number]
             if frozen.state == TrialState.RUNNING:
@@ -231,11 +240,11 @@ class Worker:
     def _put_back_what_is_stale(self) -> None:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if "alive" not in trial.user_attrs or "candidate" not in trial.user_attrs:
-                # Its worker died while it drew: for certain where it must have had the turn that is ours now.
+                # Its worker died while drawing; with a file this is certain, since this worker now has its turn.
                 began = trial.datetime_start.timestamp() if trial.datetime_start else 0
                 if self.file is None and time.time() - began < SILENCE:
                     continue
-                if "candidate" in trial.user_attrs:  # it had been put back before
+                if "candidate" in trial.user_attrs:  # queued again before
                     self._put_back(trial)
                 else:
                     self.study.tell(trial.number, state=TrialState.FAIL)
@@ -245,8 +254,8 @@ class Worker:
                     self._put_back(trial, lost)
                 else:
                     self.study.tell(trial.number, state=TrialState.PRUNED)
-                    words = f"candidate {trial.user_attrs['candidate']}: {lost} workers were killed while they tried it"
-                    say(f"  {words}, for lack of memory perhaps: it is not tried again")
+                    words = f"candidate {trial.user_attrs['candidate']}: {lost} workers were killed while training it"
+                    say(f"  {words}, perhaps for lack of memory: it is not tried again")
 
     def _is_stale(self, trial: FrozenTrial) -> bool:
         host, worker = trial.user_attrs["worker"]
@@ -263,5 +272,5 @@ class Worker:
             return False
 
     def _life(self, worker: str) -> Path:
-        """The file that a living worker holds locked."""
+        """Return the file that a living worker keeps locked."""
         return Path(f"{self.beside}.{worker}.lock")

@@ -1,4 +1,4 @@
-"""What a search does: weigh, train and score one candidate after another."""
+"""The trials of a search: check, train and score one candidate after another."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from featherweight.runtime.rng import derive
 from featherweight.search.space import SearchSpace, spelled
 from featherweight.search.study import Worker, candidate, counted
 
-SEEDS = 10**6  # the seeds of trials, short enough to be typed
-HOPELESS = 100  # candidates in a row that cannot be trained
+SEEDS = 10**6  # seeds are below this, so that they are short to type
+HOPELESS = 100  # untrainable candidates in a row after which the search ends
 
 
 @dataclass(frozen=True)
 class Search:
-    """Everything that the trials of a study have in common."""
+    """What all trials of a study share."""
 
     space: SearchSpace
     competition_name: str
@@ -52,21 +52,21 @@ class Search:
     folder: Path
 
     def seen_by(self, recipe: Recipe) -> tuple[Competition, Data]:
-        """The competition and its images at a candidate's image size."""
+        """Return the competition and its images at a candidate's image size."""
         competition = self.competition.seen_by(recipe)
         return competition, self.data if competition.image == self.competition.image else competition.load()
 
     def recipe(self, trial: Trial | FrozenTrial) -> Recipe:
-        """What a trial trains. Raises UserError for values that do not go together."""
+        """Return the recipe of a trial. Raises UserError for values that cannot be combined."""
         recipe = self.space.recipe(self.space.draw(trial))
         seed = derive(self.space.file.seed, "trial", candidate(self.study, trial)) % SEEDS
         return recipe.model_copy(update={"seed": seed})
 
 
 def work(search: Search, trials: int | None, hours: float | None) -> str:
-    """Take candidate after candidate until `trials` are trained or no more may start; returns why it ended.
+    """Train candidates until `trials` are trained or the `hours` are over; return a sentence that says why it ended.
 
-    Raises KeyboardInterrupt after Ctrl-C, the trial at hand put back.
+    Raises KeyboardInterrupt after Ctrl-C, with the current trial queued again.
     """
     began, refused = time.monotonic(), 0
     with Worker(search.study, search.storage, search.folder) as worker:
@@ -77,22 +77,22 @@ def work(search: Search, trials: int | None, hours: float | None) -> str:
             try:
                 with worker.alive(trial):
                     trained = _attempt(search, trial)
-            except BaseException:  # stopped, or something broke: the candidate is for the next worker
+            except BaseException:  # stopped, or an error: leave the candidate to the next worker
                 worker.put_back(trial)
                 raise
             refused = 0 if trained else refused + 1
             if refused == HOPELESS:
-                return f"the last {HOPELESS} candidates could not be trained, or had been: the space holds no more"
+                return f"the last {HOPELESS} candidates could not be trained or were repeats: the space has no new ones"
     return f"{hours:g} hours are over"
 
 
 def _attempt(search: Search, trial: Trial) -> bool:
-    """Weigh, train and score a candidate; returns whether it was trained."""
+    """Check, train and score a candidate; return True if it was trained."""
     study, number = search.study, candidate(search.study, trial)
     twin = _twin(study, trial)
     if twin is not None:
         trial.set_user_attr("refused", f"as candidate {twin}")
-        study.tell(trial, state=TrialState.FAIL)  # which teaches the sampler nothing
+        study.tell(trial, state=TrialState.FAIL)  # the sampler does not learn from failed trials
         return False
     refused = _refusal(search, trial)
     if refused is not None:
@@ -114,7 +114,7 @@ def _attempt(search: Search, trial: Trial) -> bool:
     except UpdateFinishedTrialError:  # given to another worker, who took this one for dead
         say(f"  {number:>4}  another worker has it")
         return True
-    except (RuntimeError, UserError) as error:  # no memory for it, mostly: the next worker would die of it as well
+    except (RuntimeError, UserError) as error:  # mostly a lack of memory, which the next worker would meet too
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         trial.set_user_attr("refused", f"could not be trained: {why}")
         study.tell(trial, state=TrialState.PRUNED)
@@ -129,14 +129,14 @@ def _attempt(search: Search, trial: Trial) -> bool:
         study.tell(trial, score.value)
         outcome += "  the best so far" if best is None or score.of.better(score.value, best) else ""
     for path in (search.folder / "trials" / str(number)).glob("*"):
-        if path.name != "history.csv":  # weights, which the run of the recipe makes anew
+        if path.name != "history.csv":  # weights, which are not needed any more
             path.unlink()
     say(f"  {number:>4}  {outcome}  ({seconds:.0f} s)  {_words(search.space.draw(trial))}")
     return True
 
 
 def _twin(study: Study, trial: Trial) -> int | None:
-    """The candidate that was trained or refused before with the very same values."""
+    """Return an earlier candidate with exactly the same values; None if there is none."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
     for other in study.get_trials(deepcopy=False, states=states):
         if other.number < trial.number and other.params == trial.params:
@@ -145,7 +145,9 @@ def _twin(study: Study, trial: Trial) -> int | None:
 
 
 def _refusal(search: Search, trial: Trial) -> str | None:
-    """Why a candidate may not be trained; how far it is over the limit is a constraint, which the sampler learns."""
+    """Return why a candidate may not be trained, or None. Its distance to the limit is stored as a constraint for the
+    sampler.
+    """
     try:
         recipe = search.recipe(trial)
         weighed = budget.weigh(recipe, search.competition, "the candidate")
@@ -160,10 +162,10 @@ def _refusal(search: Search, trial: Trial) -> str | None:
 
 
 def _train(search: Search, recipe: Recipe, trial: Trial) -> Score:
-    """Train as the main job does and score the holdout as it would; raises TrialPruned when the trial is given up."""
+    """Train and score a candidate as a run would be. Raises TrialPruned if the trial is stopped early."""
     folder = search.folder / "trials" / str(candidate(search.study, trial))
     folder.mkdir(parents=True, exist_ok=True)
-    seen = set(search.study.get_trials(deepcopy=False)[trial.number].intermediate_values)  # before it was put back
+    seen = set(search.study.get_trials(deepcopy=False)[trial.number].intermediate_values)  # before it was queued again
 
     def report(row: Mapping[str, Any]) -> None:
         epoch, score = row["epoch"], row["holdout_score"]
@@ -172,16 +174,16 @@ def _train(search: Search, recipe: Recipe, trial: Trial) -> Score:
         if epoch not in seen:
             trial.report(score, epoch)
         if epoch < recipe.train.epochs and trial.should_prune():
-            raise optuna.TrialPruned(f"given up after epoch {epoch} of {recipe.train.epochs}")
+            raise optuna.TrialPruned(f"stopped early, after epoch {epoch} of {recipe.train.epochs}")
 
     return trained(search, recipe, folder, report).score(search.device)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A candidate's model, its recipe, the competition as this recipe sees it, and the images held out.
+    """A trained candidate, the competition as its recipe sees it, and the held-out images.
 
-    `groups` int64 [N] numbers the held-out images: those of one number are related; None where none are.
+    `groups` int64 [N]: held-out images with the same number are related; None if none are.
     """
 
     recipe: Recipe
@@ -191,7 +193,7 @@ class Trained:
     groups: Groups | None
 
     def score(self, device: Runtime) -> Score:
-        """Return the holdout's score, as a run of its recipe is scored."""
+        """Return the score on the holdout, as for a run of its recipe."""
         recipe, competition, labels = self.recipe, self.competition, self.holdout.labels
         assert labels is not None
         probs = predictions.holdout_probs(recipe, competition, self.model, self.holdout, device, self.groups)

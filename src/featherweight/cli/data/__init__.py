@@ -1,1 +1,1 @@
-"""Commands: before training: the data of a competition."""
+"""Commands for the data of a competition."""

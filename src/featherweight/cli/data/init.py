@@ -1,4 +1,4 @@
-"""Describe a folder or archive of images as a competition: what it holds, and what was assumed of it."""
+"""Describe a folder or archive of images as a competition: print what was found and assumed, and write its file."""
 
 from __future__ import annotations
 
@@ -11,35 +11,39 @@ from featherweight.errors import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `init` takes."""
+    """Declare the arguments of `init`."""
     folder = parser.add_argument(
         "folder", type=Path, metavar="FOLDER_OR_ARCHIVE", help="a folder, or a .zip or .tar.gz"
     )
     completed(folder, FILES)
     parser.add_argument("--name", help="the competition's name (default: the folder's)")
-    parser.add_argument("--metric", help="the metric that it is scored by (default: accuracy)")
-    parser.add_argument("--limit", type=count, default=5_000_000, help="the most parameters (default: 5,000,000)")
-    parser.add_argument("--pretrained", action="store_true", help="its rules allow weights trained on other images")
+    parser.add_argument("--metric", help="the competition's metric (default: accuracy)")
     parser.add_argument(
-        "--size", type=int, help="height and width of the images in pixels (default: as they are, at most 224)"
+        "--limit", type=count, default=5_000_000, help="maximum number of parameters (default: 5,000,000)"
+    )
+    parser.add_argument("--pretrained", action="store_true", help="the rules allow weights trained on other images")
+    parser.add_argument(
+        "--size", type=int, help="image height and width in pixels (default: the original size, at most 224)"
     )
     parser.add_argument(
-        "--mirror", action=argparse.BooleanOptionalAction, help="may an image be mirrored and keep its class?"
+        "--mirror", action=argparse.BooleanOptionalAction, help="a mirrored image has the same class, or not"
     )
-    parser.add_argument("--kaggle", metavar="NAME", help="its name on Kaggle, the end of its address; submit needs it")
-    parser.add_argument("--id", metavar="COLUMN", help="the column of the label table that names the images")
-    parser.add_argument(
-        "--label", metavar="COLUMN", help="the column of the classes, or several by commas, one per class"
-    )
+    parser.add_argument("--kaggle", metavar="NAME", help="name on Kaggle, the end of its address; needed to submit")
+    parser.add_argument("--id", metavar="COLUMN", help="column of the label table with the image names")
+    parser.add_argument("--label", metavar="COLUMN", help="column of the classes, or several, one per class: a,b,c")
     parser.add_argument(
         "--group",
         metavar="COLUMN|PATTERN",
-        help="the column, or a pattern of the file names, that tells which images belong together; or none",
+        help="column, or pattern of the file names, that groups related images; or none",
     )
     parser.add_argument(
-        "--target", metavar="KIND", help="what an image has: one class, several, or one of ordered ones"
+        "--target",
+        metavar="KIND",
+        help="one class per image, several, or one of ordered classes: one, several, ordered",
     )
-    parser.add_argument("--test", metavar="FOLDER|TABLE", help="where the images to predict are, below the folder")
+    parser.add_argument(
+        "--test", metavar="FOLDER|TABLE", help="folder or table of the images to predict, relative to FOLDER"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe(folder: Path, **options: Any) -> None:
-    """Write the competition file for `folder`, and print what was found, assumed and comes next."""
+    """Write the competition file for `folder`; print what was found, what was assumed, and what to do next."""
     from featherweight.describe import competition_file as make
 
     report = make.init(folder, **options)

@@ -1,4 +1,4 @@
-"""Check a competition's data for what spoils scores: duplicates, wrong labels, leakage through the split, shift."""
+"""Check a competition's data for problems: duplicates, wrong labels, leakage between train and holdout, shift."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from featherweight.cli.arguments import COMPETITIONS, completed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `inspect` takes."""
+    """Declare the arguments of `inspect`."""
     text = "a competition's name, or the path of its file"
     completed(parser.add_argument("competition", metavar="COMPETITION", help=text), COMPETITIONS)
     parser.add_argument(
         "--list",
         type=Path,
         metavar="FILE.csv",
-        help="write only what was read: id, path, class, group and part of every image",
+        help="only write a list of the images: id, path, class, group and part",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the page about the data."""
+    """Write the page about the data, or the list of images."""
     paths.find_config("competitions", arguments.competition)
 
     if arguments.list is not None:

@@ -1,1 +1,1 @@
-"""Commands: a competition on Kaggle."""
+"""Commands for a competition on Kaggle."""

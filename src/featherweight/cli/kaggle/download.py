@@ -1,4 +1,4 @@
-"""Fetch a Kaggle competition's data into data/, unpacked and checked, and describe it."""
+"""Download a Kaggle competition's data into data/, unpack, check and describe them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from featherweight.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `download` takes."""
-    text = "a competition here, or its name on Kaggle: the end of its address"
+    """Declare the arguments of `download`."""
+    text = "a competition's name here, or on Kaggle (the end of its address)"
     completed(parser.add_argument("name", metavar="NAME", help=text), COMPETITIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Fetch, unpack, describe."""
+    """Download, unpack and describe the data."""
     from featherweight.kaggle import download as kaggle_download
 
     name = arguments.name
@@ -29,6 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         describe(folder, kaggle=name)
     except UserError as error:
-        print(f"no competition file was made: {error}")
+        print(f"no competition file was written: {error}")
         print(f"next: ./run.sh init {folder} --kaggle {name}, when that is fixed")
     return 0

@@ -1,8 +1,9 @@
-"""Make the notebook of a competition that takes code: a folder for Kaggle's own client, which runs without a network.
+"""Make the notebook for a code competition: a folder for Kaggle's own client. The notebook uses no network.
 
-For a RUN it takes the weights along and predicts; for a RECIPE it trains there, the number of epochs that fits into the
-competition's time. With --push both the data set and the notebook are sent, its end is waited for and its files are
-fetched; then ./run.sh submit RUN --kernel enters that version. --output fetches the files of what was sent before.
+For a RUN the notebook contains the weights and predicts. For a RECIPE it trains on Kaggle, for as many epochs as fit
+into the competition's time, and predicts. --push sends the data set and the notebook, waits until it has ended and
+downloads its files; then ./run.sh submit RUN --kernel enters that version. --output downloads the files of a notebook
+sent before.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from featherweight.cli.arguments import RUNS, add_competition, completed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `kernel` takes."""
+    """Declare the arguments of `kernel`."""
     completed(
-        parser.add_argument("what", metavar="RUN|RECIPE", help="a finished run, or a recipe to train there"), RUNS
+        parser.add_argument("what", metavar="RUN|RECIPE", help="a finished run, or a recipe to train on Kaggle"), RUNS
     )
     add_competition(parser, default=None, text="the competition (default: the run's)")
     parser.add_argument("--gpu", action="store_true", help="ask for a GPU")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--push", action="store_true", help="send it to Kaggle, wait for its end, fetch its output")
-    what.add_argument("--output", action="store_true", help="fetch what the notebook that was sent last has written")
+    what.add_argument("--push", action="store_true", help="send it to Kaggle, wait until it ends, download its output")
+    what.add_argument(
+        "--output", action="store_true", help="download the files that the notebook sent last has written"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the folder; send it."""
+    """Make the folder; with --push, send it."""
     from featherweight import paths
     from featherweight.kaggle import kernel
 

@@ -1,4 +1,4 @@
-"""Show the first teams of a competition's public leaderboard."""
+"""Show the top teams of a competition's public leaderboard."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from featherweight.cli.arguments import COMPETITIONS, completed, how_many
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `leaderboard` takes."""
+    """Declare the arguments of `leaderboard`."""
     text = "a competition here, or its name on Kaggle"
     completed(parser.add_argument("name", metavar="NAME", help=text), COMPETITIONS)
     parser.add_argument("--top", type=how_many, default=20, help="how many teams (default: 20)")

@@ -1,4 +1,4 @@
-"""Fetch the scores of all submissions from Kaggle, and add what is new to the ledger."""
+"""Download the scores of all submissions from Kaggle, and add new ones to the ledger."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`scores` takes nothing."""
+    """`scores` has no arguments."""
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Weigh a run's weights again, check its CSV, upload it to Kaggle and record its reference in the ledger."""
+"""Count the parameters of a run's weights again, check its CSV, upload it to Kaggle and record it in the ledger."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from featherweight.cli.arguments import RUNS, add_competition, completed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `submit` takes."""
+    """Declare the arguments of `submit`."""
     completed(parser.add_argument("what", metavar="RUN|CSV", help="a run's name, or any submission file"), RUNS)
-    parser.add_argument("-m", "--message", help="its description (default: the run, its holdout score, its commit)")
-    add_competition(parser, default=None, text="for a CSV that is of no run: the competition")
-    parser.add_argument("--kernel", action="store_true", help="enter the notebook that ./run.sh kernel --push has sent")
-    parser.add_argument("--again", action="store_true", help="even if these very bytes were submitted before")
+    parser.add_argument("-m", "--message", help="description (default: the run, its holdout score, its commit)")
+    add_competition(parser, default=None, text="the competition of a CSV that no run wrote")
+    parser.add_argument("--kernel", action="store_true", help="enter the notebook sent by ./run.sh kernel --push")
+    parser.add_argument("--again", action="store_true", help="submit even if the same file was submitted before")
     parser.add_argument("--wait", action="store_true", help="wait for the score, up to half an hour")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Upload it, or enter its notebook."""
+    """Upload the CSV, or enter the notebook."""
     return submit(
         arguments.what,
         competition=arguments.competition,
@@ -31,7 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def submit(what: str, *, competition: str | None = None, message: str | None = None, **options: Any) -> int:
-    """Upload the submission of a run, or a CSV, and print how it ended; `options` are those of `loop.submit`."""
+    """Upload the submission of a run, or a CSV, and print the result; `options` are passed to
+    `submit_and_score.submit`.
+    """
     from featherweight.kaggle import submit_and_score
 
     print(submit_and_score.submit(what, competition=competition, message=message, **{"again": False, **options}))

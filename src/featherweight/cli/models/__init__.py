@@ -1,1 +1,1 @@
-"""Commands: recipes and models, without training."""
+"""Commands for recipes and models, without training."""

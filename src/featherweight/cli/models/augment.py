@@ -8,10 +8,10 @@ from featherweight.cli.models import preview
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `augment` takes."""
+    """Declare the arguments of `augment`."""
     preview.add_arguments(parser, "augment")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the sheet of images."""
+    """Write the figure."""
     return preview.run(arguments, "augment")

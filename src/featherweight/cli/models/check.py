@@ -1,4 +1,4 @@
-"""Weigh a recipe against a competition's limit; nothing is trained. Exit code 3 when it is over."""
+"""Count the parameters of a recipe against a competition's limit; nothing is trained. Exit code 3 if it is over."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from featherweight.cli.arguments import add_configuration, add_recipe, overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `check` takes."""
+    """Declare the arguments of `check`."""
     add_recipe(parser, ", or 'all'")
     add_configuration(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the weigh-in."""
+    """Print the count."""
     own = is_own(arguments.recipe)
     if arguments.recipe != "all" and not own:
         paths.find_config("recipes", arguments.recipe, also=["all"])
@@ -53,5 +53,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def is_own(name: str) -> bool:
-    """Is it a network, FILE.py:NAME, PACKAGE.MODULE:NAME, timm/NAME or torchvision/NAME, rather than a recipe?"""
+    """True for a network (FILE.py:NAME, PACKAGE.MODULE:NAME, timm/NAME or torchvision/NAME), false for a recipe."""
     return (":" in name or name.startswith(("timm/", "torchvision/"))) and not Path(name).is_file()

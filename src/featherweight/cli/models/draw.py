@@ -1,4 +1,4 @@
-"""Draw a recipe's model: its stages as reports/RECIPE.model.png, its graph as reports/RECIPE.model.html."""
+"""Draw a recipe's model: its stages to reports/RECIPE.model.png, its graph to reports/RECIPE.model.html."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from featherweight.cli.arguments import add_configuration, add_recipe, overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `draw` takes."""
+    """Declare the arguments of `draw`."""
     add_recipe(parser)
     add_configuration(parser)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: reports/)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="output folder (default: reports/)")
 
 
 def run(arguments: argparse.Namespace) -> int:

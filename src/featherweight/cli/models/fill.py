@@ -10,21 +10,21 @@ from featherweight.errors import UserError, nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `fill` takes."""
+    """Declare the arguments of `fill`."""
     parser.add_argument(
         "family", metavar="FAMILY", help="wrn, cifar_resnet, efficientnet, mobilenet_v2, densenet, fastnet, timm/NAME"
     )
-    add_competition(parser, text="the competition that gives classes, image size and limit")
-    parser.add_argument("--limit", type=count, help="parameters (default: the competition's limit)")
+    add_competition(parser, text="the competition that sets classes, image size and limit")
+    parser.add_argument("--limit", type=count, help="maximum number of parameters (default: the competition's limit)")
     parser.add_argument(
         "--max-macs", type=number, metavar="M", help="at most this many million multiply-adds per image"
     )
-    parser.add_argument("--count", type=how_many, default=10, help="how many to show (default: 10)")
+    parser.add_argument("--count", type=how_many, default=10, help="number of models to show (default: 10)")
     parser.add_argument("--write", metavar="NAME", help="write the best one as the recipe NAME")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the members, and write the best as a recipe where asked to."""
+    """Print the models; with --write, store the best as a recipe."""
     if arguments.write is not None:
         paths.refuse_name(arguments.write, "--write")
     paths.find_config("competitions", arguments.competition)
@@ -38,17 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
     family = arguments.family
     if family not in solver.FILLABLE and not family.startswith(solver.TIMM):
         known = ", ".join((*solver.FILLABLE, "timm/NAME"))
-        raise UserError(f"fill: no family '{family}'{nearest(family, solver.FILLABLE)}; there are {known}")
+        raise UserError(f"fill: no family '{family}'{nearest(family, solver.FILLABLE)}; choose one of {known}")
     began = time.monotonic()
     max_macs = arguments.max_macs and arguments.max_macs * 1e6
     members, counted = solver.fill(family, config.load_competition(arguments.competition), arguments.limit, max_macs)
     if not members:
-        raise UserError(f"fill: no {family} is that small; raise --limit or --max-macs, or take another family")
+        raise UserError(f"fill: no {family} is that small; raise --limit or --max-macs, or choose another family")
     tables.members(members[: arguments.count], counted, time.monotonic() - began)
     if arguments.write:
         path = paths.own_config("recipes", arguments.write, "--write")
         solver.write(members[0], arguments.write, path)
         print(f"wrote {path}\nnext: ./run.sh {arguments.write} --competition {arguments.competition}")
     else:
-        print("next: paste a line into a recipe, or add --write NAME to this command for the first as a recipe")
+        print("next: paste a line into a recipe, or add --write NAME to store the first as a recipe")
     return 0

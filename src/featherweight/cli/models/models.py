@@ -1,4 +1,4 @@
-"""List the recipes with what they are for, weighed; the keys of one family; or nets with pretrained weights."""
+"""List the recipes with their purpose and parameters, the keys of one family, or networks with pretrained weights."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `models` takes."""
-    parser.add_argument("family", metavar="FAMILY", nargs="?", help="show this family's keys")
+    """Declare the arguments of `models`."""
+    parser.add_argument("family", metavar="FAMILY", nargs="?", help="show the keys of this family")
     add_competition(parser)
     parser.add_argument(
         "--pretrained",
         action="store_true",
         help="list timm's networks with pretrained weights that fit the limit, the most accurate on ImageNet first",
     )
-    parser.add_argument("--count", type=how_many, default=25, help="how many of them to show (default: 25)")
+    parser.add_argument("--count", type=how_many, default=25, help="number of these to show (default: 25)")
     parser.add_argument(
         "--plot",
         type=Path,
         metavar="PNG",
         nargs="?",
         const=paths.reports() / "models.png",
-        help="draw parameters against multiply-adds, as reports/models.png or another file",
+        help="draw parameters against multiply-adds (default: reports/models.png)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the families, or one family's keys."""
+    """Print the recipes, one family's keys, or pretrained networks."""
     paths.find_config("competitions", arguments.competition)
 
     from featherweight import budget, config
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if family:
         if family not in MODELS:
             known = ", ".join(MODELS)
-            raise UserError(f"models: there is no family '{family}'{nearest(family, MODELS)}; there are {known}")
+            raise UserError(f"models: there is no family '{family}'{nearest(family, MODELS)}; choose one of {known}")
         tables.family(model_summary.summary(family), model_summary.arguments(family))
         print("next: ./run.sh check RECIPE --set model.KEY=VALUE")
         return 0
@@ -80,7 +80,7 @@ def _pretrained(competition: Competition, count: int) -> int:
     if not nets:
         raise UserError(f"models: no network with pretrained weights has {limit.parameters:,} parameters or fewer")
     tables.pretrained_nets(nets[:count], classes, limit.parameters)
-    print(f"{len(nets)} fit the limit; accuracy, published by timm, is top-1 on ImageNet-1k at the size given")
+    print(f"{len(nets)} fit the limit; accuracy, as published by timm, is top-1 on ImageNet-1k at the size shown")
     if not limit.allow_pretrained:
         print(f"{competition.title} does not allow pretrained weights (limit.allow_pretrained in its file)")
     print(f"next: ./run.sh check RECIPE --set model=timm/{nets[0].model} --set model.pretrained=true")

@@ -1,4 +1,4 @@
-"""What `schedule` and `augment` share: a picture of a part of a recipe, drawn without training."""
+"""The common part of `schedule` and `augment`: a figure of a part of a recipe, without training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from featherweight.cli.arguments import add_configuration, add_recipe, overrides
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
-    """Declare what a command takes that draws `what`."""
+    """Declare the arguments of a command that draws `what`."""
     add_recipe(parser)
     add_configuration(parser)
-    parser.add_argument("--out", type=Path, help=f"the picture to write (default: reports/RECIPE.{what}.png)")
+    parser.add_argument("--out", type=Path, help=f"output file (default: reports/RECIPE.{what}.png)")
 
 
 def run(arguments: argparse.Namespace, what: str) -> int:

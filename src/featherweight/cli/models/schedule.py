@@ -8,10 +8,10 @@ from featherweight.cli.models import preview
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `schedule` takes."""
+    """Declare the arguments of `schedule`."""
     preview.add_arguments(parser, "schedule")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the picture."""
+    """Write the figure."""
     return preview.run(arguments, "schedule")

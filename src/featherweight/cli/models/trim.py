@@ -1,8 +1,8 @@
-"""Cut a network that is over the limit to within 0.5 % below it, keeping the weights that matter most.
+"""Cut a network that is over the limit to at most 0.5 % below it, keeping the most important weights.
 
-WHAT is a recipe, a run, timm/NAME or torchvision/NAME; --set model.weights=FILE (or package:NAME) says which weights.
-It needs torch-pruning. A recipe and, beside it, a file of weights are written: the recipe trains, ships and is weighed
-like any, and needs torch-pruning no more.
+WHAT is a recipe, a run, timm/NAME or torchvision/NAME; --set model.weights=FILE (or package:NAME) gives the weights.
+This command needs torch-pruning. It writes a recipe and, beside it, a file of weights; the recipe is trained and
+exported like any other, without torch-pruning.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ LIBRARIES = ("timm/", "torchvision/")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `trim` takes."""
+    """Declare the arguments of `trim`."""
     parser.add_argument("what", metavar="WHAT", help="a recipe, a run, timm/NAME or torchvision/NAME")
-    parser.add_argument("--limit", type=count, metavar="N", help="parameters (default: the competition's limit)")
-    add_competition(parser, None, "what gives classes, image size and limit (default: the run's, else digits)")
+    parser.add_argument(
+        "--limit", type=count, metavar="N", help="maximum number of parameters (default: the competition's limit)"
+    )
+    add_competition(
+        parser, None, "the competition that sets classes, image size and limit (default: the run's, or digits)"
+    )
     text = "change a key: model.weights=FILE"
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
     parser.add_argument("--name", metavar="NAME", help="the new recipe's name (default: WHAT_N)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the recipe and the weights, and print what they weigh."""
+    """Write the recipe and the weights; print the parameters."""
     from featherweight import budget
     from featherweight.budget import trim
     from featherweight.errors import UserError
@@ -43,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths.refuse_name(stem, "--name")
     path = paths.own_config("recipes", stem, "--name")
     if path.exists():
-        raise UserError(f"--name {stem}: there is a recipe {path} already; take another name")
+        raise UserError(f"--name {stem}: there is already a recipe {path}; choose another name")
     trim.refuse_uncuttable(recipe.model)
     seen = competition.seen_by(recipe)
     model, fresh = (trained.load_model(), ()) if trained else trim.started(recipe.model, seen)
@@ -60,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _subject(arguments: argparse.Namespace) -> tuple[Recipe, str, Competition, Run | None]:
-    """The recipe whose model is to be cut, the competition with its name, and the run that trained it, if any."""
+    """Return the recipe of the model to cut, the competition's name and object, and the run that trained it, if any."""
     from featherweight import config
     from featherweight.errors import UserError
     from featherweight.models.pretrained_weights import starts_pretrained
@@ -71,7 +75,7 @@ def _subject(arguments: argparse.Namespace) -> tuple[Recipe, str, Competition, R
     if is_run(what):
         run = Run.find(what)
         if arguments.competition:
-            raise UserError(f"--competition: the run {run.name} has its own, {run.competition_name}; leave it out")
+            raise UserError(f"--competition: the run {run.name} has its own, {run.competition_name}; remove the option")
         if run.is_ensemble:
             raise UserError(f"{run.name} is an ensemble; cut one of {', '.join(run.members)}")
         return run.recipe_with(changes), run.competition_name, run.competition, run

@@ -1,8 +1,8 @@
-"""Weigh anybody's models: files (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), folders of them, runs,
-timm/NAME, torchvision/NAME, FILE.py:NAME.
+"""Count the parameters of any model: files (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, also TorchScript), folders of
+files, runs, timm/NAME, torchvision/NAME, FILE.py:NAME.
 
-No code of a file is run, but that of FILE.py. An EMA copy and the optimizer's state in a checkpoint are counted apart
-from the model. Exit code 3 when one is over a limit, else 2 when one cannot be weighed; the others are shown.
+No code in a file is executed, except FILE.py itself. In a checkpoint, an EMA copy and the optimizer's state are counted
+separately.
 """
 
 from __future__ import annotations
@@ -19,20 +19,24 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `weigh` takes."""
+    """Declare the arguments of `weigh`."""
     parser.add_argument("what", metavar="WHAT", nargs="+", help="a file, a folder, a run, or a name, as above")
-    text = "make timm/NAME, FILE.py:NAME, ... for its classes and images (default: 1,000 classes, RGB, 224 px)"
+    text = "build timm/NAME, FILE.py:NAME, ... for its classes and images (default: 1,000 classes, RGB, 224 px)"
     add_competition(parser, None, text)
-    parser.add_argument("--limit", type=count, help="the most parameters a model may have")
-    parser.add_argument("--max-bytes", type=count, help="the most bytes its file may have")
-    parser.add_argument("--max-macs", type=number, help="the most multiply-adds for one image, as 300e6")
+    parser.add_argument("--limit", type=count, help="maximum number of parameters")
+    parser.add_argument("--max-bytes", type=count, help="maximum size of the file in bytes")
+    parser.add_argument("--max-macs", type=number, help="maximum multiply-adds for one image, such as 300e6")
     parser.add_argument(
-        "--max-score", type=number, help="the highest MicroNet score (not accuracy): parameters counted as 32-bit ones"
+        "--max-score", type=number, help="maximum MicroNet score: the size in 32-bit parameters, not an accuracy"
     )
-    parser.add_argument("--max-folded", type=count, help="the most with batch norms folded, branches merged")
-    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV too")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write it as one page that needs no network too")
+    parser.add_argument(
+        "--max-folded", type=count, help="maximum number after folding batch norms and merging branches"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as CSV")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write it as one HTML page that needs no network"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _named(whats: Sequence[str]) -> Iterator[str]:
-    """Everything to weigh: of a folder that is no run, the files in it that can be."""
+    """Yield everything to count: of a folder that is not a run, its model files."""
     from featherweight.budget import files_in
     from featherweight.runs.weigh_run import is_run
 
@@ -81,7 +85,7 @@ def _named(whats: Sequence[str]) -> Iterator[str]:
 
 
 def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[ModelSize], dict[str, str]]:
-    """What they weigh, and by name what is wrong with those that cannot be weighed: one bad file spoils no other."""
+    """Return the counts, and by name the errors of models that cannot be counted, which do not affect the others."""
     import contextlib
     import sys
 
@@ -99,12 +103,12 @@ def _weighed(names: Sequence[str], competition: str | None) -> tuple[list[ModelS
     faults: dict[str, str] = {}
     for name in track(names, "weighing", transient=True, disable=not is_live() or len(names) < 2):
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # what somebody's network prints is none of the table
+            with contextlib.redirect_stdout(sys.stderr):  # what a network prints does not belong to the table
                 weights.append(weigh_anything(name, shape=shape))
         except UserError as error:
             other = ".py:" in name and competition is None and "224" in str(error)
-            hint = " (--competition NAME makes it for other classes and images)" if other else ""
+            hint = " (--competition NAME builds it for other classes and images)" if other else ""
             faults[name] = f"{error}{hint}"
-        except Exception as error:  # of code that somebody's network or a reader runs: the others are weighed
+        except Exception as error:  # any error in the code of a network or reader
             faults[name] = f"{name}: cannot be weighed ({type(error).__name__}: {reason(error)})"
     return weights, faults

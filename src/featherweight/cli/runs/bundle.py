@@ -1,4 +1,4 @@
-"""Put a run into one zip for somebody else: recipe, competition, weights, CSV, report, environment and command."""
+"""Pack a run into one zip for another person: recipe, competition, weights, CSV, report, environment and command."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from featherweight.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `bundle` takes."""
+    """Declare the arguments of `bundle`."""
     add_run(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the zip (default: NAME.zip beside the run's folder)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="output file (default: NAME.zip beside the run's folder)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,14 +24,12 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.runs.run import Run
 
     if arguments.out is not None and arguments.out.suffix.lower() != ".zip":
-        raise UserError(f"--out {arguments.out}: expected a name that ends in .zip")
+        raise UserError(f"--out {arguments.out}: expected a name ending in .zip")
     bundled = Run.find(arguments.run)
     target = arguments.out or paths.runs() / f"{bundled.name}.zip"
     count = bundle.write(bundled, target)
     print(f"wrote {target}: {count} files, {target.stat().st_size / 1e6:,.1f} MB, checksums inside")
     if teachers := bundle.teachers(bundled):
-        print(
-            f"to be continued it needs the runs that teach it, which have bundles of their own: {', '.join(teachers)}"
-        )
+        print(f"to continue it, its teachers are needed too; bundle them separately: {', '.join(teachers)}")
     print(f"next: in another checkout, ./run.sh load {target.name}")
     return 0

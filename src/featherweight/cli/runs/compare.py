@@ -1,4 +1,4 @@
-"""Compare finished runs on the images they hold out: curves, scores, paired tests."""
+"""Compare finished runs on their held-out images: curves, scores, paired tests."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from featherweight.cli.arguments import add_choice, add_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `compare` takes."""
-    add_runs(parser, "*", "; or choose them by the options below")
+    """Declare the arguments of `compare`."""
+    add_runs(parser, "*", "; or select them with the options below")
     add_choice(parser)
-    parser.add_argument("--out", type=Path, help="the picture to write (default: reports/compare.png)")
+    parser.add_argument("--out", type=Path, help="output file of the curves (default: reports/compare.png)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Average the probabilities of several runs, where together they fit the limit."""
+"""Average the probabilities of several runs, if their parameters together are within the limit."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from featherweight.cli.arguments import add_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `ensemble` takes."""
+    """Declare the arguments of `ensemble`."""
     add_runs(parser)
     parser.add_argument("--fit", action="store_true", help="weight the members by their likelihood on the holdout")
-    parser.add_argument("--name", help="the name of the run it makes (default: ensemble-competition-seed)")
+    parser.add_argument("--name", help="name of the new run (default: ensemble-competition-seed)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the ensemble and print how it scores."""
+    """Make the ensemble and print its score."""
     from featherweight.report import tables
     from featherweight.runs import ensemble as ensembles
 

@@ -1,14 +1,13 @@
-"""Export a finished run's model for another runtime, load it there and compare its predictions with the run's.
+"""Export a finished run's model for other programs, load it there and compare its predictions with the run's.
 
   onnx         one file, for onnxruntime; --int8 adds a quantised copy
   torchscript  one file, for torch.jit
   pt2          one file, for torch.export
   safetensors  the weights and their names, for a program that has the network
-  script       one Python file beside its weights, which needs torch and Pillow alone (timm for timm's networks)
+  script       one Python file and its weights; needs only torch and Pillow (and timm for timm's networks)
 
-The exported model takes images of any size and returns probabilities; where an image has several classes, or classes
-have an order, also the decision. It leaves out test-time views (except with --to script --views); the command prints
-the score without them.
+The exported model takes images of any size and returns probabilities; with several or ordered classes, also the
+decision. Test-time views are not included (except with --to script --views); the command prints the score without them.
 """
 
 from __future__ import annotations
@@ -22,16 +21,20 @@ KINDS = ("onnx", "torchscript", "pt2", "safetensors", "script")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `export` takes."""
+    """Declare the arguments of `export`."""
     add_run(parser)
     parser.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(KINDS))
-    parser.add_argument("--out", type=Path, metavar="PATH", help="the file (default: in the run's folder, in export/)")
-    parser.add_argument("--views", action="store_true", help="with script: the run's test-time views too")
-    parser.add_argument("--int8", action="store_true", help="with onnx: a quantised copy too, with its score and bytes")
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="output file (default: in export/ of the run's folder)"
+    )
+    parser.add_argument("--views", action="store_true", help="with script: include the run's test-time views")
+    parser.add_argument(
+        "--int8", action="store_true", help="with onnx: also write a quantised copy, and print its score and size"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export it."""
+    """Export the model."""
     from featherweight.export import job
     from featherweight.runs.run import Run
 

@@ -1,4 +1,6 @@
-"""Put a run that somebody has bundled into this checkout, its checksums verified: it predicts, resumes and compares."""
+"""Unpack a bundled run into this checkout, after verifying its checksums. It can then predict,
+resume and be compared.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,13 @@ from featherweight.cli.arguments import FILES, completed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `load` takes."""
-    completed(parser.add_argument("zip", metavar="ZIP", type=Path, help="what ./run.sh bundle wrote"), FILES)
-    parser.add_argument("--name", help="another name for the run, where its own is taken")
+    """Declare the arguments of `load`."""
+    completed(parser.add_argument("zip", metavar="ZIP", type=Path, help="a file written by ./run.sh bundle"), FILES)
+    parser.add_argument("--name", help="another name for the run, if its own is taken")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Unpack, verify, and put in place."""
+    """Unpack, verify and store the run."""
     from featherweight import paths
     from featherweight.runs import bundle
     from featherweight.runs.elsewhere import lacks_data
@@ -25,9 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     loaded = bundle.load(arguments.zip, arguments.name)
     print(f"{loaded.name} is in {loaded.folder}")
     if lacks_data(loaded.competition):
-        print(f"its data are not here; this makes them known: ./run.sh init FOLDER --name {loaded.competition_name}")
+        print(f"its data are not here; if you have them: ./run.sh init FOLDER --name {loaded.competition_name}")
     if lacking := [name for name in bundle.teachers(loaded) if not (paths.runs() / name / "run.json").is_file()]:
-        print(f"to continue it, load the runs that teach it too: {', '.join(lacking)}")
+        print(f"to continue it, load its teachers too: {', '.join(lacking)}")
     if loaded.is_finished:
         print(f"next: ./run.sh predict {loaded.name} FOLDER, or ./run.sh compare {loaded.name} RUN")
     else:

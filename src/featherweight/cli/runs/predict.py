@@ -1,8 +1,8 @@
-"""Classify images with a finished run: the most probable classes of each image. Where an image has several classes, or
-classes have an order, also the decision by the run's thresholds or cut points.
+"""Classify images with a finished run: print the most probable classes of each image; with several or ordered classes
+also the decision by the run's thresholds or cut points.
 
 WHAT is a folder of images, files, a CSV with a column of paths, or a competition (its images to predict). Images that
-cannot be read are named and left out.
+cannot be read are listed and left out.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from featherweight.errors import UserError, printable
 if TYPE_CHECKING:
     from featherweight.runs.predictor import Predictions
 
-NAMED = 5  # unreadable pictures that are named on the screen
+NAMED = 5  # unreadable pictures that are listed on the screen
 
 Best = list[tuple[str, float]]
-Decided = str | tuple[str, ...] | None  # a class, a set of them, or nothing beyond the most probable
+Decided = str | tuple[str, ...] | None  # a class, a set of classes, or None if the most probable class is the answer
 
 
 class Write(Protocol):
-    """Takes a picture's name, its best classes and what is decided of it."""
+    """Write one picture's name, its best classes and its decision."""
 
     def __call__(self, name: str, best: Best, decided: Decided, /) -> None: ...  # noqa: D102
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `predict` takes."""
+    """Declare the arguments of `predict`."""
     add_run(parser)
     text = "a folder, files, a CSV of paths, or a competition's name"
     completed(parser.add_argument("what", metavar="WHAT", nargs="+", help=text), FILES)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write a .csv or .json file (default: the screen)")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes per image (default: 5)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="output file, .csv or .json (default: the screen)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="number of classes per image (default: 5)")
     add_views(parser)
     parser.add_argument("--device", help="auto, cpu, cuda, mps (default: the run's)")
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict, in chunks."""
     if arguments.out is not None and arguments.out.suffix.lower() not in WRITERS:
-        raise UserError(f"--out {arguments.out}: expected a name that ends in .csv or .json")
+        raise UserError(f"--out {arguments.out}: expected a name ending in .csv or .json")
     if arguments.top < 1:
         raise UserError(f"--top {arguments.top}: expected 1 or more")
 
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _named(predicted: Predictions, names: list[str], count: int) -> Iterator[tuple[str, Best]]:
-    """Each picture's name with its best classes; arrays of a competition have numbers, and are named by their ids."""
+    """Return each picture's name with its best classes; arrays of a competition are named by their ids."""
     if not predicted.unreadable:
         return zip(names, predicted.top(count), strict=True)
     return zip(predicted.ids, predicted.top(count), strict=True)
@@ -141,7 +141,7 @@ def _json(path: Path, count: int, decides: bool) -> Iterator[Write]:
 
 
 def _joined(decided: Decided) -> str:
-    """As a submission has it: the classes of a set with spaces between."""
+    """Return the decision as a submission has it: the classes of a set separated by spaces."""
     return decided if isinstance(decided, str) else " ".join(decided or ())
 
 

@@ -1,6 +1,7 @@
-"""For this repository's maintainers: add finished runs to docs/results.csv, and write its tables again.
+"""For maintainers of this repository: add finished runs to docs/results.csv, and update its tables.
 
-A run is refused unless its commit is in the history of this checkout and its code was unchanged."""
+A run is refused unless its commit is in the history of this checkout and its code was unchanged.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from featherweight.cli.arguments import add_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `publish` takes."""
-    add_runs(parser, "*", "; none: only write the tables again")
+    """Declare the arguments of `publish`."""
+    add_runs(parser, "*", "; without a name: only update the tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Publish the runs, and say what was written."""
+    """Publish the runs; print what was written."""
     from featherweight.runs import published_results
 
     written = published_results.publish(arguments.run)

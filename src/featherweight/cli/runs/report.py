@@ -10,9 +10,9 @@ from featherweight.cli.arguments import add_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `report` takes."""
+    """Declare the arguments of `report`."""
     add_run(parser)
-    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files instead")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard files instead")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""List every run of every competition, the best holdout score first; runs that were stopped come last."""
+"""List all runs of all competitions, the best holdout score first; stopped runs come last."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from featherweight.cli.arguments import add_choice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `runs` takes."""
+    """Declare the arguments of `runs`."""
     add_choice(parser)
-    parser.add_argument("--sort", metavar="KEY", help="largest first by a column or a recipe's key (default: holdout)")
-    parser.add_argument("--ascending", action="store_true", help="with --sort: smallest first")
+    parser.add_argument("--sort", metavar="KEY", help="sort by a column or a key, the largest first (default: holdout)")
+    parser.add_argument("--ascending", action="store_true", help="with --sort: the smallest first")
     shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--seeds", action="store_true", help="one line per recipe: mean and deviation over its seeds")
+    shown.add_argument(
+        "--seeds", action="store_true", help="one line per recipe: mean and standard deviation over seeds"
+    )
     shown.add_argument("--markdown", action="store_true", help="print the table of --seeds as Markdown")
-    shown.add_argument("--html", action="store_true", help="write one offline page: sortable, curves over each other")
-    shown.add_argument("--plot", action="store_true", help="draw holdout against public scores")
+    shown.add_argument(
+        "--html", action="store_true", help="write an HTML page that needs no network: sortable, with all curves"
+    )
+    shown.add_argument("--plot", action="store_true", help="draw public scores against holdout scores")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table that was asked for."""
+    """Print the requested table."""
     from featherweight.report import tables
     from featherweight.runs import ledger, query, unfinished
 

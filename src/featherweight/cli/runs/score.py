@@ -1,4 +1,4 @@
-"""Check a submission and, where the answers are known, score it."""
+"""Check a submission and, if the answers are known, score it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from featherweight.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `score` takes."""
+    """Declare the arguments of `score`."""
     completed(parser.add_argument("csv", type=Path, metavar="CSV", help="the submission"), FILES)
     add_competition(parser, default=None, text="a competition's name, or its file (default: its run's)")
-    parser.add_argument("--solution", type=Path, help="the answers: a CSV as submitted, perhaps with a Usage column")
+    parser.add_argument(
+        "--solution", type=Path, help="the answers: a CSV like a submission, with a Usage column or without"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the verdict."""
+    """Print the result."""
     if arguments.competition:
         paths.find_config("competitions", arguments.competition)
 
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     run = ledger.maker(submission).get("run", "")
     expected = expected_score.renew(Run.find(run)) if Run.exists(run) else None
     if expected is not None:
-        print("\n  ".join([f"expected, with the runs and scores of today: {expected}", *expected.details]))
+        print("\n  ".join([f"expected, with all runs and scores known today: {expected}", *expected.details]))
     submits = f"submit {submission} --competition {name}"
     print(f"next: ./run.sh {submits if competition.kaggle else 'runs'}")
     return 0

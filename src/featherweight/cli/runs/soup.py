@@ -1,4 +1,4 @@
-"""Average the weights of several runs of one model; predict, score and record the result as a run."""
+"""Average the weights of several runs of one model; the result is scored and recorded like a run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from featherweight.cli.train.finish import finish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `soup` takes."""
+    """Declare the arguments of `soup`."""
     add_runs(parser)
-    parser.add_argument("--greedy", action="store_true", help="add a run only if the holdout score does not get worse")
-    parser.add_argument("--name", help="the name of the run it makes (default: soup-competition-seed)")
+    parser.add_argument("--greedy", action="store_true", help="add a run only if the holdout score does not decrease")
+    parser.add_argument("--name", help="name of the new run (default: soup-competition-seed)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,1 +1,1 @@
-"""Commands: the tool itself."""
+"""Commands for the tool itself."""

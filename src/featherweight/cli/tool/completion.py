@@ -7,8 +7,8 @@ import argparse
 from featherweight.cli.commands import COMMANDS, SHELL, TRAIN
 from featherweight.cli.parser import build
 
-# The script is plain shell that starts no Python: the tab key should take no time. shtab writes it from the parsers;
-# what it cannot know is around it: names are listed when the key is pressed, and a recipe needs no command before it.
+# The script is plain shell and starts no Python, so that the tab key is fast. shtab generates it from the parsers. The
+# code around it lists names when the key is pressed, and allows a recipe without a command before it.
 NAMES = """\
 _featherweight_commands=' COMMANDS '
 _featherweight_root() {
@@ -34,7 +34,10 @@ _featherweight_spaces() { compadd -- ${(f)"$(_featherweight_configs spaces)"}; }
 _featherweight_runs() { compadd -- ${(f)"$(_featherweight_folders runs)"}; }
 """,
 }
-BINDS = {"bash": "complete -o bashdefault", "zsh": "if [[ $zsh_eval_context"}  # where shtab binds what AROUND wraps
+BINDS = {
+    "bash": "complete -o bashdefault",
+    "zsh": "if [[ $zsh_eval_context",
+}  # where shtab binds its function, which AROUND replaces
 AROUND = {
     "bash": """\
 _featherweight() {
@@ -73,19 +76,19 @@ compdef _featherweight ./run.sh run.sh featherweight
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `completion` takes."""
+    """Declare the arguments of `completion`."""
     parser.add_argument("shell", choices=list(AROUND))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
     print(script(arguments.shell))
-    print(f"# next: source <(./run.sh completion {arguments.shell}), here or in the shell's own start-up file")
+    print(f"# next: source <(./run.sh completion {arguments.shell}), here or in the shell's start-up file")
     return 0
 
 
 def script(shell: str) -> str:
-    """The script for `bash` or `zsh`."""
+    """Return the script for `bash` or `zsh`."""
     import shtab
 
     generated = shtab.complete(build(), shell, root_prefix="featherweight")

@@ -1,4 +1,4 @@
-"""Check the environment: what is installed, what is missing, what is wrong. Exit code 2 when something is wrong."""
+"""Check the environment: what is installed, missing or wrong. Exit code 2 if something is wrong."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from packaging.requirements import Requirement
 from featherweight import __version__, paths
 from featherweight.kaggle import credentials as kaggle_credentials
 
-ROOM = 2e9  # bytes of disk below which image caches and checkpoints are in danger
+ROOM = 2e9  # bytes; with less free space, image caches and checkpoints may fail
 EXTRAS = {"tensorboard": "report --tensorboard"}
 
 
 @dataclass(frozen=True)
 class Check:
-    """A line: what was looked at, what was found, and what to do about it where something is wrong."""
+    """One line: what was checked, what was found and, if something is wrong, what to do."""
 
     what: str
     found: str
@@ -32,23 +32,23 @@ class Check:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`doctor` takes nothing."""
+    """`doctor` has no arguments."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the findings."""
+    """Print the checks."""
     from featherweight.report import tables
 
     wrong = tables.findings(examine())
     if wrong:
-        print(f"{wrong} to fix\nnext: ./run.sh doctor, when that is done")
+        print(f"{wrong} to fix\nnext: fix it, then run ./run.sh doctor again")
         return 2
     print("nothing is wrong\nnext: ./run.sh wrn16_4")
     return 0
 
 
 def examine() -> Iterator[Check]:
-    """Look at everything, the quick things first. No secret is read out."""
+    """Yield all checks, the fast ones first. No secrets are printed."""
     yield Check("featherweight", f"{__version__} in {paths.SHIPPED.parent}")
     yield Check("python", f"{platform.python_version()} ({sys.executable})")
     yield Check("system", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_memory()}")
@@ -59,9 +59,9 @@ def examine() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    """Each package that is needed, held against the range in pyproject.toml."""
+    """Compare each required package with its range in pyproject.toml."""
     declared = paths.CHECKOUT / "pyproject.toml"
-    if not declared.is_file():  # installed as a package: whoever installed it has looked at this
+    if not declared.is_file():  # installed as a package: pip has checked it
         return
     versions: list[str] = []
     for text in tomllib.loads(declared.read_text())["project"]["dependencies"]:
@@ -87,7 +87,7 @@ def _device() -> Iterator[Check]:
         import torch
         import torchvision
     except (ImportError, RuntimeError) as error:
-        remedy = "torch and torchvision don't belong together: install the pair of requirements.txt"
+        remedy = "torch and torchvision do not match: install the versions in requirements.txt"
         yield Check("torch", str(error).splitlines()[0], remedy)
         return
     assert torchvision.__version__
@@ -96,18 +96,18 @@ def _device() -> Iterator[Check]:
             memory = torch.cuda.get_device_properties(number).total_memory / 1e9
             yield Check(f"cuda:{number}", f"{torch.cuda.get_device_name(number)}, {memory:.0f} GB")
     elif torch.backends.mps.is_available():
-        yield Check("mps", "Apple's GPU, used only with --device mps: nothing has been tested on it")
+        yield Check("mps", "Apple's GPU, used only with --device mps; not tested")
     else:
         from featherweight.runtime.device import has_native_bf16
 
         able = torch.backends.cpu.get_cpu_capability()
         if has_native_bf16(torch.device("cpu")):
-            able += ", multiplies bf16 (train faster with: --set train.precision=native)"
+            able += ", with bf16 instructions (for faster training: --set train.precision=native)"
         yield Check("device", f"no GPU; {torch.get_num_threads()} threads, {able}")
 
 
 def _places() -> Iterator[Check]:
-    """The folders that are written to: can they be, and is there room?"""
+    """Check that the output folders can be written to and have enough free space."""
     for name, folder in (
         ("runs", paths.runs()),
         ("submissions", paths.submissions()),
@@ -115,12 +115,14 @@ def _places() -> Iterator[Check]:
     ):
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(there).free
-        wrong = "" if free > ROOM else "make room, or point FEATHERWEIGHT_HOME or _CACHE elsewhere"
+        wrong = (
+            "" if free > ROOM else "free some space, or set FEATHERWEIGHT_HOME or FEATHERWEIGHT_CACHE to another disk"
+        )
         try:
             with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:
-            wrong = f"cannot be written to ({error.strerror}): point FEATHERWEIGHT_HOME or _CACHE elsewhere"
+            wrong = f"not writable ({error.strerror}): set FEATHERWEIGHT_HOME or FEATHERWEIGHT_CACHE to another folder"
         yield Check(name, f"{folder}, {free / 1e9:,.1f} GB free", wrong)
     data = paths.data()
     sets = [path.name for path in data.glob("[!.]*") if path.is_dir()]
@@ -138,6 +140,6 @@ def _kaggle() -> Iterator[Check]:
 def _memory() -> str:
     try:
         pages = os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):  # not every system tells
+    except (ValueError, OSError, AttributeError):  # not available on every system
         return "memory unknown"
     return f"{os.sysconf('SC_PAGE_SIZE') * pages / 1e9:.1f} GB of memory"

@@ -9,8 +9,8 @@ from featherweight import paths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `reference` takes."""
-    parser.add_argument("path", type=Path, nargs="?", help="where to (default: docs/reference.md)")
+    """Declare the arguments of `reference`."""
+    parser.add_argument("path", type=Path, nargs="?", help="output file (default: docs/reference.md)")
 
 
 def run(arguments: argparse.Namespace) -> int:

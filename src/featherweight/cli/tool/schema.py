@@ -1,4 +1,4 @@
-"""Write recipe.schema.json and competition.schema.json, which editors check YAML files against."""
+"""Write recipe.schema.json and competition.schema.json, with which editors check YAML files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from featherweight import paths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `schema` takes."""
-    parser.add_argument("folder", type=Path, nargs="?", help="where to (default: configs)")
+    """Declare the arguments of `schema`."""
+    parser.add_argument("folder", type=Path, nargs="?", help="output folder (default: configs)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,5 +22,5 @@ def run(arguments: argparse.Namespace) -> int:
         path = folder / f"{kind.__name__.lower()}.schema.json"
         atomic.write_text(path, config.json_schema(kind))
         print(f"wrote {path}")
-    print("next: put `# yaml-language-server: $schema=../recipe.schema.json` on top of a recipe")
+    print("next: put `# yaml-language-server: $schema=../recipe.schema.json` as the first line of a recipe")
     return 0

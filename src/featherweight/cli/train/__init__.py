@@ -1,1 +1,1 @@
-"""Commands: training."""
+"""Commands for training."""

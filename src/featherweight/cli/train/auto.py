@@ -1,7 +1,7 @@
-"""Choose a network and the number of epochs for the time there is, train it, and write a checked submission.
+"""Choose a network and a number of epochs for the time you have, train it, and write a checked submission.
 
-The candidates are timed on this machine first. The plan is stored as a recipe: on the same machine, with the same
-number of threads, it trains to the same bytes again.
+The candidates are first timed on this machine. The plan is stored as a recipe, which gives the same bytes again on the
+same machine with the same number of threads.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from featherweight import paths
 from featherweight.cli.arguments import add_competition, add_machine, add_report, note_default
 from featherweight.errors import UserError
 
-MANY = 100_000  # hours, more than which nobody waits
+MANY = 100_000  # hours
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what a plan takes."""
+    """Declare the arguments of `auto`."""
     add_competition(parser)
-    parser.add_argument("--minutes", type=float, help="the time from this command to the CSV")
+    parser.add_argument("--minutes", type=float, help="minutes from this command to the CSV")
     parser.add_argument("--hours", type=float, help="the same in hours")
     parser.add_argument("--plan", action="store_true", help="print the plan and write its recipe; train nothing")
     parser.add_argument("--name", help="the run's name (default: autoMINUTES-competition-s0)")
@@ -29,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Plan, and train as planned."""
+    """Make the plan and train it."""
     began = time.monotonic()
     paths.find_config("competitions", arguments.competition)
     if (arguments.minutes is None) == (arguments.hours is None):
-        raise UserError("give --minutes 20 or --hours 8: the time that there is")
+        raise UserError("give --minutes 20 or --hours 8, the time that you have")
     minutes = arguments.minutes if arguments.hours is None else arguments.hours * 60
     if not 0 < minutes < MANY * 60:
-        raise UserError(f"expected a time over 0 and below {MANY:,} hours, got {minutes:g} minutes")
+        raise UserError(f"expected a time above 0 and below {MANY:,} hours, got {minutes:g} minutes")
     note_default(arguments)
 
     from featherweight import config

@@ -1,4 +1,4 @@
-"""How `train`, `resume` and `soup` end: what of a run is not yet done, its report and its summary."""
+"""The common end of `train`, `resume` and `soup`: finish the run, write its report, print its summary."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 def finish(
     run: Run, report: bool, warn: Callable[[Run], str] = lambda run: "", deadline: Deadline | None = None
 ) -> int:
-    """Do what of a run is not yet done, by the `deadline` where there is one, and show how it ended; returns the exit
-    code.
+    """Finish the run, by the `deadline` if there is one, and print the result; return the exit code.
 
-    `warn` has a look at the finished run; what it returns stands in the summary.
+    `warn` is called with the finished run; the text that it returns is shown in the summary.
     """
     from featherweight.report import tables
     from featherweight.runs import pipeline
@@ -30,9 +29,9 @@ def finish(
         result = pipeline.execute(run, deadline)
         if launcher.rank() > 0:
             return 0
-        report = report and not run.is_ensemble  # whose members have reports
+        report = report and not run.is_ensemble  # its members have reports
         if report and run.competition.target == "several":
-            say("  no report is written: its pages show one class per image")
+            say("  no report is written: reports are for one class per image")
             report = False
         fault = write_report(run) if report else ""
         tables.summary(run, result, warn(run))
@@ -46,12 +45,12 @@ def finish(
 
 
 def write_report(run: Run) -> str:
-    """Write the report. Its failure costs nobody the result: returned is what to say about it."""
+    """Write the report; return an empty string, or a message if it fails, since the result is valid without it."""
     from featherweight.report import write
 
     try:
         write.write(run)
-    except Exception as error:  # told, with the result that stands all the same
+    except Exception as error:  # reported together with the result, which is valid
         why = printable(str(error)).splitlines()[:1] or [""]
         message = f"the report could not be written ({type(error).__name__}: {why[0]})"
         return f"{message}; try again: ./run.sh report {run.name}"

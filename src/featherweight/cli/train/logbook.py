@@ -1,4 +1,4 @@
-"""Rerun the rows of a section of the logbook and test its claims; rows that are done are not trained again."""
+"""Rerun the rows of a section of the logbook and test its claims; finished rows are not trained again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from featherweight.cli.arguments import add_configuration, add_machine, override
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `logbook` takes."""
+    """Declare the arguments of `logbook`."""
     parser.add_argument("section", help="A, B, C or D")
     add_configuration(parser)
-    parser.add_argument("--scale", type=float, default=1.0, help="the part of each run's epochs and steps (default: 1)")
-    parser.add_argument("--seeds", help="run every row for each of these seeds, and test the claims: 0-2, or 0,3,7")
-    parser.add_argument("--rows", help="only these rows: a12,a13; or `claims`, those that the claims are about")
-    parser.add_argument("--log", action="store_true", help="add it to submissions/LOG.md, its pictures to submissions/")
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of each run's epochs and steps (default: 1)")
+    parser.add_argument("--seeds", help="run every row with each of these seeds, and test the claims: 0-2, or 0,3,7")
+    parser.add_argument("--rows", help="only these rows: a12,a13; or `claims`: the rows that the claims are about")
+    parser.add_argument(
+        "--log", action="store_true", help="append the results to submissions/LOG.md, with the figures beside it"
+    )
     add_machine(parser)
 
 

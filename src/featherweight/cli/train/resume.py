@@ -1,4 +1,4 @@
-"""Continue a run that was stopped; it ends in the same bytes as if it had never been stopped."""
+"""Continue a run that was stopped; the result has the same bytes as without the interruption."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `resume` takes."""
+    """Declare the arguments of `resume`."""
     add_run(parser)
     add_report(parser)
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # `pipeline` says it, to `launch`
-    parser.add_argument("--new", action="store_true", help=argparse.SUPPRESS)  # likewise: see `Run.is_new`
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # given by `launcher.launch`
+    parser.add_argument("--new", action="store_true", help=argparse.SUPPRESS)  # likewise; see `Run.is_new`
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what is not yet done of the run."""
+    """Finish the run."""
     from featherweight.runs.run import Run
 
     found = replace(Run.find(arguments.run), is_new=arguments.new)
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _work(found: Run) -> int:
-    """The part of one of several processes in a run; whoever started them tells how it ended."""
+    """Do the part of one of several processes; the process that started them reports the result."""
     from featherweight.runs import pipeline
 
     try:

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what a training takes."""
+    """Declare the arguments of `train`."""
     add_recipe(parser)
     add_configuration(parser)
     parser.add_argument("--name", help="the run's name (default: recipe-competition-seed)")
     add_machine(parser)
-    parser.add_argument("--procs", type=int, help="share every batch between this many processes (one GPU each)")
-    parser.add_argument("--seeds", help="run it once for each of these seeds: 0-4, or 0,3,7")
-    parser.add_argument("--folds", type=int, help="run it once for each of this many folds, each held out once")
+    parser.add_argument("--procs", type=int, help="divide every batch among this many processes (one GPU each)")
+    parser.add_argument("--seeds", help="train once with each of these seeds: 0-4, or 0,3,7")
+    parser.add_argument(
+        "--folds", type=int, help="cross-validation: train once for each of this many folds, which is held out"
+    )
     parser.add_argument("--submit", action="store_true", help="upload the submission to Kaggle when the run is done")
     add_report(parser)
 
@@ -80,7 +82,7 @@ def _series(arguments: argparse.Namespace) -> int:
 
     seeds, count, command = arguments.seeds, arguments.folds, arguments.command_line
     if arguments.submit or (seeds is not None and count is not None):
-        raise UserError("--seeds, --folds and --submit: one of them at a time")
+        raise UserError("--seeds, --folds and --submit cannot be combined")
     if count is not None and not 2 <= count <= series.MOST:
         raise UserError(f"--folds {count}: expected 2 to {series.MOST:,}")
     name = arguments.name or f"{Path(arguments.recipe).stem}-{Path(arguments.competition).stem}"
@@ -95,14 +97,14 @@ def _series(arguments: argparse.Namespace) -> int:
     try:
         done = series.run_all(tasks, _report) if arguments.report else series.run_all(tasks)
     except KeyboardInterrupt:
-        print("\nstopped; the same command continues: what is done is found done", file=sys.stderr)
+        print("\nstopped; the same command continues, without repeating finished runs", file=sys.stderr)
         return 130
     series.tell(series.over_folds(done, f"{name}-folds", command) if count else series.over_seeds(done))
     return 0
 
 
 def _report(run: Run) -> None:
-    """The report of a run of a series, unless it was written when the run was done before."""
+    """Write the report of a run of a series, unless it exists."""
     if launcher.rank() > 0 or (run.folder / "report" / "report.html").exists():
         return
     if fault := write_report(run):
