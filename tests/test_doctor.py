@@ -46,7 +46,7 @@ def test_what_is_wrong_is_marked_with_its_remedy(home, no_credentials, monkeypat
     out = capsys.readouterr().out
     assert "!! timm           missing" in out
     assert ">=2.0 is needed: ./run.sh install 'numpy>=2.0'" in out
-    assert "make room" in out
+    assert "free some space" in out
     assert "chmod 600" in out
 
 

@@ -25,7 +25,7 @@ def test_every_key_has_its_type_range_default_and_meaning():
         "| `train.clip` | number over 0 or null | null | maximum norm of the whole gradient;",
         '| `train.normalize` | `channel`, `pixel` | `"channel"` | subtract the mean of each channel or pixel;',
         "| `distill.teachers` | a list of: text (at least one) | | runs, or .npz files",
-        "| `limit.parameters` | whole number from 1 | | the most",
+        "| `limit.parameters` | whole number from 1 | | maximum number of parameters",
         "| `momentum` | number from 0 below 1 | `0.9` | |",
         "| `stages` | a list of: [whole number from 1, number over 0] (at least one) | | |",
         "| `submission.spelling` | a section of names, each: text | `{}` |",
