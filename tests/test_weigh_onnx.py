@@ -101,3 +101,112 @@ def test_weights_of_4_bits_in_onnx(tmp_path):
     onnx.save(helper.make_model(helper.make_graph([node], "g", [], [], tensors)), tmp_path / "a.onnx")
     found = weigh_anything(tmp_path / "a.onnx")
     assert (found.parameters, found.bits) == (512 + 512, 2 * 4 * 512)
+
+
+def numbers(name, *shape, kind="f4"):
+    return numpy_helper.from_array(np.ones(shape, kind), name)
+
+
+def constant(name, *shape, kind="f4"):
+    """As exporters write it: the tensor has no name, its output has one."""
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.ones(shape, kind)))
+
+
+def branch(*initializers, nodes):
+    return helper.make_graph(
+        nodes, "b", [], [helper.make_tensor_value_info("c", TensorProto.FLOAT, [8, 4])], initializers
+    )
+
+
+def local(nodes, inputs):
+    return helper.make_function("local", "F", inputs, ["o"], nodes, [helper.make_opsetid("", 21)])
+
+
+def chosen(body):
+    """A function that chooses between two branches, each with weights of its own."""
+    nodes = [
+        helper.make_node("If", ["cond"], ["z"], then_branch=body, else_branch=body),
+        helper.make_node("MatMul", ["a", "z"], ["o"]),
+    ]
+    return [helper.make_node("F", ["x", "cond"], ["y"], domain="local")], [], [local(nodes, ["a", "cond"])]
+
+
+NORM = ["x", "scale", "shift", "mean", "var"]
+HIDDEN = {
+    "constants in branches in a function": (*chosen(branch(nodes=[constant("c", 8, 4)])), 64, 0),
+    "initializers in branches in a function": (
+        *chosen(branch(numbers("w", 8, 4), nodes=[helper.make_node("Identity", ["w"], ["c"])])), 64, 0,
+    ),
+    "lists of a classical model": (
+        [helper.make_node("LinearClassifier", ["x"], ["y"], domain="ai.onnx.ml", coefficients=[1.0] * 640,
+                          intercepts=[0.0] * 10)], [], [], 650, 0,
+    ),
+    "an attribute": ([helper.make_node("Own", ["x"], ["y"], domain="local", w=numbers("w", 100, 10))], [], [], 1000, 0),
+    "bnb4": (
+        [helper.make_node("MatMulBnb4", ["x", "q", "s"], ["y"], domain="com.microsoft", K=64, N=32)],
+        [numbers("q", 1024, kind="u1"), numbers("s", 32)], [], 2048, 0,
+    ),
+    "a size that is stated too small": (
+        [helper.make_node("MatMulNBits", ["x", "q", "s"], ["y"], domain="com.microsoft", K=1, N=1, bits=4)],
+        [numbers("q", 32, 2, 16, kind="u1"), numbers("s", 64)], [], 2048, 0,
+    ),
+    "gathered": (
+        [helper.make_node("GatherBlockQuantized", ["q", "i", "s"], ["y"], domain="com.microsoft", bits=4)],
+        [numbers("q", 16, 16, kind="u1"), numbers("s", 16, 1)], [], 512, 0,
+    ),
+    "constants that unpack": (
+        [constant("q", 8, 4, kind="i1"), constant("s", 4), constant("z", 4, kind="i1"),
+         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], axis=1)], [], [], 32, 0,
+    ),
+    "a norm of constants": (
+        [*(constant(name, 8) for name in NORM[1:]), helper.make_node("BatchNormalization", NORM, ["y"])], [], [],
+        16, 16,
+    ),
+    "a norm in a function": (
+        [helper.make_node("F", NORM, ["y"], domain="local")], [numbers(name, 8) for name in NORM[1:]],
+        [local([helper.make_node("Identity", ["v"], ["w"]),
+                helper.make_node("BatchNormalization", ["a", "b", "c", "m", "w"], ["o"])], ["a", "b", "c", "m", "v"])],
+        16, 16,
+    ),
+    "QLinearMatMul": (
+        [helper.make_node("QLinearMatMul", ["x", "xs", "xz", "q", "s", "z", "ys", "yz"], ["y"])],
+        [numbers("q", 8, 4, kind="i1"), numbers("s", 4), numbers("z", 4, kind="i1")], [], 32, 0,
+    ),
+    "MatMulInteger": (
+        [helper.make_node("MatMulInteger", ["x", "q", "xz", "z"], ["y"])],
+        [numbers("q", 8, 4, kind="i1"), numbers("z", 4, kind="i1")], [], 32, 0,
+    ),
+    "ConvInteger": (
+        [helper.make_node("ConvInteger", ["x", "q", "xz", "z"], ["y"])],
+        [numbers("q", 8, 4, 1, 1, kind="i1"), numbers("z", 8, kind="i1")], [], 32, 0,
+    ),
+    "QGemm": (
+        [helper.make_node("QGemm", ["x", "xs", "xz", "q", "s", "z"], ["y"], domain="com.microsoft")],
+        [numbers("q", 8, 4, kind="i1"), numbers("s", 4), numbers("z", 4, kind="i1")], [], 32, 0,
+    ),
+    "weights that unpack too": (
+        [helper.make_node("DequantizeLinear", ["q", "w"], ["d"]), helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [numbers("q", 2, kind="i1"), numbers("w", 8, 4)], [], 2 + 32, 0,
+    ),
+    "a function's scale by the name of a weight": (
+        [helper.make_node("F", ["x", "n"], ["d"], domain="local"), helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [numbers("w", 8, 4)], [local([helper.make_node("DequantizeLinear", ["a", "w"], ["o"])], ["a", "w"])], 32, 0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "initializers", "functions", "true", "statistics"), HIDDEN.values(), ids=HIDDEN)
+def test_what_operators_take_their_inputs_for(tmp_path, nodes, initializers, functions, true, statistics):
+    opsets = [helper.make_opsetid(name, 21 if not name else 1) for name in ("", "local", "com.microsoft", "ai.onnx.ml")]
+    made = helper.make_graph(nodes, "g", [], [], initializers)
+    onnx.save(helper.make_model(made, opset_imports=opsets, functions=functions), tmp_path / "a.onnx")
+    found = weigh_anything(tmp_path / "a.onnx")
+    assert (found.parameters, found.statistics) == (true, statistics)
+
+
+def test_a_long_chain_is_followed_once(tmp_path):
+    chain = [helper.make_node("Identity", [f"n{at}"], [f"n{at + 1}"]) for at in reversed(range(20_000))]
+    norm = helper.make_node("BatchNormalization", ["x", "s", "b", "n20000", "v"], ["y"])
+    onnx.save(graph([numbers("n0", 8)], [*chain, norm]), tmp_path / "a.onnx")
+    found = weigh_anything(tmp_path / "a.onnx")
+    assert (found.parameters, found.statistics) == (0, 8)

@@ -7,27 +7,23 @@ the graph, which are whole numbers in small tensors (shapes, axes) and single nu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from featherweight import untrusted_files
+from featherweight.budget.onnx_roles import STATISTIC, UNPACKING, Roles, Scope, scopes_of
 from featherweight.budget.tally import ModelSize, score_of
 from featherweight.budget.what_counts import FEW
 from featherweight.errors import UserError
 
-STATISTICS = {"BatchNormalization": (3, 4)}  # which inputs of these operators hold them
-UNPACKING = {
-    "DequantizeLinear": (1, 2),
-    "QuantizeLinear": (1, 2),
-    "QLinearConv": (1, 2, 4, 5, 6, 7),
-    "MatMulNBits": (2, 3, 4),
-}
 BITS = {
     "FLOAT": 32, "UINT8": 8, "INT8": 8, "UINT16": 16, "INT16": 16, "INT32": 32, "INT64": 64, "BOOL": 8, "FLOAT16": 16,
     "DOUBLE": 64, "UINT32": 32, "UINT64": 64, "COMPLEX64": 64, "COMPLEX128": 128, "BFLOAT16": 16, "UINT4": 4, "INT4": 4,
     "FLOAT8E4M3FN": 8, "FLOAT8E4M3FNUZ": 8, "FLOAT8E5M2": 8, "FLOAT8E5M2FNUZ": 8, "FLOAT4E2M1": 4,
 }  # fmt: skip
+PACKED = {"MatMulNBits": (1,), "MatMulBnb4": (1,), "GatherBlockQuantized": (0,), "QMoE": (2, 5, 8)}
 WHOLE = ("INT64", "INT32", "UINT64", "UINT32", "BOOL")
 
 
@@ -47,81 +43,111 @@ def weigh_onnx(name: str, path: Path, size: int) -> ModelSize:
 
 
 def _weighed(name: str, path: Path, size: int, model: Any) -> ModelSize:
-    import onnx
+    main, functions = scopes_of(model)
+    roles = Roles(functions)
+    sums = _Sums(path)
+    for scope in (main, *functions.values()):
+        aside = roles.aside(scope)
+        packed = {node.input[place]: node for node in scope.nodes for place in _packed_inputs(node)}
+        for node in scope.nodes:
+            if node.op_type != "ConstantOfShape":  # whose tensor is one number
+                named = node.output[0] if node.op_type == "Constant" and node.output else ""
+                for tensor in _constants(node):
+                    sums.add(tensor, aside.get(named), packed.get(named))
+        for tensor in (one for graph in scope.graphs for one in graph.initializer):
+            sums.add(tensor, aside.get(tensor.name), packed.get(tensor.name))
+        for one in _sparse(scope):
+            sums.add_sparse(one)
+    defaults = [one for function in model.functions for one in function.attribute_proto]
+    for tensor in _of_attributes(defaults, FEW):
+        sums.add(tensor)
+    size += sum(untrusted_files.regular_file(one).st_size for one in sums.outside)
+    return ModelSize(
+        name, sums.numbers, sums.statistics, bits=sums.bits, zeros=sums.zeros, score=sums.score, bytes=size
+    )
 
-    graphs = list(_graphs(model.graph))
-    nodes = [node for graph in graphs for node in graph.node] + [
-        one for function in model.functions for one in function.node
-    ]
-    statistics, unpacking = _inputs(nodes, STATISTICS), _inputs(nodes, UNPACKING)
-    tensors = [tensor for graph in graphs for tensor in graph.initializer]
-    tensors += [tensor for node in nodes if node.op_type == "Constant" for tensor in _constants(node)]
-    packed = {node.input[1]: _stands_for(node) for node in nodes if node.op_type == "MatMulNBits"}  # rten #1036
-    sparse = [one for graph in graphs for one in graph.sparse_initializer]
-    sparse += [
-        at.sparse_tensor for node in nodes for at in node.attribute if at.type == onnx.AttributeProto.SPARSE_TENSOR
-    ]
-    tensors += [one.values for one in sparse]
-    aside = bits = 0
-    numbers = zeros = sum(max(0, math.prod(one.dims) - math.prod(one.values.dims)) for one in sparse)
-    score = 0.0
-    outside: set[Path] = set()
-    for tensor in tensors:
-        outside |= _outside(path, tensor)
+
+@dataclass
+class _Sums:
+    """What the tensors of a file add up to."""
+
+    path: Path
+    numbers: int = 0
+    statistics: int = 0
+    bits: int = 0
+    zeros: int = 0
+    score: float = 0.0
+    outside: set[Path] = field(default_factory=set)
+
+    def add(self, tensor: Any, role: str | None = None, unpacked_by: Any = None) -> None:
+        """Add a tensor that is used as `role`, or is unpacked by an operator."""
+        import onnx
+
+        self.outside |= _outside(self.path, tensor)
         if min(tensor.dims, default=0) < 0:
             raise ValueError(f"{tensor.name} is said to have the shape {list(tensor.dims)}")
         kind, count = onnx.TensorProto.DataType.Name(tensor.data_type), math.prod(tensor.dims)
-        if tensor.name in statistics:
-            aside += count
-        elif tensor.name in packed:
-            stored = count * BITS.get(kind, 8)
-            numbers, bits = numbers + packed[tensor.name], bits + stored
-            score += score_of(packed[tensor.name], stored, 0)
-        elif tensor.name in unpacking or (count <= FEW and kind in WHOLE) or not tensor.dims:
-            continue
+        if role == STATISTIC:
+            self.statistics += count
+        elif role == UNPACKING or (count <= FEW and kind in WHOLE) or not tensor.dims:
+            return
+        elif unpacked_by is not None and BITS.get(kind, 8) == 8:
+            numbers, stored = _stands_for(unpacked_by, count), count * 8
+            self.numbers, self.bits = self.numbers + numbers, self.bits + stored
+            self.score += score_of(numbers, stored, 0)
         else:
-            empty = _zeros(path, tensor)
-            numbers, bits, zeros = numbers + count, bits + count * BITS.get(kind, 32), zeros + empty
-            score += score_of(count, count * BITS.get(kind, 32), empty)
-    size += sum(untrusted_files.regular_file(one).st_size for one in outside)
-    return ModelSize(name, numbers, aside, bits=bits, zeros=zeros, score=score, bytes=size)
+            zeros, stored = _zeros(self.path, tensor), count * BITS.get(kind, 32)
+            self.numbers, self.bits, self.zeros = self.numbers + count, self.bits + stored, self.zeros + zeros
+            self.score += score_of(count, stored, zeros)
+
+    def add_sparse(self, tensor: Any) -> None:
+        """Add the numbers that a sparse tensor stands for."""
+        absent = max(0, math.prod(tensor.dims) - math.prod(tensor.values.dims))
+        self.numbers, self.zeros = self.numbers + absent, self.zeros + absent
+        self.add(tensor.values)
 
 
-def _graphs(graph: Any) -> Iterator[Any]:
-    yield graph
-    for node in graph.node:
+def _sparse(scope: Scope) -> Iterator[Any]:
+    for graph in scope.graphs:
+        yield from graph.sparse_initializer
+    for node in scope.nodes:
         for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from _graphs(inner)
+            yield from ([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else ())
+            yield from attribute.sparse_tensors
 
 
 def _constants(node: Any) -> Iterator[Any]:
-    """The tensors of a Constant, which may also be written as a list of numbers."""
+    """The tensors in an operator's attributes; numbers in lists are one too, but for the few that set an operator.
+
+    All of a Constant's count, and all those of classical models (ai.onnx.ml).
+    """
+    every = node.op_type == "Constant" or node.domain == "ai.onnx.ml"
+    yield from _of_attributes(node.attribute, 0 if every else FEW)
+
+
+def _of_attributes(attributes: Iterable[Any], few: int) -> Iterator[Any]:
     import onnx
 
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        elif attribute.floats or attribute.ints:
-            values, kind = (attribute.floats, "FLOAT") if attribute.floats else (attribute.ints, "INT64")
-            name = node.output[0] if node.output else ""
-            yield onnx.helper.make_tensor(name, onnx.TensorProto.DataType.Value(kind), [len(values)], values)
+    for attribute in attributes:
+        yield from (*([attribute.t] if attribute.HasField("t") else ()), *attribute.tensors)
+        for values, kind in ((attribute.floats, "FLOAT"), (attribute.ints, "INT64")):
+            if len(values) > few:
+                yield onnx.helper.make_tensor("", onnx.TensorProto.DataType.Value(kind), [len(values)], values)
 
 
-def _inputs(nodes: list[Any], which: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """The names of what stands at these places of these operators."""
-    return {
-        node.input[place]
-        for node in nodes
-        for place in which.get(node.op_type, ())
-        if place < len(node.input) and node.input[place]
-    }
+def _packed_inputs(node: Any) -> Iterator[int]:
+    """Which inputs of an operator hold weights of fewer than 8 bits in bytes."""
+    places = PACKED.get(node.op_type, ())
+    yield from (place for place in places if place < len(node.input) and node.input[place])
 
 
-def _stands_for(node: Any) -> int:
-    """How many weights an operator takes from a tensor of bytes."""
+def _stands_for(node: Any, count: int) -> int:
+    """How many weights an operator takes from a tensor of bytes; sizes that it states are believed to one half."""
     attributes = {attribute.name: attribute.i for attribute in node.attribute}
-    return int(attributes.get("K", 0) * attributes.get("N", 0))
+    bits = attributes.get("bits", attributes.get("expert_weight_bits", 4))
+    room = count * 8 // bits if bits in (2, 3, 4, 5, 6, 8) else 4 * count
+    stated = int(attributes.get("K", 0) * attributes.get("N", 0))
+    return stated if room < 2 * stated <= 2 * room else room
 
 
 def _outside(path: Path, tensor: Any) -> set[Path]:
