@@ -10,8 +10,7 @@ from torch import nn
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.ops import FrozenBatchNorm2d
 
-from featherweight.budget import weigh_anything
-from featherweight.budget.any_model import files_in
+from featherweight.budget import files_in, weigh_anything
 from featherweight.cli import main
 from featherweight.errors import UserError
 

@@ -19,6 +19,7 @@ from featherweight import budget, config, paths
 from featherweight.config import Competition, Recipe
 from featherweight.config.merge import Override
 from featherweight.console import hushed
+from featherweight.errors import UserError
 from featherweight.runs import pipeline, predictor, weigh_run
 from featherweight.runs.predictor import Predictions, Predictor
 from featherweight.runs.request import RunRequest
@@ -65,6 +66,9 @@ def weigh(
     """
     if isinstance(competition, Tensor):
         competition, example = None, competition
+    for one in (example, None if isinstance(competition, str | Competition) else competition):
+        if one is not None and not isinstance(one, Tensor):
+            raise UserError(f"weigh: the example must be a tensor of images [B, C, H, W], not a {type(one).__name__}")
     recipes = paths.config_names("recipes")
     is_recipe = isinstance(what, Recipe) or (
         isinstance(what, str) and (what in recipes or what.endswith((".yaml", ".yml")))

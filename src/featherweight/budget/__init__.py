@@ -1,7 +1,8 @@
 """The parameter limit: what counts, the refusal, lighter variants, and the members of a family that fill it."""
 
-from featherweight.budget.any_model import files_in, weigh_anything, weigh_module
+from featherweight.budget.any_model import weigh_anything, weigh_module
 from featherweight.budget.count import BudgetCheck, count_parameters, weigh, weigh_all, weigh_ensemble, weigh_model
+from featherweight.budget.folders import files_in
 from featherweight.budget.tally import ModelSize
 from featherweight.budget.what_counts import groups
 

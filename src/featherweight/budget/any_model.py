@@ -7,8 +7,6 @@ memory count once, where the file says that they do.
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,20 +19,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from featherweight import untrusted_files
 from featherweight.budget.checkpoint_parts import Parts, parts_in
-from featherweight.budget.folding import runs_on, spared_by_folding
+from featherweight.budget.folders import FILES, INDEX, shards
+from featherweight.budget.folding import copied, not_compiled, runs_on, spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
 from featherweight.budget.packed import unpacked
 from featherweight.budget.tally import ModelSize, Tally, tallied
 from featherweight.budget.what_counts import INDICES, STATISTICS, counted, derived, groups, is_mask
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, custom, outline
-from featherweight.models.pretrained_weights import ENDINGS
 from featherweight.models.shape import Shape
-from featherweight.models.weights_file import read_content, read_state, refuse_no_tensors
+from featherweight.models.weights_file import read_content, refuse_no_tensors
 
 IMAGENET = Shape(1000, 3, 224)  # what a network by its name is made for
-INDEX = ".index.json"  # of a model in shards, as transformers and diffusers write it
-FILES = (*ENDINGS, ".pt2", ".onnx")
 
 
 def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAGENET) -> ModelSize:
@@ -46,8 +42,7 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
     run but that of FILE.py. Raises UserError for what is none of these, damaged, or could run code.
     """
     if isinstance(what, nn.Module):
-        what = getattr(what, "_orig_mod", what) if type(what).__name__ == "OptimizedModule" else what  # torch.compile's
-        return weigh_module(type(what).__name__, what, example)
+        return weigh_module(type(getattr(what, "_orig_mod", what)).__name__, what, example)
     if isinstance(what, Mapping):
         return _of_content("state", Path("state"), what, 0)
     if not isinstance(what, str | Path):
@@ -65,33 +60,23 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
         images = torch.empty(1, shape.channels, shape.size, shape.size, device="meta")
         return weigh_module(name, outline(spec, shape).net, images)
     path = Path(name).expanduser()
+    if path.is_dir():
+        why = "it is a link to a folder" if path.is_symlink() else f"it holds no file ending in {', '.join(FILES)}"
+        raise UserError(f"cannot read {path}: it is a folder, and {why}")
     size = untrusted_files.regular_file(path).st_size
     if path.name.endswith(INDEX):
         parts = shards(path)
-        content = {key: tensor for part in parts for key, tensor in read_state(part).items()}
+        content: dict[str, Any] = {}
+        for part in parts:
+            inside = read_content(part)
+            flat = isinstance(inside, Mapping) and not content.keys() & inside.keys()
+            content |= inside if flat else {part.name: inside}
         return _of_content(name, path, content, sum(part.stat().st_size for part in parts))
     if path.suffix.lower() == ".onnx":
         return weigh_onnx(name, path, size)
     if path.suffix.lower() not in FILES:
         raise UserError(f"cannot weigh {path}: its ending is none of {', '.join((*FILES, INDEX))}")
     return _of_content(name, path, read_content(path), size)
-
-
-def files_in(folder: Path) -> list[Path]:
-    """The models in a folder: an index of shards stands for all of them."""
-    inside = sorted(folder.iterdir())
-    indices = [file for file in inside if file.name.endswith(INDEX)]
-    parts = {part for index in indices for part in shards(index)}
-    return [file for file in inside if file in indices or (file.suffix.lower() in FILES and file not in parts)]
-
-
-def shards(index: Path) -> list[Path]:
-    """The files beside an index that hold a model's weights in parts. Raises UserError for what is no such index."""
-    with untrusted_files.explained(index, "no index of a model's shards"):
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    if not names or any(Path(name).name != name for name in names):
-        raise UserError(f"{index}: its shards must be files beside it, and it names {', '.join(names[:2]) or 'none'}")
-    return [index.with_name(name) for name in names]
 
 
 def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, size: int = 0) -> ModelSize:
@@ -123,12 +108,11 @@ def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, si
 
 def macs_of(module: nn.Module, example: Tensor) -> int | None:
     """Multiply-adds for one image of `example` [B, C, H, W], by torch's counter; None for what does not run on it."""
-    for device in runs_on(module):
+    for device, images in runs_on(module, example):
         counter = FlopCounterMode(display=False)
-        with suppress(Exception), torch.no_grad(), counter:  # whatever a network of somebody's raises
-            twin = copy.deepcopy(module).to(device).eval().requires_grad_(False)
-            twin(torch.zeros_like(example, device=device))
-            return int(counter.get_total_flops()) // 2 // len(example)
+        with suppress(Exception), torch.no_grad(), not_compiled(), counter:  # whatever a network of somebody's raises
+            copied(module).to(device).eval().requires_grad_(False)(images)
+            return int(counter.get_total_flops()) // 2 // len(images)
     return None
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+import sys
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from featherweight.budget.caches import tensors_in
 from featherweight.budget.tally import tallied
+from featherweight.budget.what_counts import counted
 
 MERGES = ("fuse", "reparameterize", "switch_to_deploy")
 LAYERS = {torch.ops.aten.convolution.default: 2, torch.ops.aten.addmm.default: 0}  # and where their bias stands
@@ -37,22 +40,51 @@ def spared_by_folding(model: nn.Module, example: Tensor) -> int | None:
     The model stays as it is. It is run without memory, if it can be.
     """
     before = tallied(model.parameters()).numbers
-    for device, merging in itertools.product(runs_on(model), (True, False)):
+    for (device, images), merging in itertools.product(runs_on(model, example), (True, False)):
         graph = _Graph()
-        with suppress(Exception), torch.no_grad():  # whatever a network of somebody's raises, its other numbers count
-            twin = copy.deepcopy(model).to(device).eval()
+        with (
+            suppress(Exception),
+            torch.no_grad(),
+            not_compiled(),
+        ):  # whatever a network of somebody's raises, its other numbers count
+            twin = copied(model).to(device).eval()
             if merging:
                 with torch.device(device):
                     _merge(twin)
             with graph:
-                twin(torch.zeros_like(example, device=device))
+                twin(images)
             return before - tallied(twin.parameters()).numbers + graph.spared()
     return None
 
 
-def runs_on(model: nn.Module) -> tuple[str, ...]:
-    """Where it may be run: without memory; and with it, if it has some, for code that asks for the numbers."""
-    return ("meta",) if any(one.is_meta for one in (*model.parameters(), *model.buffers())) else ("meta", "cpu")
+def runs_on(model: nn.Module, example: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield the devices a model may run on with images like `example`: without memory; and with it, if it has some,
+    for code that asks for the numbers. Then the same with images in the model's own precision.
+
+    One image [C, H, W] becomes a batch where the model has convolutions of images.
+    """
+    if example.dim() == 3 and any(isinstance(one, nn.Conv2d) for one in model.modules()):
+        example = example[None]
+    tensors = (*model.parameters(), *model.buffers())
+    devices = ("meta",) if any(one.is_meta for one in tensors) else ("meta", "cpu")
+    own = next((one.dtype for one in tensors if one.is_floating_point()), example.dtype)
+    kinds = (example.dtype, own) if example.is_floating_point() and own != example.dtype else (example.dtype,)
+    for kind, device in itertools.product(kinds, devices):
+        yield device, torch.zeros_like(example, device=device, dtype=kind)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of a model, what autograd has made of its weights and it keeps included."""
+    attributes = (one for module in model.modules() for one in vars(module).values() if isinstance(one, Tensor))
+    made = [one for one in (*counted(model), *attributes) if one.grad_fn is not None]  # which torch does not copy
+    return copy.deepcopy(model, {id(one): one.detach().clone() for one in made})
+
+
+@contextmanager
+def not_compiled() -> Iterator[None]:
+    """Within, compiled networks run as they were written."""
+    with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+        yield
 
 
 def _merge(module: nn.Module) -> None:

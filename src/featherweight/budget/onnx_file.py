@@ -42,6 +42,19 @@ def weigh_onnx(name: str, path: Path, size: int) -> ModelSize:
         return _weighed(name, path, size, model)
 
 
+def outside_files(path: Path) -> set[Path]:
+    """Return the files beside an ONNX file that its weights are in. Raises UserError as `weigh_onnx`."""
+    untrusted_files.refuse_beyond_memory(path, 2 * untrusted_files.regular_file(path).st_size)
+    with untrusted_files.explained(path, "no readable ONNX file"):
+        import onnx
+
+        main, functions = scopes_of(onnx.load(str(path), load_external_data=False))
+        scopes = (main, *functions.values())
+        tensors = [one for scope in scopes for graph in scope.graphs for one in graph.initializer]
+        tensors += [one for scope in scopes for node in scope.nodes for one in _constants(node)]
+        return {file for tensor in tensors for file in _outside(path, tensor)}
+
+
 def _weighed(name: str, path: Path, size: int, model: Any) -> ModelSize:
     main, functions = scopes_of(model)
     roles = Roles(functions)

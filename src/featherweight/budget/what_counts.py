@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim.swa_utils import AveragedModel
 
 from featherweight.errors import UserError
@@ -43,6 +44,7 @@ LIBRARIES = ("torch", "torchvision", "timm", "transformers")  # whose modules ho
 NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm", "InstanceNorm1d", "InstanceNorm2d")
 FEW = 32  # this many of Python's numbers in one container are settings; more are weights by another name
 PLAIN = frozenset((str, int, float, complex, bool, type(None)))  # hold nothing, and are nine tenths of what is met
+COMPILER = ("torch._dynamo", "torch._inductor", "torch._functorch")
 HOLDING = (FunctionType, Tensor, np.ndarray, bytes, list, tuple, set, dict)  # among a class's variables
 
 
@@ -84,8 +86,23 @@ def counted(module: nn.Module) -> Iterator[Tensor]:
 
 
 def derived(module: nn.Module) -> dict[int, Tensor]:
-    """What autograd made of a module's weights and it keeps, by id: old weight norm and pruning do, and attention."""
-    return {id(one): one for one in counted(module) if one.grad_fn is not None}
+    """What autograd made of a module's own weights and it keeps, by id: activations, and attention in training."""
+    own = {id(one) for one in module.parameters()}
+    return {id(one): one for one in counted(module) if one.grad_fn is not None and _leaves(one) <= own}
+
+
+def _leaves(tensor: Tensor) -> set[int]:
+    """The ids of the tensors that autograd made one of."""
+    leaves: set[int] = set()
+    seen: set[Any] = set()
+    ahead: list[Any] = [tensor.grad_fn]
+    while ahead:
+        step = ahead.pop()
+        if step is not None and step not in seen:
+            seen.add(step)
+            leaves |= {id(step.variable)} if hasattr(step, "variable") else set()
+            ahead += [before for before, _ in step.next_functions]
+    return leaves
 
 
 def refuse_untrainable(model: nn.Module, name: str) -> None:
@@ -120,6 +137,7 @@ def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = 
             continue
         visited[id(thing)] = thing  # kept, so that nothing else can come to have its id or its memory
         if isinstance(thing, nn.Module):
+            visited |= {id(one): one for one in _worked_out(thing)}
             for name, buffer in thing._buffers.items():
                 if buffer is not None and id(buffer) not in visited:
                     visited[id(buffer)] = buffer
@@ -138,6 +156,36 @@ def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = 
             ahead += [one for kind in type(thing).__mro__ for one in vars(kind).values() if isinstance(one, HOLDING)]
 
 
+def _worked_out(module: nn.Module) -> Iterator[Tensor]:
+    """What a module works out of its parameters before each pass and keeps: those hooks say so that torch registers for
+    old weight norm, spectral norm and pruning; and the biases of timm's attention, by their places.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        return
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod):
+            name = hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
+            source = module._parameters.get(f"{name}_v" if isinstance(hook, WeightNorm) else f"{name}_orig")
+            made = vars(module).get(name)
+            if isinstance(made, Tensor) and source is not None and made.shape == source.shape:
+                yield made
+    kept, biases = vars(module).get("attention_bias_cache"), module._parameters.get("attention_biases")
+    places = module._buffers.get("attention_bias_idxs")
+    if isinstance(kept, dict) and biases is not None and places is not None:
+        made = biases.detach()[:, places]
+        for one in kept.values():
+            if isinstance(one, Tensor) and one.device == made.device and (one.is_meta or torch.equal(one, made)):
+                yield one
+
+
+def _is_of_compiler(thing: Any) -> bool:
+    """True if it is an object or a function of torch's compiler, whose settings are no weights."""
+    if isinstance(thing, FunctionType):
+        return "/torch/_dynamo/" in thing.__code__.co_filename.replace("\\", "/")
+    home = sys.modules.get(type(thing).__module__)
+    return type(thing).__module__.startswith(COMPILER) and getattr(home, type(thing).__name__, None) is type(thing)
+
+
 def _fake() -> type | None:
     """torch's class of tensors without numbers; None where nothing has imported it."""
     return getattr(sys.modules.get("torch._subclasses.fake_tensor"), "FakeTensor", None)
@@ -150,6 +198,9 @@ def _inside(thing: Any) -> Iterable[Any]:
     """
     if type(thing) in (dict, list, tuple):
         return gc.get_referents(thing)
+    if _is_of_compiler(thing):
+        inner = [getattr(thing, name, None) for name in ("_orig_mod", "_torchdynamo_orig_callable")]
+        return [one for one in inner if one is not None]
     if isinstance(thing, FunctionType):
         return [*(thing.__closure__ or ()), thing.__defaults__, thing.__kwdefaults__, thing.__dict__]
     if isinstance(thing, Tensor):

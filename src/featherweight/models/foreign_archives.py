@@ -63,22 +63,44 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
 
 def read_export(path: Path) -> dict[str, Tensor]:
-    """The weights and constants of a torch.export archive, by name. Raises UserError as `read_torchscript`."""
+    """The weights and constants of a torch.export archive, by name. Raises UserError as `read_torchscript`.
+
+    Whole numbers in buffers that are not saved with the weights are left out: the code makes them.
+    """
     with _opened(path) as archive, untrusted_files.explained(path, "no readable torch.export archive"):
         if "serialized_state_dict.pt" in archive.namelist():  # of torch before 2.7
             return dict(_weights_only(path, archive.read("serialized_state_dict.pt")))
+        memories: dict[Any, Any] = {}  # each read once, for tied weights share theirs
         tensors: dict[str, Tensor] = {}
         for entry in archive.namelist():
             if entry.endswith(("_weights_config.json", "_constants_config.json")):
                 folder = entry.rpartition("/")[0]
                 for name, layer in json.loads(archive.read(entry))["config"].items():
-                    memory = archive.read(f"{folder}/{layer['path_name']}")
+                    meta, where = layer.get("tensor_meta"), f"{folder}/{layer['path_name']}"
                     if layer["use_pickle"]:
-                        read = _weights_only(path, memory)
-                        tensors |= {name: read} if isinstance(read, Tensor) else {}
-                    elif layer.get("tensor_meta") is not None:
-                        tensors[name] = _from_meta(layer["tensor_meta"], memory)
-    return tensors
+                        if where not in memories:
+                            memories[where] = _weights_only(path, archive.read(where))
+                        tensors[name] = memories[where]
+                    elif meta is not None:
+                        dtype = SCALARS[meta["dtype"]]
+                        if (where, dtype) not in memories:
+                            memories[where, dtype] = _memory(archive.read(where), dtype)
+                        tensors[name] = _from_meta(meta, memories[where, dtype])
+        made = [name for name in _not_saved(archive) if name in tensors]
+    return {
+        name: one for name, one in tensors.items() if name not in made or one.dtype not in (torch.int64, torch.bool)
+    }
+
+
+def _not_saved(archive: zipfile.ZipFile) -> set[str]:
+    """The names of buffers that are not saved with the weights."""
+    names = set()
+    for entry in archive.namelist():
+        if "/models/" in entry and entry.endswith(".json"):
+            for one in json.loads(archive.read(entry))["graph_module"]["signature"]["input_specs"]:
+                if one.get("buffer", {}).get("persistent") is False:
+                    names.add(one["buffer"]["buffer_name"])
+    return names
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -93,10 +115,10 @@ def _weights_only(path: Path, content: bytes) -> Any:
         raise UserError(f"{path}: refused: it holds a pickle that could run code") from None
 
 
-def _from_meta(meta: dict[str, Any], memory: bytes) -> Tensor:
+def _from_meta(meta: dict[str, Any], memory: Tensor) -> Tensor:
     sizes = [one["as_int"] for one in meta["sizes"]]
     strides = [one["as_int"] for one in meta["strides"]]
-    return _viewed(_memory(memory, SCALARS[meta["dtype"]]), meta["storage_offset"]["as_int"], sizes, strides)
+    return _viewed(memory, meta["storage_offset"]["as_int"], sizes, strides)
 
 
 def _memory(content: bytes, dtype: torch.dtype) -> Tensor:
