@@ -1,4 +1,4 @@
-"""A headless Chromium spoken to through chromedriver's own protocol: what a page logs, fetches and measures."""
+"""A headless Chromium, controlled through chromedriver's protocol: reads what a page logs, requests and measures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-backg
 
 
 def missing() -> str:
-    """What of it this machine lacks."""
+    """Return a message that names the programs which this machine lacks, or an empty string."""
     absent = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     return f"there is no {' and no '.join(absent)} here" if absent else ""
 
 
 class Browser:
-    """One window, `width` pixels wide, in the light or in the dark."""
+    """One window, `width` pixels wide, with a light or dark colour scheme."""
 
     def __init__(self, width: int, dark: bool) -> None:
         self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
@@ -51,17 +51,17 @@ class Browser:
         return self._ask("POST", f"{self.session}/execute/sync", {"script": script, "args": []})
 
     def console(self) -> list[str]:
-        """What the page logged, errors above all."""
+        """Return the messages that the page logged, such as errors."""
         return [entry["message"] for entry in self._ask("POST", f"{self.session}/se/log", {"type": "browser"})]
 
     def requests(self) -> list[str]:
-        """Every address that the page asked for."""
+        """Return every URL that the page requested."""
         entries = self._ask("POST", f"{self.session}/se/log", {"type": "performance"})
         events = [json.loads(entry["message"])["message"] for entry in entries]
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
     def screenshot(self) -> bytes:
-        """The whole page as PNG."""
+        """Return a screenshot of the whole page as PNG."""
         params = {"captureBeyondViewport": True, "format": "png"}
         body = {"cmd": "Page.captureScreenshot", "params": params}
         return base64.b64decode(self._ask("POST", f"{self.session}/goog/cdp/execute", body)["data"])

@@ -1,4 +1,4 @@
-"""What the tests share: a workspace of their own, the real command line in a second process, and small real images."""
+"""Shared fixtures: an empty workspace, the real command line in a second process, and small real images."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ import forked
 from featherweight.kaggle import client as kaggle_client
 from kaggle_server import TOKEN, FakeKaggle
 
-settings.register_profile("here", deadline=None)  # a shared machine's pauses are not faults
+settings.register_profile("here", deadline=None)  # pauses of a busy machine are no failures
 settings.load_profile("here")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, which children inherit
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-os.fsync = lambda handle: None  # no test can show what a power cut leaves, and each would wait for the disk
+os.fsync = lambda handle: None  # no test can simulate a power cut, so waiting for the disk would only cost time
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -38,15 +38,17 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--all`: what takes longer than a change can wait for, too."""
+    """Add `--all`, which also runs the slow tests and all cases."""
     parser.addoption(
         "--all", action="store_true", help="also slow tests, and every case of tests that run some of theirs"
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The files with the longest tests first, so that no worker is left alone with one of them in the end; and without
-    `--all` neither slow tests nor more than one in `n` cases of a test that is marked `some(n)`, but what is named.
+    """Put the files with the longest tests first, so that at the end no worker is busy alone with one of them.
+
+    Without `--all`, skip slow tests, and run one in `n` cases of a test marked `some(n)`. Tests named on the command
+    line always run.
     """
     items.sort(key=lambda item: item.path.name not in LONGEST)
     if config.option.all or any("::" in word for word in config.args):
@@ -65,7 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty workspace; the checkout's configurations stay within reach."""
+    """Make an empty workspace; the configurations of the checkout are still found."""
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("FEATHERWEIGHT_HOME", str(folder))
@@ -75,9 +77,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start(arguments: Sequence[str], fresh: bool = False, **options: object) -> subprocess.Popen[str]:
-    """`./run.sh ARGUMENTS` as a process, with the environment of the tests used as it is.
+    """Start `./run.sh ARGUMENTS` as a process, with the Python environment of the tests.
 
-    It is forked from one that has imported everything, or `fresh`: through run.sh, as a user starts it.
+    The process is forked from one that has imported everything; `fresh` starts it through run.sh, as a user does.
     """
     environment = {**os.environ, "FEATHERWEIGHT_PYTHON": sys.executable}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
@@ -89,7 +91,7 @@ def start(arguments: Sequence[str], fresh: bool = False, **options: object) -> s
 
 @pytest.fixture
 def command(home: Path) -> Command:
-    """Run the real command line to its end."""
+    """Return a function that runs the real command line to its end."""
 
     def run(*arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
         process = start(arguments, fresh)
@@ -101,7 +103,7 @@ def command(home: Path) -> Command:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with one finished run, `first`, for a competition on Kaggle; made once, to be copied."""
+    """Make a workspace with one finished run, `first`, for a Kaggle competition; it is made once, and tests copy it."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "configs" / "competitions").mkdir(parents=True)
     (folder / "configs" / "competitions" / "ours.yaml").write_text("extends: digits\nkaggle: tiny-weights\n")
@@ -116,7 +118,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @functools.cache
 def weighed(recipe: str) -> Any:
-    """The weigh-in of a recipe for 10 classes of 3x32x32; made once."""
+    """Return the budget check of a recipe for 10 classes of 3x32x32 images; each is computed once."""
     from featherweight import budget
     from featherweight.config import load_competition, load_recipe
 
@@ -125,7 +127,7 @@ def weighed(recipe: str) -> Any:
 
 @pytest.fixture
 def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first 400 digits alone, 320 to train on: for commands in this process, of which a test has many."""
+    """Use only the first 400 digits, 320 of them for training: for tests that run many commands in this process."""
     source = importlib.import_module("featherweight.data.sources.digits")
     whole = source._digits
     monkeypatch.setattr(source, "_digits", lambda seed: tuple(part[:400] for part in whole(seed)))
@@ -133,9 +135,7 @@ def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library's network that is built again, with other arguments, is not run without memory again: it has the
-    strides of the first one.
-    """
+    """Cache the strides of a library's network by its name, so that building it again does not measure them again."""
     from featherweight.models import library
 
     build_at_size, spared, known = library.build_at_size, library._spared_strides, {}
@@ -158,7 +158,7 @@ def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder without Kaggle credentials, and an environment without them; returns the folder."""
+    """Make a home folder and an environment without Kaggle credentials; return the folder."""
     for name in [name for name in os.environ if name.startswith("KAGGLE_") or name.lower() in ("no_proxy", "verbose")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "person"
@@ -169,7 +169,7 @@ def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fake_kaggle(no_credentials: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
-    """A Kaggle of our own, which the client package is sent to, and a token that it accepts."""
+    """Start the simulated Kaggle, point the client package at it, and set a token that it accepts."""
     fake = FakeKaggle()
     for name, value in {**fake.environment, "KAGGLE_API_TOKEN": TOKEN}.items():
         monkeypatch.setenv(name, value)
@@ -185,7 +185,7 @@ def fake_kaggle(no_credentials: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of real development data, where this machine has it."""
+    """Return the folder with real development data; skip the test if this machine does not have it."""
     if not SHARED.is_dir():
         pytest.skip("the development data are not on this machine")
     return SHARED

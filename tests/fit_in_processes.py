@@ -1,4 +1,4 @@
-"""What `test_processes.py` runs in one process and in two: short trainings, each with what sees the whole batch.
+"""Short trainings for `test_processes.py`, run in one process and in two; each uses something that needs whole batches.
 
 `torchrun --nproc-per-node 2 tests/fit_in_processes.py FOLDER DEVICE` writes FOLDER/<name>.json (losses, weights'
 checksum) and FOLDER/<name>.npy (what a model of known weights predicts).
@@ -31,7 +31,7 @@ BASE = {
     "optimizer": {"name": "sgd", "lr": 0.02},
     "augment": ["crop", "flip"],
     "predict": {"batch_size": 7},
-    "train": {"epochs": 2, "batch_size": 13, "checkpoint_seconds": 999},  # 13 is cut into 7 and 6
+    "train": {"epochs": 2, "batch_size": 13, "checkpoint_seconds": 999},  # two processes get 7 and 6 of the 13 images
 }
 CASES = {
     "plain": {},
@@ -54,7 +54,7 @@ CASES = {
 
 
 def pack(n: int, seed: int) -> Pack:
-    """Three classes, unlike in number, that differ in which part is bright."""
+    """Make images of three classes with different frequencies; the position of the bright part tells the class."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(3, n, p=[0.6, 0.3, 0.1])
     images = rng.integers(0, 150, (n, 8, 8, 3))
@@ -64,7 +64,7 @@ def pack(n: int, seed: int) -> Pack:
 
 
 def run(name: str, folder: Path, device: str) -> None:
-    """Train one case; the first process writes what came out."""
+    """Train one case; the first process writes the results."""
     recipe = Recipe.model_validate({**BASE, **CASES[name]})
     everyone = processes.join()
     runtime = make_runtime(device, recipe.train.precision, everyone.count, everyone)
@@ -92,4 +92,4 @@ if __name__ == "__main__":
     for case in CASES:
         run(case, Path(sys.argv[1]), sys.argv[2])
     processes.leave()
-    os._exit(0)  # as the product ends
+    os._exit(0)  # as the command line does

@@ -1,10 +1,10 @@
-"""The command line as a process of its own, forked from one that has imported everything.
+"""Run the command line in a separate process that is forked from one that has imported everything.
 
-Importing torch takes two seconds of a core, and the tests start hundreds of processes. A forked one is like any other:
-it has its own environment, pipes and session, takes signals, and ends in an exit code; what torchrun starts in one is
-forked, too. What it cannot show are faults of `run.sh`, of the imports and of the order of hashes, which is that of its
-parent: `start(..., fresh=True)` does.
-Linux alone lets a process adopt those that its child has started (prctl); elsewhere all processes are fresh ones.
+Importing torch takes two seconds of a core, and the tests start hundreds of processes. A forked process behaves like
+any other: it has its own environment, pipes and session, receives signals, and ends with an exit code. Processes that
+torchrun starts in it are forked too. It cannot show faults of `run.sh`, of the imports or of the hash order, which it
+inherits from its parent; use `start(..., fresh=True)` for these. Only Linux lets a process adopt the children of its
+child (prctl); on other systems all processes are fresh.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from typing import Any
 SOURCE = str(Path(__file__).resolve().parents[1] / "src")
 ABLE = sys.platform == "linux"
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
-# What commands import when they need it, beside the modules of the package.
+# Packages that commands import only when they need them, in addition to the modules of this package.
 TORCHRUN = "torch.distributed.run"
-STARTER = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler"  # of what torchrun starts
+STARTER = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler"  # of torchrun
 IMPORTED = (
     "matplotlib.backends.backend_agg matplotlib.figure optuna pandas scipy.cluster.hierarchy scipy.optimize "
     "scipy.stats sklearn.datasets sklearn.linear_model sklearn.model_selection sklearn.pipeline sklearn.preprocessing "
@@ -41,10 +41,10 @@ IMPORTED = (
 
 
 class Forked(subprocess.Popen[str]):
-    """`python WORDS`, which are `-m MODULE ...`, `-c PROGRAM ...` or `SCRIPT ...`, with all that Popen can do."""
+    """Popen of `python WORDS`, where WORDS is `-m MODULE ...`, `-c PROGRAM ...` or `SCRIPT ...`."""
 
     def _execute_child(self, *positional: Any) -> None:
-        """In place of Popen's own: the process comes from the one that forks, with these pipes."""
+        """Replace Popen's own method: ask the forking process for a process with these pipes."""
         names = list(inspect.signature(subprocess.Popen._execute_child).parameters)[1:]  # type: ignore[attr-defined]
         given = dict(zip(names, positional, strict=True))
         request = {
@@ -66,7 +66,7 @@ PIPE_ENDS = [("p2c", "read"), ("p2c", "write"), ("c2p", "read"), ("c2p", "write"
 
 @functools.cache
 def _forker() -> socket.socket:
-    """Where to ask for a process; the one that forks is started when it is first needed, and ends with this one."""
+    """Return the socket of the forking process, which is started at the first call and ends with this process."""
     ours, theirs = socket.socketpair()
     ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
     environment = {**os.environ, "PYTHONPATH": SOURCE}
@@ -74,7 +74,7 @@ def _forker() -> socket.socket:
         number = theirs.fileno()
         words = [sys.executable, __file__, str(number)]
         forker = subprocess.Popen(words, pass_fds=[number], stdin=nothing, env=environment)
-    forker.returncode = 0  # nobody waits for it: it ends when the socket does
+    forker.returncode = 0  # nobody waits for it: it ends when the socket is closed
     return ours
 
 
@@ -82,7 +82,7 @@ def _import_everything() -> None:
     import featherweight
 
     for module in pkgutil.walk_packages(featherweight.__path__, "featherweight."):
-        if not module.name.endswith(".standalone"):  # a script of its own
+        if not module.name.endswith(".standalone"):  # that module is a separate script
             importlib.import_module(module.name)
     for name in IMPORTED.split():
         importlib.import_module(name)
@@ -90,7 +90,7 @@ def _import_everything() -> None:
 
 
 def _serve(asked: socket.socket) -> None:
-    """Fork for each request until nobody is left to ask; returns in the new process, too, and then has become it."""
+    """Fork a process per request until the socket is closed; returns also in each forked process, as that process."""
     while True:
         request, files, _, _ = socket.recv_fds(asked, 1 << 20, 3)
         if not request:
@@ -115,11 +115,11 @@ def _serve(asked: socket.socket) -> None:
 def _become(
     write: int, files: Sequence[int], words: list[str], environment: dict[str, str], folder: str, session: bool
 ) -> None:
-    """Be the process that was asked for, once its session is made and its number written; ends in SystemExit."""
+    """Turn this process into the requested one: make its session, write its process id, run it; raises SystemExit."""
     if {"--procs", "resume", TORCHRUN} & {*words}:
         _fork_what_torchrun_starts(files)
     if session:
-        os.setsid()  # before anybody knows the number: a signal to its group would be one to that of the tests
+        os.setsid()  # before the process id is known: else a signal to its group would reach the tests' own group
     os.write(write, str(os.getpid()).encode())
     os.close(write)
     for standard, file in enumerate(files):
@@ -132,7 +132,7 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    importlib.reload(importlib.import_module("featherweight.runtime.launcher"))  # which notes the parent
+    importlib.reload(importlib.import_module("featherweight.runtime.launcher"))  # stores the parent's id
     if words[0] == "-u":
         words = words[1:]
     sys.argv = words[1:] if words[0] == "-m" else words
@@ -149,7 +149,7 @@ def _become(
 
 
 def _fork_what_torchrun_starts(files: Sequence[int]) -> None:
-    """Have this process' own children forked by another one, which has no threads when this one has them."""
+    """Let another process fork this process's children: this one may have threads by then, the other has none."""
     global _forker
     ours, theirs = socket.socketpair()
     if not os.fork():
@@ -166,5 +166,5 @@ def _fork_what_torchrun_starts(files: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     _import_everything()
-    gc.freeze()  # so that the pages of what was imported stay shared
+    gc.freeze()  # so that the memory pages of imported modules stay shared
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,4 +1,4 @@
-"""Runs a program as in a fresh environment without a network: what its wheels carry is not installed, sockets refuse.
+"""Run a program as in a fresh environment without network: packages in its wheels are hidden, and sockets refuse.
 
 python -I fresh_notebook.py PROGRAM
 """
@@ -34,7 +34,7 @@ HIDDEN = {
 
 
 class Hide:
-    """Packages that are hidden are found in the unpacked wheels alone."""
+    """An import finder: hidden packages are found only in the unpacked wheels."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):

@@ -1,4 +1,4 @@
-"""A Kaggle of our own on 127.0.0.1, spoken to by the real client package, that fails in every way we can name."""
+"""A simulated Kaggle on 127.0.0.1 for the real client package, which can fail in every way that we know of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
-SIGNATURE = "X-Goog-Signature=5ec2e75169"  # a signed address is as good as a password
+SIGNATURE = "X-Goog-Signature=5ec2e75169"  # a signed URL is as secret as a password
 TOKEN = "KGAT_5ec2e7_t0ken"
 
 
@@ -29,18 +29,18 @@ def archive(files: dict[str, bytes] | None = None) -> bytes:
 
 @dataclass
 class Fault:
-    """What happens to one request instead of its answer: a status and body, a wait, a connection that ends."""
+    """What happens to one request instead of its answer: a status and body, a delay, or a closed connection."""
 
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
-    drop: str = ""  # "before" or "after" the request had its effect
+    drop: str = ""  # close the connection "before" or "after" the request has its effect
     seconds: float = 0
-    cut: int | None = None  # send only so many bytes of the answer
+    cut: int | None = None  # send only this many bytes of the answer
 
 
 class FakeKaggle(ThreadingHTTPServer):
-    """Holds submissions, uploads and data; `faults[name]` lists what befalls the next requests of that name."""
+    """Store submissions, uploads and data; `faults[name]` lists the faults of the next requests of that name."""
 
     daemon_threads = True
 
@@ -54,21 +54,21 @@ class FakeKaggle(ThreadingHTTPServer):
         self.left, self.made = 5, 1
         self.authorizations: list[str | None] = []
         self.ranges: list[str | None] = []
-        self.hidden = False  # submissions are made, but not yet listed
-        self.datasets: dict[str, dict[str, Any]] = {}  # by owner/name: what it was created with, its versions
-        self.kernels: dict[str, dict[str, Any]] = {}  # by owner/name: what was saved, its versions
-        self.outcomes = ["COMPLETE"]  # of the looks at a notebook, the last for good
-        self.output, self.page = ["submission.csv"], 1  # its names, and how many are on the first page
+        self.hidden = False  # if True, submissions are accepted but not yet listed
+        self.datasets: dict[str, dict[str, Any]] = {}  # by owner/name: the request that created it, and its versions
+        self.kernels: dict[str, dict[str, Any]] = {}  # by owner/name: the saved notebook, and its versions
+        self.outcomes = ["COMPLETE"]  # the status at each query of a notebook; the last one is repeated
+        self.output, self.page = ["submission.csv"], 1  # names of the output files, and how many are on the first page
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def environment(self) -> dict[str, str]:
-        """What sends the client here, and anything else nowhere."""
+        """Environment variables that direct the client to this server, and all other traffic nowhere."""
         address = f"http://127.0.0.1:{self.server_port}"
         return {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "HTTP_PROXY": address, "HTTPS_PROXY": "http://127.0.0.1:9"}
 
     def handle_error(self, request: Any, address: Any) -> None:
-        """A client that hangs up is part of the tests."""
+        """Ignore errors: clients that close the connection are part of the tests."""
 
     def answer(self, name: str, asked: dict[str, Any]) -> dict[str, Any]:
         if name == "IntrospectToken":
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         return waiting.pop(0) if waiting else None
 
     def _befalls(self, fault: Fault, effect: Any) -> bool:
-        """Let the fault happen; False where the answer is to follow all the same."""
+        """Apply the fault; return False if the normal answer follows."""
         time.sleep(fault.seconds)
         if fault.drop == "after":
             effect()

@@ -1,8 +1,7 @@
-# ruff: noqa: E501 - a setting is a line
-"""Numbers that nobody means, for every key that takes one: taken or refused in one message, at once, and none that float32
-cannot hold.
+"""Absurd numbers for every key that takes a number.
 
-The keys come from the declarations, so a new one is among them; each gets some of the numbers, by a seed.
+Each is accepted, or refused at once with one message; no accepted number overflows float32. The keys come from the
+declarations, so new keys are tested too; each gets some of the numbers, chosen by a seed.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What a report advises: each rule at both sides of its threshold, and its command as it would be typed."""
+"""The advice of a report: each rule on both sides of its threshold, and each command as a user would type it."""
 
 import shlex
 

@@ -1,4 +1,4 @@
-"""`import featherweight as fw`: light, typed, and every line of docs/python.md runs; and the installed command."""
+"""`import featherweight as fw`: fast, typed, every line of docs/python.md runs; and the installed command."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Archives: what is unpacked, and what is refused with nothing left behind."""
+"""Archives: which are unpacked, and which are refused without leaving files behind."""
 
 import io
 import stat

@@ -1,4 +1,4 @@
-"""The same thing done twice at once, by two real processes: nothing is done twice, nothing is half done."""
+"""The same task started twice at the same time, in two real processes: nothing is done twice or half done."""
 
 import hashlib
 import shutil

@@ -1,5 +1,8 @@
-"""The parts of the benchmarks that a number depends on: the published recipe as rebuilt, the peers' files and tables,
-what a race goes on from, the time of a step, and what a memory too small is told by."""
+"""The parts of the benchmarks that their numbers depend on.
+
+These are the rebuilt published recipe, the peers' files and tables, continuing a race, timing a step, and detecting
+that memory was refused.
+"""
 
 import argparse
 import importlib

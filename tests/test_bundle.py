@@ -1,4 +1,4 @@
-"""A run handed over: what arrives is what was sent, or nothing is put in place."""
+"""Bundles of runs: what is loaded equals what was packed; otherwise nothing is stored."""
 
 import json
 import shutil

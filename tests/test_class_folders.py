@@ -1,4 +1,4 @@
-"""How `init` reads class folders: each layout drawn in miniature, each image's class and part asked for."""
+"""How `init` reads class folders: small examples of each layout, with each image's class and part checked."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Every option of a recipe goes with every other, or is refused with a reason: recipes drawn from the declarations."""
+"""Every option of a recipe works with every other one or is refused with a reason: recipes drawn at random."""
 
 import math
 import re

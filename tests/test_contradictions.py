@@ -1,4 +1,4 @@
-"""Options that take each other's meaning away: each pair is told with its key, and each half alone is not."""
+"""Options that contradict each other: each pair is reported with its key, and each option alone is not."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md are whole and do what is said there."""
+"""The examples of CONTRIBUTING.md are complete and do what the page says."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Networks of the user's: any spelling of the constructor, and a run that keeps its source."""
+"""The user's own networks: any form of the constructor works, and a run keeps the source code."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Runs of a user's own network whose code has changed or gone since: what was stored with the run counts."""
+"""Runs of a user's own network whose code has since changed or been deleted: the code stored with the run is used."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""From probabilities to answers: thresholds and cut points that are worth their while on images they have not seen."""
+"""Decision rules (thresholds and cut points): used only if they improve the score on images they were not fitted to."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What `init` makes of the layouts that competitions hand out, in miniature: classes by path, ids, groups, form."""
+"""How `init` reads the layouts of competitions, on small examples: classes by path, ids, groups, form."""
 
 import csv
 import json

@@ -1,6 +1,6 @@
-"""Whatever a recipe may name runs on every device of this machine, repeatably: arithmetic that cannot is refused there.
+"""Everything that a recipe may name runs on every device of this machine and is deterministic, or is refused.
 
-On a machine without a GPU these are the CPU's alone.
+On a machine without a GPU only the CPU is tested.
 """
 
 import numpy as np

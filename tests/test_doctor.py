@@ -1,4 +1,4 @@
-"""The doctor, the completion script, and the progress line: what they say where."""
+"""The doctor, the completion script and the progress line: what they print."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The product through its real command line, in processes of its own."""
+"""The product through its real command line, in separate processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run expects of the leaderboard, and what of it can be told without labels."""
+"""The score that a run expects on the leaderboard, and how much of it can be estimated without labels."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Exports: what is written agrees with the run, in processes that know nothing of this package, or is not kept."""
+"""Exports agree with the run, in processes without this package; an export that does not agree is deleted."""
 
 import csv
 import inspect

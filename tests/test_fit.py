@@ -1,4 +1,4 @@
-"""Whole runs with the options that have a state of their own: what ships, when they stop, and that they resume."""
+"""Whole runs with the options that have their own state: what ships, when they stop, and that they resume."""
 
 import hashlib
 import math

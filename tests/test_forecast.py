@@ -1,4 +1,4 @@
-"""What a training says of its own length after the first steps."""
+"""The forecast of its own length that a training prints after the first steps."""
 
 from featherweight.training.forecast import TimeForecast
 from featherweight.training.progressive import Progressive

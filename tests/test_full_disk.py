@@ -1,4 +1,4 @@
-"""A disk that is full: at every write in turn, one message with the file, nothing half-written, and the run goes on."""
+"""A full disk: at every write in turn there is one message with the file, no partial file, and the run can continue."""
 
 import errno
 import importlib

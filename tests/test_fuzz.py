@@ -1,7 +1,7 @@
 # ruff: noqa: E501, PT017 - an example of files is a line; what is refused is asked for its words
-"""Readers fed with damaged files: each gives what it promises or one UserError, and leaves nothing.
+"""Readers with damaged files: each returns valid data or raises one UserError, and leaves no files behind.
 
-2,000 examples in all; `./run.sh bench fuzz --examples 20000` gives each property that many.
+2,000 examples in all; `./run.sh bench fuzz --examples 20000` tests each property with that many.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""The gate cannot be fooled: every trick that would carry weights past the count."""
+"""The gate cannot be fooled: every trick that would hide weights from the count."""
 
 import array
 import dataclasses

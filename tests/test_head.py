@@ -1,4 +1,4 @@
-"""Fine-tuning: the head started from a probe, trained alone first; rates that fall by layer; norms that stay."""
+"""Fine-tuning: the head starts from a probe and is trained alone first; rates fall by layer; norms are frozen."""
 
 from dataclasses import replace
 

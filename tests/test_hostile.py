@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - a case is a line
-"""What breaks programs, given to the command line: each is answered by one message and an exit code, and leaves nothing.
+"""Hostile input for the command line: each gets one message and an exit code, and leaves no files behind.
 
-A case makes files in an empty folder and says which command then is to end how: its exit code, and words of its message.
-All of a table go through `main` of one process, with the memory that it may ask for bounded.
+A case makes files in an empty folder and states the command, its exit code and words of its message. All cases of a
+table run through `main` in one process with limited memory.
 """
 
 import bz2

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - a case is a line
-"""Other members of the kinds in `test_hostile`: options, names, formats and settings that nobody means."""
+"""More cases of the kinds in `test_hostile`: unusual options, names, formats and settings."""
 
 import gzip
 import importlib.util

@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: style, types, and who may import whom."""
+"""The house rules that can be checked automatically: style, types, and which module may import which."""
 
 import ast
 import functools

@@ -1,4 +1,4 @@
-"""Decoding: formats, modes, orientation, and how an image that is no square becomes one."""
+"""Decoding: formats, modes, orientation, and how an image that is not square becomes a square."""
 
 import io
 

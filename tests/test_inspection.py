@@ -1,4 +1,4 @@
-"""`inspect`: copies, disputes, leaks, shift and balance are found where they are, and not where they are not."""
+"""`inspect` finds duplicates, conflicting labels, leaks, shift and imbalance where they are, and not elsewhere."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Intervals hold as often as they say: the short version of `./run.sh bench coverage`."""
+"""Intervals have the stated coverage: the short version of `./run.sh bench coverage`."""
 
 import importlib.util
 import sys

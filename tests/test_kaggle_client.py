@@ -1,4 +1,4 @@
-"""The adapter over the real kaggle package, against a Kaggle of our own that fails in every way we can name."""
+"""The adapter of the real kaggle package, with a simulated Kaggle that can fail in every way that we know of."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""Every fault of Kaggle's side by kind, times every command: no traceback, no second submission, no lost record.
+"""Every kind of Kaggle fault with every command: no traceback, no second submission, no lost record.
 
-Afterwards the same command is given again to a Kaggle that is well, and must end as if nothing had been.
+Afterwards the same command runs with a healthy Kaggle, and must end as if nothing had happened.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Code competitions: what is made runs without a network, the real client takes it, and each fault is one sentence."""
+"""Code competitions: notebooks run without network, the real client accepts them, each fault is one sentence."""
 
 import json
 import os

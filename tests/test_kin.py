@@ -1,4 +1,4 @@
-"""Kin stay on one side of a split, unasked: tracks, copies and near-duplicates; what has no kin stays where it was."""
+"""Related images (tracks, copies, near-duplicates) stay on one side of a split; other images stay where they were."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""How many labels are wrong is told from held-out probabilities, of strong classifiers and of weak ones."""
+"""The number of wrong labels is estimated from held-out probabilities, of strong and of weak classifiers."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The ledger: append-only, one row a run and one a submission event, whatever writers do to it."""
+"""The ledger: append-only, one row per run and one per submission event, even with several writers."""
 
 import multiprocessing
 import os

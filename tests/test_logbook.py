@@ -1,4 +1,4 @@
-"""Every row of the logbook that names a setting is a recipe: it says what the row says, is within the limit, trains."""
+"""Every row of the logbook that names a setting is a recipe: it has that setting, is within the limit, and trains."""
 
 import math
 import re

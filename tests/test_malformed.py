@@ -1,5 +1,5 @@
 # ruff: noqa: E501, PT017 - a case is a line
-"""What people's files do wrong, each with the one line that is said about it; and readers fed with noise."""
+"""Common faults in users' files, each with its one-line message; and readers with random bytes."""
 
 import gzip
 import io

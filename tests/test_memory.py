@@ -1,4 +1,4 @@
-"""The memory of a training step: worked out on shapes, held against what is free, and given back."""
+"""The memory of a training step: computed from shapes, compared with the free memory, and released."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Shapes without memory are those that torch itself makes."""
+"""Shapes computed on the meta device are those that torch itself computes."""
 
 from __future__ import annotations
 

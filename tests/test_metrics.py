@@ -1,4 +1,4 @@
-"""Metrics: values against scikit-learn called directly, intervals against repeated sampling."""
+"""Metrics: values compared with scikit-learn, intervals compared with repeated sampling."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""0 errors over the corpus of known miscounts, as a module, as a file, and by the gate."""
+"""No errors on the corpus of known miscounts: as a module, as a file, and in the gate."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The notebooks: kept as text, run here as they stand, on a small finished run."""
+"""The notebooks, kept as text: each runs here unchanged on a small finished run."""
 
 import shutil
 from pathlib import Path

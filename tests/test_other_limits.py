@@ -1,4 +1,4 @@
-"""What a competition limits beside parameters is measured exactly, and what is over it is refused with exit code 3."""
+"""Limits other than parameters are measured exactly; what is over a limit is refused with exit code 3."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Packs: a cache that is right, whole and shared; unreadable images; memory that stays bounded."""
+"""Packs: a cache that is correct, complete and shared; unreadable images; bounded memory."""
 
 import json
 import os

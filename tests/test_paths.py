@@ -1,4 +1,4 @@
-"""Where configurations are found: by their short names, in whatever folder they lie."""
+"""Configurations are found by their short names, in any folder."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Runs on photographs, from a file of weights: killed, shared by processes, souped, combined and taught."""
+"""Runs on photographs, from a weights file: killed, in several processes, as soup, ensemble and student."""
 
 import hashlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""From black to white in images that come as numbers: one range for a data set, and every part in its place."""
+"""Black and white level of images given as numbers: one range per data set, the same for all parts."""
 
 import csv
 from pathlib import Path

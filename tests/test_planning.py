@@ -1,4 +1,4 @@
-"""The plan: what is chosen, how long it takes, and what is said of it."""
+"""The plan of `auto`: what it chooses, how long it takes, and what it prints."""
 
 import math
 import os

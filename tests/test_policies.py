@@ -1,4 +1,4 @@
-"""Each operation against torchvision's of the same name and magnitude, and the policies' draws."""
+"""Each operation compared with torchvision's of the same name and magnitude, and the draws of the policies."""
 
 import pytest
 import torch

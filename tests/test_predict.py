@@ -1,4 +1,4 @@
-"""Pictures of any number by a finished run: the probabilities are those that its own CSV is made of."""
+"""Prediction of any number of images by a finished run: the same probabilities as those of its own CSV."""
 
 import csv
 import json

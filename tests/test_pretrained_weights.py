@@ -1,4 +1,4 @@
-"""Pretrained weights: those of the network are loaded, wherever they come from, and nothing else is."""
+"""Pretrained weights: only weights of this network are loaded, from every possible source."""
 
 import hashlib
 import json

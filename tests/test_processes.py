@@ -1,4 +1,4 @@
-"""Several processes as one: the same samples and draws, the same curve, the same rows; killed, stopped, resumed."""
+"""Several processes train as one: same samples, draws, curve and rows; also when killed, stopped and resumed."""
 
 from __future__ import annotations
 

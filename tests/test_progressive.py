@@ -1,4 +1,4 @@
-"""Small images first: which size when, what a pixel becomes, and who cannot."""
+"""Progressive resizing: the size at each epoch, how images are resized, and which networks cannot do it."""
 
 import numpy as np
 import pytest

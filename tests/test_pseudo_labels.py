@@ -1,4 +1,4 @@
-"""Test images that join the training set by the classes another run gives them: which, and what is not looked at."""
+"""Pseudo-labels: test images join the training set with another run's classes; which ones, and what is not read."""
 
 import json
 import os

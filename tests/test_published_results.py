@@ -1,4 +1,4 @@
-"""What this repository publishes: rows that anybody can check out, and tables that are made of them."""
+"""The published results: rows whose commits anybody can check out, and the tables made from them."""
 
 import subprocess
 

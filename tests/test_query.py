@@ -1,4 +1,4 @@
-"""What the ledger says when it is asked."""
+"""Queries of the ledger."""
 
 import json
 import re

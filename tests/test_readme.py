@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: what they name exists, and what they quote is so."""
+"""The README and the pages of docs/: everything that they name exists, and what they quote is correct."""
 
 import re
 

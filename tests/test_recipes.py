@@ -1,4 +1,4 @@
-"""Every network that ships: it weighs what the logbook or its library says, trains a step and comes back whole."""
+"""Every network that ships: it has the published number of parameters, trains a step and is saved and loaded."""
 
 import dataclasses
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The reference page says what the declarations say, and is as they are now."""
+"""The reference page agrees with the declarations and is up to date."""
 
 import pytest
 

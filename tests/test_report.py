@@ -1,4 +1,4 @@
-"""The report: what it says is what the run is, in one page that needs nothing else."""
+"""The report: it agrees with the run, and is a single page without external files."""
 
 import dataclasses
 import json

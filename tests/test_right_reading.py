@@ -1,4 +1,4 @@
-"""Small things in tables, names and archives that would be misread in silence, or refused without need."""
+"""Details of tables, names and archives that could be misread silently or refused without need."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""A run's folder: what it is asked for, damaged files, and folders of the format before there was a number for it."""
+"""A run's folder: its properties, damaged files, and folders in the format before format numbers."""
 
 import json
 import shutil

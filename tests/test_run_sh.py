@@ -1,4 +1,4 @@
-"""The environment that run.sh makes."""
+"""The environment that run.sh creates."""
 
 from __future__ import annotations
 

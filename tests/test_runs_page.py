@@ -1,4 +1,4 @@
-"""The page of all runs: what it holds, and what a browser makes of it on a phone and on a desk, offline."""
+"""The page of all runs: its content, and how a browser shows it on a phone and on a desktop, offline."""
 
 import json
 import re

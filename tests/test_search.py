@@ -1,4 +1,4 @@
-"""The search: spaces refused with the line of the fault, candidates weighed first, workers that share and take over."""
+"""The search: bad spaces are refused by line, candidates are weighed first, workers share and take over work."""
 
 import json
 import os

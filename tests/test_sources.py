@@ -1,4 +1,4 @@
-"""Sources: every layout of data, built here from generated images, listed and packed."""
+"""Sources: every layout of data, made here from generated images, is listed and packed."""
 
 import bz2
 import collections

@@ -1,4 +1,4 @@
-"""Splits: stratified, seeded, a property of the ids; counts, three ways, folds, groups."""
+"""Splits: stratified, seeded, determined by the ids; counts, three parts, folds, groups."""
 
 import json
 from collections import Counter

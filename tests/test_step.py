@@ -1,4 +1,4 @@
-"""One optimizer step: accumulation, clipping and SAM, under the gradient scaler too."""
+"""One optimizer step: accumulation, clipping and SAM, also with the gradient scaler."""
 
 import copy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One model taught by several runs: who answers for which image, and what is held out."""
+"""One model distilled from several runs: which teacher predicts which image, and what is held out."""
 
 import shutil
 

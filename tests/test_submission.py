@@ -1,4 +1,4 @@
-"""Submissions: forms from sample files, the writer, the checker's words, the scorer."""
+"""Submissions: formats from sample files, the writer, the checker's messages, the scorer."""
 
 import csv
 import dataclasses

@@ -1,4 +1,4 @@
-"""From a finished run to a score in the ledger, against a Kaggle of our own, through the command line."""
+"""From a finished run to a score in the ledger, with a simulated Kaggle, through the command line."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Sets of classes and ordered classes through the real command line: from a hand-written file to a checked CSV."""
+"""Multi-label and ordered targets through the real command line: from a hand-written file to a checked CSV."""
 
 import csv
 import json

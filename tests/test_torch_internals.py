@@ -1,4 +1,4 @@
-"""Where nothing is compiled, torch's compiler is not imported, and nothing else is different."""
+"""Without compilation, torch's compiler is not imported, and nothing else changes."""
 
 import copy
 import importlib.util

@@ -1,4 +1,4 @@
-"""Networks cut to the limit: how close below it, what stays of their answers, and that what comes out is a recipe."""
+"""Trimmed networks: how close they are to the limit, how much their outputs change, and that a recipe results."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A network that was cut, from its recipe to its end: killed and resumed, exported, carried elsewhere, predicting."""
+"""A trimmed network from recipe to result: killed and resumed, exported, moved elsewhere, predicting."""
 
 import hashlib
 import io

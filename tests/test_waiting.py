@@ -1,7 +1,7 @@
-"""Between two looks at the losses no GPU waits for the host, whatever a recipe names: the loop itself is watched.
+"""Between two readings of the losses no GPU waits for the host, whatever a recipe names.
 
-On a GPU torch refuses what waits. Elsewhere tensors without numbers (of the device `meta`) stand for the GPU's: what
-would have to be read from one fails, and so does what would be sent to one at once rather than when it is free.
+On a GPU torch refuses operations that wait. Elsewhere tensors without data (device `meta`) stand for the GPU's: an
+operation that would read values from one fails, and so does a blocking copy to one.
 """
 
 from __future__ import annotations

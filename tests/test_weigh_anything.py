@@ -1,4 +1,4 @@
-"""Every kind of file and of checkpoint on the scales, what stands beside the model told apart, and the hostile ones."""
+"""Counting every kind of weights file and checkpoint: what else is in a file is told apart; also hostile files."""
 
 import argparse
 import csv

@@ -1,4 +1,4 @@
-"""What stands beside a model in a checkpoint: what is not known to be an optimizer's or an average counts with it."""
+"""What a checkpoint contains besides a model: unless it is known optimizer state or an average, it is counted."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Unusual modules and checkpoints on the scales, each with its count by hand: whatever training leaves in a file."""
+"""Counting unusual modules and checkpoints, each compared with a count by hand: whatever training leaves in a file."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Tensors of every kind, size and packing on the scales, each count by hand; none that is declared hangs them."""
+"""Counting tensors of every type, size and packing, each compared with a count by hand; no declared size hangs it."""
 
 import json
 

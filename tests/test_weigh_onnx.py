@@ -1,4 +1,4 @@
-"""ONNX files on the scales: weights inside and outside, packed ones, and hostile files."""
+"""Counting ONNX files: weights inside and outside of the file, packed weights, and hostile files."""
 
 import numpy as np
 import pytest

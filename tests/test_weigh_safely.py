@@ -1,4 +1,4 @@
-"""Anybody's model is weighed without running what is in its file, and one bad file spoils no other."""
+"""Anybody's model is weighed without running code in its file, and one bad file does not affect the others."""
 
 import json
 import os

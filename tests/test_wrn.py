@@ -1,4 +1,4 @@
-"""The variants of the WRN; the WRN itself is in test_models.py."""
+"""The variants of the WRN; the WRN itself is tested in test_models.py."""
 
 import pytest
 import torch

@@ -1,1 +1,1 @@
-"""The corpus of known miscounts: see README.md."""
+"""Networks and files that parameter counters are known to count wrong: see README.md."""

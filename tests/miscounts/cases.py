@@ -1,4 +1,4 @@
-"""Networks that counters are known to count wrong; `true` is worked out by hand."""
+"""Networks that parameter counters are known to count wrong; `true` is the number counted by hand."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Case:
-    """A network, what it is shown, and how many parameters it has; `issue` is owner/repository#number on GitHub."""
+    """A network, its example input, and its number of parameters; `issue` is owner/repository#number on GitHub."""
 
     issue: str
     what: str
     make: Callable[[], nn.Module]
     example: tuple[int, ...]
     true: int
-    whole: bool = False  # the example holds whole numbers: an embedding's
+    whole: bool = False  # the example input is integers, for an embedding
 
 
 class Holding(nn.Module):
-    """Modules and parameters by name, and what is done with an input."""
+    """A module made of named modules and parameters, with a given forward function."""
 
     def __init__(self, does: Callable[[Holding, Tensor], Tensor], **parts: object) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ def attention(width: int, heads: int) -> nn.Module:
 
 
 def other_names() -> nn.Module:
-    """Of a layer whose parameters are called neither weight nor bias."""
+    """Make a layer whose parameters are called neither weight nor bias."""
     return nn.Sequential(Holding(lambda self, x: x * self.gain + self.shift, gain=numbers(6), shift=numbers(6)))
 
 
@@ -139,14 +139,14 @@ def deep(levels: int) -> nn.Module:
 
 
 def adapted() -> nn.Module:
-    """LoRA of rank 2 on a frozen layer."""
+    """Make a frozen layer with a LoRA adapter of rank 2."""
     does = lambda self, x: self.base(x) + self.b(self.a(x))  # noqa: E731
     parts = {"base": frozen(nn.Linear(8, 8)), "a": nn.Linear(8, 2, bias=False), "b": nn.Linear(2, 8, bias=False)}
     return Holding(does, **parts)
 
 
 def sharded_stages() -> nn.Module:
-    """First and last stage of a pipeline hold the same table under two names."""
+    """Make a pipeline whose first and last stage share one table under two names."""
     table = numbers(12, 4)
     first = Holding(lambda self, x: nn.functional.embedding(x, self.table), table=table)
     last = Holding(lambda self, x: x @ self.table.T, table=table)
@@ -259,5 +259,5 @@ CASES = (
 
 
 def shown(case: Case) -> Tensor:
-    """The input of a case."""
+    """Return the example input of a case."""
     return torch.zeros(case.example, dtype=torch.int64) if case.whole else torch.rand(case.example)

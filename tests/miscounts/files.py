@@ -1,6 +1,6 @@
-"""Files of weights that counters are known to count wrong: packed, quantised, and tied ones.
+"""Weights files that parameter counters are known to count wrong: packed, quantised and tied weights.
 
-`state` makes what is in the file; `true` is the number of weights that it stands for, worked out by hand.
+`state` makes the content of the file; `true` is the number of weights that it represents, counted by hand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class File:
-    """A file of weights; `issue` is owner/repository#number on GitHub."""
+    """A weights file; `issue` is owner/repository#number on GitHub."""
 
     issue: str
     what: str
@@ -25,7 +25,7 @@ class File:
 
 
 def four_bits(outputs: int, inputs: int, kind: str = "nf4", name: str = "l") -> State:
-    """A layer as bitsandbytes stores it: two weights a byte, a scale for 64 of them."""
+    """Make a layer as bitsandbytes stores it: two weights per byte, and a scale per 64 weights."""
     weight = f"{name}.weight"
     return {
         weight: torch.zeros(outputs * inputs // 2, 1, dtype=torch.uint8),
@@ -50,7 +50,7 @@ def gptq(inputs: int, outputs: int) -> State:
 
 
 def aqlm(outputs: int, inputs: int, group: int = 8) -> State:
-    """A code of 16 bits for each eight weights of an output, a book of what the codes mean, a scale an output."""
+    """Make an AQLM layer: a 16-bit code per eight weights of an output, a codebook, and a scale per output."""
     return {
         "l.codes": torch.zeros(outputs, inputs // group, 1, dtype=torch.int16),
         "l.codebooks": torch.rand(1, 256, 1, group),
@@ -59,13 +59,13 @@ def aqlm(outputs: int, inputs: int, group: int = 8) -> State:
 
 
 def mxfp4() -> State:
-    """32 weights of 4 bits in 16 bytes, and an exponent for them."""
+    """Make an MXFP4 layer: per 32 weights, 16 bytes with 4 bits per weight, and one exponent."""
     blocks = torch.zeros(4, 8, 2, 16, dtype=torch.uint8)
     return {"mlp.up_proj_blocks": blocks, "mlp.up_proj_scales": torch.zeros(4, 8, 2, dtype=torch.uint8)}
 
 
 def compressed(outputs: int, inputs: int, bits: int, name: str = "l") -> State:
-    """A layer as compressed-tensors packs it: 32 / bits weights in an int32, their shape and scales beside them."""
+    """Make a layer as compressed-tensors packs it: 32 / bits weights per int32, with their shape and scales."""
     return {
         f"{name}.weight_packed": torch.zeros(outputs, inputs * bits // 32, dtype=torch.int32),
         f"{name}.weight_scale": torch.rand(outputs, inputs // 32),
