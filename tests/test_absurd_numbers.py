@@ -25,7 +25,7 @@ NEEDED = {"wrn": "depth: 10", "cifar_resnet": "depth: 8"}  # where the least num
 
 
 def is_number(schema):
-    """Does a JSON schema take a number, by itself or in a list?"""
+    """True if a JSON schema accepts a number, or a list of numbers."""
     inner = [
         *schema.get("anyOf", []),
         *schema.get("prefixItems", []),
@@ -35,7 +35,7 @@ def is_number(schema):
 
 
 def shaped(schema, number):
-    """The number in the form that the key takes: in a list, or in a list of lists."""
+    """Return the number in the form that the key takes: plain, in a list, or in a list of lists."""
     if "anyOf" in schema:
         return shaped(next(one for one in schema["anyOf"] if is_number(one)), number)
     if schema.get("type") != "array":
@@ -44,7 +44,7 @@ def shaped(schema, number):
 
 
 def least(schema):
-    """A value that the key may have."""
+    """Return a value that the key accepts."""
     if "anyOf" in schema:
         return least(schema["anyOf"][0])
     if "enum" in schema or "const" in schema:
@@ -55,7 +55,7 @@ def least(schema):
 
 
 def filled(name, section):
-    """A section with what must be given, as YAML."""
+    """Return a section with all required keys, as YAML."""
     schema = section.model_json_schema()["properties"]
     keys = [key for key, field in section.model_fields.items() if field.is_required() and key != "name"]
     given = NEEDED.get(name) or ", ".join(f"{key}: {least(schema[key])}" for key in keys)
@@ -63,7 +63,7 @@ def filled(name, section):
 
 
 def numeric(kind, prefix="", before=()):
-    """Every key that takes numbers: the settings that bring it about, its name, its schema."""
+    """Yield every key that takes numbers: the settings that it needs, its name and its schema."""
     schema = kind.model_json_schema()["properties"]
     for key, field in kind.model_fields.items():
         path, inner, table = f"{prefix}{key}", section_of(field), table_of(field)
@@ -85,7 +85,7 @@ def numeric(kind, prefix="", before=()):
 
 
 def numbers(value):
-    """Every number in plain data."""
+    """Yield every number in plain data."""
     if isinstance(value, dict | list | tuple):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from numbers(inner)

@@ -76,7 +76,7 @@ def test_mistakes_are_user_errors(home):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """A folder with what `pip install .` installs, without the dependencies, which are here."""
+    """Make a folder with what `pip install .` installs, without the dependencies."""
     pytest.importorskip("setuptools")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for name in ("src", "configs"):

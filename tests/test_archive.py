@@ -151,7 +151,7 @@ def test_broken_archives(tmp_path, ending, how):
 
 
 def test_remains_go_by_their_lock_and_not_by_a_process_number(tmp_path):
-    """On a shared disk the number of a process says nothing: it may run on another machine, or be another's by now."""
+    """On a shared disk a process id says nothing: it may be of another machine, or be reused by now."""
     archive = make_zip(tmp_path / "x.zip", [("a", b"1")])
     remains = tmp_path / ".out.part" / "half"
     remains.mkdir(parents=True)

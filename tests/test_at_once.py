@@ -15,7 +15,7 @@ WORDS = ("--set", "train.epochs=1", "--threads", "1", "--no-report")
 
 
 def pictures(folder, count=60):
-    """Pictures of two classes, and some to predict."""
+    """Write images of two classes, and some to predict."""
     random = np.random.default_rng(0)
     for number in range(count):
         file = folder / "train" / "ab"[number % 2] / f"{number}.png"
@@ -28,7 +28,7 @@ def pictures(folder, count=60):
 
 
 def both(*commands):
-    """Two commands begun together: of each its exit code and what it said."""
+    """Start two commands at the same time; return the exit code and the output of each."""
     running = [start(words) for words in commands]
     ends = [(process.communicate(timeout=300), process.returncode) for process in running]
     for (_, err), code in ends:

@@ -28,7 +28,7 @@ def test_permissions_follow_the_umask(tmp_path):
 
 
 def test_the_umask_is_not_touched(tmp_path, monkeypatch):
-    """It is the whole process's: what another thread makes while it is 0 everybody may write."""
+    """It belongs to the whole process: while it is 0, files of other threads are writable for everybody."""
     import os
 
     monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, fault):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits there")
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
-    """The system refuses files over 1 kB to a process of its own: as good as a full disk."""
+    """In a separate process the system refuses files over 1 kB, which acts like a full disk."""
     path = tmp_path / "file"
     path.write_text("old")
     code = (

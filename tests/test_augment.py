@@ -97,7 +97,7 @@ def test_cutout_paints_a_square_as_far_as_it_lies_inside(size):
 
 
 def test_erasing_paints_rectangles_of_the_area_and_shape_asked_for():
-    """The bounds of torchvision's RandomErasing, rectangles rounded to whole pixels."""
+    """The same bounds as torchvision's RandomErasing, with rectangles rounded to whole pixels."""
     images = torch.rand(500, 3, 32, 32) * 0.5 + 0.5
     erased = erasing(images, draws(500), probability=1.0)
     for image in (erased == 0).all(1):
@@ -134,5 +134,5 @@ def test_an_augmentation_does_not_change_what_it_was_given(name):
 
 
 def test_what_mirrors_is_known():
-    """Each name a competition without mirroring leaves out is there, and nothing else has to do with flips."""
+    """Each name that a competition without mirroring leaves out exists, and no other operation mirrors."""
     assert set(MIRRORING) == {name for name in AUGMENTATIONS if "flip" in name}

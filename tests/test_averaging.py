@@ -23,7 +23,7 @@ def model():
 
 
 def move(net, step):
-    """What stands for a training step: other weights, other statistics."""
+    """Simulate a training step: change the weights and the statistics."""
     torch.manual_seed(step)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -141,7 +141,7 @@ def test_a_saved_state_goes_on_to_the_same_bits():
 
 
 def test_swa_of_a_run_that_is_shortened_is_the_mean_of_what_it_has_seen():
-    """Where it ought to have begun before, it begins with the next epoch; what it holds counts as it is."""
+    """If it should have begun before, it begins with the next epoch; weights averaged so far are kept."""
     net, seen = model(), []
     ours = Averages(net, [average(name="swa", start=0.5)])
     for step in range(10):  # of 20 epochs of a step, then of 8, then of 12

@@ -54,7 +54,7 @@ def test_epochs_and_seeds_differ():
 
 
 def test_each_step_of_each_epoch_draws_numbers_of_its_own():
-    """Else an image would be altered in the same way in every epoch."""
+    """Otherwise an image would be augmented in the same way in every epoch."""
     shown = [batch for seed in (0, 1) for epoch in (0, 1) for batch in batches(seed=seed).epoch(epoch)]
     assert len({tuple(batch.draws.uniform().tolist()) for batch in shown}) == len(shown) == 2 * 2 * 3
 

@@ -207,13 +207,13 @@ def test_growth_has_a_row_for_each_number_of_images(tmp_path, monkeypatch):
 
 
 def noise(count: int) -> Pack:
-    """Images of 8x8 of two classes."""
+    """Make 8x8 noise images of two classes."""
     images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     return Pack([str(place) for place in range(count)], images, np.arange(count) % 2)
 
 
 def fetches(path) -> bool:
-    """Does a file that the system was told to forget come from the disk again?"""
+    """True if a file is read from disk again after it was dropped from the page cache."""
     mapped = np.load(path, mmap_mode="r")
     linear.drop(path, mapped)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
@@ -249,14 +249,14 @@ def test_the_gpu_script_says_that_there_is_no_gpu(tmp_path):
 
 
 def without_gpu(folder: Path) -> dict[str, str]:
-    """A torch that says what the script asks it, on a machine without a GPU."""
+    """Write a fake torch for the script, which reports no GPU; return the environment that uses it."""
     cuda = "class cuda:\n    is_available = staticmethod(lambda: False)\n    device_count = staticmethod(lambda: 0)\n"
     (folder / "torch.py").write_text(f"__version__ = '0'\n{cuda}")
     return {"PYTHONPATH": str(folder)}
 
 
 def run_gpu(words: list[str], more: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
-    """`benchmarks/gpu.sh WORDS` with the environment of the tests, and `more`."""
+    """Run `benchmarks/gpu.sh WORDS` with the environment of the tests and the variables in `more`."""
     environment = {**os.environ, "FEATHERWEIGHT_PYTHON": sys.executable, **more}
     script = ["bash", str(ROOT / "benchmarks" / "gpu.sh"), *words]
     return subprocess.run(script, env=environment, capture_output=True, text=True, check=False)

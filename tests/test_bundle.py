@@ -26,7 +26,7 @@ def task(*settings: str) -> RunRequest:
 
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory) -> Path:
-    """A workspace with bundles of a finished run and of an ensemble."""
+    """Make a workspace with bundles of a finished run and of an ensemble."""
     folder = tmp_path_factory.mktemp("sent")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATHERWEIGHT_HOME", str(folder))
@@ -81,7 +81,7 @@ def test_the_bundle_says_what_made_it_and_is_the_same_twice(sent, home, monkeypa
 
 
 def altered(bundle: Path, change) -> Path:
-    """The bundle with its members, by name, changed."""
+    """Return the bundle with some of its members, given by name, replaced."""
     with zipfile.ZipFile(bundle) as opened:
         members = {name: opened.read(name) for name in opened.namelist()}
     change(members)

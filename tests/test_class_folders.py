@@ -17,7 +17,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def draw(root: Path, *names: str, each: int = 4) -> None:
-    """Files at these places; one with `{n}` is drawn `each` times."""
+    """Write images at these paths; a path with `{n}` is written `each` times."""
     for name in names:
         for number in range(each if "{n}" in name else 1):
             path = root / name.replace("{n}", str(number))
@@ -26,7 +26,7 @@ def draw(root: Path, *names: str, each: int = 4) -> None:
 
 
 def read(root: Path, **hints: str) -> tuple[dict[str, Counter[str]], str]:
-    """The classes of each part by how many images they have, as the source lists them, and all that was told."""
+    """Return the number of images per class of each part, as the source lists them, and all messages."""
     detected = survey(root / "x", root, Hints(**hints))
     options = {key: value for key, value in detected.source.items() if key != "name"}
     listing = SOURCES[detected.source["name"]](root, **options)
@@ -179,7 +179,7 @@ def test_the_images_to_predict_are_those_of_the_sample_submission(tmp_path, test
 
 
 def test_lists_beside_class_folders_are_no_label_tables(tmp_path):
-    """As Food-101 has them (which files are for training) and the flowers' cat_to_name.json, beside class folders."""
+    """For example Food-101's lists of training files and the flowers' cat_to_name.json."""
     draw(tmp_path / "x", *(f"images/{name}/{{n}}.png" for name in ("1", "2", "3")), each=6)
     (tmp_path / "x/cat_to_name.json").write_text(json.dumps({"1": "rose", "2": "tulip", "3": "iris"}))
     assert read(tmp_path)[0] == {"train": alike("1", "2", "3", each=6)}

@@ -22,7 +22,7 @@ CLI = ROOT / "src" / "featherweight" / "cli"
 
 @pytest.mark.parametrize("words", [["--help"], [], ["wnr16_4"], ["tiny", "--competition", "digit"]], ids=" ".join)
 def test_help_and_mistaken_names_import_nothing_heavy(words):
-    """What makes them quick: torch alone takes seconds."""
+    """This keeps them fast: torch alone takes seconds to import."""
     code = "import sys; from featherweight.cli.main import main; main(sys.argv[1:])\n"
     code += "print('heavy', {'torch', 'pandas', 'sklearn', 'numpy'} & {*sys.modules})"
     done = subprocess.run(
@@ -90,7 +90,7 @@ def test_check_prints_the_weigh_in_and_decides(home, capsys):
 
 
 def test_check_all_weighs_every_recipe(home, capsys, monkeypatch):
-    """Of those that there are these three; that all can be weighed: test_recipes."""
+    """With only these three recipes here; test_recipes tests that all can be weighed."""
     monkeypatch.setattr(paths, "config_names", lambda kind: ["tiny", "wrn16_4", "wrn40_3"])
     assert main.main(["check", "all", "--competition", "cifar10"]) == 0
     out = capsys.readouterr().out
@@ -183,7 +183,7 @@ def test_every_command_is_asked_how_it_ends():
 
 
 def test_the_table_is_all_there_is_to_a_command():
-    """Help, dispatch and completion follow from it, and each module is what the table says."""
+    """Help, dispatch and completion are derived from it, and each module has what the table says."""
     shown = help_text()
     for command in COMMANDS.values():
         assert command.group in GROUPS

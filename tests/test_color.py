@@ -73,7 +73,7 @@ def test_equalize_at_the_sizes_where_its_step_is_nothing():
 
 
 def test_enhancements_are_pils():
-    """PIL rounds to whole levels, and its greys too: within two levels."""
+    """PIL rounds to whole levels, also its grey values: equal to within two levels."""
     pixels, strength = images(), strengths(0.2, 1.8)
     for ours, theirs in (
         (color.adjust_brightness, ImageEnhance.Brightness),

@@ -42,7 +42,7 @@ SMALL = [  # networks of every kind of layer that options touch; the rest have t
 
 
 def plain(schema: dict, default: object) -> st.SearchStrategy:
-    """Values a JSON schema of plain values allows: the default, the ends of the range, and some between."""
+    """Draw values that a schema of plain values allows: the default, the ends of the range, and some between."""
     if "anyOf" in schema:
         return st.one_of([plain(one, default) for one in schema["anyOf"]])
     if "enum" in schema or "const" in schema:
@@ -67,7 +67,7 @@ def plain(schema: dict, default: object) -> st.SearchStrategy:
 
 
 def section(kind: type, fixed: dict | None = None) -> st.SearchStrategy:
-    """A section: what must be given, and some of what may be."""
+    """Draw a section: all required keys, and some of the optional ones."""
     schema = kind.model_json_schema()["properties"]
     needed, free = {}, {}
     for key, field in kind.model_fields.items():
@@ -79,7 +79,7 @@ def section(kind: type, fixed: dict | None = None) -> st.SearchStrategy:
 
 
 def value(field, schema: dict) -> st.SearchStrategy:
-    """What a key may hold."""
+    """Draw a value that a key accepts."""
     table, inner = table_of(field), section_of(field)
     if table is not None:
         one = st.sampled_from(sorted(table.sections)).flatmap(
@@ -104,7 +104,7 @@ def images(count: int, channels: int) -> Pack:
 
 
 def one_step(data: dict, grey: bool) -> str:
-    """Load a recipe as a file and do two epochs of what the main job does with it; returns why it is refused."""
+    """Load a recipe from a file and train two epochs as the main job does; return the reason if it is refused."""
     competition = GREY if grey else RGB
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "drawn.yaml"

@@ -35,7 +35,7 @@ SETTINGS = ["train.epochs=2", "predict.views=[]", "split.holdout=0.3", "optimize
 
 
 def make(name, *changes):
-    """A real run of two epochs, of 20,506 parameters, under a limit that holds two such runs but not three."""
+    """Make a real run of two epochs with 20,506 parameters, under a limit for two such runs but not three."""
     competition = load_competition("digits", ["limit.parameters=50_000"])
     run = RunRequest("tiny", load_recipe("tiny", [*SETTINGS, *changes]), "digits", competition, ["x"], "cpu", 1).start(
         name
@@ -46,7 +46,7 @@ def make(name, *changes):
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    """A workspace with three runs, made once."""
+    """Make a workspace with three runs, once."""
     folder = tmp_path_factory.mktemp("three")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATHERWEIGHT_HOME", str(folder))
@@ -57,7 +57,7 @@ def three(tmp_path_factory):
 
 @pytest.fixture
 def finished(three, home):
-    """The three runs, in a workspace of the test's own."""
+    """Copy the three runs to a workspace of the test."""
     shutil.copytree(three, home, dirs_exist_ok=True)
     return [Run.find(name) for name in "abc"]
 
@@ -134,7 +134,7 @@ def test_a_soup_is_one_model_with_the_mean_weights_and_statistics_of_its_own(fin
 
 @pytest.fixture
 def folds(home):
-    """Makes a real run of two epochs for each of two folds, with a fifth of the images kept for the end or without."""
+    """Return a function that makes a run of two epochs per fold (two folds), with or without a test fifth."""
 
     def make_folds(*changes, folds=(0, 1)):
         return [make(f"f{fold}{len(changes)}", "split.folds=2", f"split.fold={fold}", *changes) for fold in folds]
@@ -143,7 +143,7 @@ def folds(home):
 
 
 def test_a_soup_of_frozen_norms_keeps_their_statistics(home):
-    """Taken anew they made a soup of two fine-tuned networks of 99 % one of 74 %."""
+    """Recomputed, they turned a soup of two fine-tuned networks of 99 % into one of 74 %."""
     for name, seed in (("a", 0), ("b", 1)):
         make(name, "train.freeze_norms=true", f"seed={seed}")
     made = load_file(soup.soup(["a", "b"], greedy=False, name="mixed", command=["x"]).weights)
@@ -279,7 +279,7 @@ def test_what_cannot_be_combined_is_refused(finished, home):
 
 
 def test_a_greedy_soup_is_asked_as_its_members_were(monkeypatch):
-    """At a temperature and in the recipe's batches; without the former an overconfident soup would never be better."""
+    """With temperature and in the recipe's batches; without temperature an overconfident soup would never win."""
     random, asked = np.random.default_rng(0), []
     labels = random.integers(10, size=300)
     poor, sure = (
@@ -303,7 +303,7 @@ def test_a_greedy_soup_is_asked_as_its_members_were(monkeypatch):
 
 
 def test_fitted_weights_are_the_likeliest_mixture():
-    """Against a grid, and where one member is chance."""
+    """Compared with a grid search, also if one member is random."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 500)
     good, other = (
@@ -335,7 +335,7 @@ def test_the_holdout_of_a_fitted_ensemble_is_scored_with_weights_it_was_not_fitt
 @pytest.mark.some(2)
 @pytest.mark.parametrize(("what", "until"), [("ensemble", "weights.safetensors"), ("soup", "recipe.yaml")])
 def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, home, capsys, what, until):
-    """SIGKILL when a file of what is made has come to the disk."""
+    """SIGKILL as soon as a file of the result has been written."""
     hidden, name, words = home / "runs" / ".new" / "made", "made", [what, "a", "b"]
     process = start([*words, "--name", name], start_new_session=True)
     while not (hidden / until).exists() and process.poll() is None:
@@ -358,7 +358,7 @@ def test_killed_half_way_nothing_is_left_and_the_same_command_works(finished, ho
 
 
 def test_a_name_being_made_is_taken(finished, home):
-    """Two at once never write into one folder: the second takes the next name, or is refused the same one."""
+    """Two processes never write to one folder: the second takes the next name, or is refused the same name."""
     recipe = load_recipe("tiny")
     task = RunRequest("tiny", recipe, "digits", load_competition("digits"), ["x"], "cpu", 1)
     with task.new_folder(None) as one:

@@ -24,7 +24,7 @@ def metric_of(name):
 
 
 def answers(name, right, classes=4, seed=0):
-    """A run that is right on a given part of 400 images, the same ones first."""
+    """Make a run that is correct on the given fraction of 400 images, always the first ones."""
     labels = np.arange(400) % classes
     order = np.random.default_rng(seed).permutation(400)
     wrong = order[round(400 * right) :]
@@ -59,7 +59,7 @@ def test_a_clear_difference_is_told_and_the_right_way_round(metric):
 
 
 def test_mcnemar_stands_beside_a_verdict_on_the_loss_and_does_not_decide_it():
-    """The same classes, one of them given with more certainty: a better loss, and no better accuracy."""
+    """Equal classes, one predicted with more confidence: a better loss, and equal accuracy."""
     sure = answers("sure", 0.9)
     unsure = HoldoutPredictions("unsure", (sure.probs * 0.6 + 0.1).astype(np.float32), sure.labels)
     verdict = paired(sure, unsure, metric_of("log_loss"))
@@ -86,7 +86,7 @@ def test_runs_of_one_seed_are_no_several_seeds():
 
 
 def test_mcnemar_judges_the_hits_of_top_k_and_not_the_first_answers():
-    """The same first answers; the second ones are right of one run alone."""
+    """The first predictions are equal; the second ones are correct in only one run."""
     labels = np.arange(300) % 3
     first, right, wrong = (np.eye(3)[(labels + step) % 3] for step in (1, 0, 2))
     one, other = (
@@ -102,7 +102,7 @@ def test_mcnemar_judges_the_hits_of_top_k_and_not_the_first_answers():
 
 
 def test_frames_of_one_picture_tell_as_much_as_the_picture():
-    """Five pictures are right in one run alone, of twenty frames each: that is five, and not a hundred."""
+    """Five images with twenty frames each are correct in only one run: that counts as five, not as a hundred."""
     kin = np.repeat(np.arange(40), 20)
     labels = np.zeros(800, dtype=np.int64)
     right = np.tile([0.9, 0.1], (800, 1))
@@ -119,7 +119,7 @@ def test_frames_of_one_picture_tell_as_much_as_the_picture():
 
 
 def test_a_bootstrap_of_differences_that_are_nothing_seldom_tells():
-    """Pairs of runs that are as good as one another."""
+    """Pairs of equally good runs."""
     told = sum(
         paired(answers("a", 0.8, seed=n), answers("b", 0.8, seed=n + 50), metric_of("macro_f1")).p < 0.05
         for n in range(6)
@@ -134,7 +134,7 @@ def test_a_small_difference_cannot_be_told():
 
 
 def test_pairing_tells_what_intervals_side_by_side_do_not():
-    """Twelve images better out of 400, none worse: the intervals overlap, the pairs do not."""
+    """12 of 400 images better, none worse: the intervals overlap, but the paired test is significant."""
     better, worse = answers("better", 0.90), answers("worse", 0.87)
     assert paired(better, worse, metric_of("accuracy")).significant
     assert binomtest(348, 400).proportion_ci().high > 0.90
@@ -171,13 +171,13 @@ def test_the_more_comparisons_the_more_it_takes_to_tell():
 
 
 def test_what_is_one_of_many_pairs_can_still_be_told():
-    """The least p-value that a bootstrap can have must not stand above the limit for each."""
+    """The smallest p-value of a bootstrap must not exceed the corrected level of each pair."""
     assert paired(answers("good", 0.9), answers("poor", 0.6), metric_of("macro_f1"), among=190).significant
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """A workspace with two real runs of an epoch, of two seeds, made once."""
+    """Make a workspace with two real runs of one epoch, with two seeds, once."""
     folder = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATHERWEIGHT_HOME", str(folder))
@@ -268,7 +268,7 @@ def test_recipes_of_one_name_and_other_settings_are_told_apart(finished):
 
 
 def make(name, *changes, competition=(), answered=None):
-    """A run of an epoch; `answered` makes other probabilities of its true classes, [N] to [N, 10]."""
+    """Make a run of one epoch; `answered` maps its true classes [N] to other probabilities [N, 10]."""
     recipe = load_recipe("tiny", ["train.epochs=1", "predict.views=[]", "split.holdout=0.3", *changes])
     task = RunRequest("tiny", recipe, "digits", load_competition("digits", list(competition)), ["x"], "cpu", 1)
     run = task.start(name)
@@ -280,7 +280,7 @@ def make(name, *changes, competition=(), answered=None):
 
 
 def test_runs_are_ranked_and_told_apart_by_the_competitions_own_metric(home, tmp_path):
-    """One is wrong more often, by one class; the other seldom, by many."""
+    """One run has more errors, all of one class; the other has fewer, spread over many."""
 
     def near(true):
         return np.eye(10)[np.where(np.arange(len(true)) % 5 < 2, (true + np.where(true < 9, 1, -1)), true)]
@@ -299,7 +299,7 @@ def test_runs_are_ranked_and_told_apart_by_the_competitions_own_metric(home, tmp
 
 
 def test_curves_are_of_the_loss_f1_and_the_competitions_metric_for_train_and_holdout(tmp_path, monkeypatch):
-    """A run of a version that kept less of its training images is drawn as far as it goes."""
+    """A run of an older version, which stored less about its training images, is drawn as far as possible."""
     new, pictured = make_history(), []
     old = new.drop(columns=["train_f1", "train_score", "holdout_score"])
     monkeypatch.setattr(comparison.plotting, "save", lambda picture, path, dpi: pictured.append(picture))
@@ -336,7 +336,7 @@ def test_a_run_that_calibrates_is_compared_at_its_temperature(home, tmp_path):
 
 
 def test_the_best_of_several_is_chosen_among_all_their_pairs(home, tmp_path):
-    """Nine images better and one worse, p = 0.021: enough for one pair, not for the three of three runs."""
+    """Nine images better and one worse, p = 0.021: significant for one pair, not for the three pairs of three runs."""
 
     def right(first, last):
         return lambda true: np.eye(10)[

@@ -24,7 +24,7 @@ def here(home, monkeypatch):
 
 
 def pixels(label, channels=3, size=8):
-    """A picture whose brightness tells its class."""
+    """Make an image whose brightness depends on its class."""
     noise = RANDOM.integers(0, 40, (size, size, channels), dtype=np.uint8)
     return noise + np.uint8(60 * label)
 

@@ -223,7 +223,7 @@ def test_what_a_competition_is_called_makes_no_other_task_of_it():
 
 
 def test_a_key_goes_by_its_other_name_too(recipes):
-    """Fields and earlier versions have other names for some keys; layers meet whichever each of them uses."""
+    """Other fields and earlier versions use other names for some keys; layers may mix both names."""
     (recipes / "old.yaml").write_text(
         "extends: parent\ngrowth: {scales: [0.5], until: [0.4]}\nmodel: {drop_connect: 0.2}\n"
     )

@@ -28,7 +28,7 @@ def example(name):
 
 
 def choice(name, function, **arguments):
-    """The function as a section of a YAML file would choose it."""
+    """Choose the function as a section of a YAML file would."""
 
     class Section:
         __get_pydantic_core_schema__ = OneOf({name: function}).__get_pydantic_core_schema__

@@ -219,7 +219,7 @@ def test_it_trains_to_the_same_bytes_and_its_run_outlives_the_file(net, home, ca
 
 
 def test_an_argument_by_which_it_starts_from_other_images_is_refused_where_that_is_not_allowed(tmp_path):
-    """Its default too; and what is called so is no key of the library families."""
+    """Also by its default; an argument of that name is not a key of the library families."""
     file = tmp_path / "own.py"
     file.write_text(
         "from torch import nn\n"

@@ -35,7 +35,7 @@ RECIPE = {
 
 
 class Clock:
-    """A clock that the steps of a training move on, by `seconds(step)` each."""
+    """A simulated clock; each training step advances it by `seconds(step)`."""
 
     def __init__(self, monkeypatch, seconds):
         self.now = 0.0
@@ -50,7 +50,7 @@ class Clock:
 
 
 def train(folder, ends=None, stop_at=None, shortened=(), monkeypatch=None, **changes):
-    """The steps that were done, and the weights' hash."""
+    """Train; return the number of steps and the hash of the weights."""
     recipe = Recipe.model_validate({**RECIPE, **changes})
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shortened": list(shortened)})})
     folder.mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ def test_a_short_pause_shortens_less_than_it_took_of_the_time(tmp_path, monkeypa
 
 
 def test_evaluations_that_are_to_come_are_counted(tmp_path, monkeypatch):
-    """Each as long as three steps: 60 steps and 5 evaluations are 75 seconds, and there are 56 for them."""
+    """Each takes as long as three steps: 60 steps and 5 evaluations take 75 seconds, and only 56 are left."""
     clock = Clock(monkeypatch, lambda step: 1.0)
     predict = trainer.predict_probs
 
@@ -125,7 +125,7 @@ def test_however_late_one_more_step_is_done(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_slow_beginning_is_not_taken_for_the_rest(tmp_path, monkeypatch, first):
-    """Kernels are chosen, images are copied: the first step of a process takes longer."""
+    """The first step of a process takes longer: kernels are chosen and images are copied."""
     Clock(monkeypatch, lambda step: 5.0 if step == first else 1.0)
     assert 50 <= train(tmp_path, Deadline(0.0, 74.0, after=10.0, step=1.0))[0] <= 60
 

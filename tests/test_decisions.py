@@ -15,7 +15,7 @@ def metric(name, **keys):
 
 
 def sets(count, seed, shift=-1.0):
-    """Probabilities that are all too low, of classes from frequent to rare."""
+    """Make probabilities that are all too low, for frequent to rare classes."""
     random = np.random.default_rng(seed)
     frequency = np.linspace(0.4, 0.05, 5)
     true = (random.random((count, 5)) < frequency).astype(np.uint8)

@@ -8,7 +8,7 @@ from featherweight.models.efficientnet import EfficientNet
 
 
 def plain(x, weight, stride):
-    """The definition: TensorFlow's padding, then a convolution with a group for each channel."""
+    """Compute the definition: TensorFlow's padding, then a convolution with one group per channel."""
     (top, bottom), (left, right) = (paddings(side, weight.shape[-1], stride) for side in x.shape[-2:])
     return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, None, stride, groups=len(weight))
 
@@ -79,7 +79,7 @@ def test_excitation_and_all_its_gradients_are_the_plain_ones():
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_training_network_learns_the_same_without_them(layout, monkeypatch):
-    """Every gradient of an EfficientNet, in both layouts, and the same again where nothing is done otherwise."""
+    """Compares every gradient of an EfficientNet, in both memory layouts."""
     torch.manual_seed(0)
     net = EfficientNet(4, 3, 32, stem=4, width=0.25, dropout=0.0, drop_connect=0.0).double().to(memory_format=layout)
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64).contiguous(memory_format=layout)

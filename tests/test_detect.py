@@ -42,7 +42,7 @@ def table(path, header, rows):
 
 
 def described(*options, name="x"):
-    """`init` of data/x with these options; the competition, and what `inspect --list` wrote of it."""
+    """Run `init` on data/x with these options; return the competition and the output of `inspect --list`."""
     assert main.main(["init", f"data/{name}", *options]) == 0
     assert main.main(["inspect", name, "--list", "list.csv"]) == 0
     with Path("list.csv").open(newline="") as stream:
@@ -529,7 +529,7 @@ def test_pixels_as_text_with_their_parts(home):
 
 
 def test_files_with_their_parts_are_divided_as_pixels_are(home):
-    """The labels of one competition, once with the pixels in the table and once with files beside it."""
+    """One competition's labels, once with pixels in the table and once with image files."""
     parts = ["Training", "Training", "PublicTest", " PrivateTest "]
     for n in range(16):
         picture(home / f"data/x/images/{n}.png")

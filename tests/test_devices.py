@@ -52,7 +52,7 @@ def device(request) -> str:
 
 
 def trained(folder, device: str, processes: Processes = ALONE, **changes):
-    """The weights and the history after two epochs."""
+    """Train for two epochs; return the weights and the history."""
     base = {"model": {"name": "wrn", "depth": 10, "width": 0.25}, "optimizer": {"name": "sgd", "lr": 0.02}}
     base["train"] = {"epochs": 2, "batch_size": 8, "precision": "fp32", "checkpoint_seconds": 0}
     recipe = Recipe.model_validate({**base, **changes})
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_bytes_at_every_precision(tmp_path, device,
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_networks_take_a_step(device, name):
-    """Forward and backward under arithmetic that must be repeatable."""
+    """Forward and backward with deterministic arithmetic."""
     runtime = make_runtime(device, "auto")
     torch.manual_seed(0)
     model = runtime.place(build(FAMILIES.validate({"name": name, **MODELS[name]}), Shape(CLASSES, 3, 32))).train()
@@ -141,7 +141,7 @@ def test_views(device, name):
 
 
 class Several(int):
-    """A count that is not taken for one, so that one process goes the way of several: a GPU is enough to see nccl."""
+    """A count that is not equal to one, so one process runs the code for several: one GPU suffices for nccl."""
 
     def __eq__(self, other: object) -> bool:
         return False
@@ -150,7 +150,7 @@ class Several(int):
 
 
 def test_what_processes_tell_each_other_over_the_devices_own_backend(tmp_path, device, monkeypatch):
-    """Losses within 1e-3 of one process's, on CUDA over nccl."""
+    """Losses within 1e-3 of those of one process, on CUDA over nccl."""
     sent, all_reduce = set(), dist.all_reduce
     monkeypatch.setattr(dist, "all_reduce", lambda tensor: (sent.add(tensor.device.type), all_reduce(tensor)))
     said = {"mix": ["mixup"], "averages": ["ema"], "ship": "ema", "sam": {"rho": 0.05}}

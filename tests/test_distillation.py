@@ -100,7 +100,7 @@ def test_a_teacher_that_cannot_teach_is_refused(home):
 
 
 def test_a_teacher_is_asked_of_the_very_images_the_student_sees(tmp_path):
-    """Mixed and augmented: else what it teaches is of other images."""
+    """After mixing and augmentation; otherwise it would teach about other images."""
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
     pack = Pack([str(n) for n in range(12)], images, np.arange(12) % 4)
     recipe = Recipe.model_validate(
@@ -131,7 +131,7 @@ def test_a_teacher_is_asked_of_the_very_images_the_student_sees(tmp_path):
 
 @pytest.mark.parametrize("mixing", ["mixup", "cutmix", "ricap"])
 def test_what_is_saved_is_mixed_exactly_as_the_labels_are(mixing):
-    """Teachers who gave each class its label are mixed into the very targets of the labels."""
+    """Teachers that predict the labels give exactly the mixed targets of the labels."""
     labels = torch.arange(12) % 4
     saved = F.one_hot(labels, 4).float()
     samples = torch.tensor([5, 0, 7, 2, 9, 11, 3, 1])
@@ -152,7 +152,7 @@ def test_saved_and_asked_teachers_teach_the_mean_of_all():
 
 
 def test_a_student_of_saved_probabilities_does_what_a_student_of_labels_does(tmp_path):
-    """With nothing but the labels taught, in halves of a batch, at temperature 1: the gradients of cross-entropy."""
+    """If teachers predict the labels, at temperature 1, in half batches: the gradients of cross-entropy."""
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
     pack = Pack([str(n) for n in range(12)], images, np.arange(12) % 4)
     base = {

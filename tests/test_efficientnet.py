@@ -16,7 +16,7 @@ def parameters(spec, classes: int = 10, channels: int = 3) -> int:
 
 
 def test_b0_agrees_with_efficientnet_pytorch_given_its_weights():
-    """Block by block and in the end, at sides that are odd and even, to 1e-5."""
+    """After each block and at the output, for odd and even sides, to 1e-5."""
     torch.manual_seed(0)
     ours = EfficientNet(10, 3, 64, stem=4).eval()
     spec = {"name": "efficientnet_pytorch", "stem": 4, "dropout": 0.0, "drop_connect": 0.0, "bn_momentum": 1.0}
@@ -43,7 +43,7 @@ def test_b0_agrees_with_efficientnet_pytorch_given_its_weights():
 
 
 def test_the_published_depth_scaling_is_a_staircase():
-    """LOGBOOK A: 4,020,358 at depth 1.0, and 6,525,994 at every depth up to 1.2, by every implementation."""
+    """LOGBOOK A: 4,020,358 at depth 1.0, and 6,525,994 at every depth up to 1.2, in every implementation."""
     assert parameters("efficientnet") == parameters("efficientnet_pytorch") == 4_020_358
     for depth in (1.01, 1.06, 1.2):
         assert parameters({"name": "efficientnet", "depth": depth}) == 6_525_994
@@ -79,7 +79,7 @@ def test_spread_deals_out_the_rounded_total(depth):
 
 
 def closed_form(width: float, depth: float, rounding: str, head: int | None, channels: int, classes: int) -> int:
-    """Written out: k*k*in*out/groups a convolution, 2 a normed channel, squeeze and excitation with bias."""
+    """Count: k*k*in*out/groups per convolution, 2 per normalised channel, squeeze-and-excitation with biases."""
     inputs, total = scaled_channels(32, width), 0
     total += 9 * channels * inputs + 2 * inputs
     repeats = scaled_repeats(BLOCKS, depth, rounding)
@@ -109,7 +109,7 @@ def test_counts_follow_the_closed_form(width, depth, rounding, head, channels, c
 
 
 def test_phi_scales_depth_width_and_resolution_together():
-    """phi 1: depth 1.2, width 1.1, and pictures 1.15 times as large."""
+    """phi 1: depth 1.2, width 1.1, and images 1.15 times as large."""
     net = outline(FAMILIES.validate({"name": "efficientnet", "phi": 1}), Shape(10, 3, 64)).net
     assert round(64 * net.scale) == 74
     assert parameters({"name": "efficientnet", "phi": 1}) == parameters(

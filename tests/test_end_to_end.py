@@ -27,14 +27,14 @@ PRODUCTS = ("weights.safetensors", "holdout_probs.npy", "predict_probs.npy", "ho
 
 
 def digest(home: Path, run: str) -> dict[str, str]:
-    """What a run is promised to repeat to the byte."""
+    """Return a digest of what a run promises to repeat to the byte."""
     files = {name: home / "runs" / run / name for name in PRODUCTS} | {"csv": home / "submissions" / f"{run}.csv"}
     return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
 
 
 @pytest.fixture
 def photos(home: Path) -> Path:
-    """A competition of generated photographs in folders, unlike sizes and formats, one class bright and one dark."""
+    """Make a competition of generated photographs of several sizes and formats, one class bright and one dark."""
     rng = random.Random(0)
     for part, count in (("train", 24), ("test", 6)):
         for name, shade in (("bright day", 200), ("dark night", 60)):
@@ -54,7 +54,7 @@ def photos(home: Path) -> Path:
 
 
 def test_the_main_job_from_nothing_to_a_scored_submission(home: Path, command: Command) -> None:
-    """As a user starts it; and the same seed gives the same bytes, in another order of hashes and without a report."""
+    """Started as a user does; the same seed gives the same bytes, with another hash order and without a report."""
     words = ("tiny", "--set", "train.epochs=5", "--threads", "1")
     done = command(*words, fresh=True)
     assert done.returncode == 0, done.stderr
@@ -92,13 +92,13 @@ def test_the_main_job_from_nothing_to_a_scored_submission(home: Path, command: C
 
 
 def curve(home: Path, run: str) -> list[dict[str, str]]:
-    """A run's history, but for the time it took."""
+    """Return a run's history without its times."""
     with (home / "runs" / run / "history.csv").open(newline="") as file:
         return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
 
 
 def test_killed_again_and_again_it_ends_in_the_same_bytes(home: Path, command: Command) -> None:
-    """SIGKILL at random moments and in the middle of writing a checkpoint, each time resumed by a new process."""
+    """SIGKILL at random moments and while a checkpoint is written; each time a new process resumes."""
     slow = ("tiny", "--set", "train.epochs=6", "--set", "train.checkpoint_seconds=0", "--threads", "1", "--no-report")
     assert command(*slow, "--name", "whole").returncode == 0
     rng, kills = random.Random(0), 0
@@ -203,7 +203,7 @@ def test_data_changed_under_a_stopped_run_are_noticed(home: Path, photos: Path, 
 
 
 def test_a_full_disk_is_one_clear_message(home: Path) -> None:
-    """The run's folder stands on a file system of its own that is too small for the weights."""
+    """The run's folder is on a separate file system that is too small for the weights."""
     runs = home / "runs"
     runs.mkdir()
     if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=64k tmpfs '{runs}' 2>/dev/null") != 0:

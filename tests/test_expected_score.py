@@ -19,7 +19,7 @@ RANDOM = np.random.default_rng(3)
 
 
 def classifier(count: int, strength: float, seed: int):
-    """Calibrated probabilities [N, 5] of classes drawn from them, so that confidence says accuracy."""
+    """Make probabilities [N, 5] and draw the classes from them, so that the confidence is calibrated."""
     random = np.random.default_rng(seed)
     logits = strength * random.normal(size=(count, 5))
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -39,7 +39,7 @@ def test_a_domain_classifier_sees_a_shift_and_only_a_shift():
 
 
 def test_frames_of_the_same_pictures_are_told_from_others_by_no_shift():
-    """Thirty pictures of seven frames held out, and two hundred others to predict, all of one kind."""
+    """Holdout: 30 images of seven frames; to predict: 200 other images; all of one distribution."""
     random = np.random.default_rng(4)
     kin = np.repeat(np.arange(30), 7)
     frames = random.normal(size=(30, 8))[kin] + 0.1 * random.normal(size=(210, 8))
@@ -211,7 +211,7 @@ def test_choosing_an_epoch_flatters_by_what_those_beside_it_read_less(tmp_path, 
 
 
 def test_what_neighbouring_epochs_read_less_is_what_the_best_one_flatters_by():
-    """Twenty epochs of one accuracy, judged on the same 200 images, of which the best is taken."""
+    """Twenty epochs of equal accuracy, evaluated on the same 200 images; the best one is chosen."""
     random, flattery, told = np.random.default_rng(0), [], []
     for _ in range(300):
         hard = random.random(200) < 0.3  # answered by chance, in every epoch anew

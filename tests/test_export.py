@@ -210,7 +210,7 @@ def test_the_int8_copy_is_scored_at_temperatures_that_have_not_seen_the_labels(w
 
 
 def test_networks_of_several_families_share_a_script():
-    """Two call their block `_Block`, one imports a function that others have as an argument, one is of a library."""
+    """Two have a block `_Block`, one imports a function whose name others use as an argument, one is a library's."""
     specs = [load_recipe(name).model for name in ("wrn16_4", "efficientnet_b0", "cct7", "d_shufflenet")]
     source, shape, given = Source(standalone.__name__, {build_on_meta: standalone.build_on_meta}), Shape(3, 1, 16), {}
     names = [source.add(type(spec).target) for spec in specs]
@@ -268,7 +268,7 @@ def test_scripts_prepare_pictures_as_the_package_does(tmp_path, how, channels):
 @pytest.mark.parametrize("how", SHOWN, ids=str)
 @pytest.mark.parametrize("size", [(16, 16), (20, 20), (24, 31), (37, 18), (9, 60), (33, 17), (40, 12), (1, 1)])
 def test_graphs_prepare_pictures_as_the_package_does(how, size):
-    """But for rounding: some pixels by one, few by two."""
+    """Except for rounding: some pixels differ by one, few by two."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
     picture = np.asarray(coarse.resize(size[::-1], Image.Resampling.BICUBIC))

@@ -11,7 +11,7 @@ from featherweight.training.norm_stats import standardize, start_from_images
 
 
 def correlated(n: int, channels: int) -> np.ndarray:
-    """Smooth images, whose neighbouring pixels are alike."""
+    """Make smooth images, whose neighbouring pixels are similar."""
     rng = np.random.default_rng(0)
     coarse = rng.normal(size=(n, 4, 4, channels)).repeat(4, 1).repeat(4, 2) + 0.3 * rng.normal(
         size=(n, 16, 16, channels)
@@ -88,7 +88,7 @@ def test_whitening_is_a_parameter_like_any_other():
 
 
 def test_of_large_images_fewer_are_looked_at(monkeypatch):
-    """5,000 of 64 px took a gigabyte."""
+    """5,000 images of 64 px took a gigabyte."""
     seen = []
     model = build(FAMILIES.validate("fastnet"), Shape(10, 3, 8))
     monkeypatch.setattr(type(model.net.whiten), "start_from_images", lambda self, images: seen.append(len(images)))

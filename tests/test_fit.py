@@ -30,7 +30,7 @@ RECIPE = {
 
 
 def pack(n: int, seed: int) -> Pack:
-    """Two classes that differ in which half is bright."""
+    """Make images of two classes, with a different half bright."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)
     images = rng.integers(0, 100, (n, 8, 8, 1))
@@ -109,7 +109,7 @@ def test_an_average_that_does_not_ship_changes_nothing(tmp_path):
 
 
 def test_the_shipped_average_is_what_is_scored(tmp_path):
-    """An average that never moves from the initial weights scores the same at every evaluation."""
+    """An average that never leaves the initial weights has the same score at every evaluation."""
     frozen = {"name": "lookahead", "alpha": 1e-9, "every": 1000}
     history, _ = train(
         tmp_path / "run", epochs=2, averages=[{"name": "ema", "decay": 0.99999, "warmup": False}], ship="ema"
@@ -120,7 +120,7 @@ def test_the_shipped_average_is_what_is_scored(tmp_path):
 
 
 def test_swa_ships_with_statistics_of_its_own(tmp_path):
-    """Statistics taken from the training images: neither the averaged ones nor those of the last weights."""
+    """Statistics of the training images: neither averaged ones nor those of the last weights."""
     train(tmp_path / "run", epochs=4, averages=[{"name": "swa", "start": 0.25}], ship="swa")
     tensors = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     from safetensors.torch import load_file
@@ -134,7 +134,7 @@ def test_swa_ships_with_statistics_of_its_own(tmp_path):
 
 
 def test_swa_is_scored_as_it_ships(tmp_path):
-    """With statistics of its own; those that are averaged are of other weights."""
+    """With its own statistics; averaged statistics would be those of other weights."""
     options = {"averages": [{"name": "swa", "start": 0.25}], "ship": "swa"}
     history, _ = train(tmp_path / "run", epochs=4, **options)
     model, holdout = build(Recipe.model_validate({**RECIPE, **options}).model, Shape(2, 1, 8)), pack(40, 1)
@@ -160,7 +160,7 @@ def test_the_best_weights_from_before_an_average_keep_their_statistics(tmp_path,
 
 
 def test_statistics_that_are_frozen_are_not_taken_anew_for_an_average(tmp_path):
-    """What follows them has learned from these alone."""
+    """The layers after them were trained with these statistics only."""
     frozen = {"freeze_norms": True}
     train(tmp_path / "run", averages=[{"name": "swa", "start": 0.25}], ship="swa", train=frozen)
     from safetensors.torch import load_file
@@ -171,7 +171,7 @@ def test_statistics_that_are_frozen_are_not_taken_anew_for_an_average(tmp_path):
 
 
 def test_early_stopping_waits_and_restores_the_best(tmp_path):
-    """With a rate of nearly nothing after a few epochs the holdout cannot get better."""
+    """With a learning rate near zero after a few epochs the holdout score cannot improve."""
     options = {"schedule": {"name": "milestones", "at": [2], "factor": 1e-12}, "optimizer": {"name": "sgd", "lr": 0.1}}
     stopping = {"metric": "accuracy", "patience": 3}
     history, _ = train(tmp_path / "run", epochs=30, early_stopping=stopping, **options)
@@ -187,7 +187,7 @@ def test_early_stopping_waits_and_restores_the_best(tmp_path):
 
 
 def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
-    """Scores that peak at the second epoch: what ships is the run as it stood there."""
+    """The score is highest at the second epoch: the run ships the weights of that epoch."""
     scores = iter([0.5, 0.9, 0.6, 0.7, 0.8])
 
     def evaluate(probs, labels):
@@ -232,7 +232,7 @@ def test_what_ships_must_be_said(changes, message):
 @pytest.mark.some(3)
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if "one" in metric.targets])
 def test_the_competitions_metric_is_logged_and_may_be_watched(name, tmp_path):
-    """The last column is the score of the weights that ship, by the one scorer; the schedule and the stop go by it."""
+    """The last column is the score of the weights that ship; the schedule and early stopping follow it."""
     metric = OneOf(METRICS).validate(name)
     watched = {"schedule": {"name": "plateau", "metric": "score", "patience": 0, "threshold": 0}}
     stopping = {"metric": "score", "patience": 2, "restore": "last"}
@@ -252,7 +252,7 @@ def test_the_competitions_metric_is_logged_and_may_be_watched(name, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if "one" in metric.targets])
 def test_what_is_trained_on_is_scored_as_the_holdout_is(name, tmp_path, monkeypatch):
-    """Over all images of an epoch, as each step saw them; a metric of probabilities is kept of the holdout alone."""
+    """Over all images of an epoch, as predicted in each step; metrics of probabilities only on the holdout."""
     metric, real, told = OneOf(METRICS).validate(name), Trainer.step_on, []
 
     def step(*arguments):

@@ -27,7 +27,7 @@ AGAIN = ("result.json", "holdout_probs.npy", "predict_probs.npy", "holdout.csv",
 
 @pytest.fixture
 def filled(monkeypatch):
-    """`filled(n)`: the disk takes n more writes."""
+    """Return `filled(n)`, after which the disk accepts n more writes."""
     left = [10**9]
     sync = os.fsync
 
@@ -54,7 +54,7 @@ def test_a_file_that_finds_no_room_is_named_and_the_old_one_stays(tmp_path, fill
 
 
 def test_a_pack_takes_its_room_before_it_is_written_to(tmp_path, monkeypatch):
-    """Writing into a hole of a mapped file on a full disk would kill the process."""
+    """Writing to a hole of a mapped file on a full disk would kill the process."""
     array = pack_writer._reserved(tmp_path / "images.npy", (100, 64, 64, 3))
     assert (tmp_path / "images.npy").stat().st_blocks * 512 >= array.nbytes
 
@@ -90,7 +90,7 @@ def test_a_run_on_a_full_disk_goes_on_from_every_write(finished, home, filled, c
 
 
 class _Full(io.FileIO):
-    """A file on a disk that takes so many more writes, and half of the next."""
+    """A file on a disk that accepts a number of writes, and half of the next one."""
 
     left = 10**9
 
@@ -109,7 +109,7 @@ class _Full(io.FileIO):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """`disk(n)`: n more files, folders or pieces of a file can be made or written, and the next cannot."""
+    """Return `disk(n)`: n more files, folders or pieces of a file can be written, and the next one fails."""
     opened, created, folder = io.open, os.open, os.mkdir
 
     def named(path):
@@ -163,7 +163,7 @@ CONVERTED = {}
 
 @pytest.fixture
 def converted_once(monkeypatch):
-    """Conversions write nothing, and take seconds: of the one run of these tests they are the same each time."""
+    """Cache the conversions, which write nothing, take seconds, and are the same for the one run of these tests."""
 
     def keeping(name, convert):
         def kept(*given, **more):
@@ -212,7 +212,7 @@ def test_every_command_says_which_file_found_no_room(words, made, step, finished
 
 @pytest.fixture
 def kaggle(fake_kaggle):
-    """Our Kaggle, and its client imported, which makes its folder then."""
+    """Start the simulated Kaggle and import its client, which creates its folder at import."""
     importlib.import_module("kaggle")
     return fake_kaggle
 
@@ -258,7 +258,7 @@ def test_download_on_a_full_disk_begins_again(home, kaggle, disk, capsys):
 
 @pytest.mark.parametrize("said", ["Optimization failed\nno room", ValueError("no room")])
 def test_what_onnxruntime_only_logs_ends_the_export(said, tmp_path, caplog):
-    """Its parts in C++ leave out what they cannot write: the next reads half a file, or takes another graph."""
+    """Its C++ parts skip what they cannot write; the next step would read half a file, or another graph."""
     refused = pytest.raises(UserError, match=rf"\(no room\); is there room in {tmp_path}\?")
     with refused, quantize._refused_failures(str(tmp_path / "x")):
         if isinstance(said, Exception):

@@ -40,7 +40,7 @@ def fuzz(examples):
 
 @st.composite
 def damaged(draw, whole):
-    """One of some files, with pieces cut out, overwritten, put in or doubled."""
+    """Draw one of the files with pieces cut out, overwritten, inserted or doubled."""
     content = draw(st.sampled_from(whole))
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(content)))

@@ -36,7 +36,7 @@ class Slotted:
 
 
 class Caller:
-    """A callable with a weight, which looks like a function."""
+    """A callable with a weight that looks like a function."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         self.weight = weight
@@ -223,7 +223,7 @@ def test_shared_parameters_count_once_under_whatever_names():
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 50), st.integers(1, 50))
 def test_parts_of_one_memory_count_whole(first, second):
-    """Two halves of one tensor, side by side or interleaved, are two halves, not one half twice."""
+    """Two halves of one tensor, contiguous or interleaved, count as two halves, not as one half twice."""
     whole = torch.zeros(first + second)
     net = nn.Module()
     net.a, net.b = nn.Parameter(whole[:first]), nn.Parameter(whole[first:])
@@ -270,7 +270,7 @@ def test_buffers_used_as_weights_count_and_statistics_do_not():
 
 
 class Lazy(nn.Module):
-    """Has no parameters until it has seen a batch: by torch's lazy layers, and by hand."""
+    """Has no parameters before its first batch: with torch's lazy layers, and written by hand."""
 
     def __init__(self, num_classes: int, channels: int, image_size: int) -> None:
         super().__init__()

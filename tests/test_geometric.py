@@ -81,7 +81,7 @@ def test_each_sample_draws_its_own(operation, keys):
 
 
 def test_rotations_stay_within_their_range():
-    """A corner blob's angle around the centre, after up to 20 degrees either way."""
+    """Measures the angle of a blob in a corner around the centre, after up to 20 degrees in either direction."""
     image = torch.zeros(1, 1, 33, 33)
     image[..., 16, 28] = 1
     done = rotate(image.expand(500, -1, -1, -1), Draws(generator(0), 500, torch.device("cpu")), degrees=20)

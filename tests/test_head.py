@@ -41,7 +41,7 @@ def model():
 
 @pytest.fixture
 def train():
-    """Images of three classes that differ in their colour."""
+    """Make training images of three classes that differ in colour."""
     labels = np.arange(60) % 3
     noise = np.random.default_rng(0).integers(0, 80, (60, 16, 16, 3))
     images = (noise + 120 * np.eye(3, dtype=np.int64)[labels][:, None, None]).astype(np.uint8)
@@ -159,7 +159,7 @@ def test_a_network_that_scales_what_its_head_says_takes_no_probe(train, tmp_path
 
 
 def test_features_are_taken_from_the_cache_if_all_processes_have_them(model, train, tmp_path, monkeypatch):
-    """Several machines have caches of their own."""
+    """Each machine has its own cache."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
     (head,), device = heads_of(model, WRN, SHAPE), make_runtime("cpu")
     first = features_of(model, head, train.images, False, device)
@@ -241,7 +241,7 @@ def test_what_a_network_froze_itself_stays_frozen():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_takes_the_body_after_the_head(name, model):
-    """SGD's fused step took momenta of all parameters or of none."""
+    """SGD's fused step needs momenta of all parameters or of none."""
     choice = OneOf(OPTIMIZERS, SHARED).validate({"name": name, **({"momentum": 0.9} if name == "rmsprop" else {})})
     heads, optimizer, learning = heads_of(model, WRN, SHAPE), prepare(choice, model), list(model.parameters())
     for frozen in (True, True, False, False):

@@ -42,7 +42,7 @@ def png(size=(8, 8), color="red"):
 
 
 def declaring(width, height):
-    """A PNG of a few bytes that says that it is of that size."""
+    """Return a PNG of a few bytes whose header states this size."""
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(99))), (b"IEND", b""))
     body = b"".join(struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
@@ -56,7 +56,7 @@ def npy(array, **options):
 
 
 def header(text):
-    """A .npy file with that header and no values."""
+    """Return a .npy file with this header and no values."""
     raw = text.encode().ljust(118 - 10) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(raw)) + raw
 
@@ -97,7 +97,7 @@ NAMES = np.array(["a", "b"] * 3)
 
 
 def long_name(size=3 << 30):
-    """A tar whose first header says that a name of that size follows, which is a hole of zeros, compressed."""
+    """Return a compressed tar whose first header announces a name of this size, which is all zeros."""
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, size
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
@@ -121,13 +121,13 @@ def npz(**arrays):
 
 
 def bomb(gigabytes=64):
-    """An .npz of some kilobytes whose array is of that size, as its header and the archive's directory say."""
+    """Return a small .npz whose array has this size, according to its header and the archive's directory."""
     head = header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': (6, {gigabytes << 12}, 32768), }}")
     return swollen(zipped({"x.npy": head + bytes(1 << 22), "y.npy": npy(NAMES)}), 0xFFFFFFFE)
 
 
 def swollen(archive, size):
-    """The same zip, of whose first member its directory says that it unpacks to that many bytes."""
+    """Return the same zip, with a directory that states this unpacked size for the first member."""
     place = archive.index(b"PK\x01\x02") + 24
     return archive[:place] + struct.pack("<I", size) + archive[place + 4 :]
 
@@ -240,7 +240,7 @@ def put(files):
 
 
 def told(words):
-    """The command's exit code, what it wrote on stderr, and its seconds of the processor."""
+    """Run the command; return its exit code, its stderr and its processor seconds."""
     began = time.process_time()
     with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()):
         try:
@@ -371,7 +371,7 @@ def test_a_damaged_ledger_is_found_before_anything_is_trained(home, content, cap
 
 
 def folder_competition(home, **files):
-    """A competition of two class folders in the workspace, and the folder."""
+    """Make a competition of two class folders in the workspace; return the folder too."""
     folder = home / "data" / "d"
     for name, content in {**CLASSES, **files}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

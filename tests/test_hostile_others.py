@@ -21,7 +21,7 @@ from test_hostile import CLASSES, DATA, LABELS, NAMES, PICTURES, npy, npz, png, 
 
 
 def twice(name):
-    """A zip with two members of one name."""
+    """Return a zip with two members of one name."""
     stream = io.BytesIO(zipped(CLASSES))
     with warnings.catch_warnings(), zipfile.ZipFile(stream, "a") as archive:
         warnings.simplefilter("ignore")
@@ -30,7 +30,7 @@ def twice(name):
 
 
 def linking(kind, target):
-    """A tar with a member that is a link or a device."""
+    """Return a tar with a member that is a link or a device."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for name, content in CLASSES.items():
@@ -206,7 +206,7 @@ def test_one_message_and_nothing_left(home, tmp_path, monkeypatch, files, line, 
 
 
 def test_utf_8_names_read_as_something_else_are_told_apart(home, tmp_path, monkeypatch):
-    """What Python makes of a UTF-8 name where the terminal's language is not UTF-8: its bytes, each as half a letter."""
+    """If the locale is not UTF-8, Python reads each byte of such a name as a surrogate character."""
     name = "é.png".encode().decode("ascii", "surrogateescape")
     monkeypatch.setattr(listing.os, "walk", lambda *given, **more: [(str(tmp_path), [], [name])])
     with pytest.raises(UserError, match=r"'?\\xc3\\xa9.png, are UTF-8 text, and Python was told .* set PYTHONUTF8=1"):

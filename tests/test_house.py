@@ -22,7 +22,7 @@ MODULES = {
 
 @pytest.mark.parametrize("tool", [["ruff", "format", "--check", "."], ["ruff", "check", "."]], ids=" ".join)
 def test_tools_find_nothing(tool):
-    """mypy takes half a minute where it has never run: .ci/run calls it."""
+    """mypy takes half a minute without its cache, so only .ci/run calls it."""
     done = subprocess.run([sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -59,7 +59,7 @@ OUTSIDE = ("featherweight", "featherweight.__main__")
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """The modules and packages of this package that are imported when the code runs, each with its line."""
+    """Return the package's own modules that this file imports at run time, each with its line."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
@@ -73,7 +73,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 @functools.cache
 def tree(path: Path) -> ast.Module:
-    """A file, parsed once for all the rules."""
+    """Return the parsed file; it is parsed once for all rules."""
     return ast.parse(path.read_text())
 
 
@@ -157,7 +157,7 @@ MANY_PARAMETERS = {
 
 
 def keys_of_configurations() -> set[str]:
-    """The functions whose keyword-only parameters are keys of a recipe or of a competition's file."""
+    """Return the functions whose keyword-only parameters are keys of a recipe or a competition file."""
     from featherweight.augment.table import AUGMENTATIONS
     from featherweight.data.sources import SOURCES
     from featherweight.models import FAMILIES
@@ -170,7 +170,7 @@ def keys_of_configurations() -> set[str]:
 
 
 def functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
-    """Every function with its qualified name."""
+    """Yield every function with its qualified name."""
     for node in ast.iter_child_nodes(tree):
         name = f"{inside}{getattr(node, 'name', '')}"
         if isinstance(node, ast.FunctionDef):
@@ -179,7 +179,7 @@ def functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.Functi
 
 
 def over_the_limits() -> Iterator[tuple[str, dict[str, str], str]]:
-    """What is over a limit, the reasons that there are for it, and the limit."""
+    """Return the names that are over a limit, the reasons listed for them, and the limit."""
     files = {str(path.relative_to(SOURCE)): (path, f"{name}.") for name, path in MODULES.items()}
     files |= {f"benchmarks/{path.name}": (path, "") for path in (ROOT / "benchmarks").glob("*.py")}
     chosen = keys_of_configurations()

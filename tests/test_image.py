@@ -36,7 +36,7 @@ def test_a_wrong_ending(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
 def test_modes(tmp_path, mode):
-    """A picture white to the left and black to the right stays so in every mode."""
+    """An image that is white on the left and black on the right stays so in every mode."""
     pixels = np.zeros((SIZE, SIZE), np.uint8)
     pixels[:, : SIZE // 2] = 255
     if mode in ("I;16", "I", "F"):

@@ -49,7 +49,7 @@ def test_without_views_it_is_the_softmax_with_dropout_off():
 
 @pytest.mark.parametrize(("dtype", "cure"), [(None, "a smaller optimizer.lr"), (torch.float16, "train.precision=fp32")])
 def test_weights_that_answer_no_numbers_are_refused(dtype, cure, monkeypatch):
-    """The last step of a run with far too large a rate leaves them, after the last loss that was a number."""
+    """The last step of a run with a far too large learning rate gives them, after the last finite loss."""
 
     class Broken(torch.nn.Module):
         def forward(self, images):
@@ -90,7 +90,7 @@ def test_flip_and_shift_are_the_six_weighted_views():
 
 
 def test_train_views_are_draws_of_the_training_augmentations():
-    """LOGBOOK A12; the same seed draws the same, another does not, and the draws differ among themselves."""
+    """LOGBOOK A12; the same seed draws the same views, another seed others, and the views differ."""
     net = model()
 
     def ask(seed, count=4):
@@ -135,7 +135,7 @@ def views_of(name, images, **keys):
 
 @pytest.mark.parametrize("name", sorted(set(VIEWS) - {"train"}))
 def test_only_views_that_are_known_to_mirror_do(name):
-    """A competition without mirroring leaves out those in MIRRORING: what is darker on the left stays so."""
+    """A competition without mirroring leaves out the views in MIRRORING: no other view mirrors."""
     ramp = torch.linspace(0, 1, 32).expand(4, 3, 32, 32).contiguous()
     halves = [images.chunk(2, dim=-1) for _, images in views_of(name, ramp)]
     assert all(bool(left.mean() < right.mean()) for left, right in halves) == (name not in MIRRORING)

@@ -16,7 +16,7 @@ from featherweight.inspection import checks, command
 
 
 def pictures(count, side=32, seed=0):
-    """Smooth random pictures, all different."""
+    """Make smooth random images, all different."""
     random = np.random.default_rng(seed)
     made = [
         Pillow.fromarray(random.integers(0, 256, (7, 7, 3), dtype=np.uint8)).resize(
@@ -157,7 +157,7 @@ def test_every_warning_says_what_to_do():
 
 @pytest.fixture
 def tracks(home):
-    """12 tracks of 5 frames that are nearly the same, and a test that holds one of them."""
+    """Make 12 tracks of 5 nearly equal frames, and test images with a frame of one track."""
     base = pictures(12)
     for n in range(60):
         frame = np.clip(base[n // 5].astype(int) + n % 5, 0, 255).astype(np.uint8)

@@ -87,7 +87,7 @@ def test_the_interval_of_a_loss_leans_to_where_its_tail_is_and_one_image_more_ma
 
 
 def frames(groups, size, random):
-    """Accuracies of 70 % by pictures, of which each is there several times: answers, true classes, groups."""
+    """Make predictions that are 70 % correct by image, with each image several times: predictions, classes, groups."""
     right = np.repeat(random.random(groups) < 0.7, size).astype(np.int64)
     return right, np.ones(groups * size, dtype=np.int64), np.repeat(np.arange(groups), size)
 
@@ -132,7 +132,7 @@ def test_folds_and_halves_divide_no_group():
 
 
 def test_no_temperature_is_fitted_to_copies_of_what_it_tempers():
-    """Of pictures of random classes, each there ten times, a temperature that has seen copies is too sure of them."""
+    """Images with random classes, ten copies each: a temperature fitted on copies is overconfident."""
     random = np.random.default_rng(0)
     groups = np.repeat(np.arange(12), 10)
     labels = random.integers(3, size=12)[groups]
@@ -147,7 +147,7 @@ def test_no_temperature_is_fitted_to_copies_of_what_it_tempers():
 
 
 def test_the_bag_holds_no_copy_of_what_is_outside_of_it(tmp_path, monkeypatch):
-    """The optimism of the best of four runs that guess is that of ten pictures, however often each is there."""
+    """The optimism of the best of four guessing runs is that of ten images, regardless of the number of copies."""
     random = np.random.default_rng(0)
     labels = random.integers(2, size=10)
     guesses = [random.random((10, 2)).astype(np.float32) for _ in range(4)]

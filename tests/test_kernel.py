@@ -133,7 +133,7 @@ FAULTS = {
 
 @pytest.fixture
 def light(monkeypatch):
-    """A data set with two wheels, for tests that are not about what it holds."""
+    """Use a data set with two wheels, for tests that do not depend on its content."""
     monkeypatch.setattr(kernel, "CARRIED", ("mdurl",))
 
 
@@ -298,7 +298,7 @@ def test_output_of_what_was_not_sent(workspace, fake_kaggle, capsys):
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(1000, 8), (83, 8), (35, 3), (5, None)])
 def test_a_recipe_trains_as_many_epochs_as_there_is_time_for(home, capsys, seconds, epochs):
-    """Twenty steps of half a second an epoch, and two views of 500 images at the end."""
+    """Twenty steps of half a second per epoch, and two views of 500 images at the end."""
     competition = load_competition("digits")
     recipe = load_recipe("tiny", ["train.epochs=8", "train.batch_size=64", "predict.views=[shift]"])
     data, cost = competition.load(), Cost(step=0.5, view=0.0001, memory=1)

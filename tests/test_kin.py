@@ -24,14 +24,15 @@ FRAMES = 8
 
 @pytest.fixture
 def here(home, monkeypatch):
-    """Where runs and data are, and where we are."""
+    """Set the folders of runs and data, and the working directory."""
     monkeypatch.chdir(home)
     return home
 
 
 def signs(folder, tracks=8, classes=3):
-    """Road signs as GTSRB has them, CLASS/TRACK_FRAME.ppm: a sign comes nearer, so that its frames are crops of one
-    picture, ever sharper.
+    """Write road signs as in GTSRB, CLASS/TRACK_FRAME.ppm.
+
+    A sign comes nearer, so its frames are ever sharper crops of one image.
     """
     for label in range(classes):
         for track in range(tracks):
@@ -55,7 +56,7 @@ def pictures(count, side=16):
 
 
 def plain(count, classes=4):
-    """Pictures of no kin."""
+    """Make unrelated images."""
     return pack(pictures(count), np.arange(count) % classes)
 
 

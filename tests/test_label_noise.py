@@ -13,7 +13,7 @@ from featherweight.runs.wrong_labels import WrongLabels
 
 
 def classifier(count, strength, noise, seed, classes=5, confidence=1.0):
-    """Probabilities [N, K], over- or underconfident, the true classes, and labels of which a part are any other."""
+    """Make over- or underconfident probabilities [N, K], the true classes, and labels that are partly random."""
     random = np.random.default_rng(seed)
     true = random.integers(classes, size=count)
     logits = random.normal(size=(count, classes)) + strength * np.eye(classes)[true]

@@ -13,7 +13,7 @@ CIFAR = load_competition("cifar10")
 
 
 def sides(spec, size: int) -> list[int]:
-    """The sides of a model's maps, largest first."""
+    """Return the sides of a model's feature maps, largest first."""
     competition = CIFAR.model_copy(update={"image": CIFAR.image.model_copy(update={"size": size})})
     recipe = Recipe.model_validate({"model": spec, "optimizer": "sgd"})
     return list(budget.weigh(recipe, competition, "it").sides)
@@ -34,7 +34,7 @@ def test_the_stem_rule(size, shrinks):
     ids=str,
 )  # fmt: skip
 def test_small_images_keep_their_size_through_the_stem(spec):
-    """Five halvings from 224 px down to 7; the first two are left out at 32 px, one at 64 px."""
+    """Five halvings from 224 px to 7; at 32 px the first two are left out, at 64 px one."""
     small = sides(spec, 32)
     assert small[:2] == [32, 16]
     assert small[-1] == sides(spec, 64)[-1] == 4

@@ -97,7 +97,7 @@ def pack(count):
 
 
 def distinct() -> list[str]:
-    """The first row of each combination of options; rates, lengths, seeds and numbers of layers run no other code."""
+    """Return the first row of each combination of options; rows that differ only in numbers run the same code."""
     first: dict[str, str] = {}
     for name in ROWS:
         recipe = load_recipe(name)
@@ -245,7 +245,7 @@ def test_rows_come_in_the_logbooks_order():
 @pytest.mark.some(3)
 @pytest.mark.parametrize("name", ROWS)
 def test_a_shortened_row_has_the_shape_of_the_whole(name):
-    """At every part of the run the rate stands where it stood, where the length is whole in both."""
+    """At every fraction of the run the learning rate is the same, if lengths are whole in both."""
     recipe = load_recipe(name, ["train.epochs=100"] if load_recipe(name).train.steps is None else [])
     short = rerun.shortened(recipe, 0.1)
     if recipe.schedule.name in ("cyclic", "plateau"):  # which go by steps, and by the holdout
@@ -282,7 +282,7 @@ def test_a_section_is_rerun_and_told(home, capsys):
 
 
 def test_the_tables_training_score_is_by_the_metric_it_names(tmp_path):
-    """A run of a version that did not keep it, and one by a metric of probabilities, have none."""
+    """Runs of older versions, and metrics of probabilities, have no training score."""
     result = Result(1, 2, Score(0.5, 0.4, 0.6, 10), None, None, 1.0)
     told = {}
     for name, kept in {
@@ -317,7 +317,7 @@ def test_rows_that_the_write_up_draws_together_have_a_picture(home, monkeypatch,
 
 @pytest.mark.usefixtures("few_digits")
 def test_a_row_that_cannot_be_run_to_its_end_blocks_no_other(home, capsys):
-    """One that diverges, which a claim is about, and one over the limit, first of all: told of and left out."""
+    """A row that diverges, and one over the limit: both are reported and left out."""
     recipes = home / "configs" / "recipes"
     recipes.mkdir(parents=True)
     (recipes / "d_0fat.yaml").write_text("# Too much.\nextends: vgg16\n")
@@ -401,7 +401,7 @@ def one(better, worse, loss=False):
 
 
 def test_a_claim_is_held_against_pairs_of_seeds():
-    """By a paired t-test: what varies with the seed in both rows alike is no noise."""
+    """Paired t-test: variation over seeds that both rows share is not noise."""
     better, worse = (0.70, 0.80, 0.90), (0.69, 0.788, 0.891)
     found = one(better, worse)
     assert found.p == pytest.approx(ttest_rel(better, worse).pvalue)
@@ -432,14 +432,14 @@ def test_claims_are_of_rows_that_there_are():
 
 
 def test_section_d_claims_nothing_of_the_sweep_of_rates():
-    """The write-up records no outcome of it; the rows stay in the table."""
+    """The write-up records no result for it; the rows stay in the table."""
     swept = ("d_lr2", "d_lr3", "d_lr4")
     assert set(swept) <= set(rerun.rows("D"))
     assert not [claim for claim in CLAIMS["D"] if claim.better in swept and claim.worse in swept]
 
 
 def test_a_claims_rows_differ_by_the_thing_claimed():
-    """One setting apart, whatever else the write-up changed in between."""
+    """Only one setting differs, whatever else the write-up changed in between."""
     for claim in (claim for section in "ABCD" for claim in CLAIMS[section]):
         one, other = (load_recipe(row).model_dump() for row in (claim.better, claim.worse))
         apart = {key for key in one if one[key] != other[key]}

@@ -29,7 +29,7 @@ RECIPE = {
 
 
 def pack(n: int, seed: int) -> Pack:
-    """Two classes that differ in which half is bright."""
+    """Make images of two classes, with a different half bright."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)
     images = rng.integers(0, 100, (n, 8, 8, 1))
@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
 
 
 def test_stopped_during_the_last_evaluation_it_stops(tmp_path, monkeypatch):
-    """After which there is no step that could notice."""
+    """No later step could notice the stop."""
     _, whole = train(tmp_path / "whole")
     epoch_row = Trainer.epoch_row
 
@@ -81,7 +81,7 @@ def test_stopped_during_the_last_evaluation_it_stops(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("stop_at", [1, 6, 11, 18])
 def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, stop_at):
-    """In the middle of an epoch, at its last step before the holdout is evaluated, and after the very last step."""
+    """In the middle of an epoch, at its last step before the evaluation, and after the very last step."""
     curve, whole = train(tmp_path / "whole")
     real, steps = Trainer.step_on, 0
 
@@ -104,7 +104,7 @@ def test_stopped_at_any_step_it_ends_in_the_same_bytes(tmp_path, monkeypatch, st
 
 @pytest.mark.slow
 def test_a_compiled_run_saves_plain_names_and_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
-    """With a backend that writes no code, which would take a minute; what is compiled is the same."""
+    """With a backend that generates no code, which would take a minute."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     said = {"epochs": 2, "batch_size": 16, "checkpoint_seconds": 0, "compile": True}
     whole = train(tmp_path / "whole", train=said, averages=["ema"], ship="ema")[1]
@@ -161,7 +161,7 @@ def test_native_is_what_the_cpu_has_instructions_for(monkeypatch, able):
 
 
 def test_it_runs_outside_the_main_thread(tmp_path):
-    """Notebooks and web servers have threads, where signals cannot be caught."""
+    """Notebooks and web servers use threads, which cannot handle signals."""
     done = []
     thread = threading.Thread(target=lambda: done.append(train(tmp_path / "run")))
     thread.start()
@@ -186,7 +186,7 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 def test_an_operation_that_a_device_cannot_repeat_is_told(tmp_path, monkeypatch):
-    """As CUDA says it in the first backward pass; here it is simulated."""
+    """CUDA raises this in the first backward pass; here it is simulated."""
     words = "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set ..."
 
     def step(*arguments):

@@ -33,7 +33,7 @@ def test_cross_entropy_is_torchs():
 
 @pytest.mark.parametrize("weights", ["inverse", "root", "effective"])
 def test_class_weights_are_torchs_over_all_the_images(weights):
-    """Torch divides by the weights in the batch; over all the images at once that is the same."""
+    """Torch divides by the weights of the batch; over all images this is the same."""
     by_class = class_weights(COUNTS, weights, 0.99)
     expected = F.cross_entropy(LOGITS, LABELS, weight=by_class)
     torch.testing.assert_close(loss("cross_entropy", weights=weights, beta=0.99), expected)
@@ -93,7 +93,7 @@ def test_bce_is_torchs():
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("targets", [TARGETS, SOFT])
 def test_the_losses_of_two_halves_add_up(name, targets):
-    """As accumulation and several processes need it."""
+    """Gradient accumulation and several processes need this."""
     keys = {"weights": "inverse"} if name in ("cross_entropy", "focal") else {}
     halves = [loss(name, LOGITS[part], targets[part], **keys) for part in (slice(0, 20), slice(20, 40))]
     torch.testing.assert_close(sum(halves) / 2, loss(name, targets=targets, **keys))
@@ -108,7 +108,7 @@ UNWEIGHTED = [(name, None) for name in LOSSES if name not in ("cross_entropy", "
 
 @functools.cache
 def shown_images(sampling, mixing):
-    """The classes and targets of two epochs, and the counts that the loss gets."""
+    """Return the classes and targets of two epochs, and the class counts that the loss gets."""
     choice = OneOf(SAMPLINGS).validate({"name": sampling, **SAMPLINGS_TRIED[sampling]})
     order = np.concatenate([choice(IMBALANCED, 0, epoch) for epoch in range(2)])
     targets = F.one_hot(torch.from_numpy(IMBALANCED[order]), 3).double()
@@ -119,7 +119,7 @@ def shown_images(sampling, mixing):
 
 
 def minimum(of, classes=3):
-    """The probabilities at which a convex enough function of logits is least."""
+    """Return the probabilities that minimise a convex function of the logits."""
     logits = torch.zeros(1, classes, dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([logits], max_iter=300, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
 
@@ -134,7 +134,7 @@ def minimum(of, classes=3):
 
 
 def wanted_shares(targets, counts, weights):
-    """What is shown, weighed by class."""
+    """Return the shares of the sampled classes, weighted by class weight."""
     effective = (1 - 0.999) / (1 - 0.999**counts)
     weight = {"equal": torch.ones(3), "inverse": 1 / counts, "root": counts**-0.5, "effective": effective}[weights]
     shares = targets.mean(0) * weight
@@ -147,7 +147,7 @@ def wanted_shares(targets, counts, weights):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize(("name", "weights"), [*WEIGHTED, *UNWEIGHTED])
 def test_the_optimum_of_every_loss_is_the_best_prediction(name, weights, smoothing, sampling, mixing):
-    """On images that are all alike, whatever is sampled, mixed, weighed and smoothed."""
+    """On identical images, with all kinds of sampling, mixing, weighting and smoothing."""
     if name in ("focal", "asymmetric") and smoothing:
         return
     targets, counts = shown_images(sampling, mixing)
@@ -173,7 +173,7 @@ def test_the_optimum_of_every_loss_is_the_best_prediction(name, weights, smoothi
 
 
 def on_a_line(shares):
-    """Of each class the probability at which the asymmetric loss of its share is least."""
+    """Return, for each class, the probability that minimises the asymmetric loss of its share."""
     p = torch.linspace(1e-4, 1 - 1e-4, 20_000, dtype=torch.float64)
     absent = (p - 0.05).clamp_min(0)
     expected = [share * (1 - p) * -p.log() + (1 - share) * absent**4 * -(1 - absent).log() for share in shares]
@@ -196,7 +196,7 @@ def on_the_simplex(name, shares, smoothed):
 
 
 def test_a_rare_class_is_not_learned_for_everything_by_weights_with_smoothing():
-    """600 to 12: the two are told apart by their images, and each stays the answer to its own."""
+    """600 to 12 images: the classes can be distinguished, and each is predicted for its own images."""
     labels = torch.tensor([0] * 600 + [1] * 12)
     images, targets = F.one_hot(labels, 2).double(), F.one_hot(labels, 2).double()
     counts = torch.tensor([600.0, 12.0], dtype=torch.float64)
