@@ -57,7 +57,7 @@ def test_two_counters_agree_on_the_multiply_adds(name):
 def test_a_refusal_names_the_largest_parts():
     with pytest.raises(OverBudget) as caught:
         budget.weigh(load_recipe("wrn40_3"), CIFAR, "wrn40_3").refuse_if_over()
-    assert "wrn40_3 weighs 5,038,554 parameters, 38,554 over the limit of 5,000,000" in str(caught.value)
+    assert "wrn40_3 has 5,038,554 parameters, 38,554 over the limit of 5,000,000" in str(caught.value)
     assert "group3 3,838,272, group2 960,672, group1 236,864" in str(caught.value)
 
 

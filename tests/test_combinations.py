@@ -142,7 +142,7 @@ REASONS = (
     r"image\.store: expected at least image\.size",
     r"averages: each can be used once",
     r"progressive(\.until|\.scales)?: ",
-    r"predict\.views: scales: .* takes none of \d+ px",
+    r"predict\.views: scales: .* cannot take images of \d+ px",
     r"pseudo: .* does not allow training on its images to predict",
     r"augment: .* must be the first",
     r"(train\.normalize|predict\.views|progressive): .*cannot be combined with",

@@ -111,7 +111,7 @@ def test_an_ensemble_is_of_calibrated_answers_and_scores_what_was_kept_for_the_e
 
 
 def test_an_ensemble_over_the_limit_is_refused_before_anything_is_made(finished, home):
-    with pytest.raises(OverBudget, match=r"three weighs 6\d,\d{3} parameters, 1\d,\d{3} over the limit of 50,000"):
+    with pytest.raises(OverBudget, match=r"three has 6\d,\d{3} parameters, 1\d,\d{3} over the limit of 50,000"):
         ensemble.ensemble(["a", "b", "c"], fit=False, name="three", command=["x"])
     assert not (home / "runs" / "three").exists()
 

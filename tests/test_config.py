@@ -243,7 +243,7 @@ def test_an_error_names_the_key_as_it_is_written(recipes):
     with pytest.raises(UserError, match=r"old\.yaml:3: growth\.until\.0: must be less than or equal to 1"):
         load_recipe("old")
     (recipes / "both.yaml").write_text("extends: parent\ngrowth: {scales: []}\nprogressive: {}\n")
-    with pytest.raises(UserError, match=r"both\.yaml:3: progressive: 'progressive' is there by both of its names"):
+    with pytest.raises(UserError, match=r"both\.yaml:3: progressive: 'progressive' is given under both of its names"):
         load_recipe("both")
     with pytest.raises(UserError, match="unknown key 'drop_path'"):
         load_recipe("mlp", ["model.drop_path=0.1"])

@@ -147,9 +147,9 @@ def test_the_signature_is_the_keys(net):
         ("Other", r"my_net.py:Other\(\) gives shape \[2, 7\] .* and \[2, 10\], one column per class, is needed"),
         ("torch", "is a module"),
         ("Nett", r"did you mean 'Net'\?"),
-        ("made", "is a Net; a class or a function that makes it is needed"),
+        ("made", "is a Net; expected a class, or a function that returns a network"),
         ("Ends", r"Ends\(num_classes=10\) raised SystemExit: 3"),
-        ("Takes", "takes 'depth', which nothing says: --set model.depth=VALUE"),
+        ("Takes", "needs 'depth', which is not set: use --set model.depth=VALUE"),
         ("InTraining", "gives a tuple in training for images"),
     ],
 )

@@ -181,7 +181,7 @@ def test_a_teacher_that_cannot_see_what_a_student_does_is_refused(home):
     for name, change in (("flat", "model={name: mlp, hidden: [8]}"), ("pixels", "train.normalize=pixel")):
         run(name, change, "train.epochs=1")
     grows = ["progressive={scales: [0.75], until: [0.5]}", "split.holdout=0.1"]
-    with pytest.raises(UserError, match=r"distill\.teachers: flat: mlp, made for images of 8 px, takes none of 6 px"):
+    with pytest.raises(UserError, match=r"flat: mlp, built for images of 8 px, cannot take images of 6 px"):
         run("one", *grows, "distill.teachers=[flat]")
     with pytest.raises(UserError, match=r"distill\.teachers: pixels subtracts the mean of every pixel"):
         run("two", *grows, "distill.teachers=[pixels]")
@@ -212,11 +212,11 @@ GOOD = {"ids": np.array(["a", "b"]), "probs": np.array([[0.1, 0.9], [0.5, 0.5]])
     ("arrays", "said"),
     [
         ({"ids": GOOD["ids"]}, "lacks the array 'probs'"),
-        ({**GOOD, "ids": np.array([1, 2])}, "its ids must be text, each there once"),
-        ({**GOOD, "ids": np.array(["a", "a"])}, "its ids must be text, each there once"),
-        ({**GOOD, "probs": np.ones((2, 3)) / 3}, "its probs are of shape"),
+        ({**GOOD, "ids": np.array([1, 2])}, "ids must be text, without duplicates"),
+        ({**GOOD, "ids": np.array(["a", "a"])}, "ids must be text, without duplicates"),
+        ({**GOOD, "probs": np.ones((2, 3)) / 3}, "probs has the shape"),
         ({**GOOD, "classes": np.array(["y", "x"])}, "the 2 classes of the competition, in its order"),
-        ({**GOOD, "probs": np.array([[0.1, 0.1], [0.5, 0.5]])}, "1 together in each row"),
+        ({**GOOD, "probs": np.array([[0.1, 0.1], [0.5, 0.5]])}, "sum to 1 in each row"),
         ({**GOOD, "probs": np.array([[-0.1, 1.1], [0.5, 0.5]])}, "must be 0 or more"),
         ({**GOOD, "ids": np.array(["a", "c"])}, "lacks 1 of the 2 training images: b"),
     ],
@@ -230,7 +230,7 @@ def test_saved_probabilities_that_do_not_fit_are_refused(arrays, said, tmp_path)
 def test_saved_probabilities_come_in_the_order_of_the_images(tmp_path):
     np.savez(tmp_path / "saved.npz", **GOOD)
     np.testing.assert_allclose(read_saved(tmp_path / "saved.npz", ["b", "a"], ["x", "y"]), GOOD["probs"][::-1])
-    with pytest.raises(UserError, match="a training image and one to predict share an id"):
+    with pytest.raises(UserError, match="ids are ambiguous"):
         read_saved(tmp_path / "saved.npz", ["b", "b"], ["x", "y"])
     (tmp_path / "no.npz").write_bytes(b"nothing")
     for name in ("no.npz", "absent.npz"):

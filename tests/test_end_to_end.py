@@ -141,7 +141,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(home: Path, command: Command) -
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     asked, told = filter(None, err.splitlines())
-    assert asked == "stopping after this step, the state being kept; again: at once"
+    assert asked == "Stopping after this step; the state will be saved. Press Ctrl-C again to stop at once."
     assert told == "stopped; continue with: ./run.sh resume long"
     assert (home / "runs" / "long" / "checkpoint.pt").exists()
 
@@ -154,7 +154,7 @@ def test_an_overweight_model_is_refused_before_any_data_is_looked_for(home: Path
     )
     over = command("wrn40_3", "--competition", "gone")
     assert over.returncode == 3
-    assert "wrn40_3 weighs 5,038,554 parameters, 38,554 over the limit of 5,000,000" in over.stderr
+    assert "wrn40_3 has 5,038,554 parameters, 38,554 over the limit of 5,000,000" in over.stderr
     assert "group3 3,838,272" in over.stderr
     assert not (home / "runs").exists()
     missing = command("wrn16_4", "--competition", "gone")

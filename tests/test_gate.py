@@ -311,7 +311,7 @@ def test_the_members_of_an_ensemble_are_summed_and_what_they_share_counts_once()
     assert weighed.counted == 2 * 42 + 3 * 16
     assert [(group.name, group.parameters) for group in weighed.groups] == [("a", 58), ("b", 16), ("c", 58)]
     tight = CIFAR.model_copy(update={"limit": CIFAR.limit.model_copy(update={"parameters": 131})})
-    with pytest.raises(OverBudget, match="abc weighs 132 parameters, 1 over the limit"):
+    with pytest.raises(OverBudget, match="abc has 132 parameters, 1 over the limit"):
         budget.weigh_ensemble(members, tight, "abc").refuse_if_over()
 
 

@@ -19,9 +19,9 @@ from featherweight.runtime.device import make_runtime
 from featherweight.runtime.processes import Processes
 from featherweight.schema import OneOf
 from featherweight.training.head import freeze_body, heads_of
-from featherweight.training.optimizers import LAYERS, OPTIMIZERS, SHARED, groups, layers, prepare
+from featherweight.training.optimizers import MAX_LAYERS, OPTIMIZERS, SHARED, groups, layers, prepare
 from featherweight.training.probe import (
-    KEPT,
+    MAX_CACHED_FILES,
     _some_of_each,
     features_of,
     fit_probe,
@@ -154,7 +154,7 @@ def test_a_network_that_scales_what_its_head_says_takes_no_probe(train, tmp_path
 
     spec = OneOf({"scaled": lambda *shape: Scaled(*shape)}).validate("scaled")
     model = build(spec, SHAPE)
-    with pytest.raises(UserError, match=r"something else of what its last linear layer says.*head.start=random"):
+    with pytest.raises(UserError, match=r"does not return the output of its last linear layer.*head.start=random"):
         start_from_probe(model, heads_of(model, spec, SHAPE), train, False, make_runtime("cpu"))
 
 
@@ -179,9 +179,9 @@ def test_features_are_taken_from_the_cache_if_all_processes_have_them(model, tra
 def test_the_cache_of_features_is_bounded(model, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
     (head,), device = heads_of(model, WRN, SHAPE), make_runtime("cpu")
-    for images in range(KEPT + 2):
+    for images in range(MAX_CACHED_FILES + 2):
         features_of(model, head, np.zeros((images + 1, 16, 16, 3), np.uint8), False, device)
-    assert len(list((tmp_path / "features").iterdir())) == KEPT
+    assert len(list((tmp_path / "features").iterdir())) == MAX_CACHED_FILES
 
 
 def test_photographs_are_told_apart_without_being_decoded(tmp_path, monkeypatch):
@@ -285,7 +285,7 @@ def test_the_rate_falls_by_layer(model):
 def test_layers_hold_every_parameter_once_and_are_not_too_many():
     deep = nn.Sequential(*[nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)) for _ in range(50)], nn.Linear(2, 3))
     found = layers(deep)
-    assert len(found) == LAYERS
+    assert len(found) == MAX_LAYERS
     assert [id(p) for layer in found for p in layer] == [id(p) for p in deep.parameters()]
     assert len(found[-1]) == 2
 

@@ -330,7 +330,7 @@ def test_a_row_that_cannot_be_run_to_its_end_blocks_no_other(home, capsys):
     table = (folder / "table.md").read_text()
     assert "accuracy mean ± standard deviation over 2 seeds." in table
     assert re.search(
-        r"\| d_0fat \| \| .*\*\*over the limit: d_0fat weighs 134,[\d,]+ parameters, .*\*\* Too much\.", table
+        r"\| d_0fat \| \| .*\*\*over the limit: d_0fat has 134,[\d,]+ parameters, .*\*\* Too much\.", table
     )
     assert re.search(r"\| d_momentum \| \| .*\*\*diverged with seed 0, 1: the loss became \w+ at step \d+", table)
     assert len(re.findall(r"\| d_(adagrad|adam|sgd) \| 20,506 \|", table)) == 3

@@ -143,7 +143,7 @@ def test_an_average_that_never_began_does_not_ship_unsaid(tmp_path, capsys):
     _, raw = train(tmp_path / "raw", train={"epochs": 1, "batch_size": 16, "steps": 3})
     _, shipped = train(tmp_path / "swa", train={"epochs": 1, "batch_size": 16, "steps": 3}, **average)
     assert raw == shipped
-    assert "ship: swa had not begun when the run ended, so the raw weights ship" in capsys.readouterr().out
+    assert "ship: swa had not begun when the run ended, so the raw weights are shipped" in capsys.readouterr().out
 
 
 def test_bf16_trains_on_the_cpu_and_fp16_is_refused(tmp_path):
@@ -193,7 +193,7 @@ def test_an_operation_that_a_device_cannot_repeat_is_told(tmp_path, monkeypatch)
         raise RuntimeError(words)
 
     monkeypatch.setattr(Trainer, "step_on", step)
-    with pytest.raises(UserError, match=r"adaptive_avg_pool2d_backward_cuda has no repeatable form.*--device cpu"):
+    with pytest.raises(UserError, match=r"adaptive_avg_pool2d_backward_cuda has no deterministic.*--device cpu"):
         train(tmp_path / "run")
     words = "out of paper"
     with pytest.raises(RuntimeError, match="out of paper"):

@@ -24,7 +24,7 @@ def test_every_size_channel_and_class_count_works(size, channels, classes):
     ("depth", "advice"), [(17, "16 and 22"), (4, "10 and 16"), (9, "10 and 16"), (39, "34 and 40")]
 )
 def test_a_depth_that_is_not_6n_plus_4_is_refused_with_its_neighbours(depth, advice):
-    with pytest.raises(UserError, match=f"6n \\+ 4, so {depth} is not one; the nearest are {advice}"):
+    with pytest.raises(UserError, match=f"6n \\+ 4, got {depth}; the nearest are {advice}"):
         WideResNet(10, 3, 32, depth=depth, width=1)
 
 

@@ -51,7 +51,7 @@ def test_what_is_no_short_name_is_not_found(home, name):
 def test_what_commands_write_does_not_hide_what_is_shipped(home, monkeypatch):
     assert paths.own_config("recipes", "mine", "--write") == home / "configs" / "recipes" / "mine.yaml"
     shipped = write(home, "networks/wide.yaml")
-    with pytest.raises(UserError, match=f"--write wide: there is a recipe {shipped} already; take another name"):
+    with pytest.raises(UserError, match=f"--write wide: there is a recipe {shipped} already: use another name"):
         paths.own_config("recipes", "wide", "--write")
 
 

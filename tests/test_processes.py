@@ -180,7 +180,7 @@ def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Comma
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.splitlines()[-1]) == (130, "stopped; continue with: ./run.sh resume cut")
-    assert err.count("stopping after this step") == 1
+    assert err.count("Stopping after this step") == 1
     assert not _alive(workers)
 
     process = start(["resume", "cut"])

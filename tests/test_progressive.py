@@ -52,7 +52,7 @@ def test_pixels_are_those_of_pillow():
     ("progressive", "message"),
     [
         ({"scales": [0.5], "until": [0.2, 0.4]}, "1 scales and 2 ends; each scale has one end"),
-        ({"scales": [0.5, 0.75], "until": [0.4, 0.2]}, "progressive.until: expected a rising list"),
+        ({"scales": [0.5, 0.75], "until": [0.4, 0.2]}, "progressive.until: expected increasing numbers"),
         ({"scales": [1.5], "until": [0.4]}, "less than or equal to 1"),
     ],
 )
@@ -69,11 +69,15 @@ def test_a_mean_of_every_pixel_is_of_one_size():
 def test_a_network_of_one_size_is_refused_before_anything_is_read(command: Command):
     done = command("mlp", "--set", "progressive={scales: [0.75], until: [0.5]}")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: progressive.scales: mlp, made for images of 8 px, takes none of 6 px (")
-    assert done.stderr.endswith("; leave 0.75 out, or take a net that ends in a mean\n")
+    assert done.stderr.startswith(
+        "error: progressive.scales: mlp, built for images of 8 px, cannot take images of 6 px ("
+    )
+    assert done.stderr.endswith(": remove 0.75, or choose a network with global average pooling\n")
     done = command("mlp", "--set", "predict.views=[{name: scales, factors: [1.0, 1.5]}]")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: predict.views: scales: mlp, made for images of 8 px, takes none of 12 px (")
+    assert done.stderr.startswith(
+        "error: predict.views: scales: mlp, built for images of 8 px, cannot take images of 12 px ("
+    )
 
 
 def test_an_efficientnet_computes_on_the_sizes_it_is_shown():

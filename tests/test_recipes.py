@@ -122,7 +122,7 @@ def test_a_recipe_over_the_limit_is_refused_with_a_lighter_one_that_is_within(na
     lighter = one.find_lighter()
     assert budget.count_parameters(lighter, CIFAR) <= LIMIT
     known = dataclasses.replace(one, find_lighter=lambda: lighter)
-    with pytest.raises(OverBudget, match=f"{name} weighs {one.counted:,}.*within the limit: model: "):
+    with pytest.raises(OverBudget, match=f"{name} has {one.counted:,}.*within the limit: model: "):
         known.refuse_if_over()
 
 

@@ -98,7 +98,7 @@ def test_a_plain_twin_is_its_convolutions_alone():
 
 
 def test_faults_are_told():
-    with pytest.raises(UserError, match=r"6n \+ 2, so not 21; the nearest are 20 and 26"):
+    with pytest.raises(UserError, match=r"6n \+ 2, got 21; the nearest are 20 and 26"):
         CifarResNet(10, 3, 8, depth=21)
     with pytest.raises(UserError, match="cannot lose channels"):
         CifarResNet(10, 3, 8, depth=8, widths=[8, 4, 2])

@@ -91,7 +91,7 @@ def trained(home: Path, name: str = "quick") -> list[tuple[int, dict, float | No
         ("base: tiny\nsearch:\n  train.batch_size: {low: 16, high: 64}\n", "for whole numbers set int: true"),
         (
             "base: tiny\nsearch:\n  model.depth: {low: 10, high: 16, int: true}\n",
-            ":3: model.depth: a WRN's depth is 6n + 4, so 11 is not one; the nearest are 10 and 16",
+            ":3: model.depth: expected 6n + 4, got 11; the nearest are 10 and 16",
         ),
         (
             "base: tiny\nsearch:\n  model: [{name: wrn, depth: 10}, fastnet]\n  model.width: [1.0, 2.0]\n",

@@ -69,7 +69,7 @@ def test_a_published_network_becomes_a_recipe_just_below_the_limit(home, photos,
     shape = photos.seen_by(recipe).shape
     model = build(recipe.model, shape)
     told = start_pretrained(model, recipe.model, shape)
-    assert told.endswith("not loaded, so trained from the start: classifier.weight, classifier.bias")
+    assert told.endswith("not loaded, so initialised at random: classifier.weight, classifier.bias")
     assert torch.isfinite(model.eval()(torch.rand(2, 3, 32, 32))).all()
     other = build(recipe.model, Shape(9, 1, 48))  # of other classes, channels and sides
     start_pretrained(other, recipe.model, Shape(9, 1, 48))
@@ -95,13 +95,13 @@ def test_a_cut_of_nothing_that_matters_changes_no_answer(photos, published, monk
     assert widths.pop("blocks.3.0.conv_pwl") == [None, wide - 1]
     assert [widths.pop(f"blocks.3.0.{name}") for name in ("conv_pw", "bn1", "conv_dw", "bn2")] == [[wide - 1]] * 4
     assert all(name.startswith("blocks.3.0.se.") for name in widths)
-    with pytest.raises(UserError, match="which is within it"):
+    with pytest.raises(UserError, match="already within it"):
         trim.trim(model, spec, competition, before)
-    with pytest.raises(UserError, match="with nine tenths gone of all channels"):
+    with pytest.raises(UserError, match="without nine tenths of all removable channels"):
         trim.trim(model, spec, competition, 10)
     monkeypatch.setattr(trim, "TOLERANCE", 1e-9)
     limit = found.after + 5  # no channel costs so little
-    with pytest.raises(UserError, match=rf"within .* below {limit:,} .* --limit {found.after} takes that"):
+    with pytest.raises(UserError, match=rf"within .* below {limit:,} .* use --limit {found.after}"):
         trim.trim(model, spec, competition, limit)
 
 
@@ -136,7 +136,7 @@ def test_what_attention_keeps_of_its_biases_weighs_nothing(photos):
     spec = FAMILIES.validate({"name": "timm/tiny_vit_5m_224", "options": options})
     limit = int(0.95 * count_parameters(spec, photos))
     assert 0.995 * limit <= trim.trim(build(spec, photos.shape), spec, photos, limit).after <= limit
-    with pytest.raises(UserError, match=r"has [\d,]+ \(attention keeps its width\); --limit \d+ takes that"):
+    with pytest.raises(UserError, match=r"has [\d,]+ \(attention keeps its width\): use --limit \d+"):
         trim.trim(build(spec, photos.shape), spec, photos, limit // 4)
 
 
@@ -170,7 +170,7 @@ def test_widths_say_what_differs():
 
 def test_what_cannot_be_cut_is_one_line(home, monkeypatch, capsys):
     assert main.main(["trim", "wrn16_4", "--limit", "1000"]) == 2
-    assert "trim cuts networks of timm and torchvision, and this is of 'wrn'" in capsys.readouterr().err
+    assert "trim cuts networks of timm and torchvision, not of 'wrn'" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
     assert main.main(["trim", "timm/test_resnet", "--limit", "1000"]) == 2
     assert "./run.sh install torch-pruning" in capsys.readouterr().err
@@ -190,7 +190,7 @@ def test_a_run_is_cut_with_the_weights_it_ships(home, photos, capsys):
     state = load_file(path)
     assert torch.equal(state["classifier.bias"], load_file(run.weights)["net.classifier.bias"])  # what it has learnt
     model = build(made.model, photos.shape)
-    assert "trained from the start" not in start_pretrained(model, made.model, photos.shape)
+    assert "initialised at random" not in start_pretrained(model, made.model, photos.shape)
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.net.state_dict().items())
     file = run.folder / "competition.yaml"
     file.write_text(file.read_text().replace("allow_pretrained: true", "allow_pretrained: false"))

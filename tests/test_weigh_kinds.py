@@ -88,7 +88,7 @@ def test_what_is_no_model_is_said_to_be_none(what):
 
 def test_lazy_modules_need_an_example():
     module = nn.Sequential(nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()), nn.Flatten(), nn.LazyLinear(2))
-    with pytest.raises(UserError, match="give an example"):
+    with pytest.raises(UserError, match="pass an example"):
         weigh_anything(module)
     assert weigh_anything(module, torch.rand(1, 3, 5, 5)).parameters == 112 + 8 + 4 * 9 * 2 + 2
 

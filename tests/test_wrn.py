@@ -69,7 +69,7 @@ def test_a_bottleneck_matches_its_formula():
 
 
 def test_faults_are_told():
-    with pytest.raises(UserError, match=r"9n \+ 4, so 16 is not one; the nearest are 13 and 22"):
+    with pytest.raises(UserError, match=r"9n \+ 4, got 16; the nearest are 13 and 22"):
         WideResNet(10, 3, 8, depth=16, block="bottleneck")
     with pytest.raises(UserError, match="cannot lose channels"):
         WideResNet(10, 3, 8, depth=10, width=0.5, shortcut="pad")

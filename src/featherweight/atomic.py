@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: made beside the target, then renamed to it."""
+"""Files and folders that appear completely or not at all: made beside the target, then renamed to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`. A reader, or a kill at any instant, sees the old file or the new one, never a part.
+    """Replace `path` by `content`; a reader, or a kill at any time, finds the old file or the new one, never a part.
 
     Raises OSError (disk full, no permission) with the old file untouched and nothing left beside it.
     """
@@ -35,13 +35,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """`write_bytes` in UTF-8, newlines as given."""
+    """Call `write_bytes` with the text in UTF-8 and its newlines unchanged."""
     write_bytes(path, content.encode())
 
 
 @contextmanager
 def text_stream(path: Path) -> Iterator[TextIO]:
-    """A text to write piece by piece, in UTF-8, that replaces `path` at the end of the block; a fault leaves none."""
+    """Yield a text stream, in UTF-8, whose content replaces `path` at the end; an exception discards it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _part(path)
     try:
@@ -59,10 +59,10 @@ def text_stream(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def folder(parent: Path, names: Iterable[str]) -> Iterator[Path]:
-    """An empty folder to fill, out of sight in `parent/.new`, that appears in `parent` at the end of the block.
+    """Yield an empty folder, hidden in `parent/.new`, that appears in `parent` at the end of the block.
 
-    It gets the first of the names that is free: that stands neither there nor in the hands of another process. A fault
-    or a kill inside the block leaves nothing in sight.
+    It gets the first of the names that neither exists nor is locked by another process. An exception or a kill inside
+    the block leaves nothing visible.
     """
     fresh, lock = _reserve(parent, names)
     try:
@@ -100,7 +100,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
 
 
 def _reserve(parent: Path, names: Iterable[str]) -> tuple[Path, FileLock]:
-    """Where a folder is made, and the lock that keeps its name: the system lets go of it when the process ends."""
+    """Return the path of a new folder and the lock on its name, which the system releases when the process ends."""
     for name in names:
         (parent / ".new").mkdir(parents=True, exist_ok=True)
         lock = FileLock(parent / ".new" / f"{name}.lock")
@@ -113,9 +113,9 @@ def _reserve(parent: Path, names: Iterable[str]) -> tuple[Path, FileLock]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut, where the system can.
+    """Make a rename inside `folder` survive a power cut, if the system can.
 
-    Where it cannot, nothing is raised: the file is in its place and whole, and a fault would say that it is not.
+    If it cannot, nothing is raised: the file is complete and in place, and an exception would say that it is not.
     """
     if os.name != "posix":
         return
@@ -129,7 +129,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Say of a fault inside the block, where it has no file's name of its own, that it was met at `path`."""
+    """Context that sets `path` as the file name of an OSError that has none."""
     try:
         yield
     except OSError as error:
@@ -140,8 +140,8 @@ def naming(path: Path) -> Iterator[None]:
 def _part(path: Path) -> Path:
     """Return a new, empty file beside `path`, with the permissions that the umask gives.
 
-    An OSError names `path`, since the reader knows no other. (`tempfile` makes files that only their owner can read,
-    and to read the umask is to change it for all threads.)
+    An OSError names `path`, which the user knows. `tempfile` is not used: only the owner can read its files, and
+    reading the umask to correct that changes it for all threads.
     """
     try:
         while True:
@@ -155,6 +155,6 @@ def _part(path: Path) -> Path:
 
 
 def _name(error: BaseException, path: Path) -> None:
-    """Say in a fault which file could not be written, which a full disk does not say by itself."""
+    """Set the file name of an OSError that has none, such as that of a full disk."""
     if isinstance(error, OSError) and error.filename is None:
         error.filename = str(path)

@@ -1,6 +1,6 @@
-"""Progress of long work: a live line with rate, time left and score in a terminal, elsewhere one line per minute.
+"""Progress of long work: in a terminal a live line with rate, remaining time and score; elsewhere a line per minute.
 
-What matters beyond the moment is printed by `say`, a plain line above the live one.
+What is to stay visible is printed by `say`, as a plain line above the live one.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if not console.is_terminal:
 
 
 def is_live() -> bool:
-    """Is there somebody before a terminal that can redraw a line? Logs of CI and cells of notebooks can't."""
+    """True if the output is a terminal that can redraw a line, unlike CI logs and notebook cells."""
     plain = {"CI", "JPY_PARENT_PID", "KAGGLE_KERNEL_RUN_TYPE"} & os.environ.keys()
     return console.is_terminal and not console.is_dumb_terminal and not plain and launcher.rank() == 0
 
 
 def say(line: str) -> None:
-    """Print a line for the user; of a run's processes the first one speaks."""
+    """Print a line for the user; among a run's processes only the first one prints."""
     if launcher.rank() == 0 and not _hushed:
         console.print(printable(line), markup=False, soft_wrap=True)
 
@@ -49,7 +49,7 @@ FOLDED = 24  # letters of a column of words, in a terminal that has no room for 
 
 
 def show_table(table: Table) -> None:
-    """Print a table. Where a terminal is too narrow for it, the terminal breaks its lines, and no column is lost."""
+    """Print a table. In a narrow terminal its lines are broken by the terminal, and no column is lost."""
     wide = Console(highlight=False, width=10_000, file=console.file, force_terminal=console.is_terminal)
     for column in table.columns:
         longest = max((wide.measure(cell).maximum for cell in (column.header, *column.cells)), default=0)
@@ -63,7 +63,7 @@ _hushed = False
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Nothing is said within, where somebody else tells what came out; the live line stays."""
+    """Context in which `say` prints nothing, since the caller reports the result; the live line stays."""
     global _hushed
     before, _hushed = _hushed, True
     try:
@@ -76,7 +76,7 @@ PLAIN_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 42 seconds, 12 minutes, 3.4 hours, 2.1 days."""
+    """Return a duration as text: 42 seconds, 12 minutes, 3.4 hours, 2.1 days."""
     if seconds < 90:
         whole = round(max(seconds, 0))
         return f"{whole} second{'' if whole == 1 else 's'}"
@@ -86,7 +86,7 @@ def duration(seconds: float) -> str:
 
 
 def rate(per_second: float, unit: str) -> str:
-    """How fast it goes: 12 steps/s or, where that is slower than one, 4.2 s/step."""
+    """Return a rate as text: 12 steps/s or, if it is below one, 4.2 s/step."""
     if per_second >= 1:
         return f"{per_second:,.0f} {unit}/s"
     return f"{1 / per_second:,.1f} s/{unit.removesuffix('s')}" if per_second > 0 else f"- {unit}/s"
@@ -98,8 +98,9 @@ class _Rate(ProgressColumn):
 
 
 class Progress:
-    """Progress over `total` units of work: a live line in a terminal; elsewhere a plain line every minute, and none for
-    work that is done before the first.
+    """Progress over `total` units of work: a live line in a terminal; elsewhere a plain line per minute.
+
+    Work that ends before the first minute prints none.
     """
 
     def __init__(self, what: str, total: int, unit: str) -> None:
@@ -119,24 +120,24 @@ class Progress:
         self._began = self._printed = time.monotonic()
 
     def advance(self, done: int, note: str | None = None) -> None:
-        """Report `done` more units, and what to show beside them."""
+        """Report `done` more units, and a text to show beside them."""
         if note is not None:
             self._bar.update(self._task, note=note)
         self._bar.update(self._task, advance=done)
         self._report(self._done + done)
 
     def update(self, done: int) -> None:
-        """Report how much is done in all."""
+        """Report the units done in all."""
         self._bar.update(self._task, completed=done)
         self._report(done)
 
     def shorten(self, total: int) -> None:
-        """There is less to do than was said."""
+        """Reduce the total number of units."""
         self._total = total
         self._bar.update(self._task, total=total)
 
     def resume(self, done: int, note: str = "") -> None:
-        """Report what was done before, which says nothing of the rate."""
+        """Report units done by an earlier process, which do not count for the rate."""
         self._bar.update(self._task, completed=done, note=note)
         self._done = self._start = done
 

@@ -1,4 +1,4 @@
-"""The errors a person may meet, each with the exit code the command line ends in."""
+"""The errors that a user may meet, each with the exit code of the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend. The message says what was wrong, where (file, row or key), and what to do."""
+    """Something the user can fix. The message says what is wrong, where (file, row or key), and what to do."""
 
     exit_code = 2
 
@@ -19,7 +19,7 @@ class OverBudget(UserError):  # noqa: N818 - it is a verdict
 
 
 class DivergedError(UserError):
-    """The loss of a run is no longer a number: its settings do not train."""
+    """The loss of a run is no longer finite: it cannot be trained with these settings."""
 
 
 class Unavailable(UserError):  # noqa: N818 - the service is
@@ -29,13 +29,13 @@ class Unavailable(UserError):  # noqa: N818 - the service is
 
 
 class ProcessLostError(UserError):
-    """One of a run's processes was killed, or its machine went away: the run can be continued."""
+    """One of a run's processes was killed, or its machine is gone: the run can be continued."""
 
     exit_code = 4
 
 
 class ReportedError(Exception):
-    """Another process has reported the fault to the user; this one only ends, with the same exit code."""
+    """Another process has reported the error to the user; this one only ends, with the same exit code."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
@@ -43,9 +43,7 @@ class ReportedError(Exception):
 
 
 def printable(text: str) -> str:
-    """A text with names in it that others chose, for a terminal: what would move its cursor or cannot be shown at all
-    is spelled out.
-    """
+    """Return a text for a terminal, with control characters and what cannot be displayed spelled out."""
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
     return "".join(
@@ -57,7 +55,7 @@ def printable(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'adam'?"` for the known name closest to `name`, or an empty string when none is close."""
+    """Return `"; did you mean 'adam'?"` with the known name closest to `name`, or an empty string if none is close."""
     spellings: dict[str, str] = {}
     for one in known:
         spellings.setdefault(one.lower(), one)

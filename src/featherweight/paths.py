@@ -1,8 +1,8 @@
-"""Where things lie: configurations, data, runs and submissions.
+"""The places of configurations, data, runs and submissions.
 
-The workspace is `$FEATHERWEIGHT_HOME`, else the folder of this checkout or, where the package is installed, the current
-one. Configurations are looked up in the workspace first and then among those that are shipped, so a workspace elsewhere
-needs only what is its own.
+The workspace is `$FEATHERWEIGHT_HOME`, or else the folder of this checkout or, if the package is installed, the current
+one. Configurations are looked up in the workspace first and then among the shipped ones, so a workspace elsewhere needs
+only its own.
 """
 
 from __future__ import annotations
@@ -15,73 +15,71 @@ from pathlib import Path
 
 from featherweight.errors import UserError, nearest
 
-LONGEST_NAME = 150  # bytes; a file system takes 255, and a run's name is added to
-MANY = 20  # names that an error still spells out
+LONGEST_NAME = 150  # bytes; a file system allows 255, and run names are extended
+MANY = 20  # names that an error still lists
 CHECKOUT = Path(__file__).resolve().parents[2]
 INSTALLED = not (CHECKOUT / "run.sh").is_file()  # by pip, rather than used from a checkout
 SHIPPED = Path(__file__).resolve().parent / "configs" if INSTALLED else CHECKOUT / "configs"
 
 
 def home() -> Path:
-    """The workspace's folder."""
+    """Return the workspace's folder."""
     return Path(os.environ.get("FEATHERWEIGHT_HOME") or (Path.cwd() if INSTALLED else CHECKOUT))
 
 
 def _roots() -> list[Path]:
-    """The folders whose `configs` are searched, in this order."""
+    """Return the folders whose `configs` are searched, in this order."""
     return list(dict.fromkeys((home(), SHIPPED.parent)))
 
 
 def data() -> Path:
-    """What competitions are made of, unpacked; `$FEATHERWEIGHT_DATA` points elsewhere (Kaggle: /kaggle/input)."""
+    """Return the folder of the competitions' data; `$FEATHERWEIGHT_DATA` overrides it (Kaggle: /kaggle/input)."""
     return Path(os.environ.get("FEATHERWEIGHT_DATA") or home() / "data")
 
 
 def packs() -> Path:
-    """The cache of decoded images; deleting it costs one decoding."""
+    """Return the folder of the cache of decoded images; deleting it costs decoding them again."""
     return Path(os.environ.get("FEATHERWEIGHT_CACHE") or home() / "data" / ".packs")
 
 
 def runs() -> Path:
-    """One folder per run."""
+    """Return the folder of runs, which has a folder per run."""
     return home() / "runs"
 
 
 def studies() -> Path:
-    """One folder a search."""
+    """Return the folder of searches, which has a folder per search."""
     return home() / "studies"
 
 
 def kernels() -> Path:
-    """What is sent to competitions that take code: one folder for each notebook."""
+    """Return the folder of notebooks for code competitions, which has a folder per notebook."""
     return home() / "kernels"
 
 
 def reports() -> Path:
-    """Pages and pictures that are of no one run: data pages, comparisons, previews."""
+    """Return the folder of pages and pictures that belong to no single run: data pages, comparisons, previews."""
     return home() / "reports"
 
 
 def shown(path: Path) -> str:
-    """The path as printed: below the current folder without it, else whole."""
+    """Return the path as it is printed: relative to the current folder if it is below it, else in full."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def submissions() -> Path:
-    """The CSVs and the ledger."""
+    """Return the folder of the CSVs and the ledger."""
     return home() / "submissions"
 
 
 def refuse_name(name: str, option: str) -> None:
-    """Raise UserError for a name that a file cannot have, or that a command line, a terminal or a shell would misread.
+    """Raise UserError for a name that is not valid for a file, or that a command line, terminal or shell would misread.
 
-    A run's name becomes a folder, a CSV and what is written beside them under longer names; so it is checked for all of
-    these before anything is done under it.
+    A run's name is used for a folder, a CSV and files with longer names beside it, so it is checked for all of these
+    before anything is done.
     """
     if not name or name.startswith((".", "-")) or not re.fullmatch(r"[\w.,+=@ ()-]+", name) or name != name.strip():
-        raise UserError(
-            f"{option} {name}: expected a plain name, with no folder in it; letters, digits and .,+=@()_- do"
-        )
+        raise UserError(f"{option} {name}: expected a name without a folder, of letters, digits and .,+=@()_-")
     if len(name.encode()) > LONGEST_NAME:
         many = len(name.encode())
         unit = "letters" if many == len(name) else "bytes"  # of UTF-8, where a letter may take four
@@ -89,7 +87,7 @@ def refuse_name(name: str, option: str) -> None:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise UserError unless files can be made in a folder, which is made where it is not there."""
+    """Raise UserError unless files can be created in a folder, which is created if it does not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -99,7 +97,7 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def _configs(kind: str, root: Path) -> dict[str, list[str]]:
-    """Every file of one root's recipes or competitions by its short name, in any folder."""
+    """Return all files of one root's recipes or competitions by short name, in any subfolder."""
     by_name: dict[str, list[str]] = {}
     for folder, folders, files in os.walk(root / "configs" / kind):  # of strings: each recipe that is read asks
         folders.sort()
@@ -110,16 +108,16 @@ def _configs(kind: str, root: Path) -> dict[str, list[str]]:
 
 
 def config_names(kind: str) -> list[str]:
-    """Every recipe or competition there is, by name, sorted; a leading underscore marks a parent alone, not listed."""
+    """Return the names of all recipes or competitions, sorted, without mere parents (with a leading underscore)."""
     names = {name for root in _roots() for name in _configs(kind, root)}
     return sorted(name for name in names if not name.startswith("_"))
 
 
 def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
-    """The file of a recipe or competition, given its short name, wherever below its folder it lies, or its path.
+    """Return the file of a recipe or competition, given its path, or its short name in any subfolder.
 
-    Raises UserError with the nearest name, and for two files of one name; `also` are words that would have been right
-    in the same place.
+    Raises UserError with the nearest name, and for two files of one name; `also` are words that are valid in the same
+    place.
     """
     if name.endswith((".yaml", ".yml")):
         if Path(name).is_file():
@@ -146,13 +144,13 @@ def find_config(kind: str, name: str, also: Iterable[str] = ()) -> Path:
 
 
 def own_config(kind: str, name: str, option: str) -> Path:
-    """Where a command writes a recipe or competition of the user's: above the folders of those that are shipped.
+    """Return the path for a new recipe or competition of the user's: above the folders of the shipped ones.
 
-    Raises UserError where a file of that name lies in one of these folders; whether one is there already, the caller
-    decides.
+    Raises UserError if a file of that name is in one of these folders; whether the path itself exists is for the caller
+    to check.
     """
     path = home() / "configs" / kind / f"{name}.yaml"
     others = [other for other in map(Path, _configs(kind, home()).get(name, [])) if other != path]
     if others:
-        raise UserError(f"{option} {name}: there is a {kind.removesuffix('s')} {others[0]} already; take another name")
+        raise UserError(f"{option} {name}: there is a {kind.removesuffix('s')} {others[0]} already: use another name")
     return path

@@ -1,4 +1,4 @@
-"""What commands draw: pictures as PNG files, by matplotlib, and a curve in the terminal."""
+"""Drawings: pictures as PNG files, by matplotlib, and a curve in the terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Curve = tuple[Sequence[float], Sequence[float]]  # x and y
 
 
 def figure(rows: int, columns: int, width: float = 7, height: float = 3.5) -> tuple[Figure, NDArray[Any]]:
-    """An empty picture of axes, [rows, columns], each of that size in inches; needs no display."""
+    """Return an empty figure and its axes, [rows, columns], each of this size in inches; it needs no display."""
     from matplotlib.figure import Figure  # half a second to import
 
     plain_text()
@@ -31,8 +31,9 @@ def figure(rows: int, columns: int, width: float = 7, height: float = 3.5) -> tu
 
 
 def plain_text() -> None:
-    """Have matplotlib draw names as they are: a class called `$x$` is no formula, and a letter that its font lacks is
-    no reason to warn. Axes in logarithms need `plain_logarithms`, since their numbers are formulas by default.
+    """Make matplotlib draw names as they are: a class `$x$` is not a formula, and missing glyphs raise no warning.
+
+    Logarithmic axes need `plain_logarithms`, since their numbers are formulas by default.
     """
     import matplotlib
 
@@ -41,7 +42,7 @@ def plain_text() -> None:
 
 
 def plain_logarithms(axes: Axes) -> None:
-    """Numbers of axes in logarithms without formulas: 0.001, not 10 to the power of -3."""
+    """Label logarithmic axes without formulas: 0.001, not 10 to the power of -3."""
     from matplotlib.ticker import LogFormatter
 
     for axis in (axes.xaxis, axes.yaxis):
@@ -51,14 +52,14 @@ def plain_logarithms(axes: Axes) -> None:
 
 
 def save(picture: Figure, path: Path, dpi: int = 120) -> None:
-    """Write a picture, whole or not at all."""
+    """Write a figure as a PNG file, atomically."""
     buffer = io.BytesIO()
     picture.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     atomic.write_bytes(path, buffer.getvalue())
 
 
 def draw(axes: Axes, curves: Mapping[str, Curve], x: str, y: str) -> None:
-    """Curves by name, with a legend where there are several."""
+    """Draw curves by name, with a legend if there are several."""
     for name, (places, values) in curves.items():
         axes.plot(places, values, label=name, linewidth=1.5)
     axes.set_xlabel(x)
@@ -69,10 +70,10 @@ def draw(axes: Axes, curves: Mapping[str, Curve], x: str, y: str) -> None:
 
 
 def panels(metric: str) -> dict[str, str]:
-    """What learning curves show, by title: columns of a history, after `train_` and `holdout_`. `metric` is the spoken
-    name of the competition's own.
+    """Return the panels of learning curves, by title: history columns, to follow `train_` and `holdout_`.
 
-    The loss and F1 are always among them, for the one may rise while the other does (LOGBOOK C).
+    `metric` is the title of the competition's own. Loss and F1 are always included, since the one may rise while the
+    other does (LOGBOOK C).
     """
     titled = {"loss": "loss", "accuracy": "accuracy", "macro F1": "f1"}
     titled.setdefault(metric, "score")
@@ -101,7 +102,7 @@ def sheet(images: NDArray[np.uint8], columns: int, path: Path, scale: int = 3, g
 
 
 def in_terminal(values: Sequence[float], width: int = 72, height: int = 12) -> str:
-    """A curve of values at even distances as lines of text, from 0 to its highest, which the first line names."""
+    """Return a curve of equally spaced values as lines of text, from 0 to its maximum, which the first line states."""
     heights = np.asarray(values, dtype=np.float64)
     edges = np.linspace(0, len(heights), min(width, len(heights)) + 1).astype(int)
     columns = [heights[first:last].max() for first, last in itertools.pairwise(edges)]

@@ -48,9 +48,9 @@ _AMOUNT = re.compile(r"([\d.,_]+(?:e[+-]?\d+)?) *(?:([kmg])(?:(i)?b)?)?", re.IGN
 
 
 def amount(text: str) -> float:
-    """A number as people write it: 5000000, 5_000_000, 5,000,000, 5e6, 5M, 300k; of bytes, 20MB or 20MiB as well.
+    """Return the number in a text such as 5000000, 5_000_000, 5,000,000, 5e6, 5M, 300k, 20MB or 20MiB.
 
-    Raises ValueError for none, or none above 0.
+    Raises ValueError for any other text, and for numbers that are not above 0.
     """
     found = math.nan
     if parts := _AMOUNT.fullmatch(text.strip()):
@@ -88,7 +88,7 @@ HalfFraction = Annotated[float, Strict(), Field(ge=0, le=0.5)]  # [0, 0.5]: of a
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]
 
-# What keys and names of choices may be called besides, as the field or an earlier version calls them.
+# Other names of keys and choices, from the literature or an earlier version.
 OTHER_NAMES = {
     "drop_path": "drop_connect",
     "growth": "progressive",
@@ -99,13 +99,13 @@ OTHER_NAMES = {
 
 
 def as_written(key: Any, section: Mapping[Any, Any]) -> Any:
-    """The key as a section has it: by its own name or by its other one; the key itself where it has neither."""
+    """Return the key as a section has it, by its own name or its other one; the key itself if it has neither."""
     pairs = [*OTHER_NAMES.items(), *((own, other) for other, own in OTHER_NAMES.items())]
     return next((other for one, other in pairs if one == key and key not in section and other in section), key)
 
 
 class Section(BaseModel):
-    """A part of a configuration: immutable, and an unknown key is an error that names the nearest one."""
+    """A part of a configuration: immutable; an unknown key is an error that names the nearest one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -117,7 +117,7 @@ class Section(BaseModel):
             own = [key if key in fields or OTHER_NAMES.get(key) not in fields else OTHER_NAMES[key] for key in data]
             for key in own:
                 if own.count(key) > 1:
-                    raise PydanticCustomError("unknown_key", "'{key}' is there by both of its names", {"key": key})
+                    raise PydanticCustomError("unknown_key", "'{key}' is given under both of its names", {"key": key})
                 if key not in cls.model_fields:
                     known = list(cls.model_fields)
                     hint = nearest(str(key), known) or f"; the keys here are {', '.join(known)}"
@@ -128,7 +128,7 @@ class Section(BaseModel):
 
 
 class Choice(Section):
-    """A named function with its keyword arguments bound; calling it passes on the positional ones."""
+    """A named function with its keyword arguments bound; calling it passes on positional arguments."""
 
     target: ClassVar[Callable[..., Any]]
     shared: ClassVar[frozenset[str]] = frozenset()
@@ -136,7 +136,7 @@ class Choice(Section):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments as given or defaulted."""
+        """The keyword arguments, as given or by default."""
         return {key: getattr(self, key) for key in type(self).model_fields if key not in {"name", *self.shared}}
 
     def __call__(self, *args: Any) -> Any:  # noqa: D102
@@ -144,9 +144,9 @@ class Choice(Section):
 
 
 class OneOf:
-    """Annotates a `Choice` with the table of functions it may name: `Annotated[Choice, OneOf(OPTIMIZERS)]`.
+    """Annotates a `Choice` with the table of functions that it may name: `Annotated[Choice, OneOf(OPTIMIZERS)]`.
 
-    `shared` are further keys of all of them, as pydantic's create_model takes them, for whoever calls the function.
+    `shared` are further keys of all of them, as pydantic's create_model takes them, for the caller of the function.
     """
 
     def __init__(self, table: Mapping[str, Callable[..., Any]], shared: Mapping[str, Any] | None = None) -> None:
@@ -154,11 +154,11 @@ class OneOf:
 
     @functools.cached_property
     def sections(self) -> dict[str, type[Choice]]:
-        """Each name's section class, made from the function's signature."""
+        """Section classes by name, made from the functions' signatures."""
         return {name: _section_of(name, target, self.shared) for name, target in self.table.items()}
 
     def validate(self, data: Any) -> Choice:
-        """The choice that plain data name. Raises pydantic's ValidationError."""
+        """Return the choice that plain data name. Raises pydantic's ValidationError."""
         choice: Choice = TypeAdapter(Annotated[Choice, self]).validate_python(data)
         return choice
 
@@ -182,7 +182,7 @@ class OneOf:
             data = {"variant": variant, **data, "name": library}  # `timm/resnet18` is short for its two keys
         data = {**data, "name": as_written(data["name"], self.table)}
         if data["name"] not in self.table:
-            hint = nearest(data["name"], self.table) or ""
+            hint = nearest(data["name"], self.table)
             raise PydanticCustomError(
                 "choice",
                 "there is no '{name}'{hint}; there are {known}",

@@ -1,10 +1,9 @@
-"""How files that others made are opened: never a special one, never more than there is room for, and whatever a reader
-raises becomes one message that names the file.
+"""Safe opening of files from others: never a special file, never more than the memory holds, and any error of a reader
+becomes one message that names the file.
 
-A FIFO keeps its reader waiting for ever, a device may have no end, and opening either can have effects. So all that
-opens what a user brought goes through `regular_file`. What a file declares (sizes, lengths) is checked by
-`refuse_beyond_memory` before the memory is asked for, and a reader whose declarations cannot be seen beforehand works
-inside `bounded_memory`.
+A FIFO blocks its reader for ever, a device may have no end, and opening either can have effects. So every file of the
+user's is opened through `regular_file`. Declared sizes are checked by `refuse_beyond_memory` before memory is
+allocated, and a reader whose declarations cannot be checked beforehand runs inside `bounded_memory`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from featherweight.errors import UserError
 
-SHARE = 0.8  # of the free memory that one file may be read into
+SHARE = 0.8  # fraction of the free memory that one file may use
 LARGEST_TEXT = 2**20  # bytes of a file that a person writes: a recipe, a competition
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -31,9 +30,9 @@ KINDS = (
 
 
 def regular_file(path: Path | str) -> os.stat_result:
-    """The status of a file that opens without harm, links followed.
+    """Return the status of a file that can be opened safely; links are followed.
 
-    Raises UserError for one that is not there, and for folders, FIFOs, devices and sockets.
+    Raises UserError for a missing file, and for folders, FIFOs, devices and sockets.
     """
     try:
         status = os.stat(path)  # noqa: PTH116 - 50,000 times
@@ -45,10 +44,10 @@ def regular_file(path: Path | str) -> os.stat_result:
 
 
 def open_regular(path: Path | str) -> BufferedReader:
-    """A regular file, opened for its bytes. Raises UserError for any other, and where it may not be read."""
+    """Return a regular file, opened for its bytes. Raises UserError for any other, and for one that cannot be read."""
     regular_file(path)
     try:
-        # Not blocking: should a FIFO take the file's place at this instant, opening it returns at once.
+        # Not blocking: if a FIFO replaces the file at this moment, opening it returns at once.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -60,13 +59,11 @@ def open_regular(path: Path | str) -> BufferedReader:
 
 
 def read_bytes(path: Path | str, largest: int | None = None) -> bytes:
-    """A regular file's bytes. Raises UserError as `open_regular`, and for more than `largest` or the memory holds."""
+    """Return a regular file's bytes. Raises UserError as `open_regular`, and beyond `largest` or the memory."""
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if largest is not None and size > largest:
-            raise UserError(
-                f"{path}: refused: it has {size:,} bytes, and {largest:,} are the most that such a file has"
-            )
+            raise UserError(f"{path}: refused: it has {size:,} bytes, and at most {largest:,} are allowed")
         refuse_beyond_memory(path, size)
         try:
             return stream.read()
@@ -75,7 +72,7 @@ def read_bytes(path: Path | str, largest: int | None = None) -> bytes:
 
 
 def read_text(path: Path | str, largest: int | None = None) -> str:
-    """A regular file's text in UTF-8, with or without a mark. Raises UserError as `read_bytes`."""
+    """Return a regular file's text in UTF-8, with or without a byte order mark. Raises UserError as `read_bytes`."""
     try:
         return read_bytes(path, largest).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -84,7 +81,7 @@ def read_text(path: Path | str, largest: int | None = None) -> str:
 
 @contextmanager
 def explained(path: Path | str, what: str) -> Iterator[None]:
-    """Whatever a third-party reader of `path` raises within becomes a UserError: `PATH: WHAT (the reader's reason)`."""
+    """Context that turns any exception of a reader of `path` into a UserError: `PATH: WHAT (the reader's reason)`."""
     try:
         yield
     except UserError:
@@ -94,25 +91,25 @@ def explained(path: Path | str, what: str) -> Iterator[None]:
 
 
 def free_memory() -> int | None:
-    """Bytes that this process can still be given, as far as the system says; None where it does not."""
+    """Return the bytes of memory that this process can still get, if the system tells; else None."""
     limits = [limit for limit in (_of_machine(), _of_container(), _of_process()) if limit is not None]
     return min(limits, default=None)
 
 
 def refuse_beyond_memory(path: Path | str, wanted: int) -> None:
-    """Raise UserError if reading `path` takes more than is free. Small requests are not looked at."""
+    """Raise UserError if reading `path` takes more than the free memory. Small requests are not checked."""
     if wanted < 2**26:
         return
     free = free_memory()
     if free is not None and wanted > SHARE * free:
-        raise UserError(f"{path}: reading it takes {gigabytes(wanted)} of memory, and {gigabytes(free)} are free")
+        raise UserError(f"{path}: reading it takes {gigabytes(wanted)} of memory, but only {gigabytes(free)} are free")
 
 
 @contextmanager
 def bounded_memory(path: Path | str) -> Iterator[None]:
-    """Within, this process cannot ask for more memory than is free, where the system can hold it to that (Linux).
+    """Context in which this process cannot allocate more than the free memory, if the system can enforce it (Linux).
 
-    A file that makes its reader ask for more is refused by a UserError, before the system has to kill anything.
+    A file that makes its reader allocate more is refused by a UserError, before the system kills any process.
     """
     free = free_memory()
     if free is None or not sys.platform.startswith("linux"):
@@ -133,12 +130,12 @@ def bounded_memory(path: Path | str) -> Iterator[None]:
 
 
 def gigabytes(count: int) -> str:
-    """A number of bytes as a person reads it."""
+    """Return a number of bytes as text."""
     return f"{count / 2**30:,.1f} GB" if count >= 2**30 / 10 else f"{count / 2**20:,.1f} MB"
 
 
 def reason(error: BaseException) -> str:
-    """What a reader's exception says, in one line for a message of ours."""
+    """Return a reader's exception as one line for a message."""
     if isinstance(error, MemoryError):
         return "it takes more memory than there is"
     if isinstance(error, RecursionError):
@@ -163,7 +160,7 @@ def _of_machine() -> int | None:
 
 
 def _of_container() -> int | None:
-    """What a container's limit leaves; the files it caches are given back when memory is asked for."""
+    """Return the bytes that a container's limit leaves; its cached files are not counted: they can be released."""
     first, second = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")
     for folder, limit, used in (
         (first, "memory.max", "memory.current"),
@@ -186,5 +183,5 @@ def _of_process() -> int | None:
 
 
 def _held() -> int:
-    """The address space that this process holds, in bytes."""
+    """Return the size of this process's address space, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,6 +1,6 @@
-"""YAML 1.2 in and out: plain values, the line of every key, and errors that say where.
+"""YAML 1.2: reading to plain values and the line of every key, writing, and errors that say where.
 
-YAML 1.2 reads `5e-4` as a number and `no` as a word, which YAML 1.1 does not; a key given twice is refused.
+YAML 1.2 reads `5e-4` as a number and `no` as a word, which YAML 1.1 does not; a repeated key is refused.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ DEEPEST = 50  # levels
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file read: its plain data, and where each key stands."""
+    """The content of a YAML file: its plain data, and the line of each key."""
 
     path: Path
     data: dict[str, Any]
     lines: dict[tuple[Any, ...], int]
 
     def where(self, path: tuple[Any, ...]) -> str:
-        """`file:line` of the key at `path` (a tuple of keys and list positions)."""
+        """Return `file:line` of the key at `path` (a tuple of keys and list indices)."""
         line = self.lines.get(path)
         return f"{self.path}:{line}" if line else str(self.path)
 
 
 def read(path: Path) -> Document:
-    """Read a file that holds one mapping. Raises UserError with the line of what is not YAML."""
+    """Return the content of a file that holds one mapping. Raises UserError with the line of invalid YAML."""
     data, lines = _read(read_text(path, LARGEST_TEXT), str(path))
     return Document(path, copy.deepcopy(data), lines)
 
@@ -61,12 +61,12 @@ def _read(text: str, origin: str) -> tuple[dict[str, Any], dict[tuple[Any, ...],
 
 
 def parse(text: str, origin: str) -> Any:
-    """One value, typed as a YAML file would type it."""
+    """Return one value, typed as in a YAML file."""
     return _bounded(_parse(text, origin, "safe"), origin)
 
 
 def dump(data: Any, compact: bool = False) -> str:
-    """YAML text, keys in the order given; `compact` puts the innermost lists and sections on one line each."""
+    """Return YAML text, keys in the given order; `compact` writes innermost lists and sections on one line."""
     stream = io.StringIO()
     writer = ruamel.yaml.YAML(typ="safe", pure=True)
     writer.default_flow_style = None if compact else False
@@ -77,7 +77,7 @@ def dump(data: Any, compact: bool = False) -> str:
 
 
 def dump_flow(data: Any) -> str:
-    """YAML text in one line: `{name: wrn, depth: 16}`."""
+    """Return YAML text in one line: `{name: wrn, depth: 16}`."""
     stream = io.StringIO()
     writer = ruamel.yaml.YAML(typ="safe", pure=True)
     writer.default_flow_style = True
@@ -88,7 +88,7 @@ def dump_flow(data: Any) -> str:
 
 
 def _bounded(tree: Any, origin: str) -> Any:
-    """`plain` of a tree of a size that a person writes: aliases of aliases make an immense one out of ten lines."""
+    """Return `plain` of a tree of limited size: ten lines of nested aliases can make an immense one."""
     left = LARGEST_TREE
     waiting = [(tree, 0)]
     while waiting:
@@ -100,7 +100,7 @@ def _bounded(tree: Any, origin: str) -> Any:
             raise UserError(f"{origin}: refused: it is nested more than {DEEPEST} levels deep")
         tag = getattr(getattr(node, "tag", None), "value", None)
         if tag is not None or isinstance(node, set | bytes | CommentedSet | CommentedOrderedMap):
-            raise UserError(f"{origin}: refused: the tag {tag or 'of a set or of bytes'}; only plain values are taken")
+            raise UserError(f"{origin}: refused: the tag {tag or 'of a set or of bytes'}; only plain values are read")
         if isinstance(node, dict):
             _refuse_keys(node, origin)
             waiting += [(inner, depth + 1) for pair in node.items() for inner in pair]
@@ -116,7 +116,7 @@ def _refuse_keys(node: dict[Any, Any], origin: str) -> None:
 
 
 def plain(tree: Any) -> Any:
-    """Python's own types in place of the parser's."""
+    """Return Python's own types in place of the parser's."""
     if isinstance(tree, dict):
         return {plain(key): plain(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple | set):
@@ -133,13 +133,13 @@ def _parse(text: str, origin: str, kind: str) -> Any:
         opened += 1 if bracket in "[{" else -1
         deepest = max(deepest, opened)
     if deepest > 4 * DEEPEST:
-        raise UserError(f"{origin}: not valid YAML: {deepest:,} brackets are open at once")
+        raise UserError(f"{origin}: not valid YAML: {deepest:,} nested brackets")
     try:
         return ruamel.yaml.YAML(typ=kind, pure=True).load(text)
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark and kind == "rt" else ""
         raise UserError(f"{origin}{line}: not valid YAML: {(error.problem or str(error)).splitlines()[0]}") from None
-    except Exception as error:  # for all that its parser was not made for
+    except Exception as error:  # the parser may fail in any way on malformed files
         raise UserError(f"{origin}: not valid YAML: {reason(error)}") from None
 
 

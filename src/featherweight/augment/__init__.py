@@ -1,1 +1,1 @@
-"""What is done to training images on the device: pure functions on batches, one draw per sample."""
+"""Augmentations: pure functions on batches of training images, computed on the device with one draw per sample."""

@@ -1,5 +1,7 @@
-"""Augmentations that change pixels where they are. The plain functions take a strength per sample, [B], and do what
-torchvision's of the same name do to one image; the ones with keys draw it.
+"""Augmentations that change the values of pixels and leave them where they are.
+
+All take and return images float32 [B, C, H, W] in [0, 1]. Those in a recipe (`jitter` to `noise`) draw their strength
+for each image. The others take it as a tensor [B] and compute what torchvision's function of the same name does.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ def jitter(
     saturation: Fraction = 0.2,
     hue: Fraction = 0.0,
 ) -> Tensor:
-    """Brightness, contrast and saturation times 1 - x to 1 + x, hue turned by up to that part of half the circle.
+    """Change brightness, contrast, saturation and hue at random, in this order.
 
-    In this order; without colours only the first two are felt.
+    Each of the first three is multiplied by a factor drawn between 1 - x and 1 + x. The hue is turned by up to `hue`
+    times 180 degrees in either direction. Images of one channel have no saturation and hue: these are skipped.
     """
     images = adjust_brightness(images, _around_one(draws, brightness))
     images = adjust_contrast(images, _around_one(draws, contrast))
@@ -37,7 +40,7 @@ def jitter(
 
 
 def greyscale(images: Tensor, draws: Draws, *, probability: Fraction = 0.1) -> Tensor:
-    """Without colours."""
+    """Replace an image by its luminance, with `probability`; it keeps its number of channels."""
     return _some(images, grey(images).expand_as(images), draws, probability)
 
 
@@ -49,58 +52,62 @@ def blur(
     kernel: Odd = 5,
     probability: Fraction = 0.5,
 ) -> Tensor:
-    """Blurred by a Gaussian of a deviation in `sigma` pixels, cut off at `kernel` pixels, an odd number."""
+    """Blur an image with a Gaussian, with `probability`.
+
+    Its standard deviation is drawn between the two values of `sigma`, in pixels. `kernel` is the side of the kernel in
+    pixels, an odd number.
+    """
     deviation = sigma[0] + draws.uniform() * (sigma[1] - sigma[0])
     return _some(images, gaussian_blur(images, deviation, kernel), draws, probability)
 
 
 def sharpness(images: Tensor, draws: Draws, *, factor: NonNegative = 2.0, probability: Fraction = 0.5) -> Tensor:
-    """Sharper (over 1) or smoother (under 1) by `factor`."""
+    """Sharpen an image (`factor` above 1) or smooth it (below 1; 0 is fully smoothed), with `probability`."""
     return _some(images, adjust_sharpness(images, torch.full_like(draws.uniform(), factor)), draws, probability)
 
 
 def posterize(images: Tensor, draws: Draws, *, bits: PositiveInt = 4, probability: Fraction = 0.5) -> Tensor:
-    """With only `bits` bits per colour channel."""
+    """Keep only the highest `bits` of the 8 bits of each channel, with `probability`."""
     return _some(images, posterized(images, torch.full_like(draws.uniform(), bits)), draws, probability)
 
 
 def solarize(images: Tensor, draws: Draws, *, threshold: Fraction = 0.5, probability: Fraction = 0.5) -> Tensor:
-    """Pixels at or over `threshold` inverted."""
+    """Invert the pixels whose value is at least `threshold`, with `probability`."""
     return _some(images, solarized(images, torch.full_like(draws.uniform(), threshold)), draws, probability)
 
 
 def equalize(images: Tensor, draws: Draws, *, probability: Fraction = 0.5) -> Tensor:
-    """Each channel's histogram flattened."""
+    """Equalise the histogram of each channel, with `probability`."""
     return _some(images, equalized(images), draws, probability)
 
 
 def autocontrast(images: Tensor, draws: Draws, *, probability: Fraction = 0.5) -> Tensor:
-    """Each channel stretched to the whole range."""
+    """Stretch each channel to the full range from 0 to 1, with `probability`."""
     return _some(images, stretch(images), draws, probability)
 
 
 def noise(images: Tensor, draws: Draws, *, deviation: HalfOpenFraction = 0.05) -> Tensor:
-    """Gaussian noise of a deviation drawn up to this one."""
+    """Add Gaussian noise to every image, of a standard deviation drawn between 0 and `deviation` (pixels: 0 to 1)."""
     return (images + draws.normal(*images.shape[1:]) * draws.uniform(1, 1, 1) * deviation).clamp(0, 1)
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Times a factor."""
+    """Return images float32 [B, C, H, W] multiplied by `factor` [B], clamped to [0, 1]."""
     return (images * _wide(factor)).clamp(0, 1)
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from the mean grey of the image, or towards it."""
+    """Blend each image with the mean of its luminance; a `factor` [B] above 1 increases the contrast."""
     return _blend(images, grey(images).mean((1, 2, 3), keepdim=True), factor)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from the grey of each pixel, or towards it."""
+    """Blend each image with its luminance; a `factor` [B] above 1 increases the saturation, and 0 gives grey."""
     return _blend(images, grey(images), factor)
 
 
 def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
-    """Hues turned by a part of the circle."""
+    """Turn the hues of RGB images by `turn` [B], a fraction of the full circle."""
     high, low = images.amax(1), images.amin(1)
     spread = high - low
     divisor = torch.where(spread > 0, spread, 1.0)
@@ -109,7 +116,7 @@ def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
     hue = torch.where(red == high, b - g, torch.where(green == high, 2 + r - b, 4 + g - r)) / 6
     hue = (hue + turn[:, None, None]) % 1.0
     saturation = spread / torch.where(high > 0, high, 1.0)
-    # Each channel's distance from its peak on the circle of hues says how much of the spread it has lost.
+    # A channel loses more of the spread the further the hue is from the channel's own hue.
     channels = [(hue * 6 + offset) % 6 for offset in (5.0, 3.0, 1.0)]
     return torch.stack([high - high * saturation * torch.minimum(k, 4 - k).clamp(0, 1) for k in channels], 1).clamp(
         0, 1
@@ -117,7 +124,7 @@ def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
 
 
 def adjust_sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Away from a smoothed copy, or towards it; the outermost pixels stay."""
+    """Blend each image with a smoothed copy; a `factor` [B] above 1 sharpens. The outermost pixels stay as they are."""
     if min(images.shape[-2:]) <= 2:
         return images
     kernel = torch.ones(3, 3, device=images.device)
@@ -130,7 +137,10 @@ def adjust_sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Blurred by a deviation in pixels, cut off at an odd number of them, edges reflected."""
+    """Blur images by Gaussians of the standard deviations `sigma` [B], in pixels; edges are reflected.
+
+    `kernel` is the side of the kernel in pixels, an odd number; it is reduced for images smaller than that.
+    """
     reach = min(kernel // 2, min(images.shape[-2:]) - 1)
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / sigma[:, None]) ** 2)
     weights = weights / weights.sum(1, keepdim=True)
@@ -144,21 +154,21 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 
 
 def posterized(images: Tensor, bits: Tensor) -> Tensor:
-    """The lower bits of the eight cleared."""
+    """Keep the highest `bits` [B] of the 8 bits of each value."""
     step = _wide(torch.exp2(8 - bits))
     return (images * 255).round().div(step).floor() * step / 255
 
 
 def solarized(images: Tensor, threshold: Tensor) -> Tensor:
-    """Inverted from the threshold on."""
+    """Invert the values that are at least `threshold` [B]."""
     return torch.where(images >= _wide(threshold), 1 - images, images)
 
 
 def equalized(images: Tensor) -> Tensor:
-    """PIL's equalisation of each channel's 256 levels."""
+    """Equalise the histogram of each channel over 256 levels, as PIL does."""
     levels = (images * 255).round().long()
     flat = levels.flatten(2)
-    # Counted by sorting: what adds up in no order is done by a detour, for which a GPU waits, where it is to repeat.
+    # Counted by sorting: deterministic histograms on a GPU take a detour through the host.
     every = torch.arange(256, device=images.device).expand(*flat.shape[:2], 256).contiguous()
     below = torch.searchsorted(flat.sort(2).values.contiguous(), every)
     step = below.gather(2, flat.amax(2, keepdim=True)) // 255
@@ -168,14 +178,14 @@ def equalized(images: Tensor) -> Tensor:
 
 
 def stretch(images: Tensor) -> Tensor:
-    """Each channel's lowest to 0 and its highest to 1; a flat one stays."""
+    """Scale each channel so that its lowest value is 0 and its highest 1; a constant channel stays as it is."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     flat = high <= low
     return torch.where(flat, images, (images - low) / torch.where(flat, 1.0, high - low))
 
 
 def grey(images: Tensor) -> Tensor:
-    """The luminance [B, 1, H, W]."""
+    """Return the luminance of images [B, C, H, W] as [B, 1, H, W]."""
     if images.shape[1] == 1:
         return images
     red, green, blue = images.unbind(1)

@@ -1,4 +1,7 @@
-"""Where an image lies in its frame, in whole pixels: crops and mirrorings."""
+"""Augmentations that move an image by whole pixels: crops and flips.
+
+All take and return images float32 [B, C, H, W].
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from featherweight.schema import Fraction, HalfFraction
 def crop(
     images: Tensor, draws: Draws, *, padding: HalfFraction = 0.125, fill: Literal["reflect", "zero"] = "reflect"
 ) -> Tensor:
-    """Pad each side by `padding` of its length (0.125: 4 pixels at 32), then cut the original size out anywhere."""
+    """Pad each side by `padding` times its length (0.125: 4 pixels at 32), then crop to the original size at random."""
     side = images.shape[-1]
     pixels = round(side * padding)
     if pixels == 0:
@@ -30,17 +33,23 @@ def crop(
 
 
 def flip(images: Tensor, draws: Draws, *, probability: Fraction = 0.5) -> Tensor:
-    """Mirror left and right. Left out where the competition says that a mirrored image may change its class."""
+    """Flip an image horizontally, with `probability`.
+
+    It is left out where the competition says that a mirrored image may be of another class.
+    """
     return torch.where(draws.uniform(1, 1, 1) < probability, images.flip(-1), images)
 
 
 def alternating_flip(images: Tensor, draws: Draws) -> Tensor:
-    """Mirror a half, chosen by chance once, in the even epochs and the other half in the odd ones (Jordan 2024)."""
+    """Flip half of the images in even epochs, and the other half in odd ones (Jordan 2024).
+
+    The halves are drawn once, so in any two epochs the model sees both versions of each image.
+    """
     turns = (draws.samples * 2_654_435_761 >> 20) + draws.epoch  # the middle bits of a product scatter well
     mirrored = (turns % 2 == 0).to(images.device, non_blocking=True)
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
 def vertical_flip(images: Tensor, draws: Draws, *, probability: Fraction = 0.5) -> Tensor:
-    """Mirror top and bottom (LOGBOOK A7)."""
+    """Flip an image vertically, with `probability` (LOGBOOK A7)."""
     return torch.where(draws.uniform(1, 1, 1) < probability, images.flip(-2), images)

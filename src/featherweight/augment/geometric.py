@@ -1,7 +1,7 @@
-"""Augmentations that move pixels: each draws a matrix per sample and reads the image bilinearly where that points.
+"""Augmentations that move pixels: a random matrix per sample maps each output pixel to where it is read, bilinearly.
 
-Coordinates are pixels from the image's centre, x to the right and y down, as torchvision has them; what lies outside is
-black, or the edge drawn out, or the image reflected.
+All take and return images float32 [B, C, H, W]. Coordinates are pixels from the image's centre, x to the right and y
+down, as in torchvision. Outside of the image, `fill` gives black (`zero`), the nearest pixel (`edge`), or a reflection.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ PADDING = {"zero": "zeros", "edge": "border", "reflect": "reflection"}
 
 
 def resized(images: Tensor, side: int) -> Tensor:
-    """Images float [B, C, H, W] as [B, C, side, side], each pixel a mean over what it covers."""
+    """Resize images float [B, C, H, W] to [B, C, side, side], bilinear with antialiasing."""
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def rotate(images: Tensor, draws: Draws, *, degrees: Positive = 15, fill: Fill = "zero") -> Tensor:
-    """Turned by up to `degrees` either way (LOGBOOK A7: 45, A8: 30, A15: 15)."""
+    """Rotate an image by an angle drawn between -`degrees` and `degrees` (LOGBOOK A7: 45, A8: 30, A15: 15)."""
     return warp(images, affine_matrix(_signed(draws) * degrees), fill)
 
 
@@ -41,7 +41,11 @@ def affine(
     shear: NonNegative = 0,
     fill: Fill = "zero",
 ) -> Tensor:
-    """Turned by up to `degrees`, moved by up to `shift` of the side, scaled, and sheared by up to `shear` degrees."""
+    """Rotate, translate, scale and shear an image at random.
+
+    The angle is up to `degrees` in either direction, the translation up to `shift` times the side, the factor of the
+    scale between the two values of `scale`, and the shear along each axis up to `shear` degrees.
+    """
     height, width = images.shape[-2:]
     return warp(
         images,
@@ -60,7 +64,7 @@ def affine(
 def perspective(
     images: Tensor, draws: Draws, *, distortion: Fraction = 0.5, probability: Fraction = 0.5, fill: Fill = "zero"
 ) -> Tensor:
-    """Seen from aside: each corner moves inwards by up to half of `distortion` of the side."""
+    """Change the perspective, with `probability`: corners move inwards by up to half of `distortion` times the side."""
     height, width = images.shape[-2:]
     moved = draws.uniform(4, 2) * (distortion / 2) * torch.where(draws.uniform(1, 1) < probability, 1.0, 0.0)
     inwards = _constant([[1, 1], [-1, 1], [-1, -1], [1, -1]], images.device)
@@ -72,7 +76,7 @@ def perspective(
 
 
 def warp(images: Tensor, matrix: Tensor, fill: Fill) -> Tensor:
-    """Images [B, C, H, W] read where `matrix` [B, 3, 3] takes each pixel's place (x, y, 1)."""
+    """Return images [B, C, H, W], each pixel read at the point that `matrix` [B, 3, 3] maps its (x, y, 1) to."""
     height, width = images.shape[-2:]
     x = torch.arange(width, device=images.device) - (width - 1) / 2
     y = torch.arange(height, device=images.device) - (height - 1) / 2
@@ -92,9 +96,11 @@ def affine_matrix(
     shear_x: Tensor | float = 0.0,
     shear_y: Tensor | float = 0.0,
 ) -> Tensor:
-    """The matrices [B, 3, 3] that read an image turned counter-clockwise by `angle` [B] degrees and so on, each [B].
+    """Return the matrices [B, 3, 3], for `warp`, of affine transformations.
 
-    The same as torchvision's affine, but for the sense of the angle, which is that of its rotate.
+    Each argument is [B], or one number for all: `angle` in degrees, counter-clockwise; `right` and `down`, the
+    translation in pixels; `scale`, a factor; `shear_x` and `shear_y` in degrees. They are torchvision's affine
+    transformations, but for the direction of the angle, which is that of its `rotate`.
     """
     turn, x, y = (torch.ones_like(angle) * value * (math.pi / 180) for value in (-angle, shear_x, shear_y))
     a = torch.cos(turn - y) / torch.cos(y)
@@ -114,9 +120,10 @@ def affine_matrix(
 
 
 def perspective_matrix(moved: Tensor, width: int, height: int) -> Tensor:
-    """The matrices [B, 3, 3] that read an image whose corners, clockwise from the top left, moved by [B, 4, 2] pixels.
+    """Return the matrices [B, 3, 3], for `warp`, that move the corners of images by `moved` [B, 4, 2] pixels (x, y).
 
-    The square's projection onto four points in closed form (Heckbert 1989), inverted by cross products.
+    The corners are in clockwise order from the top left. The projection of the square onto four points is in closed
+    form (Heckbert 1989), inverted by cross products.
     """
     half = _constant([[-1, -1], [1, -1], [1, 1], [-1, 1]], moved.device) * _constant(
         [width / 2, height / 2], moved.device
@@ -136,7 +143,7 @@ def perspective_matrix(moved: Tensor, width: int, height: int) -> Tensor:
 
 
 def _constant(values: Sequence[Any], device: torch.device) -> Tensor:
-    # Made on the host and sent: made on a GPU at once, it would have the host wait for all that the GPU has to do.
+    # Made on the host and sent: a tensor made on a GPU from a list makes the host wait for the GPU.
     return torch.tensor(values, dtype=torch.float32).to(device, non_blocking=True)
 
 

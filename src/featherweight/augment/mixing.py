@@ -1,7 +1,7 @@
-"""The mixings a recipe may name: several images into one, their target probabilities in proportion.
+"""The mixings that a recipe may name: each makes one image of several, and mixes their targets in proportion.
 
-Each takes images float32 [B, C, H, W], targets float32 [B, K] and the batch's `Draws`, draws for every sample anew, and
-returns both. Partners are samples of the same batch, other processes' among them.
+Each takes images float32 [B, C, H, W], targets float32 [B, K] and the batch's `Draws`, and returns both. Every sample
+is drawn for anew. Partners are samples of the same batch, those of other processes among them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Mixed = tuple[Tensor, Tensor]
 def mixup(
     images: Tensor, targets: Tensor, draws: Draws, *, alpha: Positive = 0.2, probability: Fraction = 1.0
 ) -> Mixed:
-    """A weighted mean with a partner, the weight from Beta(alpha, alpha) (arXiv:1710.09412)."""
+    """Average an image with a partner, by a weight from Beta(alpha, alpha), with `probability` (arXiv:1710.09412)."""
     partner = _partners(draws)
     weight = torch.where(draws.uniform() < probability, draws.beta(alpha), 1.0)
     of_images, of_targets = weight[:, None, None, None], weight[:, None]
@@ -34,7 +34,11 @@ def mixup(
 def cutmix(
     images: Tensor, targets: Tensor, draws: Draws, *, alpha: Positive = 1.0, probability: Fraction = 1.0
 ) -> Mixed:
-    """A box of a partner pasted in, of the area Beta(alpha, alpha) before edges cut it (arXiv:1905.04899)."""
+    """Paste a box of a partner into an image, with `probability` (arXiv:1905.04899).
+
+    The fraction of the image that is kept is drawn from Beta(alpha, alpha); the box may be cut off at the edges, which
+    the targets account for.
+    """
     height, width = images.shape[-2:]
     partner = _partners(draws)
     weight = torch.where(draws.uniform() < probability, draws.beta(alpha), 1.0)
@@ -50,7 +54,10 @@ def cutmix(
 
 
 def ricap(images: Tensor, targets: Tensor, draws: Draws, *, beta: Positive = 0.3) -> Mixed:
-    """Four random cuts of four images around a corner point from Beta(beta, beta) (arXiv:1811.09030)."""
+    """Tile an image from random crops of four images (arXiv:1811.09030).
+
+    The point where they meet is drawn from Beta(beta, beta) along each axis.
+    """
     size, width = images.shape[-2:]
     batch = len(images)
     split = (draws.beta(beta) * size).round().long(), (draws.beta(beta) * width).round().long()
@@ -83,9 +90,9 @@ def mix(
     choices: Sequence[Callable[..., Mixed]],
     processes: Processes = ALONE,
 ) -> Mixed:
-    """One of the mixings for each sample, drawn evenly; with none the batch as it is.
+    """Apply one of the mixings to each sample, drawn uniformly; with no choices the batch is returned as it is.
 
-    Given and returned are this process's samples; the whole batch is gathered for it to be mixed.
+    The arguments and results are this process's samples. The whole batch is gathered to be mixed.
     """
     if not choices:
         return images, targets
@@ -101,12 +108,12 @@ def mix(
 
 
 def _partners(draws: Draws) -> Tensor:
-    """A random order of the batch, int64 [B]."""
+    """Return a random permutation of the batch, int64 [B]."""
     return draws.uniform().argsort(stable=True)
 
 
 def _inside(centre: Tensor, half: Tensor, length: int) -> Tensor:
-    """True [B, length] from `half` before each centre up to `half` after it."""
+    """Return True [B, length] at indices from `centre` - `half` up to `centre` + `half` - 1, each [B]."""
     places = torch.arange(length, device=centre.device)[None]
     return (places >= (centre - half)[:, None]) & (places < (centre + half)[:, None])
 

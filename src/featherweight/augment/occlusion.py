@@ -1,4 +1,4 @@
-"""Parts of an image painted over: cutout and random erasing."""
+"""Augmentations that paint over a part of an image: cutout and random erasing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from featherweight.schema import Fraction, Positive
 
 
 def cutout(images: Tensor, draws: Draws, *, size: Fraction = 0.5, fill: Fraction = 0.5) -> Tensor:
-    """A square of the part `size` of the side painted in one grey, its centre anywhere (arXiv:1708.04552)."""
+    """Paint a square grey (arXiv:1708.04552).
+
+    Its side is `size` times the image's, its centre is drawn anywhere in the image, and it is cut off at the edges.
+    `fill` is the grey value, from 0 (black) to 1.
+    """
     height, width = images.shape[-2:]
     box = _box(draws.integers(height), draws.integers(width), round(size * height), round(size * width), images)
     return images.masked_fill(box[:, None], fill)
@@ -28,7 +32,11 @@ def erasing(
     ratio: tuple[Positive, Positive] = (0.3, 3.3),
     fill: Literal["zero", "noise"] = "zero",
 ) -> Tensor:
-    """A rectangle of a part of the image's area, within it, painted black or with noise (arXiv:1708.04896)."""
+    """Paint a rectangle inside the image black or with noise, with `probability` (arXiv:1708.04896).
+
+    The fraction of the image that it covers is drawn between the two values of `area`, and its height divided by its
+    width between those of `ratio`.
+    """
     height, width = images.shape[-2:]
     pixels = (area[0] + draws.uniform() * (area[1] - area[0])) * height * width
     shape = torch.exp(math.log(ratio[0]) + draws.uniform() * math.log(ratio[1] / ratio[0]))
@@ -45,7 +53,7 @@ def erasing(
 
 
 def _box(rows: Tensor, columns: Tensor, tall: int, wide: int, images: Tensor) -> Tensor:
-    """True [B, H, W] in a box around a centre, as far as it lies in the image."""
+    """Return True [B, H, W] in boxes of `tall` x `wide` pixels around centres (rows [B], columns [B])."""
     down = torch.arange(images.shape[-2], device=images.device)[None] - (rows - tall // 2)[:, None]
     right = torch.arange(images.shape[-1], device=images.device)[None] - (columns - wide // 2)[:, None]
     return ((down >= 0) & (down < tall))[:, :, None] & ((right >= 0) & (right < wide))[:, None, :]

@@ -1,7 +1,8 @@
-"""Augmentation policies of fourteen operations, an operation and a strength per sample.
+"""Augmentation policies over fourteen operations, with an operation and a strength drawn for each sample.
 
-The operations are torchvision's, to its magnitudes, but for three things: images are read bilinearly, moves are in
-proportion to the image (32 pixels at 32 pixels, in TrivialAugment), and nothing is rounded to whole levels in between.
+All take and return images float32 [B, C, H, W] in [0, 1]. The operations and their magnitudes are torchvision's, with
+three differences: images are read bilinearly, translations are in proportion to the image (TrivialAugment's 32 pixels
+are for images of 32), and nothing is rounded to whole levels between operations.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Operation = Callable[[Tensor, Tensor], Tensor]  # of images [B, C, H, W] and the
 
 
 def trivial_augment(images: Tensor, draws: Draws) -> Tensor:
-    """One operation of a strength between nothing and very much (arXiv:2103.10158, the wide space)."""
+    """Apply one operation, drawn for each image, with a strength drawn from the wide range (arXiv:2103.10158)."""
     host = draws.on(torch.device("cpu"))
     names = [name for name in OPERATIONS if name != "Invert"]
     which, level = host.integers(len(names)), host.integers(31) / 30
@@ -29,7 +30,10 @@ def trivial_augment(images: Tensor, draws: Draws) -> Tensor:
 
 
 def rand_augment(images: Tensor, draws: Draws, *, count: PositiveInt = 2, magnitude: Fraction = 0.3) -> Tensor:
-    """`count` operations one after another, of one strength (arXiv:1909.13719; 0.3 is torchvision's 9 of 30)."""
+    """Apply `count` operations, drawn for each image, all at the strength `magnitude` (arXiv:1909.13719).
+
+    0 changes nothing, 1 is torchvision's largest; 0.3 is its magnitude 9 of 30.
+    """
     host = draws.on(torch.device("cpu"))
     names = [name for name in OPERATIONS if name != "Invert"]
     for _ in range(count):
@@ -40,7 +44,7 @@ def rand_augment(images: Tensor, draws: Draws, *, count: PositiveInt = 2, magnit
 
 
 def auto_augment(images: Tensor, draws: Draws) -> Tensor:
-    """One of the 25 pairs of operations that were searched for on CIFAR-10 (arXiv:1805.09501)."""
+    """Apply one of the 25 pairs of operations found by search on CIFAR-10, drawn per image (arXiv:1805.09501)."""
     host = draws.on(torch.device("cpu"))
     names = list(OPERATIONS)
     which, chance, level = (table[host.integers(25)] for table in _cifar_policies(tuple(names)))
@@ -54,7 +58,7 @@ def auto_augment(images: Tensor, draws: Draws) -> Tensor:
 
 @functools.cache
 def _cifar_policies(names: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """The operation int64, its probability and its strength in [0, 1], each [25, 2], as torchvision lists them."""
+    """Return the operations (int64), their probabilities and strengths in [0, 1], each [25, 2], from torchvision."""
     from torchvision.transforms import AutoAugment, AutoAugmentPolicy  # seconds to import
 
     pairs = AutoAugment(AutoAugmentPolicy.CIFAR10).policies
@@ -66,7 +70,7 @@ def _cifar_policies(names: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _magnitudes(names: list[str], which: Tensor, level: Tensor, signs: Tensor, side: int, wide: bool = False) -> Tensor:
-    """What the strength `level` [B] in [0, 1] means to each sample's operation."""
+    """Return the magnitude [B] of each sample's operation at the strength `level` [B] in [0, 1]."""
     table = torch.stack([_magnitude(name, level, signs, side, wide) for name in names])
     return table.gather(0, which[None])[0]
 
@@ -89,7 +93,7 @@ def _signs(host: Draws) -> Tensor:
 
 
 def _apply(images: Tensor, names: list[str], which: Tensor, magnitudes: Tensor) -> Tensor:
-    """Each sample by its operation; `which` and `magnitudes` are on the host, so that the device need not wait."""
+    """Apply each sample's operation; `which` and `magnitudes` [B] are on the host, which need not wait for a GPU."""
     places = [(which == number).nonzero()[:, 0] for number in range(len(names))]
     sent = [here.to(images.device, non_blocking=True) for here in places]
     strengths = magnitudes.to(images.device, non_blocking=True)
@@ -100,7 +104,7 @@ def _apply(images: Tensor, names: list[str], which: Tensor, magnitudes: Tensor) 
 
 
 def _shear_x(images: Tensor, slope: Tensor) -> Tensor:
-    # From the top edge down, as AutoAugment has it, and not from the centre.
+    # Sheared from the top edge, as in AutoAugment, not from the centre.
     return _read(images, slope, torch.zeros_like(slope), slope * images.shape[-2] / 2, torch.zeros_like(slope))
 
 
@@ -124,7 +128,7 @@ def _read(images: Tensor, shear_x: Tensor, shear_y: Tensor, x: Tensor, y: Tensor
     return warp(images, torch.stack(rows, -1).view(-1, 3, 3), "zero")
 
 
-# As torchvision lists them; what an image of one channel cannot show leaves it alone.
+# As torchvision lists them. Color leaves images of one channel as they are.
 OPERATIONS: dict[str, Operation] = {
     "Identity": lambda images, strength: images,
     "ShearX": _shear_x,

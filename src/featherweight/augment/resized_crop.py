@@ -1,4 +1,4 @@
-"""Random resized crops, of pictures of different sizes: each sample has a box of its own, resized to the square."""
+"""Random resized crops, also of pictures of different sizes: each sample has its own box, resized to a square."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from featherweight.runtime.rng import Draws
 from featherweight.schema import Fraction, Positive
 
-TRIES = 10  # as torchvision's; then the largest box of an allowed proportion, at the centre
+TRIES = 10  # draws of a box, as torchvision's; then the largest central one is taken
 
 
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:
@@ -29,10 +29,11 @@ def random_resized_crop(
     scale: Annotated[tuple[Fraction, Fraction], AfterValidator(_rising)] = (0.35, 1.0),
     ratio: Annotated[tuple[Positive, Positive], AfterValidator(_rising)] = (3 / 4, 4 / 3),
 ) -> Tensor:
-    """A box of the part `scale` of a picture's area and of the proportion `ratio` (width to height), made the square
-    that the model takes, antialiased (Szegedy et al. 2014, arXiv:1409.4842; torchvision's RandomResizedCrop).
+    """Crop a random box and resize it to the square that the model takes, with antialiasing (arXiv:1409.4842).
 
-    Where `image.store` keeps pictures larger and in their own proportion, the box is cut from the whole of them.
+    The fraction of the picture's area that the box covers is drawn between the two values of `scale`, its width divided
+    by its height between those of `ratio`, as in torchvision's RandomResizedCrop. Where `image.store` keeps pictures
+    larger and in their own aspect ratio, the box is drawn in the whole picture.
     """
     height, width = images.shape[-2:]
     extents = torch.tensor([[height, width]]).expand(len(images), 2) if draws.frame is None else draws.frame.extents
@@ -41,9 +42,9 @@ def random_resized_crop(
 
 
 def boxes(draws: Draws, extents: Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
-    """The boxes (top, left, height, width), int64 [B, 4], in pictures of `extents` (height, width), int64 [B, 2].
+    """Return random boxes (top, left, height, width), int64 [B, 4], in pictures of `extents` (height, width) [B, 2].
 
-    The first of ten draws that lies within the picture is taken.
+    Of ten draws the first one that lies inside the picture is taken; if none does, the largest central box.
     """
     numbers = draws.on(torch.device("cpu")).uniform(TRIES, 4).double()
     height, width = extents.double()[:, None].unbind(-1)
@@ -60,14 +61,14 @@ def boxes(draws: Draws, extents: Tensor, scale: tuple[float, float], ratio: tupl
 
 
 def _central(height: Tensor, width: Tensor, ratio: tuple[float, float]) -> Tensor:
-    """The largest box at the centre of an allowed proportion, float64 [B, 4]."""
+    """Return the largest central boxes whose aspect ratio is allowed, float64 [B, 4]."""
     tall = torch.minimum(height, (width / ratio[0]).round())
     wide = torch.minimum(width, (height * ratio[1]).round())
     return torch.stack([((height - tall) / 2).floor(), ((width - wide) / 2).floor(), tall, wide], -1)
 
 
 def cut(images: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """The boxes (top, left, height, width), int64 [B, 4], of images [B, C, H, W] as [B, C, side, side], antialiased."""
+    """Return boxes (top, left, height, width), int64 [B, 4], of images [B, C, H, W], resized to [B, C, side, side]."""
     done = [
         F.interpolate(
             image[None, :, top : top + height, left : left + width], (side, side), mode="bilinear", antialias=True

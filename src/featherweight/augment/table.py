@@ -1,6 +1,7 @@
-"""The augmentations a recipe may list, in its order: pure functions on batches, on the device, one draw per sample.
+"""The augmentations that a recipe may list, in the order in which it applies them.
 
-Each takes images float32 [B, C, H, W] in [0, 1] and the batch's `Draws`, and returns images of the same shape.
+Each is a pure function that takes images float32 [B, C, H, W] in [0, 1] on the device and the batch's `Draws`, and
+returns images of the same shape.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
     "auto_augment": auto_augment,
 }
 
-# Left out where the competition says that a mirrored image may change its class.
+# Left out where the competition says that a mirrored image may be of another class.
 MIRRORING = ("flip", "alternating_flip", "vertical_flip")
 
-SIDEWAYS = ("flip", "alternating_flip")  # those that show the mirror image of a picture
+SIDEWAYS = ("flip", "alternating_flip")  # those that flip horizontally
 
-WHOLE = "random_resized_crop"  # takes whole pictures, of different sizes where they are stored so
+WHOLE = "random_resized_crop"  # takes whole pictures, which may differ in size

@@ -1,4 +1,4 @@
-"""The parameter limit: what counts, the refusal, lighter variants, and the members of a family that fill it."""
+"""The parameter limit: what counts, the check, smaller variants, and members of a family that fill the limit."""
 
 from featherweight.budget.any_model import weigh_anything, weigh_module
 from featherweight.budget.count import BudgetCheck, count_parameters, weigh, weigh_all, weigh_ensemble, weigh_model

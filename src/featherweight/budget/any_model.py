@@ -1,8 +1,8 @@
-"""Anybody's model on the scales: a module, a file of weights, a network of a library or of the user's.
+"""The size of any model: a module, a file of weights, a network of a library or of the user's.
 
-A file of weights says no more than names and tensors, so the names say what is a parameter: statistics of
-batch norms are set apart, and so is what a checkpoint holds beside the model (optimizer, averages). Tensors that share
-memory count once, where the file says that they do.
+A file of weights has only names and tensors, so the names tell which are parameters: batch-norm statistics are counted
+separately, and so is what a checkpoint holds beside the model (optimizer, averages). Tensors that share memory count
+once, if the file says that they do.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ IMAGENET = Shape(1000, 3, 224)  # what a network by its name is made for
 
 
 def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAGENET) -> ModelSize:
-    """Weigh a module, its state, a file (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too), `timm/NAME`,
-    `torchvision/NAME` or `FILE.py:NAME`. For a model in shards, its `.index.json`.
+    """Return the size of a module, its state, a file (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too),
+    `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME`; for a model in shards, of its `.index.json`.
 
-    `example` [B, C, H, W] is passed through a module whose parameters come into being with the first images; with it
-    multiply-adds and the folded count are given too. A network by its name is made for `shape`. No code of a file is
-    run but that of FILE.py. Raises UserError for what is none of these, damaged, or could run code.
+    `example` [B, C, H, W] is passed through a module whose parameters are created by the first images; with it
+    multiply-adds and the folded count are computed too. A named network is built for `shape`. No code is run but that
+    of FILE.py. Raises UserError for anything else, for damaged files, and for files that could run code.
     """
     if isinstance(what, nn.Module):
         return weigh_module(type(getattr(what, "_orig_mod", what)).__name__, what, example)
@@ -75,19 +75,17 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
     if path.suffix.lower() == ".onnx":
         return weigh_onnx(name, path, size)
     if path.suffix.lower() not in FILES:
-        raise UserError(f"cannot weigh {path}: its ending is none of {', '.join((*FILES, INDEX))}")
+        raise UserError(f"cannot weigh {path}: expected a file that ends in {', '.join((*FILES, INDEX))}")
     return _of_content(name, path, read_content(path), size)
 
 
 def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, size: int = 0) -> ModelSize:
-    """Weigh a module; `size` is that of the file which it came from, in bytes. See `weigh_anything`."""
+    """Return the size of a module; `size` is that of its file, in bytes. See `weigh_anything`."""
     if example is not None and any(nn.parameter.is_lazy(one) for one in module.parameters()):
         with torch.no_grad():
             module(example)
     if any(nn.parameter.is_lazy(one) for one in (*module.parameters(), *module.buffers())):
-        raise UserError(
-            f"{name}: some of its parameters come into being with the first images: give an example of them"
-        )
+        raise UserError(f"{name}: some of its parameters are created by the first images: pass an example of these")
     caches = derived(module)
     summed = groups([(name, module)], caches=caches)
     parameters = sum(part.parameters for part in summed)
@@ -107,7 +105,7 @@ def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, si
 
 
 def macs_of(module: nn.Module, example: Tensor) -> int | None:
-    """Multiply-adds for one image of `example` [B, C, H, W], by torch's counter; None for what does not run on it."""
+    """Return the multiply-adds for one image of `example` [B, C, H, W], by torch's counter; None if it does not run."""
     for device, images in runs_on(module, example):
         counter = FlopCounterMode(display=False)
         with suppress(Exception), torch.no_grad(), not_compiled(), counter:  # whatever a network of somebody's raises
@@ -152,7 +150,7 @@ def _of_parts(name: str, parts: Parts, size: int) -> ModelSize:
 
 
 def _more(seen: dict[int, int], tensors: Iterable[Tensor]) -> Tally:
-    """What tensors add to the memory that was seen."""
+    """Return the tally of what tensors add to those already seen."""
     tally = Tally(seen)
     for tensor in tensors:
         tally.add(tensor, look=False)
@@ -160,7 +158,7 @@ def _more(seen: dict[int, int], tensors: Iterable[Tensor]) -> Tally:
 
 
 def _is_statistic(key: str, state: Mapping[str, Tensor]) -> bool:
-    """Is it of a norm, by its name, its shape and what stands beside it? Or an index, which the code makes anew?"""
+    """True for a statistic of a norm, by name, shape and siblings, and for an index that the code creates anew."""
     module, _, last = key.rpartition(".")
     if last in INDICES and state[key].dtype == torch.int64:
         return True

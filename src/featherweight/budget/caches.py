@@ -1,7 +1,7 @@
-"""What a network works out of its own weights while it runs, and may keep: no weights, but a cache.
+"""Tensors that a network computes from its own weights while it runs, and may keep: caches, not weights.
 
-tiny_vit's attention keeps its biases indexed, 1.2 million numbers that nothing learns. What a run makes from nothing
-(`torch.zeros`) may be weights by another name, and counts.
+tiny_vit's attention keeps its indexed biases, 1.2 million numbers that are not learned. Tensors that a run creates from
+nothing (`torch.zeros`) may be weights by another name, and count.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from featherweight.runtime.torch_internals import spare_the_compiler
 
 
 class Caches(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within, what is worked out of a model's parameters and buffers is noted in `derived`, by id."""
+    """Mode that records tensors computed from a model's parameters and buffers in `derived`, by id."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -33,7 +33,7 @@ class Caches(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def tensors_in(arguments: Any) -> Iterator[Tensor]:
-    """The tensors among an operator's arguments or results, lists looked into."""
+    """Yield the tensors among an operator's arguments or results, including those in lists."""
     for one in arguments:
         if isinstance(one, Tensor):
             yield one

@@ -1,4 +1,4 @@
-"""The weigh-in: a model is held against the limit and refused if it is over it. What counts: `budget.what_counts`."""
+"""The check of a model against the parameter limit. What counts: `budget.what_counts`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from featherweight.schema import Choice
 
 @dataclass(frozen=True)
 class BudgetCheck:
-    """A model against a limit. MACs are multiply-adds for one image; `macs_check` is ptflops' count of the same without
-    the additions of biases, which it counts too.
+    """The parameters of a model, and the limit.
 
-    `sides` are the heights of the maps on the way through the network, in pixels, the image's first; `stem` is the rule
-    that the first of them follow, in words.
+    `macs`: multiply-adds for one image; `macs_check`: ptflops' count, minus bias additions. `sides`: heights of the
+    maps through the network, in pixels, the image's first; `stem`: the rule that the first of them follow, in words.
     """
 
     name: str
@@ -41,61 +40,61 @@ class BudgetCheck:
     macs_check: int | None = None
     sides: tuple[int, ...] = ()
     stem: str = ""
-    measures: tuple[Measure, ...] = ()  # of what the competition limits beside parameters
+    measures: tuple[Measure, ...] = ()  # of the competition's other limits
     find_lighter: Callable[[], Choice | None] = field(default=lambda: None, repr=False, compare=False)
 
     @property
     def parameters(self) -> int:
-        """All that always counts."""
+        """Parameters that always count."""
         return sum(group.parameters for group in self.groups)
 
     @property
     def statistics(self) -> int:
-        """Buffers that hold statistics."""
+        """Values in buffers that hold statistics."""
         return sum(group.statistics for group in self.groups)
 
     @property
     def counted(self) -> int:
-        """What is held against the limit."""
+        """Parameters counted against the limit."""
         return self.parameters + (self.statistics if self.counts_statistics else 0)
 
     @property
     def room(self) -> int:
-        """What is left below the limit; negative when over."""
+        """Parameters left below the limit; negative if it is exceeded."""
         return self.limit - self.counted
 
     @property
     def within_limit(self) -> bool:
-        """Is it within all that the competition limits?"""
+        """True if every limit of the competition is met."""
         return self.room >= 0 and not any(one.is_over for one in self.measures)
 
     @property
     def excess(self) -> str:
-        """What it is over, in words; empty where it is within the limit."""
+        """The exceeded limits, in words; empty if all are met."""
         own = [f"{self.counted:,} parameters, {-self.room:,} over the limit"] if self.room < 0 else []
         return "; ".join([*own, *(str(one) for one in self.measures if one.is_over)])
 
     def refuse_if_over(self) -> None:
-        """Raise OverBudget, naming the largest groups and the nearest variant within it, or the other limit."""
+        """Raise OverBudget if a limit is exceeded, with the largest groups and the nearest variant within it."""
         if self.within_limit:
             return
         if self.room >= 0:
-            raise OverBudget(f"{self.name} is over what the competition allows: {self.excess}. Take a lighter model.")
+            raise OverBudget(f"{self.name} is over what the competition allows: {self.excess}. Choose a smaller model.")
         largest = sorted(self.groups, key=lambda group: -group.parameters)[:3]
         parts = ", ".join(f"{group.name} {group.parameters:,}" for group in largest if group.parameters)
         lighter = self.find_lighter()
         raise OverBudget(
-            f"{self.name} weighs {self.counted:,} parameters, {-self.room:,} over the limit of {self.limit:,}. "
+            f"{self.name} has {self.counted:,} parameters, {-self.room:,} over the limit of {self.limit:,}. "
             f"The largest parts: {parts}. "
-            + (f"The nearest variant within the limit: model: {line(lighter)}" if lighter else "Take a lighter model.")
+            + (f"The nearest variant within the limit: model: {line(lighter)}" if lighter else "Choose a smaller one.")
         )
 
 
 def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool = False) -> BudgetCheck:
-    """Weigh a recipe's model for a competition, without data or memory: it is built and run once on the meta device.
+    """Check a recipe's model against a competition's limits, without data or memory: it runs once on the meta device.
 
-    `cross_check` also counts MACs with ptflops' aten backend.
-    Raises UserError for pretrained weights and pseudo-labels where the competition does not allow them.
+    `cross_check` also counts MACs with ptflops' aten backend. Raises UserError for pretrained weights and pseudo-labels
+    where the competition does not allow them.
     """
     competition = competition.seen_by(recipe)
     if starts_pretrained(recipe.model) and not competition.limit.allow_pretrained:
@@ -119,15 +118,15 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
     model = outline(recipe.model, shape)
     if isinstance(recipe.model, CustomModel) and recipe.train.epochs:
         refuse_untrainable(model, recipe.model.name)
-    for parameter in model.parameters():  # the counter would follow gradients
-        if not nn.parameter.is_lazy(parameter):  # which the first batch makes
+    for parameter in model.parameters():  # else the counter would track gradients
+        if not nn.parameter.is_lazy(parameter):  # created by the first batch
             parameter.requires_grad_(False)
     caches = Caches(model)
     sides = _watch_sides(model, shape.size)
     counter = FlopCounterMode(display=False)
     spare_the_flop_counter()
     with outline_run(model, shape) as example, counter, caches:
-        model(example)  # also brings lazily created parameters into being, so it comes before the count
+        model(example)  # also creates lazy parameters, so it comes before the count
     flops = {module: sum(by_operator.values()) for module, by_operator in counter.get_flop_counts().items()}
     checked = ptflops_macs(model, example) if cross_check and example.is_meta else None
     macs_check = None if checked is None else checked[0] - checked[1]
@@ -144,8 +143,9 @@ def weigh(recipe: Recipe, competition: Competition, name: str, cross_check: bool
 
 
 def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[BudgetCheck]:
-    """Weigh recipes by name; those that share a model are weighed once. Where the competition does not allow pretrained
-    weights, recipes that start from them are left out.
+    """Check recipes by name; a model that several share is counted once.
+
+    Where the competition does not allow pretrained weights, recipes that start from them are left out.
     """
     if not competition.limit.allow_pretrained:
         recipes = {name: recipe for name, recipe in recipes.items() if not starts_pretrained(recipe.model)}
@@ -159,13 +159,13 @@ def weigh_all(recipes: Mapping[str, Recipe], competition: Competition) -> list[B
 
 
 def count_parameters(spec: Choice, competition: Competition) -> int:
-    """What of a model, built without memory, is held against the limit; its lazy layers must not be needed for that."""
+    """Return the number of parameters that count, of a model built without memory and without lazy layers."""
     model = outline(spec, competition.shape)
     return _weighed(model, competition, spec.name, {}, None).counted
 
 
 def weigh_model(model: Classifier, competition: Competition, name: str) -> BudgetCheck:
-    """Weigh a model that is there, for example one just loaded from the weights to be shipped."""
+    """Check an existing model, for example one that was loaded from the weights to be shipped."""
     weighed = _weighed(model, competition, name, {}, None)
     return dataclasses.replace(weighed, measures=measured(model, competition))
 
@@ -173,9 +173,9 @@ def weigh_model(model: Classifier, competition: Competition, name: str) -> Budge
 def weigh_ensemble(
     members: Mapping[str, Classifier], competition: Competition, name: str, seen: Mapping[str, Competition] = {}
 ) -> BudgetCheck:
-    """Weigh models that are shipped together: their parameters are summed, those that members share count once.
+    """Check models that are shipped together: their parameters are summed; those that members share count once.
 
-    `seen` is the competition as a member sees it, in images of its own size, where that differs.
+    `seen` is the competition as a member sees it, with its own image size, if that differs.
     """
     summed = groups(list(members.items()))
     measures = together(measured(member, seen.get(each, competition)) for each, member in members.items())
@@ -194,7 +194,7 @@ def _weighed(
     parts = [(f"net.{child}", module) for child, module in model.net.named_children()]
     parts += [("net", model.net), ("normalize", model.normalize), ("model", model)]
     macs = {label: flops.get(f"{root}.{label}", 0) // 2 for label, _ in parts[:-1]}
-    macs["net"] -= sum(macs[label] for label, _ in parts[:-3])  # what the groups before it have not accounted for
+    macs["net"] -= sum(macs[label] for label, _ in parts[:-3])  # those not in the groups before it
     return BudgetCheck(
         name,
         groups(parts, macs, caches),
@@ -206,7 +206,7 @@ def _weighed(
 
 
 def _watch_sides(model: nn.Module, side: int) -> list[int]:
-    """A list that fills with the sides of the maps, each smaller than the one before, when the model is run."""
+    """Return a list that fills with the sides of the maps, each smaller than the one before, when the model is run."""
     sides = [side]
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,8 +1,8 @@
-"""How many parameters are left of a network that is made ready for use: batch norms folded, branches merged.
+"""The number of parameters after batch norms are folded and branches merged, as for deployment.
 
-Branches that only training needs are merged by the network's own method for that, where it has one (`fuse`,
-`reparameterize`, `switch_to_deploy`). A batch norm folds into the convolution or linear layer before it when nothing
-else takes what that layer gives, and the layer is used once; its own bias then holds the shift.
+Branches that only training needs are merged by the network's own method, if it has one (`fuse`, `reparameterize`,
+`switch_to_deploy`). A batch norm folds into the convolution or linear layer before it if nothing else uses that layer's
+output, and the layer is used once; its bias then holds the shift.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ NORMS = (
 
 
 def spared_by_folding(model: nn.Module, example: Tensor) -> int | None:
-    """How many parameters fewer the folded network has; None for one that does not run on `example` [B, C, H, W].
+    """Return how many parameters fewer the folded network has; None if it does not run on `example` [B, C, H, W].
 
-    The model stays as it is. It is run without memory, if it can be.
+    The model is not changed. It is run without memory, if possible.
     """
     before = tallied(model.parameters()).numbers
     for (device, images), merging in itertools.product(runs_on(model, example), (True, False)):
@@ -107,9 +107,9 @@ class _Layer:
 
 @dataclass
 class _Graph(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What a run's layers and norms pass to each other."""
+    """The tensors that layers and norms pass to each other in one run."""
 
-    layers: dict[int, _Layer] = field(default_factory=dict)  # by what comes out of them
+    layers: dict[int, _Layer] = field(default_factory=dict)  # by the id of their output
     norms: list[tuple[int, Tensor | None, Tensor | None]] = field(default_factory=list)
     uses: Counter[int] = field(default_factory=Counter)
     alive: list[Any] = field(default_factory=list)  # so that no two tensors have one id
@@ -133,7 +133,7 @@ class _Graph(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def spared(self) -> int:
-        """How many parameters folding saves: scales and shifts of norms, less the biases that layers then need."""
+        """Return how many parameters folding saves: scales and shifts of norms, minus biases that layers then need."""
         spared = 0
         shared = Counter(id(scale) for _, scale, _ in self.norms if scale is not None)
         for source, scale, shift in self.norms:

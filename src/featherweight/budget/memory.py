@@ -1,4 +1,4 @@
-"""How much memory a training step takes, worked out on shapes alone, before any of it is spent."""
+"""The memory of a training step, computed from shapes before any of it is allocated."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from featherweight.untrusted_files import gigabytes
 
 BASE = 0.8e9  # bytes of a process that has imported torch and timm, before its first step
 COPIES = 6  # of every parameter at most: weights, gradients, two moments, an average, the best so far
-SPARE = 1.5  # times what backward needs: its own results, the batch as it is augmented, gaps between blocks
-HALVED = 0.6  # of it is left in bf16 or fp16: most results take half, some stay in float32
-ROOM = 0.7  # of the free memory is planned for: others want some, and kernels take work space of their own
-SMALL, PLENTY = 2**17, 8 * 2**30  # pixels of a batch that any network within a limit trains in so many bytes
-IMAGES = 2  # that are counted, since batch norms refuse one alone on maps of one pixel
+SPARE = 1.5  # factor on the activations: for backward's results, augmentation, gaps between blocks
+HALVED = 0.6  # factor on them in bf16 or fp16: most take half, some stay in float32
+ROOM = 0.7  # fraction of the free memory that is planned for: other programs and kernels need some
+SMALL, PLENTY = 2**17, 8 * 2**30  # a batch of SMALL pixels fits into PLENTY bytes with any network within a limit
+IMAGES = 2  # that are counted, since batch norm refuses a single one on maps of one pixel
 
 
 def activation_bytes(make: Callable[[], nn.Module], shape: Shape) -> int | None:
-    """The bytes of one image that a forward pass in float32 keeps for the backward pass; None where shapes alone do
-    not tell (a network that asks for the values of its maps).
+    """Return the bytes per image that a forward pass in float32 keeps for the backward pass.
+
+    None if shapes are not enough, as for a network that depends on the values of its activations.
     """
     storages: dict[int, Any] = {}  # the storages themselves, so that no address is used twice
 
@@ -51,15 +52,15 @@ def activation_bytes(make: Callable[[], nn.Module], shape: Shape) -> int | None:
 
 
 def step_bytes(activations: int, parameters: int, images: int) -> int:
-    """The memory of a process that trains `images` at a time, in bytes."""
+    """Return the memory of a process that trains `images` at a time, in bytes."""
     return int(BASE + SPARE * activations * images + 4 * COPIES * parameters)
 
 
 def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, parts: int = 1) -> Recipe:
-    """The recipe with its batches cut into parts (`train.accumulate`) so small that they fit into the free memory.
+    """Return the recipe with its batches cut into parts (`train.accumulate`) that fit into the free memory.
 
-    It prints what it changed. A batch is shared by `parts` processes, of which each has this memory alone on a GPU,
-    and all together elsewhere. Raises UserError where not even two images at a time fit.
+    A change is printed. A batch is shared by `parts` processes: on GPUs each has this memory for itself, elsewhere all
+    share it. Raises UserError if not even two images at a time fit.
     """
     batch, shape = recipe.train.batch_size, competition.shape
     free = runtime.free_memory()
@@ -82,14 +83,13 @@ def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, pa
         accumulate *= 2
     if needed(accumulate) > room:
         raise UserError(
-            f"training at {shape.size} px takes about {gigabytes(needed(accumulate))} of memory even with "
-            f"{-(-batch // accumulate)} images at a time, and {left} can be planned for: choose a smaller image.size "
-            "or model"
+            f"training at {shape.size} px needs about {gigabytes(needed(accumulate))} of memory even with "
+            f"{-(-batch // accumulate)} images at a time; it may use {left}: choose a smaller image.size or model"
         )
     if accumulate == recipe.train.accumulate:
         return recipe
     say(
-        f"  train.accumulate: {accumulate}, since a step of {batch} images at {shape.size} px would take about "
-        f"{gigabytes(needed(recipe.train.accumulate))} of memory, and {left} can be planned for"
+        f"  train.accumulate: {accumulate}, since a step of {batch} images at {shape.size} px would need about "
+        f"{gigabytes(needed(recipe.train.accumulate))} of memory; it may use {left}"
     )
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"accumulate": accumulate})})

@@ -1,7 +1,7 @@
-"""An ONNX file on the scales: its initializers and constants, graphs within graphs included.
+"""The size of an ONNX file: its initializers and constants, including those of nested graphs.
 
-Not counted as parameters: statistics of batch norms, scales and zero points of quantised weights, and the settings of
-the graph, which are whole numbers in small tensors (shapes, axes) and single numbers.
+Not counted as parameters: batch-norm statistics, scales and zero points of quantised weights, and the settings of the
+graph, which are integers in small tensors (shapes, axes) and single numbers.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ WHOLE = ("INT64", "INT32", "UINT64", "UINT32", "BOOL")
 
 
 def weigh_onnx(name: str, path: Path, size: int) -> ModelSize:
-    """Weigh an ONNX file of `size` bytes; weights outside it must be beside it, and their bytes count.
+    """Return the size of a model in an ONNX file of `size` bytes; external weights must be beside it, and count.
 
-    Raises UserError for a file that is none, that declares more than it holds, or whose weights are not there.
+    Raises UserError for other files, for one that declares more than it holds, and for missing weights.
     """
     untrusted_files.refuse_beyond_memory(path, 2 * size)
-    with untrusted_files.explained(path, "no readable ONNX file"):
+    with untrusted_files.explained(path, "not a readable ONNX file"):
         import onnx
 
         model = onnx.load(str(path), load_external_data=False)
@@ -149,13 +149,15 @@ def _of_attributes(attributes: Iterable[Any], few: int) -> Iterator[Any]:
 
 
 def _packed_inputs(node: Any) -> Iterator[int]:
-    """Which inputs of an operator hold weights of fewer than 8 bits in bytes."""
+    """Yield the indices of an operator's inputs that hold weights of fewer than 8 bits in bytes."""
     places = PACKED.get(node.op_type, ())
     yield from (place for place in places if place < len(node.input) and node.input[place])
 
 
 def _stands_for(node: Any, count: int) -> int:
-    """How many weights an operator takes from a tensor of bytes; sizes that it states are believed to one half."""
+    """Return how many weights an operator reads from a tensor of bytes; sizes that it states are trusted to one
+    half.
+    """
     attributes = {attribute.name: attribute.i for attribute in node.attribute}
     bits = attributes.get("bits", attributes.get("expert_weight_bits", 4))
     room = count * 8 // bits if bits in (2, 3, 4, 5, 6, 8) else 4 * count
@@ -164,13 +166,13 @@ def _stands_for(node: Any, count: int) -> int:
 
 
 def _outside(path: Path, tensor: Any) -> set[Path]:
-    """The file beside the ONNX file that a tensor's numbers are in; it must be there and long enough."""
+    """Return the file of a tensor's external data; it must be beside the ONNX file and long enough."""
     entry = {one.key: one.value for one in tensor.external_data}
     if "location" not in entry:
         return set()
     where = path.parent / entry["location"]
     if Path(entry["location"]).is_absolute() or ".." in Path(entry["location"]).parts:
-        raise UserError(f"{path}: refused: its weights are said to be in {entry['location']}, outside of its folder")
+        raise UserError(f"{path}: refused: its weights would be in {entry['location']}, outside of its folder")
     if not where.is_file():
         raise UserError(f"{path}: its weights are in {entry['location']}, which is not beside it")
     if int(entry.get("offset", 0)) + int(entry.get("length", 0)) > untrusted_files.regular_file(where).st_size:

@@ -1,6 +1,6 @@
-"""What a competition may limit beside parameters: bytes, multiply-adds, MicroNet's score, the folded count.
+"""Limits of a competition besides parameters: bytes, multiply-adds, MicroNet's score, the folded count.
 
-Each is measured only where the competition states it.
+Each is computed only if the competition has such a limit.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Measure:
-    """What a model has of something that is limited, and the limit; `key` is the competition's, one of WORDS."""
+    """A model's value of a limited quantity, and the limit; `key` is the competition's, one of WORDS."""
 
     key: str
     value: float
@@ -42,7 +42,7 @@ class Measure:
 
     @property
     def is_over(self) -> bool:
-        """Is it more than the competition allows?"""
+        """True if the limit is exceeded."""
         return self.value > self.limit
 
     def __str__(self) -> str:
@@ -51,9 +51,9 @@ class Measure:
 
 
 def measured(model: Classifier, competition: Competition, macs: int | None = None) -> tuple[Measure, ...]:
-    """What a model, on the meta device or not, has of what the competition limits; `macs` where they are known.
+    """Return a model's values of the limited quantities; the model may be on the meta device. `macs`, if known.
 
-    Raises UserError where that is unknown.
+    Raises UserError if a value cannot be computed.
     """
     limits = competition.limit.others
     if not limits:
@@ -73,12 +73,12 @@ def measured(model: Classifier, competition: Competition, macs: int | None = Non
         amounts["folded"] = None if spared is None else parameters - spared
     unknown = [key for key, value in amounts.items() if value is None]
     if unknown:
-        raise UserError(f"limit.{unknown[0]}: the {WORDS[unknown[0]]} cannot be told: the model does not run by itself")
+        raise UserError(f"limit.{unknown[0]}: the {WORDS[unknown[0]]} are unknown, since the model does not run alone")
     return tuple(Measure(key, value, limits[key]) for key, value in amounts.items() if value is not None)
 
 
 def together(members: Iterable[tuple[Measure, ...]]) -> tuple[Measure, ...]:
-    """What several models have that are shipped together."""
+    """Return the values of several models that are shipped together."""
     sums: dict[str, Measure] = {}
     for measures in members:
         for one in measures:
@@ -88,7 +88,7 @@ def together(members: Iterable[tuple[Measure, ...]]) -> tuple[Measure, ...]:
 
 
 def stored_bytes(state: Mapping[str, Tensor]) -> int:
-    """How long the file of weights is, in safetensors' format: 8 bytes, a JSON header filled up to 8, the numbers."""
+    """Return the length of the safetensors file in bytes: 8, a JSON header padded to a multiple of 8, the tensors."""
     header, end = {}, 0
     for name in sorted(state, key=lambda name: (-state[name].element_size(), name)):
         tensor = state[name]

@@ -1,4 +1,4 @@
-"""Weights of a file that are packed several to a number, and the tensors that only unpack them."""
+"""Weights that are packed several to a number in a file, and the tensors that serve only to unpack them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ OBSERVERS = ("activation_post_process", "weight_fake_quant")  # of torch's quant
 
 
 def unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
-    """What tensors of several weights in one number stand for, by name; and the names of what only unpacks them.
+    """Return how many weights packed tensors hold, by name, and the names of tensors that serve only to unpack them.
 
-    bitsandbytes stores two 4-bit weights in a byte (transformers #25978, peft #1020); GPTQ and AWQ store eight in an
-    int32, along the inputs or along the outputs; AQLM a code for a group of weights, and a book of groups (peft #1594);
-    MLX as many as go into 32 bits; mxfp4 and nvfp4 two in a byte (huggingface.js #2323); compressed-tensors and HQQ as
-    many as the shape beside them says. Scales of 8-bit weights only unpack them too, those of torch, quanto and
-    bitsandbytes. Shapes that a file states are believed down to a weight for two bytes.
+    bitsandbytes stores two 4-bit weights in a byte (transformers #25978, peft #1020); GPTQ and AWQ eight in an int32,
+    along the inputs or along the outputs; AQLM a code for a group of weights, and a codebook (peft #1594); MLX as many
+    as fit into 32 bits; mxfp4 and nvfp4 two in a byte (huggingface.js #2323); compressed-tensors and HQQ as many as a
+    stored shape says. Scales of 8-bit weights (torch, quanto, bitsandbytes) serve only to unpack them, too. Shapes that
+    a file states are trusted down to one weight per two bytes.
     """
     packed: dict[str, int] = {}
     aside: set[str] = set()
@@ -41,7 +41,7 @@ def unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
 
 
 def _packed(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> tuple[int | None, set[str]]:
-    """How many weights a tensor stands for, None where it is not packed; and the names of what unpacks it."""
+    """Return how many weights a tensor holds, None if it is not packed, and the names of what unpacks it."""
     module, _, last = key.rpartition(".")
     home = f"{module}." if module else ""
     beside = {name: state[f"{home}{name}"] for name in BESIDE if f"{home}{name}" in state}
@@ -76,7 +76,7 @@ def _packed(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> tuple[int 
 
 
 def _unpacking(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> set[str]:
-    """The names of what only unpacks a tensor with one weight in each number, or of this tensor if it does that."""
+    """Return the names of what only unpacks a tensor with one weight per number, or of this tensor if it does that."""
     module, _, last = key.rpartition(".")
     home = f"{module}." if module else ""
     if last == "_data" and f"{home}_scale" in state:
@@ -92,9 +92,9 @@ def _unpacking(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> set[str
 
 
 def _inputs(packed: Tensor, scales: Tensor, zeros: Tensor | None) -> int:
-    """How many inputs a layer has whose weights are packed along them (GPTQ), or along its outputs (AWQ).
+    """Return the number of inputs of a layer whose weights are packed along them (GPTQ), or along its outputs (AWQ).
 
-    How many bits a weight has, the zero points say; without them it is 4, which is what kernels without them take.
+    The zero points tell the bits of a weight; without them it is 4, as kernels without zero points expect.
     """
     if packed.shape[-1] != scales.shape[-1]:
         return len(packed)
@@ -104,6 +104,6 @@ def _inputs(packed: Tensor, scales: Tensor, zeros: Tensor | None) -> int:
 
 
 def _bits_of_mlx(packed: Tensor, scales: Tensor) -> int:
-    """How many bits a weight of MLX has, by how many share a scale: 64, as by default, else 32 or 128."""
+    """Return the bits of a weight of MLX, by how many share a scale: 64, the default, else 32 or 128."""
     bits = {size: packed.shape[-1] * 32 // (size * max(1, scales.shape[-1])) for size in (64, 32, 128)}
     return next((one for one in bits.values() if one in (2, 3, 4, 5, 6, 8)), 2)

@@ -1,4 +1,4 @@
-"""How a model that is too heavy gets lighter: what to give up first, and which argument to turn down then."""
+"""Smaller variants of a model over the limit: the options to give up first, and the argument to reduce."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAME = {
 
 
 def nearest_that_fits(spec: Choice, families: OneOf, fits: Callable[[Choice], bool]) -> Choice | None:
-    """The widest variant of a model that `fits`, all else being as it is; None where there is none, or no way to it."""
+    """Return the widest variant of a model that `fits`, with all else the same; None if there is none."""
     for heavy in _starts(spec, families):
         if heavy != spec and fits(heavy):
             return heavy
@@ -38,12 +38,12 @@ def nearest_that_fits(spec: Choice, families: OneOf, fits: Callable[[Choice], bo
 
 
 def line(spec: Choice) -> str:
-    """A model as one would write it in a recipe: its name and what differs from the defaults."""
+    """Return a model as it is written in a recipe: its name and what differs from the defaults."""
     return yaml.dump_flow({"name": spec.name, **spec.model_dump(mode="json", exclude_defaults=True)})
 
 
 def _starts(spec: Choice, families: OneOf) -> Iterator[Choice]:
-    """The model, or the family here that it is a member of; then without what it gives up first."""
+    """Yield the model, or the family here that it belongs to; then the same without the options given up first."""
     if "variant" in spec.arguments and spec.arguments["variant"] in SAME:
         same = families.validate(SAME[spec.arguments["variant"]])
         arguments = spec.model_dump(exclude_defaults=True, exclude={"name", "variant"})
@@ -56,7 +56,7 @@ def _starts(spec: Choice, families: OneOf) -> Iterator[Choice]:
 
 
 def _family(spec: Choice) -> Family:
-    """Nothing is known of a user's own network."""
+    """Return the family of a model; None for a user's own network."""
     return FAMILY.get(spec.name) or Family(spec.name, spec)
 
 

@@ -1,13 +1,13 @@
-"""The budget filled: the members of a family that come closest under a parameter limit.
+"""Filling the limit: the members of a family that come closest to a parameter limit from below.
 
-A family's members are searched by closed form, thousands a second, one structure (a depth, a growth) at a time: of each
-structure the fullest member is taken whose proportions are within 5 % of the published ones. Those few are built
-without memory and weighed like any recipe, so what is proposed weighs in exactly.
+A family's members are searched by closed form, thousands per second, one structure (a depth, a growth) at a time: of
+each structure the largest member is taken whose proportions are within 5 % of the published ones. These few are built
+without memory and checked like any recipe, so the counts of proposals are exact.
 
-A network of timm has no closed form, and is weighed without memory at a few widths, in thousandths: see `timm_width`.
+A network of timm has no closed form, and is counted without memory at a few widths, in thousandths: see `timm_width`.
 
-The order of preference: members that fill the limit to within FILLED before those that don't; among these, structures
-nearest to the one that is best known at such sizes (its `Filling` names it) first. `max_macs` bounds what they compute.
+Members that fill the limit to FILLED come first; among these, structures nearest to the one that is best known at such
+sizes (named by its `Filling`). `max_macs` limits their multiply-adds.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from featherweight.schema import Choice
 FILLABLE = {name: family.filling for name, family in FAMILY.items() if family.filling is not None}
 TIMM, TIMM_PARENT = "timm/", "_gentle"
 WIDTHS = (50, 10_000)  # in thousandths of a variant's
-NEAR = 5  # thousandths around the widest that fits which are looked at too, as channels are rounded
-LEAST_CUT = 0.99  # of the parameters, where another limit is passed
-EXAMPLE = "sgd"  # a recipe needs an optimizer to be one, which weighs nothing
+NEAR = 5  # thousandths below the widest that fits that are tried too, since channels are rounded
+LEAST_CUT = 0.99  # factor on the parameters, if another limit is exceeded
+EXAMPLE = "sgd"  # a recipe needs some optimizer, which does not count
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member of a family, weighed."""
+    """A member of a family, and its check against the limit."""
 
     spec: Choice
     weighed: budget.BudgetCheck
 
     @property
     def line(self) -> str:
-        """What a recipe says to have it."""
+        """The member as it is written in a recipe."""
         return f"model: {line(self.spec)}"
 
 
 def fill(
     family: str, competition: Competition, limit: int | None = None, max_macs: float | None = None
 ) -> tuple[list[Member], int]:
-    """The members of a family that fill a competition's limit (or another one), best first; and how many were counted.
+    """Return the members of a family that fill a competition's or another limit, best first, and the number counted.
 
     `max_macs` are multiply-adds for one image. The family is one of FILLABLE, or `timm/NAME`. Raises UserError for a
-    network that timm does not know, or makes in one width alone.
+    network that timm does not know, or has in one width only.
     """
     limit = limit or competition.limit.parameters
     limits: dict[str, int] = {"parameters": limit}
@@ -66,7 +66,7 @@ def fill(
 
 
 def _of_timm(name: str, competition: Competition) -> tuple[list[Member], int]:
-    """The widest that fits and those little below it, the fullest first; and how many were counted."""
+    """Return the widest that fits and those slightly narrower, the largest first, and the number counted."""
     counted: dict[int, int] = {}
 
     def count(width: int) -> int:
@@ -86,7 +86,7 @@ def _of_timm(name: str, competition: Competition) -> tuple[list[Member], int]:
 
 
 def _by_closed_form(family: str, competition: Competition) -> tuple[list[Member], int]:
-    """The fullest member of each structure, the best known first; and how many were counted."""
+    """Return the largest member of each structure, the best known first, and the number counted."""
     limit, counted = competition.limit.parameters, 0
     members: list[Member] = []
     for structure in FILLABLE[family].structures:
@@ -109,9 +109,9 @@ def _by_closed_form(family: str, competition: Competition) -> tuple[list[Member]
 
 
 def write(member: Member, name: str, path: Path) -> None:
-    """Write a member as a recipe. Raises UserError where there is a file of that name."""
+    """Write a member as a recipe. Raises UserError if a file of that name exists."""
     if path.exists():
-        raise UserError(f"--write {name}: there is a recipe {path} already; take another name")
+        raise UserError(f"--write {name}: there is a recipe {path} already: use another name")
     weighed = member.weighed
     head = f"# {weighed.counted:,} of {weighed.limit:,} parameters, found by ./run.sh fill {member.spec.name}."
     filling = FILLABLE.get(member.spec.name)

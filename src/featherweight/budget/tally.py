@@ -1,4 +1,4 @@
-"""What anybody's model weighs, and how it is added up from tensors."""
+"""The size of any model, and how it is computed from its tensors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ UNSIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a model weighs.
+    """The size of a model; None stands for unknown values.
 
-    `parameters`: frozen or not, shared ones once, packed ones as what they stand for; `statistics` of its norms.
-    `averaged`, `others`: numbers that a checkpoint holds beside the model: an averaged copy (EMA), and all else, the
-    optimizer's state above all. `bits` that the parameters are stored in, `zeros` among them, `bytes` of the file.
-    `score`: MicroNet's, see `score_of`. `macs`: multiply-adds for one image. `folded`: parameters that are left with
-    batch norms folded and branches merged. None is what is unknown, `bytes` 0 where there is no file.
+    `parameters`: frozen or not, shared ones once, packed ones at their unpacked size. `statistics`: values in those of
+    norms. `averaged`, `others`: values that a checkpoint holds beside the model: an averaged copy (EMA), and the rest,
+    mainly the optimizer's state. `bits` of storage of the parameters; `zeros`: how many are 0; `bytes` of the file, 0
+    without one. `score`: MicroNet's, see `score_of`. `macs`: multiply-adds for one image. `folded`: parameters after
+    batch norms are folded and branches merged.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ModelSize:
 
 @dataclass
 class Tally:
-    """The numbers of tensors, added up: shared memory counts once, and whole, however small its views are."""
+    """Sums over tensors; shared memory counts once, and in full, however small its views are."""
 
     seen: dict[int, int] = field(default_factory=dict)
     numbers: int = 0
@@ -51,7 +51,7 @@ class Tally:
     blind: bool = False  # tensors without numbers in them were among these, on the meta device
 
     def add(self, tensor: Tensor, stands_for: int | None = None, look: bool = True) -> None:
-        """Add a tensor; `stands_for` is the number of weights that are packed in it; `look` for zeros, or do not."""
+        """Add a tensor; `stands_for` is the number of weights packed in it; `look` says whether zeros are counted."""
         new = new_elements(tensor, self.seen)
         if not new:
             return
@@ -64,9 +64,9 @@ class Tally:
 
 
 def score_of(numbers: int, bits: int, zeros: int) -> float:
-    """What a tensor is in the storage term of the MicroNet challenge, in 32-bit parameters (micronet-challenge, 2019).
+    """Return a tensor's part of the storage term of the MicroNet challenge (2019), in 32-bit parameters.
 
-    A number of 32 bits is 1, of 8 bits a quarter; where zeros are many, the rest and a mask of one bit a number.
+    A value of 32 bits is 1, of 8 bits 1/4; if many are zero, the others and a mask of one bit per value.
     """
     if not numbers:
         return 0.0
@@ -75,7 +75,7 @@ def score_of(numbers: int, bits: int, zeros: int) -> float:
 
 
 def tallied(tensors: Iterable[Tensor]) -> Tally:
-    """A tally of these."""
+    """Return the tally of these tensors."""
     tally = Tally()
     for tensor in tensors:
         tally.add(tensor)
@@ -83,7 +83,7 @@ def tallied(tensors: Iterable[Tensor]) -> Tally:
 
 
 def _zeros(tensor: Tensor, numbers: int) -> int:
-    """How many of a tensor's numbers, of the whole memory that it is a view of, are 0."""
+    """Return how many values are 0 in the whole memory that a tensor is a view of."""
     if tensor.is_meta:
         return 0
     tensor = tensor.detach()

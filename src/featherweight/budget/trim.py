@@ -1,10 +1,10 @@
-"""A network that is over the limit, cut structurally to just below it, its most important channels kept.
+"""Structural pruning: a network over the limit is cut to just below it, and its most important channels are kept.
 
-torch-pruning finds which channels of which layers belong together, by tracing the network (arXiv:2301.12900), and how
-large the weights of each are. A channel's importance is its share of the squared weights that are left of its layers,
-and its price its parameters; what gives least for its price goes first, so early layers, which are cheap, mostly stay
-(torch-pruning's own rankings know no prices). Attention and the classifier keep their shapes. What comes out is the
-same network with `widths` in its recipe, so nothing but this module needs torch-pruning.
+torch-pruning traces the network to find which channels of which layers belong together (arXiv:2301.12900), and how
+large their weights are. A channel's importance is its share of the squared weights that are left in its layers, its
+cost the number of its parameters; those with the least importance per parameter go first, so early layers, which are
+cheap, mostly stay (torch-pruning's own rankings ignore costs). Attention and the classifier keep their shapes. The
+result is the same network with `widths` in its recipe, so only this module needs torch-pruning.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from featherweight.runtime.torch_internals import build_on_meta
 from featherweight.schema import Choice
 from featherweight.untrusted_files import reason
 
-TOLERANCE = 0.005  # of the limit, below which the cut network may stay
-CAPS = (0.5, 0.75, 0.9)  # of a layer's channels that may go, the first that reaches the limit
+TOLERANCE = 0.005  # fraction of the limit that the cut network may stay below it
+CAPS = (0.5, 0.75, 0.9)  # fractions of a layer's channels that may be removed; the first that is enough is used
 CUTTABLE = ("timm", "torchvision")  # families with the key `widths`
 
 
 @dataclass(frozen=True)
 class Trimmed:
-    """A network cut to a limit: `spec` builds it, `net` has its weights; what it weighed before, and now."""
+    """A network cut to a limit: `spec` builds it, `net` has its weights; its parameters before and after."""
 
     spec: Choice
     net: nn.Module
@@ -48,10 +48,10 @@ class Trimmed:
 
 @dataclass(frozen=True)
 class _Channels:
-    """Channels that go together, through all layers they run through; named by the first of these.
+    """Channels that belong together, through all their layers; named by the first of these.
 
-    `importance` [channels] of each, for a parameter that it costs; where the layers have `parts` (grouped
-    convolutions), one of each part goes, and the importance is that of one part's.
+    `importance` [channels]: per parameter. If the layers have `parts` (grouped convolutions), one channel of each part
+    is removed, and the importance is that of one part.
     """
 
     layer: str
@@ -59,7 +59,7 @@ class _Channels:
     parts: int
 
     def take(self, net: nn.Module, graph: Any, pruning: Any, gone: list[int]) -> None:
-        """Take these channels out of a network, in place, by the graph that torch-pruning made of it."""
+        """Remove these channels from a network, in place, by torch-pruning's graph of it."""
         width, layer = len(self.importance), net.get_submodule(self.layer)
         indices = [index + part * width for part in range(self.parts) for index in gone]
         prune = pruning.prune_conv_out_channels if isinstance(layer, nn.Conv2d) else pruning.prune_linear_out_channels
@@ -67,7 +67,7 @@ class _Channels:
 
 
 class _Cutter:
-    """Cuts copies of a network; how far, a list says: the number of channels to take from each of `channels`."""
+    """Cuts copies of a network, given the number of channels to remove from each of `channels`."""
 
     def __init__(self, net: nn.Module, example: Tensor, fixed: set[str], weighed: Callable[[nn.Module], int]) -> None:
         self.net, self.example = net, example
@@ -102,7 +102,7 @@ class _Cutter:
         return graph, torch_pruning
 
     def cut(self, counts: list[int]) -> nn.Module:
-        """A copy without the least important channels, this many of each."""
+        """Return a copy without the least important channels, this many of each."""
         net = copy.deepcopy(self.net)
         graph, pruning = self._traced(net)
         for one, count in zip(self.channels, counts, strict=True):
@@ -111,21 +111,21 @@ class _Cutter:
         return net
 
     def counts(self, number: int, cap: float) -> list[int]:
-        """How many go of each, where this many do in all, and at most this part of each."""
+        """Return how many are removed of each, if this many are in all, and at most this fraction of each."""
         ranked = torch.cat([one.importance for one in self.channels])
         threshold = ranked.sort().values[number - 1] if number else float("-inf")
         return [min(int((one.importance <= threshold).sum()), int(cap * len(one.importance))) for one in self.channels]
 
     @property
     def total(self) -> int:
-        """All channels that could go."""
+        """Number of all channels that can be removed."""
         return sum(len(one.importance) for one in self.channels)
 
 
 def _lasting(sizes: Tensor, layers: int) -> Tensor:
-    """The share that each channel has of what is left of its group when all smaller ones are gone, for all its layers.
+    """Return each channel's share of what is left of its group once all smaller ones are gone, over its layers.
 
-    So the more of a layer has gone, the dearer is what is left (LAMP, arXiv:2010.07611, of channels, not weights).
+    So the more of a layer is gone, the more important is the rest (LAMP, arXiv:2010.07611, for channels, not weights).
     """
     ascending, order = sizes.sort()
     left = ascending.flip(0).cumsum(0).flip(0)
@@ -135,7 +135,7 @@ def _lasting(sizes: Tensor, layers: int) -> Tensor:
 def refuse_uncuttable(spec: Choice) -> None:
     """Raise UserError for a family that cannot be cut, and where torch-pruning is not installed."""
     if spec.name not in CUTTABLE:
-        raise UserError(f"trim cuts networks of {' and '.join(CUTTABLE)}, and this is of '{spec.name}': ./run.sh fill")
+        raise UserError(f"trim cuts networks of {' and '.join(CUTTABLE)}, not of '{spec.name}': use ./run.sh fill")
     try:
         import torch_pruning  # noqa: F401
     except ImportError:
@@ -157,7 +157,7 @@ def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) 
 
     before = weighed(model.net)
     if before <= limit:
-        raise UserError(f"--limit {limit}: the network weighs {before:,} parameters already, which is within it")
+        raise UserError(f"--limit {limit}: the network has {before:,} parameters, which is already within it")
     net = copy.deepcopy(model.net).cpu().float().eval().requires_grad_()
     example = torch.rand(2, shape.channels, shape.size, shape.size)
     named = spec.arguments["variant"]
@@ -168,18 +168,18 @@ def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) 
         raise
     except Exception as error:  # of a tracer and cutter of networks that they do not know
         fault = f"{type(error).__name__}: {reason(error)}"
-        raise UserError(f"{named} cannot be cut: torch-pruning does not follow what it does ({fault})") from None
+        raise UserError(f"{named} cannot be cut: torch-pruning cannot trace it ({fault})") from None
     if cut is None:
         least = weighed(cutter.cut(cutter.counts(cutter.total, CAPS[-1])))
         raise UserError(
-            f"{named} cannot be cut to {limit:,} parameters: with nine tenths gone of all channels that may go it has "
-            f"{least:,} (attention keeps its width); --limit {least} takes that, or take a smaller network"
+            f"{named} cannot be cut to {limit:,} parameters: without nine tenths of all removable channels it has "
+            f"{least:,} (attention keeps its width): use --limit {least}, or a smaller network"
         )
     after = weighed(cut)
     if after < (1 - TOLERANCE) * limit:
         raise UserError(
             f"{named} cannot be cut to within {TOLERANCE:.1%} below {limit:,} parameters: {after:,} is the closest, "
-            f"and no channel costs so little that one more would stay; --limit {after} takes that"
+            f"and every further channel costs too much: use --limit {after}"
         )
     whole = build_on_meta(lambda: _changed(spec, widths={})(*shape))
     narrow = _changed(spec, widths=widths_between(whole, cut))
@@ -188,7 +188,7 @@ def trim(model: Classifier, spec: Choice, competition: Competition, limit: int) 
 
 
 def _closest(cutter: _Cutter, weighed: Callable[[nn.Module], int], limit: int) -> nn.Module | None:
-    """The cut network that is closest below a limit; None where there is none."""
+    """Return the cut network that is closest below a limit; None if there is none."""
     high, cut = cutter.total, None
     for cap in CAPS:
         cut = cutter.cut(cutter.counts(high, cap))
@@ -210,7 +210,7 @@ def _closest(cutter: _Cutter, weighed: Callable[[nn.Module], int], limit: int) -
 def _filled(
     cutter: _Cutter, counts: list[int], cut: nn.Module, weighed: Callable[[nn.Module], int], limit: int
 ) -> nn.Module:
-    """Give channels back where the last cut took too many, the most important first, until it is close to the limit."""
+    """Restore channels where the last cut removed too many, the most important first, to get close to the limit."""
     while weighed(cut) < (1 - TOLERANCE) * limit:
         gone = [
             (float(one.importance.sort().values[count - 1]), place)
@@ -229,7 +229,7 @@ def _filled(
 
 
 def _fixed(net: nn.Module, spec: Choice, competition: Competition) -> set[str]:
-    """The layers that keep their outputs: the classifier's last, and all of an attention's, which divides by heads."""
+    """Return the layers that keep their outputs: the classifier's last, and attention's, which divides by heads."""
     more = build_on_meta(lambda: spec(*competition.shape._replace(num_classes=competition.shape.num_classes + 1)))
     shapes = {name: parameter.shape for name, parameter in more.named_parameters()}
     fixed = {name.rpartition(".")[0] for name, one in net.named_parameters() if one.shape != shapes[name]}
@@ -240,7 +240,7 @@ def _fixed(net: nn.Module, spec: Choice, competition: Competition) -> set[str]:
 
 
 def _parts(module: Any) -> int:
-    """How many parts of equal width a layer divides its channels into; a depthwise convolution into none."""
+    """Return how many parts of equal width a layer divides its channels into; 1 for a depthwise convolution."""
     if isinstance(module, nn.GroupNorm):
         return module.num_groups
     grouped = isinstance(module, nn.Conv2d) and module.groups < module.out_channels
@@ -253,7 +253,7 @@ def _changed(spec: Choice, **keys: Any) -> Choice:
 
 
 def _refuse_other_answers(spec: Choice, cut: nn.Module, competition: Competition, example: Tensor) -> None:
-    """The recipe's network must be the one that was cut. Raises UserError where it is not, or answers no numbers."""
+    """Raise UserError unless the recipe's network gives the outputs of the network that was cut, and finite ones."""
     try:
         twin = build(spec, competition.shape).net.eval()
         twin.load_state_dict(cut.state_dict())
@@ -261,21 +261,21 @@ def _refuse_other_answers(spec: Choice, cut: nn.Module, competition: Competition
             expected, got = cut(example), twin(example)
     except Exception as error:
         raise UserError(
-            f"{spec.arguments['variant']} cannot be cut: its layers take no other widths ({reason(error)})"
+            f"{spec.arguments['variant']} cannot be cut: its layers cannot have other widths ({reason(error)})"
         ) from None
     if not torch.isfinite(got).all() or not torch.allclose(expected, got, rtol=1e-4, atol=1e-5):
-        raise UserError(f"{spec.arguments['variant']} cannot be cut: its layers do more than their shapes say")
+        raise UserError(f"{spec.arguments['variant']} cannot be cut: its layers depend on more than their shapes")
 
 
 def started(spec: Choice, competition: Competition) -> tuple[Classifier, tuple[str, ...]]:
-    """The model that `spec` makes, with its pretrained weights where it has some; and the tensors that have none."""
+    """Return the model that `spec` builds, with its pretrained weights if it has some, and the tensors without any."""
     model = build(spec, competition.shape)
     fresh = load_pretrained(model.net, spec, competition.shape).fresh if starts_pretrained(spec) else ()
     return model, fresh
 
 
 def as_recipe(cut: Trimmed, recipe: Recipe, path: Path, trained: bool) -> Recipe:
-    """The recipe with the cut network for its model, which starts from the file beside `path`, if from any weights."""
+    """Return the recipe with the cut network, which starts from the weights beside `path` if it has any."""
     has_weights = trained or starts_pretrained(cut.spec)
     beside = str(path.with_suffix(".safetensors").relative_to(paths.home())) if has_weights else None
     model = _changed(cut.spec, pretrained=False, weights=beside)
@@ -283,7 +283,7 @@ def as_recipe(cut: Trimmed, recipe: Recipe, path: Path, trained: bool) -> Recipe
 
 
 def write(cut: Trimmed, recipe: Recipe, path: Path, fresh: Collection[str]) -> None:
-    """Write the recipe, and beside it the weights that it names, without those that were not loaded but drawn."""
+    """Write the recipe, and beside it its weights, without those that were initialised at random."""
     if recipe.model.arguments["weights"]:
         state = {name: tensor.contiguous() for name, tensor in cut.net.state_dict().items() if name not in fresh}
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,12 @@
-"""What counts of a model, and how much of it there is.
+"""The parts of a model that count, and their numbers.
 
-Counted is every number the shipped model was given by training or could have been: parameters, frozen or not, of any
-precision, shared ones once; whatever else can be reached from the model that holds numbers (tensors in attributes,
+Every number counts that the shipped model was given by training or could have been: parameters, frozen or not, of any
+precision, shared ones once; everything else with numbers that can be reached from the model (tensors in attributes,
 containers, closures, hooks and class variables, arrays, bytes, long lists); and buffers that are not statistics of a
 normalisation layer, since such a buffer is a weight by another name. Statistics are shown, and count only if the
 competition says so.
 
-No count can see numbers that are nowhere until the code runs: written in the code or as text, made from a seed, read
+No count can find numbers that exist only while the code runs: written in the code or as text, made from a seed, read
 from a file, kept in global names and caches, or cut into short lists. None of these is saved with the weights.
 """
 
@@ -61,9 +61,9 @@ class Group:
 def groups(
     parts: Iterable[tuple[str, nn.Module]], macs: Mapping[str, int] = {}, caches: Mapping[int, Tensor] = {}
 ) -> list[Group]:
-    """What each part adds to those before it; parts that add nothing are left out.
+    """Return what each part adds to those before it; parts that add nothing are left out.
 
-    `caches` are tensors, by id, that a run has worked out of others (`Caches.derived`): they don't count, unless they
+    `caches` are tensors, by id, that a run has computed from others (`Caches.derived`): they do not count, unless they
     are parameters or buffers.
     """
     seen: dict[int, int] = {}
@@ -81,18 +81,21 @@ def groups(
 
 
 def counted(module: nn.Module) -> Iterator[Tensor]:
-    """The tensors of a module that count."""
+    """Return the tensors of a module that count."""
     return (tensor for tensor, counts in _tensors(module, {}) if counts)
 
 
 def derived(module: nn.Module) -> dict[int, Tensor]:
-    """What autograd made of a module's own weights and it keeps, by id: activations, and attention in training."""
+    """Return the tensors, by id, that autograd computed from a module's own weights and it keeps.
+
+    Examples are activations, and attention in training.
+    """
     own = {id(one) for one in module.parameters()}
     return {id(one): one for one in counted(module) if one.grad_fn is not None and _leaves(one) <= own}
 
 
 def _leaves(tensor: Tensor) -> set[int]:
-    """The ids of the tensors that autograd made one of."""
+    """Return the ids of the tensors that autograd computed a tensor from."""
     leaves: set[int] = set()
     seen: set[Any] = set()
     ahead: list[Any] = [tensor.grad_fn]
@@ -106,13 +109,13 @@ def _leaves(tensor: Tensor) -> set[int]:
 
 
 def refuse_untrainable(model: nn.Module, name: str) -> None:
-    """Raise UserError for a network that has nothing to train, or parameters that are not saved with its weights."""
+    """Raise UserError for a network with nothing to train, or with parameters that are not saved with its weights."""
     own = {id(one) for one in model.parameters()}
     for one in counted(model):
         if isinstance(one, nn.Parameter) and id(one) not in own:
             raise UserError(
-                f"model: {name} has a parameter {list(one.shape)} that torch does not see, and neither trains nor "
-                f"saves: layers in a list or dict belong into an nn.ModuleList or nn.ModuleDict"
+                f"model: {name} has a parameter {list(one.shape)} that torch does not see, neither trains nor saves: "
+                f"put layers of a list or dict into an nn.ModuleList or nn.ModuleDict"
             )
     if not any(one.requires_grad for one in model.parameters()):
         why = "all its parameters are frozen" if own else "it has no parameters; tensors that learn are nn.Parameters"
@@ -120,10 +123,10 @@ def refuse_untrainable(model: nn.Module, name: str) -> None:
 
 
 def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = {}) -> Iterator[tuple[Tensor, bool]]:
-    """Every tensor reachable from a module, and whether it counts: all but statistics and the indices of the code do.
+    """Yield every tensor reachable from a module, and whether it counts: all but statistics and the code's indices do.
 
-    Other holders of numbers count as a tensor of that many: arrays, bytes, storages, and more than a few of Python's
-    own in one container.
+    Other objects with numbers count as a tensor of that many: arrays, bytes, storages, and more than a few Python
+    numbers in one container.
     """
     ahead = [root]
     while ahead:
@@ -187,14 +190,14 @@ def _is_of_compiler(thing: Any) -> bool:
 
 
 def _fake() -> type | None:
-    """torch's class of tensors without numbers; None where nothing has imported it."""
+    """Return torch's class of tensors without values; None if it has not been imported."""
     return getattr(sys.modules.get("torch._subclasses.fake_tensor"), "FakeTensor", None)
 
 
 def _inside(thing: Any) -> Iterable[Any]:
-    """What a thing holds in attributes, slots, containers or an iterator, as the collector would follow it.
+    """Return what an object holds in attributes, slots, containers or an iterator, as the garbage collector follows it.
 
-    What a function closes over and its defaults, not what is global to it.
+    For a function these are its closure and defaults, not its globals.
     """
     if type(thing) in (dict, list, tuple):
         return gc.get_referents(thing)
@@ -215,7 +218,7 @@ def _inside(thing: Any) -> Iterable[Any]:
 
 
 def _constants(scripted: torch.jit.ScriptModule) -> list[Tensor]:
-    """The tensors in its code, which are all weights of a frozen one."""
+    """Return the tensors in the code of a script module, which are all weights of a frozen one."""
     with suppress(RuntimeError, AttributeError):  # a module that has no `forward`
         graph: Any = scripted.inlined_graph  # kept, for its nodes go with it
         nodes = graph.findAllNodes("prim::Constant")
@@ -224,7 +227,7 @@ def _constants(scripted: torch.jit.ScriptModule) -> list[Tensor]:
 
 
 def _packed(state: Any) -> list[Tensor]:
-    """The weights in the state of a packed layer; its whole numbers are settings: strides, paddings."""
+    """Return the weights in the state of a packed layer; its integers are settings: strides, paddings."""
     if isinstance(state, torch.ScriptObject) and hasattr(state, "__getstate__"):
         return _packed(state.__getstate__())
     if isinstance(state, list | tuple):
@@ -233,7 +236,7 @@ def _packed(state: Any) -> list[Tensor]:
 
 
 def _numbers(thing: Any) -> int:
-    """How many numbers a thing holds that is no tensor, and not of its insides."""
+    """Return how many numbers an object holds that is not a tensor, without those of objects inside it."""
     if isinstance(thing, np.ndarray):
         return 0 if thing.dtype.kind in "OSU" else thing.size * (2 if thing.dtype.kind == "c" else 1)
     if isinstance(thing, bytes | bytearray | memoryview | array.array):
@@ -251,7 +254,7 @@ def _numbers(thing: Any) -> int:
 
 
 def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
-    """Does a buffer count? Not the statistics of a norm; nor indices that are not saved, which the code makes."""
+    """True if a buffer counts: not a statistic of a norm, nor indices that are not saved, which the code creates."""
     if isinstance(module, nn.modules.batchnorm._NormBase) and name in STATISTICS:
         return buffer.numel() > max(1, module.num_features)
     if isinstance(module, torch.jit.ScriptModule) and module.original_name in NORMS and name in STATISTICS:
@@ -276,12 +279,12 @@ def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
 
 
 def is_mask(tensor: Tensor) -> bool:
-    """Does it hold nothing but 0 and 1?"""
+    """True if all values are 0 or 1."""
     return not tensor.is_meta and bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
-    """How many numbers `tensor` adds: shared memory counts once, and whole, however small or many its views are."""
+    """Return how many numbers `tensor` adds: shared memory counts once, and in full, however small its views are."""
     each = numbers_in_each(tensor)
     if tensor.layout is not torch.strided:  # sparse: the number of values that it stands for
         stored = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()
@@ -295,5 +298,5 @@ def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
 
 
 def numbers_in_each(tensor: Tensor) -> int:
-    """How many numbers an element is: two where it is complex, or of twice 4 bits."""
+    """Return how many numbers an element is: two if it is complex, or of two 4-bit numbers."""
     return 2 if tensor.is_complex() or str(tensor.dtype).endswith("_x2") else 1

@@ -1,8 +1,8 @@
-"""The models a recipe may name, and `build`, the only constructor.
+"""The models that a recipe may name, and `build`, the only constructor.
 
-A family is a class (or function) taking `(num_classes, channels, image_size)` and its own keyword-only arguments, which
-are the keys of a recipe's `model` section; see `schema`. To add one: write it in a file here, with its `Family` at the
-end of it, and name that in FAMILY.
+A family is a class or function that takes `(num_classes, channels, image_size)` and its own keyword-only arguments,
+which are the keys of a recipe's `model` section; see `schema`. To add one, write it in a file of this package, with its
+`Family` at the end, and name that in FAMILY.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {name: family.constructor for name
 
 
 class Families(OneOf):
-    """The families, and networks of the user's, which a name with a colon means: see `models.custom`."""
+    """The families, and the user's own networks, which have a colon in their name: see `models.custom`."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         table = super().__get_pydantic_core_schema__(source, handler)
@@ -94,9 +94,9 @@ FAMILIES = Families(MODELS)
 
 
 class Normalize(nn.Module):
-    """Subtract the training images' mean and divide by their deviation: two buffers, float32 [C, 1, 1].
+    """Subtract the mean of the training images and divide by their standard deviation: two buffers, float32 [C, 1, 1].
 
-    The mean may also be one of every pixel, [C, H, W].
+    The mean may also be one for every pixel, [C, H, W].
     """
 
     mean: Tensor
@@ -106,14 +106,14 @@ class Normalize(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
-        self.kept = False  # does it have statistics that are not the training images'?
+        self.kept = False  # True if the statistics are not those of the training images
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         return (images - self.mean) / self.std
 
     @torch.no_grad()
     def keep(self, statistics: tuple[Tensor, Tensor] | None) -> None:
-        """Take what weights bring with them, where they are for as many channels, and keep it."""
+        """Take the mean and deviation that weights bring with them, if they have as many channels, and keep these."""
         if statistics is None or any(len(one) != len(self.mean) for one in statistics):
             return
         for buffer, theirs in zip((self.mean, self.std), statistics, strict=True):
@@ -127,7 +127,7 @@ class Normalize(nn.Module):
 
 
 class Classifier(nn.Module):
-    """What is trained, weighed, saved and shipped: images float32 [B, C, H, W] in [0, 1] in, logits [B, K] out."""
+    """A model as it is trained, counted, saved and shipped: images float32 [B, C, H, W] in [0, 1] to logits [B, K]."""
 
     def __init__(self, net: nn.Module, channels: int) -> None:
         super().__init__()
@@ -140,18 +140,18 @@ class Classifier(nn.Module):
 
 
 def build(spec: Choice, shape: Shape) -> Classifier:
-    """The model a recipe names, freshly initialised from torch's global generator.
+    """Return the model that a recipe names, freshly initialised from torch's global generator.
 
-    Raises UserError when the family cannot be built with these arguments (a WRN of depth 17, or of depth 1,000,000).
+    Raises UserError if the family cannot be built with these arguments (a WRN of depth 17, or of depth 1,000,000).
     """
     with bounded(f"model: {spec.name}"):
         return Classifier(spec(*shape), shape.channels)
 
 
 def outline(spec: Choice, shape: Shape) -> Classifier:
-    """What `build` would make, on the meta device: shapes and no memory, which is how a model is weighed.
+    """Return what `build` would make, but on the meta device: with shapes and without memory, to count its parameters.
 
-    A network of the user's that looks at the numbers in its maps is made with memory.
+    A network of the user's whose forward pass depends on the values of its activations is built with memory.
     """
     model = build_on_meta(lambda: build(spec, shape))
     if isinstance(spec, custom.CustomModel) and custom.asks_for_numbers(model.net, shape):
@@ -162,16 +162,16 @@ def outline(spec: Choice, shape: Shape) -> Classifier:
 
 @contextmanager
 def outline_run(model: Classifier, shape: Shape, images: int = 1) -> Iterator[Tensor]:
-    """Images [B, C, H, W] that an outline takes, within what it runs in: on the meta device, if it is there itself."""
+    """Context in which an outline can run; yields images [B, C, H, W] for it, on the model's device."""
     device = model.normalize.mean.device
     with torch.no_grad(), on_meta_device() if device.type == "meta" else nullcontext():
         yield torch.zeros(images, shape.channels, shape.size, shape.size, device=device)
 
 
 def start_pretrained(model: Classifier, spec: Choice, shape: Shape) -> str:
-    """Put the pretrained weights that `spec` names into a fresh model, in place; returns what was loaded, in words.
+    """Load the pretrained weights that `spec` names into a fresh model, in place, and return a line about it.
 
-    An empty string where it names none. Raises UserError for weights that are not of this network.
+    The line is empty if it names none. Raises UserError for weights that do not match this network.
     """
     if not starts_pretrained(spec):
         return ""

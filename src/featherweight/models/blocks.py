@@ -1,4 +1,4 @@
-"""What several families share: the stem rule for small images, activations, batch norm, drop connect."""
+"""Building blocks of several families: the stem rule for small images, activations, batch norm, drop connect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEM_RULE = "shrinks by 4 from 128 px on, by 2 from 64 px on, not below: small i
 
 Stem = Annotated[
     Literal["auto", 1, 2, 4],
-    Field(description=f"what the first two of the network's halvings shrink the image by; auto: {STEM_RULE}"),
+    Field(description=f"by what factor the network's first two halvings shrink the image; auto: {STEM_RULE}"),
 ]
 ActivationName = Literal["relu", "leaky_relu", "gelu", "silu", "hard_swish"]
 Width = Annotated[ScaleFactor, Field(description="multiplies all channels, rounded to whole ones")]
@@ -35,15 +35,15 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def scaled(channels: int, width: float) -> int:
-    """`width` times the channels, a whole number of them and at least one."""
+    """Return the number of channels times `width`, rounded, at least 1."""
     return max(1, round(channels * width))
 
 
 def stem_shrinks(image_size: int, stem: Literal["auto", 1, 2, 4]) -> int:
-    """What a network's first two halvings shrink an image by: 1, 2 or 4; `auto` is decided by STEM_RULE.
+    """Return the factor by which a network's first two halvings shrink an image: 1, 2 or 4 (`auto`: by STEM_RULE).
 
-    Networks made for 224 px halve the image five times. At 32 px all five would leave one pixel, so there the first two
-    are left out, which leaves 4 px; the later ones, between which the network widens, stay.
+    Networks made for 224 px halve the image five times. At 32 px this would leave one pixel, so the first two halvings
+    are left out there, which leaves 4 px. The later ones, where the number of channels grows, stay.
     """
     if stem != "auto":
         return stem
@@ -51,7 +51,7 @@ def stem_shrinks(image_size: int, stem: Literal["auto", 1, 2, 4]) -> int:
 
 
 def set_batch_norm(model: nn.Module, momentum: float | None, eps: float | None) -> None:
-    """Give every batch norm of a model this momentum and epsilon; None leaves what it has."""
+    """Set the momentum and epsilon of every batch norm of a model; None keeps what it has."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = module.momentum if momentum is None else momentum
@@ -59,7 +59,7 @@ def set_batch_norm(model: nn.Module, momentum: float | None, eps: float | None) 
 
 
 def set_activation(model: nn.Module, name: ActivationName) -> None:
-    """Put this activation in place of every module of a model that is one."""
+    """Replace every activation module of a model by this activation."""
     for path, module in list(model.named_modules()):
         if isinstance(module, nn.ReLU | nn.ReLU6 | nn.SiLU | nn.GELU | nn.Hardswish):
             parent, _, child = path.rpartition(".")
@@ -67,7 +67,7 @@ def set_activation(model: nn.Module, name: ActivationName) -> None:
 
 
 class Activated(nn.Module):
-    """An activation as a module, for networks of the libraries."""
+    """An activation function as a module, for networks of the libraries."""
 
     def __init__(self, name: ActivationName) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Activated(nn.Module):
 
 
 def start_convolutions(model: nn.Module) -> None:
-    """He's normal initialisation (fan out) of every convolution (He et al. 2015, arXiv:1502.01852)."""
+    """Initialise every convolution by He's normal initialisation, fan out (He et al. 2015, arXiv:1502.01852)."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -87,7 +87,7 @@ def start_convolutions(model: nn.Module) -> None:
 
 
 def drop_connect(branch: Tensor, rate: float, training: bool) -> Tensor:
-    """Stochastic depth (arXiv:1603.09382): drop a residual branch of each image at `rate`, scale up those that stay."""
+    """Drop each image's residual branch with probability `rate`, scale up those that stay (arXiv:1603.09382)."""
     if rate == 0 or not training:
         return branch
     keep = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= rate
@@ -95,10 +95,11 @@ def drop_connect(branch: Tensor, rate: float, training: bool) -> Tensor:
 
 
 class Projection(nn.Conv2d):
-    """The 1x1 convolution, without bias, of a shortcut: every `stride`-th pixel, with `outputs` channels.
+    """The 1x1 convolution of a shortcut, without bias: of every `stride`-th pixel, with `outputs` channels.
 
-    The pixels are picked before the convolution. For a strided one with 8 channels or fewer on maps of 48 pixels
-    and more, oneDNN (as of torch 2.14, AVX-512, channels_last) writes the gradient out of bounds: a silent crash.
+    The pixels are selected before the convolution. In a strided convolution with 8 channels or fewer on maps of 48
+    pixels and more, oneDNN (as of torch 2.14, AVX-512, channels_last) writes the gradient out of bounds: a silent
+    crash.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -110,7 +111,7 @@ class Projection(nn.Conv2d):
 
 
 class AveragePool(nn.Module):
-    """nn.AdaptiveAvgPool2d(side) as two matrix products: torch's gradient of it does not repeat on CUDA."""
+    """nn.AdaptiveAvgPool2d(side) as two matrix products, since its gradient in torch is not deterministic on CUDA."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -127,7 +128,7 @@ class AveragePool(nn.Module):
 
 @functools.cache
 def _windows(size: int, parts: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The weights [parts, size] of the mean over each of the windows, which overlap where they must."""
+    """Return the weights [parts, size] of the means over `parts` windows, which may overlap."""
     weights = torch.zeros(parts, size, device=device, dtype=dtype)
     for part in range(parts):
         first, last = part * size // parts, -(-(part + 1) * size // parts)
@@ -136,7 +137,7 @@ def _windows(size: int, parts: int, device: torch.device, dtype: torch.dtype) ->
 
 
 def pad_channels(images: Tensor, channels: int, stride: int) -> Tensor:
-    """The shortcut without parameters (He's option A): every `stride`-th pixel, and zeros for the new channels."""
+    """Apply He's shortcut without parameters (option A): every `stride`-th pixel, and zeros for the new channels."""
     if stride > 1:
         images = images[:, :, ::stride, ::stride]
     return F.pad(images, (0, 0, 0, 0, 0, channels - images.shape[1])) if channels > images.shape[1] else images

@@ -1,4 +1,4 @@
-"""What no machine can build is refused while it is being built, by what it has become, however it was described."""
+"""Limits on what is built: a model that no machine can hold is refused during construction."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from featherweight.errors import UserError
 
-MOST_MODULES = 10_000  # layers and their containers; a network of a thousand layers has five thousand
+MAX_MODULES = 10_000  # layers and their containers; a network of a thousand layers has five thousand
 
 
 @contextmanager
 def bounded(what: str) -> Iterator[None]:
-    """Raise UserError, beginning with `what`, when more than MOST_MODULES are put together within, or numbers of a size
-    that no tensor has.
+    """Context that raises UserError, beginning with `what`, when a model with more than MAX_MODULES modules or a
+    tensor of impossible size is built.
     """
     built = 0
 
     def count(parent: nn.Module, name: str, module: nn.Module | None) -> None:
         nonlocal built
         built += 1
-        if built > MOST_MODULES:
-            raise UserError(f"{what}: it has more than {MOST_MODULES:,} layers; take a smaller depth")
+        if built > MAX_MODULES:
+            raise UserError(f"{what}: it has more than {MAX_MODULES:,} layers: choose a smaller depth")
 
     hook = register_module_module_registration_hook(count)
     try:

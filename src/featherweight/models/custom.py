@@ -1,9 +1,9 @@
-"""Networks of the user's: `model: my_net.py:Net` or `model: package.module:Net`, a class or function as it is.
+"""The user's own networks: `model: my_net.py:Net` or `model: package.module:Net`, a class or a function as it is.
 
-It is called by the names that it takes for the number of classes and of channels and the side of the images; a first
-argument without a name for any of these, and without a default, is the number of classes. What else its signature has
-are keys of the recipe. Its source is stored with a run (`store_sources`), and a run that is loaded takes it from there
-(`stored_sources`), so that a file that changes later changes no run.
+It is called with the names that it has for the number of classes, the number of channels and the side of the images; a
+first argument without such a name and default is the number of classes. Its other arguments are keys of the recipe. Its
+source is stored with each run (`store_sources`) and loaded from there (`stored_sources`): a later change of the file
+changes no run.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ PLAIN = (bool, int, float, str, list, tuple, dict)
 
 
 class CustomModel(Choice):
-    """A model section that names the user's network; only the keys that the recipe gives are passed on.
+    """The model section for a network of the user's; only the keys that the recipe gives are passed on.
 
-    `sources` is the code it was read with, by paths in a run's folder, whatever the file holds by now.
+    `sources` is the code that was loaded, by paths in a run's folder, whatever the file holds by now.
     """
 
     sources: ClassVar[Mapping[str, str]] = {}
@@ -58,18 +58,18 @@ class CustomModel(Choice):
             if field.is_required() and isinstance(data, Mapping) and key not in data:
                 raise PydanticCustomError(
                     "own",
-                    "{name} takes '{key}', which nothing says: --set model.{key}=VALUE, or a default in its signature",
+                    "{name} needs '{key}', which is not set: use --set model.{key}=VALUE, or give it a default",
                     {"name": data.get("name"), "key": key},
                 )
         return data
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments as given."""
+        """The keyword arguments as given in the recipe."""
         return {key: getattr(self, key) for key in type(self).model_fields if key in self.model_fields_set - {"name"}}
 
     def __eq__(self, other: object) -> bool:
-        """Are they one network? Each reading makes a class of its own, so what tells is the code and the keys."""
+        """True if both are the same network: each loading makes a new class, so their code and keys are compared."""
         if not isinstance(other, CustomModel):
             return False
         return (self.name, self.arguments, self.sources) == (other.name, other.arguments, other.sources)
@@ -79,19 +79,19 @@ class CustomModel(Choice):
 
 
 def pretrained_argument(spec: CustomModel) -> str:
-    """The argument, with its value, by which a network of the user's starts from weights of its own; mostly empty."""
+    """Return the argument, with its value, that makes a network of the user's load weights of its own; usually none."""
     constructor, name = spec.target.args  # type: ignore[attr-defined]
     for key, parameter in _parameters(constructor, name).items():
         default = None if parameter.default is inspect.Parameter.empty else parameter.default
         value = spec.arguments.get(key, default)
-        weights = key.lower() == "weights" and not isinstance(value, list | tuple | dict)  # of classes, say
+        weights = key.lower() == "weights" and not isinstance(value, list | tuple | dict)  # those are class weights
         if value and (weights or "pretrain" in key.lower()):
             return f"{key}={value}"
     return ""
 
 
 def is_custom(name: str) -> bool:
-    """Does a model's name say where its code is?"""
+    """True if a model's name says where its code is."""
     return ":" in name
 
 
@@ -105,7 +105,7 @@ def store_sources(spec: Choice, folder: Path) -> None:
 
 
 def section(name: str) -> type[CustomModel]:
-    """The section class of a network of the user's, made from its signature. Raises UserError where it is not there."""
+    """Return the section class of a network of the user's, from its signature. Raises UserError if it is not found."""
     constructor, sources = load(name)
     fields: dict[str, Any] = {"name": (str, name)}
     for key, parameter in _keys(constructor, name).items():
@@ -136,7 +136,7 @@ def _build(
 def _calls(
     constructor: Callable[..., Any], name: str, shape: Shape, keys: Mapping[str, Any]
 ) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
-    """The ways to call it, the likeliest first: by its names, as it is, by its first argument."""
+    """Yield the ways to call it, each with its source text, the likeliest first."""
     parameters = _parameters(constructor, name)
     passed = _passed(parameters)
     named = {key: _value(parameters[key], names, shape) for names, key in passed.items() if key not in keys}
@@ -157,12 +157,12 @@ def _calls(
 def _called(constructor: Any, positional: tuple[Any, ...], arguments: dict[str, Any]) -> nn.Module:
     net = constructor(*positional, **arguments)
     if not isinstance(net, nn.Module):
-        raise TypeError(f"it gives a {type(net).__name__}, no torch.nn.Module")
+        raise TypeError(f"it returns a {type(net).__name__}, not a torch.nn.Module")
     return net
 
 
 def _fault(call: Callable[[], nn.Module], shape: Shape) -> str | None:
-    """What is wrong with a network so made, in words: it cannot be, or its output has not one column per class."""
+    """Return in words what is wrong with a network: it cannot be built, or its output has a wrong shape; else None."""
     images = f"images [2, {shape.channels}, {shape.size}, {shape.size}]"
     try:
         net = build_on_meta(call)
@@ -173,7 +173,7 @@ def _fault(call: Callable[[], nn.Module], shape: Shape) -> str | None:
     for training in (False, True):
         try:
             output = _on_shapes(net.train(training), shape)
-        except Exception:  # code that looks at the numbers themselves needs some
+        except Exception:  # code that depends on values needs real ones
             try:
                 with torch.device("cpu"), torch.no_grad():
                     output = call().train(training)(torch.zeros(2, shape.channels, shape.size, shape.size))
@@ -193,16 +193,16 @@ def _on_shapes(net: nn.Module, shape: Shape) -> Any:
 
 
 def asks_for_numbers(net: nn.Module, shape: Shape) -> bool:
-    """Does a network, on the meta device, look at the numbers in its maps, so that it runs with memory alone?"""
+    """True if a network cannot run on the meta device, because it depends on the values of tensors."""
     try:
         _on_shapes(net, shape)
-    except Exception:  # whatever a network of somebody's raises
+    except Exception:  # a user's network may raise anything
         return True
     return False
 
 
 def _made(call: Callable[[], nn.Module], shape: Shape) -> nn.Module:
-    """The network, on the default device, its lazy layers shown images, so that they have weights."""
+    """Return the network on the default device; lazy layers have seen images, so that they have weights."""
     net = build_on_meta(call) if torch.get_default_device().type == "meta" else call()
     if any(nn.parameter.is_lazy(one) for one in (*net.parameters(), *net.buffers())):
         training = net.training
@@ -219,12 +219,12 @@ def _parameters(constructor: Any, name: str) -> dict[str, inspect.Parameter]:
         return dict(inspect.signature(constructor).parameters)
     except (TypeError, ValueError):
         raise UserError(
-            f"model: {name} is a {type(constructor).__name__}; a class or a function that makes it is needed"
+            f"model: {name} is a {type(constructor).__name__}; expected a class, or a function that returns a network"
         ) from None
 
 
 def _passed(parameters: Mapping[str, inspect.Parameter]) -> dict[tuple[str, ...], str]:
-    """What of a signature the program passes by its name: which of CLASSES, CHANNELS, SIZES, SHAPES it takes."""
+    """Return the arguments that the program passes by name: those in CLASSES, CHANNELS, SIZES or SHAPES."""
     found: dict[tuple[str, ...], str] = {}
     for names in (CLASSES, CHANNELS, SIZES, SHAPES):
         key = next((key for key in names if key in parameters and _may_be(parameters[key], names)), None)
@@ -236,7 +236,7 @@ def _passed(parameters: Mapping[str, inspect.Parameter]) -> dict[tuple[str, ...]
 
 
 def _may_be(parameter: inspect.Parameter, names: tuple[str, ...]) -> bool:
-    """A list of channels is that of the layers."""
+    """True unless the argument is a list of channels, which are those of the network's layers."""
     return names is not CHANNELS or not isinstance(parameter.default, tuple | list)
 
 
@@ -252,7 +252,7 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
 
 
 def _first(parameters: Mapping[str, inspect.Parameter]) -> str | None:
-    """The first argument, if it can be passed by its position and is named for neither channels nor size."""
+    """Return the first argument, if it can be passed by position and its name means neither channels nor size."""
     by_position = (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -264,7 +264,7 @@ def _first(parameters: Mapping[str, inspect.Parameter]) -> str | None:
 
 
 def _keys(constructor: Any, name: str) -> dict[str, inspect.Parameter]:
-    """What of the signature are keys of the recipe: all but what the program passes, and what no YAML can hold."""
+    """Return the arguments that are keys of the recipe: those not passed by the program that YAML can express."""
     parameters = _parameters(constructor, name)
     passed = _passed(parameters)
     taken = set(passed.values())
@@ -284,7 +284,7 @@ def _keys(constructor: Any, name: str) -> dict[str, inspect.Parameter]:
 
 
 def _kind(parameter: inspect.Parameter) -> Any:
-    """The type of a key, where the signature says it plainly; else anything."""
+    """Return the type of a key, if the signature states it plainly; else Any."""
     hint = parameter.annotation
     plain = hint in PLAIN or (
         get_origin(hint) is not None and all(one in (*PLAIN, type(None)) for one in get_args(hint))

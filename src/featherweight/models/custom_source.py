@@ -19,7 +19,7 @@ from featherweight import paths
 from featherweight.errors import UserError, nearest
 from featherweight.untrusted_files import read_bytes, reason
 
-LARGEST = 2**20  # bytes of a source file
+MAX_SOURCE_BYTES = 2**20  # of a source file
 OURS = str(Path(__file__).resolve().parents[1])
 MAIN_HINT = "; what must not run at an import belongs below: if __name__ == '__main__':"
 
@@ -28,7 +28,7 @@ _stored: ContextVar[Path | None] = ContextVar("stored sources", default=None)
 
 @contextmanager
 def stored_sources(folder: Path) -> Iterator[None]:
-    """Within, networks of the user's are taken from a run's folder, as they were stored there."""
+    """Context in which the user's networks are loaded from a run's folder, as they were stored there."""
     token = _stored.set(folder / "source")
     try:
         yield
@@ -37,7 +37,7 @@ def stored_sources(folder: Path) -> Iterator[None]:
 
 
 def load(name: str) -> tuple[Any, dict[str, str]]:
-    """The class or function that a name means, and the sources of it, by their paths in a run's folder."""
+    """Return the class or function that a name refers to, and its sources, by their paths in a run's folder."""
     where, _, inner = name.rpartition(":")
     stored = _stored.get()
     if where.endswith(".py"):
@@ -56,12 +56,12 @@ def load(name: str) -> tuple[Any, dict[str, str]]:
 
 
 def _load_file(where: str, stored: Path | None) -> tuple[ModuleType, dict[str, str]]:
-    """The module of a file. It stands in a package of its own, so that it may import what is beside it as `.parts`."""
+    """Import a file as a module of its own package, so that it can import modules beside it as `.parts`."""
     path = _found(where, stored).resolve()
     base = path.parent
     while (base / "__init__.py").is_file():
         base = base.parent
-    code = read_bytes(path, LARGEST)
+    code = read_bytes(path, MAX_SOURCE_BYTES)
     package = f"featherweight_own_{hashlib.sha256(str(path).encode() + code).hexdigest()[:16]}"
     above = [package, *path.parent.relative_to(base).parts]
     known = ".".join([*above, path.stem.replace(".", "_")])
@@ -81,7 +81,7 @@ def _load_file(where: str, stored: Path | None) -> tuple[ModuleType, dict[str, s
 
 
 def _found(where: str, stored: Path | None) -> Path:
-    """The file itself, or what was stored of it: under its name, and the folders above it that are packages."""
+    """Return the file itself, or its stored copy: by its name, and by the folders above it that are packages."""
     file = Path(where).expanduser()
     below = [Path(*file.parts[at:]) for at in range(len(file.parts)) if not Path(*file.parts[at:]).is_absolute()]
     tried = [*(stored / one for one in below if stored is not None), file, paths.home() / file]
@@ -117,8 +117,10 @@ def _load_module(where: str, stored: Path | None) -> tuple[ModuleType, dict[str,
 
 @contextmanager
 def _importing(where: str, base: Path, searched: Sequence[Path], package: str | None) -> Iterator[dict[str, str]]:
-    """Within, modules of the folders searched can be imported. What is given fills with the sources of those below
-    `base`, and all but those of `package` are forgotten again.
+    """Context in which modules of the searched folders can be imported.
+
+    The given dict is filled with the sources of those below `base`. On exit all modules but those of `package` are
+    removed again.
     """
     before = set(sys.modules)
     beside: dict[str, str] = {}
@@ -147,7 +149,7 @@ def _importing(where: str, base: Path, searched: Sequence[Path], package: str | 
 
 @contextmanager
 def _undisturbed(where: str) -> Iterator[None]:
-    """Code that runs as it is imported sees no words of ours, prints beside our output, and sets nothing of torch."""
+    """Context for importing a user's code: without command-line arguments; its prints and torch settings are undone."""
     words, dtype, gradients = sys.argv, torch.get_default_dtype(), torch.is_grad_enabled()
     sys.argv = [where]
     try:
@@ -164,7 +166,7 @@ def _ends(error: BaseException) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """What a user's code raised, in words, with the last line of that code on the way there."""
+    """Return in words what a user's code raised, with the last line of that code in the traceback."""
     kind, what = type(error).__name__, reason(error)
     if isinstance(error, SyntaxError):
         return f"{kind}: {error.msg}" + (f" (line {error.lineno})" if error.lineno else "")

@@ -1,4 +1,4 @@
-"""DenseNet (Huang et al. 2016, arXiv:1608.06993), torchvision's, made scalable."""
+"""DenseNet (Huang et al. 2016, arXiv:1608.06993) from torchvision, with adjustable width and depth."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def densenet(
     bn_momentum: Momentum = 0.1,
     bn_eps: Positive = 1e-5,
 ) -> nn.Module:
-    """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993), torchvision's. DenseNet-121: 6,964,106 with 10 classes.
+    """DenseNet-BC of torchvision (Huang et al. 2016, arXiv:1608.06993). DenseNet-121 with 10 classes: 6,964,106.
 
-    Every layer sees all before it side by side, not their sum, so there is no drop connect.
+    Every layer takes the concatenation of all layers before it, not their sum, so there is no drop connect.
     """
     from torchvision.models import DenseNet
 
@@ -45,7 +45,7 @@ def densenet(
 
 
 class _DenseNet(nn.Module):
-    """torchvision's, but for the activation before its pooling."""
+    """torchvision's DenseNet with another activation before its pooling."""
 
     def __init__(self, net: Any, activation: Activation) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _DenseNet(nn.Module):
 
 
 def count_parameters(blocks: Sequence[int], growth: int, initial: int, channels: int, classes: int) -> int:
-    """The count of a DenseNet-BC: bottlenecks of four times the growth, transitions that halve the channels."""
+    """Return the parameters of a DenseNet-BC: bottlenecks of four times the growth, transitions by one half."""
     total, width = 49 * channels * initial + 2 * initial, initial
     for place, layers in enumerate(blocks):
         widths = layers * width + growth * layers * (layers - 1) // 2  # summed over the layers
@@ -71,7 +71,9 @@ def count_parameters(blocks: Sequence[int], growth: int, initial: int, channels:
 
 
 def fullest_member(search: FillTarget, growth: int) -> Arguments | None:
-    """The fullest of all depths, dealt out as in DenseNet-121, and stems of once to four times the growth."""
+    """Return the arguments of the largest network within the target, over all depths, in DenseNet-121's proportions,
+    and stems of one to four times the growth.
+    """
     best: Arguments | None = None
     most = 0
     for total in range(4, 400):

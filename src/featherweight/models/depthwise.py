@@ -1,7 +1,7 @@
-"""What makes depthwise networks slow to train on a CPU, done otherwise: their convolutions and their excitations.
+"""Faster training of depthwise networks on a CPU: their convolutions and their squeeze-and-excitation.
 
-Both functions are what their plain forms are, `F.conv2d` and a product, to rounding. Only where a gradient is wanted on
-a CPU, without autocast and compiler, do they take another way; `benchmarks/efficientnet.py` says what that is worth.
+Both functions equal their plain forms, `F.conv2d` and a product, up to rounding. They differ only where a gradient is
+needed on a CPU, without autocast and compiler; `benchmarks/efficientnet.py` measures the gain.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch.autograd.function import once_differentiable
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Filter each channel with a kernel of its own: [B, C, H, W] and [C, 1, k, k], k odd; H and W / `stride`, up.
+    """Convolve each channel of [B, C, H, W] with its kernel in [C, 1, k, k], k odd; sides / `stride`, rounded up.
 
-    Padding is TensorFlow's: of an odd total the larger part stands at the bottom and right. On a CPU
+    Padding is TensorFlow's: of an odd total the larger part is at the bottom and right. On a CPU
 
-    - what is padded unevenly is not copied: zeros before the kernel shift it, and the padding gets even;
-    - taps that see nothing but padding are left out: on a map of one pixel, all but the middle one;
-    - the gradient of a kernel of more than three columns is put together from three at a time. oneDNN's depthwise
-      kernel for it takes no more, nor maps under three pixels, and torch falls back on one made for groups of 16
+    - unevenly padded maps are not copied: zeros before the kernel shift it, which makes the padding even;
+    - kernel positions that see only padding are left out: on a map of one pixel, all but the middle one;
+    - the gradient of a kernel of more than three columns is composed of three columns at a time. oneDNN's depthwise
+      kernel takes no more columns, nor maps under three pixels, and torch falls back on one made for groups of 16
       channels, which does 16 times the work.
     """
     before, after = zip(*(paddings(side, weight.shape[-1], stride) for side in x.shape[-2:]), strict=True)
@@ -57,7 +57,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _of_weight(x: Tensor, weight: Tensor, gradient: Tensor, stride: int) -> Tensor:
-    """The gradient of the weight, from that of what came out."""
+    """Return the gradient of the weight, from the gradient of the output."""
     kernel, only = weight.shape[-1], [False, True, False]
     before, after = zip(*(paddings(side, kernel, stride) for side in x.shape[-2:]), strict=True)
     if before == after and kernel <= 3 <= min(x.shape[-2:]):
@@ -74,7 +74,7 @@ def _of_weight(x: Tensor, weight: Tensor, gradient: Tensor, stride: int) -> Tens
 def _gradients(
     x: Tensor, weight: Tensor, gradient: Tensor, stride: int, padding: list[int], wanted: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    # torch.nn.grad has the same by name, but hides the layout of x, and what comes out is in the default one.
+    # torch.nn.grad has a function for this, but it hides the layout of x and returns the default layout.
     gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
         gradient, x, weight, None, [stride] * 2, padding, [1, 1], False, [0, 0], len(weight), wanted
     )
@@ -82,23 +82,23 @@ def _gradients(
 
 
 def _shifted(weight: Tensor, x: Tensor, stride: int) -> Tensor:
-    """The kernel with zeros before it, for a padding of k // 2 on all sides to be TensorFlow's."""
+    """Return the kernel with zeros before it, so that a padding of k // 2 on all sides equals TensorFlow's."""
     kernel = weight.shape[-1]
     rows, columns = (kernel // 2 - paddings(side, kernel, stride)[0] for side in x.shape[-2:])
     return F.pad(weight, (columns, 0, rows, 0)) if rows or columns else weight
 
 
 def paddings(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """What stands before and after `side` pixels."""
+    """Return the pixels of padding before and after `side` pixels."""
     total = max(0, (-(-side // stride) - 1) * stride + kernel - side)
     return total // 2, total - total // 2
 
 
 def excite(x: Tensor, gate: Callable[[Tensor], Tensor], parameters: list[Tensor]) -> Tensor:
-    """Multiply each channel by what `gate`, which has these parameters, makes of the means: both [B, C, 1, 1].
+    """Multiply each channel of x by the output of `gate`, which has these parameters, for its mean: both [B, C, 1, 1].
 
     On a CPU the two gradients of x, through the product and through the means, are written in one pass. Autograd writes
-    the second one out in the default layout, and adding it to the first in channels_last takes several times as long.
+    the second one in the default layout, and adding it to the first in channels_last takes several times as long.
     """
     if not trains_on_cpu(x, *parameters):
         return x * gate(x.mean((2, 3), keepdim=True))
@@ -109,7 +109,7 @@ def excite(x: Tensor, gate: Callable[[Tensor], Tensor], parameters: list[Tensor]
 class _Excite(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gate: Callable[[Tensor], Tensor], *parameters: Tensor) -> Tensor:
-        with torch.enable_grad():  # the gate keeps a graph of its own, and so may be any function
+        with torch.enable_grad():  # the gate has its own graph, so it may be any function
             ctx.means = x.detach().mean((2, 3), keepdim=True).requires_grad_()
             ctx.scale = gate(ctx.means)
         ctx.save_for_backward(x, *parameters)
@@ -130,7 +130,7 @@ class _Excite(torch.autograd.Function):
 
 
 def trains_on_cpu(*tensors: Tensor) -> bool:
-    """Is a gradient of any of these wanted, on a CPU, in their own precision, step by step?"""
+    """True if any of these needs a gradient on a CPU, without autocast and compiler."""
     return (
         torch.is_grad_enabled()
         and all(tensor.device.type == "cpu" for tensor in tensors)

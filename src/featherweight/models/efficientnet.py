@@ -1,4 +1,4 @@
-"""EfficientNet (Tan & Le 2019, arXiv:1905.11946) with its compound scaling and three ways to round depth."""
+"""EfficientNet (Tan & Le 2019, arXiv:1905.11946) with compound scaling and three ways to round its depth."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class EfficientNet(nn.Module):
     """B0's stages of inverted residual blocks, scaled in width, depth and resolution.
 
     `phi` is the paper's compound coefficient: it multiplies depth by 1.2, width by 1.1 and resolution by 1.15, each to
-    the power phi, on top of the three factors given. Channels are rounded to multiples of 8, as published. Depth is
-    rounded stage by stage as `depth_rounding` says:
+    the power phi, in addition to the three factors given. Channels are rounded to multiples of 8, as published. The
+    blocks of each stage are rounded as `depth_rounding` says:
 
-    - `ceil`, published: every stage rounds its blocks up. With 10 classes depth 1.0 has 4,020,358 parameters, and every
-      depth above 1.0 and up to 1.2 has 6,525,994, since each stage of two or more blocks gains one (LOGBOOK A).
-    - `round`: every stage rounds to the nearest number, halves to the even one.
-    - `spread`: the total number of blocks is rounded, and the blocks are dealt out by largest remainder, so that a
-      little more depth is a little more network: depth 1.06 has one block more than depth 1.0.
+    - `ceil`, as published: up in every stage. With 10 classes depth 1.0 has 4,020,358 parameters, and every depth above
+      1.0 and up to 1.2 has 6,525,994, since each stage of two or more blocks gains one (LOGBOOK A).
+    - `round`: to the nearest number in every stage, halves to the even one.
+    - `spread`: the total is rounded, and the blocks are distributed by largest remainder, so a little more depth is
+      a little more network: depth 1.06 has one block more than depth 1.0.
 
-    The image is resized by the resolution, if that is not 1, before the stem. With the published strides (`stem: 4`)
-    the outputs agree with efficientnet-pytorch's, given the same weights. Padding is TensorFlow's: of an odd total the
-    larger part stands at the bottom and right.
+    If the resolution is not 1, the image is resized by it before the stem. With the published strides (`stem: 4`) the
+    outputs equal efficientnet-pytorch's, given the same weights. Padding is TensorFlow's: of an odd total the larger
+    part is at the bottom and right.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class EfficientNet(nn.Module):
         super().__init__()
         self.scale = resolution * RESOLUTION**phi
         if round(image_size * self.scale) < 1:
-            raise UserError(f"model.resolution: {self.scale:g} leaves nothing of images of {image_size} px")
+            raise UserError(f"model.resolution: {self.scale:g} leaves no pixel of images of {image_size} px")
         undone = 4 // stem_shrinks(round(image_size * self.scale), stem)
         stages = scaled_stages(width * WIDTH**phi, depth * DEPTH**phi, depth_rounding)
         inputs, last = end_channels(width * WIDTH**phi, head)
@@ -91,7 +91,7 @@ class EfficientNet(nn.Module):
             for place in range(repeats):
                 stride = first_stride if place == 0 else 1
                 rate = drop_connect * len(blocks) / total
-                skips = place > 0  # a stage's first block changes the channels, or had a stride as published
+                skips = place > 0  # a stage's first block changes the channels, or has a stride as published
                 blocks.append(_Block(inputs, outputs, kernel, stride, expansion, skips, self.activation, rate))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
@@ -113,14 +113,14 @@ class EfficientNet(nn.Module):
 
 
 def scaled_stages(width: float, depth: float, rounding: DepthRounding) -> list[tuple[int, int, int, int, int]]:
-    """The stages of a scaled network, in the form of STAGES."""
+    """Return the stages of a scaled network, in the form of STAGES."""
     repeats = scaled_repeats([stage[0] for stage in STAGES], depth, rounding)
     return [(n, *stage[1:4], scaled_channels(stage[4], width)) for n, stage in zip(repeats, STAGES, strict=True)]
 
 
 def scaled_repeats(repeats: list[int], depth: float, rounding: DepthRounding) -> list[int]:
-    """Blocks a stage at `depth` times the depth; every stage keeps one at least."""
-    wanted = [round(blocks * depth, 9) for blocks in repeats]  # 9 digits: 3 * 1.1 must not be a hair above 3.3
+    """Return the blocks per stage at `depth` times the depth; every stage keeps at least one."""
+    wanted = [round(blocks * depth, 9) for blocks in repeats]  # 9 digits, since 3 * 1.1 is slightly above 3.3
     if rounding == "ceil":
         return [math.ceil(blocks) for blocks in wanted]
     if rounding == "round":
@@ -134,19 +134,19 @@ def scaled_repeats(repeats: list[int], depth: float, rounding: DepthRounding) ->
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """`width` times the channels, rounded to a multiple of 8, but not down by more than a tenth."""
+    """Return `width` times the channels, rounded to a multiple of 8, but not down by more than a tenth."""
     wanted = channels * width
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
 def end_channels(width: float, head: int | None) -> tuple[int, int]:
-    """The channels of the stem and of the last convolution."""
+    """Return the channels of the stem and of the last convolution."""
     return scaled_channels(STEM, width), head or scaled_channels(HEAD, width)
 
 
 def _spare(stride: int, undone: int) -> tuple[int, int]:
-    """A stride with what is to be left out of it left out, and what remains to be left out of the strides after it."""
+    """Return a stride reduced by what is to be left out of it, and what remains to be left out of later strides."""
     return (1, undone // 2) if stride == 2 and undone > 1 else (stride, undone)
 
 
@@ -165,7 +165,7 @@ class _Same(nn.Conv2d):
 
 
 class _Depthwise(nn.Conv2d):
-    """A filter for each channel, without bias, padded in the same way."""
+    """A depthwise convolution without bias, padded in the same way."""
 
     def __init__(self, channels: int, kernel: int, stride: int) -> None:
         super().__init__(channels, channels, kernel, stride, groups=channels, bias=False)
@@ -187,7 +187,10 @@ class _Dense(nn.Conv2d):
 
 
 class _Block(nn.Module):
-    """Widen 1x1, filter each channel, squeeze and excite, narrow 1x1; the input is added where the shape stays."""
+    """An inverted residual block: 1x1 expansion, depthwise convolution, squeeze-and-excitation, 1x1 projection.
+
+    The input is added where the shape stays the same.
+    """
 
     def __init__(
         self,
@@ -227,7 +230,7 @@ class _Block(nn.Module):
 
 
 def count_parameters(width: float, depth: float, head: int, channels: int, classes: int) -> int:
-    """The count of an EfficientNet whose depth is spread."""
+    """Return the parameters of an EfficientNet with `depth_rounding: spread`."""
     inputs, last = end_channels(width, head)
     total = 9 * channels * inputs + 2 * inputs
     for repeats, kernel, _, expansion, outputs in scaled_stages(width, depth, "spread"):
@@ -240,7 +243,7 @@ def count_parameters(width: float, depth: float, head: int, channels: int, class
 
 
 def fullest_member(search: FillTarget, total: int) -> Arguments | None:
-    """`total` blocks: the width whose last convolution, taking up what is left, is nearest to its published width."""
+    """Return the arguments for `total` blocks whose last convolution is nearest to its published width."""
     depth = total / sum(stage[0] for stage in STAGES)
     count = cached_head(lambda width, head: count_parameters(width, depth, head, search.channels, search.classes))
     solved = width_and_head(search, count, lambda width: end_channels(width, None)[1])

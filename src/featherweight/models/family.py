@@ -1,4 +1,4 @@
-"""What the rest of the program knows of a family of models; each stands at the end of the file of its model."""
+"""What the rest of the program knows about a family of models; each is defined at the end of its model's file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import nn
 
-FILLED = 0.99  # of a limit: a member above it counts as one that fills the limit
+FILLED = 0.99  # fraction of a limit: a member above it counts as one that fills the limit
 
 Arguments = dict[str, Any]  # the keys of a recipe's model section, without its name
 
 
 @dataclass
 class FillTarget:
-    """What is to be filled, and how many candidates have been counted for that."""
+    """The limit to be filled, and how many candidates have been counted for it."""
 
     limit: int
     classes: int
@@ -23,18 +23,18 @@ class FillTarget:
     counted: int = 0
 
     def fits(self, parameters: int) -> bool:
-        """Is a candidate within the limit?"""
+        """True if a candidate is within the limit."""
         self.counted += 1
         return parameters <= self.limit
 
 
 @dataclass(frozen=True)
 class Filling:
-    """How the members that fill a limit are found.
+    """How the members of a family that fill a limit are found.
 
-    `closed_form` counts the parameters of a member without building it. `search` returns the arguments of the fullest
-    member of one structure (a depth, a growth), or None where even the smallest is too large; `structures` are those it
-    is asked for, the best known first. A recipe that is written for a member extends `parent`.
+    `closed_form` counts the parameters of a member without building it. `search` returns the arguments of the largest
+    member of one structure (a depth, a growth), or None if even the smallest is too large; `structures` are those that
+    are searched, the best known first. A recipe that is written for a member extends `parent`.
     """
 
     closed_form: Callable[..., int]
@@ -45,12 +45,7 @@ class Filling:
 
 @dataclass(frozen=True)
 class Family:
-    """A family: its name in recipes, and its constructor, whose signature is described in `featherweight.models`.
-
-    `narrows` is the argument that makes it narrower: a factor, a count or a list of counts, which shrink to whole ones.
-    `gives_up` is what it changes before that. `same` are networks of the libraries, whose width cannot be set there, by
-    name: they are this family with these arguments. `filling` is there where a limit can be filled.
-    """
+    """A family: its name in recipes, and its constructor, whose signature is described in `featherweight.models`."""
 
     name: str
     constructor: Callable[..., nn.Module]

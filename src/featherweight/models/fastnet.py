@@ -22,11 +22,11 @@ class FastNet(nn.Module):
     """A frozen whitening convolution, then three groups of convolution, max pooling, norm, activation, convolution, ...
 
     The whitening filters are computed from the training images before the first step (`start_from_images`). The other
-    convolutions start as the identity on their first input channels; the norms' scale is frozen at 1, and their biases
-    are meant to learn at 64 times the rate (`train.bias_rate`); the logits are divided by 9. With `depth: 3` a group
-    has a third convolution, and what its first made is added to what comes out. As published there is no drop connect.
-    With 10 classes and RGB, widths 64/256/256 have 1,972,792 parameters, 128/384/384 4,606,520, and 128/256/352 at
-    depth 3 4,846,648.
+    convolutions are initialised as the identity on their first input channels. The scale of the norms is frozen at 1,
+    and their biases are meant to learn at 64 times the rate (`train.bias_rate`). The logits are divided by 9. With
+    `depth: 3` a group has a third convolution, and the output of its first one is added to its output. As published
+    there is no drop connect. With 10 classes and RGB, widths 64/256/256 have 1,972,792 parameters, 128/384/384
+    4,606,520, and 128/256/352 at depth 3 4,846,648.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class FastNet(nn.Module):
 
 
 class Whitening(nn.Conv2d):
-    """2x2 patches onto their principal directions, each scaled to variance 1, and the negatives of these.
+    """The projection of 2x2 patches onto their principal directions, scaled to variance 1, and its negative.
 
-    The filters are frozen, and count as parameters all the same. Until `start_from_images` has been
-    called they are a random orthogonal set.
+    The filters are frozen, but count as parameters. Until `start_from_images` is called they are a random orthogonal
+    set.
     """
 
     def __init__(self, channels: int) -> None:
@@ -90,7 +90,7 @@ class Whitening(nn.Conv2d):
 
 
 class _Norm(nn.BatchNorm2d):
-    """Batch norm whose scale is frozen at 1, and counts as parameters all the same; only the bias is learned."""
+    """Batch norm whose scale is frozen at 1, but counts as parameters; only the bias is learned."""
 
     def __init__(self, channels: int, momentum: float, eps: float) -> None:
         super().__init__(channels, eps, momentum)
@@ -114,7 +114,7 @@ class _Group(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.convs[0](x)
-        if x.shape[-1] > 1:  # one pixel, all that is left of very small images, is not pooled
+        if x.shape[-1] > 1:  # very small images are one pixel by now, which is not pooled
             x = self.pool(x)
         x = first = self.activation(self.norms[0](x))
         for conv, norm in zip(self.convs[1:], self.norms[1:], strict=True):
@@ -128,7 +128,7 @@ SHAPES = list(itertools.product((2, 3), ((128, 384, 384), (64, 256, 256), (128, 
 
 
 def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: int) -> int:
-    """The count of a fast net with `depth` convolutions a group."""
+    """Return the parameters of a fast net with `depth` convolutions per group."""
     inputs = 8 * channels
     total = inputs * 4 * channels + inputs
     for outputs in widths:
@@ -138,7 +138,7 @@ def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: 
 
 
 def fullest_member(search: FillTarget, structure: tuple[int, tuple[int, int, int]]) -> Arguments | None:
-    """The fullest of a structure: convolutions a group, and the proportions of the groups' channels."""
+    """Return the arguments of the largest network with these convolutions per group and proportions of channels."""
     depth, proportions = structure
 
     def count(widths: Sequence[int]) -> int:

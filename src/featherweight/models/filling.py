@@ -1,4 +1,4 @@
-"""The fullest member of a family's structure under a limit, found by closed form, thousands of candidates a second."""
+"""The largest member of a family's structure within a limit, by closed forms: thousands of candidates per second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADS = (0.75, 1.5)  # how far a last convolution may be from its published widt
 
 
 def three_widths(search: FillTarget, proportions: Sequence[int], count: Callable[..., int]) -> list[int] | None:
-    """Three groups' channels in proportion, scaled to the limit, then the fullest of all within SLACK of that."""
+    """Scale three groups' channels to the limit in proportion, then return the largest of all within SLACK of that."""
 
     def scaled(last: int) -> list[int]:
         return [max(1, round(part * last / proportions[-1])) for part in proportions]
@@ -36,7 +36,7 @@ def three_widths(search: FillTarget, proportions: Sequence[int], count: Callable
 
 
 def cached_head(count: Callable[[float, int], int]) -> Callable[[float, int], int]:
-    """The same count, which is linear in the head, from two of its values a width."""
+    """Return the same count, computed from two of its values per width, since it is linear in the head."""
     known: dict[float, tuple[int, int]] = {}
 
     def linear(width: float, head: int) -> int:
@@ -52,7 +52,7 @@ def cached_head(count: Callable[[float, int], int]) -> Callable[[float, int], in
 def width_and_head(
     search: FillTarget, count: Callable[[float, int], int], published: Callable[[float], int]
 ) -> Arguments | None:
-    """The width, in hundredths, and the head that fills the limit with it, nearest to its published width."""
+    """Return the width, in hundredths, and the head that fills the limit with it, nearest to its published width."""
     best: tuple[float, Arguments] | None = None
     for hundredths in range(10, 1001):
         width = hundredths / 100
@@ -73,5 +73,5 @@ def width_and_head(
 
 
 def nearest_first(best: int, choices: range) -> list[int]:
-    """Structures in the order of preference: those nearest to the one best known first."""
+    """Return structures in order of preference: those nearest to the best known one first."""
     return sorted(choices, key=lambda structure: abs(structure - best))

@@ -1,8 +1,8 @@
-"""TorchScript and torch.export archives, read for their tensors alone: no code that is in them is loaded or run.
+"""TorchScript and torch.export archives, read for their tensors only: no code in them is loaded or run.
 
-Both are zip archives of raw memory. TorchScript says what the memory is in pickles, which are read here by an unpickler
-that knows tensors, numbers and lists, and takes every class of the archive for a bag of attributes. torch.export
-(`.pt2`) says it in JSON.
+Both are zip archives of raw memory. TorchScript describes the memory in pickles, which are read by an unpickler that
+knows tensors, numbers and lists, and represents every class of the archive by a plain bag of attributes. torch.export
+(`.pt2`) describes it in JSON.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ STORAGES = {
     "QUInt8": torch.uint8, "QInt32": torch.int32,
 }  # fmt: skip
 LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
-DEEP = 100  # modules within modules
+MAX_DEPTH = 100  # of modules within modules
 
 
 def archive_kind(names: Collection[str]) -> str:
-    """What an archive is, by the names of what is in it: `torchscript`, `export` or, all others, `weights`."""
+    """Return the kind of an archive, by the names of its entries: `torchscript`, `export` or else `weights`."""
     inside = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inside:
         return "torchscript"
@@ -48,11 +48,11 @@ def archive_kind(names: Collection[str]) -> str:
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """The tensors of a TorchScript archive, by the attributes that lead to them; those of frozen ones are `constant.N`.
+    """Return the tensors of a TorchScript archive, by attribute path; those of frozen ones are `constant.N`.
 
-    Raises UserError for what is damaged, or holds what is not known here.
+    Raises UserError if the archive is damaged or has unknown content.
     """
-    with _opened(path) as archive, untrusted_files.explained(path, "no readable TorchScript archive"):
+    with _opened(path) as archive, untrusted_files.explained(path, "not a readable TorchScript archive"):
         root = _root(archive)
         module = _Inert(archive, root, "data").load()
         constants = _Inert(archive, root, "constants").load()
@@ -63,11 +63,11 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
 
 def read_export(path: Path) -> dict[str, Tensor]:
-    """The weights and constants of a torch.export archive, by name. Raises UserError as `read_torchscript`.
+    """Return the weights and constants of a torch.export archive, by name. Raises UserError like `read_torchscript`.
 
-    Whole numbers in buffers that are not saved with the weights are left out: the code makes them.
+    Integers in buffers that are not saved with the weights are left out, since the code creates them.
     """
-    with _opened(path) as archive, untrusted_files.explained(path, "no readable torch.export archive"):
+    with _opened(path) as archive, untrusted_files.explained(path, "not a readable torch.export archive"):
         if "serialized_state_dict.pt" in archive.namelist():  # of torch before 2.7
             return dict(_weights_only(path, archive.read("serialized_state_dict.pt")))
         memories: dict[Any, Any] = {}  # each read once, for tied weights share theirs
@@ -130,12 +130,12 @@ def _viewed(memory: Tensor, offset: int, sizes: Any, strides: Any) -> Tensor:
 
 
 def _root(archive: zipfile.ZipFile) -> str:
-    """The folder that everything in the archive is in."""
+    """Return the top folder of the archive."""
     return next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("data.pkl")
 
 
 class _Bag:
-    """An object of a class of the archive: what was to be set on it, and nothing that could be called."""
+    """An object of a class of the archive: its attributes, and nothing that could be called."""
 
     def __init__(self, *arguments: Any) -> None:
         self.state: Any = arguments
@@ -145,7 +145,7 @@ class _Bag:
 
 
 class _Inert(pickle.Unpickler):
-    """Makes tensors, numbers, lists and bags of attributes, and refuses all else."""
+    """An unpickler that makes tensors, numbers, lists and bags of attributes, and refuses everything else."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str, name: str) -> None:
         super().__init__(io.BytesIO(archive.read(f"{root}{name}.pkl")))
@@ -188,7 +188,7 @@ def _tensors(thing: Any, names: tuple[str, ...], seen: dict[int, Any]) -> Iterat
     if isinstance(thing, Tensor):
         yield ".".join(names), thing
         return
-    if id(thing) in seen or len(names) > DEEP:
+    if id(thing) in seen or len(names) > MAX_DEPTH:
         return
     seen[id(thing)] = thing
     if isinstance(thing, _Bag):

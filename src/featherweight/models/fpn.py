@@ -20,7 +20,7 @@ def fpn(
     channels: int,
     image_size: int,
     *,
-    backbone: Annotated[Text, Field(description="a network of timm's that gives feature maps")] = "mobilenetv2_100",
+    backbone: Annotated[Text, Field(description="a network of timm that returns feature maps")] = "mobilenetv2_100",
     levels: Annotated[PositiveInt, Field(description="how many maps, from the smallest on, make the pyramid")] = 3,
     width: Annotated[PositiveInt, Field(description="the pyramid's channels")] = 128,
     stem: Stem = "auto",
@@ -30,8 +30,9 @@ def fpn(
     bn_eps: Positive | None = None,
     options: Options = {},
 ) -> nn.Module:
-    """A classifier over a feature pyramid (Lin et al. 2016, arXiv:1612.03144): the pooled levels, side by side, in one
-    linear layer. The backbone is timm's, made with the options, `{act_layer: gelu}`; the pyramid is torchvision's.
+    """A classifier over a feature pyramid: its pooled levels, concatenated, in a linear layer (arXiv:1612.03144).
+
+    The backbone is timm's, built with `options` such as `{act_layer: gelu}`; the pyramid is torchvision's.
     """
     arguments = {**({} if drop_connect is None else {"drop_path_rate": drop_connect}), **options}
 
@@ -59,7 +60,7 @@ class _PyramidClassifier(nn.Module):
         features: Any = timm.create_model(backbone, features_only=True, in_chans=channels, **options)
         widths = features.feature_info.channels()[-levels:]
         if levels > len(widths):
-            raise UserError(f"model.levels: {backbone} has {len(widths)} maps, and {levels:,} are wanted")
+            raise UserError(f"model.levels: {levels:,} levels, but {backbone} has only {len(widths)} maps")
         self.backbone, self.levels = features, len(widths)
         self.pyramid = FeaturePyramidNetwork(widths, width)
         self.dropout = nn.Dropout(dropout)

@@ -1,4 +1,4 @@
-"""Inception v1 (Szegedy et al. 2014, arXiv:1409.4842), torchvision's, made scalable."""
+"""Inception v1 (Szegedy et al. 2014, arXiv:1409.4842) from torchvision, with adjustable width."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def googlenet(
     bn_momentum: Momentum = 0.1,
     bn_eps: Positive = 1e-3,
 ) -> nn.Module:
-    """Inception v1 with batch norm (Szegedy et al. 2014, arXiv:1409.4842), torchvision's, without auxiliary heads.
+    """Inception v1 with batch norm, of torchvision, without auxiliary heads (Szegedy et al. 2014, arXiv:1409.4842).
 
-    With 10 classes and RGB 5,610,154 parameters. Its nine modules put their branches side by side, all of which the
+    With 10 classes and RGB it has 5,610,154 parameters. Its nine modules concatenate their branches, all of which the
     next one needs, so there is no drop connect.
     """
     from torchvision.models.googlenet import GoogLeNet, Inception, InceptionAux
@@ -60,7 +60,7 @@ def googlenet(
 
 
 class _Convolution(nn.Module):
-    """torchvision's BasicConv2d, but for its activation."""
+    """torchvision's BasicConv2d with another activation."""
 
     def __init__(self, inputs: int, outputs: int, activation: Activation, **rest: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which images a network takes besides those of the size that it is made for."""
+"""Image sizes that a network takes besides the one that it is built for."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def refuse_other_sizes(where: str, scales: Iterable[float], spec: Choice, shape:
                 model(images)
         except RuntimeError as error:
             raise UserError(
-                f"{where}: {spec.name}, made for images of {shape.size} px, takes none of {side} px "
-                f"({str(error).splitlines()[0]}); leave {scale:g} out, or take a net that ends in a mean"
+                f"{where}: {spec.name}, built for images of {shape.size} px, cannot take images of {side} px "
+                f"({str(error).splitlines()[0]}): remove {scale:g}, or choose a network with global average pooling"
             ) from None
 
 
 def scaled(side: int, scale: float) -> int:
-    """The side, in pixels, of images of `side` pixels at a scale."""
+    """Return the side, in pixels, of images of `side` pixels at a scale."""
     return max(1, round(side * scale))

@@ -1,7 +1,7 @@
-"""Networks by library: thin constructors over timm, torchvision and efficientnet-pytorch, and the stem rule for them.
+"""Networks of timm, torchvision and efficientnet-pytorch: thin constructors, which apply the stem rule.
 
-The libraries are imported when a network is built: they take seconds. Pretrained weights (`pretrained`, `weights`) are
-put into a network by `pretrained_weights.load_pretrained`, when a run begins.
+The libraries are imported when a network is built, since that takes seconds. Pretrained weights (`pretrained`,
+`weights`) are loaded by `pretrained_weights.load_pretrained` when a run begins.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from featherweight.models.timm_width import widened
 from featherweight.runtime.torch_internals import build_on_meta
 from featherweight.schema import HalfOpenFraction, Positive, ScaleFactor, Text
 
-PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are told apart
+PUBLISHED_SIDE = 224  # pixels, at which the halvings of a published network are distinguished
 Options = Annotated[
     dict[str, Any], Field(description="further arguments of the library's constructor, as it names them")
 ]
@@ -51,9 +51,9 @@ def timm(
 ) -> nn.Module:
     """Any network of timm (https://huggingface.co/docs/timm), by its name there.
 
-    Networks made for one image size, transformers with a position for every patch, are made for this one, and keep the
-    patches their name says. What else a network takes goes into the options: `options: {act_layer: gelu}`. Raises
-    UserError for a name that timm does not know and arguments a network does not take.
+    A network made for one image size, such as a transformer with positions for patches, is built for the competition's
+    size and keeps its patch size. Further arguments are given in `options`, for example `options: {act_layer: gelu}`.
+    Raises UserError for a name that timm does not know, and for arguments that the network does not take.
     """
     import timm as library
 
@@ -71,7 +71,7 @@ def timm(
         arguments["img_size"] = image_size
 
     if drop_connect is not None and not drops_paths(variant):
-        del arguments["drop_path_rate"]  # as `contradictions` says: a recipe may have it from one for other networks
+        del arguments["drop_path_rate"]  # `contradictions` says so: a recipe may inherit it from another network's
 
     def make() -> nn.Module:
         plain = width == 1
@@ -83,14 +83,14 @@ def timm(
 
 @functools.cache
 def drops_paths(variant: str) -> bool:
-    """Does a network of timm's take a rate of drop path?"""
+    """True if a network of timm takes a drop path rate."""
     import timm as library
 
     try:
         build_on_meta(lambda: library.create_model(variant, drop_path_rate=0.1))
     except TypeError as error:
         return "drop_path_rate" not in str(error)
-    except (RuntimeError, ValueError, AssertionError):  # for another reason, which is told where it is built
+    except (RuntimeError, ValueError, AssertionError):  # for another reason, which is reported when it is built
         return True
     return True
 
@@ -111,7 +111,7 @@ def torchvision(
 ) -> nn.Module:
     """Any classifier of torchvision, by its name there, without auxiliary heads.
 
-    What else a network takes goes into the options: `options: {dropout: 0.3}`, `{stochastic_depth_prob: 0.1}`.
+    Further arguments are given in `options`, for example `options: {dropout: 0.3}` or `{stochastic_depth_prob: 0.1}`.
     """
     from torchvision import models as library
 
@@ -145,9 +145,10 @@ def efficientnet_pytorch(
     pretrained: Pretrained = False,
     weights: Weights = None,
 ) -> nn.Module:
-    """EfficientNet of efficientnet-pytorch 0.7.1 (LOGBOOK A7 to A17), with its own defaults: B0's are dropout 0.2,
-    drop connect 0.2, batch-norm momentum 0.01 and epsilon 1e-3. Its activation is fixed and its depth is rounded up:
-    `efficientnet` knows others.
+    """EfficientNet of efficientnet-pytorch 0.7.1 (LOGBOOK A7 to A17), with its own defaults.
+
+    Those of B0 are dropout 0.2, drop connect 0.2, batch-norm momentum 0.01 and epsilon 1e-3. Its activation is fixed
+    and its depth is rounded up: `efficientnet` has other choices.
     """
     from efficientnet_pytorch import VALID_MODELS, EfficientNet
 
@@ -163,7 +164,7 @@ def efficientnet_pytorch(
     arguments = {key: value for key, value in arguments.items() if value is not None}
 
     def make() -> nn.Module:
-        # With no image size its padding follows the maps it is given, whatever the strides before them.
+        # Without an image size its padding is computed from its input, whatever the strides before.
         net: nn.Module = EfficientNet.from_name(
             f"efficientnet-{variant}", channels, num_classes=num_classes, image_size=None, **arguments
         )
@@ -173,7 +174,7 @@ def efficientnet_pytorch(
 
 
 def with_input_channels(model: nn.Module, channels: int) -> nn.Module:
-    """The model with a first convolution for this many channels in place of one for three."""
+    """Return the model with its first convolution replaced by one for this number of input channels."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d) and channels != module.in_channels:
             parent, _, child = name.rpartition(".")
@@ -210,17 +211,18 @@ def build_adapted(
 
 
 def build_at_size(make: Callable[[], nn.Module], name: str, channels: int, image_size: int, stem: Any) -> nn.Module:
-    """The network that `make` makes, its first halvings left out as the stem rule says (None: it is not applied).
+    """Return the network that `make` builds, its first halvings left out as the stem rule says (None: no rule).
 
-    They are found by running the network, without memory, at 224 px. Kernels stay as published, so its parameters do
-    not depend on the image size. Raises UserError where the network cannot be made, or cannot take images of this size.
+    These are found by running the network, without memory, at 224 px. Kernels stay as published, so the number of
+    parameters does not depend on the image size. Raises UserError if the network cannot be built, or cannot take images
+    of this size.
     """
     try:
         twin = build_on_meta(make)
         strides = _spared_strides(twin, channels, 4 // stem_shrinks(image_size, stem)) if stem is not None else {}
         _set_strides(twin, strides)
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Using padding='same'")  # of a patch embedding: as meant
+            warnings.filterwarnings("ignore", message="Using padding='same'")  # of a patch embedding: intended
             twin(torch.empty(1, channels, image_size, image_size, device="meta"))
     except TypeError as error:
         raise UserError(f"model: {name} does not take these arguments ({error})") from None
@@ -235,9 +237,9 @@ def build_at_size(make: Callable[[], nn.Module], name: str, channels: int, image
 
 
 def _spared_strides(model: nn.Module, channels: int, undone: int) -> dict[str, int]:
-    """The strides, by module, that make the network shrink images by `undone` (1, 2 or 4) less, from the first on.
+    """Return strides, by module, that shrink images by `undone` (1, 2 or 4) times less; the first ones change.
 
-    All modules that take maps of one size change together, so parallel branches stay alike.
+    All modules that take maps of one size change together, so that parallel branches stay alike.
     """
     if undone == 1:
         return {}
@@ -263,7 +265,7 @@ def _spared_strides(model: nn.Module, channels: int, undone: int) -> dict[str, i
 
 
 def _stride(module: nn.Module) -> int:
-    """A convolution's or pooling's stride; 1 for everything else, and for pooling to one pixel."""
+    """Return a convolution's or pooling's stride; 1 for everything else, and for pooling to one pixel."""
     if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return 1
     stride = module.stride
@@ -275,10 +277,10 @@ def _set_strides(model: nn.Module, strides: dict[str, int]) -> None:
         module: Any = model.get_submodule(name)
         if isinstance(module, nn.Conv2d):
             kernel = module.kernel_size[0]
-            if kernel % 2 == 0 and module.padding == (0, 0):  # patches that did not overlap and now do
+            if kernel % 2 == 0 and module.padding == (0, 0):  # patches that overlap only now
                 module.padding = "same" if stride == 1 else ((kernel - stride) // 2,) * 2
             module.stride = (stride, stride)
-        elif stride == 1:  # pooling of stride 1 would blur and tell nothing new
+        elif stride == 1:  # pooling of stride 1 would only blur
             module.kernel_size, module.stride, module.padding = 1, 1, 0
         else:
             module.stride = stride

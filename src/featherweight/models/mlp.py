@@ -12,9 +12,9 @@ from featherweight.schema import Flag, HalfOpenFraction, Positive, PositiveInt
 
 
 class MLP(nn.Module):
-    """All pixels in, hidden layers, classes out. Batch norm, where wanted, comes before the activation.
+    """A multilayer perceptron on all pixels, with hidden layers of these widths; batch norm before the activation.
 
-    The widths of the hidden layers are its width and depth; with no branch to leave out there is no drop connect.
+    It has no residual branches, so there is no drop connect.
     """
 
     def __init__(

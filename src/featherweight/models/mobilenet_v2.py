@@ -1,4 +1,4 @@
-"""MobileNet v2 (Sandler et al. 2018, arXiv:1801.04381), torchvision's, made scalable."""
+"""MobileNet v2 (Sandler et al. 2018, arXiv:1801.04381) from torchvision, with adjustable width and depth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mobilenet_v2(
     image_size: int,
     *,
     width: Annotated[ScaleFactor, Field(description="multiplies all channels, rounded to multiples of 8")] = 1.0,
-    repeats: Annotated[list[PositiveInt], Field(min_length=7, max_length=7, description="blocks a stage")] = REPEATS,
+    repeats: Annotated[list[PositiveInt], Field(min_length=7, max_length=7, description="blocks per stage")] = REPEATS,
     head: Annotated[
         PositiveInt | None, Field(description="channels of the last convolution; null: 1280, and more above width 1")
     ] = None,
@@ -37,9 +37,9 @@ def mobilenet_v2(
     bn_momentum: Momentum = 0.1,
     bn_eps: Positive = 1e-5,
 ) -> nn.Module:
-    """MobileNet v2 (Sandler et al. 2018, arXiv:1801.04381), torchvision's. Width 1: 2,236,682 with 10 classes.
+    """MobileNet v2 of torchvision (Sandler et al. 2018, arXiv:1801.04381). Width 1 with 10 classes: 2,236,682.
 
-    Published with ReLU6. Drop connect grows linearly from block to block up to its rate.
+    It is published with ReLU6. The rate of drop connect grows linearly from block to block up to the given one.
     """
     from torchvision.models import MobileNetV2
     from torchvision.ops import Conv2dNormActivation, StochasticDepth
@@ -64,7 +64,7 @@ def mobilenet_v2(
 
 
 def count_parameters(width: float, repeats: Sequence[int], head: int, channels: int, classes: int) -> int:
-    """The count of a MobileNet v2 with a last convolution of `head` channels."""
+    """Return the parameters of a MobileNet v2 with a last convolution of `head` channels."""
     inputs = scaled_channels(32, width)
     total = 9 * channels * inputs + 2 * inputs
     for expansion, base, _, count in zip(*STAGES, repeats, strict=True):
@@ -78,7 +78,7 @@ def count_parameters(width: float, repeats: Sequence[int], head: int, channels: 
 
 
 def fullest_member(search: FillTarget, total: int) -> Arguments | None:
-    """The fullest of `total` blocks, its last convolution as near to the published width as can be."""
+    """Return the arguments of the largest network of `total` blocks, its head nearest to the published width."""
     repeats = scaled_repeats(REPEATS, total / sum(REPEATS), "spread")
     count = cached_head(lambda width, head: count_parameters(width, repeats, head, search.channels, search.classes))
     solved = width_and_head(search, count, lambda width: scaled_channels(1280, max(1.0, width)))

@@ -1,4 +1,4 @@
-"""Networks made narrower: fewer outputs and inputs of their layers, as a recipe's `widths` say."""
+"""Narrower networks: fewer outputs and inputs of their layers, as a recipe's `widths` say."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Sizes = Sequence[int | None]  # of a tensor's first dimensions; None is as it wa
 Widths = Annotated[
     dict[str, list[PositiveInt | None]],
     Field(
-        description="narrower layers, by name: [outputs, inputs] of the weight, null as the library has them; "
+        description="narrower layers, by name: [outputs, inputs] of the weight, null: unchanged; "
         "`./run.sh trim` writes them"
     ),
 ]
 
 
 def narrowed(net: nn.Module, widths: Mapping[str, Sizes]) -> nn.Module:
-    """The network, in place, with these layers (or parameters that stand alone) cut to their first outputs and inputs.
+    """Cut these layers (or parameters outside of layers) to their first outputs and inputs, in place.
 
-    The sizes of a layer are those of its weight; its bias and statistics follow. Initial values stay what they were.
-    Raises UserError for a layer that is not there, or is not that wide.
+    The sizes of a layer are those of its weight; its bias and statistics follow. Initial values stay the same. Raises
+    UserError for a layer that does not exist or is not that wide.
     """
     parameters = dict(net.named_parameters())
     modules = dict(net.named_modules())
@@ -36,7 +36,7 @@ def narrowed(net: nn.Module, widths: Mapping[str, Sizes]) -> nn.Module:
         if len(sizes) > weight.dim() or any(
             size is not None and size > there for size, there in zip(sizes, weight.shape, strict=False)
         ):
-            raise UserError(f"model.widths: {name} is {list(weight.shape)} in this network, too small for {sizes}")
+            raise UserError(f"model.widths: {name} has the shape {list(weight.shape)}, too small for {sizes}")
         if name in modules:
             _narrow_layer(modules[name], sizes)
         else:
@@ -46,7 +46,7 @@ def narrowed(net: nn.Module, widths: Mapping[str, Sizes]) -> nn.Module:
 
 
 def widths_between(whole: nn.Module, cut: nn.Module) -> dict[str, list[int | None]]:
-    """The widths that make `narrowed` turn the one into the shapes of the other."""
+    """Return the widths with which `narrowed` turns one set of shapes into the other."""
     before = dict(whole.named_parameters())
     between: dict[str, list[int | None]] = {}
     for name, after in cut.named_parameters():
@@ -61,7 +61,7 @@ def widths_between(whole: nn.Module, cut: nn.Module) -> dict[str, list[int | Non
 
 
 def _narrow_layer(layer: nn.Module, sizes: Sizes) -> None:
-    """Cut a layer's tensors, and set what it says of its own shape."""
+    """Cut a layer's tensors, and update the layer's attributes that state its shape."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
     wide = len(weight)

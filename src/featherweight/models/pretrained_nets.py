@@ -1,4 +1,4 @@
-"""The networks of timm that fit a limit, with their published accuracy: what one may start from."""
+"""The pretrained networks of timm that fit a limit, with their published accuracy."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TABLE = Path(__file__).parent / "imagenet.csv"
 
 @dataclass(frozen=True)
 class PretrainedNet:
-    """A network of timm: its published top-1 accuracy on ImageNet, in percent, at this image size, in pixels.
+    """A network of timm, with its published top-1 accuracy on ImageNet, in percent, at this image size, in pixels.
 
-    `parameters` is what it has, RGB in, without any class, and `per_class` what each class adds; `macs` are
+    `parameters`: with RGB input and without a classifier; `per_class`: those that each class adds. `macs`:
     multiply-adds for one image of that size with 10 classes.
     """
 
@@ -27,12 +27,12 @@ class PretrainedNet:
     macs: int
 
     def counted(self, classes: int) -> int:
-        """The parameters with a classifier for this many classes."""
+        """Return the parameters with a classifier for this many classes."""
         return self.parameters + classes * self.per_class
 
 
 def fitting(limit: int, classes: int) -> list[PretrainedNet]:
-    """The networks within a limit of parameters at this number of classes, the most accurate first."""
+    """Return the networks within a limit of parameters at this number of classes, the most accurate first."""
     with TABLE.open(newline="") as file:
         nets = [
             PretrainedNet(

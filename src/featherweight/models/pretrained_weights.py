@@ -1,8 +1,8 @@
-"""Pretrained weights: where they come from, the pictures they expect, and how a network starts from them.
+"""Pretrained weights: where they come from, the input that they expect, and how they are loaded into a network.
 
 A family whose constructor takes `pretrained` and `weights` starts from the weights of its library's hub, of a file, or
-of a package in the environment. The constructor itself makes a random network in any case: `load_pretrained` is called
-once, when a run begins, so that a run that is done needs the published file no more.
+of a package in the environment. The constructor itself always makes a randomly initialised network: `load_pretrained`
+is called once, when a run begins, so a finished run does not need the published file any more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from featherweight.untrusted_files import reason
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 PACKAGE = "package:"
 LIBRARIES = ("timm", "torchvision", "efficientnet_pytorch")  # families that take `pretrained` and `weights`
-SECONDS = 6.0  # within which a hub must answer that it is there
+HUB_TIMEOUT_SECONDS = 6.0  # for the first answer of a hub
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Pretrained = Annotated[
@@ -47,10 +47,10 @@ Weights = Annotated[
 
 @dataclass(frozen=True)
 class ExpectedInput:
-    """The pictures that pretrained weights were trained for.
+    """The input that pretrained weights were trained with.
 
-    Mean and deviation are of each channel, of pixels in [0, 1]. For evaluation a picture is resized, with this
-    interpolation, so that its shorter side is `input_size / crop_pct`, and its middle `input_size` pixels are taken.
+    Mean and standard deviation are per channel, of pixels in [0, 1]. For evaluation a picture is resized, with this
+    interpolation, so that its shorter side is `input_size / crop_pct`, and cropped to its central `input_size` pixels.
     """
 
     mean: tuple[float, ...]
@@ -61,12 +61,12 @@ class ExpectedInput:
 
 
 def starts_pretrained(spec: Choice) -> bool:
-    """Does a model start from pretrained weights that are loaded here? A network of the user's loads its own."""
+    """True if a model starts from pretrained weights that are loaded here; a network of the user's loads its own."""
     return spec.name in LIBRARIES and bool(spec.arguments.get("pretrained") or spec.arguments.get("weights"))
 
 
 def expected_input(spec: Choice) -> ExpectedInput | None:
-    """What the pretrained weights of a model expect, as its library says; None where it starts from random ones."""
+    """Return the input that a model's pretrained weights expect, as its library says; None if it has none."""
     if not starts_pretrained(spec):
         return None
     variant = spec.arguments["variant"]
@@ -92,9 +92,9 @@ def expected_input(spec: Choice) -> ExpectedInput | None:
 
 
 def weights_path(spec: Choice) -> tuple[Path, str]:
-    """The file that a model's pretrained weights are in, and how to call it; fetched from the hub where it is not here.
+    """Return the file of a model's pretrained weights and a name for it; it is downloaded from the hub if needed.
 
-    Raises UserError for a file or package that is not there, Unavailable for a hub that cannot be reached.
+    Raises UserError for a missing file or package, and Unavailable if the hub cannot be reached.
     """
     wanted = spec.arguments.get("weights")
     if wanted is None:
@@ -109,9 +109,9 @@ def weights_path(spec: Choice) -> tuple[Path, str]:
 
 
 def load_pretrained(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
-    """Put pretrained weights into a network that `spec` made for this shape, in place.
+    """Load pretrained weights into a network that `spec` built for this shape, in place.
 
-    Raises UserError for weights that are not of this network, and as `weights_path`.
+    Raises UserError for weights that do not match this network, and what `weights_path` raises.
     """
     path, source = weights_path(spec)
     content = read_content(path)
@@ -130,7 +130,7 @@ def load_pretrained(net: nn.Module, spec: Choice, shape: Shape) -> Loaded:
 
 
 def class_tensors(spec: Choice, shape: Shape) -> frozenset[str]:
-    """The names of the tensors whose shapes depend on the number of classes."""
+    """Return the names of the tensors whose shapes depend on the number of classes."""
     one_more = shape._replace(num_classes=shape.num_classes + 1)
     return _differing(_tensor_shapes(spec, shape), _tensor_shapes(spec, one_more))
 
@@ -141,16 +141,16 @@ def _tensor_shapes(spec: Choice, shape: Shape) -> dict[str, torch.Size]:
 
 
 def _differing(one: dict[str, torch.Size], other: dict[str, torch.Size]) -> frozenset[str]:
-    """The tensors whose shapes depend on what differs between two networks."""
+    """Return the names of the tensors whose shapes differ between two networks."""
     return frozenset(name for name, shape in one.items() if other.get(name) != shape)
 
 
 def _translated(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """The weights under the names, and with the positions, that timm's own translation gives them, where it has one."""
+    """Return the weights with the names and positions of timm's own conversion, or None if it has none."""
     translate = getattr(sys.modules.get(type(net).__module__), "checkpoint_filter_fn", None)
     if translate is None:
         return None
-    with suppress(Exception):  # it is made for the files it knows, and what it raises for others says nothing
+    with suppress(Exception):  # it is written for certain files, and its errors for others mean nothing
         translated = translate(dict(state), net)
         if isinstance(translated, dict) and all(isinstance(tensor, Tensor) for tensor in translated.values()):
             return translated
@@ -158,7 +158,7 @@ def _translated(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor] |
 
 
 def _in_package(name: str) -> Path:
-    """The one file of weights in a package, which is not imported; `NAME/FILE` picks one of several."""
+    """Return the only file of weights in a package, which is not imported; `NAME/FILE` selects one of several."""
     module, _, inner = name.partition("/")
     try:
         spec = importlib.util.find_spec(module) if module.isidentifier() else None
@@ -167,8 +167,7 @@ def _in_package(name: str) -> Path:
     folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
     if not folders:
         raise UserError(
-            f"model.weights: there is no package '{module}' in this environment; "
-            f"install it: ./run.sh install {module.replace('_', '-')}"
+            f"model.weights: the package '{module}' is not installed: run ./run.sh install {module.replace('_', '-')}"
         )
     files = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix in ENDINGS)
     chosen = [file for file in files if not inner or file.name == inner]
@@ -234,11 +233,11 @@ def _from_url(url: str, name: str) -> Path:
 
 
 def _refuse_unreachable(url: str, name: str) -> None:
-    """Ask once whether anybody answers at an address: the hub's own client tries for most of a minute."""
+    """Raise Unavailable unless the address answers: the hub's own client would retry for most of a minute."""
     import requests
 
     try:
-        requests.head(url, timeout=SECONDS, allow_redirects=False)
+        requests.head(url, timeout=HUB_TIMEOUT_SECONDS, allow_redirects=False)
     except (requests.RequestException, OSError) as error:
         raise Unavailable(_unreachable(url, name, type(error).__name__)) from None
 

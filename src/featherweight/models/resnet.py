@@ -1,4 +1,4 @@
-"""Residual networks and their plain twins (He et al. 2015, arXiv:1512.03385): the CIFAR family and the ImageNet one."""
+"""Residual networks and their plain counterparts (He et al. 2015, arXiv:1512.03385), for CIFAR and for ImageNet."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from featherweight.models.filling import nearest_first, three_widths
 from featherweight.models.wrn import Widths, group_widths
 from featherweight.schema import Flag, HalfOpenFraction, Positive, PositiveInt, ScaleFactor
 
-Residual = Annotated[Flag, Field(description="false: the plain twin, the same convolutions without shortcuts")]
+Residual = Annotated[Flag, Field(description="false: a plain network, the same convolutions without shortcuts")]
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class CifarResNet(nn.Module):
-    """ResNet-(6n + 2) for small images: a 3x3 stem, three groups of n basic blocks at 16, 32 and 64 channels.
+    """ResNet-(6n + 2) for small images: a 3x3 stem and three groups of n basic blocks with 16, 32 and 64 channels.
 
-    The maps halve at the second and third group. Shortcuts have no parameters (option A: zeros for the new channels),
-    so a plain twin weighs the same: ResNet-20 and Plain-20 269,722, ResNet-56 and Plain-56 853,018 parameters with
-    10 classes and RGB input. `width` multiplies the channels.
+    The second and third group halve the maps. Shortcuts have no parameters (option A: zeros for the new channels), so a
+    plain network without shortcuts has as many: ResNet-20 and Plain-20 269,722, ResNet-56 and Plain-56 853,018 with 10
+    classes and RGB input. `width` multiplies the channels.
     """
 
     group1: nn.Sequential
@@ -63,7 +63,7 @@ class CifarResNet(nn.Module):
         blocks, odd = divmod(depth - 2, 6)
         if odd or blocks < 1:
             below = max(8, depth - odd)
-            raise UserError(f"model.depth: it is 6n + 2, so not {depth}; the nearest are {below} and {below + 6}")
+            raise UserError(f"model.depth: expected 6n + 2, got {depth}; the nearest are {below} and {below + 6}")
         widths = widths or group_widths(width)
         if widths != sorted(widths):
             raise UserError(
@@ -94,11 +94,12 @@ class CifarResNet(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-18, 34, 50, 101, 152 as torchvision has them (stride on the 3x3 convolution), and their plain twins.
+    """ResNet-18, 34, 50, 101, 152 as in torchvision (stride on the 3x3 convolution), and their plain counterparts.
 
-    The published stem is a 7x7 convolution of stride 2 and a 3x3 max pooling of stride 2; where the image is too small
-    for shrinking by 4, it is one 3x3 convolution. Plain twins have neither shortcuts nor their projections. With 10
-    classes, RGB and the published stem ResNet-18 has 11,181,642 parameters, ResNet-50 23,528,522; `width` narrows them.
+    The published stem is a 7x7 convolution of stride 2 and a 3x3 max pooling of stride 2; for images too small to be
+    shrunk by 4, it is one 3x3 convolution. Plain networks have neither shortcuts nor their projections. With 10
+    classes, RGB and the published stem ResNet-18 has 11,181,642 parameters, ResNet-50 23,528,522; `width` multiplies
+    the channels.
     """
 
     stage1: nn.Sequential
@@ -157,7 +158,7 @@ class ResNet(nn.Module):
 
 
 class _Basic(nn.Module):
-    """Two 3x3 convolutions, each with its norm, plus the input; activation last."""
+    """A basic block: two 3x3 convolutions, each with batch norm, plus the input; the activation is last."""
 
     def __init__(
         self,
@@ -185,7 +186,7 @@ class _Basic(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 to four times the channels, each with its norm, plus the input; activation last."""
+    """A bottleneck block: 1x1, 3x3, 1x1 to four times the channels, each with batch norm, plus the input."""
 
     def __init__(
         self, inputs: int, middle: int, stride: int, residual: bool, activation: Activation, drop_connect: float
@@ -215,7 +216,7 @@ def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 
 
 def _joined(block: _Basic | _Bottleneck, branch: Tensor, x: Tensor) -> Tensor:
-    """A block's branch and its shortcut, if it has one."""
+    """Return the sum of a block's branch and its shortcut, if it has one."""
     if not block.residual:
         return branch
     x = pad_channels(x, block.outputs, block.stride) if block.shortcut is None else block.shortcut(x)
@@ -223,7 +224,7 @@ def _joined(block: _Basic | _Bottleneck, branch: Tensor, x: Tensor) -> Tensor:
 
 
 def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: int) -> int:
-    """The count of a CIFAR ResNet or its plain twin."""
+    """Return the parameters of a CIFAR ResNet or its plain counterpart."""
     blocks, inputs = (depth - 2) // 6, widths[0]
     total = 9 * channels * inputs + 2 * inputs
     for outputs in widths:
@@ -233,7 +234,7 @@ def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: 
 
 
 def fullest_member(search: FillTarget, depth: int) -> Arguments | None:
-    """The fullest CIFAR ResNet of this depth."""
+    """Return the arguments of the largest CIFAR ResNet of this depth within the target."""
 
     def count(widths: Sequence[int]) -> int:
         return count_parameters(depth, widths, search.channels, search.classes)

@@ -1,4 +1,4 @@
-"""What a model takes and gives."""
+"""The shape of a model's input and output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Shape(NamedTuple):
-    """Images float32 [B, channels, size, size] in, logits [B, num_classes] out."""
+    """Images float32 [B, channels, size, size] as input, logits [B, num_classes] as output."""
 
     num_classes: int
     channels: int

@@ -1,8 +1,8 @@
-"""timm's networks wider or narrower than the variants that it names.
+"""Networks of timm, wider or narrower than their named variants.
 
-Many of its families are made by a multiplier of all channels (EfficientNet, MobileNet v3 and v4, MNASNet, GhostNet,
-ReXNet, TinyNet, LCNet, MixNet), which each variant fixes inside: the function that makes the variant is called with
-another. Others take the channels of their stages (ConvNeXt, EdgeNeXt, RepViT, EfficientFormer v2, MambaOut).
+Many families have a multiplier of all channels (EfficientNet, MobileNet v3 and v4, MNASNet, GhostNet, ReXNet, TinyNet,
+LCNet, MixNet), which each variant fixes internally: the function that makes the variant is called with another one.
+Others take the channels of their stages (ConvNeXt, EdgeNeXt, RepViT, EfficientFormer v2, MambaOut).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from featherweight.errors import UserError
 
 MULTIPLIERS = ("channel_multiplier", "model_width", "width_mult", "width")
 STAGES = ("dims", "embed_dims", "embed_dim")
-ROUND = 8  # stages' channels are multiples of this, where the variant's own are
+ROUND = 8  # channels of stages are multiples of this, if the variant's are
 
 
 def widened(variant: str, width: float, arguments: Mapping[str, Any]) -> nn.Module:
-    """timm's variant with all channels multiplied by `width`, as its family rounds them.
+    """Return timm's variant with all channels multiplied by `width`, rounded as its family does.
 
-    Raises UserError where its family has neither multiplier nor stages, or cannot be made that wide.
+    Raises UserError if its family has neither a multiplier nor stages, or cannot be built at that width.
     """
     import timm
 
@@ -46,10 +46,10 @@ def widened(variant: str, width: float, arguments: Mapping[str, Any]) -> nn.Modu
 
 
 def _entry(variant: str, width: float, defaults: Mapping[str, float]) -> Callable[..., nn.Module]:
-    """timm's function of the variant, in a copy that calls its family's maker with another multiplier.
+    """Return timm's function of the variant, in a copy that calls its family's constructor with another multiplier.
 
-    timm has no argument for it: its functions pass the multiplier themselves, and a second one is an error. A copy with
-    globals of its own changes nothing in timm, for nobody else. `defaults` are the network's.
+    timm has no argument for this: its functions pass the multiplier themselves, and a second one is an error. The copy
+    has globals of its own, so nothing in timm changes for others. `defaults` are the network's.
     """
     import timm
 
@@ -69,7 +69,7 @@ def _takes(maker: FunctionType) -> bool:
 
 
 def _multiplying(maker: Callable[..., Any], width: float, defaults: Mapping[str, float]) -> Callable[..., Any]:
-    """The function with its multiplier multiplied: one that it is given, or the network's own default."""
+    """Return the function with its multiplier scaled: the one that it is given, or else the network's default."""
 
     def make(*args: Any, **kwargs: Any) -> Any:
         given = inspect.signature(maker).bind(*args, **kwargs)

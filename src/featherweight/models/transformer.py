@@ -15,16 +15,15 @@ from featherweight.models.blocks import drop_connect as drop_branch
 from featherweight.models.family import Family
 from featherweight.schema import HalfOpenFraction, Odd, Positive, PositiveInt
 
-TOKENS = 400  # more tokens than these cost more than they tell: the tokenizer shrinks larger images further
+MAX_TOKENS = 400  # the tokenizer shrinks larger images further: more tokens are not worth their time
 
 
 class CompactTransformer(nn.Module):
-    """CCT-layers/kernel: a convolution and pooling make the tokens, pre-norm encoder layers relate them, and a learned
-    attention over the last layer's tokens pools them.
+    """CCT-layers/kernel: convolutional tokenizer, pre-norm encoder layers, and pooling of tokens by attention.
 
-    The tokenizer halves the image once, and again while more than 20 x 20 tokens would be left. With 10 classes and RGB
-    at 32 px the default, CCT-7/3x1, has 3.76 million parameters; the positions' share grows with the image. It has no
-    batch norm. The activation is that of the layers' perceptrons; the tokenizer keeps its ReLU.
+    The tokenizer halves the image once, and again while more than 20 x 20 tokens are left. With 10 classes and RGB at
+    32 px the default, CCT-7/3x1, has 3.76 million parameters; the number of position parameters grows with the image.
+    It has no batch norm. `activation` is that of the layers' perceptrons; the tokenizer always has ReLU.
     """
 
     def __init__(
@@ -36,7 +35,7 @@ class CompactTransformer(nn.Module):
         layers: PositiveInt = 7,
         width: PositiveInt = 256,
         heads: PositiveInt = 4,
-        mlp_ratio: Annotated[Positive, Field(description="hidden over outer width of the layers' perceptrons")] = 2.0,
+        mlp_ratio: Annotated[Positive, Field(description="hidden / outer width of the layers' perceptrons")] = 2.0,
         kernel: Annotated[Odd, Field(description="of the tokenizer's convolutions; odd")] = 3,
         activation: ActivationName = "gelu",
         dropout: HalfOpenFraction = 0.0,
@@ -45,11 +44,11 @@ class CompactTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise UserError(f"model.width: {width} cannot be shared evenly among {heads} heads")
+            raise UserError(f"model.width: {width} is not divisible by the {heads} heads")
         convolutions: list[nn.Module] = []
         side, inputs = image_size, channels
-        while not convolutions or side**2 > TOKENS:
-            outputs = width if (-(-side // 2)) ** 2 <= TOKENS else 64
+        while not convolutions or side**2 > MAX_TOKENS:
+            outputs = width if (-(-side // 2)) ** 2 <= MAX_TOKENS else 64
             convolutions += [
                 nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
                 nn.ReLU(inplace=True),
@@ -86,7 +85,7 @@ class CompactTransformer(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Attention among the tokens, then a perceptron on each, both normed before and added to what came in."""
+    """Attention between the tokens, then a perceptron on each; both with layer norm before and a residual."""
 
     def __init__(
         self,

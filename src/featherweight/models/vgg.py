@@ -1,4 +1,4 @@
-"""VGG (Simonyan & Zisserman 2014, arXiv:1409.1556) of torchvision's layers, made scalable."""
+"""VGG (Simonyan & Zisserman 2014, arXiv:1409.1556) with torchvision's layers and adjustable width."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def vgg(
     bn_momentum: Momentum = 0.1,
     bn_eps: Positive = 1e-5,
 ) -> nn.Module:
-    """VGG (Simonyan & Zisserman 2014, arXiv:1409.1556), of torchvision's layers.
+    """VGG (Simonyan & Zisserman 2014, arXiv:1409.1556) with torchvision's layers.
 
-    With 10 classes and RGB VGG-16 has 134,301,514 parameters, and 14,719,818 of these with the linear head. Dropout
-    stands before the layers of the head; with no branch to leave out there is no drop connect.
+    With 10 classes and RGB VGG-16 has 134,301,514 parameters, or 14,719,818 with the linear head. Dropout is before the
+    layers of the head. It has no residual branches, so there is no drop connect.
     """
     from torchvision.models.vgg import cfgs, make_layers
 

@@ -1,4 +1,4 @@
-"""Pretrained weights put into a network: by name, or by order where the names are another program's."""
+"""Loading pretrained weights into a network: by name, or by order if another program named them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from featherweight.errors import UserError
 
 ROLES = ("weight", "bias", "running_mean", "running_var")
-COUNTER = "num_batches_tracked"  # of batch norms: with a momentum it changes nothing, and old files lack it
+COUNTER = "num_batches_tracked"  # of batch norms: unused with a momentum, and missing in old files
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What of pretrained weights went into a network: how many of its tensors, and which parts could not.
+    """What was loaded of pretrained weights: the number of a network's tensors, and the parts that could not be loaded.
 
-    `renamed`: they had other names, and were matched by their order and shapes.
+    `renamed`: names differed, so tensors were matched by order and shape. `adapted`: tensors adapted to the number of
+    channels. `fresh`: tensors that keep their random initialisation.
     """
 
     source: str
@@ -27,14 +28,14 @@ class Loaded:
     renamed: bool
     adapted: tuple[str, ...]
     fresh: tuple[str, ...]
-    normalize: tuple[Tensor, Tensor] | None = None  # the mean and deviation that the file has itself
+    normalize: tuple[Tensor, Tensor] | None = None  # the mean and standard deviation that the file has
 
     def __str__(self) -> str:
         text = f"{self.tensors} of {self.total} tensors loaded from {self.source}"
-        text += "; their names there are others: matched by order and shape" if self.renamed else ""
+        text += "; names differ, so tensors were matched by order and shape" if self.renamed else ""
         text += f"; adapted to the channels: {', '.join(self.adapted)}" if self.adapted else ""
-        text += "; mean and deviation as there" if self.normalize else ""
-        return text + (f"; not loaded, so trained from the start: {', '.join(self.fresh)}" if self.fresh else "")
+        text += "; mean and standard deviation from there" if self.normalize else ""
+        return text + (f"; not loaded, so initialised at random: {', '.join(self.fresh)}" if self.fresh else "")
 
 
 def load_matching(
@@ -42,10 +43,10 @@ def load_matching(
 ) -> Loaded:
     """Copy weights into the network, in place.
 
-    `classifier` and `first` name the tensors whose shapes depend on the number of classes and of channels: only they
-    may differ; those of the classifier stay as they are, and a first convolution is adapted to another number of input
-    channels, not to another kernel or width. Raises UserError, and changes nothing, where any other tensor has no
-    counterpart.
+    `classifier` and `first` name the tensors whose shapes depend on the number of classes and of channels: only these
+    may differ. Those of the classifier keep their initial values. A first convolution is adapted to another number of
+    input channels, not to another kernel or width. Raises UserError, and changes nothing, if any other tensor has no
+    match.
     """
     wanted = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith(COUNTER)}
     state = {name: tensor for name, tensor in state.items() if not name.endswith(COUNTER)}
@@ -60,7 +61,7 @@ def load_matching(
     for name, theirs in names.items():
         source_tensor = state[theirs]
         if source_tensor.is_floating_point() and not bool(torch.isfinite(source_tensor).all()):
-            raise UserError(f"{source}: {theirs} holds numbers that are not finite")
+            raise UserError(f"{source}: {theirs} has values that are not finite")
         if source_tensor.shape == wanted[name].shape:
             fitted[name] = source_tensor
         elif name in first and name not in classifier and source_tensor.dim() == wanted[name].dim() == 4:
@@ -69,7 +70,7 @@ def load_matching(
     fresh = [name for name in wanted if name not in fitted]
     with torch.no_grad():
         for name, tensor in fitted.items():
-            wanted[name].copy_(tensor)  # the network's own memory, which `state_dict` shares
+            wanted[name].copy_(tensor)  # `state_dict` shares the network's memory
     return Loaded(source, len(fitted), len(wanted), renamed, tuple(adapted), tuple(fresh))
 
 
@@ -93,13 +94,13 @@ def _by_name(
     if any(name not in state or not _fits(name, state[name], wanted[name], classifier, first) for name in body):
         return None
     unknown = [name for name in state if name not in wanted and not _spare(name, classifier)]
-    if unknown:  # of a larger network, of which this one is the beginning
+    if unknown:  # the file is of a larger network that begins like this one
         return None
     return {name: name for name in wanted if name in state}
 
 
 def _spare(name: str, classifier: Collection[str]) -> bool:
-    """May a tensor of the file have no counterpart? A classifier's bias, its second head, and heads for training."""
+    """True if a tensor of the file may be unused: a classifier's bias, its second head, and heads for training."""
     parts = name.split(".")
     heads = {one.rpartition(".")[0] for one in classifier}
     return name.rpartition(".")[0] in heads or parts[0] in ("aux1", "aux2", "AuxLogits", "head_dist")
@@ -110,7 +111,7 @@ def _by_order(
 ) -> dict[str, str] | None:
     ours, theirs = list(wanted), list(state)
     if len(theirs) == len(ours) - len([name for name in ours if name in classifier]):
-        ours = [name for name in ours if name not in classifier]  # features alone
+        ours = [name for name in ours if name not in classifier]  # the file has no classifier
     if len(ours) != len(theirs):
         return None
     for name, other in zip(ours, theirs, strict=True):
@@ -123,7 +124,7 @@ def _by_order(
 
 
 def _adapted(weight: Tensor, channels: int) -> Tensor:
-    """A first convolution for another number of channels: for one the sum, else repeated, at the same sum."""
+    """Return a first convolution for other channels: summed for one, else repeated and rescaled to the same sum."""
     if channels == 1:
         return weight.sum(1, keepdim=True)
     repeated = weight.repeat(1, -(-channels // weight.shape[1]), 1, 1)[:, :channels]
@@ -135,15 +136,15 @@ def _mismatch(
 ) -> str:
     body = [name for name in wanted if name not in classifier]
     matching = [name for name in body if name in state and state[name].shape == wanted[name].shape]
-    text = f"model.weights: {source} is not of this network: {len(matching)} of its {len(body)} tensors are there"
+    text = f"model.weights: {source} does not match this network: {len(matching)} of {len(body)} tensors match"
     lacking = next((name for name in body if name not in matching), None)
     if lacking is not None and lacking in state:
         text += f"; {lacking} is {_shape(state[lacking])} there, {_shape(wanted[lacking])} here"
     elif lacking is not None:
-        text += f"; {lacking} ({_shape(wanted[lacking])}) is not"
+        text += f"; {lacking} ({_shape(wanted[lacking])}) is missing"
     extra = next((name for name in state if name not in wanted), None)
-    text += f", and {extra} ({_shape(state[extra])}) is none of it" if extra is not None else ""
-    return f"{text}. Take the weights of model.variant, or the variant that they are of"
+    text += f", and {extra} ({_shape(state[extra])}) is unexpected" if extra is not None else ""
+    return f"{text}. Choose weights for model.variant, or the variant of these weights"
 
 
 def _shape(tensor: Tensor) -> str:

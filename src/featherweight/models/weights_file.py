@@ -1,8 +1,9 @@
-"""Files of weights that others made, read without running anything that is in them.
+"""Files of weights from others, read without running anything in them.
 
-`.safetensors` hold tensors alone. What torch has saved is unpickled by its weights-only loader, which knows tensors,
-numbers, texts and containers, and nothing that could be called; any other content is refused, but for the plain records
-in which training scripts keep their settings (`INERT`). TorchScript and torch.export: see `foreign_archives`.
+`.safetensors` files hold only tensors. Files saved by torch are unpickled by its weights-only loader, which knows
+tensors, numbers, texts and containers, and nothing that could be called; any other content is refused, except for the
+plain records in which training scripts keep their settings (`INERT`). For TorchScript and torch.export see
+`foreign_archives`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from featherweight import untrusted_files
 from featherweight.errors import UserError
 from featherweight.models.foreign_archives import archive_kind, read_export, read_torchscript
 
-# Where checkpoints keep the weights of the model itself, the first that is there; averaged weights come after them.
+# Where checkpoints keep the model's own weights, in order of preference; averaged weights come after them.
 NESTS = (
     "state_dict",
     "model_state_dict",
@@ -42,7 +43,7 @@ NESTS = (
 )
 _scalar: Any = np.float64(0).__reduce__()[0]
 _array: Any = np.zeros(0).__reduce__()[0]
-# What the scripts of timm and torchvision, Lightning and many others keep beside the weights. Making one runs nothing.
+# Objects that timm, torchvision, Lightning and many others store beside the weights. Making one runs no code.
 INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
     pathlib.PurePosixPath,
@@ -56,16 +57,16 @@ INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     np.dtype,
     *(type(np.dtype(code)) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")),
 ]
-# What programs put before every name: data-parallel wrappers, compiled models, Lightning's and this program's own.
+# Prefixes of all names: of data-parallel wrappers, compiled models, Lightning and this program.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "_model.")
 PICKLED = b"\x80"  # what every pickle begins with that torch has written
 REFUSED = "refused: the file holds more than tensors, numbers and texts, and reading it could run code that is in it"
 
 
 def to_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The tensors of a state as the bytes of a safetensors file. The same tensors give the same bytes.
+    """Return the tensors of a state as the bytes of a safetensors file. The same tensors give the same bytes.
 
-    The format knows no shared memory: what a network has under two names is written under both.
+    The format has no shared memory: tensors that a network has under two names are written under both.
     """
     written: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -79,15 +80,15 @@ def to_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, str] | No
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of the model in a file of weights or a checkpoint, by name, on the CPU.
+    """Return the model's tensors in a file of weights or a checkpoint, by name, on the CPU.
 
-    Raises UserError for a file that is none, is damaged, holds no tensors by name, or could run code.
+    Raises UserError if it is not such a file, is damaged, holds no tensors by name, or could run code.
     """
     return model_in(path, read_content(path))
 
 
 def model_in(path: Path, content: Any) -> dict[str, Tensor]:
-    """As `state_in`. Raises UserError where there are none, and says what there is."""
+    """Return what `state_in` finds. Raises UserError if that is nothing, and says what the file holds."""
     state = state_in(content)
     if not state:
         refuse_no_tensors(path, content)
@@ -95,16 +96,16 @@ def model_in(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def refuse_no_tensors(path: Path, content: Any) -> NoReturn:
-    """Raise UserError with what there is in a file instead."""
+    """Raise UserError that says what a file holds instead of tensors."""
     inside = [str(key) for key in content][:5] if isinstance(content, Mapping) else []
     raise UserError(
-        f"{path}: there are no tensors by name in it, neither at its top nor under {', '.join(NESTS[:3])}, ...; "
+        f"{path}: no tensors by name in it, neither at the top level nor under {', '.join(NESTS[:3])}, ...; "
         f"it holds {', '.join(inside) or f'a {type(content).__name__}'}"
     )
 
 
 def read_content(path: Path) -> Any:
-    """All that a file of weights holds, as plain data and tensors. Raises UserError as `read_state`."""
+    """Return everything in a file of weights, as plain data and tensors. Raises UserError as `read_state` does."""
     untrusted_files.regular_file(path)
     with path.open("rb") as stream:
         head = stream.read(64)
@@ -120,14 +121,14 @@ def read_content(path: Path) -> Any:
         if head:
             begins = f"it begins with {head[:24].decode('ascii', 'replace')!r}"
         hint = ", a pointer to a file that git-lfs has: git lfs pull" if b"git-lfs" in head else ""
-        raise UserError(f"{path}: no file of weights: {begins}{hint}")
+        raise UserError(f"{path}: not a weights file: {begins}{hint}")
     return _unpickled(path, mmap=False)
 
 
 def refuse_swollen_archive(path: Path) -> list[str]:
-    """Torch stores what it saves as it is: an archive that unpacks to more than its own size was made to do harm.
+    """Raise UserError for an archive that unpacks to more than its size: torch does not compress, so it is malicious.
 
-    Returns the names of what is in it.
+    Returns the names of its entries.
     """
     with (
         untrusted_files.explained(path, "damaged: it begins as a zip archive and is none"),
@@ -142,18 +143,18 @@ def refuse_swollen_archive(path: Path) -> list[str]:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    with untrusted_files.explained(path, "no readable .safetensors file: it is damaged, or of another format"):
+    with untrusted_files.explained(path, "not a readable .safetensors file: it is damaged, or of another format"):
         tensors: dict[str, Tensor] = load_file(path)
     return tensors
 
 
 def _unpickled(path: Path, mmap: bool) -> Any:
-    with untrusted_files.explained(path, "no file of weights that torch can read: it is damaged, or of another format"):
+    with untrusted_files.explained(path, "not a weights file that torch can read: it is damaged, or of another format"):
         try:
             with (
                 untrusted_files.bounded_memory(path),
                 torch.serialization.safe_globals(INERT),
-                warnings.catch_warnings(action="ignore"),  # of what is deprecated in it
+                warnings.catch_warnings(action="ignore"),  # about deprecated content
             ):
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except Exception as error:
@@ -165,13 +166,13 @@ def _unpickled(path: Path, mmap: bool) -> Any:
 
 
 def state_in(content: Any) -> dict[str, Tensor]:
-    """The model's tensors in what a checkpoint holds, with names freed of what wrappers put before them."""
+    """Return the model's tensors in the content of a checkpoint, without the prefixes that wrappers add to names."""
     where = _nest(content)
     return {} if where is None else unwrapped(dict(_tensors(where)))
 
 
 def normalize_in(content: Any) -> tuple[Tensor, Tensor] | None:
-    """The mean and deviation, [C, 1, 1] or of every pixel, in weights that this program has saved."""
+    """Return the mean and standard deviation, [C, 1, 1] or per pixel, in weights saved by this program, or None."""
     state = dict(_tensors(_nest(content) or {}))
     mean, deviation = state.get("normalize.mean"), state.get("normalize.std")
     ours = any(name.startswith("net.") for name in state)
@@ -179,7 +180,7 @@ def normalize_in(content: Any) -> tuple[Tensor, Tensor] | None:
 
 
 def _nest(content: Any, deep: int = 3) -> Mapping[Any, Any] | None:
-    """The mapping of names to the model's tensors in a checkpoint; None where there is none."""
+    """Return the mapping of names to the model's tensors in a checkpoint; None if there is none."""
     if not isinstance(content, Mapping) or not deep:
         return None
     for nest in NESTS:
@@ -190,7 +191,7 @@ def _nest(content: Any, deep: int = 3) -> Mapping[Any, Any] | None:
 
 
 def _tensors(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
-    """By name; packed layers of torch keep weight and bias in one tuple. Arrays of numbers are tensors as well."""
+    """Return the tensors by name, with arrays of numbers; torch's packed layers hold weight and bias in a tuple."""
     for key, value in mapping.items():
         if isinstance(key, str):
             if isinstance(value, Tensor):
@@ -202,8 +203,8 @@ def _tensors(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the prefixes of wrappers that all of them have."""
-    if any(name.startswith("net.") for name in state):  # this program's own: the normalisation is no part of the net
+    """Return the state without the prefixes of wrappers that all names have."""
+    if any(name.startswith("net.") for name in state):  # this program's: the normalisation is not part of the net
         state = {name: tensor for name, tensor in state.items() if name not in ("normalize.mean", "normalize.std")}
     names = list(state)
     for _ in range(3):

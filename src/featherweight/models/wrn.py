@@ -30,15 +30,15 @@ LAYERS = {"basic": 2, "bottleneck": 3}  # convolutions in a block
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-width: pre-activation blocks in three groups at 16, 32 and 64 times the width.
+    """WRN-depth-width: pre-activation blocks in three groups with 16, 32 and 64 times the width channels.
 
-    Basic blocks hold two 3x3 convolutions, so the depth is 6n + 4; bottlenecks squeeze to a quarter of the channels
-    between two 1x1 convolutions, so it is 9n + 4. The maps halve at the second and third group. Where a block changes
-    the shape its shortcut is a 1x1 convolution, or, with `shortcut: pad`, zeros for the new channels: fewer parameters
-    at equal depth and width (LOGBOOK A). Dropout stands before a block's last convolution, as in the paper; drop
-    connect grows linearly from block to block up to its rate.
-    With 10 classes and RGB input WRN-16-4 has 2,748,890 parameters, WRN-40-2 2,243,546 (LOGBOOK A).
-    Convolutions start from He's normal initialisation (fan out), batch norms at scale 1 and bias 0.
+    Basic blocks have two 3x3 convolutions, so the depth is 6n + 4; bottlenecks reduce the channels to a quarter between
+    two 1x1 convolutions, so it is 9n + 4. The second and third group halve the maps. Where a block changes the shape,
+    its shortcut is a 1x1 convolution or, with `shortcut: pad`, zeros for the new channels: fewer parameters at the same
+    depth and width (LOGBOOK A). Dropout is before a block's last convolution, as in the paper; the rate of drop connect
+    grows linearly from block to block up to the given one. With 10 classes and RGB input WRN-16-4 has 2,748,890
+    parameters, WRN-40-2 2,243,546 (LOGBOOK A). Convolutions have He's normal initialisation (fan out), batch norms
+    start at scale 1 and bias 0.
     """
 
     group1: nn.Sequential
@@ -98,24 +98,23 @@ class WideResNet(nn.Module):
 
 
 def group_widths(width: float) -> list[int]:
-    """The channels of the three groups, here and in the CIFAR ResNets."""
+    """Return the channels of the three groups, here and in the CIFAR ResNets."""
     return [max(1, round(base * width)) for base in (16, 32, 64)]
 
 
 def blocks_of_depth(depth: int, layers: int) -> int:
-    """Blocks a group. Raises UserError, with the nearest depths, for one that no whole number of blocks gives."""
+    """Return the blocks per group. Raises UserError, with the nearest depths, if there is no such depth."""
     blocks, odd = divmod(depth - 4, 3 * layers)
     if odd or blocks < 1:
         below = max(3 * layers + 4, depth - odd)
         raise UserError(
-            f"model.depth: a WRN's depth is {3 * layers}n + 4, so {depth} is not one; "
-            f"the nearest are {below} and {below + 3 * layers}"
+            f"model.depth: expected {3 * layers}n + 4, got {depth}; the nearest are {below} and {below + 3 * layers}"
         )
     return blocks
 
 
 class _Block(nn.Module):
-    """Norm, activation, convolution, two or three times, plus the input (its projection where the shape changes)."""
+    """A pre-activation block: norm, activation, convolution, two or three times, plus the (projected) input."""
 
     def __init__(
         self,
@@ -158,7 +157,7 @@ class _Block(nn.Module):
 
 
 def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: int) -> int:
-    """The count of a WRN of basic blocks with projections."""
+    """Return the parameters of a WRN of basic blocks with projections."""
     blocks, inputs, total = (depth - 4) // 6, 16, 9 * 16 * channels
     for group, outputs in enumerate(widths):
         total += 2 * inputs + 9 * inputs * outputs + 2 * outputs + 9 * outputs**2
@@ -169,7 +168,7 @@ def count_parameters(depth: int, widths: Sequence[int], channels: int, classes: 
 
 
 def fullest_member(search: FillTarget, depth: int) -> Arguments | None:
-    """The fullest of this depth."""
+    """Return the arguments of the largest WRN of this depth within the target."""
 
     def count(widths: Sequence[int]) -> int:
         return count_parameters(depth, widths, search.channels, search.classes)

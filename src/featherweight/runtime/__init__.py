@@ -1,1 +1,1 @@
-"""Where a run works: its device, its processes, its randomness, and how it is interrupted."""
+"""Where a run executes: its device, its processes, its randomness, and how it is interrupted."""

@@ -6,7 +6,7 @@ import os
 
 
 def cores() -> int:
-    """Those that this process may use, where the system says it (in a container, or under taskset), else all."""
+    """Return the number of cores that this process may use (in a container, under taskset), or of all if unknown."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Being asked to stop, between two steps rather than in the middle of one."""
+"""Stopping a run between two steps rather than in the middle of one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featherweight.runtime import launcher
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C (or SIGTERM) sets instead of breaking in; a second Ctrl-C breaks in."""
+    """Context that yields an event, which Ctrl-C (or SIGTERM) sets; a second Ctrl-C interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -25,7 +25,7 @@ def interruptible() -> Iterator[threading.Event]:
     def ask(number: int, frame: FrameType | None) -> None:
         stop.set()
         if launcher.rank() == 0:  # not by print, which this may have broken into
-            os.write(2, b"\nstopping after this step, the state being kept; again: at once\n")
+            os.write(2, b"\nStopping after this step; the state will be saved. Press Ctrl-C again to stop at once.\n")
         signal.signal(number, before[number])
 
     for number in before:

@@ -3,14 +3,14 @@
     ./run.sh RECIPE --procs 2                                           two processes on this machine
     torchrun --nproc-per-node 2 -m featherweight RECIPE --threads 8     the same
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d \\
-        --rdzv-endpoint HOST:29400 -m featherweight RECIPE              eight on two machines, said on each of them
+        --rdzv-endpoint HOST:29400 -m featherweight RECIPE              eight processes on two machines; run on each
 
-torchrun gives each process one processor thread where nothing else is said (OMP_NUM_THREADS): on processors, and for
-packing, say `--threads`, those of all processes together; `--procs` takes one a core.
+torchrun gives each process one processor thread by default (OMP_NUM_THREADS): on processors, and for packing, set
+`--threads`, the number for all processes together; `--procs` uses one per core.
 
-Several machines are alike, have the same code and packages, and share the workspace (`FEATHERWEIGHT_HOME` on a disk
-that all of them see); each may keep packed images of its own (`FEATHERWEIGHT_CACHE`). `--procs` hands over to
-torchrun's own launcher, so both ways are one; what the processes do together is in `runtime.processes`.
+All machines need the same hardware, code and packages, and share the workspace (`FEATHERWEIGHT_HOME` on a disk that all
+of them see); each may have its own cache of packed images (`FEATHERWEIGHT_CACHE`). `--procs` uses torchrun's own
+launcher, so both ways are the same; what the processes do together is in `runtime.processes`.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from collections.abc import Sequence
 
 from featherweight.errors import ProcessLostError, ReportedError
 
-PARENT = os.getppid()  # as early as can be: who started this process
+PARENT = os.getppid()  # read as early as possible: the process that started this one
 
 
 def inside() -> bool:
-    """Is this process one that torchrun, or `launch`, has started?"""
+    """True if this process was started by torchrun or by `launch`."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def rank() -> int:
-    """Which of a run's processes this is; the first, 0, alone writes and speaks."""
+    """Return the number of this process in its run; only the first, 0, writes files and prints."""
     return int(os.environ["RANK"]) if inside() else 0
 
 
 def count() -> int:
-    """How many processes a run has, on all machines."""
+    """Return the number of a run's processes, on all machines."""
     return int(os.environ["WORLD_SIZE"]) if inside() else 1
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
     """Run `python -m featherweight ARGUMENTS` in several processes of this machine, and wait until all are done.
 
-    Raises KeyboardInterrupt when it is asked to stop (after they have stopped), `ReportedError` when one of them ended
-    in an error, which it has reported itself, and `ProcessLostError` when one was killed; then no other runs on.
+    Raises KeyboardInterrupt when it was asked to stop (after they have stopped), `ReportedError` if one of them ended
+    with an error, which it has reported itself, and `ProcessLostError` if one was killed; then all others are ended.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -68,7 +68,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
-        logging.disable()  # what its loggers say in detail, we say below
+        logging.disable()  # its detailed messages are replaced by those below
         try:
             elastic_launch(config, sys.executable)("-m", "featherweight", *arguments)
         except SignalException:
@@ -82,7 +82,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
 
 
 def _explain(codes: dict[int, int]) -> None:
-    """Raise what several processes' exit codes say; codes below 0 are signals, and 4 is one who lost another."""
+    """Raise what several processes' exit codes mean; those below 0 are signals, and 4 is one that lost another."""
     if 130 in codes.values():
         raise KeyboardInterrupt
     for code in (2, 3, 1):
@@ -94,7 +94,7 @@ def _explain(codes: dict[int, int]) -> None:
 
 
 def end_with_parent() -> None:
-    """Have this process end when the one that started it is gone: nobody then looks after it any more."""
+    """Make this process end when its parent does, since nothing would then control it any more."""
 
     def watch() -> None:
         while os.getppid() == PARENT:

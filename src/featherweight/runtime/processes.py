@@ -1,14 +1,14 @@
-"""Several processes as one: each holds a part of every batch, and together they take the steps that one would.
+"""Several processes as one: each has a part of every batch, and together they take the steps that one would take.
 
 A recipe's batch is the global one. Process r of n has samples r, r + n, ... of it, with the random numbers that one
-process would draw for them; gradients are summed after the backward pass, so all that follows a gradient (clipping, the
-scaler, SAM, the optimizer, averages) happens in every process alike, and weights are equal everywhere without being
-sent. An explicit sum rather than DistributedDataParallel: networks within a parameter limit have some 20 MB of
-gradients, of which sending little can be hidden behind the backward pass, and SAM's two passes, accumulation and the
-scaler need no exceptions. What needs the whole batch inside the model is in `runtime.sync`.
+process would draw for them. Gradients are summed after the backward pass, so everything that follows (clipping, the
+scaler, SAM, the optimizer, averages) is the same in every process, and weights stay equal without being sent. The sum
+is explicit, without DistributedDataParallel: networks within a parameter limit have about 20 MB of gradients, too
+little to gain from overlapping it with the backward pass, and SAM's two passes, accumulation and the scaler need no
+exceptions. What needs the whole batch inside the model is in `runtime.sync`.
 
-The learning curve is that of one process, but for the order in which floats are added; the bytes are the same for the
-same number of processes. `ALONE` is one process: everything here then does nothing.
+The learning curve is that of one process up to the order in which floats are added; the bytes are the same for the same
+number of processes. `ALONE` is one process, for which everything here has no effect.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from featherweight.runtime import launcher
 from featherweight.runtime.sync import WholeBatch
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=1)  # the others wait while the first one packs; one that dies is noticed at once
+PATIENCE = timedelta(days=1)  # the others wait while the first one packs; one that ends is noticed at once
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this is; on several machines also which of how many of its machine."""
+    """The number of this process and the count of all, and the same among those of its machine."""
 
     rank: int = 0
     count: int = 1
@@ -52,17 +52,17 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """The one that writes files, keeps the ledger and speaks."""
+        """True for the process that writes files, keeps the ledger and prints."""
         return self.rank == 0
 
     def part(self, size: int) -> slice:
-        """Which samples of a global batch are this process's."""
+        """Return the slice of a global batch's samples that are this process's."""
         return slice(None) if self.count == 1 else slice(self.rank, size, self.count)
 
     def pieces(self, size: int, parts: int) -> Iterator[Piece]:
-        """A batch in `parts` pieces (as torch.chunk cuts it), each shared by all processes.
+        """Yield a batch in `parts` pieces (cut like torch.chunk), each shared by all processes.
 
-        Raises UserError in all of them when there are not enough images for each to have one.
+        Raises UserError in all of them if a piece has fewer images than there are processes.
         """
         length, done = -(-size // parts), 0
         for first in range(0, size, length):
@@ -70,7 +70,7 @@ class Processes:
             if last - first < self.count:
                 raise UserError(
                     f"a batch of {size} images in {parts} parts is too small for {self.count} processes: one part has "
-                    f"{last - first}. Set train.batch_size or train.accumulate, or take fewer --procs"
+                    f"{last - first}. Change train.batch_size or train.accumulate, or use fewer --procs"
                 )
             offset = (self.rank - first) % self.count
             mine = len(range(offset, last - first, self.count))
@@ -78,7 +78,7 @@ class Processes:
             done += mine
 
     def whole_batch(self, piece: Piece) -> AbstractContextManager[object]:
-        """Within it a model in training sees this process's part of `piece` as part of the whole."""
+        """Context in which a model in training treats this process's part of `piece` as a part of the whole."""
         if self.count == 1:
             return nullcontext()
         return WholeBatch(piece.rows.stop - piece.rows.start, piece.size, piece.part, self.add_up, self.stack)
@@ -94,30 +94,30 @@ class Processes:
             tensor.copy_(total.view(tensor.shape))
 
     def stack(self, tensor: Tensor) -> Tensor:
-        """The tensors of all processes, of one shape, as [processes, *shape]."""
+        """Return the tensors of all processes, of one shape, as [processes, *shape]."""
         tensors = [torch.empty_like(tensor) for _ in range(self.count)]
         with _together():
             dist.all_gather(tensors, tensor)
         return torch.stack(tensors)
 
     def whole(self, mine: Tensor, size: int) -> Tensor:
-        """The samples of the global batch, float32 [size, ...], from each process's own."""
+        """Return the samples of the global batch, float32 [size, ...], from each process's own."""
         if self.count == 1:
             return mine
         everything = mine.new_zeros((size, *mine.shape[1:]))
         everything[self.part(size)] = mine
-        self.add_up([everything])  # of every number all but one are zeros
+        self.add_up([everything])  # each value is zero in all processes but one
         return everything
 
     def own(self, everything: Tensor) -> Tensor:
-        """This process's samples of a global batch."""
+        """Return this process's samples of a global batch."""
         if self.count == 1:
             return everything
         mine = everything[self.part(len(everything))]
         return mine.contiguous(memory_format=torch.channels_last if mine.ndim == 4 else torch.contiguous_format)
 
     def any(self, *flags: bool) -> list[bool]:
-        """Which of several flags are set in any process."""
+        """Return for each of several flags whether it is set in any process."""
         if self.count == 1:
             return list(flags)
         counts = torch.tensor(flags, dtype=torch.float32)
@@ -125,7 +125,7 @@ class Processes:
         return [bool(flag) for flag in counts]
 
     def gather(self, thing: T) -> list[T]:
-        """The thing that each process has, in every process."""
+        """Return the objects that the processes pass, in every process."""
         if self.count == 1:
             return [thing]
         things: list[T] = [thing] * self.count
@@ -134,13 +134,13 @@ class Processes:
         return things
 
     def once(self, work: Callable[[], T]) -> T:
-        """Call `work` in the first process alone; what it returns or raises, it does in all, once it is done."""
+        """Call `work` in the first process only, and return its result, or raise its exception, in all of them."""
         if self.count == 1:
             return work()
         return self._shared(work if self.first else None)[0]  # type: ignore[return-value]
 
     def each(self, work: Callable[[], T]) -> T:
-        """Call `work` in the first process, then in the others, and raise everywhere what it raises in any."""
+        """Call `work` in the first process, then in the others; an exception in any is raised in all."""
         if self.count == 1:
             return work()
         mine: list[T] = []
@@ -149,12 +149,12 @@ class Processes:
         return mine[0]
 
     def _shared(self, work: Callable[[], T] | None) -> list[T | None]:
-        """What `work` returns in each process (None in one that has none); what it raises in any is raised in all."""
+        """Return each process's result of `work` (None without work); an exception in any is raised in all."""
         result, error = None, None
         if work is not None:
             try:
                 result = work()
-            except Exception as mistake:  # not swallowed: raised below, and in every other process
+            except Exception as mistake:  # raised below, and in every other process
                 error = mistake
         reports = self.gather((result, error))
         for raised in (error, *(theirs for _, theirs in reports)):
@@ -164,20 +164,20 @@ class Processes:
 
 
 ALONE = Processes()
-MOST = 256  # processes of one machine
+MAX_PROCESSES = 256  # of one machine
 
 
 def planned(count: int) -> Processes:
-    """What `count` processes of this machine will be, before they are started. Raises UserError for fewer than one."""
+    """Return the processes that `count` on this machine will be. Raises UserError for fewer than 1 or too many."""
     if count < 1:
         raise UserError(f"--procs {count}: expected 1 or more")
-    if count > MOST:
-        raise UserError(f"--procs {count}: expected {MOST} at the most")
+    if count > MAX_PROCESSES:
+        raise UserError(f"--procs {count}: expected {MAX_PROCESSES} at the most")
     return Processes(count=count, local_count=count)
 
 
 def join() -> Processes:
-    """Meet the other processes that torchrun has started; where it has not, there is one."""
+    """Join the other processes that torchrun has started, and return their description; without torchrun, `ALONE`."""
     if launcher.count() == 1:
         return ALONE
     if not dist.is_initialized():
@@ -189,14 +189,14 @@ def join() -> Processes:
 
 
 def leave() -> None:
-    """Leave the others, when all is done."""
+    """Leave the group of processes, at the end."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Say in our words that another process is gone, which each backend says in its own, as a RuntimeError."""
+    """Context that raises ProcessLostError for the RuntimeError with which a backend reports that a process is gone."""
     try:
         yield
     except torch.OutOfMemoryError:

@@ -1,7 +1,7 @@
-"""Randomness derived from (seed, epoch, step), never from what happened to be drawn before.
+"""Random numbers derived from (seed, epoch, step), independent of what was drawn before.
 
-So a run resumed at step 1000 draws what the uninterrupted run drew there, and several processes that each hold a part
-of a batch draw together what one process would.
+So a run resumed at step 1000 draws what the uninterrupted run drew there, and several processes that each have a part
+of a batch together draw what one process would.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from featherweight.runtime.device import send
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed for one purpose, for example `derive(seed, "order", epoch)`; different purposes are independent."""
+    """Return a 63-bit seed for one purpose, for example `derive(seed, "order", epoch)`; purposes are independent."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU generator seeded by `derive`."""
+    """Return a CPU generator seeded by `derive`."""
     return torch.Generator().manual_seed(derive(seed, *purpose))
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The sizes of a batch's pictures, each at the top left of its frame [H, W]: their heights and widths,
-    int64 [B, 2] on the CPU, and the side of the square that is to become of them.
+    """The sizes of pictures in a batch, which are at the top left of their frames [H, W].
+
+    `extents`: heights and widths, int64 [B, 2] on the CPU. `side`: pixels of the square that the model takes.
     """
 
     extents: Tensor
@@ -41,13 +42,13 @@ class Draws:
     """The random numbers of a batch: one draw per sample, drawn for the whole global batch, cut to this process's part.
 
     Args:
-        generator: where the numbers come from; made anew for every step.
+        generator: the source of the numbers, a new one for every step.
         size: samples in the global batch.
-        device: where the numbers are wanted.
-        part: which samples of the global batch this process holds.
-        epoch: which pass over the data this is (0 in the first).
-        samples: int64 [B], which training images these are, for what must be the same for an image in every epoch.
-        frame: where the images lie, if they are of different sizes.
+        device: the device of the returned tensors.
+        part: which samples of the global batch this process has.
+        epoch: the number of the pass over the data, from 0.
+        samples: int64 [B], indices of the training images, for what must be the same for an image in every epoch.
+        frame: where the images are in their frames, if their sizes differ.
     """
 
     def __init__(
@@ -65,30 +66,30 @@ class Draws:
         self.frame = frame
 
     def on(self, device: torch.device) -> Draws:
-        """The same numbers to come, wanted on another device."""
+        """Return the same future numbers, on another device."""
         return Draws(self.generator, self.size, device, self.part, self.epoch, self.samples, self.frame)
 
     def whole(self) -> Draws:
-        """The numbers to come for all samples of the global batch; which images those are is not known here."""
+        """Return the future numbers for all samples of the global batch, whose image indices are not known here."""
         return Draws(self.generator, self.size, self.device, epoch=self.epoch)
 
     def uniform(self, *shape: int) -> Tensor:
-        """float32 [B, *shape] in [0, 1)."""
+        """Draw float32 [B, *shape], uniform in [0, 1)."""
         numbers = torch.rand((self.size, *shape), generator=self.generator)
         return send(numbers[self.part], self.device)
 
     def normal(self, *shape: int) -> Tensor:
-        """float32 [B, *shape], mean 0, deviation 1."""
+        """Draw float32 [B, *shape], normal with mean 0 and standard deviation 1."""
         numbers = torch.randn((self.size, *shape), generator=self.generator)
         return send(numbers[self.part], self.device)
 
     def beta(self, alpha: float, *shape: int) -> Tensor:
-        """float32 [B, *shape] in [0, 1] from Beta(alpha, alpha)."""
+        """Draw float32 [B, *shape] in [0, 1] from Beta(alpha, alpha)."""
         seed = int(torch.randint(2**62, (), generator=self.generator))
         numbers = np.random.default_rng(seed).beta(alpha, alpha, (self.size, *shape))
         return send(torch.from_numpy(numbers)[self.part].float(), self.device)
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """int64 [B, *shape] from 0 to high - 1."""
+        """Draw int64 [B, *shape], uniform from 0 to high - 1."""
         numbers = torch.randint(high, (self.size, *shape), generator=self.generator)
         return send(numbers[self.part], self.device)

@@ -1,9 +1,9 @@
-"""Where this program reaches into torch beyond what torch documents: all of it stands here, and each has a fallback.
+"""All use of undocumented parts of torch, each with a fallback.
 
-It saves seconds at every start. Torch imports its compiler, a second and a half's worth, to keep it out of what it must
-not look into, and only the model's pass is ever compiled here (`train.compile`); and on the meta device, where networks
-are weighed without memory, most functions run through Python and an algebra package. Where a torch has other insides
-than are known here, what is done here is left out, and everything is as before, only slower.
+They save seconds at every start. Torch imports its compiler, which takes 1.5 seconds, to exclude functions from
+compilation, although only the model's pass is ever compiled here (`train.compile`); and on the meta device, where
+networks are counted without memory, most functions run through Python and an algebra package. With a torch whose
+internals differ from those known here, these shortcuts are left out, and everything works, only slower.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def spare_the_compiler(*functions: Any) -> None:
-    """Mark functions that torch would keep its compiler out of at their first call as seen to."""
+    """Mark functions as already excluded from torch's compiler, which torch would import at their first call."""
     for function in functions:
         inner = getattr(function, "__wrapped__", None)
         if inner is not None and "torch._dynamo" not in sys.modules:
@@ -41,26 +41,27 @@ def spare_the_compiler(*functions: Any) -> None:
 
 
 def spare_optimizers() -> None:
-    """The same for what all optimizers do."""
+    """Mark the functions of all optimizers likewise."""
     spare_the_compiler(Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict)
 
 
 def spare_the_flop_counter() -> None:
-    """The same for torch's counter of multiply-adds."""
+    """Mark the functions of torch's counter of multiply-adds likewise."""
     mode = getattr(flop_counter, "_FlopCounterMode", None)
     spare_the_compiler(getattr(mode, "__torch_dispatch__", None))
 
 
 def with_its_own_step(optimizer: Optimizer) -> Optimizer:
-    """Its step without the wrappers that torch puts around it, which no gradient passes through as within them."""
+    """Return the optimizer with its step freed of torch's wrappers; no gradient passes through it either way."""
     step = torch.no_grad()(inspect.unwrap(type(optimizer).step))
     optimizer.step = MethodType(step, optimizer)  # type: ignore[method-assign]
     return optimizer
 
 
 class JoinableSGD(torch.optim.SGD):
-    """torch's SGD, whose fused step takes momenta of all parameters or of none: those that join later, as a body does
-    that was frozen while the head learned alone, start from a momentum of 0, which is how it starts all of them.
+    """torch's SGD, in which parameters may join later, as those of a body that was frozen at first.
+
+    Torch's fused step takes momenta of all parameters or of none. Parameters that join start with a momentum of 0.
     """
 
     def _init_group(
@@ -72,9 +73,9 @@ class JoinableSGD(torch.optim.SGD):
         return sparse
 
 
-# What fills a tensor or maps it number by number changes no shape, and counts no multiply-adds. On the meta device most
+# Functions that fill a tensor or map its elements keep its shape, and have no multiply-adds. On the meta device most
 # of these run through Python, a batch norm in 3 ms, and the first of them imports torch's compiler, which takes two
-# seconds; left out, a network of 50 layers is weighed in a third of the time.
+# seconds; without them a network of 50 layers is counted in a third of the time.
 SHAPELESS = frozenset(
     {
         torch.Tensor.normal_,
@@ -98,26 +99,26 @@ SHAPELESS = frozenset(
         torch.Tensor.sigmoid,
     }
 )
-# The same of two tensors, or a tensor and a number, where one has the shape of what comes out.
+# The same for two tensors, or a tensor and a number, if one has the shape of the result.
 SHAPELESS_OF_TWO = frozenset(
     {torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div, torch.Tensor.__truediv__}
 )
 
-# One number for several, which a view of one of them is as large as.
+# Reductions, whose result has the size of a view of the input.
 MEANS = frozenset({torch.Tensor.amax, torch.Tensor.mean, torch.Tensor.sum, torch.amax, torch.mean, torch.sum})
 
 
 @contextmanager
 def on_meta_device() -> Iterator[None]:
-    """Everything made inside has a shape and no memory, and what leaves shapes as they are is left out."""
+    """Context in which all tensors have a shape and no memory, and operations that keep shapes are skipped."""
     with torch.device("meta"), _products(), _ShapesAlone():
         yield
 
 
 def build_on_meta(make: Callable[[], M]) -> M:
-    """What `make` makes, on the meta device, in evaluation mode.
+    """Return what `make` makes, on the meta device, in evaluation mode.
 
-    What asks for numbers while it is built, which are not there, is built with memory, and that is given back.
+    A network that needs values while it is built is built with memory, which is then released.
     """
     with torch.random.fork_rng(devices=()):
         try:
@@ -147,7 +148,7 @@ class _ShapesAlone(TorchFunctionMode):
 
 
 def _products() -> Any:
-    """Shapes of what makes new ones. To know them, torch imports an algebra package, half a second's worth."""
+    """Compute shapes of operations that change them; torch imports an algebra package for that, half a second."""
     if TorchDispatchMode is None:
         return nullcontext()
 
@@ -161,7 +162,7 @@ def _products() -> Any:
 
 
 def _known_product(func: Any, args: Any) -> Tensor | tuple[Tensor, Tensor] | None:
-    """What comes out of it, where that is known here; None where torch is to say it."""
+    """Return the result of an operation, if its shape is known here; None if torch has to compute it."""
     try:
         return PRODUCTS[func](*args) if func in PRODUCTS else None
     except (TypeError, ValueError, IndexError, AttributeError):  # other arguments than are known here
@@ -181,7 +182,7 @@ def _convolution(
 ) -> Tensor | None:
     sides = _sides(images, weight.shape[2:], stride, padding, dilation)
     if transposed or images.shape[1] != weight.shape[1] * groups or min(sides) < 1:
-        return None  # what does not fit, torch says in its own words
+        return None  # torch raises its own error for shapes that do not fit
     return images.new_empty(len(images), len(weight), *sides)
 
 
@@ -211,13 +212,13 @@ PRODUCTS: dict[Any, Callable[..., Tensor | tuple[Tensor, Tensor] | None]] = {
 def _sides(
     images: Tensor, window: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> list[int]:
-    """Height and width of the maps that a window leaves, moved over images (..., H, W)."""
+    """Return height and width of the output of a window moved over images (..., H, W)."""
     per_side = zip(images.shape[-2:], window, stride, padding, dilation, strict=True)
     return [(side + 2 * pad - spread * (kernel - 1) - 1) // step + 1 for side, kernel, step, pad, spread in per_side]
 
 
 def _larger(first: Any, second: Any) -> Tensor | None:
-    """Which of two has the shape of both, broadcast; None where neither has."""
+    """Return the one of two tensors that has the shape of both, broadcast; None if neither has."""
     for one, other in ((first, second), (second, first)):
         there = other.shape if isinstance(other, Tensor) else ()
         if isinstance(one, Tensor) and len(there) <= one.dim():
@@ -228,22 +229,22 @@ def _larger(first: Any, second: Any) -> Tensor | None:
 
 
 def _one_of(tensor: Tensor, dims: int | Iterable[int], keepdim: bool = False) -> Tensor:
-    """A view of the shape of the mean over `dims`, which costs torch no Python."""
+    """Return a view with the shape of the mean over `dims`, which costs torch no Python."""
     for dim in sorted((d % tensor.dim() for d in ([dims] if isinstance(dims, int) else dims)), reverse=True):
         tensor = tensor.narrow(dim, 0, 1) if keepdim else tensor.select(dim, 0)
     return tensor
 
 
-# The argument of an operator that is a bias, where it takes one.
+# The index of an operator's argument that is a bias, if it takes one.
 WHERE_BIASES_ARE: dict[Any, int] = {torch.ops.aten.addmm: 0, torch.ops.aten.convolution: 2}
 
 
 def ptflops_macs(model: nn.Module, images: Tensor) -> tuple[int, int] | None:
-    """Multiply-adds of one pass on the meta device, by the table of operators of ptflops' aten backend; and how many of
-    them are additions of biases, which torch's counter leaves out.
+    """Return the multiply-adds of one pass on the meta device, by ptflops' table of operators (its aten backend), and
+    how many of them are additions of biases, which torch's counter leaves out.
 
-    The table is read from its file alone: the package around it imports timm and torchvision, three seconds' worth, for
-    its other backend. None where this ptflops has no such table.
+    Only the file of the table is read: the package around it imports timm and torchvision, which takes three seconds,
+    for its other backend. Returns None if this ptflops has no such table.
     """
     try:
         rules = _ptflops_rules()

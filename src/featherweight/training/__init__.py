@@ -1,1 +1,1 @@
-"""From arrays to weights."""
+"""The training of a model from arrays of images and labels."""

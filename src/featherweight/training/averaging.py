@@ -1,7 +1,7 @@
-"""Averages of the weights along a run: shadows of the model that follow it, from one of which it may go on.
+"""Averages of the weights along a run: copies of the model that follow it; the model may also go on from one of them.
 
-An average a recipe may name maps the position after a step to its move, or to None where it rests. Parameters and
-batch-norm statistics are averaged alike (as torch's AveragedModel does with use_buffers).
+An average that a recipe may name maps the position after a step to a `Move`, or to None if nothing is due. Parameters
+and batch-norm statistics are averaged alike (as by torch's AveragedModel with use_buffers).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from featherweight.training.schedules import Position
 
 
 class Move(NamedTuple):
-    """How far an average goes towards the model's weights, and whether the model then goes on from the average.
+    """A step of an average towards the model's weights, and whether the model then goes on from the average.
 
-    A `part` of None makes it the mean of all the weights that it has moved to.
+    `part` is the fraction of the way; None makes the average the mean of all the weights that it has moved to.
     """
 
     part: float | None
@@ -30,33 +30,35 @@ class Move(NamedTuple):
 
 
 def ema(position: Position, *, decay: HalfOpenFraction = 0.999, warmup: Flag = True) -> Move:
-    """The exponential moving average, after every step; `warmup` lets it forget its first steps sooner.
+    """Exponential moving average of the weights, updated after every step.
 
-    The decay then is at most (1 + t) / (10 + t) after step t, so a short run is not half initial weights.
+    With `warmup` the decay is at most (1 + t) / (10 + t) after step t, so that the average of a short run does not
+    consist largely of initial weights.
     """
     rate = min(decay, (1 + position.step) / (10 + position.step)) if warmup else decay
     return Move(1 - rate)
 
 
 def swa(position: Position, *, start: Fraction = 0.75, every: PositiveInt = 1) -> Move | None:
-    """The mean of the weights at the ends of epochs from the part `start` of the run on (arXiv:1803.05407).
+    """Stochastic weight averaging: the mean of the weights at the ends of epochs (arXiv:1803.05407).
 
-    Where it ships, its batch-norm statistics are taken anew from a pass over the training images before it is scored.
+    It begins at the fraction `start` of the run and takes the weights after `every` epochs. If this average ships, its
+    batch-norm statistics are recomputed in one pass over the training images before it is scored.
     """
     epoch, inside = divmod(position.step, position.steps_per_epoch)
     first = max(1, math.ceil(round(start * position.epochs, 9)))
     if inside or epoch < first or (epoch - first) % every:
         return None
-    return Move(None)  # the epoch that it began with may be none of those that are due now: a run may be shortened
+    return Move(None)  # the epoch that it began with need not be due now: a run may have been shortened
 
 
 def lookahead(
     position: Position, *, every: PositiveInt = 5, alpha: PositiveFraction = 0.5, growing: Flag = False
 ) -> Move | None:
-    """Slow weights go the part `alpha` towards the model after `every` steps, and it goes on there (arXiv:1907.08610).
+    """Slow weights that move by the fraction `alpha` towards the model after `every` steps (arXiv:1907.08610).
 
-    `growing` lets the slow weights hold back more and more: the part is 1 - (1 - alpha) * t^3 at the part t of the run
-    (airbench, Jordan 2024, with alpha 0.226).
+    The model goes on from the slow weights. With `growing` the fraction falls during the run: it is 1 - (1 - alpha) *
+    t^3 at the fraction t of the run (airbench, Jordan 2024, with alpha 0.226).
     """
     if position.step % every and position.done != position.steps:
         return None
@@ -71,7 +73,7 @@ AVERAGES: dict[str, Callable[..., Move | None]] = {
 
 
 class Averages:
-    """The shadows a recipe asks for, by name; each starts as a copy of the model."""
+    """The averages that a recipe asks for, by name; each starts as a copy of the model."""
 
     def __init__(self, model: Classifier, choices: Sequence[Choice]) -> None:
         self.choices = choices
@@ -80,7 +82,7 @@ class Averages:
 
     @torch.no_grad()
     def follow(self, model: Classifier, position: Position) -> None:
-        """Move every average that is due after a step."""
+        """Update every average that is due after a step."""
         for choice in self.choices:
             move = choice(position)
             if move is None:
@@ -92,25 +94,25 @@ class Averages:
             numbers = [(ours, theirs) for ours, theirs in pairs if ours.is_floating_point()]
             torch._foreach_lerp_([ours for ours, _ in numbers], [theirs for _, theirs in numbers], part)
             for ours, theirs in pairs:
-                if not ours.is_floating_point():  # how many batches were seen
+                if not ours.is_floating_point():  # the number of batches seen
                     ours.copy_(theirs)
             if move.back:
                 for ours, theirs in zip(shadow.parameters(), model.parameters(), strict=True):
                     theirs.copy_(ours)
 
     def shipping(self, ship: str, model: Classifier) -> Classifier:
-        """The model to ship: the average called `ship`, or the model itself for "raw" and until the average begins."""
+        """Return the model to ship: the average `ship`, or the model itself for "raw" and before the average begins."""
         return self.shadows[ship] if self.moves.get(ship) else model
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state of all averages, for a checkpoint."""
         return {
             "moves": self.moves,
             "shadows": {name: shadow.state_dict() for name, shadow in self.shadows.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what a checkpoint kept."""
+        """Restore the state that a checkpoint holds."""
         self.moves = dict(state["moves"])
         for name, shadow in self.shadows.items():
             shadow.load_state_dict(state["shadows"][name])

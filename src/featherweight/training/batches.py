@@ -1,4 +1,4 @@
-"""Batches in an order derived from (seed, epoch), so that any step can be started at."""
+"""Batches of training images, in an order derived from (seed, epoch), so that a run can start at any step."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from featherweight.runtime.device import Runtime, send
 from featherweight.runtime.rng import Draws, Frame, generator
 from featherweight.training.sampling import each_once, shown
 
-SOME = 4096  # images that are copied to a GPU at once, when all of them are
+CHUNK_IMAGES = 4096  # copied to a GPU at once, when all of them are
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images float32 [B, C, H, W] in [0, 1], target probabilities float32 [B, K], the batch's random numbers, and
-    float32 [K], how many of the images that an epoch shows are of each class.
+    """A batch of training images: those of this process, if there are several.
 
-    Of several processes each has its own part of the images and targets; the counts are of all images shown. `several`:
-    a target is a set of classes, each with a probability of its own.
+    `images`: float32 [B, C, H, W] in [0, 1]. `targets`: probabilities float32 [B, K]. `draws`: the batch's random
+    numbers. `counts`: float32 [K], how many images of each class an epoch shows, in all processes. `several`: whether a
+    target is a set of classes, each with its own probability.
     """
 
     images: Tensor
@@ -41,10 +41,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Batches:
-    """The training images in batches of one size; what is left at an epoch's end waits for another epoch's order.
+    """The training images in batches of one size; images left over at the end of an epoch are not shown in it.
 
-    `sampling` says which images an epoch shows, and in what order; `whole`: all that is stored of photographs, for an
-    augmentation that cuts its own crops from it.
+    `sampling` says which images an epoch shows, and in what order. `whole`: hand over photographs as they are stored,
+    for an augmentation that crops them itself.
     """
 
     pack: Pack
@@ -57,22 +57,22 @@ class Batches:
 
     @property
     def size(self) -> int:
-        """Images in a batch: as the recipe says, or all there are."""
+        """Images in a batch: the recipe's batch size, or all images if there are fewer."""
         return min(self.batch_size, self.shown)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in one epoch."""
+        """Complete batches in an epoch."""
         return self.shown // self.size
 
     @functools.cached_property
     def shown(self) -> int:
-        """Images that an epoch shows: all of them once, unless the sampling shows some more often."""
+        """Images that an epoch shows: each of them once, unless the sampling repeats or omits some."""
         return len(self._order(0))
 
     @functools.cached_property
     def counts(self) -> Tensor:
-        """The images of each class that an epoch shows, float32 [K]."""
+        """Images of each class that an epoch shows, float32 [K]."""
         if self.several:
             order = self._order(0)
             counts = self._labels[order].sum(0).astype(np.float64)
@@ -82,11 +82,11 @@ class Batches:
 
     @property
     def several(self) -> bool:
-        """Does each image have a set of classes?"""
+        """True if each image has a set of classes."""
         return self._labels.ndim == 2
 
     def epoch(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
-        """The batches of an epoch from the `first` one on, up to the `last` one (exclusive)."""
+        """Yield the batches of an epoch from index `first` up to, not including, `last`."""
         order, part = self._order(epoch), self.runtime.processes.part(self.size)
         for step in range(first, self.steps_per_epoch if last is None else last):
             places = order[step * self.size : (step + 1) * self.size][part]
@@ -111,7 +111,7 @@ class Batches:
             )
 
     def images(self, places: NDArray[np.int64]) -> tuple[Tensor, Frame | None]:
-        """Images, float32 [B, C, H, W] on the device, and their frame if they are of different sizes."""
+        """Return images float32 [B, C, H, W] on the device, and their frame if they differ in size."""
         pixels, frame = self._pixels(places)
         return self.runtime.images(pixels), frame
 
@@ -122,18 +122,18 @@ class Batches:
             return torch.from_numpy(pictures), Frame(torch.from_numpy(extents), images.shape[1])
         if self._resident is not None:
             return self._resident[send(torch.from_numpy(places), self.runtime.device)], None
-        # Indexing copies these rows alone, so a mapped pack larger than the memory will do.
+        # Indexing copies only these rows, so a memory-mapped pack may be larger than the memory.
         return torch.from_numpy(self.pack.images[places]), None
 
     @functools.cached_property
     def _resident(self) -> Tensor | None:
-        """All images, where a GPU has room for them: then none has to be sent."""
+        """All images on the device, where a GPU has room for them, so that none has to be sent later; else None."""
         images = self.pack.images
         if not self.runtime.has_room(images.nbytes):
             return None
         resident = torch.empty(images.shape, dtype=torch.uint8, device=self.runtime.device)
-        for first in range(0, len(images), SOME):
-            part = np.array(images[first : first + SOME])
+        for first in range(0, len(images), CHUNK_IMAGES):
+            part = np.array(images[first : first + CHUNK_IMAGES])
             resident[first : first + len(part)].copy_(torch.from_numpy(part))
         return resident
 
@@ -142,7 +142,7 @@ class Batches:
 
     @functools.cached_property
     def _strata(self) -> NDArray[np.int64]:
-        """What an image is sampled as: its class, of several the rarest."""
+        """The class by which each image is sampled, int64 [N]; of a set of classes the rarest."""
         return rarest(self._labels) if self.several else self._labels
 
     @property

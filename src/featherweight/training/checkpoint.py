@@ -1,4 +1,4 @@
-"""How a run resumes: all that changes while it trains, on the disk whole or not at all; and what ships, the weights."""
+"""Checkpoints, which hold all that changes during a training, and the file of the final weights."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ DAMAGED = "this checkpoint is damaged, or of another version; delete it to train
 class TrainState:
     """The model and what trains it, the steps of the current epoch, and the history of the epochs before.
 
-    `losses` float32 [steps] and `answers` int32 [2, steps, B] are of the current epoch: the loss of each step, and of
-    its images the true classes and those that the model gave.
+    Of the current epoch: `losses` float32 [steps], and `answers` int32 [2, steps, B], the true and the predicted
+    classes.
     """
 
     model: Classifier
@@ -42,31 +42,31 @@ class TrainState:
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Tensor] | None = None  # the weights that did best on the holdout, where early stopping wants them
+    best: dict[str, Tensor] | None = None  # the best weights so far on the holdout, if early stopping restores them
 
     def __post_init__(self) -> None:
         self.forward: Callable[[Tensor], Tensor] = self.model
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
 
     def set_rate(self, factor: float) -> None:
-        """Multiply the rates that the optimizer was made with."""
+        """Set the learning rate of each parameter group to its initial one times `factor`."""
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
 
     def logits(self, images: Tensor) -> Tensor:
-        """What the model answers. Raises UserError for a single image that batch norm can take no statistics of."""
+        """Return the model's logits [B, K]. Raises UserError for a single value per channel in batch norm."""
         try:
             return self.forward(images)
         except ValueError as error:
             if len(images) > 1:
                 raise
             raise UserError(
-                "one image alone, its maps of one pixel, has no batch-norm statistics: choose train.batch_size and "
-                "train.accumulate so that no part of a batch is a single image"
+                "batch norm needs more than one value per channel, and a part of the batch is a single image with maps "
+                "of one pixel: choose train.batch_size and train.accumulate so that every part has two images or more"
             ) from error
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint atomically."""
         save(
             path,
             {
@@ -84,11 +84,11 @@ class TrainState:
         )
 
     def restore(self, path: Path) -> None:
-        """Go on from the checkpoint, if there is one."""
+        """Load the checkpoint, if there is one."""
         saved = load(path)
         if saved is None:
             return
-        with explained(path, DAMAGED):  # by whoever wrote into it: other keys, other shapes
+        with explained(path, DAMAGED):  # something else may have written to it: other keys, other shapes
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.scaler.load_state_dict(saved["scaler"])
@@ -100,7 +100,7 @@ class TrainState:
         say(f"  continuing from step {self.step:,}")
 
     def note(self, short: bool = False) -> str:
-        """The last epoch in words: loss, and accuracies as far as they are known."""
+        """Return a line about the last epoch: its losses, and accuracies if they are known."""
         if not self.history:
             return ""
         row = self.history[-1]
@@ -113,14 +113,14 @@ class TrainState:
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a state of tensors and plain values; a kill during the write leaves the checkpoint before it."""
+    """Write a state of tensors and plain values; a kill during the write leaves the previous checkpoint."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     atomic.write_bytes(path, buffer.getvalue())
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """The state saved at `path`, on the CPU, or None where there is none. Raises UserError for a damaged file."""
+    """Return the state saved at `path`, on the CPU, or None if there is no file. Raises UserError for a damaged one."""
     if not path.exists():
         return None
     with explained(path, DAMAGED):
@@ -131,12 +131,12 @@ def load(path: Path) -> dict[str, Any] | None:
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write what ships: every parameter and buffer, in safetensors' format. The same weights give the same bytes."""
+    """Write every parameter and buffer in the safetensors format. The same weights give the same bytes."""
     atomic.write_bytes(path, to_safetensors(model.state_dict()))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Fill `model` from saved weights. Raises UserError when they are not this model's, to the last name and shape."""
+    """Load saved weights into `model`. Raises UserError if any name or shape differs from the model's."""
     if not path.exists():
         raise UserError(f"there are no weights at {path}")
     regular_file(path)

@@ -1,4 +1,4 @@
-"""Keeping a training within its time on a machine that gets slower while it trains."""
+"""A training that ends in time, on a machine that may become slower meanwhile."""
 
 from __future__ import annotations
 
@@ -12,40 +12,45 @@ from dataclasses import dataclass, field
 from featherweight.console import duration, say
 
 LOOK = 2.0  # seconds between two looks at the clock
-WINDOW = 0.1  # of the whole time, whose rate is taken for that of the rest
-FEWEST = 4  # looks from which a rate is taken at least, unless fewer span that window
-LATE, EARLY = 1.02, 0.98  # of the whole time: what would end later than the one is shortened to end at the other
+WINDOW = 0.1  # fraction of the whole time over which the recent rate is measured
+MIN_MARKS = 4  # marks that are kept at least, even if they span more than the window
+LATE, EARLY = 1.02, 0.98  # of the whole time: a run that would end after LATE is shortened to end at EARLY
 
-Cost = Callable[[int, int], float]  # of the steps from one on, in a run of so many steps, in steps of whole images
+Cost = Callable[[int, int], float]  # cost(first, total): of the steps first to total, in full-resolution steps
 
 
 def evaluations(step: int, epochs: int, every: int, steps_per_epoch: int = 1) -> int:
-    """How many evaluations of the holdout are to come in a run of so many epochs after that many steps, if it is
-    evaluated after `every` epochs and after the last one.
+    """Return how many evaluations of the holdout remain after `step` steps of a run of `epochs` epochs.
+
+    The holdout is evaluated after every `every` epochs and after the last one.
     """
-    past = max(0, -(-step // steps_per_epoch) - 1)  # epochs; after the last step of one, its evaluation is to come
+    past = max(0, -(-step // steps_per_epoch) - 1)  # evaluated epochs: after the last step of one, it is not yet
     return -(-epochs // every) - past // every
 
 
 @dataclass
 class Deadline:
-    """When a run is to end, and what it has to do after its training.
+    """The time at which a run has to end, and what it has to do after its training.
 
-    A training that would end late is shortened: from that step on the run has fewer steps, and its schedule goes on as
-    one of so many. What was shortened is `noted` in the run's recipe, so that the recipe gives the same bytes again.
+    A training that would end too late is shortened: from that step on the run has fewer steps in all, and its schedule
+    continues as one of that length. Every change is `noted` in the run's recipe, so that the recipe reproduces the
+    bytes.
     """
 
     began: float  # a reading of `time.monotonic`
-    seconds: float  # from there to the end of the run
-    after: float  # seconds that follow the training, where a step takes `step` seconds
+    seconds: float  # from then to the end of the run
+    after: float  # seconds that the run takes after its training, if a step takes `step` seconds
     step: float
     evaluation: float = 0.0  # seconds of the holdout's evaluation, likewise
     noted: Callable[[int, int], None] = lambda step, total: None
     _marks: deque[tuple[float, int]] = field(default_factory=deque)  # (time, steps done)
-    _first: int | None = None  # the step that this process begins with, which takes longer than others
+    _first: int | None = None  # the first step of this process, which takes longer than others
 
     def shortened(self, step: int, total: int, cost: Cost) -> int:
-        """Before a step of a run of `total` steps: how many the run can have, `total` where those end in time."""
+        """Return how many steps the run can have, before step `step` of `total`; `total` itself if those end in time.
+
+        `cost(first, total)` is the time of the steps from `first` to `total`, in units of one step at full resolution.
+        """
         now = time.monotonic()
         self._first = step if self._first is None else self._first
         if step == self._first:
@@ -53,7 +58,7 @@ class Deadline:
         if self._marks and (now - self._marks[-1][0] < LOOK or step == self._marks[-1][1]):
             return total
         self._marks.append((now, step))
-        while len(self._marks) > FEWEST and now - self._marks[1][0] > WINDOW * self.seconds:
+        while len(self._marks) > MIN_MARKS and now - self._marks[1][0] > WINDOW * self.seconds:
             self._marks.popleft()
         each = self._seconds_of_a_step(total, cost)
         if each is None:
@@ -66,24 +71,27 @@ class Deadline:
 
         if not late(total, LATE):
             return total
-        low, high = step + 1, total  # the most steps that end in time lie between
+        low, high = step + 1, total  # binary search for the most steps that end in time
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (low, middle - 1) if late(middle, EARLY) else (middle, high)
         if low >= total:
             return total
         say(
-            f"  this machine has become slower: {low:,} steps in place of {total:,}, to end "
-            f"{duration(max(0.0, left))} from now"
+            f"  this machine has become slower: the run is shortened from {total:,} to {low:,} steps, to end in "
+            f"{duration(max(0.0, left))}"
         )
         self.noted(step, low)
         return low
 
     def _seconds_of_a_step(self, total: int, cost: Cost) -> float | None:
-        """Of whole images, lately: the median between looks, so that one pause counts for little; None at first."""
+        """Return the recent duration of a full-resolution step, in seconds; None before the first measurement.
+
+        It is the median over measurements, so that a single pause has little effect.
+        """
         if len(self._marks) < 2:
             return None
-        if len(self._marks) < FEWEST and self._marks[-1][0] - self._marks[0][0] < WINDOW * self.seconds:
+        if len(self._marks) < MIN_MARKS and self._marks[-1][0] - self._marks[0][0] < WINDOW * self.seconds:
             return None
         pairs = list(itertools.pairwise(self._marks))
         taken = [(later - now) / (cost(done, total) - cost(step, total)) for (now, done), (later, step) in pairs]

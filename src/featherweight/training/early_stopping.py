@@ -1,4 +1,4 @@
-"""What a schedule or early stopping may watch of the holdout, and when to stop."""
+"""Metrics of the holdout that a schedule or early stopping may watch, and the rule when to stop."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ History = Sequence[Mapping[str, Any]]
 
 
 def evaluate(probs: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
-    """The holdout's loss (nats), accuracy and macro F1 from probabilities [N, K] and classes [N] or sets [N, K].
+    """Return the holdout's loss (nats), accuracy and macro F1 from probabilities [N, K] and classes [N] or sets [N, K].
 
-    All three are kept because they need not agree: the loss may rise while F1 rises too (LOGBOOK C).
+    All three are stored because they may disagree: the loss may rise while F1 rises too (LOGBOOK C).
     """
     several = labels.ndim == 2
     of_true = (np.where(labels, probs, 1 - probs) if several else probs[np.arange(len(probs)), labels]).astype(
@@ -31,7 +31,7 @@ def evaluate(probs: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, floa
 
 
 def classified(part: str, predicted: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
-    """The accuracy and macro F1 of a part's images from classes [N], or sets of them, predicted and true."""
+    """Return the accuracy and macro F1, named after `part`, of predicted and true classes [N] or sets [N, K]."""
     return {
         f"{part}_accuracy": METRICS["accuracy"].value(predicted, labels),
         f"{part}_f1": METRICS["macro_f1"].value(predicted, labels),
@@ -39,9 +39,9 @@ def classified(part: str, predicted: NDArray[Any], labels: NDArray[Any]) -> dict
 
 
 def values(history: History, metric: Watched, score_falls: bool = False) -> Iterator[float]:
-    """The metric at each evaluation of the holdout, signed so that lower is better; epochs without one are passed over.
+    """Return the metric at each evaluation of the holdout, signed so that lower is better; other epochs are skipped.
 
-    `score_falls`: a lower score is a better one, as by log loss.
+    `score_falls`: True if a lower score is better, as with log loss.
     """
     falls = metric == "loss" or (metric == "score" and score_falls)
     for row in history:
@@ -51,7 +51,7 @@ def values(history: History, metric: Watched, score_falls: bool = False) -> Iter
 
 
 def since_best(history: History, metric: Watched, margin: float = 0.0, score_falls: bool = False) -> int:
-    """Evaluations of the holdout since the best one; 0 when the last is the best by more than `margin`."""
+    """Return the number of evaluations since the best one; 0 if the last is the best by more than `margin`."""
     best, since = math.inf, 0
     for value in values(history, metric, score_falls):
         better = value < best - margin

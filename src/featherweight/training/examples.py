@@ -1,4 +1,4 @@
-"""What a model learns from and is scored on."""
+"""The data that a model is trained and scored on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from featherweight.training.distillation import NOBODY, Teachers
 
 @dataclass(frozen=True)
 class Examples:
-    """What a model learns from and is scored on: images, the number of their classes, what is done to them, and the
-    teachers that answer for them too.
-    """
+    """The images that a model is trained and scored on, the number of classes, augmentations, and teachers."""
 
     train: Pack
     holdout: Pack

@@ -1,4 +1,4 @@
-"""How long a training will take, from its own first steps."""
+"""The remaining time of a training, estimated from its first steps."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import sys
 from featherweight.console import duration, rate
 from featherweight.training.progressive import Progressive
 
-FIRST = 3  # steps that are timed, after one that is not: it chooses kernels and fills caches
-SHORTEST = 2.0  # seconds that they take together, below which the clock says little
-SOON = 60.0  # seconds: of a training that takes no longer nothing is said
-LONG = 3600.0  # seconds after which a plan for less is offered
+TIMED_STEPS = 3  # after a first one that is not timed: it chooses kernels and fills caches
+MIN_SECONDS = 2.0  # that the timed steps take together, for a reliable estimate
+SOON = 60.0  # seconds: nothing is printed about a shorter training
+LONG = 3600.0  # seconds: of a longer training it is said how it could be shorter
 
 
 class TimeForecast:
-    """Times the first steps that a process does of a training of `total` steps, and says once what the rest takes; to
-    `advise`, how a long one could take less.
+    """Times the first steps of a training of `total` steps and estimates the rest, once.
+
+    `advise`: also say how a long training could take less time.
     """
 
     def __init__(self, total: int, progressive: Progressive | None, advise: bool = True) -> None:
@@ -25,13 +26,13 @@ class TimeForecast:
         self.done_once = False
 
     def line(self, step: int, seconds: float) -> str:
-        """After `step` steps and `seconds` of the whole training: the forecast, if it is time for it, else nothing."""
+        """Return the forecast as text, once it is due after `step` steps and `seconds` of training; else ""."""
         if self.done_once:
             return ""
         if self.first is None:
             self.first = step, seconds
         done, spent = step - self.first[0], seconds - self.first[1]
-        if done < FIRST or spent < SHORTEST:
+        if done < TIMED_STEPS or spent < MIN_SECONDS:
             return ""
         self.done_once = True
         left = spent / done * remaining_area(self.progressive, step, self.total)
@@ -45,12 +46,12 @@ class TimeForecast:
 
 
 def remaining_area(progressive: Progressive | None, step: int, total: int) -> float:
-    """What the steps from `step` on of `total` cost, in steps of whole images: those of smaller images see less."""
+    """Return the cost of the steps from `step` to `total`, in units of one full-resolution step."""
     if progressive is None:
         return float(total - step)
     return sum(progressive.scale(later / total) ** 2 for later in range(step, total))
 
 
 def peak_memory() -> int:
-    """The most bytes of memory that this process has used."""
+    """Return the most memory that this process has used, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,4 +1,4 @@
-"""A network's classifier, apart from its body, which is frozen while the classifier learns alone."""
+"""The classifier of a network, apart from its body, which may be frozen while the classifier is trained alone."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from featherweight.schema import Choice, NonNegativeInt53, Section
 
 
 class Head(Section):
-    """What is done about the classifier of a network with pretrained weights before all of it is trained."""
+    """How the classifier of a network with pretrained weights is trained before the rest of the network."""
 
     start: Literal["random", "probe"] = Field(
         "random",
-        description="the classifier's first weights; probe: a linear probe on the frozen body's features",
+        description="the classifier's initial weights; probe: a linear probe on the frozen body's features",
     )
     epochs: NonNegativeInt53 = Field(
-        0, description="the first of train.epochs, in which it alone learns; the frozen body is in evaluation mode"
+        0, description="the first epochs train the classifier only; the frozen body is in evaluation mode"
     )
 
 
 def heads_of(model: Classifier, spec: Choice, shape: Shape) -> list[nn.Linear]:
-    """The layers that give the classes, of a network that `spec` made for this shape: mostly one; some published ones
-    have two, whose mean they answer.
+    """Return the classification layers of a network that `spec` built for this shape: usually one.
 
-    Raises UserError where they are not linear layers with an output for each class.
+    Some published networks have two and return their mean. Raises UserError unless they are linear layers with an
+    output per class.
     """
     try:
         names = class_tensors(spec, shape)
@@ -43,14 +43,14 @@ def heads_of(model: Classifier, spec: Choice, shape: Shape) -> list[nn.Linear]:
     heads = [one for one in found if isinstance(one, nn.Linear) and one.out_features == shape.num_classes]
     if not heads or len(heads) < len(found):
         raise UserError(
-            "head: this network does not end in a linear layer, so it has no classifier apart: "
+            "head: this network does not end in a linear layer, so it has no separate classifier: use "
             "--set head.start=random --set head.epochs=0"
         )
     return heads
 
 
 def freeze_body(model: Classifier, heads: Sequence[nn.Linear], learning: Sequence[nn.Parameter], frozen: bool) -> None:
-    """Let the classifier alone learn, the rest in evaluation mode; or all of `learning`, in training mode."""
+    """Freeze all but the classifier, with the body in evaluation mode; or, if not `frozen`, train all of `learning`."""
     model.train()
     own = {id(parameter) for head in heads for parameter in head.parameters()}
     for parameter in learning:

@@ -1,8 +1,9 @@
-"""The losses a recipe may name: a mean over the batch of logits [B, K] against target probabilities float32 [B, K].
+"""The losses that a recipe may name: means over the batch of logits [B, K] and target probabilities float32 [B, K].
 
-Each is also handed `counts`, float32 [K], the training images of each class as they are shown (a sampling may show some
-more often), by which a loss may weigh: each image by what it is of, not by what its target is smoothed to. Weights have
-a mean of 1 over what is shown, so a loss keeps its scale, and the losses of a batch's parts add up to the whole's.
+Each also takes `counts`, float32 [K]: how many images of each class an epoch shows. Class weights are computed from
+these and have a mean of 1 over the images shown, so that the scale of the loss stays the same. An image is weighted by
+its own class, not by the classes that its target is smoothed to. The losses of the parts of a batch add up to the loss
+of the whole batch.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from torch import Tensor
 from featherweight.errors import UserError
 from featherweight.schema import Choice, Flag, HalfOpenFraction, NonNegative, Number
 
-TINY = 1e-12  # the least that is raised to a power below 1, whose slope is infinite at 0
+TINY = 1e-12  # lower bound of bases of powers: with an exponent below 1 the slope is infinite at 0
 Weights = Literal["equal", "inverse", "root", "effective"]
 
 
 def class_weights(counts: Tensor, by: Weights, beta: float) -> Tensor:
-    """float32 [K]: 1, 1 / n, 1 / sqrt(n), or 1 over the effective number (1 - beta^n) / (1 - beta) (arXiv:1901.05555).
+    """Return the weight of each class, float32 [K], scaled to a mean of 1 over the images shown.
 
-    A class without training images weighs nothing.
+    `equal`: 1. `inverse`: 1 / n. `root`: 1 / sqrt(n). `effective`: the inverse of the effective number (1 - beta^n) /
+    (1 - beta) (arXiv:1901.05555). A class without training images has the weight 0.
     """
     present = counts.clamp_min(1)
     shrinking = math.log(beta) if beta else -math.inf
@@ -47,17 +49,19 @@ def cross_entropy(
     weights: Weights = "equal",
     beta: HalfOpenFraction = 0.999,
 ) -> Tensor:
-    """Cross-entropy; smoothing moves that part of each target evenly onto all classes (arXiv:1512.00567).
+    """Cross-entropy with label smoothing (arXiv:1512.00567) and class weights.
 
-    `weights` by class, `beta` being the effective number's. With several classes per image: the binary cross-entropy of
-    each class, over the root of their number.
+    `label_smoothing` is the fraction of each target that is spread uniformly over all classes. `weights` by the number
+    n of a class's images: `inverse` 1 / n, `root` 1 / sqrt(n), `effective` the inverse of (1 - beta^n) / (1 - beta)
+    (arXiv:1901.05555). With several classes per image it is the binary cross-entropy, summed over the K classes and
+    divided by sqrt(K), and smoothing moves each target towards 1/2.
     """
     if weights == "equal":
         return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
     weight = class_weights(counts, weights, beta)
     loss = F.cross_entropy(logits, targets, weight=weight)
     if label_smoothing:
-        # By the weight of what the image is of: on the smoothed target, a rare class's would pull at every image.
+        # Weighted by the image's own class: weighting the smoothed target would have rare classes pull at every image.
         evenly = -logits.log_softmax(1).mean(1)
         loss = (1 - label_smoothing) * loss + label_smoothing * (evenly * (targets @ weight)).mean()
     return loss
@@ -72,9 +76,11 @@ def focal(
     weights: Weights = "equal",
     beta: HalfOpenFraction = 0.999,
 ) -> Tensor:
-    """Cross-entropy times (1 - p)^gamma: what is right already counts for less (arXiv:1708.02002; LOGBOOK C).
+    """Focal loss: cross-entropy times (1 - p)^gamma, p being the true class's probability (arXiv:1708.02002).
 
-    With several classes per image: of each class for itself.
+    Images that are already classified well count less (LOGBOOK C). With several classes per image it is the binary
+    focal loss of each class, summed over the K classes and divided by sqrt(K). `weights` and `beta` are those of
+    `cross_entropy`.
     """
     logs = logits.log_softmax(1)
     each = targets * (1 - logs.exp()).clamp_min(TINY) ** gamma * -logs
@@ -84,9 +90,9 @@ def focal(
 def logit_adjusted(
     logits: Tensor, targets: Tensor, counts: Tensor, *, tau: NonNegative = 1.0, label_smoothing: HalfOpenFraction = 0.0
 ) -> Tensor:
-    """Cross-entropy of the logits plus `tau` times the log of each class's share of the images (arXiv:2007.07314).
+    """Cross-entropy of the logits plus `tau` times the log of each class's frequency (arXiv:2007.07314).
 
-    What the logits themselves then say is for classes that are all as frequent: balanced accuracy, macro F1.
+    The logits themselves are then those of a model for balanced classes, which suits balanced accuracy and macro F1.
     """
     share = (counts / counts.sum()).clamp_min(1e-12)
     return F.cross_entropy(logits + tau * share.log(), targets, label_smoothing=label_smoothing)
@@ -108,16 +114,16 @@ def bce(
     label_smoothing: HalfOpenFraction = 0.0,
     sum_classes: Flag = False,
 ) -> Tensor:
-    """Binary cross-entropy of each class for itself, its mean (or sum) over the classes (arXiv:2110.00476).
+    """Binary cross-entropy of each class, averaged over the classes or, with `sum_classes`, summed (arXiv:2110.00476).
 
-    `label_smoothing` moves that part of each target evenly onto all K classes. With several classes per image it moves
-    that part of each class's target halfway to both answers: 1 becomes 1 - s / 2, and 0 becomes s / 2.
+    `label_smoothing` s spreads that fraction of a target uniformly over all K classes. With several classes per image
+    it moves each class's target towards 1/2: 1 becomes 1 - s / 2, and 0 becomes s / 2.
     """
     return _mean_bce(logits, targets * (1 - label_smoothing) + label_smoothing / targets.shape[1], sum_classes)
 
 
 def _mean_bce(logits: Tensor, targets: Tensor, sum_classes: bool) -> Tensor:
-    """Binary cross-entropy, averaged over images, and over the classes or (`sum_classes`) summed."""
+    """Return the binary cross-entropy, averaged over the images, and over the classes unless `sum_classes`."""
     loss = F.binary_cross_entropy_with_logits(logits, targets)
     return loss * targets.shape[1] if sum_classes else loss
 
@@ -131,8 +137,10 @@ def asymmetric(
     gamma_negative: NonNegative = 4.0,
     margin: HalfOpenFraction = 0.05,
 ) -> Tensor:
-    """Binary focal loss of each class with a stronger focus on the classes an image lacks, of which those with a
-    probability under `margin` count for nothing (arXiv:2009.14119); over the root of the number of classes.
+    """Asymmetric loss: a binary focal loss per class, with its own gamma for the classes that an image has or lacks.
+
+    Of the classes that an image lacks, those with a probability below `margin` add nothing (arXiv:2009.14119). The sum
+    over the K classes is divided by sqrt(K).
     """
     missed = (-logits).sigmoid().clamp_min(TINY)
     absent = (logits.sigmoid() - margin).clamp_min(TINY)
@@ -157,9 +165,9 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 def binary_cross_entropy(
     logits: Tensor, targets: Tensor, counts: Tensor, *, label_smoothing: float, weights: Weights, beta: float
 ) -> Tensor:
-    """`cross_entropy` of sets: smoothing moves that part of each class's target onto yes and no evenly.
+    """`cross_entropy` for sets of classes, targets [B, K] of 0 and 1: smoothing moves each target towards 1/2.
 
-    The sum over classes is divided by the root of their number: the gradients then keep their size.
+    The sum over the classes is divided by the root of their number, which keeps the scale of the gradients.
     """
     smoothed = targets * (1 - label_smoothing) + label_smoothing / 2
     each = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
@@ -169,7 +177,7 @@ def binary_cross_entropy(
 def binary_focal(
     logits: Tensor, targets: Tensor, counts: Tensor, *, gamma: float, weights: Weights, beta: float
 ) -> Tensor:
-    """`focal` of sets."""
+    """`focal` for sets of classes, targets [B, K] of 0 and 1."""
     yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
     each = targets * (gamma * no).exp() * -yes + (1 - targets) * (gamma * yes).exp() * -no
     return _of_columns(each, counts, weights, beta)
@@ -178,12 +186,12 @@ def binary_focal(
 def bce_of_sets(
     logits: Tensor, targets: Tensor, counts: Tensor, *, label_smoothing: float, sum_classes: bool
 ) -> Tensor:
-    """`bce` of sets: smoothing as in `binary_cross_entropy`."""
+    """`bce` for sets of classes, targets [B, K] of 0 and 1: smoothing moves each target towards 1/2."""
     return _mean_bce(logits, targets * (1 - label_smoothing) + label_smoothing / 2, sum_classes)
 
 
 def _of_columns(each: Tensor, counts: Tensor, weights: Weights, beta: float) -> Tensor:
-    """Each class's column weighs as the class does."""
+    """Return the mean over images of losses [B, K], weighted by class, summed over classes and divided by sqrt(K)."""
     if weights != "equal":
         each = each * class_weights(counts, weights, beta)
     return each.sum(1).mean() / math.sqrt(each.shape[1])
@@ -198,15 +206,15 @@ SEVERAL: dict[str, Callable[..., Tensor]] = {
 
 
 def loss_for(choice: Choice, several: bool) -> Callable[..., Any]:
-    """The loss that a recipe names, of one class per image or of several.
+    """Return the loss that a recipe names, for one class per image or for sets of classes (`several`).
 
-    Raises UserError for one that takes the classes to exclude each other.
+    Raises UserError for a loss that needs exclusive classes where an image has several.
     """
     if not several:
         return choice
     if choice.name not in SEVERAL:
         raise UserError(
-            f"loss: {choice.name} is for one class per image, and here an image has several; take one of "
+            f"loss: {choice.name} is for one class per image, and here images have several: choose one of "
             f"{', '.join(SEVERAL)}"
         )
     return functools.partial(SEVERAL[choice.name], **choice.arguments)

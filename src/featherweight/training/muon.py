@@ -1,7 +1,7 @@
-"""Muon: each matrix moves by its momentum made orthogonal (Jordan 2024, https://kellerjordan.github.io/posts/muon).
+"""Muon: each matrix moves by its orthogonalised momentum (Jordan 2024, https://kellerjordan.github.io/posts/muon).
 
-timm's and torch's compute in bfloat16 on every device, which is slow on a processor without instructions for it, and do
-not hold the norms of the weights.
+The versions in timm and torch compute in bfloat16 on every device, which is slow on CPUs without instructions for it,
+and cannot fix the norms of the weights.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, chosen for its slope at zero
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, chosen for a steep slope at 0
 EPS = 1e-7
 
 
 def orthogonal(matrix: Tensor, iterations: int) -> Tensor:
-    """Nearly the orthogonal matrix that is nearest to `matrix` [M, N]: singular values of about 0.7 to 1.2."""
+    """Return approximately the orthogonal matrix nearest to `matrix` [M, N]: singular values of about 0.7 to 1.2."""
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = wide / (wide.norm() + EPS)
     first, second, third = COEFFICIENTS
@@ -29,9 +29,10 @@ def orthogonal(matrix: Tensor, iterations: int) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For filters [out, in, h, w], taken as matrices [out, in * h * w], and for matrices.
+    """Muon for matrices and for filters [out, in, h, w], which are treated as matrices [out, in * h * w].
 
-    `normalize` gives a filter the norm of an orthogonal one before every step, so that the rate is of directions alone.
+    `normalize` rescales each filter to the norm of an orthogonal one before every step, so that only its direction
+    changes.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, **settings: Any) -> None:
@@ -39,7 +40,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Move every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:

@@ -1,4 +1,4 @@
-"""What a model knows of its inputs: the mean and deviation of the images, and its batch norms' statistics."""
+"""The statistics inside of a model: mean and standard deviation of its input, and those of its batch norms."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import derive
 from featherweight.training.batches import Batches
 
-PHOTOS = 2000  # that the mean and deviation of photographs are taken of
-PIXELS = 5000 * 32 * 32  # of the images that layers are computed from, which take 60 bytes for each
+MAX_PHOTOS = 2000  # photographs sampled for the mean and standard deviation
+MAX_PIXELS = 5000 * 32 * 32  # sampled for layers that are computed from images; each pixel takes 60 bytes
 
 
 def standardize(
@@ -31,11 +31,10 @@ def standardize(
     expected: ExpectedInput | None = None,
     chunk: int = 4096,
 ) -> None:
-    """Give the model's first layer the mean and deviation of each channel of uint8 images [N, H, W, C].
+    """Set the model's input normalisation to the mean and standard deviation of uint8 images [N, H, W, C], per channel.
 
-    Photographs are sampled. Pretrained weights keep the mean and deviation that they bring, or else `expected`.
-
-    `per_pixel` takes the mean of every pixel instead, as He et al. 2015 do on CIFAR-10 (LOGBOOK B).
+    Photographs are sampled. With pretrained weights the statistics of the weights are kept, or else `expected` is used.
+    `per_pixel` uses a mean for each pixel, as He et al. 2015 do on CIFAR-10 (LOGBOOK B).
     """
     if model.normalize.kept and not per_pixel:
         return
@@ -46,8 +45,8 @@ def standardize(
             buffer.copy_((theirs if len(theirs) == channels else theirs.mean().expand(channels)).view(-1, 1, 1))
         return
     if isinstance(images, Photos):
-        images = images[:: max(1, len(images) // PHOTOS)]
-    chunk = max(1, min(chunk, 2**22 // math.prod(images.shape[1:])))  # bincount makes eight bytes of each
+        images = images[:: max(1, len(images) // MAX_PHOTOS)]
+    chunk = max(1, min(chunk, 2**22 // math.prod(images.shape[1:])))  # bincount needs eight bytes per value
     counted = torch.zeros(channels, 256, dtype=torch.int64, device=device)
     summed = torch.zeros(images.shape[1:], dtype=torch.int64, device=device)
     for first in range(0, len(images), chunk):
@@ -69,10 +68,10 @@ def standardize(
 
 
 def renew(model: Classifier, batches: Batches, augment: Sequence[Augmentation], runtime: Runtime) -> None:
-    """Take the batch-norm statistics anew, from one pass over the training images as they are trained on."""
+    """Recompute the batch-norm statistics in one pass over the training images, augmented as in training."""
 
     def images() -> Iterator[Tensor]:
-        for batch in batches.epoch(-1):  # an order and draws that no epoch of the training has
+        for batch in batches.epoch(-1):  # another order and other draws than in any epoch of the training
             pixels = batch.images
             for operation in augment:
                 pixels = operation(pixels, batch.draws)
@@ -85,15 +84,15 @@ def renew(model: Classifier, batches: Batches, augment: Sequence[Augmentation], 
 
 
 def start_from_images(model: Classifier, images: NDArray[np.uint8], sample: int = 5000) -> None:
-    """Let the layers that are computed from the training images, uint8 [N, H, W, C], see a sample of them, normalised.
+    """Show layers that are initialised from data a normalised sample of the training images, uint8 [N, H, W, C].
 
-    Such a layer has a method `start_from_images(images)`. The sample is taken at even distances, the same every time,
-    and has PIXELS pixels at most: of larger images fewer say as much.
+    Such a layer has a method `start_from_images(images)`. The sample is taken at equal distances, is the same every
+    time, and has at most MAX_PIXELS pixels: of larger images fewer are needed.
     """
     starters: list[Any] = [module for module in model.net.modules() if hasattr(module, "start_from_images")]
     if not starters:
         return
-    sample = min(sample, max(1, PIXELS // (images.shape[1] * images.shape[2])))
+    sample = min(sample, max(1, MAX_PIXELS // (images.shape[1] * images.shape[2])))
     chosen = torch.from_numpy(images[:: max(1, len(images) // sample)][:sample].copy())
     normalised = model.normalize(chosen.to(model.normalize.mean.device).permute(0, 3, 1, 2).float() / 255)
     for module in starters:

@@ -1,9 +1,9 @@
-"""The optimizers a recipe may name: each takes parameter groups; keyword-only arguments are the recipe's keys.
+"""The optimizers that a recipe may name: each takes parameter groups; keyword-only arguments are the recipe's keys.
 
-All come from torch and timm. A schedule multiplies the rate of every group, so groups may start from different rates.
-`fused` is one kernel for all parameters: a fraction of the time on a CPU and a GPU alike, where else hundreds of small
-operations follow one another, and a gradient scaler need not make the host wait. The optimizers that have no such
-kernel wait once a step in fp16, and in fp16 alone, as the scaler has to know whether the gradients overflowed.
+All come from torch and timm. A schedule multiplies the rate of every group, so groups may have different rates. `fused`
+runs one kernel for all parameters instead of hundreds of small operations: faster on CPU and GPU, and with a gradient
+scaler the host need not wait. The other optimizers wait once per step in fp16, where the scaler has to know whether the
+gradients overflowed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from featherweight.schema import Flag, HalfOpenFraction, NonNegative, NonNegativ
 from featherweight.training.muon import Muon
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-LAYERS = 20  # with a rate of their own, at most
-Groups = list[dict[str, Any]]  # each {"params": [...]}, perhaps with keys that differ from the optimizer's, as in torch
+MAX_LAYERS = 20  # the most layers with different rates
+Groups = list[dict[str, Any]]  # each {"params": [...]}, and keys that differ from the optimizer's, as in torch
 
 
 def prepare(
@@ -31,10 +31,10 @@ def prepare(
     bias_rate: float = 1.0,
     heads: Sequence[nn.Linear] = (),
 ) -> torch.optim.Optimizer:
-    """The optimizer that a recipe names, over a model's `groups`, each learning at its own multiple of the rate.
+    """Return the optimizer that a recipe names, over a model's `groups`, each with its multiple of the learning rate.
 
-    Biases that learn at a multiple of the rate decay by the rate itself: a step takes off of them what it takes off of
-    the others. Of layers that learn slower by `layer_decay` it takes off as much less.
+    A group with a multiple of the rate has its weight decay divided by that multiple, so a step shrinks its weights by
+    the same fraction as the others. With `layer_decay` the decay falls with the layer's rate.
     """
     spare_optimizers()
     decay = getattr(choice, "layer_decay", 1.0)  # a plain function has none
@@ -46,10 +46,10 @@ def prepare(
 
 
 def layers(model: nn.Module) -> list[list[nn.Parameter]]:
-    """The parameters in layers, from the input to the classifier, as the model's definition lists them.
+    """Return the parameters in layers, from the input to the classifier, in the order of the model's definition.
 
-    A layer is a numbered block, or a module outside of one with the norm that follows it. In a network with more than
-    LAYERS of them neighbours are put together, so that a rate that falls by layer reaches the first ones.
+    A layer is a numbered block, or a module outside of one with the norm after it. Of more than MAX_LAYERS layers
+    neighbours are merged, so that a rate that decays by layer still reaches the first ones.
     """
     blocks: list[list[nn.Parameter]] = []
     before = ""
@@ -62,11 +62,11 @@ def layers(model: nn.Module) -> list[list[nn.Parameter]]:
             before = block
         blocks[-1].append(parameter)
     body, head = blocks[:-1], blocks[-1:]
-    if len(body) < LAYERS:
+    if len(body) < MAX_LAYERS:
         return blocks
-    together: list[list[nn.Parameter]] = [[] for _ in range(LAYERS - 1)]
+    together: list[list[nn.Parameter]] = [[] for _ in range(MAX_LAYERS - 1)]
     for index, layer in enumerate(body):
-        together[index * (LAYERS - 1) // len(body)] += layer
+        together[index * (MAX_LAYERS - 1) // len(body)] += layer
     return together + head
 
 
@@ -77,10 +77,10 @@ def groups(
     by_layer: bool = False,
     heads: Sequence[nn.Linear] = (),
 ) -> Groups:
-    """The trainable parameters; without `decay_norms`, those of one dimension (norms, biases) get no weight decay.
+    """Return the trainable parameters in groups; without `decay_norms`, one-dimensional ones have no weight decay.
 
-    `by_layer`: each knows how many `layers` it is below the last one. The biases of norms have `rate`, the multiple of
-    the optimizer's rate that they learn at, where it is not 1. Of several `heads` none is below another.
+    `by_layer`: each group knows how many layers it is `below` the last one; of several `heads` none is below another.
+    Where `bias_rate` is not 1, it is the `rate` of the biases of norms, as a multiple of the optimizer's.
     """
     several = {id(parameter) for head in heads for parameter in head.parameters()} if len(heads) > 1 else set()
     biases = {id(module.bias) for module in model.modules() if isinstance(module, NORMS)} if bias_rate != 1 else set()
@@ -114,10 +114,10 @@ def sgd(
     weight_decay: NonNegative = 5e-4,
     decoupled: Flag = False,
 ) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum, or plain with momentum 0.
+    """Stochastic gradient descent with momentum; plain with momentum 0.
 
-    `decoupled`, as in airbench, divides `weight_decay` by `lr`, and not as in SGDW it goes through the momentum: in the
-    long run a step at the full rate takes the part weight_decay / (1 - momentum) off the weights.
+    `decoupled` divides `weight_decay` by `lr`, as in airbench. Unlike in SGDW the decay goes through the momentum: a
+    step at the full rate shrinks the weights by about the fraction weight_decay / (1 - momentum).
     """
     decay = weight_decay / lr if decoupled else weight_decay
     nesterov = nesterov and momentum > 0
@@ -157,25 +157,24 @@ def nadam(
     weight_decay: NonNegative = 0.0,
     decoupled: Flag = False,
 ) -> torch.optim.Optimizer:
-    """Adam with Nesterov momentum (Dozat 2016; LOGBOOK A14); `decoupled` decays as AdamW does."""
+    """Adam with Nesterov momentum (Dozat 2016; LOGBOOK A14); `decoupled` applies weight decay as AdamW does."""
     return _NAdam(parameters, lr, (beta1, beta2), weight_decay=weight_decay, decoupled_weight_decay=decoupled)
 
 
 class _NAdam(torch.optim.NAdam):
-    """Torch's, but for the products of its momenta, which it reads on the host: they stay there in a resumed run too.
-
-    Torch sends all that it loads to the parameters' device, but for the step; each product would make a GPU wait.
+    """Torch's NAdam, whose products of momenta stay on the host after a resume, too: torch would move them to the GPU,
+    and each step, which reads them, would wait for it.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Load a state and keep the products of the momenta on the host."""
         super().load_state_dict(state_dict)
         for state, saved in zip(self.state.values(), state_dict["state"].values(), strict=True):
             state["mu_product"] = saved["mu_product"].cpu()
 
 
 def adagrad(parameters: Groups, *, lr: Positive = 1e-2, weight_decay: NonNegative = 0.0) -> torch.optim.Optimizer:
-    """Adagrad (Duchi et al. 2011): each rate falls with the sum of its squared gradients."""
+    """Adagrad (Duchi et al. 2011): the rate of each parameter falls with the sum of its squared gradients."""
     return torch.optim.Adagrad(parameters, lr, weight_decay=weight_decay)
 
 
@@ -187,7 +186,7 @@ def rmsprop(
     momentum: HalfOpenFraction = 0.0,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
-    """RMSprop (Hinton 2012), `alpha` being the memory of the squared gradients."""
+    """RMSprop (Hinton 2012); `alpha` is the decay of the average of squared gradients."""
     return torch.optim.RMSprop(parameters, lr, alpha, momentum=momentum, weight_decay=weight_decay)
 
 
@@ -199,7 +198,7 @@ def lion(
     beta2: HalfOpenFraction = 0.99,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
-    """The sign of an interpolated momentum (arXiv:2302.06675): a tenth of AdamW's rate, ten times its decay."""
+    """Lion: the sign of an interpolated momentum (arXiv:2302.06675); use 1/10 of AdamW's rate, 10 times its decay."""
     from timm.optim.lion import Lion  # brings torchvision, seconds to import
 
     optimizer: torch.optim.Optimizer = Lion(parameters, lr, (beta1, beta2), weight_decay)
@@ -219,11 +218,11 @@ def muon(
     rest_lr: Positive = 1e-3,
     rest_weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
-    """Momentum orthogonalised by Newton-Schulz `iterations` (Jordan 2024), for filters and matrices; `rest` for others.
+    """Muon: momentum orthogonalised by Newton-Schulz `iterations`, for filters and matrices (Jordan 2024).
 
-    A filter [out, in, h, w] is taken as a matrix [out, in * h * w]; `normalize` holds its norm to an orthogonal one's,
-    as in the speed runs. The others are norms, biases and the classifier, which is the last matrix unless the network
-    has several heads; they learn at `rest_lr`, SGD's with Nesterov momentum 0.9.
+    A filter [out, in, h, w] is a matrix [out, in * h * w]; `normalize` fixes its norm to an orthogonal matrix's, as in
+    the speed runs. Norms, biases and the classifier (the last matrix; of several heads all) learn by `rest` at
+    `rest_lr`: AdamW, or SGD with Nesterov momentum 0.9.
     """
     to_last = sorted(parameters, key=lambda group: -int(group.get("below", 0)))  # the classifier's layer at the end
     matrices = [parameter for group in to_last for parameter in group["params"] if parameter.ndim > 1]
@@ -249,13 +248,13 @@ def muon(
 
 
 def _only(parameters: Groups, chosen: set[int], inside: bool) -> Groups:
-    """The groups cut down to the parameters whose id is among the chosen, or is not."""
+    """Return the groups reduced to the parameters whose id is among `chosen`, or is not."""
     cut = [{**group, "params": [p for p in group["params"] if (id(p) in chosen) == inside]} for group in parameters]
     return [group for group in cut if group["params"]]
 
 
 class Together(torch.optim.Optimizer):
-    """Several optimizers, each with parameters of its own, as one."""
+    """Several optimizers, each with its own parameters, as one."""
 
     def __init__(self, *members: torch.optim.Optimizer) -> None:
         self.members = members
@@ -267,16 +266,16 @@ class Together(torch.optim.Optimizer):
         self.param_groups = [group for member in self.members for group in member.param_groups]
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Step every member."""
+        """Step every optimizer."""
         for member in self.members:
             member.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Every member's state."""
+        """Return the state of every optimizer."""
         return {"members": [member.state_dict() for member in self.members]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Fill every member."""
+        """Load the state of every optimizer."""
         for member, state in zip(self.members, state_dict["members"], strict=True):
             member.load_state_dict(state)
         self._share()
@@ -285,7 +284,7 @@ class Together(torch.optim.Optimizer):
 SHARED: dict[str, Any] = {
     "layer_decay": (
         Annotated[float, Strict(), Field(gt=0, le=1)],
-        Field(1.0, description="the rate of a layer, as a part of that of the layer after it (arXiv:1801.06146)"),
+        Field(1.0, description="the rate of a layer, as a fraction of that of the layer after it (arXiv:1801.06146)"),
     )
 }
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -1,4 +1,4 @@
-"""A linear probe: a regularised classifier on the features of a frozen network, as the first weights of its head."""
+"""A linear probe: a regularised classifier on the features of a frozen network, as the initial weights of its head."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from featherweight.data.pack import Pack
 
 STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)  # inverse strengths of the penalty that are tried
-LAST = 5  # every fifth image of a class judges them
-MOST = 10_000  # images that they are tried on, about
+TUNING_FOLD = 5  # every fifth image of a class judges them
+MAX_TUNING_IMAGES = 10_000  # about, that they are tried on
 CHUNK = 256
-SOME = 8  # images that a network is asked to see what its heads are given and what it makes of their answers
-ROUNDED = 0.05  # by which probabilities may differ that are computed in bf16
-KEPT = 8  # files of features, of which one may have hundreds of megabytes
+SAMPLE_IMAGES = 8  # for which the inputs of the heads and the output of the network are recorded
+TOLERANCE = 0.05  # by which probabilities computed in bf16 may differ
+MAX_CACHED_FILES = 8  # of features; each may have hundreds of megabytes
 
 Features = NDArray[np.float32]
 
@@ -42,22 +42,24 @@ Features = NDArray[np.float32]
 def start_from_probe(
     model: Classifier, heads: Sequence[nn.Linear], train: Pack, mirror: bool, runtime: Runtime
 ) -> float:
-    """Give the classifier the weights of a logistic regression on the body's features of the training images; returns
-    the seconds that the regression took, the features apart.
+    """Set the classifier to a logistic regression on the body's features of the training images.
 
-    With `mirror` it learns from their mirror images as well. Of several heads each gets the weights for its own input,
-    so that their mean answers as the probe. Raises UserError for a network that a probe cannot start.
+    With `mirror` it is fitted to their mirror images as well. Each of several heads gets the weights for its own input,
+    so that their mean is the probe's answer. Returns the seconds that the regression took, without the features. Raises
+    UserError for a network that a probe cannot initialise.
     """
     labels = train.labels
     assert labels is not None
     if labels.ndim > 1:
-        raise UserError("head.start: a probe tells one class for each image; of several it knows nothing")
+        raise UserError("head.start: a linear probe supports one class per image only: --set head.start=random")
     views = [False, True] if mirror else [False]
-    given, _ = _asked(model, heads, train.images[:SOME], runtime)
+    given, _ = _asked(model, heads, train.images[:SAMPLE_IMAGES], runtime)
     seconds = 0.0
     for place, head in enumerate(heads):
         if head.bias is None:
-            raise UserError("head.start: a probe needs a bias in the network's last linear layer: head.start=random")
+            raise UserError(
+                "head.start: the network's last linear layer has no bias, which a probe needs: --set head.start=random"
+            )
         if not place or not torch.equal(given[place], given[0]):
             features = [features_of(model, head, train.images, mirrored, runtime) for mirrored in views]
             began = time.perf_counter()
@@ -68,21 +70,21 @@ def start_from_probe(
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(weight))
             head.bias.copy_(torch.from_numpy(bias))
-    _refuse_other_answers(model, heads, train.images[:SOME], runtime)
+    _refuse_other_answers(model, heads, train.images[:SAMPLE_IMAGES], runtime)
     return seconds
 
 
 @torch.no_grad()
 def _refuse_other_answers(model: Classifier, heads: Sequence[nn.Linear], images: Any, runtime: Runtime) -> None:
-    """Raise UserError for a network that does not answer the mean of what its heads say."""
+    """Raise UserError for a network that does not return the mean of its heads' outputs."""
     given, answered = _asked(model, heads, images, runtime)
     said = torch.stack(
         [nn.functional.linear(rows, one.weight.cpu(), one.bias.cpu()) for one, rows in zip(heads, given, strict=True)]
     )
-    if float((answered.softmax(1) - said.mean(0).softmax(1)).abs().max()) > ROUNDED:
+    if float((answered.softmax(1) - said.mean(0).softmax(1)).abs().max()) > TOLERANCE:
         raise UserError(
-            "head.start: this network makes something else of what its last linear layer says, so a probe cannot "
-            "start it: --set head.start=random"
+            "head.start: the network does not return the output of its last linear layer, so a probe cannot "
+            "initialise it: --set head.start=random"
         )
 
 
@@ -90,7 +92,7 @@ def _refuse_other_answers(model: Classifier, heads: Sequence[nn.Linear], images:
 def _asked(
     model: Classifier, heads: Sequence[nn.Linear], images: NDArray[np.uint8], runtime: Runtime
 ) -> tuple[list[Tensor], Tensor]:
-    """What each head is given for a few images, [N, F], and what the network answers, [N, K]."""
+    """Return the input of each head for a few images, [N, F], and the network's output for them, [N, K]."""
     seen: dict[nn.Module, Tensor] = {}
     hooks = [
         head.register_forward_pre_hook(lambda module, inputs: seen.update({module: inputs[0].flatten(1).float().cpu()}))
@@ -105,17 +107,18 @@ def _asked(
 
 
 def rows_fitted(images: int, views: int) -> int:
-    """The rows of features that all regressions for that many images and views see together: they take the time."""
-    return views * (len(STRENGTHS) * min(images * (LAST - 1) // LAST, MOST) + images)
+    """Return the rows of features that all regressions on these images process; their time is proportional."""
+    return views * (len(STRENGTHS) * min(images * (TUNING_FOLD - 1) // TUNING_FOLD, MAX_TUNING_IMAGES) + images)
 
 
 def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, runtime: Runtime) -> Features:
-    """What the classifier is given for images uint8 [N, H, W, C], float32 [N, F]; computed once for the same images
-    and weights, and kept beside the packs.
+    """Return the input of the classifier `head` for images uint8 [N, H, W, C], float32 [N, F].
+
+    It is computed once for the same images and weights, and cached in the folder of packs.
     """
     path = paths.packs() / "features" / f"{_digest(model, head, images, mirrored, runtime)}.npy"
     stored = _stored(path, len(images))
-    everywhere = all(runtime.processes.gather(stored is not None))  # machines have caches of their own
+    everywhere = all(runtime.processes.gather(stored is not None))  # each machine has its own cache
     if stored is not None and everywhere:
         return stored
     features = given_to(model, head, images, mirrored, runtime)
@@ -124,7 +127,7 @@ def features_of(model: Classifier, head: nn.Linear, images: Any, mirrored: bool,
 
 
 def given_to(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, runtime: Runtime) -> Features:
-    """What the classifier `head` is given for images uint8 [N, H, W, C], float32 [N, F]."""
+    """Compute the input of the classifier `head` for images uint8 [N, H, W, C], float32 [N, F]."""
     seen: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].flatten(1).float().cpu()))
     size = batch_within_memory(CHUNK // 8, images.shape[1], images.shape[2], runtime)
@@ -140,15 +143,15 @@ def given_to(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, ru
 
 
 def fit_probe(features: list[Features], labels: NDArray[np.int64], classes: int) -> tuple[Features, Features, str]:
-    """The weights [K, F] and biases [K] of a regularised logistic regression on features [N, F] of one or several views
-    of the same images, and what was chosen, in words.
+    """Fit a regularised logistic regression to features [N, F] of one or several views of the same images.
 
-    The strength of the penalty is the one with the least log loss on a fifth of each class, which is not fitted then.
+    The strength of the penalty is the one with the lowest log loss on a fifth of each class, which is held out for
+    that. Returns the weights [K, F], the biases [K], and a line of text about the choice.
     """
     rank = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         rank[labels == label] = np.arange((labels == label).sum())
-    judged = rank % LAST == LAST - 1
+    judged = rank % TUNING_FOLD == TUNING_FOLD - 1
     few = _some_of_each(labels, np.flatnonzero(~judged))
     losses = [
         _loss(_logistic(features, labels, few, strength, classes), features[0][judged], labels[judged])
@@ -161,27 +164,28 @@ def fit_probe(features: list[Features], labels: NDArray[np.int64], classes: int)
 
 
 def _some_of_each(labels: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """True [N] at those of the places on which strengths are tried: about MOST at most, as large a part of each class,
-    drawn, since images often come sorted.
+    """Return True [N] at about MAX_TUNING_IMAGES of the indices `places` at most, the same fraction of each class.
+
+    They are drawn, since images are often sorted.
     """
-    drawn = np.random.default_rng(0).permutation(places) if len(places) > MOST else places
+    drawn = np.random.default_rng(0).permutation(places) if len(places) > MAX_TUNING_IMAGES else places
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels[places]):
         own = drawn[labels[drawn] == label]
-        chosen[own[: -(-len(own) * MOST // max(len(places), MOST))]] = True
+        chosen[own[: -(-len(own) * MAX_TUNING_IMAGES // max(len(places), MAX_TUNING_IMAGES))]] = True
     return chosen
 
 
 def _logistic(
     features: list[Features], labels: NDArray[np.int64], chosen: NDArray[np.bool_], strength: float, classes: int
 ) -> tuple[Features, Features]:
-    """Fitted on standardised features; the standardisation is folded into the weights."""
+    """Return weights [K, F] and biases [K], fitted to standardised features, with the standardisation folded in."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     rows, wanted = np.concatenate([view[chosen] for view in features]), np.tile(labels[chosen], len(features))
     mean, deviation = rows.mean(0), rows.std(0) + 1e-6
-    rows -= mean  # in place: of many images each copy takes gigabytes
+    rows -= mean  # in place: a copy of many images' features takes gigabytes
     rows /= deviation
     weight, bias = np.zeros((classes, rows.shape[1]), np.float32), np.full(classes, -10.0, np.float32)
     there = np.unique(wanted)
@@ -210,7 +214,7 @@ def _loss(probe: tuple[Features, Features], features: Features, labels: NDArray[
 
 
 def _digest(model: Classifier, head: nn.Linear, images: Any, mirrored: bool, runtime: Runtime) -> str:
-    """The hash of all that features follow from, to the last bit."""
+    """Return the hash of everything that the features depend on."""
     own = {id(tensor) for tensor in head.parameters()}
     how = f"{images.shape} {mirrored} {runtime.dtype} {runtime.device} {torch.get_num_threads()}"
     hashed = hashlib.blake2b(how.encode(), digest_size=12)
@@ -237,5 +241,5 @@ def _keep(path: Path, features: Features) -> None:
     np.save(buffer, features)
     atomic.write_bytes(path, buffer.getvalue())
     newest = sorted(path.parent.glob("*.npy"), key=lambda file: file.stat().st_mtime)
-    for old in newest[:-KEPT]:
+    for old in newest[:-MAX_CACHED_FILES]:
         old.unlink(missing_ok=True)

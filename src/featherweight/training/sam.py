@@ -1,8 +1,8 @@
-"""Sharpness-aware minimisation around any optimizer: the step uses the gradient at a nearby worse point.
+"""Sharpness-aware minimisation around any optimizer: the step uses the gradient at a nearby point of higher loss.
 
-SAM (Foret et al. 2020, arXiv:2010.01412) climbs from the weights w along the gradient g to w + rho * g / |g|; ASAM
-(Kwon et al. 2021, arXiv:2102.11600) climbs to w + rho * T^2 g / |T g| with T = |w| + eta for weights and 1 for biases,
-so that a rescaled network sees the same neighbourhood. The loss scale of fp16 cancels out of both.
+SAM (Foret et al. 2020, arXiv:2010.01412) moves from the weights w along the gradient g to w + rho * g / |g|; ASAM (Kwon
+et al. 2021, arXiv:2102.11600) to w + rho * T^2 g / |T g| with T = |w| + eta for weights and 1 for biases, so that it
+does not depend on the scale of the weights. The loss scale of fp16 cancels in both.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ ETA = 0.01  # keeps ASAM's neighbourhood open around weights near 0, as in the p
 
 @contextmanager
 def climbed(model: nn.Module, rho: float, adaptive: bool = False) -> Iterator[None]:
-    """Within it the weights stand uphill along their gradients, which are cleared, and batch-norm statistics rest.
+    """Context in which the weights are moved uphill along their gradients and batch-norm statistics are frozen.
 
-    On leaving, the weights are what they were to the last bit, and the gradients those taken uphill. The statistics
-    have then been updated by the pass before alone. A gradient that overflowed (fp16) moves nothing: the second pass
-    then overflows as well, and the scaler leaves the step out.
+    On exit the weights are restored exactly, and the gradients are those taken uphill. Only the first pass updates the
+    batch-norm statistics. If a gradient overflowed (fp16), the weights do not move: the second pass overflows as well,
+    and the scaler skips the step.
     """
     climbing = [(name, p, p.grad) for name, p in model.named_parameters() if p.grad is not None]
     before = [parameter.detach().clone() for _, parameter, _ in climbing]
@@ -36,7 +36,7 @@ def climbed(model: nn.Module, rho: float, adaptive: bool = False) -> Iterator[No
             parameter.grad = None
     tracking = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
     for module in tracking:
-        module.track_running_stats = False  # a batch still normalises by its own statistics, and leaves no trace
+        module.track_running_stats = False  # a batch is still normalised by its own statistics
     try:
         yield
     finally:

@@ -1,8 +1,7 @@
-"""Which training images an epoch shows, and how often: a sampling maps the images' classes to an epoch's order.
+"""Samplings: which training images an epoch shows, how often and in what order.
 
-Each takes classes int64 [N], a seed and an epoch, and returns the places of images int64 [M] in the order they are
-shown; M is the same in every epoch. The order belongs to the whole run, so processes that each take a part of every
-batch show together exactly what one would.
+Each takes classes int64 [N], a seed and an epoch, and returns image indices int64 [M], where M is the same in every
+epoch. The order is that of the whole run: processes that each take a part of every batch together show what one would.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ Places = NDArray[np.int64]
 
 
 def each_once(labels: Places, seed: int, epoch: int) -> Places:
-    """Every image once."""
+    """Show every image once, in random order."""
     return torch.randperm(len(labels), generator=generator(seed, "order", epoch)).numpy()
 
 
 def weighted(labels: Places, seed: int, epoch: int, *, power: Fraction = 1.0) -> Places:
-    """As many as there are, drawn with replacement, an image of a class of n by n^-power (LOGBOOK C).
+    """Draw N images with replacement, those of a class of n images with the weight n^-power (LOGBOOK C).
 
-    With 1 all classes are shown as often, as by torch's WeightedRandomSampler with inverse frequencies; 0.5 is
-    square-root sampling; 0 draws all images alike.
+    With `power` 1 all classes are shown equally often, as with torch's WeightedRandomSampler and inverse frequencies;
+    0.5 is square-root sampling; 0 weights all images equally.
     """
     counts = np.bincount(labels)
     weights = 1.0 / counts[labels].astype(np.float64) ** power
@@ -37,10 +36,11 @@ def weighted(labels: Places, seed: int, epoch: int, *, power: Fraction = 1.0) ->
 
 
 def oversample(labels: Places, seed: int, epoch: int, *, cap: Positive = 7.0, majority: Fraction = 1.0) -> Places:
-    """Small classes repeated up to the size of the largest, but at most `cap` times (LOGBOOK C: 7, 12).
+    """Repeat small classes up to the size of the largest, but at most `cap` times (LOGBOOK C: 7, 12).
 
-    First the classes over the mean size are cut to the part `majority` (LOGBOOK C: 0.8, 0.6), to the same images in
-    all epochs. A repeated image is augmented anew each time; what is no whole repetition is drawn anew in each epoch.
+    Before that, the classes above the mean size are reduced to the fraction `majority` (LOGBOOK C: 0.8, 0.6), to the
+    same images in all epochs. Each repetition of an image is augmented anew. An incomplete repetition of a class is
+    drawn anew in each epoch.
     """
     counts = np.bincount(labels)
     present = counts[counts > 0]
@@ -62,9 +62,9 @@ def oversample(labels: Places, seed: int, epoch: int, *, cap: Positive = 7.0, ma
 def shown(
     sampling: Callable[[Places, int, int], Places], labels: Places, classes: int, seed: int
 ) -> NDArray[np.float64]:
-    """How many images of each class an epoch shows, float64 [K]; of what is drawn, the expected number.
+    """Return how many images of each class an epoch shows, float64 [K]; the expected number if they are drawn.
 
-    By these a loss weighs: so weights and a sampling that even classes out do it once, not twice.
+    Losses take their class weights from these, so a sampling that balances the classes is not balanced a second time.
     """
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
     if getattr(sampling, "name", "") == "weighted":

@@ -1,6 +1,6 @@
-"""The learning-rate schedules a recipe may name: each maps where a run stands to a factor on the optimizer's rate.
+"""The learning-rate schedules that a recipe may name: functions from the position in a run to a factor on the rate.
 
-Each is a pure function of the run's position, and of the holdout scores so far, so nothing of it needs saving.
+Each is a pure function of the position and of the holdout scores so far, so it has no state to save.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands before a step: nothing has been done at step 0. `history` is a row of each epoch done."""
+    """The position in a run, before a step: 0 before the first one. `history` has a row for each completed epoch."""
 
     step: int
     steps_per_epoch: int
@@ -32,36 +32,36 @@ class Position:
     total: int = 0  # steps in the whole run; 0: all of its epochs'
     warmup: int = 0  # steps of it that warm up
     history: Sequence[Mapping[str, Any]] = ()
-    score_falls: bool = False  # is a lower score better, by the competition's metric?
+    score_falls: bool = False  # True if a lower value of the competition's metric is better
 
     @property
     def epoch(self) -> int:
-        """Whole epochs done."""
+        """Completed epochs."""
         return self.step // self.steps_per_epoch
 
     @property
     def steps(self) -> int:
-        """Steps that follow the warm-up."""
+        """Steps after the warm-up, in the whole run."""
         return (self.total or self.steps_per_epoch * self.epochs) - self.warmup
 
     @property
     def done(self) -> int:
-        """Steps done of those that follow the warm-up."""
+        """Completed steps after the warm-up."""
         return max(0, self.step - self.warmup)
 
     @property
     def fraction(self) -> float:
-        """How far the run after the warm-up is, 0 to 1."""
+        """Completed fraction of the run after the warm-up, 0 to 1."""
         return self.done / self.steps if self.steps > 0 else 0.0
 
 
 def rising(position: Position, start: float) -> float:
-    """The warm-up's own factor: from `start` up evenly to 1 where the warm-up ends (arXiv:1706.02677)."""
+    """Return the factor during the warm-up: from `start` linearly up to 1 at its end (arXiv:1706.02677)."""
     return 1.0 if position.step >= position.warmup else start + (1 - start) * position.step / position.warmup
 
 
 def beginning(recipe: Recipe, steps_per_epoch: int) -> Position:
-    """Where a run of the recipe starts, and how long it is."""
+    """Return the position at the start of a run of the recipe, which holds the run's length."""
     total = recipe.train.epochs * steps_per_epoch
     total = min(total, recipe.train.steps or total)
     warmup = 0
@@ -74,13 +74,13 @@ def beginning(recipe: Recipe, steps_per_epoch: int) -> Position:
 
 
 def rate_factor(recipe: Recipe, position: Position) -> float:
-    """The factor on the optimizer's rates at a step."""
+    """Return the factor on the optimizer's rates at a position."""
     factor: float = recipe.schedule(position)
     return factor * rising(position, recipe.warmup.start) if recipe.warmup else factor
 
 
 def constant(position: Position) -> float:
-    """The same rate throughout."""
+    """Keep the same rate throughout."""
     return 1.0
 
 
@@ -91,11 +91,11 @@ def stepped(
     epochs: list[NonNegativeInt53] = [],
     factor: Positive = 0.2,
 ) -> float:
-    """The rate times `factor` for each of the fractions `at` of the run's epochs that have been reached (LOGBOOK A).
+    """Multiply the rate by `factor` at each of the fractions `at` of the run's epochs (LOGBOOK A).
 
-    `epochs` are further plateaus at given epochs, as LOGBOOK A15's at 43, 45 and 47 of 50.
+    `epochs` are further epochs at which it is multiplied, such as LOGBOOK A15's 43, 45 and 47 of 50.
     """
-    # The epoch's number is compared, not the quotient: 0.7 * 10 epochs is reached at epoch 7 whatever floats say.
+    # The epoch's number is compared, not the quotient: 0.7 * 10 epochs is reached at epoch 7 despite rounding.
     places = sorted([round(part * position.epochs, 9) for part in at] + [float(epoch) for epoch in epochs])
     return float(factor ** bisect.bisect_right(places, position.epoch))
 
@@ -107,17 +107,17 @@ def milestones(
     by: Literal["epoch", "iteration"] = "epoch",
     factor: Positive = 0.1,
 ) -> float:
-    """The rate times `factor` at each of the epochs, or iterations, `at` (torch's MultiStepLR; LOGBOOK B: 32k, 48k)."""
+    """Multiply the rate by `factor` at each epoch, or iteration, of `at` (torch's MultiStepLR; LOGBOOK B: 32k, 48k)."""
     return float(factor ** bisect.bisect_right(sorted(at), position.epoch if by == "epoch" else position.step))
 
 
 def every(position: Position, *, epochs: PositiveInt, factor: Positive = 0.1) -> float:
-    """The rate times `factor` every `epochs` epochs (torch's StepLR; LOGBOOK C: 30 and 100)."""
+    """Multiply the rate by `factor` every `epochs` epochs (torch's StepLR; LOGBOOK C: 30 and 100)."""
     return float(factor ** (position.epoch // epochs))
 
 
 def staged(position: Position, *, stages: Annotated[list[tuple[PositiveInt, Positive]], Field(min_length=1)]) -> float:
-    """Stages of a number of epochs and a factor each, in turn; the last factor stays (LOGBOOK C).
+    """Use a given factor for a number of epochs, stage after stage; the last one stays (LOGBOOK C).
 
     With lr 1e-6, `stages: [[30, 3], [50, 2], [100, 1]]` is 3e-6 for 30 epochs, 2e-6 for 50, 1e-6 for 100.
     """
@@ -126,12 +126,12 @@ def staged(position: Position, *, stages: Annotated[list[tuple[PositiveInt, Posi
 
 
 def linear(position: Position, *, final: NonNegative = 0.0) -> float:
-    """Evenly down to `final` (torch's LinearLR)."""
+    """Fall linearly to `final` times the rate (torch's LinearLR)."""
     return 1 - (1 - final) * position.fraction
 
 
 def cosine(position: Position, *, final: NonNegative = 0.0) -> float:
-    """Down along a half cosine to `final` (arXiv:1608.03983; torch's CosineAnnealingLR)."""
+    """Fall along a half cosine to `final` times the rate (arXiv:1608.03983; torch's CosineAnnealingLR)."""
     return final + (1 - final) * (1 + math.cos(math.pi * position.fraction)) / 2
 
 
@@ -143,9 +143,10 @@ def one_cycle(
     final: NonNegative = 4e-6,
     shape: Literal["cosine", "linear"] = "cosine",
 ) -> float:
-    """From `start` up to the full rate at the part `up` of the run, then down to `final` (arXiv:1708.07120).
+    """Rise from `start` to the full rate at the fraction `up` of the run, then fall to `final` (arXiv:1708.07120).
 
-    The defaults are torch's OneCycleLR; `shape: linear` makes a triangle (airbench: up 0.23, start 0.2, final 0.07).
+    The defaults are those of torch's OneCycleLR; `shape: linear` makes a triangle (airbench: up 0.23, start 0.2, final
+    0.07).
     """
     top, end = up * position.steps - 1, position.steps - 1
     begin, low, high = (0.0, start, 1.0) if position.done <= top else (max(top, 0.0), 1.0, final)
@@ -165,10 +166,10 @@ def cyclic(
     mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
     gamma: Fraction = 1.0,
 ) -> float:
-    """From `base` of the rate up to it in `up` steps, `down` again in the same number or another, over and over.
+    """Rise from `base` times the rate to the rate in `up` steps, fall in `down` steps (null: as many), and repeat.
 
-    torch's CyclicLR (arXiv:1506.01186; LOGBOOK A10): triangular2 halves each further peak, exp_range shrinks them by
-    `gamma` a step.
+    It is torch's CyclicLR (arXiv:1506.01186; LOGBOOK A10): `triangular2` halves the amplitude with each cycle,
+    `exp_range` multiplies it by `gamma` with each step.
     """
     period = up + (down or up)
     cycle, place = divmod(position.done, period)
@@ -187,10 +188,10 @@ def plateau(
     cooldown: NonNegativeInt53 = 0,
     final: NonNegative = 0.0,
 ) -> float:
-    """The rate times `factor` after more than `patience` evaluations on the holdout without a new best, but never below
-    `final` (torch's ReduceLROnPlateau; LOGBOOK A10).
+    """Multiply the rate by `factor` after `patience` evaluations without improvement, but not below `final`.
 
-    Better is by the part `threshold` of the best; `cooldown` evaluations after a cut are not counted.
+    It is torch's ReduceLROnPlateau on the holdout (LOGBOOK A10). An improvement is one by more than the fraction
+    `threshold` of the best value. The `cooldown` evaluations after each reduction are not counted.
     """
     rate, best, bad, cooling = 1.0, math.inf, 0, 0
     for value in values(position.history, metric, position.score_falls):
@@ -227,14 +228,12 @@ LENGTHS: dict[str, tuple[str, ...]] = {
     "cyclic": ("up", "down"),
     "plateau": ("patience", "cooldown"),
 }
-# Factors on each step: as many more steps as there are, so many roots of them are taken.
+# Factors per step: with `factor` times as many steps each becomes its `factor`-th root.
 PER_STEP: dict[str, tuple[str, ...]] = {"cyclic": ("gamma",)}
 
 
 def scaled(schedule: Choice, factor: float) -> Choice:
-    """The schedule for a run `factor` times as long: its numbers of epochs and steps are multiplied, at least 1 where
-    they were not 0.
-    """
+    """Return the schedule for a run `factor` times as long: epochs and steps are multiplied; none becomes 0."""
     given = schedule.arguments
     changes = {key: _times(given[key], factor) for key in LENGTHS.get(schedule.name, ())}
     changes |= {key: given[key] ** (1 / factor) for key in PER_STEP.get(schedule.name, ())}
@@ -242,7 +241,7 @@ def scaled(schedule: Choice, factor: float) -> Choice:
 
 
 def _times(value: Any, factor: float) -> Any:
-    """Whole numbers, at whatever depth, times `factor`."""
+    """Return the whole numbers of a nested structure multiplied by `factor`."""
     if isinstance(value, list | tuple):
         return type(value)(_times(item, factor) for item in value)
     return max(min(1, value), round(value * factor)) if isinstance(value, int) else value

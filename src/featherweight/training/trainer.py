@@ -1,4 +1,4 @@
-"""The training loop, in the order in which things happen."""
+"""The training loop; its methods are in the order in which they are called."""
 
 from __future__ import annotations
 
@@ -52,14 +52,15 @@ if TYPE_CHECKING:
 
     from featherweight.config import Recipe
 
-READ_SECONDS = 1.0  # between readings of the losses: each makes a GPU wait for the host
+READ_SECONDS = 1.0  # between readings of the losses: each makes the host wait for the GPU
 
 
 class Trainer:
-    """Trains a model in place, from the checkpoint in `folder` on if there is one, to the same bytes as if it had not
-    been stopped. Several processes make one each, share every batch, and end with the same model; the first one writes.
+    """Trains a model in place, to the same bytes whether or not it was interrupted.
 
-    `metric` is the competition's (default: accuracy); it is scored after every epoch.
+    If there is a checkpoint in `folder`, it continues from it. Each of several processes makes a trainer; they share
+    every batch and end with the same model, and the first one writes the files. `metric` is the competition's (default:
+    accuracy) and is computed after every epoch.
     """
 
     def __init__(
@@ -93,15 +94,16 @@ class Trainer:
     def fit(
         self, watching: Callable[[Mapping[str, Any]], None] = lambda row: None, deadline: Deadline | None = None
     ) -> pd.DataFrame:
-        """Train; returns one row per epoch, also written to `folder/history.csv`: loss, accuracy, macro F1 and the
-        score by the metric, of training images and holdout.
+        """Train, and return one row per epoch, also written to `folder/history.csv`: loss, accuracy, macro F1 and the
+        metric, of training images and holdout.
 
-        Of training images these are of what each step saw, as it was augmented and mixed (a mixed one is of the class
-        it has most of), by the weights before the step. Where the metric judges probabilities, only the holdout is
-        scored. `watching` gets each row as it comes; what it raises ends the training. A `deadline` may shorten it.
+        The values of training images come from the steps themselves: from augmented and mixed images (a mixed one has
+        the class with the largest part) and from the weights before each step. Where the metric needs probabilities,
+        only the holdout is scored. `watching` is called with each row; an exception in it ends the training. A
+        `deadline` may shorten it.
 
-        Raises DivergedError when the loss is no longer a number, and KeyboardInterrupt after Ctrl-C, with the state
-        saved between two steps, or as it was last saved where the holdout was being scored for the last time.
+        Raises DivergedError when the loss is no longer finite. Raises KeyboardInterrupt after Ctrl-C, with the state
+        saved between two steps, or as it was last saved if the holdout was being scored for the last time.
         """
         self.state = state = self._prepare()
         state.restore(self.folder / "checkpoint.pt")
@@ -119,7 +121,7 @@ class Trainer:
                     self.announce_forecast()
                     self.stop_or_save()
                     self.shorten(deadline)
-                self.refuse_nan()  # for which a GPU ends what it has to do
+                self.refuse_nan()  # waits for the GPU
                 self.end_epoch(watching)
                 if self.has_settled():
                     break
@@ -131,7 +133,7 @@ class Trainer:
         return table(state.history)
 
     def _prepare(self) -> TrainState:
-        """The model on its device, knowing the images' statistics, and all that trains it, before the first step."""
+        """Place the model on the device, set its data-dependent values, and return the state before the first step."""
         recipe, model, images = self.recipe, self.model, self.examples.train.images
         for teacher in self.examples.teachers.models:
             self.runtime.place(teacher.eval())
@@ -152,12 +154,12 @@ class Trainer:
             losses=torch.zeros(steps, device=device),
             answers=torch.zeros(2, steps, self.source.size, dtype=torch.int32, device=device),
         )
-        if recipe.train.compile:  # shares the weights; what is saved and asked is the model
+        if recipe.train.compile:  # shares the weights; the model itself is saved and evaluated
             state.forward = torch.compile(model, dynamic=False)
         return state
 
     def _heads_apart(self) -> list[nn.Linear]:
-        """The classifier where the optimizer treats it apart; empty for a network that has none."""
+        """Return the classifier if the optimizer treats it apart and there is one, else an empty list."""
         optimizer = self.recipe.optimizer
         if optimizer.name != "muon" and getattr(optimizer, "layer_decay", 1.0) == 1:
             return []
@@ -167,12 +169,12 @@ class Trainer:
 
     @functools.cached_property
     def heads(self) -> list[nn.Linear]:
-        """The classifier. Raises UserError for a network that has none apart from its body."""
+        """The classification layers. Raises UserError for a network without a separate classifier."""
         _, side, _, channels = self.examples.train.images.shape
         return heads_of(self.model, self.recipe.model, Shape(self.examples.num_classes, channels, side))
 
     def set_mode(self, epoch: int) -> None:
-        """Let all of the model learn, or its head alone; batch norms that are frozen keep their statistics."""
+        """Make the whole model trainable, or only its head; frozen batch norms keep their statistics."""
         self.model.train()
         if self.recipe.head.epochs:
             freeze_body(self.model, self.heads, self.learning, epoch < self.recipe.head.epochs)
@@ -182,19 +184,19 @@ class Trainer:
                     module.eval()
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """What is left of an epoch's batches, of a run that may be shortened meanwhile."""
+        """Yield the remaining batches of an epoch, fewer if the run is shortened meanwhile."""
         self.epoch_began_at = epoch * self.steps_per_epoch  # the step that the epoch begins with
         last = min(self.steps_per_epoch, self.length.total - self.epoch_began_at)
         batches = self.source.epoch(epoch, self.state.step - self.epoch_began_at, last)
         return itertools.takewhile(lambda batch: self.state.step < self.length.total, batches)
 
     def set_rate(self) -> None:
-        """Set the optimizer's rate to that of the step to come."""
+        """Set the optimizer's learning rate for the next step."""
         state = self.state
         state.set_rate(rate_factor(self.recipe, replace(self.length, step=state.step, history=state.history)))
 
     def take_step(self, batch: Batch) -> None:
-        """One optimizer step; its loss and answers stay on the device."""
+        """Take one optimizer step; its loss and predictions stay on the device."""
         state, index = self.state, self.state.step - self.epoch_began_at
         with explaining_nondeterminism():
             state.losses[index], state.answers[:, index] = self.step_on(batch)
@@ -205,7 +207,7 @@ class Trainer:
         self.progress.advance(1)
 
     def step_on(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Augment a batch, descend its gradients; returns the loss and the true and the given classes [2, B]."""
+        """Augment a batch and update the weights; return the loss, and the true and the predicted classes [2, B]."""
         recipe, state, size = self.recipe, self.state, batch.draws.size
         images, targets = batch.images, self.examples.teachers.beside(batch.targets, batch.draws.samples)
         for operation in self.examples.augment:
@@ -227,13 +229,14 @@ class Trainer:
         return loss, answers.view(2, size)
 
     def leave_gradients(self, images: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Leave the (scaled) gradients in the parameters, summed over the parts of the batch and the processes.
+        """Compute the (scaled) gradients, summed over the parts of the batch and the processes.
 
-        `targets` [B, K] may have to their right what is saved of teachers. Returns the loss and the classes [2, B].
+        To the right of `targets` [B, K] may be the teachers' saved probabilities. Returns the loss, and the true and
+        the predicted classes [2, B].
         """
         recipe, state, size = self.recipe, self.state, batch.draws.size
         device, teachers = self.runtime.device, self.examples.teachers
-        torch.manual_seed(derive(recipe.seed, "step", state.step))  # what dropout draws depends on the step alone
+        torch.manual_seed(derive(recipe.seed, "step", state.step))  # dropout's draws depend on the step only
         total, answers = torch.zeros((), device=device), torch.zeros(2, size, device=device)
         mine = answers[:, self.processes.part(size)]  # the others' stay 0, and are added
         for piece in self.processes.pieces(size, recipe.train.accumulate):
@@ -256,13 +259,13 @@ class Trainer:
         return total, answers
 
     def announce_forecast(self) -> None:
-        """Once the first steps are timed: how long the training takes and what memory it uses, if that is not soon."""
+        """Once the first steps are timed, print the expected duration and memory, unless the training is short."""
         line = self.forecast.line(self.state.step, self.state.seconds)
         if line:
             say(line)
 
     def stop_or_save(self) -> None:
-        """Read the losses now and then; save when it is time; stop, saved, when asked to."""
+        """Check the losses now and then, and save a checkpoint when it is due, or when the user stops the run."""
         now = time.monotonic()
         due = self.runtime.device.type == "cpu" or now - self.losses_read_at > READ_SECONDS
         stopping, due = self.processes.any(self.interrupted.is_set(), due)  # all stop, and read, at the same step
@@ -276,7 +279,7 @@ class Trainer:
             raise KeyboardInterrupt
 
     def shorten(self, deadline: Deadline | None) -> None:
-        """Between two steps: make the run as short as its recipe says from here on, or as it must be to end in time."""
+        """Between two steps, shorten the run as its recipe says, or as it has to be to end in time."""
         step = self.state.step
         totals = [self.length.total, *(total for since, total in self.recipe.train.shortened if since <= step)]
         if deadline is not None and step < self.length.total:
@@ -287,7 +290,7 @@ class Trainer:
             self.progress.shorten(total)
 
     def remaining(self, deadline: Deadline, step: int, total: int) -> float:
-        """What is to come after that many steps of a run of `total`, in steps of whole images."""
+        """Return the cost of what follows after `step` steps of `total`, in units of one full-resolution step."""
         each, every = self.steps_per_epoch, self.recipe.train.evaluate_every
         looks = evaluations(step, -(-total // each), every, each) * deadline.evaluation / deadline.step
         return remaining_area(self.recipe.progressive, step, total) + looks
@@ -306,7 +309,7 @@ class Trainer:
         )
 
     def end_epoch(self, watching: Callable[[Mapping[str, Any]], None]) -> None:
-        """Add the epoch's row to the history, score the holdout if it is time, and show both."""
+        """Add the epoch's row to the history, score the holdout if it is due, and show both."""
         state, epochs = self.state, max(1, self.length.epochs)
         state.seconds += time.monotonic() - self.timed_at
         state.history.append(self.epoch_row())
@@ -316,14 +319,14 @@ class Trainer:
         watching(state.history[-1])
         self.progress.advance(0, state.note(short=True))
         if self.length.epochs == 0:
-            say(f"  nothing but the probe is trained  {state.note()}")
+            say(f"  only the linear probe is trained  {state.note()}")
         elif epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
             views = "  (without the test-time views)" if self.recipe.predict.views and epoch == epochs else ""
             say(f"  epoch {epoch:>{len(str(epochs))}}/{epochs}  {state.note()}{views}")
         self.timed_at = time.monotonic()
 
     def epoch_row(self) -> dict[str, Any]:
-        """What is known at the end of an epoch, by the weights that ship."""
+        """Return the epoch's row of the history; the holdout is scored by the weights that would ship."""
         state, recipe, epoch, holdout = self.state, self.recipe, len(self.state.history) + 1, self.examples.holdout
         several = self.source.several
         true, predicted = state.answers[:, : state.step - self.epoch_began_at].flatten(1).long().cpu().numpy()
@@ -334,7 +337,7 @@ class Trainer:
             "step": state.step,
             "lr": state.optimizer.param_groups[0]["lr"],
             "train_loss": state.losses[: state.step - self.epoch_began_at].cpu().double().mean().item(),
-            # What each step answered is stored as one class per image, which says nothing of sets.
+            # The predictions of each step are stored as one class per image, which does not serve for sets.
             **(classified("train", predicted, true) if trained else {"train_accuracy": math.nan, "train_f1": math.nan}),
             "train_score": value(self.metric, predicted, true) if judged else math.nan,
             "holdout_loss": math.nan,
@@ -360,7 +363,10 @@ class Trainer:
         return row
 
     def has_settled(self) -> bool:
-        """Has the holdout gone without a new best for long enough? Copies the weights of the best as it passes."""
+        """Return True if early stopping applies: no new best on the holdout for `patience` evaluations.
+
+        Copies the weights of each new best, if they are to be restored.
+        """
         stopping, state = self.recipe.early_stopping, self.state
         if stopping is None or math.isnan(state.history[-1][f"holdout_{stopping.metric}"]):
             return False
@@ -369,20 +375,20 @@ class Trainer:
             shipping = state.averages.shipping(self.recipe.ship, state.model)
             state.best = {name: tensor.clone() for name, tensor in shipping.state_dict().items()}
         if waited >= stopping.patience:
-            say(f"  stopped after epoch {len(state.history)}: {stopping.metric} has not got better")
+            say(f"  stopped after epoch {len(state.history)}: {stopping.metric} has not improved")
         return waited >= stopping.patience
 
     def take_what_ships(self) -> None:
-        """Give the model the weights that ship: the best, the average's or its own."""
+        """Load the final weights into the model: the best, an average's, or its own."""
         state, ship = self.state, self.recipe.ship
         shipping = state.averages.shipping(ship, state.model)
         if ship != "raw" and shipping is state.model:
-            say(f"  ship: {ship} had not begun when the run ended, so the raw weights ship")
+            say(f"  ship: {ship} had not begun when the run ended, so the raw weights are shipped")
         state.model.load_state_dict(state.best or shipping.state_dict())
 
 
 def table(rows: list[dict[str, float]]) -> pd.DataFrame:
-    """The history as a table."""
-    import pandas as pd  # half a second, which the first step does not wait for
+    """Return the history as a table."""
+    import pandas as pd  # takes half a second, so not before the first step
 
     return pd.DataFrame(rows)
