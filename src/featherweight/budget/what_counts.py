@@ -86,9 +86,7 @@ def counted(module: nn.Module) -> Iterator[Tensor]:
 
 
 def derived(module: nn.Module) -> dict[int, Tensor]:
-    """Return the tensors, by id, that autograd computed from a module's own weights and it keeps (activations,
-    attention).
-    """
+    """Return the tensors, by id, that autograd computed from a module's own weights and it keeps, as activations."""
     own = {id(one) for one in module.parameters()}
     return {id(one): one for one in counted(module) if one.grad_fn is not None and _leaves(one) <= own}
 
