@@ -51,14 +51,10 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
     name = str(what)
     library = name.startswith(("timm/", "torchvision/"))
     if library or (custom.is_custom(name) and not Path(name).exists()):
-        try:
-            spec = FAMILIES.validate(name)
-        except ValidationError as error:
-            raise UserError(f"{name}: {error.errors()[0]['msg']}") from None
         if example is not None:
             shape = shape._replace(channels=example.shape[1], size=example.shape[-1])
         images = torch.empty(1, shape.channels, shape.size, shape.size, device="meta")
-        return weigh_module(name, outline(spec, shape).net, images)
+        return weigh_module(name, _by_name(name, shape), images)
     path = Path(name).expanduser()
     if path.is_dir():
         why = "it is a link to a folder" if path.is_symlink() else f"it holds no file ending in {', '.join(FILES)}"
@@ -77,6 +73,20 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
     if path.suffix.lower() not in FILES:
         raise UserError(f"cannot weigh {path}: expected a file that ends in {', '.join((*FILES, INDEX))}")
     return _of_content(name, path, read_content(path), size)
+
+
+def _by_name(name: str, shape: Shape) -> nn.Module:
+    """Build a network of a library, or of the user's, whose answers need not be those of a classifier."""
+    try:
+        try:
+            return outline(FAMILIES.validate(name), shape).net
+        except ValidationError as error:
+            raise UserError(f"{name}: {error.errors()[0]['msg']}") from None
+    except UserError:
+        net = custom.countable(name, shape) if custom.is_custom(name) else None
+        if net is None:
+            raise
+        return net
 
 
 def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, size: int = 0) -> ModelSize:

@@ -10,37 +10,36 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, get_args, get_origin
+from typing import Any, ClassVar
 
 import torch
-from pydantic import create_model, model_validator
+from pydantic import ConfigDict, create_model, model_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from featherweight import atomic
 from featherweight.errors import UserError
+from featherweight.models.custom_signature import (
+    CLASSES,
+    OUTPUTS,
+    config_of,
+    first_of,
+    is_needed,
+    keys_of,
+    kind_of,
+    parameters_of,
+    passed_by_name,
+    takes_any_key,
+    value_of,
+)
 from featherweight.models.custom_source import load, told
 from featherweight.models.shape import Shape
 from featherweight.runtime.torch_internals import build_on_meta, on_meta_device
 from featherweight.schema import Choice
-
-# What constructors call the number of classes, of channels, the side of the images, and their shape.
-CLASSES = (
-    "num_classes", "n_classes", "nb_classes", "classes", "num_class", "n_class", "class_num", "class_count", "nclass",
-    "num_cls", "n_cls", "ncls", "nc", "num_labels", "n_labels", "output_dim", "out_dim", "num_outputs", "n_outputs",
-    "num_out", "n_out",
-)  # fmt: skip
-# What else may be the number of classes, where it has no default.
-OUTPUTS = ("out_features", "out_channels", "output_size", "output_channels", "c_out", "cout")
-CHANNELS = (
-    "in_channels", "in_chans", "in_ch", "in_channel", "in_c", "c_in", "cin", "input_channels", "input_nc",
-    "image_channels", "img_channels", "channels", "num_channels", "n_channels",
-)  # fmt: skip
-SIZES = ("image_size", "img_size", "input_size", "im_size", "img_sz", "image_side", "resolution", "input_resolution")
-SHAPES = ("input_shape", "image_shape", "img_shape", "in_shape")
-PLAIN = (bool, int, float, str, list, tuple, dict)
 
 
 class CustomModel(Choice):
@@ -66,7 +65,9 @@ class CustomModel(Choice):
     @property
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments as given in the recipe."""
-        return {key: getattr(self, key) for key in type(self).model_fields if key in self.model_fields_set - {"name"}}
+        return {
+            key: getattr(self, key) for key in type(self).model_fields if key in self.model_fields_set - {"name"}
+        } | (self.model_extra or {})
 
     def __eq__(self, other: object) -> bool:
         """True if both are the same network: each loading makes a new class, so their code and keys are compared."""
@@ -78,10 +79,21 @@ class CustomModel(Choice):
         return hash(self.name)
 
 
+class OpenModel(CustomModel):
+    """A model section of a constructor that takes any keys (`**keys`); what it does not know, it says itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        return data
+
+
 def pretrained_argument(spec: CustomModel) -> str:
     """Return the argument, with its value, that makes a network of the user's load weights of its own; usually none."""
     constructor, name = spec.target.args  # type: ignore[attr-defined]
-    for key, parameter in _parameters(constructor, name).items():
+    for key, parameter in parameters_of(constructor, name).items():
         default = None if parameter.default is inspect.Parameter.empty else parameter.default
         value = spec.arguments.get(key, default)
         weights = key.lower() == "weights" and not isinstance(value, list | tuple | dict)  # those are class weights
@@ -108,11 +120,12 @@ def section(name: str) -> type[CustomModel]:
     """Return the section class of a network of the user's, from its signature. Raises UserError if it is not found."""
     constructor, sources = load(name)
     fields: dict[str, Any] = {"name": (str, name)}
-    for key, parameter in _keys(constructor, name).items():
+    for key, parameter in keys_of(constructor, name).items():
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[key] = (_kind(parameter), default)
-    kind = create_model(
-        f"CustomModel_{name.rpartition(':')[2]}", __base__=CustomModel, __doc__=inspect.getdoc(constructor), **fields
+        fields[key] = (kind_of(parameter), default)
+    base: type[CustomModel] = OpenModel if takes_any_key(constructor, name) else CustomModel
+    kind: type[CustomModel] = create_model(
+        f"CustomModel_{name.rpartition(':')[2]}", __base__=base, __doc__=inspect.getdoc(constructor), **fields
     )
     kind.target = staticmethod(functools.partial(_build, constructor, name))
     kind.sources = sources
@@ -129,25 +142,55 @@ def _build(
             why = _fault(call, shape)
         if why is None:
             return _made(call, shape)
-        tried.append(f"{words} {why}")
+        tried.append(f"{words} {why}{_hint(parameters_of(constructor, name), keys, why, num_classes)}")
     raise UserError(f"model: {'; '.join(tried)}")
+
+
+def _hint(parameters: Mapping[str, inspect.Parameter], keys: Mapping[str, Any], why: str, classes: int) -> str:
+    """The argument that gives as many outputs as there are, and is likely the number of classes; mostly empty."""
+    found = re.search(r"gives shape \[2, (\d+)\]", why)
+    columns = int(found[1]) if found else None
+    key = next((key for key, one in parameters.items() if type(one.default) is int and one.default == columns), None)
+    return f" (if '{key}' is the number of classes: --set model.{key}={classes})" if key and key not in keys else ""
+
+
+def countable(name: str, shape: Shape) -> nn.Module | None:
+    """Return a user's network to be counted, whatever it answers and where it has no forward pass for such images: one
+    that is there as it is, else made in the first way that makes it. None where no way does, or for other classes.
+    """
+    found, _ = load(name)
+    if isinstance(found, nn.Module):
+        return found
+    for _, call in _calls(found, name, shape, {}):
+        with torch.random.fork_rng(devices=()), suppress(Exception, SystemExit):
+            net = build_on_meta(call)
+            with suppress(Exception):
+                output = _on_shapes(net, shape)
+                if isinstance(output, Tensor) and output.dim() == 2 and output.shape[1] not in (1, shape.num_classes):
+                    return None
+            return net
+    return None
 
 
 def _calls(
     constructor: Callable[..., Any], name: str, shape: Shape, keys: Mapping[str, Any]
 ) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
     """Yield the ways to call it, each with its source text, the likeliest first."""
-    parameters = _parameters(constructor, name)
-    passed = _passed(parameters)
-    named = {key: _value(parameters[key], names, shape) for names, key in passed.items() if key not in keys}
+    parameters = parameters_of(constructor, name)
+    passed = passed_by_name(parameters)
+    named = {key: value_of(parameters[key], names, shape) for names, key in passed.items() if key not in keys}
     ways: list[tuple[list[Any], dict[str, Any]]] = [([], named)]
-    first = _first(parameters)
+    first = first_of(parameters)
     if CLASSES not in passed and first is not None and first not in keys and first not in named:
-        by_position = ([shape.num_classes], named)
-        ways = [by_position] if _is_needed(parameters[first]) else [*ways, by_position]
+        config = config_of(constructor, parameters[first], shape)
+        by_position: tuple[list[Any], dict[str, Any]] = ([shape.num_classes if config is None else config], named)
+        ways = [by_position] if is_needed(parameters[first]) else [*ways, by_position]
     if CLASSES not in passed and any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
         more = {"num_classes": shape.num_classes, "in_chans": shape.channels}
         ways = [([], named | more), ([], named | {"num_classes": shape.num_classes}), *ways]
+    if CLASSES not in passed:  # the outputs have a default: they are the number of classes if nothing else is
+        outputs = [key for key in OUTPUTS if key in parameters and key not in {*keys, *named}]
+        ways += [([], named | {key: shape.num_classes}) for key in outputs]
     for positional, by_name in ways:
         arguments = {**by_name, **keys}
         words = ", ".join([*map(repr, positional), *(f"{key}={value!r}" for key, value in arguments.items())])
@@ -210,88 +253,3 @@ def _made(call: Callable[[], nn.Module], shape: Shape) -> nn.Module:
             net.eval()(torch.zeros(2, shape.channels, shape.size, shape.size))
         net.train(training)
     return net
-
-
-def _parameters(constructor: Any, name: str) -> dict[str, inspect.Parameter]:
-    try:
-        if isinstance(constructor, nn.Module):
-            raise TypeError
-        return dict(inspect.signature(constructor).parameters)
-    except (TypeError, ValueError):
-        raise UserError(
-            f"model: {name} is a {type(constructor).__name__}; expected a class, or a function that returns a network"
-        ) from None
-
-
-def _passed(parameters: Mapping[str, inspect.Parameter]) -> dict[tuple[str, ...], str]:
-    """Return the arguments that the program passes by name: those in CLASSES, CHANNELS, SIZES or SHAPES."""
-    found: dict[tuple[str, ...], str] = {}
-    for names in (CLASSES, CHANNELS, SIZES, SHAPES):
-        key = next((key for key in names if key in parameters and _may_be(parameters[key], names)), None)
-        if key is None and names is CLASSES:
-            key = next((key for key in OUTPUTS if key in parameters and _is_needed(parameters[key])), None)
-        if key is not None:
-            found[names] = key
-    return found
-
-
-def _may_be(parameter: inspect.Parameter, names: tuple[str, ...]) -> bool:
-    """True unless the argument is a list of channels, which are those of the network's layers."""
-    return names is not CHANNELS or not isinstance(parameter.default, tuple | list)
-
-
-def _value(parameter: inspect.Parameter, names: tuple[str, ...], shape: Shape) -> Any:
-    pair = isinstance(parameter.default, tuple | list) or "tuple" in str(parameter.annotation).lower()
-    sides = (shape.size, shape.size) if pair else shape.size
-    of = {CLASSES: shape.num_classes, CHANNELS: shape.channels, SHAPES: (shape.channels, shape.size, shape.size)}
-    return of.get(names, sides)
-
-
-def _is_needed(parameter: inspect.Parameter) -> bool:
-    return parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
-
-
-def _first(parameters: Mapping[str, inspect.Parameter]) -> str | None:
-    """Return the first argument, if it can be passed by position and its name means neither channels nor size."""
-    by_position = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        inspect.Parameter.VAR_POSITIONAL,
-    )
-    for key, parameter in parameters.items():
-        return key if parameter.kind in by_position and key not in (*CHANNELS, *SIZES, *SHAPES) else None
-    return None
-
-
-def _keys(constructor: Any, name: str) -> dict[str, inspect.Parameter]:
-    """Return the arguments that are keys of the recipe: those not passed by the program that YAML can express."""
-    parameters = _parameters(constructor, name)
-    passed = _passed(parameters)
-    taken = set(passed.values())
-    first = _first(parameters)
-    if first is not None and CLASSES not in passed and _is_needed(parameters[first]):
-        taken.add(first)
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {
-        key: parameter
-        for key, parameter in parameters.items()
-        if key not in taken
-        and key != "name"
-        and not key.startswith("_")
-        and parameter.kind in kinds
-        and (_is_needed(parameter) or parameter.default is None or type(parameter.default) in PLAIN)
-    }
-
-
-def _kind(parameter: inspect.Parameter) -> Any:
-    """Return the type of a key, if the signature states it plainly; else Any."""
-    hint = parameter.annotation
-    plain = hint in PLAIN or (
-        get_origin(hint) is not None and all(one in (*PLAIN, type(None)) for one in get_args(hint))
-    )
-    if plain and hint is not inspect.Parameter.empty:
-        return hint
-    kind = type(parameter.default)
-    if kind in (int, float):
-        return int | float
-    return kind if kind in (bool, str) else Any
