@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from featherweight.data.mapped_rows import Rows
+from featherweight.data.mapped_rows import MappedRows
 from featherweight.data.pack import Pack
 from featherweight.runtime.device import Runtime
 from featherweight.training import batches as batching
@@ -85,7 +85,7 @@ def test_a_mapped_pack_is_read_row_by_row_or_kept_where_there_is_room(monkeypatc
     monkeypatch.setattr(Runtime, "has_room", lambda self, size: room)
     monkeypatch.setattr(batching, "SOME", 7)
     plain = batches()
-    rows = Rows([plain.pack.images], np.arange(len(plain.pack)))
+    rows = MappedRows([plain.pack.images], np.arange(len(plain.pack)))
     mapped = Batches(dataclasses.replace(plain.pack, images=rows), 3, 8, 0, CPU)
     assert (mapped._resident is not None) == room
     for a, b in zip(plain.epoch(0), mapped.epoch(0), strict=True):

@@ -19,7 +19,7 @@ from featherweight.data.pack import Pack
 from featherweight.errors import OverBudget, UserError
 from featherweight.evaluation.calibration import temper, temper_cross_fitted
 from featherweight.evaluation.metrics import METRICS
-from featherweight.export.exportable import Subject
+from featherweight.export.exportable import ExportSource
 from featherweight.kaggle import submit_and_score
 from featherweight.report import tensorboard, write
 from featherweight.runs import bundle, ensemble, ledger, members, pipeline, predictions, series, soup
@@ -379,7 +379,7 @@ def test_an_ensemble_answers_by_the_models_it_was_made_of_or_not_at_all(finished
     for file in ("weights.safetensors", "holdout_probs.npy", "predict_probs.npy"):  # as if trained anew
         shutil.copy(home / "runs" / "c" / file, home / "runs" / "a" / file)
     message = "both was made of another run called a than the one here now"
-    for ask in (Run.weigh, Subject.of, Predictor, lambda run: bundle.write(run, home / "both.zip")):
+    for ask in (Run.weigh, ExportSource.of, Predictor, lambda run: bundle.write(run, home / "both.zip")):
         with pytest.raises(UserError, match=message):
             ask(Run.find("both"))
     told = series._as_before(Run.find("both"), [Run.find("a"), Run.find("b")])

@@ -15,7 +15,7 @@ from featherweight.cli import main
 from featherweight.data import numbered_names, tables
 from featherweight.data.csv_file import Table
 from featherweight.data.detect import columns, folder_roles
-from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.file_matching import Index, match
 from featherweight.errors import UserError
 
@@ -758,7 +758,9 @@ def test_a_tie_between_columns_is_no_choice(tmp_path):
     found = Table(
         tmp_path / "t.csv", ["id", "first", "second"], [[str(n), str(n % 2), str(n % 3)] for n in range(12)], []
     )
-    context = columns.Context(Sample(tmp_path / "s.csv", ["id", "answer"], ["12"], ["0"]), frozenset(), has_test=False)
+    context = columns.Context(
+        SampleSubmission(tmp_path / "s.csv", ["id", "answer"], ["12"], ["0"]), frozenset(), has_test=False
+    )
     with pytest.raises(UserError, match="cannot tell which column is the class"):
         columns.choose(found, ["id"], context, None)
 

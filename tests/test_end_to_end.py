@@ -242,7 +242,7 @@ def test_torchvisions_download_fills_the_folder(
     """torchvision's own CIFAR-10 code, with an archive of the same shape served from this machine."""
     from torchvision.datasets import CIFAR10
 
-    from featherweight.data.sources.named import export
+    from featherweight.data.sources.torchvision import export
 
     archive = tmp_path / "served" / "cifar-10-python.tar.gz"
     batches = tmp_path / "served" / "cifar-10-batches-py"

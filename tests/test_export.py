@@ -16,8 +16,8 @@ from featherweight.cli import main
 from featherweight.config import load_recipe
 from featherweight.data import image as images
 from featherweight.evaluation.calibration import temper_cross_fitted
-from featherweight.export import foreign, formats, job, standalone
-from featherweight.export.exportable import Subject
+from featherweight.export import formats, job, standalone, subprocess_runner
+from featherweight.export.exportable import ExportSource
 from featherweight.export.resampling import prepared
 from featherweight.export.source import Source
 from featherweight.models import Classifier, build
@@ -48,7 +48,7 @@ def test_a_script_classifies_files_without_the_package(workspace, tmp_path, caps
     assert "featherweight." not in (tmp_path / "first.py").read_text()
 
     run = Run.find("first")
-    subject = Subject.of(run)
+    subject = ExportSource.of(run)
     (pack,) = subject.shown(subject.load(), run.split.holdout[:6])
     for place, pixels in enumerate(pack.images):
         Image.fromarray(pixels[..., 0]).save(tmp_path / f"{place}.png")
@@ -95,13 +95,13 @@ def test_an_onnx_file_says_what_it_is_and_what_its_int8_copy_costs(workspace, on
 def test_graphs_take_pictures_of_any_size(kind, fit, tmp_path, workspace, monkeypatch, request):
     if kind == "onnx":
         request.getfixturevalue("onnx")
-    subject = Subject.of(Run.find("first"))
+    subject = ExportSource.of(Run.find("first"))
     image = subject.run.competition.image.model_copy(update={"fit": fit})
     changed = subject.run.competition.model_copy(update={"image": image})
     object.__setattr__(subject.members[0].run, "competition", changed)
     path = tmp_path / "model"
     formats.FORMATS[kind].write(subject, {"run": "first"}, path)
-    ask, own = foreign.FORMATS[kind](str(path)), formats.deployed(subject)
+    ask, own = subprocess_runner.FORMATS[kind](str(path)), formats.deployed(subject)
     for count, height, width in ((1, 8, 8), (3, 21, 8), (2, 9, 40)):
         shown = np.random.default_rng(0).integers(0, 256, (count, height, width, 1), dtype=np.uint8)
         with torch.no_grad():
@@ -165,7 +165,7 @@ def test_an_ensemble_of_folds_is_scored_by_whoever_held_a_picture_out(home, tmp_
     quick = ["--set", "train.epochs=2", "--set", "model.width=0.25", "--threads", "1", "--no-report"]
     assert main.main(["tiny", "--folds", "2", *quick, "--set", "predict.views=[]"]) == 0
     run = Run.find("tiny-digits-folds")
-    subject = Subject.of(run)
+    subject = ExportSource.of(run)
     held = subject.shown(subject.load(), run.split.holdout)
     assert not subject.all_hold_out(run.split.holdout)
     assert job.plain_score(subject, held).value == pytest.approx(run.result.holdout.value)
@@ -193,7 +193,7 @@ def test_an_export_is_scored_by_its_own_arithmetic(workspace):
     said = json.loads((run.folder / "result.json").read_text())
     said["holdout"]["value"] = 0.123  # as if by a GPU, in bf16
     (run.folder / "result.json").write_text(json.dumps(said))
-    subject = Subject.of(Run.find("first"))
+    subject = ExportSource.of(Run.find("first"))
     held = subject.shown(subject.load(), run.split.holdout)
     right = (subject.probs(held, "").argmax(1) == held[0].labels).mean()
     assert job.plain_score(subject, held).value == pytest.approx(right)
@@ -202,7 +202,7 @@ def test_an_export_is_scored_by_its_own_arithmetic(workspace):
 def test_the_int8_copy_is_scored_at_temperatures_that_have_not_seen_the_labels(workspace):
     run = Run.find("first")
     run.temperature.write_text("0.25\n")  # as fitted to these very images
-    subject = Subject.of(Run.find("first"))
+    subject = ExportSource.of(Run.find("first"))
     (pack,) = subject.shown(subject.load(), run.split.holdout)
     raw = run.raw_probs("holdout")
     fair = temper_cross_fitted(raw, pack.labels, groups=run.groups(pack.ids))

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from featherweight.data import fingerprint, mapped_rows, pack
 from featherweight.data.image import Image
-from featherweight.data.mapped_rows import Rows
+from featherweight.data.mapped_rows import MappedRows
 from featherweight.data.pack import Pack
 from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError
@@ -280,7 +280,7 @@ def test_classes_that_the_competition_does_not_list(home, folder):
 def test_rows_are_indexed_like_an_array(cuts):
     array = np.random.default_rng(0).integers(0, 255, (20, 4, 4, 3), dtype=np.uint8)
     places = np.array([3, 1, 19, 7, 7])
-    rows, wanted = Rows(np.split(array, cuts), places), array[places]
+    rows, wanted = MappedRows(np.split(array, cuts), places), array[places]
     for key in (2, slice(1, 4), np.array([4, 0]), (slice(0, 3), ..., 1), (0, 1, 2), (np.array([1]), slice(2)), ...):
         np.testing.assert_array_equal(rows[key], wanted[key])
     np.testing.assert_array_equal(np.asarray(rows), wanted)
@@ -292,8 +292,8 @@ def test_large_packs_stay_on_the_disk(home, folder, monkeypatch):
     monkeypatch.setattr(mapped_rows, "IN_MEMORY", 100)
     part = whole.take(np.array([4, 2, 0]))
     again = part.take(np.array([2, 1]))
-    assert isinstance(part.images, Rows)
-    assert isinstance(again.images, Rows)
+    assert isinstance(part.images, MappedRows)
+    assert isinstance(again.images, MappedRows)
     np.testing.assert_array_equal(again.images[:], whole.images[[0, 2]])
     assert again.ids == [whole.ids[0], whole.ids[2]]
 
@@ -304,7 +304,7 @@ def test_more_images_join_without_a_copy_where_there_are_many(home, folder, monk
     monkeypatch.setattr(mapped_rows, "IN_MEMORY", most)
     part, rest = whole.take(np.array([4, 2, 0])), whole.take(np.array([1, 3]))
     joined = part.and_more(rest.ids, rest.images, np.array([1, 0]))
-    assert isinstance(joined.images, Rows) == (most == 100)
+    assert isinstance(joined.images, MappedRows) == (most == 100)
     np.testing.assert_array_equal(joined.images[:], whole.images[[4, 2, 0, 1, 3]])
     np.testing.assert_array_equal(joined.take(np.array([3, 0])).images[:], whole.images[[1, 4]])
     assert joined.ids == [whole.ids[place] for place in (4, 2, 0, 1, 3)]

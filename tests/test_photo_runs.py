@@ -20,7 +20,7 @@ from conftest import start
 from featherweight.cli.main import main
 from featherweight.data.image import decode
 from featherweight.evaluation.decisions import DecisionRule
-from featherweight.export import foreign
+from featherweight.export import subprocess_runner
 from featherweight.kaggle import kernel_entry
 from featherweight.runs.evaluate import evaluate
 from featherweight.runs.predictor import Predictor
@@ -136,7 +136,7 @@ def test_files_are_predicted_and_exported_as_they_were_scored(photos, home, tmp_
     script.loader.exec_module(module)
     told = [[row["probabilities"][name] for name in said.classes] for row in module.predict(files)]
     np.testing.assert_allclose(told, said.probs, atol=1e-6)
-    ask = foreign.torchscript(str(tmp_path / "small.torchscript"))
+    ask = subprocess_runner.torchscript(str(tmp_path / "small.torchscript"))
     for file, probs in zip(files, said.probs, strict=True):
         stored = decode(file, run.competition.image)  # a whole JPEG would be made smaller while it is decoded
         with torch.no_grad():

@@ -21,7 +21,7 @@ from featherweight.config import Competition
 from featherweight.data import pack
 from featherweight.data.image import Image
 from featherweight.data.sources import SOURCES
-from featherweight.data.sources import named as named_sets
+from featherweight.data.sources.torchvision import Named
 from featherweight.errors import UserError
 
 CHOOSE = TypeAdapter(Competition.model_fields["source"].rebuild_annotation()).validate_python
@@ -434,7 +434,7 @@ NAMED = {
 
 
 def test_every_named_set_is_tried_here():
-    assert set(typing.get_args(named_sets.Named)) == set(NAMED)
+    assert set(typing.get_args(Named)) == set(NAMED)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from featherweight.cli import main
-from featherweight.data.split import divide, folds, groups_of, holdout_ranks, scarce
+from featherweight.data.split import divide, folds, groups_of, scarce, stratified_mask
 from featherweight.errors import UserError
 
 
@@ -26,10 +26,10 @@ labels_lists = st.lists(st.sampled_from("aabbbbcd"), min_size=12, max_size=80)
 @given(labels_lists, st.sampled_from([0.05, 0.1, 0.25, 0.5]), st.integers(0, 3), st.randoms(use_true_random=False))
 def test_the_same_ids_whatever_the_order(labels, fraction, seed, random):
     ids = [f"{n}" for n in range(len(labels))]
-    held = {ids[n] for n in np.flatnonzero(holdout_ranks(ids, labels, fraction, seed))}
+    held = {ids[n] for n in np.flatnonzero(stratified_mask(ids, labels, fraction, seed))}
     order = list(range(len(ids)))
     random.shuffle(order)
-    again = holdout_ranks([ids[n] for n in order], [labels[n] for n in order], fraction, seed)
+    again = stratified_mask([ids[n] for n in order], [labels[n] for n in order], fraction, seed)
     assert {ids[order[n]] for n in np.flatnonzero(again)} == held
 
 
@@ -69,7 +69,7 @@ def test_rare_classes_are_held_out_as_often_as_others(holdout):
 
 def test_as_before_with_a_fraction_alone():
     ids, labels = sample()
-    held = holdout_ranks(ids, labels, 0.1, 1)
+    held = stratified_mask(ids, labels, 0.1, 1)
     np.testing.assert_array_equal(divide(ids, labels, holdout=0.1, seed=1).holdout, np.flatnonzero(held))
 
 

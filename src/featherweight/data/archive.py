@@ -46,27 +46,28 @@ KINDS = (  # first bytes, endings that say so, what it is and what to do
 
 
 class Damaged(UserError):  # noqa: N818 - as OverBudget is
-    """An archive that is cut short or broken: fetching it again may help."""
+    """An archive that is cut short or damaged; downloading it again may help."""
 
 
 def is_archive(path: Path) -> bool:
-    """Does the name say that this is an archive?"""
+    """True if the path is a file with an archive's ending."""
     return path.is_file() and path.name.lower().endswith(ENDINGS)
 
 
 def stem(path: Path) -> str:
-    """An archive's name without its ending."""
+    """Return an archive's name without its ending."""
     ending = max((ending for ending in ENDINGS if path.name.lower().endswith(ending)), key=len, default="")
     return path.name[: len(path.name) - len(ending)]
 
 
 def unpack(archive: Path, folder: Path, largest: int = LARGEST, *, leave_damaged: bool = False) -> None:
-    """Unpack `archive` as `folder`, which appears whole or not at all, and the archives inside it beside themselves.
+    """Unpack `archive` as `folder`, which appears complete or not at all; archives inside it are unpacked beside
+    themselves.
 
-    Raises, with nothing left behind, Damaged for what is no archive or cut short, and UserError for members that would
-    land outside the folder or on each other, links, devices, sparse and locked members; and for more than `largest`
-    bytes, the disk holds, or an archive of that size can honestly become. `leave_damaged` leaves an archive inside it
-    that cannot be read packed, and says so: fetching the whole again would not help.
+    Raises Damaged if the file is no archive or is cut short. Raises UserError for members that would land outside the
+    folder or on each other, for links, devices, sparse and encrypted members, and for more bytes than `largest`, than
+    the disk has room for, or than an archive of that size can plausibly hold. Nothing is left behind then. With
+    `leave_damaged`, an inner archive that cannot be read stays packed and is reported.
     """
     _refuse_existing(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +136,7 @@ def _unpack_all(archive: Path, folder: Path, largest: int, leave_damaged: bool) 
 
 
 def _lift(folder: Path) -> None:
-    """`train.zip` with all it holds under `train/` becomes `train/`, not `train/train/`."""
+    """Turn `train/train/` into `train/`, where `train.zip` held everything under `train/`."""
     inside = list(folder.iterdir())
     if len(inside) == 1 and inside[0].is_dir() and inside[0].name == folder.name:
         beside = folder.with_name(f".{folder.name}.lifted")
@@ -145,7 +146,7 @@ def _lift(folder: Path) -> None:
 
 
 def _extract(archive: Path, folder: Path, room: int, shown: str) -> int:
-    """Write every member under `folder`; returns the bytes written. Messages call the archive `shown`."""
+    """Write every member under `folder` and return the bytes written; messages call the archive `shown`."""
     folder.mkdir(parents=True)
     written = 0
     try:
@@ -178,7 +179,7 @@ def _extract(archive: Path, folder: Path, room: int, shown: str) -> int:
 
 
 def _other_kind(archive: Path) -> str | None:
-    """What a file is by its first bytes, where its name says something else, and what to do with it."""
+    """Return what a file is by its first bytes and what to do with it, or None if its name says the same."""
     with open_regular(archive) as raw:
         start = raw.read(512).lstrip()
     ending = archive.name.lower()
@@ -190,7 +191,7 @@ def _too_large(shown: str, room: int) -> UserError:
 
 
 class _Header(tarfile.TarInfo):
-    """Refuses a name of gigabytes before it is read into the memory, and members made of holes."""
+    """Refuses sparse members, and names of gigabytes before they are read into memory."""
 
     def _proc_member(self, bundle: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in EXTENDED and self.size > LONGEST_HEADER:
@@ -211,7 +212,7 @@ EXTENDED = (
 
 
 def _members(archive: Path, room: int, shown: str) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Each file in an archive: its name, how far into the archive that is, and its content."""
+    """Yield each file in an archive: its name, the position in the archive after it, and its content."""
     if archive.name.lower().endswith(".zip"):
         with open_regular(archive) as raw, zipfile.ZipFile(raw) as packed:
             done = 0

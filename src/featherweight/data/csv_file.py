@@ -26,7 +26,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNOREC
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file read. `numbers` are the rows' places in the file as an editor or a spreadsheet counts them, from 1."""
+    """A CSV file that has been read. `numbers` are the rows' line numbers as an editor shows them, from 1."""
 
     path: Path
     header: list[str]
@@ -34,7 +34,7 @@ class Table:
     numbers: list[int]
 
     def column(self, name: str) -> list[str]:
-        """The values under a heading. Raises UserError with the nearest heading."""
+        """Return the values under a heading. Raises UserError with the most similar heading if there is none."""
         if name not in self._places:
             raise UserError(
                 f"{self.path}: row 1: there is no column '{name}'"
@@ -46,12 +46,12 @@ class Table:
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        """Where each heading stands: of a hundred thousand columns none is searched for."""
+        """The position of each heading, so that wide tables are not searched."""
         return {name: place for place, name in reversed(list(enumerate(self.header)))}
 
 
 def read(path: Path, delimiter: str | None = None) -> Table:
-    """Read a file with a header. Raises UserError for what is not such a table, with the row.
+    """Read a CSV file with a header row. Raises UserError with the row if the file is no such table.
 
     Args:
         path: the file; UTF-8, or UTF-16 with its mark.
@@ -76,9 +76,9 @@ def read(path: Path, delimiter: str | None = None) -> Table:
 
 
 def read_sample(path: Path) -> Table:
-    """Read a sample submission: separated by commas, as Kaggle wants it, or by another delimiter where no comma is.
+    """Read a sample submission: comma-separated as on Kaggle, or with another delimiter if it has no commas.
 
-    Its values may hold several delimiters, so that they are not counted as those of other tables are.
+    Its values may contain other delimiters, so it is not sniffed like other tables.
     """
     table = read(path, ",")
     return table if len(table.header) > 1 else read(path)
@@ -104,13 +104,15 @@ def _rows(text: str, delimiter: str, path: Path) -> list[list[str]]:
 
 
 def _is_spaced(text: str, delimiter: str) -> bool:
-    """True if a blank follows every delimiter of the heading, as people write `file, label`: it belongs to no field."""
+    """True if a blank follows every delimiter of the header row (`file, label`); such blanks are ignored."""
     heading = text.lstrip().partition("\n")[0]
     return 0 < heading.count(delimiter) == heading.count(f"{delimiter} ")
 
 
 def sniff(text: str) -> str:
-    """The delimiter: the one that cuts the first rows into equally many fields, the most if several do."""
+    """Return the delimiter that splits the first rows into equally many fields; among several, the one with most
+    fields.
+    """
 
     def fields(delimiter: str) -> int:
         counts = {len(row) for row in _first_rows(text, delimiter)}
@@ -125,7 +127,7 @@ def sniff(text: str) -> str:
 
 
 def beginning(path: Path, rows: int) -> Table | None:
-    """The header and first rows of a table of any size, or None for what is no table."""
+    """Return the header and the first rows of a table of any size, or None if the file is no table."""
     try:
         with open_regular(path) as stream:
             head = stream.read(1 << 22)
@@ -141,15 +143,15 @@ def beginning(path: Path, rows: int) -> Table | None:
 
 
 def number_of(text: str) -> float | None:
-    """Return the number that a field holds, as a spreadsheet or pandas reads it, or None if it holds something else.
+    """Return the number in a field as spreadsheets and pandas read it, or None if the field holds no number.
 
-    `float` also takes `1_0` and digits of other scripts, which those programs do not take for numbers.
+    `float` also accepts `1_0` and digits of other scripts, which those programs do not.
     """
     return float(text) if NUMBER.fullmatch(text.strip()) else None
 
 
 def examples(values: Sequence[str], shown: int = 5) -> str:
-    """The first few of what was found, and how many more there are."""
+    """Return the first few values as text, and how many more there are."""
     more = f" and {len(values) - shown:,} more" if len(values) > shown else ""
     return ", ".join(values[:shown]) + more
 
@@ -191,7 +193,7 @@ def _decoded(content: bytes, path: Path) -> str:
 
 
 def _guess(content: bytes) -> str:
-    """What bytes that are no UTF-8 may be, in words."""
+    """Return the probable encoding of bytes that are not UTF-8, in words."""
     head = content[:1000]
     if head[1::2].count(0) > len(head) / 4 or head[::2].count(0) > len(head) / 4:
         return ": it looks like UTF-16 without its mark"

@@ -1,4 +1,4 @@
-"""Which file an id means: the ways in which tables name files, and folders that hold the same pictures twice."""
+"""Match ids in tables to files, in all the ways in which tables name files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ HIDDEN = (".DS_Store", "Thumbs.db", "desktop.ini")  # what tables made by listin
 
 
 def bare(name: str) -> str:
-    """A name or path without its ending; a dot within a folder's name is none."""
+    """Return a name or path without its ending; a dot in a folder's name is no ending."""
     stem, dot, ending = name.rpartition(".")
     return stem if dot and stem and "/" not in ending else name
 
 
 def without_folder(name: str) -> str:
-    """The last part of a path."""
+    """Return the last part of a path."""
     return name.rpartition("/")[2]
 
 
@@ -27,7 +27,7 @@ def _tidy(id: str) -> str:
 
 
 def _number(name: str) -> str:
-    """A number without leading zeros; any other name as it is."""
+    """Return a number without leading zeros; any other name unchanged."""
     return str(int(name)) if name.isascii() and name.isdecimal() else name
 
 
@@ -52,7 +52,7 @@ MOST_FOLDERS = 12  # above the images, cut off an id or a file's path
 
 
 class Index:
-    """Files by every way of naming them; each way is looked up when it is first asked for."""
+    """Files by every way of naming them; each way is computed when first used."""
 
     def __init__(self, files: Sequence[File]) -> None:
         self.files = files
@@ -60,10 +60,10 @@ class Index:
         self._cut: dict[tuple[int, bool], dict[str, list[int]]] = {}
 
     def ways(self, ids: Sequence[str]) -> Iterator[dict[str, list[int]]]:
-        """For each way in turn: the places of the files that each id means.
+        """Yield for each way in turn the places of the files that each id may mean.
 
-        Ids with folders are compared by these first. Where that finds half of them, the others are not looked for by
-        their last part alone: a file of that name may lie in another part of the data, and have another class.
+        Ids with folders are compared with their folders first. If that matches half of them, the rest are not matched
+        by file name alone: a file of that name may belong to another part of the data and have another class.
         """
         wanted = set(ids)
         for way in range(BY_FOLDER):
@@ -81,9 +81,10 @@ class Index:
         return {id: names[key] for id in ids if (key := of_id(id)) in names}
 
     def _by_paths(self, ids: Collection[str]) -> Iterator[dict[str, list[int]]]:
-        """Ids that are paths from another folder than the files are: the first folders of either are cut off.
+        """Match ids that are paths relative to another folder, by cutting leading folders off ids and files.
 
-        The same number is cut off all ids, and off all files: `/content/data/val/0.jpg` never means `train/0.jpg`.
+        The same number of folders is cut off all ids, and off all files: `/content/data/val/0.jpg` never matches
+        `train/0.jpg`.
         """
         parts = {id: _tidy(id).split("/") for id in ids}
         if all(len(part) == 1 for part in parts.values()):
@@ -97,7 +98,7 @@ class Index:
                     yield {id: names[key] for id, key in spelled.items() if key in names}
 
     def _below(self, cut: int, plain: bool) -> dict[str, list[int]]:
-        """Files by their paths without the first `cut` folders and, if `plain`, without their endings."""
+        """Return the files by path without the first `cut` folders and, if `plain`, without endings."""
         if (cut, plain) not in self._cut:
             names: dict[str, list[int]] = defaultdict(list)
             for place, file in enumerate(self.files):
@@ -107,7 +108,7 @@ class Index:
         return self._cut[cut, plain]
 
     def reach(self, ids: Sequence[str]) -> dict[str, list[int]]:
-        """The places of the files that each id may mean, by the way that reaches most ids."""
+        """Return the places of the files that each id may mean, by the way that matches most ids."""
         best: dict[str, list[int]] = {}
         wanted = len(set(ids))
         for places in self.ways(ids):
@@ -131,14 +132,14 @@ def _path(file: File) -> list[str]:
 
 
 def _shared_folders(paths: Sequence[list[str]]) -> int:
-    """How many folders all paths begin with."""
+    """Return the number of leading folders that all paths share."""
     first, last = min(paths, default=[""]), max(paths, default=[""])
     same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return min(same, MOST_FOLDERS, *(len(path) - 1 for path in paths))
 
 
 def match(ids: Sequence[str], files: Sequence[File]) -> tuple[dict[str, int], set[str]]:
-    """Each id's place in `files`, by the way of naming them that fits most ids, and the ids that name several."""
+    """Return each id's place in `files`, by the way that matches most ids, and the ids that match several files."""
     best: dict[str, int] = {}
     several: set[str] = set()
     wanted = len(set(ids))
@@ -152,5 +153,5 @@ def match(ids: Sequence[str], files: Sequence[File]) -> tuple[dict[str, int], se
 
 
 def is_rubbish(id: str) -> bool:
-    """Does a row of this id stand for a file that a system left behind, and no image?"""
+    """True if the id names a file that an operating system left behind."""
     return os.path.basename(id) in HIDDEN or os.path.basename(id).startswith("._")  # noqa: PTH119

@@ -22,7 +22,7 @@ from featherweight.untrusted_files import open_regular
 
 
 def fingerprint(files: Sequence[Path | str]) -> str:
-    """The hash of all that is known of files without reading them; of one that is not there, that it is not."""
+    """Return a hash of the files' paths, sizes and times, without reading them; a missing file counts as missing."""
     hashed = hashlib.blake2b(digest_size=12)
     for file in files:
         try:
@@ -35,7 +35,7 @@ def fingerprint(files: Sequence[Path | str]) -> str:
 
 
 def content(files: Sequence[Path | str]) -> str:
-    """The hash of all files' bytes, in their order."""
+    """Return the hash of the bytes of all files, in order."""
     with (
         ThreadPoolExecutor(cores()) as workers,
         Progress("look for changes", len(files), "files") as progress,
@@ -48,12 +48,12 @@ def content(files: Sequence[Path | str]) -> str:
 
 
 def digest(data: bytes) -> str:
-    """The hash of some bytes."""
+    """Return the hash of some bytes."""
     return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
 def joined(digests: Iterable[str]) -> str:
-    """The hash of files of these hashes."""
+    """Return the hash for files that have these hashes."""
     return digest(" ".join(digests).encode())
 
 

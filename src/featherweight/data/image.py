@@ -1,4 +1,4 @@
-"""One image, from any file or array to the uint8 square a competition asks for."""
+"""Decode one image, from any file or array, to the uint8 square that a competition asks for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 
 
 class Image(Section):
-    """What every image becomes before a model sees it: the `image` section of a competition."""
+    """How images are prepared for a model: the `image` section of a competition."""
 
     size: Side = Field(description="height and width in pixels")
     channels: Literal[1, 3] = 3
@@ -63,20 +63,20 @@ class Image(Section):
 
     @property
     def evaluation_crop(self) -> Crop:
-        """What of a stored picture is scored and predicted."""
+        """The crop of a stored picture that is scored and predicted."""
         return Crop(self.size, self.crop, self.interpolation)
 
 
 def read(file: Path | str) -> bytes:
-    """A file's bytes. Raises UserError naming a file that cannot be read, is special, or is too large for an image."""
+    """Return a file's bytes. Raises UserError if it cannot be read, is special, or is too large for an image."""
     return read_bytes(file, LARGEST_FILE)
 
 
 def opened(stream: IO[bytes]) -> Pillow.Image:
-    """A picture whose header is read and whose pixels are not, in one of the formats that run no other program.
+    """Open a picture without decoding its pixels, in one of the formats that run no other program.
 
-    Raises whatever Pillow raises (one of over 178 million pixels is refused), and UserError for one that the memory
-    cannot hold as often as there are processors at work.
+    Raises whatever Pillow raises (it refuses pictures of over 178 million pixels), and UserError for a picture that
+    does not fit into memory once per processor core.
     """
     picture = Pillow.open(stream, formats=_formats())
     width, height = picture.size
@@ -87,18 +87,17 @@ def opened(stream: IO[bytes]) -> Pillow.Image:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """Those of FORMATS that this Pillow was built with."""
+    """Return the formats in FORMATS that this build of Pillow supports."""
     Pillow.init()
     return tuple(name for name in FORMATS if name in Pillow.OPEN)
 
 
 def decode(file: Path | str, image: Image, content: bytes | None = None) -> NDArray[np.uint8]:
-    """One image as uint8 [H, W, C], at the competition's size or, with `image.store`, as it is stored.
+    """Return one image as uint8 [H, W, C], at the competition's size or, with `image.store`, as it is stored.
 
-    Raises UserError naming a file that cannot be decoded.
-
-    Of several frames the first is taken, the camera's orientation is applied, what is transparent becomes white, and
-    more than 8 bits become 8 by `image.levels`. `content` are the file's bytes, where they have been read.
+    Of several frames the first is used, the camera's orientation is applied, transparent pixels become white, and more
+    than 8 bits are reduced to 8 by `image.levels`. `content` is the file's bytes if they have been read already. Raises
+    UserError with the file's name if it cannot be decoded.
     """
     content = read(file) if content is None else content
     try:
@@ -123,7 +122,7 @@ def _why(error: Exception, content: bytes) -> str:
 
 
 def fit(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
-    """One array [H, W] or [H, W, C] as uint8 [H, W, C] at the competition's size."""
+    """Return one array [H, W] or [H, W, C] as uint8 [H, W, C] at the competition's size."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.shape == (image.size, image.size, image.channels) and image.store is None:
@@ -132,13 +131,13 @@ def fit(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
 
 
 def scored(picture: Path | str | NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
-    """A file or an array as it is scored and predicted: uint8 [size, size, C]; of a stored picture its centre."""
+    """Return a file or an array as it is scored: uint8 [size, size, C]; for stored pictures the central crop."""
     pixels = fit(picture, image) if isinstance(picture, np.ndarray) else decode(picture, image)
     return pixels if image.store is None else image.evaluation_crop.of(pixels)
 
 
 def _is_turned(picture: Pillow.Image) -> bool:
-    """Reading the orientation costs as much as decoding a small image, so only those that carry any are asked."""
+    """True if a picture may have an orientation tag; reading the tag costs as much as decoding a small image."""
     return any(key in picture.info for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp")) or (
         picture.format == "TIFF"
     )
@@ -177,7 +176,7 @@ def _eight_bits(picture: Pillow.Image, mode: str, levels: int | None) -> Pillow.
 
 
 def _of_array(values: NDArray[Any], levels: int | None) -> Pillow.Image:
-    """An array [H, W] or [H, W, 3] of any numbers as an 8-bit picture."""
+    """Return an array [H, W] or [H, W, 3] of any numbers as an 8-bit picture."""
     if values.dtype != np.uint8:
         whole = values.dtype.kind in "iu"
         values = scaled(values.astype(np.float64), "I" if whole else "F", levels)
@@ -185,10 +184,10 @@ def _of_array(values: NDArray[Any], levels: int | None) -> Pillow.Image:
 
 
 def scaled(values: NDArray[np.float64], mode: str, levels: int | None) -> NDArray[np.uint8]:
-    """Pixels of more than 8 bits as uint8: one scale for a whole data set, never one for each picture.
+    """Convert pixels of more than 8 bits to uint8, on one scale for the whole data set.
 
-    `levels` is the value that is white; None takes 65535 for whole numbers and 1 for fractions. Raises ValueError where
-    the pixels are brighter than that, since only `levels` can then say what is white, or darker than black.
+    `levels` is the value of white; None means 65535 for integers and 1 for fractions. Raises ValueError for brighter
+    pixels, since only `levels` can then say what is white, and for pixels below black.
     """
     white = levels or (1 if mode == "F" else 65535)
     high, low = values.max(initial=0), values.min(initial=0)

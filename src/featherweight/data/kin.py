@@ -1,5 +1,5 @@
-"""Kin: images that show nearly the same: copies, near-duplicates, frames of a track. On both sides of a split they make
-the holdout score too good: what is held out was nearly seen in training.
+"""Groups of related images (kin): copies, near-duplicates, frames of a track. If a split separates them, the holdout
+score is too good, because held-out images were nearly seen in training.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ TOO_LARGE = 0.3  # of all images: what is joined beyond that is no picture with 
 
 @dataclass(frozen=True)
 class Kin:
-    """Which images belong together: those of one number in `group` int64 [N]. `by` says in words what joins them, and
-    `same` which show the same picture, in groups of two and more places.
+    """Groups of images: those with the same number in `group`, int64 [N], are related. `by` says in words why, and
+    `same` lists the images that show the same picture, in groups of two or more places.
     """
 
     group: NDArray[np.int64]
@@ -41,20 +41,20 @@ class Kin:
 
     @property
     def company(self) -> NDArray[np.bool_]:
-        """True [N] for the images that are not alone."""
+        """True [N] for images in a group of two or more."""
         alone: NDArray[np.bool_] = np.bincount(self.group)[self.group] == 1
         return ~alone
 
     def of(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """True [N] for the images that are kin of those at `places`, or are themselves among them."""
+        """Return True [N] for the images at `places` and those related to them."""
         return np.isin(self.group, self.group[places])
 
 
 def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None = None) -> Kin:
-    """Kin among labelled images, those of `valid` behind those of `train`.
+    """Find groups of related labelled images; those of `valid` come after those of `train`.
 
-    `declared` [N of train] are the groups that the competition knows. Without them numbered sequences are looked for in
-    the names. Pictures that are there twice are joined either way, unless that would join most of the images.
+    `declared` [N of train] are groups that the competition states; without them, numbered sequences are searched for in
+    the names. Copies and near-duplicates are joined in both cases, unless that would join most of the images.
     """
     packs = [train] if valid is None else [train, valid]
     kin = by_names(packs, declared)
@@ -69,7 +69,7 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
 
 
 def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> Kin:
-    """What `find` finds without a look at the pixels."""
+    """Return the groups that `find` finds without looking at pixels."""
     train = packs[0]
     ids, labels = [id for pack in packs for id in pack.ids], np.concatenate([_classes(pack) for pack in packs])
     by = []
@@ -88,7 +88,7 @@ def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> Ki
 
 
 def disputes(kin: Kin, packs: Sequence[Pack], classes: Sequence[str]) -> list[str]:
-    """In a line, the pictures that are there with different classes, the first of them by name; or nothing."""
+    """Return a line about pictures that appear with different classes, with an example; empty without any."""
     if any(pack.labels is None or pack.labels.ndim > 1 for pack in packs):
         return []
     ids, labels = [id for pack in packs for id in pack.ids], np.concatenate([_classes(pack) for pack in packs])
@@ -109,7 +109,7 @@ def _classes(pack: Pack) -> NDArray[np.int64]:
 
 
 def _same(packs: Sequence[Pack]) -> list[list[int]]:
-    """The places that show the same picture; kept beside the pack, so that only the first run looks for them."""
+    """Return the places of images that show the same picture; the result is stored beside the pack."""
     count, size = sum(map(len, packs)), int(np.prod(packs[0].images.shape[1:]))
     if count * size > LARGEST:
         return []
@@ -136,12 +136,12 @@ def _same(packs: Sequence[Pack]) -> list[list[int]]:
 
 @functools.lru_cache(maxsize=1)  # a run asks when it divides and when it ends
 def _in_bytes(images: bytes, shape: tuple[int, ...], near: bool) -> list[list[int]]:
-    """`near_duplicates.groups` of images that lie on no disk."""
+    """Return `near_duplicates.groups` of images that are held in memory only."""
     return near_duplicates.groups(np.frombuffer(images, dtype=np.uint8).reshape(shape), near)
 
 
 def _joined(named: NDArray[np.int64], same: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """The groups int64 [N] with those made one that share a picture."""
+    """Return the groups, int64 [N], after merging those that share a picture."""
     pairs = np.array([(named[group[0]], named[place]) for group in same for place in group]).reshape(-1, 2)
     count = int(named.max()) + 1
     graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))

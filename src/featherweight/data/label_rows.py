@@ -19,7 +19,7 @@ YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
 
 
 def split_set(text: str, separator: str) -> tuple[str, ...]:
-    """Return the classes of a set as it is written: between separators or, for `[]`, as a list of Python or JSON."""
+    """Return the classes in a set as text: split at the separator or, for `[]`, read as a Python or JSON list."""
     if separator == LISTED:
         inner = text.strip().strip("[]()")
         quoted = re.findall(r"""'([^']*)'|"([^"]*)\"""", inner)
@@ -31,7 +31,7 @@ def split_set(text: str, separator: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table say what, as the keys of `table`."""
+    """The columns of a label table by their meaning, named as the keys of `table`."""
 
     id: str
     label: str | None
@@ -42,7 +42,7 @@ class Columns:
 
 
 class LabelRows:
-    """The rows of a table with the files they name and their classes."""
+    """The rows of a label table with their files and classes."""
 
     def __init__(self, root: Path, name: str, listing: Table, wanted: Columns, files: Sequence[File]) -> None:
         self.root, self.listing, self.files, self.several = root, listing, files, wanted.several
@@ -76,17 +76,17 @@ class LabelRows:
 
     @property
     def unlabelled(self) -> set[int]:
-        """The rows that have an image and no class, nor has another row of the same image."""
+        """The rows that have an image but no class, and whose image has no class in another row."""
         labelled = {id for id, names in self.sets.items() if names}
         empty = [row for row, label in enumerate(self.labels) if label is None and self.ids[row] not in labelled]
         return {row for row in empty if self.ids[row] in self.place_of and row not in self.rubbish}
 
     def folder_of(self, row: int) -> str:
-        """The image folder that a row's file lies in; the row must have one."""
+        """Return the image folder of a row's file; the row must have a file."""
         return self.files[self.place_of[self.ids[row]]][0]
 
     def add_faults(self, problems: Faults, of: str = "", asked: Collection[int] = ()) -> None:
-        """Add everything that does not fit; `of` says which table's rows they are, `asked` which to predict."""
+        """Add all faults of these rows; `of` names their table, `asked` are the rows to predict."""
         empty = [row for row, label in enumerate(self.labels) if label is None and row not in self.rubbish]
         named = [row for row in empty if self.ids[row] in self.place_of and row not in asked]
         problems.add(f"rows without a label{of}", [self._row(row) for row in named])
@@ -100,7 +100,7 @@ class LabelRows:
         problems.add(f"labels without an image{of}", list(dict.fromkeys(absent)))
 
     def usable(self, rows: Sequence[int]) -> list[int]:
-        """Those of `rows` that have an image and a class, each image once."""
+        """Return the rows among `rows` that have an image and a class, each image once."""
         seen: set[int] = set()
         fine = []
         for row in rows:
@@ -114,7 +114,7 @@ class LabelRows:
         return fine
 
     def samples(self, rows: Sequence[int]) -> Samples:
-        """The images of these rows with their classes and groups."""
+        """Return the images of these rows with their classes and groups."""
         fine = self.usable(rows)
         labels = [tuple(self.sets[self.ids[row]]) if self.several else self.sets[self.ids[row]][0] for row in fine]
         return Samples(
@@ -127,7 +127,7 @@ class LabelRows:
         )
 
     def _alone(self, row: int) -> str:
-        """The group of an image whose group is not known: itself."""
+        """Return a group of its own for an image whose group is unknown."""
         return f"/{self.ids[row]}"
 
     def _row(self, row: int) -> str:
@@ -135,7 +135,7 @@ class LabelRows:
 
 
 def match_near(ids: Sequence[str], files: Sequence[File], table: str) -> tuple[dict[str, int], set[str]]:
-    """Return `match` of the files below the folder that the table lies in, where they are all that its ids name."""
+    """Match ids to files in the table's own folder if all of them are there, else to all files (see `match`)."""
     own = table.rpartition("/")[0]
     near = [place for place, file in enumerate(files) if "/".join(file).startswith(f"{own}/")] if own else []
     if near and len(near) < len(files):
@@ -146,7 +146,7 @@ def match_near(ids: Sequence[str], files: Sequence[File], table: str) -> tuple[d
 
 
 def _of_columns(table: Table, wanted: Columns) -> list[Label]:
-    """The classes of a table with one column per class."""
+    """Return the classes from a table with one column per class."""
     columns = [table.column(name) for name in wanted.columns]
     labels: list[Label] = []
     for place, number in enumerate(table.numbers):

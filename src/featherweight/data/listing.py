@@ -1,4 +1,4 @@
-"""What a source finds: images by id with their classes, and everything that was wrong with them, told at once."""
+"""What a source lists: images by id with their classes, and all faults found, reported together."""
 
 from __future__ import annotations
 
@@ -47,11 +47,10 @@ Label = str | tuple[str, ...]
 
 @dataclass(frozen=True)
 class Samples:
-    """Images by id, still to decode (paths) or decoded (uint8 [N, H, W] or [N, H, W, C]); their classes, if known.
+    """Images by id, as paths or decoded (uint8 [N, H, W] or [N, H, W, C]), with their classes if known.
 
-    An image's class is its name or, where a competition's target is `several`, a tuple of names. `groups` says which
-    images belong together (frames of one track, photos of one plant), where a source knows it. `places` says where
-    decoded images stand: `FILE:ROW`, counted from 1.
+    A class is a name or, if the target is `several`, a tuple of names. `groups` says which images are related (frames
+    of one track), if the source knows. `places` says where decoded images come from: `FILE:ROW`, counted from 1.
     """
 
     ids: list[str]
@@ -63,7 +62,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Stored:
-    """Images kept by the thousand in a few files: read once, when they are packed."""
+    """Images stored by the thousand in a few files; they are read once, when they are packed."""
 
     files: list[Path]
     read: Callable[[], Samples]
@@ -71,9 +70,9 @@ class Stored:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source found. `valid` is a validation part that came with the data.
+    """The images that a source found. `valid` is a validation part provided with the data.
 
-    `answers` gives the test images' classes by id, where they are known.
+    `answers` returns the classes of the test images by id, if they are known.
     """
 
     train: Samples | Stored
@@ -84,18 +83,18 @@ class Listing:
 
 @dataclass
 class Faults:
-    """What is wrong with a data set, gathered so that all of it is reported at once, with examples."""
+    """The faults of a data set, collected so that all are reported at once, with examples."""
 
     where: str
     found: list[str] = field(default_factory=list)
 
     def add(self, what: str, names: Sequence[str]) -> None:
-        """Note that `names` are faulty in the way of `what`; nothing when there are none."""
+        """Add a kind of fault with the names it concerns; nothing if there are none."""
         if names:
             self.found.append(f"{what} ({len(names):,}): {examples(list(names))}")
 
     def settle(self, leave_out: bool) -> None:
-        """Raise UserError with everything, or only tell it where the competition says to leave such images out."""
+        """Raise UserError with all faults or, with `leave_out`, only report them."""
         if not self.found:
             return
         listed = "\n".join(f"  {line}" for line in self.found)
@@ -105,9 +104,9 @@ class Faults:
 
 
 def walk(folder: Path) -> list[str]:
-    """Every image under `folder` at any depth, as a path below it, sorted; hidden files and masks are no images.
+    """Return every image below `folder` as a relative path, sorted, without hidden files and masks.
 
-    Says how many pictures are left out because they are masks, or because their format is not read here.
+    Reports how many pictures are left out because they are masks or of an unsupported format.
     """
     images: list[str] = []
     unread: Counter[str] = Counter()
@@ -133,14 +132,14 @@ def walk(folder: Path) -> list[str]:
 
 
 def _refuse_folder(error: OSError) -> None:
-    """A folder that cannot be listed is missing from the data without a word, unless it is refused."""
+    """Raise UserError for a folder that cannot be listed, since its images would be missing without notice."""
     if isinstance(error, FileNotFoundError):
         return  # whoever asked finds nothing, and says so
     raise UserError(f"cannot read the folder {error.filename}: {error.strerror}")
 
 
 def _refuse_names(folder: Path, files: Sequence[str]) -> None:
-    """An image is identified by its name in files of UTF-8 text, which cannot hold a name of other bytes."""
+    """Raise UserError for file names that are not UTF-8, since ids are stored as UTF-8 text."""
     strange = [file for file in files if not file.isascii() and any("\udc80" <= letter <= "\udcff" for letter in file)]
     if strange:
         spelled = os.fsencode(min(strange)).decode("ascii", "backslashreplace")
@@ -164,12 +163,12 @@ def _is_utf8(name: bytes) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Does a file's name say that it is an image?"""
+    """True if the file's name has the ending of an image."""
     return name.lower().endswith(ENDINGS + SCIENTIFIC) and not name.startswith(".")
 
 
 def as_labels(labels: NDArray[Any] | Sequence[Any], count: int, where: str) -> list[str]:
-    """One class per image, as text; truth values are 0 and 1, and a row of them with one 1 is that one's place.
+    """Return one class per image, as text; a one-hot row becomes the index of its 1, and booleans become 0 and 1.
 
     Raises UserError where there are not `count` of them.
     """
@@ -202,12 +201,12 @@ def as_labels(labels: NDArray[Any] | Sequence[Any], count: int, where: str) -> l
 
 
 def numbered(count: int, first: int = 0) -> list[str]:
-    """The ids of images that have none: their places."""
+    """Return consecutive numbers as ids, for images without ids."""
     return [str(place) for place in range(first, first + count)]
 
 
 def existing(root: Path, name: str) -> Path:
-    """The file `name` of the data folder. Raises UserError where there is none."""
+    """Return the path of a file in the data folder. Raises UserError if it does not exist."""
     path = root / name
     if not path.is_file():
         raise UserError(f"there is no file {path}")

@@ -1,4 +1,4 @@
-"""Rows of image arrays: copied where they are small, read from the mapped file as they are asked for where not."""
+"""Rows of image arrays: copied if they are small, else read from the mapped file when needed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BLOCK = 2**24  # bytes of an array that are hashed at a time
 IN_MEMORY = 2**30  # bytes: a part of a pack up to this size is copied into the memory, a larger one stays mapped
 
 
-class Rows:
-    """Some rows of arrays that stay where they are, on the disk: what is asked for is read, and nothing else.
+class MappedRows:
+    """Rows of arrays that stay on disk; only what is indexed is read.
 
-    `places` int64 [N] count through the arrays, one after another; these are alike but for their lengths.
+    `places`, int64 [N], count through the arrays one after another; the arrays differ in length only.
     """
 
     def __init__(self, arrays: Sequence[NDArray[np.uint8]], places: NDArray[np.int64]) -> None:
@@ -33,7 +33,7 @@ class Rows:
         return len(self.places)
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        """The images at `key` (a place, a slice or an array of places), copied; further indices cut within them."""
+        """Return a copy of the images at `key` (an index, a slice or an array); further indices apply within images."""
         first, *rest = key if isinstance(key, tuple) else (key,)
         if first is Ellipsis:
             first, rest = slice(None), [Ellipsis, *rest]
@@ -59,23 +59,23 @@ class Rows:
 
 
 def take_rows(images: Any, places: NDArray[np.int64]) -> Any:
-    """A copy of these rows or, of what is mapped and large, a view that reads them when they are asked for."""
+    """Return a copy of these rows or, for large mapped arrays, a view that reads them when needed."""
     if isinstance(images, Photos):
         return images.take(places)
     if len(places) * math.prod(images.shape[1:]) > IN_MEMORY:
-        if isinstance(images, Rows):
-            return Rows(images.arrays, images.places[places])
+        if isinstance(images, MappedRows):
+            return MappedRows(images.arrays, images.places[places])
         if isinstance(images, np.memmap):
-            return Rows([images], places)
+            return MappedRows([images], places)
     return np.asarray(images[places])
 
 
 def identity(images: Any) -> Iterator[bytes]:
-    """What tells images from others: the file of a pack and the rows of it, unread, or the bytes of an array."""
+    """Yield what identifies images: the file and rows of a pack, without reading it, or the bytes of an array."""
     yield repr(images.shape).encode()
     if isinstance(images, Photos):
         yield from (images.rows.tobytes(), repr(images.crop).encode())
-    elif isinstance(images, Rows):
+    elif isinstance(images, MappedRows):
         yield images.places.tobytes()
     arrays = getattr(images, "files", None) or getattr(images, "arrays", None) or [images]
     for array in arrays:
@@ -89,7 +89,7 @@ def identity(images: Any) -> Iterator[bytes]:
 
 
 def joined_rows(one: Any, other: Any) -> Any:
-    """One after the other: copied or, where that would be large, a view of both."""
+    """Return one set of images followed by the other: copied or, if large, a view of both."""
     if isinstance(one, Photos) and isinstance(other, Photos):
         return one.and_more(other)
     if one.nbytes + other.nbytes <= IN_MEMORY:
@@ -98,6 +98,6 @@ def joined_rows(one: Any, other: Any) -> Any:
     places: list[NDArray[np.int64]] = []
     for images in (one, other):
         start = sum(map(len, arrays))
-        places.append(start + (images.places if isinstance(images, Rows) else np.arange(len(images))))
-        arrays += images.arrays if isinstance(images, Rows) else [images]
-    return Rows(arrays, np.concatenate(places))
+        places.append(start + (images.places if isinstance(images, MappedRows) else np.arange(len(images))))
+        arrays += images.arrays if isinstance(images, MappedRows) else [images]
+    return MappedRows(arrays, np.concatenate(places))

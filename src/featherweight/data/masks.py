@@ -1,4 +1,4 @@
-"""Masks that lie beside the images they belong to: no images of their own, wherever a folder is listed."""
+"""Segmentation masks beside the images they belong to; they are not images to classify."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ WORDS = ("mask", "seg", "gt", "ground")
 
 
 def masks_among(files: Sequence[str]) -> set[str]:
-    """The files that are masks of others: `x_mask.png` beside `x.png`, and `masks/x.png` beside `images/x.png`.
+    """Return the files that are masks of others: `x_mask.png` beside `x.png`, `masks/x.png` beside `images/x.png`.
 
-    A folder of masks is one only if most of its files have their image, so that a class called mask stays one.
+    A folder counts as masks only if most of its files have an image, so that a class called mask remains one.
     """
     suspects = [file for file in files if any(word in file.lower() for word in WORDS)]
     if not suspects:
@@ -40,7 +40,7 @@ def masks_among(files: Sequence[str]) -> set[str]:
 
 
 def told(masks: Collection[str]) -> str:
-    """How many masks there are, in words."""
+    """Return the number of masks, in words."""
     return f"{len(masks):,} masks of other images, as {min(masks)}"
 
 
@@ -49,7 +49,7 @@ def _stem(name: str) -> str:
 
 
 def _branch(file: str) -> int | None:
-    """Which part of a path is a folder of masks."""
+    """Return the index of the path component that is a folder of masks, or None."""
     parts = file.lower().split("/")[:-1]
     return next((place for place, part in enumerate(parts) if BRANCH.match(part)), None)
 
@@ -59,13 +59,13 @@ def _top(file: str, at: int) -> str:
 
 
 def _places(folder: str) -> str:
-    """A path whose folder of pictures, if there is one, has no name: what a mask's path is compared with."""
+    """Return a path with the names of picture folders replaced by `*`, to compare with a mask's path."""
     parts = folder.split("/")
     return "/".join("*" if PICTURES.match(part) else part for part in parts)
 
 
 def _image(file: str, at: int) -> set[str]:
-    """What a mask's image may be called, as `_places` spells it."""
+    """Return the names that a mask's image may have, spelled as by `_places`."""
     parts = file.lower().split("/")
     parts[at] = "*"
     folder = _places("/".join(parts[:-1]))

@@ -1,4 +1,4 @@
-"""Images that are the same picture: exact copies, and near ones by perceptual hash."""
+"""Find images that show the same picture: exact copies, and near-duplicates by perceptual hash."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PIECE = 2**25  # bytes of images that are looked at together
 
 
 class Joined:
-    """Two arrays of images, one behind the other, that are read in pieces."""
+    """Two arrays of images, one after the other, that are read in pieces."""
 
     def __init__(self, first: Any, second: Any) -> None:
         self.first, self.second = first, second
@@ -41,7 +41,7 @@ class Joined:
         return len(self.first) + len(self.second)
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        """The images at `key`: a place, a slice or an array of places."""
+        """Return the images at `key`: an index, a slice or an array of indices."""
         places, border = np.arange(len(self))[key], len(self.first)
         if places.ndim == 0:
             return np.asarray(self.first[places] if places < border else self.second[places - border])
@@ -52,7 +52,7 @@ class Joined:
 
 
 def thumbnails(images: Any, side: int = SIDE) -> Floats:
-    """float32 [N, side, side, C]: the means of equal areas of uint8 images [N, H, W, C]."""
+    """Return float32 [N, side, side, C]: means of equal areas of uint8 images [N, H, W, C]."""
     rows, columns = _areas(images.shape[1], side), _areas(images.shape[2], side)
     small = np.empty((len(images), side, side, images.shape[3]), dtype=np.float32)
     for part in _pieces(images):
@@ -62,17 +62,17 @@ def thumbnails(images: Any, side: int = SIDE) -> Floats:
 
 
 def _pieces(images: Any) -> Iterator[slice]:
-    """All places, in pieces that take little memory."""
+    """Yield slices over all images, each small in memory."""
     step = max(1, min(CHUNK, PIECE // int(np.prod(images.shape[1:]))))
     yield from (slice(first, first + step) for first in range(0, len(images), step))
 
 
 def groups(images: Any, near: bool = True) -> list[list[int]]:
-    """The places of images uint8 [N, H, W, C] that show the same picture, in groups of two and more.
+    """Return groups of two or more places of images uint8 [N, H, W, C] that show the same picture.
 
-    Copies are found by their bytes. Near copies (scaled, saved anew, a little brighter) share a band of a 128-bit
-    difference hash (the signs of the steps between neighbours in an 8 x 8 grid, across and down) and then agree in
-    their thumbnails. Flat pictures are compared by their bytes alone, and all are without `near`.
+    Exact copies are found by their bytes. Near copies (scaled, saved again, a little brighter) share a band of a
+    128-bit difference hash (signs of the differences between neighbours in an 8 x 8 grid, across and down), and their
+    thumbnails correlate. Flat pictures are compared by bytes only, as are all pictures if `near` is false.
     """
     by_bytes: dict[bytes, list[int]] = defaultdict(list)
     small = np.empty((len(images), SIDE, SIDE, images.shape[3]), dtype=np.uint8) if near else None
@@ -93,7 +93,7 @@ def groups(images: Any, near: bool = True) -> list[list[int]]:
 
 
 def _components(count: int, pairs: NDArray[np.int64]) -> list[list[int]]:
-    """The sets of places, of two and more, that pairs join."""
+    """Return the sets of two or more places that pairs connect."""
     graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     _, component = connected_components(graph, directed=False)
     joined: dict[int, list[int]] = defaultdict(list)
@@ -103,11 +103,10 @@ def _components(count: int, pairs: NDArray[np.int64]) -> list[list[int]]:
 
 
 def _near(small: NDArray[np.uint8], once: NDArray[np.int64], alike: float) -> list[NDArray[np.int64]]:
-    """Pairs of the places in `once`, of images that are no copies to the byte, that show the same picture, by their
-    thumbnails uint8 [N, SIDE, SIDE, C].
+    """Return pairs among the places `once` whose images are near-duplicates, by thumbnails uint8 [N, SIDE, SIDE, C].
 
-    Small buckets are compared first. Where there are more pairs than MOST_PAIRS, as of pictures that are all alike, the
-    largest buckets are left out, which is said.
+    Small buckets are compared first. Beyond MOST_PAIRS pairs, as among pictures that all look alike, the largest
+    buckets are skipped, which is reported.
     """
     telling = np.concatenate(
         [small[first : first + CHUNK].mean(-1).std((1, 2)) >= FLAT for first in range(0, len(small), CHUNK)]
@@ -137,7 +136,7 @@ def _near(small: NDArray[np.uint8], once: NDArray[np.int64], alike: float) -> li
 
 
 def _within(buckets: Sequence[NDArray[np.int64]], bands: NDArray[np.uint16]) -> NDArray[np.int64]:
-    """int64 [P, 2]: the pairs of places in these buckets whose hashes [N, BANDS] differ in MOST_BITS at most."""
+    """Return the pairs in these buckets, int64 [P, 2], whose hashes [N, BANDS] differ in at most MOST_BITS bits."""
     by_size: dict[int, list[NDArray[np.int64]]] = defaultdict(list)
     for bucket in buckets:
         by_size[len(bucket)].append(bucket)
@@ -151,7 +150,7 @@ def _within(buckets: Sequence[NDArray[np.int64]], bands: NDArray[np.uint16]) -> 
 
 
 def _alike(pairs: NDArray[np.int64], small: NDArray[np.uint8], alike: float) -> NDArray[np.int64]:
-    """Those of the pairs [P, 2] whose thumbnails uint8 [N, SIDE, SIDE, C] correlate."""
+    """Return the pairs [P, 2] whose thumbnails, uint8 [N, SIDE, SIDE, C], correlate."""
     passing = np.zeros(len(pairs), dtype=bool)
     for at in range(0, len(pairs), CHUNK):
         first, second = (_vectors(small[pairs[at : at + CHUNK, side]]) for side in (0, 1))
@@ -160,13 +159,13 @@ def _alike(pairs: NDArray[np.int64], small: NDArray[np.uint8], alike: float) -> 
 
 
 def _buckets(band: NDArray[np.uint16]) -> list[NDArray[np.int64]]:
-    """The places that share a value, two and more of them."""
+    """Return the groups of two or more places that share a value."""
     order = np.argsort(band, kind="stable")
     return [same for same in np.split(order, np.flatnonzero(np.diff(band[order])) + 1) if len(same) > 1]
 
 
 def _vectors(small: NDArray[np.uint8]) -> Floats:
-    """float32 [N, F] of length 1: thumbnails, whose products are their correlations."""
+    """Return thumbnails as unit vectors, float32 [N, F], whose dot products are correlations."""
     values = small.astype(np.float32)
     # Each channel less its own mean: else the cast of a picture counts for more than what it shows.
     vectors = (values - values.mean((1, 2), keepdims=True)).reshape(len(values), -1)
@@ -175,7 +174,7 @@ def _vectors(small: NDArray[np.uint8]) -> Floats:
 
 
 def _areas(length: int, parts: int) -> Floats:
-    """[parts, length]: which share of each pixel falls into which part."""
+    """Return [parts, length]: the share of each pixel in each part."""
     edges = np.linspace(0, length, parts + 1)
     low = np.maximum(edges[:-1, None], np.arange(length))
     high = np.minimum(edges[1:, None], np.arange(1, length + 1))
@@ -185,7 +184,7 @@ def _areas(length: int, parts: int) -> Floats:
 
 
 def _bands(small: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """uint16 [N, BANDS]: the difference hash in pieces."""
+    """Return the difference hash in bands, uint16 [N, BANDS]."""
     grey = small.mean(-1, dtype=np.float32)
     across = np.einsum("ih,nhw,jw->nij", _areas(SIDE, 8), grey, _areas(SIDE, 9))
     down = np.einsum("ih,nhw,jw->nij", _areas(SIDE, 9), grey, _areas(SIDE, 8))

@@ -1,4 +1,4 @@
-"""Names that number what they show: frames of tracks, photos of one plant."""
+"""File names with numbers for what they show: frames of tracks, photos of one plant."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATTERNS = (r"^(.*\d)[ _.-]+\d+(?:\.\w+)?$", r"^((?:.*/)?[^/\d]*\d+)[ _-][^/]*$"
 
 
 def sequences(ids: Sequence[str], labels: Sequence[str]) -> str | None:
-    """The pattern under which the names are numbered sequences, as tracks of frames; None where they are not."""
+    """Return the pattern that groups names into numbered sequences (frames of tracks), or None."""
     for pattern in PATTERNS:
         sequence = keys(ids, pattern)
         if sequence is not None and divides(sequence, labels) and counts(ids, sequence):
@@ -26,7 +26,7 @@ def sequences(ids: Sequence[str], labels: Sequence[str]) -> str | None:
 
 
 def keys(ids: Sequence[str], pattern: str) -> list[str] | None:
-    """What `pattern` finds in each id; None where it is not found in all of them."""
+    """Return what `pattern` finds in each id, or None if it is missing in one."""
     compiled = re.compile(pattern)
     matches = [compiled.search(id) for id in ids]
     if not all(matches):
@@ -35,12 +35,12 @@ def keys(ids: Sequence[str], pattern: str) -> list[str] | None:
 
 
 def sizes_of(keys: Sequence[str]) -> list[int]:
-    """How many images each group has."""
+    """Return the number of images in each group."""
     return list(Counter(keys).values())
 
 
 def divides(keys: Sequence[str], labels: Sequence[str]) -> bool:
-    """Are there groups to divide, in every class, that hold most images in company and none most of the images?"""
+    """True if groups can be split: at least two per class, most images in a group of two or more, none too large."""
     sizes = sizes_of(keys)
     company = sum(size for size in sizes if size > 1)
     groups_in = Counter(label for label, _ in set(zip(labels, keys, strict=True)))
@@ -53,7 +53,7 @@ def divides(keys: Sequence[str], labels: Sequence[str]) -> bool:
 
 
 def counts(ids: Sequence[str], keys: Sequence[str]) -> bool:
-    """Does what follows a group's name count its members (or is no number), as frames of a track are counted?"""
+    """True if the part after a group's name counts its members, as for frames of a track, or is no number."""
     numbers: dict[str, list[int]] = defaultdict(list)
     members: Counter[str] = Counter(keys)
     for id, key in zip(ids, keys, strict=True):

@@ -38,10 +38,10 @@ __all__ = ["Data", "Image", "Pack", "answers", "decode", "load"]
 
 @dataclass(frozen=True)
 class Pack:
-    """Decoded images, uint8 [N, H, W, C], possibly mapped from the disk; ids [N]; class indices int64 [N], if known.
+    """Decoded images, uint8 [N, H, W, C], possibly memory-mapped; ids [N]; class indices int64 [N], if known.
 
-    `groups` [N] says which images belong together, where the source knows. `images` of a pack too large for the memory
-    are `Rows`, which are indexed like an array. `folder` is where the whole pack lies, if it lies on the disk.
+    `groups` [N] says which images are related, if the source knows. If the images do not fit into memory, `images` is a
+    `MappedRows`, which is indexed like an array. `folder` is the folder of the whole pack, if it is on disk.
     """
 
     ids: list[str]
@@ -54,7 +54,7 @@ class Pack:
         return len(self.ids)
 
     def take(self, places: NDArray[np.int64]) -> Pack:
-        """The images at `places`, in that order."""
+        """Return the images at `places`, in that order."""
         return Pack(
             [self.ids[place] for place in places],
             take_rows(self.images, places),
@@ -63,14 +63,14 @@ class Pack:
         )
 
     def and_more(self, ids: Sequence[str], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Pack:
-        """These labelled images and others after them, without groups; what lies on the disk stays there."""
+        """Return these labelled images followed by others, without groups; what is on disk stays there."""
         assert self.labels is not None
         return Pack([*self.ids, *ids], joined_rows(self.images, images), np.concatenate([self.labels, labels]))
 
 
 @dataclass(frozen=True)
 class Data:
-    """A competition's images, decoded; `valid` where a validation part came with them, `predict` to be predicted."""
+    """A competition's decoded images; `valid` is a provided validation part, `predict` the images to predict."""
 
     train: Pack
     predict: Pack | None
@@ -78,7 +78,7 @@ class Data:
 
 
 def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
-    """List and decode what a source holds, or map it where that is done. Raises UserError for data not as said."""
+    """List and decode all images of a source, or map them if that has been done. Raises UserError for faulty data."""
     listing: Listing = source(paths.data())
     train = _pack(listing.train, image, classes, "train", source)
     if not len(train):
@@ -89,38 +89,38 @@ def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
 
 
 def apart(train: Pack, valid: Pack | None) -> Pack | None:
-    """The validation part, renamed where its ids are those of training images: a split is stored as ids."""
+    """Return the validation part with new ids if some are also ids of training images; a split is stored by ids."""
     if valid and not set(valid.ids).isdisjoint(train.ids):
         return replace(valid, ids=[f"valid/{id}" for id in valid.ids])
     return valid
 
 
 def without_pixels(samples: Samples, classes: Sequence[str]) -> Pack:
-    """What is listed of images, as a pack of images that have no pixels: nothing is decoded."""
+    """Return listed images as a pack without pixels; nothing is decoded."""
     labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
     return Pack(samples.ids, np.empty((len(samples.ids), 0, 0, 1), np.uint8), labels, samples.groups)
 
 
 def load_labelled(source: Choice, image: Image, classes: Sequence[str]) -> Data:
-    """The images with labels alone: those to predict are listed, not decoded."""
+    """Load the labelled images only; images to predict are listed but not decoded."""
     listing: Listing = source(paths.data())
     valid = _pack(listing.valid, image, classes, "valid", source) if listing.valid else None
     return Data(_pack(listing.train, image, classes, "train", source), None, valid)
 
 
 def decode_alike(one: Image, other: Image) -> bool:
-    """Are decoded images the same by both image sections?"""
+    """True if both image sections give the same decoded images."""
     return decoding(one) == decoding(other)
 
 
 def load_predict(source: Choice, image: Image, classes: Sequence[str]) -> Pack | None:
-    """The images to predict alone: those to train on are listed, not decoded."""
+    """Load the images to predict only; training images are listed but not decoded."""
     listing: Listing = source(paths.data())
     return _pack(listing.test, image, classes, "test", source) if listing.test else None
 
 
 def answers(source: Choice) -> dict[str, Any] | None:
-    """The test images' classes by id (a name, or a tuple of names), where the source knows them.
+    """Return the classes of the test images by id (a name, or a tuple of names), or None if they are not known.
 
     Only the scorer calls this.
     """
@@ -154,7 +154,7 @@ def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part:
 
 
 def _in_memory(arrays: NDArray[np.uint8], image: Image) -> Any:
-    """Images that came as an array, as a model sees them."""
+    """Return images given as an array in the form that a model sees."""
     fitted = [fit(pixels, image) for pixels in arrays]
     if image.store is None:
         return np.stack(fitted)
@@ -166,14 +166,14 @@ def _in_memory(arrays: NDArray[np.uint8], image: Image) -> Any:
 
 
 def _mapped(folder: Path, image: Image) -> Any:
-    """The decoded images of a pack's folder."""
+    """Return the memory-mapped images of a pack's folder."""
     if image.store is not None:
         return Photos.mapped(folder, image.channels, image.evaluation_crop)
     return np.load(folder / "images.npy", mmap_mode="r")
 
 
 def _opened(folder: Path, image: Image) -> tuple[Any, dict[str, Any]]:
-    """A pack's images, mapped, and its index. Raises UserError for a damaged one."""
+    """Return a pack's images, mapped, and its index. Raises UserError for a damaged pack."""
     with explained(folder, "this pack is damaged"):
         index: dict[str, Any] = json.loads((folder / "pack.json").read_text())
         images = _mapped(folder, image)
@@ -196,7 +196,7 @@ def _without(samples: Samples, gone: set[int]) -> Samples:
 
 
 def _indices(ids: Sequence[str], labels: Sequence[Label], classes: Sequence[str]) -> NDArray[Any]:
-    """Class indices int64 [N], or uint8 [N, K] of ones and zeros where each image has a set of classes."""
+    """Return class indices int64 [N] or, for sets of classes, uint8 [N, K] of zeros and ones."""
     index = {name: place for place, name in enumerate(classes)}
     sets = [(label,) if isinstance(label, str) else tuple(label) for label in labels]
     unknown = sorted({name for names in sets for name in names} - set(index))
@@ -216,7 +216,7 @@ def _indices(ids: Sequence[str], labels: Sequence[Label], classes: Sequence[str]
 
 
 def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image, part: str, source: Choice) -> Path:
-    """The folder of the pack of these files, packed now if there is none of their content."""
+    """Return the folder of the pack of these files; they are packed now if there is none with their content."""
     settings, place = _names(samples, image, part, source)
     state = fingerprint.fingerprint(files)
     folder = _noted(place, state)
@@ -237,14 +237,14 @@ def _folder(samples: Samples | Stored, files: Sequence[Path | str], image: Image
 
 
 def is_packed(samples: Samples | Stored, image: Image, part: str, source: Choice) -> bool:
-    """Is there a pack of these files, as this image section wants them?"""
+    """True if these files have been packed with this image section."""
     files = samples.files if isinstance(samples, Stored) else samples.images
     assert isinstance(files, list)
     return _noted(_names(samples, image, part, source)[1], fingerprint.fingerprint(files)) is not None
 
 
 def _names(samples: Samples | Stored, image: Image, part: str, source: Choice) -> tuple[str, Path]:
-    """The digest of a pack's settings, and the path, without an ending, of the note of which pack it is."""
+    """Return the digest of a pack's settings, and the path without ending of the note that names the pack."""
     # What a few files mean, the source's keys say; where each file is an image, its bytes say all.
     meaning = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
     settings = fingerprint.digest(f"{pack_writer.FORMAT} {decoding(image)} {meaning}".encode())
@@ -252,13 +252,13 @@ def _names(samples: Samples | Stored, image: Image, part: str, source: Choice) -
 
 
 def decoding(image: Image) -> str:
-    """The settings that decoded images depend on, as text; what is cut from stored pictures may change."""
+    """Return the settings that decoded images depend on, as text; how stored pictures are cropped is not among them."""
     stored = {"size", "fit"} if image.store is not None else {"store"}
     return image.model_dump_json(exclude={"mirror", "crop", "interpolation"} | stored)
 
 
 def _noted(place: Path, fingerprint: str) -> Path | None:
-    """The pack noted for files of this fingerprint, if both are still there."""
+    """Return the pack noted for files with this fingerprint, or None."""
     try:
         note = json.loads(place.with_suffix(".json").read_text())
         folder = paths.packs() / note["pack"]

@@ -1,4 +1,4 @@
-"""Packing: every image decoded into one folder, which appears whole or not at all."""
+"""Pack images: decode each into one folder, which appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Decoder = Callable[[int], NDArray[np.uint8]]
 
 
 def write(samples: Samples | Stored, image: Image, place: Path, settings: str, part: str, content: str | None) -> Path:
-    """Make a pack's folder, whole, and return it."""
+    """Write a pack's folder and return it."""
     for remains in place.parent.glob(f"{place.name}.*.part"):  # of a packing that was killed: the lock is ours
         shutil.rmtree(remains, ignore_errors=True)
     beside = place.with_name(f"{place.name}.{os.getpid()}.part")
@@ -62,7 +62,7 @@ def write(samples: Samples | Stored, image: Image, place: Path, settings: str, p
 def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[dict[int, str], str]:
     """Decode files, or fit arrays, into `beside/images.npy`.
 
-    Returns what is wrong with which of them, and the hash of all files' bytes, in their order.
+    Returns the faults by index, and the hash of the bytes of all files, in order.
     """
     faults: dict[int, str] = {}
     digests = [""] * len(pictures)
@@ -96,7 +96,7 @@ def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[d
 def _write_images(
     beside: Path, count: int, image: Image, one: Decoder, workers: ThreadPoolExecutor, progress: Progress
 ) -> None:
-    """Images of one size, into the array `images.npy`."""
+    """Write images of one size into the array `images.npy`."""
     shape = (count, image.size, image.size, image.channels)
     array = _reserved(beside / "images.npy", shape)
 
@@ -112,8 +112,8 @@ def _write_images(
 
 
 def _reserved(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """An array on disk, whose room is taken before it is written to: on a full disk, writing into a hole of a mapped
-    file kills the process. Raises OSError where there is no room.
+    """Create an array on disk and reserve its space: on a full disk, writing into an unreserved mapped file would kill
+    the process. Raises OSError if there is no space.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):  # a Mac has none, and its files no holes
@@ -128,7 +128,7 @@ def _reserved(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.
 def _write_pictures(
     beside: Path, count: int, image: Image, one: Decoder, workers: ThreadPoolExecutor, progress: Progress
 ) -> None:
-    """Pictures of different sizes, one after the other into `pictures.bin`, and where each is into `rows.npy`."""
+    """Write pictures of different sizes one after another into `pictures.bin`, and their positions into `rows.npy`."""
     rows = np.zeros((count, 4), np.int64)
     start = 0
     with (beside / "pictures.bin").open("wb") as file:
@@ -144,7 +144,7 @@ def _write_pictures(
 
 
 def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path, part: str) -> None:
-    """All unreadable images by name: raises UserError unless the competition leaves them out."""
+    """Raise UserError with all unreadable images, unless the competition leaves them out."""
     lines = [faults[place] for place in sorted(faults)]
     count = f"{len(faults):,} of {len(samples.ids):,} {part} images cannot be read"
     if image.unreadable == "leave out":
@@ -160,7 +160,7 @@ def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path,
 
 
 def _drop(folder: Path, gone: Sequence[int]) -> None:
-    """Take images out of a pack that is being made, some at a time."""
+    """Remove images from an unfinished pack, some at a time."""
     if (folder / "rows.npy").exists():
         np.save(folder / "rows.npy", np.delete(np.load(folder / "rows.npy"), gone, axis=0))
         return

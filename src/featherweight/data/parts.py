@@ -15,7 +15,7 @@ from featherweight.data.csv_file import examples
 from featherweight.data.kin import Kin
 from featherweight.data.pack import Data, Pack, decode_alike, load_labelled
 from featherweight.data.split import divide as divide_ids
-from featherweight.data.split import folds, groups_of, holdout_ranks, rarest
+from featherweight.data.split import folds, groups_of, rarest, stratified_mask
 from featherweight.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,20 +28,20 @@ Packs = tuple[Pack, Pack, Pack | None]
 
 
 def divide(wanted: Split, competition: Competition, data: Data) -> Packs:
-    """The images of train, of holdout, and of test if the recipe wants one; kin (see `kin`) on one side.
+    """Return the images of train, holdout and, if the recipe has one, test; related images (`kin`) stay together.
 
-    A validation part that came with the data is held out as it is, unless the recipe asks for folds.
+    A validation part provided with the data is held out as it is, unless the recipe uses folds.
     """
     return divide_knowing(wanted, competition, data, kin_of(competition, data) if wanted.kin else None)
 
 
 def divide_knowing(wanted: Split, competition: Competition, data: Data, known: Kin | None) -> Packs:
-    """The same, of images whose kin are known, or are to be torn."""
+    """As `divide`, with the groups of related images given; None ignores them."""
     train = data.train
     assert train.labels is not None
     together = None if known is None else known.group[: len(train)]
     if wanted.subset is not None and wanted.subset < len(train):
-        used = holdout_ranks(train.ids, _labels(train), wanted.subset / len(train), wanted.seed)
+        used = stratified_mask(train.ids, _labels(train), wanted.subset / len(train), wanted.seed)
         places = np.flatnonzero(used & (np.cumsum(used) <= wanted.subset))
         train, together = train.take(places), None if together is None else together[places]
         if len(train) < 2:
@@ -73,9 +73,9 @@ def divide_knowing(wanted: Split, competition: Competition, data: Data, known: K
 
 
 def kin_of(competition: Competition, data: Data) -> Kin:
-    """Kin among the labelled images: those to train on, and behind them the validation part that came with them.
+    """Return the groups among the labelled images: training images, then the provided validation part.
 
-    They are looked for at the size that the competition declares, so that runs at all sizes hold out the same images.
+    They are searched for at the competition's image size, so that runs at any size hold out the same images.
     """
     groups = declared(competition, data.train)
     if not decode_alike(competition.image, competition.declared_image):
@@ -92,12 +92,12 @@ def predict_groups(competition: Competition, predict: Pack) -> NDArray[np.int64]
 
 
 def declared(competition: Competition, train: Pack) -> list[str] | None:
-    """The groups [N] that the competition or its source knows."""
+    """Return the groups [N] that the competition or its source states."""
     return group_names(competition, train.ids, train.groups)
 
 
 def group_names(competition: Competition, ids: Sequence[str], known: list[str] | None) -> list[str] | None:
-    """Which images must stay together: by the competition's pattern, its CSV, or what the source knows."""
+    """Return the group of each image: by the competition's pattern, its CSV, or the source."""
     if competition.group is not None:
         return groups_of(ids, competition.group)
     if competition.groups is not None:
@@ -106,10 +106,9 @@ def group_names(competition: Competition, ids: Sequence[str], known: list[str] |
 
 
 def _by_table(ids: Sequence[str], path: Path) -> list[str]:
-    """The groups that a CSV of the columns id and group says, its ids in any way in which tables name files.
+    """Return the groups from a CSV with the columns id and group; ids may name files in any known way.
 
-    Raises UserError where they are none of these images: all would be torn, silently. It may name those alone that are
-    not alone.
+    Images that are missing in the CSV are alone. Raises UserError if it names none of these images.
     """
     table = csv_file.read(path)
     group_of = dict(zip(table.column("id"), table.column("group"), strict=True))

@@ -1,4 +1,4 @@
-"""Photographs, stored a little larger than a model sees them and in their own proportion: crops are cut from them."""
+"""Pictures of different sizes, stored in their own proportions and cropped when needed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ RESAMPLING = {"bilinear": Pillow.Resampling.BILINEAR, "bicubic": Pillow.Resampli
 
 @dataclass(frozen=True)
 class Crop:
-    """What of a stored picture is scored and predicted: the central square of the part `part` of its shorter side,
-    resized to `side` pixels. The usual for pretrained weights is 0.875.
+    """The part of a stored picture that is scored: the central square of `part` of its shorter side, resized to `side`
+    pixels. Pretrained weights usually use 0.875.
     """
 
     side: int
@@ -27,9 +27,9 @@ class Crop:
     interpolation: str
 
     def of(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The crop uint8 [side, side, C] of a picture [H, W, C].
+        """Return the crop uint8 [side, side, C] of a picture [H, W, C].
 
-        The pixels are those of torchvision, which resizes the shorter side to side / part and cuts out the centre.
+        It equals torchvision's: resize the shorter side to side / part, then crop the centre.
         """
         height, width = picture.shape[:2]
         short = math.floor(self.side / self.part + 1e-9)
@@ -44,10 +44,10 @@ class Crop:
 
 
 class Photos:
-    """Pictures of different sizes, one after the other in flat files, which stay on the disk.
+    """Pictures of different sizes, one after another in flat files on disk.
 
-    Indexed like an array of images, uint8 [N, S, S, C], they give the crops that are scored; `whole` gives all that is
-    stored. `rows` int64 [N, 4] has of each the file it is in, where it begins, its height and its width.
+    Indexed like an array of images, uint8 [N, S, S, C], it gives the evaluation crops; `whole` gives the stored
+    pictures. `rows`, int64 [N, 4], holds the file, start, height and width of each.
     """
 
     dtype, ndim = np.dtype(np.uint8), 4
@@ -59,7 +59,7 @@ class Photos:
 
     @classmethod
     def mapped(cls, folder: Path, channels: int, crop: Crop) -> Photos:
-        """The pictures of a pack, mapped."""
+        """Return the memory-mapped pictures of a pack."""
         rows = np.load(folder / "rows.npy")
         return cls([np.memmap(folder / "pictures.bin", mode="r", dtype=np.uint8)], rows, channels, crop)
 
@@ -67,7 +67,7 @@ class Photos:
         return len(self.rows)
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        """The crops of the pictures at `key` (an index, a slice or an array of them); further indices cut within."""
+        """Return the crops at `key` (an index, a slice or an array); further indices apply within images."""
         first, *rest = key if isinstance(key, tuple) else (key,)
         if first is Ellipsis:
             first, rest = slice(None), [Ellipsis, *rest]
@@ -84,7 +84,9 @@ class Photos:
         return np.asarray(self[:], dtype=dtype)
 
     def whole(self, index: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The pictures at `index`, uint8 [B, H, W, C], each at the top left of its frame, and their extents [B, 2]."""
+        """Return the pictures at `index`, uint8 [B, H, W, C], each at the top left of its frame, and their sizes [B,
+        2].
+        """
         rows = self.rows[index]
         extents = rows[:, 2:]
         frames = np.zeros((len(rows), *extents.max(0, initial=1), self.channels), np.uint8)
@@ -93,11 +95,11 @@ class Photos:
         return frames, extents
 
     def take(self, index: NDArray[np.int64]) -> Photos:
-        """Some of the pictures; none is copied."""
+        """Return some of the pictures without copying."""
         return Photos(self.files, self.rows[index], self.channels, self.crop)
 
     def and_more(self, others: Photos) -> Photos:
-        """These pictures and others after them; none is copied."""
+        """Return these pictures followed by others, without copying."""
         moved = others.rows + np.array([len(self.files), 0, 0, 0])
         return Photos([*self.files, *others.files], np.concatenate([self.rows, moved]), self.channels, self.crop)
 
@@ -108,8 +110,8 @@ class Photos:
 
 
 def shrunk(picture: Pillow.Image, store: int) -> Pillow.Image:
-    """A picture in its own proportion, its shorter side at most `store` pixels, the longer one at most LONGEST times
-    that; what is longer is cut off evenly at both ends.
+    """Return a picture in its own proportions, its shorter side at most `store` pixels and its longer side at most
+    LONGEST times that; the rest is cut off evenly at both ends.
     """
     width, height = picture.size
     short = min(width, height)

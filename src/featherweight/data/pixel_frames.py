@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def frame(path: Path, text: Sequence[str], only: Sequence[str] | None = None) -> pd.DataFrame:
-    """A table of images, `text` its columns that are no pixels; all columns, or `only` some.
+    """Read a table of images; `text` are its columns that are not pixels, and `only` limits the columns read.
 
-    Raises UserError for what is no such table.
+    Raises UserError for a file that is no such table.
     """
     import pandas as pd  # half a second, which commands that read no pixels do without
 
@@ -55,7 +55,7 @@ def frame(path: Path, text: Sequence[str], only: Sequence[str] | None = None) ->
 
 
 def spread_of(path: Path, pixels: Sequence[str], way: str) -> Spread:
-    """How far the pixels of a whole table go, which stand in `columns`, or in one as `values`. Raises UserError."""
+    """Return the range of all pixels in a table, stored in `columns` or as text in one column. Raises UserError."""
     import pandas as pd
 
     table = frame(path, [], only=pixels)
@@ -66,7 +66,7 @@ def spread_of(path: Path, pixels: Sequence[str], way: str) -> Spread:
 
 
 def parted(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.float32]:
-    """The pixels float32 [N, P] that a column holds as text. Raises UserError with the row of what is none."""
+    """Return the pixels in a text column, float32 [N, P]. Raises UserError with the row of a faulty value."""
     rows = []
     for row, text in enumerate(table[column], start=2):
         try:

@@ -20,14 +20,14 @@ BYTES: Limits = (0.0, 255.0)
 
 @dataclass(frozen=True)
 class Spread:
-    """How far the numbers of some images go, and whether there are fractions among them."""
+    """The range of the numbers in some images, and whether there are fractions among them."""
 
     low: float
     high: float
     fractions: bool
 
     def limits(self) -> Limits:
-        """Black and white: 0 to 1, the levels of 8 to 16 bits or, where it is none of these, as far as they go."""
+        """Return black and white: 0 to 1, the levels of 8 to 16 bits or, failing these, the range itself."""
         if self.low >= 0 and self.high <= 1 and self.fractions:
             return 0.0, 1.0
         if self.low >= 0 and (not self.fractions or DIM <= self.high <= BYTES[1]):
@@ -36,12 +36,12 @@ class Spread:
 
     @property
     def measured(self) -> bool:
-        """Are black and white as far as the numbers happen to go, so that they hold for this data set alone?"""
+        """True if black and white are just the range of the numbers, so they hold for this data set only."""
         return self.limits() not in ((0.0, 1.0), *((0.0, float(level)) for level in LEVELS))
 
 
 def limits_of(train: Spread, part: Spread, where: str) -> Limits:
-    """Black and white of a part of a data set: those of the images to train on, but for bytes beside 0 to 1.
+    """Return black and white of a part of the data: those of the training images, except for bytes with 0 to 255.
 
     Raises UserError where nothing but the numbers themselves says what is black.
     """
@@ -56,7 +56,7 @@ def limits_of(train: Spread, part: Spread, where: str) -> Limits:
 
 
 def spread(values: NDArray[Any], where: str) -> Spread:
-    """How far numbers go. Raises UserError for what is no number, and for infinite ones."""
+    """Return the range of numbers. Raises UserError for values that are not finite numbers."""
     if values.dtype.kind not in "buif":
         raise UserError(f"{where}: expected numbers, got {values.dtype}")
     if not values.size:
@@ -69,7 +69,7 @@ def spread(values: NDArray[Any], where: str) -> Spread:
 
 
 def together(spreads: Iterable[Spread]) -> Spread:
-    """How far the numbers of all parts go."""
+    """Return the range over all parts."""
     parts = list(spreads)
     return Spread(
         min(part.low for part in parts), max(part.high for part in parts), any(part.fractions for part in parts)
@@ -77,7 +77,7 @@ def together(spreads: Iterable[Spread]) -> Spread:
 
 
 def scaled(values: NDArray[Any], limits: Limits) -> NDArray[np.uint8]:
-    """Numbers as bytes: `limits` are black and white. Raises UserError where white is not above black."""
+    """Convert numbers to bytes; `limits` are black and white. Raises UserError if white is not above black."""
     low, high = limits
     if low >= high:
         raise UserError(f"source.range: black is {low:g} and white {high:g}; expected black below white")
@@ -86,10 +86,10 @@ def scaled(values: NDArray[Any], limits: Limits) -> NDArray[np.uint8]:
 
 
 def as_uint8(images: NDArray[Any], where: str, limits: Limits | None = None) -> NDArray[np.uint8]:
-    """Arrays as programs store images, as uint8 [N, H, W] or [N, H, W, C]: channels first or last, of any range.
+    """Convert stored arrays to uint8 [N, H, W] or [N, H, W, C]: channels first or last, any range of numbers.
 
-    `limits` are black and white of the data set; without them these images are the whole of it. Raises UserError for
-    what is no such array, and for pixels beyond the limits.
+    `limits` are black and white of the data set; without them, these images are the whole of it. Raises UserError for
+    other arrays and for pixels beyond the limits.
     """
     if images.ndim not in (3, 4) or not len(images):
         shape = "x".join(map(str, images.shape))

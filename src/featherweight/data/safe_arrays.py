@@ -28,26 +28,26 @@ LONGEST_HEADER = 1 << 16  # bytes of a .npy file's header; those of real arrays 
 
 @dataclass(frozen=True)
 class Declared:
-    """What the header of an array says that it is."""
+    """The shape and type of an array according to its header."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     @property
     def nbytes(self) -> int:
-        """The bytes that its values take."""
+        """The bytes of its values."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def is_npz(path: Path) -> bool:
-    """Is this, by its name, an archive of arrays?"""
+    """True if the file's name is that of an archive of arrays."""
     return path.suffix.lower() == ".npz"
 
 
 def declared(path: Path) -> dict[str | None, Declared]:
-    """What is in a .npy file (its one array under None) or a .npz archive (each by its key), from the headers alone.
+    """Return what a .npy file (one array, under None) or a .npz archive (by key) holds, from the headers only.
 
-    Raises UserError for what is no such file.
+    Raises UserError for other files.
     """
     with explained(path, NO_ARRAY):
         if regular_file(path).st_size == 0:
@@ -65,10 +65,10 @@ def declared(path: Path) -> dict[str | None, Declared]:
 
 
 def load(path: Path, key: str | None = None) -> NDArray[Any]:
-    """The array of a .npy file, or the one called `key` of a .npz archive.
+    """Return the array in a .npy file, or the one called `key` in a .npz archive.
 
-    Raises UserError for what holds no such array, for Python objects, which could run code, and for what is cut short,
-    damaged, or larger than the memory.
+    Raises UserError for other files, for Python objects, which could run code, and for files that are cut short,
+    damaged, or larger than memory.
     """
     headers = declared(path)
     if None in headers and key is not None:
@@ -93,9 +93,9 @@ def load(path: Path, key: str | None = None) -> NDArray[Any]:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of bytes in an idx file, gzipped or not.
+    """Return the array of bytes in an idx file, gzipped or not.
 
-    Raises UserError where the file is no such thing, cut short, too long, or larger than the memory.
+    Raises UserError for other files, and for files that are cut short, too long, or larger than memory.
     """
     with explained(path, "cannot be read"), open_regular(path) as raw:
         packed = raw.read(2) == b"\x1f\x8b"
@@ -118,9 +118,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def stacked(values: Any, where: str) -> NDArray[Any]:
-    """Nested lists (of a pickle) as one array. Raises UserError where their lengths differ, or they multiply.
+    """Return nested lists (from a pickle) as one array. Raises UserError if lengths differ or memory would not suffice.
 
-    A list that holds one list many times is small in a file and immense as an array.
+    A list that contains another many times is small as a file and huge as an array.
     """
     if isinstance(values, np.ndarray):
         return values

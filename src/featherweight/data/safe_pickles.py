@@ -14,7 +14,7 @@ from featherweight.untrusted_files import bounded_memory, explained, open_regula
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The dictionary in a pickle. Raises UserError for anything but arrays, strings, numbers and containers."""
+    """Return the dictionary in a pickle. Raises UserError for anything but arrays, text, numbers and containers."""
     with explained(path, "not a pickle of arrays"), bounded_memory(path), open_regular(path) as stream:
         content = _Arrays(stream, path).load()
     if not isinstance(content, dict):
@@ -29,7 +29,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 class _Arrays(pickle.Unpickler):
-    """Admits what arrays and plain containers are made of, and refuses every other name."""
+    """An unpickler that allows what arrays and plain containers consist of, and refuses every other name."""
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
         super().__init__(stream, encoding="latin1")
@@ -44,7 +44,7 @@ class _Arrays(pickle.Unpickler):
 
 
 def _numpy_parts() -> dict[tuple[str, str], Any]:
-    """The functions that numpy's own pickles name, found by asking numpy to pickle."""
+    """Return the functions that numpy's own pickles name, found by pickling an array."""
     array: Any = np.zeros(1)
     return {
         ("numpy.core.multiarray", "_reconstruct"): array.__reduce__()[0],

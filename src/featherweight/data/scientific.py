@@ -12,10 +12,10 @@ from featherweight.errors import UserError
 
 
 def pixels(content: bytes) -> tuple[NDArray[Any], int | None] | None:
-    """The picture [H, W] or [H, W, 3] in a DICOM or `.npy` file and, where the file says it, the value that is white.
+    """Return the picture [H, W] or [H, W, 3] in a DICOM or `.npy` file, and its value of white if the file states it.
 
-    None for any other file. Raises ValueError for such a file without one picture in it, and UserError naming the
-    command where the package that reads it is missing.
+    Returns None for other files. Raises ValueError for such a file without exactly one picture, and UserError with the
+    install command if the package that reads it is missing.
     """
     if content[:6] == b"\x93NUMPY":
         return _array(np.load(io.BytesIO(content), allow_pickle=False)), None
@@ -25,7 +25,7 @@ def pixels(content: bytes) -> tuple[NDArray[Any], int | None] | None:
 
 
 def package(name: str, what: str) -> Any:
-    """An optional package, imported. Raises UserError with the command that installs it."""
+    """Import an optional package. Raises UserError with the command that installs it."""
     import importlib
 
     try:

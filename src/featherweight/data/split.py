@@ -25,17 +25,17 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Parts:
-    """Places int64 [.], ascending, of the images to train on, to hold out, and to keep for the end."""
+    """Indices, int64 [.], ascending: images to train on, to hold out, and to keep as a labelled test."""
 
     train: Places
     holdout: Places
     test: Places
 
 
-def holdout_ranks(ids: Sequence[str], labels: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """True [N] for the images held out: `fraction` of each class, rounded, but never the whole of one.
+def stratified_mask(ids: Sequence[str], labels: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Return True [N] for a `fraction` of each class, rounded, but never a whole class.
 
-    Adding images moves few across.
+    Adding images changes the choice for few of the others.
     """
     held = np.zeros(len(ids), dtype=bool)
     for places in _ranked(ids, labels, seed).values():
@@ -135,7 +135,7 @@ def folds(
 
 
 def scarce(labels: Sequence[str], wanted: int, groups: Sequence[str] | None = None) -> str:
-    """In words, the classes with fewer members, or groups, than `wanted`; empty where there are none."""
+    """Return in words the classes with fewer members, or groups, than `wanted`; empty without any."""
     pieces: dict[str, set[str]] = defaultdict(set)
     for place, label in enumerate(labels):
         pieces[label].add(groups[place] if groups is not None else str(place))
@@ -147,8 +147,8 @@ def scarce(labels: Sequence[str], wanted: int, groups: Sequence[str] | None = No
 
 
 def rarest(sets: NDArray[Any]) -> Places:
-    """For sets of classes [N, K] the class int64 [N] that each image stands for when images are sampled or split: its
-    rarest one (K for an empty set), so that rare classes are dealt out first (Sechidis et al. 2011).
+    """Return for sets of classes [N, K] the class, int64 [N], by which each image is sampled or split: its rarest one
+    (K for an empty set), so that rare classes are dealt out first (Sechidis et al. 2011).
     """
     order = np.argsort(sets.sum(0), kind="stable")
     first = sets[:, order].argmax(1)
@@ -157,9 +157,9 @@ def rarest(sets: NDArray[Any]) -> Places:
 
 
 def groups_of(ids: Sequence[str], pattern: str) -> list[str]:
-    """What `pattern` finds in each id: its parentheses, or all of it where it has none.
+    """Return what `pattern` finds in each id: its parentheses, or the whole match if it has none.
 
-    Raises UserError with examples where it finds nothing.
+    Raises UserError with examples if it finds nothing in some.
     """
     compiled = re.compile(pattern)
     matches = [compiled.search(id) for id in ids]
@@ -174,7 +174,7 @@ def _rank(seed: int, name: str) -> bytes:
 
 
 def _ranked(ids: Sequence[str], labels: Sequence[str], seed: int) -> dict[str, list[int]]:
-    """Each class's places, by rank."""
+    """Return the places of each class in order of rank."""
     members: dict[str, list[int]] = defaultdict(list)
     for place, label in enumerate(labels):
         members[label].append(place)
@@ -184,9 +184,9 @@ def _ranked(ids: Sequence[str], labels: Sequence[str], seed: int) -> dict[str, l
 
 
 def _quotas(sizes: Counter[str], wanted: float, total: int, seed: int) -> dict[str, int]:
-    """How many of each class: a fraction of each rounded, or a number dealt out by largest remainder.
+    """Return how many images of each class to take: rounded fractions, or a number dealt by largest remainder.
 
-    Of classes so rare that a fraction of them is less than half an image, as many give one as the fraction asks for.
+    Of classes too rare to give half an image, as many give one as the fraction asks for.
     """
     if wanted < 1:
         exact = {label: wanted * size for label, size in sizes.items()}
@@ -202,7 +202,7 @@ def _quotas(sizes: Counter[str], wanted: float, total: int, seed: int) -> dict[s
 
 
 def _drawn(seed: int, label: str) -> float:
-    """A number below 1, as if drawn, that a class has whatever else there is: adding images moves few across."""
+    """Return a pseudo-random number below 1 that depends on the class only, so adding images changes little."""
     return int.from_bytes(_rank(seed, label)[:8], "big") / 2**64
 
 
@@ -225,9 +225,9 @@ def _by_kin(
     quotas: Sequence[dict[str, int]],
     seed: int,
 ) -> list[Places]:
-    """These shares of the groups of kin, as whole groups, and of the images without kin what that leaves of the quotas.
+    """Fill the quotas with whole groups of related images first, then with images that have none.
 
-    So where there are few kin, nearly all images are where they would be without.
+    With few related images, nearly all others are placed as they would be without groups.
     """
     names, company = _names(ids, kin), _company(kin)
     together, alone = np.flatnonzero(company), np.flatnonzero(~company)
@@ -248,7 +248,7 @@ def _company(kin: Places) -> NDArray[np.bool_]:
 
 
 def _names(ids: Sequence[str], kin: Places) -> list[str]:
-    """For each image the first id of its group, whatever order they are listed in."""
+    """Return for each image the smallest id in its group, which does not depend on the order."""
     first: dict[int, str] = {}
     for id, group in zip(ids, kin.tolist(), strict=True):
         first[group] = min(first.get(group, id), id)
@@ -258,9 +258,9 @@ def _names(ids: Sequence[str], kin: Places) -> list[str]:
 def _by_group(
     labels: Sequence[str], groups: Sequence[str], shares: Sequence[float], seed: int, at_least_one: bool = True
 ) -> list[Places]:
-    """Whole groups in the order of their ranks, each taken if that brings the classes nearer to these shares of them.
+    """Take whole groups by rank, each if it brings the classes nearer to these shares.
 
-    Where every group is larger than what is asked for, the smallest that can be spared, if there is to be one.
+    If every group is larger than the share, take the smallest that can be spared, if there must be one.
     """
     members, counts = _groups(labels, groups)
     order = sorted(members, key=lambda name: _rank(seed, name))
@@ -287,7 +287,7 @@ def _by_group(
 
 
 def _groups(labels: Sequence[str], groups: Sequence[str]) -> tuple[dict[str, list[int]], dict[str, Places]]:
-    """Each group's places, and how many it has of each class, the classes sorted."""
+    """Return each group's places and its count of each class, classes sorted."""
     column = {label: place for place, label in enumerate(sorted(set(labels)))}
     members: dict[str, list[int]] = defaultdict(list)
     counts: dict[str, Places] = defaultdict(lambda: np.zeros(len(column), dtype=np.int64))

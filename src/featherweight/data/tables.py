@@ -26,9 +26,9 @@ DELIMITERS = ("\t", ",", ";", "|", None)  # None: any white space
 
 
 def read(path: Path, header: Sequence[str] = ()) -> Table:
-    """The table in a file; `header` names the columns of a list that has no header of its own.
+    """Return the table in a file; `header` names the columns of a list without a header.
 
-    Raises UserError for what is no table, with the row.
+    Raises UserError with the row for a file that is no table.
     """
     ending = path.suffix.lower()
     if ending in (".json", ".jsonl"):
@@ -39,15 +39,15 @@ def read(path: Path, header: Sequence[str] = ()) -> Table:
 
 
 def with_headings(table: Table) -> Table:
-    """Return a table whose blank headings are replaced by `column 1`, as programs leave one above the rows' numbers."""
+    """Return a table with blank headings replaced by `column 1`; programs leave one blank above row numbers."""
     named = [name or f"column {place}" for place, name in enumerate(table.header, start=1)]
     return table if named == table.header else replace(table, header=named)
 
 
 def joined(path: Path, header: Sequence[str], others: Mapping[Path, Sequence[str]]) -> Table:
-    """The table in `path` with the columns of others beside it, by the first column that both have (left join).
+    """Return the table in `path` with the columns of others joined by the first shared column (left join).
 
-    Raises UserError where two tables have no column in common, or a key appears twice in the second.
+    Raises UserError if two tables share no column, or a key appears twice in the second.
     """
     table = read(path, header)
     for other_path, other_header in others.items():
@@ -68,9 +68,9 @@ def joined(path: Path, header: Sequence[str], others: Mapping[Path, Sequence[str
 
 
 def read_list(path: Path, header: Sequence[str] = ()) -> Table:
-    """A list without a header: fields by tab, comma, semicolon, bar or spaces, equally many in every row.
+    """Read a list without a header: fields separated by tab, comma, semicolon, bar or spaces.
 
-    Columns that `header` does not name are called by their place: `column 3`.
+    Columns that `header` does not name are called `column 3`, by position.
     """
     lines = read_text(path).splitlines()
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -90,7 +90,7 @@ def read_list(path: Path, header: Sequence[str] = ()) -> Table:
 
 
 def records(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON file. Raises UserError for one that holds none."""
+    """Return the records of a JSON file. Raises UserError if it has none."""
     content = read_bytes(path)
     with explained(path, "not a JSON file"):
         text = content.decode("utf-8-sig")
@@ -123,12 +123,12 @@ def _records(content: Any) -> list[dict[str, Any]]:
 
 
 def _lists_files(value: Any) -> bool:
-    """True for a list of names of images, as a mapping from classes to their files has them."""
+    """True for a list of image names, as in a mapping from classes to files."""
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) and is_image(one) for one in value)
 
 
 def _annotated(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """COCO: each image once for every class that its annotations name; without annotations each image once."""
+    """Return COCO records: each image once per class in its annotations; without annotations, each image once."""
     images = {_id(image): image for image in content["images"] if isinstance(image, dict)}
     by_image: dict[tuple[str, str], dict[str, Any]] = {}
     for note in content.get("annotations") or ():
@@ -155,7 +155,7 @@ def _of_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _text(value: Any) -> str | None:
-    """A value as a CSV would have it; None for what is no value of a table."""
+    """Return a value as a CSV would write it, or None if it does not fit into a table."""
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, (str, int, float)):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 def odd_names(classes: Iterable[str]) -> list[str]:
-    """In words, a line a kind; empty where there is nothing odd."""
+    """Return one line per kind of oddity in the class names; empty if there are none."""
     alike: defaultdict[str, list[str]] = defaultdict(list)
     for name in classes:
         alike[_as_read(name)].append(name)
@@ -20,7 +20,7 @@ def odd_names(classes: Iterable[str]) -> list[str]:
 
 
 def _as_read(name: str) -> str:
-    """Without what the eye does not tell apart: forms of a letter, case (but of letters alone), spaces, marks."""
+    """Return a name without what a reader hardly sees: forms of a letter, case of letters, spaces, marks."""
     same = unicodedata.normalize("NFKC", name)
     seen = " ".join("".join(letter for letter in same if unicodedata.category(letter) != "Cf").split())
     return seen if len(seen) == 1 else seen.casefold()

@@ -1,4 +1,4 @@
-"""From a folder or an archive of images to a competition file, with what was found and what had to be assumed."""
+"""Write a competition file for a folder or an archive of images, and report what was found and assumed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from featherweight.data.csv_file import examples
 from featherweight.data.detect import mapping
 from featherweight.data.detect.detected import Hints
 from featherweight.data.detect.refusals import PACKED
-from featherweight.data.detect.sample import Sample, numbers_of
+from featherweight.data.detect.sample_submission import SampleSubmission, numbers_of
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.survey import survey
 from featherweight.data.listing import Listing, Samples, Stored, numbered
@@ -38,7 +38,7 @@ TARGETS = ("one", "several", "ordered")
 
 @dataclass(frozen=True)
 class Options:
-    """What the user says of a competition; None is worked out from the files."""
+    """What the user states about a competition; None is worked out from the files."""
 
     name: str | None = None
     metric: str | None = None
@@ -56,7 +56,7 @@ class Options:
 
 @dataclass
 class Report:
-    """The file that was written, and what to tell about it."""
+    """The file that was written, and the messages about it."""
 
     path: Path
     found: list[str] = field(default_factory=list)
@@ -64,10 +64,10 @@ class Report:
 
 
 def init(folder: Path, **options: Any) -> Report:
-    """Write `configs/competitions/<name>.yaml` for the data in `folder`, an archive being unpacked into `data/` first.
+    """Write `configs/competitions/<name>.yaml` for the data in `folder`; an archive is first unpacked into `data/`.
 
-    `options` are the fields of `Options`. Raises UserError where the data is not understood or the name is taken;
-    nothing is written then, and what was unpacked is taken away again.
+    `options` are the fields of `Options`. Raises UserError if the data is not understood or the name is taken; then
+    nothing is written, and what was unpacked is deleted.
     """
     wishes = Options(**options)
     archive = is_archive(folder)
@@ -108,7 +108,7 @@ def _refuse_unknown(wishes: Options) -> None:
 
 
 def _slug(wishes: Options, folder: str, report: Report) -> str | None:
-    """The competition's name on Kaggle: as it is said or, of a known one, as its folder is called."""
+    """Return the competition's name on Kaggle: as stated or, for a known competition, the folder's name."""
     if wishes.kaggle is not None:
         slug = known_competitions.slug_of(wishes.kaggle)
         return None if slug == "none" else slug
@@ -179,7 +179,7 @@ def _described(
 
 
 def _classes(folder: Path, train: Samples, test: Samples | None, report: Report, columns: Sequence[str]) -> list[str]:
-    """The classes: those of the images, and every column where each stands for one, though no image may have it."""
+    """Return the classes: those of the images, and all columns if each stands for a class."""
     assert train.labels is not None
     names = [name for label in train.labels for name in ((label,) if isinstance(label, str) else label)]
     classes = ordered({*names, *columns})
@@ -201,7 +201,7 @@ def _classes(folder: Path, train: Samples, test: Samples | None, report: Report,
 
 
 def _metric(wishes: Options, known: KnownCompetition, form: dict[str, Any], report: Report) -> dict[str, Any] | str:
-    """The metric: the user's, the known one, or what suits the submission."""
+    """Return the metric: the user's, the known one, or one that suits the submission."""
     takes = form.get("takes", "labels")
     suits = {"probabilities": "log_loss", "probability": "auc", "set": "samples_f1", "ranked": f"map@{form.get('k')}"}
     chosen = known_metric(wishes.metric or known.metric) or known_metric(suits.get(takes)) or "accuracy"
@@ -227,7 +227,7 @@ def _spelled(metric: dict[str, Any] | str) -> str:
 
 
 def _write(report: Report, config: dict[str, Any], test: Samples | None) -> None:
-    """Write the file, load it as any command will, and try the sample submission on it."""
+    """Write the file, load it as any command will, and check the sample submission against it."""
     lines = [line.strip() for text in report.assumed for line in text.splitlines()]
     comments = "\n".join(f"# {line}" for line in ["Written by ./run.sh init, which assumed:", *lines])
     atomic.write_text(report.path, f"{comments}\n{yaml.dump(config, compact=True)}")
@@ -245,7 +245,7 @@ def _write(report: Report, config: dict[str, Any], test: Samples | None) -> None
 
 
 def _listing(source: dict[str, Any], root: Path, report: Report) -> Listing:
-    """What the source lists. Where rows and files do not fit together it says so, and goes on with those that do."""
+    """Return what the source lists; if rows and files do not match, report it and go on with those that do."""
     choose = TypeAdapter(Competition.model_fields["source"].rebuild_annotation()).validate_python
     try:
         listing: Listing = choose(source)(root)
@@ -260,8 +260,8 @@ def _listing(source: dict[str, Any], root: Path, report: Report) -> Listing:
     return listing
 
 
-def _count_like(sample: Sample, source: dict[str, Any], ids: Sequence[str], report: Report) -> bool:
-    """Where images have no ids but their places, let them be counted from where the sample submission begins."""
+def _count_like(sample: SampleSubmission, source: dict[str, Any], ids: Sequence[str], report: Report) -> bool:
+    """If images have no ids, number them from where the sample submission starts; True if that changed the source."""
     listed = sample.ids
     if "first_id" not in inspect.signature(SOURCES[source["name"]]).parameters or len(listed) != len(ids):
         return False
@@ -292,7 +292,7 @@ def _name(wish: str | None, default: str) -> str:
 
 
 def ordered(names: set[str]) -> list[str]:
-    """Numbers by their value, everything else by its letters."""
+    """Return names sorted: numbers by value, others alphabetically."""
     numbers = numbers_of(sorted(names))
     if numbers is None:
         return sorted(names)

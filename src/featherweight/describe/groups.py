@@ -1,6 +1,6 @@
-"""Which images belong together: a column, a pattern in their names, or near-duplicates; and what silence would cost.
+"""Which images are related: by a column, a pattern in their names, or near-duplicates; and what ignoring it would cost.
 
-Kin on both sides of a split make the holdout score too good: what is held out was seen in training, nearly.
+Related images on both sides of a split make the holdout score too good, because what is held out was nearly seen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEAR = (*numbered_names.PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][
 def propose(
     train: Samples, test: Samples | None, detected: Detected, wish: str | None, assumed: list[str]
 ) -> dict[str, Any]:
-    """The keys of a competition file that keep related images together; adds to what was assumed.
+    """Return the keys of a competition file that keep related images together, and add messages to `assumed`.
 
     `wish` is a column (then the source has it), a regular expression over ids, or none.
     """
@@ -70,7 +70,7 @@ def _by_pattern(train: Samples, pattern: str) -> str:
 
 
 def _leak(sizes: Sequence[int]) -> str:
-    """In words, the groups, and which part of the held-out images would have related images in training."""
+    """Return in words the groups, and the share of held-out images that would have related images in training."""
     total = sum(sizes)
     torn = sum(size * (1 - HELD_OUT ** (size - 1)) for size in sizes) / max(total, 1)
     return (
@@ -83,7 +83,7 @@ def _leak(sizes: Sequence[int]) -> str:
 
 
 def _by_pictures(train: Samples, labels: Sequence[str], assumed: list[str]) -> dict[str, Any]:
-    """The pattern that joins near-duplicates, where there are many."""
+    """Return the pattern that joins near-duplicates, if there are many."""
     places = _some(len(train.ids))
     images = small(train, places)
     same = near_duplicates.groups(images)
@@ -110,7 +110,7 @@ def _by_pictures(train: Samples, labels: Sequence[str], assumed: list[str]) -> d
 
 
 def _some(count: int) -> list[int]:
-    """All places or, of many, blocks of neighbours, since related images mostly lie side by side."""
+    """Return all places or, for many images, blocks of neighbours, since related images mostly lie side by side."""
     if count <= MOST:
         return list(range(count))
     blocks = np.linspace(0, count - 100, MOST // 100).astype(int)
@@ -118,7 +118,7 @@ def _some(count: int) -> list[int]:
 
 
 def small(train: Samples, places: Sequence[int]) -> NDArray[np.uint8]:
-    """uint8 [N, 32, 32, 3] of these images; grey where one cannot be read."""
+    """Return these images as uint8 [N, 32, 32, 3]; grey if one cannot be read."""
     image = Image(size=SIDE, channels=3, mirror=False, levels=65535)
     pictures = np.full((len(places), SIDE, SIDE, 3), 127, dtype=np.uint8)
     for row, place in enumerate(places):

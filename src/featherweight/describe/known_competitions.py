@@ -1,4 +1,4 @@
-"""What is certain about known competitions: facts in `known_competitions.yaml`, by their names on Kaggle."""
+"""Facts about known competitions, from `known_competitions.yaml`, by their names on Kaggle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORCED = ("bengaliai-cv19",)  # one of its targets can be trained alone, where -
 
 @dataclass(frozen=True)
 class KnownCompetition:
-    """What is known of one competition; None, or empty, where nothing is."""
+    """The known facts about a competition; None or empty if unknown."""
 
     metric: str | None = None
     target: str | None = None
@@ -35,14 +35,14 @@ class KnownCompetition:
 
 @functools.cache
 def competitions() -> dict[str, KnownCompetition]:
-    """All known competitions by their names on Kaggle, in small letters."""
+    """Return all known competitions by their names on Kaggle in lower case."""
     return {slug.lower(): KnownCompetition(**entry) for slug, entry in yaml.read(FILE).data.items()}
 
 
 def known(slug: str | None, label: str | None = None) -> KnownCompetition:
-    """What is known of a competition, nothing of an unknown one.
+    """Return what is known about a competition; empty facts for an unknown one.
 
-    Raises UserError for one that is none for a classifier, unless `label` names a column of it to be trained alone.
+    Raises UserError if it is not a classification of images, unless `label` names one of its columns to train alone.
     """
     competition = competitions().get((slug or "").lower(), KnownCompetition())
     if competition.unsupported and not (label and str(slug).lower() in FORCED):
@@ -55,9 +55,9 @@ def known(slug: str | None, label: str | None = None) -> KnownCompetition:
 
 
 def slug_of(text: str) -> str:
-    """Return a competition's name on Kaggle from what the user says: the name itself, or its address.
+    """Return a competition's name on Kaggle from that name or its address.
 
-    Raises UserError for what is neither.
+    Raises UserError for other text.
     """
     address = re.search(r"kaggle\.com/(?:c|competitions)/([^/?#\s]+)", text)
     slug = address[1] if address else text
@@ -69,8 +69,8 @@ def slug_of(text: str) -> str:
 
 
 def metric(name: str | None) -> dict[str, Any] | str | None:
-    """A metric as a competition file says it: `map@5` is map_at_k with its k, `samples_f2` is samples_fbeta with its
-    beta. None where there is none such.
+    """Return a metric as a competition file writes it: `map@5` is map_at_k with its k, `samples_f2` is samples_fbeta
+    with its beta. None if there is no such metric.
     """
     if name is None or name in METRICS:
         return name

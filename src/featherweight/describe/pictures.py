@@ -1,4 +1,4 @@
-"""What pictures look like, and so at which size and in which channels a competition takes them."""
+"""Look at some pictures, and choose the size and channels of a competition's images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featherweight.data import scientific
-from featherweight.data.detect.sample import numbers_of
+from featherweight.data.detect.sample_submission import numbers_of
 from featherweight.data.image import opened, read
 from featherweight.data.listing import Samples
 from featherweight.data.pixel_range import LEVELS
@@ -28,7 +28,7 @@ DEEP = ("I", "F")  # modes of more than 8 bits begin with these
 
 @dataclass
 class Traits:
-    """The pictures looked at: how many have which width and height, whether all are grey, the brightest deep pixel."""
+    """What the pictures looked at have in common: their sizes, whether all are grey, the range of deep pixels."""
 
     shapes: Counter[tuple[int, int]] = field(default_factory=Counter)
     grey: bool = True
@@ -48,7 +48,7 @@ class Traits:
 
 
 def traits_of(train: Samples, most: int = LOOKED_AT) -> Traits:
-    """Look at some of the pictures. Raises UserError where none can be read."""
+    """Look at some of the pictures. Raises UserError if none can be read."""
     places = np.unique(np.linspace(0, len(train.ids) - 1, most).astype(int)).tolist()
     traits = Traits()
     first = ""
@@ -108,7 +108,7 @@ def _deepen(traits: Traits, values: Any) -> None:
 
 @dataclass
 class Chosen:
-    """The `image` section, and what to say about it."""
+    """The `image` section, and the messages about it."""
 
     section: dict[str, Any]
     found: list[str]
@@ -116,7 +116,7 @@ class Chosen:
 
 
 def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: bool | None) -> Chosen:
-    """The image section of a competition for these pictures, on this machine."""
+    """Choose the image section of a competition for these pictures on this machine."""
     traits = traits_of(train)
     (width, height), most = traits.shapes.most_common(1)[0]
     typical = traits.side
@@ -151,7 +151,7 @@ def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: boo
 
 
 def _size(count: int, typical: float, exact: int | None) -> tuple[int, str]:
-    """The size: as the pictures are, at most 224, and less where a processor alone would take hours; and why."""
+    """Return the size and the reason: as the pictures are, at most 224, and less if a CPU alone would take hours."""
     natural = (
         exact if exact is not None and 4 <= exact <= LARGEST else max((s for s in SIZES if s <= typical), default=8)
     )
@@ -171,7 +171,7 @@ def _accelerated() -> bool:
 
 
 def _transparency(train: Samples, traits: Traits, chosen: Chosen) -> None:
-    """Say that a fourth channel is taken for transparency. Raises UserError where it can hardly be that."""
+    """Report that a fourth channel is read as transparency. Raises UserError if it can hardly be that."""
     if traits.veiled > traits.shapes.total() / 2:
         raise UserError(
             f"{train.images[0]}: the fourth channel varies in most pixels of {traits.veiled} of "
@@ -185,7 +185,7 @@ def _transparency(train: Samples, traits: Traits, chosen: Chosen) -> None:
 
 
 def _levels(traits: Traits, chosen: Chosen) -> None:
-    """One scale of brightness for all pictures of more than 8 bits."""
+    """Set one brightness scale for all pictures of more than 8 bits."""
     if not traits.deep:
         return
     if traits.darkest < 0 and traits.darkest * 255 < -traits.brightest:

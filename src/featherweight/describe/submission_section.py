@@ -1,4 +1,4 @@
-"""What a submission must hold, as the sample submission, the classes and the metric say it."""
+"""The `submission` section: what a submission must contain, by the sample submission, the classes and the metric."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featherweight.data.csv_file import examples
-from featherweight.data.detect.sample import Sample, numbers_of, shapes
+from featherweight.data.detect.sample_submission import SampleSubmission, numbers_of, shapes
 from featherweight.data.detect.scan import relative
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS
@@ -31,7 +31,7 @@ ABSENT = {"normal", "healthy", "negative", "benign", "no", "not", "non", "none",
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known before the sample is read: the classes, the target, and what the user or a fact says."""
+    """What is known before the sample is read: classes, target, and what the user or a known competition states."""
 
     classes: Sequence[str]
     target: str
@@ -44,12 +44,12 @@ class Facts:
 
     @property
     def probabilities(self) -> bool:
-        """Does the metric judge probabilities?"""
+        """True if the metric judges probabilities."""
         return self.metric in METRICS and METRICS[self.metric].input_kind == "probabilities"
 
 
 def spaced(form: dict[str, Any], classes: Sequence[str], assumed: list[str]) -> None:
-    """Where classes are separated by spaces, spell those that have one with an underscore."""
+    """If classes are separated by spaces, spell class names that contain spaces with underscores."""
     if form.get("takes") not in ("set", "ranked"):
         return
     parted = {name: "_".join(name.split()) for name in classes if len(name.split()) > 1}
@@ -59,8 +59,10 @@ def spaced(form: dict[str, Any], classes: Sequence[str], assumed: list[str]) -> 
         assumed.append(f"  submission.spelling: classes are separated by spaces, so '{one}' is written {other}")
 
 
-def form(sample: Sample | None, root: Path, wanted: Facts, found: list[str], assumed: list[str]) -> dict[str, Any]:
-    """The `submission` section; adds to what was found and assumed.
+def form(
+    sample: SampleSubmission | None, root: Path, wanted: Facts, found: list[str], assumed: list[str]
+) -> dict[str, Any]:
+    """Return the `submission` section, and add to what was found and assumed.
 
     Raises UserError where the sample submission does not fit the classes.
     """
@@ -94,8 +96,8 @@ def form(sample: Sample | None, root: Path, wanted: Facts, found: list[str], ass
     return config | _names(sample, wanted, assumed)
 
 
-def _refuse_other_separators(sample: Sample, wanted: Facts) -> None:
-    """Refuse a sample whose values list classes by another separator than spaces, which alone are written here."""
+def _refuse_other_separators(sample: SampleSubmission, wanted: Facts) -> None:
+    """Refuse a sample whose values separate classes by something other than spaces, which alone are supported."""
     for mark in (",", ";", "|"):
         for value in sample.distinct[:200]:
             names = [name.strip() for name in value.split(mark)]
@@ -107,8 +109,8 @@ def _refuse_other_separators(sample: Sample, wanted: Facts) -> None:
                 )
 
 
-def _lists_classes(sample: Sample, classes: Sequence[str]) -> bool:
-    """Does every value of the sample list several classes, or names that look like them?"""
+def _lists_classes(sample: SampleSubmission, classes: Sequence[str]) -> bool:
+    """True if every value of the sample lists several classes, or names that look like them."""
     if not sample.ranked or set(sample.distinct) & set(classes):
         return False
     pairs = sample.distinct[0].split()
@@ -123,8 +125,8 @@ def _lists_classes(sample: Sample, classes: Sequence[str]) -> bool:
     return bool(set(tokens) & set(classes)) or shapes(tokens) == shapes(list(classes)[:200])
 
 
-def _columns(sample: Sample, wanted: Facts, found: list[str], assumed: list[str]) -> dict[str, Any]:
-    """One column per class."""
+def _columns(sample: SampleSubmission, wanted: Facts, found: list[str], assumed: list[str]) -> dict[str, Any]:
+    """Return the section for a sample with one column per class."""
     takes = "probabilities"
     if wanted.metric in METRICS and not wanted.probabilities:
         takes = "one_hot"
@@ -146,7 +148,7 @@ def _columns(sample: Sample, wanted: Facts, found: list[str], assumed: list[str]
 
 
 def _headed(headings: Sequence[str], wanted: Facts, assumed: list[str]) -> dict[str, str] | None:
-    """Which of these headings each class has, if there is one for each."""
+    """Return the heading of each class, if each has one, else None."""
     classes, there = wanted.classes, set(headings)
     ways: tuple[Callable[[str], str], ...] = (str, *RESPELLINGS)
     for respell in ways:
@@ -170,7 +172,7 @@ def _headed(headings: Sequence[str], wanted: Facts, assumed: list[str]) -> dict[
 
 
 def _trimmed(headings: Sequence[str]) -> tuple[str, list[str], str]:
-    """What all headings begin with, as prob_ in prob_cat; what is left of each; what all end with."""
+    """Return the common beginning of all headings (prob_ in prob_cat), the distinct middles, and the common end."""
     numbered = all(re.fullmatch(r"\D+\d+", heading) for heading in headings)
     start = re.sub(r"\d+$" if numbered else r"[^\W_]+$", "", _beginning(headings))
     end = re.sub(r"^[^\W_]+", "", _beginning([heading[::-1] for heading in headings])[::-1])
@@ -178,14 +180,14 @@ def _trimmed(headings: Sequence[str]) -> tuple[str, list[str], str]:
 
 
 def _beginning(texts: Sequence[str]) -> str:
-    """The letters that all texts begin with."""
+    """Return the longest common prefix."""
     first, last = min(texts), max(texts)
     same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return first[:same]
 
 
-def _names(sample: Sample, wanted: Facts, assumed: list[str]) -> dict[str, Any]:
-    """How the classes are spelled in a column of them."""
+def _names(sample: SampleSubmission, wanted: Facts, assumed: list[str]) -> dict[str, Any]:
+    """Return how the classes are spelled in a column of class names."""
     values, classes = sample.distinct, list(wanted.classes)
     if set(values) <= set(classes):
         return {}
@@ -217,8 +219,8 @@ def _names(sample: Sample, wanted: Facts, assumed: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _numbers(sample: Sample, classes: Sequence[str], assumed: list[str]) -> dict[str, Any]:
-    """Classes that are numbers stay numbers, written as the sample writes them."""
+def _numbers(sample: SampleSubmission, classes: Sequence[str], assumed: list[str]) -> dict[str, Any]:
+    """Return how classes that are numbers are spelled, following the sample."""
     first = sample.distinct[0]
     pointed = "." in first
     width = len(first) if len(first) > 1 and first.startswith("0") and first.isdecimal() else 0
@@ -237,7 +239,7 @@ def _numbers(sample: Sample, classes: Sequence[str], assumed: list[str]) -> dict
 
 
 def _positive(heading: str, wanted: Facts, assumed: list[str]) -> str:
-    """Return the class that a column of probabilities is about: the one it is named after, or that is not an absence
+    """Return the class whose probability a column holds: the one it is named after, else the one that is not an absence
     (normal, healthy, none), else the second.
     """
     if wanted.positive in wanted.classes:

@@ -17,7 +17,7 @@ from featherweight.export.standalone import decided
 
 @dataclass(frozen=True)
 class Answering:
-    """How pictures are shown, and what is answered: the competition's target, the run's decision."""
+    """How images are prepared and answered: the competition's target, the run's decision."""
 
     image: Image
     target: Target
@@ -25,12 +25,11 @@ class Answering:
 
 
 class Deployed(nn.Module):
-    """Pictures uint8 [N, H, W, C] of any height and width in, probabilities float32 [N, K] out; where classes are
-    several or ordered also what is decided of them: sets bool [N, K], or classes int64 [N].
+    """Maps pictures uint8 [N, H, W, C] of any size to probabilities float32 [N, K]; for sets or ordered classes also to
+    the decisions: sets bool [N, K], or classes int64 [N].
 
-    Inside are the resizing to the model's size, the normalisation, the models (averaged by `weights`), the softmax or
-    sigmoid, the calibration and the decision. The operations on height and width are such that they can be traced and
-    exported with both left open.
+    Contains resizing, normalisation, the models (averaged by `weights`), softmax or sigmoid, calibration and decision,
+    in operations that can be traced with height and width left open.
     """
 
     def __init__(
@@ -46,5 +45,5 @@ class Deployed(nn.Module):
         x = prepared(images.permute(0, 3, 1, 2).float(), rule.image) / 255
         parts = zip(self.models, self.temperatures, self.weights, strict=True)
         several = rule.target == "several"
-        probs = torch.stack([activated(model(x) / heat, several) * weight for model, heat, weight in parts]).sum(0)
+        probs = torch.stack([activated(model(x) / t, several) * weight for model, t, weight in parts]).sum(0)
         return probs if rule.target == "one" else (probs, decided(probs, rule.decision.kind, rule.decision.values))

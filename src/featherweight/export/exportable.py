@@ -37,15 +37,15 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExportSource:
     """A finished run and the models that it ships: one, or those of an ensemble."""
 
     run: Run
     members: list[Member]
 
     @classmethod
-    def of(cls, run: Run, *, with_views: bool = False) -> Subject:
-        """Those of a run. Raises UserError for one that is not finished, or whose weights are not its recipe's."""
+    def of(cls, run: Run, *, with_views: bool = False) -> ExportSource:
+        """Return the source for a run. Raises UserError if it is unfinished, or its weights do not fit its recipe."""
         if not run.is_finished:
             raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
         if not run.is_ensemble:
@@ -66,15 +66,15 @@ class Subject:
 
     @property
     def has_views(self) -> bool:
-        """Are they exported with it?"""
+        """True if the views are exported too."""
         return any(member.views for member in self.members)
 
     def shown(self, data: Sequence[Data], ids: Sequence[str]) -> list[Pack]:
-        """The labelled pictures `ids`, for each member at its own size; `data` are the members' (`load`)."""
+        """Return the labelled pictures `ids`, for each member at its own size; `data` is from `load`."""
         return [_chosen(each, ids, self.run) for each in data]
 
     def load(self) -> list[Data]:
-        """The competition's pictures, once for each member."""
+        """Return the competition's pictures, once per member."""
         return [member.run.competition.load() for member in self.members]
 
     def probs(self, packs: Sequence[Pack], what: str) -> NDArray[np.float32]:
@@ -111,7 +111,9 @@ class Subject:
         return mixed
 
     def all_hold_out(self, ids: Sequence[str]) -> bool:
-        """Was no member trained on any of these pictures? Of an ensemble of folds, each was on those of the others."""
+        """True if no member was trained on any of these pictures. In an ensemble of folds, each was trained on the
+        others' holdouts.
+        """
         return all(self._unseen(member, ids).all() for member in self.members)
 
     def _unseen(self, member: Member, ids: Sequence[str]) -> NDArray[np.bool_]:
@@ -146,6 +148,6 @@ def _chosen(data: Data, ids: Sequence[str], run: Run) -> Pack:
 
 
 def some(ids: Sequence[str], count: int) -> list[str]:
-    """At most `count` of the ids, evenly spread over them."""
+    """Return at most `count` of the ids, evenly spaced."""
     places = np.unique(np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int))
     return [ids[place] for place in places]

@@ -19,7 +19,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation.tta import is_random
 from featherweight.export import standalone
 from featherweight.export.deployed import Answering, Deployed
-from featherweight.export.exportable import Subject
+from featherweight.export.exportable import ExportSource
 from featherweight.export.source import Source
 from featherweight.models import Classifier
 from featherweight.models.weights_file import to_safetensors
@@ -32,22 +32,22 @@ PREPARED = {"size", "channels", "fit", "store", "crop", "interpolation", "levels
 
 @dataclass(frozen=True)
 class Format:
-    """A format: its ending, the packages that it needs beyond the usual, its reader in `foreign`, and its writer."""
+    """An export format: its ending, the packages it needs, its reader and its writer."""
 
     ending: str
     needs: tuple[str, ...]
     reader: str
-    write: Callable[[Subject, Facts, Path], None]
+    write: Callable[[ExportSource, Facts, Path], None]
 
 
 def as_text(facts: Facts) -> dict[str, str]:
-    """The facts for a format that keeps texts alone: each as JSON unless it is one, and all together under KEY."""
+    """Return the facts as texts: each as JSON unless it is a text, and all together under KEY."""
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
     return {**text, KEY: json.dumps(facts)}
 
 
-def deployed(subject: Subject) -> Deployed:
-    """The subject as one module. Raises UserError where its members want pictures of different sizes."""
+def deployed(subject: ExportSource) -> Deployed:
+    """Return the source as one module. Raises UserError if its members need pictures of different sizes."""
     images = [member.run.competition.image for member in subject.members]
     seen = [image.model_dump(include=PREPARED) for image in images]
     apart = [key for key in seen[0] if any(each[key] != seen[0][key] for each in seen)]
@@ -64,14 +64,14 @@ def deployed(subject: Subject) -> Deployed:
     ).eval()
 
 
-def _pictures(subject: Subject) -> torch.Tensor:
-    """Two pictures that are no squares, to trace the model by: their number and their sides stay open."""
+def _pictures(subject: ExportSource) -> torch.Tensor:
+    """Return two non-square pictures to trace the model with; number and sides stay open."""
     image = subject.run.competition.image
     shape = (2, image.size + 5, image.size + 2, image.channels)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def _program(subject: Subject) -> torch.export.ExportedProgram:
+def _program(subject: ExportSource) -> torch.export.ExportedProgram:
     open_ended = {"images": dict.fromkeys((0, 1, 2), torch.export.Dim.DYNAMIC)}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -81,7 +81,7 @@ def _program(subject: Subject) -> torch.export.ExportedProgram:
     return program
 
 
-def _onnx(subject: Subject, facts: Facts, path: Path) -> None:
+def _onnx(subject: ExportSource, facts: Facts, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -101,7 +101,7 @@ def _onnx(subject: Subject, facts: Facts, path: Path) -> None:
     program.save(path)
 
 
-def _torchscript(subject: Subject, facts: Facts, path: Path) -> None:
+def _torchscript(subject: ExportSource, facts: Facts, path: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(deployed(subject), (_pictures(subject),), check_trace=False)  # type: ignore[no-untyped-call]
@@ -109,7 +109,7 @@ def _torchscript(subject: Subject, facts: Facts, path: Path) -> None:
         path.write_bytes(traced.save_to_buffer(_extra_files={f"{KEY}.json": json.dumps(facts)}))
 
 
-def _pt2(subject: Subject, facts: Facts, path: Path) -> None:
+def _pt2(subject: ExportSource, facts: Facts, path: Path) -> None:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of buffers that share storage, which it writes all the same
@@ -117,7 +117,7 @@ def _pt2(subject: Subject, facts: Facts, path: Path) -> None:
     path.write_bytes(buffer.getvalue())
 
 
-def _safetensors(subject: Subject, facts: Facts, path: Path) -> None:
+def _safetensors(subject: ExportSource, facts: Facts, path: Path) -> None:
     tensors = {
         f"{member.prefix}{name}": tensor
         for member in subject.members
@@ -126,14 +126,14 @@ def _safetensors(subject: Subject, facts: Facts, path: Path) -> None:
     path.write_bytes(to_safetensors(tensors, {**as_text(facts), "format": "pt"}))
 
 
-def _script(subject: Subject, facts: Facts, path: Path) -> None:
+def _script(subject: ExportSource, facts: Facts, path: Path) -> None:
     beside = path.with_suffix(".safetensors")
     _safetensors(subject, facts, beside)
     path.write_text(script_text(subject, facts, beside.name))
 
 
-def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
-    """One Python file that classifies pictures by the weights in `weights_file` beside it, without this package."""
+def script_text(subject: ExportSource, facts: Facts, weights_file: str) -> str:
+    """Return one Python file that classifies pictures with the weights in `weights_file`, without this package."""
     source, makers = Source(standalone.__name__, {build_on_meta: standalone.build_on_meta}), []
     classifier = source.add(Classifier)
     for member in subject.members:
@@ -162,7 +162,7 @@ def script_text(subject: Subject, facts: Facts, weights_file: str) -> str:
 
 
 def _view(source: Source, view: Any) -> str:
-    """A test-time view as the text of a function of images."""
+    """Return a test-time view as the source of a function of images."""
     if is_random(view):
         raise UserError(
             f"--views: the view '{view.name}' draws at random, which a script cannot; export without --views"
@@ -172,7 +172,7 @@ def _view(source: Source, view: Any) -> str:
 
 
 def _assembled(facts: Facts, source: Source, makers: Sequence[str], views: Sequence[Sequence[str]]) -> str:
-    """The text of the module `standalone` with a model's facts and networks in place of its own, which are none."""
+    """Return the source of the module `standalone` with a model's facts and networks inserted."""
     head, ending = Path(standalone.__file__).read_text().split("# The text below this line ends every script.\n")
     head = head.split("\nimport ", 1)[0].strip()
     wants = ", ".join(sorted({"torch", "Pillow", *source.libraries} - {"PIL"}, key=str.lower))
@@ -198,7 +198,7 @@ def _assembled(facts: Facts, source: Source, makers: Sequence[str], views: Seque
 
 
 def _by_place(line: str) -> tuple[bool, str]:
-    """Python's own imports before those of packages."""
+    """Sort imports: the standard library before packages."""
     return line.split()[1].split(".")[0] not in sys.stdlib_module_names, line
 
 
@@ -212,5 +212,5 @@ FORMATS = {
 
 
 def missing(names: Sequence[str]) -> list[str]:
-    """Those of the packages that are not installed."""
+    """Return the packages that are not installed."""
     return [name for name in names if importlib.util.find_spec(name) is None]

@@ -21,9 +21,9 @@ from featherweight.evaluation.calibration import temper, temper_cross_fitted
 from featherweight.evaluation.decisions import cross_fitted, expected_index
 from featherweight.evaluation.metrics import Score
 from featherweight.export import quantize
-from featherweight.export.asking import answers, prepared_by_graph
-from featherweight.export.exportable import Subject, some
+from featherweight.export.exportable import ExportSource, some
 from featherweight.export.formats import FORMATS, as_text, missing, script_text
+from featherweight.export.onnx_runner import answers, prepared_by_graph
 from featherweight.models.custom import CustomModel
 from featherweight.runs.evaluate import named
 from featherweight.runs.run import Run
@@ -53,7 +53,7 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
     With `views` a script asks the model by the run's test-time views.
     """
     refuse_if_impossible(kind, int8, views)
-    format, subject = FORMATS[kind], Subject.of(run, with_views=views)
+    format, subject = FORMATS[kind], ExportSource.of(run, with_views=views)
     _refuse_code_of_others(subject, kind)
     out = _file(run, kind, out)
     weighed = run.weigh()
@@ -90,7 +90,7 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
     return [out.parent / file.name for file in finished]
 
 
-def _refuse_code_of_others(subject: Subject, kind: str) -> None:
+def _refuse_code_of_others(subject: ExportSource, kind: str) -> None:
     """Raise UserError where a script would need a network that is not made of this package's code."""
     own = [member.run for member in subject.members if isinstance(member.run.recipe.model, CustomModel)]
     if own and FORMATS[kind].reader == "script":
@@ -113,13 +113,13 @@ def _file(run: Run, kind: str, out: Path | None) -> Path:
     return out.absolute()
 
 
-def _trained_on(subject: Subject) -> list[str]:
+def _trained_on(subject: ExportSource) -> list[str]:
     """The pictures that the first member was trained on; an ensemble has no split of its own for them."""
     return subject.members[0].run.split.train
 
 
 def _quantized(
-    subject: Subject, written: Path, facts: dict[str, Any], trained: Sequence[Pack], held: Sequence[Pack]
+    subject: ExportSource, written: Path, facts: dict[str, Any], trained: Sequence[Pack], held: Sequence[Pack]
 ) -> Path:
     """The int8 copy of an ONNX file, beside it, its score measured on the whole holdout."""
     small = written.with_suffix(".int8.onnx")
@@ -143,7 +143,7 @@ def _quantized(
     return small
 
 
-def _recalibrated(subject: Subject, probs: NDArray[np.float32], pack: Pack) -> NDArray[np.float32]:
+def _recalibrated(subject: ExportSource, probs: NDArray[np.float32], pack: Pack) -> NDArray[np.float32]:
     """Return what a graph answered, float32 [N, K], at cross-fitted temperatures, as the fp32 score is calibrated.
 
     The graph of a single run holds a temperature that was fitted to these very images: it is divided out first. The
@@ -192,7 +192,7 @@ def _compare_decided(
         raise UserError(f"--to {kind}: read again, it decides otherwise {wrong} times; it is not kept")
 
 
-def plain_score(subject: Subject, packs: Sequence[Pack]) -> Score:
+def plain_score(subject: ExportSource, packs: Sequence[Pack]) -> Score:
     """The holdout's score of what is exported: in float32 on the CPU, whatever the run was scored by, and without the
     test-time views, unless they go along.
     """
@@ -213,7 +213,7 @@ def _score(run: Run, pack: Pack, probs: NDArray[np.float32]) -> Score:
         return submission.score(csv, form, known, competition, groups=groups)
 
 
-def facts_of(subject: Subject, counted: int, limit: int, plain: Score) -> dict[str, Any]:
+def facts_of(subject: ExportSource, counted: int, limit: int, plain: Score) -> dict[str, Any]:
     """What an export says of itself, as plain data."""
     run = subject.run
     competition, image = run.competition, run.competition.image

@@ -14,7 +14,7 @@ import numpy as np
 
 from featherweight.console import Progress
 from featherweight.errors import UserError
-from featherweight.export.asking import whole_pictures
+from featherweight.export.onnx_runner import whole_pictures
 from featherweight.untrusted_files import reason
 
 CALIBRATION = 256  # training pictures that the ranges of the activations are taken from
@@ -62,20 +62,20 @@ def quantize(model: Path, images: Any, out: Path) -> None:
 
 
 class _Kept(logging.Handler):
-    """Keeps what is logged."""
+    """A log handler that keeps the messages."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
+        """Keep a message."""
         self.said.append(record.getMessage())
 
 
 @contextmanager
 def _refused_failures(folder: str) -> Iterator[None]:
-    """onnxruntime only logs that it could not optimize the graph, and goes on with another one than was meant."""
+    """Raise if onnxruntime logs that it failed to optimise the graph; it would go on with another graph."""
     log, kept = logging.getLogger("onnxruntime.quantization"), _Kept()
     log.addHandler(kept)
     propagated, log.propagate = log.propagate, False
@@ -96,7 +96,7 @@ def _refused_failures(folder: str) -> Iterator[None]:
 
 
 def _without_weights(path: Path) -> list[str]:
-    """Products of two activations, as of a picture and the weights of its resizing, or of queries and keys."""
+    """Return the products of two activations, such as a picture and resizing weights, or queries and keys."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -105,7 +105,7 @@ def _without_weights(path: Path) -> list[str]:
 
 
 def label(path: Path, facts: Mapping[str, str]) -> None:
-    """Put facts into an ONNX file's metadata, in place of those that it has."""
+    """Put facts into an ONNX file's metadata, replacing what is there."""
     import onnx
 
     model = onnx.load(str(path))

@@ -20,12 +20,12 @@ Kernel = Callable[[Tensor], Tensor]
 
 
 def bilinear(t: Tensor) -> Tensor:
-    """The weight at a distance of t pixels."""
+    """Return the bilinear weight at a distance of t pixels."""
     return (1 - t.abs()).clamp(min=0)
 
 
 def bicubic(t: Tensor) -> Tensor:
-    """Keys' kernel with Pillow's a = -1/2."""
+    """Return the weight of Keys' cubic kernel with Pillow's a = -1/2."""
     t = t.abs()
     near, far = (1.5 * t - 2.5) * t * t + 1, ((-0.5 * t + 2.5) * t - 4) * t + 2
     return torch.where(t < 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
@@ -55,7 +55,7 @@ def resampled(x: Tensor, inside: tuple[Tensor, Tensor], axes: tuple[Axis, Axis],
 
 
 def _weights(inside: Tensor, axis: Axis, size: int, kernel: Kernel) -> Tensor:
-    """How much of each pixel [n] is in each new one, [size, n]."""
+    """Return the weight of each pixel [n] in each new pixel, [size, n]."""
     new = torch.arange(size, device=inside.device, dtype=inside.dtype) + 0.5 - axis.offset
     scale = (axis.last - axis.first) / axis.count
     apart = (inside.cumsum(0) - 0.5)[None] - (axis.first + new * scale)[:, None]
@@ -90,7 +90,7 @@ def prepared(x: Tensor, image: Image) -> Tensor:
 
 
 def _centre(x: Tensor, inside: tuple[Tensor, Tensor], image: Image) -> Tensor:
-    """What `photos.shrunk` and then `photos.Crop` make of a picture."""
+    """Return the centre crop of a picture, as `photos.shrunk` and `photos.Crop` make it."""
     assert image.store is not None
     height, width = (mask.sum() for mask in inside)
     short = torch.minimum(height, width)

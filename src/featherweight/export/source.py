@@ -25,7 +25,7 @@ Key = tuple[str, str]  # a module, and a name in it
 
 @dataclass
 class _Module:
-    """What a module's names stand for: its definitions, and its imports as (module, name); name empty for a module."""
+    """The names of a module: its definitions, and its imports as (module, name); an empty name is a whole module."""
 
     definitions: dict[str, ast.stmt] = field(default_factory=dict)
     imports: dict[str, Key] = field(default_factory=dict)
@@ -59,7 +59,7 @@ def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, Key]:
 
 
 class _Bare(ast.NodeTransformer):
-    """Drops annotations, and the imports of this package that stand in functions."""
+    """Removes annotations, and imports of this package inside functions."""
 
     def imports_of(self, node: ast.AST) -> dict[str, Key]:
         """The imports of this package inside a definition."""
@@ -97,7 +97,7 @@ class _Bare(ast.NodeTransformer):
 
 
 class _Globals(ast.NodeVisitor):
-    """The names in a definition that stand for something outside of it, each with the nodes that say it."""
+    """Collects the names in a definition that refer to something outside it, with their nodes."""
 
     def __init__(self) -> None:
         self.scopes: list[tuple[bool, set[str]]] = []  # is it a function's, and the names that are its own
@@ -147,7 +147,7 @@ def _arguments(arguments: ast.arguments) -> Iterator[str]:
 
 
 def _bound(body: Iterable[ast.AST]) -> Iterator[str]:
-    """The names that statements bind, without those of functions, classes and comprehensions inside them."""
+    """Return the names that statements bind, not counting those inside functions, classes and comprehensions."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
@@ -165,9 +165,9 @@ def _bound(body: Iterable[ast.AST]) -> Iterator[str]:
 
 
 class Source:
-    """Gathers definitions, in an order in which they can run; they will stand in one text with the module `beside`.
+    """Collects definitions in an order in which they can run, to form one text with the module `beside`.
 
-    `instead` names functions that others are to be taken for.
+    `instead` maps functions to names of others that replace them.
     """
 
     def __init__(self, beside: str, instead: Mapping[Callable[..., Any], Callable[..., Any]] = {}) -> None:
@@ -180,16 +180,16 @@ class Source:
 
     @property
     def imports(self) -> list[str]:
-        """The lines that import what the definitions use."""
+        """Return the lines that import what the definitions use."""
         return sorted(_import_line(name, *target) for name, target in self._imports.items())
 
     @property
     def libraries(self) -> list[str]:
-        """The packages it imports, but for Python's own."""
+        """Return the packages that are imported, apart from the standard library."""
         return sorted(self._libraries - set(sys.stdlib_module_names) - {"__future__"})
 
     def add(self, thing: Callable[..., Any]) -> str:
-        """Take in a function or class of this package; returns its name in the text."""
+        """Add a function or class of this package; returns its name in the text."""
         return self._define(_key(thing))
 
     def _define(self, key: Key) -> str:

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class Kaggle:
-    """A logged-in connection. Raises UserError without credentials or with wrong ones, Unavailable without network."""
+    """A logged-in connection. Raises UserError for missing or wrong credentials, Unavailable without a network."""
 
     def __init__(self) -> None:
         credentials = kaggle_credentials.find()
@@ -67,14 +67,14 @@ class Kaggle:
             self._client = self._api.build_kaggle_client()
 
     def limits(self, slug: str) -> Limits:
-        """How many submissions were made today and how many are left."""
+        """Return how many submissions were made today and how many are left."""
         answer = self._read("GetSubmissionLimits", slug, "ask for the limits of")
         today, left = number(answer.get("numToday")) or 0, number(answer.get("numAllowedNow")) or 0
         # All zero is what Kaggle answers for somebody who has not made a first submission, not "none left".
         return Limits(today, None if not (today or left or answer.get("numTotal")) else left)
 
     def submissions(self, slug: str, pages: int = PAGES) -> list[KaggleSubmission]:
-        """The team's submissions, newest first. A status this program has never heard of is passed on as it is."""
+        """Return the team's submissions, newest first; an unknown status is passed on unchanged."""
         listed: list[KaggleSubmission] = []
         token = ""
         for _ in range(pages):
@@ -88,7 +88,7 @@ class Kaggle:
         return listed
 
     def leaderboard(self, slug: str, count: int = 20) -> list[LeaderboardRow]:
-        """The first `count` teams of the public leaderboard."""
+        """Return the first `count` teams of the public leaderboard."""
         answer = self._read("GetLeaderboard", slug, "read the leaderboard of", page_size=count)
         return [
             LeaderboardRow(
@@ -98,10 +98,10 @@ class Kaggle:
         ]
 
     def submit(self, slug: str, path: Path, message: str, tag: str) -> KaggleSubmission:
-        """Upload a CSV and make a submission of it, once; `tag` is the part of the message no other submission has.
+        """Upload a CSV and submit it once; `tag` is a part of the message that no other submission has.
 
-        Only what leaves no trace is repeated. When the answer to the one request that counts is lost, the listing tells
-        whether it arrived; Unavailable is raised where it stays unknown, and the same tag may be looked for later.
+        Only requests without side effects are repeated. If the response to the submission is lost, the list of
+        submissions tells whether it arrived; otherwise Unavailable is raised, and the same tag may be looked for later.
         """
         assert tag in message
         from requests import RequestException
@@ -128,7 +128,7 @@ class Kaggle:
         return arrived or KaggleSubmission(reference, path.name, message, "PENDING", None, None, "")
 
     def download(self, slug: str, path: Path) -> None:
-        """Fetch a competition's data as one zip to `path`, going on where an earlier download was cut off."""
+        """Download a competition's data as one zip to `path`, continuing an earlier download."""
         from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
 
         def fetch() -> None:
@@ -152,7 +152,7 @@ class Kaggle:
         return functools.partial(self._call, "CreateSubmission", slug, "submit to", **fields)
 
     def _upload(self, slug: str, path: Path) -> str:
-        """Put the file into Kaggle's storage; returns the token by which a submission names it."""
+        """Upload the file; returns the token by which a submission names it."""
         import requests
 
         start = self._call(
@@ -176,7 +176,7 @@ class Kaggle:
         return str(start["token"])
 
     def look_for(self, slug: str, tag: str) -> KaggleSubmission | None:
-        """The submission whose message holds `tag`, looked for several times; None where it does not appear."""
+        """Return the submission whose message contains `tag`, asking several times; None if it does not appear."""
         for pause in LISTING_PAUSES:
             time.sleep(pause)
             with contextlib.suppress(Unavailable):  # the next look may be answered
@@ -189,7 +189,7 @@ class Kaggle:
         return repeated(functools.partial(self._call, name, slug, what, **fields))
 
     def _call(self, name: str, slug: str, what: str, **fields: Any) -> dict[str, Any]:
-        """One request of the competition service, its answer as plain data."""
+        """Make one request of the competition service and return its response as plain data."""
         from kagglesdk.competitions.types import competition_api_service as types
 
         request = getattr(types, f"Api{name}Request")()
@@ -206,7 +206,7 @@ class Kaggle:
 
 
 class Plain:
-    """An answer type whose objects are the answer's own JSON."""
+    """A response type whose objects are the response's own JSON."""
 
     @classmethod
     def prepare_from(cls, response: Any) -> Any:  # noqa: D102
@@ -229,7 +229,7 @@ def _log_in() -> Any:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """What is printed is dropped, and every request gets a time limit, which `requests` and the client leave out."""
+    """Discard what the client prints, and give every request a timeout, which the client does not set."""
     from requests.adapters import HTTPAdapter
 
     send = HTTPAdapter.send
@@ -248,7 +248,7 @@ def guarded() -> Iterator[None]:
 
 
 def repeated(read: Callable[[], T]) -> T:
-    """Do what leaves no trace until Kaggle is there, some times; 429 is not asked again, it names its own wait."""
+    """Repeat a request without side effects until Kaggle answers; a 429 is not repeated, as it states its own wait."""
     for pause in PAUSES:
         try:
             return read()

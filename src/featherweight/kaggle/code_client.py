@@ -17,7 +17,7 @@ READS = ("GetDatasetStatus", "GetKernelSessionStatus", "ListKernelSessionOutput"
 
 
 class CodeKaggle(Kaggle):
-    """A connection that also sends data sets and notebooks; `submit` enters the notebook that it was made with."""
+    """A connection that also sends data sets and notebooks; `submit` submits the notebook it was created with."""
 
     def __init__(self, notebook: str = "", version: int = 0) -> None:
         super().__init__()
@@ -25,14 +25,14 @@ class CodeKaggle(Kaggle):
 
     @property
     def user(self) -> str:
-        """The user's name on Kaggle. Raises UserError where the credentials do not say."""
+        """The user's name on Kaggle. Raises UserError if the credentials do not contain it."""
         name = str(self._api.config_values.get("username") or "")
         if not name:
             raise UserError("Kaggle's client does not say whose credentials these are: export KAGGLE_USERNAME=NAME too")
         return name
 
     def ask(self, service: str, name: str, fields: Mapping[str, Any], what: str, reference: str) -> dict[str, Any]:
-        """A request, its answer as plain data. Raises UserError and Unavailable as the other requests do."""
+        """Make a request and return its response as plain data. Raises UserError and Unavailable like other requests."""
         one = functools.partial(self._ask, service, name, fields, what, reference)
         return repeated(one) if name in READS else one()
 
@@ -49,7 +49,7 @@ class CodeKaggle(Kaggle):
         return answer
 
     def is_there(self, service: str, name: str, fields: Mapping[str, Any], reference: str) -> dict[str, Any] | None:
-        """The answer about something that may not be there: None for 403 and 404, which Kaggle does not tell apart."""
+        """Return the response, or None for 403 and 404, which Kaggle does not distinguish."""
         try:
             return self.ask(service, name, fields, "look for", reference)
         except UserError as error:
@@ -58,7 +58,7 @@ class CodeKaggle(Kaggle):
             raise
 
     def upload_blob(self, service: str, path: Path, reference: str) -> str:
-        """Put a file of a data set into Kaggle's storage; returns the token by which the data set names it."""
+        """Upload a file of a data set; returns the token by which the data set names it."""
         import requests
 
         about = {
@@ -85,7 +85,7 @@ class CodeKaggle(Kaggle):
         return repeated(upload)
 
     def download_output(self, reference: str, address: str, path: Path) -> None:
-        """Fetch a file that a notebook wrote, whole or not at all."""
+        """Download a file that a notebook wrote, complete or not at all."""
         import requests
 
         def fetch() -> None:
@@ -110,7 +110,7 @@ class CodeKaggle(Kaggle):
 
 
 class _Fields:
-    """A request in the words of Kaggle's JSON, as the client sends its own."""
+    """A request in the terms of Kaggle's JSON, sent as the client sends its own."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self.fields = dict(fields)

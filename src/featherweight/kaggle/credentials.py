@@ -18,19 +18,19 @@ HOW_TO = (
 
 @dataclass(frozen=True)
 class Credentials:
-    """Where the credentials come from, never what they are; `warning` says what is wrong with the file, if anything."""
+    """The source of the credentials, never the credentials; `warning` says what is wrong with the file, if anything."""
 
     source: str
     warning: str = ""
 
 
 def find() -> Credentials | None:
-    """The credentials that the client will send, the first in its own order; None where there are none."""
+    """Return the credentials that the client will send, the first in its own order; None if there are none."""
     return next((Credentials(source, warning) for source, _, warning in _candidates()), None)
 
 
 def secrets() -> list[str]:
-    """Every text that must never be shown, whichever of them is in use; the longest first."""
+    """Return every text that must never be shown, whichever is in use, longest first."""
     known = {secret for _, secret, _ in _candidates()} | {os.environ.get("KAGGLE_KEY", "")}
     oauth = _json(Path.home() / ".kaggle" / "credentials.json")
     known |= {str(oauth.get(key) or "") for key in ("access_token", "refresh_token")}
@@ -38,9 +38,10 @@ def secrets() -> list[str]:
 
 
 def _candidates() -> Iterator[tuple[str, str, str]]:
-    """(source, secret, warning) of all there are: a token beats a user's name and key, which beat a browser's log-in.
+    """Yield (source, secret, warning) for all credentials: a token precedes a name and key, which precede a browser
+    log-in.
 
-    A wrong token in front of a right key is still what is sent.
+    A wrong token before a right key is still the one that is sent.
     """
     home = Path.home() / ".kaggle"
     token = os.environ.get("KAGGLE_API_TOKEN", "")

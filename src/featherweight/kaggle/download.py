@@ -18,9 +18,9 @@ if TYPE_CHECKING:  # torch, without which a download begins sooner
 
 
 def download(name: str) -> Path:
-    """Fetch a competition's data and unpack them into the data folder; returns where they are.
+    """Download a competition's data and unpack them into the data folder; returns the folder.
 
-    The folder appears whole or not at all; what a broken connection left of the archive is used when it goes on.
+    The folder appears complete or not at all; an interrupted download is continued.
     """
     slug, folder = slug_and_folder(name)
     if folder.is_dir():
@@ -49,7 +49,7 @@ def download(name: str) -> Path:
 
 
 def slug_and_folder(name: str) -> tuple[str, Path]:
-    """A competition's name on Kaggle, and the folder its data belong in; any other name is taken for Kaggle's own."""
+    """Return a competition's name on Kaggle and the folder for its data; an unknown name is taken as Kaggle's own."""
     if name not in paths.config_names("competitions"):
         if not re.fullmatch(r"[^\W_]+([-_][^\W_]+)*", name):
             raise UserError(f"'{name}' is no competition here, and no name Kaggle gives: it is the end of {SITE}/NAME")
@@ -62,8 +62,9 @@ def slug_and_folder(name: str) -> tuple[str, Path]:
 
 
 def data_folder(competition: Competition) -> str:
-    """The folder that holds a competition's data as Kaggle hands them out: the first below the data folder, or in full
-    where they lie elsewhere; empty for data that are built in."""
+    """Return the folder with a competition's data as Kaggle delivers them: the first below the data folder, or the full
+    path if they lie elsewhere; empty for built-in data.
+    """
     named = competition.folder or competition.source.arguments.get("path")
     if not isinstance(named, str) or not named:
         return ""
@@ -71,7 +72,7 @@ def data_folder(competition: Competition) -> str:
 
 
 def kaggle_name(name: str, competition: Competition) -> str:
-    """What a competition is called on Kaggle. Raises UserError where its file does not say."""
+    """Return a competition's name on Kaggle. Raises UserError if its file does not state one."""
     if competition.kaggle is None:
         raise UserError(f"the competition {name} has no Kaggle name: add `kaggle: NAME` ({SITE}/NAME) to its file")
     return competition.kaggle

@@ -15,7 +15,7 @@ SITE = "https://www.kaggle.com/competitions"
 
 @contextlib.contextmanager
 def explained(what: str, slug: str, source: str) -> Iterator[None]:
-    """Every failure of a request inside, to do `what` with the competition `slug`, as one sentence."""
+    """Turn every failure of a request inside, made to do `what` with the competition `slug`, into one sentence."""
     import requests
     import urllib3
 
@@ -33,7 +33,7 @@ def explained(what: str, slug: str, source: str) -> Iterator[None]:
 
 
 def status(error: BaseException | None) -> int | None:
-    """The HTTP status of an error, also where it stands inside a reply of status 200."""
+    """Return the HTTP status of an error, also if it is inside a response with status 200."""
     response = getattr(error, "response", None)
     if response is None:
         return None
@@ -77,7 +77,7 @@ REASONS = (
 
 
 def refusal(what: str, slug: str, message: str) -> str:
-    """What Kaggle said no to, and what to do about it where the words of the no are known."""
+    """Return what Kaggle refused and, if its words are known, what to do."""
     message = clean(message).rstrip(".")
     reason = next((text for pattern, text in REASONS if re.search(pattern, message, re.IGNORECASE)), None)
     if reason:
@@ -86,7 +86,7 @@ def refusal(what: str, slug: str, message: str) -> str:
 
 
 def clean(text: str) -> str:
-    """A text from outside on one line, without secrets and without addresses, which may be signed."""
+    """Return external text on one line, without secrets and without addresses, which may be signed."""
     for secret in kaggle_credentials.secrets():
         text = text.replace(secret, "***")
     text = re.sub(r"\w+://\S+", "(address)", text)

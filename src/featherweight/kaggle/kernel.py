@@ -42,7 +42,7 @@ SHORTEST, LONGEST = 6, 50  # of the names that Kaggle takes
 
 @dataclass(frozen=True)
 class Wish:
-    """What a notebook is to do: answer by a run, or by a recipe that it trains, for a competition."""
+    """What a notebook is to do: predict with a run, or train a recipe and predict, for a competition."""
 
     name: str
     competition_name: str
@@ -60,12 +60,12 @@ class Wish:
 
     @property
     def rules(self) -> Kernel:
-        """What the competition allows a notebook."""
+        """The competition's rules for notebooks."""
         return self.competition.kernel or Kernel()
 
 
 def wish(what: str, competition_name: str | None) -> Wish:
-    """What is meant by the name of a run or of a recipe. Raises UserError for what cannot be sent."""
+    """Return what the name of a run or recipe means. Raises UserError if it cannot be sent."""
     if not Run.exists(what) and not (Path(what) / "run.json").is_file():
         if what not in paths.config_names("recipes") and not what.endswith((".yaml", ".yml")):
             Run.find(what)  # says that there is no such run, with the nearest
@@ -109,8 +109,8 @@ def _asks_a_hub(recipe: Recipe) -> bool:
 
 
 def write(wish: Wish, *, gpu: bool = False, owner: str = NOBODY) -> Path:
-    """Make its code and data anew, each whole, and return the folder. Raises UserError where the competition forbids
-    what is asked.
+    """Write the notebook's code and data, each complete, and return the folder. Raises UserError if the competition
+    forbids what is asked.
     """
     slug = kaggle_name(wish.competition_name, wish.competition)
     if gpu and wish.competition.kernel and not wish.rules.gpu:
@@ -154,7 +154,7 @@ def _notebook(wish: Wish, slug: str, owner: str, gpu: bool) -> dict[str, Any]:
 
 
 def _write_data(folder: Path, wish: Wish, owner: str) -> None:
-    """What the notebook needs: files alone, no folders, which Kaggle's client would leave out."""
+    """Write the files the notebook needs, without subfolders, which Kaggle's client would leave out."""
     about = {"id": f"{owner}/{wish.slug}", "title": wish.slug, "licenses": [{"name": "other"}]}
     _write_json(folder / "dataset-metadata.json", about)
     model, needed = wish.recipe.model, list(CARRIED)
@@ -177,7 +177,7 @@ def _write_data(folder: Path, wish: Wish, owner: str) -> None:
 
 
 def _data_folder(wish: Wish) -> str:
-    """The folder below the data folder that is to hold the competition's data; empty for data that are built in.
+    """Return the folder below the data folder for the competition's data; empty for built-in data.
 
     Raises UserError for data that lie elsewhere on this machine, which no link on another puts in their place.
     """

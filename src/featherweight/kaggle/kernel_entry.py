@@ -1,4 +1,4 @@
-"""What runs inside a notebook of a code competition: a CSV by a run that came along, or by a recipe trained there."""
+"""Code that runs inside a notebook: write the CSV with a bundled run, or with a recipe trained there."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SPARE = 0.9  # of the time that there is, for what a forecast does not know
 
 
 def write_submission(plan: Mapping[str, Any], data: Path, started: float) -> Path:
-    """Write the CSV for the competition's images and return it. `data` is the data set's folder; `started` is a time
-    of `time.monotonic`, when the notebook began.
+    """Write the CSV for the competition's images and return its path. `data` is the data set's folder; `started` is the
+    value of `time.monotonic` when the notebook began.
     """
     deadline = started + 60 * SPARE * plan["minutes"]
     if plan["run"]:
@@ -62,7 +62,7 @@ def _by_run(run: Run, competition: Competition, deadline: float) -> Path:
 
 
 def _fits(predictor: Predictor, some: Sequence[Shown], count: int, deadline: float) -> bool:
-    """Say how long `count` images will take, by `some` of them, and whether that ends before the deadline."""
+    """Report the forecast for `count` images, timed on `some` of them; True if it ends before the deadline."""
     list(predictor.stream(some))  # the first call is slower
     began = time.monotonic()
     list(predictor.stream(some))
@@ -87,7 +87,7 @@ def _by_recipe(plan: Mapping[str, Any], data: Path, deadline: float) -> Path:
 
 
 def _recipe(plan: Mapping[str, Any], data: Path, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe that came along; a network of the user's own by its sources, which came with it."""
+    """Return the bundled recipe; a custom network is loaded from its bundled source."""
     with tempfile.TemporaryDirectory() as folder, stored_sources(Path(folder)):
         if plan["sources"]:
             zipfile.ZipFile(data / plan["sources"]).extractall(Path(folder) / "source")

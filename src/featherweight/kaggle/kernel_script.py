@@ -21,7 +21,7 @@ WORKING = Path(os.environ.get("KAGGLE_WORKING", "/kaggle/working"))
 
 
 def folder_of(slug: str) -> Path:
-    """Where Kaggle has put a competition's data or a data set: in a folder of that name, at some depth."""
+    """Return the folder where Kaggle mounts a competition's data or a data set, at any depth."""
     for pattern in (slug, f"*/{slug}", f"*/*/{slug}"):
         for folder in sorted(INPUT.glob(pattern)):
             if folder.is_dir():
@@ -31,7 +31,7 @@ def folder_of(slug: str) -> Path:
 
 
 def refuse_others(folder: Path) -> None:
-    """End unless the data set's files are those that this notebook was made with: Kaggle may show an older version."""
+    """Exit unless the data set's files are those of this notebook; Kaggle may mount an older version."""
     for name, checksum in PLAN["files"].items():
         file = folder / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
@@ -42,7 +42,7 @@ def refuse_others(folder: Path) -> None:
 
 
 def main() -> None:
-    """Unpack the wheels, show the data where the competition's file looks for them, and answer."""
+    """Unpack the wheels, link the data to where the competition's file expects them, and predict."""
     folder = folder_of(PLAN["dataset"])
     refuse_others(folder)
     scratch = Path(tempfile.mkdtemp())

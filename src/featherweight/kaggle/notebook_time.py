@@ -1,4 +1,4 @@
-"""A recipe made to fit the time that a notebook is given: its steps are timed there, and epochs left out if need be."""
+"""Fit a recipe into a notebook's time limit: time its steps there and train fewer epochs if needed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ def epochs_within(
     left: Callable[[], float],
     timed: Callable[..., Cost] = measure,
 ) -> int:
-    """How many of the recipe's epochs fit into the seconds that are `left` after they were timed, with evaluations of
-    the holdout and predictions.
+    """Return how many of the recipe's epochs fit into the seconds `left` after timing, with evaluations of the holdout
+    and predictions.
 
-    `competition` is as the recipe sees it. Raises UserError where not one fits, or the model does not fit into memory.
+    `competition` is as the recipe sees it. Raises UserError if not one epoch fits, or the model does not fit into
+    memory.
     """
     try:
         cost = timed(recipe, competition)

@@ -29,7 +29,7 @@ ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
 
 def push(wish: kernel.Wish, *, gpu: bool) -> str:
-    """Make the folder with the user's name in it, send it, wait; returns what came of it."""
+    """Write the notebook's folder with the user's name in it, send it and wait; returns the outcome in words."""
     kaggle = CodeKaggle()
     folder = kernel.write(wish, gpu=gpu, owner=kaggle.user)
     reference = f"{kaggle.user}/{wish.slug}"
@@ -47,13 +47,13 @@ def push(wish: kernel.Wish, *, gpu: bool) -> str:
 
 
 def output(wish: kernel.Wish) -> str:
-    """Wait for the notebook that was sent last and fetch what it wrote; returns what came of it."""
+    """Wait for the notebook that was sent last and download what it wrote; returns the outcome in words."""
     sent = pushed(wish.run.name if wish.run else wish.slug)
     return _outcome(CodeKaggle(), wish, sent["kernel"], sent["version"])
 
 
 def _outcome(kaggle: CodeKaggle, wish: kernel.Wish, reference: str, version: int) -> str:
-    """How a version ended, its files fetched into the notebook's folder."""
+    """Return in words how a version ended, after downloading its files."""
     what = wish.run.name if wish.run else wish.name
     waits = f"./run.sh kernel {what} --competition {wish.competition_name} --output waits on and fetches what it wrote"
     state, fault = _ended(kaggle, reference, 60 * (wish.rules.minutes + QUEUE_MINUTES), waits)
@@ -96,7 +96,7 @@ def _send_data(kaggle: CodeKaggle, folder: Path, reference: str) -> None:
 
 
 def _status(kaggle: CodeKaggle, reference: str) -> str | None:
-    """How far Kaggle is with a data set; None where there is none of that name."""
+    """Return Kaggle's state of a data set, or None if there is none of that name."""
     owner, slug = reference.split("/")
     fields = {"ownerSlug": owner, "datasetSlug": slug}
     answer = kaggle.is_there(DATASETS, "GetDatasetStatus", fields, reference)
@@ -104,7 +104,7 @@ def _status(kaggle: CodeKaggle, reference: str) -> str | None:
 
 
 def _send_code(kaggle: CodeKaggle, folder: Path, reference: str, seconds: int) -> int:
-    """Save the notebook, which starts it; returns the number of its version."""
+    """Save the notebook, which starts it; returns its version number."""
     metadata = json.loads((folder / "kernel-metadata.json").read_text())
     fields = {
         "slug": reference,
@@ -131,7 +131,7 @@ def _send_code(kaggle: CodeKaggle, folder: Path, reference: str, seconds: int) -
 
 
 def _ended(kaggle: CodeKaggle, reference: str, seconds: float, waits: str) -> tuple[str, str]:
-    """How a notebook ended, and what Kaggle says of it; a busy Kaggle is asked again."""
+    """Return how a notebook ended and Kaggle's message; if Kaggle is busy, ask again."""
     owner, slug = reference.split("/")
     fields, end = {"userName": owner, "kernelSlug": slug}, time.monotonic() + seconds
     for attempt in range(10**9):
@@ -153,7 +153,7 @@ def _refuse(reference: str, state: str, fault: str) -> None:
 
 
 def _output(kaggle: CodeKaggle, reference: str) -> dict[str, str]:
-    """The files that a notebook wrote, each with its address."""
+    """Return the files that a notebook wrote, with their addresses."""
     owner, slug = reference.split("/")
     addresses: dict[str, str] = {}
     token = ""
@@ -176,7 +176,7 @@ def _pause(attempt: int, end: float, late: str) -> None:
 
 
 def pushed(name: str) -> dict[str, Any]:
-    """What was last sent of a run or recipe: kernel, version, run. Raises UserError where there is nothing."""
+    """Return what was last sent for a run or recipe: kernel, version, run. Raises UserError if nothing was."""
     files = sorted(paths.kernels().glob("*/pushed.json"), key=lambda file: (file.stat().st_mtime_ns, file))
     notes = [note for file in files if (note := _note(file)) is not None]
     mine = [each for each in notes if name in (each["run"], each["kernel"].partition("/")[2])]
@@ -186,7 +186,7 @@ def pushed(name: str) -> dict[str, Any]:
 
 
 def _note(path: Path) -> dict[str, Any] | None:
-    """Return what was noted of a notebook when it was sent, or None for a damaged file, which is reported."""
+    """Return the record of a notebook that was sent; None for a damaged one, which is reported."""
     try:
         note = json.loads(path.read_text())
         return {**note, "kernel": str(note["kernel"]), "run": str(note["run"]), "version": int(note["version"])}

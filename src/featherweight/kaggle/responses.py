@@ -13,7 +13,7 @@ UNEXPECTED = "Kaggle's answer is of a form that is not known; try again later"
 
 @dataclass(frozen=True)
 class KaggleSubmission:
-    """A line of Kaggle's listing; scores are None until there are any, `status` is PENDING, COMPLETE, ERROR or new."""
+    """A submission in Kaggle's list; scores may be None, and `status` is PENDING, COMPLETE, ERROR or another word."""
 
     reference: int
     file: str
@@ -27,7 +27,7 @@ class KaggleSubmission:
 
 @dataclass(frozen=True)
 class Limits:
-    """Submissions the team has made and may still make; None for somebody who is on no team yet."""
+    """Submissions made and left; None for a user without a team."""
 
     today: int
     left: int | None
@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A line of a leaderboard."""
+    """A row of a leaderboard."""
 
     rank: int
     team: str
@@ -44,7 +44,7 @@ class LeaderboardRow:
 
 
 def submission(row: dict[str, Any]) -> KaggleSubmission:
-    """A line of the listing."""
+    """Return a submission from an item of the list."""
     return KaggleSubmission(
         reference=number(row.get("ref")) or 0,
         file=str(row.get("fileName") or ""),
@@ -58,7 +58,7 @@ def submission(row: dict[str, Any]) -> KaggleSubmission:
 
 
 def rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The submissions in an answer. Raises Unavailable for anything but a list of objects."""
+    """Return the submissions in a response. Raises Unavailable for anything but a list of objects."""
     listed = answer.get("submissions") or []
     if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
         raise Unavailable(UNEXPECTED)
@@ -66,7 +66,7 @@ def rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def number(value: Any) -> int | None:
-    """A whole number, also where it comes as text; None for anything else."""
+    """Return an integer, also from text; None for anything else."""
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
@@ -74,7 +74,7 @@ def number(value: Any) -> int | None:
 
 
 def score(text: Any) -> float | None:
-    """Scores come as text, empty while there is none."""
+    """Return a score from text, or None if it is empty."""
     try:
         return float(text)
     except (TypeError, ValueError):

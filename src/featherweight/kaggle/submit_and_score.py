@@ -53,7 +53,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """As one speaks of it."""
+        """The name used in messages."""
         return str(self.run.get("run") or self.kernel or self.csv.name)
 
     @property
@@ -62,12 +62,12 @@ class Entry:
         return f"version {self.version} of {self.kernel} was" if self.kernel else "these very bytes were"
 
     def by_hand(self, message: str) -> str:
-        """What the official client would be told."""
+        """The equivalent command of Kaggle's client."""
         what = ["-k", self.kernel, "-v", str(self.version)] if self.kernel else []
         return shlex.join(["kaggle", "competitions", "submit", self.slug, "-f", str(self.csv), *what, "-m", message])
 
     def connect(self) -> Kaggle:
-        """The connection that submits it."""
+        """Return the connection that submits this entry."""
         if not self.kernel:
             return Kaggle()
         from featherweight.kaggle.code_client import CodeKaggle
@@ -84,9 +84,9 @@ def submit(
     wait_minutes: float = 0,
     by_kernel: bool = False,
 ) -> str:
-    """Upload a run's submission, or any CSV, or enter the notebook that was sent of a run; say what came of it.
+    """Upload a run's submission, any CSV, or the notebook that was sent for a run; returns the outcome in words.
 
-    Refuses what is over the limit, what the checker refuses, and what was submitted before (unless `again`).
+    Refuses what exceeds the limit, what the checker refuses, and what was submitted before (unless `again`).
     """
     entry = _code_entry(what) if by_kernel else _entry(what, competition)
     target = paths.submissions()
@@ -101,7 +101,7 @@ def submit(
 
 
 def refuse_if_impossible(name: str) -> None:
-    """Raise UserError before hours of training that could not be submitted: no name on Kaggle, no credentials."""
+    """Raise UserError before training if its result could not be submitted: no Kaggle name, no credentials."""
     from featherweight.config import load_competition
 
     kaggle_name(name, load_competition(name))
@@ -110,7 +110,7 @@ def refuse_if_impossible(name: str) -> None:
 
 
 def scores() -> pd.DataFrame:
-    """Ask Kaggle for every submission in the ledger, add what is new, and return them all."""
+    """Ask Kaggle about every submission in the ledger, add what is new, and return them all."""
     known = ledger.submissions()
     open_ones = known[known["status"] != REFUSED]
     if not len(open_ones):
@@ -128,12 +128,12 @@ def scores() -> pd.DataFrame:
 
 
 def leaderboard(name: str, count: int) -> list[LeaderboardRow]:
-    """The first teams of a competition, named as here or as on Kaggle."""
+    """Return the first teams of a competition, named as here or as on Kaggle."""
     return Kaggle().leaderboard(slug_and_folder(name)[0], count)
 
 
 def _entry(what: str, competition: str | None) -> Entry:
-    """Find what is meant, weigh the weights that made it, and check its CSV."""
+    """Find what is meant, check the size of the model that made it, and check its CSV."""
     from featherweight.runs.run import Run
     from featherweight.submission import grading
 
@@ -175,7 +175,7 @@ def _entry(what: str, competition: str | None) -> Entry:
 
 
 def _code_entry(what: str) -> Entry:
-    """The notebook that was last sent of a run or a recipe; its version stands for the bytes that a CSV would have."""
+    """Return the notebook last sent for a run or recipe; its version stands for the CSV's bytes."""
     from featherweight.kaggle.push_kernel import pushed
     from featherweight.runs.run import Run
 
@@ -192,7 +192,7 @@ def _code_entry(what: str) -> Entry:
 
 
 def _competition(name: str, run: Run | None) -> Competition:
-    """As its file says today, so that a Kaggle name may be added after the run; else as the run has it."""
+    """Return the competition from its file, which may have gained a Kaggle name since; else as the run stored it."""
     from featherweight.config import load_competition
 
     with suppress(UserError):
@@ -254,7 +254,7 @@ def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[Ka
 
 
 def _wait(kaggle: Kaggle, slug: str, submission: KaggleSubmission, seconds: float) -> KaggleSubmission:
-    """Until Kaggle has scored it, or the time is up; a busy Kaggle is asked again."""
+    """Wait until Kaggle has scored it or the time is up; if Kaggle is busy, ask again."""
     say("waiting for the score")
     end = time.monotonic() + seconds
     rows = ledger.submissions()
@@ -293,14 +293,14 @@ COPIED = ("run", "recipe", "seed", "parameters", "limit", "metric", "holdout", "
 
 
 def _row(entry: Entry, tag: str, message: str) -> dict[str, object]:
-    """The ledger's row of a submission about to be sent: what is known of its run, and how it will be found."""
+    """Return the ledger's row for a submission about to be sent: its run, and how it will be found again."""
     own = {"kaggle": entry.slug, "tag": tag, "status": SENDING, "message": message, "csv_sha256": entry.sha256}
     of_run = {key: entry.run[key] for key in COPIED if key in entry.run}
     return {"competition": entry.competition_name, **of_run, **own, "date": _now()}
 
 
 def _record(row: Mapping[str, object], news: KaggleSubmission | str) -> None:
-    """Add to the ledger what is now known of a submission."""
+    """Add to the ledger what is now known about a submission."""
     if isinstance(news, str):
         learned: dict[str, object] = {"status": news}
     else:

@@ -19,7 +19,7 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every member, so that the same f
 
 @functools.cache
 def of_installed(name: str) -> tuple[str, bytes]:
-    """The wheel of an installed distribution: its file's name and its bytes. Raises UserError where it has none."""
+    """Return the wheel of an installed distribution: file name and bytes. Raises UserError if it cannot be made."""
     try:
         package = metadata.distribution(name)
     except metadata.PackageNotFoundError:
@@ -37,7 +37,7 @@ def of_installed(name: str) -> tuple[str, bytes]:
 
 @functools.cache
 def of_this_package() -> tuple[str, bytes]:
-    """The wheel of this package as it stands, with the configurations that it ships."""
+    """Return the wheel of this package as it is, with its configurations."""
     source = Path(__file__).resolve().parents[1]
     contents = {
         f"featherweight/{file.relative_to(source).as_posix()}": file.read_bytes()

@@ -1,4 +1,4 @@
-"""The one checker: what a submission says, or the row of the first thing that would be refused."""
+"""Check a submission: return what it says, or refuse it with the row of the first fault."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from featherweight.submission.csv_format import Form
 
 
 def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
-    """What a submission says of the form's ids, in their order: classes int64 [N], sets of them uint8 [N, K], rankings
-    int64 [N, k] (-1 where there are fewer), or probabilities float64 [N, K].
+    """Return what a submission says about the form's ids, in their order.
 
-    Raises UserError with the row of the first thing that would be refused.
+    These are classes int64 [N], sets of classes uint8 [N, K], rankings int64 [N, k] (-1 for missing places), or
+    probabilities float64 [N, K]. Raises UserError with the row of the first fault.
     """
     header, rows, numbers = _read(path)
     if tuple(header) != form.columns:
@@ -55,7 +55,7 @@ def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
 
 
 class _Reader:
-    """Reads the fields after the id, as the form takes them."""
+    """Reads the fields after the id according to the form."""
 
     def __init__(self, form: Form) -> None:
         self.form, self.index = form, {name: k for k, name in enumerate(form.classes)}
@@ -112,7 +112,7 @@ class _Reader:
 
 
 def probabilities(values: Sequence[str], order: Sequence[int], where: str, id: str, empty: bool = False) -> list[float]:
-    """The probabilities of a row, in class order. Raises UserError where one is none or, unless `empty`, all are 0."""
+    """Return a row's probabilities in class order. Raises UserError for faulty ones and, unless `empty`, for all 0."""
     row = [0.0] * len(order)
     for k, value in zip(order, values, strict=True):
         row[k] = _probability(value, where, id)
@@ -129,14 +129,14 @@ def _probability(value: str, where: str, id: str) -> float:
 
 
 def unknown(label: str, id: str, classes: Sequence[str]) -> str:
-    """In words, that there is no such class."""
+    """Return a message that there is no such class."""
     if label.strip().lower() in ("", "nan"):
         return f"the id '{id}' has no class"
     return f"there is no class '{label}'{nearest(label, classes)}"
 
 
 def _read(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """As written: a submission's rows may be faulty, and then the fault is reported with the id it stands beside."""
+    """Return the header, rows and row numbers as written; faults in rows are reported later, with their ids."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

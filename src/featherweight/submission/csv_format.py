@@ -1,4 +1,4 @@
-"""What a submission must look like: its columns, its ids in order, the spelling of its classes. Ids are text."""
+"""The form of a submission: its columns, its ids in order, the spelling of its classes. Ids are text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from featherweight import paths
 from featherweight.config import Competition
 from featherweight.data import csv_file, file_matching
+from featherweight.data.file_matching import bare, without_folder
 from featherweight.errors import UserError
 
 COLUMNS = ("probabilities", "one_hot")  # kinds of submission with one column per class
@@ -17,12 +18,12 @@ COLUMNS = ("probabilities", "one_hot")  # kinds of submission with one column pe
 
 @dataclass(frozen=True)
 class Form:
-    """What a submission must look like: its columns, the ids in order, and the classes as they are spelled there.
+    """The form of a submission: its columns, its ids in order, and the spelling of its classes.
 
-    `images` are the ids of the same images in the data, which may have a file ending more or less. `takes` is as in the
-    competition's file: `columns` are an id and a label (a class, a set of classes or the `k` best of them, separated by
-    spaces, or the probability of the class at index `positive` of two) or an id and one column per class, in any order
-    of the classes, with probabilities or with 1 and 0. `several`: an image has a set of classes.
+    `images` are the ids of the same images in the data, where file endings may differ. `takes` is the key of the
+    competition's file. The `columns` are an id and a label (a class, a set of classes or the `k` best, separated by
+    spaces, or the probability of the class at index `positive` of two), or an id and one column per class in any order,
+    with probabilities or with 1 and 0. With `several`, an image has a set of classes.
     """
 
     columns: tuple[str, ...]
@@ -39,12 +40,12 @@ class Form:
 
     @property
     def one_column_per_class(self) -> bool:
-        """Are there as many columns as classes, after the id?"""
+        """True if the id is followed by one column per class."""
         return self.takes in COLUMNS
 
 
 def form(competition: Competition, ids: Sequence[str]) -> Form:
-    """The form for the images `ids`: from the sample file where there is one, which settles columns, order and ids."""
+    """Return the form for the images `ids`: columns, order and ids come from the sample file if there is one."""
     wanted = competition.submission
     if wanted.sample is None:
         return holdout_form(competition, ids)
@@ -72,7 +73,7 @@ def form(competition: Competition, ids: Sequence[str]) -> Form:
 
 
 def holdout_form(competition: Competition, ids: Sequence[str]) -> Form:
-    """The form of a submission for the holdout: the same columns, its own ids."""
+    """Return the form of a submission for the holdout: the same columns with its own ids."""
     wanted, classes = competition.submission, spelled_classes(competition)
     columns = (wanted.id, *classes) if wanted.takes in COLUMNS else (wanted.id, wanted.label)
     positive = None
@@ -83,7 +84,7 @@ def holdout_form(competition: Competition, ids: Sequence[str]) -> Form:
 
 
 def spelled_classes(competition: Competition) -> list[str]:
-    """The classes in index order as the submission has them: their names, or their places in the list."""
+    """Return the classes in index order as the submission spells them: by name, or by index."""
     wanted, classes = competition.submission, competition.classes
     if wanted.codes:
         return [str(place) for place in range(len(classes))]
@@ -91,14 +92,15 @@ def spelled_classes(competition: Competition) -> list[str]:
 
 
 def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]:
-    """The image of each listed id: the same text, the same but for folders or the file ending, or as labels name files.
+    """Return the image of each listed id: equal text, equal except for folders or ending, or as label tables name
+    files.
 
-    Raises UserError where an id has no image, an image no id, or one could be several.
+    Raises UserError if an id has no image, an image no id, or one matches several.
     """
     known = set(images)
     if known == set(listed):
         return list(listed)
-    for simplify in (_without_ending, _without_folder, lambda id: _without_ending(_without_folder(id))):
+    for simplify in (bare, without_folder, lambda id: bare(without_folder(id))):
         by_short = {simplify(image): image for image in images}
         if len(by_short) == len(images) == len({simplify(id) for id in listed}):
             images_listed = [by_short.get(simplify(id)) for id in listed]
@@ -115,12 +117,3 @@ def match(listed: Sequence[str], images: Sequence[str], path: Path) -> list[str]
         f"{path}: the {len(listed):,} ids are not those of the {len(images):,} images to predict; for example "
         f"{' and '.join(examples)}"
     )
-
-
-def _without_ending(id: str) -> str:
-    stem, dot, ending = id.rpartition(".")
-    return stem if dot and stem and "/" not in ending else id
-
-
-def _without_folder(id: str) -> str:
-    return id.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""The one writer of submissions and how it formats a row, for the holdout as for the competition's images."""
+"""Write submissions; one function formats the rows for the holdout and for the images to predict."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from featherweight.submission.csv_format import Form
 def write(
     path: Path, form: Form, ids: Sequence[str], probs: NDArray[np.floating], answers: Answers | None = None
 ) -> None:
-    """Write what the form takes of each id, in the form's order.
+    """Write a submission in the form's columns and order.
 
-    `probs` is float [N, K], its rows as `ids` (of images), its columns in class order. `answers` are what was decided
-    of them (see `decisions`), classes int64 [N] or sets [N, K]; by default the plain answers.
+    `probs`, float [N, K], has its rows in the order of `ids` (of images) and its columns in class order. `answers` are
+    the decided classes, int64 [N] or sets [N, K] (see `decisions`); by default the plain answers.
     """
     row_of = {id: row for row, id in enumerate(ids)}
     rows = [row_of[image] for image in form.images]
@@ -40,7 +40,7 @@ def write(
 
 
 def _fields(form: Form, probs: NDArray[np.floating], answers: Answers) -> Iterator[list[str]]:
-    """What follows the id in each row."""
+    """Yield the fields after the id for each row."""
     classes = form.classes
     if form.takes == "probabilities":
         order = [classes.index(name) for name in form.columns[1:]]
@@ -62,5 +62,5 @@ def _fields(form: Form, probs: NDArray[np.floating], answers: Answers) -> Iterat
 
 
 def _probability(p: float) -> str:
-    """A probability that nothing beside it completes: in full where it would be rounded to 1, and so be certain."""
+    """Return a probability as text; near 1 in full precision, so that rounding does not make it certain."""
     return f"{p:.8g}" if p < 0.999 else f"{p:.17g}"

@@ -26,7 +26,7 @@ SHOWN = 3  # faults told where nothing is understood
 
 
 def idx(scan: Scan, hints: Hints) -> Detected | None:
-    """idx files of images and labels, as MNIST's."""
+    """Return the source for idx files of images and labels (MNIST), or None."""
     folder, root = scan.folder, scan.root
     names: dict[str, Path] = {}
     aside: list[str] = []
@@ -45,7 +45,7 @@ def idx(scan: Scan, hints: Hints) -> Detected | None:
 
 
 def pickles(scan: Scan, hints: Hints) -> Detected | None:
-    """Pickled dictionaries, as CIFAR's."""
+    """Return the source for pickled dictionaries (CIFAR), or None."""
     folder, root = scan.folder, scan.root
     train: list[Path] = []
     tests: list[tuple[bool, Path]] = []
@@ -83,7 +83,7 @@ def pickles(scan: Scan, hints: Hints) -> Detected | None:
 
 
 def arrays(scan: Scan, hints: Hints) -> Detected | None:
-    """NumPy or HDF5 arrays of images with labels beside them."""
+    """Return the source for NumPy or HDF5 arrays of images with labels, or None."""
     folder, root = scan.folder, scan.root
     shapes: dict[str, tuple[int, ...]] = {}
     aside: list[str] = []
@@ -130,7 +130,7 @@ def arrays(scan: Scan, hints: Hints) -> Detected | None:
 
 
 def _labels(fitting: Sequence[str], hints: Hints, folder: Path) -> str | None:
-    """Of the arrays with a value for each image the one of classes, if there is one. Raises UserError on a tie."""
+    """Return the array of classes among those with one value per image, or None. Raises UserError on a tie."""
     called = [name for name in fitting if LABELS.search(_bare_key(name))]
     chosen = called or [name for name in fitting if not NO_LABELS.search(_bare_key(name))]
     if len(chosen) < 2:
@@ -145,12 +145,12 @@ def _labels(fitting: Sequence[str], hints: Hints, folder: Path) -> str | None:
 
 
 def _bare_key(name: str) -> str:
-    """The key of an array without the part of the data that it says."""
+    """Return an array's key without the words for a part of the data (train, test)."""
     return re.sub(r"train(ing)?|test(ing)?|valid(ation)?|(?<![a-z])val(?![a-z])", "", _key(name)).strip("_-. ")
 
 
 def _range(root: Path, detected: Detected, pictures: Sequence[str]) -> None:
-    """Numbers that are no 0 to 255 and no 0 to 1 get one range, from black to white, for the whole data set."""
+    """Set one pixel range for the whole data set if the values are neither 0 to 255 nor 0 to 1."""
     spreads = [spread(load(root, name), name) for name in pictures if not is_bytes(root, name)]
     usual = ((0.0, 1.0), (0.0, 255.0))
     if all(part.limits() in usual for part in spreads):
@@ -164,7 +164,7 @@ def _range(root: Path, detected: Detected, pictures: Sequence[str]) -> None:
 
 
 def unreadable(folder: Path) -> str:
-    """What is wrong with the tables and arrays that could have said what this is: one line for each of the first."""
+    """Return one line for each of the first tables and arrays that could not be read."""
     readers: list[tuple[Callable[[Path], Any], list[Path]]] = [
         (csv_file.read, list(_csvs(folder))),
         (declared, sorted(path for path in folder.rglob("*.np[yz]") if path.exists())),
@@ -183,12 +183,12 @@ def unreadable(folder: Path) -> str:
 
 
 def _role(name: str) -> str:
-    """The part of the data that an array's key, or its file's name, says it is of."""
+    """Return the part of the data (train, valid, test) that an array's key or its file's name says."""
     return role(_key(name)) or role(name.rpartition("/")[2].partition(":")[0])
 
 
 def _key(name: str) -> str:
-    """What says which array this is: its key, or its file's name."""
+    """Return the name that identifies an array: its key, or its file's name."""
     return re.sub(r"\.np[yz]$", "", name.rpartition(":")[2].rpartition("/")[2].lower())
 
 

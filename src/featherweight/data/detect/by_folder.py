@@ -1,4 +1,4 @@
-"""The reading of class folders: which folder is for training, which is held out, which is to be predicted."""
+"""Detect class folders: which hold training images, which are held out, which are to be predicted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.folder_tree import PIECES, Tree, between, hold_data, last, related
 from featherweight.data.detect.labelled import Survey
 from featherweight.data.detect.refusals import packed
-from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import Scan
 from featherweight.data.detect.to_predict import MOST
 from featherweight.data.file_matching import Index
@@ -26,7 +26,7 @@ ASIDE = re.compile(
 
 
 def classes_of(scan: Scan) -> dict[str, str]:
-    """Each training image's class as the folder says it that the image lies in; empty where folders are no classes."""
+    """Return the class of each training image by its folder; empty if the folders are not classes."""
     tree = Tree(scan.images)
     try:
         roots = _roots(tree)
@@ -45,18 +45,20 @@ def classes_of(scan: Scan) -> dict[str, str]:
     return classes
 
 
-def read(scan: Scan, survey: Survey, sample: Sample | None, hints: Hints) -> Detected | None:
-    """The source `folders`, if that is how the images lie. Raises UserError for a test folder that is not there."""
+def read(scan: Scan, survey: Survey, sample: SampleSubmission | None, hints: Hints) -> Detected | None:
+    """Return the source `folders` if images lie in class folders, else None. Raises UserError for a missing test
+    folder.
+    """
     tree = Tree(scan.images)
     try:
         roots = _roots(tree)
     except UserError as error:
         raise UserError(f"{scan.outer}: {error}") from None
-    return None if roots is None else Reading(scan, tree, roots).read(survey, sample, hints)
+    return None if roots is None else FolderDetector(scan, tree, roots).read(survey, sample, hints)
 
 
-class Reading:
-    """Class folders read: gathers the keys of the source `folders` and what there is to tell of them."""
+class FolderDetector:
+    """Builds the keys of the source `folders` and the messages about them."""
 
     def __init__(self, scan: Scan, tree: Tree, roots: tuple[str, list[str], list[str]]) -> None:
         self.scan, self.tree = scan, tree
@@ -74,8 +76,8 @@ class Reading:
         if len(below) > 1:
             self.detected.source["train"] = below
 
-    def read(self, survey: Survey, sample: Sample | None, hints: Hints) -> Detected:
-        """The whole reading."""
+    def read(self, survey: Survey, sample: SampleSubmission | None, hints: Hints) -> Detected:
+        """Return the detected source."""
         detected, tree, level = self.detected, self.tree, self.level
         told = [f"{_below(train, level)}/<class>/*: {len(self.classes):,} class folders" for train in self.trains]
         more = [f"and {len(told) - MOST_TOLD:,} more such folders"] if told[MOST_TOLD:] else []
@@ -114,7 +116,7 @@ class Reading:
             self.detected.assumed.append(f"held out: {below} ({self.tree.count[valid]:,} images; source.valid)")
 
     def _tell_strange_classes(self) -> None:
-        """Say which classes a validation folder has that the training folder has not: it is then not held out."""
+        """Report the classes of a validation folder that training lacks; such a folder is not held out."""
         for name in self.parts:
             strange = sorted(self.tree.names(self.tree.class_root(name) or name) - self.classes)
             if role(last(name)) == "valid" and strange and "valid" not in self.detected.source:
@@ -123,14 +125,14 @@ class Reading:
                 self.detected.assumed.append(f"{below}/ is not held out: {why}")
 
     def _tell_folders_within(self) -> None:
-        """Say that the folders within class folders are not taken for classes, where they might well be."""
+        """Report that subfolders of the class folders are not used as classes, if they could be."""
         inner = {child: self.tree.children(child) for train in self.trains for child in self.tree.children(train)}
         names = [last(name) for within in inner.values() for name in within]
         if len(inner) > 1 and all(len(within) > 1 for within in inner.values()) and len(set(names)) == len(names):
             shown = examples([f"{last(folder)}/{last(within[0])}" for folder, within in sorted(inner.items())], 2)
             self.detected.assumed.append(f"the classes are the outer folders, and not those within, as {shown}")
 
-    def _predict(self, tests: list[str], sample: Sample | None) -> None:
+    def _predict(self, tests: list[str], sample: SampleSubmission | None) -> None:
         detected, below = self.detected, [_below(name, self.level) for name in tests]
         if tests:
             detected.source["test"] = below[0] if len(below) == 1 else below
@@ -154,7 +156,7 @@ class Reading:
             detected.assumed.append(f"nothing to predict: {sample.path.name} names no image beside those of training")
 
     def _leave_aside(self, left: list[str]) -> None:
-        """Tell which images are not taken; the source is told too, where they lie among the class folders."""
+        """Report images that are not used, and exclude them in the source if they lie among the class folders."""
         tree, notes = self.tree, self.detected.notes
         for chosen, forms in tree.aside.items():
             others = ", ".join(f"{_below(name, self.level)}/" for name in forms)
@@ -172,7 +174,7 @@ class Reading:
 
 
 def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
-    """The folder that holds the parts, and the folders in it that hold class folders of training images."""
+    """Return the folder that holds the parts and the folders in it whose subfolders are classes of training images."""
     level = ""
     while True:
         inner = tree.children(level)
@@ -209,7 +211,7 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
 
 
 def _only_classes(tree: Tree, level: str) -> bool:
-    """Is a flat folder called train, or valid, a class, since those beside it are (bus, car, train)?"""
+    """True if a flat folder called train or valid is a class, because its siblings are classes (bus, car, train)."""
     inner = tree.children(level)
     flat = [name for name in inner if tree.flat(name)]
     own = [name for name in flat if last(name).lower() in CLASSES_TOO or role(last(name)) == "train"]
@@ -219,7 +221,7 @@ def _only_classes(tree: Tree, level: str) -> bool:
 
 
 def _parts(tree: Tree, level: str) -> list[str]:
-    """The folders beside class folders that are parts of the data by their names."""
+    """Return the folders beside the class folders that are parts of the data by their names."""
     inner = tree.children(level)
     if _only_classes(tree, level):
         return []
@@ -244,7 +246,7 @@ def _valid(tree: Tree, parts: Iterable[str], classes: set[str]) -> str | None:
 def _test(
     tree: Tree, parts: Sequence[str], classes: set[str], level: str, hints: Hints
 ) -> tuple[str | None, str | None]:
-    """The folder to predict, and a labelled test folder where there is one."""
+    """Return the folder to predict, and the labelled test folder if there is one."""
     if hints.test is not None:
         wished = f"{level}/{hints.test}".strip("/") if f"{level}/{hints.test}".strip("/") in tree.count else hints.test
         if wished not in tree.count:
@@ -264,8 +266,8 @@ def _test(
     return chosen, next(iter(solved), None)
 
 
-def _asked_for(tree: Tree, scan: Scan, sample: Sample, folders: Sequence[str | None]) -> list[str]:
-    """The folders with the images that a sample submission lists: one that holds them all, or else several."""
+def _asked_for(tree: Tree, scan: Scan, sample: SampleSubmission, folders: Sequence[str | None]) -> list[str]:
+    """Return the folders with the images of the sample submission: one that holds them all, else several."""
     held: dict[str, set[str]] = {}
     for folder in dict.fromkeys(tree.innermost(folder) for folder in folders if folder):
         below = [("", file[len(folder) + 1 :]) for file in scan.images if file.startswith(f"{folder}/")]
@@ -279,7 +281,7 @@ def _asked_for(tree: Tree, scan: Scan, sample: Sample, folders: Sequence[str | N
 
 
 def _beside(flat: str, solved: Sequence[str]) -> bool:
-    """Is a flat folder named for predictions where a labelled test lies beside it?"""
+    """True if a flat folder beside a labelled test folder is named for predictions."""
     return bool(re.search(r"pred|unlabel|submission|private", flat.lower()))
 
 

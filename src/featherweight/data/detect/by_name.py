@@ -1,4 +1,4 @@
-"""The reading of file names: cat.0.jpg, 0_23.png, american_bulldog_10.jpg."""
+"""Detect classes in file names: cat.0.jpg, 0_23.png, american_bulldog_10.jpg."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEWEST = 3  # images of a class, on average
 
 
 def read(scan: Scan, hints: Hints) -> Detected | None:
-    """The source `file_names`, if the names of the training images hold their classes."""
+    """Return the source `file_names` if the names of the training images contain their classes, else None."""
     folders = Counter(file.rpartition("/")[0] for file in scan.images)
     trains = [name for name in folders if role(name) == "train"] or [name for name in folders if not role(name)]
     if not trains:

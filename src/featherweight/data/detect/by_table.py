@@ -1,4 +1,4 @@
-"""The reading of a label table beside folders of images: its source, the images to predict, what is held out."""
+"""Detect the source for a label table beside folders of images, with the images to predict and to hold out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.folder_roles import assign, settle, shown, words
 from featherweight.data.detect.id_column import Profile
 from featherweight.data.detect.labelled import Labelled, Survey
-from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.split_column import record_split
 from featherweight.data.detect.to_predict import ToPredict
@@ -29,17 +29,17 @@ GROUP = re.compile(
 NO_GROUP = {"age", "sex", "gender", "weight", "height", "size", "position", "view", "orientation"}  # of a patient
 
 
-class Reading:
-    """A label table read: gathers the keys of the source `table` and what there is to tell of them."""
+class TableDetector:
+    """Builds the keys of the source `table` and the messages about them."""
 
-    def __init__(self, survey: Survey, labelled: Labelled, sample: Sample | None, hints: Hints) -> None:
+    def __init__(self, survey: Survey, labelled: Labelled, sample: SampleSubmission | None, hints: Hints) -> None:
         self.survey, self.labelled, self.sample, self.hints = survey, labelled, sample, hints
         self.scan, self.profile = survey.scan, labelled.profile
         self.files = self.scan.images
         self.detected = Detected({"name": "table"}, target="several" if labelled.several else "one")
 
     def read(self, folders: dict[str, str]) -> Detected:
-        """The whole reading; `folders` is each image's class by its folder, where folders may be classes."""
+        """Return the detected source; `folders` is the class of each image by its folder, if folders may be classes."""
         table, one = self.profile.table, self.labelled
         source = self.detected.source
         source |= {"labels": self.scan.path(self.profile.name), "id": self.profile.id}
@@ -87,14 +87,14 @@ class Reading:
             )
 
     def _without_class(self) -> set[str]:
-        """The ids that have no class in any row, as those to predict have in a table of all images."""
+        """Return the ids without a class in any row, such as images to predict listed in a table of all images."""
         if self.labelled.column is None or self.labelled.several:  # a set may be empty
             return set()
         ids = self.profile.table.column(self.profile.id)
         return {*ids} - {id for id, label in zip(ids, self.labelled.column.values, strict=True) if label}
 
     def _rows(self) -> str:
-        """Why an image has several classes, where it is that it has several rows."""
+        """Return why an image has several classes, if the reason is that it has several rows; else an empty text."""
         classes: dict[str, set[str]] = {}
         if self.labelled.column is not None and not self.labelled.separator:
             ids = self.profile.table.column(self.profile.id)
@@ -106,7 +106,7 @@ class Reading:
         )
 
     def tell_choice(self, instead: list[tuple[str, str, int]], what: str) -> None:
-        """Say which of several files for the same ids are taken."""
+        """Report which of several files for the same ids are used."""
         for taken, other, count in instead[:3]:
             self.detected.assumed.append(
                 f"{what} images: {count:,} ids match a file in {taken} and another in {other}; those in {taken} are "
@@ -114,7 +114,7 @@ class Reading:
             )
 
     def _disagreement(self, chosen: dict[str, int], folders: dict[str, str]) -> None:
-        """Say so where the folders that images lie in are other than the table's classes."""
+        """Report if the folders of the images differ from the classes in the table."""
         column = self.labelled.column
         if not folders or column is None:
             return
@@ -129,7 +129,7 @@ class Reading:
             self.detected.notes.append(f"the folders {examples(named, 3)} {verdict}")
 
     def _group(self, table: Table) -> None:
-        """The column that says which images belong together: the user's, a known one, or one called as such are."""
+        """Set the column that groups images: the user's, a known one, or one with such a heading."""
         wish = self.hints.group
         taken = {
             self.profile.id,
@@ -163,7 +163,7 @@ class Reading:
             self.detected.assumed.append(f"group: {column}; others: {others} (pass --group)")
 
     def _join(self, table: Table, other: Table) -> bool:
-        """Can the columns of another table be put beside this one's?"""
+        """True if the columns of another table can be joined to this one; the source then says so."""
         shared = next((name for name in table.header if name in other.header), None)
         if shared is None or len(set(other.column(shared))) < len(other.rows) or self.profile.header:
             return False
@@ -183,7 +183,7 @@ class Reading:
                 return
 
     def _valid_table(self) -> set[int]:
-        """A second table, of held-out images, with the same columns."""
+        """Return the places of held-out images listed in a second table with the same columns."""
         one, table = self.labelled, self.profile.table
         wanted = {self.profile.id, *one.columns, *([one.column.name] if one.column else [])}
         for profile in self.survey.profiles:
@@ -198,19 +198,19 @@ class Reading:
 
 
 def _names_groups(heading: str) -> bool:
-    """True if a column is called as those that say which images belong together are, and not `patient age`."""
+    """True if the heading names a group of images (patient), not a property of one (patient age)."""
     return bool(GROUP.search(heading)) and NO_GROUP.isdisjoint(word.lower() for word in words(heading))
 
 
 def _groups(values: Sequence[str]) -> bool:
-    """Do these values put images into company: several groups, and not one image each?"""
+    """True if the values put images into groups: at least five, and not one per image."""
     sizes = Counter(value for value in values if value.strip())
     company = sum(size for size in sizes.values() if size > 1)
     return len(sizes) >= 5 and company >= len(values) / 4 and max(sizes.values()) <= len(values) / 2
 
 
 def split_of_lists(survey: Survey, profile: Profile) -> tuple[dict[str, Any], list[str]] | None:
-    """For a list of files with keys (`images.txt`): the list beside it that says which key is for training."""
+    """Return the list beside a list of files with keys (`images.txt`) that marks the keys for training, or None."""
     first = profile.header[0] if profile.header else None
     if first is None or first == profile.id:
         return None

@@ -1,4 +1,4 @@
-"""Which column of a table is the class: evidence gathered for each, weighed by stated rules, and refused on a tie."""
+"""Choose the class column of a table: score each column by stated rules and refuse a tie."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect.folder_roles import words
-from featherweight.data.detect.sample import Sample, numbers_of, shapes
+from featherweight.data.detect.sample_submission import SampleSubmission, numbers_of, shapes
 from featherweight.data.label_rows import LISTED, NO, YES, split_set
 from featherweight.errors import UserError, nearest
 
@@ -40,12 +40,12 @@ SEPARATORS = ("|", " ", ",", ";")
 
 
 class TieError(UserError):
-    """Several columns that could well be the class."""
+    """Several columns are equally likely to be the class."""
 
 
 @dataclass
 class Column:
-    """One column, and what speaks for its being the class: points with their reasons."""
+    """A column with its score as the class column, and the reasons for it."""
 
     name: str
     values: list[str]
@@ -57,35 +57,35 @@ class Column:
 
     @property
     def distinct(self) -> int:
-        """How many different values there are, blanks not counted."""
+        """The number of different values, not counting blanks."""
         return len(self.counts)
 
     @property
     def binary(self) -> bool:
-        """Are all values 0 or 1, and both there?"""
+        """True if all values mean yes or no."""
         return {value.lower() for value in self.counts} <= {*YES, *NO} and self.distinct >= 1
 
     @property
     def measured(self) -> bool:
-        """Are these numbers with fractions, and no classes?"""
+        """True if the values are numbers with fractions, which are no classes."""
         numbers = numbers_of([value for value in self.counts if value.lower() not in NOTHING])
         return numbers is not None and any(number != round(number) for number in numbers)
 
     def add(self, points: int, reason: str) -> None:
-        """Note what speaks for this column (or, below zero, against)."""
+        """Add points to the score (negative: against the column) and note the reason."""
         self.points += points
         self.reasons.append(reason)
 
     def described(self) -> str:
-        """Its name, and how many values there are, with some."""
+        """Return the column's name, the number of its values and some of them."""
         return f"{self.name} ({self.distinct:,} values: {examples(list(self.counts), 3)})"
 
 
 @dataclass(frozen=True)
 class Context:
-    """What else is known when a label column is chosen."""
+    """What is known besides the table when the class column is chosen."""
 
-    sample: Sample | None
+    sample: SampleSubmission | None
     features: frozenset[str]  # the columns of tables that list the images to predict: known there, so not the class
     has_test: bool
     folders: Sequence[str] = ()  # the folder that each row's image lies in, where that may be its class
@@ -93,7 +93,7 @@ class Context:
 
 
 def choose(table: Table, used: Sequence[str], context: Context, named: str | None) -> tuple[Column, list[Column]]:
-    """The label column and the others that came into question, best first; `named` is the user's.
+    """Return the class column and the other candidates, best first; `named` is the user's choice.
 
     Raises UserError with the candidates where none, or more than one, stands out.
     """
@@ -142,7 +142,7 @@ def choose(table: Table, used: Sequence[str], context: Context, named: str | Non
 
 
 def _regression(table: Table, column: str) -> UserError:
-    """The refusal of a column of measured numbers."""
+    """Return the error for a column of measured numbers."""
     return UserError(
         f"{table.path}: '{column}' holds fractions: numbers to predict (regression), no classes\n"
         f"this program trains classifiers; one class per image would have to stand in a column of its own (--label)"
@@ -150,7 +150,7 @@ def _regression(table: Table, column: str) -> UserError:
 
 
 def _same(one: Column, other: Column) -> bool:
-    """Do two columns divide the rows alike?"""
+    """True if two columns divide the rows in the same way."""
     if one is other:
         return True
     pairs = {pair for pair in zip(one.values, other.values, strict=True) if all(pair)}
@@ -181,7 +181,7 @@ def _is_metadata(heading: str, name: str) -> bool:
     return bool(METADATA.fullmatch(name)) or any(ABOUT.fullmatch(word.lower()) for word in words(heading))
 
 
-def _weigh_by_sample(column: Column, sample: Sample) -> None:
+def _weigh_by_sample(column: Column, sample: SampleSubmission) -> None:
     if len(sample.columns) == 1 and column.name.lower() == sample.columns[0].lower():
         column.add(100, "is named in the sample submission")
     elif len(sample.columns) > 2 and set(sample.columns) == set(column.counts):
@@ -205,9 +205,13 @@ def _divides_alike(column: Column, folders: Sequence[str]) -> bool:
 
 
 def separator(
-    values: Counter[str], heading: str, sample: Sample | None, target: str | None = None, where: Path | str = ""
+    values: Counter[str],
+    heading: str,
+    sample: SampleSubmission | None,
+    target: str | None = None,
+    where: Path | str = "",
 ) -> str | None:
-    """What separates the classes of a set, where the values are sets of classes; None where each is one class.
+    """Return what separates the classes where values are sets of classes, or None if each value is one class.
 
     Sets are recognised by their parts: parts that also stand alone, parts that are numbers, or a sample submission
     (or a heading) that speaks of them, or where `target` says that an image has several classes.
@@ -244,7 +248,7 @@ def separator(
 
 
 def _one_or_several(column: str, names: Sequence[str]) -> UserError:
-    """The refusal of values that may be names of several words, or sets of classes."""
+    """Return the error for values that may be names of several words or sets of classes."""
     return UserError(
         f"{column}: cannot tell whether '{' '.join(names)}' is one class, or the {len(names)} classes "
         f"{' and '.join(names)}, whose words other values have too\n"
@@ -252,7 +256,7 @@ def _one_or_several(column: str, names: Sequence[str]) -> UserError:
     )
 
 
-def _in_sample(cut: dict[str, tuple[str, ...]], sample: Sample | None, mark: str) -> bool:
+def _in_sample(cut: dict[str, tuple[str, ...]], sample: SampleSubmission | None, mark: str) -> bool:
     if sample is None or len(sample.columns) != 1:
         return False
     known = {part for parts in cut.values() for part in parts}
@@ -261,8 +265,8 @@ def _in_sample(cut: dict[str, tuple[str, ...]], sample: Sample | None, mark: str
     return bool(new) and all(part in known for parts in new for part in parts)
 
 
-def class_columns(table: Table, used: Sequence[str], sample: Sample | None) -> tuple[list[str], bool] | None:
-    """The columns of a table with one column per class, and whether an image may have several; None for other tables.
+def class_columns(table: Table, used: Sequence[str], sample: SampleSubmission | None) -> tuple[list[str], bool] | None:
+    """Return the columns of a table with one column per class, and whether an image may have several; else None.
 
     Raises UserError where the columns that the sample submission asks for hold fractions.
     """
@@ -286,7 +290,7 @@ def class_columns(table: Table, used: Sequence[str], sample: Sample | None) -> t
 
 
 def _one_hot(columns: dict[str, Column], rows: int) -> list[str]:
-    """Columns of 0 and 1 of which exactly one is 1 in each row; where there are others with a name, no such table."""
+    """Return the binary columns of which exactly one is 1 in each row; empty if another column is named as a class."""
     binary = [name for name, column in columns.items() if column.binary]
     if len(binary) < 3 or any(STRONGER.search(name.lower()) for name in columns if name not in binary):
         return []

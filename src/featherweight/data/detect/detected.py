@@ -1,16 +1,16 @@
-"""What a survey asks for and what it answers with."""
+"""The input and the result of detecting a folder's layout."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.sample_submission import SampleSubmission
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What the user, or a known competition, says of the data: columns, the target, a folder or table of the test."""
+    """What the user, or a known competition, says about the data: columns, target, the test folder or table."""
 
     id: str | None = None
     label: str | None = None
@@ -23,18 +23,18 @@ class Hints:
 
     @property
     def labels(self) -> list[str]:
-        """The columns named by `label`, which may be several, separated by commas."""
+        """The columns named by `label`, separated by commas."""
         return [name.strip() for name in self.label.split(",")] if self.label else []
 
 
 @dataclass
 class Detected:
-    """The source of a competition as its file says it, the target, the sample submission, and what to tell."""
+    """A competition's source section, its target, its sample submission, and the messages about them."""
 
     source: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     target: str = "one"
-    sample: Sample | None = None
+    sample: SampleSubmission | None = None
     pattern: str | None = None  # of ids, whose first parentheses find which images belong together
     grouped: str = ""  # in words, the column that says which images belong together

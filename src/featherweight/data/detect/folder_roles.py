@@ -1,4 +1,4 @@
-"""Folders of images: which hold the labelled ones, which the same pictures once more, which the ones to predict."""
+"""Which folders hold labelled images, which hold the same images again, and which are to be predicted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOSSY = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".pp
 
 
 def role(name: str) -> str:
-    """train, test or valid, as a file's or folder's own name says; empty where it says nothing."""
+    """Return train, test or valid if the name of a file or folder says so, else an empty text."""
     return _role(name.rstrip("/").rpartition("/")[2]) or _role(name)
 
 
@@ -35,13 +35,13 @@ def _role(name: str) -> str:
 
 
 def says(name: str, part: str) -> bool:
-    """Is the part of the data (train, test, valid) among the words of a name?"""
+    """True if a word of the name means this part of the data (train, test, valid)."""
     return any(WORDS[part].fullmatch(word.lower()) for word in words(name))
 
 
 @functools.lru_cache(1 << 12)
 def words(name: str) -> tuple[str, ...]:
-    """The words of a name, by what is no letter and, as in PublicTest, by capitals."""
+    """Return the words of a name, split at non-letters and at capitals (PublicTest)."""
     together = re.findall(r"[^\W\d_]+", name)
     return (*together, *(word for one in together for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+", one)))
 
@@ -49,9 +49,9 @@ def words(name: str) -> tuple[str, ...]:
 def settle(
     reach: Mapping[str, Sequence[int]], files: Sequence[str], part: str
 ) -> tuple[dict[str, int], list[tuple[str, str, int]]]:
-    """One file for each id that reaches several, the same branch of folders for all ids where it can.
+    """Choose one file for each id that matches several, from the same branch of folders for all ids if possible.
 
-    Returns the place of each id, and what was chosen: the branch taken, the one not taken, and for how many ids.
+    Returns the place of each id, and the choices made: branch taken, branch not taken, number of ids.
     """
     sizes: Counter[str] = Counter()
     branches: dict[str, dict[str, int]] = {}
@@ -69,7 +69,7 @@ def settle(
 
 
 def _branches(names: Sequence[str], places: Sequence[int]) -> dict[str, int]:
-    """Each candidate under the folder where its path departs from the others' (or its ending, within one folder)."""
+    """Return each candidate under the folder where its path departs from the others, or under its ending."""
     parts = [name.split("/") for name in names]
     depth = 0
     while len(parts) > 1 and all(len(part) > depth for part in parts) and len({part[depth] for part in parts}) == 1:
@@ -91,7 +91,7 @@ def _rank(branch: str, file: str, part: str, sizes: Mapping[str, int]) -> tuple[
 
 
 def assign(files: Sequence[str], matched: Iterable[int]) -> tuple[set[str], set[str], set[str]]:
-    """The widest folders with matched images alone, with others alone, and those that hold both side by side."""
+    """Return the widest folders with matched images only, with other images only, and with both side by side."""
     wanted = set(matched)
     kinds: dict[str, set[bool]] = defaultdict(set)
     direct: dict[str, set[bool]] = defaultdict(set)
@@ -114,11 +114,11 @@ def assign(files: Sequence[str], matched: Iterable[int]) -> tuple[set[str], set[
 
 
 def within(files: Sequence[str], folders: Iterable[str]) -> list[int]:
-    """The places of the files that lie in these folders."""
+    """Return the places of the files that lie in these folders."""
     wanted = tuple("" if folder == "." else f"{folder}/" for folder in folders)
     return [place for place, file in enumerate(files) if file.startswith(wanted)] if wanted else []
 
 
 def shown(folders: Iterable[str]) -> str:
-    """Folders in words."""
+    """Return the folders as text for a message."""
     return ", ".join("the folder itself" if name == "." else f"{name}/" for name in sorted(folders)) or "none"

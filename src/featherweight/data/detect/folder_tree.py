@@ -1,4 +1,4 @@
-"""Folders of images as a tree: whose folders are classes, and which hold the same classes in several forms."""
+"""Folders of images as a tree: which folders are classes, and which hold the same classes in several forms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AFFIX = re.compile(
 
 
 class Tree:
-    """Folders with the images below them, by their paths."""
+    """Folders and the images below them, by path."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self.count: Counter[str] = Counter()
@@ -49,20 +49,22 @@ class Tree:
                     self.inner[here].add("/".join(parts[: depth + 1]))
 
     def children(self, folder: str) -> list[str]:
-        """The folders right below one that hold images."""
+        """Return the direct subfolders that hold images."""
         return sorted(self.inner.get(folder, ()))
 
     def flat(self, folder: str) -> bool:
-        """Do images lie in the folder itself, other than a few beside many in folders?"""
+        """True if images lie in the folder itself, not counting a few beside many in subfolders."""
         loose = len(self.direct.get(folder, ()))
         return loose > 0 and not (len(self.inner.get(folder, ())) > 1 and are_few(loose, self.count[folder]))
 
     def loose(self, folder: str) -> list[str]:
-        """The few images that lie beside folders of many."""
+        """Return the few images that lie beside subfolders of many."""
         return [] if self.flat(folder) else self.direct.get(folder, [])
 
     def class_root(self, folder: str) -> str | None:
-        """The folder under (or at) `folder` whose two or more folders hold the images, and which holds none itself."""
+        """Return the folder at or below `folder` whose subfolders hold the images, or None if images lie there
+        directly.
+        """
         while not self.flat(folder):
             inner = self.children(folder)
             form = self.form(inner)
@@ -74,17 +76,17 @@ class Tree:
         return None
 
     def names(self, folder: str) -> set[str]:
-        """The names of the folders right below one."""
+        """Return the names of the direct subfolders."""
         return {last(name) for name in self.children(folder)}
 
     def branching(self, folder: str) -> str:
-        """The first folder at or below one that holds images or several folders."""
+        """Return the first folder at or below one that holds images or several subfolders."""
         while not self.flat(folder) and len(inner := self.children(folder)) == 1:
             folder = inner[0]
         return folder
 
     def alike(self, folders: Sequence[str]) -> tuple[list[str], set[str]]:
-        """Those of the folders that hold folders of mostly the same names, if they are half of them, and the names."""
+        """Return the folders that hold mostly the same subfolder names, if at least half do, and the shared names."""
         held = {folder: self.names(self.branching(folder)) for folder in folders}
         parted = [folder for folder in folders if len(held[folder]) > 1]
         shared = set.intersection(*(held[folder] for folder in parted)) if parted else set()
@@ -93,13 +95,13 @@ class Tree:
         return (parted, shared) if same else ([], set())
 
     def around(self, folders: Sequence[str]) -> list[str]:
-        """Those of the folders that hold folders called as all others are: the same classes again, and no class."""
+        """Return the folders whose subfolders are named like all other folders: the same classes again, not a class."""
         names = {folder: self.names(self.branching(folder)) for folder in folders}
         every = {last(folder) for folder in folders}
         return [folder for folder in folders if len(every) > 2 and every - {last(folder)} <= names[folder]]
 
     def form(self, folders: Sequence[str]) -> str | None:
-        """The folder to take of several that hold the same classes in several forms (in colour, in grey).
+        """Return the folder to use if several hold the same classes in different forms (colour, grey), else None.
 
         Raises UserError where folders hold the same classes and nothing says how they differ, or the same parts.
         """
@@ -132,7 +134,7 @@ class Tree:
         return None
 
     def innermost(self, folder: str, classes: Collection[str] = ()) -> str:
-        """Where the images below a folder lie: in it, or in the only one within that is none of the classes."""
+        """Return the folder that directly holds the images: this one, or its only subfolder that is not a class."""
         while not self.flat(folder):
             inner = self.children(folder)
             within = self.form(inner) or (inner[0] if len(inner) == 1 else None)
@@ -142,7 +144,7 @@ class Tree:
         return folder
 
     def people(self, folders: Sequence[str]) -> bool:
-        """Is there a folder for each person, or number, and in each the same few classes?"""
+        """True if there is a folder per person or number, each with the same few classes."""
         named = sum(bool(PEOPLE.fullmatch(last(folder).lower())) for folder in folders)
         if len(folders) < 5 or named < 0.9 * len(folders) or any(self.flat(folder) for folder in folders):
             return False
@@ -155,24 +157,24 @@ class Tree:
 
 
 def last(name: str) -> str:
-    """A folder's own name."""
+    """Return a folder's own name."""
     return name.rpartition("/")[2]
 
 
 def hold_data(folders: Sequence[str]) -> bool:
-    """True if at least half of the folders are called as folders that hold data are (extra_images), not as classes."""
+    """True if at least half of the folders have names of data folders (extra_images) rather than of classes."""
     named = [re.findall(r"[^\W\d_]+", last(folder).lower()) for folder in folders]
     called = [words for words in named if set(words) & DATA and set(words) <= DATA | WHICH_DATA]
     return 2 * len(called) >= len(folders)
 
 
 def between(folder: str, level: str) -> list[str]:
-    """The folders between a folder and the one that holds the parts."""
+    """Return the folders between a folder and the one that holds the parts."""
     parts = folder.split("/")
     return ["/".join(parts[:depth]) for depth in range(len(level.split("/")) if level else 1, len(parts))]
 
 
 def related(name: str, others: Iterable[str | None]) -> bool:
-    """Is a folder one of these, within one, or around one?"""
+    """True if a folder is one of the others, inside one, or contains one."""
     here = f"{name}/"
     return any(f"{other}/".startswith(here) or here.startswith(f"{other}/") for other in others if other is not None)

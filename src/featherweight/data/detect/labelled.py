@@ -1,4 +1,4 @@
-"""Label tables: each profiled (which column names files, which is the class), the best taken, its folders found."""
+"""Find the label table: read every table, find the columns of ids and of classes, choose the best."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featherweight.data.detect import columns, id_column
 from featherweight.data.detect.columns import Column, Context
 from featherweight.data.detect.detected import Hints
 from featherweight.data.detect.id_column import IdHints, Profile
-from featherweight.data.detect.sample import MASKS, Sample
+from featherweight.data.detect.sample_submission import MASKS, SampleSubmission
 from featherweight.data.detect.scan import Scan
 from featherweight.data.file_matching import Index
 from featherweight.data.label_rows import YES
@@ -28,7 +28,7 @@ WIDE, LARGE = 48, 1 << 25  # columns and bytes of a table that is pixels, and is
 
 @dataclass
 class Survey:
-    """The tables of a folder that name its images, and what was wrong with those that could not be read."""
+    """The tables that name images, and what was wrong with those that could not be read."""
 
     scan: Scan
     index: Index
@@ -39,8 +39,8 @@ class Survey:
     unused: list[Profile] = field(default_factory=list)  # tables that hold classes too, and are not the label table
 
 
-def profile_all(scan: Scan, sample: Sample | None, hints: Hints) -> Survey:
-    """Read every table and find the column of each that names images."""
+def profile_all(scan: Scan, sample: SampleSubmission | None, hints: Hints) -> Survey:
+    """Read every table and find the column that names images in each."""
     survey = Survey(scan, Index([("", name) for name in scan.images]), [])
     if not scan.images:
         return survey
@@ -90,7 +90,7 @@ def _readings(scan: Scan, name: str, start: Table | None) -> list[tuple[Table, l
 
 @dataclass
 class Labelled:
-    """A table with its class: a column (perhaps of sets), or one column for each class."""
+    """A table with its classes: one column (perhaps of sets), or one column per class."""
 
     profile: Profile
     column: Column | None
@@ -101,8 +101,10 @@ class Labelled:
     others: list[Column]
 
 
-def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: dict[str, str]) -> Labelled | None:
-    """The table that holds the classes of the training images; `folders` is each image's class by its folder.
+def label_table(
+    survey: Survey, sample: SampleSubmission | None, hints: Hints, folders: dict[str, str]
+) -> Labelled | None:
+    """Return the table with the classes of the training images; `folders` is the class of each image by its folder.
 
     Raises UserError where tables name the images and none says which column is the class.
     """
@@ -149,8 +151,8 @@ def label_table(survey: Survey, sample: Sample | None, hints: Hints, folders: di
     return best
 
 
-def _labels_asked(one: Labelled, sample: Sample | None) -> bool:
-    """True if a table has classes of most images that the sample submission asks for: guesses, or another's answers."""
+def _labels_asked(one: Labelled, sample: SampleSubmission | None) -> bool:
+    """True if a table labels most images of the sample submission, so it holds guesses or answers."""
     if sample is None or one.column is None:
         return False
     ids = one.profile.table.column(one.profile.id)
@@ -159,7 +161,7 @@ def _labels_asked(one: Labelled, sample: Sample | None) -> bool:
 
 
 def _refuse_one_list_per_class(profiles: Sequence[Profile]) -> None:
-    """Refuse lists that say of one class each whether an image shows it, as those of PASCAL VOC do (1, 0, -1)."""
+    """Refuse lists that each say for one class whether an image shows it (PASCAL VOC: 1, 0, -1)."""
     lists = [one for one in profiles if one.header and len(one.table.header) == 2]
     signed = [one for one in lists if {"-1"} < set(one.table.column(one.header[1])) <= {"-1", "0", "1"}]
     if len(signed) > 1:
@@ -170,13 +172,13 @@ def _refuse_one_list_per_class(profiles: Sequence[Profile]) -> None:
 
 
 def _names_most(profile: Profile, folders: dict[str, str], survey: Survey) -> bool:
-    """Has a table an id for most images of class folders, where there are such? Else it lists something else."""
+    """True if a table names most images of the class folders, if there are any."""
     names = survey.scan.images
     return sum(any(names[place] in folders for place in p) for p in profile.reach.values()) >= 0.5 * len(folders)
 
 
 def _by_folder(trains: Sequence[Profile], folders: dict[str, str], survey: Survey) -> bool:
-    """Do class folders hold most of what the tables name, so that the classes need no table?"""
+    """True if class folders hold most images that the tables name, so that no table is needed for the classes."""
     named = {survey.scan.images[place] for p in trains for places in p.reach.values() for place in places}
     classes = set(folders.values())
     people = sum(bool(PEOPLE.search(name)) for name in classes) > len(classes) / 2
@@ -187,7 +189,7 @@ def _by_folder(trains: Sequence[Profile], folders: dict[str, str], survey: Surve
 def _labelled(
     survey: Survey,
     profile: Profile,
-    sample: Sample | None,
+    sample: SampleSubmission | None,
     hints: Hints,
     features: frozenset[str] | None,
     folders: dict[str, str],
@@ -231,7 +233,7 @@ def _labelled(
 
 
 def _long(profile: Profile, column: Column) -> bool:
-    """Does the table have a row for each class of an image: many images in several rows of different classes?
+    """True if the table has one row per image and class: many images have rows of different classes.
 
     Raises UserError where these are objects with boxes.
     """
@@ -257,7 +259,7 @@ def _each_once(table: Table, names: Sequence[str]) -> bool:
 
 
 def refuse_components(table: Table, others: Sequence[Table]) -> None:
-    """Refuse several targets, which show in a table that lists the columns of the label table as values."""
+    """Refuse several targets: another table lists this table's columns as values."""
     for other in others:
         if other.path == table.path:
             continue
@@ -271,7 +273,7 @@ def refuse_components(table: Table, others: Sequence[Table]) -> None:
                 )
 
 
-def refuse_masks(sample: Sample | None) -> None:
+def refuse_masks(sample: SampleSubmission | None) -> None:
     """Refuse a competition whose sample submission asks for masks or boxes."""
     if sample is not None and any(MASKS.search(heading) for heading in sample.columns):
         raise UserError(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from featherweight.data import tables
-from featherweight.data.detect.sample import NAMED, Sample
+from featherweight.data.detect.sample_submission import NAMED, SampleSubmission
 from featherweight.data.detect.scan import Scan, scan
 from featherweight.errors import UserError
 
@@ -14,7 +14,9 @@ MOST_COLUMNS = 12
 LARGEST = 1 << 25  # bytes of a file that could be one
 
 
-def codes(folder: Path, root: Path, classes: Sequence[str], sample: Sample | None) -> tuple[dict[str, str], str]:
+def codes(
+    folder: Path, root: Path, classes: Sequence[str], sample: SampleSubmission | None
+) -> tuple[dict[str, str], str]:
     """Return what a file in `folder` writes for each class, and the file's name; an empty dictionary without one.
 
     The file has a column of the classes and another that agrees with it, row for row: numbers from 0 on, or all names

@@ -17,7 +17,7 @@ from featherweight.data.detect.columns import Context
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.folder_roles import role
 from featherweight.data.detect.labelled import refuse_components
-from featherweight.data.detect.sample import Sample, numbers_of
+from featherweight.data.detect.sample_submission import SampleSubmission, numbers_of
 from featherweight.data.detect.scan import Scan
 from featherweight.data.detect.split_column import parts_of, record_split
 from featherweight.data.pixel_frames import frame, spread_of
@@ -33,7 +33,7 @@ ID = re.compile(r"^(id|image_?id|.*_id|index|image|idx)$", re.IGNORECASE)
 
 @dataclass
 class Pixels:
-    """A table of images: the columns that are pixels, how these are written, and the others, as text."""
+    """A table of images: its pixel columns, how they are written, and the other columns as text."""
 
     name: str
     pixels: list[str]
@@ -42,8 +42,8 @@ class Pixels:
     rows: list[list[str]] = field(default_factory=list)  # some, of the text columns
 
 
-def find(scan: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
-    """The source of images in tables, if that is how they come. Raises UserError where the class is not clear."""
+def find(scan: Scan, sample: SampleSubmission | None, hints: Hints) -> Detected | None:
+    """Return the source of images stored in tables, or None. Raises UserError if the class column is unclear."""
     pixels = [one for name in scan.tables if (one := _look(scan, name)) is not None]
     pixels = [one for one in pixels if sample is None or scan.folder / one.name != sample.path]
     if not pixels:
@@ -153,7 +153,7 @@ def _look_at_json(scan: Scan, name: str) -> Pixels | None:
     return Pixels(name, bands, text, "bands", rows)
 
 
-def _label(one: Pixels, sample: Sample | None, hints: Hints) -> str | None:
+def _label(one: Pixels, sample: SampleSubmission | None, hints: Hints) -> str | None:
     if hints.label is not None:
         return hints.label if hints.label in one.text else None
     named = [name for name in one.text if columns.STRONGER.search(name.lower())]
@@ -170,8 +170,10 @@ def _label(one: Pixels, sample: Sample | None, hints: Hints) -> str | None:
         return None
 
 
-def _beside(scan: Scan, pixels: list[Pixels], sample: Sample | None, hints: Hints) -> tuple[str, str, str] | None:
-    """A label table whose ids are those of a table of pixels: its name, the label column and the id column."""
+def _beside(
+    scan: Scan, pixels: list[Pixels], sample: SampleSubmission | None, hints: Hints
+) -> tuple[str, str, str] | None:
+    """Return a label table for a table of pixels, by its ids: its name, its label column, its id column."""
     shared = {name for one in pixels for name in one.text}
     for name in scan.tables:
         path = scan.folder / name
@@ -196,7 +198,7 @@ def _beside(scan: Scan, pixels: list[Pixels], sample: Sample | None, hints: Hint
 
 
 def _small(scan: Scan, pixels: list[Pixels]) -> list[Table]:
-    """The other tables, that are no pixels."""
+    """Return the tables that hold no pixels."""
     small = []
     for name in scan.tables:
         if all(one.name != name for one in pixels) and name.lower().endswith(".csv"):
@@ -205,8 +207,8 @@ def _small(scan: Scan, pixels: list[Pixels]) -> list[Table]:
     return small
 
 
-def _split(scan: Scan, one: Pixels, sample: Sample | None, detected: Detected) -> str | None:
-    """Note the column that says which part a row belongs to, as FER-2013's Usage; returns its name."""
+def _split(scan: Scan, one: Pixels, sample: SampleSubmission | None, detected: Detected) -> str | None:
+    """Record the column that assigns rows to parts (FER-2013's Usage), and return its name."""
     for place, name in enumerate(one.text):
         called = name.lower() in ("usage", "split", "part", "set", "subset")
         if not called and not (one.rows and parts_of({row[place] for row in one.rows} | {"train"})):
@@ -223,14 +225,14 @@ def _split(scan: Scan, one: Pixels, sample: Sample | None, detected: Detected) -
 
 
 def _whole_column(path: Path, one: Pixels, name: str) -> list[str]:
-    """A text column in all rows: a table may have its parts one after the other."""
+    """Return all values of a text column; the parts of a table may come one after another."""
     if one.way == "bands" or path.suffix.lower() == ".parquet":
         return [row[one.text.index(name)] for row in one.rows]
     return [str(value) for value in frame(path, [name], only=[name])[name]]
 
 
 def _test(scan: Scan, pixels: list[Pixels], trains: list[Pixels], detected: Detected, label: str) -> None:
-    """The table of images to predict: one like the first without the label, or named test."""
+    """Record the table of images to predict: one like the first without labels, or named test."""
     first = trains[0]
     rest = [
         one for one in pixels if one not in trains and one.way == first.way and len(one.pixels) == len(first.pixels)
@@ -255,7 +257,7 @@ def _test(scan: Scan, pixels: list[Pixels], trains: list[Pixels], detected: Dete
 
 
 def _scale(scan: Scan, trains: list[Pixels], tests: list[Pixels], detected: Detected) -> None:
-    """Numbers that are no 0 to 255 get one range, from black to white, for the whole data set."""
+    """Set one pixel range for the whole data set if the values are not 0 to 255."""
     first = trains[0]
     if first.way == "bands":
         values = [record[name] for record in tables.records(scan.folder / first.name) for name in first.pixels]

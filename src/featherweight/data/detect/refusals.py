@@ -1,4 +1,4 @@
-"""What is recognised and not read: said by name, with what can be done."""
+"""Layouts and formats that are recognised but not supported, with advice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from featherweight.data import csv_file
 from featherweight.data.csv_file import number_of
-from featherweight.data.detect.sample import NAMED
+from featherweight.data.detect.sample_submission import NAMED
 from featherweight.data.detect.scan import Scan
 from featherweight.data.file_matching import bare, without_folder
 from featherweight.data.listing import UNREAD
@@ -38,7 +38,7 @@ PACKED |= {".gz": "tar xzf {name}", ".rar": "unrar x {name}"}
 
 
 def packed(scan: Scan) -> str | None:
-    """In words, the archives that lie in the folder still packed, and the command that unpacks the first."""
+    """Return in words which archives are still packed, and the command that unpacks the first; None without any."""
     names = [name for name in scan.files if name.lower().endswith((".zip", ".7z", ".tar", ".tgz", ".tar.gz", ".rar"))]
     if not names:
         return None
@@ -50,7 +50,7 @@ def packed(scan: Scan) -> str | None:
 
 
 def refuse_channels(scan: Scan) -> None:
-    """Refuse tables whose ids begin the names of several images each."""
+    """Refuse tables in which each id is the beginning of several images' names."""
     stems = [bare(without_folder(name)) for name in scan.images]
     starts = {stem.rpartition("_")[0]: stem for stem in stems}
     for name in scan.tables:
@@ -68,7 +68,7 @@ def refuse_channels(scan: Scan) -> None:
 
 
 def refuse_unread_labels(scan: Scan, faults: Sequence[str]) -> None:
-    """Refuse to take classes from the names of files where a table that may hold them could not be read."""
+    """Refuse to take classes from file names if a table that may hold them could not be read."""
     sheets = [name for name in scan.files if name.lower().endswith(SPREADSHEETS)]
     wrong = [f"{scan.path(name)}: spreadsheets are not read here: save it as CSV" for name in sheets]
     wrong += [fault.removeprefix("left aside: ") for fault in faults]
@@ -77,7 +77,7 @@ def refuse_unread_labels(scan: Scan, faults: Sequence[str]) -> None:
 
 
 def refuse_boxes(scan: Scan) -> None:
-    """Refuse images with a text file each that holds boxes, as YOLO's do: a class and four numbers in a line."""
+    """Refuse images with a text file of boxes each (YOLO: a class and four numbers per line)."""
     texts = {bare(without_folder(name)): name for name in scan.files if name.lower().endswith(".txt")}
     boxes = [texts[stem] for name in scan.images if (stem := bare(without_folder(name))) in texts]
     if len(boxes) < len(scan.images) / 2:
@@ -91,7 +91,7 @@ def refuse_boxes(scan: Scan) -> None:
 
 
 def refuse(scan: Scan, faults: str) -> NoReturn:
-    """Raise the UserError for a folder that no reading fits."""
+    """Raise the UserError for a folder of unknown layout."""
     archives = packed(scan)
     endings = scan.endings()
     listed = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(5)) or "nothing"

@@ -1,4 +1,4 @@
-"""What lies in a folder: its files, once, with what is left aside and why."""
+"""The files of a folder, listed once, with what is left out and why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JUNK = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information")
 
 @dataclass
 class Scan:
-    """The files of a competition, as paths below `folder`, the innermost folder that holds all of them."""
+    """The files of a competition, as paths below `folder`, the innermost folder that holds them all."""
 
     outer: Path
     folder: Path
@@ -31,7 +31,7 @@ class Scan:
     copies: list[str] = field(default_factory=list)  # folders that hold once more what lies beside them
 
     def path(self, name: str) -> str:
-        """A file or folder below `folder` as a competition file says it."""
+        """Return a file or folder below `folder` as a competition file writes it."""
         return relative(self.folder / name, self.root)
 
     def below(self, name: str) -> str:
@@ -42,18 +42,18 @@ class Scan:
         return name.removeprefix("./").rstrip("/")
 
     def endings(self) -> Counter[str]:
-        """How many files have which ending."""
+        """Return how many files have each ending."""
         return Counter(os.path.splitext(name)[1].lower() or "no ending" for name in self.files)  # noqa: PTH122
 
 
 def relative(path: Path, root: Path) -> str:
-    """As a competition file says a path: below the data folder, or in full where it lies elsewhere."""
+    """Return a path as written in a competition file: relative to the data folder if it lies there, else absolute."""
     path, root = path.resolve(), root.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def scan(outer: Path, root: Path) -> Scan:
-    """List a folder. Raises UserError where there is none, or a folder within cannot be read."""
+    """List a folder. Raises UserError if it does not exist or a subfolder cannot be read."""
     if not outer.is_dir():
         raise UserError(f"there is no folder {outer}")
     folder = outer
@@ -103,7 +103,7 @@ def _only_folder(folder: Path) -> Path | None:
 
 
 def _nested_copy(scan: Scan) -> str | None:
-    """A folder that holds once more what lies beside it, as some data sets are packed."""
+    """Return a subfolder that repeats what lies beside it, or None."""
     below: dict[str, list[str]] = defaultdict(list)
     for name in scan.files:
         first, slash, rest = name.partition("/")

@@ -25,12 +25,12 @@ def parts_of(values: Iterable[str]) -> tuple[list[str], list[str]] | None:
 
 
 def _part(value: str) -> str:
-    """Return the part that a value names: as Kaggle calls its leaderboards, else as folders are called."""
+    """Return the part that a value names, by Kaggle's words (public, private) or those for folders."""
     return "valid" if "public" in value else "test" if "private" in value else role(value)
 
 
 def _parts_of_flags(name: str, values: Iterable[str]) -> tuple[list[str], list[str]] | None:
-    """Return as `parts_of` what yes and no mean in a column that is called after a part: is_train."""
+    """Return as `parts_of` what yes and no mean in a column named after a part (is_train)."""
     flag = FLAG.fullmatch(name.strip().lower())
     given = {value.lower(): value for value in values if value}
     yes, no = ([spelled for value, spelled in given.items() if value in meaning] for meaning in (YES, NO))

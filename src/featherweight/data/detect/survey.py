@@ -13,16 +13,16 @@ from typing import Any
 
 from featherweight.data.csv_file import examples
 from featherweight.data.detect import array_files, by_folder, by_name, by_table, labelled, pixel_tables, refusals
-from featherweight.data.detect import sample as samples
+from featherweight.data.detect import sample_submission as samples
 from featherweight.data.detect.detected import Detected, Hints
-from featherweight.data.detect.sample import Sample
+from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import Scan, relative, scan
 from featherweight.data.label_rows import FOLDER
 from featherweight.errors import UserError
 
 
 def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
-    """Find out how `folder` is laid out; paths come out relative to `root`, the data folder, where they are below it.
+    """Detect the layout of `folder`; paths are relative to `root`, the data folder, if they lie below it.
 
     Raises UserError saying what was seen where nothing fits, or where several things do.
     """
@@ -48,12 +48,12 @@ def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
     return detected
 
 
-def _images(seen: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
+def _images(seen: Scan, sample: SampleSubmission | None, hints: Hints) -> Detected | None:
     tables = labelled.profile_all(seen, sample, hints)
     folders = by_folder.classes_of(seen)
     table = labelled.label_table(tables, sample, hints, folders)
     if table is not None and _covers(tables, table, folders):
-        reading = by_table.Reading(tables, table, sample, hints)
+        reading = by_table.TableDetector(tables, table, sample, hints)
         reading.detected.sample = sample
         detected = reading.read(folders)
     else:
@@ -86,7 +86,7 @@ def _images(seen: Scan, sample: Sample | None, hints: Hints) -> Detected | None:
 
 
 def _unused(tables: labelled.Survey) -> list[str]:
-    """Return a line for the tables that hold no classes of images, as far as could be seen, or nothing."""
+    """Return a message about tables that seem to hold no classes of images, or nothing."""
     root = tables.scan.folder
     names = [one.name for one in tables.profiles]
     others = [one.path.relative_to(root).as_posix() for one in tables.others]
@@ -100,13 +100,13 @@ def _unused(tables: labelled.Survey) -> list[str]:
 
 
 def _covers(tables: labelled.Survey, table: labelled.Labelled, folders: dict[str, str]) -> bool:
-    """Does the table name enough of what class folders hold, where there are such?"""
+    """True if the table names enough of the images in class folders, if there are any."""
     named = {tables.scan.images[place] for places in table.profile.reach.values() for place in places}
     return not folders or len(named & set(folders)) >= 0.5 * len(folders) or table.points >= 100
 
 
 def _official_split(tables: labelled.Survey, seen: Scan, folders: dict[str, str]) -> Detected | None:
-    """Class folders with a list of files by number, and another that says which numbers are for training (CUB)."""
+    """Return class folders with a list of files by number and a list of the numbers for training (CUB), or None."""
     for profile in tables.profiles:
         joined = by_table.split_of_lists(tables, profile) if folders else None
         if joined is None:

@@ -1,4 +1,4 @@
-"""The images to predict, where a label table was read: what the sample submission, a test table or folders say."""
+"""Find the images to predict beside a label table: by the sample submission, a test table, or folders."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ from typing import TYPE_CHECKING
 from featherweight.data.detect.folder_roles import assign, says, settle, shown, within
 from featherweight.data.detect.id_column import Profile
 from featherweight.data.detect.refusals import packed
-from featherweight.data.detect.sample import NAMED, Sample
+from featherweight.data.detect.sample_submission import NAMED, SampleSubmission
 from featherweight.data.file_matching import Index
 from featherweight.data.label_rows import FOLDER
 from featherweight.errors import UserError
 
 if TYPE_CHECKING:
-    from featherweight.data.detect.by_table import Reading
+    from featherweight.data.detect.by_table import TableDetector
 
 MOST = 0.99  # of a sample submission's ids that must name images
 
 
 class ToPredict:
-    """Adds to a reading the keys of the source that say which images are to be predicted."""
+    """Adds the keys that say which images to predict to a detected source."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: TableDetector) -> None:
         self.survey, self.profile, self.labelled = reading.survey, reading.profile, reading.labelled
         self.scan, self.files, self.detected = reading.scan, reading.files, reading.detected
         self.sample, self.hints, self.tell_choice = reading.sample, reading.hints, reading.tell_choice
 
     def find(self, used: set[int], others: set[str], both: set[str]) -> None:
-        """`used` are the places of labelled images; `others` and `both` the folders without any and with some."""
+        """Record the images to predict.
+
+        `used` are the places of labelled images; `others` and `both` are the folders without labelled images and with
+        some.
+        """
         wish = self.hints.test
         free = [place for place in range(len(self.files)) if place not in used]
         if wish is not None and any(profile.name == wish for profile in self.survey.profiles):
@@ -59,7 +63,7 @@ class ToPredict:
                 f"left aside: {count:,} images without a class in {shown(left)} (--test if to predict)"
             )
 
-    def _by_sample(self, sample: Sample, used: set[int], free: list[int]) -> None:
+    def _by_sample(self, sample: SampleSubmission, used: set[int], free: list[int]) -> None:
         files = [self.files[place] for place in free]
         reach = Index([("", name) for name in files]).reach(sample.ids)
         if len(reach) >= MOST * len(set(sample.ids)):
@@ -87,8 +91,8 @@ class ToPredict:
             f"without predictions: move that file away and run init again"
         )
 
-    def _refuse_composed(self, profile: Profile, id: str, sample: Sample) -> None:
-        """Refuse ids that stand for several images: composed of columns that several images share, or repeated."""
+    def _refuse_composed(self, profile: Profile, id: str, sample: SampleSubmission) -> None:
+        """Refuse ids that stand for several images: composed of shared columns, or repeated."""
         table, ours = profile.table, self.profile.table
         shared = [name for name in table.header if name in ours.header and name not in (id, profile.id)]
         values = table.column(id)
@@ -115,7 +119,7 @@ class ToPredict:
         wanted = set(free)
         return assign(self.files, wanted)[0]
 
-    def _settled(self, reach: dict[str, list[int]], files: list[str], sample: Sample) -> None:
+    def _settled(self, reach: dict[str, list[int]], files: list[str], sample: SampleSubmission) -> None:
         chosen, instead = settle(reach, files, "test")
         self.tell_choice(instead, "test")
         place_of = {name: place for place, name in enumerate(self.files)}
@@ -132,7 +136,7 @@ class ToPredict:
             self.detected.source["test_id"] = sample.header[0]
 
     def _test_table(self, used: set[int]) -> Profile | None:
-        """A table of test images, none of which is used for training."""
+        """Return a table of test images of which none is used for training, or None."""
         for profile in self.survey.profiles:
             reached = {place for places in profile.reach.values() for place in places}
             if profile is not self.profile and profile.role == "test" and reached - used:
@@ -140,7 +144,7 @@ class ToPredict:
         return None
 
     def _by_table(self, profile: Profile, id: str, free: list[int]) -> None:
-        """The images to predict as a table lists them, with their classes where it holds them."""
+        """Record the images to predict as a table lists them, with their classes if it has them."""
         wanted = set(free)
         reach = {
             name: here

@@ -14,10 +14,10 @@ from featherweight.data.sources.digits import digits
 from featherweight.data.sources.file_names import file_names
 from featherweight.data.sources.folders import folders
 from featherweight.data.sources.idx import idx
-from featherweight.data.sources.label_csv import table
-from featherweight.data.sources.named import torchvision
 from featherweight.data.sources.pickles import pickles
-from featherweight.data.sources.pixel_csv import pixels
+from featherweight.data.sources.pixels import pixels
+from featherweight.data.sources.table import table
+from featherweight.data.sources.torchvision import torchvision
 
 __all__ = ["SOURCES", "Listing", "Samples", "Stored"]
 

@@ -80,7 +80,7 @@ def arrays(  # the parameters are the keys of a competition's file
 
 
 def split(name: str) -> tuple[str, str | None]:
-    """`file.npz:key` as file and key."""
+    """Split `file.npz:key` into file and key."""
     file, colon, key = name.rpartition(":")
     return (file, key) if colon and file.lower().endswith((".npz", *HDF5)) else (name, None)
 
@@ -90,9 +90,9 @@ def _places(root: Path, name: str, count: int) -> list[str]:
 
 
 def load(root: Path, name: str) -> NDArray[Any]:
-    """The array called `file.npy`, `file.npz:key` or `file.h5:key`. Nothing in a file runs.
+    """Return the array `file.npy`, `file.npz:key` or `file.h5:key`. No code in a file is run.
 
-    Raises UserError for what holds no such array.
+    Raises UserError if there is no such array.
     """
     file, key = split(name)
     if file.lower().endswith(HDF5):
@@ -101,7 +101,7 @@ def load(root: Path, name: str) -> NDArray[Any]:
 
 
 def is_bytes(root: Path, name: str) -> bool:
-    """Is the array of bytes or of truth values, whose black and white are known? None of it is read."""
+    """True if the array holds bytes or booleans, whose black and white are known; the array is not read."""
     file, key = split(name)
     if file.lower().endswith(HDF5):
         h5py = package("h5py", f"{root / file}: an HDF5 file")
@@ -111,7 +111,7 @@ def is_bytes(root: Path, name: str) -> bool:
 
 
 def hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The arrays of an HDF5 file by their keys. Raises UserError where it is none, or h5py is missing."""
+    """Return the shapes of an HDF5 file's arrays by key. Raises UserError for other files or if h5py is missing."""
     h5py = package("h5py", f"{path}: an HDF5 file")
     shapes: dict[str, tuple[int, ...]] = {}
     with explained(path, "not an HDF5 file"), h5py.File(path, "r") as file:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.data.listing import Listing, Samples
-from featherweight.data.split import holdout_ranks
+from featherweight.data.split import stratified_mask
 from featherweight.schema import NonNegativeInt53
 
 
@@ -33,11 +33,11 @@ def digits(root: Path, *, seed: NonNegativeInt53 = 0) -> Listing:
 
 @functools.cache  # a run asks twice, and a series of runs each time
 def _digits(seed: int) -> tuple[NDArray[np.uint8], list[str], list[str], NDArray[np.bool_]]:
-    """Images uint8 [N, 8, 8], their labels and ids, and which are hidden."""
+    """Return images uint8 [N, 8, 8], labels, ids, and which are hidden."""
     from sklearn.datasets import load_digits  # over a second to import
 
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     labels = [str(label) for label in bunch.target]
     ids = [f"{place:04d}" for place in range(len(labels))]
-    return images, labels, ids, holdout_ranks(ids, labels, 0.2, seed)
+    return images, labels, ids, stratified_mask(ids, labels, 0.2, seed)

@@ -11,7 +11,7 @@ from featherweight.data import tables
 from featherweight.data.csv_file import Table
 from featherweight.data.file_matching import match
 from featherweight.data.listing import Faults, Listing, Samples, walk
-from featherweight.data.sources.named import Named, export
+from featherweight.data.sources.torchvision import Named, export
 from featherweight.errors import UserError
 from featherweight.schema import Flag, Text
 
@@ -90,7 +90,7 @@ def folders(  # the parameters are the keys of a competition's file
 
 
 def are_few(loose: int, files: int) -> bool:
-    """May images that lie beside class folders be left out: a cover, a diagram?"""
+    """True if images beside class folders are so few that they may be left out (a cover, a diagram)."""
     return 10 * loose <= files and loose <= max(FEW, files // 100)
 
 
@@ -124,7 +124,7 @@ def _labelled(folder: Path, trains: Sequence[str], others: Sequence[str], rename
 
 
 def _by_table(folder: Path, table: Path, header: Sequence[str], rename: dict[str, str]) -> Samples:
-    """The images of a flat folder with the classes that a table of files and classes gives them."""
+    """Return the images of a flat folder with the classes from a table of files and classes."""
     listing = _read(table, header)
     if len(listing.header) < 2:
         raise UserError(f"{table}: expected a column of files and one of classes, got one column")
@@ -141,7 +141,7 @@ def _by_table(folder: Path, table: Path, header: Sequence[str], rename: dict[str
 
 
 def _tell(table: Path, names: Sequence[str], known: Mapping[str, int]) -> None:
-    """Say which rows of a list are left out, since they name no image, or could be several."""
+    """Report which rows of a list are left out because they name no image or several."""
     problems = Faults(str(table))
     problems.add("rows that name no one image", [name for name in names if name not in known])
     times = Counter(known[name] for name in set(names) if name in known)
@@ -150,7 +150,7 @@ def _tell(table: Path, names: Sequence[str], known: Mapping[str, int]) -> None:
 
 
 def _chosen(labelled: Samples, table: Path, header: Sequence[str], id: str | None) -> Samples:
-    """The images that a list of files names."""
+    """Return the images that a list of files names."""
     listing = tables.read(table) if id else _read(table, header)
     names = listing.column(id or listing.header[0])
     place_of, _ = match(names, [("", id) for id in labelled.ids])

@@ -84,7 +84,7 @@ def pickles(
 
 
 def _limits(train: Pickles, part: Pickles) -> Limits:
-    """Black and white of a part, as the images to train on say."""
+    """Return black and white of a part, according to the training images."""
     trained, here = (
         together(spread(_data(content, path), str(path)) for path, content in one) for one in (train, part)
     )

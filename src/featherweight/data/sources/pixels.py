@@ -95,7 +95,7 @@ def pixels(  # the parameters are the keys of a competition's file
 
 
 class Layout:
-    """How the pixels stand in a table."""
+    """How pixels are arranged in a table."""
 
     def __init__(  # as the keys of a competition's file
         self, values: str | None, bands: Sequence[str], skip: list[str], range: Limits, channels: str, first_id: int
@@ -104,14 +104,14 @@ class Layout:
         self.channels, self.first_id = channels, first_id
 
 
-class Rows:
-    """The images uint8 [N, H, W] or [N, H, W, 3] of tables, and their text columns by what they are."""
+class PixelRows:
+    """Images in tables, uint8 [N, H, W] or [N, H, W, 3], and their text columns by meaning."""
 
     def __init__(self, images: NDArray[np.uint8], text: dict[str, list[str]], places: list[str], first_id: int) -> None:
         self.images, self.text, self.places, self.first_id = images, text, places, first_id
 
     def samples(self, rows: NDArray[np.int64], labels: Sequence[str] | None) -> Samples:
-        """Some of the rows; an image without an id has its row's number."""
+        """Return some of the rows as images; without ids, an id is the row's number."""
         ids = self.text.get("id") or numbered(len(self.images), self.first_id)
         return Samples(
             [ids[row] for row in rows],
@@ -125,7 +125,7 @@ def _paths(root: Path, names: str | Sequence[str] | None) -> list[Path]:
     return [existing(root, name) for name in ([names] if isinstance(names, str) else names or ())]
 
 
-def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> Rows:
+def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> PixelRows:
     wanted = {what: name for what, name in columns.items() if name}
     table = frame(path, list(wanted.values()))
     for name in [*wanted.values(), *layout.bands, *([layout.values] if layout.values else [])]:
@@ -146,10 +146,10 @@ def _read(path: Path, layout: Layout, columns: Mapping[str, str | None]) -> Rows
         skipped = [name for name in {*wanted.values(), *layout.skip} if name in table.columns]
         images = _square(_numbers(table.drop(columns=skipped), layout.range, path), layout.channels, path)
     text = {what: [str(value) for value in table[name]] for what, name in wanted.items()}
-    return Rows(images, text, [f"{path}:{row}" for row in range(1, len(table) + 1)], layout.first_id)
+    return PixelRows(images, text, [f"{path}:{row}" for row in range(1, len(table) + 1)], layout.first_id)
 
 
-def _joined(parts: Sequence[Rows], layout: Layout) -> Rows:
+def _joined(parts: Sequence[PixelRows], layout: Layout) -> PixelRows:
     if len(parts) == 1:
         return parts[0]
     text = {what: [value for part in parts for value in part.text[what]] for what in parts[0].text}
@@ -157,11 +157,11 @@ def _joined(parts: Sequence[Rows], layout: Layout) -> Rows:
         images = np.concatenate([part.images for part in parts])
     except ValueError:
         raise UserError(f"{parts[0].places[0]}: the tables hold images of different sizes") from None
-    return Rows(images, text, [place for part in parts for place in part.places], layout.first_id)
+    return PixelRows(images, text, [place for part in parts for place in part.places], layout.first_id)
 
 
-def _labels(path: Path, id: str | None, label: str, rows: Rows) -> list[str]:
-    """Each image's class from a table of their own."""
+def _labels(path: Path, id: str | None, label: str, rows: PixelRows) -> list[str]:
+    """Return each image's class from a separate table."""
     table = tables.read(path)
     of = dict(zip(table.column(id or table.header[0]), table.column(label), strict=True))
     missing = next((name for name in rows.text.get("id", [""]) if name not in of), None)
@@ -187,7 +187,7 @@ def _numbers(table: pd.DataFrame, limits: Limits, path: Path) -> NDArray[np.uint
 
 
 def _spelled(table: pd.DataFrame, column: str, layout: Layout, path: Path) -> NDArray[np.uint8]:
-    """Pixels as text in one column, separated by spaces or commas."""
+    """Return pixels stored as text in one column, separated by spaces or commas."""
     values = parted(table, column, path)
     low, high = layout.range
     wrong = ~((values >= low) & (values <= high)).all(axis=1)
@@ -200,14 +200,14 @@ def _spelled(table: pd.DataFrame, column: str, layout: Layout, path: Path) -> ND
 
 
 def _refuse_dark(values: NDArray[np.float32], limits: Limits, path: Path) -> None:
-    """Fractions of 0 to 1 taken for 0 to 255 would all be black."""
+    """Raise UserError for fractions of 0 to 1, which would all be black on a scale of 0 to 255."""
     here = spread(values, str(path))
     if limits == BYTES and here.low >= 0 and 0 < here.high <= 1 and not np.array_equal(values, np.round(values)):
         raise UserError(f"{path}: pixels go from {here.low:g} to {here.high:g}, not 0 to 255 {CURE}")
 
 
 def _banded(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8]:
-    """One channel per column of lists."""
+    """Return images with one channel per column of lists."""
     bands_read = []
     for name in layout.bands:
         try:

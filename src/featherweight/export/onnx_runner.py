@@ -19,7 +19,7 @@ from featherweight.data.image import Image
 from featherweight.data.pack import Pack
 from featherweight.data.photos import Photos
 from featherweight.errors import UserError
-from featherweight.export import foreign
+from featherweight.export import subprocess_runner
 from featherweight.export.resampling import prepared
 
 BATCH = 32
@@ -27,7 +27,7 @@ Batch = tuple[NDArray[np.int64], list[NDArray[np.uint8]]]  # places, and the pic
 
 
 def whole_pictures(images: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    """Pictures for a graph, which prepares them itself: all that is stored, those of one shape together."""
+    """Yield pictures for a graph that prepares them itself: all stored pixels, pictures of one shape together."""
     places = np.arange(len(images))
     if not isinstance(images, Photos):
         for first in range(0, len(images), BATCH):
@@ -42,7 +42,7 @@ def whole_pictures(images: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.
 
 
 def prepared_by_graph(pack: Pack, image: Image) -> Pack:
-    """The pictures as a graph prepares them; where it resizes them it may round otherwise than Pillow."""
+    """Return the pictures as a graph prepares them; its resizing may round differently from Pillow's."""
     images: Any = pack.images
     if not isinstance(images, Photos):
         return pack
@@ -65,8 +65,8 @@ def _batches(reader: str, packs: Sequence[Pack]) -> Iterator[Batch]:
 def answers(
     reader: str, path: Path, packs: Sequence[Pack]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_ | np.int64] | None]:
-    """The probabilities float32 [N, K] that an exported file gives, and what it decides, if it does; asked in a process
-    without this package.
+    """Return the probabilities float32 [N, K] of an exported file and its decisions, if any, from a process without
+    this package.
     """
     with tempfile.TemporaryDirectory() as folder:
         images, answered = Path(folder) / "images.npz", Path(folder) / "answers.npz"
@@ -76,7 +76,7 @@ def answers(
         }
         with atomic.naming(images):
             np.savez(images, **named)
-        command = [sys.executable, "-IB", foreign.__file__, reader, str(path), str(images), str(answered)]
+        command = [sys.executable, "-IB", subprocess_runner.__file__, reader, str(path), str(images), str(answered)]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:

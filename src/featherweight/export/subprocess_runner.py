@@ -1,6 +1,6 @@
 """Asks an exported file for probabilities in a process that has never heard of this package.
 
-    python -I foreign.py FORMAT FILE IMAGES.npz ANSWERS.npz
+    python -I subprocess_runner.py FORMAT FILE IMAGES.npz ANSWERS.npz
 
 IMAGES.npz holds batches of pictures, uint8 [B, H, W, C], as BATCH.MEMBER: once for each model of an ensemble that a
 script holds, since they may differ in size;
@@ -23,7 +23,7 @@ Exported = Callable[[list[Any]], list[Any]]  # probabilities and, where it decid
 
 
 def onnx(path: str) -> Exported:
-    """By onnxruntime."""
+    """Run a file with onnxruntime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -31,19 +31,19 @@ def onnx(path: str) -> Exported:
 
 
 def torchscript(path: str) -> Exported:
-    """By torch.jit."""
+    """Run a file with torch.jit."""
     module = torch.jit.load(path)  # type: ignore[no-untyped-call]
     return lambda images: _arrays(module(torch.from_numpy(images[0])))
 
 
 def pt2(path: str) -> Exported:
-    """By torch.export."""
+    """Run a file with torch.export."""
     module = torch.export.load(path).module()
     return lambda images: _arrays(module(torch.from_numpy(images[0])))
 
 
 def script(path: str) -> Exported:
-    """By the script itself."""
+    """Run an exported script."""
     spec = importlib.util.spec_from_file_location("exported", path)
     assert spec is not None
     assert spec.loader is not None
@@ -66,7 +66,7 @@ FORMATS: dict[str, Callable[[str], Exported]] = {"onnx": onnx, "torchscript": to
 
 
 def main(kind: str, path: str, images: str, answers: str) -> None:
-    """Load, ask in batches, store the answers."""
+    """Load a model, run it in batches and store its answers."""
     sys.modules["featherweight"] = None  # type: ignore[assignment]  # an import of it fails, installed or not
     ask = FORMATS[kind](path)
     with np.load(images) as stored:

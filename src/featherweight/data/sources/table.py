@@ -114,7 +114,7 @@ def table(  # the parameters are the keys of a competition's file
 
 
 def _by_split(listing: Table, split: str | None, valid: Sequence[str], test: Sequence[str]) -> dict[str, list[int]]:
-    """The rows of each part: all are for training, but for those that `split` says otherwise of."""
+    """Return the rows of each part; rows whose `split` says nothing else are for training."""
     rows: dict[str, list[int]] = {"train": [], "valid": [], "test": []}
     values = [value.strip() for value in listing.column(split)] if split else [""] * len(listing.rows)
     for row, value in enumerate(values):
@@ -125,7 +125,7 @@ def _by_split(listing: Table, split: str | None, valid: Sequence[str], test: Seq
 def _listed(
     root: Path, name: str, columns: tuple[str | None, str | None, str | None], files: Sequence[File]
 ) -> tuple[Samples, dict[str, Label]]:
-    """The images to predict as a table lists them, and their classes by id where it holds them."""
+    """Return the images to predict listed in a table, and their classes by id if it has them."""
     listing = tables.read(root / name)
     ids = listing.column(columns[0] or listing.header[0])
     named = listing.column(columns[1]) if columns[1] else ids
@@ -146,7 +146,7 @@ def _listed(
 
 
 def _unlisted(root: Path, files: Sequence[File], plain: bool) -> Samples | None:
-    """The images to predict, named by their files; without endings where training images are."""
+    """Return the images to predict, named by their files, without endings if the training ids have none."""
     if not files:
         return None
     ids = [bare(file) if plain else file for _, file in files]

@@ -55,9 +55,9 @@ def torchvision(root: Path, *, dataset: Named, path: Text = "torchvision") -> Li
 
 
 def export(dataset: Named, folder: Path) -> None:
-    """Lay a set out as `folder/train/<class>/*.png` and `folder/test/<class>/*.png`, whole or not at all.
+    """Write a set as `folder/train/<class>/*.png` and `folder/test/<class>/*.png`, complete or not at all.
 
-    Raises UserError when it cannot be downloaded.
+    Raises UserError if it cannot be downloaded.
     """
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
@@ -76,10 +76,10 @@ def export(dataset: Named, folder: Path) -> None:
 
 
 def read(dataset: Named, folder: Path, part: str, laid_out: Path | None = None) -> tuple[NDArray[np.uint8], list[str]]:
-    """The images uint8 [N, H, W] or [N, H, W, 3] and classes of `part` (train or test) from a folder, or downloaded.
+    """Return the images, uint8 [N, H, W] or [N, H, W, 3], and classes of `part` (train or test); download if needed.
 
-    `laid_out` is where the pictures will lie in the end, where `folder` is out of sight and will be gone. Raises
-    UserError for files that torchvision does not take and that cannot be downloaded.
+    `laid_out` is where the pictures will finally lie, if `folder` is temporary. Raises UserError for files that
+    torchvision does not accept and that cannot be downloaded.
     """
     import torchvision.datasets  # seconds
 
@@ -101,7 +101,7 @@ def read(dataset: Named, folder: Path, part: str, laid_out: Path | None = None) 
 def _downloaded(
     kind: Any, folder: Path, choice: dict[str, Any], refusal: Exception, laid_out: Path | None = None
 ) -> Any:
-    """The set after torchvision's download, which leaves alone files that are there and whole."""
+    """Return the set after torchvision's download, which keeps complete files."""
     name, there = kind.__name__, bool(_files(folder))
     where, known = laid_out or folder, " as torchvision knows it" if there else ""
     say(f"{name} is not in {where}{known}: downloading it with torchvision")
@@ -124,7 +124,7 @@ def _downloaded(
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one line, without torchvision's advice to its programmers."""
+    """Return an error's message on one line, without torchvision's advice to programmers."""
     return " ".join(str(error).split()).partition(". You can use")[0] or type(error).__name__
 
 

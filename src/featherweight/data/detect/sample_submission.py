@@ -1,4 +1,4 @@
-"""The sample submission: what a competition wants written, and so what it calls an id and a class."""
+"""The sample submission: the columns, ids and class names that a competition expects."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MASKS = re.compile(r"encodedpixels|predictionstring|rle|bbox", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A sample submission: its heading, its ids, and the values of its second column as they are written."""
+class SampleSubmission:
+    """A sample submission: its header, its ids, and the values of its second column as written."""
 
     path: Path
     header: list[str]
@@ -32,24 +32,24 @@ class Sample:
 
     @property
     def distinct(self) -> list[str]:
-        """The different values of the second column, in their order."""
+        """The different values of the second column, in order of appearance."""
         return list(dict.fromkeys(self.values))
 
     @property
     def fractions(self) -> bool:
-        """Are the values probabilities, and not all of them 0 or 1?"""
+        """True if the values are probabilities that are not all 0 or 1."""
         numbers = numbers_of(self.distinct)
         return numbers is not None and all(0 <= n <= 1 for n in numbers) and any(n not in (0, 1) for n in numbers)
 
     @property
     def quantities(self) -> bool:
-        """Are there fractions above 1 among them: something measured, and no class?"""
+        """True if some values are fractions outside 0 to 1, so measurements rather than classes."""
         numbers = numbers_of(self.distinct)
         return numbers is not None and any(n != int(n) and not 0 <= n <= 1 for n in numbers)
 
     @property
     def ranked(self) -> int:
-        """How many names every value lists, where that is several, the same number always, and none twice; else 0."""
+        """The number of names in each value, if it is the same everywhere and more than one; else 0."""
         lists = [value.split() for value in self.distinct]
         counts = {len(parts) for parts in lists}
         if len(counts) != 1 or counts == {1} or any(len(set(parts)) < len(parts) for parts in lists):
@@ -57,8 +57,8 @@ class Sample:
         return counts.pop() if lists else 0
 
 
-def find(scan: Scan) -> Sample | None:
-    """The sample submission among the files, if there is one."""
+def find(scan: Scan) -> SampleSubmission | None:
+    """Return the sample submission among the files, or None."""
     named = [name for name in scan.tables if NAMED.search(name.rpartition("/")[2].lower()) and _is_text(name)]
     for name in sorted(named, key=lambda name: ("sample" not in name.lower(), name.count("/"), len(name), name)):
         try:
@@ -67,12 +67,12 @@ def find(scan: Scan) -> Sample | None:
             continue
         if len(table.header) >= 2 and table.rows:
             values = [row[1].strip() for row in table.rows]
-            return Sample(table.path, table.header, [row[0] for row in table.rows], values)
+            return SampleSubmission(table.path, table.header, [row[0] for row in table.rows], values)
     return None
 
 
-def refuse_row_numbers(sample: Sample | None) -> None:
-    """Raise UserError if the first column of a sample submission has no heading, and so holds no ids."""
+def refuse_row_numbers(sample: SampleSubmission | None) -> None:
+    """Raise UserError if the first column of a sample submission has no heading, so it holds no ids."""
     if sample is not None and not sample.header[0]:
         raise UserError(
             f"{sample.path}: row 1: the first column has no heading: a program has numbered the rows\n"
@@ -81,13 +81,13 @@ def refuse_row_numbers(sample: Sample | None) -> None:
 
 
 def numbers_of(values: Sequence[str]) -> list[float] | None:
-    """The finite numbers that all of these are, or None."""
+    """Return the values as finite numbers, or None if one is not a number."""
     numbers = [number for value in values if (number := csv_file.number_of(value)) is not None]
     return numbers if numbers and len(numbers) == len(values) and all(map(math.isfinite, numbers)) else None
 
 
 def shapes(values: Sequence[str]) -> set[str]:
-    """What values look like: hexadecimal names by their length, numbers as such, others as they are."""
+    """Return the patterns of values: hexadecimal names by length, numbers as such, others unchanged."""
 
     def shape(value: str) -> str:
         if value.isdecimal():
