@@ -32,7 +32,7 @@ class CodeKaggle(Kaggle):
         return name
 
     def ask(self, service: str, name: str, fields: Mapping[str, Any], what: str, reference: str) -> dict[str, Any]:
-        """Make a request and return its response as plain data. Raises UserError and Unavailable like other requests."""
+        """Make a request and return its response as plain data. Raises UserError and Unavailable as others do."""
         one = functools.partial(self._ask, service, name, fields, what, reference)
         return repeated(one) if name in READS else one()
 
