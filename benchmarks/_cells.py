@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from featherweight.cli import main
 from featherweight.evaluation import intervals
 from featherweight.evaluation.label_noise import label_noise
-from featherweight.runs.division import KinMoved
+from featherweight.runs.division import RegroupedImages
 from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Run
 from featherweight.runs.wrong_labels import WrongLabels
@@ -123,7 +123,7 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         if code:
             raise SystemExit(f"{name}, {trouble}: the run ended with {code}:\n{printed.getvalue()}")
         run = Run.find("r")
-        moved = KinMoved.read(run)
+        moved = RegroupedImages.read(run)
         torn = _torn(words) if moved else None
         expected, score = Expected.read(run), run.result.holdout
         right = run.probs("predict").argmax(1) == answers

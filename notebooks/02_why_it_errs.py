@@ -48,7 +48,7 @@ nothing if found.history is None else figures.curves(found.history, found.run.co
 # In the table below the matrix, `is` is the true class and `taken for` is the predicted class.
 
 # %%
-matrix, groups = evidence.grouped(found.confusion, found.classes)
+matrix, groups = evidence.clustered_classes(found.confusion, found.classes)
 figures.confusion(matrix, [group[0] for group in groups])
 
 # %%

@@ -90,7 +90,7 @@ def test_an_ensemble_weighs_its_members_and_averages_their_answers(finished):
     assert made.csv().exists()
     assert sum(t.numel() for name, t in load_file(made.weights).items() if name.startswith("1.")) > single
     assert Run.find("both").weigh().counted == 2 * single
-    with pytest.raises(UserError, match="both is an ensemble, made at once"):
+    with pytest.raises(UserError, match="both is an ensemble, which is made in one step"):
         pipeline.execute(Run.find("both"))
     with pytest.raises(UserError, match="both is an ensemble already; name its members: a, b"):
         ensemble.ensemble(["both", "c"], fit=False, name="more", command=["x"])
@@ -252,7 +252,7 @@ def test_damaged_answers_of_an_ensemble_are_named_and_left(finished):
     both, _ = ensemble.ensemble(["a", "b"], fit=False, name="both", command=["x"])
     file = both.probs_file("holdout")
     file.write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"make it anew: delete .*both, then \./run\.sh ensemble a b"):
+    with pytest.raises(UserError, match=r"make it again: delete .*both, then \./run\.sh ensemble a b"):
         Run.find("both").probs("holdout")
     assert file.read_bytes() == b"damaged"
 

@@ -230,8 +230,8 @@ def test_an_expectation_of_then_is_renewed_by_what_came_since(finished, monkeypa
     assert then is not None
     monkeypatch.setattr(expected_score, "_gaps", lambda run: [])
     monkeypatch.setattr(selection, "among_runs", lambda run, labels: (then.optimism, then.compared))
-    assert expected_score.renew(run) == then
+    assert expected_score.updated(run) == then
     monkeypatch.setattr(expected_score, "_gaps", lambda run: [-0.05])
-    now = expected_score.renew(run)
+    now = expected_score.updated(run)
     assert now.learned_from == 1
     assert now.public[0] < then.public[0]

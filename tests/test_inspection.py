@@ -174,7 +174,7 @@ def test_the_page_needs_no_network_and_the_grouping_mends_the_leak(tracks, capsy
     assert main.main(["inspect", "t"]) == 0
     told = capsys.readouterr().out
     assert "- a split that separates duplicates would leak" in told
-    assert "every run keeps them on one side" in told
+    assert "every run keeps them together" in told
     page = (tracks / "reports/t-data.html").read_text()
     assert len(page) < 5_000_000
     assert "data:image/webp;base64," in page

@@ -14,7 +14,7 @@ from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide, group_names
 from featherweight.errors import UserError
 from featherweight.runs import groups
-from featherweight.runs.division import KinMoved
+from featherweight.runs.division import RegroupedImages
 from featherweight.runs.run import Run
 
 RANDOM = np.random.default_rng(5)
@@ -74,7 +74,7 @@ def test_tracks_of_road_signs_stay_together_with_no_option(here, capsys):
     tracks = [{id.rpartition("_")[0] for id in part} for part in (run.split.train, run.split.holdout)]
     assert tracks[0].isdisjoint(tracks[1])
     assert {track.partition("/")[0] for track in tracks[1]} == {"00000", "00001", "00002"}  # each class is scored
-    kept = KinMoved.read(run)
+    kept = RegroupedImages.read(run)
     assert kept is not None
     assert kept.torn == kept.held_out == 18  # frames of a torn split, all of them with others in training
     assert kept.agree == 1
@@ -101,7 +101,7 @@ def test_torn_kin_are_named_where_they_are_wanted(here, capsys):
     said = capsys.readouterr().out
     assert "the score will be too good: 100.0% of the held-out images have related ones that are trained on" in said
     assert "4 of 4 held-out images have related ones that are trained on, so the score on new images is unknown" in said
-    assert KinMoved.read(Run.find("torn")) is None
+    assert RegroupedImages.read(Run.find("torn")) is None
     assert main.main([*words, "--name", "kept"]) == 0
     said = capsys.readouterr().out
     assert "related images stay on one side (40 copies and near-duplicates)" in said
@@ -268,15 +268,15 @@ def test_what_a_torn_split_would_have_shown():
     from featherweight.evaluation.metrics import METRICS
 
     score = METRICS["accuracy"](np.r_[np.ones(90, int), np.zeros(10, int)], np.ones(100, dtype=np.int64), groups=None)
-    told = KinMoved(40, 50, 100, 0.9, "copies").summary(score)
+    told = RegroupedImages(40, 50, 100, 0.9, "copies").summary(score)
     assert told.startswith(
         "40 images moved to one side of the split; otherwise 50.0% of the holdout would have related"
     )
     assert told.endswith(" images in training, and the score could read up to 90.00%")
     loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64), groups=None)
-    assert KinMoved(40, 50, 100, 0.9, "copies").summary(loss).endswith("would have related images in training")
-    assert KinMoved(1, 0, 10, 1.0, "").summary(score).endswith("90.00%")
-    assert KinMoved(40, 50, 100, 1.0, "copies", learned=0.96).would_read(score) == pytest.approx(0.93)
+    assert RegroupedImages(40, 50, 100, 0.9, "copies").summary(loss).endswith("would have related images in training")
+    assert RegroupedImages(1, 0, 10, 1.0, "").summary(score).endswith("90.00%")
+    assert RegroupedImages(40, 50, 100, 1.0, "copies", learned=0.96).would_read(score) == pytest.approx(0.93)
 
 
 def test_runs_at_other_sizes_hold_out_the_same_images():

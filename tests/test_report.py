@@ -176,7 +176,7 @@ def test_the_page_says_what_the_split_and_the_test_share(reported, tmp_path, mon
     assert "Held out: 10% of each class, seed 0" in text
     assert write.divided(run, came_divided=True) == "Held out: the validation part that came with the data"
     assert "no image is on both sides of the split" in text or "the holdout leaks" in text  # near copies of digits
-    assert "copies to the pixel and near copies" in text
+    assert "exact copies and near copies" in text
     folder = tmp_path / "runs" / "leaky"
     shutil.copytree(run.folder, folder)
     load, size = pack.load, {}
@@ -288,11 +288,11 @@ def test_many_classes_are_grouped_with_those_they_are_taken_for():
     for family in range(0, size, 6):
         matrix[family : family + 6, family : family + 6] = 5
     names = [f"{k}" for k in range(size)]
-    small, groups = evidence.grouped(matrix, names)
+    small, groups = evidence.clustered_classes(matrix, names)
     assert small.sum() == matrix.sum()
     assert len(groups) == 20
     assert all(len({int(name) // 6 for name in group}) == 1 for group in groups)
-    same, singles = evidence.grouped(matrix[:50, :50], names[:50])
+    same, singles = evidence.clustered_classes(matrix[:50, :50], names[:50])
     assert (same.shape, len(singles)) == ((50, 50), 50)
 
 

@@ -101,13 +101,13 @@ def effective_images(true: Answers, group: Groups | None = None) -> float:
 
 
 def accuracy(answers: Answers, true: Answers) -> WeightedMetric:
-    """The part of the images whose class, or whole set of classes, is right."""
+    """Share of the images whose class, or whole set of classes, is right."""
     right = answers == true
     return mean_of(right.all(1) if true.ndim == 2 else right)
 
 
 def macro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> WeightedMetric:
-    """The mean of F-beta over classes, each weighing the same."""
+    """Macro-averaged F-beta: the unweighted mean over classes."""
 
     def of(actual: Counts, claimed: Counts, right: Counts) -> NDArray[np.float64]:
         # For sets every class counts, as in scikit-learn; for single classes those that occur.
@@ -119,12 +119,12 @@ def macro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> Wei
 
 
 def macro_f1(answers: Answers, true: Answers) -> WeightedMetric:
-    """The mean over classes of F1, the harmonic mean of precision and recall; every class weighs the same."""
+    """Macro-averaged F1: the unweighted mean over classes of the harmonic mean of precision and recall."""
     return macro_fbeta(answers, true, beta=1.0)
 
 
 def micro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> WeightedMetric:
-    """F-beta over all images and classes at once; with one class per image it is the accuracy."""
+    """Micro-averaged F-beta: over all images and classes at once; with one class per image it is the accuracy."""
     if true.ndim == 1:
         return accuracy(answers, true)
 
@@ -135,12 +135,12 @@ def micro_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> Wei
 
 
 def micro_f1(answers: Answers, true: Answers) -> WeightedMetric:
-    """Kaggle's "mean F1" of one class per image, where it is the accuracy; of sets, F1 over all of them at once."""
+    """Micro-averaged F1; with one class per image it is the accuracy, which Kaggle calls "mean F1" there."""
     return micro_fbeta(answers, true, beta=1.0)
 
 
 def weighted_f1(answers: Answers, true: Answers) -> WeightedMetric:
-    """The mean over classes of F1, each class weighing as many images as it has."""
+    """Mean F1 over classes, weighted by the number of their images."""
     return by_class(
         lambda actual, claimed, right: ratio((actual * fbeta(actual, claimed, right)).sum(1), actual.sum(1)),
         answers,
@@ -149,25 +149,25 @@ def weighted_f1(answers: Answers, true: Answers) -> WeightedMetric:
 
 
 def samples_fbeta(answers: Answers, true: Answers, *, beta: Positive = 2.0) -> WeightedMetric:
-    """The mean over images of the F-beta of each one's set; 0 where both sets are empty, as in scikit-learn."""
+    """Mean F-beta over images, of each image's set of classes; 0 if both sets are empty, as in scikit-learn."""
     right = (answers * true).sum(1).astype(np.float64)
     return mean_of(fbeta(true.sum(1).astype(np.float64), answers.sum(1).astype(np.float64), right, beta))
 
 
 def samples_f1(answers: Answers, true: Answers) -> WeightedMetric:
-    """The mean over images of the F1 of each one's set."""
+    """Mean F1 over images, of each image's set of classes."""
     return samples_fbeta(answers, true, beta=1.0)
 
 
 def balanced_accuracy(predicted: Labels, true: Labels) -> WeightedMetric:
-    """The mean over classes of the part of a class's images that is recognised."""
+    """Mean recall over classes."""
     return by_class(
         lambda actual, claimed, right: ratio(right, actual).sum(1) / (actual > 0).sum(1).clip(1), predicted, true
     )
 
 
 def matthews(predicted: Labels, true: Labels) -> WeightedMetric:
-    """Matthews correlation of predicted and true classes, from -1 to 1 (Gorodkin 2004 for more than two)."""
+    """Matthews correlation coefficient, from -1 to 1 (Gorodkin 2004 for more than two classes)."""
 
     def of(actual: Counts, claimed: Counts, right: Counts) -> NDArray[np.float64]:
         count = actual.sum(1)
@@ -179,7 +179,7 @@ def matthews(predicted: Labels, true: Labels) -> WeightedMetric:
 
 
 def quadratic_kappa(predicted: Labels, true: Labels) -> WeightedMetric:
-    """Agreement beyond chance for ordered classes, a miss by two classes costing four times a miss by one."""
+    """Quadratic weighted kappa: agreement beyond chance for ordered classes; errors count by their squared distance."""
     truth, claim = true.astype(np.float64), predicted.astype(np.float64)
 
     def of(weights: Counts) -> NDArray[np.float64]:

@@ -200,7 +200,7 @@ class Score:
     @property
     def of(self) -> Metric:
         """The metric."""
-        return named(self.metric)
+        return metric_by_name(self.metric)
 
     def __str__(self) -> str:
         return f"{self.of.shown(self.value)} {self._interval}"
@@ -240,7 +240,7 @@ def metric_of(choice: Choice) -> Metric:
     return METRICS[choice.name]
 
 
-def named(name: str) -> Metric:
+def metric_by_name(name: str) -> Metric:
     """Return the metric of that name; for an unknown one, as in a ledger from elsewhere, the accuracy."""
     return METRICS.get(name, METRICS["accuracy"])
 

@@ -28,9 +28,9 @@ def normalized(probs: NDArray[np.floating]) -> Probabilities:
 
 
 def log_loss(probs: Probabilities, true: Answers) -> WeightedMetric:
-    """The mean of minus the logarithm of the true class's probability, rows rescaled to one; lower is better.
+    """Mean negative logarithm of the true class's probability, with rows scaled to one; lower is better.
 
-    Of sets, the mean over the classes of the binary log loss.
+    For sets, the mean over classes of the binary log loss.
     """
     return mean_of(_logs(probs, true).mean(1) if true.ndim == 2 else _logs(probs, true))
 
@@ -38,8 +38,8 @@ def log_loss(probs: Probabilities, true: Answers) -> WeightedMetric:
 def weighted_log_loss(
     probs: Probabilities, true: Answers, *, weights: list[Positive] | None = None, balanced: Flag = False
 ) -> WeightedMetric:
-    """Log loss in which each image weighs as its class does in `weights`, in the order of the classes (of sets: each
-    column weighs so). With `balanced` each class's own mean is taken first, so that its size does not matter.
+    """Log loss with a weight per class in `weights`, in the order of the classes (for sets: of each column). With
+    `balanced` it is the weighted mean of each class's own mean, so that the class sizes do not matter.
     """
     logs = _logs(probs, true)
     by = np.ones(probs.shape[1]) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -59,24 +59,24 @@ def weighted_log_loss(
 
 
 def brier(probs: Probabilities, true: Answers) -> WeightedMetric:
-    """The mean of the squared distance of the probabilities from the truth, summed over classes, from 0 to 2."""
+    """Brier score: mean squared distance of the probabilities from the truth, summed over classes, from 0 to 2."""
     truth = true if true.ndim == 2 else np.eye(probs.shape[1])[true]
     forecast = probs.astype(np.float64) if true.ndim == 2 else normalized(probs)
     return mean_of(((forecast - truth) ** 2).sum(1))
 
 
 def auc(probs: Probabilities, true: Answers) -> WeightedMetric:
-    """The area under the ROC curve of each class against the rest, averaged over the classes that have both.
+    """Area under the ROC curve of each class against the rest, averaged over the classes with images on both sides.
 
-    Of weighted images it is the first-order expansion by each image's placement value (DeLong et al. 1988).
+    For weighted images it is the first-order expansion by placement values (DeLong et al. 1988).
     """
     areas, shares = _areas(probs, true)
     return mean_of(areas.mean() + shares / len(areas) if len(areas) else np.full(len(true), 0.5))
 
 
 def mean_average_precision(probs: Probabilities, true: Answers) -> WeightedMetric:
-    """The mean over classes of the average precision: of each image of a class, the part of that class among the images
-    given at least its probability. Classes without images are left out.
+    """Mean over classes of the average precision: over the images of a class, the mean precision among the images with
+    at least the same probability. Classes without images are left out.
     """
     columns = [_average_precision(probs[:, k], member) for k, member in _against_rest(probs, true) if member.any()]
 
@@ -89,14 +89,15 @@ def mean_average_precision(probs: Probabilities, true: Answers) -> WeightedMetri
 
 
 def top_k(ranked: Labels, true: Labels, *, k: PositiveInt = 5) -> WeightedMetric:
-    """The part of the images whose class is among the `k` most probable; of equally probable ones the first."""
+    """Share of the images whose class is among the `k` most probable; ties are broken in the order of the classes."""
     return mean_of((ranked[:, :k] == true[:, None]).any(1))
 
 
 def map_at_k(ranked: Labels, true: Answers, *, k: PositiveInt = 5) -> WeightedMetric:
-    """MAP@k: with one class per image the mean of 1 / rank of the true one, 0 where it is not among the first `k`.
+    """MAP@k: with one class per image the mean of 1 / rank of the true one, 0 if it is not among the first `k`.
 
-    Of sets, the mean over images of the precision at each class of its set that is found, over all that could be.
+    For sets, the mean over images of the precision at each class of the set that is found, over the number that could
+    be.
     """
     first = ranked[:, :k]
     if true.ndim == 1:

@@ -32,7 +32,7 @@ class View(Protocol):
 
 
 def flip(images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation]) -> Weighted:
-    """The image and its mirror image, half each."""
+    """The image and its mirror image, weighted equally."""
     yield 0.5, images
     yield 0.5, images.flip(-1)
 
@@ -40,9 +40,11 @@ def flip(images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmen
 def shift(
     images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, distance: HalfFraction = 1 / 32
 ) -> Weighted:
-    """The image (half) and it moved up-left and down-right by `distance` of its side (a quarter each), edges reflected.
+    """The image (weight 1/2) and the image shifted up-left and down-right by `distance` of its side (1/4 each),
+    reflected at the edges.
 
-    The unmoved image weighs double because the moved ones have lost a row and a column (as in airbench, Jordan 2024).
+    The unshifted image has twice the weight because the others have lost a row and a column (as in airbench, Jordan
+    2024).
     """
     side = images.shape[-1]
     pixels = max(1, round(side * distance))
@@ -55,9 +57,9 @@ def shift(
 def rotate(
     images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, degrees: Positive = 10
 ) -> Weighted:
-    """The image (half) and it turned by `degrees` either way (a quarter each), its edges drawn out.
+    """The image (weight 1/2) and the image rotated by `degrees` either way (1/4 each), with its edge pixels repeated.
 
-    The unturned image weighs double because turning blurs and loses corners.
+    The unrotated image has twice the weight because rotation blurs and cuts corners.
     """
     yield 0.5, images
     for angle in (degrees, -degrees):
@@ -72,9 +74,9 @@ def scales(
     *,
     factors: Annotated[list[Positive], Field(min_length=1)] = [1.0, 1.25],
 ) -> Weighted:
-    """The image at several sizes, evenly weighted, as no size is known to be the better one.
+    """The image at several sizes, weighted equally.
 
-    For networks that take any size, as those do that end in a mean over places.
+    For networks that take any size, such as those that end in global average pooling.
     """
     side = images.shape[-1]
     for factor in factors:
@@ -85,9 +87,9 @@ def scales(
 def five_crops(
     images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, size: Fraction = 0.875
 ) -> Weighted:
-    """The four corners and the centre, each of the part `size` of the side and enlarged to the whole, evenly weighted.
+    """The four corners and the centre, each `size` of the side and enlarged to the whole, weighted equally.
 
-    `[flip, five_crops]` are the ten crops of the classics.
+    `[flip, five_crops]` is ten-crop testing.
     """
     side = images.shape[-1]
     cut = max(1, round(side * size))
@@ -99,7 +101,7 @@ def five_crops(
 def train(
     images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation], *, count: PositiveInt = 8
 ) -> Weighted:
-    """Draws of the training augmentations, evenly weighted (LOGBOOK A12)."""
+    """Random draws of the training augmentations, weighted equally (LOGBOOK A12)."""
     for number in range(count):
         random, view = draws(number), images
         for operation in augment:
@@ -108,7 +110,7 @@ def train(
 
 
 def mirrored(images: Tensor, draws: Callable[[int], Draws], augment: Sequence[Augmentation]) -> Weighted:
-    """The mirror image alone: what a model makes of it."""
+    """The mirror image alone."""
     yield 1.0, images.flip(-1)
 
 

@@ -27,13 +27,13 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class DomainFeatures:
-    """Features of the holdout, [N, F], and of a sample of the images to predict, [M, F]; `kin` int64 [M] are the group
-    numbers of the latter.
+    """Features of the holdout, [N, F], and of a sample of the images to predict, [M, F], and the latter's groups int64
+    [M].
     """
 
     holdout: NDArray[Any]
     predict: NDArray[Any]
-    kin: Groups | None = None
+    groups: Groups | None = None
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ class Domain:
         return self.auc.low > 0.55
 
 
-def domain(labelled: Floats, unlabelled: Floats, kin: tuple[Groups | None, Groups | None] = (None, None)) -> Domain:
+def domain(labelled: Floats, unlabelled: Floats, groups: tuple[Groups | None, Groups | None] = (None, None)) -> Domain:
     """Fit a logistic regression on features [N, F] and [M, F] that tells the two apart, by 5-fold cross-validation.
 
-    Images with the same number in `kin`, [N] and [M], share a fold: else they would be recognised by their relatives.
+    Images with the same number in `groups`, [N] and [M], share a fold, since they would be recognised by their
+    relatives.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -70,29 +71,29 @@ def domain(labelled: Floats, unlabelled: Floats, kin: tuple[Groups | None, Group
     features = np.concatenate([part[places] for part, places in zip((labelled, unlabelled), chosen, strict=True)])
     is_unlabelled = np.repeat([0, 1], [len(places) for places in chosen])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
-    group = together([None if of is None else of[some] for of, some in zip(kin, chosen, strict=True)], chosen)
-    probs, score = told_apart(model, features, is_unlabelled.astype(np.int64), group)
+    group = concatenated([None if of is None else of[some] for of, some in zip(groups, chosen, strict=True)], chosen)
+    probs, score = cross_validated(model, features, is_unlabelled.astype(np.int64), group)
     odds = probs[: len(chosen[0]), 1] / probs[: len(chosen[0]), 0].clip(1e-6) * len(chosen[0]) / len(chosen[1])
     even[chosen[0]] = odds.clip(1 / HEAVIEST, HEAVIEST)
     even[chosen[0]] /= even[chosen[0]].mean()
     return Domain(score, even)
 
 
-def together(kin: Sequence[Groups | None], parts: Sequence[Sequence[Any] | NDArray[Any]]) -> Groups | None:
+def concatenated(groups: Sequence[Groups | None], parts: Sequence[Sequence[Any] | NDArray[Any]]) -> Groups | None:
     """Return the groups of several parts as those of their concatenation, int64 [N + M]; None if none are related."""
-    if all(numbered(of) is None for of in kin):
+    if all(numbered(of) is None for of in groups):
         return None
     numbers: list[NDArray[np.int64]] = []
-    for of, part in zip(kin, parts, strict=True):
+    for of, part in zip(groups, parts, strict=True):
         own = np.arange(len(part)) if of is None else np.unique(of, return_inverse=True)[1]
         numbers.append(own + (numbers[-1].max() + 1 if numbers and len(numbers[-1]) else 0))
     return np.concatenate(numbers)
 
 
-def told_apart(
+def cross_validated(
     model: Any, features: Floats, sides: NDArray[np.int64], group: Groups | None
 ) -> tuple[NDArray[np.float64], Score]:
-    """Return cross-validated probabilities [N, 2] of the side of each image, whole groups by fold, and their AUC."""
+    """Return cross-validated probabilities [N, 2] of each image's side, each group in one fold, and their AUC."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
     kind = StratifiedKFold if group is None else StratifiedGroupKFold

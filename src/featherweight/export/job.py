@@ -25,7 +25,7 @@ from featherweight.export.exportable import ExportSource, some
 from featherweight.export.formats import FORMATS, as_text, missing, script_text
 from featherweight.export.onnx_runner import answers, prepared_by_graph
 from featherweight.models.custom import CustomModel
-from featherweight.runs.evaluate import named
+from featherweight.runs.evaluate import names_of
 from featherweight.runs.run import Run
 
 CHECKED = 512  # pictures of the holdout that an export is checked on, at most
@@ -204,7 +204,9 @@ def _score(run: Run, pack: Pack, probs: NDArray[np.float32]) -> Score:
     assert pack.labels is not None
     competition = run.competition
     form = submission.holdout_form(competition, pack.ids)
-    known: dict[str, str | tuple[str, ...]] = dict(zip(pack.ids, named(pack.labels, competition.classes), strict=True))
+    known: dict[str, str | tuple[str, ...]] = dict(
+        zip(pack.ids, names_of(pack.labels, competition.classes), strict=True)
+    )
     groups = run.groups(pack.ids)
     decided = cross_fitted(competition.target, competition.metric, probs, pack.labels, groups=groups)
     with tempfile.TemporaryDirectory() as folder:

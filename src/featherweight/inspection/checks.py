@@ -258,9 +258,11 @@ def shift(train: Any, test: Any, related: Sequence[NDArray[np.int64]] = ()) -> t
         return Score(0.5, 0.0, 1.0, len(is_test), "auc"), []
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
     group = (
-        unlabelled.together([of[some] for of, some in zip(related, chosen, strict=True)], chosen) if related else None
+        unlabelled.concatenated([of[some] for of, some in zip(related, chosen, strict=True)], chosen)
+        if related
+        else None
     )
-    probs, score = unlabelled.told_apart(model, features, is_test.astype(np.int64), group)
+    probs, score = unlabelled.cross_validated(model, features, is_test.astype(np.int64), group)
     order = np.argsort(-probs[len(chosen[0]) :, 1], kind="stable")[:SHOWN]
     return score, [int(chosen[1][place]) for place in order]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from featherweight.evaluation.metrics import Score, named
+from featherweight.evaluation.metrics import Score, metric_by_name
 from featherweight.runs.paired_tests import ALPHA, holm
 
 
@@ -89,7 +89,7 @@ class Verdict:
     @property
     def gain(self) -> str:
         """The mean gain and its interval as text."""
-        metric = named(self.metric)
+        metric = metric_by_name(self.metric)
         scale = metric.scale
         mean = f"{np.mean(self.gains) * scale:+.2f} {metric.unit}"
         if math.isnan(self.p):

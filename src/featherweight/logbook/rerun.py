@@ -21,7 +21,7 @@ from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.config.purpose import head
 from featherweight.console import say
 from featherweight.errors import DivergedError, OverBudget, UserError, nearest
-from featherweight.evaluation.metrics import Score, named, spoken
+from featherweight.evaluation.metrics import Score, metric_by_name, spoken
 from featherweight.logbook.claims import CLAIMS, Verdict, judge
 from featherweight.runs import comparison, series
 from featherweight.runs.paired_tests import ALPHA
@@ -226,7 +226,7 @@ def _draw_curves(chosen: Sequence[str], sound: Mapping[str, Done], folder: Path,
 
 def _draw_verdicts(judged: Sequence[Verdict], path: Path) -> None:
     """Draw each claim's mean gain with its interval, and the gain of each seed."""
-    metric = named(judged[0].metric)
+    metric = metric_by_name(judged[0].metric)
     scale = metric.scale
     picture, axes = plotting.figure(1, 1, width=9, height=0.5 * len(judged) + 1)
     for place, one in enumerate(judged):

@@ -159,7 +159,9 @@ def most_confused(confusion: NDArray[np.int64], classes: Sequence[str], count: i
     ]
 
 
-def grouped(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[NDArray[np.int64], list[list[str]]]:
+def clustered_classes(
+    confusion: NDArray[np.int64], classes: Sequence[str]
+) -> tuple[NDArray[np.int64], list[list[str]]]:
     """Return a confusion matrix of 100 classes and more merged into GROUPS clusters of confused classes, and their
     names; fewer classes stay as they are.
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from featherweight.evaluation.metrics import named, spoken
+from featherweight.evaluation.metrics import metric_by_name, spoken
 from featherweight.plotting import panels, plain_logarithms, plain_text
 from featherweight.runs.query import Gap
 
@@ -251,7 +251,7 @@ def holdout_against_public(gaps: Sequence[Gap]) -> Figure:
 
     In percent, unless the metric has another unit.
     """
-    metric = next((gap.of for gap in gaps if gap.of.scale == 1), named("accuracy"))
+    metric = next((gap.of for gap in gaps if gap.of.scale == 1), metric_by_name("accuracy"))
     scale, unit = metric.scale, metric.percent
     values = [value for gap in gaps for value in (gap.low, gap.high, gap.public - gap.chance, gap.public + gap.chance)]
     low, high = max(0.0, min(values) - 0.01) * scale, (max(values) + 0.01) * scale

@@ -14,7 +14,7 @@ import pandas as pd
 
 from featherweight import atomic, paths
 from featherweight.errors import UserError
-from featherweight.evaluation.metrics import named
+from featherweight.evaluation.metrics import metric_by_name
 from featherweight.report.write import environment
 from featherweight.runs import query
 from featherweight.runs.run import Run
@@ -52,7 +52,7 @@ def write(rows: pd.DataFrame, target: Path) -> Path:
 
 def _line(row: Mapping[Any, Any], differs: str, target: Path) -> dict[str, Any]:
     """Return a row as the page shows it: numbers to sort by, with their text."""
-    metric = named(row["metric"])
+    metric = metric_by_name(row["metric"])
 
     def score(key: str) -> tuple[float | None, str]:
         return (None, "") if math.isnan(row[key]) else (row[key] * metric.sign, metric.shown(row[key]))

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from featherweight import atomic, paths
 from featherweight.console import duration, say, show_table
-from featherweight.evaluation.metrics import Metric, named
+from featherweight.evaluation.metrics import Metric, metric_by_name
 
 if TYPE_CHECKING:  # torch and pandas: each table imports what it needs
     import pandas as pd
@@ -117,7 +117,7 @@ def members(shown: Sequence[Member], counted: int, seconds: float) -> None:
 
 def summary(run: Run, result: Result, warning: str = "") -> None:
     """Print the end of the main job."""
-    from featherweight.runs.division import KinMoved
+    from featherweight.runs.division import RegroupedImages
     from featherweight.runs.expected_score import Expected
     from featherweight.runs.wrong_labels import WrongLabels
 
@@ -135,7 +135,7 @@ def summary(run: Run, result: Result, warning: str = "") -> None:
     wrong = WrongLabels.read(run)
     if wrong is not None:
         say(f"  labels      {wrong}: ./run.sh inspect {run.competition_name} names them")
-    effect = KinMoved.read(run)
+    effect = RegroupedImages.read(run)
     if effect is not None:
         say(f"  related     {effect.summary(result.holdout)}")
     if run.recipe.train.epochs:  # a linear probe has no training time
@@ -168,7 +168,7 @@ def ledger(rows: pd.DataFrame, differences: Sequence[str]) -> None:
             escape(row["competition"]),
             f"{row['parameters']:,}",
             *(_percent(row, part) for part in parts),
-            *([query.with_deviation(named(row["metric"]), row["public"])] if public else []),
+            *([query.with_deviation(metric_by_name(row["metric"]), row["public"])] if public else []),
             f"{row['minutes']:.1f}",
             str(row["date"])[:16].replace("T", " "),
             *([escape(difference)] if differ else []),
@@ -188,7 +188,7 @@ def by_seed(rows: pd.DataFrame) -> None:
     heads = [f"{part} %" for part in shown]
     table = _table("", ["recipe", "competition", "parameters", "seeds", *heads, "minutes"])
     for row in rows.to_dict("records"):
-        metric = named(row["metric"])
+        metric = metric_by_name(row["metric"])
         scores = [query.with_deviation(metric, row[key], row[f"{key}_sd"]) for key in shown]
         fields = [
             escape(row["recipe"]),
@@ -236,7 +236,7 @@ def leaderboard(places: Sequence[LeaderboardRow]) -> None:
 def comparison(rows: pd.DataFrame) -> None:
     """Print runs by their scores on the same held-out images, the best first, with 95 % intervals."""
     metrics = [column.removesuffix("_low") for column in map(str, rows.columns) if column.endswith("_low")]
-    heads = [named(metric).spoken + named(metric).percent for metric in metrics]
+    heads = [metric_by_name(metric).spoken + metric_by_name(metric).percent for metric in metrics]
     table = _table("", ["run", *heads])
     for row in rows.to_dict("records"):
         scores = [_percent({**row, "metric": metric}, metric) for metric in metrics]
@@ -278,7 +278,7 @@ def findings(listed: Iterable[Check]) -> int:
 def _percent(row: dict[Any, Any], key: str) -> str:
     if math.isnan(row[key]):
         return ""
-    value, low, high = (named(row["metric"]).number(row[end]) for end in (key, f"{key}_low", f"{key}_high"))
+    value, low, high = (metric_by_name(row["metric"]).number(row[end]) for end in (key, f"{key}_low", f"{key}_high"))
     return f"{value} [{low}, {high}]"
 
 

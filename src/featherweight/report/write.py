@@ -66,7 +66,7 @@ def environment() -> Environment:
 
 def _figures(gathered: Evidence) -> dict[str, tuple[Figure, str]]:
     """Return every figure with its alternative text."""
-    matrix, groups = evidence.grouped(gathered.confusion, gathered.classes)
+    matrix, groups = evidence.clustered_classes(gathered.confusion, gathered.classes)
     drawn = {
         "confusion": (figures.confusion(matrix, _names(groups)), "Confusion matrix of the holdout"),
         "reliability": (
@@ -83,7 +83,7 @@ def _figures(gathered: Evidence) -> dict[str, tuple[Figure, str]]:
 
 def _narrow(gathered: Evidence) -> dict[str, tuple[Figure, str]]:
     """Return the figures that replace others on a phone."""
-    matrix, groups = evidence.grouped(gathered.confusion, gathered.classes)
+    matrix, groups = evidence.clustered_classes(gathered.confusion, gathered.classes)
     figure = figures.confusion(matrix, _names(groups), narrow=True)
     return {"confusion_narrow": (figure, "Confusion matrix of the holdout, for a narrow page")}
 
@@ -106,7 +106,7 @@ def _names(groups: Sequence[Sequence[str]]) -> list[str]:
 def _words(gathered: Evidence) -> dict[str, Any]:
     """Return the values for the template."""
     run, accuracy = gathered.run, float((gathered.predicted == gathered.true).mean())
-    _, groups = evidence.grouped(gathered.confusion, gathered.classes)
+    _, groups = evidence.clustered_classes(gathered.confusion, gathered.classes)
     rows = ledger.submissions()
     submissions = ledger.records(rows[rows["run"] == run.name])
     weighed = gathered.weighed

@@ -28,7 +28,7 @@ def holdout_predictions(runs: Sequence[Run]) -> list[HoldoutPredictions]:
 
     The probabilities are those that were scored: tempered, if the recipe calibrates.
     """
-    first, shown = runs[0], told_apart(runs)
+    first, shown = runs[0], distinct_names(runs)
     for run, name in zip(runs, shown, strict=True):
         if not run.probs_file("holdout").exists():
             raise UserError(f"{name} has not predicted its holdout yet: ./run.sh resume {name}")
@@ -40,7 +40,7 @@ def holdout_predictions(runs: Sequence[Run]) -> list[HoldoutPredictions]:
     return [_answered(run, name, labels) for run, name in zip(runs, shown, strict=True)]
 
 
-def told_apart(runs: Sequence[Run]) -> list[str]:
+def distinct_names(runs: Sequence[Run]) -> list[str]:
     """Return the runs' names, or their folders if several have one name."""
     names = [run.name for run in runs]
     return [run.name if names.count(run.name) == 1 else paths.shown(run.folder) for run in runs]
@@ -142,7 +142,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     """
     settings = [(run.recipe_name, ledger.settings(run.recipe.model_dump(mode="json"))) for run in runs]
     variants = {name: list(dict.fromkeys(of for other, of in settings if other == name)) for name, _ in settings}
-    first = dict(reversed(list(zip(settings, told_apart(runs), strict=True))))
+    first = dict(reversed(list(zip(settings, distinct_names(runs), strict=True))))
     return [key[0] if len(variants[key[0]]) == 1 else f"{key[0]} as in {first[key]}" for key in settings]
 
 

@@ -27,7 +27,7 @@ FEWEST_UNRELATED = 10  # images that a score is computed for
 
 
 @dataclass(frozen=True)
-class KinMoved:
+class RegroupedImages:
     """What keeping related images on one side of the split has changed.
 
     Attributes:
@@ -72,7 +72,7 @@ class KinMoved:
         atomic.write_text(run.folder / "kin.json", json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
-    def read(cls, run: Run) -> KinMoved | None:
+    def read(cls, run: Run) -> RegroupedImages | None:
         """Read it from a run's folder; None if no image has moved, or the run is older."""
         path = run.folder / "kin.json"
         return read_record(path, cls, WITHOUT) if path.is_file() else None
@@ -174,7 +174,7 @@ def _ids(data: Data) -> list[str]:
     return [*data.train.ids, *(data.valid.ids if data.valid is not None else [])]
 
 
-def _moved(packs: Packs, torn: Packs, data: Data, kin: Kin) -> KinMoved | None:
+def _moved(packs: Packs, torn: Packs, data: Data, kin: Kin) -> RegroupedImages | None:
     """Return what has changed against a split that separates related images; None if nothing has."""
     place = {id: place for place, id in enumerate(_ids(data))}
     side, before = (np.full(len(place), -1) for _ in range(2))
@@ -186,7 +186,9 @@ def _moved(packs: Packs, torn: Packs, data: Data, kin: Kin) -> KinMoved | None:
         return None
     trained, held = np.flatnonzero(before == 0), np.flatnonzero(before == 1)
     lost = held[kin.of(trained)[held]]
-    return KinMoved(moved, len(lost), len(held), _agreement(lost, trained, kin, _labels(data)), "; ".join(kin.by))
+    return RegroupedImages(
+        moved, len(lost), len(held), _agreement(lost, trained, kin, _labels(data)), "; ".join(kin.by)
+    )
 
 
 def _labels(data: Data) -> NDArray[Any]:

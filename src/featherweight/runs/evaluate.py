@@ -40,12 +40,12 @@ def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers | None = N
         known, _ = grading.known_labels(competition, form)
         groups = grading.groups(competition, form) if known else None
     else:
-        known = dict(zip(ids, named(labels, competition.classes), strict=True))
+        known = dict(zip(ids, names_of(labels, competition.classes), strict=True))
         groups = run.groups(form.images)
     return submission.score(path, form, known, competition, groups=groups) if known else None
 
 
-def named(labels: Answers, classes: Sequence[str]) -> list[str] | list[tuple[str, ...]]:
+def names_of(labels: Answers, classes: Sequence[str]) -> list[str] | list[tuple[str, ...]]:
     """Return classes int64 [N] by name, or sets [N, K] as tuples of names."""
     if labels.ndim == 1:
         return [classes[label] for label in labels]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from featherweight import atomic
 from featherweight.evaluation import intervals, unlabelled
-from featherweight.evaluation.metrics import Metric, Score, named
+from featherweight.evaluation.metrics import Metric, Score, metric_by_name
 from featherweight.runs import query, selection
 from featherweight.runs.metadata import WITHOUT, read_record
 from featherweight.runs.run import Run
@@ -54,7 +54,7 @@ class Expected:
     @property
     def of(self) -> Metric:
         """The metric."""
-        return named(self.metric)
+        return metric_by_name(self.metric)
 
     def __str__(self) -> str:
         parts = [
@@ -132,7 +132,7 @@ def expect(
     if features is None:
         features = unlabelled.DomainFeatures(np.log(probs.clip(1e-6)), np.log(test.clip(1e-6)))
     held = run.groups(run.split.holdout)
-    domain = unlabelled.domain(features.holdout, features.predict, (held, features.kin))
+    domain = unlabelled.domain(features.holdout, features.predict, (held, features.groups))
     estimates: dict[str, float] = {}
     counted = holdout.of.counts and holdout.of.input_kind == "answers" and labels.ndim == 1
     if counted:
@@ -143,7 +143,7 @@ def expect(
     return _adjusted_by_other_runs(run, holdout, labels, seen)
 
 
-def renew(run: Run) -> Expected | None:
+def updated(run: Run) -> Expected | None:
     """Return what is expected of a finished run today, with all that was trained and submitted since it ended."""
     stored = Expected.read(run)
     if stored is None:
@@ -256,7 +256,7 @@ def _gaps(run: Run) -> list[float]:
     rows = query.table()
     alike = (rows["competition"] == run.competition_name) & (rows["metric"] == run.competition.metric.name)
     seen = rows[alike & rows["public"].notna() & (rows["run"] != run.name)]
-    sign = named(run.competition.metric.name).sign
+    sign = metric_by_name(run.competition.metric.name).sign
     return [
         float(row["public"] - (row["holdout"] - sign * _optimism_of(row["run"])))
         for row in seen.drop_duplicates("csv_sha256", keep="last").to_dict("records")

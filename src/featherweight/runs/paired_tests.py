@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.evaluation.bootstrap import Groups, numbered
-from featherweight.evaluation.metrics import Metric, metric_of, named, plain, resampled, spoken, value
+from featherweight.evaluation.metrics import Metric, metric_by_name, metric_of, plain, resampled, spoken, value
 from featherweight.schema import Choice
 
 REPLICATES = 1000  # bootstrap resamples at least; more for many comparisons
@@ -87,7 +87,7 @@ class Paired:
     @property
     def of(self) -> Metric:
         """The metric."""
-        return named(self.metric)
+        return metric_by_name(self.metric)
 
     @property
     def counts(self) -> bool:
@@ -168,7 +168,7 @@ def over_seeds(metric: str, scores: Mapping[str, Sequence[float]]) -> list[str]:
 def _in_words(
     metric: str, name: str, scores: Sequence[float], other_name: str, others: Sequence[float], p: float
 ) -> str:
-    of = named(metric)
+    of = metric_by_name(metric)
     one, other = (
         f"{np.mean(part) * of.scale:.2f} ± {np.std(part, ddof=1) * of.scale:.2f} over {len(part)} seeds"
         for part in (scores, others)

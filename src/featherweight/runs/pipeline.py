@@ -30,8 +30,8 @@ from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs import division, ledger
-from featherweight.runs.division import KinMoved
-from featherweight.runs.evaluate import Labelled, conclude, named, record
+from featherweight.runs.division import RegroupedImages
+from featherweight.runs.evaluate import Labelled, conclude, names_of, record
 from featherweight.runs.metadata import read_json
 from featherweight.runs.predictions import augmentations, learned, probabilities, seen_as
 from featherweight.runs.run import Result, Run
@@ -121,7 +121,7 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
         say(f"  {thin}")
     related = None
     if everyone.first and not run.is_finished:
-        if fresh and (moved := KinMoved.read(run)) is not None:
+        if fresh and (moved := RegroupedImages.read(run)) is not None:
             say(f"  {moved}")
         faults, related = division.faults(run, data, (train, holdout, test))
         for fault in faults:
@@ -134,7 +134,7 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     parts = {part: images for part, images in packs.items() if images is not None}
     for part, images in parts.items():
         probabilities(run, part, model, images, device)
-    effect = KinMoved.read(run)
+    effect = RegroupedImages.read(run)
     if effect is not None and not run.is_finished and shown.labels is not None and shown.labels.ndim == 1:
         effect = replace(effect, learned=learned(run, model, train, device))
         everyone.once(lambda: effect.store(run))
@@ -191,7 +191,9 @@ def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:
     words = [f"not in the holdout, so not scored: {examples(gone)}"] if gone else []
     if run.recipe.split.folds is not None:
         assert train.labels is not None
-        each = [name for label in named(train.labels, names) for name in ([label] if isinstance(label, str) else label)]
+        each = [
+            name for label in names_of(train.labels, names) for name in ([label] if isinstance(label, str) else label)
+        ]
         short = scarce(each, run.recipe.split.folds)
         words += [f"{short}: some folds lack them"] if short else []
     return words

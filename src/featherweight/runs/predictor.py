@@ -27,7 +27,7 @@ from featherweight.evaluation.decisions import DecisionRule
 from featherweight.evaluation.inference import activated, predict_probs
 from featherweight.models import Classifier
 from featherweight.runs import predictions
-from featherweight.runs.evaluate import named
+from featherweight.runs.evaluate import names_of
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 from featherweight.runtime.cores import cores
@@ -60,7 +60,7 @@ class Predictions:
         """The class of each picture [N], as in the run's CSV: the most probable one; by fitted cut points for ordered
         classes; or a tuple of the classes over their thresholds.
         """
-        return named(self.decision(self.probs), self.classes) if len(self.ids) else []
+        return names_of(self.decision(self.probs), self.classes) if len(self.ids) else []
 
     def top(self, count: int) -> list[list[tuple[str, float]]]:
         """Return the `count` most probable classes of each picture with their probabilities, in descending order."""

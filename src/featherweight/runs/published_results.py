@@ -16,7 +16,7 @@ from featherweight import atomic, budget, paths
 from featherweight.config import load_competition, load_recipe
 from featherweight.config.purpose import group, purpose
 from featherweight.errors import UserError
-from featherweight.evaluation.metrics import named
+from featherweight.evaluation.metrics import metric_by_name
 from featherweight.runs import ledger, query
 
 WHOLE = 1000  # letters of a purpose, which pages do not cut short
@@ -100,7 +100,7 @@ def markdown(rows: pd.DataFrame) -> str:
         f"|---|---|---:|---:|{'---:|' * len(heads)}---:|---|",
     ]
     for row in query.by_seed(rows).to_dict("records"):
-        metric = named(row["metric"])
+        metric = metric_by_name(row["metric"])
         scores = [query.with_deviation(metric, row[key], row[f"{key}_sd"]) for key in (*parts, "public")]
         for index, key in enumerate(parts):
             if row["seeds"] == 1 and scores[index]:

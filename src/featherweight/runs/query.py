@@ -18,7 +18,7 @@ import pandas as pd
 from featherweight import paths
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation import intervals
-from featherweight.evaluation.metrics import Metric, named
+from featherweight.evaluation.metrics import Metric, metric_by_name
 from featherweight.runs import ledger
 
 PARTS = ("holdout", "test", "predict")  # parts of the data that runs have scores on
@@ -100,7 +100,7 @@ def ordered(rows: pd.DataFrame, key: str | None, ascending: bool = False) -> pd.
 
 def _best_first(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows by competition, the best holdout score first, whichever way its metric counts."""
-    worth = rows["holdout"] * rows["metric"].map(lambda name: named(name).sign).astype(float)
+    worth = rows["holdout"] * rows["metric"].map(lambda name: metric_by_name(name).sign).astype(float)
     ordered = rows.assign(worth=worth).sort_values(["competition", "worth"], ascending=[True, False], kind="stable")
     return ordered.drop(columns="worth")
 
@@ -183,7 +183,7 @@ class Gap:
     @property
     def of(self) -> Metric:
         """The metric."""
-        return named(self.metric)
+        return metric_by_name(self.metric)
 
     @property
     def surprising(self) -> bool:

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{submission} as a submission of {name} ({competition.title})")
     print(grading.score_csv(submission, competition))
     run = ledger.maker(submission).get("run", "")
-    expected = expected_score.renew(Run.find(run)) if Run.exists(run) else None
+    expected = expected_score.updated(Run.find(run)) if Run.exists(run) else None
     if expected is not None:
         print("\n  ".join([f"expected, with all runs and scores known today: {expected}", *expected.details]))
     submits = f"submit {submission} --competition {name}"
