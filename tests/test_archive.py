@@ -76,7 +76,7 @@ REFUSED = {
     "windows": (lambda p: make_zip(p / "x.zip", [("C:\\x", b"x")]), "refused: 'C:\\x' would land outside its folder"),
     "back": (lambda p: make_zip(p / "x.zip", [("..\\x", b"x")]), "refused: '..\\x' would land outside its folder"),
     "tar up": (lambda p: make_tar(p / "x.tgz", [("../x", b"x")]), "refused: '../x' would land outside its folder"),
-    "twice": (lambda p: make_tar(p / "x.tgz", [("a", b"1"), ("a", b"2")]), "refused: it holds 'a' twice"),
+    "twice": (lambda p: make_tar(p / "x.tgz", [("a", b"1"), ("a", b"2")]), "refused: it contains 'a' twice"),
     "file and folder": (
         lambda p: make_tar(p / "x.tgz", [("a", b"1"), ("a/b", b"2")]),
         "refused: 'a' is a file and a folder in it",

@@ -145,7 +145,7 @@ INIT = [
     ({"x.tar": TAR[:BORDER] + bytes(512)}, "init x.tar", ""),
     ({"x.tar.gz": long_name()}, "init x.tar.gz", "x.tar.gz: cannot be unpacked"),
     ({"x.tar": sparse()}, "init x.tar", "x.tar: cannot be unpacked"),
-    ({"x.zip": zipped({".": b"x", **CLASSES})}, "init x.zip", "it holds a file called '.', which is no name"),
+    ({"x.zip": zipped({".": b"x", **CLASSES})}, "init x.zip", "it contains a file called '.', which is not a valid name"),
     ({"x.zip": zipped({"a/b\x1b[2J.png": png()})}, "init x.zip", "which is no letter of a name"),
     ({"x.zip": zipped({f"train/a/{'n' * 250}.png": png()})}, "init x.zip", "is longer than a file's may be"),
     ({"x.zip": swollen(zipped({"z": bytes(1 << 20)}), 2 << 30)}, "init x.zip", "it unpacks to more than"),

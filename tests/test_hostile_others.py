@@ -122,7 +122,7 @@ CASES = [
     ({}, "report \x1b[2J", ""),
     # archives: in archives, twice one name, links, absolute names, devices, other kinds under another name
     ({"x.zip": zipped({"in.zip": zipped({"deep.zip": zipped(CLASSES)})})}, "init x.zip --name n", "still packed"),
-    ({"x.zip": twice("train/a/0.png")}, "init x.zip --name n", "it holds 'train/a/0.png' twice"),
+    ({"x.zip": twice("train/a/0.png")}, "init x.zip --name n", "it contains 'train/a/0.png' twice"),
     ({"x.tar": linking(tarfile.SYMTYPE, "/etc/passwd")}, "init x.tar --name n", "'train/a/x.png' is a link"),
     ({"x.tar": linking(tarfile.LNKTYPE, "train/a/0.png")}, "init x.tar --name n", "'train/a/x.png' is a link"),
     ({"x.tar": linking(tarfile.CHRTYPE, "")}, "init x.tar --name n", "'train/a/x.png' is a device"),

@@ -157,7 +157,7 @@ def _extract(archive: Path, folder: Path, room: int, shown: str) -> int:
                 target = folder / _safe(name, shown)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():
-                    raise UserError(f"{shown}: refused: it holds '{name}' twice")
+                    raise UserError(f"{shown}: refused: it contains '{name}' twice")
                 with target.open("xb") as output:
                     while block := stream.read(1 << 20):
                         written += len(block)
@@ -268,7 +268,7 @@ def _is_rubbish(name: str) -> bool:
 def _safe(name: str, shown: str) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     if not path.parts:
-        raise UserError(f"{shown}: refused: it holds a file called '{name}', which is no name")
+        raise UserError(f"{shown}: refused: it contains a file called '{name}', which is not a valid name")
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise UserError(f"{shown}: refused: '{name}' would land outside its folder")
     odd = next((x for x in name if unicodedata.category(x) in CONTROL or x in TURNING), None)

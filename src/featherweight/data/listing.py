@@ -187,7 +187,7 @@ def as_labels(labels: NDArray[Any] | Sequence[Any], count: int, where: str) -> l
             )
         values = values.argmax(axis=1)
     if values.ndim != 1 or values.dtype.kind not in "iufUSO":
-        raise UserError(f"{where}: expected one label an image, got an array of {'x'.join(map(str, values.shape))}")
+        raise UserError(f"{where}: expected one label per image, got an array of {'x'.join(map(str, values.shape))}")
     if len(values) != count:
         raise UserError(f"{where}: {len(values):,} labels for {count:,} images")
     if values.dtype.kind == "f":

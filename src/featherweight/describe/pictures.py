@@ -124,7 +124,7 @@ def choose(train: Samples, classes: Sequence[str], size: int | None, mirror: boo
     named = (
         f"{width}x{height}"
         if len(traits.shapes) == 1
-        else f"{len(traits.shapes)} sizes, typically {typical:.0f} pixels a side"
+        else f"{len(traits.shapes)} sizes, typically {typical:.0f} pixels per side"
     )
     kind = "grey" if traits.grey else "in colour"
     chosen = Chosen({}, [f"  images of {named}, {kind} (of {traits.shapes.total()} looked at)"], [])

@@ -98,7 +98,7 @@ def _data(content: dict[str, Any], path: Path) -> NDArray[Any]:
     if data.ndim == 2:
         side = round((data.shape[1] / 3) ** 0.5)
         if side * side * 3 != data.shape[1]:
-            raise UserError(f"{path}: {data.shape[1]:,} numbers an image are not those of a square image of 3 channels")
+            raise UserError(f"{path}: {data.shape[1]:,} values per image are not those of a square image of 3 channels")
         data = data.reshape(-1, 3, side, side).transpose(0, 2, 3, 1)
     return data
 
