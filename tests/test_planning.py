@@ -375,10 +375,10 @@ def test_a_cost_is_measured_in_a_process_of_its_own():
 
 
 def test_the_command_plans_and_stores_a_recipe(command, home):
-    done = command("auto", "--minutes", "2", "--plan", "--threads", "1")
+    done = command("auto", "--minutes", "4", "--plan", "--threads", "1")
     assert done.returncode == 0, done.stderr
     assert "the plan: " in done.stdout
-    assert (home / "plans" / "digits" / "auto2m.yaml").is_file()
+    assert (home / "plans" / "digits" / "auto4m.yaml").is_file()
     assert done.stdout.splitlines()[-1].startswith("next: ./run.sh ")
 
 
