@@ -46,7 +46,7 @@ def test_help_and_mistaken_names_import_nothing_heavy(words):
         (["nowhere.yaml"], "error: there is no file nowhere.yaml"),
         (["resume", "nothing"], "error: there is no run called 'nothing'"),
         (["score", "no.csv"], "error: cannot read no.csv: No such file or directory"),
-        (["tiny", "--name", "a/b"], "error: --name a/b: expected a name without a folder"),
+        (["tiny", "--name", "a/b"], "error: --name a/b: expected a plain name without a folder"),
         (
             ["tiny", "--views", "flop"],
             "error: --set predict.views=[flop]: predict.views.0: there is no 'flop'; did you mean 'flip'?",

@@ -158,7 +158,7 @@ def test_what_cannot_be_is_one_message_with_the_call(net, name, words):
         build(FAMILIES.validate(f"my_net.py:{name}"), Shape(10, 1, 8))
 
 
-@pytest.mark.parametrize(("name", "words"), [("Frozen", "are frozen"), ("InAList", "belong into an nn.ModuleList")])
+@pytest.mark.parametrize(("name", "words"), [("Frozen", "are frozen"), ("InAList", "into an nn.ModuleList")])
 def test_what_cannot_be_trained_is_refused_and_yet_weighed(net, capsys, name, words):
     assert main.main(["check", f"my_net.py:{name}"]) == 2
     assert words in capsys.readouterr().err

@@ -216,7 +216,7 @@ RUNS = [
     ({}, "search fastnet_digits --hours 1e308", "--hours 1e+308: expected more than 0 and less than 100,000"),
     ({}, "fill wrn --max-macs nan", "--max-macs: expected a number above 0"),
     ({}, "fill wrn --max-macs 1e308", "--max-macs: expected at most 1e+15, got 1e+308"),
-    ({}, "fill wrn --limit 1e308", "--limit: expected 1e+15 at the most"),
+    ({}, "fill wrn --limit 1e308", "--limit: expected at most 1e+15"),
     ({}, "fill wrn --count 0", "--count: expected a number above 0"),
     ({}, "models wrn --count -1", "--count: expected a number above 0"),
     ({}, "leaderboard x --top 1e9", "--top: expected at most 1,000,000, got 1,000,000,000"),

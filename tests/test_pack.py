@@ -335,13 +335,13 @@ def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
     from featherweight.models.shape import Shape
     from featherweight.training.norm_stats import standardize
     from featherweight.training.batches import Batches
-    from featherweight.runtime.device import start
+    from featherweight.runtime.device import make_runtime
 
     count, side = 12_000, 100
     path = "big.npy"
     big = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))  # 360 MB, a hole
     del big
-    device = start("cpu", "fp32", 1)
+    device = make_runtime("cpu", "fp32", 1)
     mapped_rows.IN_MEMORY = 2**20
     model = build(load_recipe("tiny").model, Shape(2, 3, side))
     images = np.load(path, mmap_mode="r")

@@ -13,7 +13,7 @@ from featherweight.runtime.processes import Processes, planned
 HEAP = """
 import ctypes, sys
 import torch
-from featherweight.runtime.device import start
+from featherweight.runtime.device import make_runtime
 
 class Heap(ctypes.Structure):  # mallinfo2 of malloc.h
     NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
@@ -22,7 +22,7 @@ class Heap(ctypes.Structure):  # mallinfo2 of malloc.h
 look = ctypes.CDLL(None).mallinfo2
 look.restype = Heap
 if sys.argv[1] == "started":
-    start("cpu")
+    make_runtime("cpu")
 before = look()
 block = torch.ones(25_000_000)
 held = look()

@@ -79,7 +79,7 @@ def refuse_name(name: str, option: str) -> None:
     before anything is done.
     """
     if not name or name.startswith((".", "-")) or not re.fullmatch(r"[\w.,+=@ ()-]+", name) or name != name.strip():
-        raise UserError(f"{option} {name}: expected a name without a folder, of letters, digits and .,+=@()_-")
+        raise UserError(f"{option} {name}: expected a plain name without a folder, of letters, digits and .,+=@()_-")
     if len(name.encode()) > LONGEST_NAME:
         many = len(name.encode())
         unit = "letters" if many == len(name) else "bytes"  # of UTF-8, where a letter may take four
