@@ -24,7 +24,7 @@ FRAMES = 8
 
 @pytest.fixture
 def here(home, monkeypatch):
-    """Set the folders of runs and data, and the working directory."""
+    """Make an empty workspace the working directory."""
     monkeypatch.chdir(home)
     return home
 

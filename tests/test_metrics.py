@@ -36,7 +36,7 @@ def hot(probs, true):
 
 
 def precision_at(probs, true, k):
-    """MAP@k as Kaggle's published code has it, image by image."""
+    """Compute MAP@k image by image, as Kaggle's published code does."""
     scores = []
     for row, truth in zip(np.argsort(probs, axis=1)[:, ::-1], true, strict=True):
         wanted = set(np.flatnonzero(truth)) if np.ndim(truth) else {int(truth)}
@@ -223,7 +223,7 @@ def test_judge_takes_classes_of_probabilities_where_the_metric_wants_classes():
 
 
 def test_accuracy_has_the_mid_p_interval():
-    """8 of 10: by Clopper and Pearson it is 0.4439 to 0.9748; half the probability of just 8 is left out here."""
+    """8 of 10: Clopper and Pearson give 0.4439 to 0.9748; mid-P leaves out half of the probability of exactly 8."""
     score = METRICS["accuracy"](np.array([1] * 8 + [0] * 2), np.ones(10, dtype=np.int64), groups=None)
     assert (score.value, score.count) == (0.8, 10)
     below, above = binom.pmf(8, 10, score.low) / 2, binom.pmf(8, 10, score.high) / 2
@@ -261,7 +261,7 @@ def test_a_score_of_an_older_run_is_read_with_its_direction():
 
 @pytest.mark.parametrize("name", ONE)
 def test_resamples_are_the_metric_of_the_images_drawn_and_the_same_images_for_all(name):
-    """Each metric against the metric of every resample's images; of two equal classifiers nothing is left."""
+    """Compares each metric with its value on every resample's images; two equal classifiers have no difference."""
     probs, true = sample(300, 6)
     metric = TypeAdapter(Annotated[Choice, OneOf(METRICS)]).validate_python(
         {"name": name, **({"k": 2} if name == "top_k" else {})}

@@ -50,14 +50,14 @@ def class_folders(folder, classes=CLASSES, each=4):
 
 
 def described(root, **options):
-    """What `init` made of a folder: the competition, its listing, and what was told."""
+    """Run `init` on a folder; return the competition, its listing, and the messages."""
     report = init(root, **{"mirror": False, **options})
     competition = config.load_competition(str(report.path))
     return competition, competition.source(paths.data()), "\n".join([*report.found, *report.assumed])
 
 
 def classes_of(root, samples):
-    """Each image's class by its path below the folder."""
+    """Return each image's class by its path below the folder."""
     return {os.path.relpath(path, root): name for path, name in zip(samples.images, samples.labels, strict=True)}
 
 
@@ -72,7 +72,7 @@ def refused(root, **options):
 
 @pytest.mark.parametrize("prefix", ["dataset/", "/content/drive/leaves/", "C:\\leaves\\", "../input/leaves/"])
 def test_paths_from_another_folder_name_their_own_part(root, prefix):
-    """The same names in train/ and test/: no row may mean a file of the other part."""
+    """The same names are in train/ and test/: a row must not point to a file of the other part."""
     rows = []
     for part in ("test", "train"):
         for n in range(6):

@@ -16,7 +16,7 @@ def draws(seed=0, size=64):
 
 
 def coded(size=64, side=12):
-    """Image n is n everywhere, and its target is class n: so a mixed image tells what it is made of."""
+    """Make images whose pixels all have the image's number, which is also its class, to recognise mixtures."""
     images = torch.arange(size).float()[:, None, None, None].expand(size, 2, side, side).contiguous()
     return images, torch.eye(size)
 
@@ -43,7 +43,7 @@ def test_targets_are_the_areas(name, seed):
 
 
 def test_a_cutmix_is_torchvisions_box():
-    """torchvision's v2.CutMix with the same weight and centre."""
+    """Compared with torchvision's v2.CutMix with the same weight and centre."""
     height = width = 12
     for seed in range(50):
         images, targets = coded(4)
@@ -62,7 +62,7 @@ def test_a_cutmix_is_torchvisions_box():
 
 
 def test_ricaps_quarters_are_cuts_of_whole_images():
-    """Each quarter is a rectangle of one image, moved as a whole."""
+    """Each quarter is an unchanged rectangle of one image."""
     size, side = 8, 10
     rows = torch.arange(side)[:, None].expand(side, side)
     images = torch.stack([torch.stack([torch.full((side, side), n), rows, rows.T]) for n in range(size)]).float()

@@ -121,7 +121,7 @@ CALM = {"dropout": 0.0, "attention_dropout": 0.0, "drop_connect": 0.0}
 @pytest.mark.some(2)
 @pytest.mark.parametrize("family", MODELS)
 def test_every_shared_argument_is_felt(family, measured_once):
-    """With one argument changed the same weights answer the same images otherwise; batch norm's momentum, later."""
+    """If one argument changes, the same weights give other predictions; batch norm's momentum acts later."""
     keys = FAMILIES.sections[family].model_fields
     images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

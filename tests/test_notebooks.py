@@ -32,7 +32,7 @@ PICTURES = {"01_look_at_the_data": 2, "02_why_it_errs": 4, "03_on_kaggle": 0}
 @pytest.mark.some(3)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_as_it_stands(path, home, tmp_path, monkeypatch, request):
-    """By nbmake's own runner, in this process, with kernels that are forked where they can be."""
+    """With nbmake's own runner, in this process, with forked kernels where possible."""
     nbmake = pytest.importorskip("nbmake.nb_run", reason="nbmake is not installed (pip install nbmake)")
     if path.stem == "02_why_it_errs":
         shutil.copytree(request.getfixturevalue("finished"), home, dirs_exist_ok=True)
@@ -60,7 +60,7 @@ def test_it_runs_as_it_stands(path, home, tmp_path, monkeypatch, request):
 
 
 def cells(path):
-    """The cells of code of a notebook."""
+    """Return the code cells of a notebook."""
     return [
         cell.source.replace("%matplotlib inline", "") for cell in jupytext.read(path).cells if cell.cell_type == "code"
     ]
@@ -68,7 +68,7 @@ def cells(path):
 
 @pytest.mark.parametrize("kind", ["photographs", "several"])
 def test_data_of_every_kind_are_looked_at(kind, monkeypatch):
-    """Stored photographs, which are no array, and images of several classes."""
+    """Stored photographs, which are not an array, and multi-label images."""
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     rows = np.array([[0, place * 192, 8, 8] for place in range(6)])

@@ -158,7 +158,7 @@ def test_the_biases_of_norms_learn_at_their_own_rate_and_decay_no_faster(name, d
 
 
 def test_the_recipe_of_the_fast_runs_is_what_torch_makes_of_its_groups():
-    """Nesterov SGD, biases at 64 times the rate, and a decay that hangs neither on the rate nor on the group."""
+    """Nesterov SGD, biases at 64 times the rate, and weight decay independent of the rate and the group."""
     ours, theirs = net(), net()
     choice = SECTIONS["sgd"](name="sgd", lr=0.2, momentum=0.85, nesterov=True, weight_decay=5e-3, decoupled=True)
     got = take_steps(ours, prepare(choice, ours, bias_rate=64.0), 0, 5)

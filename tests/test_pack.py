@@ -195,7 +195,7 @@ def test_the_remains_of_a_killed_packing_are_swept_away(home, folder):
 
 
 def packer(home, body):
-    """A process with the tests' settings that runs `body` after the imports."""
+    """Start a process with the tests' settings that runs `body` after the imports."""
     program = f"""
 import sys; sys.path.insert(0, {str(ROOT / "tests")!r})
 import numpy as np
@@ -323,7 +323,7 @@ def test_every_image_has_an_id_of_its_own_in_a_validation_folder_too(home, folde
 
 @pytest.mark.slow
 def test_training_streams_from_a_map_larger_than_the_memory_allowed(home):
-    """The limit is on what a process may hold of its own (RLIMIT_DATA): a read-only map is the disk's, not its own."""
+    """The limit is on private memory (RLIMIT_DATA); a read-only map of a file does not count."""
     body = """
     import json, resource
     import torch

@@ -39,8 +39,9 @@ SETTINGS = (
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A workspace with forty photographs of two kinds, four to predict, weights for a tiny network, and a run, `first`;
-    the words of that run.
+    """Make a workspace with forty photographs of two classes, four to predict, weights for a tiny network and a run.
+
+    The run is called `first`; returns the workspace and the words of its command.
     """
     home = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(0)
@@ -76,7 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 @pytest.fixture
 def photos(home: Path, made: tuple[Path, list[str]]) -> list[str]:
-    """The words of a run on the photographs, in a copy of that workspace."""
+    """Copy that workspace; return the words of a run on the photographs."""
     shutil.copytree(made[0], home, dirs_exist_ok=True)
     return made[1]
 
@@ -119,7 +120,7 @@ def test_soups_ensembles_and_students_of_photographs(photos):
 
 @pytest.mark.slow
 def test_files_are_predicted_and_exported_as_they_were_scored(photos, home, tmp_path):
-    """What a run stores of a photograph and what it scores of that go along: by `predict`, a script and a graph."""
+    """`predict`, a script and a graph use the run's stored size and crop of photographs."""
     small = ("--set", "image.size=32", "--set", "image.store=36", "--set", "train.epochs=1")
     assert main([*photos, *small, "--set", "predict.views=[]", "--name", "small"]) == 0
     run = Run.find("small")
@@ -145,7 +146,7 @@ def test_files_are_predicted_and_exported_as_they_were_scored(photos, home, tmp_
 
 @pytest.mark.parametrize("target", ["one", "ordered"])
 def test_a_notebook_writes_the_bytes_of_the_run(photos, home, target):
-    """From photographs as they are stored, and by what the run decided: here a cut point that changes the answers."""
+    """From stored photographs and with the run's decision rule: here a cut point that changes predictions."""
     competition = home / "configs" / "competitions" / "photos.yaml"
     if target == "ordered":
         competition.write_text(competition.read_text() + "target: ordered\nmetric: quadratic_kappa\n")

@@ -19,14 +19,14 @@ SIZES = [(60, 40), (40, 90), (48, 48), (200, 40), (20, 30)]  # width and height
 
 
 def smooth(width, height, seed):
-    """A picture without sharp edges, which JPEG and filters leave alone."""
+    """Make an image without sharp edges, which JPEG and filters hardly change."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return Pillow.fromarray(small).resize((width, height), Pillow.Resampling.BICUBIC)
 
 
 @pytest.fixture
 def load(tmp_path, monkeypatch):
-    """Pictures of SIZES in two class folders, and what packs them by the keys of an image section."""
+    """Write images of SIZES to two class folders; return a function that packs them with keys of an image section."""
     monkeypatch.setenv("FEATHERWEIGHT_DATA", str(tmp_path))
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path / "packs"))
     for index, size in enumerate(SIZES):

@@ -21,7 +21,7 @@ def here(home, monkeypatch):
 
 
 def loaded(*options):
-    """data/x as `init` describes it: the competition and its decoded data."""
+    """Run `init` on data/x; return the competition and its decoded data."""
     assert main.main(["init", "data/x", *options]) == 0
     competition = config.load_competition("x")
     return competition, competition.load()

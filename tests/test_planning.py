@@ -47,7 +47,7 @@ TASK = DatasetFacts(
 
 
 def level(dataset: str, easy: float) -> list[MeasuredTraining]:
-    """Curves of a set on which networks of four times the weight halve the error, as do four times the epochs."""
+    """Make curves of a data set on which four times the parameters halve the error, as do four times the epochs."""
     return [
         MeasuredTraining(dataset, 2000, 10, 32, 3, parameters, epochs, 4000, easy / (parameters * epochs / 4e6) ** 0.5)
         for parameters in (500_000, 1_000_000, 2_000_000, 4_000_000)
@@ -105,7 +105,7 @@ def test_where_no_epoch_fits_a_part_of_one_is_trained():
 
 
 def test_a_short_training_is_not_kept_from_its_time_by_evaluations_that_it_will_not_make():
-    """A holdout that takes 3 seconds: of ten evaluations nothing would be left."""
+    """Each evaluation takes 3 seconds: ten evaluations would leave no time."""
     best = plan(60, cost=lambda recipe: Cost(4.0, 0.02, 10**9)).best
     assert 0.25 <= best.epochs < 2
 
@@ -154,7 +154,7 @@ def test_steps_that_a_pilot_found_slower_are_planned_slower():
 
 
 def pilot(error: float, mirrored: float, holdout: int = 400, chance: float = 0.9) -> Pilot:
-    """A pilot that gets the part `mirrored` of its images wrong when they are mirrored."""
+    """Make a pilot that gets the fraction `mirrored` of its images wrong when they are mirrored."""
     loss = MirrorDrop(mirrored - error, (abs(mirrored - error) / holdout) ** 0.5)
     return Pilot(next(from_scratch(TASK)), 500_000, 1000, 3, holdout, error, chance, loss)
 
@@ -177,7 +177,7 @@ def test_a_pilot_of_few_images_does_not_decide_alone():
 
 
 def test_a_pilot_that_always_says_the_most_frequent_class_has_learned_nothing():
-    """Of two classes that are 9 : 1 it is right of 90 %, which says nothing of how hard the task is."""
+    """Two classes at 9 : 1: it is right on 90 %, which says nothing about the difficulty of the task."""
     assert not pilot(0.1, 0.1, chance=0.1).has_learned
     assert "no better than always predicting the most frequent class (90.0%)" in str(pilot(0.1, 0.1, chance=0.1))
     assert pilot(0.04, 0.04, chance=0.1).has_learned
@@ -207,7 +207,7 @@ def test_the_score_that_is_expected_of_uneven_classes_is_that_of_even_ones_as_ha
     [(0.033, 0.5, False), (0.21, 0.86, True), (0.228, 0.9, True), (0.40, 0.93, True), (0.05, 0.1, True)],
 )
 def test_how_boldly_to_fine_tune_follows_from_the_part_of_chance_that_a_probe_gets_wrong(error, chance, bold):
-    """Dogs and cats, seedlings, CIFAR-10 and signs, as measured, and two classes that are 9 : 1."""
+    """Dogs and cats, seedlings, CIFAR-10 and signs, as measured, and two classes at 9 : 1."""
     probe = replace(pilot(error, error, chance=chance), candidate=next(fine_tuned(TASK)), epochs=0)
     assert probe.is_unlike is bold
     assert not pilot(error, error, chance=chance).is_unlike  # of a network that starts from nothing
@@ -234,7 +234,7 @@ def test_a_pilot_tells_how_hard_the_task_is():
 
 
 def width(forecast) -> float:
-    """Of its range, in logits."""
+    """Return the width of the forecast's range, in logits."""
     return math.log(forecast.high / (1 - forecast.high)) - math.log(forecast.low / (1 - forecast.low))
 
 
@@ -326,7 +326,7 @@ def test_under_the_usual_limit_the_usual_networks_are_enough():
 
 
 def test_curves_learn_what_holds_within_every_set():
-    """Not what one set is easier than the other: that is what a forecast is unsure of."""
+    """Differences in difficulty between data sets are the uncertainty of a forecast, and are not learned."""
     small, large = MADE_UP.forecast(TASK, 500_000, 8, 8), MADE_UP.forecast(TASK, 4_000_000, 8, 8)
     longer = MADE_UP.forecast(TASK, 500_000, 32, 8)
     assert small.value < large.value
@@ -507,7 +507,7 @@ def test_images_kept_in_one_file_are_listed_and_their_reading_is_counted(tmp_pat
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """A competition of 40 labelled images, 30 of one class and 10 of the other, and of 5 to predict."""
+    """Make a competition with 30 labelled images of one class, 10 of another, and 5 images to predict."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path / "cache"))
     random = np.random.default_rng(0)
     for name, count in (("train/a", 30), ("train/b", 10), ("test", 5)):
@@ -527,7 +527,7 @@ def folders(tmp_path, monkeypatch):
 
 
 def explode(recipe, competition, how):
-    """Work in a process of its own that comes to nothing."""
+    """Fail in a worker process."""
     if how == "sleep":
         time.sleep(60)
     if how == "kill":
@@ -604,7 +604,7 @@ def test_a_fault_of_one_candidate_does_not_end_the_plan(monkeypatch):
 
 
 def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
-    """A candidate is not begun that would not be done, and none is waited for beyond what is left."""
+    """No candidate is started that would not finish, and none is waited for beyond the time left."""
     now, patiences = [1000.0], []
     monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
 
@@ -622,7 +622,7 @@ def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
 
 
 def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeypatch):
-    """In proportion to the pixels, and a little more where it is larger; a network not measured at all is left out."""
+    """In proportion to the pixels, slightly more for larger sizes; networks never measured are left out."""
     now = [1000.0]
     monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
 

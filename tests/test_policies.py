@@ -53,7 +53,7 @@ def test_every_sample_gets_its_own_operation_and_strength():
 
 
 def test_samples_keep_their_places():
-    """Image n is n everywhere: an operation may move or shade it, but a batch is put together in order again."""
+    """All pixels of image n are n: an operation may move or shade it, but the order of the batch must stay."""
     shades = (torch.arange(64) / 255 + 0.3)[:, None, None, None].expand(64, 3, 8, 8)
     which = torch.arange(64) % len(OPERATIONS)
     done = policies._apply(shades, list(OPERATIONS), which, torch.zeros(64) + 0.0)

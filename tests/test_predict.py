@@ -51,7 +51,7 @@ def pictures(workspace, home) -> Path:
 @pytest.mark.parametrize("name", ["one", "large", "both"])
 @pytest.mark.parametrize("chunk", [predictor.CHUNK_BYTES, 1])
 def test_a_competitions_images_are_predicted_to_the_bytes_of_the_run(pictures, monkeypatch, name, chunk):
-    """In one chunk or in several, with views that draw, at a temperature, by an ensemble of several image sizes."""
+    """In one chunk or several, with random views, with a temperature, and by an ensemble of several image sizes."""
     monkeypatch.setattr(predictor, "CHUNK_BYTES", chunk)
     out = pictures / "out.csv"
     assert main.main(["predict", name, "digits", "--out", str(out), "--top", "1"]) == 0
@@ -140,7 +140,7 @@ def test_the_module_is_of_torch_and_its_classes_are_the_competitions(pictures):
 
 
 def test_batch_sizes_without_a_common_multiple_are_asked_within_the_memory(pictures, monkeypatch):
-    """Whole batches are needed for views that draw alone, whose random numbers are those of a batch."""
+    """Only random views need whole batches, because their random numbers are drawn per batch."""
     asked = Predictor(Run.find("both"))
     asked.members = [
         replace(member, recipe=member.run.recipe_with([f"predict.batch_size={size}"]))

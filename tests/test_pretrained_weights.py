@@ -101,7 +101,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
 @pytest.mark.parametrize(("kernel", "width"), [(1, 8), (3, 8), (7, 4)])
 @pytest.mark.parametrize("prefix", ["", "other."])
 def test_a_first_layer_of_another_kernel_or_width_is_refused(kernel, width, prefix):
-    """A kernel of 1 would be broadcast over all of the other's places."""
+    """A kernel of 1x1 would be broadcast over all positions of the other kernel."""
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 7), torch.nn.BatchNorm2d(8), torch.nn.Linear(8, 5))
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state = {prefix + name: tensor + 1 for name, tensor in before.items()}
@@ -186,7 +186,7 @@ def test_a_run_notes_the_file_it_starts_from_and_refuses_another(tmp_path):
 
 
 def test_weights_of_a_run_keep_its_mean_and_deviation(tmp_path):
-    """They were trained on images so normalised, and not as the hub's weights of the same network were."""
+    """They were trained with this normalisation, unlike the hub's weights of the same network."""
     spec = FAMILIES.validate("timm/test_efficientnet")
     trained = build(spec, Shape(5, 3, 64))
     trained.normalize.mean.fill_(0.25)

@@ -80,7 +80,7 @@ def test_processes_show_together_what_one_does(name: str) -> None:
 
 @pytest.mark.parametrize("learned", [True, False])
 def test_our_batch_norm_is_torchs(learned: bool) -> None:
-    """To float32's rounding, with a mean that is large beside the deviation: outputs, statistics and gradients."""
+    """To float32 rounding, with a mean that is large relative to the deviation: outputs, statistics and gradients."""
     torch.manual_seed(0)
     images = (torch.randn(6, 5, 4, 4) * 2 + 30).to(memory_format=torch.channels_last)
     results = []
@@ -99,7 +99,7 @@ def test_our_batch_norm_is_torchs(learned: bool) -> None:
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_our_batch_norm_refuses_one_value_per_channel_as_torchs_does(size: int) -> None:
-    """Its variance would be infinite; of two images of one pixel each the other process has the second value."""
+    """The variance would be infinite; with two one-pixel images the other process has the second value."""
     images, mean, var = torch.ones(1, 5, 1, 1), torch.zeros(5), torch.ones(5)
     there = torch.cat([torch.full((5,), 2.0), torch.zeros(5), torch.ones(1)])
     whole = WholeBatch(1, size, slice(1), lambda tensors: None, lambda mine: torch.stack([mine, there][:size]))
@@ -136,9 +136,9 @@ def test_masks_are_cut_from_the_whole_batchs(layer: Callable[[Tensor], Tensor]) 
 
 @pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.device_count() > 1 else [])])
 def test_two_processes_learn_as_one(tmp_path: Path, device: str) -> None:
-    """Losses within 1e-4 of one process's (bf16: 2e-2, as roundings are coarse), rows predicted the same to the bit.
+    """Losses within 1e-4 of those of one process (bf16: 2e-2, since it rounds coarsely), equal predictions.
 
-    On CUDA, where kernels differ with the number of images, losses within 2e-2 and probabilities within 1e-2.
+    On CUDA, where kernels depend on the number of images: losses within 2e-2 and probabilities within 1e-2.
     """
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -163,8 +163,9 @@ def test_two_processes_learn_as_one(tmp_path: Path, device: str) -> None:
 
 @pytest.mark.slow
 def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Command) -> None:
-    """Ctrl-C, then SIGKILL of a worker, then of the process that started the workers, each time resumed; in one piece
-    it was torchrun that started them.
+    """Ctrl-C, then SIGKILL of a worker, then of the process that started the workers; each time resumed.
+
+    The uninterrupted run was started by torchrun.
     """
     long = (*RUN, "--set", "train.epochs=3")
     done = _torchrun("-m", "featherweight", *long, "--name", "whole")
@@ -210,7 +211,7 @@ def test_killed_and_stopped_it_ends_in_the_same_bytes(home: Path, command: Comma
 
 
 def test_a_mistake_is_told_once(home: Path, command: Command) -> None:
-    """From one process before any is started, from all of them at once, and under torchrun itself."""
+    """By one process before any worker starts, by all workers at once, and under torchrun itself."""
     for words, code, told in (
         (["--procs", "0"], 2, "--procs 0: expected 1 or more"),
         (["--procs", "3"], 2, "--threads 2: expected one or more for each of the 3 processes"),
@@ -228,7 +229,7 @@ def test_a_mistake_is_told_once(home: Path, command: Command) -> None:
 
 
 def test_torchrun_runs_nothing_but_a_recipe(home: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What each process is told by it is all that it knows of torchrun."""
+    """Environment variables are all that a process knows about torchrun."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     told = []
@@ -249,7 +250,7 @@ def test_a_device_and_threads_are_shared() -> None:
 
 
 def _torchrun(*words: str) -> subprocess.CompletedProcess[str]:
-    """Two processes that torchrun has started, forked where they can be; fresh ones: test_photo_runs."""
+    """Run two processes with torchrun, forked where possible; test_photo_runs uses fresh ones."""
     words = ("-m", forked.TORCHRUN, "--standalone", "--nproc-per-node", "2", *words)
     environment = {**os.environ, "PYTHONPATH": forked.SOURCE}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -262,7 +263,7 @@ def _torchrun(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _underway(process: subprocess.Popen[str], folder: Path) -> tuple[int, list[int]]:
-    """The process that starts the workers, and these, once the run has written a checkpoint of theirs."""
+    """Wait until the run has written a checkpoint; return the starting process and its workers."""
     checkpoint = folder / "checkpoint.pt"
     seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
     deadline = time.monotonic() + 300
@@ -276,13 +277,13 @@ def _underway(process: subprocess.Popen[str], folder: Path) -> tuple[int, list[i
 
 
 def _children(parent: int) -> list[int]:
-    """The workers that `parent` has started, each with a session of its own; first first."""
+    """Return the workers that `parent` has started, each in its own session, in the order of their start."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,sess="], capture_output=True, text=True, check=True).stdout
     rows = [map(int, line.split()) for line in listed.splitlines()]
     return sorted(pid for pid, of, session in rows if (of, session) == (parent, pid))
 
 
 def _alive(pids: list[int]) -> list[int]:
-    """Those that still run; one that is dead and not yet buried does not."""
+    """Return the process ids that still run; zombies do not."""
     found = subprocess.run(["ps", "-o", "stat=,pid=", "-p", ",".join(map(str, pids))], capture_output=True, text=True)
     return [int(line.split()[1]) for line in found.stdout.splitlines() if not line.startswith("Z")]

@@ -81,7 +81,7 @@ def test_a_network_of_one_size_is_refused_before_anything_is_read(command: Comma
 
 
 def test_an_efficientnet_computes_on_the_sizes_it_is_shown():
-    """Its own resolution is a factor on what comes, not a size that everything is brought back to."""
+    """Its own resolution is a factor on the input size, not a fixed size."""
     net = build(
         FAMILIES.validate({"name": "efficientnet", "width": 0.2, "depth": 0.2, "resolution": 1.5}), Shape(2, 1, 16)
     )

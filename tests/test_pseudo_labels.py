@@ -72,7 +72,7 @@ def test_the_test_images_a_run_is_sure_of_join_the_training_images(labeller, cap
 
 
 def test_the_hidden_answers_are_not_read_before_the_score(labeller, monkeypatch):
-    """With answers that nobody may look at it trains to the same bytes."""
+    """With test labels that must not be read the run gives the same bytes."""
     options = ("pseudo.run=labeller", "pseudo.confidence=0.5")
     plain, _ = run("plain", *options)
 

@@ -14,7 +14,7 @@ PAGE = "before\n<!-- results -->\nstale\n<!-- /results -->\nafter\n"
 
 @pytest.fixture
 def checkout(home, tmp_path, monkeypatch):
-    """A git checkout with two commits, a page and nothing published; returns its folder and its first commit."""
+    """Make a git checkout with two commits, a page and no published results; return the folder and the first commit."""
     folder = tmp_path / "checkout"
     (folder / "docs").mkdir(parents=True)
     (folder / "docs" / "results.md").write_text(PAGE)

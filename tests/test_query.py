@@ -113,7 +113,7 @@ def test_of_a_seed_run_twice_the_latest_counts_whatever_the_order_of_the_rows():
 
 
 def test_soups_and_ensembles_are_lines_of_their_own_and_not_seeds_of_their_first_member():
-    """Their rows hold the first member's settings and seed."""
+    """Their rows contain the first member's settings and seed."""
     record("s0", seed=0, holdout=0.90)
     record("s1", seed=1, holdout=0.92)
     record("soup", recipe="soup", holdout=0.93, command="./run.sh soup s0 s1")

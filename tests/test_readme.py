@@ -21,7 +21,7 @@ TYPED = {"RECIPE", "COMMAND", "..."}
 
 
 def commands(text):
-    """Every `./run.sh ...` of a page, without its comment."""
+    """Return every `./run.sh ...` of a page, without its comment."""
     return [line.split("  ")[0] for line in re.findall(r"\./run\.sh ([^`#\n|]+)", text)]
 
 

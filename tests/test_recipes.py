@@ -98,7 +98,7 @@ SIZES = ("width", "widths", "depth", "blocks", "growth", "layers", "hidden", "he
 
 
 def distinct(names: Iterable[str] = WEIGHTS) -> list[str]:
-    """The lightest recipe of each network that differs by more than its size: another size runs no other code."""
+    """Return the smallest recipe of each network that differs in more than its size; other sizes run the same code."""
     lightest: dict[str, str] = {}
     for name in sorted(names, key=lambda name: WEIGHTS[name]):
         model = load_recipe(name).model
@@ -138,9 +138,9 @@ def test_all_other_recipes_can_be_weighed():
 @pytest.mark.some(2)
 @pytest.mark.parametrize("name", distinct())
 def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path, measured_once):
-    """Four images of 8 px: everything moves that is not frozen, and the weights come back to the same probabilities.
+    """Four images of 8 px: all weights change that are not frozen, and saved weights give the same probabilities.
 
-    Networks over the limit are refused by the gate, not unable to train: they are made narrow, where they can be.
+    Networks over the limit are only refused by the gate and can be trained; they are narrowed here, if possible.
     """
     recipe = load_recipe(name, ["train.steps=1", "train.batch_size=4", "optimizer.lr=1e-4"])
     if WEIGHTS[name] > LIMIT and "width" in recipe.model.arguments:
@@ -172,7 +172,7 @@ def test_a_step_of_training_and_a_round_trip_on_the_disk(name, tmp_path, measure
     [("fastnet94", [64, 256, 256], 2), ("fastnet95", [128, 384, 384], 2), ("fastnet96", [128, 256, 352], 3)],
 )
 def test_the_fast_recipes_have_what_makes_the_speed_runs_fast(name, widths, depth):
-    """Whitening, identity starts and the scale of the logits are the network's: see test_fastnet."""
+    """Whitening, identity initialisation and the logit scale belong to the network: see test_fastnet."""
     recipe = load_recipe(name)
     assert (recipe.model.widths, recipe.model.depth, recipe.model.scale) == (widths, depth, 1 / 9)
     sgd = recipe.optimizer

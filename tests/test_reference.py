@@ -18,7 +18,7 @@ def test_the_committed_page_is_up_to_date():
 
 
 def test_every_key_has_its_type_range_default_and_meaning():
-    """A key of each kind, as one line of its table."""
+    """One key of each kind, as a row of its table."""
     for line in (
         "| `optimizer` | one of `sgd`, `adam`,",
         "| `train.epochs` | whole number from 0 | `50` | 0 trains only the linear probe",

@@ -32,7 +32,7 @@ CPU = Runtime(torch.device("cpu"))
 
 @pytest.fixture(scope="module")
 def reported(finished, tmp_path_factory):
-    """The finished run with its report, written once."""
+    """Make the finished run with its report, once."""
     folder = tmp_path_factory.mktemp("reported")
     long = folder / "runs" / ("a-name-that-is-long-" * 6 + "x" * 60)
     shutil.copytree(finished / "runs" / "first", long)
@@ -351,7 +351,7 @@ def test_curves_show_whatever_metrics_a_history_has():
     ("metric", "parts"), [("accuracy", None), ("balanced_accuracy", ["train", "holdout"]), ("log_loss", ["holdout"])]
 )
 def test_the_competitions_metric_is_drawn_by_its_name_of_train_and_holdout(metric, parts):
-    """Of training images where it judges classes; by accuracy and macro F1, which are there anyway, once."""
+    """On training images only for metrics of classes; accuracy and macro F1 are drawn anyway, only once."""
     columns = {f"{part}_{what}": [0.1, 0.2] for part in BOTH for what in ("loss", "accuracy", "f1", "score")}
     history = pd.DataFrame({"epoch": [1, 2], "lr": [0.1, 0.0], **columns})
     if metric == "log_loss":
@@ -365,7 +365,7 @@ BOTH = ["train", "holdout"]
 
 
 def drawn(history, metric):
-    """By the title of each panel of the curves what its legend names."""
+    """Return the legend entries of each panel of the curves, by the panel's title."""
     every = figures.curves(history, metric).axes
     legends = {axes.get_title(): axes.get_legend() for axes in every}
     return {

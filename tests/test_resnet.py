@@ -11,7 +11,7 @@ from featherweight.models.shape import Shape
 
 
 def copied(source: nn.Module, target: nn.Module) -> None:
-    """Give a network the weights of another of the same shapes in the same order, after shaking the statistics."""
+    """Copy the weights of another network with the same shapes in the same order, with random statistics."""
     for module in source.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -36,14 +36,14 @@ def test_outputs_are_torchvisions_given_its_weights(depth):
 
 
 def test_the_published_counts():
-    """torchvision's, and LOGBOOK D: 11.2 and 23.5 million with 10 classes."""
+    """As in torchvision, and LOGBOOK D: 11.2 and 23.5 million with 10 classes."""
     for depth, expected in ((18, 11_181_642), (34, 21_289_802), (50, 23_528_522), (101, 42_520_650), (152, 58_164_298)):
         model = outline(FAMILIES.validate({"name": "resnet", "depth": depth}), Shape(10, 3, 224))
         assert sum(parameter.numel() for parameter in model.parameters()) == expected
 
 
 def closed_form(blocks: int, widths: list[int], channels: int, classes: int) -> int:
-    """Two 3x3 convolutions and two norms a block, nothing in the shortcuts."""
+    """Count: two 3x3 convolutions and two norms per block, nothing in the shortcuts."""
     total, inputs = 9 * channels * widths[0] + 2 * widths[0], widths[0]
     for outputs in widths:
         for _ in range(blocks):

@@ -47,7 +47,7 @@ def runs(workspace, home) -> Path:
 
 
 def to_format_1(folder: Path) -> None:
-    """Name the files as versions did that had no format number, whose test images were the competition's."""
+    """Rename the files as in versions without a format number, where the images to predict were called test images."""
     for file in folder.glob("*_ids.sha256"):
         file.unlink()
     for old, new in (
@@ -100,7 +100,7 @@ def test_a_damaged_or_later_run_json_is_one_message(runs, text):
 
 
 def test_runs_of_the_first_format_are_still_read(runs, capsys):
-    """By runs, report, compare, ensemble and resume, which leaves their bytes alone."""
+    """By runs, report, compare, ensemble and resume, which do not change their bytes."""
     expected = Run.find("one").result
     to_format_1(runs / "one")
     run = Run.find("one")
@@ -150,7 +150,7 @@ def test_runs_at_different_image_sizes_are_compared_and_combined(runs, capsys):
 
 @pytest.fixture
 def other_images(monkeypatch):
-    """From now on there are others to predict: as many, some of the same names, with other pixels behind them."""
+    """Replace the images to predict: as many, some with the same names, but with other pixels."""
     load = pack.load
 
     def changed(*arguments):
@@ -204,7 +204,7 @@ def test_a_refused_run_is_deleted_by_the_command_that_made_it_alone(home):
 
 
 def test_a_checkpoint_that_a_kill_left_beside_the_weights_is_deleted(runs):
-    """Of a kill between the writing of the weights and the deleting of the checkpoint."""
+    """The run was killed after the weights were written and before the checkpoint was deleted."""
     (runs / "one" / "checkpoint.pt").write_bytes(b"of the last epoch")
     pipeline.execute(Run.find("one"))
     assert not (runs / "one" / "checkpoint.pt").exists()

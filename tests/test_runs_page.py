@@ -16,7 +16,7 @@ from featherweight.runs.run import EVERY_EPOCH
 
 @pytest.fixture
 def several(finished, home):
-    """Three runs of two competitions: one with its folder, one without, one with words that are no text of a page."""
+    """Make three runs of two competitions: one with its folder, one without, one with text that is unsafe in HTML."""
     shutil.copytree(finished, home, dirs_exist_ok=True)
     row = ledger.records(query.table())[0]
     row.pop("keys")

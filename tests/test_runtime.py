@@ -33,7 +33,7 @@ print(held.hblkhd - before.hblkhd, look().fordblks)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="speaks to glibc 2.33 or newer")
 def test_memory_that_was_freed_is_used_again():
-    """A hundred megabytes come from the heap and stay in it, where without `make_runtime` the system maps them."""
+    """A hundred megabytes come from the heap and stay in it; without `make_runtime` the system would map them."""
 
     def mapped_and_free(how: str) -> list[int]:
         words = ["-c", HEAP, how]

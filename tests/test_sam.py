@@ -23,7 +23,7 @@ def loss_of(model: nn.Module, parts: int = 1, scale: float = 1.0) -> None:
 
 
 def reference(rho: float, adaptive: bool, parts: int = 1) -> tuple[nn.Module, list[torch.Tensor]]:
-    """The papers' two steps written out, with a second copy of the network for the second one."""
+    """Compute the two steps of the papers, with a second copy of the network for the second one."""
     low = net()
     loss_of(low, parts)
     scales = {

@@ -60,7 +60,7 @@ def test_square_roots_lie_between():
     ],
 )
 def test_oversampling_repeats_up_to_the_largest_or_the_cap(keys, expected):
-    """Classes over the mean size (66.8) are the majority."""
+    """Classes above the mean size (66.8) are the majority classes."""
     assert shown("oversample", **keys) == expected
 
 
@@ -81,7 +81,7 @@ def test_the_cut_of_the_majority_is_the_same_in_every_epoch():
 @pytest.mark.parametrize("name", SAMPLINGS)
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_show_together_what_one_would(name, processes):
-    """Each takes its part of every global batch, and of the batch's draws."""
+    """Each takes its part of every global batch, and of the draws for the batch."""
     pack = Pack([""] * len(LABELS), np.zeros((len(LABELS), 2, 2, 1), np.uint8), LABELS)
     batches = Batches(pack, 5, 24, 0, make_runtime("cpu"), OneOf(SAMPLINGS).sections[name](name=name))
     size = 24 // processes

@@ -23,7 +23,7 @@ def factors(schedule, epochs, steps=1, **arguments):
 
 
 def torchs(make, steps, lr=1.0, every=1):
-    """What a torch scheduler, stepped every so many steps, makes of a rate."""
+    """Return the learning rates of a torch scheduler that is stepped every given number of steps."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr)
     scheduler = make(optimizer)
     rates = []

@@ -48,7 +48,7 @@ def study_of(home: Path, name: str = "quick", storage: str | None = None) -> opt
 
 
 def trained(home: Path, name: str = "quick") -> list[tuple[int, dict, float | None]]:
-    """What was tried, by candidate: its values and what it came to."""
+    """Return the trials by candidate: its values and its result."""
     rows = [
         (trial.user_attrs["candidate"], trial.params, trial.value)
         for trial in study_of(home, name).get_trials()
@@ -196,7 +196,7 @@ def test_what_a_recipe_differs_in_makes_it_again(home):
 
 
 def test_candidates_are_scored_as_their_own_recipe_sees_the_images_and_related_ones_count_together(home, monkeypatch):
-    """The base has a warmup and first epochs of its classifier alone, which a probe of a few steps has no room for."""
+    """The base has a warmup and first trains only its classifier; a probe of a few steps has no room for either."""
     folder = home / "configs" / "competitions"
     folder.mkdir(parents=True)
     (folder / "tens.yaml").write_text("extends: digits\ngroup: '^\\d{3}'\n")
@@ -291,7 +291,7 @@ def test_what_is_over_the_limit_is_refused_untrained_and_not_counted(home, capsy
 
 
 def test_a_candidate_that_cannot_be_trained_blocks_no_other(home, monkeypatch, capsys):
-    """A network that does not fit into the memory would else be the next worker's, and the one's after that."""
+    """Otherwise every worker in turn would take a network that does not fit into memory."""
     write(home, QUICK + KEYS)
     train, tried = trials._train, []
 
@@ -378,7 +378,7 @@ def _best(trials):
 
 
 def last_trial(home: Path) -> int:
-    """The number of trials there are, those of dead workers too."""
+    """Return the number of trials, including those of dead workers."""
     path = home / "studies" / "quick" / "study.db"
     if not path.exists():
         return 0
@@ -387,7 +387,7 @@ def last_trial(home: Path) -> int:
 
 
 def begun(home: Path, at_least: int, before: int) -> bool:
-    """Is a trial under way that came after the `before` first, and after so many that are done?"""
+    """True if a trial after the first `before` ones is running, after the given number of finished trials."""
     path = home / "studies" / "quick" / "study.db"
     if not path.exists():
         return False
@@ -403,7 +403,7 @@ def begun(home: Path, at_least: int, before: int) -> bool:
 
 @pytest.mark.slow
 def test_a_candidate_that_kills_its_workers_is_given_up(home, capfd):
-    """As one does that takes more memory than there is: the system kills its worker, and who goes on would be next."""
+    """A candidate that needs too much memory: the system kills its worker, and the next worker would follow."""
     words = ["search", write(home, QUICK + KEYS), "--trials", "2"]
     for _ in range(studies.MOST_LOST):
         worker = os.fork()

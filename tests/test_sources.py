@@ -439,7 +439,7 @@ def test_every_named_set_is_tried_here():
 
 @pytest.fixture
 def nowhere(monkeypatch):
-    """No way out: torchvision's downloads end at a closed port of this machine."""
+    """Block downloads: torchvision's go to a closed port of this machine."""
     for variable in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     for variable in ("NO_PROXY", "no_proxy"):
@@ -448,7 +448,7 @@ def nowhere(monkeypatch):
 
 @pytest.mark.parametrize("name", NAMED)
 def test_torchvision_sets_from_local_files(root, nowhere, name, monkeypatch):
-    """Files of their authors' formats; where torchvision knows checksums it is told those of these, and compares."""
+    """Files in the original formats; torchvision is given their checksums, and compares them."""
     make, classes = NAMED[name]
     images = make(root / "torchvision" / name, name, monkeypatch)
     source = {"name": "torchvision", "dataset": name}

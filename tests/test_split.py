@@ -174,7 +174,7 @@ def test_too_much_is_refused():
 
 @pytest.fixture
 def tracks(home):
-    """40 pictures of 10 tracks, 2 classes, and a validation folder."""
+    """Make 40 images of 10 tracks, 2 classes, and a validation folder."""
     random = np.random.default_rng(0)
     for part, count in (("train", 40), ("valid", 8)):
         for n in range(count):

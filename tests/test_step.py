@@ -47,7 +47,7 @@ def stepped(model: nn.Module, scaled: bool = False, **changes) -> tuple[torch.Te
 
 
 def trainer_of(recipe: Recipe, state: TrainState) -> Trainer:
-    """A trainer before its only step."""
+    """Return a trainer before its only step."""
     pack = Pack([str(i) for i in range(13)], np.zeros((13, 5, 5, 2), np.uint8), np.arange(13) % 3)
     trainer = Trainer(recipe, state.model, Examples(pack, pack, 3), RUNTIME, Path())
     trainer.state = state
@@ -125,7 +125,7 @@ def test_statistics_are_updated_once_a_step():
 
 
 def test_dropout_is_the_same_in_both_passes_of_sam():
-    """With a vanishing radius SAM is plain descent, which it would not be if the second pass drew anew."""
+    """With a tiny radius SAM equals plain descent; it would not if the second pass drew new masks."""
     plain, _ = step(net(norm=True))
     sam, _ = step(net(norm=True), sam={"rho": 1e-12})
     same(plain, sam)

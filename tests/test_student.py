@@ -14,7 +14,7 @@ FAST = ["--set", "train.epochs=2", "--threads", "1", "--no-report"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A workspace with two folds that have left a test part to nobody."""
+    """Make a workspace with two folds that did not train on a common test part."""
     folder = tmp_path_factory.mktemp("folds")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATHERWEIGHT_HOME", str(folder))

@@ -422,7 +422,7 @@ def test_one_probability_near_one_is_not_rounded_to_certainty(tmp_path):
 
 
 def test_related_images_count_as_one_in_each_part_too(home, monkeypatch):
-    """Ten pictures of seven frames each in both parts, one picture wrong: each interval is that of ten."""
+    """Ten images of seven frames in both parts, one image wrong: each interval is that of ten images."""
     rules = competition(home, solution="solution.csv")
     ids = [f"{n}.png" for n in range(140)]
     form = submission.form(rules, ids)

@@ -219,7 +219,7 @@ def test_the_leaderboard(fake_kaggle, capsys):
 
 
 def photographs() -> bytes:
-    """A small competition of real images, as Kaggle would zip it."""
+    """Make a small competition of real images, zipped as by Kaggle."""
     files = {"sample_submission.csv": b"id,label\n1.png,bright\n2.png,bright\n"}
     rng = np.random.default_rng(0)
     for name, low in (

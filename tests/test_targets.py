@@ -21,7 +21,7 @@ TRAIN = ("--set", "train.epochs=8", "--threads", "1")
 
 
 def draw(folder, count, seed):
-    """Pictures with any of three shapes, named by id; returns which are in each, [N, 3]."""
+    """Draw images with any of three shapes, named by id; return which shapes are in each, [N, 3]."""
     random = np.random.default_rng(seed)
     there = random.random((count, 3)) < [0.5, 0.35, 0.2]
     pixels = random.integers(0, 60, (count, 12, 12), dtype=np.uint8)
@@ -45,7 +45,7 @@ def write(path, header, rows):
 
 @pytest.fixture
 def shapes(home):
-    """A competition of sets: a table of labels, a sample, a solution with its usage, and a file for each kind."""
+    """Make a multi-label competition: a label table, a sample, a solution with its usage, and a file for each kind."""
     data = home / "data" / "shapes"
     train, test = draw(data / "train", 300, 0), draw(data / "test", 120, 1)
     write(data / "train.csv", ["image", "labels"], [[f"train{n:03d}.png", words(row)] for n, row in enumerate(train)])
@@ -73,8 +73,9 @@ def shapes(home):
 
 
 def answers_agree(home, run, competition, kinds):
-    """What `predict` and a script with the run's views decide is what stands in the run's CSV; every format is kept,
-    which says that it decides as the run does.
+    """Check that `predict` and a script with the run's views give the decisions of the run's CSV.
+
+    Every export format is kept, which shows that it makes the run's decisions.
     """
     with (home / "submissions" / f"{run}.csv").open() as file:
         expected = {row[0]: row[1] for row in list(csv.reader(file))[1:]}

@@ -47,7 +47,7 @@ def test_a_step_of_its_own_is_torchs_step(name):
 
 
 def without_internals(monkeypatch):
-    """The module as it would be with a torch that has other insides."""
+    """Load the module as if torch had other internals."""
     monkeypatch.setitem(sys.modules, "torch.utils._python_dispatch", None)
     spec = importlib.util.find_spec("featherweight.runtime.torch_internals")
     module = importlib.util.module_from_spec(spec)

@@ -34,7 +34,7 @@ def photos(home):
 
 @pytest.fixture
 def published(tmp_path):
-    """A file of weights for 7 classes of which the last channel inside one block is nothing."""
+    """Write weights for 7 classes in which the last channel inside one block is zero."""
     pytest.importorskip("torch_pruning")
     torch.manual_seed(0)
     net = build(FAMILIES.validate("timm/test_efficientnet"), Shape(7, 3, 32)).net
@@ -107,7 +107,7 @@ def test_a_cut_of_nothing_that_matters_changes_no_answer(photos, published, monk
 
 @pytest.mark.slow
 def test_what_costs_little_stays(photos):
-    """Channels of early layers cost a tenth of those of late ones; a tenth fewer parameters take none of them."""
+    """Early channels cost a tenth of late ones; removing a tenth of the parameters removes none of them."""
     pytest.importorskip("torch_pruning")
     torch.manual_seed(0)
     spec = FAMILIES.validate("timm/tf_efficientnet_lite0")
@@ -129,7 +129,7 @@ def test_attention_and_grouped_layers_keep_what_they_divide_by(photos):
 
 @pytest.mark.slow
 def test_what_attention_keeps_of_its_biases_weighs_nothing(photos):
-    """tiny_vit's, indexed, are a quarter of it, and were counted once it had been traced."""
+    """tiny_vit's indexed biases are a quarter of its size, and were counted after tracing."""
     pytest.importorskip("torch_pruning")
     torch.manual_seed(0)
     options = {"embed_dims": [16, 32, 32, 64], "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4]}

@@ -29,7 +29,7 @@ submission: {id: id, label: label}
 
 @pytest.fixture
 def trimmed(home: Path) -> list[str]:
-    """The words of a run of a recipe that `trim` wrote, on thirty photographs of two kinds."""
+    """Return the words of a run of a recipe that `trim` wrote, on thirty photographs of two classes."""
     pytest.importorskip("torch_pruning")
     random = np.random.default_rng(0)
     for index in range(30):

@@ -49,11 +49,11 @@ MLP = {"name": "mlp", "hidden": [4]}  # where the network is not the point: kern
 
 
 class Waits(RuntimeError):
-    """What a GPU would wait for."""
+    """Raised where a GPU would wait for the host."""
 
 
 class Unread(TorchDispatchMode):
-    """Refuses to send from the host to `meta` at once. Reading from `meta` fails without it."""
+    """Refuses blocking copies from the host to `meta`. Reading from `meta` fails without it."""
 
     def __torch_dispatch__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
         result = function(*given, **(named or {}))
@@ -69,7 +69,7 @@ class Unread(TorchDispatchMode):
 
 
 class Unmade(TorchFunctionMode):
-    """Refuses tensors made of the host's numbers on `meta`: they are sent at once."""
+    """Refuses tensors on `meta` made from numbers of the host, since these are copied with blocking."""
 
     def __torch_function__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
         result = function(*given, **(named or {}))
@@ -79,7 +79,7 @@ class Unmade(TorchFunctionMode):
 
 
 class Kernels(TorchDispatchMode):
-    """Those that torch lacks for `meta`."""
+    """Kernels that torch lacks for `meta`."""
 
     def __torch_dispatch__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
         match function._schema.name:
@@ -94,7 +94,7 @@ class Kernels(TorchDispatchMode):
 
 @contextmanager
 def unwaiting() -> Iterator[None]:
-    """Within it what makes a GPU wait raises."""
+    """Within this context, operations that make a GPU wait raise an error."""
     if GPU:
         torch.cuda.set_sync_debug_mode("error")
         try:
@@ -107,7 +107,7 @@ def unwaiting() -> Iterator[None]:
 
 
 class WithoutNumbers(Runtime):
-    """Stands for a GPU."""
+    """A stand-in for a GPU."""
 
     def autocast(self) -> AbstractContextManager[object]:
         return nullcontext()
@@ -117,12 +117,12 @@ class WithoutNumbers(Runtime):
 
 
 class Done(Exception):
-    """Enough steps were watched."""
+    """Raised after enough steps were watched."""
 
 
 @pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Trains for some steps, of which all but the first are watched; before the third it goes on as after a stop."""
+    """Train for some steps and watch all but the first; before the third, continue as after an interruption."""
     optimizers: list[torch.optim.Optimizer] = []
 
     def prepared(*given: Any) -> torch.optim.Optimizer:
@@ -223,7 +223,7 @@ def test_all_else_at_once(train, name):
 
 
 def test_several_processes(train, monkeypatch):
-    """What they do themselves; their messages are left out."""
+    """Only their own operations are watched; messages between them are left out."""
     monkeypatch.setattr(processes.dist, "all_reduce", lambda tensor: None)
     monkeypatch.setattr(processes.dist, "all_gather", lambda tensors, tensor: None)
     train(several=Processes(1, 2), mix=sorted(MIXINGS), sam={"rho": 0.05}, train={"accumulate": 2, "clip": 1.0})

@@ -165,7 +165,7 @@ def test_folded_count_and_multiply_adds(net):
 
 
 def test_what_a_network_works_out_of_its_weights_is_a_cache():
-    """tiny_vit's attention keeps its biases indexed, 1.2 million numbers; it has 5,074,974 parameters at 10 classes."""
+    """tiny_vit's attention stores indexed biases, 1.2 million numbers; it has 5,074,974 parameters at 10 classes."""
     recipe = load_recipe("wrn16_4", ["model=timm/tiny_vit_5m_224"])
     assert budget.weigh(recipe, load_competition("cifar10"), "tiny_vit").counted == 5_074_974
 

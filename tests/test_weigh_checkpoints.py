@@ -23,7 +23,7 @@ def learned() -> list:
 
 
 def litema() -> dict:
-    """Of latent-diffusion: names without dots, and two numbers of its own."""
+    """The EMA of latent-diffusion: names without dots, and two numbers of its own."""
     copies = {
         f"model_ema.{name.replace('.', '')}": tensor.clone() for name, tensor in STATE.items() if "num" not in name
     }

@@ -11,7 +11,7 @@ from featherweight.errors import UserError
 
 
 def safetensors(path, **tensors):
-    """A file by hand, for kinds that a library may not write: bytes of 1, in shapes and kinds as given."""
+    """Write a file by hand, for types that a library may not write: all bytes 1, with the given shapes and types."""
     header, end = {}, 0
     for name, (kind, shape, size) in tensors.items():
         header[name.replace("_", ".")] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + size]}

@@ -112,7 +112,7 @@ def test_views_of_one_memory_count_whole_whichever_comes_first(tmp_path):
 
 
 def test_packed_weights_count_as_what_they_stand_for(tmp_path):
-    """64 inputs, 32 outputs: 2,048 weights of 4 bits, as bitsandbytes, GPTQ and AWQ store them, and a bias."""
+    """64 inputs, 32 outputs: 2,048 weights of 4 bits, as stored by bitsandbytes, GPTQ and AWQ, and a bias."""
     bias = {"l.bias": torch.rand(32)}
     bitsandbytes = {
         "l.weight": torch.zeros(1024, 1, dtype=torch.uint8),
@@ -153,7 +153,7 @@ def small_swin():
 
 @pytest.mark.parametrize("make", [Frozen, small_swin])
 def test_buffers_of_libraries_weigh_the_same_in_a_module_and_a_file(make, tmp_path):
-    """Statistics of frozen norms, indices of transformers; a frozen norm's scale and shift count all the same."""
+    """Statistics of frozen norms, indices of transformers; a frozen norm's scale and shift are counted."""
     made = make()
     torch.save(made.state_dict(), tmp_path / "net.pth")
     own = 2 * 4 if make is Frozen else 0

@@ -18,7 +18,7 @@ def parameters(channels: int = 3, classes: int = 10, **spec) -> int:
 
 
 def closed_form(blocks: int, widths: list[int], bottleneck: bool, pads: bool, channels: int, classes: int) -> int:
-    """Written out: two norms and convolutions a basic block, three a bottleneck, a 1x1 where the shape changes."""
+    """Count: two norms and convolutions per basic block, three per bottleneck, a 1x1 where the shape changes."""
     inputs, total = 16, 9 * 16 * channels
     for group, outputs in enumerate(widths):
         for block in range(blocks):
@@ -87,7 +87,7 @@ def test_settings_reach_the_layers():
 
 @pytest.mark.parametrize("side", [48, 64])
 def test_narrow_networks_train_on_larger_images(side: int):
-    """A strided 1x1 convolution of 8 channels crashed the process here (oneDNN, torch 2.14): the pixels come first."""
+    """A strided 1x1 convolution of 8 channels crashed (oneDNN, torch 2.14), so pixels are selected first."""
     net = WideResNet(2, 3, side, depth=10, width=0.5).to(memory_format=torch.channels_last)
     for _ in range(2):
         images = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
