@@ -34,7 +34,7 @@ def child(words: list[str]) -> None:
     over["torch"] = time.time()
     from featherweight import config  # noqa: F401
     from featherweight.cli.main import main
-    from featherweight.runs import pipeline, task
+    from featherweight.runs import pipeline, request
 
     over["imports"] = time.time()
     from featherweight import budget
@@ -57,7 +57,7 @@ def child(words: list[str]) -> None:
         print("STAGES " + json.dumps(over), flush=True)
         os._exit(0)
 
-    timed(task.Task, "start", "weigh-in and run folder")
+    timed(request.RunRequest, "start", "weigh-in and run folder")
     timed(budget, "weigh", "weigh-in again")
     timed(pack, "load", "list the files, map the pack")
     timed(pipeline, "split", "split")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from featherweight.cli import main
-from featherweight.evaluation.label_noise import FEWEST, label_noise
+from featherweight.evaluation.label_noise import MIN_IMAGES, label_noise
 from featherweight.runs import wrong_labels
 from featherweight.runs.run import Run
 from featherweight.runs.wrong_labels import WrongLabels
@@ -56,7 +56,7 @@ def test_suspects_are_wrong_as_often_as_is_said():
 
 
 def test_few_images_tell_nothing():
-    probs, _, labels = classifier(FEWEST - 1, 5, 0.3, 0)
+    probs, _, labels = classifier(MIN_IMAGES - 1, 5, 0.3, 0)
     assert not label_noise(probs, labels).is_seen
     assert len(label_noise(probs, labels).suspects) == 0
 
