@@ -252,7 +252,7 @@ SHOWN = [
 ]
 
 
-@pytest.mark.parametrize("how", SHOWN, ids=str)
+@pytest.mark.parametrize("how", [*SHOWN, {"black": 0.25}, {"black": -2.5, "levels": 3}], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_scripts_prepare_pictures_as_the_package_does(tmp_path, how, channels):
     wanted = images.Image(size=16, channels=channels, mirror=False, **how)

@@ -13,6 +13,7 @@ from featherweight import config, paths
 from featherweight.data.csv_file import read
 from featherweight.data.detect.id_column import counts_rows
 from featherweight.data.file_matching import match
+from featherweight.data.image import decode
 from featherweight.data.label_rows import split_set
 from featherweight.describe.competition_file import init
 from featherweight.errors import UserError
@@ -381,6 +382,21 @@ def test_counts_of_images_are_no_codes(root):
     assert described(root)[0].submission.codes
 
 
+def test_codes_from_one_on_are_taken_where_the_sample_has_a_number_for_any_class(root):
+    with_sample(root, ["id", "label"], [0, 0, 0])
+    table(root / "classes.csv", ["name", "code"], [["scab", 1], ["rust", 2], ["healthy", 3]])
+    assert described(root)[0].submission.spelling == {"healthy": "3", "rust": "2", "scab": "1"}
+
+
+def test_files_that_say_different_codes_are_refused(root):
+    with_sample(root, ["id", "label"], [0, 1, 2])
+    for name, order in (("old.csv", CLASSES), ("new.csv", CLASSES[::-1])):
+        table(root / name, ["name", "code"], [[label, code] for code, label in enumerate(order)])
+    told = refused(root)
+    assert "old.csv" in told
+    assert "new.csv" in told
+
+
 def test_the_label_table_says_the_codes(root):
     pictures(root / "train", [f"a{n}.png" for n in range(9)])
     pictures(root / "test", ["t0.png", "t1.png"])
@@ -402,17 +418,59 @@ def test_a_file_says_the_names_of_numbers(root, wide):
     assert described(root)[0].submission.spelling == dict(zip("012", CLASSES, strict=True))
 
 
-def test_classes_by_the_number_before_their_name(root):
-    class_folders(root / "train", ["1_healthy", "2_rust"])
+@pytest.mark.parametrize(
+    ("names", "shown", "written"),
+    [
+        (["1_healthy", "2_rust", "10_scab"], "1", ["1", "2", "10"]),
+        (["1_healthy", "2_rust", "10_scab"], "0", ["0", "1", "9"]),  # counted from 0
+        (["01.healthy", "02.rust", "10.scab"], "01", ["01", "02", "10"]),
+        (["01.healthy", "02.rust", "10.scab"], "2", ["1", "2", "10"]),
+    ],
+)
+def test_classes_by_the_number_before_their_name(root, names, shown, written):
+    class_folders(root / "train", names)
     pictures(root / "test", ["t0.png"])
-    table(root / "sample_submission.csv", ["id", "label"], [["t0", "1"]])
-    assert described(root)[0].submission.spelling == {"1_healthy": "1", "2_rust": "2"}
+    table(root / "sample_submission.csv", ["id", "label"], [["t0", shown]])
+    competition, _, told = described(root)
+    assert competition.submission.spelling == dict(zip(names, written, strict=True))
+    assert "the numbers in front of the names" in told
 
 
 @pytest.mark.parametrize("mark", [",", "|", ";"])
-def test_classes_between_other_marks_than_spaces_are_refused(root, mark):
+def test_the_best_classes_are_separated_as_in_the_sample(root, mark):
     with_sample(root, ["id", "label"], [mark.join(CLASSES)] * 3)
-    assert f"lists classes with '{mark}' between them" in refused(root)
+    form = described(root)[0].submission
+    assert (form.takes, form.k, form.separator) == ("ranked", 3, mark)
+
+
+@pytest.mark.parametrize(
+    ("mark", "shown", "expected"),
+    [
+        (",", "healthy, light rust", ", "),
+        ("|", "healthy|light rust", "|"),
+        ("|", "healthy", "|"),  # as in the labels, since the sample shows none
+        (";", "", ";"),
+    ],
+)
+def test_sets_are_separated_as_in_the_sample_or_else_in_the_labels(root, mark, shown, expected):
+    kinds = ["healthy", "light rust", f"healthy{mark}light rust", "scab"]
+    pictures(root / "train", [f"a{n}.png" for n in range(16)])
+    pictures(root / "test", ["t0.png"])
+    table(root / "train.csv", ["id", "labels"], [[f"a{n}", kinds[n % 4]] for n in range(16)])
+    table(root / "sample_submission.csv", ["id", "labels"], [["t0", shown]])
+    form = described(root)[0].submission
+    assert (form.takes, form.separator, form.spelling) == ("set", expected, {})
+
+
+def test_sets_of_numbers_are_written_as_a_file_says(root):
+    kinds = ["healthy", "rust", "healthy|rust", "scab"]
+    pictures(root / "train", [f"a{n}.png" for n in range(16)])
+    pictures(root / "test", ["t0.png"])
+    table(root / "train.csv", ["id", "labels"], [[f"a{n}", kinds[n % 4]] for n in range(16)])
+    table(root / "classes.csv", ["name", "code"], [["scab", 0], ["rust", 1], ["healthy", 2]])
+    table(root / "sample_submission.csv", ["id", "labels"], [["t0", "0 2"]])
+    form = described(root)[0].submission
+    assert (form.separator, form.spelling) == (" ", {"healthy": "2", "rust": "1", "scab": "0"})
 
 
 @pytest.mark.parametrize(("classes", "positive"), [(("abnormal", "normal"), "abnormal"), (("cat", "dog"), "dog")])
@@ -433,13 +491,18 @@ def test_a_sample_with_numbered_rows_is_refused(root):
 # ----------------------------------------------------------------------------------------------------------- the pixels
 
 
-def test_pixels_below_black_are_refused(root):
+def test_pixels_below_zero_have_a_black_too(root):
     for name in CLASSES:
         for n in range(3):
             path = root / "train" / name / f"{n}.tif"
             path.parent.mkdir(parents=True, exist_ok=True)
             Pillow.fromarray(RANDOM.uniform(-25, 0, (8, 8)).astype(np.float32)).save(path)
-    assert "what is below 0 would be black" in refused(root)
+    competition, listing, told = described(root)
+    assert (competition.image.black, competition.image.levels) == (-25, 1)
+    assert "image.levels: 1, image.black: -25" in told
+    assert np.ptp(decode(listing.train.images[0], competition.image)) > 200
+    with pytest.raises(UserError, match=r"set image\.black"):
+        decode(listing.train.images[0], competition.image.model_copy(update={"black": 0}))
 
 
 @pytest.mark.parametrize("veiled", [True, False])
@@ -458,10 +521,13 @@ def test_a_fourth_channel_is_transparency_or_refused(root, veiled):
         assert "what is transparent becomes white" in described(root)[2]
 
 
-def test_few_levels_of_grey_are_told(root):
+def test_greys_far_from_zero_are_spread(root):
     for name in CLASSES:
         for n in range(3):
             path = root / "train" / name / f"{n}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Pillow.fromarray(RANDOM.integers(32000, 33000, (8, 8)).astype(np.uint16)).save(path)
-    assert "of 256 levels of grey" in described(root)[2]
+    competition, listing, _ = described(root)
+    assert 32000 <= competition.image.black < 32100
+    assert 32900 < competition.image.levels <= 33000
+    assert np.ptp(decode(listing.train.images[0], competition.image)) > 200

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from featherweight import config, paths, submission, yaml
 from featherweight.cli import main
 from featherweight.data import archive
-from featherweight.describe.competition_file import ordered
+from featherweight.describe.class_names import ordered
 from featherweight.errors import UserError
 from featherweight.kaggle import download, kernel, push_kernel
 from featherweight.submission import csv_format

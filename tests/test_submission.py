@@ -451,3 +451,33 @@ def test_copies_among_the_images_to_predict_are_related(home, monkeypatch):
     groups = grading.groups(rules, submission.form(rules, ids[::-1]))
     assert groups[-1] == groups[-2]
     assert len(set(groups.tolist())) == 39
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ", ", "|", ";"])
+@pytest.mark.parametrize("takes", ["set", "ranked"])
+def test_what_separates_classes_is_written_and_read_back(home, takes, separator):
+    kind = {"set": "samples_f1", "ranked": {"name": "map_at_k", "k": 2}}[takes]
+    text = {"takes": takes, "separator": separator, **({"k": 2} if takes == "ranked" else {})}
+    content = {**BASE, "metric": kind, "submission": {**BASE["submission"], **text}}
+    if takes == "set":
+        content["target"] = "several"
+    if not separator.strip():
+        content["submission"]["spelling"] = {"sour cherry": "sour_cherry"}
+    path = home / "fruit.yaml"
+    path.write_text(yaml.dump(content))
+    form = submission.form(config.load_competition(str(path)), IDS)
+    submission.write(home / "s.csv", form, IDS, np.array([[0.9, 0.1, 0.8], [0.1, 0.7, 0.6], [0.2, 0.9, 0.3]]))
+    rows = list(csv.reader((home / "s.csv").open(newline="")))
+    cherry = "sour cherry" if separator.strip() else "sour_cherry"
+    assert rows[1] == ["007.png", f"apple{separator}{cherry}"]
+    read = submission.check(home / "s.csv", form).tolist()
+    assert read[0] == ([1, 0, 1] if takes == "set" else [0, 2])
+    assert read[1] == ([0, 1, 1] if takes == "set" else [1, 2])
+
+
+def test_a_class_that_holds_the_separator_is_refused(home):
+    text = {"takes": "ranked", "k": 2, "separator": "|"}
+    path = home / "fruit.yaml"
+    path.write_text(yaml.dump({**BASE, "classes": ["a|b", "c"], "metric": "accuracy", "submission": text}))
+    with pytest.raises(UserError, match=r"separates classes by '\|', but 'a\|b' contains one; set submission.spelling"):
+        config.load_competition(str(path))

@@ -86,8 +86,10 @@ class Submission(Section):
     takes: Literal["labels", "probabilities", "probability", "set", "ranked", "one_hot"] = Field(
         "labels",
         description="labels: the class; probabilities: a column per class; probability: that of the positive class of "
-        "two; set: the classes, separated by spaces; ranked: the `k` best classes, separated by spaces; one_hot: a "
-        "column of 0 and 1 per class",
+        "two; set: the classes; ranked: the `k` best classes; one_hot: a column of 0 and 1 per class",
+    )
+    separator: Literal[" ", ",", ", ", "|", ";"] = Field(
+        " ", description="text between the classes of a set or of a ranked submission"
     )
     k: PositiveInt | None = Field(None, description="number of classes in a ranked submission")
     positive: Text | None = Field(None, description="class whose probability is submitted; null: the second")
@@ -181,13 +183,7 @@ class Competition(Section):
         wants = self.metric.arguments.get("k")
         if takes == "ranked" and wants is not None and wanted.k is not None and wanted.k < wants:
             raise ValueError(f"submission.k: the metric needs {wants} classes, but {wanted.k} are listed")
-        if takes in ("set", "ranked") and not wanted.codes:
-            parted = [name for name in self.classes if re.search(r"\s", wanted.spelling.get(name, name))]
-            if parted:
-                raise ValueError(
-                    f"submission.takes: {takes} separates classes by spaces, but '{parted[0]}' contains one; set "
-                    f"submission.spelling, or submission.codes: true"
-                )
+        self._refuse_parted_words()
         if wanted.takes == "probability" and len(self.classes) != 2:
             raise ValueError(
                 f"submission.takes: one probability is enough only for two classes, but there are {len(self.classes)}; "
@@ -217,6 +213,19 @@ class Competition(Section):
         if self.group is not None and self.groups is not None:
             raise ValueError("groups: the pattern `group` defines the groups already; set only one of the two")
         return self
+
+    def _refuse_parted_words(self) -> None:
+        """Raise ValueError if a class holds what separates the classes of a set, and so would be read as several."""
+        wanted, mark = self.submission, self.submission.separator.strip()
+        if wanted.takes not in ("set", "ranked") or wanted.codes:
+            return
+        parted = [name for name in self.classes if re.search(re.escape(mark) or r"\s", wanted.spelling.get(name, name))]
+        if parted:
+            by = f"'{mark}'" if mark else "spaces"
+            raise ValueError(
+                f"submission.takes: {wanted.takes} separates classes by {by}, but '{parted[0]}' contains one; set "
+                f"submission.spelling, or submission.codes: true"
+            )
 
     def _refuse_equal_words(self) -> None:
         """Raise ValueError for two columns of one name, or two classes that would be written alike."""

@@ -65,6 +65,11 @@ def read(path: Path, delimiter: str | None = None) -> Table:
         raise UserError(f"{path}: the file is empty")
     header = [name.strip() for name in numbered[0][1]]
     twice = next((name for name, times in Counter(header).items() if times > 1 and name), None)
+    if twice is not None and all(number_of(name) is not None for name in header):
+        raise UserError(
+            f"{path}: row 1 holds numbers, and no headings: put a line of these in front; of pixels after the class:\n"
+            f"sed -i \"1i label,$(seq -s, 0 {len(header) - 2})\" '{path}'"
+        )
     if twice is not None:
         raise UserError(f"{path}: row {numbered[0][0]}: there are two columns called '{twice}'")
     uneven = [(number, len(row)) for number, row in numbered[1:] if len(row) != len(header)]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps, TiffImagePlugin, UnidentifiedImageError
 from pydantic import Field, Strict, model_validator
 
 from featherweight.data import scientific
 from featherweight.data.photos import Crop, shrunk
 from featherweight.errors import UserError
 from featherweight.runtime.cores import cores
-from featherweight.schema import Flag, PositiveInt, Section
+from featherweight.schema import Flag, Number, PositiveInt, Section
 from featherweight.untrusted_files import read_bytes, reason, refuse_beyond_memory
 
 # Pillow's others run Ghostscript (EPS), take any bytes for a picture (TGA), or are none that people train on.
@@ -26,9 +28,12 @@ FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "PPM", "WEBP", "GIF", "TIFF", "IC
 LARGE = 2**24  # pixels; a larger picture is compared with the free memory
 LARGEST_FILE = 2**30  # bytes
 warnings.filterwarnings("ignore", category=Pillow.DecompressionBombWarning)  # the bound is ours
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # what it logs is raised as well
+SMALLEST_SIDE, LARGEST_SIDE = 4, 1024  # pixels of the square that a model sees
+SAMPLES_PER_PIXEL = 277  # a tag of TIFF
 
 
-Side = Annotated[int, Strict(), Field(ge=4, le=1024)]
+Side = Annotated[int, Strict(), Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Share = Annotated[float, Strict(), Field(gt=0, le=1)]
@@ -54,11 +59,18 @@ class Image(Section):
         description="of images of more than 8 bits: the value that is white in all of them, as 4095 for 12 bits in "
         "files of 16 (default: the largest that the file's format holds)",
     )
+    black: Number = Field(0, description="of images of more than 8 bits: the value that is black in all of them")
 
     @model_validator(mode="after")
     def _stored_are_large_enough(self) -> Self:
         if self.store is not None and self.store < self.size:
             raise ValueError(f"image.store: expected at least image.size, {self.size}, got {self.store}")
+        return self
+
+    @model_validator(mode="after")
+    def _black_is_below_white(self) -> Self:
+        if self.levels is not None and self.black >= self.levels:
+            raise ValueError(f"image.black: expected less than image.levels, {self.levels}, got {self.black:g}")
         return self
 
     @property
@@ -103,7 +115,7 @@ def decode(file: Path | str, image: Image, content: bytes | None = None) -> NDAr
     try:
         array = scientific.pixels(content)
         if array is not None:
-            return _square(_of_array(array[0], image.levels or array[1]), image)
+            return _square(_of_array(array[0], image.levels or array[1], image.black), image)
         with opened(io.BytesIO(content)) as picture:  # a quarter less work than from the file
             # A JPEG decodes at a half, a quarter or an eighth at once; twice the size leaves something to filter.
             side = image.store or image.size
@@ -112,13 +124,28 @@ def decode(file: Path | str, image: Image, content: bytes | None = None) -> NDAr
             turned = ImageOps.exif_transpose(picture) if _is_turned(picture) else picture
             return _square(turned, image)
     except Exception as error:  # a damaged picture can provoke any of them
-        raise UserError(f"{file}: cannot be read as an image ({_why(error, content)})") from None
+        raise UserError(f"{file}: cannot be read as an image ({why_unreadable(error, content)})") from None
 
 
-def _why(error: Exception, content: bytes) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "no image format that is known" if content else "the file is empty"
-    return reason(error)
+def why_unreadable(error: Exception, content: bytes) -> str:
+    """Return in words why `content`, the bytes of a file, could not be decoded; `error` is what a decoder raised."""
+    if not isinstance(error, UnidentifiedImageError):
+        return reason(error)
+    if not content:
+        return "the file is empty"
+    bands = _bands(content)
+    return f"it has {bands} bands: save 3 of them as RGB" if bands > 4 else "no image format that is known"
+
+
+def _bands(content: bytes) -> int:
+    """Return how many bands (channels) a TIFF file declares; 0 for any other file."""
+    with suppress(Exception):  # of a damaged file, any
+        directory = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+        stream = io.BytesIO(content)
+        stream.seek(directory.next)
+        directory.load(stream)
+        return int(directory[SAMPLES_PER_PIXEL])
+    return 0
 
 
 def fit(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
@@ -145,7 +172,7 @@ def _is_turned(picture: Pillow.Image) -> bool:
 
 def _square(picture: Pillow.Image, image: Image) -> NDArray[np.uint8]:
     side = (image.size, image.size)
-    picture = _eight_bits(picture, "RGB" if image.channels == 3 else "L", image.levels)
+    picture = _eight_bits(picture, "RGB" if image.channels == 3 else "L", image.levels, image.black)
     if image.store is not None:
         picture = shrunk(picture, image.store)
     elif picture.size != side:
@@ -159,7 +186,7 @@ def _square(picture: Pillow.Image, image: Image) -> NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _eight_bits(picture: Pillow.Image, mode: str, levels: int | None) -> Pillow.Image:
+def _eight_bits(picture: Pillow.Image, mode: str, levels: int | None, black: float) -> Pillow.Image:
     # Transparency first: a grey PNG whose transparency is one grey value (tRNS) has the wanted mode already.
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         with warnings.catch_warnings():
@@ -169,30 +196,33 @@ def _eight_bits(picture: Pillow.Image, mode: str, levels: int | None) -> Pillow.
         return Pillow.alpha_composite(paper, layer).convert(mode)
     if picture.mode.startswith(("I", "F")):
         values: Any = np.asarray(picture).astype(np.float64)
-        return Pillow.fromarray(scaled(values, picture.mode, levels)).convert(mode)
+        return Pillow.fromarray(scaled(values, picture.mode, levels, black)).convert(mode)
     if picture.mode == "LAB":  # which Pillow makes RGB alone of
         picture = picture.convert("RGB")
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def _of_array(values: NDArray[Any], levels: int | None) -> Pillow.Image:
+def _of_array(values: NDArray[Any], levels: int | None, black: float) -> Pillow.Image:
     """Return an array [H, W] or [H, W, 3] of any numbers as an 8-bit picture."""
     if values.dtype != np.uint8:
         whole = values.dtype.kind in "iu"
-        values = scaled(values.astype(np.float64), "I" if whole else "F", levels)
+        values = scaled(values.astype(np.float64), "I" if whole else "F", levels, black)
     return Pillow.fromarray(np.ascontiguousarray(values))
 
 
-def scaled(values: NDArray[np.float64], mode: str, levels: int | None) -> NDArray[np.uint8]:
+def scaled(values: NDArray[np.float64], mode: str, levels: int | None, black: float = 0) -> NDArray[np.uint8]:
     """Convert pixels of more than 8 bits to uint8, on one scale for the whole data set.
 
-    `levels` is the value of white; None means 65535 for integers and 1 for fractions. Raises ValueError for brighter
-    pixels, since only `levels` can then say what is white, and for pixels below black.
+    `levels` is the value of white; None means 65535 for integers and 1 for fractions. `black` is the value of black.
+    Raises ValueError for brighter pixels, since only `levels` can then say what is white, and for pixels below 0 if
+    `black` is 0.
     """
     white = levels or (1 if mode == "F" else 65535)
-    high, low = values.max(initial=0), values.min(initial=0)
-    if low * 255 < -white:
-        raise ValueError(f"its pixels go down to {low:g}: add a number to all of them, so that black is 0")
+    if black >= white:
+        raise ValueError(f"image.black is {black:g}, and {white} is white: set image.levels, the value that is white")
+    low, high = values.min(initial=0), values.max(initial=0)
+    if black == 0 and low * 255 < -white:
+        raise ValueError(f"its pixels go down to {low:g}: set image.black, the value that is black")
     if high > white and levels is None:
         raise ValueError(f"its pixels go up to {high:g}: set image.levels, the value that is white")
-    return np.round(values * (255 / white)).clip(0, 255).astype(np.uint8)
+    return np.round((values - black) * (255 / (white - black))).clip(0, 255).astype(np.uint8)

@@ -253,8 +253,9 @@ def _names(samples: Samples | Stored, image: Image, part: str, source: Choice) -
 
 def decoding(image: Image) -> str:
     """Return the settings that decoded images depend on, as text; how stored pictures are cropped is not among them."""
-    stored = {"size", "fit"} if image.store is not None else {"store"}
-    return image.model_dump_json(exclude={"mirror", "crop", "interpolation"} | stored)
+    unused = {"size", "fit"} if image.store is not None else {"store"}
+    unused |= set() if image.black else {"black"}  # packs from before there was this key stay good
+    return image.model_dump_json(exclude={"mirror", "crop", "interpolation"} | unused)
 
 
 def _noted(place: Path, fingerprint: str) -> Path | None:

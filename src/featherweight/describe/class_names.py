@@ -1,10 +1,12 @@
-"""Class names that fool whoever reads them: several that read alike, and letters that cannot be seen."""
+"""The order of class names, and names that mislead: several that read alike, and letters that cannot be seen."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+
+from featherweight.data.detect.sample_submission import numbers_of
 
 
 def odd_names(classes: Iterable[str]) -> list[str]:
@@ -24,3 +26,11 @@ def _as_read(name: str) -> str:
     same = unicodedata.normalize("NFKC", name)
     seen = " ".join("".join(letter for letter in same if unicodedata.category(letter) != "Cf").split())
     return seen if len(seen) == 1 else seen.casefold()
+
+
+def ordered(names: set[str]) -> list[str]:
+    """Numbers by their value, everything else by its letters."""
+    numbers = numbers_of(sorted(names))
+    if numbers is None:
+        return sorted(names)
+    return [name for _, name in sorted(zip(numbers, sorted(names), strict=True))]

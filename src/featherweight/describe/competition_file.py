@@ -20,13 +20,14 @@ from featherweight.data.csv_file import examples
 from featherweight.data.detect import mapping
 from featherweight.data.detect.detected import Hints
 from featherweight.data.detect.refusals import PACKED
-from featherweight.data.detect.sample_submission import SampleSubmission, numbers_of
+from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.survey import survey
+from featherweight.data.image import LARGEST_SIDE, SMALLEST_SIDE
 from featherweight.data.listing import Listing, Samples, Stored, numbered
 from featherweight.data.sources import SOURCES
-from featherweight.describe import groups, known_competitions, pictures, submission_section
-from featherweight.describe.class_names import odd_names
+from featherweight.describe import groups, known_competitions, listed_classes, pictures, submission_section
+from featherweight.describe.class_names import odd_names, ordered
 from featherweight.describe.known_competitions import KnownCompetition
 from featherweight.describe.known_competitions import metric as known_metric
 from featherweight.errors import UserError, nearest
@@ -84,7 +85,7 @@ def init(folder: Path, **options: Any) -> Report:
     if path.exists():
         raise UserError(f"{path} is there already; delete it, or take another --name")
     report = Report(path)
-    slug = _slug(wishes, default, report)
+    slug = known_competitions.chosen_slug(wishes.kaggle, default, report.assumed)
     known = known_competitions.known(slug, wishes.label)
     where = paths.data() / name if archive else folder
     if archive:
@@ -103,21 +104,10 @@ def _refuse_unknown(wishes: Options) -> None:
             f"--metric {wishes.metric}: there is no such metric{nearest(wishes.metric, METRICS)}; "
             f"there are {', '.join(METRICS)}"
         )
+    if wishes.size is not None and not SMALLEST_SIDE <= wishes.size <= LARGEST_SIDE:
+        raise UserError(f"--size {wishes.size}: expected {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
     if wishes.target is not None and wishes.target not in TARGETS:
         raise UserError(f"--target {wishes.target}: expected one, several or ordered{nearest(wishes.target, TARGETS)}")
-
-
-def _slug(wishes: Options, folder: str, report: Report) -> str | None:
-    """Return the competition's name on Kaggle: as stated or, for a known competition, the folder's name."""
-    if wishes.kaggle is not None:
-        slug = known_competitions.slug_of(wishes.kaggle)
-        return None if slug == "none" else slug
-    if folder.lower() in known_competitions.competitions():
-        report.assumed.append(
-            f"  kaggle: {folder}, since the folder is called so (pass --kaggle none, if it is not that)"
-        )
-        return folder
-    return None
 
 
 def _described(
@@ -150,9 +140,10 @@ def _described(
         report.assumed.append(
             f"  target: ordered, since {metric} judges classes with an order: {', '.join(classes[:5])}"
         )
-    codes, codes_from = mapping.codes(folder, root, classes, detected.sample)
+    codes = _codes(detected.sample, folder, root, classes, target)
+    mark = detected.source.get("separator")
     wanted = submission_section.Facts(
-        classes, target, metric, known.positive, known.takes, known.k, codes=codes, codes_from=codes_from
+        classes, target, metric, known.positive, known.takes, known.k, *codes, separator=mark
     )
     chosen = pictures.choose(train, classes, wishes.size, wishes.mirror)
     report.found += chosen.found
@@ -173,9 +164,17 @@ def _described(
     allowed = "pretrained weights allowed" if wishes.pretrained else "no pretrained weights (pass --pretrained)"
     report.assumed.append(f"  limit: {wishes.limit:,} parameters (pass --limit N), {allowed}")
     pattern = wishes.group or known.group_pattern or detected.pattern
-    config |= groups.propose(train, test, detected, pattern, report.assumed)
+    config |= groups.propose(train, test, detected, pattern, chosen.section, report.assumed)
     _write(report, config, test)
     return report
+
+
+def _codes(
+    sample: SampleSubmission | None, folder: Path, root: Path, classes: Sequence[str], target: str
+) -> tuple[dict[str, str], str]:
+    """Return what a file in the folder writes for each class where the sample submission asks for it, and its name."""
+    written = listed_classes.written(sample, classes, target == "several") if sample else []
+    return mapping.codes(folder, root, classes, written)
 
 
 def _classes(folder: Path, train: Samples, test: Samples | None, report: Report, columns: Sequence[str]) -> list[str]:
@@ -213,6 +212,7 @@ def _metric(wishes: Options, known: KnownCompetition, form: dict[str, Any], repo
     judges = str(METRICS[_spelled(chosen)].input_kind)
     if judges == "probabilities" and takes in ("labels", "set"):
         form["takes"] = "probabilities"
+        form.pop("separator", None)
         report.assumed.append(
             f"  the submission has one column per class, since {_spelled(chosen)} judges probabilities"
         )
@@ -289,11 +289,3 @@ def _name(wish: str | None, default: str) -> str:
     if not name:
         raise UserError(f"'{default}' cannot be a competition's name: pass --name NAME")
     return name
-
-
-def ordered(names: set[str]) -> list[str]:
-    """Return names sorted: numbers by value, others alphabetically."""
-    numbers = numbers_of(sorted(names))
-    if numbers is None:
-        return sorted(names)
-    return [name for _, name in sorted(zip(numbers, sorted(names), strict=True))]

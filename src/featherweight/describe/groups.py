@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,17 @@ NEAR = (*numbered_names.PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][
 
 
 def propose(
-    train: Samples, test: Samples | None, detected: Detected, wish: str | None, assumed: list[str]
+    train: Samples,
+    test: Samples | None,
+    detected: Detected,
+    wish: str | None,
+    image: Mapping[str, Any],
+    assumed: list[str],
 ) -> dict[str, Any]:
     """Return the keys of a competition file that keep related images together, and add messages to `assumed`.
 
-    `wish` is a column (then the source has it), a regular expression over ids, or none.
+    `image` is its image section, which says what is black and what white. `wish` is a column (then the source has it),
+    a regular expression over ids, or none.
     """
     if wish == "none":
         return {}
@@ -51,7 +57,7 @@ def propose(
             leak = _leak(numbered_names.sizes_of(keys))
             assumed.append(f"  group: '{pattern}', numbered sequences in the names: {leak} (--group none)")
             return {"group": pattern}
-    return _by_pictures(train, labels, assumed)
+    return _by_pictures(train, labels, image, assumed)
 
 
 def _by_pattern(train: Samples, pattern: str) -> str:
@@ -82,10 +88,10 @@ def _leak(sizes: Sequence[int]) -> str:
 # ------------------------------------------------------------------------------------------------------ by the pictures
 
 
-def _by_pictures(train: Samples, labels: Sequence[str], assumed: list[str]) -> dict[str, Any]:
+def _by_pictures(train: Samples, labels: Sequence[str], image: Mapping[str, Any], assumed: list[str]) -> dict[str, Any]:
     """Return the pattern that joins near-duplicates, if there are many."""
     places = _some(len(train.ids))
-    images = small(train, places)
+    images = small(train, places, image)
     same = near_duplicates.groups(images)
     copied = sum(map(len, same))
     if copied < 0.02 * len(places) or copied < 4:
@@ -117,9 +123,11 @@ def _some(count: int) -> list[int]:
     return sorted({int(place) for first in blocks for place in range(first, first + 100)})
 
 
-def small(train: Samples, places: Sequence[int]) -> NDArray[np.uint8]:
+def small(train: Samples, places: Sequence[int], section: Mapping[str, Any]) -> NDArray[np.uint8]:
     """Return these images as uint8 [N, 32, 32, 3]; grey if one cannot be read."""
-    image = Image(size=SIDE, channels=3, mirror=False, levels=65535)
+    image = Image(
+        size=SIDE, channels=3, mirror=False, levels=section.get("levels", 65535), black=section.get("black", 0)
+    )
     pictures = np.full((len(places), SIDE, SIDE, 3), 127, dtype=np.uint8)
     for row, place in enumerate(places):
         picture = train.images[place]

@@ -68,6 +68,17 @@ def slug_of(text: str) -> str:
     return slug
 
 
+def chosen_slug(wish: str | None, folder: str, assumed: list[str]) -> str | None:
+    """Return a competition's name on Kaggle: as the user says it or, of a known one, as its folder is called."""
+    if wish is not None:
+        slug = slug_of(wish)
+        return None if slug == "none" else slug
+    if folder.lower() in competitions():
+        assumed.append(f"  kaggle: {folder}, since the folder is called so (pass --kaggle none, if it is not that)")
+        return folder
+    return None
+
+
 def metric(name: str | None) -> dict[str, Any] | str | None:
     """Return a metric as a competition file writes it: `map@5` is map_at_k with its k, `samples_f2` is samples_fbeta
     with its beta. None if there is no such metric.

@@ -13,7 +13,7 @@ import numpy as np
 
 from featherweight.data import scientific
 from featherweight.data.detect.sample_submission import numbers_of
-from featherweight.data.image import opened, read
+from featherweight.data.image import opened, read, why_unreadable
 from featherweight.data.listing import Samples
 from featherweight.data.pixel_range import LEVELS
 from featherweight.errors import UserError
@@ -22,7 +22,7 @@ LOOKED_AT = 200  # images whose size and colours are looked at
 SIZES = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224)
 LARGEST = 224  # pixels: larger ones are worth their time only to someone who asks for them
 WORK = 5000 * 128 * 128  # pixels of an epoch that two processor cores can be asked for without asking
-FEW_GREYS = 32  # levels of grey: fewer than that are worth a word
+FEW_GREYS = 32  # levels of grey that are left of 256: black and white are then as dark and bright as the images
 DEEP = ("I", "F")  # modes of more than 8 bits begin with these
 
 
@@ -57,12 +57,14 @@ def traits_of(train: Samples, most: int = LOOKED_AT) -> Traits:
         if isinstance(picture, np.ndarray):
             _add_array(traits, picture)
             continue
+        content = b""
         try:
-            _add_file(traits, picture)
+            content = read(picture)
+            _add_file(traits, content)
         except Exception as error:  # of a damaged picture, any
             if "./run.sh install" in str(error):
                 raise
-            first = first or str(error).partition("\n")[0]  # packing names all of these at once
+            first = first or why_unreadable(error, content).partition("\n")[0]  # packing names all of these at once
     if not traits.shapes:
         raise UserError(
             f"none of the {len(places)} images looked at can be read, {train.images[0]} among them"
@@ -71,8 +73,7 @@ def traits_of(train: Samples, most: int = LOOKED_AT) -> Traits:
     return traits
 
 
-def _add_file(traits: Traits, path: Any) -> None:
-    content = read(path)
+def _add_file(traits: Traits, content: bytes) -> None:
     array = scientific.pixels(content)
     if array is not None:
         values, white = array
@@ -101,6 +102,7 @@ def _add_array(traits: Traits, values: Any) -> None:
 
 def _deepen(traits: Traits, values: Any) -> None:
     traits.deep += 1
+    values = values[np.isfinite(values)]
     traits.brightest = max(traits.brightest, float(values.max(initial=0)))
     traits.darkest = min(traits.darkest, float(values.min()) if values.size else math.inf)
     traits.fractions = traits.fractions or values.dtype.kind == "f"
@@ -188,18 +190,17 @@ def _levels(traits: Traits, chosen: Chosen) -> None:
     """Set one brightness scale for all pictures of more than 8 bits."""
     if not traits.deep:
         return
-    if traits.darkest < 0 and traits.darkest * 255 < -traits.brightest:
-        raise UserError(
-            f"pixels of more than 8 bits go from {traits.darkest:g} to {traits.brightest:g} in the images looked at\n"
-            f"what is below 0 would be black: add a number to all pixels, so that black is 0"
-        )
-    if traits.fractions and traits.brightest <= 1:
+    if traits.fractions and traits.brightest <= 1 and traits.darkest * 255 >= -1:
         return
     white = next((level for level in LEVELS if traits.brightest <= level), int(traits.brightest))
+    greys = (traits.brightest - traits.darkest) * 255 / white
     chosen.section["levels"] = white
-    grey = int((traits.brightest - traits.darkest) * 255 / white) + 1
-    narrow = f", which leaves {grey} of 256 levels of grey" if grey < FEW_GREYS else ""
+    black = ""
+    if traits.darkest * 255 < -traits.brightest or greys < FEW_GREYS:
+        low = math.floor(traits.darkest)
+        chosen.section |= {"levels": max(1, low + 1, math.ceil(traits.brightest)), **({"black": low} if low else {})}
+        black = f", image.black: {low}"
     chosen.assumed.append(
-        f"  image.levels: {white}: pixels of more than 8 bits go from {traits.darkest:g} to {traits.brightest:g} in "
-        f"the images looked at; one scale for all of them{narrow}"
+        f"  image.levels: {chosen.section['levels']}{black}: pixels of more than 8 bits go from {traits.darkest:g} to "
+        f"{traits.brightest:g} in the images looked at; one scale for all of them"
     )

@@ -11,6 +11,7 @@ from typing import Any
 from featherweight.data.csv_file import examples
 from featherweight.data.detect.sample_submission import SampleSubmission, numbers_of, shapes
 from featherweight.data.detect.scan import relative
+from featherweight.describe import listed_classes
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS
 
@@ -41,6 +42,7 @@ class Facts:
     k: int | None = None
     codes: dict[str, str] = field(default_factory=dict)  # what a mapping file writes for each class
     codes_from: str = ""
+    separator: str | None = None  # of sets, as the labels have it
 
     @property
     def probabilities(self) -> bool:
@@ -50,7 +52,7 @@ class Facts:
 
 def spaced(form: dict[str, Any], classes: Sequence[str], assumed: list[str]) -> None:
     """If classes are separated by spaces, spell class names that contain spaces with underscores."""
-    if form.get("takes") not in ("set", "ranked"):
+    if form.get("takes") not in ("set", "ranked") or "separator" in form or "codes" in form:
         return
     parted = {name: "_".join(name.split()) for name in classes if len(name.split()) > 1}
     if parted:
@@ -76,10 +78,14 @@ def form(
     config["label"] = sample.columns[0]
     shown = sample.distinct[0] if sample.distinct else ""
     found.append(f"  {sample.path.name}: {','.join(sample.header)}, like '{shown}'")
-    _refuse_other_separators(sample, wanted)
     if wanted.target == "several":
-        assumed.append("  submission.takes: set, the classes of an image separated by spaces")
-        return config | {"takes": "set"}
+        return config | _set(sample, wanted, assumed)
+    mark = listed_classes.separator(sample, wanted.classes)
+    if mark is not None and wanted.takes in (None, "ranked"):
+        k = wanted.k or max(len(value.split(mark)) for value in sample.distinct)
+        assumed.append(f"  submission.takes: ranked: the {k} best classes separated by '{mark}', as in the sample")
+        names = _names(listed_classes.parts(sample, mark), wanted, assumed)
+        return config | {"takes": "ranked", "k": k, **_separated(mark), **names}
     ranked = wanted.k or sample.ranked
     if wanted.takes == "ranked" or (wanted.takes is None and _lists_classes(sample, wanted.classes)):
         assumed.append(f"  submission.takes: ranked: the {ranked} best classes, as each value of the sample holds")
@@ -93,20 +99,23 @@ def form(
             f"{examples(list(wanted.classes), 4)}\nwhich of them is it the probability of? Join them to two by the "
             f"competition file's source.rename (folders), or init with --label for a column of two values"
         )
-    return config | _names(sample, wanted, assumed)
+    return config | _names(sample.distinct, wanted, assumed)
 
 
-def _refuse_other_separators(sample: SampleSubmission, wanted: Facts) -> None:
+def _set(sample: SampleSubmission, wanted: Facts, assumed: list[str]) -> dict[str, Any]:
     """Refuse a sample whose values separate classes by something other than spaces, which alone are supported."""
-    for mark in (",", ";", "|"):
-        for value in sample.distinct[:200]:
-            names = [name.strip() for name in value.split(mark)]
-            if len(names) > 1 and set(names) <= set(wanted.classes) and value not in wanted.classes:
-                raise UserError(
-                    f"{sample.path}: '{value}' lists classes with '{mark}' between them, and a submission is written "
-                    f"here with spaces\nto train on the images all the same, move that file away and run init again; "
-                    f"its CSV then needs '{mark}' for ' ' in the last column"
-                )
+    shown, known = listed_classes.separator(sample, wanted.classes), wanted.separator in listed_classes.MARKS
+    single = all(len(value.split()) < 2 or value in wanted.classes for value in sample.distinct)
+    mark = shown or (wanted.separator if known and single else None) or " "
+    by = "spaces" if mark == " " else f"'{mark}'"
+    why = f", as in {sample.path.name}" if shown else ", as in the labels" if mark != " " else ""
+    assumed.append(f"  submission.takes: set, the classes of an image separated by {by}{why}")
+    values = listed_classes.parts(sample, mark)
+    return {"takes": "set", **_separated(mark), **(_names(values, wanted, assumed) if values else {})}
+
+
+def _separated(mark: str) -> dict[str, str]:
+    return {} if mark == " " else {"separator": mark}
 
 
 def _lists_classes(sample: SampleSubmission, classes: Sequence[str]) -> bool:
@@ -186,22 +195,23 @@ def _beginning(texts: Sequence[str]) -> str:
     return first[:same]
 
 
-def _names(sample: SampleSubmission, wanted: Facts, assumed: list[str]) -> dict[str, Any]:
+def _names(values: Sequence[str], wanted: Facts, assumed: list[str]) -> dict[str, Any]:
     """Return how the classes are spelled in a column of class names."""
-    values, classes = sample.distinct, list(wanted.classes)
+    classes = list(wanted.classes)
     if set(values) <= set(classes):
         return {}
-    by_number = {name: RESPELLINGS[-1](name) for name in classes}
-    if set(values) <= set(by_number.values()) and len(set(by_number.values())) == len(classes):
-        return {"spelling": {name: other for name, other in by_number.items() if name != other}}
     numbers, ours = numbers_of(values), numbers_of(classes)
     if numbers is not None and ours is not None and all(number == int(number) for number in (*numbers, *ours)):
-        return _numbers(sample, classes, assumed)
+        return _numbers(values, classes, assumed)
     if wanted.codes:
         listed = examples([f"{name} is {code}" for name, code in wanted.codes.items()], 3)
         what = "numbers" if numbers is not None else "other names"
         assumed.append(f"  submission.spelling: the sample has {what}, and {wanted.codes_from} says which: {listed}")
         return {"spelling": wanted.codes}
+    if by_number := _numbers_in_front(values, classes):
+        listed = examples([f"{name} is {number}" for name, number in by_number.items()], 3)
+        assumed.append(f"  submission.spelling: the sample has the numbers in front of the names: {listed}")
+        return {"spelling": by_number}
     if numbers is not None and all(value.isdecimal() and int(value) < len(classes) for value in values):
         assumed.append(
             f"  submission.codes: true, since the sample has numbers and the classes are names: a class is its place "
@@ -219,13 +229,25 @@ def _names(sample: SampleSubmission, wanted: Facts, assumed: list[str]) -> dict[
     return {}
 
 
-def _numbers(sample: SampleSubmission, classes: Sequence[str], assumed: list[str]) -> dict[str, Any]:
+def _numbers_in_front(values: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
     """Return how classes that are numbers are spelled, following the sample."""
-    first = sample.distinct[0]
+    written = {name: RESPELLINGS[-1](name) for name in classes}
+    if not all(text.isdecimal() for text in written.values()):
+        return {}
+    numbers = {name: int(text) for name, text in written.items()}
+    first = min(numbers.values())
+    plain, from_0 = ({name: str(n - less) for name, n in numbers.items()} for less in (0, first))
+    ways = [way for way in (written, plain, from_0) if set(values) <= set(way.values())]
+    return ways[0] if ways and len(set(ways[0].values())) == len(classes) else {}
+
+
+def _numbers(values: Sequence[str], classes: Sequence[str], assumed: list[str]) -> dict[str, Any]:
+    """Classes that are numbers stay numbers, written as the sample writes them."""
+    first = values[0]
     pointed = "." in first
     width = len(first) if len(first) > 1 and first.startswith("0") and first.isdecimal() else 0
     spelled = {name: f"{float(name):.1f}" if pointed else f"{int(float(name)):0{width}d}" for name in classes}
-    strangers = sorted(set(sample.distinct) - set(spelled.values()))
+    strangers = sorted(set(values) - set(spelled.values()))
     if strangers:
         assumed.append(
             f"  the sample's '{strangers[0]}' is none of the classes, which are numbers and written as such: "

@@ -27,7 +27,16 @@ from featherweight.runtime.torch_internals import build_on_meta
 
 Facts = Mapping[str, Any]
 KEY = "featherweight"  # under which the facts stand in every format
-PREPARED = {"size", "channels", "fit", "store", "crop", "interpolation", "levels"}  # of `Image`: how a picture is shown
+PREPARED = {
+    "size",
+    "channels",
+    "fit",
+    "store",
+    "crop",
+    "interpolation",
+    "levels",
+    "black",
+}  # of `Image`: how a picture is shown
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def networks() -> list[nn.Module]:
     return LOADED
 
 
-def eight_bits(picture: Image.Image, mode: str, levels: int | None) -> Image.Image:
+def eight_bits(picture: Image.Image, mode: str, levels: int | None, black: float) -> Image.Image:
     """A picture in `mode` (L or RGB): transparent parts become white, more than 8 bits become 8."""
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
@@ -73,7 +73,9 @@ def eight_bits(picture: Image.Image, mode: str, levels: int | None) -> Image.Ima
         values = torch.frombuffer(bytearray(plain.tobytes()), dtype=kind).double()
         if levels is None and values.max() > white:
             raise ValueError(f"its pixels go up to {values.max():g}, and {white} was to be white")
-        scaled = (values * (255 / white)).round().clamp(0, 255).to(torch.uint8)
+        if black == 0 and values.min() * 255 < -white:
+            raise ValueError(f"its pixels go down to {values.min():g}, and 0 was to be black")
+        scaled = ((values - black) * (255 / (white - black))).round().clamp(0, 255).to(torch.uint8)
         return Image.frombytes("L", picture.size, bytes(scaled.tolist())).convert(mode)
     return picture if picture.mode == mode else picture.convert(mode)
 
@@ -108,7 +110,8 @@ def prepare(picture: Image.Image, member: dict[str, Any]) -> Tensor:
     least = 2 * (member["store"] or size)
     if picture.format == "JPEG" and min(picture.size) >= 2 * least:
         picture.draft(picture.mode, (least, least))
-    picture = eight_bits(ImageOps.exif_transpose(picture), "RGB" if member["channels"] == 3 else "L", member["levels"])
+    mode = "RGB" if member["channels"] == 3 else "L"
+    picture = eight_bits(ImageOps.exif_transpose(picture), mode, member["levels"], member["black"])
     if member["store"]:
         picture = centre(shrunk(picture, member["store"]), size, member["crop"], member["interpolation"])
     elif picture.size != side:

@@ -74,9 +74,9 @@ class _Reader:
         if form.takes == "one_hot":
             return self._hot(values, where, id)
         if form.takes == "ranked":
-            return self._ranked(values[0].split(), where, id)
+            return self._ranked(form.parts(values[0]), where, id)
         if form.takes == "set":
-            chosen = self._distinct(values[0].split(), where, id)
+            chosen = self._distinct(form.parts(values[0]), where, id)
             return [int(k in chosen) for k in range(len(form.classes))]
         return self._class(values[0], where, id)
 

@@ -21,9 +21,9 @@ class Form:
     """The form of a submission: its columns, its ids in order, and the spelling of its classes.
 
     `images` are the ids of the same images in the data, where file endings may differ. `takes` is the key of the
-    competition's file. The `columns` are an id and a label (a class, a set of classes or the `k` best, separated by
-    spaces, or the probability of the class at index `positive` of two), or an id and one column per class in any order,
-    with probabilities or with 1 and 0. With `several`, an image has a set of classes.
+    competition's file. The `columns` are an id and a label (a class, a set of classes or the `k` best, with `separator`
+    between them, or the probability of the class at index `positive` of two), or an id and one column per class in any
+    order, with probabilities or with 1 and 0. With `several`, an image has a set of classes.
     """
 
     columns: tuple[str, ...]
@@ -34,6 +34,7 @@ class Form:
     several: bool = False
     positive: int | None = None
     k: int | None = None
+    separator: str = " "
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", list(self.images or self.ids))
@@ -42,6 +43,11 @@ class Form:
     def one_column_per_class(self) -> bool:
         """True if the id is followed by one column per class."""
         return self.takes in COLUMNS
+
+    def parts(self, value: str) -> list[str]:
+        """Return the classes that a value of the label column lists."""
+        mark = self.separator.strip()
+        return [name.strip() for name in value.split(mark)] if mark and value.strip() else value.split()
 
 
 def form(competition: Competition, ids: Sequence[str]) -> Form:
@@ -80,7 +86,16 @@ def holdout_form(competition: Competition, ids: Sequence[str]) -> Form:
     if wanted.takes == "probability":
         positive = 1 if wanted.positive is None else competition.classes.index(wanted.positive)
     several = competition.target == "several"
-    return Form(columns, list(ids), classes, takes=wanted.takes, several=several, positive=positive, k=wanted.k)
+    return Form(
+        columns,
+        list(ids),
+        classes,
+        takes=wanted.takes,
+        several=several,
+        positive=positive,
+        k=wanted.k,
+        separator=wanted.separator,
+    )
 
 
 def spelled_classes(competition: Competition) -> list[str]:

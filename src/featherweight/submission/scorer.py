@@ -123,7 +123,7 @@ def solution(path: Path, competition: Competition, form: Form) -> tuple[dict[str
     else:
         labels = table.column(competition.submission.label)
         if form.several:
-            labels = [tuple(label.split()) for label in labels]
+            labels = [tuple(form.parts(label)) for label in labels]
         elif form.positive is not None and not set(labels) & set(spelled):
             # In the column of probabilities the answers are 1 and 0.
             names = {"1": form.classes[form.positive], "0": form.classes[1 - form.positive]}

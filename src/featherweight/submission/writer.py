@@ -50,13 +50,13 @@ def _fields(form: Form, probs: NDArray[np.floating], answers: Answers) -> Iterat
     elif form.takes == "probability":
         yield from ([_probability(p)] for p in normalized(probs)[:, form.positive].tolist())
     elif form.takes == "ranked":
-        yield from ([" ".join(classes[k] for k in row[: form.k])] for row in ranking(probs))
+        yield from ([form.separator.join(classes[k] for k in row[: form.k])] for row in ranking(probs))
     elif form.takes == "one_hot":
         order = [classes.index(name) for name in form.columns[1:]]
         sets = answers if form.several else np.eye(len(classes), dtype=np.int64)[answers]
         yield from ([str(int(yes)) for yes in row] for row in sets[:, order])
     elif form.several:
-        yield from ([" ".join(classes[k] for k in np.flatnonzero(row))] for row in answers)
+        yield from ([form.separator.join(classes[k] for k in np.flatnonzero(row))] for row in answers)
     else:
         yield from ([classes[k]] for k in answers)
 

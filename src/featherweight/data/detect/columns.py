@@ -277,10 +277,12 @@ def class_columns(table: Table, used: Sequence[str], sample: SampleSubmission | 
         measured = [name for name in heads if columns[name].measured]
         if measured:
             raise _regression(table, measured[0])
-        if not all(columns[name].binary for name in heads):
+        if others := [name for name in heads if not columns[name].binary]:
+            classes = ",".join(name for name in heads if name not in others)
+            way = f"{classes} to train these alone, with {sample.path.name} moved away" if sample and classes else ""
             raise UserError(
                 f"{table.path}: {len(heads)} targets ({examples(heads)}), each with classes of its own: one model has "
-                f"one target\npass --label {heads[0]} to train it alone"
+                f"one target\npass --label {way or f'{heads[0]} to train it alone'}"
             )
     names = heads or _one_hot(columns, len(table.rows))
     if len(names) < 2:

@@ -116,6 +116,7 @@ def label_table(
     candidates = [p for p in survey.profiles if tuple(p.table.header) not in repeated or not folders]
     tests = [p for p in candidates if p.role == "test"]
     trains = [p for p in candidates if p.role not in ("test", "valid")]
+    trains.sort(key=lambda p: (p.role != "train", -len(p.reach)))  # the first refusal is what the user reads
     labelled: list[Labelled] = []
     refusals: list[UserError] = []
     for profile in trains:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from featherweight.data import tables
-from featherweight.data.detect.sample_submission import NAMED, SampleSubmission
+from featherweight.data.detect.sample_submission import NAMED, numbers_of
 from featherweight.data.detect.scan import Scan, scan
 from featherweight.errors import UserError
 
@@ -14,19 +14,31 @@ MOST_COLUMNS = 12
 LARGEST = 1 << 25  # bytes of a file that could be one
 
 
-def codes(
-    folder: Path, root: Path, classes: Sequence[str], sample: SampleSubmission | None
-) -> tuple[dict[str, str], str]:
+def codes(folder: Path, root: Path, classes: Sequence[str], written: Sequence[str]) -> tuple[dict[str, str], str]:
     """Return what a file in `folder` writes for each class, and the file's name; an empty dictionary without one.
 
-    The file has a column of the classes and another that agrees with it, row for row: numbers from 0 on, or all names
-    that the sample submission writes. It may be the label table itself.
+    `written` is what the sample submission has for single classes. The file has a column of the classes and another
+    that agrees with it, row for row: all that is written, or numbers from 0 or 1 on. It may be the label table itself.
+    Raises UserError if files, or columns of one, say different things.
     """
-    if sample is None:
-        return {}, ""
-    written = sample.columns if len(sample.columns) > 1 else sample.distinct
-    seen: Scan = scan(folder, root)
     wanted = set(classes)
+    if set(written) <= wanted or (numbers_of(written) and numbers_of(classes)):
+        return {}, ""
+    found = [(rank, name, codes) for name, codes in _mappings(folder, root, wanted) if (rank := _rank(codes, written))]
+    best = [(name, codes) for rank, name, codes in found if rank == max(rank for rank, _, _ in found)]
+    for name, codes in best[1:]:
+        apart = next((label for label in classes if codes[label] != best[0][1][label]), None)
+        if apart is not None:
+            raise UserError(
+                f"{folder}: cannot tell how the submission writes the classes: '{apart}' is {best[0][1][apart]} in "
+                f"{best[0][0]}, and {codes[apart]} in {name}\nmove the one that is wrong away, and run init again"
+            )
+    return ({label: best[0][1][label] for label in classes}, best[0][0]) if best else ({}, "")
+
+
+def _mappings(folder: Path, root: Path, wanted: set[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each table's name with what a column of it says for each class, where that is one text for each."""
+    seen: Scan = scan(folder, root)
     for name in seen.tables:
         path = seen.folder / name
         if path.stat().st_size > LARGEST or NAMED.search(name.rpartition("/")[2].lower()):
@@ -36,32 +48,37 @@ def codes(
                 table = read(path)
             except UserError:
                 continue
-            if not 2 <= len(table.header) <= MOST_COLUMNS or len(table.rows) < len(classes) - 1:
+            if not 2 <= len(table.header) <= MOST_COLUMNS or len(table.rows) < len(wanted) - 1:
                 continue
             rows = [table.header, *table.rows] if read is tables.read_list else table.rows
-            by_class = _mapping(rows, wanted, written)
-            if by_class:
-                return {label: by_class[label] for label in classes}, name
-    return {}, ""
+            found = _of_rows(rows, wanted)
+            yield from ((name, codes) for codes in found)
+            if found:
+                break
 
 
-def _mapping(rows: Sequence[Sequence[str]], wanted: set[str], written: Collection[str]) -> dict[str, str]:
+def _of_rows(rows: Sequence[Sequence[str]], wanted: set[str]) -> list[dict[str, str]]:
     columns = [[row[place].strip() for row in rows] for place in range(len(rows[0]))]
+    found: list[dict[str, str]] = []
     for names in columns:
         if not wanted <= set(names):
             continue
         for others in columns:
             pairs = {(name, other) for name, other in zip(names, others, strict=True) if name in wanted}
             codes = dict(pairs)
-            one_to_one = len(pairs) == len(codes) == len(set(codes.values()))
-            if others is not names and one_to_one and _may_be_written(set(codes.values()), written):
-                return codes
-    return {}
+            if others is not names and len(pairs) == len(codes) == len(set(codes.values())):
+                found.append(codes)
+    return found
 
 
-def _may_be_written(codes: set[str], written: Collection[str]) -> bool:
-    """True if codes are what a sample submission writes, or numbers from 0 on where it writes such."""
-    if set(written) <= codes:
-        return True
-    numbered = all(code.isdecimal() for code in (*codes, *written))
-    return numbered and {int(code) for code in codes} == {*range(len(codes))} and max(map(int, written)) < len(codes)
+def _rank(codes: dict[str, str], written: Sequence[str]) -> int:
+    """Return how well codes agree with what a sample submission writes, from 3; 0 if they do not.
+
+    Numbers from 0 or 1 on are better evidence than others, such as counts of images, which may hold the sample's too. A
+    sample may write a number for "any class" that is none of them, mostly 0.
+    """
+    numbers = {int(code) for code in codes.values()} if all(code.isdecimal() for code in codes.values()) else None
+    plain = numbers in ({*range(len(codes))}, {*range(1, len(codes) + 1)})
+    if set(written) <= set(codes.values()):
+        return 3 if plain or numbers is None else 2
+    return 1 if plain and all(text.isdecimal() and int(text) <= len(codes) for text in written) else 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from featherweight.data import csv_file
@@ -10,6 +13,7 @@ from featherweight.data.csv_file import number_of
 from featherweight.data.detect.sample_submission import NAMED
 from featherweight.data.detect.scan import Scan
 from featherweight.data.file_matching import bare, without_folder
+from featherweight.data.image import opened, read
 from featherweight.data.listing import UNREAD
 from featherweight.errors import UserError
 from featherweight.untrusted_files import read_text
@@ -109,9 +113,55 @@ def refuse(scan: Scan, faults: str) -> NoReturn:
         raise UserError(
             f"{scan.outer}: {len(scan.images):,} images, as {scan.images[0]}, and nothing that tells their classes: no "
             f"folder per class, no table whose rows name them, no pattern in their names (it holds {listed})\n"
-            f"put a CSV of id and label beside them, or one folder per class{faults}"
+            f"put a CSV of id and label beside them, or one folder per class{_unmatched(scan)}{faults}"
         )
+    if endings[".parquet"]:
+        raise UserError(
+            f"{scan.outer}: the images are in Parquet files ({endings['.parquet']:,} .parquet), of which tables of "
+            f"text and of pixels alone are read\nwrite each image to a file, in one folder per class or beside a CSV "
+            f"of id and label{faults}"
+        )
+    _refuse_without_ending(scan)
     raise UserError(
         f"{scan.outer}: cannot tell what this is; it holds {listed}. Known: train/<class>/*, a label table beside "
         f"image folders, tables of pixels, .npz, .npy or .h5 arrays, idx files, CIFAR-like pickles{faults}"
     )
+
+
+def _unmatched(scan: Scan) -> str:
+    """Return a line for the first table that was read and names no image, with its first row; or an empty string."""
+    stems = {bare(without_folder(name)) for name in scan.images}
+    names = {_letters(name) for name in scan.images}
+    for name in scan.tables:
+        start = csv_file.beginning(scan.folder / name, 1) if name.lower().endswith((".csv", ".tsv")) else None
+        if start is None or not start.rows or NAMED.search(name.rpartition("/")[2].lower()):
+            continue
+        row = start.rows[0]
+        if not stems.isdisjoint(bare(without_folder(cell)) for cell in row):
+            continue  # something else is wrong with it
+        written = any(_letters(cell) in names for cell in row)
+        why = ", but for small and capital letters or how accents are stored: rename one of the two" if written else ""
+        return f"\n{name} was read: its first row, {','.join(row)[:80]}, names none of the images{why}"
+    return ""
+
+
+def _letters(name: str) -> str:
+    """Return a file's name without what some systems do not tell apart: capital letters, ways to store an accent."""
+    return unicodedata.normalize("NFC", bare(without_folder(name))).casefold()
+
+
+def _refuse_without_ending(scan: Scan) -> None:
+    """Raise UserError if the files without an ending are images."""
+    names = [name for name in scan.files if "." not in without_folder(name)]
+    if not names:
+        return
+    kind = None
+    with suppress(Exception):  # no image, or a damaged one
+        kind = opened(io.BytesIO(read(scan.folder / names[0]))).format
+    if kind:
+        ending = {"JPEG": "jpg", "TIFF": "tif"}.get(kind, kind.lower())
+        raise UserError(
+            f"{scan.outer}: {len(names):,} files have no ending, and {names[0]} is an image ({kind}); add it:\n"
+            f"cd '{scan.folder}' && find . -type f ! -name '*.*' -exec mv {{}} {{}}.{ending} \\;\n"
+            f"then run init again"
+        )

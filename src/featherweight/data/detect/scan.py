@@ -69,6 +69,12 @@ def scan(outer: Path, root: Path) -> Scan:
     masks = masks_among(images)
     if masks:
         seen.notes.append(f"left aside: {told(masks)}")
+    dead = [name for name in images if not (folder / name).exists()]
+    if dead:
+        seen.notes.append(
+            f"links to files that are not there ({len(dead):,}), as {dead[0]}: delete them (find -L '{folder}' -type l "
+            f"-delete), or set image.unreadable: leave out"
+        )
     seen.images = [name for name in images if name not in masks]
     seen.tables = [name for name in seen.files if name.lower().endswith(tables.ENDINGS)]
     return seen
