@@ -136,7 +136,7 @@ def test_another_id_in_the_sample_is_no_target(root):
     table(root / "train.csv", [heads, *([n, f"p{n // 3}", n % 2, n % 3 // 2] for n in range(12))])
     table(root / "sample_submission.csv", [heads, *([n, "p9", 0.5, 0.5] for n in range(12, 16))])
     told = refused(root)
-    assert "--label edema,mass to train these alone, with sample_submission.csv moved away" in told
+    assert "--label edema,mass to train it alone, with the sample moved away" in told
     (root / "sample_submission.csv").unlink()
     assert init(root, label="edema,mass").path.is_file()
 

@@ -279,10 +279,9 @@ def class_columns(table: Table, used: Sequence[str], sample: SampleSubmission | 
             raise _regression(table, measured[0])
         if others := [name for name in heads if not columns[name].binary]:
             classes = ",".join(name for name in heads if name not in others)
-            way = f"{classes} to train these alone, with {sample.path.name} moved away" if sample and classes else ""
             raise UserError(
                 f"{table.path}: {len(heads)} targets ({examples(heads)}), each with classes of its own: one model has "
-                f"one target\npass --label {way or f'{heads[0]} to train it alone'}"
+                f"one target\npass --label {classes or heads[0]} to train it alone, with the sample moved away"
             )
     names = heads or _one_hot(columns, len(table.rows))
     if len(names) < 2:
