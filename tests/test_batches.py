@@ -83,7 +83,7 @@ def test_images_that_stay_on_the_device_are_the_same(monkeypatch):
 @pytest.mark.parametrize("room", [True, False])
 def test_a_mapped_pack_is_read_row_by_row_or_kept_where_there_is_room(monkeypatch, room):
     monkeypatch.setattr(Runtime, "has_room", lambda self, size: room)
-    monkeypatch.setattr(batching, "SOME", 7)
+    monkeypatch.setattr(batching, "CHUNK_IMAGES", 7)
     plain = batches()
     rows = MappedRows([plain.pack.images], np.arange(len(plain.pack)))
     mapped = Batches(dataclasses.replace(plain.pack, images=rows), 3, 8, 0, CPU)

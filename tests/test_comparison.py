@@ -378,4 +378,4 @@ def test_what_is_made_of_runs_has_no_curves_of_its_own_and_no_report(finished, t
     assert main.main(["report", "both"]) == 2
     error = capsys.readouterr().err
     assert "both is an ensemble" in error
-    assert "the reports of its members say more: s0, s1" in error
+    assert "write the reports of its members: s0, s1" in error

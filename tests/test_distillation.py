@@ -198,7 +198,7 @@ def test_probabilities_are_saved_by_asking_a_run_once(home, capsys):
     competition = load_competition("digits")
     np.savez(home / "mine.npz", ids=np.array(ids[::-1]), probs=saved[::-1], classes=np.array(competition.classes))
     from_file, _ = run("other", *options[:1], "distill.teachers=[mine.npz]", "distill.weight=0.9")
-    assert "taught by mine.npz, which must not know the images held out" in capsys.readouterr().out
+    assert "taught by mine.npz: make sure that it was not trained on the held-out images" in capsys.readouterr().out
     same = [(each.folder / "weights.safetensors").read_bytes() for each in (made, from_file)]
     assert same[0] == same[1]
     live, _ = run("live", *[option for option in options if "once" not in option])

@@ -92,6 +92,6 @@ def test_of_large_images_fewer_are_looked_at(monkeypatch):
     seen = []
     model = build(FAMILIES.validate("fastnet"), Shape(10, 3, 8))
     monkeypatch.setattr(type(model.net.whiten), "start_from_images", lambda self, images: seen.append(len(images)))
-    monkeypatch.setattr(norm_stats, "PIXELS", 8 * 8 * 5)
+    monkeypatch.setattr(norm_stats, "MAX_PIXELS", 8 * 8 * 5)
     start_from_images(model, np.zeros((40, 8, 8, 3), np.uint8))
     assert seen == [5]

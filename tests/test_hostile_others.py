@@ -149,7 +149,7 @@ CASES = [
     ({f"train/a/{n}.png": png() for n in range(9)}, "init .", "nothing that tells their classes"),
     ({**PICTURES, "l.xlsx": zipped({"xl/workbook.xml": "<x/>"})}, "init .", "l.xlsx: spreadsheets are not read here: save it as CSV"),
     ({**PICTURES, "l.parquet": b"PAR1" + bytes(99) + b"PAR1"}, "init .", PARQUET),
-    ({**PICTURES, "l.csv": WIDE}, "init .", "have the class 'a'; two are needed"),
+    ({**PICTURES, "l.csv": WIDE}, "init .", "both name images, and not the same ones"),
     ({}, "weigh /dev/null", "it is a device, no regular file"),
 ]  # fmt: skip
 

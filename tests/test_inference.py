@@ -59,7 +59,7 @@ def test_weights_that_answer_no_numbers_are_refused(dtype, cure, monkeypatch):
 
     runtime = replace(CPU, dtype=dtype)
     monkeypatch.setattr(Runtime, "autocast", lambda self: nullcontext())
-    with pytest.raises(DivergedError, match=f"2 of 37 images .*{cure}"):
+    with pytest.raises(DivergedError, match=f"2 of 37 images: .*{cure}"):
         predict_probs([Broken()], IMAGES, runtime=runtime)
 
 

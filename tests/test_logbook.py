@@ -269,7 +269,7 @@ def test_a_section_is_rerun_and_told(home, capsys):
     out = capsys.readouterr().out
     assert "Runs at 0.05 of their length; accuracy with 95 % intervals." in out
     assert "| d_adam | 20,506 | 1 |" in out
-    assert "| LOGBOOK D: Adam. Test accuracy there 0.989 on MNIST, 0.696 on CIFAR-10. |" in out
+    assert "| LOGBOOK D: Adam. Test accuracy in the logbook: 0.989 on MNIST, 0.696 on CIFAR-10. |" in out
     assert "| Adam over SGD with momentum | CIFAR-10 0.696, 0.648 | d_adam, d_momentum |" in out
     assert "points | not significant |" in out  # of recipes, by one seed
     (folder,) = (home / "runs").glob("logbook-d-digits-x0.05-set??????")

@@ -68,7 +68,7 @@ def test_stopped_during_the_last_evaluation_it_stops(tmp_path, monkeypatch):
     epoch_row = Trainer.epoch_row
 
     def interrupted(self):
-        if len(self.state.history) + 1 == self.start.epochs:
+        if len(self.state.history) + 1 == self.length.epochs:
             os.kill(os.getpid(), signal.SIGINT)
         return epoch_row(self)
 

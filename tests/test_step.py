@@ -112,7 +112,7 @@ def test_the_gradient_scaler_changes_nothing(changes, parts):
 def test_a_part_of_one_image_without_statistics_is_refused():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(50, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
-    with pytest.raises(UserError, match=r"choose train.batch_size and train.accumulate so that no part of a batch"):
+    with pytest.raises(UserError, match=r"choose train.batch_size and train.accumulate so that every part"):
         step(model, train={"accumulate": 4})  # 4, 4, 4 and 1
 
 

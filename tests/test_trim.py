@@ -75,7 +75,7 @@ def test_a_published_network_becomes_a_recipe_just_below_the_limit(home, photos,
     start_pretrained(other, recipe.model, Shape(9, 1, 48))
     assert other.eval()(torch.rand(2, 1, 48, 48)).shape == (2, 9)
     assert main.main([*words, "--name", "cut"]) == 2
-    assert "there is a recipe" in capsys.readouterr().err
+    assert "there is already a recipe" in capsys.readouterr().err
 
 
 def test_a_cut_of_nothing_that_matters_changes_no_answer(photos, published, monkeypatch):
@@ -144,7 +144,7 @@ def test_what_attention_keeps_of_its_biases_weighs_nothing(photos):
     ("widths", "message"),
     [
         ({"nowhere": [3]}, "has no layer 'nowhere'"),
-        ({"conv_stem": [4000]}, "conv_stem is .* too small for"),
+        ({"conv_stem": [4000]}, "conv_stem has the shape .*, too small for"),
         ({"conv_stem": [5]}, "cannot take images of 32 px"),
     ],
 )
