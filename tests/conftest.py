@@ -76,6 +76,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def root(home: Path) -> Path:
+    """An empty folder in the workspace's data, to lay out as a competition's download."""
+    folder = home / "data" / "x"
+    folder.mkdir(parents=True)
+    return folder
+
+
 def start(arguments: Sequence[str], fresh: bool = False, **options: object) -> subprocess.Popen[str]:
     """Start `./run.sh ARGUMENTS` as a process, with the Python environment of the tests.
 

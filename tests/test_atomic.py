@@ -35,6 +35,7 @@ def test_the_umask_is_not_touched(tmp_path, monkeypatch):
     atomic.write_text(tmp_path / "file", "x")
     with atomic.text_stream(tmp_path / "other") as stream:
         stream.write("y")
+    assert [(tmp_path / name).read_text() for name in ("file", "other")] == ["x", "y"]
 
 
 @pytest.mark.parametrize("fault", [OSError, KeyboardInterrupt])

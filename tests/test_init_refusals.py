@@ -7,25 +7,13 @@ import unicodedata
 
 import numpy as np
 import pytest
-from PIL import Image as Pillow
 
+from drawn_pictures import picture
 from featherweight.data.image import Image, decode
 from featherweight.describe.competition_file import init
 from featherweight.errors import UserError
 
 RANDOM = np.random.default_rng(0)
-
-
-@pytest.fixture
-def root(home):
-    folder = home / "data" / "x"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def picture(path, kind="PNG"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Pillow.fromarray(RANDOM.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path, kind)
 
 
 def table(path, rows):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from drawn_pictures import picture
 from featherweight import config, paths
 from featherweight.data.csv_file import read
 from featherweight.data.detect.id_column import counts_rows
@@ -20,18 +21,6 @@ from featherweight.errors import UserError
 
 CLASSES = ["healthy", "rust", "scab"]
 RANDOM = np.random.default_rng(0)
-
-
-@pytest.fixture
-def root(home):
-    folder = home / "data" / "x"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def picture(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Pillow.fromarray(RANDOM.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
 
 
 def pictures(folder, names):

@@ -14,6 +14,7 @@ from featherweight import atomic
 from featherweight.errors import UserError
 from featherweight.untrusted_files import explained, read_text
 
+PARTS = ("holdout", "test", "predict")  # parts of the data that a run predicts and is scored on
 DAMAGED = "the file is damaged"
 WITHOUT = "delete it to continue without it"
 T = TypeVar("T")

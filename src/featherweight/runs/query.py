@@ -20,8 +20,8 @@ from featherweight.errors import UserError, nearest
 from featherweight.evaluation import intervals
 from featherweight.evaluation.metrics import Metric, metric_by_name
 from featherweight.runs import ledger
+from featherweight.runs.metadata import PARTS
 
-PARTS = ("holdout", "test", "predict")  # parts of the data that runs have scores on
 PUBLIC_SHARE = 0.3  # assumed share of the test rows behind the public score; Kaggle's are 0.2 to 0.5
 DIFFERENT = 8  # differing keys that are shown of a run
 CERTAIN = 2.576  # standard errors that chance exceeds in 1 of 100 cases

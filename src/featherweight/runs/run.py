@@ -46,7 +46,7 @@ from featherweight.models import Classifier, build
 from featherweight.models.custom_source import stored_sources
 from featherweight.runs import groups, ledger
 from featherweight.runs.elsewhere import data_here
-from featherweight.runs.metadata import DAMAGED, Metadata, SplitIds, read_json, read_record
+from featherweight.runs.metadata import DAMAGED, PARTS, Metadata, SplitIds, read_json, read_record
 from featherweight.runtime import device as devices
 from featherweight.training import checkpoint
 from featherweight.untrusted_files import explained
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
 EVERY_EPOCH = {"epoch", "lr", "train_loss", "holdout_loss", "holdout_score"}  # columns of every trained run
 NO_WAY_ON = "restore it from a copy, or start a new run"
-PARTS = ("holdout", "test", "predict")  # parts of the data that a run predicts
 # Before there was a format number, "test" were the competition's images, and "kept" today's test part.
 FILES_OF_FORMAT_1 = {"test": "kept", "predict": "test"}
 

@@ -11,6 +11,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation import decisions
 from featherweight.evaluation.metrics import Metric, judge
 from featherweight.runs import ensemble, groups, pipeline
+from featherweight.runs.metadata import PARTS
 from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Result, Run
 
@@ -53,7 +54,7 @@ def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambd
 def over_seeds(done: Done) -> list[str]:
     """Return in words the mean and standard deviation of the scores of several seeds."""
     lines = [f"{len(done)} seeds, mean ± standard deviation"]
-    for part in ("holdout", "test", "predict"):
+    for part in PARTS:
         scores = [getattr(result, part) for _, result in done]
         if all(score is not None for score in scores):
             lines.append(f"  {part:<8} {_spread([score.value for score in scores], scores[0].of)}")
