@@ -23,8 +23,9 @@ from featherweight.budget.folders import FILES, INDEX, shards
 from featherweight.budget.folding import copied, not_compiled, runs_on, spared_by_folding
 from featherweight.budget.onnx_file import weigh_onnx
 from featherweight.budget.packed import unpacked
+from featherweight.budget.roles import bounded, roles
 from featherweight.budget.tally import ModelSize, Tally, tallied
-from featherweight.budget.what_counts import INDICES, STATISTICS, counted, derived, groups, is_mask
+from featherweight.budget.what_counts import counted, derived, groups
 from featherweight.errors import UserError
 from featherweight.models import FAMILIES, custom, outline
 from featherweight.models.shape import Shape
@@ -44,7 +45,7 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
     if isinstance(what, nn.Module):
         return weigh_module(type(getattr(what, "_orig_mod", what)).__name__, what, example)
     if isinstance(what, Mapping):
-        return _of_content("state", Path("state"), what, 0)
+        return _of_content("state", Path("state"), what if isinstance(what, dict) else dict(what), 0)
     if not isinstance(what, str | Path):
         kind = what.__name__ if isinstance(what, type) else f"a {type(what).__name__}"
         raise UserError(f"cannot weigh {kind}: expected a module, the state of one, a file, or a name")
@@ -67,6 +68,7 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
             inside = read_content(part)
             flat = isinstance(inside, Mapping) and not content.keys() & inside.keys()
             content |= inside if flat else {part.name: inside}
+            content |= {f"attributes of {part.name}": vars(inside)} if hasattr(inside, "__dict__") else {}
         return _of_content(name, path, content, sum(part.stat().st_size for part in parts))
     if path.suffix.lower() == ".onnx":
         return weigh_onnx(name, path, size)
@@ -125,22 +127,26 @@ def macs_of(module: nn.Module, example: Tensor) -> int | None:
 
 
 def _of_content(name: str, path: Path, content: Any, size: int) -> ModelSize:
-    parts = parts_in(content)
-    if not parts.model:
-        refuse_no_tensors(path, content)
     with untrusted_files.explained(path, "its tensors cannot be counted"):
+        parts = parts_in(content)
+        if not parts.model:
+            refuse_no_tensors(path, content)
         return _of_parts(name, parts, size)
 
 
 def _of_parts(name: str, parts: Parts, size: int) -> ModelSize:
     state = parts.model
     packed, aside = unpacked(state)
-    marks = {key for key in state if _is_statistic(key, state)}
+    marks = roles(state)
     tally = Tally()
     for key, one in state.items():
         if key in packed:
             tally.add(one, packed[key])
         elif key not in aside and key not in marks:
+            tally.add(one)
+    norms = [state[key] for key, role in marks.items() if role == "statistic"]
+    if bounded(tally.numbers, sum(one.numel() for one in norms))[0] > tally.numbers:
+        for one in norms:
             tally.add(one)
     scales = _more(tally.seen, (state[key] for key in aside))
     statistics = _more(tally.seen, (state[key] for key in marks))
@@ -165,20 +171,3 @@ def _more(seen: dict[int, int], tensors: Iterable[Tensor]) -> Tally:
     for tensor in tensors:
         tally.add(tensor, look=False)
     return tally
-
-
-def _is_statistic(key: str, state: Mapping[str, Tensor]) -> bool:
-    """True for a statistic of a norm, by name, shape and siblings, and for an index that the code creates anew."""
-    module, _, last = key.rpartition(".")
-    if last in INDICES and state[key].dtype == torch.int64:
-        return True
-    if last in ("_u", "_v"):  # a spectral norm's, from which it works out one number
-        return f"{module.rpartition('.')[0]}.original" in state and state[key].dim() == 1
-    if last.endswith(("_u", "_v")):
-        return f"{key[:-2]}_orig" in state and state[key].dim() == 1
-    if last.endswith("_mask"):  # of torch's pruning
-        return f"{key[:-5]}_orig" in state and is_mask(state[key])
-    if last in ("n_averaged", "num_batches_tracked"):
-        return state[key].numel() == 1
-    beside = [state.get(f"{module}.{one}" if module else one) for one in STATISTICS[:2]]
-    return last in STATISTICS and all(one is not None and one.dim() == 1 for one in beside)

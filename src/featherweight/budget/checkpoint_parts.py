@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featherweight.budget.what_counts import FEW
+from featherweight.budget.python_numbers import CONTAINERS, FEW, are_indices, numbers_in, own_numbers
 
 Path = tuple[str, ...]  # the keys and places that lead to a tensor
 Names = dict[str, Tensor]
@@ -34,6 +34,13 @@ MOMENTS = re.compile(r"momentum(_buffers?)?|exp_avg\w*|square_avg|velocity")  # 
 RECORDS = frozenset({"epoch", "step", "steps", "iteration", "best", "acc", "accuracy", "loss"})  # single numbers
 LOGS = frozenset({"history", "metrics", "logs", "callbacks", "loops", "hparams", "hyper", "args", "config", "cfg"})
 RECORDED = 10_000  # numbers that logs and settings of training may hold; more are weights by another name
+CURVES = frozenset(
+    {
+        "losses", "accs", "accuracies", "lr", "lrs", "err", "error", "errors", "f1", "auc", "score", "scores", "metric",
+        "histories", "log", "curve", "curves", "time", "times", "seconds", "epochs", "iterations", "iter", "iters",
+    }
+)  # fmt: skip
+TWISTER = 625  # whole numbers are the state of Python's generator
 WRAPPERS = frozenset(
     {"module", "_orig_mod", "model", "net", "_model", "state_dict", "weights", "params", "ema_state_dict"}
 )
@@ -41,11 +48,16 @@ WRAPPERS = frozenset(
 
 @dataclass
 class Parts:
-    """The tensors of a checkpoint by name: the model's, those of averaged copies (EMA, SWA), and all others."""
+    """The tensors of a checkpoint by name: the model's, those of averaged copies (EMA, SWA), and all others.
+
+    Many numbers of Python's are a tensor too; `settings` are those of which there are few in one place.
+    """
 
     model: Names = field(default_factory=dict)
     averaged: Names = field(default_factory=dict)
     others: Names = field(default_factory=dict)
+    records: Names = field(default_factory=dict)
+    settings: list[Any] = field(default_factory=list)
 
 
 def parts_in(content: Any) -> Parts:
@@ -55,7 +67,7 @@ def parts_in(content: Any) -> Parts:
     """
     parts = Parts()
     groups: dict[Path, dict[Path, Tensor]] = {}
-    for path, tensor, trains in tensors_in(content):
+    for path, tensor, trains in _tensors_in(content, parts):
         if trains:
             parts.others[".".join(path)] = tensor
         else:
@@ -68,28 +80,43 @@ def parts_in(content: Any) -> Parts:
     plain = dict(parts.model)
     for mark, group in groups.items():
         (parts.averaged if _is_copy(mark, group, plain) else parts.model).update(_named(group))
+    recorded = sum(one.numel() for one in parts.records.values()) + len(parts.settings)
+    if recorded > max(RECORDED, sum(one.numel() for one in parts.model.values()) // 100):
+        parts.model |= {**parts.records, "settings": _as_numbers(parts.settings)}
+    else:
+        parts.others |= parts.records
     return parts
 
 
-def tensors_in(content: Any) -> Iterator[tuple[Path, Tensor, bool]]:
-    """Every tensor in mappings, lists and records of settings, in order: the keys that lead to it, the tensor, and
-    whether it is the state of training.
+def _tensors_in(content: Any, parts: Parts) -> Iterator[tuple[Path, Tensor, bool]]:
+    """Yield every tensor in containers and attributes, in order: the keys that lead to it, the tensor, and whether it
+    is the state of training.
 
-    What contains itself is entered once. Arrays and storages of numbers are tensors too.
+    What contains itself is entered once. Arrays, storages, bytes and long lists of numbers are tensors too; the records
+    of training among these lists, and settings, are added to `parts`.
     """
     ahead: list[tuple[Path, Any, bool]] = [((), content, False)]
     entered: dict[int, Any] = {}
+    summed: set[int] = set()
     while ahead:
         path, thing, trains = ahead.pop()
         tensor = _as_tensor(thing)
         if tensor is not None:
             yield path or ("tensor",), tensor, trains
-            continue
+            thing = vars(tensor) if tensor is thing else None
         if isinstance(thing, argparse.Namespace):
             thing = vars(thing)
-        if isinstance(thing, Mapping | list | tuple) and id(thing) not in entered:
+        if isinstance(thing, CONTAINERS) and id(thing) not in entered:
             entered[id(thing)] = thing
-            inside = list(thing.items()) if isinstance(thing, Mapping) else list(enumerate(thing))
+            if not trains and (numbers := numbers_in(thing, summed)):
+                if _is_record(path, numbers):
+                    parts.records[".".join(path)] = _as_numbers(numbers)
+                elif not are_indices(numbers):
+                    yield path or ("numbers",), _as_numbers(numbers), False
+            elif not trains and id(thing) not in summed:
+                parts.settings += own_numbers(thing)
+            inside = list(thing.items()) if isinstance(thing, dict) else list(enumerate(thing))
+            inside += list(vars(thing).items()) if hasattr(thing, "__dict__") else []
             for key, inner in reversed(inside):
                 if isinstance(inner, str | int | float | None):
                     continue
@@ -101,11 +128,26 @@ def _as_tensor(thing: Any) -> Tensor | None:
         return thing
     if isinstance(thing, np.ndarray) and thing.dtype.kind in "fiubc":
         return torch.from_numpy(thing.astype(thing.dtype.newbyteorder("="), copy=False))
+    if isinstance(thing, bytes | bytearray) and len(thing) > FEW:
+        return torch.frombuffer(bytearray(thing), dtype=torch.uint8)
     if isinstance(thing, torch.UntypedStorage):
         return torch.empty(0, dtype=torch.uint8).set_(thing)
     if isinstance(thing, torch.TypedStorage):
         return torch.empty(0, dtype=thing.dtype).set_(thing._untyped_storage)
     return None
+
+
+def _as_numbers(numbers: list[Any]) -> Tensor:
+    kind = torch.complex128 if any(isinstance(one, complex) for one in numbers) else torch.float64
+    return torch.tensor(numbers, dtype=kind)
+
+
+def _is_record(path: Path, numbers: list[Any]) -> bool:
+    """Are these numbers a curve of training or a setting, by its name, or the state of a random generator?"""
+    words = CURVES | RECORDS | LOGS
+    return any(_says(key, words) for key in path) or (
+        len(numbers) == TWISTER and all(type(one) is int for one in numbers)
+    )
 
 
 def _trains(key: str, inner: Any, holder: Any) -> bool:
@@ -117,6 +159,8 @@ def _trains(key: str, inner: Any, holder: Any) -> bool:
         if key in ("normalize.mean", "normalize.std"):
             return any(isinstance(name, str) and name.startswith("net.") for name in holder)
         return inner.dtype == torch.uint8 and "rng" in words
+    if {"random", "state"} <= words or {"random", "states"} <= words:
+        return True
     if isinstance(holder, Mapping) and "param_groups" in holder and key in ("state", "param_groups"):
         return True
     return "." not in key and bool(TRAINING & words or MOMENTS.fullmatch(key))

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from featherweight import untrusted_files
-from featherweight.budget.onnx_roles import STATISTIC, UNPACKING, Roles, Scope, scopes_of
+from featherweight.budget.onnx_roles import STATISTIC, UNPACKING, WEIGHT, Roles, Scope, scopes_of
+from featherweight.budget.python_numbers import FEW
+from featherweight.budget.roles import LEAST, SHARE, bounded
 from featherweight.budget.tally import ModelSize, score_of
-from featherweight.budget.what_counts import FEW
 from featherweight.errors import UserError
 
 BITS = {
@@ -24,6 +25,7 @@ BITS = {
     "FLOAT8E4M3FN": 8, "FLOAT8E4M3FNUZ": 8, "FLOAT8E5M2": 8, "FLOAT8E5M2FNUZ": 8, "FLOAT4E2M1": 4,
 }  # fmt: skip
 PACKED = {"MatMulNBits": (1,), "MatMulBnb4": (1,), "GatherBlockQuantized": (0,), "QMoE": (2, 5, 8)}
+SETTING = "setting"  # of the graph: axes, shapes, single numbers
 WHOLE = ("INT64", "INT32", "UINT64", "UINT32", "BOOL")
 
 
@@ -74,9 +76,10 @@ def _weighed(name: str, path: Path, size: int, model: Any) -> ModelSize:
     defaults = [one for function in model.functions for one in function.attribute_proto]
     for tensor in _of_attributes(defaults, FEW):
         sums.add(tensor)
+    sums.add_what_is_too_much()
     size += sum(untrusted_files.regular_file(one).st_size for one in sums.outside)
     return ModelSize(
-        name, sums.numbers, sums.statistics, bits=sums.bits, zeros=sums.zeros, score=sums.score, bytes=size
+        name, sums.numbers, sums.aside(STATISTIC), bits=sums.bits, zeros=sums.zeros, score=sums.score, bytes=size
     )
 
 
@@ -86,11 +89,27 @@ class _Sums:
 
     path: Path
     numbers: int = 0
-    statistics: int = 0
     bits: int = 0
     zeros: int = 0
     score: float = 0.0
     outside: set[Path] = field(default_factory=set)
+    kept: dict[str, list[Any]] = field(default_factory=dict)  # tensors that do not count, by their role
+
+    def aside(self, role: str) -> int:
+        """Return how many numbers do not count because of this role."""
+        return sum(math.prod(one.dims) for one in self.kept.get(role, ()))
+
+    def add_what_is_too_much(self) -> None:
+        """Add the tensors of a role in which there are more numbers than a network needs: weights by another name."""
+        known = self.numbers
+        are_weights = {
+            STATISTIC: bounded(known, self.aside(STATISTIC))[0] > known,
+            UNPACKING: self.aside(UNPACKING) > known + LEAST,
+            SETTING: self.aside(SETTING) > max(LEAST, SHARE * known),
+        }
+        for role in [role for role, true in are_weights.items() if true]:
+            for tensor in self.kept.pop(role):
+                self.add(tensor, WEIGHT)
 
     def add(self, tensor: Any, role: str | None = None, unpacked_by: Any = None) -> None:
         """Add a tensor that is used as `role`, or is unpacked by an operator."""
@@ -100,10 +119,10 @@ class _Sums:
         if min(tensor.dims, default=0) < 0:
             raise ValueError(f"{tensor.name} is said to have the shape {list(tensor.dims)}")
         kind, count = onnx.TensorProto.DataType.Name(tensor.data_type), math.prod(tensor.dims)
-        if role == STATISTIC:
-            self.statistics += count
-        elif role == UNPACKING or (count <= FEW and kind in WHOLE) or not tensor.dims:
-            return
+        if role is None and ((count <= FEW and kind in WHOLE) or not tensor.dims):
+            role = SETTING
+        if role not in (None, WEIGHT):
+            self.kept.setdefault(role, []).append(tensor)
         elif unpacked_by is not None and BITS.get(kind, 8) == 8:
             numbers, stored = _stands_for(unpacked_by, count), count * 8
             self.numbers, self.bits = self.numbers + numbers, self.bits + stored
@@ -155,14 +174,15 @@ def _packed_inputs(node: Any) -> Iterator[int]:
 
 
 def _stands_for(node: Any, count: int) -> int:
-    """Return how many weights an operator reads from a tensor of bytes; sizes that it states are trusted to one
-    half.
+    """Return how many weights an operator reads from a tensor of bytes; sizes that it states are trusted as far as
+    its columns can be padded, to whole blocks, and not below one half.
     """
     attributes = {attribute.name: attribute.i for attribute in node.attribute}
     bits = attributes.get("bits", attributes.get("expert_weight_bits", 4))
     room = count * 8 // bits if bits in (2, 3, 4, 5, 6, 8) else 4 * count
     stated = int(attributes.get("K", 0) * attributes.get("N", 0))
-    return stated if room < 2 * stated <= 2 * room else room
+    padding = attributes.get("N", 0) * max(0, attributes.get("block_size", 0) - 1)
+    return stated if room < 2 * stated and 0 <= room - stated <= padding else room
 
 
 def _outside(path: Path, tensor: Any) -> set[Path]:

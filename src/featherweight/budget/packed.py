@@ -8,12 +8,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from featherweight.budget.roles import LEAST, Widths
+
 UNPACKING = (
     "weight_scale", "weight_scale_inv", "weight_scale_2", "weight_global_scale", "weight_zero_point", "weight_g_idx",
     "weight_shape", "input_scale", "input_global_scale",
 )  # fmt: skip
 BESIDE = ("scales", "g_idx", "qzeros", "s", "codebooks", "weight_shape", "shape", "weight_scale", "weight_scale_2")
 OBSERVERS = ("activation_post_process", "weight_fake_quant")  # of torch's quantisation, before it is done
+OBSERVED = ("scale", "zero_point", "eps", "min_val", "max_val", "histogram", "fake_quant_enabled", "observer_enabled")
+BINS = 2048  # of an observer's histogram
+HALF = 2  # weights for each number that unpacks them, at least: scales and zero points are those of groups
+PADDED = 3  # weights of 8 bits at most that fill up the last 32 bits of a row
 
 
 def unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
@@ -23,21 +29,41 @@ def unpacked(state: Mapping[str, Tensor]) -> tuple[dict[str, int], set[str]]:
     along the inputs or along the outputs; AQLM a code for a group of weights, and a codebook (peft #1594); MLX as many
     as fit into 32 bits; mxfp4 and nvfp4 two in a byte (huggingface.js #2323); compressed-tensors and HQQ as many as a
     stored shape says. Scales of 8-bit weights (torch, quanto, bitsandbytes) serve only to unpack them, too. Shapes that
-    a file states are trusted down to one weight per two bytes.
+    a file states are trusted down to one weight per byte; what unpacks weights counts if it is more than half as many
+    numbers as these, unless all this together is little (tables, texts).
     """
     packed: dict[str, int] = {}
     aside: set[str] = set()
+    more, too_many = 0, set[str]()  # numbers beyond half as many as the weights that they unpack, and their names
+    watched = [key for key in state if any(name in OBSERVERS for name in key.split("."))]
     for key, tensor in state.items():
-        count, beside = _packed(key, tensor, state)
+        count, named = _packed(key, tensor, state)
         if count is None:
-            beside = _unpacking(key, tensor, state)
+            named = _unpacking(key, tensor, state)
         else:
-            packed[key] = count if 2 * count >= tensor.nbytes else tensor.nbytes
-        aside |= beside & set(state)
+            rows = len(tensor) if tensor.dim() else 1
+            packed[key] = count if count + PADDED * rows >= tensor.nbytes else tensor.nbytes
+        beside = named & state.keys() - {key}
+        beyond = sum(state[name].numel() for name in beside) - packed.get(key, tensor.numel()) // HALF
+        if beyond > 0:
+            more, too_many = more + beyond, too_many | beside
+        aside |= beside
+        home = key.rpartition(".")[0]
+        if key.endswith(".zero_point") and f"{home}.scale" in state:
+            aside |= _single(home, state)
         if tensor.is_quantized:
-            home = key.rpartition(".")[0].removesuffix("._packed_params._packed_params")
-            aside |= {f"{home}.{name}" for name in ("scale", "zero_point")} & set(state)
-    return packed, aside
+            aside |= _single(home.removesuffix("._packed_params._packed_params"), state)
+    if more > LEAST:
+        aside -= too_many
+    widths = Widths(one for key, one in state.items() if key not in watched)
+    small = [key for key in watched if state[key].numel() <= BINS or widths.has(state[key].numel())]
+    return packed, aside.union(key for key in small if key.rpartition(".")[2] in OBSERVED)
+
+
+def _single(home: str, state: Mapping[str, Tensor]) -> set[str]:
+    """Return the scale and the zero point of a layer's output, each one number."""
+    names = {f"{home}.{name}" for name in ("scale", "zero_point")}
+    return {name for name in names if name in state and state[name].numel() == 1}
 
 
 def _packed(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> tuple[int | None, set[str]]:
@@ -51,7 +77,7 @@ def _packed(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> tuple[int 
         return {f"{home}{name}" for name in names}
 
     if any(f"{key}.quant_state.bitsandbytes__{kind}" in state for kind in ("nf4", "fp4")):
-        return 2 * tensor.numel(), {name for name in state if name.startswith(f"{key}.")}
+        return 2 * tensor.nbytes, {name for name in state if name.startswith(f"{key}.")}  # stored as any type
     if last == "qweight" and scales is not None and tensor.ndim == 2:
         order = beside.get("g_idx")
         inputs = _inputs(tensor, scales, beside.get("qzeros")) if order is None else len(order)
@@ -67,7 +93,7 @@ def _packed(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> tuple[int 
     if last == "weight_packed" and "weight_shape" in beside:
         return math.prod(beside["weight_shape"].tolist()), named(*UNPACKING)
     if last == "W_q" and "shape" in beside:
-        others = {name for name in state if name.startswith(home)} - {key, f"{home}bias"}
+        others = {name for name in state if name.rpartition(".")[0] == module} - {key, f"{home}bias"}
         return math.prod(beside["shape"].tolist()), others
     of_four_bits = last == "weight_packed" or (last == "weight" and "weight_scale_2" in beside)
     if of_four_bits and tensor.dtype == torch.uint8 and "weight_scale" in beside:
@@ -76,16 +102,12 @@ def _packed(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> tuple[int 
 
 
 def _unpacking(key: str, tensor: Tensor, state: Mapping[str, Tensor]) -> set[str]:
-    """Return the names of what only unpacks a tensor with one weight per number, or of this tensor if it does that."""
+    """Return the names of what only unpacks a tensor with one weight per number."""
     module, _, last = key.rpartition(".")
     home = f"{module}." if module else ""
     if last == "_data" and f"{home}_scale" in state:
         above = module.rpartition(".")[0]
         return {f"{home}_scale", f"{above}.input_scale", f"{above}.output_scale"}
-    if last == "zero_point" and f"{home}scale" in state:
-        return {key, f"{home}scale"}
-    if any(name in OBSERVERS for name in key.split(".")):
-        return {key}
     if last == "weight" and tensor.element_size() == 1:
         return {f"{home}{name}" for name in ("SCB", "weight_format", *UNPACKING)}
     return set()

@@ -3,8 +3,8 @@
 Every number counts that the shipped model was given by training or could have been: parameters, frozen or not, of any
 precision, shared ones once; everything else with numbers that can be reached from the model (tensors in attributes,
 containers, closures, hooks and class variables, arrays, bytes, long lists); and buffers that are not statistics of a
-normalisation layer, since such a buffer is a weight by another name. Statistics are shown, and count only if the
-competition says so.
+normalisation layer, since such a buffer is a weight by another name (`roles`). Statistics are shown, and count only if
+the competition says so.
 
 No count can find numbers that exist only while the code runs: written in the code or as text, made from a seed, read
 from a file, kept in global names and caches, or cut into short lists. None of these is saved with the weights.
@@ -16,33 +16,24 @@ import array
 import gc
 import io
 import sys
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from numbers import Number
 from types import FunctionType, ModuleType
 from typing import Any, get_origin
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from torch.optim.swa_utils import AveragedModel
 
+from featherweight.budget.python_numbers import numbers_in
+from featherweight.budget.roles import Role, Widths, bounded, role_of_buffer
 from featherweight.errors import UserError
-from featherweight.models import Normalize
 
-# Buffers of a norm that hold statistics of the data, as those of `Normalize` do: shown, and counted only if the
-# competition says so.
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-INDICES = ("position_ids", "relative_position_index", "token_type_ids")  # buffers of transformers that the code makes
-LIBRARIES = ("torch", "torchvision", "timm", "transformers")  # whose modules hold in such buffers what their names say
-NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm", "InstanceNorm1d", "InstanceNorm2d")
-FEW = 32  # this many of Python's numbers in one container are settings; more are weights by another name
 PLAIN = frozenset((str, int, float, complex, bool, type(None)))  # hold nothing, and are nine tenths of what is met
 COMPILER = ("torch._dynamo", "torch._inductor", "torch._functorch")
 HOLDING = (FunctionType, Tensor, np.ndarray, bytes, list, tuple, set, dict)  # among a class's variables
@@ -66,23 +57,38 @@ def groups(
     `caches` are tensors, by id, that a run has computed from others (`Caches.derived`): they do not count, unless they
     are parameters or buffers.
     """
+    parts = list(parts)
     seen: dict[int, int] = {}
     visited: dict[int, Any] = {}
+    widths = _widths(module for _, module in parts)
+    sums: list[Counter[Role]] = []
+    for _, module in parts:
+        sums.append(Counter())
+        for tensor, role in _tensors(module, visited, widths, caches):
+            sums[-1][role] += new_elements(tensor, seen)
+    weights, statistics = (sum(one[role] for one in sums) for role in ("weight", "statistic"))
+    are_weights = bounded(weights, statistics)[0] > weights
     grouped = []
-    for label, module in parts:
-        parameters = statistics = 0
-        for tensor, counts in _tensors(module, visited, caches):
-            new = new_elements(tensor, seen)
-            parameters += new if counts else 0
-            statistics += 0 if counts else new
-        if parameters or statistics or macs.get(label, 0):
-            grouped.append(Group(label.removeprefix("net."), parameters, statistics, macs.get(label, 0)))
+    for (label, _), one in zip(parts, sums, strict=True):
+        moved = one["statistic"] if are_weights else 0
+        group = Group(
+            label.removeprefix("net."),
+            one["weight"] + moved,
+            one["statistic"] - moved + one["made"],
+            macs.get(label, 0),
+        )
+        if group.parameters or group.statistics or group.macs:
+            grouped.append(group)
     return grouped
 
 
 def counted(module: nn.Module) -> Iterator[Tensor]:
     """Return the tensors of a module that count."""
-    return (tensor for tensor, counts in _tensors(module, {}) if counts)
+    return (tensor for tensor, role in _tensors(module, {}, _widths([module])) if role == "weight")
+
+
+def _widths(modules: Iterable[nn.Module]) -> Widths:
+    return Widths(one for module in modules for one in module.parameters() if not nn.parameter.is_lazy(one))
 
 
 def derived(module: nn.Module) -> dict[int, Tensor]:
@@ -119,13 +125,15 @@ def refuse_untrainable(model: nn.Module, name: str) -> None:
         raise UserError(f"model: {name} has nothing to train: {why}")
 
 
-def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = {}) -> Iterator[tuple[Tensor, bool]]:
-    """Yield every tensor reachable from a module, and whether it counts: all but statistics and the code's indices do.
+def _tensors(
+    root: Any, visited: dict[int, Any], widths: Widths, caches: Mapping[int, Tensor] = {}
+) -> Iterator[tuple[Tensor, Role]]:
+    """Yield every tensor reachable from a module, and its role: all but statistics and what the code makes are weights.
 
     Other objects with numbers count as a tensor of that many: arrays, bytes, storages, and more than a few Python
     numbers in one container.
     """
-    ahead = [root]
+    ahead, summed = [root], set[int]()
     while ahead:
         thing = ahead.pop()
         if type(thing) in PLAIN or id(thing) in visited:
@@ -141,15 +149,15 @@ def _tensors(root: Any, visited: dict[int, Any], caches: Mapping[int, Tensor] = 
             for name, buffer in thing._buffers.items():
                 if buffer is not None and id(buffer) not in visited:
                     visited[id(buffer)] = buffer
-                    yield buffer, _counts(thing, name, buffer)
+                    yield buffer, role_of_buffer(thing, name, buffer, widths)
                     ahead += _inside(buffer)
         elif isinstance(thing, Tensor):
             if id(thing) not in caches or isinstance(thing, nn.Parameter):
-                yield thing, True
-        elif numbers := _numbers(thing):
+                yield thing, "weight"
+        elif numbers := _numbers(thing, summed):
             unpacked = torch.empty(numbers, dtype=torch.uint8, device="meta")
             visited[id(unpacked)] = unpacked
-            yield unpacked, True
+            yield unpacked, "weight"
         ahead += _inside(thing)
         if id(type(thing)) not in visited:
             visited[id(type(thing))] = type(thing)
@@ -232,7 +240,7 @@ def _packed(state: Any) -> list[Tensor]:
     return [state] if isinstance(state, Tensor) and (state.is_quantized or state.is_floating_point()) else []
 
 
-def _numbers(thing: Any) -> int:
+def _numbers(thing: Any, summed: set[int]) -> int:
     """Return how many numbers an object holds that is not a tensor, without those of objects inside it."""
     if isinstance(thing, np.ndarray):
         return 0 if thing.dtype.kind in "OSU" else thing.size * (2 if thing.dtype.kind == "c" else 1)
@@ -242,50 +250,17 @@ def _numbers(thing: Any) -> int:
         return 0 if thing.closed else len(thing.getvalue())
     if isinstance(thing, torch.UntypedStorage):
         return len(thing)
-    if isinstance(thing, list | tuple | set | frozenset | deque | dict):
-        if len(thing) <= FEW:
-            return 0
-        count = sum(isinstance(one, Number) for one in (thing.values() if isinstance(thing, dict) else thing))
-        return count if count > FEW else 0
-    return 0
-
-
-def _counts(module: nn.Module, name: str, buffer: Tensor) -> bool:
-    """True if a buffer counts: not a statistic of a norm, nor indices that are not saved, which the code creates."""
-    if isinstance(module, nn.modules.batchnorm._NormBase) and name in STATISTICS:
-        return buffer.numel() > max(1, module.num_features)
-    if isinstance(module, torch.jit.ScriptModule) and module.original_name in NORMS and name in STATISTICS:
-        return buffer.numel() > max(1, *(one.numel() for one in module.parameters(recurse=False)), 1)
-    if type(module).__module__.partition(".")[0] in LIBRARIES:
-        if name in INDICES and buffer.dtype == torch.int64:
-            return False
-        if type(module).__name__.startswith("FrozenBatchNorm") and name in STATISTICS:
-            return buffer.numel() > max(1, module.get_buffer("weight").numel())
-    if isinstance(module, Normalize):
-        return name not in ("mean", "std")
-    if isinstance(module, AveragedModel) and name == "n_averaged":
-        return buffer.numel() > 1
-    if isinstance(module, _SpectralNorm) and name in ("_u", "_v"):  # from which it works out one number
-        return buffer.dim() > 1
-    for hook in module._forward_pre_hooks.values():
-        if isinstance(hook, SpectralNorm) and name in (f"{hook.name}_u", f"{hook.name}_v"):
-            return buffer.dim() > 1
-        if isinstance(hook, BasePruningMethod) and name == f"{hook._tensor_name}_mask":
-            return not is_mask(buffer)
-    return not (name in module._non_persistent_buffers_set and buffer.dtype in (torch.int64, torch.bool))
-
-
-def is_mask(tensor: Tensor) -> bool:
-    """True if all values are 0 or 1."""
-    return not tensor.is_meta and bool(((tensor == 0) | (tensor == 1)).all())
+    return len(numbers_in(thing, summed))
 
 
 def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:
     """Return how many numbers `tensor` adds: shared memory counts once, and in full, however small its views are."""
     each = numbers_in_each(tensor)
-    if tensor.layout is not torch.strided:  # sparse: the number of values that it stands for
+    if (
+        tensor.layout is not torch.strided
+    ):  # sparse: the number of values that it stands for, or holds if these are more
         stored = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()
-        storage, elements = stored.untyped_storage(), tensor.numel() * each
+        storage, elements = stored.untyped_storage(), max(tensor.numel(), stored.numel()) * each
     else:
         storage = tensor.untyped_storage()
         elements = storage.nbytes() // tensor.element_size() * each

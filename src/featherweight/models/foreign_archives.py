@@ -47,8 +47,9 @@ def archive_kind(names: Collection[str]) -> str:
     return "export" if exported or any(name.endswith("weights_config.json") for name in inside) else "weights"
 
 
-def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a TorchScript archive, by attribute path; those of frozen ones are `constant.N`.
+def read_torchscript(path: Path) -> dict[str, Any]:
+    """Return the tensors of a TorchScript archive, by attribute path; those of frozen ones are `constant.N`. Numbers in
+    lists and dicts are lists under the path and `numbers`.
 
     Raises UserError if the archive is damaged or has unknown content.
     """
@@ -184,7 +185,7 @@ def _untagged(item: Any, *tag: Any) -> Any:
     return item
 
 
-def _tensors(thing: Any, names: tuple[str, ...], seen: dict[int, Any]) -> Iterator[tuple[str, Tensor]]:
+def _tensors(thing: Any, names: tuple[str, ...], seen: dict[int, Any]) -> Iterator[tuple[str, Any]]:
     if isinstance(thing, Tensor):
         yield ".".join(names), thing
         return
@@ -193,9 +194,11 @@ def _tensors(thing: Any, names: tuple[str, ...], seen: dict[int, Any]) -> Iterat
     seen[id(thing)] = thing
     if isinstance(thing, _Bag):
         yield from _tensors(thing.state, names, seen)
-    elif isinstance(thing, dict):
-        for key, value in thing.items():
-            yield from _tensors(value, (*names, str(key)), seen)
-    elif isinstance(thing, list | tuple):
-        for number, value in enumerate(thing):
-            yield from _tensors(value, (*names, str(number)), seen)
+    elif isinstance(thing, dict | list | tuple):
+        inside = thing if isinstance(thing, dict) else dict(enumerate(thing))
+        numbers = [one for one in inside.values() if isinstance(one, int | float | complex)]
+        if numbers:
+            yield ".".join((*names, "numbers")), numbers
+        for key, value in inside.items():
+            if not isinstance(value, int | float | complex | str):
+                yield from _tensors(value, (*names, str(key)), seen)

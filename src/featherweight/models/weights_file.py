@@ -55,7 +55,7 @@ INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_array, "numpy._core.multiarray._reconstruct"),
     np.ndarray,
     np.dtype,
-    *(type(np.dtype(code)) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")),
+    *(type(np.dtype(code)) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")),
 ]
 # Prefixes of all names: of data-parallel wrappers, compiled models, Lightning and this program.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "_model.")

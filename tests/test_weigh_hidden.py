@@ -1,0 +1,146 @@
+"""Weights by another name count: what only is called a statistic, an index, a mask, a scale or a record."""
+
+import random
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from featherweight.budget import weigh_anything
+from featherweight.budget.what_counts import groups
+
+NET = {"conv.weight": torch.rand(8, 3, 3, 3), "head.weight": torch.rand(10, 8)}
+OWN = 216 + 80
+
+
+def norm(channels: int, name: str = "bn", affine: bool = False) -> dict:
+    scale = {f"{name}.weight": torch.rand(channels), f"{name}.bias": torch.rand(channels)} if affine else {}
+    return {
+        **scale,
+        f"{name}.running_mean": torch.rand(channels),
+        f"{name}.running_var": torch.rand(channels),
+        f"{name}.num_batches_tracked": torch.tensor(1),
+    }
+
+
+def with_attributes() -> dict:
+    state = OrderedDict(NET)
+    state._metadata = {"": {"version": 1, "w": torch.rand(500)}}
+    return state
+
+
+def with_parameter() -> dict:
+    weight = nn.Parameter(torch.rand(5))
+    weight.more = torch.rand(500)
+    return {**NET, "w": weight}
+
+
+def sparse() -> torch.Tensor:
+    return torch.sparse_coo_tensor(torch.zeros(1, 500, dtype=torch.int64), torch.rand(500), (1,))
+
+
+FLOATS = [0.5] * 500
+SWIN = {"relative_position_bias_table": torch.rand(9, 2), "relative_position_index": torch.randint(9, (4, 4))}
+HIDDEN = {
+    "a norm as wide as no layer": ({**NET, **norm(3000)}, OWN + 6000),
+    "more norms than there are layers": (
+        {**NET, **{key: one for n in range(700) for key, one in norm(8, f"bn{n}").items()}}, OWN + 700 * 16,
+    ),
+    "an index of weights": ({**NET, "position_ids": torch.randint(9, (500,))}, OWN + 500),
+    "an index of zeros that are none": ({**NET, "token_type_ids": torch.arange(500)}, OWN + 500),
+    "an index into no table": ({**NET, "relative_position_index": torch.randint(9, (500,))}, OWN + 500),
+    "a mask of nothing": ({**NET, "w_orig": torch.rand(1), "w_mask": torch.ones(500)}, OWN + 501),
+    "vectors of no matrix": ({**NET, "w_orig": torch.rand(1), "w_u": torch.rand(500)}, OWN + 501),
+    "scales of one weight": (
+        {**NET, **{f"{n}.{key}": one for n in range(30) for key, one in
+                   {"weight": torch.ones(1, dtype=torch.int8), "SCB": torch.rand(500)}.items()}}, OWN + 30 * 501,
+    ),
+    "beside HQQ's": (
+        {"W_q": torch.ones(4, dtype=torch.uint8), "shape": torch.tensor([2, 2]), "head.weight": torch.rand(500)}, 504,
+    ),
+    "a layer's scale that is many": ({**NET, "scale": torch.rand(500), "zero_point": torch.ones(500)}, OWN + 1000),
+    "an observer of weights": ({**NET, "activation_post_process.w": torch.rand(500)}, OWN + 500),
+    "4 bits in floats": (
+        {"l.weight": torch.zeros(100), "l.weight.quant_state.bitsandbytes__nf4": torch.zeros(9, dtype=torch.uint8)},
+        800,
+    ),
+    "a shape that is half of it": (
+        {"l.weight_packed": torch.zeros(10, 100, dtype=torch.int32), "l.weight_shape": torch.tensor([10, 200]),
+         "l.weight_scale": torch.rand(1)}, 4000,
+    ),
+    "a list": ({"model": NET, "w": FLOATS}, OWN + 500),
+    "a dict": ({"model": NET, "w": {str(n): one for n, one in enumerate(FLOATS)}}, OWN + 500),
+    "short lists": ({"model": NET, "w": torch.rand(70, 30).tolist()}, OWN + 2100),
+    "very many short dicts": ({"model": NET, "w": [{"a": 0.5, "b": 1.5} for _ in range(6000)]}, OWN + 12_000),
+    "a record longer than any": ({"model": NET, "losses": [0.5] * 20_000}, OWN + 20_000),
+    "bytes": ({"model": NET, "w": bytearray(500)}, OWN + 500),
+    "attributes of a state": (with_attributes(), OWN + 500),
+    "attributes of a parameter": (with_parameter(), OWN + 5 + 500),
+    "values on one place": ({**NET, "w": sparse()}, OWN + 500),
+    "lists alone": ({"w": FLOATS}, 500),
+}  # fmt: skip
+HONEST = {
+    "a norm without weights of its own": {**NET, **norm(8)},
+    "a norm of parts": {**NET, **norm(4)},
+    "curves": {"model": NET, "train_losses": FLOATS, "history": {"val": {"acc": FLOATS}}, "lrs": FLOATS},
+    "classes": {"model": NET, "class_to_idx": {f"class {n}": n for n in range(102)}, "split": [*range(7, 500, 3)]},
+    "generators": {
+        "model": NET, "random_state": random.Random(0).getstate(), "python": random.Random(0).getstate(),
+        "numpy_random_state": np.random.RandomState(0).get_state()[1],
+    },
+    "settings": {"model": NET, "config": {"anchors": [[10, 13, 16, 30]] * 3, "blocks": [[3, 16, 0.25]] * 16}},
+    "an optimizer": {"model": NET, "optimizer": {"state": {}, "param_groups": [{"params": [*range(90)]}]}},
+    "places": {**NET, "position_ids": torch.arange(50).expand(1, -1), "token_type_ids": torch.zeros(1, 50).long()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "true"), HIDDEN.values(), ids=HIDDEN)
+def test_weights_by_another_name_count(tmp_path, content, true):
+    torch.save(content, tmp_path / "a.pth")
+    assert weigh_anything(tmp_path / "a.pth").parameters == true
+
+
+@pytest.mark.parametrize("content", HONEST.values(), ids=HONEST)
+def test_what_is_no_weight_does_not_count(tmp_path, content):
+    torch.save(content, tmp_path / "a.pth")
+    assert weigh_anything(tmp_path / "a.pth").parameters == OWN
+
+
+def test_an_index_into_a_table(tmp_path):
+    torch.save({**NET, **SWIN}, tmp_path / "a.pth")
+    found = weigh_anything(tmp_path / "a.pth")
+    assert (found.parameters, found.statistics) == (OWN + 18, 16)
+
+
+class Listed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.weights = nn.Linear(8, 10), [0.5] * 500
+
+    weights: list[float]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x) + sum(self.weights)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lists_in_torchscript(tmp_path):
+    torch.jit.script(Listed()).save(tmp_path / "a.pt")
+    assert weigh_anything(tmp_path / "a.pt").parameters == 90 + 500
+
+
+def test_modules_are_held_to_the_same():
+    def size(**parts: object) -> tuple[int, int]:
+        net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 10, bias=False))
+        for name, part in parts.items():
+            setattr(net[0], name, part)
+        (found,) = groups([("net", net)])
+        return found.parameters - OWN, found.statistics
+
+    assert size(norm=nn.BatchNorm1d(3000, affine=False)) == (6000, 1)
+    assert size(norm=nn.BatchNorm1d(8, affine=False)) == (0, 17)
+    assert size(norm=nn.BatchNorm1d(6000)) == (24_001, 0)  # more than networks have
+    assert size(norm=nn.BatchNorm1d(3000)) == (6000, 6001)
+    assert size(rows=torch.rand(70, 30).tolist(), blocks=[[3, 16, 0.25]] * 16) == (2100, 0)
