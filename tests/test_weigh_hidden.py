@@ -45,8 +45,9 @@ FLOATS = [0.5] * 500
 SWIN = {"relative_position_bias_table": torch.rand(9, 2), "relative_position_index": torch.randint(9, (4, 4))}
 HIDDEN = {
     "a norm as wide as no layer": ({**NET, **norm(3000)}, OWN + 6000),
-    "more norms than there are layers": (
-        {**NET, **{key: one for n in range(700) for key, one in norm(8, f"bn{n}").items()}}, OWN + 700 * 16,
+    "more norms than networks have": (
+        {"w": torch.rand(64, 1), **{key: one for n in range(80) for key, one in norm(64, f"bn{n}").items()}},
+        64 + 80 * 128,
     ),
     "an index of weights": ({**NET, "position_ids": torch.randint(9, (500,))}, OWN + 500),
     "an index of zeros that are none": ({**NET, "token_type_ids": torch.arange(500)}, OWN + 500),
