@@ -22,7 +22,7 @@ from featherweight.evaluation.metrics import METRICS
 from featherweight.export.exportable import ExportSource
 from featherweight.kaggle import submit_and_score
 from featherweight.report import tensorboard, write
-from featherweight.runs import bundle, ensemble, ledger, members, pipeline, predictions, series, soup
+from featherweight.runs import bundle, ensemble, ledger, members, pipeline, predictions, series, soup, stored_probs
 from featherweight.runs.comparison import true_classes
 from featherweight.runs.ensemble import fit_weights
 from featherweight.runs.paired_tests import HoldoutPredictions
@@ -250,7 +250,7 @@ def test_a_greedy_soup_is_picked_by_the_competitions_metric(finished, capsys):
 
 def test_damaged_answers_of_an_ensemble_are_named_and_left(finished):
     both, _ = ensemble.ensemble(["a", "b"], fit=False, name="both", command=["x"])
-    file = both.probs_file("holdout")
+    file = stored_probs.path(both, "holdout")
     file.write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"make it again: delete .*both, then \./run\.sh ensemble a b"):
         Run.find("both").probs("holdout")

@@ -22,6 +22,7 @@ from featherweight.export.resampling import prepared
 from featherweight.export.source import Source
 from featherweight.models import Classifier, build
 from featherweight.models.shape import Shape
+from featherweight.runs import fitted, stored_probs
 from featherweight.runs.run import Run
 from featherweight.runtime.torch_internals import build_on_meta
 
@@ -204,9 +205,9 @@ def test_the_int8_copy_is_scored_at_temperatures_that_have_not_seen_the_labels(w
     run.temperature.write_text("0.25\n")  # as fitted to these very images
     subject = ExportSource.of(Run.find("first"))
     (pack,) = subject.shown(subject.load(), run.split.holdout)
-    raw = run.raw_probs("holdout")
+    raw = stored_probs.read(run, "holdout")
     fair = temper_cross_fitted(raw, pack.labels, groups=run.groups(pack.ids))
-    np.testing.assert_allclose(job._recalibrated(subject, run.calibrated(raw), pack), fair, atol=1e-3)
+    np.testing.assert_allclose(job._recalibrated(subject, fitted.calibrated(run, raw), pack), fair, atol=1e-3)
 
 
 def test_networks_of_several_families_share_a_script():

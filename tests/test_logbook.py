@@ -24,9 +24,11 @@ from featherweight.logbook import rerun
 from featherweight.logbook.claims import CLAIMS, judge
 from featherweight.models import build
 from featherweight.models.shape import Shape
+from featherweight.runs.history import EVERY_EPOCH
 from featherweight.runs.metadata import Metadata
 from featherweight.runs.paired_tests import holm
-from featherweight.runs.run import EVERY_EPOCH, Result, Run
+from featherweight.runs.result import Result
+from featherweight.runs.run import Run
 from featherweight.runtime.device import make_runtime
 from featherweight.training.examples import Examples
 from featherweight.training.schedules import beginning, rate_factor

@@ -22,7 +22,7 @@ from featherweight.data.pack import Pack
 from featherweight.models import Classifier
 from featherweight.report import evidence, figures, tables, write
 from featherweight.report.gradcam import gradcam
-from featherweight.runs import ledger, pipeline
+from featherweight.runs import fitted, ledger, pipeline
 from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
@@ -63,7 +63,7 @@ def test_a_run_that_calibrates_is_shown_as_it_is_scored(home):
     found = evidence.gather(run)
     raw = np.load(run.folder / "holdout_probs.npy")
     assert abs(found.probs - raw).max() > 0.01
-    probs, answers = run.cross_fitted(run.probs("holdout"), found.true)  # by temperatures fitted to other fifths
+    probs, answers = fitted.cross_fitted(run, run.probs("holdout"), found.true)
     np.testing.assert_array_equal(found.probs, probs)
     np.testing.assert_array_equal(found.predicted, answers)
     write.write(run)

@@ -13,7 +13,7 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
-from featherweight.runs import expected_score, ledger, pipeline, selection
+from featherweight.runs import expected_score, ledger, pipeline, selection, stored_probs
 from featherweight.runs.ensemble import ensemble
 from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
@@ -106,7 +106,7 @@ def test_runs_of_the_first_format_are_still_read(runs, capsys):
     run = Run.find("one")
     assert run.metadata.format == 1
     assert run.result.predict == expected.predict
-    assert run.probs_file("predict").name == "test_probs.npy"
+    assert stored_probs.path(run, "predict").name == "test_probs.npy"
     before = {path: path.read_bytes() for path in (runs / "one").iterdir()}
     assert main.main(["resume", "one", "--no-report"]) == 0
     assert pipeline.execute(run) == expected
@@ -186,7 +186,7 @@ def test_older_answers_that_say_not_of_which_images_they_are_count_where_their_n
     probs = np.load(runs / "one" / "predict_probs.npy")
     np.save(runs / "one" / "predict_probs.npy", probs[:count])
     ids = Run.find("one").competition.load().predict.ids
-    assert (Run.find("one").raw_probs("predict", ids) is None) == (count < 359)
+    assert (stored_probs.read(Run.find("one"), "predict", ids) is None) == (count < 359)
     pipeline.execute(Run.find("one"))
     np.testing.assert_array_equal(np.load(runs / "one" / "predict_probs.npy"), probs)
 
@@ -216,9 +216,9 @@ def test_scoring_a_run_deletes_no_file_of_another(runs):
     assert [run.name for run in selection.on_the_same_images(Run.find("one"))] == ["one", "large"]
     assert damaged.exists()
     with pytest.raises(UserError, match=r"compute them again: \./run.sh resume two"):
-        Run.find("two").raw_probs("holdout")
+        stored_probs.read(Run.find("two"), "holdout")
     pipeline.execute(Run.find("two"))
-    assert Run.find("two").raw_probs("holdout") is not None
+    assert stored_probs.read(Run.find("two"), "holdout") is not None
 
 
 def test_another_seed_that_answered_other_images_says_nothing_of_these(runs):

@@ -11,7 +11,7 @@ from browser import Browser, missing
 from featherweight import paths
 from featherweight.cli import main
 from featherweight.runs import ledger, query
-from featherweight.runs.run import EVERY_EPOCH
+from featherweight.runs.history import EVERY_EPOCH
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.evaluation.inference import predict_probs
 from featherweight.models import Classifier
+from featherweight.runs import fitted
 from featherweight.runs.ensemble import cross_fitted_mixture
 from featherweight.runs.paired_tests import HoldoutPredictions
 from featherweight.runs.predictions import views
@@ -50,10 +51,10 @@ class ExportSource:
             raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
         if not run.is_ensemble:
             seen = _views(run, with_views)
-            return cls(run, [Member(run, run.load_model().eval(), run.fitted_temperature, 1.0, "", seen)])
+            return cls(run, [Member(run, run.load_model().eval(), fitted.temperature(run), 1.0, "", seen)])
         members = [
             Member(
-                each, each.load_model().eval(), each.fitted_temperature, weight, f"{index}.", _views(each, with_views)
+                each, each.load_model().eval(), fitted.temperature(each), weight, f"{index}.", _views(each, with_views)
             )
             for index, (each, weight) in enumerate(run.answering)
         ]
@@ -83,7 +84,7 @@ class ExportSource:
         """
         total = np.zeros((len(packs[0]), len(self.run.competition.classes)))
         for member, pack in zip(self.members, packs, strict=True):
-            total += member.run.calibrated(self._asked(member, pack, what)).astype(np.float64) * member.weight
+            total += fitted.calibrated(member.run, self._asked(member, pack, what)).astype(np.float64) * member.weight
         return total.astype(np.float32)
 
     def held_out(self, packs: Sequence[Pack], what: str) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ from featherweight.export.exportable import ExportSource
 from featherweight.export.source import Source
 from featherweight.models import Classifier
 from featherweight.models.weights_file import to_safetensors
+from featherweight.runs import fitted
 from featherweight.runtime.torch_internals import build_on_meta
 
 Facts = Mapping[str, Any]
@@ -69,7 +70,7 @@ def deployed(subject: ExportSource) -> Deployed:
         [member.model for member in subject.members],
         [member.temperature for member in subject.members],
         [member.weight for member in subject.members],
-        Answering(images[0], subject.run.competition.target, subject.run.decision),
+        Answering(images[0], subject.run.competition.target, fitted.decision(subject.run)),
     ).eval()
 
 

@@ -25,6 +25,7 @@ from featherweight.export.exportable import ExportSource, some
 from featherweight.export.formats import FORMATS, as_text, missing, script_text
 from featherweight.export.onnx_runner import answers, prepared_by_graph
 from featherweight.models.custom import CustomModel
+from featherweight.runs import fitted
 from featherweight.runs.evaluate import names_of
 from featherweight.runs.run import Run
 
@@ -153,7 +154,7 @@ def _recalibrated(subject: ExportSource, probs: NDArray[np.float32], pack: Pack)
     if len(subject.members) > 1 or not run.temperature.exists():
         return probs
     assert pack.labels is not None
-    raw = temper(probs, 1 / run.fitted_temperature, several=several)
+    raw = temper(probs, 1 / fitted.temperature(run), several=several)
     return temper_cross_fitted(raw, pack.labels, groups=run.groups(pack.ids))
 
 
@@ -181,7 +182,7 @@ def _compare_decided(
     run: Run, decided: NDArray[np.bool_ | np.int64] | None, expected: NDArray[np.float32], kind: str
 ) -> None:
     """Raise UserError where what is decided differs, but for probabilities at a threshold or cut point itself."""
-    decision = run.decision
+    decision = fitted.decision(run)
     if decided is None or decision.kind == "most_probable":
         return
     places = expected if decision.kind == "thresholds" else expected_index(expected)[:, None]
@@ -236,7 +237,7 @@ def facts_of(subject: ExportSource, counted: int, limit: int, plain: Score) -> d
         "input": f"images: uint8 [N, height, width, {image.channels}], {colours}, of any height and width",
         "output": probabilities + decided[competition.target],
         "inside": f"resizing, normalisation, probabilities, calibration, decision; {views}",
-        "decision": asdict(run.decision),
+        "decision": asdict(fitted.decision(run)),
         "size": image.size,
         "channels": image.channels,
         **({"fit": image.fit} if image.store is None else {"store": image.store, "crop": image.crop}),

@@ -18,7 +18,7 @@ from featherweight.config import Competition, Recipe, load_competition, load_rec
 from featherweight.console import Progress, duration, say
 from featherweight.kaggle.notebook_time import epochs_within
 from featherweight.models.custom_source import stored_sources
-from featherweight.runs import bundle, pipeline
+from featherweight.runs import bundle, fitted, pipeline
 from featherweight.runs.pictures import to_predict
 from featherweight.runs.predictor import Predictor, Shown
 from featherweight.runs.request import RunRequest
@@ -56,7 +56,7 @@ def _by_run(run: Run, competition: Competition, deadline: float) -> Path:
             bar.advance(len(predicted.probs))
     csv = paths.submissions() / f"{run.name}.csv"
     form, probs = submission.form(competition, ids), np.concatenate(parts)
-    submission.write(csv, form, ids, probs, run.decision(probs))
+    submission.write(csv, form, ids, probs, fitted.decision(run)(probs))
     submission.check(csv, form)
     return csv
 

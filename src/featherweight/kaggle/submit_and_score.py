@@ -28,7 +28,7 @@ from featherweight.kaggle.client import Kaggle
 from featherweight.kaggle.download import kaggle_name, slug_and_folder
 from featherweight.kaggle.errors import SITE
 from featherweight.kaggle.responses import KaggleSubmission, LeaderboardRow
-from featherweight.runs import ledger
+from featherweight.runs import ledger, stored_probs
 
 if TYPE_CHECKING:  # torch, without which scores and downloads come sooner
     from featherweight.config import Competition
@@ -150,7 +150,7 @@ def _entry(what: str, competition: str | None) -> Entry:
         origin = Run.find(what)
         csv, name = origin.csv(), origin.competition_name
         if not csv.is_file():
-            if origin.is_finished and not origin.probs_file("predict").exists():
+            if origin.is_finished and not stored_probs.path(origin, "predict").exists():
                 raise UserError(f"{what} has no submission: {name} has no images to predict")
             there = "its CSV is not here" if origin.is_finished else "it has none yet"
             raise UserError(f"{what} has no submission, {there}: ./run.sh resume {what}")

@@ -18,8 +18,9 @@ from featherweight.evaluation.label_noise import label_noise
 from featherweight.inspection import checks
 from featherweight.inspection.checks import Finding
 from featherweight.report.gradcam import gradcam
-from featherweight.runs import division, predictions
-from featherweight.runs.run import Result, Run
+from featherweight.runs import division, fitted, predictions
+from featherweight.runs.result import Result
+from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
 
 MISTAKES = 24  # most confident mistakes shown
@@ -91,7 +92,7 @@ def gather(run: Run) -> Evidence:
     assert holdout.labels is not None
     device = devices.make_runtime(run.device, run.recipe.train.precision, run.metadata.threads)
     model = run.load_model()
-    probs, predicted = run.cross_fitted(run.probs("holdout"), holdout.labels)
+    probs, predicted = fitted.cross_fitted(run, run.probs("holdout"), holdout.labels)
     plain = probs
     if predictions.views(run.recipe, competition):
         plain = predict_probs(

@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # torch and pandas: each table imports what it needs
     from featherweight.kaggle.responses import LeaderboardRow
     from featherweight.models.pretrained_nets import PretrainedNet
     from featherweight.runs.query import Gap
-    from featherweight.runs.run import Result, Run
+    from featherweight.runs.result import Result
+    from featherweight.runs.run import Run
 
 TRIALS = 20  # of a search that its table shows
 

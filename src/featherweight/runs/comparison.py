@@ -15,7 +15,7 @@ from featherweight.console import say
 from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS, judge, metric_of, spoken
-from featherweight.runs import ledger, query
+from featherweight.runs import fitted, ledger, query, stored_probs
 from featherweight.runs.paired_tests import HoldoutPredictions, over_seeds, paired
 from featherweight.runs.run import Run
 from featherweight.schema import Choice, OneOf
@@ -30,7 +30,7 @@ def holdout_predictions(runs: Sequence[Run]) -> list[HoldoutPredictions]:
     """
     first, shown = runs[0], distinct_names(runs)
     for run, name in zip(runs, shown, strict=True):
-        if not run.probs_file("holdout").exists():
+        if not stored_probs.path(run, "holdout").exists():
             raise UserError(f"{name} has not predicted its holdout yet: ./run.sh resume {name}")
         if not run.competition.same_task(first.competition):
             raise UserError(f"{name} and {shown[0]} are of different competitions; their scores cannot be compared")
@@ -48,7 +48,7 @@ def distinct_names(runs: Sequence[Run]) -> list[str]:
 
 def _answered(run: Run, name: str, labels: NDArray[Any]) -> HoldoutPredictions:
     """Return it as the holdout is scored: cross-fitted."""
-    probs, decided = run.cross_fitted(run.probs("holdout", run.split.holdout), labels)
+    probs, decided = fitted.cross_fitted(run, run.probs("holdout", run.split.holdout), labels)
     return HoldoutPredictions(name, probs, labels, decided, run.groups(run.split.holdout))
 
 

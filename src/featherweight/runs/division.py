@@ -18,7 +18,7 @@ from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import Packs, divide_knowing, kin_of
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import Score, judge, metric_of
-from featherweight.runs import groups
+from featherweight.runs import fitted, groups
 from featherweight.runs.metadata import WITHOUT, SplitIds, read_record
 from featherweight.runs.run import Run
 
@@ -128,7 +128,7 @@ def without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
     left = f"{int(related.sum()):,} of {len(related):,} held-out images have related ones that are trained on"
     if (~related).sum() < FEWEST_UNRELATED:
         return f"{left}, so the score on new images is unknown: declare groups"
-    probs, answers = run.cross_fitted(run.probs("holdout"), holdout.labels)
+    probs, answers = fitted.cross_fitted(run, run.probs("holdout"), holdout.labels)
     answered = answers if metric_of(run.competition.metric).input_kind == "answers" else probs.astype(np.float64)
     group = run.groups(holdout.ids)
     left_groups = None if group is None else group[~related]

@@ -15,12 +15,13 @@ from featherweight import atomic, budget
 from featherweight.console import say
 from featherweight.evaluation.bootstrap import halves
 from featherweight.models.weights_file import to_safetensors
-from featherweight.runs import groups, members
+from featherweight.runs import fitted, groups, members, stored_probs
 from featherweight.runs.comparison import holdout_predictions, true_classes
 from featherweight.runs.evaluate import Labelled, conclude, record
 from featherweight.runs.metadata import SplitIds
 from featherweight.runs.paired_tests import HoldoutPredictions
-from featherweight.runs.run import Result, Run
+from featherweight.runs.result import Result
+from featherweight.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def out_of_fold(runs: Sequence[Run]) -> Held:
     labels, probs, first = true_classes(runs[0], ids), [], 0
     for run in runs:
         last = first + len(run.split.holdout)
-        probs.append(run.cross_fitted(run.probs("holdout"), labels[first:last])[0])  # at a cross-fitted temperature
+        probs.append(fitted.cross_fitted(run, run.probs("holdout"), labels[first:last])[0])  # its temperature too
         first = last
     return Held(ids, np.concatenate(probs), labels)
 
@@ -96,15 +97,15 @@ def _together(
         tensors = {f"{index}.{key}": tensor for index, run in enumerate(runs) for key, tensor in _weights(run).items()}
         atomic.write_bytes(combined.weights, to_safetensors(tensors))
 
-        combined.store_probs("holdout", held.probs, held.ids)
+        stored_probs.store(combined, "holdout", held.probs, held.ids)
         parts: dict[str, Labelled] = {"holdout": (held.ids, held.labels)}
         if test:
-            combined.store_probs("test", averaged([run.probs("test", test) for run in runs], weights), test)
+            stored_probs.store(combined, "test", averaged([run.probs("test", test) for run in runs], weights), test)
             parts["test"] = (test, true_classes(first, test))
         predict = competition.load().predict
         if predict is not None:
             answered = [run.probs("predict", predict.ids) for run in runs]
-            combined.store_probs("predict", averaged(answered, weights), predict.ids)
+            stored_probs.store(combined, "predict", averaged(answered, weights), predict.ids)
             parts["predict"] = (predict.ids, None)
         result = conclude(combined, weighed, parts, answered_alike=alike)
     made = Run.find(combined.name)

@@ -11,9 +11,10 @@ from featherweight.budget import BudgetCheck
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.evaluation.unlabelled import DomainFeatures
-from featherweight.runs import expected_score, ledger
+from featherweight.runs import expected_score, fitted, ledger
 from featherweight.runs.expected_score import Expected
-from featherweight.runs.run import Result, Run
+from featherweight.runs.result import Result
+from featherweight.runs.run import Run
 from featherweight.runs.wrong_labels import WrongLabels
 from featherweight.submission import grading
 
@@ -31,9 +32,9 @@ def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers | None = N
     form = submission.holdout_form(competition, ids) if part != "predict" else submission.form(competition, ids)
     probs = run.probs(part, ids)
     if part == "holdout" and labels is not None:
-        probs, answers = run.cross_fitted(probs, labels)
+        probs, answers = fitted.cross_fitted(run, probs, labels)
     else:
-        answers = run.decision(probs)
+        answers = fitted.decision(run)(probs)
     submission.write(path, form, ids, probs, answers)
     submission.check(path, form)
     if labels is None:
@@ -66,7 +67,7 @@ def conclude(
     """
     labels = parts["holdout"][1]
     assert labels is not None
-    run.fit_decision(labels)
+    fitted.fit_decision(run, labels)
     scores = {part: evaluate(run, part, *images) for part, images in parts.items()}
     assert scores["holdout"] is not None
     result = Result(
@@ -84,7 +85,7 @@ def conclude(
             expected.store(run)
     if labels.ndim == 1 and (wrong := WrongLabels.look(run, parts["holdout"][0], run.probs("holdout"), labels)):
         wrong.store(run)
-    run.store_result(result)
+    result.store(run)
     return result
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from featherweight import atomic
 from featherweight.evaluation import intervals, unlabelled
 from featherweight.evaluation.metrics import Metric, Score, metric_by_name
-from featherweight.runs import query, selection
+from featherweight.runs import fitted, query, selection, stored_probs
 from featherweight.runs.metadata import WITHOUT, read_record
 from featherweight.runs.run import Run
 
@@ -114,10 +114,10 @@ def expect(
     Without `features` the probabilities show a shift, if both are answered `alike`: a mean of several models is more
     certain than one of them, on any images.
     """
-    to_predict = run.raw_probs("predict")
+    to_predict = stored_probs.read(run, "predict")
     if to_predict is None or not len(to_predict) or holdout.count < FEWEST:
         return None
-    probs, _ = run.cross_fitted(run.probs("holdout"), labels)
+    probs, _ = fitted.cross_fitted(run, run.probs("holdout"), labels)
     test = run.probs("predict")
     share = run.competition.submission.public
     images = math.ceil(len(test) * (query.PUBLIC_SHARE if share is None else share))
@@ -240,9 +240,11 @@ def _ends(holdout: Score, centre: float, variance: float, images: float) -> tupl
 def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], test: NDArray[Any]) -> dict[str, float]:
     """Return the accuracy that agreement with another seed of the recipe predicts: it falls as agreement does."""
     for other in selection.on_the_same_images(run):
-        theirs = other.raw_probs("predict")
+        theirs = stored_probs.read(other, "predict")
         seed_alone = other.recipe.model_copy(update={"seed": run.recipe.seed}) == run.recipe
-        if other.name != run.name and seed_alone and theirs is not None and other.answers_as(run, "predict"):
+        if other.name == run.name or not seed_alone or theirs is None:
+            continue
+        if stored_probs.of_same_images(other, run, "predict"):
             held = unlabelled.agreement(probs, other.probs("holdout"))
             gain = unlabelled.agreement(test, theirs) - held
             return {f"agreement with {other.name}": float(np.clip(accuracy + gain, 0, 1))}

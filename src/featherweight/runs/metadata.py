@@ -16,6 +16,7 @@ from featherweight.untrusted_files import explained, read_text
 
 PARTS = ("holdout", "test", "predict")  # parts of the data that a run predicts and is scored on
 DAMAGED = "the file is damaged"
+NO_WAY_ON = "restore it from a copy, or start a new run"
 WITHOUT = "delete it to continue without it"
 T = TypeVar("T")
 FORMAT = 3  # of a run's folder; before 2 its files had other names, before 3 related images could be separated

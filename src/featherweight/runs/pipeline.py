@@ -25,16 +25,16 @@ from featherweight.data.csv_file import examples
 from featherweight.data.pack import Pack
 from featherweight.data.split import scarce
 from featherweight.errors import DivergedError, ProcessLostError, UserError
-from featherweight.evaluation.calibration import fit_temperature
 from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
-from featherweight.runs import division, ledger
+from featherweight.runs import division, fitted, ledger
 from featherweight.runs.division import RegroupedImages
 from featherweight.runs.evaluate import Labelled, conclude, names_of, record
 from featherweight.runs.metadata import read_json
 from featherweight.runs.predictions import augmentations, learned, probabilities, seen_as
-from featherweight.runs.run import Result, Run
+from featherweight.runs.result import Result
+from featherweight.runs.run import Run
 from featherweight.runs.teachers import teachers, with_pseudo_labels
 from featherweight.runtime import device as devices
 from featherweight.runtime import launcher, processes
@@ -155,10 +155,9 @@ def _conclude(
 ) -> Result:
     """Do the stages from the stored probabilities to the ledger."""
     if run.recipe.predict.calibrate and not run.temperature.exists():
-        raw, labels = run.raw_probs("holdout"), parts["holdout"].labels
-        assert raw is not None
+        labels = parts["holdout"].labels
         assert labels is not None
-        atomic.write_text(run.temperature, f"{fit_temperature(raw, labels)}\n")
+        fitted.fit_temperature(run, labels)
     labelled: dict[str, Labelled] = {
         part: (images.ids, None if part == "predict" else images.labels) for part, images in parts.items()
     }

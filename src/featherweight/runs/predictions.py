@@ -21,6 +21,7 @@ from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.models import Classifier
+from featherweight.runs import stored_probs
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
 from featherweight.training import probe
@@ -79,14 +80,14 @@ def probabilities(
     images, are replaced.
     """
     device.processes.once(lambda: _delete_damaged(run, part))
-    stored = run.raw_probs(part, images.ids)
+    stored = stored_probs.read(run, part, images.ids)
     if stored is not None:
         return stored
-    if run.probs_file(part).exists():
+    if stored_probs.path(run, part).exists():
         say(f"  {part}: these are other images than {run.name} has predicted; they are predicted from its weights")
     with Progress(f"predict {part}", len(images), "images") as bar:
         probs = _asked(run, model, images, device, plain, bar.advance)
-    device.processes.once(lambda: run.store_probs(part, probs, images.ids))
+    device.processes.once(lambda: stored_probs.store(run, part, probs, images.ids))
     return probs
 
 
@@ -101,12 +102,12 @@ def learned(run: Run, model: Classifier, train: Pack, device: Runtime) -> float:
 def _delete_damaged(run: Run, part: str) -> None:
     """Delete stored probabilities that cannot be read. Raises UserError for an ensemble's, which no model can make."""
     try:
-        run.raw_probs(part)
+        stored_probs.read(run, part)
     except UserError as error:
         if run.is_ensemble:
             raise
         say(f"{error.args[0].splitlines()[0]}; they are computed again from the weights")
-        run.probs_file(part).unlink()
+        stored_probs.path(run, part).unlink()
 
 
 def _asked(

@@ -26,7 +26,7 @@ from featherweight.evaluation import tta
 from featherweight.evaluation.decisions import DecisionRule
 from featherweight.evaluation.inference import activated, predict_probs
 from featherweight.models import Classifier
-from featherweight.runs import predictions
+from featherweight.runs import fitted, predictions
 from featherweight.runs.evaluate import names_of
 from featherweight.runs.run import Run
 from featherweight.runtime import device as devices
@@ -114,13 +114,14 @@ class Predictor(nn.Module):
             pictures = [pictures]
         chunks = list(self.stream(pictures))
         if not chunks:
-            return Predictions(self.classes, [], np.zeros((0, len(self.classes)), np.float32), {}, self.run.decision)
+            nothing = np.zeros((0, len(self.classes)), np.float32)
+            return Predictions(self.classes, [], nothing, {}, fitted.decision(self.run))
         return Predictions(
             self.classes,
             [id for chunk in chunks for id in chunk.ids],
             np.concatenate([chunk.probs for chunk in chunks]),
             {id: why for chunk in chunks for id, why in chunk.unreadable.items()},
-            self.run.decision,
+            fitted.decision(self.run),
         )
 
     def stream(self, pictures: Iterable[Picture | Shown]) -> Iterator[Predictions]:
@@ -169,14 +170,14 @@ class Predictor(nn.Module):
                 start=start,
                 **predictions.inference_options(member.recipe, member.run.competition),
             )
-            probs += member.weight * member.run.calibrated(part).astype(np.float64)
+            probs += member.weight * fitted.calibrated(member.run, part).astype(np.float64)
         read = [index for index in range(len(chunk)) if index not in faults]
         return Predictions(
             self.classes,
             [ids[index] for index in read],
             probs[read].astype(np.float32),
             {ids[index]: why for index, why in sorted(faults.items())},
-            self.run.decision,
+            fitted.decision(self.run),
         )
 
 

@@ -1,28 +1,27 @@
-"""A run and its files, `runs/<name>/`; no other module parses them.
+"""A run: the folder `runs/<name>/` and what its files say. Each file is read and written by one module.
 
-run.json                what was asked for, where and with which code: `Metadata`
-recipe.yaml, competition.yaml    the configuration, resolved when the run was started
-split.json              the ids of train, holdout and test; kin.json what keeping related images together has changed
-groups.json             the groups of related images among those that are scored, if there are any
-labels.json             held-out labels that look wrong, if there are any
-history.csv             one row per epoch
-weights.safetensors     the final weights; temperature.txt the fitted temperature; decision.json the decision rule
-PART_probs.npy, PART.csv         predictions of holdout, test and predict; PART_ids.sha256, of which images
-result.json             the scores; it is written last, and its presence means that the run is finished
+run.json                what was asked for, where and with which code: `metadata`
+recipe.yaml, competition.yaml    the configuration, resolved when the run was started: here
+split.json              the ids of train, holdout and test: here; kin.json what keeping related images together has
+                        changed: `division`
+groups.json             the groups of related images among those that are scored, if there are any: `groups`
+labels.json             held-out labels that look wrong, if there are any: `wrong_labels`
+history.csv             one row per epoch: `history`
+weights.safetensors     the final weights: here
+temperature.txt, decision.json   what is fitted to the holdout: `fitted`
+PART_probs.npy, PART_ids.sha256  the probabilities of holdout, test and predict, and of which images: `stored_probs`
+PART.csv                these as a submission: `evaluate`
+result.json             the scores; it is written last, and its presence means that the run is finished: `result`
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.torch
@@ -34,19 +33,14 @@ from featherweight import atomic, budget, paths
 from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
 from featherweight.config.merge import Override
 from featherweight.console import say
-from featherweight.data import safe_arrays
 from featherweight.errors import UserError, nearest
-from featherweight.evaluation import decisions
 from featherweight.evaluation.bootstrap import Groups
-from featherweight.evaluation.calibration import temper, temper_cross_fitted
-from featherweight.evaluation.class_metrics import Answers
-from featherweight.evaluation.decisions import DecisionRule
-from featherweight.evaluation.metrics import Score
 from featherweight.models import Classifier, build
 from featherweight.models.custom_source import stored_sources
-from featherweight.runs import groups, ledger
+from featherweight.runs import fitted, groups, history, ledger, stored_probs
 from featherweight.runs.elsewhere import data_here
-from featherweight.runs.metadata import DAMAGED, PARTS, Metadata, SplitIds, read_json, read_record
+from featherweight.runs.metadata import DAMAGED, NO_WAY_ON, Metadata, SplitIds, read_json
+from featherweight.runs.result import Result
 from featherweight.runtime import device as devices
 from featherweight.training import checkpoint
 from featherweight.untrusted_files import explained
@@ -54,29 +48,8 @@ from featherweight.untrusted_files import explained
 if TYPE_CHECKING:
     import pandas as pd
 
-EVERY_EPOCH = {"epoch", "lr", "train_loss", "holdout_loss", "holdout_score"}  # columns of every trained run
-NO_WAY_ON = "restore it from a copy, or start a new run"
 # Before there was a format number, "test" were the competition's images, and "kept" today's test part.
 FILES_OF_FORMAT_1 = {"test": "kept", "predict": "test"}
-
-
-@dataclass(frozen=True)
-class Result:
-    """The scores of a finished run on its holdout, on the test part if it has one, and on the images to predict if
-    their labels are known; `minutes` is the training time.
-    """
-
-    parameters: int
-    limit: int
-    holdout: Score
-    test: Score | None
-    predict: Score | None
-    minutes: float
-
-    @property
-    def unbiased(self) -> Score | None:
-        """The score on images by which nothing was chosen, if there is one."""
-        return self.predict or self.test
 
 
 @dataclass(frozen=True)
@@ -209,7 +182,7 @@ class Run:
         """Return the path of a labelled part's CSV, or of the submission."""
         if part == "predict":
             return paths.submissions() / f"{self.name}.csv"
-        return self.folder / f"{self._stem(part)}.csv"
+        return self.folder / f"{self.file_stem(part)}.csv"
 
     @cached_property
     def split(self) -> SplitIds:
@@ -228,121 +201,18 @@ class Run:
         """Write the ids."""
         atomic.write_text(self.folder / "split.json", split.to_json())
 
-    def raw_probs(self, part: str, ids: Sequence[str] | None = None) -> NDArray[np.float32] | None:
-        """Return the model's own probabilities for a part, float32 [N, K].
-
-        None before they are computed and, with `ids` [N], if the stored ones are of other images. Raises UserError if
-        the file is damaged.
-        """
-        path = self.probs_file(part)
-        if not path.exists() or (ids is not None and not self._is_of(part, ids)):
-            return None
-        try:
-            probs = safe_arrays.load(path)
-            if probs.dtype != np.float32 or probs.ndim != 2 or probs.shape[1] != self.competition.shape.num_classes:
-                raise UserError(f"{path}: not the probabilities of {self.competition.shape.num_classes} classes")
-        except UserError as error:
-            again = f"compute them again: ./run.sh resume {self.name}"
-            if self.is_ensemble:  # made in one step, from its members alone
-                again = f"make it again: delete {self.folder}, then ./run.sh ensemble {' '.join(self.members)}"
-            raise UserError(f"{error}\n{again}") from None
-        return None if ids is not None and len(ids) != len(probs) else probs
-
     def probs(self, part: str, ids: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Return the calibrated probabilities for a part, float32 [N, K]: those of its CSV, which are scored.
 
         Raises UserError if they are not computed yet or, with `ids` [N], are of other images.
         """
-        raw = self.raw_probs(part, ids)
-        if raw is None and self.probs_file(part).exists():
+        raw = stored_probs.read(self, part, ids)
+        if raw is None and stored_probs.path(self, part).exists():
             again = f"delete {self.folder} and make it again" if self.is_ensemble else f"./run.sh resume {self.name}"
             raise UserError(f"{self.name} has predicted other images than those to {part} today: {again}")
         if raw is None:
             raise UserError(f"{self.name} has not predicted {part} yet: ./run.sh resume {self.name}")
-        return self.calibrated(raw)
-
-    def _is_of(self, part: str, ids: Sequence[str]) -> bool:
-        """True if the stored probabilities are of these images, as far as is known: older runs have not stored it."""
-        note = self._ids_file(part)
-        return not note.exists() or note.read_text().strip() == _checksum(ids)
-
-    def answers_as(self, other: Run, part: str) -> bool:
-        """True if the stored probabilities of both runs are of the same images of a part, in the same order.
-
-        Of older runs, which have not stored which images these are, only the numbers are compared.
-        """
-        own, others = self.raw_probs(part), other.raw_probs(part)
-        if own is None or others is None or len(own) != len(others):
-            return False
-        notes = [run._ids_file(part) for run in (self, other)]
-        return not all(note.exists() for note in notes) or notes[0].read_text() == notes[1].read_text()
-
-    def calibrated(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return probabilities [N, K] at the temperature that is fitted to the holdout, if there is one."""
-        if not self.temperature.exists():
-            return probs
-        return temper(probs, self.fitted_temperature, several=self.competition.target == "several")
-
-    @property
-    def fitted_temperature(self) -> float:
-        """The fitted temperature; 1 if there is none."""
-        if not self.temperature.exists():
-            return 1.0
-        with explained(self.temperature, f"{DAMAGED}; delete it, and ./run.sh resume {self.name} fits it again"):
-            temperature = float(self.temperature.read_text())
-            if not 0 < temperature < math.inf:
-                raise ValueError(f"expected a number above 0, got {temperature:g}")
-            return temperature
-
-    @property
-    def decision(self) -> DecisionRule:
-        """The decision rule: fitted to its holdout if the competition takes that, else the unfitted one."""
-        path, competition = self.folder / "decision.json", self.competition
-        if path.exists():
-            return read_record(path, DecisionRule, f"delete it, and ./run.sh resume {self.name} fits it again")
-        return decisions.unfitted(competition.target, len(competition.classes))
-
-    def fit_decision(self, labels: Answers) -> None:
-        """Fit the decision rule to the holdout's true classes [N], or sets [N, K], and store it, if there is one to
-        fit.
-        """
-        target, metric = self.competition.target, self.competition.metric
-        if decisions.is_fitted(target, metric):
-            related = self.groups(self.split.holdout)
-            fitted = decisions.fit(target, metric, self.probs("holdout"), labels, groups=related)
-            fitted.store(self.folder / "decision.json")
-
-    def cross_fitted(self, probs: NDArray[np.float32], labels: Answers) -> tuple[NDArray[np.float32], Answers]:
-        """Return the holdout's probabilities [N, K] and answers as they are scored.
-
-        What is fitted to the holdout, the temperature and the decision, is cross-fitted in 5 folds, and related images
-        share a fold.
-        """
-        raw, related = self.raw_probs("holdout"), self.groups(self.split.holdout)
-        if self.temperature.exists() and raw is not None:
-            probs = temper_cross_fitted(raw, labels, groups=related)
-        target, metric = self.competition.target, self.competition.metric
-        return probs, decisions.cross_fitted(target, metric, probs, labels, groups=related)
-
-    def probs_file(self, part: str) -> Path:
-        """Return the path of a part's probabilities."""
-        return self.folder / f"{self._stem(part)}_probs.npy"
-
-    def _ids_file(self, part: str) -> Path:
-        return self.folder / f"{self._stem(part)}_ids.sha256"
-
-    def store_probs(self, part: str, probs: NDArray[np.float32], ids: Sequence[str]) -> None:
-        """Store the probabilities [N, K] of a part, and of which images [N] they are.
-
-        If they replace those of other images, the result is deleted, so that the run is scored again.
-        """
-        if self.probs_file(part).exists():
-            for name in ("result.json", "leaderboard.json", self.probs_file(part).name):
-                (self.folder / name).unlink(missing_ok=True)
-        buffer = io.BytesIO()
-        np.save(buffer, probs)
-        atomic.write_text(self._ids_file(part), f"{_checksum(ids)}\n")
-        atomic.write_bytes(self.probs_file(part), buffer.getvalue())
+        return fitted.calibrated(self, raw)
 
     @property
     def history(self) -> pd.DataFrame:
@@ -350,51 +220,22 @@ class Run:
 
         Raises UserError for a run that has not trained an epoch yet.
         """
-        import pandas as pd  # half a second to import
-
-        path = self.folder / "history.csv"
-        if not path.exists():
-            raise UserError(f"{self.name} has not trained an epoch yet: ./run.sh resume {self.name}")
-        with explained(path, f"{DAMAGED}; {NO_WAY_ON}, or delete it to continue without the curves"):
-            table = pd.read_csv(path).astype(float)
-            if "seconds" not in table or not (self.members or set(table) >= EVERY_EPOCH):
-                raise ValueError("columns of every epoch are missing")
-            return table.astype({"epoch": int}) if "epoch" in table else table
+        return history.read(self)
 
     @property
     def minutes(self) -> float:
         """Training time in minutes; 0 before the first epoch."""
-        with explained(self.folder / "history.csv", f"{DAMAGED}; {NO_WAY_ON}, or delete it to continue without it"):
-            return float(self._last_epoch().get("seconds", 0)) / 60
+        return history.minutes(self.folder)
 
     @property
     def epochs(self) -> int | None:
-        """Number of epochs trained, the last of which `train.steps` may have cut short; None if it was not trained."""
-        with explained(self.folder / "history.csv", f"{DAMAGED}; {NO_WAY_ON}, or delete it to continue without it"):
-            row = self._last_epoch()
-            return int(row["epoch"]) if "epoch" in row else None
+        """Number of epochs trained; None if it was not trained."""
+        return history.epochs(self.folder)
 
     @property
     def result(self) -> Result:
         """Its scores. Raises UserError for a run that is not finished."""
-        if not self.is_finished:
-            raise UserError(f"{self.name} is not finished: ./run.sh resume {self.name}")
-        path = self.folder / "result.json"
-        with explained(path, f"{DAMAGED}; delete it, and ./run.sh resume {self.name} scores it again"):
-            return self._result(read_json(path))
-
-    def _result(self, stored: dict[str, Any]) -> Result:
-        metric = {"metric": self.competition.metric.name}  # older scores do not name it
-        scores = {part: Score.read(metric | stored[part]) if stored.get(part) else None for part in PARTS}
-        if self.metadata.format == 1 and scores["test"] and scores["test"].count != len(self.split.test):
-            scores |= {"test": None, "predict": scores["test"]}
-        holdout = scores.pop("holdout")
-        assert holdout is not None
-        return Result(stored["parameters"], stored["limit"], holdout, **scores, minutes=stored["minutes"])
-
-    def store_result(self, result: Result) -> None:
-        """Write the scores, after which the run is finished."""
-        atomic.write_text(self.folder / "result.json", json.dumps(asdict(result), indent=2) + "\n")
+        return Result.read(self)
 
     def load_model(self) -> Classifier:
         """Return its model with the final weights. Raises UserError if they do not fit the recipe."""
@@ -417,19 +258,9 @@ class Run:
         weighed.refuse_if_over()
         return weighed
 
-    def _stem(self, part: str) -> str:
+    def file_stem(self, part: str) -> str:
         """Return the stem of a part's file names."""
         return FILES_OF_FORMAT_1.get(part, part) if self.metadata.format == 1 else part
-
-    def _last_epoch(self) -> dict[str, str]:
-        path = self.folder / "history.csv"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return dict(zip(lines[0].split(","), lines[-1].split(","), strict=True)) if len(lines) > 1 else {}
-
-
-def _checksum(ids: Sequence[str]) -> str:
-    """Return a checksum of ids and their order."""
-    return hashlib.sha256("\n".join(ids).encode(errors="surrogateescape")).hexdigest()
 
 
 def _tensors(weights: Path) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from featherweight.errors import UserError
 from featherweight.evaluation import bootstrap, decisions
 from featherweight.evaluation.metrics import Score, metric_of
-from featherweight.runs import query
+from featherweight.runs import fitted, query, stored_probs
 from featherweight.runs.run import Run
 from featherweight.training.early_stopping import values
 
@@ -31,7 +31,9 @@ def among_runs(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
     metric, keys = metric_of(competition.metric), competition.metric.arguments
     decide = decisions.unfitted(competition.target, len(competition.classes))  # fitting takes seconds per run
     decided = [
-        each.cross_fitted(each.probs("holdout"), labels)[0] if each.temperature.exists() else each.probs("holdout")
+        fitted.cross_fitted(each, each.probs("holdout"), labels)[0]
+        if each.temperature.exists()
+        else each.probs("holdout")
         for each in (run, *others)
     ]
     if metric.input_kind == "answers":
@@ -82,7 +84,7 @@ def on_the_same_images(run: Run) -> list[Run]:
     for name in dict.fromkeys(same["run"]):
         try:
             other = Run.find(name)
-            if other.split.holdout == run.split.holdout and other.raw_probs("holdout") is not None:
+            if other.split.holdout == run.split.holdout and stored_probs.read(other, "holdout") is not None:
                 others.append(other)
         except UserError:  # a folder that is gone or damaged
             continue

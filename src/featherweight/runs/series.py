@@ -13,7 +13,8 @@ from featherweight.evaluation.metrics import Metric, judge
 from featherweight.runs import ensemble, groups, pipeline
 from featherweight.runs.metadata import PARTS
 from featherweight.runs.request import RunRequest
-from featherweight.runs.run import Result, Run
+from featherweight.runs.result import Result
+from featherweight.runs.run import Run
 
 Done = list[tuple[Run, Result]]
 MOST = 1000  # runs of one series

@@ -20,6 +20,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation.calibration import temper
 from featherweight.models import Classifier
 from featherweight.models.input_sizes import refuse_other_sizes
+from featherweight.runs import fitted, stored_probs
 from featherweight.runs.ensemble import out_of_fold
 from featherweight.runs.members import are_folds
 from featherweight.runs.metadata import DAMAGED, read_json
@@ -167,12 +168,12 @@ def _confident(run: Run, wanted: Pseudo, holdout: Pack, predict: Pack) -> dict[s
     """Return the class of each image to predict that the labelling run is confident of, by id."""
     where = f"pseudo.run: {wanted.run}"
     labeller = _known_run(run, wanted.run, where, holdout)
-    if labeller.raw_probs("predict") is None:
+    if stored_probs.read(labeller, "predict") is None:
         raise UserError(f"{where} has not predicted the competition's images yet: ./run.sh resume {wanted.run}")
-    probs = labeller.raw_probs("predict", predict.ids)
+    probs = stored_probs.read(labeller, "predict", predict.ids)
     if labeller.competition.source != run.competition.source or probs is None:
         raise UserError(f"{where} has predicted other images than those of {run.competition_name}")
-    probs = labeller.calibrated(probs)
+    probs = fitted.calibrated(labeller, probs)
     sure = np.flatnonzero(probs.max(1) >= wanted.confidence)
     if not len(sure):
         most = f"its highest is {probs.max():.3g}; lower pseudo.confidence"

@@ -1,0 +1,89 @@
+"""The model's own probabilities of a part of the data, in the run's folder: `PART_probs.npy`, float32 [N, K], and
+`PART_ids.sha256`, a checksum of the ids of the images and their order, which older runs lack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherweight import atomic
+from featherweight.data import safe_arrays
+from featherweight.errors import UserError
+
+if TYPE_CHECKING:
+    from featherweight.runs.run import Run
+
+
+def path(run: Run, part: str) -> Path:
+    """Return the path of a part's probabilities."""
+    return run.folder / f"{run.file_stem(part)}_probs.npy"
+
+
+def read(run: Run, part: str, ids: Sequence[str] | None = None) -> NDArray[np.float32] | None:
+    """Return the probabilities of a part, float32 [N, K].
+
+    None before they are computed and, with `ids` [N], if the stored ones are of other images. Raises UserError if the
+    file is damaged.
+    """
+    file, classes = path(run, part), run.competition.shape.num_classes
+    if not file.exists() or (ids is not None and not _is_of(run, part, ids)):
+        return None
+    try:
+        probs = safe_arrays.load(file)
+        if probs.dtype != np.float32 or probs.ndim != 2 or probs.shape[1] != classes:
+            raise UserError(f"{file}: not the probabilities of {classes} classes")
+    except UserError as error:
+        again = f"compute them again: ./run.sh resume {run.name}"
+        if run.is_ensemble:  # made in one step, from its members alone
+            again = f"make it again: delete {run.folder}, then ./run.sh ensemble {' '.join(run.members)}"
+        raise UserError(f"{error}\n{again}") from None
+    return None if ids is not None and len(ids) != len(probs) else probs
+
+
+def store(run: Run, part: str, probs: NDArray[np.float32], ids: Sequence[str]) -> None:
+    """Store the probabilities [N, K] of a part, and of which images [N] they are.
+
+    If they replace those of other images, the result is deleted, so that the run is scored again.
+    """
+    file = path(run, part)
+    if file.exists():
+        for name in ("result.json", "leaderboard.json", file.name):
+            (run.folder / name).unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    np.save(buffer, probs)
+    atomic.write_text(_ids_file(run, part), f"{_checksum(ids)}\n")
+    atomic.write_bytes(file, buffer.getvalue())
+
+
+def of_same_images(one: Run, other: Run, part: str) -> bool:
+    """True if the stored probabilities of both runs are of the same images of a part, in the same order.
+
+    Of older runs, which have not stored which images these are, only the numbers are compared.
+    """
+    own, others = read(one, part), read(other, part)
+    if own is None or others is None or len(own) != len(others):
+        return False
+    notes = [_ids_file(run, part) for run in (one, other)]
+    return not all(note.exists() for note in notes) or notes[0].read_text() == notes[1].read_text()
+
+
+def _is_of(run: Run, part: str, ids: Sequence[str]) -> bool:
+    """True if a part's stored probabilities are of these images, as far as is known."""
+    note = _ids_file(run, part)
+    return not note.exists() or note.read_text().strip() == _checksum(ids)
+
+
+def _ids_file(run: Run, part: str) -> Path:
+    return run.folder / f"{run.file_stem(part)}_ids.sha256"
+
+
+def _checksum(ids: Sequence[str]) -> str:
+    """Return a checksum of ids and their order."""
+    return hashlib.sha256("\n".join(ids).encode(errors="surrogateescape")).hexdigest()
