@@ -152,8 +152,8 @@ def test_a_hub_that_cannot_be_reached_is_one_message_at_once(monkeypatch, tmp_pa
 def test_what_the_pictures_must_be_like():
     found = expected_input(FAMILIES.validate(LITE0))
     assert (found.mean, found.std) == ((0.5,) * 3, (0.5,) * 3)
-    assert (found.interpolation, found.crop_pct, found.input_size) == ("bicubic", 0.875, 224)
-    assert expected_input(FAMILIES.validate({"name": "torchvision/resnet18", "pretrained": True})).input_size == 224
+    assert (found.interpolation, found.crop_pct) == ("bicubic", 0.875)
+    assert expected_input(FAMILIES.validate({"name": "torchvision/resnet18", "pretrained": True})).crop_pct == 224 / 256
     assert expected_input(FAMILIES.validate({"name": "efficientnet_pytorch", "pretrained": True})).mean[0] == 0.485
     assert expected_input(FAMILIES.validate("timm/resnet18")) is None
 

@@ -50,14 +50,13 @@ class ExpectedInput:
     """The input that pretrained weights were trained with.
 
     Mean and standard deviation are per channel, of pixels in [0, 1]. For evaluation a picture is resized, with this
-    interpolation, so that its shorter side is `input_size / crop_pct`, and cropped to its central `input_size` pixels.
+    interpolation, so that its shorter side is the image size / `crop_pct`, and cropped to its centre.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
     crop_pct: float
-    input_size: int
 
 
 def starts_pretrained(spec: Choice) -> bool:
@@ -76,19 +75,15 @@ def expected_input(spec: Choice) -> ExpectedInput | None:
         settings = timm.get_pretrained_cfg(variant, allow_unregistered=True)
         if settings is None:
             return None
-        size = settings.test_input_size or settings.input_size
         crop = settings.test_crop_pct or settings.crop_pct
-        return ExpectedInput(tuple(settings.mean), tuple(settings.std), settings.interpolation, crop, size[-1])
+        return ExpectedInput(tuple(settings.mean), tuple(settings.std), settings.interpolation, crop)
     if spec.name == "torchvision":
         from torchvision import models
 
         chosen = models.get_model_weights(variant).DEFAULT.transforms()
         crop, resized = chosen.crop_size[0], chosen.resize_size[0]
-        return ExpectedInput(tuple(chosen.mean), tuple(chosen.std), chosen.interpolation.value, crop / resized, crop)
-    from efficientnet_pytorch import EfficientNet
-
-    side = EfficientNet.get_image_size(f"efficientnet-{variant}")
-    return ExpectedInput(IMAGENET_MEAN, IMAGENET_STD, "bicubic", 0.875, side)
+        return ExpectedInput(tuple(chosen.mean), tuple(chosen.std), chosen.interpolation.value, crop / resized)
+    return ExpectedInput(IMAGENET_MEAN, IMAGENET_STD, "bicubic", 0.875)  # of efficientnet_pytorch
 
 
 def weights_path(spec: Choice) -> tuple[Path, str]:

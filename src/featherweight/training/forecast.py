@@ -41,7 +41,7 @@ class TimeForecast:
             return ""
         long = self.advise and left > LONG
         more = f"; ./run.sh auto --minutes {LONG / 60:.0f} plans one that takes less" if long else ""
-        steps = f"{self.total - step:,} steps of {rate(done / spent, 'steps')}"
+        steps = f"{self.total - step:,} steps at {rate(done / spent, 'steps')}"
         return f"  training takes about {duration(left)} ({steps}), {peak_memory() / 1e9:.1f} GB of memory so far{more}"
 
 
