@@ -110,7 +110,9 @@ class Trainer:
         device = sample.device
         self.loader, self.total, self.step = loader, max(1, math.ceil(len(loader) * epochs)), 0
         self.net = network(device, widths)
-        whiten(self.net[0], sample)
+        first = self.net[0]
+        assert isinstance(first, nn.Conv2d)
+        whiten(first, sample)
         per_image = 1024 * (1 + 1 / (1 - MOMENTUM))
         rate, decay = RATE / per_image, DECAY * loader.batch / per_image
         trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]

@@ -17,7 +17,7 @@ from featherweight.runs.expected_score import parts_of
 SIZES = ((143, 359), (1000, 200))  # number of images held out, and to predict
 PUBLIC = 0.3
 CLASSIFIERS = ("good", "nearly flawless")
-NO_SHIFT = (0.5, {})
+NO_SHIFT: tuple[float, dict[str, float]] = (0.5, {})
 METRICS_ASKED = ("accuracy", "macro_f1", "samples_f1", "log_loss", "brier", "auc")
 LEAST = 1e-9  # tolerance for a score that equals an end of the interval
 
@@ -42,7 +42,8 @@ def cell(
         strength = strengths[draw % len(strengths)]
         known, *scored = (images(count, strength, random) for count in (held_out, *parts.values()))
         for metric, keys in metrics.items():
-            expected = parts_of(METRICS[metric](*known, **keys, groups=None), 0.0, NO_SHIFT, tuple(parts.values()), [])
+            sizes = parts["public"], parts["private"]
+            expected = parts_of(METRICS[metric](*known, **keys, groups=None), 0.0, NO_SHIFT, sizes, [])
             for part, (_, low, high, _), hidden in zip(parts, expected, scored, strict=True):
                 score = METRICS[metric].value(*hidden, **keys)
                 held[metric][part] += (low - LEAST <= score <= high + LEAST) / draws

@@ -104,7 +104,7 @@ def ours(bench: Bench, **changes: Any) -> Epoch:
             examples = Examples(images, holdout, 10, recipe.augment)
             history = Trainer(recipe, model, examples, device, Path(folder)).fit()
         seconds = history["seconds"].tolist()
-        return seconds[0] if len(seconds) == 1 else (seconds[-1] - seconds[0]) / (len(seconds) - 1)
+        return float(seconds[0] if len(seconds) == 1 else (seconds[-1] - seconds[0]) / (len(seconds) - 1))
 
     return epoch
 
@@ -236,7 +236,7 @@ def fastai(bench: Bench) -> Epoch:
         device=bench.device,
     )
 
-    class Clock(fast.Callback):
+    class Clock(fast.Callback):  # type: ignore[misc]
         order = -100
 
         def before_train(self) -> None:

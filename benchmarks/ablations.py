@@ -47,7 +47,7 @@ RATE = 0.375 / 256  # learning rate of SGD per image of a batch
 STEPS_PER_EPOCH = 60  # minimum for SGD, unless batches would be smaller than 32
 CROP = {"name": "crop", "padding": 0.0625, "fill": "reflect"}
 BASE_AUGMENT = [CROP, "alternating_flip"]
-AUGMENTATIONS: dict[str, list[Any]] = {
+AUGMENTATIONS: dict[str, Any] = {
     "no crop": ["alternating_flip"],
     "no mirror images": [CROP],
     "flip by chance": [CROP, "flip"],

@@ -195,9 +195,7 @@ def summary(outcomes: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             "commit": [run.get("commit") for run in runs],
         }
         if system != first:
-            tests = [
-                mcnemar(one["right"], it["right"], groups=None) for one, it in zip(outcomes[first], runs, strict=True)
-            ]
+            tests = [mcnemar(one["right"], it["right"]) for one, it in zip(outcomes[first], runs, strict=True)]
             against = dict(zip(("only_first", "only_it", "p"), map(list, zip(*tests, strict=True)), strict=True))
             rows[system][f"{first}_against_it"] = against
     return rows

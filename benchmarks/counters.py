@@ -102,7 +102,7 @@ def lightning(net: nn.Module, example: Tensor) -> int:
     from lightning.pytorch import LightningModule
     from lightning.pytorch.utilities.model_summary import ModelSummary
 
-    class Wrapped(LightningModule):
+    class Wrapped(LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.net = net

@@ -86,7 +86,7 @@ def contest(name: str, side: int, batch: int, steps: int, turns: Connection) -> 
     torch.manual_seed(0)
     net, optimizer = make(side)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    net.train().to(memory_format=layout)  # type: ignore[call-overload]
+    net.train().to(memory_format=layout)
     images = torch.rand(batch, 3, side, side).contiguous(memory_format=layout)
     targets = torch.randint(10, (batch,))
 

@@ -170,7 +170,8 @@ def export(run: Run, arguments: argparse.Namespace, folder: Path) -> None:
         places = {id: place for place, id in enumerate(images.ids)}
         for number, id in enumerate(wanted):
             place = np.array([places[id]])
-            whole = images.images.whole(place)[0] if isinstance(images.images, Photos) else images.images[place]
+            decoded: Any = images.images
+            whole = decoded.whole(place)[0] if isinstance(decoded, Photos) else decoded[place]
             inner = str(int(images.labels[places[id]])) if part != "test" else ""  # type: ignore[index]
             (folder / part / inner).mkdir(parents=True, exist_ok=True)
             Image.fromarray(whole[0]).save(folder / part / inner / f"{number}.png", compress_level=1)

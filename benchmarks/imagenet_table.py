@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ def counted(model: str, size: int) -> tuple[int, int, int]:
     import timm
 
     settings = timm.get_pretrained_cfg(model)
-    arguments: dict[str, Any] = {"img_size": size} if settings.fixed_input_size else {}
-    few, more = (build_on_meta(lambda k=k: timm.create_model(model, num_classes=k, **arguments)) for k in (10, 11))
+    arguments: dict[str, Any] = {"img_size": size} if settings and settings.fixed_input_size else {}
+    few, more = (build_on_meta(partial(timm.create_model, model, num_classes=k, **arguments)) for k in (10, 11))
     few.requires_grad_(False)
     here, there = (sum(one.numel() for one in net.parameters()) for net in (few, more))
     with torch.no_grad(), on_meta_device(), FlopCounterMode(display=False) as counter:

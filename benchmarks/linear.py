@@ -74,7 +74,7 @@ def drop(path: Path, mapped: np.memmap[Any, Any]) -> None:
     """
     if not hasattr(os, "posix_fadvise"):
         return
-    mapped._mmap.madvise(mmap.MADV_DONTNEED)
+    mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
@@ -96,7 +96,7 @@ def child(path: Path, arguments: argparse.Namespace) -> None:
     if arguments.keep:
         mapped_rows.IN_MEMORY = {"memory": 2**62, "disk": 0}[arguments.keep]
     try:
-        result = trained(path, arguments.epochs)
+        result: dict[str, Any] = dict(trained(path, arguments.epochs))
     except (MemoryError, RuntimeError, OSError) as error:
         if not lacks_memory(error):
             raise

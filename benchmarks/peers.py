@@ -188,9 +188,8 @@ def table(name: str, rows: dict[str, dict[str, float]]) -> str:
     """Return the Markdown table for the docs."""
     over = [key for key in ("ours_over_it", "native_over_it") if all(key in row for row in rows.values())]
     heads = {"ours_over_it": "ours is, times", "native_over_it": "ours native"}
-    lines = [
-        "| " + " | ".join([name, "images/s", "lowest to highest", *map(heads.get, over), "by processor time"]) + " |"
-    ]
+    columns = [name, "images/s", "lowest to highest", *(heads[key] for key in over), "by processor time"]
+    lines = ["| " + " | ".join(columns) + " |"]
     lines += ["|---|" + "---:|" * (3 + len(over))]
     for peer, row in rows.items():
         ratios = [f"{row[key]:.2f} ({row[f'{key}_low']:.2f} to {row[f'{key}_high']:.2f})" for key in over]

@@ -120,15 +120,16 @@ def main() -> None:
     train, test = labelled(competition, arguments.images)
     runtime = make_runtime(arguments.device, recipe.train.precision)
     device, dtype = runtime.device, runtime.dtype
-    assert train.labels is not None
-    assert test.labels is not None
+    train_labels, test_labels = train.labels, test.labels
+    assert train_labels is not None
+    assert test_labels is not None
 
     def published_run(epochs: float) -> Outcome:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.benchmark = device.type == "cuda"
         return airbench94.run(
-            (np.array(train.images), train.labels),
-            (test.images, test.labels),
+            (np.array(train.images), train_labels),
+            (test.images, test_labels),
             device,
             epochs,
             arguments.batch,

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import _record
@@ -53,7 +54,7 @@ def step_seconds(recipe: Recipe, competition: Competition, train: pack.Pack, dev
     model = build(recipe.model, Shape(classes, image.channels, image.size))
     augment = predictions.augmentations(recipe, competition)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        examples = Examples(train, train.take(range(1)), classes, augment)
+        examples = Examples(train, train.take(np.zeros(1, dtype=np.int64)), classes, augment)
         history = Trainer(short, model, examples, runtime, Path(folder)).fit()
     done = history["step"].iloc[-1] - history["step"].iloc[0]
     return float(history["seconds"].iloc[-1] - history["seconds"].iloc[0]) / int(done)
