@@ -1,7 +1,9 @@
 """Weights by another name count: what only is called a statistic, an index, a mask, a scale or a record."""
 
 import random
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,6 +37,12 @@ def with_parameter() -> dict:
     weight = nn.Parameter(torch.rand(5))
     weight.more = torch.rand(500)
     return {**NET, "w": weight}
+
+
+def filled() -> defaultdict:
+    history = defaultdict(list)
+    history["loss"] += FLOATS
+    return history
 
 
 def sparse() -> torch.Tensor:
@@ -92,6 +100,10 @@ HONEST = {
         "numpy_random_state": np.random.RandomState(0).get_state()[1],
     },
     "settings": {"model": NET, "config": {"anchors": [[10, 13, 16, 30]] * 3, "blocks": [[3, 16, 0.25]] * 16}},
+    "a defaultdict, a queue, a date": {
+        "model": NET, "history": filled(), "last_losses": deque(FLOATS, maxlen=600), "when": datetime(2026, 1, 1),
+        "options": SimpleNamespace(lr=0.1, took=timedelta(hours=1)),
+    },
     "an optimizer": {"model": NET, "optimizer": {"state": {}, "param_groups": [{"params": [*range(90)]}]}},
     "places": {**NET, "position_ids": torch.arange(50).expand(1, -1), "token_type_ids": torch.zeros(1, 50).long()},
 }  # fmt: skip

@@ -35,8 +35,8 @@ IMAGENET = Shape(1000, 3, 224)  # what a network by its name is made for
 
 
 def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAGENET) -> ModelSize:
-    """Return the size of a module, its state, a file (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, TorchScript too),
-    `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME`; for a model in shards, of its `.index.json`.
+    """Return the size of a module, its state, a file (.pth .pt .bin .ckpt .pth.tar .safetensors .pt2 .onnx,
+    TorchScript too), `timm/NAME`, `torchvision/NAME` or `FILE.py:NAME`; for a model in shards, of its `.index.json`.
 
     `example` [B, C, H, W] is passed through a module whose parameters are created by the first images; with it
     multiply-adds and the folded count are computed too. A named network is built for `shape`. No code is run but that
@@ -72,7 +72,7 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
         return _of_content(name, path, content, sum(part.stat().st_size for part in parts))
     if path.suffix.lower() == ".onnx":
         return weigh_onnx(name, path, size)
-    if path.suffix.lower() not in FILES:
+    if not path.name.lower().endswith(FILES):
         raise UserError(f"cannot weigh {path}: expected a file that ends in {', '.join((*FILES, INDEX))}")
     return _of_content(name, path, read_content(path), size)
 

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def _tensors_in(content: Any, parts: Parts) -> Iterator[tuple[Path, Tensor, bool
         if tensor is not None:
             yield path or ("tensor",), tensor, trains
             thing = vars(tensor) if tensor is thing else None
-        if isinstance(thing, argparse.Namespace):
+        if isinstance(thing, argparse.Namespace | SimpleNamespace):
             thing = vars(thing)
         if isinstance(thing, CONTAINERS) and id(thing) not in entered:
             entered[id(thing)] = thing

@@ -12,7 +12,7 @@ from featherweight.errors import UserError
 from featherweight.models.pretrained_weights import ENDINGS
 
 INDEX = ".index.json"  # of a model in shards, as transformers and diffusers write it
-FILES = (*ENDINGS, ".pt2", ".onnx")
+FILES = (*ENDINGS, ".pth.tar", ".pt2", ".onnx")
 RUN = "run.json"  # in the folder of a run, which is one model
 HEADS = (b"PK", b"\x80")  # what files begin with that torch has saved
 
@@ -49,7 +49,7 @@ def _models(folder: Path, names: list[str]) -> list[Path]:
     for file in files:
         if file.suffix.lower() == ".onnx":
             parts |= {one for one in _outside(file) if not _begins_as_weights(one)}
-    return [file for file in files if file in indices or (file.suffix.lower() in FILES and file not in parts)]
+    return [file for file in files if file in indices or (file.name.lower().endswith(FILES) and file not in parts)]
 
 
 def _outside(file: Path) -> set[Path]:

@@ -9,11 +9,13 @@ plain records in which training scripts keep their settings (`INERT`). For Torch
 from __future__ import annotations
 
 import argparse
+import datetime
 import pathlib
 import re
+import types
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,11 +43,30 @@ NESTS = (
     "ema_model",
     "ema",
 )
+
+
+def _as_dict(*of: Any) -> dict[Any, Any]:
+    """Stand for a dict with a default, which is filled next and asked for nothing that it does not have."""
+    return {}
+
+
+def _as_list(items: Iterable[Any] = (), longest: int | None = None) -> list[Any]:
+    """Stand for a queue."""
+    return list(items)
+
+
 _scalar: Any = np.float64(0).__reduce__()[0]
 _array: Any = np.zeros(0).__reduce__()[0]
 # Objects that timm, torchvision, Lightning and many others store beside the weights. Making one runs no code.
 INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
+    types.SimpleNamespace,
+    datetime.datetime,
+    datetime.date,
+    datetime.timedelta,
+    (_as_dict, "collections.defaultdict"),
+    (_as_list, "collections.deque"),
+    *(list, dict, int, float),  # what a defaultdict makes
     pathlib.PurePosixPath,
     (pathlib.PurePosixPath, "pathlib.PosixPath"),
     (pathlib.PurePosixPath, "pathlib._local.PosixPath"),

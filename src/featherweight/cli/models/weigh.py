@@ -1,5 +1,5 @@
-"""Count the parameters of any model: files (.pth .pt .bin .ckpt .safetensors .pt2 .onnx, also TorchScript), folders of
-files, runs, timm/NAME, torchvision/NAME, FILE.py:NAME.
+"""Count the parameters of any model: files (.pth .pt .bin .ckpt .pth.tar .safetensors .pt2 .onnx, also TorchScript),
+folders of files, runs, timm/NAME, torchvision/NAME, FILE.py:NAME.
 
 No code in a file is executed, except FILE.py itself. In a checkpoint, an EMA copy and the optimizer's state are counted
 separately.
