@@ -7,8 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
+from torchvision.models import get_model
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
 from featherweight.budget import weigh_anything
 from featherweight.budget.what_counts import groups
@@ -142,6 +145,28 @@ class Listed(nn.Module):
 def test_lists_in_torchscript(tmp_path):
     torch.jit.script(Listed()).save(tmp_path / "a.pt")
     assert weigh_anything(tmp_path / "a.pt").parameters == 90 + 500
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.some(3)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "timm/swin_tiny_patch4_window7_224", "timm/maxvit_rmlp_pico_rw_256", "timm/beit_base_patch16_224",
+        "torchvision/swin_v2_t", "timm/vit_base_patch16_rope_224",
+    ],
+)  # fmt: skip
+def test_what_libraries_make_of_their_code_does_not_count(name):
+    """Masks of attention, coordinates, biases that are 0, an index, defaults of a long signature."""
+    library, _, variant = name.partition("/")
+    make = timm.create_model if library == "timm" else get_model
+    with torch.device("meta"):
+        net = make(variant, num_classes=10)
+    assert weigh_anything(net).parameters == sum(one.numel() for one in net.parameters())
+    if library == "torchvision":
+        second = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2}
+        file = SwinTransformer([4, 4], 8, [2], [1], [2, 2], num_classes=2, **second)
+        assert weigh_anything(file.state_dict()).parameters == sum(one.numel() for one in file.parameters())
 
 
 def test_modules_are_held_to_the_same():

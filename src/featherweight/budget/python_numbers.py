@@ -57,6 +57,6 @@ def _short_lists(outer: Any, summed: set[int]) -> Iterator[Any]:
 
 def are_indices(numbers: list[Any]) -> bool:
     """True for the numbers of classes or images: whole, all different, and not much larger than there are many."""
-    if any(type(one) is not int for one in numbers):
+    if not numbers or any(type(one) is not int for one in numbers):
         return False
     return len(set(numbers)) == len(numbers) and min(numbers) >= 0 and max(numbers) < 100 * len(numbers)

@@ -6,7 +6,9 @@ code would give it. All others count as weights by another name.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
+from types import FunctionType
 from typing import Literal
 
 import torch
@@ -23,10 +25,12 @@ Role = Literal["weight", "statistic", "made"]
 # Buffers of a norm that hold statistics of the data, as those of `Normalize` do: shown, and counted only if the
 # competition says so.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-INDICES = ("position_ids", "relative_position_index", "token_type_ids")  # buffers of transformers that the code makes
+# Buffers of transformers that the code makes: whole numbers, and coordinates.
+INDICES = ("position_ids", "relative_position_index", "attention_bias_idxs", "token_type_ids")
+COORDINATES = "relative_coords_table"
 LIBRARIES = ("torch", "torchvision", "timm", "transformers")  # whose modules hold in such buffers what their names say
 NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm", "InstanceNorm1d", "InstanceNorm2d")
-LEAST, SHARE = 10_000, 0.1  # a network has fewer statistics than the larger: LEAST, or SHARE of its parameters
+LEAST, SHARE = 10_000, 0.05  # a network has fewer statistics than the larger: LEAST, or SHARE of its parameters
 
 
 class Widths:
@@ -61,7 +65,9 @@ def role_of_buffer(module: nn.Module, name: str, buffer: Tensor, widths: Widths)
         own = max((one.numel() for one in module.parameters(recurse=False)), default=0)
         return "statistic" if size <= max(1, own) or (not own and widths.has(size)) else "weight"
     if type(module).__module__.partition(".")[0] in LIBRARIES:
-        if name in INDICES and buffer.dtype == torch.int64:
+        if (name in INDICES and buffer.dtype == torch.int64) or name == COORDINATES:
+            return "made"
+        if name in module._non_persistent_buffers_set and _names(type(module), name):
             return "made"
         if type(module).__name__.startswith("FrozenBatchNorm") and name in STATISTICS:
             return "statistic" if size <= max(1, module.get_buffer("weight").numel()) else "weight"
@@ -81,6 +87,13 @@ def role_of_buffer(module: nn.Module, name: str, buffer: Tensor, widths: Widths)
     return "made" if is_remade else "weight"
 
 
+@functools.cache
+def _names(kind: type, buffer: str) -> bool:
+    """True if the code of a class has this word: a buffer that it does not save, it makes anew."""
+    functions = [one for parent in kind.__mro__ for one in vars(parent).values() if isinstance(one, FunctionType)]
+    return any(buffer in one.__code__.co_consts for one in functions)
+
+
 def roles(state: Mapping[str, Tensor]) -> dict[str, Role]:
     """Return the tensors of a state that are no weights, by name: statistics of norms, and what the code makes."""
     named = {key: key.rpartition(".")[::2] for key in state}
@@ -92,8 +105,11 @@ def roles(state: Mapping[str, Tensor]) -> dict[str, Role]:
 def _role(key: str, module: str, last: str, state: Mapping[str, Tensor], widths: Widths) -> Role:
     tensor, home = state[key], f"{module}." if module else ""
     if last in INDICES and tensor.dtype == torch.int64:
-        beside = [one for name, one in state.items() if name.startswith(f"{home}relative_") and name != key]
+        tables = (f"{home}relative_position_bias_table", f"{home}{COORDINATES}", f"{home}attention_biases")
+        beside = [state[name] for name in tables if name in state]
         return "made" if _is_index(last, tensor, beside) else "weight"
+    if last == COORDINATES:
+        return "made" if _is_grid(tensor) else "weight"
     if last in ("_u", "_v"):  # a spectral norm's, from which it works out one number
         return _of_spectral_norm(state.get(f"{module.rpartition('.')[0]}.original"), state, f"{home}_u", f"{home}_v")
     if last.endswith(("_u", "_v")):
@@ -129,8 +145,16 @@ def _is_index(name: str, tensor: Tensor, beside: Iterable[Tensor]) -> bool:
         return bool((tensor == torch.arange(tensor.shape[-1])).all()) if tensor.dim() else False
     if name == "token_type_ids":
         return not tensor.any()
-    rows = max((one.numel() // one.shape[-1] for one in beside if one.dim() > 1 and one.shape[-1]), default=0)
+    rows = max((max(one.shape[:-1].numel(), one.shape[-1]) for one in beside if one.dim() > 1), default=0)
     return tensor.numel() <= rows**2 and int(tensor.min()) >= 0 and int(tensor.max()) < rows
+
+
+def _is_grid(tensor: Tensor) -> bool:
+    """True for coordinates [1, H, W, 2]: one is the same in a row, the other in a column."""
+    if tensor.is_meta or tensor.dim() != 4 or tensor.shape[-1] != 2 or not _is_whole(tensor):
+        return tensor.is_meta
+    down, across = tensor[..., 0], tensor[..., 1]
+    return bool((down == down[:, :, :1]).all() and (across == across[:, :1]).all())
 
 
 def is_mask(tensor: Tensor) -> bool:

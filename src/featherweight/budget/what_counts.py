@@ -30,7 +30,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from featherweight.budget.python_numbers import numbers_in
+from featherweight.budget.python_numbers import are_indices, numbers_in
 from featherweight.budget.roles import Role, Widths, bounded, role_of_buffer
 from featherweight.errors import UserError
 
@@ -202,7 +202,7 @@ def _fake() -> type | None:
 def _inside(thing: Any) -> Iterable[Any]:
     """Return what an object holds in attributes, slots, containers or an iterator, as the garbage collector follows it.
 
-    For a function these are its closure and defaults, not its globals.
+    For a function these are its closure and each of its defaults, not its globals.
     """
     if type(thing) in (dict, list, tuple):
         return gc.get_referents(thing)
@@ -210,7 +210,8 @@ def _inside(thing: Any) -> Iterable[Any]:
         inner = [getattr(thing, name, None) for name in ("_orig_mod", "_torchdynamo_orig_callable")]
         return [one for one in inner if one is not None]
     if isinstance(thing, FunctionType):
-        return [*(thing.__closure__ or ()), thing.__defaults__, thing.__kwdefaults__, thing.__dict__]
+        defaults = (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values())
+        return [*(thing.__closure__ or ()), *defaults, thing.__dict__]
     if isinstance(thing, Tensor):
         return [thing.__dict__, thing._backward_hooks]
     if isinstance(thing, np.ndarray):
@@ -250,7 +251,8 @@ def _numbers(thing: Any, summed: set[int]) -> int:
         return 0 if thing.closed else len(thing.getvalue())
     if isinstance(thing, torch.UntypedStorage):
         return len(thing)
-    return len(numbers_in(thing, summed))
+    numbers = numbers_in(thing, summed)
+    return 0 if are_indices(numbers) else len(numbers)
 
 
 def new_elements(tensor: Tensor, seen: dict[int, int]) -> int:

@@ -182,7 +182,8 @@ def _unpickled(path: Path, mmap: bool) -> Any:
             if "eights_only" in str(error) or "Weights only" in str(error):
                 named = re.search(r"GLOBAL ([\w.]+)", str(error))
                 what = f" ({named[1]})" if named else ""
-                raise UserError(f"{path}: {REFUSED}{what}") from None
+                hint = "; torch.save(model.state_dict(), FILE) saves its weights alone" if what else ""
+                raise UserError(f"{path}: {REFUSED}{what}{hint}") from None
             raise
 
 
