@@ -155,6 +155,8 @@ def test_tables_of_all_kinds_and_limits(tmp_path, net, monkeypatch, capsys):
     assert main.main(["weigh", good, "--max-bytes", str(size - 1)]) == 3
     assert main.main(["weigh", good, "--max-macs", "1e9"]) == 3  # a file does not say: no silent pass
     assert "macs unknown" in capsys.readouterr().out
+    assert main.main(["weigh", good, "--html", "in"]) == 2
+    assert "--html in: it is a folder; name a file in it" in capsys.readouterr().err
 
 
 def test_folded_count_and_multiply_adds(net):

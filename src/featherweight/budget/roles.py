@@ -6,10 +6,9 @@ code would give it. All others count as weights by another name.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from types import FunctionType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -87,8 +86,7 @@ def role_of_buffer(module: nn.Module, name: str, buffer: Tensor, widths: Widths)
     return "made" if is_remade else "weight"
 
 
-@functools.cache
-def _names(kind: Any, buffer: str) -> bool:
+def _names(kind: type, buffer: str) -> bool:
     """True if the code of a class has this word: a buffer that it does not save, it makes anew."""
     functions = [one for parent in kind.__mro__ for one in vars(parent).values() if isinstance(one, FunctionType)]
     return any(buffer in one.__code__.co_consts for one in functions)

@@ -46,8 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     import sys
 
     from featherweight.budget import ModelSize
+    from featherweight.errors import UserError
     from featherweight.report import weigh_table
 
+    for option, path in (("--csv", arguments.csv), ("--html", arguments.html)):
+        if path is not None and path.is_dir():
+            raise UserError(f"{option} {path}: it is a folder; name a file in it")
     limits_asked = {"parameters": arguments.limit} | {
         key: getattr(arguments, f"max_{key}") for key in weigh_table.LIMITED[1:]
     }
