@@ -32,7 +32,7 @@ TROUBLES = ("none", "tiny validation", "copies", "groups torn", "label noise", "
 WITHOUT_SHIFT = ("none", "tiny validation")
 RECIPES = {"tiny": ["tiny"], "tiny at half the rate": ["tiny", "--set", "optimizer.lr=0.05"]}
 PUBLIC = 0.3
-NAMED = "the score will be too good"  # printed by a run whose split separates related images ("kin")
+NAMED = "the score will be too good"  # printed by a run whose split separates related images
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
@@ -144,7 +144,7 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         "held": {part: bool(ends[part][0] <= some.mean() <= ends[part][1]) for part, some in answered.items()},
         "auc": expected.auc,
         "shift named": expected.shifted,
-        "kin named": NAMED in printed.getvalue(),
+        "groups named": NAMED in printed.getvalue(),
         "estimates": expected.estimates,
         "labels": doubted,
         "torn split": None if moved is None else {"would have read": moved.would_read(score), "read": torn},
@@ -154,7 +154,7 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
 def _torn(words: Sequence[str]) -> float:
     """Return the holdout accuracy of the same run when the split ignores related images."""
     with contextlib.redirect_stdout(io.StringIO()):
-        main.main([*words, "--name", "torn", "--set", "split.kin=false"])
+        main.main([*words, "--name", "torn", "--set", "split.grouped=false"])
     return Run.find("torn").result.holdout.value
 
 
@@ -203,7 +203,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             part: [*share([row["held"][part] for row in some])] for part in ("validation", "public", "private")
         }
         named = [
-            row["held"]["private"] or row["shift named"] or row["kin named"] or row["labels"]["named"] for row in some
+            row["held"]["private"] or row["shift named"] or row["groups named"] or row["labels"]["named"]
+            for row in some
         ]
         shares["held or named"][trouble] = [*share(named)]
         doubts = [row["labels"] for row in some]

@@ -103,12 +103,12 @@ def test_mcnemar_judges_the_hits_of_top_k_and_not_the_first_answers():
 
 def test_frames_of_one_picture_tell_as_much_as_the_picture():
     """Five images with twenty frames each are correct in only one run: that counts as five, not as a hundred."""
-    kin = np.repeat(np.arange(40), 20)
+    related = np.repeat(np.arange(40), 20)
     labels = np.zeros(800, dtype=np.int64)
     right = np.tile([0.9, 0.1], (800, 1))
-    wrong = np.where((kin < 5)[:, None], right[:, ::-1], right)
+    wrong = np.where((related < 5)[:, None], right[:, ::-1], right)
     one, other = (
-        HoldoutPredictions(name, probs, labels, groups=kin) for name, probs in (("one", right), ("other", wrong))
+        HoldoutPredictions(name, probs, labels, groups=related) for name, probs in (("one", right), ("other", wrong))
     )
     assert paired(one, other, metric_of("accuracy")).mcnemar == pytest.approx(2 * 0.5**5)
     assert not paired(one, other, metric_of("accuracy")).significant

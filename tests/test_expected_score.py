@@ -41,12 +41,12 @@ def test_a_domain_classifier_sees_a_shift_and_only_a_shift():
 def test_frames_of_the_same_pictures_are_told_from_others_by_no_shift():
     """Holdout: 30 images of seven frames; to predict: 200 other images; all of one distribution."""
     random = np.random.default_rng(4)
-    kin = np.repeat(np.arange(30), 7)
-    frames = random.normal(size=(30, 8))[kin] + 0.1 * random.normal(size=(210, 8))
+    related = np.repeat(np.arange(30), 7)
+    frames = random.normal(size=(30, 8))[related] + 0.1 * random.normal(size=(210, 8))
     others = random.normal(size=(200, 8))
-    assert not unlabelled.domain(frames, others, (kin, None)).shifted
-    assert not unlabelled.domain(others, frames, (None, kin)).shifted
-    assert unlabelled.domain(frames, others + 1.5, (kin, np.arange(200))).shifted
+    assert not unlabelled.domain(frames, others, (related, None)).shifted
+    assert not unlabelled.domain(others, frames, (None, related)).shifted
+    assert unlabelled.domain(frames, others + 1.5, (related, np.arange(200))).shifted
 
 
 def test_a_mean_of_models_is_not_compared_with_one_of_them(finished, monkeypatch):

@@ -95,8 +95,8 @@ def frames(groups, size, random):
 def test_frames_of_one_picture_are_one_draw_of_luck():
     random, held = np.random.default_rng(0), np.zeros(2)
     for _ in range(200):
-        answers, true, kin = frames(30, 7, random)
-        for place, known in enumerate((None, kin)):
+        answers, true, related = frames(30, 7, random)
+        for place, known in enumerate((None, related)):
             score = METRICS["accuracy"](answers, true, groups=known)
             held[place] += score.low <= 0.7 <= score.high
     assert held[0] < 0.6 * 200
@@ -109,8 +109,8 @@ def test_of_frames_every_metric_is_as_sure_as_of_their_pictures(metric):
     labels = random.integers(3, size=60)
     logits = random.normal(size=(60, 3)) + 1.5 * np.eye(3)[labels]
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    kin = np.repeat(np.arange(60), 5)
-    one, many = METRICS[metric](probs, labels, groups=None), METRICS[metric](probs[kin], labels[kin], groups=kin)
+    group = np.repeat(np.arange(60), 5)
+    one, many = METRICS[metric](probs, labels, groups=None), METRICS[metric](probs[group], labels[group], groups=group)
     assert many.value == pytest.approx(one.value)
     assert many.high - many.low == pytest.approx(one.high - one.low, rel=0.12)
     assert METRICS[metric](probs, labels, groups=np.arange(60)) == one  # nobody is related: to the last digit

@@ -265,6 +265,17 @@ def test_the_score_of_a_notebook_is_that_of_the_run_it_took_along():
     assert query.table()["public"].fillna(0).tolist() == [0.7, 0.0]
 
 
+def test_keys_of_earlier_versions_have_their_names_of_today():
+    record("a")
+    earlier = ledger.path().read_text().replace('{""', '{""split.kin"":false,""')
+    ledger.path().write_text(earlier)
+    record("b", seed=1)
+    rows = query.table()
+    assert rows["keys"][0]["split.grouped"] is False
+    assert query.where(rows, ["split.kin=false"])["run"].tolist() == ["a"]
+    assert query.where(rows, ["split.grouped=false"])["run"].tolist() == ["a"]
+
+
 def test_a_ledger_with_damaged_settings_is_one_message_with_its_row():
     record("a")
     record("b", seed=1)

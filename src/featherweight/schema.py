@@ -92,6 +92,7 @@ Text = Annotated[str, Strict(), Field(min_length=1)]
 OTHER_NAMES = {
     "drop_path": "drop_connect",
     "growth": "progressive",
+    "kin": "grouped",
     "posterise": "posterize",
     "solarise": "solarize",
     "equalise": "equalize",

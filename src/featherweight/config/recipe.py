@@ -63,7 +63,9 @@ class Split(Section):
     )
     fold: NonNegativeInt53 = Field(0, description="which of the folds is held out, from 0")
     seed: NonNegativeInt53 = 0
-    kin: Flag = Field(True, description="keep related images (copies, near-duplicates, numbered sequences) together")
+    grouped: Flag = Field(
+        True, description="keep groups of related images (copies, near-duplicates, numbered sequences) together"
+    )
     subset: Annotated[LargeInt, Field(ge=2)] | None = Field(
         None, description="use only this many labelled images, a stratified sample taken before the split"
     )

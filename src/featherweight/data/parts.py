@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import paths
-from featherweight.data import csv_file, file_matching, kin, numbered_names
+from featherweight.data import csv_file, file_matching, image_groups, numbered_names
 from featherweight.data.csv_file import examples
-from featherweight.data.kin import Kin
+from featherweight.data.image_groups import ImageGroups
 from featherweight.data.pack import Data, Pack, decode_alike, load_labelled
 from featherweight.data.split import divide as divide_ids
 from featherweight.data.split import folds, groups_of, rarest, stratified_mask
@@ -28,14 +28,14 @@ Packs = tuple[Pack, Pack, Pack | None]
 
 
 def divide(wanted: Split, competition: Competition, data: Data) -> Packs:
-    """Return the images of train, holdout and, if the recipe has one, test; related images (`kin`) stay together.
+    """Return the images of train, holdout and, if the recipe has one, test; related images stay together.
 
     A validation part provided with the data is held out as it is, unless the recipe uses folds.
     """
-    return divide_knowing(wanted, competition, data, kin_of(competition, data) if wanted.kin else None)
+    return divide_knowing(wanted, competition, data, labelled_groups(competition, data) if wanted.grouped else None)
 
 
-def divide_knowing(wanted: Split, competition: Competition, data: Data, known: Kin | None) -> Packs:
+def divide_knowing(wanted: Split, competition: Competition, data: Data, known: ImageGroups | None) -> Packs:
     """As `divide`, with the groups of related images given; None ignores them."""
     train = data.train
     assert train.labels is not None
@@ -59,20 +59,20 @@ def divide_knowing(wanted: Split, competition: Competition, data: Data, known: K
     test = None
     if wanted.folds is not None:
         if wanted.test is not None:
-            first_cut = divide_ids(train.ids, labels, holdout=wanted.test, seed=seed, groups=groups, kin=together)
+            first_cut = divide_ids(train.ids, labels, holdout=wanted.test, seed=seed, groups=groups, related=together)
             test, train, left = train.take(first_cut.holdout), train.take(first_cut.train), first_cut.train
             labels, groups = _labels(train), None if groups is None else [groups[index] for index in left]
             together = None if together is None else together[left]
         fold = folds(train.ids, labels, wanted.folds, seed, groups, together)
         return train.take(np.flatnonzero(fold != wanted.fold)), train.take(np.flatnonzero(fold == wanted.fold)), test
     parts = divide_ids(
-        train.ids, labels, holdout=wanted.holdout, test=wanted.test or 0, seed=seed, groups=groups, kin=together
+        train.ids, labels, holdout=wanted.holdout, test=wanted.test or 0, seed=seed, groups=groups, related=together
     )
     test = train.take(parts.test) if len(parts.test) else None
     return train.take(parts.train), train.take(parts.holdout), test
 
 
-def kin_of(competition: Competition, data: Data) -> Kin:
+def labelled_groups(competition: Competition, data: Data) -> ImageGroups:
     """Return the groups among the labelled images: training images, then the provided validation part.
 
     They are searched for at the competition's image size, so that runs at any size hold out the same images.
@@ -82,13 +82,13 @@ def kin_of(competition: Competition, data: Data) -> Kin:
         as_declared = load_labelled(competition.source, competition.declared_image, competition.classes)
         if as_declared.train.ids == data.train.ids:  # else what can be read depends on the size
             data = as_declared
-    return kin.find(data.train, data.valid, groups)
+    return image_groups.find(data.train, data.valid, groups)
 
 
 def predict_groups(competition: Competition, predict: Pack) -> NDArray[np.int64]:
     """Return the group number of each image to predict, int64 [N]: related images have the same one."""
     named = None if competition.group is None else numbered_names.keys(predict.ids, competition.group)
-    return kin.find(predict, declared=named).group
+    return image_groups.find(predict, declared=named).group
 
 
 def declared(competition: Competition, train: Pack) -> list[str] | None:

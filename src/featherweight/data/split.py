@@ -51,12 +51,12 @@ def divide(
     test: float = 0,
     seed: int = 0,
     groups: Sequence[str] | None = None,
-    kin: Places | None = None,
+    related: Places | None = None,
 ) -> Parts:
     """Divide in two, or in three (6:2:2 is `holdout=0.2, test=0.2`), stratified by class.
 
-    Without `groups`, images of one number in `kin` [N] stay together, and what has no kin is divided as if there were
-    none.
+    Without `groups`, images with the same number in `related` [N] stay together, and the others are divided as if there
+    were none.
 
     `holdout` and `test` are parts of the whole (below 1) or numbers of images (45k/5k of 50,000 is `holdout=5000`). A
     class is never held out whole; with groups the parts come as close to what was asked as whole groups can.
@@ -71,8 +71,8 @@ def divide(
     quotas = [_quotas(sizes, wanted, len(ids), seed + part) for part, wanted in enumerate((test, holdout))]
     if groups is not None:
         taken = _by_group(labels, groups, shares, seed)
-    elif kin is not None:
-        taken = _by_kin(ids, labels, kin, shares, quotas, seed)
+    elif related is not None:
+        taken = _by_related(ids, labels, related, shares, quotas, seed)
     else:
         taken = _by_class(_ranked(ids, labels, seed), quotas)
     if not len(taken[1]):
@@ -89,11 +89,11 @@ def folds(
     k: int,
     seed: int = 0,
     groups: Sequence[str] | None = None,
-    kin: Places | None = None,
+    related: Places | None = None,
 ) -> Places:
     """The fold int64 [N], from 0 to k - 1, in which each image is held out, every class spread evenly.
 
-    Without `groups`, images of one number in `kin` [N] are in one fold; those without kin are where they would be.
+    Without `groups`, images with the same number in `related` [N] are in one fold; the others stay where they were.
 
     A class with fewer members (or groups) than folds is in some of the folds only: see `scarce`. Without groups the
     folds differ by one image at most; with them they are as even in every class as whole groups can make them.
@@ -111,11 +111,11 @@ def folds(
         for _, places in sorted(_ranked(ids, labels, seed).items()):
             fold[places] = (dealt + np.arange(len(places))) % k
             dealt += len(places)
-        if kin is None:
+        if related is None:
             return fold
-        together = np.flatnonzero(_company(kin))
+        together = np.flatnonzero(_has_related(related))
         fold[together] = -1
-        groups = _names(ids, kin)
+        groups = _names(ids, related)
     classes, column = np.unique(np.array(labels, dtype=object), return_inverse=True)
     totals = np.bincount(column, minlength=len(classes))
     shares = np.zeros((k, len(classes)))
@@ -217,10 +217,10 @@ def _by_class(ranked: dict[str, list[int]], quotas: Sequence[dict[str, int]]) ->
     return [np.array(part, dtype=np.int64) for part in taken]
 
 
-def _by_kin(
+def _by_related(
     ids: Sequence[str],
     labels: Sequence[str],
-    kin: Places,
+    related: Places,
     shares: Sequence[float],
     quotas: Sequence[dict[str, int]],
     seed: int,
@@ -229,8 +229,8 @@ def _by_kin(
 
     With few related images, nearly all others are placed as they would be without groups.
     """
-    names, company = _names(ids, kin), _company(kin)
-    together, alone = np.flatnonzero(company), np.flatnonzero(~company)
+    names, has_related = _names(ids, related), _has_related(related)
+    together, alone = np.flatnonzero(has_related), np.flatnonzero(~has_related)
     inside = [[column[place] for place in together.tolist()] for column in (labels, names)]
     grouped = [together[places] for places in _by_group(inside[0], inside[1], shares, seed, not len(alone))]
     left: list[dict[str, int]] = []
@@ -242,17 +242,17 @@ def _by_kin(
     return [np.concatenate([places, alone[more]]) for places, more in zip(grouped, others, strict=True)]
 
 
-def _company(kin: Places) -> NDArray[np.bool_]:
-    company: NDArray[np.bool_] = np.bincount(kin)[kin] > 1
-    return company
+def _has_related(related: Places) -> NDArray[np.bool_]:
+    grouped: NDArray[np.bool_] = np.bincount(related)[related] > 1
+    return grouped
 
 
-def _names(ids: Sequence[str], kin: Places) -> list[str]:
+def _names(ids: Sequence[str], related: Places) -> list[str]:
     """Return for each image the smallest id in its group, which does not depend on the order."""
     first: dict[int, str] = {}
-    for id, group in zip(ids, kin.tolist(), strict=True):
+    for id, group in zip(ids, related.tolist(), strict=True):
         first[group] = min(first.get(group, id), id)
-    return [first[group] for group in kin.tolist()]
+    return [first[group] for group in related.tolist()]
 
 
 def _by_group(

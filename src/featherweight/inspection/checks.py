@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data import kin, near_duplicates
+from featherweight.data import image_groups, near_duplicates
 from featherweight.data.csv_file import examples
 from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Data, Pack
@@ -62,7 +62,7 @@ def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], tor
     same, groups = copies(data, classes, held_out, torn=torn)
     findings = _balance(classes, counts) + same
     if test is not None:
-        findings += _shift(train, test, kin.find(train).group, kin.find(test).group)
+        findings += _shift(train, test, image_groups.find(train).group, image_groups.find(test).group)
     return Inspection(list(classes), counts, channels, findings, groups)
 
 

@@ -35,7 +35,7 @@ def inspect(name: str) -> Path:
     assert data.train.labels is not None
     counts = f"{len(data.train):,} training images of {len(competition.classes)} classes"
     summary = [f"{counts}, {len(data.predict) if data.predict else 0:,} to predict", *_files(competition)]
-    holdout = set(divide(Split(kin=False), competition, data)[1].ids)  # separated, to show what grouping prevents
+    holdout = set(divide(Split(grouped=False), competition, data)[1].ids)  # separated, to show what grouping prevents
     held_out = np.array([id in holdout for id in data.train.ids])
     came_divided = data.valid is not None
     if data.valid is not None:  # the holdout of every run

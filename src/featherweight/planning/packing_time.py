@@ -14,7 +14,7 @@ import numpy as np
 
 from featherweight import paths
 from featherweight.config import Competition, Split
-from featherweight.data import kin, pack
+from featherweight.data import image_groups, pack
 from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Listing, Samples, Stored
 from featherweight.data.pack import Data, Pack
@@ -25,7 +25,7 @@ from featherweight.runtime.cores import cores
 SAMPLE, FEWEST = 24, 4  # maximum and minimum number of images decoded to time one way of decoding
 SAMPLING = 1.0  # seconds after which the minimum is enough
 LABELLED = ("train", "valid")
-KIN = 3e-4  # seconds per labelled image to look for copies
+GROUPING = 3e-4  # seconds per labelled image to look for copies
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class ListedImages:
         """Return train, holdout and test, with images that have no pixels; images related by name stay together."""
         data = self.data
         packs: list[Pack] = [data.train] if data.valid is None else [data.train, data.valid]
-        known = kin.by_names(packs, declared(self.competition, data.train))
-        return divide_knowing(wanted, self.competition, data, known if wanted.kin else None)
+        known = image_groups.by_names(packs, declared(self.competition, data.train))
+        return divide_knowing(wanted, self.competition, data, known if wanted.grouped else None)
 
     def seconds(self, image: Image, parts: Sequence[str] = (*LABELLED, "test")) -> float:
         """Return the seconds to decode these parts; what is decoded already takes none."""
@@ -83,7 +83,7 @@ class ListedImages:
             total += self.seconds(declared_image, LABELLED)
         if all(self._is_packed(name, declared_image) for name in LABELLED if name in self._parts):
             return total
-        return total + KIN * sum(len(part.samples.ids) for name, part in self._parts.items() if name in LABELLED)
+        return total + GROUPING * sum(len(part.samples.ids) for name, part in self._parts.items() if name in LABELLED)
 
     def load(self, seen: Competition) -> None:
         """Decode what is not decoded yet, for later use."""

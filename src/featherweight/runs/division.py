@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
-from featherweight.data.kin import Kin, disputes
+from featherweight.data.image_groups import ImageGroups, disputes
 from featherweight.data.pack import Data, Pack
-from featherweight.data.parts import Packs, divide_knowing, kin_of
+from featherweight.data.parts import Packs, divide_knowing, labelled_groups
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import Score, judge, metric_of
 from featherweight.runs import fitted, groups
 from featherweight.runs.metadata import WITHOUT, SplitIds, read_record
 from featherweight.runs.run import Run
 
+FILE, OLD_FILE = "regrouped.json", "kin.json"
 WARNED = 0.01  # share of the held-out images with related ones in training that is warned of
 FEWEST_UNRELATED = 10  # images that a score is computed for
 
@@ -46,7 +47,7 @@ class RegroupedImages:
     learned: float | None = None
 
     def __str__(self) -> str:
-        return f"related images stay on one side ({self.by}): {self.moved:,} moved; to turn that off: split.kin=false"
+        return f"related images stay on one side ({self.by}): {self.moved:,} moved; off with split.grouped=false"
 
     def would_read(self, score: Score) -> float | None:
         """Return an upper bound of the holdout score if related images were separated; None unless the score is a share
@@ -69,13 +70,13 @@ class RegroupedImages:
 
     def store(self, run: Run) -> None:
         """Write it into a run's folder."""
-        atomic.write_text(run.folder / "kin.json", json.dumps(asdict(self), indent=2) + "\n")
+        atomic.write_text(run.folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, run: Run) -> RegroupedImages | None:
         """Read it from a run's folder; None if no image has moved, or the run is older."""
-        path = run.folder / "kin.json"
-        return read_record(path, cls, WITHOUT) if path.is_file() else None
+        path = next((path for name in (FILE, OLD_FILE) if (path := run.folder / name).is_file()), None)
+        return None if path is None else read_record(path, cls, WITHOUT)
 
 
 def split(run: Run, data: Data) -> Packs:
@@ -87,39 +88,40 @@ def split(run: Run, data: Data) -> Packs:
     if run.is_divided:
         return _as_stored(run, data)
     wanted, competition = run.recipe.split, run.competition
-    kin = kin_of(competition, data)
-    if not wanted.kin:
-        return _stored(run, divide_knowing(wanted, competition, data, None), data, kin)
-    packs = divide_knowing(wanted, competition, data, kin)
-    effect = _moved(packs, divide_knowing(wanted, competition, data, None), data, kin)
+    found = labelled_groups(competition, data)
+    if not wanted.grouped:
+        return _stored(run, divide_knowing(wanted, competition, data, None), data, found)
+    packs = divide_knowing(wanted, competition, data, found)
+    effect = _moved(packs, divide_knowing(wanted, competition, data, None), data, found)
     if effect is not None:
         effect.store(run)
-    return _stored(run, packs, data, kin)
+    return _stored(run, packs, data, found)
 
 
 def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bool_]]:
     """Return in words what related images spoil, and True [N] for the held-out images that have related ones in
     training.
     """
-    kin = kin_of(run.competition, data)
+    found = labelled_groups(run.competition, data)
     train, holdout, _ = packs
     place = {id: place for place, id in enumerate(_ids(data))}
     held = np.array([place[id] for id in holdout.ids])
-    related = kin.of(np.array([place[id] for id in train.ids]))[held]
+    related = found.related_to(np.array([place[id] for id in train.ids]))[held]
     lines = []
-    if run.competition.groups is not None and "images in none" in kin.by[0]:
-        lines.append(f"groups: of {len(data.train):,} labelled images {kin.by[0].removeprefix('declared groups, ')}")
+    if run.competition.groups is not None and "images in none" in found.by[0]:
+        lines.append(f"groups: of {len(data.train):,} labelled images {found.by[0].removeprefix('declared groups, ')}")
     if related.mean() >= WARNED:
         if data.valid is not None and run.recipe.split.folds is None:
             cure = "the data came divided so"
         else:
-            cure = "because of split.kin=false" if not run.recipe.split.kin else "part of a large group: see inspect"
+            grouped = run.recipe.split.grouped
+            cure = "part of a large group: see inspect" if grouped else "because of split.grouped=false"
         lines.append(
             f"the score will be too good: {related.mean():.1%} of the held-out images have related ones that are "
-            f"trained on ({'; '.join(kin.by)}): {cure}"
+            f"trained on ({'; '.join(found.by)}): {cure}"
         )
     parts = [data.train] if data.valid is None else [data.train, data.valid]
-    return lines + disputes(kin, parts, run.competition.classes), related
+    return lines + disputes(found, parts, run.competition.classes), related
 
 
 def without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
@@ -136,12 +138,12 @@ def without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
     return f"{left}; without them the score is {score.with_metric}"
 
 
-def _stored(run: Run, packs: Packs, data: Data, kin: Kin) -> Packs:
+def _stored(run: Run, packs: Packs, data: Data, found: ImageGroups) -> Packs:
     train, holdout, test = packs
     ids = _ids(data)
     scored = {*holdout.ids, *(test.ids if test else [])}
     groups.store(
-        run.folder, {id: ids[first] for id, first in zip(ids, _first_of_each(kin), strict=True) if id in scored}
+        run.folder, {id: ids[first] for id, first in zip(ids, _first_of_each(found), strict=True) if id in scored}
     )
     run.store_split(SplitIds(train.ids, holdout.ids, test.ids if test else []))
     return packs
@@ -164,9 +166,9 @@ def _as_stored(run: Run, data: Data) -> Packs:
     return taken(stored.train), came_divided or taken(stored.holdout), taken(stored.test) if stored.test else None
 
 
-def _first_of_each(kin: Kin) -> list[int]:
+def _first_of_each(found: ImageGroups) -> list[int]:
     """Return the index of the first image of each one's group."""
-    _, first, group = np.unique(kin.group, return_index=True, return_inverse=True)
+    _, first, group = np.unique(found.group, return_index=True, return_inverse=True)
     return [int(place) for place in first[group]]
 
 
@@ -174,7 +176,7 @@ def _ids(data: Data) -> list[str]:
     return [*data.train.ids, *(data.valid.ids if data.valid is not None else [])]
 
 
-def _moved(packs: Packs, torn: Packs, data: Data, kin: Kin) -> RegroupedImages | None:
+def _moved(packs: Packs, torn: Packs, data: Data, found: ImageGroups) -> RegroupedImages | None:
     """Return what has changed against a split that separates related images; None if nothing has."""
     place = {id: place for place, id in enumerate(_ids(data))}
     side, before = (np.full(len(place), -1) for _ in range(2))
@@ -185,9 +187,9 @@ def _moved(packs: Packs, torn: Packs, data: Data, kin: Kin) -> RegroupedImages |
     if not moved:
         return None
     trained, held = np.flatnonzero(before == 0), np.flatnonzero(before == 1)
-    lost = held[kin.of(trained)[held]]
+    lost = held[found.related_to(trained)[held]]
     return RegroupedImages(
-        moved, len(lost), len(held), _agreement(lost, trained, kin, _labels(data)), "; ".join(kin.by)
+        moved, len(lost), len(held), _agreement(lost, trained, found, _labels(data)), "; ".join(found.by)
     )
 
 
@@ -196,11 +198,12 @@ def _labels(data: Data) -> NDArray[Any]:
     return np.concatenate([pack.labels for pack in packs if pack.labels is not None])
 
 
-def _agreement(lost: NDArray[np.int64], trained: NDArray[np.int64], kin: Kin, labels: NDArray[Any]) -> float:
+def _agreement(lost: NDArray[np.int64], trained: NDArray[np.int64], found: ImageGroups, labels: NDArray[Any]) -> float:
     """Return the mean share of an image's relatives in training that have its class."""
     if not len(lost) or labels.ndim > 1:
         return 1.0
     classes = int(labels.max()) + 1
-    pair = kin.group * classes + labels
+    pair = found.group * classes + labels
     alike = np.bincount(pair[trained], minlength=int(pair.max()) + 1)[pair[lost]]
-    return float((alike / np.bincount(kin.group[trained], minlength=int(kin.group.max()) + 1)[kin.group[lost]]).mean())
+    relatives = np.bincount(found.group[trained], minlength=int(found.group.max()) + 1)[found.group[lost]]
+    return float((alike / relatives).mean())

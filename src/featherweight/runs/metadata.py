@@ -45,7 +45,7 @@ class Metadata:
     @property
     def changes(self) -> list[str]:
         """The settings under which its stored recipe means today what it meant in its format."""
-        return [] if self.format >= 3 else ["split.kin=false"]
+        return [] if self.format >= 3 else ["split.grouped=false"]
 
     def write(self, folder: Path) -> None:
         """Write it into a run's folder."""

@@ -23,6 +23,7 @@ from featherweight.runs import ledger
 from featherweight.runs.metadata import PARTS
 
 PUBLIC_SHARE = 0.3  # assumed share of the test rows behind the public score; Kaggle's are 0.2 to 0.5
+RENAMED = {"split.kin": "split.grouped"}  # keys of recipes in rows of earlier versions
 DIFFERENT = 8  # differing keys that are shown of a run
 CERTAIN = 2.576  # standard errors that chance exceeds in 1 of 100 cases
 
@@ -33,7 +34,7 @@ def table(path: Path | None = None) -> pd.DataFrame:
     `path` is another file in the ledger's format, such as what this repository publishes.
     """
     runs = ledger.read(path)
-    runs["keys"] = [json.loads(text) if text else {} for text in runs["settings"]]
+    runs["keys"] = [_keys(text) for text in runs["settings"]]
     submissions = ledger.submissions(path)
     scored = ledger.records(submissions[submissions["public"].notna()])
     written = ledger.checksums(path)
@@ -44,6 +45,12 @@ def table(path: Path | None = None) -> pd.DataFrame:
     for column in ("public", "private"):
         runs[column] = [row.get(column, math.nan) for row in found]
     return runs
+
+
+def _keys(settings: str) -> Any:
+    """Return a recipe's keys as the ledger stores them, by their names of today."""
+    stored = {RENAMED.get(key, key): value for key, value in json.loads(settings or "{}").items()}
+    return dict(sorted(stored.items(), key=operator.itemgetter(0)))
 
 
 def _of_run(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -268,8 +275,8 @@ def _value(row: dict[Any, Any], key: str) -> Any:
     if key in row and key not in ("keys", "settings"):
         value = row[key]
         return None if isinstance(value, float) and math.isnan(value) else value
-    keys = row["keys"]
-    return keys.get(key, keys.get(f"{key}.name"))
+    keys, name = row["keys"], RENAMED.get(key, key)
+    return keys.get(name, keys.get(f"{name}.name"))
 
 
 def _compare(value: Any, comparison: str, wanted: str) -> bool:

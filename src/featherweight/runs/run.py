@@ -2,8 +2,8 @@
 
 run.json                what was asked for, where and with which code: `metadata`
 recipe.yaml, competition.yaml    the configuration, resolved when the run was started: here
-split.json              the ids of train, holdout and test: here; kin.json what keeping related images together has
-                        changed: `division`
+split.json              the ids of train, holdout and test: here
+regrouped.json          what keeping related images together has changed: `division`
 groups.json             the groups of related images among those that are scored, if there are any: `groups`
 labels.json             held-out labels that look wrong, if there are any: `wrong_labels`
 history.csv             one row per epoch: `history`

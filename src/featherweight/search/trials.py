@@ -207,8 +207,8 @@ def trained(
     """Train a candidate in that folder."""
     competition, data = search.seen_by(recipe)
     run = Run(folder, recipe, competition, Metadata(search.space.file.base, search.competition_name))
-    known = parts.kin_of(competition, data)
-    train, holdout, _ = parts.divide_knowing(recipe.split, competition, data, known if recipe.split.kin else None)
+    known = parts.labelled_groups(competition, data)
+    train, holdout, _ = parts.divide_knowing(recipe.split, competition, data, known if recipe.split.grouped else None)
     with hushed():
         train = teachers.with_pseudo_labels(run, train, holdout, data.predict)
         model = pipeline.train_model(run, train, holdout, search.device, watching)

@@ -9,7 +9,7 @@ from PIL import ImageFilter
 
 from featherweight.cli import main
 from featherweight.config import Split, load_competition, load_recipe
-from featherweight.data import kin, near_duplicates, split
+from featherweight.data import image_groups, near_duplicates, split
 from featherweight.data.pack import Data, Pack
 from featherweight.data.parts import divide, group_names
 from featherweight.errors import UserError
@@ -76,6 +76,8 @@ def test_tracks_of_road_signs_stay_together_with_no_option(here, capsys):
     assert {track.partition("/")[0] for track in tracks[1]} == {"00000", "00001", "00002"}  # each class is scored
     kept = RegroupedImages.read(run)
     assert kept is not None
+    (run.folder / "regrouped.json").rename(run.folder / "kin.json")  # as in earlier versions
+    assert RegroupedImages.read(run) == kept
     assert kept.torn == kept.held_out == 18  # frames of a torn split, all of them with others in training
     assert kept.agree == 1
     assert "related images stay on one side (numbered sequences by group: " in said
@@ -88,7 +90,7 @@ def test_tracks_of_road_signs_stay_together_with_no_option(here, capsys):
     assert len([line for line in summary if line]) <= 12
 
 
-def test_torn_kin_are_named_where_they_are_wanted(here, capsys):
+def test_related_images_that_are_separated_are_named_where_they_are_wanted(here, capsys):
     base = RANDOM.integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
     for n in range(40):
         path = here / f"data/x/train/{'ab'[n % 2]}/{'xyzw'[n // 10]}{n % 10}q.png"
@@ -97,7 +99,7 @@ def test_torn_kin_are_named_where_they_are_wanted(here, capsys):
     assert main.main(["init", "data/x", "--group", "none"]) == 0
     capsys.readouterr()
     words = ["tiny", "--competition", "x", *TRAINING]
-    assert main.main([*words, "--set", "split.kin=false", "--name", "torn"]) == 0
+    assert main.main([*words, "--set", "split.grouped=false", "--name", "torn"]) == 0
     said = capsys.readouterr().out
     assert "the score will be too good: 100.0% of the held-out images have related ones that are trained on" in said
     assert "4 of 4 held-out images have related ones that are trained on, so the score on new images is unknown" in said
@@ -112,18 +114,19 @@ def test_a_run_goes_on_with_the_split_it_was_started_with(here, capsys):
     signs(here / "data/x/train", tracks=6, classes=2)
     assert main.main(["init", "data/x", "--group", "none"]) == 0
     words = ["tiny", "--competition", "x", *TRAINING]
-    assert main.main([*words, "--name", "torn", "--set", "split.kin=false"]) == 0
+    assert main.main([*words, "--name", "torn", "--set", "split.grouped=false"]) == 0
     folder = here / "runs/torn"
     before = (folder / "split.json").read_bytes()
     recipe = (folder / "recipe.yaml").read_text()
-    assert "kin: false" in recipe
+    assert "grouped: false" in recipe
     # As an older version left it that was killed while it trained: without the key, and without a result.
-    (folder / "recipe.yaml").write_text(recipe.replace("  kin: false\n", ""))
+    (folder / "recipe.yaml").write_text(recipe.replace("  grouped: false\n", ""))
     about = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**about, "format": 2}))
     for file in ("result.json", "weights.safetensors", "holdout_probs.npy"):
         (folder / file).unlink()
-    assert not Run.find("torn").recipe.split.kin
+    assert not Run.find("torn").recipe.split.grouped
+    assert not load_recipe("tiny", ["split.kin=false"]).split.grouped  # its name in earlier versions
     capsys.readouterr()
     assert main.main(["resume", "torn", "--no-report"]) == 0
     assert (folder / "split.json").read_bytes() == before
@@ -134,32 +137,32 @@ def test_a_run_goes_on_with_the_split_it_was_started_with(here, capsys):
     assert "the images are not those that torn was started with" in capsys.readouterr().err
 
 
-# --------------------------------------------------------------------------------------------------------- what is kin
+# --------------------------------------------------------------------------------------------------------- the groups
 
 
 def test_copies_of_different_classes_are_one_line():
     train = plain(30)
     train.images[20:23] = train.images[:3]
-    found = kin.find(train)
+    found = image_groups.find(train)
     assert [len(group) for group in found.same] == [2, 2, 2]
-    assert found.company.sum() == 6
+    assert found.is_related.sum() == 6
     labels = train.labels.copy()
     labels[20:23] = labels[:3]
     labels[20] = (labels[0] + 1) % 4
-    told = kin.disputes(found, [Pack(train.ids, train.images, labels)], list("abcd"))
+    told = image_groups.disputes(found, [Pack(train.ids, train.images, labels)], list("abcd"))
     first, other = (f"{train.ids[place]} is {'abcd'[labels[place]]}" for place in (0, 20))
     assert told == [f"1 image is there with different classes, as {first} and {other}: correct them, or take "
                     "them out"]  # fmt: skip
     labels[20] = labels[0]
-    assert kin.disputes(found, [Pack(train.ids, train.images, labels)], list("abcd")) == []
+    assert image_groups.disputes(found, [Pack(train.ids, train.images, labels)], list("abcd")) == []
 
 
 def test_copies_join_declared_groups():
     train = plain(24)
     groups = [f"g{place // 2}" for place in range(24)]
-    assert len(set(kin.find(train, declared=groups).group)) == 12
+    assert len(set(image_groups.find(train, declared=groups).group)) == 12
     train.images[23] = train.images[0]
-    found = kin.find(train, declared=groups)
+    found = image_groups.find(train, declared=groups)
     assert len(set(found.group)) == 11
     assert found.group[0] == found.group[1] == found.group[22] == found.group[23]
     assert found.by == ["declared groups", "2 copies and near-duplicates"]
@@ -177,7 +180,7 @@ def test_a_table_of_groups_names_images_as_tables_name_files(home, monkeypatch):
     assert read([(f"img{place}", f"t{place // 3}") for place in range(12)]) == [f"t{place // 3}" for place in range(12)]
     some = read([(ids[0], "a"), (ids[1], "a")])  # as inspect writes it: those that have copies
     assert some == ["a", "a", *ids[2:]]
-    assert kin.find(plain(12), declared=some).by
+    assert image_groups.find(plain(12), declared=some).by
     with pytest.raises(UserError, match="12 of the 12 training images have no group"):
         read([(f"frame-{place}", "a") for place in range(12)])
     with pytest.raises(UserError, match="11 of the 12"):
@@ -186,7 +189,7 @@ def test_a_table_of_groups_names_images_as_tables_name_files(home, monkeypatch):
 
 def test_images_without_a_declared_group_are_counted():
     train = plain(24)
-    assert kin.find(train, declared=["a", "a", *train.ids[2:]]).by == ["declared groups, 22 images in none"]
+    assert image_groups.find(train, declared=["a", "a", *train.ids[2:]]).by == ["declared groups, 22 images in none"]
 
 
 def test_a_run_keeps_the_groups_of_what_it_scores_and_counts_them_as_one(tmp_path):
@@ -199,16 +202,16 @@ def test_a_run_keeps_the_groups_of_what_it_scores_and_counts_them_as_one(tmp_pat
 def test_what_joins_most_of_the_images_joins_none(monkeypatch):
     train = plain(40)
     monkeypatch.setattr(near_duplicates, "groups", lambda images, near: [list(range(30))])
-    assert not kin.find(train).company.any()
+    assert not image_groups.find(train).is_related.any()
 
 
 def test_a_pack_is_looked_at_once(tmp_path, monkeypatch):
     train = plain(30)
     train.images[5] = train.images[3]
     stored = Pack(train.ids, train.images, train.labels, folder=tmp_path)
-    first = kin.find(stored)
+    first = image_groups.find(stored)
     monkeypatch.setattr(near_duplicates, "groups", lambda *given: pytest.fail("looked for again"))
-    assert kin.find(stored).group.tolist() == first.group.tolist()
+    assert image_groups.find(stored).group.tolist() == first.group.tolist()
     assert len(list(tmp_path.iterdir())) == 1
     assert stored.take(np.arange(4)).folder is None  # a part of a pack is another pack
 
@@ -231,7 +234,7 @@ def test_small_images_are_copies_only_when_nearly_equal():
 def test_a_few_copies_move_a_few_images(wanted):
     train = plain(400)
     data, competition = Data(train, None), load_competition("digits")
-    torn = divide(wanted.model_copy(update={"kin": False}), competition, data)
+    torn = divide(wanted.model_copy(update={"grouped": False}), competition, data)
     place = {id: place for place, id in enumerate(train.ids)}
     pairs = list(zip(torn[0].ids, torn[1].ids[:10], strict=False))
     for learned, held in pairs:
@@ -244,21 +247,22 @@ def test_a_few_copies_move_a_few_images(wanted):
     assert [len(part) for part in parts] == pytest.approx([len(pack or []) for pack in torn], abs=3)
 
 
-def test_without_kin_nothing_changes():
+def test_without_related_images_nothing_changes():
     data, competition = Data(plain(200), None), load_competition("digits")
     for wanted in (Split(), Split(folds=4, fold=1), Split(holdout=0.2, test=0.2)):
-        torn = divide(wanted.model_copy(update={"kin": False}), competition, data)
+        torn = divide(wanted.model_copy(update={"grouped": False}), competition, data)
         kept = divide(wanted, competition, data)
         assert [pack and pack.ids for pack in kept] == [pack and pack.ids for pack in torn]
 
 
-def test_the_split_of_kin_is_a_property_of_the_ids():
+def test_the_split_of_groups_is_a_property_of_the_ids():
     labels = [str(place % 3) for place in range(300)]
     ids = [f"i{place:03d}" for place in range(300)]
     together = np.concatenate([np.repeat(np.arange(40), 6), np.arange(40, 100)])
-    parts = split.divide(ids, labels, holdout=0.2, kin=together, seed=3)
+    parts = split.divide(ids, labels, holdout=0.2, related=together, seed=3)
     order = RANDOM.permutation(300)
-    mixed = split.divide([ids[k] for k in order], [labels[k] for k in order], holdout=0.2, kin=together[order], seed=3)
+    others = [ids[k] for k in order], [labels[k] for k in order]
+    mixed = split.divide(*others, holdout=0.2, related=together[order], seed=3)
     assert {ids[k] for k in parts.holdout} == {ids[order[k]] for k in mixed.holdout}
     assert not set(together[parts.holdout]) & set(together[parts.train])
     assert len(parts.holdout) == pytest.approx(60, abs=6)

@@ -1,4 +1,4 @@
-"""Groups of related images (kin): copies, near-duplicates, frames of a track. If a split separates them, the holdout
+"""Groups of related images: copies, near-duplicates, frames of a track. If a split separates them, the holdout
 score is too good, because held-out images were nearly seen in training.
 """
 
@@ -22,15 +22,15 @@ from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Pack
 from featherweight.data.split import rarest
 
-VERSION = 1  # of what is kept beside a pack: a better search makes it anew
-MOST = 200_000  # images in which near-duplicates are looked for before a training; inspect looks at any number
+VERSION = 1  # of the groups stored beside a pack: another search stores them anew
+MOST = 200_000  # images in which near-duplicates are searched for before training; inspect searches any number
 LARGEST = 2**34  # bytes of images that are read for it
-FEW_BYTES = 2**24  # of images that lie on no disk: what is found in these is remembered
-TOO_LARGE = 0.3  # of all images: what is joined beyond that is no picture with its copies
+FEW_BYTES = 2**24  # of images in memory only, whose groups are remembered
+TOO_LARGE = 0.3  # of all images: a larger group is not one picture with its copies
 
 
 @dataclass(frozen=True)
-class Kin:
+class ImageGroups:
     """Groups of images: those with the same number in `group`, int64 [N], are related. `by` says in words why, and
     `same` lists the images that show the same picture, in groups of two or more places.
     """
@@ -40,35 +40,35 @@ class Kin:
     same: list[list[int]] = field(default_factory=list)
 
     @property
-    def company(self) -> NDArray[np.bool_]:
+    def is_related(self) -> NDArray[np.bool_]:
         """True [N] for images in a group of two or more."""
         alone: NDArray[np.bool_] = np.bincount(self.group)[self.group] == 1
         return ~alone
 
-    def of(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def related_to(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return True [N] for the images at `places` and those related to them."""
         return np.isin(self.group, self.group[places])
 
 
-def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None = None) -> Kin:
+def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None = None) -> ImageGroups:
     """Find groups of related labelled images; those of `valid` come after those of `train`.
 
     `declared` [N of train] are groups that the competition states; without them, numbered sequences are searched for in
     the names. Copies and near-duplicates are joined in both cases, unless that would join most of the images.
     """
     packs = [train] if valid is None else [train, valid]
-    kin = by_names(packs, declared)
+    named = by_names(packs, declared)
     same = _same(packs)
-    joined = _joined(kin.group, same)
-    if np.bincount(joined).max() > max(TOO_LARGE * len(joined), np.bincount(kin.group).max()):
-        return replace(kin, same=same)
-    by = kin.by
-    if len(set(joined.tolist())) < len(set(kin.group.tolist())):
+    joined = _joined(named.group, same)
+    if np.bincount(joined).max() > max(TOO_LARGE * len(joined), np.bincount(named.group).max()):
+        return replace(named, same=same)
+    by = named.by
+    if len(set(joined.tolist())) < len(set(named.group.tolist())):
         by = [*by, f"{sum(map(len, same)):,} copies" + (" and near-duplicates" if len(joined) <= MOST else "")]
-    return Kin(joined, by, same)
+    return ImageGroups(joined, by, same)
 
 
-def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> Kin:
+def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> ImageGroups:
     """Return the groups that `find` finds without looking at pixels."""
     train = packs[0]
     ids, labels = [id for pack in packs for id in pack.ids], np.concatenate([_classes(pack) for pack in packs])
@@ -83,16 +83,16 @@ def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> Ki
         if pattern is not None:
             names = numbered_names.keys(ids, pattern) or ids
             by.append(f"numbered sequences by group: '{pattern}'")
-    _, named = np.unique(np.array(names, dtype=object), return_inverse=True)
-    return Kin(named, by)
+    _, group = np.unique(np.array(names, dtype=object), return_inverse=True)
+    return ImageGroups(group, by)
 
 
-def disputes(kin: Kin, packs: Sequence[Pack], classes: Sequence[str]) -> list[str]:
+def disputes(found: ImageGroups, packs: Sequence[Pack], classes: Sequence[str]) -> list[str]:
     """Return a line about pictures that appear with different classes, with an example; empty without any."""
     if any(pack.labels is None or pack.labels.ndim > 1 for pack in packs):
         return []
     ids, labels = [id for pack in packs for id in pack.ids], np.concatenate([_classes(pack) for pack in packs])
-    disputed = [group for group in kin.same if len(set(labels[group].tolist())) > 1]
+    disputed = [group for group in found.same if len(set(labels[group].tolist())) > 1]
     if not disputed:
         return []
     one = disputed[0]
