@@ -33,9 +33,9 @@ def read(root: Path, **hints: str) -> tuple[dict[str, Counter[str]], str]:
     counted = {"train": Counter(listing.train.labels)}
     if listing.valid:
         counted["valid"] = Counter(listing.valid.labels)
-    if listing.test:
+    if listing.predict:
         answers = listing.answers() if listing.answers else {}
-        counted["test"] = Counter(answers.get(id, "?") for id in listing.test.ids)
+        counted["test"] = Counter(answers.get(id, "?") for id in listing.predict.ids)
     return counted, "\n".join([*detected.notes, *detected.assumed])
 
 

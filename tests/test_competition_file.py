@@ -395,7 +395,7 @@ def test_real_competitions(home, shared, name, capsys):
     competition = config.load_competition(name)
     assert (competition.source.name, len(competition.classes), competition.image.size) == (kind, classes, size)
     listing = competition.source(home / "data")
-    assert (len(listing.train.ids), len(listing.test.ids) if listing.test else 0) == (train, test)
+    assert (len(listing.train.ids), len(listing.predict.ids) if listing.predict else 0) == (train, test)
 
 
 def test_cifar10_jpeg_folders(home, shared):

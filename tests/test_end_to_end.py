@@ -183,7 +183,7 @@ def test_unreadable_images_are_listed_all_at_once(home: Path, photos: Path, comm
         victim.write_bytes(victim.read_bytes()[:40])
     done = command("tiny", "--competition", "photos")
     assert done.returncode == 2
-    assert "2 of 48 train images cannot be read" in done.stderr
+    assert "2 of 48 training images cannot be read" in done.stderr
     assert "bright day/000" in done.stderr
     assert "dark night/001" in done.stderr
     assert not list((home / "data" / ".packs").glob("*/"))

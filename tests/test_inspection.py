@@ -101,7 +101,7 @@ def test_what_is_planted_is_found():
     assert told["2 images have copies of different classes"].warning
     assert told["the holdout leaks"].detail.startswith("2 of 30 held-out images (6.7%)")
     assert told["1 of 99 images to predict are copies of training images"].warning
-    assert told["1 of 99 images to predict are copies of training images"].rows[0][-1][1] == "test t0098.png"
+    assert told["1 of 99 images to predict are copies of training images"].rows[0][-1][1] == "to predict: t0098.png"
     assert found.groups["0200.png"] == found.groups["0000.png"] == "0000.png"
 
 

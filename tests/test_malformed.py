@@ -106,13 +106,13 @@ SOURCES = [
     (
         FOLDERS,
         {"d/train/a/1.png": b""},
-        "1 of 1 train images cannot be read; mend or remove them, or set image.unreadable: leave out\n"
+        "1 of 1 training images cannot be read; mend or remove them, or set image.unreadable: leave out\n"
         "ROOT/d/train/a/1.png: cannot be read as an image (the file is empty)",
     ),
     (
         FOLDERS,
         {"d/train/a/1.png": "<html>"},
-        "1 of 1 train images cannot be read; mend or remove them, or set image.unreadable: leave out\n"
+        "1 of 1 training images cannot be read; mend or remove them, or set image.unreadable: leave out\n"
         "ROOT/d/train/a/1.png: cannot be read as an image (no image format that is known)",
     ),
     # label tables

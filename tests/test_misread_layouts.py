@@ -165,7 +165,7 @@ def test_a_label_column_is_not_ignored_beside_class_folders(root):
 def test_the_test_folder_however_it_is_spelled(root, spelled):
     class_folders(root / "train")
     pictures(root / "held", ["0.png", "1.png"])
-    assert described(root, test=spelled.format(root=root))[1].test.ids == ["0.png", "1.png"]
+    assert described(root, test=spelled.format(root=root))[1].predict.ids == ["0.png", "1.png"]
 
 
 # ------------------------------------------------------------------------------------------------------ what is a class
@@ -287,7 +287,7 @@ def test_rows_without_a_class_are_those_to_predict(root):
     table(root / "all.csv", ["ID", "label", "split"], rows)
     table(root / "SampleSubmission.csv", ["ID", "label"], [[f"i{n}", "rust"] for n in range(9, 12)])
     listing = described(root)[1]
-    assert (listing.test.ids, listing.valid) == (["i9", "i10", "i11"], None)
+    assert (listing.predict.ids, listing.valid) == (["i9", "i10", "i11"], None)
     assert not listing.answers
     assert len(listing.train.ids) == 9
 
@@ -309,7 +309,7 @@ def test_classes_of_what_is_to_be_predicted_are_not_trained_on(root):
     table(root / "pseudo_labels.csv", ["id", "label"], [*labels, *([f"b{n}", CLASSES[n % 3]] for n in range(6))])
     table(root / "sample_submission.csv", ["id", "label"], [[f"b{n}", "rust"] for n in range(6)])
     _, listing, told = described(root)
-    assert (len(listing.train.ids), len(listing.test.ids)) == (6, 6)
+    assert (len(listing.train.ids), len(listing.predict.ids)) == (6, 6)
     assert "not used, though they have classes of images: pseudo_labels.csv (12 rows)" in told
 
 
@@ -323,7 +323,7 @@ def test_lists_of_parts_beside_class_folders(root, headings):
         else:
             (root / f"{part}.txt").write_text("".join(f"{name} {k}\n" for name, k in rows))
     listing = described(root)[1]
-    assert [len(part.ids) for part in (listing.train, listing.valid, listing.test)] == [12, 3, 3]
+    assert [len(part.ids) for part in (listing.train, listing.valid, listing.predict)] == [12, 3, 3]
     assert classes_of(root, listing.valid)["rust/r4.png"] == "rust"
 
 
@@ -354,7 +354,7 @@ def test_a_sample_of_another_delimiter_is_a_sample(root):
     with_sample(root, ["image", "disease"], ["healthy"] * 3, ";")
     competition, listing, _ = described(root)
     assert (competition.submission.id, competition.submission.label) == ("image", "disease")
-    assert listing.test.ids == ["t0.png", "t1.png", "t2.png"]
+    assert listing.predict.ids == ["t0.png", "t1.png", "t2.png"]
 
 
 def test_a_submission_is_no_table_of_answers(root):

@@ -84,7 +84,7 @@ def test_the_hidden_answers_are_not_read_before_the_score(labeller, monkeypatch)
         type(plain.competition.source),
         "target",
         staticmethod(
-            lambda root, **keys: Listing(digits(root, **keys).train, digits(root, **keys).test, answers=forbidden)
+            lambda root, **keys: Listing(digits(root, **keys).train, digits(root, **keys).predict, answers=forbidden)
         ),
     )
     with pytest.raises(AssertionError, match="the answers were read"):

@@ -168,7 +168,7 @@ def test_a_gap_larger_than_chance_is_said(capsys):
     # standard error 0.04 / 3.92 over 1,000 images, and a third of that spread for 3,000 of the 10,000
     assert near.chance == pytest.approx(2.576 * 0.0102041 * (1 + 1 / 3) ** 0.5, rel=1e-3)
     assert main.main(["runs", "--plot"]) == 0
-    assert "hidden test set is shifted" in capsys.readouterr().out
+    assert "the images to predict are shifted" in capsys.readouterr().out
     assert (paths.reports() / "holdout_against_public.png").read_bytes().startswith(b"\x89PNG")
 
 

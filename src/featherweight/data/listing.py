@@ -72,11 +72,11 @@ class Stored:
 class Listing:
     """The images that a source found. `valid` is a validation part provided with the data.
 
-    `answers` returns the classes of the test images by id, if they are known.
+    `answers` returns the classes of the images to predict by id, if they are known.
     """
 
     train: Samples | Stored
-    test: Samples | Stored | None = None
+    predict: Samples | Stored | None = None
     valid: Samples | Stored | None = None
     answers: Callable[[], Mapping[str, Label]] | None = None
 

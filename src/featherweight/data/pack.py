@@ -33,6 +33,8 @@ from featherweight.errors import UserError, nearest
 from featherweight.schema import Choice
 from featherweight.untrusted_files import explained
 
+NAMED = {"predict": "test"}  # a part's name in those of its packs, which were so called first
+
 __all__ = ["Data", "Image", "Pack", "answers", "decode", "load"]
 
 
@@ -83,7 +85,7 @@ def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     train = _pack(listing.train, image, classes, "train", source)
     if not len(train):
         raise UserError("there are no training images")
-    predict = _pack(listing.test, image, classes, "test", source) if listing.test else None
+    predict = _pack(listing.predict, image, classes, "predict", source) if listing.predict else None
     valid = _pack(listing.valid, image, classes, "valid", source) if listing.valid else None
     return Data(train, predict, apart(train, valid))
 
@@ -116,11 +118,11 @@ def decode_alike(one: Image, other: Image) -> bool:
 def load_predict(source: Choice, image: Image, classes: Sequence[str]) -> Pack | None:
     """Load the images to predict only; training images are listed but not decoded."""
     listing: Listing = source(paths.data())
-    return _pack(listing.test, image, classes, "test", source) if listing.test else None
+    return _pack(listing.predict, image, classes, "predict", source) if listing.predict else None
 
 
 def answers(source: Choice) -> dict[str, Any] | None:
-    """Return the classes of the test images by id (a name, or a tuple of names), or None if they are not known.
+    """Return the classes of the images to predict by id (a name, or a tuple of names), or None if they are not known.
 
     Only the scorer calls this.
     """
@@ -245,6 +247,7 @@ def is_packed(samples: Samples | Stored, image: Image, part: str, source: Choice
 
 def _names(samples: Samples | Stored, image: Image, part: str, source: Choice) -> tuple[str, Path]:
     """Return the digest of a pack's settings, and the path without ending of the note that names the pack."""
+    part = NAMED.get(part, part)
     # What a few files mean, the source's keys say; where each file is an image, its bytes say all.
     meaning = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
     settings = fingerprint.digest(f"{pack_writer.FORMAT} {decoding(image)} {meaning}".encode())

@@ -25,6 +25,7 @@ from featherweight.runtime.cores import cores
 FORMAT = 3  # of the decoded arrays: a change here makes every pack anew
 CHUNK = 128  # images a worker decodes between two reports
 WORTH_A_LINE = 2.0  # seconds of decoding after which its rate is said
+WORDS = {"train": "training images", "valid": "validation images", "predict": "images to predict"}
 Decoder = Callable[[int], NDArray[np.uint8]]
 
 
@@ -45,7 +46,7 @@ def write(samples: Samples | Stored, image: Image, place: Path, settings: str, p
             faults, content = _decode_all(samples.images, image, beside, part)
             if faults:
                 _report(faults, samples, image, place, part)
-            if faults and part != "test":
+            if faults and part != "predict":
                 _drop(beside, sorted(faults))
                 facts["left_out"] = sorted(faults)
         atomic.write_text(beside / "pack.json", json.dumps(facts))
@@ -146,9 +147,9 @@ def _write_pictures(
 def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path, part: str) -> None:
     """Raise UserError with all unreadable images, unless the competition leaves them out."""
     lines = [faults[place] for place in sorted(faults)]
-    count = f"{len(faults):,} of {len(samples.ids):,} {part} images cannot be read"
+    count = f"{len(faults):,} of {len(samples.ids):,} {WORDS[part]} cannot be read"
     if image.unreadable == "leave out":
-        if part == "test":
+        if part == "predict":
             say(f"{count}; each is replaced by a grey image, since every row must be predicted\n" + "\n".join(lines))
         return
     shown = "\n".join(lines[:3])

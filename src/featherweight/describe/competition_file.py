@@ -127,12 +127,12 @@ def _described(
     report.found += [f"{folder}: {detected.source['name']}", *(f"  {line}" for line in detected.notes)]
     report.assumed += [f"  {line}" for line in detected.assumed]
     listing = _listing(detected.source, root, report)
-    test = _read(listing.test) if listing.test else None
-    if test and detected.sample and _count_like(detected.sample, detected.source, test.ids, report):
+    predict = _read(listing.predict) if listing.predict else None
+    if predict and detected.sample and _count_like(detected.sample, detected.source, predict.ids, report):
         listing = _listing(detected.source, root, report)
-        test = _read(listing.test) if listing.test else None
+        predict = _read(listing.predict) if listing.predict else None
     train = _read(listing.train)
-    classes = _classes(folder, train, test, report, detected.source.get("columns", ()))
+    classes = _classes(folder, train, predict, report, detected.source.get("columns", ()))
     target = wishes.target or ("ordered" if known.target == "ordered" else detected.target)
     metric = wishes.metric or known.metric
     if target == "one" and metric == "quadratic_kappa":
@@ -157,15 +157,15 @@ def _described(
     config |= {"limit": {"parameters": wishes.limit, **weights}, "submission": form}
     if slug is not None:
         config["kaggle"] = slug
-    elif wishes.kaggle is None and test is not None:
+    elif wishes.kaggle is None and predict is not None:
         report.assumed.append("  no Kaggle name: add kaggle: NAME to the file, or say --kaggle NAME, to submit")
     config["metric"] = _metric(wishes, known, form, report)
     submission_section.spaced(form, classes, report.assumed)
     allowed = "pretrained weights allowed" if wishes.pretrained else "no pretrained weights (pass --pretrained)"
     report.assumed.append(f"  limit: {wishes.limit:,} parameters (pass --limit N), {allowed}")
     pattern = wishes.group or known.group_pattern or detected.pattern
-    config |= groups.propose(train, test, detected, pattern, chosen.section, report.assumed)
-    _write(report, config, test)
+    config |= groups.propose(train, predict, detected, pattern, chosen.section, report.assumed)
+    _write(report, config, predict)
     return report
 
 
@@ -177,7 +177,9 @@ def _codes(
     return mapping.codes(folder, root, classes, written)
 
 
-def _classes(folder: Path, train: Samples, test: Samples | None, report: Report, columns: Sequence[str]) -> list[str]:
+def _classes(
+    folder: Path, train: Samples, predict: Samples | None, report: Report, columns: Sequence[str]
+) -> list[str]:
     """Return the classes: those of the images, and all columns if each stands for a class."""
     assert train.labels is not None
     names = [name for label in train.labels for name in ((label,) if isinstance(label, str) else label)]
@@ -191,7 +193,7 @@ def _classes(folder: Path, train: Samples, test: Samples | None, report: Report,
     report.found.append(
         f"  {len(train.ids):,} labelled images of {len(classes)} classes "
         f"({counts[0][1]:,} of '{counts[0][0]}' to {counts[-1][1]:,} of '{counts[-1][0]}'), "
-        f"{len(test.ids) if test else 0:,} to predict"
+        f"{len(predict.ids) if predict else 0:,} to predict"
     )
     if missing := sorted(set(classes) - set(names)):
         report.found.append(f"  no labelled image has the class {examples(missing)}, which has a column of its own")
@@ -226,15 +228,15 @@ def _spelled(metric: dict[str, Any] | str) -> str:
     return metric if isinstance(metric, str) else str(metric["name"])
 
 
-def _write(report: Report, config: dict[str, Any], test: Samples | None) -> None:
+def _write(report: Report, config: dict[str, Any], predict: Samples | None) -> None:
     """Write the file, load it as any command will, and check the sample submission against it."""
     lines = [line.strip() for text in report.assumed for line in text.splitlines()]
     comments = "\n".join(f"# {line}" for line in ["Written by ./run.sh init, which assumed:", *lines])
     atomic.write_text(report.path, f"{comments}\n{yaml.dump(config, compact=True)}")
     try:
         competition = load_competition(str(report.path))
-        if test is not None:
-            form = submission.form(competition, test.ids)
+        if predict is not None:
+            form = submission.form(competition, predict.ids)
             if competition.submission.sample:
                 report.found.append(
                     f"  {competition.submission.sample}: its {len(form.ids):,} ids are those of the images to predict"

@@ -29,7 +29,7 @@ NEAR = (*numbered_names.PATTERNS, STEM, r"^(.*?)[ _.-]*\d+\.\w+$", r"^(.*?)[_-][
 
 def propose(
     train: Samples,
-    test: Samples | None,
+    predict: Samples | None,
     detected: Detected,
     wish: str | None,
     image: Mapping[str, Any],

@@ -54,33 +54,35 @@ def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], tor
     """Check a competition's images. `held_out` [N] says which training images the usual split would score or, with
     `torn`, would score if it separated related images.
     """
-    train, test = data.train, data.predict
+    train, predict = data.train, data.predict
     assert train.labels is not None
     several = train.labels.ndim == 2
     counts = (train.labels.sum(0) if several else np.bincount(train.labels, minlength=len(classes))).tolist()
-    channels = {name: _statistics(part.images) for name, part in (("train", train), ("test", test)) if part}
+    channels = {name: _statistics(part.images) for name, part in (("train", train), ("predict", predict)) if part}
     same, groups = copies(data, classes, held_out, torn=torn)
     findings = _balance(classes, counts) + same
-    if test is not None:
-        findings += _shift(train, test, image_groups.find(train).group, image_groups.find(test).group)
+    if predict is not None:
+        findings += _shift(train, predict, image_groups.find(train).group, image_groups.find(predict).group)
     return Inspection(list(classes), counts, channels, findings, groups)
 
 
 def copies(
     data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], near: bool = True, torn: bool = False
 ) -> tuple[list[Finding], dict[str, str]]:
-    """Return findings about pictures that occur twice: in training, on both sides of the split, and in the test; and
-    the grouping that keeps those of training together, id to group. Without `near` only exact copies are looked for.
+    """Return findings about pictures that occur twice: in training, on both sides of the split, and among the images to
+    predict; and the grouping that keeps those of training together, id to group. Without `near` only exact copies are
+    looked for.
     """
-    train, test = data.train, data.predict
-    same_pictures = near_duplicates.groups(train.images if test is None else Joined(train.images, test.images), near)
+    train, predict = data.train, data.predict
+    everything = train.images if predict is None else Joined(train.images, predict.images)
+    same_pictures = near_duplicates.groups(everything, near)
     inside = [[place for place in same if place < len(train)] for same in same_pictures]
     inside = [same for same in inside if len(same) > 1]
     leak, groups = _leaks(train, inside, held_out, torn)
     findings = _duplicates(train, classes, inside) + leak
-    if test is not None:
+    if predict is not None:
         across = [same for same in same_pictures if same[0] < len(train) <= same[-1]]
-        findings += _shared(train, test, classes, across)
+        findings += _shared(train, predict, classes, across)
     return findings, groups
 
 
@@ -209,7 +211,7 @@ def _pattern(train: Pack, inside: Sequence[Sequence[int]]) -> str | None:
     return None
 
 
-def _shared(train: Pack, test: Pack, classes: Sequence[str], across: Sequence[Sequence[int]]) -> list[Finding]:
+def _shared(train: Pack, predict: Pack, classes: Sequence[str], across: Sequence[Sequence[int]]) -> list[Finding]:
     if not across:
         return [Finding("no image to predict is a copy of a training image", "")]
     count = sum(place >= len(train) for same in across for place in same)
@@ -217,11 +219,13 @@ def _shared(train: Pack, test: Pack, classes: Sequence[str], across: Sequence[Se
     for same in across[:SHOWN]:
         row = _rows(train, classes, [[place for place in same if place < len(train)]])[0]
         late = [place - len(train) for place in same if place >= len(train)]
-        rows.append(row + [(np.asarray(test.images[place]), f"test {test.ids[place]}") for place in late[:4]])
+        rows.append(
+            row + [(np.asarray(predict.images[place]), f"to predict: {predict.ids[place]}") for place in late[:4]]
+        )
     return [
         Finding(
-            f"{count:,} of {len(test):,} images to predict are copies of training images",
-            f"{count / len(test):.1%} of them; the score on the rest is what counts",
+            f"{count:,} of {len(predict):,} images to predict are copies of training images",
+            f"{count / len(predict):.1%} of them; the score on the rest is what counts",
             "check whether the rules allow it; it makes the public score too good, not the model better",
             True,
             rows,
@@ -229,21 +233,21 @@ def _shared(train: Pack, test: Pack, classes: Sequence[str], across: Sequence[Se
     ]
 
 
-def _shift(train: Pack, test: Pack, *related: NDArray[np.int64]) -> list[Finding]:
-    """Return whether a classifier can separate test images from training images: at an AUC of 0.5 it cannot."""
-    score, telling = shift(train.images, test.images, related)
+def _shift(train: Pack, predict: Pack, *related: NDArray[np.int64]) -> list[Finding]:
+    """Return whether a classifier can separate images to predict from training images: at an AUC of 0.5 it cannot."""
+    score, telling = shift(train.images, predict.images, related)
     detail = f"a linear classifier of thumbnails separates them with an AUC of {score.value:.3f} "
     detail += f"(95 % interval {score.low:.3f} to {score.high:.3f})"
     if score.low <= 0.55:
         return [Finding("the images to train on and to predict look alike", detail)]
-    rows = [[(np.asarray(test.images[place]), test.ids[place]) for place in telling]]
+    rows = [[(np.asarray(predict.images[place]), predict.ids[place]) for place in telling]]
     advice = "expect a lower score on the images to predict than on the holdout; augment towards the difference"
     return [Finding("the images to train on and to predict differ", detail, advice, score.low > 0.6, rows)]
 
 
-def shift(train: Any, test: Any, related: Sequence[NDArray[np.int64]] = ()) -> tuple[Score, list[int]]:
-    """Return the AUC at which a classifier tells test images uint8 [N, H, W, C] from training images, and the indices
-    of the most typical test images.
+def shift(train: Any, predict: Any, related: Sequence[NDArray[np.int64]] = ()) -> tuple[Score, list[int]]:
+    """Return the AUC at which a classifier tells images to predict from training images, both uint8 [N, H, W, C], and
+    the indices of the most typical images to predict.
 
     Images with the same number in `related` of each part share a fold.
     """
@@ -251,18 +255,19 @@ def shift(train: Any, test: Any, related: Sequence[NDArray[np.int64]] = ()) -> t
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    chosen = [np.unique(np.linspace(0, len(part) - 1, min(len(part), LOOKED_AT)).astype(int)) for part in (train, test)]
-    features = np.concatenate([_features(part[places]) for part, places in zip((train, test), chosen, strict=True)])
-    is_test = np.repeat([0, 1], [len(places) for places in chosen])
+    parts = (train, predict)
+    chosen = [np.unique(np.linspace(0, len(part) - 1, min(len(part), LOOKED_AT)).astype(int)) for part in parts]
+    features = np.concatenate([_features(part[places]) for part, places in zip(parts, chosen, strict=True)])
+    to_predict = np.repeat([0, 1], [len(places) for places in chosen])
     if min(map(len, chosen)) < 5:
-        return Score(0.5, 0.0, 1.0, len(is_test), "auc"), []
+        return Score(0.5, 0.0, 1.0, len(to_predict), "auc"), []
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
     group = (
         unlabelled.concatenated([of[some] for of, some in zip(related, chosen, strict=True)], chosen)
         if related
         else None
     )
-    probs, score = unlabelled.cross_validated(model, features, is_test.astype(np.int64), group)
+    probs, score = unlabelled.cross_validated(model, features, to_predict.astype(np.int64), group)
     order = np.argsort(-probs[len(chosen[0]) :, 1], kind="stable")[:SHOWN]
     return score, [int(chosen[1][place]) for place in order]
 

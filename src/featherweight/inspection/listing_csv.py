@@ -29,7 +29,7 @@ def write(name: str, path: Path) -> int:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
     count = 0
-    for part, stored in (("train", listing.train), ("holdout", listing.valid), ("predict", listing.test)):
+    for part, stored in (("train", listing.train), ("holdout", listing.valid), ("predict", listing.predict)):
         if stored is None:
             continue
         samples = stored.read() if isinstance(stored, Stored) else stored

@@ -45,7 +45,7 @@ class ListedImages:
     def __init__(self, competition: Competition) -> None:
         self.competition = competition
         listing: Listing = competition.source(paths.data())
-        there = {"train": listing.train, "valid": listing.valid, "test": listing.test}
+        there = {"train": listing.train, "valid": listing.valid, "predict": listing.predict}
         self._parts = {name: _part(source) for name, source in there.items() if source is not None}
         self._packed: dict[tuple[str, str], bool] = {}
         self._each: dict[str, float] = {}
@@ -56,7 +56,7 @@ class ListedImages:
         packs = {
             name: pack.without_pixels(part.samples, self.competition.classes) for name, part in self._parts.items()
         }
-        return Data(packs["train"], packs.get("test"), pack.apart(packs["train"], packs.get("valid")))
+        return Data(packs["train"], packs.get("predict"), pack.apart(packs["train"], packs.get("valid")))
 
     def divided(self, wanted: Split) -> Packs:
         """Return train, holdout and test, with images that have no pixels; images related by name stay together."""
@@ -65,7 +65,7 @@ class ListedImages:
         known = image_groups.by_names(packs, declared(self.competition, data.train))
         return divide_knowing(wanted, self.competition, data, known if wanted.grouped else None)
 
-    def seconds(self, image: Image, parts: Sequence[str] = (*LABELLED, "test")) -> float:
+    def seconds(self, image: Image, parts: Sequence[str] = (*LABELLED, "predict")) -> float:
         """Return the seconds to decode these parts; what is decoded already takes none."""
         left = [part for name, part in self._parts.items() if name in parts and not self._is_packed(name, image)]
         count = sum(len(part.samples.ids) for part in left)

@@ -118,26 +118,26 @@ def expect(
     if to_predict is None or not len(to_predict) or holdout.count < FEWEST:
         return None
     probs, _ = fitted.cross_fitted(run, run.probs("holdout"), labels)
-    test = run.probs("predict")
+    predict = run.probs("predict")
     share = run.competition.submission.public
-    images = math.ceil(len(test) * (query.PUBLIC_SHARE if share is None else share))
+    images = math.ceil(len(predict) * (query.PUBLIC_SHARE if share is None else share))
     seen = Expected(
         metric=holdout.metric,
         public=(0.0, 0.0, 0.0, images),
-        private=(0.0, 0.0, 0.0, len(test) - images),
+        private=(0.0, 0.0, 0.0, len(predict) - images),
         share_is_stated=share is not None,
     )
     if not alike:
         return _adjusted_by_other_runs(run, holdout, labels, seen)
     if features is None:
-        features = unlabelled.DomainFeatures(np.log(probs.clip(1e-6)), np.log(test.clip(1e-6)))
+        features = unlabelled.DomainFeatures(np.log(probs.clip(1e-6)), np.log(predict.clip(1e-6)))
     held = run.groups(run.split.holdout)
     domain = unlabelled.domain(features.holdout, features.predict, (held, features.groups))
     estimates: dict[str, float] = {}
     counted = holdout.of.counts and holdout.of.input_kind == "answers" and labels.ndim == 1
     if counted:
-        estimates = unlabelled.estimates(probs, probs.argmax(1) == labels, test, domain.weights)
-        estimates |= _by_agreement(run, holdout.value, probs, test)
+        estimates = unlabelled.estimates(probs, probs.argmax(1) == labels, predict, domain.weights)
+        estimates |= _by_agreement(run, holdout.value, probs, predict)
     auc = (domain.auc.value, domain.auc.low, domain.auc.high)
     seen = replace(seen, auc=auc, shifted=domain.shifted, estimates=estimates)
     return _adjusted_by_other_runs(run, holdout, labels, seen)
@@ -237,7 +237,7 @@ def _ends(holdout: Score, centre: float, variance: float, images: float) -> tupl
     return low + share * size, low + ends[0] * size, low + ends[1] * size
 
 
-def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], test: NDArray[Any]) -> dict[str, float]:
+def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], predict: NDArray[Any]) -> dict[str, float]:
     """Return the accuracy that agreement with another seed of the recipe predicts: it falls as agreement does."""
     for other in selection.on_the_same_images(run):
         theirs = stored_probs.read(other, "predict")
@@ -246,7 +246,7 @@ def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], test: NDArray[
             continue
         if stored_probs.of_same_images(other, run, "predict"):
             held = unlabelled.agreement(probs, other.probs("holdout"))
-            gain = unlabelled.agreement(test, theirs) - held
+            gain = unlabelled.agreement(predict, theirs) - held
             return {f"agreement with {other.name}": float(np.clip(accuracy + gain, 0, 1))}
     return {}
 

@@ -22,7 +22,7 @@ from featherweight.evaluation.metrics import Metric, metric_by_name
 from featherweight.runs import ledger
 from featherweight.runs.metadata import PARTS
 
-PUBLIC_SHARE = 0.3  # assumed share of the test rows behind the public score; Kaggle's are 0.2 to 0.5
+PUBLIC_SHARE = 0.3  # assumed share of the images to predict behind the public score; Kaggle's are 0.2 to 0.5
 RENAMED = {"split.kin": "split.grouped"}  # keys of recipes in rows of earlier versions
 DIFFERENT = 8  # differing keys that are shown of a run
 CERTAIN = 2.576  # standard errors that chance exceeds in 1 of 100 cases
@@ -209,9 +209,9 @@ class Gap:
         if not self.surprising:
             return f"{self.run}: {between}, within {chance}"
         worse = self.of.better(self.holdout, self.public)
-        reason = "the hidden test set is easier"
+        reason = "the images to predict are easier"
         if worse:
-            reason = "the hidden test set is shifted, or training images leak into the holdout"
+            reason = "the images to predict are shifted, or training images leak into the holdout"
         beyond = "outside" if self.expected else "more than"
         return f"{self.run}: {between}, {beyond} {chance}: {reason}"
 

@@ -27,7 +27,9 @@ def score_csv(path: Path, competition: Competition) -> str:
 
 
 def known_labels(competition: Competition, form: submission.Form) -> tuple[Mapping[str, Label], dict[str, str]]:
-    """The test images' true classes, and the parts (Public, Private) they are scored in, where these are known."""
+    """Return, where they are known, the true classes of the images to predict, and the parts (Public, Private) in which
+    these are scored.
+    """
     if competition.submission.solution is not None:
         return submission.solution(paths.data() / competition.submission.solution, competition, form)
     return pack.answers(competition.source) or {}, {}

@@ -1,4 +1,4 @@
-"""Where a competition's images come from: each source lists what there is, decodes nothing, and keeps the test answers
+"""Where a competition's images come from: each source lists what there is, decodes nothing, and keeps the answers
 behind a function that only the scorer calls.
 
 A source takes the data folder and its own keyword-only arguments: the keys of a competition's `source` section.

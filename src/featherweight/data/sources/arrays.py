@@ -73,7 +73,7 @@ def arrays(  # the parameters are the keys of a competition's file
 
     return Listing(
         train=Stored(files(train, labels), trained),
-        test=Stored(files(test, ids), tested) if test else None,
+        predict=Stored(files(test, ids), tested) if test else None,
         valid=Stored(files(valid, valid_labels), held_out) if valid else None,
         answers=solved if test and answers else None,
     )

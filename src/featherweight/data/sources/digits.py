@@ -16,7 +16,7 @@ from featherweight.schema import NonNegativeInt53
 def digits(root: Path, *, seed: NonNegativeInt53 = 0) -> Listing:
     """The 1,797 handwritten 8x8 digits that come with scikit-learn (UCI Optical Recognition of Handwritten Digits).
 
-    One in five of each class, by `seed`, is the hidden test; ids are the images' places in the original order.
+    One in five images of each class, by `seed`, is to be predicted; ids are the images' places in the original order.
     """
     images, labels, ids, hidden = _digits(seed)
 
@@ -26,7 +26,7 @@ def digits(root: Path, *, seed: NonNegativeInt53 = 0) -> Listing:
 
     return Listing(
         train=part(~hidden, labelled=True),
-        test=part(hidden, labelled=False),
+        predict=part(hidden, labelled=False),
         answers=lambda: {ids[i]: labels[i] for i in np.flatnonzero(hidden)},
     )
 

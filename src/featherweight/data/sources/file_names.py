@@ -45,7 +45,7 @@ def file_names(
     tested = _within(root / test) if test else []
     return Listing(
         train=labelled(train),
-        test=Samples(tested, [f"{root / test}/{file}" for file in tested]) if test else None,
+        predict=Samples(tested, [f"{root / test}/{file}" for file in tested]) if test else None,
         valid=labelled(valid) if valid else None,
     )
 

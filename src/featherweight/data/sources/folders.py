@@ -83,7 +83,7 @@ def folders(  # the parameters are the keys of a competition's file
         labelled = _without(labelled, held_out)
     return Listing(
         train=_without(labelled, predict) if test_list else labelled,
-        test=predict,
+        predict=predict,
         valid=held_out,
         answers=(lambda: answers) if answers else None,
     )

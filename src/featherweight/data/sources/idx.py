@@ -35,6 +35,6 @@ def idx(
     tested = existing(root, test_images) if test_images else None
     return Listing(
         train=Stored(list(trained), lambda: samples(*trained)),
-        test=Stored([tested], lambda: samples(tested, None)) if tested else None,
+        predict=Stored([tested], lambda: samples(tested, None)) if tested else None,
         answers=answers if tested and test_labels else None,
     )

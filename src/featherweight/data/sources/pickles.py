@@ -78,7 +78,7 @@ def pickles(
 
     return Listing(
         train=Stored([*paths, *([named] if named else [])], trained),
-        test=Stored([tested], lambda: test_part()[0]) if tested else None,
+        predict=Stored([tested], lambda: test_part()[0]) if tested else None,
         answers=answers if tested else None,
     )
 

@@ -88,7 +88,7 @@ def pixels(  # the parameters are the keys of a competition's file
 
     return Listing(
         train=Stored([*trains, *([beside] if beside else [])], lambda: part(None)),
-        test=Stored(tests or trains, predict) if tests or test_rows else None,
+        predict=Stored(tests or trains, predict) if tests or test_rows else None,
         valid=Stored(trains, lambda: part(valid_rows)) if valid_rows else None,
         answers=answers if test_label or test_rows else None,
     )

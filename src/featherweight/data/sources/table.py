@@ -107,7 +107,7 @@ def table(  # the parameters are the keys of a competition's file
     held_out_samples = held_out.samples(range(len(held_out.ids))) if held_out else None
     return Listing(
         train=listed.samples(rows["train"]),
-        test=predict,
+        predict=predict,
         valid=listed.samples(rows["valid"]) if rows["valid"] else held_out_samples,
         answers=(lambda: answers) if answers else None,
     )

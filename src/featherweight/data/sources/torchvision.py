@@ -49,7 +49,7 @@ def torchvision(root: Path, *, dataset: Named, path: Text = "torchvision") -> Li
     files = _files(folder)
     return Listing(
         train=Stored(files, lambda: samples("train", True)),
-        test=Stored(files, lambda: samples("test", False)),
+        predict=Stored(files, lambda: samples("test", False)),
         answers=answers,
     )
 
