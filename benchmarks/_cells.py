@@ -163,7 +163,6 @@ def label_doubts(run: Run, wrong: NDArray[np.bool_]) -> dict[str, Any]:
     place = {id: k for k, id in enumerate(run.competition.load().train.ids)}
     held = np.array([place[id] for id in run.split.holdout])
     data = run.competition.load().train.labels
-    assert data is not None
     probs, labelled = run.probs("holdout").astype(np.float64), data[held]
     estimate = label_noise(probs, labelled)
     usual = np.array([probs[labelled == k, k].mean() if (labelled == k).any() else 2 for k in range(probs.shape[1])])

@@ -77,7 +77,7 @@ class Bench:
         return build(self.recipe.model, Shape(10, 3, self.case.size)).net
 
 
-def packed(bench: Bench) -> tuple[pack.Pack, pack.Pack]:
+def packed(bench: Bench) -> tuple[pack.LabelledPack, pack.LabelledPack]:
     """Return the decoded training images, and a holdout with a single image."""
     os.environ["FEATHERWEIGHT_CACHE"] = str(bench.folder / "packs")
     source = OneOf(SOURCES).validate({"name": "folders", "path": str(bench.folder)})
@@ -273,7 +273,6 @@ def fastai(bench: Bench) -> Epoch:
 def published_recipe(bench: Bench) -> Epoch:
     """Time the published fast recipe; its images are on the device before the epoch starts."""
     images, _ = packed(bench)
-    assert images.labels is not None
     pixels = airbench94.prepared(np.array(images.images), bench.device)
     loader = airbench94.Loader(pixels, torch.from_numpy(images.labels).to(bench.device), bench.case.batch)
     trainer = airbench94.Trainer(loader, pixels[:5000], epochs=1000)

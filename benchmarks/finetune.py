@@ -138,7 +138,6 @@ def answers(arguments: argparse.Namespace, run: Run) -> tuple[list[str], list[in
         assert predict is not None
         pictures = {Path(name).stem: name for name in predict.ids}  # the solution file has no file extensions
         return [pictures[Path(row[id]).stem] for row in rows], [index[row[label]] for row in rows]
-    assert data.train.labels is not None
     labels = dict(zip(data.train.ids, data.train.labels, strict=True))
     return run.split.test, [int(labels[id]) for id in run.split.test]
 
@@ -164,7 +163,6 @@ def export(run: Run, arguments: argparse.Namespace, folder: Path) -> None:
     recipe = load_recipe(TUNED, [f"image.size={arguments.size}", stored(arguments)])
     competition = run.competition.seen_by(recipe)
     data = competition.load()
-    assert data.train.labels is not None
 
     def write(images: pack.Pack, wanted: list[str], part: str) -> None:
         places = {id: place for place, id in enumerate(images.ids)}

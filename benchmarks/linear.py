@@ -43,7 +43,7 @@ import _record
 from featherweight import plotting
 from featherweight.config import load_recipe
 from featherweight.data import mapped_rows
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import make_runtime
@@ -108,7 +108,7 @@ def trained(path: Path, epochs: int) -> dict[str, float]:
     """Return, for the epochs after the first, the median seconds, images and bytes read; and the peak memory."""
     mapped = np.load(path, mmap_mode="r")
     rng, count = np.random.default_rng(1), len(mapped)
-    everything = Pack([str(place) for place in range(count)], mapped, rng.integers(0, 10, count))
+    everything = LabelledPack([str(place) for place in range(count)], mapped, rng.integers(0, 10, count))
     train, holdout = everything.take(np.arange(100, count)), everything.take(np.arange(100))
     words = [f"train.batch_size={BATCH}", f"train.epochs={epochs}", "model.hidden=[64]", "train.precision=fp32"]
     recipe = load_recipe("mlp", words)

@@ -39,7 +39,9 @@ from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
 
-def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.Pack, device: str) -> Outcome:
+def ours(
+    recipe: Recipe, competition: Competition, train: pack.LabelledPack, test: pack.LabelledPack, device: str
+) -> Outcome:
     """Train the recipe on all of `train`; return its time and its accuracy on `test`."""
     runtime = make_runtime(device, recipe.train.precision)
     classes, side = len(competition.classes), competition.image.size
@@ -57,7 +59,7 @@ def ours(recipe: Recipe, competition: Competition, train: pack.Pack, test: pack.
     return Outcome(seconds, float((probs.argmax(1) == test.labels).mean()))
 
 
-def labelled(competition: Competition, images: int | None) -> tuple[pack.Pack, pack.Pack]:
+def labelled(competition: Competition, images: int | None) -> tuple[pack.LabelledPack, pack.LabelledPack]:
     """Return the training images, and the test images with the scorer's labels; at most `images` of each."""
     data, answers = (
         competition.load(),
@@ -67,7 +69,7 @@ def labelled(competition: Competition, images: int | None) -> tuple[pack.Pack, p
     assert answers is not None
     index = {name: place for place, name in enumerate(competition.classes)}
     truth = np.array([index[answers[id]] for id in data.predict.ids])
-    test = pack.Pack(data.predict.ids, np.array(data.predict.images), truth)
+    test = pack.LabelledPack(data.predict.ids, np.array(data.predict.images), truth)
     places = [np.random.default_rng(0).permutation(len(part))[:images] for part in (data.train, test)]
     train, test = (part.take(chosen) for part, chosen in zip((data.train, test), places, strict=True))
     return train, test
@@ -120,16 +122,13 @@ def main() -> None:
     train, test = labelled(competition, arguments.images)
     runtime = make_runtime(arguments.device, recipe.train.precision)
     device, dtype = runtime.device, runtime.dtype
-    train_labels, test_labels = train.labels, test.labels
-    assert train_labels is not None
-    assert test_labels is not None
 
     def published_run(epochs: float) -> Outcome:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.benchmark = device.type == "cuda"
         return airbench94.run(
-            (np.array(train.images), train_labels),
-            (test.images, test_labels),
+            (np.array(train.images), train.labels),
+            (test.images, test.labels),
             device,
             epochs,
             arguments.batch,

@@ -110,7 +110,6 @@ def measured(competition: str, seed: int, arguments: argparse.Namespace) -> Scor
         if getattr(run.split, of) != ids:
             raise SystemExit(f"{run.name} was scored on other images than {names[0]}")
     pack = student.competition.load().train
-    assert pack.labels is not None
     label_of = dict(zip(pack.ids, pack.labels, strict=True))
     truth = np.array([label_of[id] for id in ids], dtype=np.int64)
     probs = [run.probs(part) for run in taught_by]

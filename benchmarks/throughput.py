@@ -27,7 +27,7 @@ import torch.nn.functional as F
 
 import _record
 from featherweight.config import Recipe, load_recipe
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack
 from featherweight.models import build
 from featherweight.models.shape import Shape
 from featherweight.runtime.device import Runtime, make_runtime
@@ -35,14 +35,14 @@ from featherweight.training.examples import Examples
 from featherweight.training.trainer import Trainer
 
 
-def random_pack(count: int) -> Pack:
+def random_pack(count: int) -> LabelledPack:
     """Make images of noise: the speed does not depend on their content."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    return Pack([str(place) for place in range(count)], images, rng.integers(0, 10, count).astype(np.int64))
+    return LabelledPack([str(place) for place in range(count)], images, rng.integers(0, 10, count).astype(np.int64))
 
 
-def pipeline(recipe: Recipe, images: Pack, holdout: Pack, device: Runtime) -> float:
+def pipeline(recipe: Recipe, images: LabelledPack, holdout: LabelledPack, device: Runtime) -> float:
     """Return the images per second of one epoch's training steps, as counted in the history."""
     torch.manual_seed(0)
     model = build(recipe.model, Shape(10, 3, 32))

@@ -36,7 +36,7 @@ EPOCHS = 8  # short epochs in which steps are timed
 TRAINING = 0.9  # fraction of the time for training; the rest is for loading, holdout evaluations and prediction
 
 
-def step_seconds(recipe: Recipe, competition: Competition, train: pack.Pack, device: str, steps: int) -> float:
+def step_seconds(recipe: Recipe, competition: Competition, train: pack.LabelledPack, device: str, steps: int) -> float:
     """Return the seconds per step: the mean over the later epochs of one run with short epochs.
 
     The start of a run, such as compiling and choosing kernels, falls into the first epoch, which is not counted. With
@@ -78,7 +78,6 @@ def main() -> None:
     cuda = make_runtime(arguments.device, recipe.train.precision).device.type == "cuda"
     step = step_seconds(recipe, competition, train, arguments.device, arguments.steps or (50 if cuda else 1))
     left = arguments.minutes * 60 * TRAINING - (time.monotonic() - began)
-    assert train.labels is not None
     shown = len(recipe.sampling(train.labels, recipe.seed, 0))
     size = min(recipe.train.batch_size, shown)
     epochs = max(1, int(left / (step * (shown // size))))

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from featherweight.data import fingerprint, mapped_rows, pack
 from featherweight.data.image import Image
 from featherweight.data.mapped_rows import MappedRows
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack, Pack
 from featherweight.data.sources import SOURCES
 from featherweight.errors import UserError
 from featherweight.schema import Choice, OneOf
@@ -298,6 +298,14 @@ def test_large_packs_stay_on_the_disk(home, folder, monkeypatch):
     assert isinstance(again.images, MappedRows)
     np.testing.assert_array_equal(again.images[:], whole.images[[0, 2]])
     assert again.ids == [whole.ids[0], whole.ids[2]]
+
+
+def test_a_part_of_labelled_images_is_labelled():
+    images = np.zeros((3, 2, 2, 1), np.uint8)
+    labelled = LabelledPack.of(Pack(["a", "b", "c"], images, np.arange(3)))
+    assert isinstance(labelled.take(np.array([2])), LabelledPack)
+    with pytest.raises(ValueError, match="the classes of 3 images are not known"):
+        LabelledPack.of(Pack(["a", "b", "c"], images))
 
 
 @pytest.mark.parametrize("most", [2**30, 100])

@@ -22,7 +22,7 @@ from featherweight.data.image import decode
 from featherweight.evaluation.decisions import DecisionRule
 from featherweight.export import subprocess_runner
 from featherweight.kaggle import kernel_entry
-from featherweight.runs.evaluate import evaluate
+from featherweight.runs.evaluate import write_submission
 from featherweight.runs.predictor import Predictor
 from featherweight.runs.run import Run
 
@@ -156,7 +156,7 @@ def test_a_notebook_writes_the_bytes_of_the_run(photos, home, target):
     if target == "ordered":
         between = float(np.sort(run.probs("predict")[:, 1])[1:3].mean())
         DecisionRule("cuts", (between,)).store(run.folder / "decision.json")
-        evaluate(run, "predict", [row.split(",")[0] for row in run.csv().read_text().splitlines()[1:]])
+        write_submission(run, [row.split(",")[0] for row in run.csv().read_text().splitlines()[1:]])
         assert run.csv().read_text().count("light") == 2
     own = run.csv().read_bytes()
     run.csv().unlink()

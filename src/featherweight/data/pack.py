@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock
@@ -35,7 +35,7 @@ from featherweight.untrusted_files import explained
 
 NAMED = {"predict": "test"}  # a part's name in those of its packs, which were so called first
 
-__all__ = ["Data", "Image", "Pack", "answers", "decode", "load"]
+__all__ = ["Data", "Image", "LabelledPack", "Pack", "answers", "decode", "load"]
 
 
 @dataclass(frozen=True)
@@ -55,42 +55,63 @@ class Pack:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, places: NDArray[np.int64]) -> Pack:
+    def take(self, places: NDArray[np.int64]) -> Self:
         """Return the images at `places`, in that order."""
-        return Pack(
-            [self.ids[place] for place in places],
-            take_rows(self.images, places),
-            None if self.labels is None else self.labels[places],
-            None if self.groups is None else [self.groups[place] for place in places],
+        return replace(
+            self,
+            ids=[self.ids[place] for place in places],
+            images=take_rows(self.images, places),
+            labels=None if self.labels is None else self.labels[places],
+            groups=None if self.groups is None else [self.groups[place] for place in places],
+            folder=None,
         )
 
-    def and_more(self, ids: Sequence[str], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Pack:
-        """Return these labelled images followed by others, without groups; what is on disk stays there."""
-        assert self.labels is not None
-        return Pack([*self.ids, *ids], joined_rows(self.images, images), np.concatenate([self.labels, labels]))
+
+@dataclass(frozen=True)
+class LabelledPack(Pack):
+    """Images whose classes are known: `labels` are class indices int64 [N] or, for sets of classes, uint8 [N, K]."""
+
+    labels: NDArray[np.int64] = field()  # required
+
+    @classmethod
+    def of(cls, pack: Pack) -> LabelledPack:
+        """Return a pack with known classes as what it is. Raises ValueError for one without."""
+        if pack.labels is None:
+            raise ValueError(f"the classes of {len(pack):,} images are not known")
+        return cls(pack.ids, pack.images, pack.labels, pack.groups, pack.folder)
+
+    def and_more(self, ids: Sequence[str], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> LabelledPack:
+        """Return these images followed by others, without groups; what is on disk stays there."""
+        both = np.concatenate([self.labels, labels])
+        return LabelledPack([*self.ids, *ids], joined_rows(self.images, images), both)
 
 
 @dataclass(frozen=True)
 class Data:
     """A competition's decoded images; `valid` is a provided validation part, `predict` the images to predict."""
 
-    train: Pack
+    train: LabelledPack
     predict: Pack | None
-    valid: Pack | None = None
+    valid: LabelledPack | None = None
+
+    @property
+    def labelled(self) -> list[LabelledPack]:
+        """The labelled images: the training images, and the provided validation part."""
+        return [self.train] if self.valid is None else [self.train, self.valid]
 
 
 def load(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     """List and decode all images of a source, or map them if that has been done. Raises UserError for faulty data."""
     listing: Listing = source(paths.data())
-    train = _pack(listing.train, image, classes, "train", source)
+    train = LabelledPack.of(_pack(listing.train, image, classes, "train", source))
     if not len(train):
         raise UserError("there are no training images")
     predict = _pack(listing.predict, image, classes, "predict", source) if listing.predict else None
-    valid = _pack(listing.valid, image, classes, "valid", source) if listing.valid else None
+    valid = LabelledPack.of(_pack(listing.valid, image, classes, "valid", source)) if listing.valid else None
     return Data(train, predict, apart(train, valid))
 
 
-def apart(train: Pack, valid: Pack | None) -> Pack | None:
+def apart(train: LabelledPack, valid: LabelledPack | None) -> LabelledPack | None:
     """Return the validation part with new ids if some are also ids of training images; a split is stored by ids."""
     if valid and not set(valid.ids).isdisjoint(train.ids):
         return replace(valid, ids=[f"valid/{id}" for id in valid.ids])
@@ -106,8 +127,8 @@ def without_pixels(samples: Samples, classes: Sequence[str]) -> Pack:
 def load_labelled(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     """Load the labelled images only; images to predict are listed but not decoded."""
     listing: Listing = source(paths.data())
-    valid = _pack(listing.valid, image, classes, "valid", source) if listing.valid else None
-    return Data(_pack(listing.train, image, classes, "train", source), None, valid)
+    valid = LabelledPack.of(_pack(listing.valid, image, classes, "valid", source)) if listing.valid else None
+    return Data(LabelledPack.of(_pack(listing.train, image, classes, "train", source)), None, valid)
 
 
 def decode_alike(one: Image, other: Image) -> bool:

@@ -13,7 +13,7 @@ from featherweight import paths
 from featherweight.data import csv_file, file_matching, image_groups, numbered_names
 from featherweight.data.csv_file import examples
 from featherweight.data.image_groups import ImageGroups
-from featherweight.data.pack import Data, Pack, decode_alike, load_labelled
+from featherweight.data.pack import Data, LabelledPack, Pack, decode_alike, load_labelled
 from featherweight.data.split import divide as divide_ids
 from featherweight.data.split import folds, groups_of, rarest, stratified_mask
 from featherweight.errors import UserError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FITTING = 0.5  # of the rows of a table of groups are of these images, or most of these images have a row
 
-Packs = tuple[Pack, Pack, Pack | None]
+Packs = tuple[LabelledPack, LabelledPack, LabelledPack | None]
 
 
 def divide(wanted: Split, competition: Competition, data: Data) -> Packs:
@@ -38,7 +38,6 @@ def divide(wanted: Split, competition: Competition, data: Data) -> Packs:
 def divide_knowing(wanted: Split, competition: Competition, data: Data, known: ImageGroups | None) -> Packs:
     """As `divide`, with the groups of related images given; None ignores them."""
     train = data.train
-    assert train.labels is not None
     together = None if known is None else known.group[: len(train)]
     if wanted.subset is not None and wanted.subset < len(train):
         used = stratified_mask(train.ids, _labels(train), wanted.subset / len(train), wanted.seed)
@@ -126,7 +125,6 @@ def _by_table(ids: Sequence[str], path: Path) -> list[str]:
     return [group_of.get(id, id) for id in ids]
 
 
-def _labels(pack: Pack) -> list[str]:
-    assert pack.labels is not None
+def _labels(pack: LabelledPack) -> list[str]:
     stands_for = rarest(pack.labels) if pack.labels.ndim == 2 else pack.labels
     return [str(label) for label in stands_for]

@@ -181,8 +181,7 @@ def _classes(
     folder: Path, train: Samples, predict: Samples | None, report: Report, columns: Sequence[str]
 ) -> list[str]:
     """Return the classes: those of the images, and all columns if each stands for a class."""
-    assert train.labels is not None
-    names = [name for label in train.labels for name in ((label,) if isinstance(label, str) else label)]
+    names = [name for label in train.labels or () for name in ((label,) if isinstance(label, str) else label)]
     classes = ordered({*names, *columns})
     if len(set(names)) < 2:
         raise UserError(

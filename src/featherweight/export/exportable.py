@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.console import Progress
-from featherweight.data.pack import Data, Pack
+from featherweight.data.pack import Data, LabelledPack, Pack
 from featherweight.errors import UserError
 from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.evaluation.inference import predict_probs
@@ -70,7 +70,7 @@ class ExportSource:
         """True if the views are exported too."""
         return any(member.views for member in self.members)
 
-    def shown(self, data: Sequence[Data], ids: Sequence[str]) -> list[Pack]:
+    def shown(self, data: Sequence[Data], ids: Sequence[str]) -> list[LabelledPack]:
         """Return the labelled pictures `ids`, for each member at its own size; `data` is from `load`."""
         return [_chosen(each, ids, self.run) for each in data]
 
@@ -87,7 +87,7 @@ class ExportSource:
             total += fitted.calibrated(member.run, self._asked(member, pack, what)).astype(np.float64) * member.weight
         return total.astype(np.float32)
 
-    def held_out(self, packs: Sequence[Pack], what: str) -> NDArray[np.float32]:
+    def held_out(self, packs: Sequence[LabelledPack], what: str) -> NDArray[np.float32]:
         """As `probs`, of labelled pictures that were held out, to be scored: by nothing that knows their labels. Each
         is answered by the members that were not trained on it, at temperatures and weights fitted to others.
         """
@@ -95,7 +95,6 @@ class ExportSource:
         unseen = np.stack([self._unseen(member, packs[0].ids) for member in self.members])
         for member, pack, rows in zip(self.members, packs, unseen, strict=True):
             places = np.flatnonzero(rows)
-            assert pack.labels is not None
             probs, own = self._asked(member, pack.take(places), what), pack.labels[places]
             if member.run.temperature.exists():
                 groups = self.run.groups([pack.ids[place] for place in places])
@@ -139,9 +138,8 @@ def _views(run: Run, wanted: bool) -> tuple[Any, ...]:
     return tuple(views(run.recipe, run.competition)) if wanted else ()
 
 
-def _chosen(data: Data, ids: Sequence[str], run: Run) -> Pack:
-    parts = [part for part in (data.train, data.valid) if part is not None]
-    for part in parts:
+def _chosen(data: Data, ids: Sequence[str], run: Run) -> LabelledPack:
+    for part in data.labelled:
         index = {id: place for place, id in enumerate(part.ids)}
         if all(id in index for id in ids):
             return part.take(np.array([index[id] for id in ids], dtype=np.int64))

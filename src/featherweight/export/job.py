@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from featherweight import __version__, atomic, submission
 from featherweight.console import say
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack, Pack
 from featherweight.errors import UserError, nearest
 from featherweight.evaluation.calibration import temper, temper_cross_fitted
 from featherweight.evaluation.decisions import cross_fitted, expected_index
@@ -120,7 +120,7 @@ def _trained_on(subject: ExportSource) -> list[str]:
 
 
 def _quantized(
-    subject: ExportSource, written: Path, facts: dict[str, Any], trained: Sequence[Pack], held: Sequence[Pack]
+    subject: ExportSource, written: Path, facts: dict[str, Any], trained: Sequence[Pack], held: Sequence[LabelledPack]
 ) -> Path:
     """The int8 copy of an ONNX file, beside it, its score measured on the whole holdout."""
     small = written.with_suffix(".int8.onnx")
@@ -144,7 +144,7 @@ def _quantized(
     return small
 
 
-def _recalibrated(subject: ExportSource, probs: NDArray[np.float32], pack: Pack) -> NDArray[np.float32]:
+def _recalibrated(subject: ExportSource, probs: NDArray[np.float32], pack: LabelledPack) -> NDArray[np.float32]:
     """Return what a graph answered, float32 [N, K], at cross-fitted temperatures, as the fp32 score is calibrated.
 
     The graph of a single run holds a temperature that was fitted to these very images: it is divided out first. The
@@ -153,7 +153,6 @@ def _recalibrated(subject: ExportSource, probs: NDArray[np.float32], pack: Pack)
     run, several = subject.run, subject.run.competition.target == "several"
     if len(subject.members) > 1 or not run.temperature.exists():
         return probs
-    assert pack.labels is not None
     raw = temper(probs, 1 / fitted.temperature(run), several=several)
     return temper_cross_fitted(raw, pack.labels, groups=run.groups(pack.ids))
 
@@ -193,16 +192,15 @@ def _compare_decided(
         raise UserError(f"--to {kind}: read again, it decides otherwise {wrong} times; it is not kept")
 
 
-def plain_score(subject: ExportSource, packs: Sequence[Pack]) -> Score:
+def plain_score(subject: ExportSource, packs: Sequence[LabelledPack]) -> Score:
     """The holdout's score of what is exported: in float32 on the CPU, whatever the run was scored by, and without the
     test-time views, unless they go along.
     """
     return _score(subject.run, packs[0], subject.held_out(packs, "holdout as it is exported"))
 
 
-def _score(run: Run, pack: Pack, probs: NDArray[np.float32]) -> Score:
+def _score(run: Run, pack: LabelledPack, probs: NDArray[np.float32]) -> Score:
     """The score of probabilities of the labelled holdout, decided, written and scored as the run's own are."""
-    assert pack.labels is not None
     competition = run.competition
     form = submission.holdout_form(competition, pack.ids)
     known: dict[str, str | tuple[str, ...]] = dict(

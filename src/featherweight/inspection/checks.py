@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featherweight.data import image_groups, near_duplicates
 from featherweight.data.csv_file import examples
 from featherweight.data.near_duplicates import Joined
-from featherweight.data.pack import Data, Pack
+from featherweight.data.pack import Data, LabelledPack, Pack
 from featherweight.data.split import rarest
 from featherweight.evaluation import unlabelled
 from featherweight.evaluation.metrics import Score
@@ -55,7 +55,6 @@ def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], tor
     `torn`, would score if it separated related images.
     """
     train, predict = data.train, data.predict
-    assert train.labels is not None
     several = train.labels.ndim == 2
     counts = (train.labels.sum(0) if several else np.bincount(train.labels, minlength=len(classes))).tolist()
     channels = {name: _statistics(part.images) for name, part in (("train", train), ("predict", predict)) if part}
@@ -86,12 +85,10 @@ def copies(
     return findings, groups
 
 
-def join(first: Pack, second: Pack) -> Pack:
+def join(first: LabelledPack, second: LabelledPack) -> LabelledPack:
     """Return two labelled parts as one, whose images are read in pieces."""
-    assert first.labels is not None
-    assert second.labels is not None
     images: Any = Joined(first.images, second.images)
-    return Pack([*first.ids, *second.ids], images, np.concatenate([first.labels, second.labels]))
+    return LabelledPack([*first.ids, *second.ids], images, np.concatenate([first.labels, second.labels]))
 
 
 def _statistics(images: Any) -> tuple[list[float], list[float]]:
@@ -128,8 +125,7 @@ def _balance(classes: Sequence[str], counts: Sequence[int]) -> list[Finding]:
     return findings
 
 
-def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[int]]) -> list[Finding]:
-    assert train.labels is not None
+def _duplicates(train: LabelledPack, classes: Sequence[str], inside: Sequence[Sequence[int]]) -> list[Finding]:
     if not inside:
         return [Finding("no training image has a copy", "")]
     labels = train.labels
@@ -157,9 +153,8 @@ def _duplicates(train: Pack, classes: Sequence[str], inside: Sequence[Sequence[i
     return findings
 
 
-def _apart(train: Pack, classes: Sequence[str], same: Sequence[int]) -> str:
+def _apart(train: LabelledPack, classes: Sequence[str], same: Sequence[int]) -> str:
     """Return in words two copies of one picture that have different classes."""
-    assert train.labels is not None
     labels = train.labels
     other = next(place for place in same if (labels[place] != labels[same[0]]).any())
     return ", ".join(f"{train.ids[place]} is {_named(labels[place], classes)}" for place in (same[0], other))
@@ -173,7 +168,7 @@ def _named(label: Any, classes: Sequence[str]) -> str:
 
 
 def _leaks(
-    train: Pack, inside: Sequence[Sequence[int]], held_out: NDArray[np.bool_], only_if_torn: bool
+    train: LabelledPack, inside: Sequence[Sequence[int]], held_out: NDArray[np.bool_], only_if_torn: bool
 ) -> tuple[list[Finding], dict[str, str]]:
     """Return copies on both sides of the split, and the grouping that keeps them together: id to group."""
     torn = [same for same in inside if len({bool(held_out[place]) for place in same}) > 1]
@@ -196,11 +191,10 @@ def _leaks(
     return [Finding("the holdout leaks", detail, advice, True, _rows(train, [], torn))], groups
 
 
-def _pattern(train: Pack, inside: Sequence[Sequence[int]]) -> str | None:
+def _pattern(train: LabelledPack, inside: Sequence[Sequence[int]]) -> str | None:
     """Return a regular expression over ids that groups nearly all copies together and leaves several groups in every
     class.
     """
-    assert train.labels is not None
     labels = rarest(train.labels) if train.labels.ndim == 2 else train.labels
     for pattern in PATTERNS:
         keys = [match.group(1) if (match := re.search(pattern, id)) else id for id in train.ids]
@@ -211,7 +205,9 @@ def _pattern(train: Pack, inside: Sequence[Sequence[int]]) -> str | None:
     return None
 
 
-def _shared(train: Pack, predict: Pack, classes: Sequence[str], across: Sequence[Sequence[int]]) -> list[Finding]:
+def _shared(
+    train: LabelledPack, predict: Pack, classes: Sequence[str], across: Sequence[Sequence[int]]
+) -> list[Finding]:
     if not across:
         return [Finding("no image to predict is a copy of a training image", "")]
     count = sum(place >= len(train) for same in across for place in same)
@@ -284,10 +280,9 @@ def _features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _rows(
-    pack: Pack, classes: Sequence[str], groups: Sequence[Sequence[int]]
+    pack: LabelledPack, classes: Sequence[str], groups: Sequence[Sequence[int]]
 ) -> list[list[tuple[NDArray[np.uint8], str]]]:
     def caption(place: int) -> str:
-        named = bool(classes) and pack.labels is not None
-        return f"{pack.ids[place]}: {_named(pack.labels[place], classes)}" if named else pack.ids[place]  # type: ignore[index]
+        return f"{pack.ids[place]}: {_named(pack.labels[place], classes)}" if classes else pack.ids[place]
 
     return [[(np.asarray(pack.images[place]), caption(place)) for place in same[:8]] for same in groups[:SHOWN]]

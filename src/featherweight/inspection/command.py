@@ -32,7 +32,6 @@ def inspect(name: str) -> Path:
     """
     competition = load_competition(name)
     data = competition.load()
-    assert data.train.labels is not None
     counts = f"{len(data.train):,} training images of {len(competition.classes)} classes"
     summary = [f"{counts}, {len(data.predict) if data.predict else 0:,} to predict", *_files(competition)]
     holdout = set(divide(Split(grouped=False), competition, data)[1].ids)  # separated, to show what grouping prevents

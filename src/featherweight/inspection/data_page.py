@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from featherweight import atomic
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack
 from featherweight.inspection.checks import Finding, Inspection
 
 SAMPLES = 10  # pictures of each class
@@ -36,7 +36,7 @@ def lines(inspection: Inspection) -> list[str]:
     return shown
 
 
-def write(path: Path, title: str, inspection: Inspection, train: Pack, summary: Sequence[str]) -> None:
+def write(path: Path, title: str, inspection: Inspection, train: LabelledPack, summary: Sequence[str]) -> None:
     """Write the page; `summary` are lines about the files themselves."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -57,7 +57,7 @@ def _pictures(finding: Finding) -> list[list[tuple[str, str]]]:
     return [[(_uri(_scaled(pixels)), caption) for pixels, caption in row] for row in finding.rows]
 
 
-def _sheet(train: Pack, label: int) -> str:
+def _sheet(train: LabelledPack, label: int) -> str:
     """Return some of a class's images side by side, evenly sampled, as a data URI."""
     if label >= SHEETS or train.labels is None:
         return ""

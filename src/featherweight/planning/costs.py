@@ -100,7 +100,7 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     import torch
 
     from featherweight.budget.memory import within_memory
-    from featherweight.data.pack import Pack
+    from featherweight.data.pack import LabelledPack
     from featherweight.evaluation.inference import batch_within_memory, predict_probs
     from featherweight.models import build
     from featherweight.runtime.device import make_runtime
@@ -112,7 +112,7 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
         recipe = within_memory(recipe, competition, device)  # as in a run
     shape, batch = competition.shape, recipe.train.batch_size
     noise = _noise(batch, competition.image)
-    images = Pack([str(index) for index in range(batch)], noise, np.arange(batch) % shape.num_classes)
+    images = LabelledPack([str(index) for index in range(batch)], noise, np.arange(batch) % shape.num_classes)
     before = peak_memory()
     torch.manual_seed(0)
     model = build(recipe.model, shape)

@@ -13,7 +13,7 @@ from featherweight.describe.pictures import traits_of
 
 if TYPE_CHECKING:
     from featherweight.config import Competition
-    from featherweight.data.pack import Pack
+    from featherweight.data.pack import LabelledPack, Pack
 
 LOOKED_AT = 50  # pictures whose size is read
 
@@ -80,9 +80,10 @@ def side_of(competition: Competition) -> int:
     return round(traits_of(train, LOOKED_AT).side) if isinstance(train, Samples) else competition.image.size
 
 
-def describe(competition: Competition, train: Pack, holdout: Pack, predict: Pack | None) -> DatasetFacts:
+def describe(
+    competition: Competition, train: LabelledPack, holdout: LabelledPack, predict: Pack | None
+) -> DatasetFacts:
     """Return the facts about training images, a holdout and the images to predict."""
-    assert train.labels is not None
     classes = len(competition.classes)
     several = train.labels.ndim == 2
     counts = train.labels.sum(0) if several else np.bincount(train.labels, minlength=classes)

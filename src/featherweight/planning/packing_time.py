@@ -17,7 +17,7 @@ from featherweight.config import Competition, Split
 from featherweight.data import image_groups, pack
 from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Listing, Samples, Stored
-from featherweight.data.pack import Data, Pack
+from featherweight.data.pack import Data, LabelledPack
 from featherweight.data.parts import Packs, declared, divide_knowing
 from featherweight.errors import UserError
 from featherweight.runtime.cores import cores
@@ -56,13 +56,13 @@ class ListedImages:
         packs = {
             name: pack.without_pixels(part.samples, self.competition.classes) for name, part in self._parts.items()
         }
-        return Data(packs["train"], packs.get("predict"), pack.apart(packs["train"], packs.get("valid")))
+        train, valid = LabelledPack.of(packs["train"]), packs.get("valid")
+        return Data(train, packs.get("predict"), pack.apart(train, LabelledPack.of(valid) if valid else None))
 
     def divided(self, wanted: Split) -> Packs:
         """Return train, holdout and test, with images that have no pixels; images related by name stay together."""
         data = self.data
-        packs: list[Pack] = [data.train] if data.valid is None else [data.train, data.valid]
-        known = image_groups.by_names(packs, declared(self.competition, data.train))
+        known = image_groups.by_names(data.labelled, declared(self.competition, data.train))
         return divide_knowing(wanted, self.competition, data, known if wanted.grouped else None)
 
     def seconds(self, image: Image, parts: Sequence[str] = (*LABELLED, "predict")) -> float:

@@ -23,7 +23,7 @@ from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration
 from featherweight.data import near_duplicates
 from featherweight.data.near_duplicates import Joined
-from featherweight.data.pack import Data, Pack
+from featherweight.data.pack import Data, LabelledPack
 from featherweight.evaluation.intervals import NORMAL
 from featherweight.evaluation.tta import mirrored
 from featherweight.planning.candidates import Candidate
@@ -228,7 +228,6 @@ def _trained(
     began = time.perf_counter()
     lost = wrong([mirrored]).astype(float) - as_it_is
     view = (time.perf_counter() - began) / len(holdout)
-    assert holdout.labels is not None
     steps = int(history["step"].iloc[-1])
     return PilotResult(
         float(as_it_is.mean()),
@@ -241,18 +240,17 @@ def _trained(
     )
 
 
-def _named(data: Data, ids: Sequence[str]) -> Pack:
+def _named(data: Data, ids: Sequence[str]) -> LabelledPack:
     """Return the labelled images with these ids, without those that could not be decoded."""
-    for part in (data.train, data.valid):
-        if part is not None:
-            place = {id: place for place, id in enumerate(part.ids)}
-            found = [place[id] for id in ids if id in place]
-            if found:
-                return part.take(np.array(found))
+    for part in data.labelled:
+        place = {id: place for place, id in enumerate(part.ids)}
+        found = [place[id] for id in ids if id in place]
+        if found:
+            return part.take(np.array(found))
     raise AssertionError("none of the ids is among the images")
 
 
-def _unlike(train: Pack, holdout: Pack) -> Pack:
+def _unlike(train: LabelledPack, holdout: LabelledPack) -> LabelledPack:
     """Return the held-out images that are no copies of training images; all, if hardly any others are left."""
     same = near_duplicates.groups(Joined(train.images, holdout.images))
     seen = [place - len(train) for group in same if group[0] < len(train) for place in group if place >= len(train)]

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from featherweight import budget
-from featherweight.data.pack import Data, Pack
+from featherweight.data.pack import Data, LabelledPack
 from featherweight.errors import UserError
 from featherweight.evaluation.inference import predict_probs
 from featherweight.evaluation.label_noise import label_noise
@@ -88,8 +88,6 @@ def gather(run: Run) -> Evidence:
     competition = run.competition
     data = competition.load()
     train, holdout, test = division.split(run, data)
-    assert train.labels is not None
-    assert holdout.labels is not None
     device = devices.make_runtime(run.device, run.recipe.train.precision, run.metadata.threads)
     model = run.load_model()
     probs, predicted = fitted.cross_fitted(run, run.probs("holdout"), holdout.labels)
@@ -218,14 +216,13 @@ def _teachers(run: Run) -> dict[str, str]:
 
 
 def _pictures(
-    holdout: Pack,
+    holdout: LabelledPack,
     places: NDArray[np.int64],
     probs: NDArray[np.float32],
     predicted: NDArray[np.int64],
     classes: Sequence[str],
     heats: Sequence[Any],
 ) -> list[Picture]:
-    assert holdout.labels is not None
     return [
         Picture(
             holdout.ids[place],
@@ -239,8 +236,7 @@ def _pictures(
     ]
 
 
-def _suspects(holdout: Pack, probs: NDArray[np.float32], classes: Sequence[str]) -> list[Picture]:
+def _suspects(holdout: LabelledPack, probs: NDArray[np.float32], classes: Sequence[str]) -> list[Picture]:
     """Return holdout images whose labels look wrong, the most probable first."""
-    assert holdout.labels is not None
     noise = label_noise(probs, holdout.labels)
     return _pictures(holdout, noise.suspects[:SUSPECTS], probs, probs.argmax(1), classes, []) if noise.is_seen else []

@@ -57,11 +57,9 @@ def true_classes(run: Run, ids: Sequence[str]) -> NDArray[Any]:
 
     Raises UserError if some are gone.
     """
-    data = run.competition.load()
     classes: dict[str, int | list[int]] = {}
-    for part in (data.train, data.valid):
-        if part is not None and part.labels is not None:
-            classes.update(zip(part.ids, part.labels.tolist(), strict=True))
+    for part in run.competition.load().labelled:
+        classes.update(zip(part.ids, part.labels.tolist(), strict=True))
     gone = [id for id in ids if id not in classes]
     if gone:
         raise UserError(f"{len(gone):,} images that {run.name} held out are no longer there: {examples(gone)}")

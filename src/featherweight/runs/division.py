@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from featherweight import atomic
 from featherweight.data.image_groups import ImageGroups, disputes
-from featherweight.data.pack import Data, Pack
+from featherweight.data.pack import Data, LabelledPack
 from featherweight.data.parts import Packs, divide_knowing, labelled_groups
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import Score, judge, metric_of
@@ -120,13 +120,11 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
             f"the score will be too good: {related.mean():.1%} of the held-out images have related ones that are "
             f"trained on ({'; '.join(found.by)}): {cure}"
         )
-    parts = [data.train] if data.valid is None else [data.train, data.valid]
-    return lines + disputes(found, parts, run.competition.classes), related
+    return lines + disputes(found, data.labelled, run.competition.classes), related
 
 
-def without_related(run: Run, holdout: Pack, related: NDArray[np.bool_]) -> str:
+def without_related(run: Run, holdout: LabelledPack, related: NDArray[np.bool_]) -> str:
     """Return in words the holdout's score without the images that have related ones in training."""
-    assert holdout.labels is not None
     left = f"{int(related.sum()):,} of {len(related):,} held-out images have related ones that are trained on"
     if (~related).sum() < FEWEST_UNRELATED:
         return f"{left}, so the score on new images is unknown: declare groups"
@@ -155,7 +153,7 @@ def _as_stored(run: Run, data: Data) -> Packs:
     came_divided = data.valid if wanted.folds is None else None
     place = {id: place for place, id in enumerate(data.train.ids)}
 
-    def taken(ids: Sequence[str]) -> Pack:
+    def taken(ids: Sequence[str]) -> LabelledPack:
         return data.train.take(np.array([place[id] for id in ids], dtype=np.int64))
 
     of_train = stored.train + stored.test + ([] if came_divided is not None else stored.holdout)
@@ -173,7 +171,7 @@ def _first_of_each(found: ImageGroups) -> list[int]:
 
 
 def _ids(data: Data) -> list[str]:
-    return [*data.train.ids, *(data.valid.ids if data.valid is not None else [])]
+    return [id for pack in data.labelled for id in pack.ids]
 
 
 def _moved(packs: Packs, torn: Packs, data: Data, found: ImageGroups) -> RegroupedImages | None:
@@ -194,8 +192,7 @@ def _moved(packs: Packs, torn: Packs, data: Data, found: ImageGroups) -> Regroup
 
 
 def _labels(data: Data) -> NDArray[Any]:
-    packs = [data.train] if data.valid is None else [data.train, data.valid]
-    return np.concatenate([pack.labels for pack in packs if pack.labels is not None])
+    return np.concatenate([pack.labels for pack in data.labelled])
 
 
 def _agreement(lost: NDArray[np.int64], trained: NDArray[np.int64], found: ImageGroups, labels: NDArray[Any]) -> float:

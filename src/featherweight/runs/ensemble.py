@@ -98,16 +98,16 @@ def _together(
         atomic.write_bytes(combined.weights, to_safetensors(tensors))
 
         stored_probs.store(combined, "holdout", held.probs, held.ids)
-        parts: dict[str, Labelled] = {"holdout": (held.ids, held.labels)}
+        labelled: dict[str, Labelled] = {"holdout": (held.ids, held.labels)}
         if test:
             stored_probs.store(combined, "test", averaged([run.probs("test", test) for run in runs], weights), test)
-            parts["test"] = (test, true_classes(first, test))
+            labelled["test"] = (test, true_classes(first, test))
         predict = competition.load().predict
         if predict is not None:
             answered = [run.probs("predict", predict.ids) for run in runs]
             stored_probs.store(combined, "predict", averaged(answered, weights), predict.ids)
-            parts["predict"] = (predict.ids, None)
-        result = conclude(combined, weighed, parts, answered_alike=alike)
+        ids = None if predict is None else predict.ids
+        result = conclude(combined, weighed, labelled, ids, answered_alike=alike)
     made = Run.find(combined.name)
     record(made)
     return made, result

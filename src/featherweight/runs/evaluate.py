@@ -8,6 +8,7 @@ import numpy as np
 
 from featherweight import budget, submission
 from featherweight.budget import BudgetCheck
+from featherweight.data.listing import Label
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.evaluation.unlabelled import DomainFeatures
@@ -18,32 +19,36 @@ from featherweight.runs.run import Run
 from featherweight.runs.wrong_labels import WrongLabels
 from featherweight.submission import grading
 
-Labelled = tuple[Sequence[str], Answers | None]  # the ids of images, and their classes if known
+Labelled = tuple[Sequence[str], Answers]  # the ids of images [N], and their classes int64 [N] or sets of them [N, K]
 
 
-def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers | None = None) -> Score | None:
-    """Write a part's CSV from the stored probabilities, check it, and return its score if the labels are known.
+def evaluate(run: Run, part: str, ids: Sequence[str], labels: Answers) -> Score:
+    """Write a labelled part's CSV from the stored probabilities, as the submission is written, and return its score.
 
-    A labelled part, with classes `labels` int64 [N] or sets of them [N, K], is written and scored like the submission,
-    whose labels, if they are known, are read only here. `ids` [N] are those of the stored probabilities. On the holdout
-    the temperature and the decision rule are cross-fitted.
+    `ids` [N] are those of the stored probabilities, `labels` their classes int64 [N] or sets of them [N, K]. On the
+    holdout the temperature and the decision rule are cross-fitted.
     """
     competition, path = run.competition, run.csv(part)
-    form = submission.holdout_form(competition, ids) if part != "predict" else submission.form(competition, ids)
-    probs = run.probs(part, ids)
-    if part == "holdout" and labels is not None:
+    form, probs = submission.holdout_form(competition, ids), run.probs(part, ids)
+    if part == "holdout":
         probs, answers = fitted.cross_fitted(run, probs, labels)
     else:
         answers = fitted.decision(run)(probs)
     submission.write(path, form, ids, probs, answers)
+    known: dict[str, Label] = dict(zip(ids, names_of(labels, competition.classes), strict=True))
+    return submission.score(path, form, known, competition, groups=run.groups(form.images))
+
+
+def write_submission(run: Run, ids: Sequence[str]) -> Score | None:
+    """Write the submission from the stored probabilities of the images `ids` [N], check it, and return its score if the
+    true classes are known; they are read only here.
+    """
+    competition, path = run.competition, run.csv()
+    form, probs = submission.form(competition, ids), run.probs("predict", ids)
+    submission.write(path, form, ids, probs, fitted.decision(run)(probs))
     submission.check(path, form)
-    if labels is None:
-        known, _ = grading.known_labels(competition, form)
-        groups = grading.groups(competition, form) if known else None
-    else:
-        known = dict(zip(ids, names_of(labels, competition.classes), strict=True))
-        groups = run.groups(form.images)
-    return submission.score(path, form, known, competition, groups=groups) if known else None
+    known, _ = grading.known_labels(competition, form)
+    return submission.score(path, form, known, competition, groups=grading.groups(competition, form)) if known else None
 
 
 def names_of(labels: Answers, classes: Sequence[str]) -> list[str] | list[tuple[str, ...]]:
@@ -56,26 +61,26 @@ def names_of(labels: Answers, classes: Sequence[str]) -> list[str] | list[tuple[
 def conclude(
     run: Run,
     weighed: BudgetCheck,
-    parts: Mapping[str, Labelled],
+    labelled: Mapping[str, Labelled],
+    predict: Sequence[str] | None,
     features: DomainFeatures | None = None,
     answered_alike: bool = True,
 ) -> Result:
-    """Evaluate the parts that a run has (the holdout always), and store the scores in its folder; `record` comes next.
+    """Evaluate a run's labelled parts (the holdout always) and its images to predict, which are given by their ids, and
+    store the scores in its folder; `record` comes next.
 
     `features` tell whether the images to predict are shifted; without them the probabilities do, unless they are not
     `answered_alike`: one model answers the holdout and the mean of several the images to predict.
     """
-    labels = parts["holdout"][1]
-    assert labels is not None
+    ids, labels = labelled["holdout"]
     fitted.fit_decision(run, labels)
-    scores = {part: evaluate(run, part, *images) for part, images in parts.items()}
-    assert scores["holdout"] is not None
+    scores = {part: evaluate(run, part, *images) for part, images in labelled.items()}
     result = Result(
         parameters=weighed.counted,
         limit=weighed.limit,
         holdout=scores["holdout"],
         test=scores.get("test"),
-        predict=scores.get("predict"),
+        predict=None if predict is None else write_submission(run, predict),
         minutes=run.minutes,
     )
     expected = Expected.read(run)  # a finished run keeps its expectation, whatever has been trained since
@@ -83,7 +88,7 @@ def conclude(
         expected = expected_score.expect(run, result.holdout, labels, features, answered_alike)
         if expected is not None:
             expected.store(run)
-    if labels.ndim == 1 and (wrong := WrongLabels.look(run, parts["holdout"][0], run.probs("holdout"), labels)):
+    if labels.ndim == 1 and (wrong := WrongLabels.look(run, ids, run.probs("holdout"), labels)):
         wrong.store(run)
     result.store(run)
     return result

@@ -148,9 +148,8 @@ def updated(run: Run) -> Expected | None:
     stored = Expected.read(run)
     if stored is None:
         return None
-    data = run.competition.load()
-    packs = [pack for pack in (data.train, data.valid) if pack is not None]
-    label_of = {id: label for pack in packs for id, label in zip(pack.ids, pack.labels, strict=True)}  # type: ignore[arg-type]
+    packs = run.competition.load().labelled
+    label_of = {id: label for pack in packs for id, label in zip(pack.ids, pack.labels, strict=True)}
     if not set(run.split.holdout) <= set(label_of):  # today's images are others: the stored expectation holds
         return stored
     return _adjusted_by_other_runs(

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from featherweight import atomic, budget
 from featherweight.console import say
 from featherweight.data.csv_file import examples
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack, Pack
 from featherweight.data.split import scarce
 from featherweight.errors import DivergedError, ProcessLostError, UserError
 from featherweight.evaluation.unlabelled import DomainFeatures
@@ -30,7 +30,7 @@ from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
 from featherweight.runs import division, fitted, ledger
 from featherweight.runs.division import RegroupedImages
-from featherweight.runs.evaluate import Labelled, conclude, names_of, record
+from featherweight.runs.evaluate import conclude, names_of, record
 from featherweight.runs.metadata import read_json
 from featherweight.runs.predictions import augmentations, learned, probabilities, seen_as
 from featherweight.runs.result import Result
@@ -130,18 +130,18 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     shown = everyone.each(lambda: with_pseudo_labels(run, train, holdout, data.predict))
     model = train_model(run, shown, holdout, device, deadline=deadline)
     budget.weigh_model(model, competition, run.recipe_name).refuse_if_over()
-    packs = {"holdout": holdout, "test": test, "predict": data.predict}
-    parts = {part: images for part, images in packs.items() if images is not None}
-    for part, images in parts.items():
-        probabilities(run, part, model, images, device)
+    labelled = {"holdout": holdout} if test is None else {"holdout": holdout, "test": test}
+    for part, images in {**labelled, "predict": data.predict}.items():
+        if images is not None:
+            probabilities(run, part, model, images, device)
     effect = RegroupedImages.read(run)
-    if effect is not None and not run.is_finished and shown.labels is not None and shown.labels.ndim == 1:
+    if effect is not None and not run.is_finished and shown.labels.ndim == 1:
         effect = replace(effect, learned=learned(run, model, train, device))
         everyone.once(lambda: effect.store(run))
     features = None
     if data.predict is not None and not run.is_finished:
         features = seen_as(competition, model, holdout, data.predict, device)
-    result = everyone.once(lambda: _conclude(run, weighed, parts, features))
+    result = everyone.once(lambda: _conclude(run, weighed, labelled, data.predict, features))
     if related is not None and related.mean() >= division.WARNED:
         say(f"  {division.without_related(run, holdout, related)}")
     return result
@@ -150,18 +150,15 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
 def _conclude(
     run: Run,
     weighed: budget.BudgetCheck,
-    parts: Mapping[str, Pack],
+    labelled: Mapping[str, LabelledPack],
+    predict: Pack | None,
     features: DomainFeatures | None,
 ) -> Result:
     """Do the stages from the stored probabilities to the ledger."""
     if run.recipe.predict.calibrate and not run.temperature.exists():
-        labels = parts["holdout"].labels
-        assert labels is not None
-        fitted.fit_temperature(run, labels)
-    labelled: dict[str, Labelled] = {
-        part: (images.ids, None if part == "predict" else images.labels) for part, images in parts.items()
-    }
-    result = conclude(run, weighed, labelled, features)
+        fitted.fit_temperature(run, labelled["holdout"].labels)
+    answers = {part: (images.ids, images.labels) for part, images in labelled.items()}
+    result = conclude(run, weighed, answers, None if predict is None else predict.ids, features)
     try:
         record(run)
     except UserError as error:
@@ -180,16 +177,14 @@ def note_pretrained(run: Run) -> None:
     atomic.write_text(note, json.dumps(facts, indent=2) + "\n")
 
 
-def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:
+def _thin(run: Run, train: LabelledPack, holdout: LabelledPack) -> list[str]:
     """Return in words which classes have too few images to be scored well."""
-    assert holdout.labels is not None
     names = run.competition.classes
     several = holdout.labels.ndim == 2
     there = set((np.flatnonzero(holdout.labels.any(0)) if several else holdout.labels).tolist())
     gone = [name for index, name in enumerate(names) if index not in there]
     words = [f"not in the holdout, so not scored: {examples(gone)}"] if gone else []
     if run.recipe.split.folds is not None:
-        assert train.labels is not None
         each = [
             name for label in names_of(train.labels, names) for name in ([label] if isinstance(label, str) else label)
         ]
@@ -200,8 +195,8 @@ def _thin(run: Run, train: Pack, holdout: Pack) -> list[str]:
 
 def train_model(
     run: Run,
-    train: Pack,
-    holdout: Pack,
+    train: LabelledPack,
+    holdout: LabelledPack,
     device: Runtime,
     watching: Callable[[Mapping[str, Any]], None] = lambda row: None,
     deadline: Deadline | None = None,

@@ -12,7 +12,7 @@ from torch import nn
 from featherweight.augment.table import MIRRORING
 from featherweight.config import Competition, Recipe
 from featherweight.console import Progress, say
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack, Pack
 from featherweight.data.parts import predict_groups
 from featherweight.errors import UserError
 from featherweight.evaluation import unlabelled
@@ -57,7 +57,7 @@ def holdout_probs(
     recipe: Recipe,
     competition: Competition,
     model: Classifier,
-    holdout: Pack,
+    holdout: LabelledPack,
     device: Runtime,
     groups: Groups | None,
 ) -> NDArray[np.float32]:
@@ -65,7 +65,6 @@ def holdout_probs(
 
     They are by the recipe's views and, if it calibrates, at cross-fitted temperatures; `groups` as there.
     """
-    assert holdout.labels is not None
     probs = predict_probs([model], holdout.images, runtime=device, **inference_options(recipe, competition))
     return temper_cross_fitted(probs, holdout.labels, groups=groups) if recipe.predict.calibrate else probs
 
@@ -91,9 +90,8 @@ def probabilities(
     return probs
 
 
-def learned(run: Run, model: Classifier, train: Pack, device: Runtime) -> float:
+def learned(run: Run, model: Classifier, train: LabelledPack, device: Runtime) -> float:
     """Return the accuracy on a sample of the training images, by the run's views."""
-    assert train.labels is not None
     some = np.sort(np.random.default_rng(0).permutation(len(train))[:SOME])
     probs = _asked(run, model, train.take(some), device)
     return float((probs.argmax(1) == train.labels[some]).mean())
@@ -128,7 +126,7 @@ def _asked(
 
 
 def seen_as(
-    competition: Competition, model: Classifier, holdout: Pack, to_predict: Pack, device: Runtime
+    competition: Competition, model: Classifier, holdout: LabelledPack, to_predict: Pack, device: Runtime
 ) -> DomainFeatures | None:
     """Return the classifier's input features for the holdout and for a sample of the images to predict.
 

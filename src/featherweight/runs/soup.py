@@ -16,7 +16,7 @@ from featherweight import atomic
 from featherweight.augment.table import WHOLE
 from featherweight.config import Competition, Recipe
 from featherweight.console import say
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack
 from featherweight.data.parts import divide
 from featherweight.errors import UserError
 from featherweight.evaluation import decisions
@@ -122,13 +122,11 @@ def _greedy(
     runs: Sequence[Run],
     answered: Sequence[HoldoutPredictions],
     blend: Callable[[Sequence[int]], Classifier],
-    holdout: Pack,
+    holdout: LabelledPack,
     device: Runtime,
 ) -> list[int]:
     recipe, competition = runs[0].recipe, runs[0].competition
     labels, metric, judge = holdout.labels, competition.metric, metric_of(competition.metric)
-    assert labels is not None
-
     groups = answered[0].groups
 
     def score(probs: NDArray[np.float32]) -> float:
@@ -148,7 +146,7 @@ def _greedy(
 
 
 def _blend(
-    recipe: Recipe, competition: Competition, states: Sequence[State], train: Pack | None, device: Runtime
+    recipe: Recipe, competition: Competition, states: Sequence[State], train: LabelledPack | None, device: Runtime
 ) -> Classifier:
     """Return the mean of several states of one model, with batch-norm statistics from `train` if it is given."""
     model = build(recipe.model, competition.shape)

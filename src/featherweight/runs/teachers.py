@@ -15,7 +15,7 @@ from featherweight import atomic, paths
 from featherweight.config import Pseudo
 from featherweight.console import say
 from featherweight.data.csv_file import examples
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack, Pack
 from featherweight.errors import UserError
 from featherweight.evaluation.calibration import temper
 from featherweight.models import Classifier
@@ -125,7 +125,7 @@ def _trained_on(runs: Iterable[Run]) -> set[str]:
     return {id for run in runs if run.is_divided for id in run.split.train}
 
 
-def with_pseudo_labels(run: Run, train: Pack, holdout: Pack, predict: Pack | None) -> Pack:
+def with_pseudo_labels(run: Run, train: LabelledPack, holdout: LabelledPack, predict: Pack | None) -> LabelledPack:
     """Return the training images and, if the recipe asks for them, images to predict with the classes that another run
     is confident of.
 

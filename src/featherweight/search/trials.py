@@ -19,7 +19,7 @@ from featherweight import budget
 from featherweight.config import Competition, Recipe
 from featherweight.console import hushed, say
 from featherweight.data import parts
-from featherweight.data.pack import Data, Pack
+from featherweight.data.pack import Data, LabelledPack
 from featherweight.errors import DivergedError, UserError
 from featherweight.evaluation import decisions
 from featherweight.evaluation.bootstrap import Groups
@@ -189,13 +189,12 @@ class Trained:
     recipe: Recipe
     competition: Competition
     model: Classifier
-    holdout: Pack
+    holdout: LabelledPack
     groups: Groups | None
 
     def score(self, device: Runtime) -> Score:
         """Return the score on the holdout, as for a run of its recipe."""
         recipe, competition, labels = self.recipe, self.competition, self.holdout.labels
-        assert labels is not None
         probs = predictions.holdout_probs(recipe, competition, self.model, self.holdout, device, self.groups)
         target, metric, groups = competition.target, competition.metric, self.groups
         return judge(metric, decisions.judged(target, metric, probs, labels, groups=groups), labels, groups=groups)
@@ -212,7 +211,7 @@ def trained(
     with hushed():
         train = teachers.with_pseudo_labels(run, train, holdout, data.predict)
         model = pipeline.train_model(run, train, holdout, search.device, watching)
-    place = {id: place for place, id in enumerate([*data.train.ids, *(data.valid.ids if data.valid else [])])}
+    place = {id: place for place, id in enumerate(id for part in data.labelled for id in part.ids)}
     groups = known.group[[place[id] for id in holdout.ids]]
     related = len(np.unique(groups)) < len(groups)
     return Trained(recipe, competition, model, holdout, groups if related else None)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack
 from featherweight.data.photos import Photos
 from featherweight.data.split import rarest
 from featherweight.runtime.device import Runtime, send
@@ -47,7 +47,7 @@ class Batches:
     for an augmentation that crops them itself.
     """
 
-    pack: Pack
+    pack: LabelledPack
     num_classes: int
     batch_size: int
     seed: int
@@ -147,5 +147,4 @@ class Batches:
 
     @property
     def _labels(self) -> NDArray[Any]:
-        assert self.pack.labels is not None
         return self.pack.labels

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featherweight.augment.table import Augmentation
-from featherweight.data.pack import Pack
+from featherweight.data.pack import LabelledPack
 from featherweight.training.distillation import NOBODY, Teachers
 
 
@@ -14,8 +14,8 @@ from featherweight.training.distillation import NOBODY, Teachers
 class Examples:
     """The images that a model is trained and scored on, the number of classes, augmentations, and teachers."""
 
-    train: Pack
-    holdout: Pack
+    train: LabelledPack
+    holdout: LabelledPack
     num_classes: int
     augment: Sequence[Augmentation] = ()
     teachers: Teachers = NOBODY

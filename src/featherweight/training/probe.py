@@ -26,7 +26,7 @@ from featherweight.models import Classifier
 from featherweight.runtime.device import Runtime
 
 if TYPE_CHECKING:
-    from featherweight.data.pack import Pack
+    from featherweight.data.pack import LabelledPack
 
 STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)  # inverse strengths of the penalty that are tried
 TUNING_FOLD = 5  # every fifth image of a class judges them
@@ -40,7 +40,7 @@ Features = NDArray[np.float32]
 
 
 def start_from_probe(
-    model: Classifier, heads: Sequence[nn.Linear], train: Pack, mirror: bool, runtime: Runtime
+    model: Classifier, heads: Sequence[nn.Linear], train: LabelledPack, mirror: bool, runtime: Runtime
 ) -> float:
     """Set the classifier to a logistic regression on the body's features of the training images.
 
@@ -49,7 +49,6 @@ def start_from_probe(
     UserError for a network that a probe cannot initialise.
     """
     labels = train.labels
-    assert labels is not None
     if labels.ndim > 1:
         raise UserError("head.start: a linear probe supports one class per image only: --set head.start=random")
     views = [False, True] if mirror else [False]

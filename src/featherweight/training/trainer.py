@@ -357,7 +357,6 @@ class Trainer:
                 several=several,
                 batch_size=recipe.predict.batch_size,
             )
-            assert holdout.labels is not None
             row |= evaluate(probs, holdout.labels)
             row["holdout_score"] = value(self.metric, probs.astype(np.float64), holdout.labels)
         return row
