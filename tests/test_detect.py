@@ -563,9 +563,9 @@ def test_bands_of_json_have_one_scale(home, capsys):
     table(root / "sample_submission.csv", ["id", "is_iceberg"], [[f"i{n}", 0.5] for n in range(12, 15)])
     competition, rows = described()
     assert classes(rows)["train.json:4"] == "1"
-    assert competition.source.range == [-30.0, -19.0]
+    assert competition.source.range == [-30.0, -16.0]  # of the images to predict too
     assert (competition.submission.takes, competition.submission.positive) == ("probability", "1")
-    assert "pixels from -30 (black) to -19 (white)" in capsys.readouterr().out
+    assert "pixels from -30 (black) to -16 (white)" in capsys.readouterr().out
 
 
 def test_hdf5_arrays_in_three_parts(home):

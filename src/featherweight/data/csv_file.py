@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from featherweight.untrusted_files import open_regular, read_bytes, refuse_beyon
 
 DELIMITERS = ",;\t|"
 LOOKED_AT = 50  # rows that settle the delimiter
+FEWEST_PIXELS = 49  # of an image in a table without headings
 MOST_SHOWN = 50  # headings that a message lists
 EXPANDED = 12  # bytes of memory that a byte of a table of short fields takes as lists of text
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -32,6 +34,7 @@ class Table:
     header: list[str]
     rows: list[list[str]]
     numbers: list[int]
+    delimiter: str = ","
 
     def column(self, name: str) -> list[str]:
         """Return the values under a heading. Raises UserError with the most similar heading if there is none."""
@@ -64,6 +67,8 @@ def read(path: Path, delimiter: str | None = None) -> Table:
     if not numbered:
         raise UserError(f"{path}: the file is empty")
     header = [name.strip() for name in numbered[0][1]]
+    if names := _names_of_pixels(header):
+        numbered, header = [(0, names), *numbered], names
     twice = next((name for name, times in Counter(header).items() if times > 1 and name), None)
     if twice is not None and all(number_of(name) is not None for name in header):
         raise UserError(
@@ -77,7 +82,7 @@ def read(path: Path, delimiter: str | None = None) -> Table:
         number, fields = uneven[0]
         others = f", and {len(uneven) - 1:,} more rows" if len(uneven) > 1 else ""
         raise UserError(f"{path}: row {number}: expected {len(header)} fields, got {fields}{others}")
-    return Table(path, header, [row for _, row in numbered[1:]], [number for number, _ in numbered[1:]])
+    return Table(path, header, [row for _, row in numbered[1:]], [number for number, _ in numbered[1:]], delimiter)
 
 
 def read_sample(path: Path) -> Table:
@@ -144,7 +149,21 @@ def beginning(path: Path, rows: int) -> Table | None:
     first = _first_rows(text, sniff(text), rows + 1)
     if not first or any(len(row) != len(first[0]) for row in first):
         return None
-    return Table(path, [name.strip() for name in first[0]], first[1:], list(range(2, len(first) + 1)))
+    header = [name.strip() for name in first[0]]
+    if names := _names_of_pixels(header):
+        return Table(path, names, first[:rows], list(range(1, rows + 1))[: len(first)])
+    return Table(path, header, first[1:], list(range(2, len(first) + 1)))
+
+
+def _names_of_pixels(first: Sequence[str]) -> list[str]:
+    """Return the columns of a table without headings whose rows are a class and a square image's pixels, by its first
+    row; empty for other tables.
+    """
+    count = len(first) - 1
+    square = any(math.isqrt(count // depth) ** 2 * depth == count >= FEWEST_PIXELS * depth for depth in (1, 3))
+    repeated = len(set(first)) < len(first)  # as headings never are
+    plain = square and repeated and number_of(first[0]) is not None and all(map(str.isdecimal, first))
+    return ["label", *map(str, range(count))] if plain else []
 
 
 def number_of(text: str) -> float | None:

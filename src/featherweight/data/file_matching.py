@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -20,6 +21,11 @@ def bare(name: str) -> str:
 def without_folder(name: str) -> str:
     """Return the last part of a path."""
     return name.rpartition("/")[2]
+
+
+def _letters(name: str) -> str:
+    """Return a file's name without what some systems do not tell apart: capital letters, ways to store an accent."""
+    return unicodedata.normalize("NFC", bare(without_folder(_tidy(name)))).casefold()
 
 
 def _tidy(id: str) -> str:
@@ -44,6 +50,7 @@ WAYS: tuple[tuple[Callable[[str], str], Callable[[str, str], str]], ...] = (
     (lambda id: "/".join(_tidy(id).split("/")[-2:]), lambda folder, file: "/".join(f"{folder}/{file}".split("/")[-2:])),
     (lambda id: bare(without_folder(_tidy(id))), lambda folder, file: bare(without_folder(file))),
     (lambda id: _number(bare(without_folder(id))), lambda folder, file: _number(bare(without_folder(file)))),
+    (_letters, lambda folder, file: _letters(file)),
 )
 
 
@@ -89,8 +96,8 @@ class Index:
         parts = {id: _tidy(id).split("/") for id in ids}
         if all(len(part) == 1 for part in parts.values()):
             return
-        for cut in range(_shared_folders([_path(file) for file in self.files]) + 1):
-            for off in range(_shared_folders(list(parts.values())) + 1):
+        for cut in range(shared_folders([_path(file) for file in self.files]) + 1):
+            for off in range(shared_folders(list(parts.values())) + 1):
                 keys = {id: "/".join(part[off:]) for id, part in parts.items()}
                 for plain in (False, True):
                     names = self._below(cut, plain)
@@ -131,7 +138,7 @@ def _path(file: File) -> list[str]:
     return "/".join(part for part in file if part not in ("", ".")).split("/")
 
 
-def _shared_folders(paths: Sequence[list[str]]) -> int:
+def shared_folders(paths: Sequence[list[str]]) -> int:
     """Return the number of leading folders that all paths share."""
     first, last = min(paths, default=[""]), max(paths, default=[""])
     same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))

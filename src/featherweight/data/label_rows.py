@@ -70,6 +70,8 @@ class LabelRows:
             return [None if place is None else self.files[place][1].split("/")[0] for place in places]
         assert wanted.label is not None
         classes = [name.strip() for name in self.listing.column(wanted.label)]
+        if not wanted.several and wanted.separator == LISTED:  # lists of one class each
+            classes = [parts[0] if len(parts := split_set(name, LISTED)) == 1 else name for name in classes]
         if not wanted.several:
             return [name or None for name in classes]
         return [split_set(name, wanted.separator) for name in classes]

@@ -7,10 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-BRANCH = re.compile(r"(binary|lung|lesion|segmentation)?[ _-]*(masks?|segmentations?|ground[ _-]?truths?|gt)$")
+BRANCH = re.compile(r"(binary|lung|lesion|segmentation)?[ _-]*(masks?|segmentations?|ground[ _-]?truths?|gt|trimaps?)$")
+ANNOTATIONS = re.compile(r"(annotations?|labels?)$")
 PICTURES = re.compile(r"(images?|imgs?|pictures?|photos?|originals?|jpe?gs?|pngs?|scans?|x-?rays?|cxr)$")
 SUFFIX = re.compile(r"[ ._-]+(final[ _-]?)?(masked|masks?|segmentation|segmented|ground[ _-]?truth)([ ._-]*\d+)?$")
-WORDS = ("mask", "seg", "gt", "ground")
+WORDS = ("mask", "seg", "gt", "ground", "trimap")
 
 
 def masks_among(files: Sequence[str]) -> set[str]:
@@ -71,4 +72,7 @@ def _image(file: str, at: int) -> set[str]:
     folder = _places("/".join(parts[:-1]))
     stem = _stem(parts[-1])
     above = _places("/".join([*parts[:at], *parts[at + 1 : -1]])) if at else folder  # class/x.png, class/masks/x.png
-    return {f"{place}/{name}" for place in (folder, above) for name in (stem, SUFFIX.sub("", stem))}
+    places = [folder, above]
+    if at and ANNOTATIONS.match(parts[at - 1]):  # images/x.png, annotations/masks/x.png
+        places.append(_places("/".join([*parts[: at - 1], *parts[at:-1]])))
+    return {f"{place}/{name}" for place in places for name in (stem, SUFFIX.sub("", stem))}

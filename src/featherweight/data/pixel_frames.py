@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featherweight.data import csv_file, tables
+from featherweight.data import csv_file, json_records
 from featherweight.data.pixel_range import Spread, spread, together
 from featherweight.data.scientific import package
 from featherweight.errors import UserError
@@ -28,7 +28,7 @@ def frame(path: Path, text: Sequence[str], only: Sequence[str] | None = None) ->
 
     ending = path.suffix.lower()
     if ending in (".json", ".jsonl"):
-        return pd.DataFrame(tables.records(path))
+        return pd.DataFrame(json_records.records(path))
     if ending == ".parquet":
         reader = package("pyarrow.parquet", f"{path}: a Parquet file")
         with explained(path, "not a Parquet file"):
@@ -42,6 +42,8 @@ def frame(path: Path, text: Sequence[str], only: Sequence[str] | None = None) ->
     with path.open("rb") as stream:
         delimiter = csv_file.sniff(stream.read(1 << 16).decode("utf-8-sig", "ignore"))
     how: dict[str, Any] = {"sep": delimiter, "encoding": "utf-8-sig"}
+    if start.numbers and start.numbers[0] == 1:  # there are no headings
+        how |= {"header": None, "names": start.header}
     try:
         kinds = {name: str for name in pd.read_csv(path, nrows=0, **how).columns if name.strip() in text}
         if only is not None:

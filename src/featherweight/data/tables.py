@@ -1,23 +1,21 @@
 """Tables of text from any kind of file: CSV, lists without a header, JSON, Parquet. All become a `Table`.
 
-JSON may be a list of records, a record for every line, a mapping from names to labels or records, or images with their
-annotations as COCO has them (a row for each image and class). Lists within a record are joined by `|`.
+Lists within a record of JSON are joined by `|`; a dictionary within one becomes a column for each of its keys.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from featherweight.data import csv_file
 from featherweight.data.csv_file import Table
-from featherweight.data.listing import is_image
+from featherweight.data.json_records import records
 from featherweight.data.scientific import package
 from featherweight.errors import UserError
-from featherweight.untrusted_files import explained, read_bytes, read_text
+from featherweight.untrusted_files import explained, read_text
 
 ENDINGS = (".csv", ".tsv", ".txt", ".lst", ".json", ".jsonl", ".parquet")
 LIST_SEPARATOR = "|"
@@ -70,10 +68,10 @@ def joined(path: Path, header: Sequence[str], others: Mapping[Path, Sequence[str
 def read_list(path: Path, header: Sequence[str] = ()) -> Table:
     """Read a list without a header: fields separated by tab, comma, semicolon, bar or spaces.
 
-    Columns that `header` does not name are called `column 3`, by position.
+    Lines that begin with # are comments. Columns that `header` does not name are called `column 3`, by position.
     """
     lines = read_text(path).splitlines()
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip() and line[0] != "#"]
     if not numbered:
         raise UserError(f"{path}: the file is empty")
     best: list[list[str]] = [[line.strip()] for _, line in numbered]
@@ -82,6 +80,8 @@ def read_list(path: Path, header: Sequence[str] = ()) -> Table:
         if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
             best = rows
             break
+    else:
+        best = _of_two(numbered) or best
     width = len(best[0])
     if len(header) > width:
         raise UserError(f"{path}: row {numbered[0][0]}: expected {len(header)} fields, got {width}")
@@ -89,69 +89,33 @@ def read_list(path: Path, header: Sequence[str] = ()) -> Table:
     return Table(path, names, best, [number for number, _ in numbered])
 
 
-def records(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a JSON file. Raises UserError if it has none."""
-    content = read_bytes(path)
-    with explained(path, "not a JSON file"):
-        text = content.decode("utf-8-sig")
-        try:
-            content_read = json.loads(text)
-        except json.JSONDecodeError as error:
-            if error.msg != "Extra data":
-                raise
-            content_read = [json.loads(line) for line in text.splitlines() if line.strip()]
-    rows = _records(content_read)
-    if not rows:
-        raise UserError(f"{path}: no list of records, no mapping, and no images with annotations")
-    return rows
-
-
-def _records(content: Any) -> list[dict[str, Any]]:
-    if isinstance(content, dict) and isinstance(content.get("images"), list):
-        return _annotated(content)
-    if isinstance(content, dict) and len(content) == 1 and isinstance(next(iter(content.values())), (list, dict)):
-        return _records(next(iter(content.values())))
-    if isinstance(content, dict) and len(content) > 1 and all(map(_lists_files, content.values())):
-        return [{"key": file, "value": name} for name, files in content.items() for file in files]
-    if isinstance(content, dict):
-        if all(isinstance(value, dict) for value in content.values()):
-            return [{"key": key, **value} for key, value in content.items()]
-        return [{"key": key, "value": value} for key, value in content.items() if not isinstance(value, dict)]
-    if isinstance(content, list):
-        return [record for record in content if isinstance(record, dict)]
-    return []
-
-
-def _lists_files(value: Any) -> bool:
-    """True for a list of image names, as in a mapping from classes to files."""
-    return isinstance(value, list) and bool(value) and all(isinstance(one, str) and is_image(one) for one in value)
-
-
-def _annotated(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return COCO records: each image once per class in its annotations; without annotations, each image once."""
-    images = {_id(image): image for image in content["images"] if isinstance(image, dict)}
-    by_image: dict[tuple[str, str], dict[str, Any]] = {}
-    for note in content.get("annotations") or ():
-        if isinstance(note, dict) and str(note.get("image_id")) in images:
-            key = str(note["image_id"])
-            about = {name: value for name, value in note.items() if name not in ("id", "image_id", "bbox", "area")}
-            about |= {"bbox": "yes"} if note.get("bbox") else {}
-            by_image.setdefault((key, str(note.get("category_id"))), {**images[key], **about})
-    return list(by_image.values()) or list(images.values())
-
-
-def _id(image: Mapping[str, Any]) -> str:
-    return str(image.get("image_id", image.get("id", image.get("file_name"))))
+def _of_two(numbered: Sequence[tuple[int, str]]) -> list[list[str]]:
+    """Return lines of a file and a name of one or more words as rows of two fields; none if they are something else."""
+    rows = [line.split(maxsplit=1) for _, line in numbered]
+    firsts = {row[0] for row in rows}
+    even = all(len(row) == 2 for row in rows) and len(firsts) == len(rows)
+    named = even and any(not word.isdecimal() for row in rows for word in row[1].split())
+    return [[row[0], row[1].strip()] for row in rows] if named and len({row[1] for row in rows}) < len(rows) else []
 
 
 def _of_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Table:
     header: dict[str, None] = {}
-    rows = [{name: text for name, value in record.items() if (text := _text(value)) is not None} for record in records]
+    flat = [dict(_flat(record)) for record in records]
+    rows = [{name: text for name, value in record.items() if (text := _text(value)) is not None} for record in flat]
     for row in rows:
         header |= dict.fromkeys(row)
     if not header:
         raise UserError(f"{path}: the records hold no text and no numbers")
     return Table(path, list(header), [[row.get(name, "") for name in header] for row in rows], _places(rows))
+
+
+def _flat(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a record, those of a dictionary in it by both names: `label name`."""
+    for name, value in record.items():
+        if isinstance(value, dict) and len(value) < LONG:
+            yield from ((f"{name} {inner}", part) for inner, part in value.items())
+        else:
+            yield name, value
 
 
 def _text(value: Any) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import shutil
 from collections import Counter
@@ -24,9 +23,15 @@ from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.survey import survey
 from featherweight.data.image import LARGEST_SIDE, SMALLEST_SIDE
-from featherweight.data.listing import Listing, Samples, Stored, numbered
-from featherweight.data.sources import SOURCES
-from featherweight.describe import groups, known_competitions, listed_classes, pictures, submission_section
+from featherweight.data.listing import Listing, Samples, Stored
+from featherweight.describe import (
+    asked_images,
+    groups,
+    known_competitions,
+    listed_classes,
+    pictures,
+    submission_section,
+)
 from featherweight.describe.class_names import odd_names, ordered
 from featherweight.describe.known_competitions import KnownCompetition
 from featherweight.describe.known_competitions import metric as known_metric
@@ -128,7 +133,8 @@ def _described(
     report.assumed += [f"  {line}" for line in detected.assumed]
     listing = _listing(detected.source, root, report)
     predict = _read(listing.predict) if listing.predict else None
-    if predict and detected.sample and _count_like(detected.sample, detected.source, predict.ids, report):
+    found = detected.sample
+    if predict and found and asked_images.fit(found, detected.source, predict.ids, root, report.assumed):
         listing = _listing(detected.source, root, report)
         predict = _read(listing.predict) if listing.predict else None
     train = _read(listing.train)
@@ -259,21 +265,6 @@ def _listing(source: dict[str, Any], root: Path, report: Report) -> Listing:
             "  source.faults: stop, so training waits until the above is mended or this says: leave out"
         )
     return listing
-
-
-def _count_like(sample: SampleSubmission, source: dict[str, Any], ids: Sequence[str], report: Report) -> bool:
-    """If images have no ids, number them from where the sample submission starts; True if that changed the source."""
-    listed = sample.ids
-    if "first_id" not in inspect.signature(SOURCES[source["name"]]).parameters or len(listed) != len(ids):
-        return False
-    if not all(id.isdecimal() for id in (*listed, *ids)):
-        return False
-    ours, first = min(map(int, ids)), min(map(int, listed))
-    if ours == first or {*ids} != {*numbered(len(ids), ours)} or {*listed} != {*numbered(len(ids), first)}:
-        return False
-    source["first_id"] = first
-    report.found.append(f"  images have no ids: they are counted from {first}, as in {sample.path.name}")
-    return True
 
 
 def _read(samples: Samples | Stored) -> Samples:

@@ -22,6 +22,10 @@ RESPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda name: name.replace("_", " ").lower(),
     lambda name: name.replace(" ", "_").lower(),
     str.capitalize,
+    str.title,
+    lambda name: name.replace("_", " ").capitalize(),
+    lambda name: name.replace("_", " ").title(),
+    str.upper,
     lambda name: re.sub(r"^\d+[._ -]+", "", name),  # 001.Goldfinch
     lambda name: re.sub(r"^(\d+)[._ -]+\D.*$", r"\1", name),  # the same by its number
 )

@@ -23,9 +23,10 @@ def check(path: Path, form: Form) -> Answers | NDArray[np.float64]:
     These are classes int64 [N], sets of classes uint8 [N, K], rankings int64 [N, k] (-1 for missing places), or
     probabilities float64 [N, K]. Raises UserError with the row of the first fault.
     """
-    header, rows, numbers = _read(path)
+    header, rows, numbers = _read(path, form.delimiter)
     if tuple(header) != form.columns:
-        raise UserError(f"{path}: row 1: the header is '{','.join(header)}', expected '{','.join(form.columns)}'")
+        given, wanted = form.delimiter.join(header), form.delimiter.join(form.columns)
+        raise UserError(f"{path}: row 1: the header is '{given}', expected '{wanted}'")
     known = {id: place for place, id in enumerate(form.ids)}
     read = _Reader(form)
     rows_of: dict[str, int] = {}
@@ -135,7 +136,7 @@ def unknown(label: str, id: str, classes: Sequence[str]) -> str:
     return f"there is no class '{label}'{nearest(label, classes)}"
 
 
-def _read(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+def _read(path: Path, delimiter: str) -> tuple[list[str], list[list[str]], list[int]]:
     """Return the header, rows and row numbers as written; faults in rows are reported later, with their ids."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -144,7 +145,7 @@ def _read(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise UserError(f"{path}: not a CSV file ({error})") from None
     while rows and not any(rows[-1]):

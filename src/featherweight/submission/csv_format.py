@@ -23,7 +23,8 @@ class Form:
     `images` are the ids of the same images in the data, where file endings may differ. `takes` is the key of the
     competition's file. The `columns` are an id and a label (a class, a set of classes or the `k` best, with `separator`
     between them, or the probability of the class at index `positive` of two), or an id and one column per class in any
-    order, with probabilities or with 1 and 0. With `several`, an image has a set of classes.
+    order, with probabilities or with 1 and 0. With `several`, an image has a set of classes. `delimiter` separates the
+    columns.
     """
 
     columns: tuple[str, ...]
@@ -35,6 +36,7 @@ class Form:
     positive: int | None = None
     k: int | None = None
     separator: str = " "
+    delimiter: str = ","
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", list(self.images or self.ids))
@@ -75,7 +77,8 @@ def form(competition: Competition, ids: Sequence[str]) -> Form:
             f"for one column per class, set submission.takes: probabilities (or one_hot)"
         )
     images = match(listed, ids, path)
-    return replace(holdout_form(competition, listed), columns=tuple(sample.header), images=images)
+    whole = holdout_form(competition, listed)
+    return replace(whole, columns=tuple(sample.header), images=images, delimiter=sample.delimiter)
 
 
 def holdout_form(competition: Competition, ids: Sequence[str]) -> Form:

@@ -30,7 +30,12 @@ def write(
     text = io.StringIO()
     # The csv module takes a bare carriage return for the reader's business, and the reader for a new row.
     returns = any("\r" in field for field in (*form.columns, *form.ids, *form.classes))
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+    writer = csv.writer(
+        text,
+        delimiter=form.delimiter,
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
+    )
     writer.writerow(form.columns)
     answers = plain(probs, form.several) if answers is None else answers
     writer.writerows(

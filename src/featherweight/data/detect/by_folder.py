@@ -9,13 +9,12 @@ from featherweight.data.csv_file import examples
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.file_lists import record_classes_of_valid, record_lists
 from featherweight.data.detect.folder_roles import role
-from featherweight.data.detect.folder_tree import PIECES, Tree, between, hold_data, last, related
+from featherweight.data.detect.folder_tree import PIECES, WITHIN, Tree, between, hold_data, last, path_below, related
+from featherweight.data.detect.folders_to_predict import asked_for, choose
 from featherweight.data.detect.labelled import Survey
 from featherweight.data.detect.refusals import packed
 from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import Scan
-from featherweight.data.detect.to_predict import MOST
-from featherweight.data.file_matching import Index
 from featherweight.errors import UserError
 
 MOST_TOLD = 5  # folders
@@ -71,7 +70,7 @@ class FolderDetector:
         self.classes = {name for train in trains for name in tree.names(train)}
         if self.own:
             self.classes -= {last(name) for name in parts}
-        below = [_below(train, level) for train in trains]
+        below = [path_below(train, level) for train in trains]
         self.detected = Detected({"name": "folders", "path": scan.path(level or "."), "train": below[0]})
         if len(below) > 1:
             self.detected.source["train"] = below
@@ -79,7 +78,7 @@ class FolderDetector:
     def read(self, survey: Survey, sample: SampleSubmission | None, hints: Hints) -> Detected:
         """Return the detected source."""
         detected, tree, level = self.detected, self.tree, self.level
-        told = [f"{_below(train, level)}/<class>/*: {len(self.classes):,} class folders" for train in self.trains]
+        told = [f"{path_below(train, level)}/<class>/*: {len(self.classes):,} class folders" for train in self.trains]
         more = [f"and {len(told) - MOST_TOLD:,} more such folders"] if told[MOST_TOLD:] else []
         detected.notes += [*told[:MOST_TOLD], *more, *self.notes]
         if tree.people(self.trains):
@@ -92,22 +91,22 @@ class FolderDetector:
         siblings = [name for name in tree.children(level) if not self.own or name in self.parts]
         beside = [name for name in siblings if self.own or not related(name, self.trains)]
         valid = _valid(tree, self.parts, self.classes)
-        test, solved = _test(tree, self.parts, self.classes, level, hints)
-        asked = _asked_for(tree, self.scan, sample, [test, *beside]) if sample and hints.test is None else []
+        test, solved = choose(tree, self.parts, self.classes, level, hints)
+        asked = asked_for(tree, self.scan, sample, [test, *beside]) if sample and hints.test is None else []
         test = asked[0] if asked else test
         if solved and valid is None and test != solved:
             valid = solved
         if valid is not None:
             self._hold_out(valid, survey)
         self._tell_strange_classes()
-        self._tell_folders_within()
+        self._folders_within(sample)
         self._predict(asked if len(asked) > 1 else [test] if test is not None else [], sample)
         self._leave_aside([name for name in beside if not related(name, (valid, test, *asked))])
         record_lists(detected, survey, self.trains)
         return detected
 
     def _hold_out(self, valid: str, survey: Survey) -> None:
-        below = _below(valid, self.level)
+        below = path_below(valid, self.level)
         self.detected.source["valid"] = below
         if self.tree.class_root(valid) is None:
             record_classes_of_valid(self.detected, survey, valid, self.classes)
@@ -120,20 +119,33 @@ class FolderDetector:
         for name in self.parts:
             strange = sorted(self.tree.names(self.tree.class_root(name) or name) - self.classes)
             if role(last(name)) == "valid" and strange and "valid" not in self.detected.source:
-                below = _below(name, self.level)
+                below = path_below(name, self.level)
                 why = f"it has the classes {examples(strange, 3)}, and training has not"
                 self.detected.assumed.append(f"{below}/ is not held out: {why}")
 
-    def _tell_folders_within(self) -> None:
-        """Report that subfolders of the class folders are not used as classes, if they could be."""
+    def _folders_within(self, sample: SampleSubmission | None) -> None:
+        """Report that subfolders of the class folders are not used as classes, if they could be.
+
+        Raises UserError if the sample submission asks for them.
+        """
         inner = {child: self.tree.children(child) for train in self.trains for child in self.tree.children(train)}
         names = [last(name) for within in inner.values() for name in within]
-        if len(inner) > 1 and all(len(within) > 1 for within in inner.values()) and len(set(names)) == len(names):
-            shown = examples([f"{last(folder)}/{last(within[0])}" for folder, within in sorted(inner.items())], 2)
+        if len(inner) < 2 or not all(len(within) > 1 for within in inner.values()):
+            return
+        shown = examples([f"{last(folder)}/{last(within[0])}" for folder, within in sorted(inner.items())], 2)
+        asked = {*(sample.distinct if len(sample.columns) == 1 else sample.columns)} if sample else set()
+        if sample and asked and asked <= set(names) and not asked & self.classes:
+            raise UserError(
+                f"{sample.path}: asks for '{min(asked)}', a folder within a folder, as {shown}: here the outer folders "
+                f"are the classes\nput the inner ones beside each other: cd '{self.scan.folder / self.trains[0]}' && "
+                f"mkdir ../classes && mv */* ../classes && rmdir * && mv ../classes/* . && rmdir ../classes"
+            )
+        apart = len(set(names)) == len(names)
+        if apart or (len(inner) <= len(set(names)) + 1 and not all(WITHIN.fullmatch(name.lower()) for name in names)):
             self.detected.assumed.append(f"the classes are the outer folders, and not those within, as {shown}")
 
     def _predict(self, tests: list[str], sample: SampleSubmission | None) -> None:
-        detected, below = self.detected, [_below(name, self.level) for name in tests]
+        detected, below = self.detected, [path_below(name, self.level) for name in tests]
         if tests:
             detected.source["test"] = below[0] if len(below) == 1 else below
         elif self.own:
@@ -159,15 +171,15 @@ class FolderDetector:
         """Report images that are not used, and exclude them in the source if they lie among the class folders."""
         tree, notes = self.tree, self.detected.notes
         for chosen, forms in tree.aside.items():
-            others = ", ".join(f"{_below(name, self.level)}/" for name in forms)
-            notes.append(f"left aside: {others}: the classes of {_below(chosen, self.level)}/ in another form")
+            others = ", ".join(f"{path_below(name, self.level)}/" for name in forms)
+            notes.append(f"left aside: {others}: the classes of {path_below(chosen, self.level)}/ in another form")
         told = {name for forms in tree.aside.values() for name in forms} | {n.partition("/ ")[0] for n in self.notes}
         for name in left:
             if name not in told:
-                what = f"{tree.count[name]:,} images in {_below(name, self.level)}/"
+                what = f"{tree.count[name]:,} images in {path_below(name, self.level)}/"
                 notes.append(f"left aside: {what} (--test if to predict)")
         copies = [] if self.level else self.scan.copies
-        if self.own and (without := [*(_below(name, self.level) for name in left), *copies]):
+        if self.own and (without := [*(path_below(name, self.level) for name in left), *copies]):
             self.detected.source["without"] = without
         if loose := [file for folder in {self.level, *self.trains} for file in tree.loose(folder)]:
             notes.append(f"left aside: {len(loose):,} images beside the folders, as {min(loose)}")
@@ -185,15 +197,16 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
         if trains:
             shared = [root for root in trains if tree.names(root) & tree.names(trains[0])]
             notes = [f"{root}/ has other class folders: left aside" for root in trains if root not in shared]
-            return level, shared, notes
+            within = [takes for root in shared for takes in _takes(tree, root)]
+            return level, within, [*notes, *_told(within, shared)]
         if named:
             return None
         parts = _parts(tree, level)
         rest = [name for name in inner if name not in parts]
         form = tree.form(rest)
         numbered = len(rest) > 1 and all(PIECES.search(last(name).lower()) for name in rest)
-        if form is None and (tree.people(rest) or (numbered and tree.alike(rest)[0] == rest)):
-            return level, rest, [f"the folders {examples(rest, 3)} all hold the same classes, and are none"]
+        if form is None and (tree.people(rest) or tree.takes(rest) or (numbered and tree.alike(rest)[0] == rest)):
+            return level, rest, _told(rest, [])
         if form is None and len(rest) > 1:
             return None if numbered or hold_data(rest) else (level, [level], [])
         if form is None and (len(rest) != 1 or (parts and tree.class_root(rest[0]) is None)):
@@ -208,6 +221,16 @@ def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:
             root = tree.class_root(chosen)
             return (level, [root], []) if root is not None else None
         level = chosen
+
+
+def _takes(tree: Tree, root: str) -> list[str]:
+    """Return the folders within a folder that are no classes but each hold all of these; without any, itself."""
+    inner = tree.children(root)
+    return inner if len(inner) > 1 and tree.takes(inner) else [root]
+
+
+def _told(trains: Sequence[str], known: Sequence[str]) -> list[str]:
+    return [] if trains == known else [f"the folders {examples(trains, 3)} all hold the same classes, and are none"]
 
 
 def _only_classes(tree: Tree, level: str) -> bool:
@@ -241,49 +264,3 @@ def _valid(tree: Tree, parts: Iterable[str], classes: set[str]) -> str | None:
                 return root
             return tree.innermost(name) if root is None else None
     return None
-
-
-def _test(
-    tree: Tree, parts: Sequence[str], classes: set[str], level: str, hints: Hints
-) -> tuple[str | None, str | None]:
-    """Return the folder to predict, and the labelled test folder if there is one."""
-    if hints.test is not None:
-        wished = f"{level}/{hints.test}".strip("/") if f"{level}/{hints.test}".strip("/") in tree.count else hints.test
-        if wished not in tree.count:
-            listed = ", ".join(_below(name, level) for name in tree.children(level)[:8])
-            raise UserError(f"--test {hints.test}: there is no such folder with images; there are {listed}")
-        return tree.innermost(wished, classes), None
-    tests = [tree.innermost(name, classes) for name in parts if role(last(name)) == "test"]
-    solved = [name for name in tests if tree.names(name) and tree.names(name) <= classes]
-    flat = [name for name in tests if not tree.children(name)]
-    named = [name for name in flat if not re.search("multiple|sample", name.lower())]
-    other = [name for name in tests if name not in solved and name not in flat]
-    chosen = (
-        next(iter([*named, *solved, *flat, *other]), None)
-        if not solved
-        else next(iter([*(n for n in named if n not in solved and _beside(n, solved)), *solved]), None)
-    )
-    return chosen, next(iter(solved), None)
-
-
-def _asked_for(tree: Tree, scan: Scan, sample: SampleSubmission, folders: Sequence[str | None]) -> list[str]:
-    """Return the folders with the images of the sample submission: one that holds them all, else several."""
-    held: dict[str, set[str]] = {}
-    for folder in dict.fromkeys(tree.innermost(folder) for folder in folders if folder):
-        below = [("", file[len(folder) + 1 :]) for file in scan.images if file.startswith(f"{folder}/")]
-        held[folder] = set(Index(below).reach(sample.ids))
-    wanted = len(set(sample.ids))
-    best = max(held, key=lambda folder: len(held[folder]), default=None)
-    if best is None or len(held[best]) >= MOST * wanted:
-        return [best] if best else []
-    several = [folder for folder in held if held[folder]]
-    return several if len(set.union(*held.values())) >= MOST * wanted else []
-
-
-def _beside(flat: str, solved: Sequence[str]) -> bool:
-    """True if a flat folder beside a labelled test folder is named for predictions."""
-    return bool(re.search(r"pred|unlabel|submission|private", flat.lower()))
-
-
-def _below(name: str, level: str) -> str:
-    return name[len(level) :].lstrip("/") or "."

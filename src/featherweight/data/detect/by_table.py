@@ -17,6 +17,7 @@ from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import relative
 from featherweight.data.detect.split_column import record_split
 from featherweight.data.detect.to_predict import ToPredict
+from featherweight.data.folder_rows import FOLDER
 from featherweight.errors import UserError
 
 GROUP = re.compile(
@@ -45,14 +46,16 @@ class TableDetector:
         source |= {"labels": self.scan.path(self.profile.name), "id": self.profile.id}
         if self.profile.header:
             source["header"] = self.profile.header
+        if self.profile.folders:
+            source["folders"] = True
         if one.columns:
             source["columns"] = one.columns
         elif one.column is not None:
             source["label"] = one.column.name
         if one.several:
             source["several"] = True
-            if one.separator and one.separator != " ":
-                source["separator"] = one.separator
+        if one.separator and one.separator != " ":
+            source["separator"] = one.separator
         blank = self._without_class()
         reach = {id: places for id, places in self.profile.reach.items() if id not in blank}
         chosen, instead = settle(reach, self.files, "train")
@@ -75,7 +78,8 @@ class TableDetector:
         one, name = self.labelled, self.profile.name
         what = f"one column per class: {examples(one.columns, 4)}" if one.columns else f"classes in '{one.column.name}'"  # type: ignore[union-attr]
         sets = f", sets of classes separated by '{one.separator}'" if one.separator else ""
-        self.detected.notes.append(f"{name}: {len(table.rows):,} rows, ids in '{self.profile.id}', {what}{sets}")
+        rows = f"folders of {len(table.rows):,} images" if self.profile.folders else f"{len(table.rows):,} rows, ids"
+        self.detected.notes.append(f"{name}: {rows} in '{self.profile.id}', {what}{sets}")
         self.detected.notes.append(f"images with labels in {shown(folders)}")
         if one.column is not None and one.others and self.hints.label is None:
             why = "; ".join(one.column.reasons[:2])
@@ -151,6 +155,8 @@ class TableDetector:
             and not NO_GROUP.intersection(map(str.lower, words(name)))
             and _groups(one.column(name))
         ]
+        if not fitting and self.profile.folders:
+            fitting = [(table, FOLDER)]
         if not fitting:
             return
         fitting.sort(key=lambda pair: len(set(pair[0].column(pair[1]))))

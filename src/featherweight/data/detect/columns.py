@@ -11,7 +11,7 @@ from pathlib import Path
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect.folder_roles import words
 from featherweight.data.detect.sample_submission import SampleSubmission, numbers_of, shapes
-from featherweight.data.label_rows import LISTED, NO, YES, split_set
+from featherweight.data.label_rows import LISTED, NO, YES
 from featherweight.errors import UserError, nearest
 
 NAMED = re.compile(
@@ -211,7 +211,7 @@ def separator(
     target: str | None = None,
     where: Path | str = "",
 ) -> str | None:
-    """Return what separates the classes where values are sets of classes, or None if each value is one class.
+    """Return what separates the classes in sets of classes (`[]`: lists, perhaps of one each), or None without sets.
 
     Sets are recognised by their parts: parts that also stand alone, parts that are numbers, or a sample submission
     (or a heading) that speaks of them, or where `target` says that an image has several classes.
@@ -219,7 +219,7 @@ def separator(
     Raises UserError where values with spaces may be either, and `target` does not say.
     """
     if all(re.fullmatch(r"\[.*\]", value) for value in values):
-        return LISTED if any(len(split_set(value, LISTED)) != 1 for value in values) else None
+        return LISTED
     head = heading.strip().lower()
     if BARRED.search(head):
         return "|"

@@ -101,8 +101,10 @@ def assign(files: Sequence[str], matched: Iterable[int]) -> tuple[set[str], set[
         for depth in range(len(parts) + 1):
             kinds["/".join(parts[:depth]) or "."].add(place in wanted)
     groups: tuple[set[str], set[str], set[str]] = (set(), set(), set())
+    around: set[str] = set()  # with matched images themselves, and others in subfolders alone
     for name in sorted(kinds, key=lambda name: 0 if name == "." else 1 + name.count("/")):
-        if any(name.startswith(f"{above}/") or above == "." for group in groups for above in group):
+        above = {one for group in groups for one in group if one == "." or name.startswith(f"{one}/")} - around
+        if above or (kinds[name] == {True} and any(one == "." or name.startswith(f"{one}/") for one in around)):
             continue
         if kinds[name] == {True}:
             groups[0].add(name)
@@ -110,6 +112,9 @@ def assign(files: Sequence[str], matched: Iterable[int]) -> tuple[set[str], set[
             groups[1].add(name)
         elif len(direct.get(name, ())) == 2:
             groups[2].add(name)
+        elif direct.get(name) == {True}:
+            groups[0].add(name)
+            around.add(name)
     return groups
 
 

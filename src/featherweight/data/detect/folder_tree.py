@@ -18,11 +18,13 @@ FORMS = re.compile(
     r"clahe|binary|binari[sz]ed|black[ _-]?white|bw|contours?|heatmaps?|depth|infrared|nir|small|large|\d+x\d+",
 )
 PIECES = re.compile(r"(part|batch|fold|chunk|images?|imgs?|train|shard|set|zip|data)[ _-]*\d+$")
+DAYS = r"(19|20)\d\d([ _.-]?\d\d){0,2}"
 NUMBERED = re.compile(r"(patient|subject|case|person|study|series|participant|session|day|part|batch|p|s|id)[ _-]*\d+")
 WITHIN = re.compile(  # what folders within a class are called
-    rf"{FORMS.pattern}|{PIECES.pattern}|{NUMBERED.pattern}|\d+x|(19|20)\d\d|left|right|front|back|side|top|bottom|indoors?|"
+    rf"{FORMS.pattern}|{PIECES.pattern}|{NUMBERED.pattern}|\d+x|{DAYS}|left|right|front|back|side|top|bottom|indoors?|"
     r"outdoors?|day|night|male|female|young|old"
 )
+TAKES = re.compile(rf"(?:.*[ _-])?{PIECES.pattern}|{NUMBERED.pattern}|{DAYS}")  # of pictures, each with all classes
 PEOPLE = re.compile(rf"{NUMBERED.pattern}|\d+")
 DATA = {"image", "images", "img", "imgs", "data", "dataset", "datasets", "annotation", "annotations", "files", "master"}
 WHICH_DATA = {"extra", "additional", "external", "preprocessed", "processed", "resized", "cropped", "raw", "original"}
@@ -94,6 +96,12 @@ class Tree:
         same = len(parted) >= max(2, len(folders) / 2) and len(shared) >= 2 and 2 * len(shared) >= len(every)
         return (parted, shared) if same else ([], set())
 
+    def takes(self, folders: Sequence[str]) -> bool:
+        """True if the folders are parts or days of the pictures by their names, and each holds the same classes."""
+        parted, shared = self.alike(folders)
+        called = all(TAKES.fullmatch(last(folder).lower()) for folder in folders)
+        return called and parted == [*folders] and not all(WITHIN.fullmatch(name.lower()) for name in shared)
+
     def around(self, folders: Sequence[str]) -> list[str]:
         """Return the folders whose subfolders are named like all other folders: the same classes again, not a class."""
         names = {folder: self.names(self.branching(folder)) for folder in folders}
@@ -106,7 +114,7 @@ class Tree:
         Raises UserError where folders hold the same classes and nothing says how they differ, or the same parts.
         """
         parted, shared = self.alike(folders)
-        if not shared or all(PIECES.search(last(folder).lower()) for folder in folders):
+        if not shared or self.takes(folders) or all(PIECES.search(last(folder).lower()) for folder in folders):
             return None
         listed, held = examples([f"{folder}/" for folder in parted]), examples(sorted(shared))
         if {"train", "test"} <= {role(name) for name in shared} or {"train", "valid"} <= {
@@ -178,3 +186,8 @@ def related(name: str, others: Iterable[str | None]) -> bool:
     """True if a folder is one of the others, inside one, or contains one."""
     here = f"{name}/"
     return any(f"{other}/".startswith(here) or here.startswith(f"{other}/") for other in others if other is not None)
+
+
+def path_below(name: str, level: str) -> str:
+    """Return a folder's path below `level`; a dot for `level` itself."""
+    return name[len(level) :].lstrip("/") or "."

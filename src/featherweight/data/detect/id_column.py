@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from featherweight.data import folder_rows
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect import columns
 from featherweight.data.detect.folder_roles import role, within
@@ -12,6 +14,7 @@ from featherweight.data.file_matching import Index, is_rubbish
 from featherweight.data.listing import is_image
 from featherweight.errors import UserError
 
+OF_FOLDER = re.compile(r"id$|patient|subject|case|study|person|folder|dir|path", re.IGNORECASE)
 SHARE = 0.3  # of a table's rows that name an image: fewer are chance
 FEW = 200  # values of a column that are tried first
 ALMOST = 0.9  # of the images that the best column reaches: a column that reaches so many may be the id as well
@@ -26,6 +29,7 @@ class Profile:
     header: list[str]  # given to a list that has none
     id: str
     reach: dict[str, list[int]]
+    folders: bool = False  # the file has a row for each folder of images, the table one for each image
 
     @property
     def role(self) -> str:
@@ -92,6 +96,27 @@ def profile(name: str, table: Table, header: list[str], index: Index, hints: IdH
             f"pass --id COLUMN for the one that is right"
         )
     return Profile(name, table, header, best.column, best.reach)
+
+
+def profile_of_folders(
+    name: str, table: Table, header: list[str], index: Index, classes: Collection[str]
+) -> Profile | None:
+    """Return a table with a row for each folder of images as one with a row for each image, or None.
+
+    `classes` are the names of class folders: a table that describes these is none.
+    """
+    for column in table.header:
+        values = table.column(column)
+        others = [len(set(table.column(other))) for other in table.header if other != column]
+        if not any(1 < count <= len(values) / 2 for count in others):
+            continue
+        folders = folder_rows.names_folders(values, index.files)
+        known = {folder.rpartition("/")[2] for folder in folders} <= {*classes}
+        if len(folders) < 2 or (known and not OF_FOLDER.search(column)):
+            continue
+        wide = folder_rows.of_images(table, column, index.files)
+        return Profile(name, wide, header, column, index.reach(wide.column(column)), folders=True)
+    return None
 
 
 def _candidate(name: str, table: Table, column: str, index: Index, hints: IdHints) -> _Candidate | None:

@@ -9,19 +9,21 @@ from dataclasses import dataclass, field
 
 from featherweight.data import csv_file, tables
 from featherweight.data.csv_file import Table, examples
-from featherweight.data.detect import columns, id_column
+from featherweight.data.detect import columns, id_column, table_refusals
 from featherweight.data.detect.columns import Column, Context
 from featherweight.data.detect.detected import Hints
 from featherweight.data.detect.id_column import IdHints, Profile
-from featherweight.data.detect.sample_submission import MASKS, SampleSubmission
+from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import Scan
 from featherweight.data.file_matching import Index
-from featherweight.data.label_rows import YES
+from featherweight.data.folder_rows import FOLDER
+from featherweight.data.label_rows import LISTED, YES, split_set
 from featherweight.data.listing import is_image
 from featherweight.errors import UserError, nearest
 
 BOXES = re.compile(r"bbox|^x_?min|^xmax|encodedpixels|^rle|polygon|segmentation")
 PEOPLE = re.compile(r"^(patient|subject|case|person|study|series|participant|p|s|id)[ _-]*\d+$", re.IGNORECASE)
+NOISY = re.compile(r"noisy|weak|pseudo|extra|external|additional|unverified")  # labels of a second choice
 FEWEST = 5  # images of a class folder, on average, where a table names the images too
 WIDE, LARGE = 48, 1 << 25  # columns and bytes of a table that is pixels, and is not read here
 
@@ -39,8 +41,11 @@ class Survey:
     unused: list[Profile] = field(default_factory=list)  # tables that hold classes too, and are not the label table
 
 
-def profile_all(scan: Scan, sample: SampleSubmission | None, hints: Hints) -> Survey:
-    """Read every table and find the column that names images in each."""
+def profile_all(scan: Scan, sample: SampleSubmission | None, hints: Hints, folders: dict[str, str]) -> Survey:
+    """Read every table and find the column that names images in each, or the folders that they lie in.
+
+    `folders` is the class of each image by its folder.
+    """
     survey = Survey(scan, Index([("", name) for name in scan.images]), [])
     if not scan.images:
         return survey
@@ -59,6 +64,10 @@ def profile_all(scan: Scan, sample: SampleSubmission | None, hints: Hints) -> Su
             continue
         known, index = IdHints(hints.id, hints.likely.get("id"), sample.header[0] if sample else None), survey.index
         fitting = [one for table, header in readings if (one := id_column.profile(name, table, header, index, known))]
+        if not fitting:
+            classes = set(folders.values())
+            wide = (id_column.profile_of_folders(name, table, header, index, classes) for table, header in readings)
+            fitting = [one for one in wide if one]
         if fitting:
             survey.profiles.append(max(fitting, key=lambda profile: len(profile.reach)))
         elif readings:
@@ -71,7 +80,7 @@ def _readings(scan: Scan, name: str, start: Table | None) -> list[tuple[Table, l
     path = scan.folder / name
     readings: list[tuple[Table, list[str]]] = []
     listed = name.lower().endswith((".txt", ".lst"))
-    if start and any(is_image(cell.rpartition("/")[2]) for cell in start.header):
+    if start and any(is_image(cell.rpartition("/")[2]) or cell.endswith("/") for cell in start.header):
         listed = True
     if listed:
         table = tables.read_list(path)
@@ -109,7 +118,9 @@ def label_table(
     Raises UserError where tables name the images and none says which column is the class.
     """
     if not hints.label:
-        _refuse_one_list_per_class(survey.profiles)
+        table_refusals.refuse_one_list_per_class(survey.profiles)
+        if not folders:
+            table_refusals.refuse_tables_of_one_class(survey)
     repeated = {
         header for header, count in Counter(tuple(p.table.header) for p in survey.profiles).items() if count > 2
     }
@@ -145,11 +156,17 @@ def label_table(
         raise (ties or refusals)[0]
     survey.refusal = next(iter(refusals), None)
     able = [one for one in labelled if not _labels_asked(one, sample)] or labelled
-    best = max(
-        able, key=lambda one: (one.points > 60, one.profile.role == "train", len(one.profile.reach)), default=None
-    )
+    best = max(able, key=_rank, default=None)
     survey.unused = [one.profile for one in labelled if one is not best]
+    if best is not None and not hints.label:
+        table_refusals.refuse_contradictions(best, [one for one in able if _rank(one) == _rank(best)])
     return best
+
+
+def _rank(one: Labelled) -> tuple[bool, bool, bool, int]:
+    """Return how likely a table is the one to train on."""
+    name = one.profile.name.lower()
+    return one.points > 60, one.profile.role == "train", not NOISY.search(name), len(one.profile.reach)
 
 
 def _labels_asked(one: Labelled, sample: SampleSubmission | None) -> bool:
@@ -159,17 +176,6 @@ def _labels_asked(one: Labelled, sample: SampleSubmission | None) -> bool:
     ids = one.profile.table.column(one.profile.id)
     known = Index([("", id) for id, label in zip(ids, one.column.values, strict=True) if label])
     return len(known.reach(sample.ids)) >= len(set(sample.ids)) / 2
-
-
-def _refuse_one_list_per_class(profiles: Sequence[Profile]) -> None:
-    """Refuse lists that each say for one class whether an image shows it (PASCAL VOC: 1, 0, -1)."""
-    lists = [one for one in profiles if one.header and len(one.table.header) == 2]
-    signed = [one for one in lists if {"-1"} < set(one.table.column(one.header[1])) <= {"-1", "0", "1"}]
-    if len(signed) > 1:
-        raise UserError(
-            f"{signed[0].table.path}: {len(signed)} lists say of one class each which images show it (1) or not (-1)\n"
-            f"an image may show several: join them to one table with a column for each class, of 1 and 0"
-        )
 
 
 def _names_most(profile: Profile, folders: dict[str, str], survey: Survey) -> bool:
@@ -200,7 +206,8 @@ def _labelled(
         hot = columns.class_columns(table, [profile.id], sample)
         if hot is not None:
             return Labelled(profile, None, hot[0], hot[1] or hints.target == "several", None, 90, [])
-        refuse_components(table, [*(p.table for p in survey.profiles), *survey.others])
+        table_refusals.refuse_components(table, [*(p.table for p in survey.profiles), *survey.others])
+        table_refusals.refuse_uncertain(table)
     elif len(hints.labels) > 1:
         several = hints.target == "several" or not _each_once(table, hints.labels)
         return Labelled(profile, None, hints.labels, several, None, 90, [])
@@ -214,7 +221,7 @@ def _labelled(
     context = Context(
         sample, features or frozenset(), features is not None, beside if any(beside) else (), hints.likely.get("label")
     )
-    column, others = columns.choose(table, [profile.id], context, hints.label)
+    column, others = columns.choose(table, [profile.id, FOLDER], context, hints.label)
     mark = hints.separator
     if hints.target != "one" and mark is None:
         mark = columns.separator(column.counts, column.name, sample, hints.target, table.path)
@@ -229,8 +236,9 @@ def _labelled(
             f" (regression), and this program trains classifiers\npass --label COLUMN for another column"
         )
     repeated = hints.target is None and mark is None and _long(profile, column)
-    several = hints.target == "several" or (hints.target is None and mark is not None) or repeated
-    return Labelled(profile, column, [], several, mark if several else None, column.points, others)
+    sets = mark is not None and not (mark == LISTED and all(len(split_set(v, LISTED)) == 1 for v in column.counts))
+    several = hints.target == "several" or (hints.target is None and sets) or repeated
+    return Labelled(profile, column, [], several, mark if several or mark == LISTED else None, column.points, others)
 
 
 def _long(profile: Profile, column: Column) -> bool:
@@ -257,27 +265,3 @@ def _long(profile: Profile, column: Column) -> bool:
 def _each_once(table: Table, names: Sequence[str]) -> bool:
     columns = [table.column(name) for name in names]
     return all(sum(v[row].strip().lower() in YES for v in columns) == 1 for row in range(len(table.rows)))
-
-
-def refuse_components(table: Table, others: Sequence[Table]) -> None:
-    """Refuse several targets: another table lists this table's columns as values."""
-    for other in others:
-        if other.path == table.path:
-            continue
-        for name in other.header:
-            values = set(other.column(name)[:3000])
-            if 2 <= len(values) <= 12 and values <= set(table.header):
-                listed = ", ".join(sorted(values))
-                raise UserError(
-                    f"{table.path}: {len(values)} targets ({listed}), as '{name}' in {other.path.name} says\n"
-                    f"one model has one target here: pass --label COLUMN for one of them, to train it alone"
-                )
-
-
-def refuse_masks(sample: SampleSubmission | None) -> None:
-    """Refuse a competition whose sample submission asks for masks or boxes."""
-    if sample is not None and any(MASKS.search(heading) for heading in sample.columns):
-        raise UserError(
-            f"{sample.path}: the column '{sample.columns[-1]}' asks for masks or boxes (segmentation, detection): this "
-            f"program trains classifiers of whole images"
-        )

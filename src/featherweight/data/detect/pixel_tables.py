@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from featherweight.data import csv_file, tables
+from featherweight.data import csv_file, json_records, tables
 from featherweight.data.csv_file import Table, examples
 from featherweight.data.detect import columns
 from featherweight.data.detect.columns import Context
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.folder_roles import role
-from featherweight.data.detect.labelled import refuse_components
 from featherweight.data.detect.sample_submission import SampleSubmission, numbers_of
 from featherweight.data.detect.scan import Scan
 from featherweight.data.detect.split_column import parts_of, record_split
+from featherweight.data.detect.table_refusals import refuse_components
 from featherweight.data.pixel_frames import frame, spread_of
 from featherweight.data.pixel_range import BYTES, together
 from featherweight.data.scientific import package
@@ -122,6 +123,8 @@ def _look(scan: Scan, name: str) -> Pixels | None:
     if len(start.header) < PIXELS:
         return None
     numbered = [one for one in start.header if re.search(r"\d+$", one)]
+    if numbered == start.header and _square(len(numbered) - 1) and not _square(len(numbered)):
+        numbered = numbered[1:]  # the class stands first
     named = sum(bool(PIXEL.search(one)) for one in numbered) > 0.9 * len(numbered)
     is_numbered = set(numbered)
     text = [one for one in start.header if one not in is_numbered]
@@ -129,6 +132,11 @@ def _look(scan: Scan, name: str) -> Pixels | None:
     numbers = numbers_of(sorted(cells))
     fitting = numbers is not None and (named or all(number >= 0 and number == int(number) for number in numbers))
     return Pixels(name, numbered, text, "columns", _some(start, text)) if len(numbered) >= PIXELS and fitting else None
+
+
+def _square(count: int) -> bool:
+    """True if a square image of 1 or 3 channels has so many pixels."""
+    return any(count % depth == 0 and math.isqrt(count // depth) ** 2 * depth == count for depth in (1, 3))
 
 
 def _cell(value: object) -> str:
@@ -142,7 +150,7 @@ def _some(start: Table, text: list[str]) -> list[list[str]]:
 
 def _look_at_json(scan: Scan, name: str) -> Pixels | None:
     try:
-        records = tables.records(scan.folder / name)
+        records = json_records.records(scan.folder / name)
     except UserError:
         return None
     bands = [key for key, value in records[0].items() if isinstance(value, list) and len(value) >= PIXELS]
@@ -260,7 +268,8 @@ def _scale(scan: Scan, trains: list[Pixels], tests: list[Pixels], detected: Dete
     """Set one pixel range for the whole data set if the values are not 0 to 255."""
     first = trains[0]
     if first.way == "bands":
-        values = [record[name] for record in tables.records(scan.folder / first.name) for name in first.pixels]
+        parts = [record for one in (*trains, *tests) for record in json_records.records(scan.folder / one.name)]
+        values = [record[name] for record in parts for name in first.pixels]
         low, high = float(np.min(values)), float(np.max(values))
         if low >= 0 and high <= 255 and high > 1:
             return

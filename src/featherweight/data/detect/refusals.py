@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
@@ -101,8 +100,13 @@ def refuse(scan: Scan, faults: str) -> NoReturn:
     listed = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(5)) or "nothing"
     if archives:
         raise UserError(f"{scan.outer}: holds {listed}\n{archives}, then run init again")
-    for ending, what in FORMATS.items():
-        if endings[ending]:
+    unread = [(ending, what) for ending, what in FORMATS.items() if endings[ending]]
+    if scan.images and unread:
+        ending, what = unread[0]
+        name = next(name for name in scan.files if name.lower().endswith(ending))
+        faults = f"\n{name} and others are {what}, which are not read here: if it has the labels, write a CSV{faults}"
+    for ending, what in unread:
+        if not scan.images:
             raise UserError(
                 f"{scan.outer}: the images are in {what} ({endings[ending]:,} {ending}), which are not read here\n"
                 f"convert them to one image file each, in one folder per class or beside a CSV of id and label"
@@ -110,6 +114,7 @@ def refuse(scan: Scan, faults: str) -> NoReturn:
     if sheets := [name for name in scan.files if name.lower().endswith(SPREADSHEETS)]:
         faults = f"\n{scan.path(sheets[0])}: spreadsheets are not read here: save it as CSV{faults}"
     if scan.images:
+        faults = "".join(f"\n{line}" for line in faults.strip().splitlines()[:2])
         raise UserError(
             f"{scan.outer}: {len(scan.images):,} images, as {scan.images[0]}, and nothing that tells their classes: no "
             f"folder per class, no table whose rows name them, no pattern in their names (it holds {listed})\n"
@@ -131,7 +136,6 @@ def refuse(scan: Scan, faults: str) -> NoReturn:
 def _unmatched(scan: Scan) -> str:
     """Return a line for the first table that was read and names no image, with its first row; or an empty string."""
     stems = {bare(without_folder(name)) for name in scan.images}
-    names = {_letters(name) for name in scan.images}
     for name in scan.tables:
         start = csv_file.beginning(scan.folder / name, 1) if name.lower().endswith((".csv", ".tsv")) else None
         if start is None or not start.rows or NAMED.search(name.rpartition("/")[2].lower()):
@@ -139,15 +143,8 @@ def _unmatched(scan: Scan) -> str:
         row = start.rows[0]
         if not stems.isdisjoint(bare(without_folder(cell)) for cell in row):
             continue  # something else is wrong with it
-        written = any(_letters(cell) in names for cell in row)
-        why = ", but for small and capital letters or how accents are stored: rename one of the two" if written else ""
-        return f"\n{name} was read: its first row, {','.join(row)[:80]}, names none of the images{why}"
+        return f"\n{name} was read: its first row, {','.join(row)[:80]}, names none of the images"
     return ""
-
-
-def _letters(name: str) -> str:
-    """Return a file's name without what some systems do not tell apart: capital letters, ways to store an accent."""
-    return unicodedata.normalize("NFC", bare(without_folder(name))).casefold()
 
 
 def _refuse_without_ending(scan: Scan) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featherweight.data import csv_file
+from featherweight.data.csv_file import examples
 from featherweight.data.detect.scan import Scan
 from featherweight.errors import UserError
 
@@ -71,8 +72,25 @@ def find(scan: Scan) -> SampleSubmission | None:
     return None
 
 
+def others(scan: Scan, sample: SampleSubmission | None) -> list[str]:
+    """Return the message that other files are called as samples are, if there are any."""
+    names = [name for name in scan.tables if NAMED.search(name.rpartition("/")[2].lower()) and _is_text(name)]
+    left = [name for name in names if sample and scan.folder / name != sample.path]
+    if not sample or not left:
+        return []
+    return [f"sample submission: {sample.path.name}; not used: {examples(left, 3)} (move away those that do not hold)"]
+
+
 def refuse_row_numbers(sample: SampleSubmission | None) -> None:
-    """Raise UserError if the first column of a sample submission has no heading, so it holds no ids."""
+    """Raise UserError if the first column of a sample submission holds no ids: it has no heading, or has classes."""
+    if sample and len(sample.header) == 2 and len(set(sample.ids)) < len(sample.ids) == len(set(sample.values)):
+        raise UserError(
+            f"{sample.path}: row 1: '{sample.header[0]}' has the same value in several rows, and '{sample.header[1]}' "
+            f"has not: the ids stand second\nsubmissions are written with the ids first, and Kaggle takes columns in "
+            f"any order; swap them, and run init again:\n"
+            f"awk -F, -v OFS=, '{{sub(/\\r$/, \"\"); print $2, $1}}' '{sample.path}' > swapped.csv && "
+            f"mv swapped.csv '{sample.path}'"
+        )
     if sample is not None and not sample.header[0]:
         raise UserError(
             f"{sample.path}: row 1: the first column has no heading: a program has numbered the rows\n"

@@ -72,8 +72,8 @@ def scan(outer: Path, root: Path) -> Scan:
     dead = [name for name in images if not (folder / name).exists()]
     if dead:
         seen.notes.append(
-            f"links to files that are not there ({len(dead):,}), as {dead[0]}: delete them (find -L '{folder}' -type l "
-            f"-delete), or set image.unreadable: leave out"
+            f"links to files that are not there ({len(dead):,}), as {dead[0]}, counted as images: delete them "
+            f"(find -L '{folder}' -type l -delete), or set image.unreadable: leave out"
         )
     seen.images = [name for name in images if name not in masks]
     seen.tables = [name for name in seen.files if name.lower().endswith(tables.ENDINGS)]

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from featherweight.data.csv_file import examples
-from featherweight.data.detect import array_files, by_folder, by_name, by_table, labelled, pixel_tables, refusals
+from featherweight.data.detect import (
+    array_files,
+    by_folder,
+    by_name,
+    by_table,
+    labelled,
+    pixel_tables,
+    refusals,
+    table_refusals,
+)
 from featherweight.data.detect import sample_submission as samples
 from featherweight.data.detect.detected import Detected, Hints
 from featherweight.data.detect.sample_submission import SampleSubmission
@@ -31,7 +40,7 @@ def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
     if hints.test is not None:
         hints = replace(hints, test=seen.below(hints.test))
     sample = samples.find(seen)
-    labelled.refuse_masks(sample)
+    table_refusals.refuse_masks(sample)
     samples.refuse_row_numbers(sample)
     detected = _images(seen, sample, hints) if seen.images else None
     if detected is None:
@@ -45,12 +54,13 @@ def survey(folder: Path, root: Path, hints: Hints | None = None) -> Detected:
             detected.assumed.append(f"source: {detected.source['name']}; the folder holds {other.source['name']} too")
         detected.sample = sample
     detected.notes = [*seen.notes, *detected.notes]
+    detected.assumed += samples.others(seen, detected.sample)
     return detected
 
 
 def _images(seen: Scan, sample: SampleSubmission | None, hints: Hints) -> Detected | None:
-    tables = labelled.profile_all(seen, sample, hints)
     folders = by_folder.classes_of(seen)
+    tables = labelled.profile_all(seen, sample, hints, folders)
     table = labelled.label_table(tables, sample, hints, folders)
     if table is not None and _covers(tables, table, folders):
         reading = by_table.TableDetector(tables, table, sample, hints)
@@ -81,6 +91,7 @@ def _images(seen: Scan, sample: SampleSubmission | None, hints: Hints) -> Detect
         elif table is not None:
             named = f"{table.profile.name} has classes of {len(table.profile.reach):,} images"
             detected.assumed.append(f"the classes are the folders: {named}, and is not used (pass --label COLUMN)")
+        detected.assumed += _strange(tables, folders)
     detected.notes += tables.aside[:3]
     return detected
 
@@ -97,6 +108,14 @@ def _unused(tables: labelled.Survey) -> list[str]:
         f"the classes are in the names of the files: {examples(names, 3)} are not used, as no column names images "
         "and another their classes"
     ]
+
+
+def _strange(tables: labelled.Survey, folders: dict[str, str]) -> list[str]:
+    """Return a message about tables of more rows than there are class folders, whose rows name none of the images."""
+    root, classes = tables.scan.folder, len(set(folders.values()))
+    large = [one for one in tables.others if len(one.header) > 1 and len(one.rows) > classes > 0]
+    names = [one.path.relative_to(root).as_posix() for one in large if not one.path.name.endswith((".txt", ".lst"))]
+    return [f"not used, since its rows name none of the images: {examples(names, 3)}"] if names else []
 
 
 def _covers(tables: labelled.Survey, table: labelled.Labelled, folders: dict[str, str]) -> bool:

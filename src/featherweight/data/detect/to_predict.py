@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from featherweight.data.detect.folder_roles import assign, says, settle, shown, within
 from featherweight.data.detect.id_column import Profile
-from featherweight.data.detect.refusals import packed
+from featherweight.data.detect.refusals import FORMATS, packed
 from featherweight.data.detect.sample_submission import NAMED, SampleSubmission
 from featherweight.data.file_matching import Index
 from featherweight.data.label_rows import FOLDER
+from featherweight.data.sources.arrays import HDF5
 from featherweight.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ class ToPredict:
             return
         if archives := packed(self.scan):
             raise UserError(f"{sample.path}: '{lost}' names no image, and {archives}, then run init again")
+        stored = next((name for name in self.scan.files if name.lower().endswith((*HDF5, *FORMATS))), None)
+        if stored is not None:
+            raise UserError(
+                f"{sample.path}: '{lost}' names no image file; are the images to predict in {stored}?\n"
+                f"write them to files of their own, called by their ids, in a folder test/, and run init again"
+            )
         count = f"{len(set(sample.ids)) - len(reach):,} of {len(set(sample.ids)):,} ids"
         raise UserError(
             f"{sample.path}: {count} name no image, as '{lost}': something else than an image is to be predicted\n"
@@ -136,12 +143,13 @@ class ToPredict:
             self.detected.source["test_id"] = sample.header[0]
 
     def _test_table(self, used: set[int]) -> Profile | None:
-        """Return a table of test images of which none is used for training, or None."""
+        """Return a table of test images, not those used for training, or None; one with classes if there is one."""
+        fitting = []
         for profile in self.survey.profiles:
             reached = {place for places in profile.reach.values() for place in places}
             if profile is not self.profile and profile.role == "test" and reached - used:
-                return profile
-        return None
+                fitting.append(profile)
+        return max(fitting, key=lambda one: self.detected.source.get("label") in one.table.header, default=None)
 
     def _by_table(self, profile: Profile, id: str, free: list[int]) -> None:
         """Record the images to predict as a table lists them, with their classes if it has them."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featherweight.data.csv_file import examples
 from featherweight.data.listing import Listing, Samples, walk
+from featherweight.data.sources.folders import asked_for
 from featherweight.errors import UserError
 from featherweight.schema import Text
 
@@ -17,13 +18,15 @@ def file_names(
     train: Text,
     pattern: Text,
     test: Text | None = None,
+    test_table: Text | None = None,
     valid: Text | None = None,
     rename: dict[Text, Text] = {},
 ) -> Listing:
     r"""Images in the folder `train` whose class is what `pattern` finds in their names, in its first parentheses.
 
     The pattern is a regular expression, `^(.+?)\\.\\d+\\.\\w+$` for cat.0.jpg. `test` is the folder of the images to
-    predict, `valid` one whose images are held out. `rename` spells what was found as the classes are called.
+    predict; where others lie there too, `test_table` names those to predict in its first column. `valid` is a folder
+    whose images are held out. `rename` spells what was found as the classes are called.
     """
     try:
         compiled = re.compile(pattern)
@@ -43,9 +46,10 @@ def file_names(
         return Samples(files, [f"{root / name}/{file}" for file in files], [rename.get(one, one) for one in classes])
 
     tested = _within(root / test) if test else []
+    predict = Samples(tested, [f"{root / test}/{file}" for file in tested]) if test else None
     return Listing(
         train=labelled(train),
-        predict=Samples(tested, [f"{root / test}/{file}" for file in tested]) if test else None,
+        predict=asked_for(predict, root / test_table) if predict and test_table else predict,
         valid=labelled(valid) if valid else None,
     )
 

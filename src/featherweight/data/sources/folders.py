@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from featherweight.console import say
-from featherweight.data import tables
+from featherweight.data import csv_file, tables
 from featherweight.data.csv_file import Table
 from featherweight.data.file_matching import match
 from featherweight.data.listing import Faults, Listing, Samples, walk
@@ -33,6 +33,7 @@ def folders(  # the parameters are the keys of a competition's file
     list_header: list[Text] = [],
     list_id: Text | None = None,
     test_labels: Flag = True,
+    test_table: Text | None = None,
     torchvision: Named | None = None,
 ) -> Listing:
     """`train/<class>/**/*` and `test/<class>/**/*` (or a flat `test/*`) under `path`; an id is the path below either.
@@ -45,7 +46,8 @@ def folders(  # the parameters are the keys of a competition's file
     `list_header` names the columns of lists without them, of which the first holds the files.
     `rename` gives folders other class names, several folders one class perhaps. `torchvision` names the torchvision
     data set that fills the folder when it is not there and the internet is. `test_labels: false` says that the folders
-    in `test` are not classes, though they are called like some.
+    in `test` are not classes, though they are called like some. `test_table` names in its first column the images of
+    `test` to predict, where others lie there too.
     """
     folder = root / path
     tests = [test] if isinstance(test, str) else test
@@ -64,6 +66,8 @@ def folders(  # the parameters are the keys of a competition's file
     known = test_labels and bool(tested) and all(_class(file, rename) in classes and "/" in file for _, file in found)
     held_out = None
     predict = Samples(tested, [f"{folder}/{one}/{file}" for one, file in found]) if tested else None
+    if predict and test_table:
+        predict = asked_for(predict, root / test_table)
     answers = {id: _class(file, rename) for id, (_, file) in zip(tested, found, strict=True)} if known else {}
     if valid and valid_list:
         held_out = _by_table(folder / valid, root / valid_list, list_header, rename)
@@ -87,6 +91,18 @@ def folders(  # the parameters are the keys of a competition's file
         valid=held_out,
         answers=(lambda: answers) if answers else None,
     )
+
+
+def asked_for(samples: Samples, table: Path) -> Samples:
+    """Return the images that the first column of a table names. Raises UserError if one of them is not there."""
+    listed = csv_file.read_sample(table)
+    ids = listed.column(listed.header[0])
+    place_of, _ = match(ids, [("", id) for id in samples.ids])
+    if lost := [id for id in ids if id not in place_of]:
+        raise UserError(f"{table}: '{lost[0]}' names no one image to predict (of {len(lost):,} rows)")
+    places = sorted(set(place_of.values()))
+    images = list(map(str, samples.images))
+    return Samples([samples.ids[place] for place in places], [images[place] for place in places])
 
 
 def are_few(loose: int, files: int) -> bool:

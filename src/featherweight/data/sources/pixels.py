@@ -189,14 +189,20 @@ def _numbers(table: pd.DataFrame, limits: Limits, path: Path) -> NDArray[np.uint
 def _spelled(table: pd.DataFrame, column: str, layout: Layout, path: Path) -> NDArray[np.uint8]:
     """Return pixels stored as text in one column, separated by spaces or commas."""
     values = parted(table, column, path)
-    low, high = layout.range
-    wrong = ~((values >= low) & (values <= high)).all(axis=1)
+    _refuse_beyond(values, layout.range, path, column, first=2)
+    _refuse_dark(values, layout.range, path)
+    return _square(scaled(values, layout.range), layout.channels, path)
+
+
+def _refuse_beyond(values: NDArray[np.float32], limits: Limits, path: Path, column: str, first: int = 1) -> None:
+    """Raise UserError for rows [N, P] with pixels beyond black and white; `first` is the number of the first row."""
+    low, high = limits
+    wrong = ~((values >= np.float32(low)) & (values <= np.float32(high))).all(axis=1)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         shown = f"{values[row].min():g} to {values[row].max():g}"
-        raise UserError(f"{path}: row {row + 2}: {column}: expected pixels of {low:g} to {high:g}, got {shown} {CURE}")
-    _refuse_dark(values, layout.range, path)
-    return _square(scaled(values, layout.range), layout.channels, path)
+        where = f"{path}: row {row + first}: {column}"
+        raise UserError(f"{where}: expected pixels of {low:g} to {high:g}, got {shown} {CURE}")
 
 
 def _refuse_dark(values: NDArray[np.float32], limits: Limits, path: Path) -> None:
@@ -214,6 +220,7 @@ def _banded(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8
             band = np.array([np.asarray(cell, dtype=np.float32).ravel() for cell in table[name]])
         except (ValueError, TypeError):
             raise UserError(f"{path}: {name}: expected lists of equally many numbers") from None
+        _refuse_beyond(band, layout.range, path, name)
         _refuse_dark(band, layout.range, path)
         bands_read.append(_square(scaled(band, layout.range), "last", path))
     if len(bands_read) == 2:

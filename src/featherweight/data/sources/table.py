@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from featherweight.data import tables
+from featherweight.data import folder_rows, tables
 from featherweight.data.csv_file import Table
 from featherweight.data.file_matching import File, bare
+from featherweight.data.folder_rows import FOLDER as FOLDER_ROW
 from featherweight.data.label_rows import FOLDER, Columns, LabelRows, match_near
 from featherweight.data.listing import Faults, Label, Listing, Samples, is_image, walk
 from featherweight.errors import UserError
@@ -24,6 +25,7 @@ def table(  # the parameters are the keys of a competition's file
     id: Text | None = None,
     label: Text | None = None,
     columns: list[Text] = [],
+    folders: Flag = False,
     several: Flag = False,
     separator: Text = " ",
     group: Text | None = None,
@@ -42,7 +44,8 @@ def table(  # the parameters are the keys of a competition's file
 ) -> Listing:
     """A table `labels` (CSV, JSON, Parquet, or a list whose columns `header` names) and folders of `images`.
 
-    The column `id` (default: the first) names files, by path or name, with or without ending. The class stands in
+    The column `id` (default: the first) names files, by path or name, with or without ending; with `folders`, it names
+    folders, whose images all have the row's class, and belong together without a `group`. The class stands in
     `label` (default: the second column), is the column of `columns` that holds 1, or is the folder the image lies in
     (`label: /folder`). With `several` an image has a set of classes: those of `columns` that hold 1, or the parts of
     `label` between `separator` (`[]`: lists as Python writes them). The column `group` says which images belong
@@ -64,17 +67,22 @@ def table(  # the parameters are the keys of a competition's file
         raise UserError(f"{joined.path}: row 1: expected a column of ids and one of labels, got '{joined.header[0]}'")
     first = id or joined.header[0]
     named = None if columns else label or next(name for name in joined.header if name != first)
-    wanted = Columns(first, named, columns, several, separator, group)
-    files = [(folder, file) for folder in images for file in walk(root / folder)]
+    wanted = Columns(first, named, columns, several, separator, group or (FOLDER_ROW if folders else None))
+    files = _apart(images, test, [(folder, file) for folder in images for file in walk(root / folder)])
+    held = tables.read(root / valid, header) if valid else None
+    if folders:
+        joined = folder_rows.of_images(joined, first, files)
+        held = folder_rows.of_images(held, first, files) if held else None
     listed = LabelRows(root, labels, joined, wanted, files)
-    held_out = LabelRows(root, valid, tables.read(root / valid, header), wanted, files) if valid else None
+    held_out = LabelRows(root, valid, held, wanted, files) if valid and held else None
     rows = _by_split(joined, split, valid_rows, test_rows)
     shared = set(images) & set(test)
     asked = {row for row in listed.unlabelled if row in rows["test"] or listed.folder_of(row) in shared}
     used = {*listed.place_of.values(), *(held_out.place_of.values() if held_out else ())}
     used -= {listed.place_of[listed.ids[row]] for row in asked if row not in rows["test"]}
     if test_table:
-        names = tables.read(root / test_table)
+        within = [header.index(name) for name in (test_id, test_file, test_label) if name in header]
+        names = tables.read(root / test_table, header[: max(within) + 1] if within else ())
         column = names.column(test_file or test_id or names.header[0])
         used |= set(match_near(column, files, test_table)[0].values())
     spare = [files[place] for place in sorted(set(range(len(files))) - used)]
@@ -95,7 +103,7 @@ def table(  # the parameters are the keys of a competition's file
     answers: Mapping[str, Label] = {}
     if test_table:
         searched = [*to_predict, *files] if shared else to_predict
-        predict, answers = _listed(root, test_table, (test_id, test_file, test_label), searched)
+        predict, answers = _listed(root, names, test_table, (test_id, test_file, test_label), searched)
     elif rows["test"]:
         solved = listed.samples(rows["test"])
         answers = dict(zip(solved.ids, solved.labels or (), strict=True))
@@ -113,6 +121,12 @@ def table(  # the parameters are the keys of a competition's file
     )
 
 
+def _apart(images: Sequence[str], test: Sequence[str], files: list[File]) -> list[File]:
+    """Return files of the folders `images` without those in a `test` folder within one of them."""
+    within = tuple(f"{folder}/" for folder in test if any(folder.startswith(f"{above}/") for above in images))
+    return [file for file in files if not "/".join(file).startswith(within)] if within else files
+
+
 def _by_split(listing: Table, split: str | None, valid: Sequence[str], test: Sequence[str]) -> dict[str, list[int]]:
     """Return the rows of each part; rows whose `split` says nothing else are for training."""
     rows: dict[str, list[int]] = {"train": [], "valid": [], "test": []}
@@ -123,10 +137,9 @@ def _by_split(listing: Table, split: str | None, valid: Sequence[str], test: Seq
 
 
 def _listed(
-    root: Path, name: str, columns: tuple[str | None, str | None, str | None], files: Sequence[File]
+    root: Path, listing: Table, name: str, columns: tuple[str | None, str | None, str | None], files: Sequence[File]
 ) -> tuple[Samples, dict[str, Label]]:
     """Return the images to predict listed in a table, and their classes by id if it has them."""
-    listing = tables.read(root / name)
     ids = listing.column(columns[0] or listing.header[0])
     named = listing.column(columns[1]) if columns[1] else ids
     place_of, several = match_near(named, files, name)
