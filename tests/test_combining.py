@@ -25,6 +25,7 @@ from featherweight.report import tensorboard, write
 from featherweight.runs import bundle, ensemble, ledger, members, pipeline, predictions, series, soup, stored_probs
 from featherweight.runs.comparison import true_classes
 from featherweight.runs.ensemble import fit_weights
+from featherweight.runs.expected_score import Expected
 from featherweight.runs.paired_tests import HoldoutPredictions
 from featherweight.runs.predictor import Predictor
 from featherweight.runs.request import RunRequest
@@ -229,6 +230,11 @@ def test_a_greedy_soup_is_never_worse_on_the_holdout_than_its_best_part(finished
     scores = {run.name: json.loads((run.folder / "result.json").read_text())["holdout"]["value"] for run in finished}
     assert kept[0] == max(scores, key=lambda name: scores[name])
     assert pipeline.execute(made).holdout.value >= max(scores.values())
+    about = json.loads((made.folder / "soup.json").read_text())
+    assert about["compared"] == 7  # four runs, and three means
+    expected = Expected.read(made)
+    assert expected.optimism >= about["optimism"] >= 0
+    assert expected.compared >= 7
     twins = soup.soup(["a", "twin"], greedy=True, name="twins", command=["x"])
     assert json.loads((twins.folder / "soup.json").read_text())["members"] == ["a", "twin"]
 
@@ -298,7 +304,7 @@ def test_a_greedy_soup_is_asked_as_its_members_were(monkeypatch):
     monkeypatch.setattr(predictions, "predict_probs", predict)
     holdout = Pack([str(n) for n in range(300)], np.zeros((300, 8, 8, 1), np.uint8), labels)
     assert METRICS["log_loss"].value(sure, labels) > METRICS["log_loss"].value(answered[0].probs, labels)
-    assert soup._greedy(runs, answered, lambda indices: None, holdout, None) == [0, 1]
+    assert soup._greedy(runs, answered, lambda indices: None, holdout, None)[0] == [0, 1]
     assert asked == [77]
 
 

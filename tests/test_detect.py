@@ -647,6 +647,15 @@ def test_numbered_sequences_in_names(name, grouped):
         assert all(len(set(keys[n : n + 4])) == 1 for n in range(0, 80, 4))
 
 
+def test_a_class_of_one_track_does_not_hide_the_tracks_of_the_others():
+    ids = [f"{n // 40}/{n // 8 % 5:05d}_{n % 8:05d}.png" for n in range(200)]
+    one_track = [id for id in ids if id[0] != "0" or id.startswith("0/00000_")]
+    for some in (ids, one_track):
+        assert numbered_names.sequences(some, [id[0] for id in some]) is not None
+    per_class = [f"{n // 40}/class{n // 40}_{n % 40:05d}.png" for n in range(400)]
+    assert numbered_names.sequences(per_class, [id[0] for id in per_class]) is None
+
+
 def test_near_copies_under_one_name_in_several_folders(home, capsys):
     for n in range(12):
         for kind in ("Cover", "Hidden"):

@@ -1,5 +1,7 @@
 """The score that a run expects on the leaderboard, and how much of it can be estimated without labels."""
 
+import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +12,13 @@ from featherweight.cli.main import main
 from featherweight.config import load_recipe
 from featherweight.evaluation import intervals, unlabelled
 from featherweight.evaluation.metrics import METRICS, Score
-from featherweight.runs import expected_score, query, selection
+from featherweight.runs import expected_score, query, selection, without_labels
 from featherweight.runs.expected_score import Expected
 from featherweight.runs.run import Run
+from featherweight.runs.without_labels import error_under
+from featherweight.schema import OneOf
 
-NONE = (0.5, {})
+NONE = (0.0, {})
 RANDOM = np.random.default_rng(3)
 
 
@@ -49,14 +53,48 @@ def test_frames_of_the_same_pictures_are_told_from_others_by_no_shift():
     assert unlabelled.domain(frames, others + 1.5, (related, np.arange(200))).shifted
 
 
-def test_a_mean_of_models_is_not_compared_with_one_of_them(finished, monkeypatch):
+def test_a_mean_of_folds_has_their_shift_and_is_not_compared_with_one_of_them(finished, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_HOME", str(finished))
     run = Run.find("first")
     labels = np.zeros(len(run.split.holdout), dtype=np.int64)
+    told = Expected.read(run)
     monkeypatch.setattr(unlabelled, "domain", lambda *given: pytest.fail("compared"))
     monkeypatch.setattr(expected_score, "_adjusted_by_other_runs", lambda run, holdout, labels, seen: seen)
-    expected = expected_score.expect(run, run.result.holdout, labels, alike=False)
+    monkeypatch.setattr(expected_score, "are_folds", lambda runs: True)
+    expected = expected_score.expect(run, run.result.holdout, labels)
+    assert (expected.auc, expected.estimates, expected.shifted) == (told.auc, told.estimates, False)
+    assert (expected.folds, expected.fold_gain) == (1, 0.0)  # a mean of one model
+
+
+def test_images_that_a_run_was_trained_on_show_no_shift(finished, monkeypatch):
+    """With pseudo-labels it is surer of the images to predict than of those held out, rightly or not."""
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(finished))
+    run = Run.find("first")
+    taught = replace(run, recipe=run.recipe.model_copy(update={"pseudo": SimpleNamespace(run="first")}))
+    monkeypatch.setattr(expected_score, "_adjusted_by_other_runs", lambda run, holdout, labels, seen: seen)
+    expected = expected_score.expect(taught, run.result.holdout, np.zeros(len(run.split.holdout), dtype=np.int64))
     assert (expected.auc, expected.estimates, expected.shifted) == (None, {}, False)
+
+
+def test_what_has_related_images_in_training_does_not_count_for_what_is_expected(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(shutil.copytree(finished, tmp_path / "home")))
+    run = Run.find("first")
+    labels = np.zeros(len(run.split.holdout), dtype=np.int64)
+    usable = np.arange(len(labels)) % 2 == 0
+    start = Score(0.5, 0.4, 0.6, int(usable.sum()))
+    asked = []
+    of = unlabelled.domain
+    monkeypatch.setattr(unlabelled, "domain", lambda held, *rest: asked.append(len(held)) or of(held, *rest))
+    monkeypatch.setattr(selection, "among_runs", lambda run, labels: (0.0, 1))
+    expected = expected_score.expect(run, start, labels, usable=usable)
+    assert asked == [usable.sum()]
+    assert expected.private[0] == pytest.approx(0.5)
+    assert "without related ones in training count: 50.00%" in "\n".join(expected.details)
+    expected.store(run)
+    assert Expected.read(run) == expected
+    assert expected_score._correction_of("first") == pytest.approx(0.5 - run.result.holdout.value)
+    told = expected_score.updated(run)
+    assert told.private == expected.private
 
 
 def test_few_images_tell_nothing():
@@ -126,7 +164,7 @@ def test_a_nearly_flawless_loss_has_an_end_in_reach_and_a_width(metric, gaps):
 
 def test_a_wide_doubt_is_as_wide_for_a_high_score():
     score = Score(0.99, *intervals.proportion(990, 1000), 1000)
-    estimates = (0.99, {"ATC": 0.99})
+    estimates = (error_under(0.99), {"ATC": 0.99})
     _, low, high, _ = expected_score.parts_of(score, 0.0, estimates, (300, 700), [])[1]
     assert low < 0.6
     assert high == 1.0
@@ -136,7 +174,7 @@ def test_what_was_taken_off_for_a_choice_is_not_taken_off_again_with_a_gap(home,
     row = {"competition": "c", "metric": "accuracy", "public": 0.9, "holdout": 0.95}
     rows = [row | {"run": name, "csv_sha256": sha} for name, sha in (("one", "a"), ("again", "a"), ("two", "b"))]
     monkeypatch.setattr(query, "table", lambda: pd.DataFrame(rows))
-    monkeypatch.setattr(expected_score, "_optimism_of", lambda name: 0.02 if name == "again" else 0.0)
+    monkeypatch.setattr(expected_score, "_correction_of", lambda name: -0.02 if name == "again" else 0.0)
     competition = SimpleNamespace(metric=SimpleNamespace(name="accuracy"))
     run = SimpleNamespace(competition_name="c", competition=competition, name="three")
     assert expected_score._gaps(run) == pytest.approx([-0.03, -0.05])  # one CSV counts once
@@ -155,14 +193,14 @@ def test_a_public_score_that_was_seen_moves_the_next_and_narrows_it():
 
 def test_choosing_flatters_and_estimates_under_shift_widen():
     score = METRICS["accuracy"](np.r_[np.ones(180, int), np.zeros(20, int)], np.ones(200, dtype=np.int64), groups=None)
-    plain, chosen = (expected_score.parts_of(score, by, NONE, (300, 700), [])[1] for by in (0.0, 0.01))
+    plain, chosen = (expected_score.parts_of(score, by, NONE, (300, 700), [])[1] for by in (0.0, -0.01))
     assert chosen[0] == pytest.approx(plain[0] - 0.01)
-    shifted = expected_score.parts_of(score, 0.0, (0.8, {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
+    shifted = expected_score.parts_of(score, 0.0, (error_under(0.8), {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
     assert shifted[0] == pytest.approx(0.75)
     assert shifted[2] - shifted[1] > plain[2] - plain[1]
-    assert (
-        expected_score.error_under(0.5) == 0 < expected_score.error_under(0.7) < expected_score.error_under(0.99) <= 0.3
-    )
+    assert error_under(0.5) == 0 < error_under(0.7) < error_under(0.99) <= 0.3
+    corrected = expected_score.parts_of(score, -0.01, (error_under(0.8), {"ATC": 0.7, "DoC": 0.8}), (300, 700), [])[1]
+    assert corrected[0] == pytest.approx(0.74)  # choosing flatters what the estimates start from too
     loss = METRICS["log_loss"](np.full((50, 2), 0.5), np.zeros(50, dtype=np.int64), groups=None)
     assert expected_score.parts_of(loss, 0.0, NONE, (30, 70), [])[0][0] == pytest.approx(np.log(2))
 
@@ -235,3 +273,39 @@ def test_an_expectation_of_then_is_renewed_by_what_came_since(finished, monkeypa
     now = expected_score.updated(run)
     assert now.learned_from == 1
     assert now.public[0] < then.public[0]
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "macro_f1", "quadratic_kappa"])
+def test_a_shift_widens_the_range_of_every_metric(finished, monkeypatch, metric):
+    monkeypatch.setenv("FEATHERWEIGHT_HOME", str(finished))
+    run = Run.find("first")
+    labels = np.array([int(id[-1]) if id[-1].isdigit() else 0 for id in run.split.holdout])
+    seen_with = run.competition.model_copy(update={"metric": OneOf(METRICS).validate(metric)})
+    run = replace(run, competition=seen_with)
+    probs = run.probs("holdout").astype(np.float64)
+    score = METRICS[metric](probs, labels, groups=None)
+    apart = np.random.default_rng(0).normal(size=(2, len(labels), 3))
+    shift = without_labels.shift_of(run, score, labels, unlabelled.DomainFeatures(apart[0], apart[1] + 2))
+    assert shift.shifted
+    chance = METRICS[metric].by_chance(probs, labels, {})
+    assert shift.error == pytest.approx(abs(score.value - chance) * error_under(shift.auc[0]))
+    assert set(shift.estimates) == {"importance weights"}
+
+
+def test_the_gain_of_a_mean_of_models_is_told_without_labels():
+    """Five models that add their own noise to calibrated logits, about as much as tells the classes apart."""
+    random = np.random.default_rng(5)
+    truth = 2 * random.normal(size=(3000, 4))
+    members = [truth + 1.5 * random.normal(size=truth.shape) for _ in range(5)]
+    probs = [np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in members]
+    labels = (truth + random.gumbel(size=truth.shape)).argmax(1)
+    mean = np.mean(probs, axis=0)
+
+    def accuracy(answers, true):
+        return float((answers.argmax(1) == true).mean())
+
+    gain = accuracy(mean, labels) - np.mean([accuracy(each, labels) for each in probs])
+    assert gain > 0.05
+    told = unlabelled.gain_of_mean(probs, mean, mean, accuracy, several=False)
+    assert told == pytest.approx(gain, abs=expected_score.GAIN_ERROR * gain)
+    assert unlabelled.gain_of_mean([mean] * 3, mean, mean, accuracy, several=False) == 0

@@ -223,7 +223,7 @@ RUNS = [
     ({}, "tiny --procs 100000", "--procs 100000: expected 256 at the most"),
     ({}, "tiny --device meta", "--device meta: expected auto or one of cpu, cuda, mps"),
     ({}, "tiny --set split.subset=1", "split.subset: must be greater than or equal to 2"),
-    ({}, "tiny --set split.subset=3", "split.subset: 3 leaves 0 images"),
+    ({}, "tiny --set split.subset=3", "split.holdout: 0.1 of 3 images holds out none"),
     ({}, f"tiny --name {'n' * 250}", "expected 150 letters or fewer, got 250"),
     ({}, f"tiny --name {'é' * 100}", "expected 150 bytes or fewer, got 200"),
     ({}, "tiny --name a\x1b[2Jb", "expected a plain name"),

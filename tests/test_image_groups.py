@@ -202,7 +202,13 @@ def test_a_run_keeps_the_groups_of_what_it_scores_and_counts_them_as_one(tmp_pat
 def test_what_joins_most_of_the_images_joins_none(monkeypatch):
     train = plain(40)
     monkeypatch.setattr(near_duplicates, "groups", lambda images, near: [list(range(30))])
-    assert not image_groups.find(train).is_related.any()
+    found = image_groups.find(train)
+    assert not found.is_related.any()
+    assert found.apart == 30
+    monkeypatch.setattr(near_duplicates, "groups", lambda images, near: [list(range(30)), [30, 31]])
+    found = image_groups.find(plain(40))
+    assert np.flatnonzero(found.is_related).tolist() == [30, 31]  # other copies are still kept together
+    assert found.by == ["2 copies and near-duplicates"]
 
 
 def test_a_pack_is_looked_at_once(tmp_path, monkeypatch):

@@ -161,6 +161,7 @@ def test_the_bag_holds_no_copy_of_what_is_outside_of_it(tmp_path, monkeypatch):
                 competition=DIGITS,
                 split=SimpleNamespace(holdout=list(range(len(rows)))),
                 temperature=tmp_path / "none",
+                folder=tmp_path,
                 probs=lambda part, probs=probs: probs[rows],
                 groups=lambda ids: rows if related else None,
             )
@@ -171,3 +172,22 @@ def test_the_bag_holds_no_copy_of_what_is_outside_of_it(tmp_path, monkeypatch):
 
     assert optimism(10, related=True) == pytest.approx(optimism(1, related=False))
     assert optimism(10, related=False) < 0.5 * optimism(1, related=False)
+
+
+def test_one_group_of_related_images_is_one_observation():
+    score = METRICS["accuracy"](
+        np.r_[np.ones(70, int), np.zeros(30, int)], np.ones(100, int), groups=np.zeros(100, int)
+    )
+    assert score.low < 0.1
+    assert score.high > 0.97
+
+
+def test_of_thousands_of_classes_parts_are_left_out_and_the_interval_stays(monkeypatch):
+    random = np.random.default_rng(0)
+    true, other = random.integers(60, size=3000), random.integers(60, size=3000)
+    answers = np.where(random.random(3000) < 0.7, true, other)
+    of_cells = [METRICS[metric](answers, true, groups=None) for metric in ("macro_f1", "matthews")]
+    monkeypatch.setattr(jackknife, "CELLS", 50)
+    for one, metric in zip(of_cells, ("macro_f1", "matthews"), strict=True):
+        parts = METRICS[metric](answers, true, groups=None)
+        assert parts.high - parts.low == pytest.approx(one.high - one.low, rel=0.15)

@@ -411,6 +411,19 @@ def test_a_pilot_on_digits_finds_that_mirrored_ones_are_others():
     assert pilot.slowdown > 0
 
 
+def test_pilots_see_no_image_of_the_holdout(monkeypatch):
+    given = []
+    monkeypatch.setattr(auto, "_measured", lambda *args: [None])
+    monkeypatch.setattr(auto, "_pilots", lambda measured, context, *rest: given.append(context) or refuse("here"))
+    with pytest.raises(Failed, match="here"):
+        auto.plan(DIGITS, 5, time.monotonic(), Machine("cpu", 1))
+    _, holdout, _ = ListedImages(DIGITS).divided(load_recipe("fastnet94").split)
+    (context,) = given
+    assert set(holdout.ids).isdisjoint([*context.train, *context.judges])
+    assert set(context.train).isdisjoint(context.judges)
+    assert len(context.judges) == pytest.approx(129, abs=3)
+
+
 def context() -> PilotContext:
     listed = ListedImages(DIGITS)
     train, holdout, _ = listed.divided(load_recipe("fastnet94").split)
@@ -437,7 +450,7 @@ def test_where_views_are_dear_fewer_images_judge_a_pilot(monkeypatch):
     measured = MeasuredCandidate(candidate, 493_224, Cost(4.0, 0.1, 10**9))
     facts = replace(TASK, holdout=1000)
     piloted(
-        measured, replace(context(), facts=facts, holdout=[str(i) for i in range(1000)]), 60.0, time.monotonic() + 99
+        measured, replace(context(), facts=facts, judges=[str(i) for i in range(1000)]), 60.0, time.monotonic() + 99
     )
     _, _, _, shown, judged, _ = asked[0]
     batch = load_recipe(candidate.recipe, candidate.settings(3)).train.batch_size

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,3 +146,21 @@ def test_a_damaged_list_of_pseudo_labels_is_one_message(labeller, text):
     data = made.competition.load()
     with pytest.raises(UserError, match=r"pseudo.json: .*damaged; delete it, and \./run.sh resume taught"):
         teachers.with_pseudo_labels(made, data.train, data.train, data.predict)
+
+
+def test_a_run_knows_what_its_teachers_teachers_were_trained_on(monkeypatch):
+    def a_run(name, train, distill=None, pseudo=None):
+        recipe = SimpleNamespace(distill=distill, pseudo=pseudo)
+        return SimpleNamespace(
+            name=name, recipe=recipe, members=[], is_divided=True, split=SimpleNamespace(train=train)
+        )
+
+    runs = [
+        a_run("a", ["1"], pseudo=SimpleNamespace(run="c")),
+        a_run("b", ["2"], distill=SimpleNamespace(teachers=["a", "gone", "x.npz"])),
+        a_run("c", ["3"], distill=SimpleNamespace(teachers=["b"])),
+    ]
+    known = {run.name: run for run in runs}
+    monkeypatch.setattr(teachers.Run, "exists", lambda name: name in known)
+    monkeypatch.setattr(teachers.Run, "find", lambda name: known[name])
+    assert teachers._trained_on(runs[1]) == {"1", "2", "3"}

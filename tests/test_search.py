@@ -8,6 +8,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -18,7 +19,9 @@ from featherweight import paths, yaml
 from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
-from featherweight.search import outcome, space, trials
+from featherweight.evaluation.metrics import METRICS
+from featherweight.schema import OneOf
+from featherweight.search import outcome, space, trial_answers, trials
 from featherweight.search import study as studies
 from featherweight.search.space import Knob
 
@@ -220,6 +223,7 @@ def test_a_search_ends_with_table_picture_recipe_and_the_next_command(home, caps
     assert re.search(r"a trial like the base: 3 epochs of \d+\.\d seconds", out)
     assert re.search(r"5 trials: [\d.]+ seconds, at worst [\d.]+ (seconds|minutes)", out)
     assert out.index("at worst") < out.index("the best so far")  # what it costs is told first
+    assert re.search(r"%: the best of \d finished trials on one holdout, so it is too good by about [\d.]+ points", out)
     assert out.rstrip().endswith("next: ./run.sh quick --competition digits")
     rows = pd.read_csv(home / "studies" / "quick" / "trials.csv")
     assert len(rows) == 5
@@ -535,3 +539,21 @@ def test_importances_need_several_scores(home):
         trial = study.ask()
         study.tell(trial, trial.suggest_float("x", 0, 1))
     assert not (home / "none.png").exists()
+
+
+def test_the_best_of_many_guessing_trials_flatters_by_what_it_is_above_chance(tmp_path):
+    random = np.random.default_rng(0)
+    labels, accuracy = random.integers(2, size=200), OneOf(METRICS).validate("accuracy")
+    probs = [random.random((200, 2)) for _ in range(20)]
+    probs.sort(key=lambda each: -(each.argmax(1) == labels).mean())
+    folders = [tmp_path / str(number) for number in range(20)]
+    for folder, each in zip(folders, probs, strict=True):
+        folder.mkdir()
+        trial_answers.store(folder, each, labels, None)
+    best = (probs[0].argmax(1) == labels).mean() - 0.5
+    assert trial_answers.optimism(folders, accuracy) == pytest.approx(best, abs=0.03)
+    (folders[5] / trial_answers.FILE).unlink()  # trained on another machine
+    trial_answers.store(folders[6], probs[6][:50], labels[:50], np.arange(50) // 2)  # other images
+    assert trial_answers.optimism(folders, accuracy) == pytest.approx(best, abs=0.03)
+    (folders[0] / trial_answers.FILE).write_bytes(b"x")
+    assert trial_answers.optimism(folders, accuracy) is None

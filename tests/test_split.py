@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from featherweight.cli import main
+from featherweight.data import split
 from featherweight.data.split import divide, folds, groups_of, scarce, stratified_mask
 from featherweight.errors import UserError
 
@@ -252,3 +253,16 @@ def test_what_is_refused(tracks, setting, message, capsys):
 def test_a_pattern_that_is_none(tracks, capsys):
     assert run(tracks, write(tracks, "group: '('"))[0] == 2
     assert "group: not a regular expression" in capsys.readouterr().err
+
+
+@given(labels_lists, st.integers(2, 10), st.randoms(use_true_random=False))
+def test_a_subset_is_a_property_of_the_ids_and_met_exactly(labels, count, random):
+    ids = [f"{n}" for n in range(len(labels))]
+    chosen = {ids[n] for n in split.sample(ids, labels, count, 0)}
+    order = list(range(len(ids)))
+    random.shuffle(order)
+    again = split.sample([ids[n] for n in order], [labels[n] for n in order], count, 0)
+    assert {ids[order[n]] for n in again} == chosen
+    assert len(chosen) == count
+    for label, size in Counter(labels).items():
+        assert abs(sum(labels[int(id)] == label for id in chosen) - count * size / len(ids)) < 1

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +26,21 @@ VERSION = 1  # of the groups stored beside a pack: another search stores them an
 MOST = 200_000  # images in which near-duplicates are searched for before training; inspect searches any number
 LARGEST = 2**34  # bytes of images that are read for it
 FEW_BYTES = 2**24  # of images in memory only, whose groups are remembered
+DECLARED = "declared groups"
 TOO_LARGE = 0.3  # of all images: a larger group is not one picture with its copies
 
 
 @dataclass(frozen=True)
 class ImageGroups:
     """Groups of images: those with the same number in `group`, int64 [N], are related. `by` says in words why, and
-    `same` lists the images that show the same picture, in groups of two or more places.
+    `same` lists the images that show the same picture, in groups of two or more places. `apart` of these images are in
+    groups that are too large to be kept together.
     """
 
     group: NDArray[np.int64]
     by: list[str] = field(default_factory=list)
     same: list[list[int]] = field(default_factory=list)
+    apart: int = 0
 
     @property
     def is_related(self) -> NDArray[np.bool_]:
@@ -54,18 +57,21 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
     """Find groups of related labelled images; those of `valid` come after those of `train`.
 
     `declared` [N of train] are groups that the competition states; without them, numbered sequences are searched for in
-    the names. Copies and near-duplicates are joined in both cases, unless that would join most of the images.
+    the names. Copies and near-duplicates are joined in both cases, but no group becomes larger than TOO_LARGE of all
+    images by that.
     """
     packs = [train] if valid is None else [train, valid]
     named = by_names(packs, declared)
     same = _same(packs)
-    joined = _joined(named.group, same)
-    if np.bincount(joined).max() > max(TOO_LARGE * len(joined), np.bincount(named.group).max()):
-        return replace(named, same=same)
-    by = named.by
+    largest = max(TOO_LARGE * len(named.group), np.bincount(named.group).max())
+    kept = [pictures for pictures in same if len(pictures) <= largest]
+    joined = _joined(named.group, kept)
+    if np.bincount(joined).max() > largest:  # chains of groups that each share a picture with the next
+        kept, joined = [], named.group
+    copies, by = sum(map(len, kept)), named.by
     if len(set(joined.tolist())) < len(set(named.group.tolist())):
-        by = [*by, f"{sum(map(len, same)):,} copies" + (" and near-duplicates" if len(joined) <= MOST else "")]
-    return ImageGroups(joined, by, same)
+        by = [*by, f"{copies:,} copies" + (" and near-duplicates" if len(joined) <= MOST else "")]
+    return ImageGroups(joined, by, same, sum(map(len, same)) - copies)
 
 
 def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> ImageGroups:
@@ -77,7 +83,7 @@ def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> Im
     if declared is not None:
         names = [*declared, *ids[len(train) :]]
         alone = sum(name == id for name, id in zip(declared, ids, strict=False))
-        by.append("declared groups" + (f", {alone:,} images in none" if alone else ""))
+        by.append(DECLARED + (f", {alone:,} images in none" if alone else ""))
     else:
         pattern = numbered_names.sequences(ids, [str(label) for label in labels])
         if pattern is not None:

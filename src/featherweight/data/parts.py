@@ -15,7 +15,7 @@ from featherweight.data.csv_file import examples
 from featherweight.data.image_groups import ImageGroups
 from featherweight.data.pack import Data, LabelledPack, Pack, decode_alike, load_labelled
 from featherweight.data.split import divide as divide_ids
-from featherweight.data.split import folds, groups_of, rarest, stratified_mask
+from featherweight.data.split import folds, groups_of, rarest, sample
 from featherweight.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,11 +40,8 @@ def divide_knowing(wanted: Split, competition: Competition, data: Data, known: I
     train = data.train
     together = None if known is None else known.group[: len(train)]
     if wanted.subset is not None and wanted.subset < len(train):
-        used = stratified_mask(train.ids, _labels(train), wanted.subset / len(train), wanted.seed)
-        places = np.flatnonzero(used & (np.cumsum(used) <= wanted.subset))
+        places = sample(train.ids, _labels(train), wanted.subset, wanted.seed)
         train, together = train.take(places), None if together is None else together[places]
-        if len(train) < 2:
-            raise UserError(f"split.subset: {wanted.subset} leaves {len(train)} images to train on and to score")
     if data.valid is not None and wanted.folds is None:
         if wanted.test is not None:
             raise UserError("split.test: a validation part came with the data, and is held out; leave split.test out")

@@ -1,8 +1,7 @@
 """Which images are held out: seeded, stratified, and a property of the ids, not of the order they are listed in.
 
 Ids are ranked by a hash of the seed and the id. So the same ids are held out whatever the file order, the machine or
-the library versions. Images of one group (frames of a track, photos of a plant) always stay together; the groups are
-then what is ranked.
+the library versions. Images of one group (frames of a track, photos of a plant) stay together: groups are ranked then.
 """
 
 from __future__ import annotations
@@ -33,14 +32,18 @@ class Parts:
 
 
 def stratified_mask(ids: Sequence[str], labels: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Return True [N] for a `fraction` of each class, rounded, but never a whole class.
-
-    Adding images changes the choice for few of the others.
-    """
+    """Return True [N] for a `fraction` of each class, rounded, but never a whole class; more images change few."""
     held = np.zeros(len(ids), dtype=bool)
     for places in _ranked(ids, labels, seed).values():
         held[places[: min(round(fraction * len(places)), len(places) - 1)]] = True
     return held
+
+
+def sample(ids: Sequence[str], labels: Sequence[str], count: int, seed: int) -> Places:
+    """Return the indices, int64 [count], ascending, of a stratified sample: the first of each class by rank."""
+    quotas = _quotas(Counter(labels), count, len(ids), seed)
+    some = [places[: quotas[label]] for label, places in _ranked(ids, labels, seed).items()]
+    return np.sort(np.concatenate(some).astype(np.int64))
 
 
 def divide(

@@ -64,14 +64,19 @@ def by_class(
 
 def _members(true: Answers, answers: Answers) -> tuple[Any, Any]:
     """Return which images are of each class and which are answered as it, 0 and 1 [N, K]; sparse for single classes."""
-    from scipy.sparse import csr_array
-
     if true.ndim == 2:
         return true.astype(np.float64), answers.astype(np.float64)
     classes, index = np.unique(np.concatenate([true, answers]), return_inverse=True)
-    rows, ones, shape = np.arange(len(true)), np.ones(len(true)), (len(true), len(classes))
-    actual, claimed = (csr_array((ones, (rows, columns)), shape) for columns in np.split(index, 2))
+    actual, claimed = (indicators(columns, len(classes)) for columns in np.split(index, 2))
     return actual, claimed
+
+
+def indicators(labels: Labels, classes: int) -> Any:
+    """Return which images are of each class, a sparse array of 0 and 1 [N, K], from classes int64 [N]."""
+    from scipy.sparse import csr_array
+
+    rows, shape = np.arange(len(labels)), (len(labels), classes)
+    return csr_array((np.ones(len(labels)), (rows, labels)), shape)
 
 
 def fbeta(actual: Counts, claimed: Counts, right: Counts, beta: float = 1.0) -> NDArray[np.float64]:

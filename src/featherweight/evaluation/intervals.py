@@ -50,7 +50,8 @@ def score_interval(
     share, some = (value - low) / (high - low), (contributions - low) / (high - low)
     spread = float(some.var(ddof=1)) / len(some) if len(some) > 1 else 0.0
     centre = float(np.clip(some.mean(), 0, 1))
-    ends = interval_from_variance(centre, spread, images)
+    # One group of related images shows no variance: it is one observation.
+    ends = interval_from_variance(centre, spread, images) if len(some) > 1 else proportion(centre, 1.0)
     first, last = min(ends[0], share), max(ends[1], share)
     return low + first * (high - low), low + last * (high - low)
 

@@ -164,7 +164,7 @@ class Metric:
         else:
             contributions = jackknife.pseudo_values(self.function(judged, true, **keys), count)
         if self.lower_is_better:
-            return intervals.hall_t_interval(value, contributions, self._imagined(judged, true, keys))
+            return intervals.hall_t_interval(value, contributions, self.by_chance(judged, true, keys))
         behind = class_metrics.effective_images(true) if self.by_class else float(count)
         return intervals.score_interval(value, contributions, behind, self.span)
 
@@ -173,11 +173,11 @@ class Metric:
     ) -> tuple[float, float]:
         contributions = jackknife.of_groups(self.function(judged, true, **keys), group)
         if self.lower_is_better:
-            return intervals.hall_t_interval(value, contributions, self._imagined(judged, true, keys))
+            return intervals.hall_t_interval(value, contributions, self.by_chance(judged, true, keys))
         behind = class_metrics.effective_images(true, group) if self.by_class else float(group.max() + 1)
         return intervals.score_interval(value, contributions, behind, self.span)
 
-    def _imagined(self, judged: Answers, true: Answers, keys: Mapping[str, Any]) -> float:
+    def by_chance(self, judged: Answers, true: Answers, keys: Mapping[str, Any]) -> float:
         """Return the mean score of answers that are assigned to other images at random."""
         random = np.random.default_rng(0)
         others = [random.permutation(len(true)) for _ in range(SHUFFLES)]

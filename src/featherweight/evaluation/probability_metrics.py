@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,7 @@ from featherweight.evaluation.class_metrics import (
     Mean,
     Probabilities,
     WeightedMetric,
+    indicators,
     mean_of,
     ratio,
 )
@@ -47,11 +50,11 @@ def weighted_log_loss(
         return mean_of(logs @ by / by.sum())
     if not balanced:
         return Mean(logs, by[true])
-    member = np.eye(len(by))[true]
+    member = indicators(true, len(by))
 
     def of(images: Counts) -> NDArray[np.float64]:
         counts = images @ member
-        means = ratio(images @ (member * logs[:, None]), counts)
+        means = ratio((images * logs) @ member, counts)
         mean: NDArray[np.float64] = (means @ by) / ((counts > 0) @ by)
         return mean
 
@@ -78,14 +81,15 @@ def mean_average_precision(probs: Probabilities, true: Answers) -> WeightedMetri
     """Mean over classes of the average precision: over the images of a class, the mean precision among the images with
     at least the same probability. Classes without images are left out.
     """
-    columns = [_average_precision(probs[:, k], member) for k, member in _against_rest(probs, true) if member.any()]
+    present = np.flatnonzero(true.any(0)) if true.ndim == 2 else np.unique(true)
 
     def of(weights: Counts) -> NDArray[np.float64]:
-        each = np.stack([column(weights) for column in columns])
+        # One class at a time, sorted anew for each call: the orders of thousands of classes do not fit into memory.
+        each = np.stack([_average_precision(probs[:, k], _is_of(true, k))(weights) for k in present])
         counted: NDArray[np.float64] = np.nansum(each, 0) / np.isfinite(each).sum(0).clip(1)
         return counted
 
-    return of if columns else mean_of(np.zeros(len(true)))
+    return of if len(present) else mean_of(np.zeros(len(true)))
 
 
 def top_k(ranked: Labels, true: Labels, *, k: PositiveInt = 5) -> WeightedMetric:
@@ -124,9 +128,10 @@ def _logs(probs: Probabilities, true: Answers) -> NDArray[np.float64]:
     return both
 
 
-def _against_rest(probs: Probabilities, true: Answers) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Return each class index with True [N] for its images."""
-    return [(k, true[:, k].astype(bool) if true.ndim == 2 else true == k) for k in range(probs.shape[1])]
+def _is_of(true: Answers, k: np.integer[Any]) -> NDArray[np.bool_]:
+    """Return True [N] for the images of class k."""
+    of: NDArray[np.bool_] = true[:, k].astype(bool) if true.ndim == 2 else true == k
+    return of
 
 
 def _average_precision(scores: Probabilities, member: NDArray[np.bool_]) -> WeightedMetric:
@@ -152,9 +157,11 @@ def _areas(probs: Probabilities, true: Answers) -> tuple[Probabilities, Probabil
     from scipy.stats import rankdata
 
     count = len(true)
-    present = [(k, member) for k, member in _against_rest(probs, true) if 0 < member.sum() < count]
+    sizes = true.astype(np.int64).sum(0) if true.ndim == 2 else np.bincount(true, minlength=probs.shape[1])
+    present = np.flatnonzero((sizes > 0) & (sizes < count))
     areas, shares = np.zeros(len(present)), np.zeros(count)
-    for number, (k, positive) in enumerate(present):
+    for number, k in enumerate(present):
+        positive = _is_of(true, k)
         ranks = rankdata(probs[:, k])
         # Placement values: the share of the other side that an image is ranked above, or below.
         above = (ranks[positive] - rankdata(probs[positive, k])) / (~positive).sum()

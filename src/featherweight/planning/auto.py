@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration, say
+from featherweight.data.pack import Data
 from featherweight.errors import UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
@@ -88,7 +89,9 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     if not measured:
         raise UserError("\n  ".join(["no candidate can be trained, of those that were measured", *refused[:4]]))
     words: list[str] = []
-    context = PilotContext(facts, listed, train.ids, holdout.ids, machine)
+    # Pilots are judged by training images: what is chosen by the holdout's would make its score too good.
+    shown, judges, _ = listed.divided(load_recipe("fastnet94").split, Data(train, None))
+    context = PilotContext(facts, listed, shown.ids, judges.ids, machine)
     pilots = _pilots(measured, context, clock, words)
     curves = Curves(table()).and_pilots([_row(pilot, facts) for pilot in pilots if pilot.has_learned])
     findings = _findings(pilots, facts, words)

@@ -59,9 +59,11 @@ class ListedImages:
         train, valid = LabelledPack.of(packs["train"]), packs.get("valid")
         return Data(train, packs.get("predict"), pack.apart(train, LabelledPack.of(valid) if valid else None))
 
-    def divided(self, wanted: Split) -> Packs:
-        """Return train, holdout and test, with images that have no pixels; images related by name stay together."""
-        data = self.data
+    def divided(self, wanted: Split, data: Data | None = None) -> Packs:
+        """Return train, holdout and test of `data` (default: all), with images that have no pixels; images related by
+        name stay together.
+        """
+        data = data or self.data
         known = image_groups.by_names(data.labelled, declared(self.competition, data.train))
         return divide_knowing(wanted, self.competition, data, known if wanted.grouped else None)
 

@@ -116,12 +116,14 @@ class Pilot:
 
 @dataclass(frozen=True)
 class PilotContext:
-    """What pilots share: the facts about the data, the listed images, the ids of the parts, and the machine."""
+    """What pilots share: the facts about the data, the listed images, the ids of training images, to learn from
+    (`train`) and to be judged by (`judges`), and the machine.
+    """
 
     facts: DatasetFacts
     listed: ListedImages
     train: Sequence[str]
-    holdout: Sequence[str]
+    judges: Sequence[str]
     machine: Machine
 
 
@@ -134,10 +136,11 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
     probing = candidate.starts_published
     epochs = 0 if probing else EPOCHS
     recipe = load_recipe(candidate.recipe, [*candidate.settings(epochs), "image.mirror=false"])
-    judges = min(facts.holdout, JUDGES, int(JUDGING * seconds / (2 * cost.view)))
+    most = min(len(context.judges), JUDGES)
+    judges = min(most, int(JUDGING * seconds / (2 * cost.view)))
     each = cost.view * PROBING if probing else epochs * cost.step / recipe.train.batch_size
-    images = min(facts.images, int((seconds - 2 * judges * cost.view) / each))
-    if images < max(FEWEST, 2 * facts.classes) or judges < min(FEWEST, facts.holdout):
+    images = min(len(context.train), int((seconds - 2 * judges * cost.view) / each))
+    if images < max(FEWEST, 2 * facts.classes) or judges < min(FEWEST, most):
         return f"in {duration(seconds)} it would train on {images:,} images and be judged by {judges:,}: too few"
     seen = context.listed.competition.seen_by(recipe)
     packing = context.listed.seconds(seen.image)
@@ -145,7 +148,7 @@ def piloted(measured: MeasuredCandidate, context: PilotContext, seconds: float, 
         return f"decoding its images would take {duration(packing)}, longer than planning may take"
     context.listed.load(seen)
     drawn = np.random.default_rng(0)
-    shown = [_drawn(ids, count, drawn) for ids, count in ((context.train, images), (context.holdout, judges))]
+    shown = [_drawn(ids, count, drawn) for ids, count in ((context.train, images), (context.judges, judges))]
     try:
         result = in_own_process(_trained, recipe, seen, *shown, context.machine, patience=ends - time.monotonic())
     except Failed as failed:

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
-from featherweight.data.image_groups import ImageGroups, disputes
+from featherweight.data.image_groups import DECLARED, ImageGroups, disputes
 from featherweight.data.pack import Data, LabelledPack
 from featherweight.data.parts import Packs, divide_knowing, labelled_groups
 from featherweight.errors import UserError
+from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, judge, metric_of
 from featherweight.runs import fitted, groups
 from featherweight.runs.metadata import WITHOUT, SplitIds, read_record
@@ -47,7 +48,8 @@ class RegroupedImages:
     learned: float | None = None
 
     def __str__(self) -> str:
-        return f"related images stay on one side ({self.by}): {self.moved:,} moved; off with split.grouped=false"
+        stay = f"related images stay on one side ({self.by}): {self.moved:,} moved"
+        return stay if self.by.startswith(DECLARED) else f"{stay}; off with split.grouped=false"
 
     def would_read(self, score: Score) -> float | None:
         """Return an upper bound of the holdout score if related images were separated; None unless the score is a share
@@ -92,7 +94,10 @@ def split(run: Run, data: Data) -> Packs:
     if not wanted.grouped:
         return _stored(run, divide_knowing(wanted, competition, data, None), data, found)
     packs = divide_knowing(wanted, competition, data, found)
-    effect = _moved(packs, divide_knowing(wanted, competition, data, None), data, found)
+    # Without the declared groups too: they are obeyed even if related images are not looked for.
+    undeclared = competition.model_copy(update={"group": None, "groups": None})
+    alone = replace(data, train=replace(data.train, groups=None))
+    effect = _moved(packs, divide_knowing(wanted, undeclared, alone, None), data, found)
     if effect is not None:
         effect.store(run)
     return _stored(run, packs, data, found)
@@ -120,20 +125,32 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
             f"the score will be too good: {related.mean():.1%} of the held-out images have related ones that are "
             f"trained on ({'; '.join(found.by)}): {cure}"
         )
+    if found.apart:
+        lines.append(
+            f"{found.apart:,} labelled images look alike, too many to keep on one side of the split, so the score of "
+            f"these is too good: see ./run.sh inspect {run.competition_name}"
+        )
     return lines + disputes(found, data.labelled, run.competition.classes), related
 
 
 def without_related(run: Run, holdout: LabelledPack, related: NDArray[np.bool_]) -> str:
     """Return in words the holdout's score without the images that have related ones in training."""
     left = f"{int(related.sum()):,} of {len(related):,} held-out images have related ones that are trained on"
-    if (~related).sum() < FEWEST_UNRELATED:
+    score = score_without(run, holdout.ids, holdout.labels, related)
+    if score is None:
         return f"{left}, so the score on new images is unknown: declare groups"
-    probs, answers = fitted.cross_fitted(run, run.probs("holdout"), holdout.labels)
-    answered = answers if metric_of(run.competition.metric).input_kind == "answers" else probs.astype(np.float64)
-    group = run.groups(holdout.ids)
-    left_groups = None if group is None else group[~related]
-    score = judge(run.competition.metric, answered[~related], holdout.labels[~related], groups=left_groups)
     return f"{left}; without them the score is {score.with_metric}"
+
+
+def score_without(run: Run, ids: Sequence[str], labels: Answers, related: NDArray[np.bool_]) -> Score | None:
+    """Return the score of the held-out images that are not `related` [N]; None for fewer than FEWEST_UNRELATED."""
+    if (~related).sum() < FEWEST_UNRELATED:
+        return None
+    probs, answers = fitted.cross_fitted(run, run.probs("holdout"), labels)
+    answered = answers if metric_of(run.competition.metric).input_kind == "answers" else probs.astype(np.float64)
+    group = run.groups(ids)
+    left_groups = None if group is None else group[~related]
+    return judge(run.competition.metric, answered[~related], labels[~related], groups=left_groups)
 
 
 def _stored(run: Run, packs: Packs, data: Data, found: ImageGroups) -> Packs:

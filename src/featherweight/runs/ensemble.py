@@ -57,7 +57,7 @@ def ensemble_of_folds(runs: Sequence[Run], held: Held, name: str, command: list[
     """Make a run whose predictions are the mean over the runs of all folds. Its holdout is every image, predicted out
     of fold: by the one member that was not trained on it.
     """
-    return _together(runs, np.full(len(runs), 1 / len(runs)), held, name, command, alike=False)
+    return _together(runs, np.full(len(runs), 1 / len(runs)), held, name, command)
 
 
 def out_of_fold(runs: Sequence[Run]) -> Held:
@@ -77,10 +77,7 @@ def _together(
     held: Held,
     name: str | None,
     command: list[str],
-    *,
-    alike: bool = True,
 ) -> tuple[Run, Result]:
-    """Make the run; `alike`: the same models answer the holdout and the images to predict."""
     first, competition = runs[0], runs[0].competition
     weighed = weigh(runs, name or "ensemble")
     weighed.refuse_if_over()
@@ -107,7 +104,7 @@ def _together(
             answered = [run.probs("predict", predict.ids) for run in runs]
             stored_probs.store(combined, "predict", averaged(answered, weights), predict.ids)
         ids = None if predict is None else predict.ids
-        result = conclude(combined, weighed, labelled, ids, answered_alike=alike)
+        result = conclude(combined, weighed, labelled, ids)
     made = Run.find(combined.name)
     record(made)
     return made, result

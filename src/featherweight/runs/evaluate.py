@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featherweight import budget, submission
 from featherweight.budget import BudgetCheck
@@ -12,7 +13,7 @@ from featherweight.data.listing import Label
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score
 from featherweight.evaluation.unlabelled import DomainFeatures
-from featherweight.runs import expected_score, fitted, ledger
+from featherweight.runs import division, expected_score, fitted, ledger
 from featherweight.runs.expected_score import Expected
 from featherweight.runs.result import Result
 from featherweight.runs.run import Run
@@ -64,13 +65,13 @@ def conclude(
     labelled: Mapping[str, Labelled],
     predict: Sequence[str] | None,
     features: DomainFeatures | None = None,
-    answered_alike: bool = True,
+    torn: NDArray[np.bool_] | None = None,
 ) -> Result:
     """Evaluate a run's labelled parts (the holdout always) and its images to predict, which are given by their ids, and
     store the scores in its folder; `record` comes next.
 
-    `features` tell whether the images to predict are shifted; without them the probabilities do, unless they are not
-    `answered_alike`: one model answers the holdout and the mean of several the images to predict.
+    `features` tell whether the images to predict are shifted; without them the probabilities do. `torn` [N] are the
+    held-out images with related ones in training, if they are more than a few: the expected score is of the others.
     """
     ids, labels = labelled["holdout"]
     fitted.fit_decision(run, labels)
@@ -85,7 +86,10 @@ def conclude(
     )
     expected = Expected.read(run)  # a finished run keeps its expectation, whatever has been trained since
     if expected is None:
-        expected = expected_score.expect(run, result.holdout, labels, features, answered_alike)
+        start = result.holdout if torn is None else division.score_without(run, ids, labels, torn)
+        usable = None if torn is None else ~torn
+        if start is not None:
+            expected = expected_score.expect(run, start, labels, features, usable)
         if expected is not None:
             expected.store(run)
     if labels.ndim == 1 and (wrong := WrongLabels.look(run, ids, run.probs("holdout"), labels)):

@@ -1,9 +1,10 @@
 """The scores to expect on the leaderboard: intervals of the public and the private score beside that of the validation
 score.
 
-A leaderboard's score differs from the validation score for five reasons, each estimated here: few images were held out;
-each part of the leaderboard has few images; the run was selected among several by the score itself (optimism); the
-images to predict may be shifted; and earlier leaderboard scores already show the sum of all this.
+A leaderboard's score differs from the validation score for six reasons, each estimated here: few images were held out;
+each part of the leaderboard has few images; the run was selected among several by the score itself (optimism); all
+folds together answer better than the one that was scored; the images to predict may be shifted; and earlier leaderboard
+scores already show the sum of all this.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
-from featherweight.evaluation import intervals, unlabelled
+from featherweight.evaluation import intervals
 from featherweight.evaluation.metrics import Metric, Score, metric_by_name
-from featherweight.runs import fitted, query, selection, stored_probs
+from featherweight.evaluation.unlabelled import DomainFeatures
+from featherweight.runs import query, selection, stored_probs, without_labels
+from featherweight.runs.members import are_folds
 from featherweight.runs.metadata import WITHOUT, read_record
 from featherweight.runs.run import Run
+from featherweight.runs.without_labels import Shift, error_under
 
-# Root mean square error of the label-free estimates over 2 AUC - 1, where a shift was seen: 0.27 in 47 runs, 0.30 in
-# those whose images to predict were corrupted (`./run.sh bench coverage --cells 2 6`).
-ERROR = 0.3
+GAIN_ERROR = 0.5  # standard deviation of the gain of a mean of folds, relative to it
 REPEATED = 0.25  # share of the variance of a gap that differs between two runs on the same images
 FEWEST = 10  # images held out; resamples of fewer often leave none to score
 
@@ -34,7 +36,8 @@ FEWEST = 10  # images held out; resamples of fewer often leave none to score
 @dataclass(frozen=True)
 class Expected:
     """The expected public and private score, each with its 95 % interval and its number of images, and what they follow
-    from: see `details`. Scores are fractions of one, or in the metric's own unit.
+    from: see `details`. Scores are fractions of one, or in the metric's own unit. `start` is the score, with its
+    interval and number, of the held-out images without related ones in training, where others have some.
     """
 
     metric: str
@@ -48,6 +51,10 @@ class Expected:
     auc: tuple[float, float, float] | None = None
     shifted: bool = False
     estimates: dict[str, float] = field(default_factory=dict)
+    error: float | None = None
+    folds: int = 1
+    fold_gain: float = 0.0
+    start: Score | None = None
     learned_from: int = 0
     learned: float = 0.0
 
@@ -69,6 +76,11 @@ class Expected:
         stated = "as stated" if self.share_is_stated else "assumed; state it as submission.public in its file"
         share = self.public[3] / max(self.public[3] + self.private[3], 1)
         lines = [f"public part: {share:.0%} of the images ({stated})"]
+        if self.start is not None:
+            lines.append(f"only held-out images without related ones in training count: {self.start}")
+        if self.folds > 1:
+            gain = f"{self.of.number(self.of.sign * self.fold_gain, '+')} {self.of.unit}"
+            lines.append(f"the mean of {self.folds} folds against one of them: {gain} (added)")
         if self.compared > 1:
             bias = f"selecting the best of {self.compared} runs on this validation set biases its score by "
             lines.append(bias + f"{self.of.number(self.optimism)} {self.of.unit} (subtracted)")
@@ -81,7 +93,7 @@ class Expected:
             lines.append(f"{shift}: a classifier tells them apart with an AUC of {self.auc[0]:.2f} ({low} to {high})")
         if self.estimates:
             each = ", ".join(f"{name} {self.of.shown(value)}" for name, value in self.estimates.items())
-            within = f"used, within {error_under(self.auc[0]) * 100:.0f} points" if self.auc else ""
+            within = f"used, within {self.of.number(self.shift_error)} {self.of.unit}"
             used = within if self.shifted else "not used: no shift"
             lines.append(f"without labels: {each} ({used})")
         if self.learned_from:
@@ -89,6 +101,16 @@ class Expected:
             scores = "scores were" if self.learned_from > 1 else "score was"
             lines.append(f"{self.learned_from:,} earlier public {scores} {came} from validation (used)")
         return lines
+
+    @property
+    def shift_error(self) -> float:
+        """The root mean square error of the estimates under this shift; of older runs it follows from the AUC."""
+        return self.error if self.error is not None else error_under(self.auc[0] if self.auc else 0.5)
+
+    @property
+    def correction(self) -> float:
+        """By how much better than the holdout's score the truth is expected to be, apart from shift and luck."""
+        return self.fold_gain - self.optimism - self.by_epoch
 
     @classmethod
     def read(cls, run: Run) -> Expected | None:
@@ -105,42 +127,53 @@ def expect(
     run: Run,
     holdout: Score,
     labels: NDArray[Any],
-    features: unlabelled.DomainFeatures | None = None,
-    alike: bool = True,
+    features: DomainFeatures | None = None,
+    usable: NDArray[np.bool_] | None = None,
 ) -> Expected | None:
     """Return the scores to expect of a run that has predicted its holdout and the images to predict; None if there are
     none to predict, or fewer than FEWEST are held out.
 
-    Without `features` the probabilities show a shift, if both are answered `alike`: a mean of several models is more
-    certain than one of them, on any images.
+    Without `features` the probabilities show a shift, except of a mean of folds, which is more certain than one of them
+    on any images. `usable` [N] are the held-out images that `holdout` is the score of, if not all.
     """
     to_predict = stored_probs.read(run, "predict")
     if to_predict is None or not len(to_predict) or holdout.count < FEWEST:
         return None
-    probs, _ = fitted.cross_fitted(run, run.probs("holdout"), labels)
-    predict = run.probs("predict")
     share = run.competition.submission.public
-    images = math.ceil(len(predict) * (query.PUBLIC_SHARE if share is None else share))
+    images = math.ceil(len(to_predict) * (query.PUBLIC_SHARE if share is None else share))
     seen = Expected(
         metric=holdout.metric,
         public=(0.0, 0.0, 0.0, images),
-        private=(0.0, 0.0, 0.0, len(predict) - images),
+        private=(0.0, 0.0, 0.0, len(to_predict) - images),
         share_is_stated=share is not None,
+        start=None if usable is None else holdout,
     )
-    if not alike:
-        return _adjusted_by_other_runs(run, holdout, labels, seen)
-    if features is None:
-        features = unlabelled.DomainFeatures(np.log(probs.clip(1e-6)), np.log(predict.clip(1e-6)))
-    held = run.groups(run.split.holdout)
-    domain = unlabelled.domain(features.holdout, features.predict, (held, features.groups))
-    estimates: dict[str, float] = {}
-    counted = holdout.of.counts and holdout.of.input_kind == "answers" and labels.ndim == 1
-    if counted:
-        estimates = unlabelled.estimates(probs, probs.argmax(1) == labels, predict, domain.weights)
-        estimates |= _by_agreement(run, holdout.value, probs, predict)
-    auc = (domain.auc.value, domain.auc.low, domain.auc.high)
-    seen = replace(seen, auc=auc, shifted=domain.shifted, estimates=estimates)
+    if are_folds([member for member, _ in run.answering]):
+        seen = _of_folds(run, labels, seen)
+    elif not any(one.recipe.pseudo for one, _ in run.answering):  # else some of the images to predict were trained on
+        seen = replace(seen, **vars(without_labels.shift_of(run, holdout, labels, features, usable)))
     return _adjusted_by_other_runs(run, holdout, labels, seen)
+
+
+def _of_folds(run: Run, labels: NDArray[Any], seen: Expected) -> Expected:
+    """Return what the folds of an ensemble have seen: their mean shift and estimates, and what their mean gains."""
+    told = [expected for member, _ in run.answering if (expected := Expected.read(member))]
+    seen = replace(seen, folds=len(run.answering), fold_gain=without_labels.fold_gain(run, labels))
+    aucs = [each.auc for each in told if each.auc]
+    if len(aucs) < len(run.answering):
+        return seen
+    auc, low, high = (float(np.mean(ends)) for ends in zip(*aucs, strict=True))
+    shift = Shift(
+        (auc, low, high),
+        2 * sum(each.shifted for each in told) > len(told),
+        {
+            name: float(np.mean([each.estimates[name] for each in told]))
+            for name in told[0].estimates
+            if all(name in each.estimates for each in told)
+        },
+        float(np.mean([each.shift_error for each in told])),
+    )
+    return replace(seen, **vars(shift))
 
 
 def updated(run: Run) -> Expected | None:
@@ -153,7 +186,7 @@ def updated(run: Run) -> Expected | None:
     if not set(run.split.holdout) <= set(label_of):  # today's images are others: the stored expectation holds
         return stored
     return _adjusted_by_other_runs(
-        run, run.result.holdout, np.array([label_of[id] for id in run.split.holdout]), stored
+        run, stored.start or run.result.holdout, np.array([label_of[id] for id in run.split.holdout]), stored
     )
 
 
@@ -162,12 +195,8 @@ def _adjusted_by_other_runs(run: Run, holdout: Score, labels: NDArray[Any], seen
     optimism, compared = selection.among_runs(run, labels)
     by_epoch, epochs = selection.among_epochs(run, holdout)
     gaps = _gaps(run)
-    shift = (seen.auc[0] if seen.auc else 0.5, seen.estimates if seen.shifted else {})
-    parts = parts_of(holdout, optimism + by_epoch, shift, (seen.public[3], seen.private[3]), gaps)
-    return replace(
+    seen = replace(
         seen,
-        public=parts[0],
-        private=parts[1],
         compared=compared,
         optimism=optimism,
         epochs=epochs,
@@ -175,35 +204,33 @@ def _adjusted_by_other_runs(run: Run, holdout: Score, labels: NDArray[Any], seen
         learned_from=len(gaps),
         learned=float(np.mean(gaps)) if gaps else 0.0,
     )
-
-
-def error_under(auc: float) -> float:
-    """Return the root mean square error of the label-free estimates under a shift with this AUC."""
-    return ERROR * max(2 * auc - 1, 0.0)
+    doubt = math.hypot(seen.shift_error if seen.shifted else 0.0, GAIN_ERROR * seen.fold_gain)
+    shift = doubt, seen.estimates if seen.shifted else {}
+    parts = parts_of(holdout, seen.correction, shift, (seen.public[3], seen.private[3]), gaps)
+    return replace(seen, public=parts[0], private=parts[1])
 
 
 def parts_of(
     holdout: Score,
-    optimism: float,
+    correction: float,
     shift: tuple[float, dict[str, float]],
     sizes: tuple[int, int],
     gaps: Sequence[float],
 ) -> list[tuple[float, float, float, int]]:
     """Return the expected score of each part of the leaderboard, the ends of its interval, and its number of images.
 
-    `shift` are the AUC of a shift and the estimates under it; none if none is seen. The variances of the holdout, of
-    the part and of the estimates add. Earlier gaps between public and holdout scores move the expectation as far as
+    `correction` is added to the score (a positive one makes it better). `shift` are the standard deviation that a shift
+    or the mean of folds adds, and the estimates under a shift; none if none is seen. The variances of the holdout, of
+    the part and of these add. Earlier gaps between public and holdout scores move the expectation as far as
     errors that runs on the same images share explain them (normal prior, normal likelihood), and reduce the variance
     accordingly.
     """
     own = ((holdout.high - holdout.low) / (2 * intervals.NORMAL)) ** 2
-    centre = holdout.value - holdout.of.sign * optimism
-    common = own
-    auc, estimates = shift
-    if estimates:
-        common += error_under(auc) ** 2
-        if not gaps:  # earlier public scores are better evidence
-            centre = float(np.mean(list(estimates.values())))
+    doubt, estimates = shift
+    common = own + doubt**2
+    # Earlier public scores are better evidence than estimates.
+    seen = float(np.mean(list(estimates.values()))) if estimates and not gaps else holdout.value
+    centre = seen + holdout.of.sign * correction
     gap_variance = common + own * holdout.count / max(sizes[0], 1)
     weight = len(gaps) / (len(gaps) + REPEATED) if gaps and gap_variance > 0 else 0.0
     of_private = weight * common / gap_variance if gap_variance > 0 else 0.0
@@ -236,35 +263,25 @@ def _ends(holdout: Score, centre: float, variance: float, images: float) -> tupl
     return low + share * size, low + ends[0] * size, low + ends[1] * size
 
 
-def _by_agreement(run: Run, accuracy: float, probs: NDArray[Any], predict: NDArray[Any]) -> dict[str, float]:
-    """Return the accuracy that agreement with another seed of the recipe predicts: it falls as agreement does."""
-    for other in selection.on_the_same_images(run):
-        theirs = stored_probs.read(other, "predict")
-        seed_alone = other.recipe.model_copy(update={"seed": run.recipe.seed}) == run.recipe
-        if other.name == run.name or not seed_alone or theirs is None:
-            continue
-        if stored_probs.of_same_images(other, run, "predict"):
-            held = unlabelled.agreement(probs, other.probs("holdout"))
-            gain = unlabelled.agreement(predict, theirs) - held
-            return {f"agreement with {other.name}": float(np.clip(accuracy + gain, 0, 1))}
-    return {}
-
-
 def _gaps(run: Run) -> list[float]:
     """Return by how much the public scores of earlier runs of this competition and metric exceeded their holdout
-    scores, the latter without the optimism of their selection, which is subtracted elsewhere.
+    scores, the latter with the corrections that each run makes for itself.
     """
     rows = query.table()
     alike = (rows["competition"] == run.competition_name) & (rows["metric"] == run.competition.metric.name)
     seen = rows[alike & rows["public"].notna() & (rows["run"] != run.name)]
     sign = metric_by_name(run.competition.metric.name).sign
     return [
-        float(row["public"] - (row["holdout"] - sign * _optimism_of(row["run"])))
+        float(row["public"] - (row["holdout"] + sign * _correction_of(row["run"])))
         for row in seen.drop_duplicates("csv_sha256", keep="last").to_dict("records")
     ]
 
 
-def _optimism_of(name: str) -> float:
-    """Return what was subtracted from a run's score for its selection, if the run is still here."""
-    expected = Expected.read(Run.find(name)) if Run.exists(name) else None
-    return expected.optimism + expected.by_epoch if expected else 0.0
+def _correction_of(name: str) -> float:
+    """Return what a run, if it is still here, has added to its holdout score before any shift or luck."""
+    run = Run.find(name) if Run.exists(name) else None
+    expected = Expected.read(run) if run else None
+    if run is None or expected is None:
+        return 0.0
+    start = expected.start.value - run.result.holdout.value if expected.start else 0.0
+    return expected.correction + expected.of.sign * start

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from featherweight import atomic, budget
 from featherweight.console import say
@@ -141,9 +142,10 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     features = None
     if data.predict is not None and not run.is_finished:
         features = seen_as(competition, model, holdout, data.predict, device)
-    result = everyone.once(lambda: _conclude(run, weighed, labelled, data.predict, features))
-    if related is not None and related.mean() >= division.WARNED:
-        say(f"  {division.without_related(run, holdout, related)}")
+    torn = related if related is not None and related.mean() >= division.WARNED else None
+    result = everyone.once(lambda: _conclude(run, weighed, labelled, data.predict, features, torn))
+    if torn is not None:
+        say(f"  {division.without_related(run, holdout, torn)}")
     return result
 
 
@@ -153,12 +155,13 @@ def _conclude(
     labelled: Mapping[str, LabelledPack],
     predict: Pack | None,
     features: DomainFeatures | None,
+    torn: NDArray[np.bool_] | None,
 ) -> Result:
     """Do the stages from the stored probabilities to the ledger."""
     if run.recipe.predict.calibrate and not run.temperature.exists():
         fitted.fit_temperature(run, labelled["holdout"].labels)
     answers = {part: (images.ids, images.labels) for part, images in labelled.items()}
-    result = conclude(run, weighed, answers, None if predict is None else predict.ids, features)
+    result = conclude(run, weighed, answers, None if predict is None else predict.ids, features, torn=torn)
     try:
         record(run)
     except UserError as error:

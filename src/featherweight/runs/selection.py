@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,15 @@ from numpy.typing import NDArray
 
 from featherweight.errors import UserError
 from featherweight.evaluation import bootstrap, decisions
+from featherweight.evaluation.bootstrap import Groups
+from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, metric_of
 from featherweight.runs import fitted, query, stored_probs
+from featherweight.runs.metadata import WITHOUT, read_json
 from featherweight.runs.run import Run
+from featherweight.schema import Choice
 from featherweight.training.early_stopping import values
+from featherweight.untrusted_files import explained
 
 MOST_RUNS = 30  # only the latest runs enter the estimate of selection bias
 RESAMPLES = 200
@@ -21,14 +27,14 @@ RESAMPLES = 200
 def among_runs(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
     """Return the optimism of the best run on this holdout, and the number of runs compared; 0 for any other run.
 
-    Bootstrap bias correction (Tsamardinos et al. 2018): on resamples of the images, whole groups of related ones, the
-    best run is selected and scored on the images that were not drawn. Fitted decision rules are left out.
+    Fitted decision rules are left out. A greedy soup brings the optimism of its own selection (`soup.json`).
     """
     others = [other for other in on_the_same_images(run) if other.name != run.name][-MOST_RUNS:]
     competition = run.competition
+    inside, tried = _inside_soup(run)
     if not others:
-        return 0.0, 1
-    metric, keys = metric_of(competition.metric), competition.metric.arguments
+        return inside, tried
+    metric = metric_of(competition.metric)
     decide = decisions.unfitted(competition.target, len(competition.classes))  # fitting takes seconds per run
     decided = [
         fitted.cross_fitted(each, each.probs("holdout"), labels)[0]
@@ -38,20 +44,44 @@ def among_runs(run: Run, labels: NDArray[Any]) -> tuple[float, int]:
     ]
     if metric.input_kind == "answers":
         decided = [decide(probs) for probs in decided]
-    values = [metric.sign * metric.value(one, labels, **keys) for one in decided]
+    related = run.groups(run.split.holdout)
+    return max(of_the_best(decided, labels, competition.metric, groups=related), inside), max(len(decided), tried)
+
+
+def of_the_best(judged: Sequence[Answers], labels: Answers, choice: Choice, *, groups: Groups | None) -> float:
+    """Return the optimism of the first of several classifiers' answers or probabilities, [N] or [N, K], if it is the
+    best of them on these images; else 0.
+
+    Bootstrap bias correction (Tsamardinos et al. 2018): on resamples of the images, whole groups of related ones, the
+    best is selected and scored on the images that were not drawn.
+    """
+    metric, keys = metric_of(choice), choice.arguments
+    values = [metric.sign * metric.value(one, labels, **keys) for one in judged]
     if values[0] < max(values):
-        return 0.0, len(decided)
-    related = bootstrap.numbered(run.groups(run.split.holdout))
+        return 0.0
+    related = bootstrap.numbered(groups)
     drawn = np.concatenate(list(bootstrap.resamples(len(labels), RESAMPLES, related)))
     drawn = drawn[(drawn == 0).any(1)]  # resamples that leave images to score
     inside, outside = (
-        metric.sign * np.stack([metric.weighted(one, labels, weights, **keys) for one in decided])
+        metric.sign * np.stack([metric.weighted(one, labels, weights, **keys) for one in judged])
         for weights in (drawn, (drawn == 0).astype(np.float64))
     )
     best = inside.argmax(0)[None]
     apart = np.take_along_axis(inside - outside, best, 0) - (inside - outside).mean(0)
     apart = apart[np.isfinite(apart)]  # NaN where the images lack a class that the metric needs
-    return max(float(apart.mean()), 0.0) if len(apart) else 0.0, len(decided)
+    return max(float(apart.mean()), 0.0) if len(apart) else 0.0
+
+
+def _inside_soup(run: Run) -> tuple[float, int]:
+    """Return the optimism of a greedy soup, whose members its holdout has chosen, and the number of models compared;
+    (0, 1) for any other run.
+    """
+    soup = run.folder / "soup.json"
+    if not soup.exists():
+        return 0.0, 1
+    with explained(soup, WITHOUT):
+        about = read_json(soup)
+        return float(about.get("optimism", 0.0)), int(about.get("compared", 1))
 
 
 def among_epochs(run: Run, holdout: Score) -> tuple[float, int]:

@@ -20,9 +20,10 @@ from featherweight.data.pack import LabelledPack
 from featherweight.data.parts import divide
 from featherweight.errors import UserError
 from featherweight.evaluation import decisions
+from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import metric_of, value
 from featherweight.models import Classifier, build
-from featherweight.runs import members, predictions
+from featherweight.runs import members, predictions, selection
 from featherweight.runs.comparison import holdout_predictions
 from featherweight.runs.paired_tests import HoldoutPredictions
 from featherweight.runs.run import Run
@@ -40,9 +41,9 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
 
     Averages work for runs in the same loss basin: fine-tuned from the same weights, or epochs of one training; runs
     from different seeds rarely are. `greedy` starts from the best on the holdout and adds each next one that does not
-    make it worse there (arXiv:2203.05482); the holdout's score is then slightly optimistic. Folds, each trained on what
-    the others held out, become a run that holds out their test part, or the validation part that came with the data.
-    The run is made, not yet predicted or scored.
+    make it worse there (arXiv:2203.05482); the holdout's score is then too good by about the `optimism` in soup.json.
+    Folds, each trained on what the others held out, become a run that holds out their test part, or the validation part
+    that came with the data. The run is made, not yet predicted or scored.
     """
     runs = members.finished(names)
     first = runs[0]
@@ -68,19 +69,22 @@ def soup(names: Sequence[str], *, greedy: bool, name: str | None, command: list[
         seen = None if all(run.recipe.train.freeze_norms for run in blended) else train
         return _blend(recipe, first.competition, states, seen, device)
 
-    chosen = _greedy(runs, answered, blend, holdout, device) if greedy else list(range(len(runs)))
+    chosen, bias = list(range(len(runs))), dict[str, float]()
+    if greedy:
+        chosen, bias = _greedy(runs, answered, blend, holdout, device)
     model = blend(chosen)
     names = [runs[index].name for index in chosen]
     with replace(members.task("soup", first, command), recipe=recipe).new_folder(name) as combined:
-        about = {"members": names, "asked": [run.name for run in runs], "greedy": greedy}
+        about = {"members": names, "asked": [run.name for run in runs], "greedy": greedy} | bias
         atomic.write_text(combined.folder / "soup.json", json.dumps(about) + "\n")
         members.write_history(combined.folder, runs)
         checkpoint.save_weights(combined.weights, model)
     say(f"{combined.name}: the mean of {', '.join(names)}")
     if greedy:
+        metric = metric_of(first.competition.metric)
         say(
             f"  the holdout chose these of the {len(runs)} and scores {combined.name} too, so its holdout score is "
-            f"slightly optimistic; trust the score on other images (split.test, or Kaggle's)"
+            f"about {metric.number(bias['optimism'])} {metric.unit} too good; the expected score is without these"
         )
     return Run.find(combined.name)
 
@@ -124,25 +128,30 @@ def _greedy(
     blend: Callable[[Sequence[int]], Classifier],
     holdout: LabelledPack,
     device: Runtime,
-) -> list[int]:
+) -> tuple[list[int], dict[str, float]]:
+    """Return the indices of the chosen runs, and the optimism of the choice with the number of models compared."""
     recipe, competition = runs[0].recipe, runs[0].competition
     labels, metric, judge = holdout.labels, competition.metric, metric_of(competition.metric)
     groups = answered[0].groups
 
-    def score(probs: NDArray[np.float32]) -> float:
-        return value(metric, decisions.judged(competition.target, metric, probs, labels, groups=groups), labels)
+    def judged(probs: NDArray[np.float32]) -> Answers:
+        return decisions.judged(competition.target, metric, probs, labels, groups=groups)
 
-    scores = [score(each.probs) for each in answered]
+    tried = [judged(each.probs) for each in answered]
+    scores = [value(metric, each, labels) for each in tried]
     order = sorted(range(len(runs)), key=lambda index: -judge.sign * scores[index])
-    chosen, best = [order[0]], scores[order[0]]
+    chosen, best, winner = [order[0]], scores[order[0]], order[0]
     for index in order[1:]:
         probs = predictions.holdout_probs(recipe, competition, blend([*chosen, index]), holdout, device, groups)
-        reached = score(probs)
+        tried.append(judged(probs))
+        reached = value(metric, tried[-1], labels)
         shown, before = judge.shown(reached), judge.shown(best)
         say(f"  with {runs[index].name}: {metric.name} {shown} on the holdout, without {before}")
         if not judge.better(best, reached):
-            chosen, best = [*chosen, index], reached
-    return chosen
+            chosen, best, winner = [*chosen, index], reached, len(tried) - 1
+    others = [each for place, each in enumerate(tried) if place != winner]
+    optimism = selection.of_the_best([tried[winner], *others], labels, metric, groups=groups)
+    return chosen, {"optimism": optimism, "compared": len(tried)}
 
 
 def _blend(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +110,7 @@ def _known_run(run: Run, name: str, where: str, holdout: Pack) -> Run:
         raise UserError(f"{where} is not trained yet: ./run.sh resume {name}")
     if run.competition.classes != teacher.competition.classes:
         raise UserError(f"{where} has other classes than {run.competition_name}")
-    trained = [teacher, *(member for member, _ in teacher.answering)]
-    known = _trained_on(trained).intersection(holdout.ids)
+    known = _trained_on(teacher).intersection(holdout.ids)
     if known:
         raise UserError(
             f"{where} was trained on {len(known)} of the {len(holdout)} images held out here, so their score would be "
@@ -120,9 +119,19 @@ def _known_run(run: Run, name: str, where: str, holdout: Pack) -> Run:
     return teacher
 
 
-def _trained_on(runs: Iterable[Run]) -> set[str]:
-    """Return the ids of all training images of these runs."""
-    return {id for run in runs if run.is_divided for id in run.split.train}
+def _trained_on(teacher: Run) -> set[str]:
+    """Return the ids of all training images of a run, of its members, and of the runs that these have learned from."""
+    left, seen, known = [teacher], set[str](), set[str]()
+    while left:
+        run = left.pop()
+        if run.name in seen:
+            continue
+        seen.add(run.name)
+        known.update(run.split.train if run.is_divided else ())
+        taught = [*(run.recipe.distill.teachers if run.recipe.distill else ()), *run.members]
+        taught += [run.recipe.pseudo.run] if run.recipe.pseudo else []
+        left += [Run.find(name) for name in taught if Run.exists(name)]
+    return known
 
 
 def with_pseudo_labels(run: Run, train: LabelledPack, holdout: LabelledPack, predict: Pack | None) -> LabelledPack:

@@ -75,6 +75,6 @@ def search(
         raise UserError("no trial was finished, so there is no best one; give more --trials or --hours")
     if outcome.draw_importances(study, folder / "importances.png"):
         say(f"wrote {folder / 'importances.png'}: which keys matter most")
-    best = outcome.write_best(study, search_space, name, Path(rival).stem, recipe, metric_of(to_win.metric))
+    best = outcome.write_best(study, search_space, Path(rival).stem, recipe, to_win.metric, folder)
     say(f"wrote {recipe}, the best trial, with a score of {best}")
     return f"./run.sh {name} --competition {rival}"

@@ -15,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from featherweight import atomic, plotting, yaml
 from featherweight.config import Recipe, load_recipe
 from featherweight.errors import UserError
-from featherweight.evaluation.metrics import Metric
+from featherweight.evaluation.metrics import metric_of
 from featherweight.schema import Choice, Section
+from featherweight.search import trial_answers
 from featherweight.search.space import SearchSpace, spelled
 from featherweight.search.study import candidate
 
@@ -91,24 +92,30 @@ def refuse_if_not_ours(path: Path, name: str) -> None:
         raise UserError(f"--name {name}: there is already a recipe {path}; choose another --name")
 
 
-def write_best(study: Study, space: SearchSpace, name: str, competition: str, path: Path, metric: Metric) -> str:
-    """Write the best candidate as a recipe with the keys that differ from the base; return its score as text.
+def write_best(study: Study, space: SearchSpace, competition: str, path: Path, choice: Choice, folder: Path) -> str:
+    """Write the best candidate as a recipe with the keys that differ from the base; return its score in words, with the
+    bias of the selection.
 
-    Keys that the space sets to make trials short have the base's values.
+    Keys that the space sets to make trials short have the base's values. `folder` is the study's.
     """
-    best = study.best_trial
+    best, metric, name = study.best_trial, metric_of(choice), path.stem
     assert best.value is not None
     recipe = space.recipe(space.draw(best), short=False)
     value = metric.shown(best.value)
-    trials = sum(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False))
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    trials.sort(key=lambda trial: -metric.sign * (trial.value or 0.0))
+    folders = [folder / "trials" / str(candidate(study, trial)) for trial in trials]
+    bias = trial_answers.optimism(folders, choice)
+    biased = "is biased" if bias is None else f"is too good by about {metric.number(bias)} {metric.unit}"
+    selected = f"the best of {len(trials)} finished trials on one holdout, so it {biased}"
     head = (
         f"# {best.user_attrs['parameters']:,} parameters. Holdout {value} on {competition} after {best.last_step} "
-        f"epochs, the best of\n# {trials} finished trials and so biased upwards: {MARK} {name}.\n"
-        f"#   ./run.sh {name} --competition {competition}\n"
+        f"epochs,\n"
+        f"# {selected}:\n# {MARK} {name}.\n#   ./run.sh {name} --competition {competition}\n"
     )
     changes = differences(load_recipe(space.file.base), recipe)
     atomic.write_text(path, head + yaml.dump({"extends": space.file.base, **changes}, compact=True))
-    return value
+    return value if len(trials) < 2 else f"{value}: {selected}"
 
 
 def differences(base: Recipe, changed: Recipe) -> dict[str, Any]:

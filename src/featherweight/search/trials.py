@@ -23,6 +23,7 @@ from featherweight.data.pack import Data, LabelledPack
 from featherweight.errors import DivergedError, UserError
 from featherweight.evaluation import decisions
 from featherweight.evaluation.bootstrap import Groups
+from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, judge
 from featherweight.models import Classifier
 from featherweight.runs import pipeline, predictions, teachers
@@ -31,6 +32,7 @@ from featherweight.runs.request import refuse_what_does_not_fit
 from featherweight.runs.run import Run
 from featherweight.runtime.device import Runtime
 from featherweight.runtime.rng import derive
+from featherweight.search import trial_answers
 from featherweight.search.space import SearchSpace, spelled
 from featherweight.search.study import Worker, candidate, counted
 
@@ -129,7 +131,7 @@ def _attempt(search: Search, trial: Trial) -> bool:
         study.tell(trial, score.value)
         outcome += "  the best so far" if best is None or score.of.better(score.value, best) else ""
     for path in (search.folder / "trials" / str(number)).glob("*"):
-        if path.name != "history.csv":  # weights, which are not needed any more
+        if path.name not in ("history.csv", trial_answers.FILE):  # weights, which are not needed any more
             path.unlink()
     say(f"  {number:>4}  {outcome}  ({seconds:.0f} s)  {_words(search.space.draw(trial))}")
     return True
@@ -176,7 +178,11 @@ def _train(search: Search, recipe: Recipe, trial: Trial) -> Score:
         if epoch < recipe.train.epochs and trial.should_prune():
             raise optuna.TrialPruned(f"stopped early, after epoch {epoch} of {recipe.train.epochs}")
 
-    return trained(search, recipe, folder, report).score(search.device)
+    done = trained(search, recipe, folder, report)
+    judged, labels, groups = done.judged(search.device), done.holdout.labels, done.groups
+    assert labels is not None
+    trial_answers.store(folder, judged, labels, groups)
+    return judge(search.competition.metric, judged, labels, groups=groups)
 
 
 @dataclass(frozen=True)
@@ -192,12 +198,11 @@ class Trained:
     holdout: LabelledPack
     groups: Groups | None
 
-    def score(self, device: Runtime) -> Score:
-        """Return the score on the holdout, as for a run of its recipe."""
+    def judged(self, device: Runtime) -> Answers:
+        """Return its answers or probabilities of the holdout, as a run of its recipe is scored by."""
         recipe, competition, labels = self.recipe, self.competition, self.holdout.labels
         probs = predictions.holdout_probs(recipe, competition, self.model, self.holdout, device, self.groups)
-        target, metric, groups = competition.target, competition.metric, self.groups
-        return judge(metric, decisions.judged(target, metric, probs, labels, groups=groups), labels, groups=groups)
+        return decisions.judged(competition.target, competition.metric, probs, labels, groups=self.groups)
 
 
 def trained(
