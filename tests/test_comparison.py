@@ -13,7 +13,7 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS
 from featherweight.runs import comparison, pipeline
-from featherweight.runs.paired_tests import HoldoutPredictions, mcnemar, over_seeds, paired
+from featherweight.runs.paired_tests import HoldoutPredictions, against_each, mcnemar, over_seeds
 from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
 from featherweight.schema import OneOf
@@ -31,6 +31,10 @@ def answers(name, right, classes=4, seed=0):
     given = labels.copy()
     given[wrong] = (given[wrong] + 1) % classes
     return HoldoutPredictions(name, np.eye(classes, dtype=np.float32)[given] * 0.9 + 0.025, labels)
+
+
+def paired(one, other, metric, among=1):
+    return against_each(one, [other], metric, among)[0]
 
 
 def test_mcnemar_is_the_sign_test_of_the_images_only_one_gets():

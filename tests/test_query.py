@@ -297,3 +297,12 @@ def test_the_chance_of_a_gap_is_that_of_the_stated_public_share(home, monkeypatc
     task.start("stated")
     (after,) = query.gaps(query.table())
     assert after.chance / before.chance == pytest.approx(((1 + 1000 / 5000) / (1 + 1000 / 3000)) ** 0.5)
+
+
+def test_every_metric_has_axes_of_its_own():
+    shares = [query.Gap(name, "a", 0.9, 0.88, 0.92, 0.85, 0.03) for name in "ab"]
+    loss = query.Gap("c", "b", 0.3, 0.2, 0.4, 2.0, 0.1, metric="log_loss")
+    one, other = figures.holdout_against_public([shares[0], loss, shares[1]]).axes
+    assert one.get_xlim()[0] == pytest.approx(81.0)
+    assert other.get_xlim()[1] == pytest.approx(2.11)
+    assert (one.get_xlabel(), other.get_xlabel()) == ("holdout % (95 % interval)", "holdout (95 % interval)")

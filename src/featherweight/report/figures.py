@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from featherweight.evaluation.metrics import metric_by_name, spoken
+from featherweight.evaluation.metrics import spoken
 from featherweight.plotting import panels, plain_logarithms, plain_text
 from featherweight.runs.query import Gap
 
@@ -249,24 +249,34 @@ def mistakes(pictures: Sequence[Picture], columns: int = 8) -> Figure:
 def holdout_against_public(gaps: Sequence[Gap]) -> Figure:
     """Draw one point per run with its holdout interval and the range that sampling explains; red outside of it.
 
-    In percent, unless the metric has another unit.
+    Each metric has axes of its own: in percent, unless it has another unit.
     """
-    metric = next((gap.of for gap in gaps if gap.of.scale == 1), metric_by_name("accuracy"))
+    by_metric = {
+        name: [gap for gap in gaps if gap.metric == name] for name in dict.fromkeys(gap.metric for gap in gaps)
+    }
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6 * len(by_metric), 5.5), layout="constrained")
+        for axes, alike in zip(figure.subplots(1, len(by_metric), squeeze=False)[0], by_metric.values(), strict=True):
+            _agreement(axes, alike)
+            if len(by_metric) > 1:
+                axes.set_title(alike[0].of.spoken, loc="left", fontsize=9)
+        figure.suptitle("On the line, holdout and leaderboard agree", fontsize=10)
+    return figure
+
+
+def _agreement(axes: Axes, gaps: Sequence[Gap]) -> None:
+    """Draw the public against the holdout scores of runs of one metric."""
+    metric = gaps[0].of
     scale, unit = metric.scale, metric.percent
     values = [value for gap in gaps for value in (gap.low, gap.high, gap.public - gap.chance, gap.public + gap.chance)]
-    low, high = max(0.0, min(values) - 0.01) * scale, (max(values) + 0.01) * scale
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6, 5.5), layout="constrained")
-        axes = figure.subplots()
-        axes.plot([low, high], [low, high], color=INK, alpha=0.4, linewidth=1, zorder=0)
-        for gap in gaps:
-            x, y = gap.holdout * scale, gap.public * scale
-            color = RED if gap.surprising else BLUE
-            across = [[x - gap.low * scale], [gap.high * scale - x]]
-            axes.errorbar(x, y, xerr=across, yerr=gap.chance * scale, fmt="o", color=color, capsize=3, linewidth=1)
-            side = ("right", -6) if x > (low + high) / 2 else ("left", 6)
-            axes.annotate(gap.run, (x, y), (side[1], -12), textcoords="offset points", fontsize=8, ha=side[0])
-        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-        axes.set(xlabel=f"holdout{unit} (95 % interval)", ylabel=f"public{unit} (bars: sampling error)")
-        axes.set_title("On the line, holdout and leaderboard agree", fontsize=10)
-    return figure
+    low, high = max(metric.span[0], min(values) - 0.01) * scale, (max(values) + 0.01) * scale
+    axes.plot([low, high], [low, high], color=INK, alpha=0.4, linewidth=1, zorder=0)
+    for gap in gaps:
+        x, y = gap.holdout * scale, gap.public * scale
+        color = RED if gap.surprising else BLUE
+        across = [[x - gap.low * scale], [gap.high * scale - x]]
+        axes.errorbar(x, y, xerr=across, yerr=gap.chance * scale, fmt="o", color=color, capsize=3, linewidth=1)
+        side = ("right", -6) if x > (low + high) / 2 else ("left", 6)
+        axes.annotate(gap.run, (x, y), (side[1], -12), textcoords="offset points", fontsize=8, ha=side[0])
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.set(xlabel=f"holdout{unit} (95 % interval)", ylabel=f"public{unit} (bars: sampling error)")

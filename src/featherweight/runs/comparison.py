@@ -16,7 +16,7 @@ from featherweight.data.csv_file import examples
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import METRICS, judge, metric_of, spoken
 from featherweight.runs import fitted, ledger, query, stored_probs
-from featherweight.runs.paired_tests import HoldoutPredictions, over_seeds, paired
+from featherweight.runs.paired_tests import HoldoutPredictions, against_each, over_seeds
 from featherweight.runs.run import Run
 from featherweight.schema import Choice, OneOf
 
@@ -115,7 +115,7 @@ def compare(names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
     order = worth.argsort(kind="stable")
     best, *rest = [answered[place] for place in order]
     pairs = len(runs) * (len(runs) - 1) // 2
-    words = [str(paired(best, other, metric, pairs)) for other in rest]
+    words = [str(each) for each in against_each(best, rest, metric, pairs)]
     trained = {each.name: run.history for run, each in zip(runs, answered, strict=True) if not run.members}
     if trained:
         draw(trained, path, metric.name)

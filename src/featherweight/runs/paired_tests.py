@@ -132,18 +132,28 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_], *, groups: Groups 
     return float(binomtest(alone, alone + without).pvalue) if alone + without else 1.0
 
 
-def paired(one: HoldoutPredictions, other: HoldoutPredictions, metric: Choice, among: int = 1) -> Paired:
-    """Compare two runs image by image, as one of `among` comparisons; the bootstrap draws the same images for both."""
-    sign = metric_of(metric).sign
-    inputs = [each.judged_by(metric) for each in (one, other)]
+def against_each(
+    one: HoldoutPredictions, others: Sequence[HoldoutPredictions], metric: Choice, among: int = 1
+) -> list[Paired]:
+    """Compare a run with each of several others image by image, as some of `among` comparisons; the bootstrap draws the
+    same images for all.
+    """
+    sign, labels, groups = metric_of(metric).sign, one.labels, one.groups
+    inputs = [each.judged_by(metric) for each in (one, *others)]
     replicates = max(REPLICATES, 100 * among)  # so that the smallest possible p is below half the corrected level
-    first, second = resampled(metric, inputs, one.labels, replicates, groups=one.groups)
-    drawn = sign * (first - second)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + replicates))
-    gain = sign * (value(metric, inputs[0], one.labels) - value(metric, inputs[1], one.labels))
-    alone = mcnemar(one.hits(metric), other.hits(metric), groups=one.groups)
-    return Paired(one.name, other.name, metric.name, gain, float(low), float(high), float(p), alone, among, one.several)
+    worth = sign * resampled(metric, inputs, labels, replicates, groups=groups)
+    values = [sign * value(metric, each, labels) for each in inputs]
+
+    def against(place: int, other: HoldoutPredictions) -> Paired:
+        drawn = worth[0] - worth[place]
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + replicates))
+        alone = mcnemar(one.hits(metric), other.hits(metric), groups=groups)
+        gain = values[0] - values[place]
+        ends = float(low), float(high)
+        return Paired(one.name, other.name, metric.name, gain, *ends, float(p), alone, among, one.several)
+
+    return [against(place, other) for place, other in enumerate(others, start=1)]
 
 
 def over_seeds(metric: str, scores: Mapping[str, Sequence[float]]) -> list[str]:
