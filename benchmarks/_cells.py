@@ -28,7 +28,18 @@ from featherweight.runs.run import Run
 from featherweight.runs.wrong_labels import WrongLabels
 
 SETS = ("digits", "shapes")
-TROUBLES = ("none", "tiny validation", "copies", "groups torn", "label noise", "class shift", "corrupted test")
+TROUBLES = (
+    "none",
+    "tiny validation",
+    "copies",
+    "groups torn",
+    "label noise",
+    "class shift",
+    "corrupted test",
+    "groups declared",
+    "torn on purpose",
+)
+FRAMES = 7  # of a picture, where images have groups
 WITHOUT_SHIFT = ("none", "tiny validation")
 RECIPES = {"tiny": ["tiny"], "tiny at half the rate": ["tiny", "--set", "optimizer.lr=0.05"]}
 PUBLIC = 0.3
@@ -36,9 +47,9 @@ NAMED = "the score will be too good"  # printed by a run whose split separates r
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def cells(seeds: range) -> Iterator[tuple[str, str, int, str]]:
+def cells(seeds: range, troubles: Sequence[str]) -> Iterator[tuple[str, str, int, str]]:
     """Yield (set, recipe, seed, trouble); every trouble occurs among the first few cells."""
-    for seed, recipe, trouble, name in itertools.product(seeds, RECIPES, TROUBLES, SETS):
+    for seed, recipe, trouble, name in itertools.product(seeds, RECIPES, troubles, SETS):
         yield name, recipe, seed, trouble
 
 
@@ -86,9 +97,13 @@ def troubled(train: Labelled, hidden: Labelled, trouble: str, random: np.random.
     if trouble == "copies":
         twice = np.concatenate([np.arange(400), np.arange(300)])
         return (images[twice], labels[twice]), hidden
-    if trouble == "groups torn":  # seven frames of each of 100 images
-        frames = np.repeat(images[:100], 7, axis=0) + random.normal(0, 3, (700, *images.shape[1:]))
-        return (frames.clip(0, 255).astype(np.uint8), np.repeat(labels[:100], 7)), hidden
+    if trouble in ("groups torn", "torn on purpose"):  # frames; if on purpose, the split ignores them
+        place = frame_of(trouble)
+        noise = random.normal(0, 3, (700, *images.shape[1:])) * (np.bincount(place)[place] > 1)[:, None, None]
+        return ((images[place] + noise).clip(0, 255).astype(np.uint8), labels[place]), hidden
+    if trouble == "groups declared":  # pixels do not tell these frames; the images to predict are such frames too
+        place = frame_of(trouble)
+        return (unlike(images[place], random), labels[place]), (unlike(test, random), answers)
     if trouble == "label noise":
         wrong = random.random(len(labels)) < 0.15
         classes = labels.max() + 1
@@ -102,6 +117,21 @@ def troubled(train: Labelled, hidden: Labelled, trouble: str, random: np.random.
     return train, hidden
 
 
+def frame_of(trouble: str) -> NDArray[np.int64]:
+    """Return the picture, int64 [700], that each training image is a frame of; on purpose, half of them are alone."""
+    alone = 350 if trouble == "torn on purpose" else 0
+    pictures = (700 - alone) // FRAMES
+    return np.concatenate([np.repeat(np.arange(pictures), FRAMES), np.arange(pictures, pictures + alone)])
+
+
+def unlike(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return frames of images uint8 [N, H, W]: shifted by up to a pixel, lighter or darker, with noise."""
+    shifts = random.integers(-1, 2, (len(images), 2))
+    moved = np.stack([np.roll(one, shift, (0, 1)) for one, shift in zip(images, shifts, strict=True)])
+    frames = moved * random.uniform(0.7, 1.1, (len(images), 1, 1)) + random.normal(0, 12, images.shape)
+    return frames.clip(0, 255).astype(np.uint8)
+
+
 def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
     """Train one run; return what it printed and what is true."""
     random = np.random.default_rng([SETS.index(name), TROUBLES.index(trouble), seed])
@@ -112,11 +142,17 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         text = f"title: {name}, {trouble}\nsource: {{name: arrays, train: 'x.npz:images', labels: 'x.npz:labels', "
         text += f"test: 'x.npz:test'}}\nimage: {{size: {images.shape[1]}, channels: 1, mirror: false}}\n"
         text += f"classes: {[str(k) for k in range(labels.max() + 1)]}\nlimit: {{parameters: 5_000_000}}\n"
+        if trouble == "groups declared":
+            rows = [f"{id},{group}" for id, group in enumerate(frame_of(trouble))]
+            (Path(home) / "data" / "g.csv").write_text("\n".join(["id,group", *rows]))
+            text += "groups: g.csv\n"
         (Path(home) / "configs/competitions/x.yaml").write_text(f"{text}submission: {{public: {PUBLIC}}}\n")
         held_out = 0.15 if trouble == "tiny validation" else 0.3
         words = [*RECIPES[recipe], "--competition", "x", "--name", "r", "--seed", str(seed), "--no-report"]
         words += ["--threads", "1", "--set", "train.epochs=10", "--set", f"split.holdout={held_out}"]
         words += ["--set", f"split.seed={seed}", "--set", "predict.views=[]"]
+        if trouble == "torn on purpose":
+            words += ["--set", "split.grouped=false"]
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             code = main.main(words)
@@ -124,7 +160,7 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
             raise SystemExit(f"{name}, {trouble}: the run ended with {code}:\n{printed.getvalue()}")
         run = Run.find("r")
         moved = RegroupedImages.read(run)
-        torn = _torn(words) if moved else None
+        torn = _torn(words) if moved and trouble != "groups declared" else None
         expected, score = Expected.read(run), run.result.holdout
         right = run.probs("predict").argmax(1) == answers
         wrong = labels != (clean[0][1] if trouble == "label noise" else labels)
@@ -145,9 +181,10 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         "auc": expected.auc,
         "shift named": expected.shifted,
         "groups named": NAMED in printed.getvalue(),
+        "expected from": None if expected.start is None else [expected.start.value, expected.start.count],
         "estimates": expected.estimates,
         "labels": doubted,
-        "torn split": None if moved is None else {"would have read": moved.would_read(score), "read": torn},
+        "torn split": {"would have read": moved.would_read(score), "read": torn} if moved and torn else None,
     }
 
 

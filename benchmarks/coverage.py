@@ -152,6 +152,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=_record.RESULTS)
     text = "instead, train real runs with known test labels, with the seeds from FIRST to END - 1"
     parser.add_argument("--cells", type=int, nargs=2, metavar=("FIRST", "END"), help=text)
+    text = "the kinds of trouble of these runs (default: all)"
+    parser.add_argument("--troubles", nargs="*", default=list(_cells.TROUBLES), choices=_cells.TROUBLES, help=text)
     text = "instead, simulate this many public and private scores and compare them with the expected range"
     parser.add_argument("--leaderboard", type=int, metavar="DRAWS", help=text)
     arguments = parser.parse_args()
@@ -159,7 +161,7 @@ def main() -> None:
         leaderboards(arguments.leaderboard, arguments.out)
         return
     if arguments.cells is not None:
-        real_runs(range(*arguments.cells), arguments.out)
+        real_runs(range(*arguments.cells), arguments.troubles, arguments.out)
         return
     rows: list[dict[str, Any]] = _record.earlier("coverage", arguments.out).get("cells", [])
     done = {(row["world"], row["classifier"], row["images"]) for row in rows}
@@ -199,11 +201,11 @@ def leaderboards(draws: int, out: Path) -> None:
         print(line)
 
 
-def real_runs(seeds: range, out: Path) -> None:
+def real_runs(seeds: range, troubles: Sequence[str], out: Path) -> None:
     """Train the cells that are missing in today's record, and print a summary."""
     rows: list[dict[str, Any]] = _record.earlier("coverage-cells", out).get("cells", [])
     done = {(row["set"], row["recipe"], row["seed"], row["trouble"]) for row in rows}
-    for one in _cells.cells(seeds):
+    for one in _cells.cells(seeds, troubles):
         if one not in done:
             rows.append(_cells.cell(*one))
             record = {"summary": _cells.summary(rows), "cells": rows}
