@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import os
@@ -124,13 +125,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@functools.cache
+WEIGHED: dict[str, Any] = {}  # by network: recipes that differ in their training weigh the same
+
+
 def weighed(recipe: str) -> Any:
-    """Return the budget check of a recipe for 10 classes of 3x32x32 images; each is computed once."""
+    """Return the budget check of a recipe for 10 classes of 3x32x32 images; each network is weighed once."""
     from featherweight import budget
     from featherweight.config import load_competition, load_recipe
 
-    return budget.weigh(load_recipe(recipe), load_competition("cifar10"), recipe)
+    loaded = load_recipe(recipe)
+    network = f"{loaded.model.model_dump_json()} {loaded.image}"
+    if network not in WEIGHED:
+        WEIGHED[network] = budget.weigh(loaded, load_competition("cifar10"), recipe)
+    return dataclasses.replace(WEIGHED[network], name=recipe)
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ def test_every_name_is_there_and_in_the_table_of_the_page():
         fw.trian  # noqa: B018
 
 
+@pytest.mark.usefixtures("few_digits")
 def test_the_pages_example_runs(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     for name in ("a.png", "b.png"):

@@ -380,8 +380,8 @@ def test_wrong_words(home, words, message, capsys):
 
 
 REAL = {
-    "streetview_julia": ("table", 62, 20, 6283, 6220),
     "plant_seedlings64": ("folders", 12, 64, 4750, 794),
+    "streetview_julia": ("table", 62, 20, 6283, 6220),
     "cifar10_lossless4k": ("table", 10, 32, 4000, 0),
 }
 

@@ -81,7 +81,7 @@ def test_the_main_job_from_nothing_to_a_scored_submission(home: Path, command: C
     assert "tiny-digits-s0" in told.stdout
     scored = command("score", str(home / "submissions" / "tiny-digits-s0.csv"))
     assert f"accuracy {result['predict']['value']:.2%}" in scored.stdout
-    again = command("resume", "tiny-digits-s0")
+    again = command("resume", "tiny-digits-s0", "--no-report")
     assert again.returncode == 0
     assert len((home / "submissions" / "ledger.csv").read_text().splitlines()) == 2
 

@@ -56,19 +56,25 @@ LAYERS = (
 )
 RANK = {place: rank for rank, places in enumerate(LAYERS) for place in places.split()}
 OUTSIDE = ("featherweight", "featherweight.__main__")
+STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)  # no expression imports a module or defines a function
 
 
-def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Return the package's own modules that this file imports at run time, each with its line."""
+@functools.cache
+def imports(path: Path) -> list[tuple[str, int]]:
+    """Return what this file imports at run time, each with its line; it is looked up once for all rules."""
+    return list(_imports(tree(path)))
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if not isinstance(node, STATEMENTS) or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
             continue
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module, node.lineno
             yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
-        yield from imports(node)
+        yield from _imports(node)
 
 
 @functools.cache
@@ -86,7 +92,7 @@ def test_layers_are_imported_from_above_alone():
     for name, path in MODULES.items():
         if name in OUTSIDE:
             continue
-        for imported, line in imports(tree(path)):
+        for imported, line in imports(path):
             if imported in MODULES and imported not in OUTSIDE:
                 ours, theirs = name.split(".")[1], imported.split(".")[1]
                 if RANK[theirs] > RANK[ours]:
@@ -96,7 +102,7 @@ def test_layers_are_imported_from_above_alone():
 
 def test_nothing_imports_in_a_circle():
     graph = {
-        name: {found for found, _ in imports(tree(path)) if found in MODULES} - {name, *OUTSIDE}
+        name: {found for found, _ in imports(path) if found in MODULES} - {name, *OUTSIDE}
         for name, path in MODULES.items()
     }
     # A package's own names are imported from its modules, so a module that imports its package back would be a circle.
@@ -171,6 +177,8 @@ def keys_of_configurations() -> set[str]:
 def functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
     """Yield every function with its qualified name."""
     for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, STATEMENTS):
+            continue
         name = f"{inside}{getattr(node, 'name', '')}"
         if isinstance(node, ast.FunctionDef):
             yield name, node
