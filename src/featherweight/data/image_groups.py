@@ -140,7 +140,7 @@ def _same(packs: Sequence[Pack]) -> list[list[int]]:
     return same
 
 
-@functools.lru_cache(maxsize=1)  # a run asks when it divides and when it ends
+@functools.lru_cache(maxsize=2)  # every run of a series asks for the labelled images, and for those to predict
 def _in_bytes(images: bytes, shape: tuple[int, ...], near: bool) -> list[list[int]]:
     """Return `near_duplicates.groups` of images that are held in memory only."""
     return near_duplicates.groups(np.frombuffer(images, dtype=np.uint8).reshape(shape), near)
