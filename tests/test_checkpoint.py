@@ -1,9 +1,12 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from featherweight.errors import UserError
+from featherweight.schema import OneOf
 from featherweight.training import checkpoint
+from featherweight.training.averaging import AVERAGES, Averages
 
 
 def net(width: int = 3) -> nn.Module:
@@ -17,6 +20,36 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     loaded = checkpoint.load(tmp_path / "c.pt")
     assert loaded["step"] == 3
     assert all(torch.equal(loaded["model"][k], v) for k, v in state["model"].items())
+
+
+def training(step):
+    """Make the state of a training in which nothing is as in that of another step."""
+    model, choices = net(), [OneOf(AVERAGES).validate("swa")]
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, mean=step)
+        parameter.grad = parameter.detach().clone()
+    averages, optimizer = Averages(model, choices), torch.optim.SGD(model.parameters(), 0.1 / step, momentum=0.9)
+    optimizer.step()
+    averages.moves["swa"] = step
+    answers, losses = torch.full((2, 4, 3), step, dtype=torch.int32), torch.full((4,), float(step))
+    scaler, best = torch.amp.GradScaler("cpu", init_scale=2.0**step), {"weight": torch.full((3,), step)}
+    past = [{"epoch": step}]
+    return checkpoint.TrainState(model, optimizer, scaler, averages, losses, answers, step, 0.5 * step, past, best)
+
+
+def test_all_that_changes_in_a_training_comes_back(tmp_path):
+    def saved(state):
+        state.save(tmp_path / "other.pt")
+        return {
+            key: [leaf.tolist() if isinstance(leaf, torch.Tensor) else leaf for leaf in tree_leaves(entry)]
+            for key, entry in checkpoint.load(tmp_path / "other.pt").items()
+        }
+
+    before, after = training(3), training(5)
+    before.save(tmp_path / "c.pt")
+    assert [key for key, entry in saved(after).items() if entry == saved(before)[key]] == []
+    after.restore(tmp_path / "c.pt")
+    assert saved(after) == saved(before)
 
 
 def test_no_checkpoint_is_no_error(tmp_path):

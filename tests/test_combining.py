@@ -111,6 +111,12 @@ def test_an_ensemble_is_of_calibrated_answers_and_scores_what_was_kept_for_the_e
     assert result.predict is not None
 
 
+def test_an_ensemble_has_a_test_part_if_its_members_have_the_same():
+    one, same, other = (SimpleNamespace(split=SimpleNamespace(test=ids)) for ids in (["x"], ["x"], ["y"]))
+    assert ensemble._shared_test([one, same]) == ["x"]
+    assert ensemble._shared_test([one, other]) == ensemble._shared_test([other, one]) == []
+
+
 def test_an_ensemble_over_the_limit_is_refused_before_anything_is_made(finished, home):
     with pytest.raises(OverBudget, match=r"three has 6\d,\d{3} parameters, 1\d,\d{3} over the limit of 50,000"):
         ensemble.ensemble(["a", "b", "c"], fit=False, name="three", command=["x"])

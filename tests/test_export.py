@@ -41,6 +41,7 @@ def onnx():
 
 
 def test_a_script_classifies_files_without_the_package(workspace, tmp_path, capsys):
+    Run.find("first").temperature.write_text("0.5\n")
     assert main.main(["export", "first", "--to", "script", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "143 holdout images, the same classes and probabilities" in told

@@ -313,6 +313,10 @@ def test_the_members_of_an_ensemble_are_summed_and_what_they_share_counts_once()
     tight = CIFAR.model_copy(update={"limit": CIFAR.limit.model_copy(update={"parameters": 131})})
     with pytest.raises(OverBudget, match="abc has 132 parameters, 1 over the limit"):
         budget.weigh_ensemble(members, tight, "abc").refuse_if_over()
+    strict = CIFAR.model_copy(update={"limit": CIFAR.limit.model_copy(update={"buffers": True})})
+    normed = {name: Classifier(nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7)), 3) for name in "ab"}
+    alone = [budget.weigh_model(member, strict, "one").counted for member in normed.values()]
+    assert budget.weigh_ensemble(normed, strict, "ab").counted == sum(alone) > 2 * (42 + 14)
 
 
 def test_a_list_of_models_inside_one_is_an_ensemble_all_the_same():

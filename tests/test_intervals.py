@@ -146,6 +146,16 @@ def test_no_temperature_is_fitted_to_copies_of_what_it_tempers():
     assert (temper_cross_fitted(probs, labels, groups=one) == probs).all()  # nothing else to fit it to
 
 
+def test_no_fifth_is_tempered_by_its_own_labels():
+    random = np.random.default_rng(0)
+    probs, fold = random.dirichlet(np.ones(3), 50).astype(np.float32), bootstrap.fold_of(50, None)
+    right = probs.argmax(1)
+    wrong = np.where(fold == 0, (right + 1) % 3, right)
+    one, other = (temper_cross_fitted(probs, labels, groups=None) for labels in (right, wrong))
+    assert (one[fold == 0] == other[fold == 0]).all()
+    assert (one[fold == 1] != other[fold == 1]).any()
+
+
 def test_the_bag_holds_no_copy_of_what_is_outside_of_it(tmp_path, monkeypatch):
     """The optimism of the best of four guessing runs is that of ten images, regardless of the number of copies."""
     random = np.random.default_rng(0)

@@ -100,7 +100,7 @@ def test_where_no_epoch_fits_a_part_of_one_is_trained():
     steps = TASK.images // best.recipe.train.batch_size
     assert 0.25 <= best.epochs < 1
     assert (best.recipe.train.epochs, best.recipe.train.steps) == (1, round(best.epochs * steps))
-    assert best.timeline.total <= MARGIN * 60
+    assert best.timeline.total <= MARGIN * 60 <= 58  # the rest is for a machine that is busy
     assert re.search(r": 0\.\d\d of an epoch in ", best.line)
 
 
@@ -375,10 +375,10 @@ def test_a_cost_is_measured_in_a_process_of_its_own():
 
 
 def test_the_command_plans_and_stores_a_recipe(command, home):
-    done = command("auto", "--minutes", "4", "--plan", "--threads", "1")
+    done = command("auto", "--minutes", "2", "--plan", "--threads", "1")
     assert done.returncode == 0, done.stderr
     assert "the plan: " in done.stdout
-    assert (home / "plans" / "digits" / "auto4m.yaml").is_file()
+    assert (home / "plans" / "digits" / "auto2m.yaml").is_file()
     assert done.stdout.splitlines()[-1].startswith("next: ./run.sh ")
 
 

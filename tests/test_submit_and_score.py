@@ -48,7 +48,8 @@ def test_a_run_is_submitted_and_its_score_comes_back(fake_kaggle, workspace, cap
     sent = fake_kaggle.uploads[fake_kaggle.submissions[0]["content"]]
     assert sent == (workspace / "submissions" / "first.csv").read_bytes()
 
-    fake_kaggle.submissions[0].update(status="COMPLETE", publicScore="0.875", privateScore="0.75")
+    edited = {"description": "edited on the site, so known by its number alone"}
+    fake_kaggle.submissions[0].update(status="COMPLETE", publicScore="0.875", privateScore="0.75", **edited)
     assert main.main(["scores"]) == 0
     assert "0.87500" in capsys.readouterr().out
     (row,) = ledger.records(ledger.submissions())
