@@ -140,6 +140,7 @@ class FakeKaggle(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: FakeKaggle
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the body of each answer waits 40 ms for the receipt of its head
 
     def log_message(self, *args: Any) -> None:
         pass

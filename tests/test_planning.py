@@ -553,12 +553,12 @@ def explode(recipe, competition, how):
     [
         ("kill", "too large: its process was killed, for memory most likely"),
         ("fault", "ValueError: a fault"),
-        ("sleep", "too slow: not done in 4 seconds"),
+        ("sleep", "too slow: not done in 2 seconds"),
     ],
 )
 def test_why_work_in_a_process_came_to_nothing_is_told(how, reason):
     with pytest.raises(Failed) as failed:
-        in_own_process(explode, load_recipe("tiny"), DIGITS, how, patience=4.0 if how == "sleep" else 60.0)
+        in_own_process(explode, load_recipe("tiny"), DIGITS, how, patience=2.0 if how == "sleep" else 60.0)
     assert str(failed.value) == reason
 
 
