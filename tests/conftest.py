@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers on two cores
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-os.fsync = lambda handle: None  # no test can simulate a power cut, so waiting for the disk would only cost time
+forked.wait_for_no_disk()
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

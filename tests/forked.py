@@ -10,6 +10,7 @@ adopt the children of its child (prctl); on other systems all processes are fres
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import gc
@@ -21,6 +22,7 @@ import os
 import pkgutil
 import runpy
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -28,6 +30,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from sqlalchemy import Engine, event
 
 SOURCE = str(Path(__file__).resolve().parents[1] / "src")
 ABLE = sys.platform == "linux"
@@ -63,6 +67,14 @@ class Forked(subprocess.Popen[str]):
         self._close_pipe_fds(*(given[f"{pipe}{end}"] for pipe, end in PIPE_ENDS))  # type: ignore[attr-defined]
 
 
+def python(words: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `python WORDS` to its end, forked where possible, and return its exit code and its output as text."""
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": {**os.environ}, **options}
+    process = Forked(words, **given) if ABLE else subprocess.Popen([sys.executable, *words], **given)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
 PIPE_ENDS = [("p2c", "read"), ("p2c", "write"), ("c2p", "read"), ("c2p", "write"), ("err", "read"), ("err", "write")]
 
 
@@ -80,6 +92,16 @@ def _forker() -> socket.socket:
     return ours
 
 
+def wait_for_no_disk() -> None:
+    """Write without waiting for the disk, also what SQLite writes: no test can simulate a power cut."""
+    os.fsync = lambda handle: None
+
+    @event.listens_for(Engine, "connect")
+    def hasten(connection: sqlite3.Connection, record: object) -> None:
+        with contextlib.suppress(sqlite3.Error):  # a damaged file is the program's to find
+            connection.execute("PRAGMA synchronous=OFF")
+
+
 def _import_everything() -> None:
     import featherweight
 
@@ -88,7 +110,6 @@ def _import_everything() -> None:
             importlib.import_module(module.name)
     for name in IMPORTED.split():
         importlib.import_module(name)
-    os.fsync = lambda handle: None  # as in conftest
 
 
 def _serve(asked: socket.socket) -> None:
@@ -184,6 +205,7 @@ def _fork_what_torchrun_starts(files: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
+    wait_for_no_disk()
     _import_everything()
     gc.freeze()  # so that the memory pages of imported modules stay shared
     _serve(socket.socket(fileno=int(sys.argv[1])))

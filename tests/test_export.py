@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import forked
 from featherweight.cli import main
 from featherweight.config import load_recipe
 from featherweight.data import image as images
@@ -65,8 +66,7 @@ def test_a_script_classifies_files_without_the_package(workspace, tmp_path, caps
 
     (tmp_path / "0.png").rename(tmp_path / 'a,"b" ü.png')
     (tmp_path / "cut.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
-    command[3:] = ["cut.png", 'a,"b" ü.png', "gone.png", "."]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = forked.python(["first.py", "cut.png", 'a,"b" ü.png', "gone.png", "."], cwd=tmp_path)
     assert done.returncode == 1
     assert list(csv.reader(done.stdout.splitlines())) == [['a,"b" ü.png', *rows[0][1:]]]
     assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == ["cut.png", "gone.png", "."]

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -252,14 +251,7 @@ def test_a_device_and_threads_are_shared() -> None:
 def _torchrun(*words: str) -> subprocess.CompletedProcess[str]:
     """Run two processes with torchrun, forked where possible; test_photo_runs uses fresh ones."""
     words = ("-m", forked.TORCHRUN, "--standalone", "--nproc-per-node", "2", *words)
-    environment = {**os.environ, "PYTHONPATH": forked.SOURCE}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    if forked.ABLE:
-        process = forked.Forked(words, env=environment, **pipes)
-    else:
-        process = subprocess.Popen([sys.executable, *words], env=environment, **pipes)
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(words, process.returncode, out, err)
+    return forked.python(words, env={**os.environ, "PYTHONPATH": forked.SOURCE})
 
 
 def _underway(process: subprocess.Popen[str], folder: Path) -> tuple[int, list[int]]:

@@ -1,7 +1,4 @@
 import ctypes
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -36,12 +33,7 @@ def test_memory_that_was_freed_is_used_again():
     """A hundred megabytes come from the heap and stay in it; without `make_runtime` the system would map them."""
 
     def mapped_and_free(how: str) -> list[int]:
-        words = ["-c", HEAP, how]
-        if forked.ABLE:
-            process = forked.Forked(words, env={**os.environ}, stdout=subprocess.PIPE, text=True)
-        else:
-            process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
-        return [int(number) for number in process.communicate()[0].split()]
+        return [int(number) for number in forked.python(["-c", HEAP, how]).stdout.split()]
 
     mapped, _ = mapped_and_free("bare")
     assert mapped >= 100_000_000

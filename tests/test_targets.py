@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -91,14 +88,9 @@ def answers_agree(home, run, competition, kinds):
     pictures = home / "data" / "shapes" / "test"
     if pictures.is_dir():
         files = sorted(pictures.glob("*.png"))
-        script = [str(home / f"{run}.py"), *map(str, files)]  # on its own: test_export
-        if forked.ABLE:
-            process = forked.Forked(script, env={**os.environ}, stdout=subprocess.PIPE, text=True)
-        else:
-            process = subprocess.Popen([sys.executable, *script], stdout=subprocess.PIPE, text=True)
-        said = process.communicate(timeout=300)[0].splitlines()
-        assert process.returncode == 0
-        given = {Path(line.split(",")[0]).name: line.split(",")[1] for line in said}
+        done = forked.python([str(home / f"{run}.py"), *map(str, files)])  # on its own: test_export
+        assert done.returncode == 0
+        given = {Path(line.split(",")[0]).name: line.split(",")[1] for line in done.stdout.splitlines()}
         assert given == expected
 
 
