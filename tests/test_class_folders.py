@@ -151,7 +151,7 @@ def test_a_stray_picture_is_left_aside(tmp_path, stray):
     draw(tmp_path / "x", *TRAIN, "test/{n}.png", stray)
     counted, told = read(tmp_path)
     assert counted == {"train": alike("a", "b", "c"), "test": Counter({"?": 4})}
-    assert "left aside: 1 images beside the folders, as " in told
+    assert "left aside: 1 image beside the folders, as " in told
 
 
 def test_strays_beside_class_folders_without_parts(tmp_path):

@@ -174,7 +174,7 @@ INIT = [
     ({"data_batch_1": b"\x80\x02Nr\xff\xff\xff\x7f."}, "init .", "data_batch_1: reading it takes more memory"),
     ({"data_batch_1": b"\x80\x04}(\x8c\x04data\x8e" + struct.pack("<Q", 1 << 50) + b"abu."}, "init .", "data_batch_1: "),
     # names and folders
-    ({b"train/a/caf\xe9.png": png(), **CLASSES}, "init .", "the names of 1 images are not UTF-8 text, for example a/caf\\xe9.png; rename"),
+    ({b"train/a/caf\xe9.png": png(), **CLASSES}, "init .", "the names of 1 image are not UTF-8 text, for example a/caf\\xe9.png; rename"),
     ({b"train/caf\xe9/1.png": png(), **CLASSES}, "init .", "are not UTF-8 text"),
     ({}, "init .", "cannot tell what this is; it holds nothing"),
     ({}, "init nowhere", "there is no folder or archive nowhere"),

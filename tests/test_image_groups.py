@@ -151,8 +151,8 @@ def test_copies_of_different_classes_are_one_line():
     labels[20] = (labels[0] + 1) % 4
     told = image_groups.disputes(found, [Pack(train.ids, train.images, labels)], list("abcd"))
     first, other = (f"{train.ids[place]} is {'abcd'[labels[place]]}" for place in (0, 20))
-    assert told == [f"1 image is there with different classes, as {first} and {other}: correct them, or take "
-                    "them out"]  # fmt: skip
+    named = f"different classes for 1 image, as {first} and {other}: correct the labels"
+    assert told == [f"{named}, or take the images out"]
     labels[20] = labels[0]
     assert image_groups.disputes(found, [Pack(train.ids, train.images, labels)], list("abcd")) == []
 

@@ -266,7 +266,7 @@ def test_unreadable_images_are_left_out_when_the_competition_says_so(home, folde
         assert values(data.train) == {f"{'ab'[n % 2]}/{n}.png": 10 * n for n in (0, 2, 3, 4, 5)}
         assert data.train.labels.tolist() == [0, 0, 0, 1, 1]
         assert values(data.predict) == {"t0.png": 127, "t1.png": 91}
-        assert "train: 1 images cannot be read and are left out: b/1.png" in capsys.readouterr().out
+        assert "train: left out: 1 image that cannot be read: b/1.png" in capsys.readouterr().out
 
 
 def test_classes_that_the_competition_does_not_list(home, folder):

@@ -109,7 +109,7 @@ def test_wrong_input_is_one_message_and_leaves_no_file(pictures, capsys):
     out = ["--out", str(pictures / "out.csv")]
     for words, message in (
         (["one", str(pictures / "nothing")], "there are no images in this folder"),
-        (["one", str(pictures / "none"), *out], "none of the 1 images can be read"),
+        (["one", str(pictures / "none"), *out], "none of the 1 image can be read"),
         (["one", str(pictures / "notes.txt")], "notes.txt: expected a table with a column of paths"),
         (["one", "gone.png"], "there is no file, folder or competition called 'gone.png'"),
         (["bare", str(pictures)], "bare has no weights yet: ./run.sh resume bare"),

@@ -238,12 +238,15 @@ def stopped(home, name, epochs=2, competition="digits"):
 def test_a_stopped_run_is_listed_with_how_to_continue_it(home, capsys):
     folder = stopped(home, "cut")
     stopped(home, "elsewhere", competition="cifar10")
+    once = stopped(home, "once") / "history.csv"
+    once.write_text("".join(once.read_text().splitlines(keepends=True)[:2]))
     (stopped(home, "done") / "result.json").write_text("{}")
     (home / "runs" / "damaged").mkdir()
     (home / "runs" / "damaged" / "run.json").write_text("{")
     assert main.main(["runs", "--competition", "digits"]) == 0
     out = capsys.readouterr().out
     assert "cut: stopped after 2 epochs; continue with: ./run.sh resume cut\n" in out
+    assert "once: stopped after 1 epoch; continue" in out
     assert "elsewhere" not in out
     assert "done: finished, and not in the ledger; add it with: ./run.sh resume done\n" in out
     with FileLock(folder / "run.lock"):

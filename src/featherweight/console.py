@@ -25,7 +25,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
-from featherweight.errors import printable
+from featherweight.errors import count_of, printable
 from featherweight.runtime import launcher
 
 console = Console(highlight=False)
@@ -79,7 +79,7 @@ def duration(seconds: float) -> str:
     """Return a duration as text: 42 seconds, 12 minutes, 3.4 hours, 2.1 days."""
     if seconds < 90:
         whole = round(max(seconds, 0))
-        return f"{whole} second{'' if whole == 1 else 's'}"
+        return count_of(whole, "second")
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

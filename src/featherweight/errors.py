@@ -1,4 +1,4 @@
-"""The errors that a user may meet, each with the exit code of the command line."""
+"""The errors that a user may meet, each with the exit code of the command line, and the text of messages."""
 
 from __future__ import annotations
 
@@ -52,6 +52,12 @@ def printable(text: str) -> str:
         else letter.encode("unicode_escape", "backslashreplace").decode()
         for letter in text
     )
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return a count with its noun: 1 image, 2,000 images, 3 classes."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

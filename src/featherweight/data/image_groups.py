@@ -21,6 +21,7 @@ from featherweight.data.fingerprint import digest
 from featherweight.data.near_duplicates import Joined
 from featherweight.data.pack import Pack
 from featherweight.data.split import rarest
+from featherweight.errors import count_of
 
 VERSION = 1  # of the groups stored beside a pack: another search stores them anew
 MOST = 200_000  # images in which near-duplicates are searched for before training; inspect searches any number
@@ -83,7 +84,7 @@ def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> Im
     if declared is not None:
         names = [*declared, *ids[len(train) :]]
         alone = sum(name == id for name, id in zip(declared, ids, strict=False))
-        by.append(DECLARED + (f", {alone:,} images in none" if alone else ""))
+        by.append(DECLARED + (f", {count_of(alone, 'image')} in none" if alone else ""))
     else:
         pattern = numbered_names.sequences(ids, [str(label) for label in labels])
         if pattern is not None:
@@ -104,8 +105,8 @@ def disputes(found: ImageGroups, packs: Sequence[Pack], classes: Sequence[str]) 
     one = disputed[0]
     other = next(place for place in one if labels[place] != labels[one[0]])
     first = " and ".join(f"{ids[place]} is {classes[labels[place]]}" for place in (one[0], other))
-    count = f"{len(disputed):,} image{'s are' if len(disputed) > 1 else ' is'}"
-    return [f"{count} there with different classes, as {first}: correct them, or take them out"]
+    count = count_of(len(disputed), "image")
+    return [f"different classes for {count}, as {first}: correct the labels, or take the images out"]
 
 
 def _classes(pack: Pack) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from featherweight.console import say
 from featherweight.data.csv_file import examples
 from featherweight.data.masks import masks_among, told
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 
 ENDINGS = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".gif", ".tif", ".tiff", ".avif")
 UNREAD = {  # pictures of formats that are not read here
@@ -142,14 +142,15 @@ def _refuse_names(folder: Path, files: Sequence[str]) -> None:
     """Raise UserError for file names that are not UTF-8, since ids are stored as UTF-8 text."""
     strange = [file for file in files if not file.isascii() and any("\udc80" <= letter <= "\udcff" for letter in file)]
     if strange:
+        names = f"the names of {count_of(len(strange), 'image')}"
         spelled = os.fsencode(min(strange)).decode("ascii", "backslashreplace")
         if all(_is_utf8(os.fsencode(file)) for file in strange):  # a terminal that is set to something else
             raise UserError(
-                f"{folder}: the names of {len(strange):,} images, for example {spelled}, are UTF-8 text, and Python "
+                f"{folder}: {names}, for example {spelled}, are UTF-8 text, and Python "
                 f"was told to read them as {sys.getfilesystemencoding()}: set PYTHONUTF8=1, or LANG to a UTF-8 language"
             )
         raise UserError(
-            f"{folder}: the names of {len(strange):,} images are not UTF-8 text, for example {spelled}; rename them "
+            f"{folder}: {names} are not UTF-8 text, for example {spelled}; rename them "
             f"(convmv -r -f latin1 -t utf8 --notest FOLDER does it for all)"
         )
 

@@ -29,7 +29,7 @@ from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Label, Listing, Samples, Stored
 from featherweight.data.mapped_rows import joined_rows, take_rows
 from featherweight.data.photos import Photos
-from featherweight.errors import UserError, nearest
+from featherweight.errors import UserError, count_of, nearest
 from featherweight.schema import Choice
 from featherweight.untrusted_files import explained
 
@@ -170,7 +170,7 @@ def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part:
     elif facts["left_out"]:
         gone = set(facts["left_out"])
         names = [samples.ids[place] for place in facts["left_out"]]
-        say(f"{part}: {len(gone):,} images cannot be read and are left out: {examples(names)}")
+        say(f"{part}: left out: {count_of(len(gone), 'image')} that cannot be read: {examples(names)}")
         samples = _without(samples, gone)
     labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
     return Pack(samples.ids, images, labels, samples.groups, folder)

@@ -19,7 +19,7 @@ from featherweight.console import Progress, rate, say
 from featherweight.data import fingerprint
 from featherweight.data.image import Image, decode, fit, read
 from featherweight.data.listing import Samples, Stored
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 from featherweight.runtime.cores import cores
 
 FORMAT = 3  # of the decoded arrays: a change here makes every pack anew
@@ -90,7 +90,7 @@ def _decode_all(pictures: Any, image: Image, beside: Path, part: str) -> tuple[d
         write_all(beside, len(pictures), image, decode_one, workers, progress)
     seconds = time.monotonic() - began
     if seconds > WORTH_A_LINE:
-        say(f"  {part}: {len(pictures):,} images packed, {rate(len(pictures) / seconds, 'images')}")
+        say(f"  {part}: {count_of(len(pictures), 'image')} packed, {rate(len(pictures) / seconds, 'images')}")
     return faults, fingerprint.joined(digests)
 
 

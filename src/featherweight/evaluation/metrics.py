@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from featherweight.errors import count_of
 from featherweight.evaluation import bootstrap, class_metrics, intervals, jackknife, probability_metrics
 from featherweight.evaluation.bootstrap import Groups, numbered
 from featherweight.evaluation.class_metrics import Answers, Probabilities, WeightedMetric
@@ -213,7 +214,7 @@ class Score:
     @property
     def _interval(self) -> str:
         low, high = map(self.of.shown, (self.low, self.high))
-        return f"(95 % interval {low} to {high}, {self.count:,} images)"
+        return f"(95 % interval {low} to {high}, {count_of(self.count, 'image')})"
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Score:

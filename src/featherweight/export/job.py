@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from featherweight import __version__, atomic, submission
 from featherweight.console import say
 from featherweight.data.pack import LabelledPack, Pack
-from featherweight.errors import UserError, nearest
+from featherweight.errors import UserError, count_of, nearest
 from featherweight.evaluation.calibration import temper, temper_cross_fitted
 from featherweight.evaluation.decisions import cross_fitted, expected_index
 from featherweight.evaluation.metrics import Score
@@ -174,7 +174,8 @@ def _say_rounding(own: NDArray[np.float32], expected: NDArray[np.float32]) -> No
     """Say what it costs that a graph resizes stored pictures by itself."""
     apart, other = float(np.abs(own - expected).max()), int((own.argmax(1) != expected.argmax(1)).sum())
     if apart > CLOSE:
-        say(f"  resized in the graph, rounding moves probabilities by up to {apart:.2g} and changes {other} classes")
+        changed = count_of(other, "class")
+        say(f"  resized in the graph, rounding moves probabilities by up to {apart:.2g} and changes {changed}")
 
 
 def _compare_decided(
@@ -189,7 +190,7 @@ def _compare_decided(
     other = decided != decision(expected)
     wrong = int((other & ~(at if other.ndim == 2 else at.any(1))).sum())
     if wrong:
-        raise UserError(f"--to {kind}: read again, it decides otherwise {wrong} times; it is not kept")
+        raise UserError(f"--to {kind}: read again, it decides otherwise {count_of(wrong, 'time')}; it is not kept")
 
 
 def plain_score(subject: ExportSource, packs: Sequence[LabelledPack]) -> Score:

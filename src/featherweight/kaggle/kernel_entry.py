@@ -16,6 +16,7 @@ import numpy as np
 from featherweight import paths, submission
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.console import Progress, duration, say
+from featherweight.errors import count_of
 from featherweight.kaggle.notebook_time import epochs_within
 from featherweight.models.custom_source import stored_sources
 from featherweight.runs import bundle, fitted, pipeline
@@ -68,7 +69,7 @@ def _fits(predictor: Predictor, some: Sequence[Shown], count: int, deadline: flo
     list(predictor.stream(some))
     forecast = (time.monotonic() - began) / len(some) * count
     left = deadline - time.monotonic()
-    say(f"{count:,} images, about {duration(forecast)}; there are {duration(left)}")
+    say(f"{count_of(count, 'image')}, about {duration(forecast)}; there are {duration(left)}")
     return forecast <= left
 
 

@@ -8,7 +8,7 @@ from featherweight.config import Competition, Recipe
 from featherweight.console import duration, say
 from featherweight.data.pack import Data
 from featherweight.data.parts import divide
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 from featherweight.evaluation import tta
 from featherweight.planning.costs import BETWEEN_STEPS, Cost, measure
 from featherweight.planning.own_process import Failed
@@ -42,10 +42,10 @@ def epochs_within(
     seconds = left()
     fit = int((seconds - final - evaluation) / epoch)
     whole = duration(recipe.train.epochs * epoch + final)
-    what = f"{recipe.train.epochs} epochs of {steps:,} steps and the predictions"
+    what = f"{count_of(recipe.train.epochs, 'epoch')} of {count_of(steps, 'step')} and the predictions"
     say(f"{what}, about {whole}; there are {duration(seconds)}")
     if fit < 1:
         raise UserError(f"not one epoch fits: it takes {duration(epoch)}, the predictions {duration(final)}")
     if fit < recipe.train.epochs:
-        say(f"that would not be done in time: training {fit} epochs of {recipe.train.epochs}")
+        say(f"that would not be done in time: training {count_of(fit, 'epoch')} of {recipe.train.epochs}")
     return min(fit, recipe.train.epochs)

@@ -14,7 +14,7 @@ from typing import Any
 
 from featherweight import atomic, paths
 from featherweight.console import duration, say
-from featherweight.errors import Unavailable, UserError
+from featherweight.errors import Unavailable, UserError, count_of
 from featherweight.kaggle import kernel
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.errors import clean
@@ -73,7 +73,8 @@ def _outcome(kaggle: CodeKaggle, wish: kernel.Wish, reference: str, version: int
 def _send_data(kaggle: CodeKaggle, folder: Path, reference: str) -> None:
     owner, slug = reference.split("/")
     files = sorted(path for path in folder.iterdir() if path.name != "dataset-metadata.json")
-    say(f"sending the data set {reference}: {len(files)} files, {sum(f.stat().st_size for f in files) / 2**20:.1f} MB")
+    size = sum(file.stat().st_size for file in files)
+    say(f"sending the data set {reference}: {count_of(len(files), 'file')}, {size / 2**20:.1f} MB")
     tokens = [{"token": kaggle.upload_blob(BLOBS, file, reference)} for file in files]
     if _status(kaggle, reference) is None:
         about = {"ownerSlug": owner, "slug": slug, "title": slug, "licenseName": "other", "isPrivate": True}

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from featherweight import paths
 from featherweight.console import say
-from featherweight.errors import Unavailable, UserError
+from featherweight.errors import Unavailable, UserError, count_of
 from featherweight.kaggle import credentials as kaggle_credentials
 from featherweight.kaggle.client import Kaggle
 from featherweight.kaggle.download import kaggle_name, slug_and_folder
@@ -170,7 +170,7 @@ def _entry(what: str, competition: str | None) -> Entry:
         )
     count = grading.check_csv(csv, declared)
     slug = kaggle_name(name, declared)
-    say(f"{csv}: {count:,} rows, checked")
+    say(f"{csv}: {count_of(count, 'row')}, checked")
     return Entry(csv, ledger.sha256(csv), name, slug, run)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featherweight import paths, plotting
 from featherweight.console import say
 from featherweight.data.csv_file import examples
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 from featherweight.evaluation.metrics import METRICS, judge, metric_of, spoken
 from featherweight.runs import fitted, ledger, query, stored_probs
 from featherweight.runs.paired_tests import HoldoutPredictions, against_each, over_seeds
@@ -62,7 +62,7 @@ def true_classes(run: Run, ids: Sequence[str]) -> NDArray[Any]:
         classes.update(zip(part.ids, part.labels.tolist(), strict=True))
     gone = [id for id in ids if id not in classes]
     if gone:
-        raise UserError(f"{len(gone):,} images that {run.name} held out are no longer there: {examples(gone)}")
+        raise UserError(f"{run.name} held out {count_of(len(gone), 'image')} no longer there: {examples(gone)}")
     return np.array([classes[id] for id in ids], dtype=np.int64 if run.competition.target != "several" else np.uint8)
 
 

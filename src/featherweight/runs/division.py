@@ -16,7 +16,7 @@ from featherweight import atomic
 from featherweight.data.image_groups import DECLARED, ImageGroups, disputes
 from featherweight.data.pack import Data, LabelledPack
 from featherweight.data.parts import Packs, divide_knowing, labelled_groups
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, judge, metric_of
 from featherweight.runs import fitted, groups
@@ -66,8 +66,8 @@ class RegroupedImages:
     def summary(self, score: Score) -> str:
         """Return it in words, for the summary of a run of that holdout score."""
         share, read = self.torn / max(self.held_out, 1), self.would_read(score)
-        lost = f"{self.moved:,} images moved to one side of the split; otherwise {share:.1%} of the holdout would have"
-        lost += " related images in training"
+        lost = f"{count_of(self.moved, 'image')} moved to one side of the split; otherwise {share:.1%} of the holdout "
+        lost += "would have related images in training"
         return lost if read is None else f"{lost}, and the score could read up to {score.of.shown(read)}"
 
     def store(self, run: Run) -> None:
@@ -113,7 +113,7 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
     held = np.array([place[id] for id in holdout.ids])
     related = found.related_to(np.array([place[id] for id in train.ids]))[held]
     lines = []
-    if run.competition.groups is not None and "images in none" in found.by[0]:
+    if run.competition.groups is not None and "in none" in found.by[0]:
         lines.append(f"groups: of {len(data.train):,} labelled images {found.by[0].removeprefix('declared groups, ')}")
     if related.mean() >= WARNED:
         if data.valid is not None and run.recipe.split.folds is None:

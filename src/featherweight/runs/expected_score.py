@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
+from featherweight.errors import count_of
 from featherweight.evaluation import intervals
 from featherweight.evaluation.metrics import Metric, Score, metric_by_name
 from featherweight.evaluation.unlabelled import DomainFeatures
@@ -65,7 +66,7 @@ class Expected:
 
     def __str__(self) -> str:
         parts = [
-            f"{part} {self.of.shown(low)} to {self.of.shown(high)} ({images:,} images)"
+            f"{part} {self.of.shown(low)} to {self.of.shown(high)} ({count_of(images, 'image')})"
             for part, (_, low, high, images) in (("public", self.public), ("private", self.private))
         ]
         return ", ".join(parts) + (", shifted" if self.shifted else "")

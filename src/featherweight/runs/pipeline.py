@@ -25,7 +25,7 @@ from featherweight.console import say
 from featherweight.data.csv_file import examples
 from featherweight.data.pack import LabelledPack, Pack
 from featherweight.data.split import scarce
-from featherweight.errors import DivergedError, ProcessLostError, UserError
+from featherweight.errors import DivergedError, ProcessLostError, UserError, count_of
 from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.models import Classifier, build, start_pretrained
 from featherweight.models.pretrained_weights import starts_pretrained, weights_path
@@ -117,7 +117,8 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     train, holdout, test = everyone.each(lambda: division.split(run, data))
     to_predict = len(data.predict) if data.predict else 0
     at_the_end = f"{len(test):,} to test at the end, " if test else ""
-    say(f"  {len(train):,} images to train on, {len(holdout):,} held out, {at_the_end}{to_predict:,} to predict")
+    trained = count_of(len(train), "image")
+    say(f"  {trained} to train on, {len(holdout):,} held out, {at_the_end}{to_predict:,} to predict")
     for thin in _thin(run, data.train, holdout):
         say(f"  {thin}")
     related = None

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from featherweight import paths
+from featherweight.errors import count_of
 from featherweight.runs import ledger
 
 
@@ -32,7 +33,7 @@ class Unfinished:
             return f"{self.name}: damaged; see what is wrong with: ./run.sh resume {self.name}"
         if self.finished:
             return f"{self.name}: finished, and not in the ledger; add it with: ./run.sh resume {self.name}"
-        after = f"{self.name}: {'running' if self.running else 'stopped'} after {self.epoch} epochs"
+        after = f"{self.name}: {'running' if self.running else 'stopped'} after {count_of(self.epoch, 'epoch')}"
         return after if self.running else f"{after}; continue with: ./run.sh resume {self.name}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from featherweight import atomic, paths
 from featherweight.config import load_competition
 from featherweight.console import say
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 from featherweight.evaluation.metrics import metric_of
 from featherweight.report import tables
 from featherweight.runtime import device as devices
@@ -60,7 +60,7 @@ def search(
     done = len(counted(study))
     say(f"{name}: {len(search_space.file.search)} keys of {search_space.file.base} on {to_win.title}")
     if done:
-        say(f"  continuing after {done} trials")
+        say(f"  continuing after {count_of(done, 'trial')}")
     if trials is None or done < trials:
         for line in costs(search).in_words(None if trials is None else trials - done, hours):
             say(f"  {line}")

@@ -19,7 +19,7 @@ from featherweight.config import Recipe
 from featherweight.config.short_recipe import short_recipe
 from featherweight.data import parts
 from featherweight.data.pack import Data
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 from featherweight.evaluation.inference import predict_probs
 from featherweight.search.trials import Search, trained
 
@@ -60,14 +60,14 @@ class Costs:
     def in_words(self, trials: int | None, hours: float | None) -> list[str]:
         """Return lines that say how long the search will take, or how many trials it will make."""
         lines = [
-            f"a trial like the base: {self.epochs} epochs of {_long(self.epoch + self.evaluation / self.every)} and "
-            f"the holdout's score, {_long(self.trial)} in all",
+            f"a trial like the base: {count_of(self.epochs, 'epoch')} of "
+            f"{_long(self.epoch + self.evaluation / self.every)} and the holdout's score, {_long(self.trial)} in all",
             f"of {self.drawn} candidates drawn at random, {self.over or 'none'} are over the limit; the most expensive "
             f"other one computes {self.heaviest:.1f} times as much as the base",
         ]
         worst = self.trial * self.heaviest
         if trials is not None:
-            lines.append(f"{trials} trials: {_long(trials * self.trial)}, at worst {_long(trials * worst)}")
+            lines.append(f"{count_of(trials, 'trial')}: {_long(trials * self.trial)}, at worst {_long(trials * worst)}")
         if hours is not None:
             fit = f"about {hours * 3600 / self.trial:,.0f} trials, at worst {hours * 3600 / worst:,.0f}"
             lines.append(f"{hours:g} hours: {fit}; the last may end up to {_long(worst)} later")

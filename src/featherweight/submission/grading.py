@@ -11,7 +11,7 @@ from featherweight import paths, submission
 from featherweight.config import Competition
 from featherweight.data import pack, parts
 from featherweight.data.listing import Label
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 from featherweight.evaluation.bootstrap import Groups
 
 
@@ -21,7 +21,7 @@ def score_csv(path: Path, competition: Competition) -> str:
     known, part_of = known_labels(competition, form)
     if not known:
         submission.check(path, form)
-        return f"{path} is a valid submission of {len(form.ids):,} rows; the answers are not known here"
+        return f"{path} is a valid submission of {count_of(len(form.ids), 'row')}; the answers are not known here"
     scores = submission.score_parts(path, form, known, part_of, competition, groups=groups(competition, form))
     return "\n".join(f"{f'{part} ' if part else ''}{competition.metric.name} {score}" for part, score in scores.items())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featherweight import paths
 from featherweight.cli.arguments import COMPETITIONS, completed
+from featherweight.errors import count_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list is not None:
         from featherweight.inspection import listing_csv
 
-        print(f"wrote {arguments.list}: {listing_csv.write(arguments.competition, arguments.list):,} images")
+        print(f"wrote {arguments.list}: {count_of(listing_csv.write(arguments.competition, arguments.list), 'image')}")
         print(f"next: ./run.sh inspect {arguments.competition}")
         return 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from featherweight import paths
 from featherweight.cli.arguments import add_run
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     bundled = Run.find(arguments.run)
     target = arguments.out or paths.runs() / f"{bundled.name}.zip"
     count = bundle.write(bundled, target)
-    print(f"wrote {target}: {count} files, {target.stat().st_size / 1e6:,.1f} MB, checksums inside")
+    print(f"wrote {target}: {count_of(count, 'file')}, {target.stat().st_size / 1e6:,.1f} MB, checksums inside")
     if teachers := bundle.teachers(bundled):
         print(f"to continue it, its teachers are needed too; bundle them separately: {', '.join(teachers)}")
     print(f"next: in another checkout, ./run.sh load {target.name}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from featherweight.cli.arguments import FILES, add_run, add_views, completed, views_setting
-from featherweight.errors import UserError, printable
+from featherweight.errors import UserError, count_of, printable
 
 if TYPE_CHECKING:
     from featherweight.runs.predictor import Predictions
@@ -76,13 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
             unreadable |= predicted.unreadable
             bar.advance(size)
         if len(unreadable) == len(given):
-            raise UserError(f"none of the {len(given):,} images can be read\n" + "\n".join([*unreadable.values()][:3]))
+            some = "\n".join([*unreadable.values()][:3])
+            raise UserError(f"none of the {count_of(len(given), 'image')} can be read\n{some}")
     for why in list(unreadable.values())[:NAMED]:
         say(f"left out: {why}")
     more = f", {len(unreadable):,} left out" if unreadable else ""
     written = f": wrote {arguments.out}" if arguments.out else ""
     count = len(given) - len(unreadable)
-    say(f"{count:,} {'image' if count == 1 else 'images'} predicted by {finished.name}{more}{written}")
+    say(f"{count_of(count, 'image')} predicted by {finished.name}{more}{written}")
     return 0
 
 

@@ -15,7 +15,7 @@ from featherweight.data.detect.labelled import Survey
 from featherweight.data.detect.refusals import packed
 from featherweight.data.detect.sample_submission import SampleSubmission
 from featherweight.data.detect.scan import Scan
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 
 MOST_TOLD = 5  # folders
 CLASSES_TOO = ("valid", "private", "dev")  # words for parts of the data that classes are called as well
@@ -112,7 +112,9 @@ class FolderDetector:
             record_classes_of_valid(self.detected, survey, valid, self.classes)
         else:
             self.detected.notes.append(f"{below}/<class>/*: held out as it is, to be scored")
-            self.detected.assumed.append(f"held out: {below} ({self.tree.count[valid]:,} images; source.valid)")
+            self.detected.assumed.append(
+                f"held out: {below} ({count_of(self.tree.count[valid], 'image')}; source.valid)"
+            )
 
     def _tell_strange_classes(self) -> None:
         """Report the classes of a validation folder that training lacks; such a folder is not held out."""
@@ -176,13 +178,13 @@ class FolderDetector:
         told = {name for forms in tree.aside.values() for name in forms} | {n.partition("/ ")[0] for n in self.notes}
         for name in left:
             if name not in told:
-                what = f"{tree.count[name]:,} images in {path_below(name, self.level)}/"
+                what = f"{count_of(tree.count[name], 'image')} in {path_below(name, self.level)}/"
                 notes.append(f"left aside: {what} (--test if to predict)")
         copies = [] if self.level else self.scan.copies
         if self.own and (without := [*(path_below(name, self.level) for name in left), *copies]):
             self.detected.source["without"] = without
         if loose := [file for folder in {self.level, *self.trains} for file in tree.loose(folder)]:
-            notes.append(f"left aside: {len(loose):,} images beside the folders, as {min(loose)}")
+            notes.append(f"left aside: {count_of(len(loose), 'image')} beside the folders, as {min(loose)}")
 
 
 def _roots(tree: Tree) -> tuple[str, list[str], list[str]] | None:

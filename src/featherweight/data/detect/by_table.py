@@ -18,7 +18,7 @@ from featherweight.data.detect.scan import relative
 from featherweight.data.detect.split_column import record_split
 from featherweight.data.detect.to_predict import ToPredict
 from featherweight.data.folder_rows import FOLDER
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 
 GROUP = re.compile(
     r"patient|subject|person|participant|lesion|driver|sequence|^seq_?id|^track|video|session|^site$|^location|plot|"
@@ -78,7 +78,11 @@ class TableDetector:
         one, name = self.labelled, self.profile.name
         what = f"one column per class: {examples(one.columns, 4)}" if one.columns else f"classes in '{one.column.name}'"  # type: ignore[union-attr]
         sets = f", sets of classes separated by '{one.separator}'" if one.separator else ""
-        rows = f"folders of {len(table.rows):,} images" if self.profile.folders else f"{len(table.rows):,} rows, ids"
+        rows = (
+            f"folders of {count_of(len(table.rows), 'image')}"
+            if self.profile.folders
+            else f"{len(table.rows):,} rows, ids"
+        )
         self.detected.notes.append(f"{name}: {rows} in '{self.profile.id}', {what}{sets}")
         self.detected.notes.append(f"images with labels in {shown(folders)}")
         if one.column is not None and one.others and self.hints.label is None:
@@ -198,7 +202,7 @@ class TableDetector:
                 continue
             chosen, _ = settle(profile.reach, self.files, "valid")
             self.detected.source["valid"] = self.scan.path(profile.name)
-            self.detected.notes.append(f"{profile.name}: {profile.rows:,} rows that are held out as they are")
+            self.detected.notes.append(f"{profile.name}: {count_of(profile.rows, 'row')} held out as found there")
             return set(chosen.values())
         return set()
 

@@ -11,7 +11,7 @@ from featherweight.data.detect.sample_submission import NAMED, SampleSubmission
 from featherweight.data.file_matching import Index
 from featherweight.data.label_rows import FOLDER
 from featherweight.data.sources.arrays import HDF5
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 
 if TYPE_CHECKING:
     from featherweight.data.detect.by_table import TableDetector
@@ -61,7 +61,7 @@ class ToPredict:
         if left and not taken:
             count = len(within(self.files, left))
             self.detected.notes.append(
-                f"left aside: {count:,} images without a class in {shown(left)} (--test if to predict)"
+                f"left aside: {count_of(count, 'image')} without a class in {shown(left)} (--test if to predict)"
             )
 
     def _by_sample(self, sample: SampleSubmission, used: set[int], free: list[int]) -> None:
@@ -171,7 +171,7 @@ class ToPredict:
         solved = len(classes) > 1 and not NAMED.search(profile.name.rpartition("/")[2].lower())
         if solved and not self.labelled.several:
             source["test_label"] = label
-        note = f"{profile.name}: lists {len(chosen):,} images to predict"
+        note = f"{profile.name}: lists {count_of(len(chosen), 'image')} to predict"
         self.detected.notes.append(note + (", with their classes, which the scorer alone sees" if solved else ""))
         source["test"] = [self.scan.path(name) for name in sorted(alone | both)]
 

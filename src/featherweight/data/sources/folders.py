@@ -12,7 +12,7 @@ from featherweight.data.csv_file import Table
 from featherweight.data.file_matching import match
 from featherweight.data.listing import Faults, Listing, Samples, walk
 from featherweight.data.sources.torchvision import Named, export
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 from featherweight.schema import Flag, Text
 
 FEW = 3  # images beside class folders that may be left out
@@ -127,7 +127,7 @@ def _labelled(folder: Path, trains: Sequence[str], others: Sequence[str], rename
             raise UserError(f"there are no images in {within}: expected {within.name}/<class>/*.jpg, .png, ...")
         loose = [file for file in files if "/" not in file]
         if loose and are_few(len(loose), len(files)):
-            say(f"{within}: left out: {len(loose):,} images that are in no class folder, as {loose[0]}")
+            say(f"{within}: left out: {count_of(len(loose), 'image')} in no class folder, as {loose[0]}")
             files = [file for file in files if "/" in file]
         elif loose:
             more = f", nor are {len(loose) - 1:,} more" if len(loose) > 1 else ""
