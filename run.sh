@@ -9,14 +9,21 @@ fail() { echo "error: $*" >&2; exit 2; }
 # True if the environment is complete: its stamp is the checksum of requirements.txt. An interrupted install leaves no stamp.
 ready() { [ -x "$root/.venv/bin/python" ] && [ "$(cat "$root/.venv/requirements.sum" 2>/dev/null)" = "$(cksum <"$root/requirements.txt")" ]; }
 
-# Install packages into the environment. An environment made by uv has no pip.
+# Print a line every 30 seconds while this process lives. What sleeps holds no file of the caller open.
+report() { while sleep 30 3>&- && kill -0 $$; do echo "still installing after $SECONDS seconds" >&3; done; }
+
+# Install packages into the environment, with the installer's own progress in a terminal. An environment made by uv has no pip.
 packages() {
+    local quiet='' reporter='' failed=''
+    [ -t 2 ] || { quiet=--quiet; report 3>&2 >/dev/null 2>&1 9<&- & reporter=$!; }
     if command -v uv >/dev/null; then
-        uv pip install --quiet --compile-bytecode --python "$python" "$@"
+        uv pip install ${quiet:+$quiet} --compile-bytecode --python "$python" "$@"
     else
         "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null || fail "there is no pip in .venv; delete .venv and try again"
-        "$python" -m pip install --quiet --disable-pip-version-check "$@"
-    fi || fail "not everything could be installed: the reason is above; the same command continues from there"
+        "$python" -m pip install ${quiet:+$quiet} --disable-pip-version-check "$@"
+    fi >&2 || failed=yes
+    [ -z "$reporter" ] || { disown "$reporter"; kill "$reporter" || true; }
+    [ -z "$failed" ] || fail "not everything could be installed: the reason is above; the same command continues from there"
 }
 
 make() {
@@ -25,7 +32,7 @@ make() {
         flock -n 9 || { echo "another ./run.sh is making the environment; waiting for it" >&2; flock 9; }
         ! ready || return 0
     fi
-    echo "making the environment in .venv (once; torch is large: several gigabytes, give it some minutes)" >&2
+    echo "making the environment in .venv (once; several gigabytes, most of them torch; it takes some minutes)" >&2
     rm -f "$root/.venv/requirements.sum"
     if [ ! -x "$python" ] && command -v uv >/dev/null; then
         uv venv --quiet --python '>=3.11' "$root/.venv" || fail "uv could not make .venv with Python 3.11 or newer"
