@@ -37,7 +37,7 @@ LAYERS = (
     "augment",
     "models",
     "evaluation",
-    "plotting",
+    "plotting pages",
     "data",
     "training",
     "config",

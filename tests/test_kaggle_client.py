@@ -113,7 +113,7 @@ def test_too_many_requests_names_the_wait_and_is_not_asked_again(kaggle, fake_ka
 @pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
 def test_a_failed_upload_is_a_failure_and_submits_nothing(kaggle, fake_kaggle, csv, status):
     fake_kaggle.faults["PUT"] = [Fault(status, b"no")] * 3
-    with pytest.raises(Unavailable, match=rf"refused the upload .HTTP {status}.; nothing was submitted"):
+    with pytest.raises(Unavailable, match=rf"refused \S+ .HTTP {status}.; nothing was submitted"):
         submit(kaggle, csv)
     assert "CreateSubmission" not in fake_kaggle.asked
 

@@ -66,14 +66,31 @@ def folder(parent: Path, names: Iterable[str]) -> Iterator[Path]:
     """
     fresh, lock = _reserve(parent, names)
     try:
-        shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
-        fresh.mkdir()
-        yield fresh
-        fresh.rename(parent / fresh.name)
-        sync_folder(parent)
+        with unfinished(fresh):
+            yield fresh
+            move(fresh, parent / fresh.name)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
         lock.release()
+
+
+@contextmanager
+def unfinished(folder: Path) -> Iterator[Path]:
+    """Yield `folder`, empty, for the caller to fill and to `move` to its place.
+
+    It is deleted if it is not moved, and so is what a killed process has left there.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move(folder: Path, target: Path) -> None:
+    """Rename a folder so that it survives a power cut under its new name."""
+    folder.rename(target)
+    sync_folder(target.parent)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
+from featherweight import atomic
 from featherweight.console import Progress, say
 from featherweight.errors import UserError
 from featherweight.untrusted_files import open_regular, reason, regular_file
@@ -75,12 +76,9 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST, *, leave_damaged
     try:
         with _locked(folder):
             _refuse_existing(folder)  # unpacked since by the process that had the lock
-            shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed
-            try:
+            with atomic.unfinished(beside):
                 _unpack_all(archive, beside, largest, leave_damaged)
-                beside.rename(folder)
-            finally:
-                shutil.rmtree(beside, ignore_errors=True)
+                atomic.move(beside, folder)
     except OSError as error:  # a full disk names no file, or one that nobody knows
         if error.filename is None or Path(error.filename).is_relative_to(beside):
             error.filename = str(folder)
@@ -147,7 +145,7 @@ def _lift(folder: Path) -> None:
 
 def _extract(archive: Path, folder: Path, room: int, shown: str) -> int:
     """Write every member under `folder` and return the bytes written; messages call the archive `shown`."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     written = 0
     try:
         with Progress(f"unpack {archive.name}", archive.stat().st_size, "bytes") as bar:

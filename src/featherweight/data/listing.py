@@ -42,6 +42,8 @@ UNREAD = {  # pictures of formats that are not read here
 }
 SCIENTIFIC = (".dcm", ".dicom", ".npy")  # one picture each, where images lie in folders
 
+SYSTEM = ("$RECYCLE.BIN", "System Volume Information")
+
 Label = str | tuple[str, ...]
 
 
@@ -108,27 +110,41 @@ def walk(folder: Path) -> list[str]:
 
     Reports how many pictures are left out because they are masks or of an unsupported format.
     """
-    images: list[str] = []
-    unread: Counter[str] = Counter()
-    seen: set[tuple[int, int]] = set()
-    for parent, inner, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
-        status = Path(parent).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
-            inner.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
-        below = os.path.relpath(parent, folder).replace(os.sep, "/")
-        prefix = "" if below == "." else f"{below}/"
-        images += [prefix + name for name in files if is_image(name)]
-        unread.update(ending for name in files if (ending := Path(name).suffix.lower()) in UNREAD)
+    files = files_below(folder)
+    images = [name for name in files if is_image(name.rpartition("/")[2])]
+    unread = Counter(ending for name in files if (ending := os.path.splitext(name)[1].lower()) in UNREAD)  # noqa: PTH122
     _refuse_names(folder, images)
     for ending, count in unread.items():
         say(f"{folder}: left out: {count:,} {ending} ({UNREAD[ending]}, which are not read here: convert them to PNG)")
     masks = masks_among(images)
     if masks:
         say(f"{folder}: left out: {told(masks)}")
-    return sorted(name for name in images if name not in masks)
+    return [name for name in images if name not in masks]
+
+
+def files_below(folder: Path) -> list[str]:
+    """Return every file below `folder` as a relative path, sorted, without hidden files and those of operating systems.
+
+    Links are followed, but not back up. Raises UserError for a folder that cannot be read.
+    """
+    files: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for parent, inner, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
+        status = os.stat(parent)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
+            inner.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner[:] = sorted(name for name in inner if not is_hidden(name))
+        below = os.path.relpath(parent, folder).replace(os.sep, "/")
+        prefix = "" if below == "." else f"{below}/"
+        files += [prefix + name for name in names if not name.startswith(".")]
+    return sorted(files)
+
+
+def is_hidden(folder: str) -> bool:
+    """True for the name of a folder that is hidden, or an operating system's own."""
+    return folder.startswith((".", "__MACOSX")) or folder in SYSTEM
 
 
 def _refuse_folder(error: OSError) -> None:

@@ -33,9 +33,7 @@ def write(samples: Samples | Stored, image: Image, place: Path, settings: str, p
     """Write a pack's folder and return it."""
     for remains in place.parent.glob(f"{place.name}.*.part"):  # of a packing that was killed: the lock is ours
         shutil.rmtree(remains, ignore_errors=True)
-    beside = place.with_name(f"{place.name}.{os.getpid()}.part")
-    beside.mkdir()
-    try:
+    with atomic.unfinished(place.with_name(f"{place.name}.{os.getpid()}.part")) as beside:
         facts: dict[str, Any] = {"format": FORMAT, "image": image.model_dump(), "left_out": []}
         if isinstance(samples, Stored):
             read = samples.read()
@@ -53,10 +51,7 @@ def write(samples: Samples | Stored, image: Image, place: Path, settings: str, p
         folder = place.with_name(f"{settings}-{content}")
         if not (folder / "pack.json").is_file():
             shutil.rmtree(folder, ignore_errors=True)
-            beside.rename(folder)
-            atomic.sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            atomic.move(beside, folder)
     return folder
 
 

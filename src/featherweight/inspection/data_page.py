@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
@@ -15,6 +14,7 @@ from PIL import Image as Pillow
 from featherweight import atomic
 from featherweight.data.pack import LabelledPack
 from featherweight.inspection.checks import Finding, Inspection
+from featherweight.pages import template
 
 SAMPLES = 10  # pictures of each class
 SHEETS = 120  # classes whose samples are shown
@@ -38,16 +38,13 @@ def lines(inspection: Inspection) -> list[str]:
 
 def write(path: Path, title: str, inspection: Inspection, train: LabelledPack, summary: Sequence[str]) -> None:
     """Write the page; `summary` are lines about the files themselves."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     largest = max(inspection.counts)
     classes = [
         {"name": name, "count": count, "width": 100 * count / largest, "sheet": _sheet(train, place)}
         for place, (name, count) in enumerate(zip(inspection.classes, inspection.counts, strict=True))
     ]
     findings = [{"it": finding, "rows": _pictures(finding)} for finding in inspection.findings]
-    page = environment.get_template("data_page.html.jinja").render(
+    page = template("inspection", "data_page.html.jinja").render(
         title=title, classes=classes, findings=findings, channels=inspection.channels, summary=summary
     )
     atomic.write_text(path, page)

@@ -15,7 +15,7 @@ import functools
 import io
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,8 +153,6 @@ class Kaggle:
 
     def _upload(self, slug: str, path: Path) -> str:
         """Upload the file; returns the token by which a submission names it."""
-        import requests
-
         start = self._call(
             "StartSubmissionUpload",
             slug,
@@ -163,15 +161,23 @@ class Kaggle:
             content_length=path.stat().st_size,
             last_modified_epoch_seconds=int(path.stat().st_mtime),
         )
+        return self._put(path, start, slug, "nothing was submitted")
+
+    def _put(self, path: Path, start: Mapping[str, Any], reference: str, unchanged: str) -> str:
+        """Upload a file to the address in Kaggle's answer `start`; returns the token in it. Errors say what is
+        `unchanged`.
+        """
+        import requests
+
         if not start.get("createUrl") or not start.get("token"):
-            raise UserError(refusal("start an upload to", slug, str(start.get("message") or "Kaggle gave no reason")))
+            message = str(start.get("message") or "Kaggle gave no reason")
+            raise UserError(refusal("start an upload to", reference, message))
         # Not the client's own upload: it has no time limit, tries for six minutes, and reports failure as success.
-        with guarded(), explained("upload to", slug, self._source), path.open("rb") as stream:
+        with guarded(), explained("upload to", reference, self._source), path.open("rb") as stream:
             answer = requests.put(start["createUrl"], data=stream)
         if answer.status_code not in (200, 201):
             raise Unavailable(
-                f"Kaggle's storage refused the upload (HTTP {answer.status_code}); "
-                "nothing was submitted, try again later"
+                f"Kaggle's storage refused {path.name} (HTTP {answer.status_code}); {unchanged}, try again later"
             )
         return str(start["token"])
 

@@ -10,7 +10,7 @@ from typing import Any
 from featherweight import atomic
 from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle.client import SERVICE, Kaggle, Plain, guarded, repeated
-from featherweight.kaggle.errors import clean, explained, status
+from featherweight.kaggle.errors import explained, status
 from featherweight.kaggle.responses import UNEXPECTED
 
 READS = ("GetDatasetStatus", "GetKernelSessionStatus", "ListKernelSessionOutput", "StartBlobUpload")  # leave no trace
@@ -59,8 +59,6 @@ class CodeKaggle(Kaggle):
 
     def upload_blob(self, service: str, path: Path, reference: str) -> str:
         """Upload a file of a data set; returns the token by which the data set names it."""
-        import requests
-
         about = {
             "type": "DATASET",
             "name": path.name,
@@ -70,17 +68,7 @@ class CodeKaggle(Kaggle):
 
         def upload() -> str:
             start = self.ask(service, "StartBlobUpload", about, "start an upload to", reference)
-            if not start.get("createUrl") or not start.get("token"):
-                message = clean(str(start.get("message") or "no reason given"))
-                raise UserError(f"Kaggle refused to take {path.name} for {reference}: {message}")
-            with guarded(), explained("upload to", reference, self._source), path.open("rb") as stream:
-                answer = requests.put(start["createUrl"], data=stream)
-            if answer.status_code not in (200, 201):
-                raise Unavailable(
-                    f"Kaggle's storage refused {path.name} (HTTP {answer.status_code}); {reference} is as it was, "
-                    "try again later"
-                )
-            return str(start["token"])
+            return self._put(path, start, reference, f"{reference} is as it was")
 
         return repeated(upload)
 

@@ -15,7 +15,7 @@ import pandas as pd
 from featherweight import atomic, paths
 from featherweight.errors import UserError
 from featherweight.evaluation.metrics import metric_by_name
-from featherweight.report.write import environment
+from featherweight.pages import template
 from featherweight.runs import query
 from featherweight.runs.run import Run
 
@@ -34,17 +34,13 @@ def write(rows: pd.DataFrame, target: Path) -> Path:
         begun[line["competition"]] = begun.get(line["competition"], 0) + bool(line["curves"])
         line["drawn"] = bool(line["curves"]) and begun[line["competition"]] <= DRAWN
     curves = {line["number"]: line["curves"] for line in shown if line["curves"]}
-    page = (
-        environment()
-        .get_template("runs.html.jinja")
-        .render(
-            rows=shown,
-            competitions=list(dict.fromkeys(line["competition"] for line in shown)),
-            parts=[*query.scored_parts(rows), "public"],
-            # A script must not contain the end of a script.
-            curves=json.dumps(curves, separators=(",", ":")).replace("<", "\\u003c"),
-            panels=json.dumps(PANELS),
-        )
+    page = template("report", "runs.html.jinja").render(
+        rows=shown,
+        competitions=list(dict.fromkeys(line["competition"] for line in shown)),
+        parts=[*query.scored_parts(rows), "public"],
+        # A script must not contain the end of a script.
+        curves=json.dumps(curves, separators=(",", ":")).replace("<", "\\u003c"),
+        panels=json.dumps(PANELS),
     )
     atomic.write_text(target, page)
     return target

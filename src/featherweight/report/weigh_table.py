@@ -7,12 +7,12 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.markup import escape
 
 from featherweight import atomic
 from featherweight.budget import ModelSize
 from featherweight.console import show_table
+from featherweight.pages import template
 from featherweight.report.tables import blank_table
 
 Limits = Mapping[str, float]  # the most of each of LIMITED that a model may have
@@ -74,13 +74,6 @@ def write_csv(path: Path, weights: Sequence[ModelSize], faults: Mapping[str, str
 
 def write_html(path: Path, weights: Sequence[ModelSize], faults: Sequence[str], limits: Limits) -> None:
     """Write the page: the smallest first, with a bar against the limit (or the largest), and the files with faults."""
-    environment = Environment(
-        loader=PackageLoader("featherweight", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     columns = _columns(weights)
     widest = limits.get("parameters") or max((one.parameters for one in weights), default=1) or 1
     rows = [
@@ -95,7 +88,7 @@ def write_html(path: Path, weights: Sequence[ModelSize], faults: Sequence[str], 
     ]
     titles = [title for title, _ in columns.values()]
     stated = ", ".join(f"{key} {_written(number)}" for key, number in limits.items())
-    page = environment.get_template("weights.html.jinja").render(titles=titles, rows=rows, faults=faults, limits=stated)
+    page = template("report", "weights.html.jinja").render(titles=titles, rows=rows, faults=faults, limits=stated)
     atomic.write_text(path, page)
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
 from featherweight import atomic, yaml
 from featherweight.errors import UserError
+from featherweight.pages import template
 from featherweight.report import advice, evidence, figures
 from featherweight.report.evidence import Evidence, Picture
 from featherweight.runs import ledger, predictions
@@ -37,9 +37,8 @@ def write(run: Run) -> Path:
     drawn = _figures(gathered)
     for name, (figure, _) in drawn.items():
         atomic.write_bytes(folder / f"{name}.png", figures.png(figure))
-    pages = environment()
-    pages.filters.update(picture=picture, overlay=overlay, inline=_inline)
-    page = pages.get_template("report.html.jinja").render(
+    filled = template("report", "report.html.jinja", picture=picture, overlay=overlay, inline=_inline)
+    page = filled.render(
         **_words(gathered),
         figures={
             name: figures.svg(figure, label)
@@ -51,17 +50,6 @@ def write(run: Run) -> Path:
     target = folder / "report.html"
     atomic.write_text(target, page)
     return target
-
-
-def environment() -> Environment:
-    """Return the template environment of this package: values are escaped, unknown names are errors."""
-    return Environment(
-        loader=PackageLoader("featherweight", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def _figures(gathered: Evidence) -> dict[str, tuple[Figure, str]]:

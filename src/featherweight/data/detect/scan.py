@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featherweight.data import tables
-from featherweight.data.listing import is_image
+from featherweight.data.listing import files_below, is_hidden, is_image
 from featherweight.data.masks import masks_among, told
 from featherweight.errors import UserError
 
 COMPARED = 20  # files of what looks like a copy
-JUNK = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information")
 
 
 @dataclass
@@ -59,7 +58,7 @@ def scan(outer: Path, root: Path) -> Scan:
     folder = outer
     while (only := _only_folder(folder)) is not None:
         folder = only
-    seen = Scan(outer, folder, root, _files(folder))
+    seen = Scan(outer, folder, root, files_below(folder))
     twice = _nested_copy(seen)
     if twice:
         seen.files = [name for name in seen.files if not name.startswith(f"{twice}/")]
@@ -80,28 +79,8 @@ def scan(outer: Path, root: Path) -> Scan:
     return seen
 
 
-def _files(folder: Path) -> list[str]:
-    files: list[str] = []
-    seen: set[tuple[int, int]] = set()
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}")
-
-    for parent, inner, names in os.walk(folder, followlinks=True, onerror=refuse):
-        status = os.stat(parent)  # noqa: PTH116
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
-            inner.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in JUNK)
-        below = os.path.relpath(parent, folder).replace(os.sep, "/")
-        prefix = "" if below == "." else f"{below}/"
-        files += [prefix + name for name in sorted(names) if not name.startswith(".")]
-    return sorted(files)
-
-
 def _only_folder(folder: Path) -> Path | None:
-    inside = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in JUNK]
+    inside = [path for path in folder.iterdir() if not is_hidden(path.name)]
     if len(inside) != 1 or not inside[0].is_dir():
         return None
     holds = [path for path in inside[0].iterdir() if not path.name.startswith(".")]

@@ -7,7 +7,6 @@ pickle that is not the original one is not opened. The others are taken as they 
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from featherweight import atomic
 from featherweight.console import Progress, say
 from featherweight.data.listing import Listing, Samples, Stored, as_labels, numbered
 from featherweight.data.pixel_range import as_uint8
@@ -59,8 +59,7 @@ def export(dataset: Named, folder: Path) -> None:
 
     Raises UserError if it cannot be downloaded.
     """
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
+    with atomic.unfinished(folder.with_name(f".{folder.name}.{os.getpid()}.part")) as beside:
         for part in ("train", "test"):
             images, labels = read(dataset, beside / "download", part, laid_out=folder)
             width = len(str(len(images) - 1))
@@ -70,9 +69,7 @@ def export(dataset: Named, folder: Path) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     Pillow.fromarray(pixels).save(target)
                     bar.advance(1)
-        (beside / "done").rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        atomic.move(beside / "done", folder)
 
 
 def read(dataset: Named, folder: Path, part: str, laid_out: Path | None = None) -> tuple[NDArray[np.uint8], list[str]]:
