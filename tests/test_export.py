@@ -45,7 +45,7 @@ def test_a_script_classifies_files_without_the_package(workspace, tmp_path, caps
     Run.find("first").temperature.write_text("0.5\n")
     assert main.main(["export", "first", "--to", "script", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    assert "143 holdout images, the same classes and probabilities" in told
+    assert "the same classes and probabilities for 143 holdout images" in told
     assert "no test-time views" in told
     assert sorted(path.name for path in tmp_path.glob("first*")) == ["first.py", "first.safetensors"]
     assert "featherweight." not in (tmp_path / "first.py").read_text()
@@ -118,7 +118,7 @@ def test_what_disagrees_is_not_kept(workspace, monkeypatch, capsys):
 
     monkeypatch.setitem(formats.FORMATS, "torchscript", formats.Format(".pt", (), "torchscript", spoilt))
     assert main.main(["export", "first", "--to", "torchscript"]) == 2
-    assert "apart (0.0001 is allowed); it is not kept" in capsys.readouterr().err
+    assert "(0.0001 is allowed); the file is deleted" in capsys.readouterr().err
     assert not list((workspace / "runs" / "first" / "export").iterdir())
 
 
@@ -127,7 +127,7 @@ def test_what_disagrees_is_not_kept(workspace, monkeypatch, capsys):
     [
         (["first", "--to", "onx"], "did you mean 'onnx'?"),
         (["frist", "--to", "script"], "did you mean 'first'?"),
-        (["first", "--to", "script", "--int8"], "--int8 is for --to onnx alone"),
+        (["first", "--to", "script", "--int8"], "--int8 works only with --to onnx"),
         (["first", "--to", "pt2", "--out", "model.onnx"], "a file that ends in .pt2"),
     ],
 )

@@ -199,7 +199,7 @@ def test_an_answer_is_a_class_in_any_spelling_or_named(tmp_path, answer, right):
     form = submission.Form(("id", "label"), ["a"], ["3", "4"])
     submission.write(tmp_path / "s.csv", form, ["a"], np.array([[0.9, 0.1]]))
     if right is None:
-        with pytest.raises(UserError, match=r"the answer of the id 'a' is 'x', which is none of the 2 classes"):
+        with pytest.raises(UserError, match=r"the answer of the id 'a' is 'x', which is not one of the 2 classes"):
             submission.score(tmp_path / "s.csv", form, {"a": answer}, there, groups=None)
     else:
         assert submission.score(tmp_path / "s.csv", form, {"a": answer}, there, groups=None).value == right

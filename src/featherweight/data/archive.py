@@ -169,7 +169,7 @@ def _extract(archive: Path, folder: Path, room: int, shown: str) -> int:
         raise
     except Exception as error:  # a damaged archive can provoke any of them
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise  # of the disk
+            raise  # an error of the disk
         other = _other_kind(archive)
         why = f": it is {other}" if other else f" ({reason(error)}); download it again"
         raise Damaged(f"{shown}: cannot be unpacked{why}") from None

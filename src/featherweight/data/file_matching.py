@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-File = tuple[str, str]  # an image folder as the competition says it, and a path below it
+File = tuple[str, str]  # an image folder as in the competition file, and a path below it
 
 HIDDEN = (".DS_Store", "Thumbs.db", "desktop.ini")  # what tables made by listing a folder hold besides images
 
@@ -54,7 +54,7 @@ WAYS: tuple[tuple[Callable[[str], str], Callable[[str, str], str]], ...] = (
 )
 
 
-BY_FOLDER = 7  # so many of the ways compare folders or whole ids; the others look at the end of a path
+BY_FOLDER = 7  # number of the ways that compare folders or whole ids; the others compare the end of a path
 MOST_FOLDERS = 12  # above the images, cut off an id or a file's path
 
 

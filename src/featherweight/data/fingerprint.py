@@ -27,7 +27,7 @@ def fingerprint(files: Sequence[Path | str]) -> str:
     for file in files:
         try:
             status = os.stat(file)  # noqa: PTH116 - 50,000 times
-        except OSError:  # a broken link, say: whoever decodes it says what is wrong, or leaves it out
+        except OSError:  # for example a broken link: decoding reports it, or leaves the image out
             hashed.update(f"{file}\0\n".encode())
             continue
         hashed.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
@@ -62,4 +62,4 @@ def _of_file(file: Path | str) -> str:
         with open_regular(file) as stream:
             return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
     except (OSError, UserError):
-        return ""  # whoever decodes it says what is wrong
+        return ""  # decoding reports what is wrong

@@ -197,7 +197,7 @@ def _eight_bits(picture: Pillow.Image, mode: str, levels: int | None, black: flo
     if picture.mode.startswith(("I", "F")):
         values: Any = np.asarray(picture).astype(np.float64)
         return Pillow.fromarray(scaled(values, picture.mode, levels, black)).convert(mode)
-    if picture.mode == "LAB":  # which Pillow makes RGB alone of
+    if picture.mode == "LAB":  # which Pillow converts only to RGB
         picture = picture.convert("RGB")
     return picture if picture.mode == mode else picture.convert(mode)
 

@@ -129,7 +129,7 @@ def _same(packs: Sequence[Pack]) -> list[list[int]]:
         try:
             same: list[list[int]] = json.loads(cache.read_text())
             return same
-        except (OSError, ValueError):  # not there, or damaged: looked for anew
+        except (OSError, ValueError):  # not there, or damaged: search again
             pass
     images = packs[0].images if len(packs) == 1 else Joined(packs[0].images, packs[1].images)
     if cache is None and count * size <= FEW_BYTES:

@@ -13,7 +13,7 @@ from featherweight.data.file_matching import File, is_rubbish, match
 from featherweight.data.listing import Faults, Label, Samples
 from featherweight.errors import UserError
 
-FOLDER = "/folder"  # the label column that is no column: an image's class is the folder it lies in
+FOLDER = "/folder"  # in place of a label column: an image's class is the name of its folder
 LISTED = "[]"  # the separator of sets written as lists of Python: ['rust', 'scab']
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
 

@@ -150,7 +150,7 @@ def is_hidden(folder: str) -> bool:
 def _refuse_folder(error: OSError) -> None:
     """Raise UserError for a folder that cannot be listed, since its images would be missing without notice."""
     if isinstance(error, FileNotFoundError):
-        return  # whoever asked finds nothing, and says so
+        return  # the caller finds no images, and reports that
     raise UserError(f"cannot read the folder {error.filename}: {error.strerror}")
 
 
@@ -160,7 +160,7 @@ def _refuse_names(folder: Path, files: Sequence[str]) -> None:
     if strange:
         names = f"the names of {count_of(len(strange), 'image')}"
         spelled = os.fsencode(min(strange)).decode("ascii", "backslashreplace")
-        if all(_is_utf8(os.fsencode(file)) for file in strange):  # a terminal that is set to something else
+        if all(_is_utf8(os.fsencode(file)) for file in strange):  # the terminal is set to another encoding
             raise UserError(
                 f"{folder}: {names}, for example {spelled}, are UTF-8 text, and Python "
                 f"was told to read them as {sys.getfilesystemencoding()}: set PYTHONUTF8=1, or LANG to a UTF-8 language"

@@ -27,7 +27,7 @@ MOST_BITS = 40  # of the hash in which two thumbnails that correlate differ; tho
 SMALL_BUCKET = 32  # images; the pairs of such buckets are compared together, of larger ones each bucket by itself
 SEEN = 64  # pixels of a side that go into a thumbnail; of larger images some are passed over
 CHUNK = 2048
-PIECE = 2**25  # bytes of images that are looked at together
+PIECE = 2**25  # bytes of images that are compared at once
 
 
 class Joined:

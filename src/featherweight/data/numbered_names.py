@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-LEAST_GROUPS, LEAST_SHARE = 8, 0.6  # a pattern makes as many groups, and puts that part of the images into company
+LEAST_GROUPS, LEAST_SHARE = 8, 0.6  # fewest groups by a pattern, and share of the images in groups of two or more
 LARGEST_GROUP = 0.3  # of all images: what is larger is no group of related images
 COUNTER = 3  # numbers within a group are that close together, where they count frames
 
@@ -45,11 +45,11 @@ def divides(keys: Sequence[str], labels: Sequence[str]) -> bool:
     A class of one group is left to train on whole. If most classes are one group, the names only repeat the class.
     """
     sizes = sizes_of(keys)
-    company = sum(size for size in sizes if size > 1)
+    together = sum(size for size in sizes if size > 1)
     groups_in = Counter(label for label, _ in set(zip(labels, keys, strict=True)))
     return (
         len(sizes) >= LEAST_GROUPS
-        and company >= LEAST_SHARE * len(keys)
+        and together >= LEAST_SHARE * len(keys)
         and max(sizes) <= LARGEST_GROUP * len(keys)
         and 2 * sum(count == 1 for count in groups_in.values()) <= len(groups_in)
     )

@@ -22,9 +22,9 @@ from featherweight.data.listing import Samples, Stored
 from featherweight.errors import UserError, count_of
 from featherweight.runtime.cores import cores
 
-FORMAT = 3  # of the decoded arrays: a change here makes every pack anew
+FORMAT = 3  # of the decoded arrays: a change here makes every pack again
 CHUNK = 128  # images a worker decodes between two reports
-WORTH_A_LINE = 2.0  # seconds of decoding after which its rate is said
+WORTH_A_LINE = 2.0  # seconds of decoding after which its rate is printed
 WORDS = {"train": "training images", "valid": "validation images", "predict": "images to predict"}
 Decoder = Callable[[int], NDArray[np.uint8]]
 

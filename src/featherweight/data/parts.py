@@ -76,7 +76,7 @@ def labelled_groups(competition: Competition, data: Data) -> ImageGroups:
     groups = declared(competition, data.train)
     if not decode_alike(competition.image, competition.declared_image):
         as_declared = load_labelled(competition.source, competition.declared_image, competition.classes)
-        if as_declared.train.ids == data.train.ids:  # else what can be read depends on the size
+        if as_declared.train.ids == data.train.ids:  # otherwise, which images can be read depends on the size
             data = as_declared
     return image_groups.find(data.train, data.valid, groups)
 

@@ -36,7 +36,7 @@ def frame(path: Path, text: Sequence[str], only: Sequence[str] | None = None) ->
         return table
     start = csv_file.beginning(path, 5)
     if start is None:
-        start = csv_file.read(path)  # which says what is wrong
+        start = csv_file.read(path)  # it reports what is wrong
     for name in text:
         start.column(name)
     with path.open("rb") as stream:

@@ -25,8 +25,8 @@ from featherweight.runtime import device as devices
 
 @dataclass(frozen=True)
 class Member:
-    """One model with what its answers are tempered and weighed by; `prefix` is that of its weights' names, `views` are
-    the test-time views that are exported with it.
+    """A model with its temperature and its weight in the mean; `prefix` is that of its tensors' names, `views` are the
+    test-time views that are exported with it.
     """
 
     run: Run
@@ -79,8 +79,8 @@ class ExportSource:
         return [member.run.competition.load() for member in self.members]
 
     def probs(self, packs: Sequence[Pack], what: str) -> NDArray[np.float32]:
-        """The members' answers float32 [N, K] in float32 on the CPU, tempered and averaged; by the views that are
-        exported with them.
+        """Return the members' mean probabilities, float32 [N, K], calibrated, computed in float32 on the CPU with the
+        exported views.
         """
         total = np.zeros((len(packs[0]), len(self.run.competition.classes)))
         for member, pack in zip(self.members, packs, strict=True):
@@ -88,8 +88,8 @@ class ExportSource:
         return total.astype(np.float32)
 
     def held_out(self, packs: Sequence[LabelledPack], what: str) -> NDArray[np.float32]:
-        """As `probs`, of labelled pictures that were held out, to be scored: by nothing that knows their labels. Each
-        is answered by the members that were not trained on it, at temperatures and weights fitted to others.
+        """As `probs`, for held-out images that are to be scored: each is predicted by the members that were not trained
+        on it, with temperatures and weights that are fitted to other images.
         """
         answered: list[HoldoutPredictions] = []
         unseen = np.stack([self._unseen(member, packs[0].ids) for member in self.members])
@@ -111,13 +111,13 @@ class ExportSource:
         return mixed
 
     def all_hold_out(self, ids: Sequence[str]) -> bool:
-        """True if no member was trained on any of these pictures. In an ensemble of folds, each was trained on the
-        others' holdouts.
+        """True if no member was trained on any of these images. In an ensemble of folds, each member was trained on the
+        holdouts of the others.
         """
         return all(self._unseen(member, ids).all() for member in self.members)
 
     def _unseen(self, member: Member, ids: Sequence[str]) -> NDArray[np.bool_]:
-        """bool [N]: which of the pictures was a member not trained on?"""
+        """Return True [N] for the images that a member was not trained on."""
         known = set(member.run.split.train)
         return np.array([id not in known for id in ids])
 

@@ -183,7 +183,7 @@ def _view(source: Source, view: Any) -> str:
 
 def _assembled(facts: Facts, source: Source, makers: Sequence[str], views: Sequence[Sequence[str]]) -> str:
     """Return the source of the module `standalone` with a model's facts and networks inserted."""
-    head, ending = Path(standalone.__file__).read_text().split("# The text below this line ends every script.\n")
+    head, ending = Path(standalone.__file__).read_text().split("# Every script ends with the text below this line.\n")
     head = head.split("\nimport ", 1)[0].strip()
     wants = ", ".join(sorted({"torch", "Pillow", *source.libraries} - {"PIL"}, key=str.lower))
     name = Path(facts["weights_file"]).stem

@@ -1,4 +1,4 @@
-"""The export of a run: written, read again by the format's own runtime, compared, and only then put in place."""
+"""Export a run: write the file, load it again in the format's own runtime, compare, and only then put it in place."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ from featherweight.runs import fitted
 from featherweight.runs.evaluate import names_of
 from featherweight.runs.run import Run
 
-CHECKED = 512  # pictures of the holdout that an export is checked on, at most
-CLOSE = 1e-4  # how far its probabilities may be from the run's own
-TIE = 1e-6  # classes whose probabilities are closer than this are not told apart
+CHECKED = 512  # holdout images that an export is checked on, at most
+CLOSE = 1e-4  # largest difference of its probabilities from the run's own
+TIE = 1e-6  # of two classes with closer probabilities, either may be predicted
 
 
 def refuse_if_impossible(kind: str, int8: bool = False, views: bool = False) -> None:
-    """Raise UserError for a format that there is not, that cannot hold it, or whose packages are not installed."""
+    """Raise UserError for an unknown format, for options it does not have, and for packages that are not installed."""
     if kind not in FORMATS:
         raise UserError(f"--to {kind}: there is no such format{nearest(kind, FORMATS)}; there are {', '.join(FORMATS)}")
     if int8 and kind != "onnx":
-        raise UserError(f"--int8 is for --to onnx alone, not for {kind}")
+        raise UserError(f"--int8 works only with --to onnx, not with {kind}")
     if views and kind != "script":
-        raise UserError(f"--views is for --to script alone: {kind} asks the model once for each image")
+        raise UserError(f"--views works only with --to script: {kind} runs the model once per image")
     absent = missing(FORMATS[kind].needs)
     if absent:
         raise UserError(f"--to {kind} needs {', '.join(absent)}: ./run.sh install {' '.join(FORMATS[kind].needs)}")
 
 
 def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, views: bool = False) -> list[Path]:
-    """Write the run's model in a format; returns the files. Raises UserError where its own runtime does not agree.
+    """Write the run's model in a format and return the files. Raises UserError if the format's own runtime computes
+    other probabilities.
 
-    With `int8` a quantised copy stands beside the ONNX file, its score and its bytes are shown beside those of float32.
-    With `views` a script asks the model by the run's test-time views.
+    With `int8` a quantised copy is written beside the ONNX file, and the scores and sizes of both are printed. With
+    `views` a script predicts with the run's test-time views.
     """
     refuse_if_impossible(kind, int8, views)
     format, subject = FORMATS[kind], ExportSource.of(run, with_views=views)
@@ -73,26 +74,27 @@ def export(run: Run, kind: str, out: Path | None = None, *, int8: bool = False, 
         written = Path(beside) / out.name
         format.write(subject, facts, written)
         readable = written
-        if kind == "safetensors":  # weights alone say nothing: they are asked by the network that a script holds
-            readable = Path(beside) / "asked.py"
+        if kind == "safetensors":  # weights alone cannot be run: a script with the network loads them
+            readable = Path(beside) / "loads_weights.py"
             readable.write_text(script_text(subject, facts, written.name))
         probs, decided = answers(format.reader, readable, packs)
         _compare(probs, expected, kind)
         _compare_decided(run, decided, expected, kind)
-        say(f"  read again by {_runtime(kind)}: {len(expected):,} holdout images, the same classes and probabilities")
+        same = f"the same classes and probabilities for {count_of(len(expected), 'holdout image')}"
+        say(f"  loaded again by {_runtime(kind)}: {same}")
         _say_rounding(own, expected)
         say_facts(facts)
         finished = [written.with_suffix(".safetensors"), written] if kind == "script" else [written]
         if int8:
             trained = subject.shown(data, some(_trained_on(subject), quantize.CALIBRATION))
             finished.append(_quantized(subject, written, facts, trained, held))
-        for file in finished:  # the weights of a script before the script
+        for file in finished:  # a script's weights before the script
             file.replace(out.parent / file.name)
     return [out.parent / file.name for file in finished]
 
 
 def _refuse_code_of_others(subject: ExportSource, kind: str) -> None:
-    """Raise UserError where a script would need a network that is not made of this package's code."""
+    """Raise UserError if a script would need a network whose code is not part of this package."""
     own = [member.run for member in subject.members if isinstance(member.run.recipe.model, CustomModel)]
     if own and FORMATS[kind].reader == "script":
         raise UserError(
@@ -102,7 +104,7 @@ def _refuse_code_of_others(subject: ExportSource, kind: str) -> None:
 
 
 def _file(run: Run, kind: str, out: Path | None) -> Path:
-    """Where an export goes. A script has a name that Python can import."""
+    """Return the path of the export. A script gets a name that Python can import."""
     ending = FORMATS[kind].ending
     name = (re.sub(r"\W", "_", run.name) if kind == "script" else run.name) + ending
     if out is None:
@@ -115,23 +117,25 @@ def _file(run: Run, kind: str, out: Path | None) -> Path:
 
 
 def _trained_on(subject: ExportSource) -> list[str]:
-    """The pictures that the first member was trained on; an ensemble has no split of its own for them."""
+    """Return the ids of the images that the first member was trained on; an ensemble has no training images."""
     return subject.members[0].run.split.train
 
 
 def _quantized(
     subject: ExportSource, written: Path, facts: dict[str, Any], trained: Sequence[Pack], held: Sequence[LabelledPack]
 ) -> Path:
-    """The int8 copy of an ONNX file, beside it, its score measured on the whole holdout."""
+    """Write the int8 copy of an ONNX file beside it, print its score on the whole holdout, and return its path."""
     small = written.with_suffix(".int8.onnx")
     quantize.quantize(written, trained[0].images, small)
     kind = "int8, static, per channel"
     if not subject.all_hold_out(held[0].ids):
         quantize.label(small, as_text({**facts, "holdout": None, "quantised": kind}))
-        say(f"  int8: {small.stat().st_size:>12,} bytes of {written.stat().st_size:,}; no score, since each holdout")
-        say("  image was trained on by some of the folds that it averages, and cannot be asked of the others alone")
+        say(
+            f"  int8: {small.stat().st_size:>12,} bytes of {written.stat().st_size:,}; no score: each holdout image was"
+        )
+        say("  a training image of some of the folds, and the graph averages all of them")
         return small
-    say(f"  asking onnxruntime in int8 about {len(held[0]):,} holdout images")
+    say(f"  predicting {count_of(len(held[0]), 'holdout image')} by onnxruntime in int8")
     score = _score(subject.run, held[0], _recalibrated(subject, answers("onnx", small, held)[0], held[0]))
     quantize.label(small, as_text({**facts, "holdout": asdict(score), "quantised": kind}))
     for file, its in ((written, Score(**facts["holdout"])), (small, score)):
@@ -145,10 +149,10 @@ def _quantized(
 
 
 def _recalibrated(subject: ExportSource, probs: NDArray[np.float32], pack: LabelledPack) -> NDArray[np.float32]:
-    """Return what a graph answered, float32 [N, K], at cross-fitted temperatures, as the fp32 score is calibrated.
+    """Return a graph's probabilities, float32 [N, K], at cross-fitted temperatures, as for the fp32 score.
 
-    The graph of a single run holds a temperature that was fitted to these very images: it is divided out first. The
-    mean over an ensemble's members cannot be taken apart, and is returned as it is.
+    The graph of a single run contains a temperature that was fitted to these images: it is divided out first. The mean
+    over an ensemble's members cannot be separated, and is returned unchanged.
     """
     run, several = subject.run, subject.run.competition.target == "several"
     if len(subject.members) > 1 or not run.temperature.exists():
@@ -158,20 +162,20 @@ def _recalibrated(subject: ExportSource, probs: NDArray[np.float32], pack: Label
 
 
 def _compare(probs: NDArray[np.float32], expected: NDArray[np.float32], kind: str) -> None:
-    """Raise UserError where the probabilities differ, or the most probable class."""
+    """Raise UserError if the probabilities or the most probable classes differ."""
     apart = float(np.abs(probs - expected).max()) if probs.shape == expected.shape else float("inf")
     rows = np.arange(len(expected))
     lost = expected.max(1) - expected[rows, probs.argmax(1)] if probs.shape == expected.shape else np.ones(1)
     other = int((lost > TIE).sum())
     if not apart <= CLOSE or other:
         raise UserError(
-            f"--to {kind}: read again, it gives {other} of {len(expected)} holdout images another class, and "
-            f"probabilities up to {apart:.2g} apart ({CLOSE:g} is allowed); it is not kept"
+            f"--to {kind}: loaded again, it gives {other} of {len(expected)} holdout images another class, and "
+            f"probabilities differ by up to {apart:.2g} ({CLOSE:g} is allowed); the file is deleted"
         )
 
 
 def _say_rounding(own: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
-    """Say what it costs that a graph resizes stored pictures by itself."""
+    """Print how much the probabilities change because a graph resizes stored pictures itself."""
     apart, other = float(np.abs(own - expected).max()), int((own.argmax(1) != expected.argmax(1)).sum())
     if apart > CLOSE:
         changed = count_of(other, "class")
@@ -181,7 +185,7 @@ def _say_rounding(own: NDArray[np.float32], expected: NDArray[np.float32]) -> No
 def _compare_decided(
     run: Run, decided: NDArray[np.bool_ | np.int64] | None, expected: NDArray[np.float32], kind: str
 ) -> None:
-    """Raise UserError where what is decided differs, but for probabilities at a threshold or cut point itself."""
+    """Raise UserError if the decisions differ, other than for probabilities exactly at a threshold or cut point."""
     decision = fitted.decision(run)
     if decided is None or decision.kind == "most_probable":
         return
@@ -190,18 +194,19 @@ def _compare_decided(
     other = decided != decision(expected)
     wrong = int((other & ~(at if other.ndim == 2 else at.any(1))).sum())
     if wrong:
-        raise UserError(f"--to {kind}: read again, it decides otherwise {count_of(wrong, 'time')}; it is not kept")
+        differing = count_of(wrong, "decision")
+        raise UserError(f"--to {kind}: loaded again, it differs in {differing}; the file is deleted")
 
 
 def plain_score(subject: ExportSource, packs: Sequence[LabelledPack]) -> Score:
-    """The holdout's score of what is exported: in float32 on the CPU, whatever the run was scored by, and without the
-    test-time views, unless they go along.
+    """Return the holdout score of the exported model: in float32 on the CPU, whatever device the run was scored on, and
+    without the test-time views, unless these are exported too.
     """
     return _score(subject.run, packs[0], subject.held_out(packs, "holdout as it is exported"))
 
 
 def _score(run: Run, pack: LabelledPack, probs: NDArray[np.float32]) -> Score:
-    """The score of probabilities of the labelled holdout, decided, written and scored as the run's own are."""
+    """Return the score of the holdout's probabilities, decided, written and scored as the run's own are."""
     competition = run.competition
     form = submission.holdout_form(competition, pack.ids)
     known: dict[str, str | tuple[str, ...]] = dict(
@@ -216,7 +221,7 @@ def _score(run: Run, pack: LabelledPack, probs: NDArray[np.float32]) -> Score:
 
 
 def facts_of(subject: ExportSource, counted: int, limit: int, plain: Score) -> dict[str, Any]:
-    """What an export says of itself, as plain data."""
+    """Return the facts that are stored in an export, as plain data."""
     run = subject.run
     competition, image = run.competition, run.competition.image
     colours = "RGB" if image.channels == 3 else "grey"
@@ -245,7 +250,7 @@ def facts_of(subject: ExportSource, counted: int, limit: int, plain: Score) -> d
         "weigh_in": {"parameters": counted, "limit": limit},
         "metric": competition.metric.name,
         "holdout": asdict(plain),
-        "holdout_is": "" if subject.all_hold_out(run.split.holdout) else "; each picture by the folds that held it out",
+        "holdout_is": "" if subject.all_hold_out(run.split.holdout) else "; each image by the folds that held it out",
         "views": subject.views,
         "holdout_with_views": asdict(run.result.holdout) if subject.views and not subject.has_views else None,
         "commit": run.metadata.commit,
@@ -254,7 +259,7 @@ def facts_of(subject: ExportSource, counted: int, limit: int, plain: Score) -> d
 
 
 def say_facts(facts: Mapping[str, Any]) -> None:
-    """Tell what is inside an export and what it scores."""
+    """Print what an export contains and its score."""
     say(f"  inside: {facts['inside']}")
     own = ""
     if facts["holdout_with_views"]:

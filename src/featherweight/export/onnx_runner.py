@@ -81,7 +81,7 @@ def answers(
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
-            raise UserError(f"{path.name}: its own runtime cannot read it, and it is not kept ({lines[-1]})")
+            raise UserError(f"{path.name}: its own runtime cannot read it, so the file is deleted ({lines[-1]})")
         back = np.argsort(np.concatenate([places for places, _ in batches]))
         with np.load(answered) as arrays:
             return arrays["probs"][back], arrays["decided"][back] if "decided" in arrays.files else None

@@ -16,11 +16,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-# A script has its own facts and networks in this place.
+# An exported script has its own facts and networks here.
 FACTS: dict[str, Any] = {"classes": [], "members": [], "weights_file": "", "target": "one", "decision": {}}
 NETWORKS: list[Callable[[], nn.Module]] = []
-VIEWS: list[list[Callable[[Tensor], Any]]] = []  # of each network: images to weights and images, one after another
-# The text below this line ends every script.
+VIEWS: list[list[Callable[[Tensor], Any]]] = []  # of each network: functions from images to weighted images
+# Every script ends with the text below this line.
 LOADED: list[nn.Module] = []
 TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -29,7 +29,7 @@ TYPES = {
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name."""
+    """Return the tensors of a safetensors file by name."""
     content = bytearray(path.read_bytes())
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -44,13 +44,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
-    """What `make` makes, as shapes without memory: networks of the libraries are asked for their maps that way."""
+    """Return the model that `make` builds, with shapes but no memory, to ask it for the sizes of its feature maps."""
     with torch.device("meta"):
         return make().eval()
 
 
 def networks() -> list[nn.Module]:
-    """The models, loaded once from the file beside this one."""
+    """Return the models; they are loaded once, from the weights file beside this one."""
     if not LOADED:
         tensors = read_weights(Path(__file__).parent / FACTS["weights_file"])
         for member, make in zip(FACTS["members"], NETWORKS, strict=True):
@@ -62,7 +62,7 @@ def networks() -> list[nn.Module]:
 
 
 def eight_bits(picture: Image.Image, mode: str, levels: int | None, black: float) -> Image.Image:
-    """A picture in `mode` (L or RGB): transparent parts become white, more than 8 bits become 8."""
+    """Return a picture in `mode` (L or RGB): transparent parts become white, more than 8 bits become 8."""
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert(mode)
@@ -72,16 +72,16 @@ def eight_bits(picture: Image.Image, mode: str, levels: int | None, black: float
         kind = torch.float32 if plain.mode == "F" else torch.int32
         values = torch.frombuffer(bytearray(plain.tobytes()), dtype=kind).double()
         if levels is None and values.max() > white:
-            raise ValueError(f"its pixels go up to {values.max():g}, and {white} was to be white")
+            raise ValueError(f"its pixels go up to {values.max():g}, and expected at most {white}, which is white")
         if black == 0 and values.min() * 255 < -white:
-            raise ValueError(f"its pixels go down to {values.min():g}, and 0 was to be black")
+            raise ValueError(f"its pixels go down to {values.min():g}, expected at least 0, which is black")
         scaled = ((values - black) * (255 / (white - black))).round().clamp(0, 255).to(torch.uint8)
         return Image.frombytes("L", picture.size, bytes(scaled.tolist())).convert(mode)
     return picture if picture.mode == mode else picture.convert(mode)
 
 
 def shrunk(picture: Image.Image, store: int) -> Image.Image:
-    """A picture in its proportion, its shorter side at most `store`, the longer one at most twice the shorter."""
+    """Return a picture with its shorter side at most `store`, and the longer one at most twice the shorter."""
     width, height = picture.size
     short = min(width, height)
     wide, tall = min(width, 2 * short), min(height, 2 * short)
@@ -94,7 +94,7 @@ def shrunk(picture: Image.Image, store: int) -> Image.Image:
 
 
 def centre(picture: Image.Image, side: int, part: float, interpolation: str) -> Image.Image:
-    """The central square of the part `part` of the shorter side, as `side` pixels."""
+    """Return the central square, which is `part` of the shorter side, resized to `side` pixels."""
     width, height = picture.size
     short = int(side / part + 1e-9)
     wide, tall = (int(short * length / min(width, height)) for length in (width, height))
@@ -105,7 +105,7 @@ def centre(picture: Image.Image, side: int, part: float, interpolation: str) -> 
 
 
 def prepare(picture: Image.Image, member: dict[str, Any]) -> Tensor:
-    """A picture as the model was shown those of its training: uint8 [size, size, channels]."""
+    """Return a picture prepared as in training, uint8 [size, size, channels]."""
     size, side = member["size"], (member["size"], member["size"])
     least = 2 * (member["store"] or size)
     if picture.format == "JPEG" and min(picture.size) >= 2 * least:
@@ -125,7 +125,7 @@ def prepare(picture: Image.Image, member: dict[str, Any]) -> Tensor:
 
 
 def product(images: Tensor, views: Sequence[Callable[[Tensor], Any]]) -> Iterator[tuple[float, Tensor]]:
-    """Every combination of the views with the product of their weights."""
+    """Yield every combination of the views with the product of their weights."""
     if not views:
         yield 1.0, images
         return
@@ -135,7 +135,7 @@ def product(images: Tensor, views: Sequence[Callable[[Tensor], Any]]) -> Iterato
 
 
 def tempered(probs: Tensor, temperature: float, several: bool) -> Tensor:
-    """Probabilities to the power of 1 / temperature, rescaled to one; of `several` classes each against its absence."""
+    """Return probabilities to the power of 1 / temperature, rescaled to sum to 1; for sets, each class by itself."""
     if temperature == 1:
         return probs
     logs = probs.double().clamp_min(1e-12).log() / temperature
@@ -146,7 +146,7 @@ def tempered(probs: Tensor, temperature: float, several: bool) -> Tensor:
 
 @torch.no_grad()
 def probabilities(images: Sequence[Tensor]) -> Tensor:
-    """Float32 [N, K] of pictures uint8 [N, H, W, C], once for each of the models at its own size."""
+    """Return the mean probabilities, float32 [N, K], of pictures given once for each model, uint8 [N, H, W, C]."""
     total, several = torch.zeros(()), FACTS["target"] == "several"
     views = VIEWS or [[] for _ in images]
     for net, member, seen, pixels in zip(networks(), FACTS["members"], views, images, strict=True):
@@ -159,8 +159,8 @@ def probabilities(images: Sequence[Tensor]) -> Tensor:
 
 
 def decided(probs: Tensor, kind: str, values: Sequence[float]) -> Tensor:
-    """Answers to probabilities [N, K]: sets bool [N, K] of the classes over their thresholds, or classes int64 [N] by
-    how many of the cut points the expected class index has passed, or else the most probable.
+    """Return the answers for probabilities [N, K]: sets bool [N, K] of the classes over their thresholds, classes int64
+    [N] by the number of cut points below the expected class index, or the most probable classes.
     """
     if kind == "thresholds":
         return probs > torch.tensor(values, dtype=probs.dtype)
@@ -173,10 +173,10 @@ def decided(probs: Tensor, kind: str, values: Sequence[float]) -> Tensor:
 def predict(
     paths: Sequence[str | Path], batch_size: int = 64, left_out: dict[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """For each picture a dict of path, class, probability (of that class) and probabilities (of every class).
+    """Return a dict for each picture: path, class, probability (of that class) and probabilities (of every class).
 
-    Where a picture may have several classes, `classes` is a list of them, in place of the first two. Raises ValueError
-    for what cannot be read; where `left_out` is given, such pictures are left out and entered there with the reason.
+    If a picture may have several classes, `classes` replaces class and probability. Raises ValueError for a picture
+    that cannot be read; with `left_out`, such pictures are left out and added to it with the reason.
     """
     answers = []
     for first in range(0, len(paths), batch_size):
@@ -210,7 +210,7 @@ def predict(
 
 
 def main(paths: Sequence[str]) -> int:
-    """Print a line of CSV for each picture; returns the exit code, 1 where one could not be read."""
+    """Print a line of CSV for each picture; return the exit code, which is 1 if a picture could not be read."""
     if not paths:
         print(f"usage: python {sys.argv[0]} PICTURE...", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Any submission against a competition: whether it would be taken, and its score where the answers are known."""
+"""Check any submission against a competition, and score it if the answers are known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featherweight.evaluation.bootstrap import Groups
 
 
 def score_csv(path: Path, competition: Competition) -> str:
-    """Check any submission and, where the answers are known, score it; returns what came out in words."""
+    """Check any submission and, if the answers are known, score it; return the outcome in words."""
     form = _form(competition)
     known, part_of = known_labels(competition, form)
     if not known:
@@ -45,7 +45,7 @@ def groups(competition: Competition, form: submission.Form) -> Groups | None:
 
 
 def check_csv(path: Path, competition: Competition) -> int:
-    """How many rows a submission has. Raises UserError with the row of the first thing that would be refused."""
+    """Return the number of rows of a submission. Raises UserError with the first row that Kaggle would refuse."""
     return len(submission.check(path, _form(competition)))
 
 

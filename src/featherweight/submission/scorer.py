@@ -1,4 +1,4 @@
-"""The one scorer. It reads what the writer wrote and the checker let pass, so what is scored is what is uploaded."""
+"""The one scorer. It reads the file that the writer wrote and the checker accepted, so what is scored is uploaded."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def score_parts(
     *,
     groups: Groups | None,
 ) -> dict[str, Score]:
-    """The score of the whole under "", then that of each part (Public, Private), given by image id.
+    """Return the score of all images under "", then that of each part (Public, Private); `parts` are by image id.
 
-    Images without an answer are left out: competitions ignore some.
+    Images without an answer are not scored: competitions ignore some.
     """
     cells = check(path, form)
     index = {name: place for place, name in enumerate(competition.classes)}
@@ -60,9 +60,10 @@ def score_parts(
 
 
 def _spellings(answers: Mapping[str, Label], competition: Competition) -> dict[str, Label]:
-    """The answers with the classes as the competition calls them: "3" and "3.0" are one class, so are "cat" and " cat".
+    """Return the answers with the classes as the competition spells them: "3" and "3.0" are the same class, and so are
+    "cat" and " cat".
 
-    Raises UserError for one that is no class, which no submission can name.
+    Raises UserError for an answer that is not a class, since no submission can be right about it.
     """
     known = {spelling(name): name for name in competition.classes} | {name: name for name in competition.classes}
     chosen: dict[str, Label] = {}
@@ -73,7 +74,7 @@ def _spellings(answers: Mapping[str, Label], competition: Competition) -> dict[s
         if None in names:
             strange = label if isinstance(label, str) else label[names.index(None)]
             raise UserError(
-                f"{competition.title}: the answer of the id '{image}' is '{strange}', which is none of the "
+                f"{competition.title}: the answer of the id '{image}' is '{strange}', which is not one of the "
                 f"{len(competition.classes)} classes{nearest(strange, competition.classes)}\n"
                 f"add it to the competition file's classes, or take its row out of the answers"
             )
@@ -82,13 +83,13 @@ def _spellings(answers: Mapping[str, Label], competition: Competition) -> dict[s
 
 
 def spelling(name: str) -> str:
-    """What is the same in all spellings of a class: a number's value, any other name without blanks around it."""
+    """Return what all spellings of a class share: the value of a number, or the name without blanks around it."""
     number = csv_file.number_of(name)
     return name.strip() if number is None else repr(number)
 
 
 def encoded(labels: Sequence[Label], index: Mapping[str, int], several: bool) -> Answers:
-    """Classes by name as indices int64 [N] (-1 for none) or, with `several`, tuples of them as sets uint8 [N, K]."""
+    """Return classes given by name as indices int64 [N] (-1 for none) or, with `several`, as sets uint8 [N, K]."""
     if not several:
         return np.array([index[label] if isinstance(label, str) else -1 for label in labels], dtype=np.int64)
     sets = np.zeros((len(labels), len(index)), dtype=np.uint8)
@@ -98,10 +99,10 @@ def encoded(labels: Sequence[Label], index: Mapping[str, int], several: bool) ->
 
 
 def solution(path: Path, competition: Competition, form: Form) -> tuple[dict[str, Label], dict[str, str]]:
-    """The true classes and the parts (Public, Private) by image id, from a solution file of a competition that is over.
+    """Return the true classes and the parts (Public, Private) by image id, from a past competition's solution file.
 
-    The file has the submission's columns, and perhaps `Usage`; rows whose usage is Ignored are left out. Raises
-    UserError with the row of what does not fit.
+    The file has the submission's columns and may have `Usage`; rows whose usage is Ignored are left out. Raises
+    UserError with the row that does not fit.
     """
     table = csv_file.read(path)
     heads = [name.lower() for name in table.header]

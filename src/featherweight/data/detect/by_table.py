@@ -215,8 +215,8 @@ def _names_groups(heading: str) -> bool:
 def _groups(values: Sequence[str]) -> bool:
     """True if the values put images into groups: at least five, and not one per image."""
     sizes = Counter(value for value in values if value.strip())
-    company = sum(size for size in sizes.values() if size > 1)
-    return len(sizes) >= 5 and company >= len(values) / 4 and max(sizes.values()) <= len(values) / 2
+    together = sum(size for size in sizes.values() if size > 1)
+    return len(sizes) >= 5 and together >= len(values) / 4 and max(sizes.values()) <= len(values) / 2
 
 
 def split_of_lists(survey: Survey, profile: Profile) -> tuple[dict[str, Any], list[str]] | None:

@@ -15,7 +15,7 @@ from featherweight.data.sources.torchvision import Named, export
 from featherweight.errors import UserError, count_of
 from featherweight.schema import Flag, Text
 
-FEW = 3  # images beside class folders that may be left out
+FEW = 3  # images outside the class folders that may be left out
 
 
 def folders(  # the parameters are the keys of a competition's file

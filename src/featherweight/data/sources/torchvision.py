@@ -89,7 +89,7 @@ def read(dataset: Named, folder: Path, part: str, laid_out: Path | None = None) 
     images = as_uint8(np.asarray(content.data), str(folder))
     numbers = np.asarray(content.labels if hasattr(content, "labels") else content.targets)
     if numbers.ndim == 2:
-        numbers = numbers[:, 0]  # QMNIST says who wrote a digit, too
+        numbers = numbers[:, 0]  # QMNIST also lists who wrote a digit
     names = [name.split(" - ")[0] for name in getattr(content, "classes", [])]
     labels = as_labels(numbers, len(images), str(folder))
     return images, [names[int(label)] for label in labels] if names else labels
