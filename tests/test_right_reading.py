@@ -16,7 +16,8 @@ from featherweight.cli import main
 from featherweight.data import archive
 from featherweight.describe.class_names import ordered
 from featherweight.errors import UserError
-from featherweight.kaggle import download, kernel, push_kernel
+from featherweight.kaggle import download
+from featherweight.kaggle.notebook import kernel, push
 from featherweight.submission import csv_format
 
 RANDOM = np.random.default_rng(0)
@@ -319,7 +320,7 @@ def test_the_last_notebook_sent_is_the_one_meant():
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps({"run": "r", "kernel": f"me/{name}", "version": 1}))
         os.utime(path, (place, place))
-    assert push_kernel.pushed("r")["kernel"] == "me/c"
+    assert push.pushed("r")["kernel"] == "me/c"
 
 
 @pytest.mark.parametrize(
@@ -330,5 +331,5 @@ def test_a_damaged_note_of_a_notebook_hides_no_other(content, capsys):
         path = paths.kernels() / name / "pushed.json"
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    assert push_kernel.pushed("r")["kernel"] == "me/a"
+    assert push.pushed("r")["kernel"] == "me/a"
     assert "b/pushed.json: damaged, and ignored" in capsys.readouterr().out

@@ -176,7 +176,7 @@ def _entry(what: str, competition: str | None) -> Entry:
 
 def _code_entry(what: str) -> Entry:
     """Return the notebook last sent for a run or recipe; its version stands for the CSV's bytes."""
-    from featherweight.kaggle.push_kernel import pushed
+    from featherweight.kaggle.notebook.push import pushed
     from featherweight.runs.run import Run
 
     sent = pushed(what)

@@ -30,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Make the folder; with --push, send it."""
     from featherweight import paths
-    from featherweight.kaggle import kernel
+    from featherweight.kaggle.notebook import kernel
 
     wish = kernel.wish(arguments.what, arguments.competition)
     if arguments.push or arguments.output:
-        from featherweight.kaggle import push_kernel
+        from featherweight.kaggle.notebook import push
 
-        print(push_kernel.push(wish, gpu=arguments.gpu) if arguments.push else push_kernel.output(wish))
+        print(push.push(wish, gpu=arguments.gpu) if arguments.push else push.output(wish))
         return 0
     folder = kernel.write(wish, gpu=arguments.gpu)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

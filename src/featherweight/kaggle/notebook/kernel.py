@@ -23,8 +23,8 @@ from featherweight import atomic, budget, paths
 from featherweight.config import Competition, Recipe, load_competition, load_recipe, store
 from featherweight.config.competition import Kernel
 from featherweight.errors import UserError
-from featherweight.kaggle import kernel_script, wheels
 from featherweight.kaggle.download import data_folder, kaggle_name
+from featherweight.kaggle.notebook import script, wheels
 from featherweight.models.custom import CustomModel
 from featherweight.models.pretrained_weights import PACKAGE, starts_pretrained
 from featherweight.runs import bundle, ledger
@@ -129,7 +129,7 @@ def write(wish: Wish, *, gpu: bool = False, owner: str = NOBODY) -> Path:
     with atomic.replaced_folder(target / "data") as data, atomic.replaced_folder(target / "code") as code:
         _write_data(data, wish, owner)
         plan["files"] = {file.name: ledger.sha256(file) for file in sorted(data.iterdir()) if file.suffix != ".json"}
-        text = Path(kernel_script.__file__).read_text().replace('r"""{}"""', f'r"""{json.dumps(plan)}"""')
+        text = Path(script.__file__).read_text().replace('r"""{}"""', f'r"""{json.dumps(plan)}"""')
         (code / "kernel.py").write_text(text)
         _write_json(code / "kernel-metadata.json", _notebook(wish, slug, owner, gpu))
     return target

@@ -38,7 +38,7 @@ def of_installed(name: str) -> tuple[str, bytes]:
 @functools.cache
 def of_this_package() -> tuple[str, bytes]:
     """Return the wheel of this package as it is, with its configurations."""
-    source = Path(__file__).resolve().parents[1]
+    source = Path(__file__).resolve().parents[2]
     contents = {
         f"featherweight/{file.relative_to(source).as_posix()}": file.read_bytes()
         for file in sorted(source.rglob("*"))

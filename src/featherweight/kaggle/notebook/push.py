@@ -15,9 +15,9 @@ from typing import Any
 from featherweight import atomic, paths
 from featherweight.console import duration, say
 from featherweight.errors import Unavailable, UserError, count_of
-from featherweight.kaggle import kernel
 from featherweight.kaggle.code_client import CodeKaggle
 from featherweight.kaggle.errors import clean
+from featherweight.kaggle.notebook.kernel import Wish, write
 from featherweight.kaggle.responses import number
 
 POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between requests, the last for good
@@ -28,10 +28,10 @@ QUEUE_MINUTES = 60  # for a notebook to be started, beyond its own time
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
 
-def push(wish: kernel.Wish, *, gpu: bool) -> str:
+def push(wish: Wish, *, gpu: bool) -> str:
     """Write the notebook's folder with the user's name in it, send it and wait; returns the outcome in words."""
     kaggle = CodeKaggle()
-    folder = kernel.write(wish, gpu=gpu, owner=kaggle.user)
+    folder = write(wish, gpu=gpu, owner=kaggle.user)
     reference = f"{kaggle.user}/{wish.slug}"
     _send_data(kaggle, folder / "data", reference)
     version = _send_code(kaggle, folder / "code", reference, 60 * wish.rules.minutes)
@@ -46,13 +46,13 @@ def push(wish: kernel.Wish, *, gpu: bool) -> str:
     return _outcome(kaggle, wish, reference, version)
 
 
-def output(wish: kernel.Wish) -> str:
+def output(wish: Wish) -> str:
     """Wait for the notebook that was sent last and download what it wrote; returns the outcome in words."""
     sent = pushed(wish.run.name if wish.run else wish.slug)
     return _outcome(CodeKaggle(), wish, sent["kernel"], sent["version"])
 
 
-def _outcome(kaggle: CodeKaggle, wish: kernel.Wish, reference: str, version: int) -> str:
+def _outcome(kaggle: CodeKaggle, wish: Wish, reference: str, version: int) -> str:
     """Return in words how a version ended, after downloading its files."""
     what = wish.run.name if wish.run else wish.name
     waits = f"./run.sh kernel {what} --competition {wish.competition_name} --output waits on and fetches what it wrote"

@@ -17,7 +17,7 @@ from featherweight import paths, submission
 from featherweight.config import Competition, Recipe, load_competition, load_recipe
 from featherweight.console import Progress, duration, say
 from featherweight.errors import count_of
-from featherweight.kaggle.notebook_time import epochs_within
+from featherweight.kaggle.notebook.epochs import epochs_within
 from featherweight.models.custom_source import stored_sources
 from featherweight.runs import bundle, fitted, pipeline
 from featherweight.runs.pictures import to_predict
