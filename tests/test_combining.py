@@ -20,7 +20,7 @@ from featherweight.errors import OverBudget, UserError
 from featherweight.evaluation.calibration import temper, temper_cross_fitted
 from featherweight.evaluation.metrics import METRICS
 from featherweight.export.exportable import ExportSource
-from featherweight.kaggle import submit_and_score
+from featherweight.kaggle import entry
 from featherweight.report import tensorboard, write
 from featherweight.runs import bundle, ensemble, ledger, members, pipeline, predictions, series, soup, stored_probs
 from featherweight.runs.comparison import true_classes
@@ -413,14 +413,14 @@ def test_an_ensemble_stands_in_its_folder_before_it_stands_in_the_ledger(finishe
     assert main.main(["runs"]) == 0
     assert "both: finished, and not in the ledger; add it with: ./run.sh resume both" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"both is not in the ledger .*resume both adds it"):
-        submit_and_score._entry("both", None)
+        entry.find("both", None)
     assert main.main(["resume", "both"]) == 0
     assert ledger.read()["run"].tolist() == ["a", "b", "c", "both"]
     with pytest.raises(UserError, match="nothing to continue"):
         pipeline.execute(Run.find("both"))
     Run.find("both").csv().unlink()
     with pytest.raises(UserError, match=r"both has no submission, its CSV is not here"):
-        submit_and_score._entry("both", None)
+        entry.find("both", None)
 
 
 def test_a_run_of_another_machines_device_goes_on_with_this_ones_and_says_so_once(finished, home, monkeypatch, capsys):

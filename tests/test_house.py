@@ -138,7 +138,6 @@ def test_nothing_of_one_machine_is_in_the_repository():
 # What a configuration may name has its keys as parameters, so many of them are no fault.
 LONG_FILES = {
     "training/trainer.py": "the training as one story, read from top to bottom",
-    "kaggle/submit_and_score.py": "one submission, from its entry in the ledger to its score",
     "benchmarks/_pipelines.py": "the peers beside each other, as their authors would write them",
 }
 LONG_FUNCTIONS = {"benchmarks/race.py main": "the race, in the order in which it is run"}

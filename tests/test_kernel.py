@@ -14,7 +14,7 @@ from featherweight.cli import main
 from featherweight.config import load_competition, load_recipe
 from featherweight.errors import UserError
 from featherweight.kaggle.code_client import CodeKaggle
-from featherweight.kaggle.notebook import entry, kernel, push
+from featherweight.kaggle.notebook import inside, kernel, push
 from featherweight.kaggle.notebook.epochs import epochs_within
 from featherweight.planning.costs import Cost
 from featherweight.planning.own_process import Failed
@@ -222,14 +222,14 @@ def test_another_version_of_the_data_set_is_refused_in_the_notebook(workspace, t
 
 def test_a_notebook_of_a_run_answers_the_competition_that_was_named(workspace, monkeypatch):
     asked = []
-    monkeypatch.setattr(entry, "to_predict", lambda competition, run: asked.append(competition.title) or 1 / 0)
+    monkeypatch.setattr(inside, "to_predict", lambda competition, run: asked.append(competition.title) or 1 / 0)
     assert main.main(["kernel", "first", "--competition", "code"]) == 0
     data = workspace / "kernels" / SLUG / "data"
     text = (data / "competition.yaml").read_text()
     (data / "competition.yaml").write_text(text.replace("title: ", "title: Another, "))
     monkeypatch.setenv("FEATHERWEIGHT_HOME", str(workspace / "elsewhere"))
     with pytest.raises(ZeroDivisionError):
-        entry.write_submission({"run": "run.bundle", "minutes": 9}, data, 0.0)
+        inside.write_submission({"run": "run.bundle", "minutes": 9}, data, 0.0)
     assert asked[0].startswith("Another, ")
 
 
@@ -252,7 +252,7 @@ def test_a_network_of_ones_own_comes_along(workspace, tmp_path, monkeypatch):
     (tmp_path / "net.py").unlink()
     (tmp_path / "parts.py").unlink()
     data = workspace / "kernels" / "fw-own-code" / "data"
-    net = entry._recipe({"sources": kernel.SOURCES}, data, ["train.epochs=3"]).model(10, 1, 8)
+    net = inside._recipe({"sources": kernel.SOURCES}, data, ["train.epochs=3"]).model(10, 1, 8)
     assert sum(parameter.numel() for parameter in net.parameters()) == 64 * 5 + 5 + 5 * 10 + 10
 
 

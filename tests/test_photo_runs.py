@@ -21,7 +21,7 @@ from featherweight.cli.main import main
 from featherweight.data.image import decode
 from featherweight.evaluation.decisions import DecisionRule
 from featherweight.export import subprocess_runner
-from featherweight.kaggle.notebook import entry
+from featherweight.kaggle.notebook import inside
 from featherweight.runs.evaluate import write_submission
 from featherweight.runs.predictor import Predictor
 from featherweight.runs.run import Run
@@ -160,4 +160,4 @@ def test_a_notebook_writes_the_bytes_of_the_run(photos, home, target):
         assert run.csv().read_text().count("light") == 2
     own = run.csv().read_bytes()
     run.csv().unlink()
-    assert entry._by_run(run, run.competition, float("inf")).read_bytes() == own
+    assert inside._by_run(run, run.competition, float("inf")).read_bytes() == own

@@ -7,72 +7,28 @@ same bytes: the tag is looked for in Kaggle's own listing first.
 
 from __future__ import annotations
 
-import hashlib
-import shlex
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
 from featherweight import paths
 from featherweight.console import say
-from featherweight.errors import Unavailable, UserError, count_of
+from featherweight.errors import Unavailable, UserError
 from featherweight.kaggle import credentials as kaggle_credentials
 from featherweight.kaggle.client import Kaggle
 from featherweight.kaggle.download import kaggle_name, slug_and_folder
+from featherweight.kaggle.entry import Entry, find, of_notebook
 from featherweight.kaggle.errors import SITE
 from featherweight.kaggle.responses import KaggleSubmission, LeaderboardRow
-from featherweight.runs import ledger, stored_probs
-
-if TYPE_CHECKING:  # torch, without which scores and downloads come sooner
-    from featherweight.config import Competition
-    from featherweight.runs.run import Run
+from featherweight.runs import ledger
 
 SENDING, LOST, REFUSED = "SENDING", "LOST", "REFUSED"  # what the ledger knows beside Kaggle's own words
 POLLS = (5.0, 10.0, 20.0, 30.0)  # seconds between requests for a score, the last for good
 LONGEST_MESSAGE = 400
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is to be uploaded, and the run it comes from, if the ledger knows one."""
-
-    csv: Path
-    sha256: str
-    competition_name: str
-    slug: str
-    run: dict[str, Any]
-    kernel: str = ""  # the notebook, owner/name, whose version is entered, where no CSV is uploaded
-    version: int = 0
-
-    @property
-    def name(self) -> str:
-        """The name used in messages."""
-        return str(self.run.get("run") or self.kernel or self.csv.name)
-
-    @property
-    def identity(self) -> str:
-        """What must not be submitted twice."""
-        return f"version {self.version} of {self.kernel} was" if self.kernel else "these very bytes were"
-
-    def by_hand(self, message: str) -> str:
-        """The equivalent command of Kaggle's client."""
-        what = ["-k", self.kernel, "-v", str(self.version)] if self.kernel else []
-        return shlex.join(["kaggle", "competitions", "submit", self.slug, "-f", str(self.csv), *what, "-m", message])
-
-    def connect(self) -> Kaggle:
-        """Return the connection that submits this entry."""
-        if not self.kernel:
-            return Kaggle()
-        from featherweight.kaggle.code_client import CodeKaggle
-
-        return CodeKaggle(self.kernel, self.version)
 
 
 def submit(
@@ -88,11 +44,11 @@ def submit(
 
     Refuses what exceeds the limit, what the checker refuses, and what was submitted before (unless `again`).
     """
-    entry = _code_entry(what) if by_kernel else _entry(what, competition)
+    entry = of_notebook(what) if by_kernel else find(what, competition)
     target = paths.submissions()
     try:
         with FileLock(target / "submit.lock", timeout=0):
-            submission, message = _upload(entry.connect(), entry, message or _message(entry), again)
+            submission, message = _upload(entry.connect(), entry, message or entry.message, again)
     except Timeout:
         raise UserError("another submission is being made from this workspace; wait for it to end") from None
     if wait_minutes > 0 and submission.status == "PENDING":
@@ -130,74 +86,6 @@ def scores() -> pd.DataFrame:
 def leaderboard(name: str, count: int) -> list[LeaderboardRow]:
     """Return the first teams of a competition, named as here or as on Kaggle."""
     return Kaggle().leaderboard(slug_and_folder(name)[0], count)
-
-
-def _entry(what: str, competition: str | None) -> Entry:
-    """Find what is meant, check the size of the model that made it, and check its CSV."""
-    from featherweight.runs.run import Run
-    from featherweight.submission import grading
-
-    if what.endswith(".csv") or Path(what).is_file():
-        csv = Path(what)
-        if not csv.is_file():
-            raise UserError(f"there is no file {csv}")
-        run = ledger.maker(csv)
-        if not run and competition is None:
-            raise UserError(f"{csv} is of no run in the ledger: name its competition with --competition")
-        name = competition or str(run["competition"])
-        origin = Run.find(run["run"]) if run and Run.exists(run["run"]) else None
-    else:
-        origin = Run.find(what)
-        csv, name = origin.csv(), origin.competition_name
-        if not csv.is_file():
-            if origin.is_finished and not stored_probs.path(origin, "predict").exists():
-                raise UserError(f"{what} has no submission: {name} has no images to predict")
-            there = "its CSV is not here" if origin.is_finished else "it has none yet"
-            raise UserError(f"{what} has no submission, {there}: ./run.sh resume {what}")
-        rows = ledger.read()
-        mine = ledger.records(rows[(rows["run"] == origin.name) & (rows["csv_sha256"] == ledger.sha256(csv))])
-        if not mine and not ledger.has(origin.name, origin.metadata.started):
-            raise UserError(f"{what} is not in the ledger (a copied folder?): ./run.sh resume {what} adds it")
-        if not mine:
-            raise UserError(f"{csv} is not what {what} wrote (the ledger has another checksum); submit it as a file")
-        run = mine[-1]
-    if origin is not None:
-        origin.weigh()
-    declared = _competition(name, origin)
-    if declared.kernel is not None:
-        raise UserError(
-            f"{name} takes a notebook, not a CSV: ./run.sh kernel {what} --push, then ./run.sh submit {what} --kernel"
-        )
-    count = grading.check_csv(csv, declared)
-    slug = kaggle_name(name, declared)
-    say(f"{csv}: {count_of(count, 'row')}, checked")
-    return Entry(csv, ledger.sha256(csv), name, slug, run)
-
-
-def _code_entry(what: str) -> Entry:
-    """Return the notebook last sent for a run or recipe; its version stands for the CSV's bytes."""
-    from featherweight.kaggle.notebook.push import pushed
-    from featherweight.runs.run import Run
-
-    sent = pushed(what)
-    origin = Run.find(sent["run"]) if sent["run"] else None
-    if origin is not None:
-        origin.weigh()
-    name, rows = sent["competition"], ledger.read()
-    mine = ledger.records(rows[rows["run"] == sent["run"]]) if sent["run"] else []
-    identity = hashlib.sha256(f"{sent['kernel']}@{sent['version']}".encode()).hexdigest()
-    slug = kaggle_name(name, _competition(name, origin))
-    run = mine[-1] if mine else {}
-    return Entry(Path("submission.csv"), identity, name, slug, run, sent["kernel"], sent["version"])
-
-
-def _competition(name: str, run: Run | None) -> Competition:
-    """Return the competition from its file, which may have gained a Kaggle name since; else as the run stored it."""
-    from featherweight.config import load_competition
-
-    with suppress(UserError):
-        return load_competition(name)
-    return load_competition(name) if run is None else run.competition  # which raises what was suppressed
 
 
 def _upload(kaggle: Kaggle, entry: Entry, message: str, again: bool) -> tuple[KaggleSubmission, str]:
@@ -279,14 +167,6 @@ def _in_words(entry: Entry, submission: KaggleSubmission) -> str:
         return f"{name}: {submission.status.lower()}\nnext: ./run.sh scores"
     holdout = f", holdout {entry.run['holdout']:.5f}" if entry.run else ""
     return f"{name}: public score {submission.public:.5f}{holdout}\nnext: ./run.sh runs --plot"
-
-
-def _message(entry: Entry) -> str:
-    run = entry.run
-    if not run:
-        return entry.csv.name
-    commit = f", commit {run['commit']}" if run["commit"] else ""
-    return f"{run['run']}: holdout {run['holdout']:.4f} [{run['holdout_low']:.4f}, {run['holdout_high']:.4f}]{commit}"
 
 
 COPIED = ("run", "recipe", "seed", "parameters", "limit", "metric", "holdout", "holdout_low", "holdout_high", "commit")

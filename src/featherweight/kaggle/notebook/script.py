@@ -57,11 +57,11 @@ def main() -> None:
     if PLAN["folder"]:
         (home / "data" / PLAN["folder"]).symlink_to(folder_of(PLAN["competition"]), target_is_directory=True)
     try:
-        from featherweight.kaggle.notebook import entry
+        from featherweight.kaggle.notebook import inside
     except ImportError as error:
         version = ".".join(map(str, sys.version_info[:2]))
         sys.exit(f"error: this notebook (Python {version}) lacks what the wheels do not hold for it: {error}")
-    csv = entry.write_submission(PLAN, folder, STARTED)
+    csv = inside.write_submission(PLAN, folder, STARTED)
     shutil.copy(csv, WORKING / "submission.csv")
     print(f"wrote {WORKING / 'submission.csv'} after {(time.monotonic() - STARTED) / 60:.1f} minutes")
 
