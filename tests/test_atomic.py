@@ -38,6 +38,19 @@ def test_the_umask_is_not_touched(tmp_path, monkeypatch):
     assert [(tmp_path / name).read_text() for name in ("file", "other")] == ["x", "y"]
 
 
+def test_an_unfinished_folder_is_deleted_and_a_finished_one_moved(tmp_path):
+    beside, target = tmp_path / ".x.part", tmp_path / "x"
+    beside.mkdir()
+    (beside / "of a killed process").touch()
+    with pytest.raises(IsADirectoryError), atomic.unfinished(beside) as folder:
+        folder.write_text("")
+    assert not list(tmp_path.iterdir())
+    with atomic.unfinished(beside) as folder:
+        (folder / "whole").touch()
+        atomic.move(folder, target)
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["x", "x/whole"]
+
+
 @pytest.mark.parametrize("fault", [OSError, KeyboardInterrupt])
 def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, fault):
     target = tmp_path / "folder"
