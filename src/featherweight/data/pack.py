@@ -33,7 +33,7 @@ from featherweight.errors import UserError, count_of, nearest
 from featherweight.schema import Choice
 from featherweight.untrusted_files import explained
 
-NAMED = {"predict": "test"}  # a part's name in those of its packs, which were so called first
+NAMES_ON_DISK = {"predict": "test"}  # of parts, in the names of packs; earlier versions have chosen them
 
 __all__ = ["Data", "Image", "LabelledPack", "Pack", "answers", "decode", "load"]
 
@@ -75,7 +75,7 @@ class LabelledPack(Pack):
 
     @classmethod
     def of(cls, pack: Pack) -> LabelledPack:
-        """Return a pack with known classes as what it is. Raises ValueError for one without."""
+        """Return a pack as a labelled one. Raises ValueError if its classes are not known."""
         if pack.labels is None:
             raise ValueError(f"the classes of {len(pack):,} images are not known")
         return cls(pack.ids, pack.images, pack.labels, pack.groups, pack.folder)
@@ -268,7 +268,7 @@ def is_packed(samples: Samples | Stored, image: Image, part: str, source: Choice
 
 def _names(samples: Samples | Stored, image: Image, part: str, source: Choice) -> tuple[str, Path]:
     """Return the digest of a pack's settings, and the path without ending of the note that names the pack."""
-    part = NAMED.get(part, part)
+    part = NAMES_ON_DISK.get(part, part)
     # What a few files mean, the source's keys say; where each file is an image, its bytes say all.
     meaning = f"{part} {source.model_dump_json()}" if isinstance(samples, Stored) else part
     settings = fingerprint.digest(f"{pack_writer.FORMAT} {decoding(image)} {meaning}".encode())
