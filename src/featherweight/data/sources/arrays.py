@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,36 +47,27 @@ def arrays(  # the parameters are the keys of a competition's file
             limits = limits_of(spread(load(root, train), train), spread(values, name), train)
         return as_uint8(values, name, limits)
 
-    def trained() -> Samples:
-        images = pictures(train)
-        names = as_labels(load(root, labels), len(images), labels)
-        return Samples(numbered(len(images), first_id), images, names, places=_places(root, train, len(images)))
+    def part(name: str, classes: str | None = None, ids: str | None = None) -> Samples:
+        images = pictures(name)
+        return Samples(
+            as_labels(load(root, ids), len(images), ids) if ids else numbered(len(images), first_id),
+            images,
+            as_labels(load(root, classes), len(images), classes) if classes else None,
+            places=_places(root, name, len(images)),
+        )
 
-    def held_out() -> Samples:
-        assert valid is not None
-        images = pictures(valid)
-        names = as_labels(load(root, valid_labels or valid), len(images), valid_labels or valid)
-        return Samples(numbered(len(images), first_id), images, names, places=_places(root, valid, len(images)))
-
-    def tested() -> Samples:
-        assert test is not None
-        images = pictures(test)
-        names = as_labels(load(root, ids), len(images), ids) if ids else numbered(len(images), first_id)
-        return Samples(names, images, places=_places(root, test, len(images)))
-
-    def solved() -> dict[str, str]:
-        assert answers is not None
-        samples = tested()
-        return dict(zip(samples.ids, as_labels(load(root, answers), len(samples.ids), answers), strict=True))
+    def solved(name: str, answers: str) -> dict[str, str]:
+        listed = part(name, None, ids).ids
+        return dict(zip(listed, as_labels(load(root, answers), len(listed), answers), strict=True))
 
     def files(*names: str | None) -> list[Path]:
         return [existing(root, split(name)[0]) for name in names if name]
 
     return Listing(
-        train=Stored(files(train, labels), trained),
-        predict=Stored(files(test, ids), tested) if test else None,
-        valid=Stored(files(valid, valid_labels), held_out) if valid else None,
-        answers=solved if test and answers else None,
+        train=Stored(files(train, labels), partial(part, train, labels)),
+        predict=Stored(files(test, ids), partial(part, test, None, ids)) if test else None,
+        valid=Stored(files(valid, valid_labels), partial(part, valid, valid_labels or valid)) if valid else None,
+        answers=partial(solved, test, answers) if test and answers else None,
     )
 
 

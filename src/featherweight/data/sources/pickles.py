@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,8 +59,7 @@ def pickles(
             raise UserError(f"{paths[0].parent}: the pickles hold images of different sizes: {shapes}") from None
         return Samples(numbered(len(together), first_id), together, list(itertools.chain(*class_names)))
 
-    def test_part() -> tuple[Samples, dict[str, Any]]:
-        assert tested is not None
+    def to_predict(tested: Path) -> tuple[Samples, dict[str, Any]]:
         content = read(tested)
         data = _data(content, tested)
         own = data.dtype == np.uint8
@@ -69,17 +69,16 @@ def pickles(
         ids = as_labels(content[key], len(images), f"{tested}: {key}") if key else numbered(len(images), first_id)
         return Samples(ids, images), content
 
-    def answers() -> dict[str, str]:
-        assert tested is not None
-        samples, content = test_part()
+    def answers(tested: Path) -> dict[str, str]:
+        samples, content = to_predict(tested)
         if not any(key in content for key in LABELS[labels]):
             return {}
         return dict(zip(samples.ids, spelled(content, len(samples.ids), tested), strict=True))
 
     return Listing(
         train=Stored([*paths, *([named] if named else [])], trained),
-        predict=Stored([tested], lambda: test_part()[0]) if tested else None,
-        answers=answers if tested else None,
+        predict=Stored([tested], lambda: to_predict(tested)[0]) if tested else None,
+        answers=partial(answers, tested) if tested else None,
     )
 
 
