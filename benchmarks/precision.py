@@ -65,7 +65,6 @@ def predicted(run: Run, precision: str, threads: int) -> tuple[NDArray[np.int64]
     processor time.
     """
     pack = run.competition.load().train
-    assert pack.labels is not None
     row_of = {id: row for row, id in enumerate(pack.ids)}
     rows = np.array([row_of[id] for id in run.split.holdout], dtype=np.int64)
     part = pack.take(rows)

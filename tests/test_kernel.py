@@ -68,7 +68,7 @@ def test_the_notebook_of_a_recipe_trains_without_a_network(workspace, tmp_path):
     assert main.main(["kernel", "short", "--competition", "code"]) == 0
     done = run_notebook(workspace / "kernels" / "fw-short-code", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "1 epochs of 20 steps and the predictions, about" in done.stdout
+    assert "1 epoch of 20 steps and the predictions, about" in done.stdout
     assert "holdout accuracy" in done.stdout
     assert (tmp_path / "working" / "submission.csv").read_text().startswith("Id,Category\n")
 

@@ -180,7 +180,6 @@ def _train(search: Search, recipe: Recipe, trial: Trial) -> Score:
 
     done = trained(search, recipe, folder, report)
     judged, labels, groups = done.judged(search.device), done.holdout.labels, done.groups
-    assert labels is not None
     trial_answers.store(folder, judged, labels, groups)
     return judge(search.competition.metric, judged, labels, groups=groups)
 
