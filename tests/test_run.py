@@ -180,6 +180,24 @@ def test_other_images_to_predict_are_answered_anew_and_never_by_the_answers_of_t
     assert (runs / "one" / "result.json").is_file()
 
 
+def test_images_replaced_under_their_names_are_other_images(runs, monkeypatch, capsys):
+    load, note = pack.load, runs / "one" / "predict_ids.sha256"
+
+    def of_files(*arguments):  # those of scikit-learn are in memory, and have no files
+        data = load(*arguments)
+        return replace(data, predict=replace(data.predict, content="today"))
+
+    monkeypatch.setattr(pack, "load", of_files)
+    monkeypatch.setattr(pack, "answers", lambda source: None)
+    Run.find("one").probs("predict", load_competition("digits").load().predict.ids, "today")  # of an older run: unknown
+    note.write_text(f"{note.read_text()}before\n")
+    with pytest.raises(UserError, match="one has predicted other images than those to predict today"):
+        ensemble(["one", "two"], fit=False, name="both", command=["x"])
+    assert main.main(["resume", "one", "--no-report"]) == 0
+    assert "predict: these are other images than one has predicted" in capsys.readouterr().out
+    assert note.read_text().splitlines()[1] == "today"
+
+
 @pytest.mark.parametrize("count", [359, 300])
 def test_older_answers_that_say_not_of_which_images_they_are_count_where_their_number_fits(runs, count):
     (runs / "one" / "predict_ids.sha256").unlink()

@@ -207,6 +207,19 @@ def test_a_given_validation_folder_is_used_as_it_is(tracks):
     assert len(split["holdout"]) == 8
 
 
+def test_training_images_replaced_under_their_names_end_an_unfinished_run(tracks, capsys):
+    competition = write(tracks)
+    assert run(tracks, competition)[0] == 0
+    first = next((tracks / "data/t/train").rglob("*.png"))
+    Pillow.fromarray(np.asarray(Pillow.open(first)) // 2).save(first)
+    assert main.main(["resume", "r", "--no-report"]) == 0
+    (tracks / "runs/r/result.json").unlink()
+    assert main.main(["resume", "r", "--no-report"]) == 2
+    assert (
+        "some training images were replaced by others of the same names since r was started" in capsys.readouterr().err
+    )
+
+
 def test_a_given_validation_folder_leaves_none_to_keep_for_the_end(tracks, capsys):
     code, split = run(tracks, write(tracks, source=", valid: valid"), "split.test=0.2")
     assert (code, split) == (2, {})

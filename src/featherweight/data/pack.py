@@ -43,7 +43,9 @@ class Pack:
     """Decoded images, uint8 [N, H, W, C], possibly memory-mapped; ids [N]; class indices int64 [N], if known.
 
     `groups` [N] says which images are related, if the source knows. If the images do not fit into memory, `images` is a
-    `MappedRows`, which is indexed like an array. `folder` is the folder of the whole pack, if it is on disk.
+    `MappedRows`, which is indexed like an array. `folder` is the folder of the whole pack, if it is on disk, and
+    `content` the hash of the files that the whole pack was made of, if these are known: of other images under the same
+    ids it is another.
     """
 
     ids: list[str]
@@ -51,6 +53,7 @@ class Pack:
     labels: NDArray[np.int64] | None = None
     groups: list[str] | None = None
     folder: Path | None = None
+    content: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,7 +81,7 @@ class LabelledPack(Pack):
         """Return a pack as a labelled one. Raises ValueError if its classes are not known."""
         if pack.labels is None:
             raise ValueError(f"the classes of {len(pack):,} images are not known")
-        return cls(pack.ids, pack.images, pack.labels, pack.groups, pack.folder)
+        return cls(pack.ids, pack.images, pack.labels, pack.groups, pack.folder, pack.content)
 
     def and_more(self, ids: Sequence[str], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> LabelledPack:
         """Return these images followed by others, without groups; what is on disk stays there."""
@@ -173,7 +176,7 @@ def _pack(samples: Samples | Stored, image: Image, classes: Sequence[str], part:
         say(f"{part}: left out: {count_of(len(gone), 'image')} that cannot be read: {examples(names)}")
         samples = _without(samples, gone)
     labels = None if samples.labels is None else _indices(samples.ids, samples.labels, classes)
-    return Pack(samples.ids, images, labels, samples.groups, folder)
+    return Pack(samples.ids, images, labels, samples.groups, folder, folder.name.rpartition("-")[2])
 
 
 def _in_memory(arrays: NDArray[np.uint8], image: Image) -> Any:

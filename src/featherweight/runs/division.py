@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight import atomic
+from featherweight.console import say
 from featherweight.data.image_groups import DECLARED, ImageGroups, disputes
 from featherweight.data.pack import Data, LabelledPack
 from featherweight.data.parts import Packs, divide_knowing, labelled_groups
@@ -160,7 +161,7 @@ def _stored(run: Run, packs: Packs, data: Data, found: ImageGroups) -> Packs:
     groups.store(
         run.folder, {id: ids[first] for id, first in zip(ids, _first_of_each(found), strict=True) if id in scored}
     )
-    run.store_split(SplitIds(train.ids, holdout.ids, test.ids if test else []))
+    run.store_split(SplitIds(train.ids, holdout.ids, test.ids if test else [], data.train.content))
     return packs
 
 
@@ -178,6 +179,11 @@ def _as_stored(run: Run, data: Data) -> Packs:
     if not same or (came_divided is not None and came_divided.ids != stored.holdout):
         path = run.folder / "split.json"
         raise UserError(f"the images are not those that {run.name} was started with ({path}); start a new run")
+    if stored.content and data.train.content not in ("", stored.content):
+        replaced = "some training images were replaced by others of the same names since"
+        if not run.is_finished:
+            raise UserError(f"{replaced} {run.name} was started; start a new run")
+        say(f"  {replaced} {run.name} was trained")
     return taken(stored.train), came_divided or taken(stored.holdout), taken(stored.test) if stored.test else None
 
 

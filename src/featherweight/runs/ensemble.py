@@ -101,8 +101,8 @@ def _together(
             labelled["test"] = (test, true_classes(first, test))
         predict = competition.load().predict
         if predict is not None:
-            answered = [run.probs("predict", predict.ids) for run in runs]
-            stored_probs.store(combined, "predict", averaged(answered, weights), predict.ids)
+            answered = [run.probs("predict", predict.ids, predict.content) for run in runs]
+            stored_probs.store(combined, "predict", averaged(answered, weights), predict.ids, predict.content)
         ids = None if predict is None else predict.ids
         result = conclude(combined, weighed, labelled, ids)
     made = Run.find(combined.name)

@@ -66,16 +66,17 @@ class Metadata:
 
 @dataclass(frozen=True)
 class SplitIds:
-    """The ids of the images of train, holdout and test."""
+    """The ids of the images of train, holdout and test, and the `content` of the pack of the training images."""
 
     train: list[str]
     holdout: list[str]
     test: list[str] = field(default_factory=list)
+    content: str = ""
 
     def to_json(self) -> str:
-        """Return it as it is stored; an empty test part is left out."""
-        content = {"train": self.train, "holdout": self.holdout, **({"test": self.test} if self.test else {})}
-        return json.dumps(content) + "\n"
+        """Return it as it is stored; an empty test part and an unknown content are left out."""
+        record = {"train": self.train, "holdout": self.holdout}
+        return json.dumps({**record, **{k: v for k, v in (("test", self.test), ("content", self.content)) if v}}) + "\n"
 
 
 def read_record(path: Path, kind: type[T], way_on: str) -> T:

@@ -79,14 +79,14 @@ def probabilities(
     images, are replaced.
     """
     device.processes.once(lambda: _delete_damaged(run, part))
-    stored = stored_probs.read(run, part, images.ids)
+    stored = stored_probs.read(run, part, images.ids, images.content)
     if stored is not None:
         return stored
     if stored_probs.path(run, part).exists():
         say(f"  {part}: these are other images than {run.name} has predicted; they are predicted from its weights")
     with Progress(f"predict {part}", len(images), "images") as bar:
         probs = _asked(run, model, images, device, plain, bar.advance)
-    device.processes.once(lambda: stored_probs.store(run, part, probs, images.ids))
+    device.processes.once(lambda: stored_probs.store(run, part, probs, images.ids, images.content))
     return probs
 
 

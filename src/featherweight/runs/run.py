@@ -191,7 +191,7 @@ class Run:
         if not self.is_divided:
             raise UserError(f"{self.name} has not divided its images yet: ./run.sh resume {self.name}")
         with explained(path, f"{DAMAGED}; {NO_WAY_ON}"):
-            return SplitIds(**TypeAdapter(dict[str, list[str]]).validate_python(read_json(path)))
+            return TypeAdapter(SplitIds).validate_python(read_json(path))
 
     def groups(self, ids: Sequence[str]) -> Groups | None:
         """Return the group number of each of its scored images, int64 [N]; None if no two of them are related."""
@@ -201,12 +201,13 @@ class Run:
         """Write the ids."""
         atomic.write_text(self.folder / "split.json", split.to_json())
 
-    def probs(self, part: str, ids: Sequence[str] | None = None) -> NDArray[np.float32]:
+    def probs(self, part: str, ids: Sequence[str] | None = None, content: str = "") -> NDArray[np.float32]:
         """Return the calibrated probabilities for a part, float32 [N, K]: those of its CSV, which are scored.
 
-        Raises UserError if they are not computed yet or, with `ids` [N], are of other images.
+        Raises UserError if they are not computed yet or, with `ids` [N] and the `content` of their pack, are of other
+        images.
         """
-        raw = stored_probs.read(self, part, ids)
+        raw = stored_probs.read(self, part, ids, content)
         if raw is None and stored_probs.path(self, part).exists():
             again = f"delete {self.folder} and make it again" if self.is_ensemble else f"./run.sh resume {self.name}"
             raise UserError(f"{self.name} has predicted other images than those to {part} today: {again}")

@@ -93,7 +93,7 @@ def _as_before(made: Run, runs: Sequence[Run]) -> str:
         same = [run.folder for run, _ in made.answering] == [run.folder for run in runs]
         predict = made.competition.load().predict
         if same and predict is not None:
-            made.probs("predict", predict.ids)
+            made.probs("predict", predict.ids, predict.content)
     except UserError:
         same = False
     if same:

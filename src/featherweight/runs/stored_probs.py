@@ -1,5 +1,6 @@
 """The model's own probabilities of a part of the data, in the run's folder: `PART_probs.npy`, float32 [N, K], and
-`PART_ids.sha256`, a checksum of the ids of the images and their order, which older runs lack.
+`PART_ids.sha256`, a checksum of the ids of the images and their order and, in a second line, the hash of their files
+(`Pack.content`). Older runs lack the second or both.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ def path(run: Run, part: str) -> Path:
     return run.folder / f"{run.file_stem(part)}_probs.npy"
 
 
-def read(run: Run, part: str, ids: Sequence[str] | None = None) -> NDArray[np.float32] | None:
+def read(run: Run, part: str, ids: Sequence[str] | None = None, content: str = "") -> NDArray[np.float32] | None:
     """Return the probabilities of a part, float32 [N, K].
 
-    None before they are computed and, with `ids` [N], if the stored ones are of other images. Raises UserError if the
-    file is damaged.
+    None before they are computed and, with `ids` [N] and the `content` of their pack, if the stored ones are of other
+    images. Raises UserError if the file is damaged.
     """
     file, classes = path(run, part), run.competition.shape.num_classes
-    if not file.exists() or (ids is not None and not _is_of(run, part, ids)):
+    if not file.exists() or (ids is not None and not _is_of(run, part, ids, content)):
         return None
     try:
         probs = safe_arrays.load(file)
@@ -47,8 +48,8 @@ def read(run: Run, part: str, ids: Sequence[str] | None = None) -> NDArray[np.fl
     return None if ids is not None and len(ids) != len(probs) else probs
 
 
-def store(run: Run, part: str, probs: NDArray[np.float32], ids: Sequence[str]) -> None:
-    """Store the probabilities [N, K] of a part, and of which images [N] they are.
+def store(run: Run, part: str, probs: NDArray[np.float32], ids: Sequence[str], content: str = "") -> None:
+    """Store the probabilities [N, K] of a part, and of which images [N] they are, with the `content` of their pack.
 
     If they replace those of other images, the result is deleted, so that the run is scored again.
     """
@@ -58,7 +59,7 @@ def store(run: Run, part: str, probs: NDArray[np.float32], ids: Sequence[str]) -
             (run.folder / name).unlink(missing_ok=True)
     buffer = io.BytesIO()
     np.save(buffer, probs)
-    atomic.write_text(_ids_file(run, part), f"{_checksum(ids)}\n")
+    atomic.write_text(_ids_file(run, part), "".join(f"{line}\n" for line in (_checksum(ids), content) if line))
     atomic.write_bytes(file, buffer.getvalue())
 
 
@@ -71,13 +72,19 @@ def of_same_images(one: Run, other: Run, part: str) -> bool:
     if own is None or others is None or len(own) != len(others):
         return False
     notes = [_ids_file(run, part) for run in (one, other)]
-    return not all(note.exists() for note in notes) or notes[0].read_text() == notes[1].read_text()
+    known = [note.read_text().split() for note in notes if note.exists()]
+    return len(known) < 2 or _agree(*known)
 
 
-def _is_of(run: Run, part: str, ids: Sequence[str]) -> bool:
+def _is_of(run: Run, part: str, ids: Sequence[str], content: str) -> bool:
     """True if a part's stored probabilities are of these images, as far as is known."""
     note = _ids_file(run, part)
-    return not note.exists() or note.read_text().strip() == _checksum(ids)
+    return not note.exists() or _agree(note.read_text().split(), [_checksum(ids), *filter(None, [content])])
+
+
+def _agree(one: Sequence[str], other: Sequence[str]) -> bool:
+    """True if two notes are the same in the lines that both have."""
+    return bool(one and other) and all(mine == theirs for mine, theirs in zip(one, other, strict=False))
 
 
 def _ids_file(run: Run, part: str) -> Path:

@@ -179,7 +179,7 @@ def _confident(run: Run, wanted: Pseudo, holdout: Pack, predict: Pack) -> dict[s
     labeller = _known_run(run, wanted.run, where, holdout)
     if stored_probs.read(labeller, "predict") is None:
         raise UserError(f"{where} has not predicted the competition's images yet: ./run.sh resume {wanted.run}")
-    probs = stored_probs.read(labeller, "predict", predict.ids)
+    probs = stored_probs.read(labeller, "predict", predict.ids, predict.content)
     if labeller.competition.source != run.competition.source or probs is None:
         raise UserError(f"{where} has predicted other images than those of {run.competition_name}")
     probs = fitted.calibrated(labeller, probs)
