@@ -86,6 +86,7 @@ def test_what_has_related_images_in_training_does_not_count_for_what_is_expected
     of = unlabelled.domain
     monkeypatch.setattr(unlabelled, "domain", lambda held, *rest: asked.append(len(held)) or of(held, *rest))
     monkeypatch.setattr(selection, "among_runs", lambda run, labels: (0.0, 1))
+    monkeypatch.setattr(selection, "of_stratification", lambda run, labels: 0.0)
     expected = expected_score.expect(run, start, labels, usable=usable)
     assert asked == [usable.sum()]
     assert expected.private[0] == pytest.approx(0.5)

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import ROOT
 from featherweight.config import load_competition
-from featherweight.evaluation import bootstrap, intervals, jackknife
+from featherweight.evaluation import bootstrap, intervals, jackknife, stratification
 from featherweight.evaluation.calibration import temper_cross_fitted
 from featherweight.evaluation.class_metrics import Mean
 from featherweight.evaluation.metrics import METRICS
@@ -201,3 +201,21 @@ def test_of_thousands_of_classes_parts_are_left_out_and_the_interval_stays(monke
     for one, metric in zip(of_cells, ("macro_f1", "matthews"), strict=True):
         parts = METRICS[metric](answers, true, groups=None)
         assert parts.high - parts.low == pytest.approx(one.high - one.low, rel=0.15)
+
+
+def test_a_stratified_holdout_of_few_images_flatters_and_weights_of_the_population_do_not():
+    """A class is recognised the better the more training images it has; 100 images of ten classes, 30 held out."""
+    random, off = np.random.default_rng(0), []
+    for _ in range(400):
+        counts = random.multinomial(100, np.full(10, 0.1))
+        held = np.repeat(np.arange(10), np.round(0.3 * counts).astype(int))
+        recognised = (counts / 15).clip(0.1, 0.95)
+        right = random.random(len(held)) < recognised[held]
+        weights = stratification.population_weights(held, 100)
+        off.append((right.mean() - recognised.mean(), weights @ right / weights.sum() - recognised.mean()))
+    plain, weighted = np.mean(off, axis=0)
+    assert plain > 0.04
+    assert abs(weighted) < 0.02
+    uneven = np.repeat([0, 1], [900, 100])
+    assert np.allclose(stratification.population_weights(uneven, 1000), 1, atol=0.01)  # no chance
+    assert np.allclose(stratification.population_weights(np.zeros(5, int), 5), 1)

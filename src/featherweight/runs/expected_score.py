@@ -31,6 +31,7 @@ from featherweight.runs.without_labels import Shift, error_under
 
 GAIN_ERROR = 0.5  # standard deviation of the gain of a mean of folds, relative to it
 REPEATED = 0.25  # share of the variance of a gap that differs between two runs on the same images
+SHOWN = 0.005  # of a bias in the metric's shown unit: less is 0.00
 FEWEST = 10  # images held out; resamples of fewer often leave none to score
 
 
@@ -49,6 +50,7 @@ class Expected:
     optimism: float = 0.0
     epochs: int = 1
     by_epoch: float = 0.0
+    by_stratification: float = 0.0
     auc: tuple[float, float, float] | None = None
     shifted: bool = False
     estimates: dict[str, float] = field(default_factory=dict)
@@ -88,6 +90,9 @@ class Expected:
         if self.epochs > 1:
             bias = f"selecting the best of {self.epochs} epochs biases the score by "
             lines.append(bias + f"{self.of.number(self.by_epoch)} {self.of.unit} (subtracted)")
+        if abs(self.by_stratification) * self.of.scale >= SHOWN:
+            bias = "few images per class: a holdout with their training frequencies biases the score by "
+            lines.append(bias + f"{self.of.number(self.by_stratification)} {self.of.unit} (subtracted)")
         if self.auc is not None:
             low, high = f"{self.auc[1]:.2f}", f"{self.auc[2]:.2f}"
             shift = "the images to predict differ from those held out" if self.shifted else "no shift is seen"
@@ -111,7 +116,7 @@ class Expected:
     @property
     def correction(self) -> float:
         """By how much better than the holdout's score the truth is expected to be, apart from shift and luck."""
-        return self.fold_gain - self.optimism - self.by_epoch
+        return self.fold_gain - self.optimism - self.by_epoch - self.by_stratification
 
     @classmethod
     def read(cls, run: Run) -> Expected | None:
@@ -202,6 +207,7 @@ def _adjusted_by_other_runs(run: Run, holdout: Score, labels: NDArray[Any], seen
         optimism=optimism,
         epochs=epochs,
         by_epoch=by_epoch,
+        by_stratification=selection.of_stratification(run, labels),
         learned_from=len(gaps),
         learned=float(np.mean(gaps)) if gaps else 0.0,
     )

@@ -1,4 +1,4 @@
-"""Selection bias (optimism) of the holdout's score: of the best of several runs, and of the best epoch of one."""
+"""Bias (optimism) of the holdout's score: by selecting the best of several runs or epochs, and by stratification."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from featherweight.evaluation import bootstrap, decisions
 from featherweight.evaluation.bootstrap import Groups
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, metric_of
+from featherweight.evaluation.stratification import population_weights
 from featherweight.runs import fitted, query, stored_probs
 from featherweight.runs.metadata import WITHOUT, read_json
 from featherweight.runs.run import Run
@@ -104,6 +105,22 @@ def among_epochs(run: Run, holdout: Score) -> tuple[float, int]:
     scores = scored["holdout_score"].to_numpy()
     beside = [scores[place] for place in (best - 1, best + 1) if 0 <= place < len(scores)]
     return max(float(holdout.of.sign * (scores[best] - np.mean(beside))), 0.0), len(chosen)
+
+
+def of_stratification(run: Run, labels: NDArray[Any]) -> float:
+    """Return by how much better a stratified holdout scores because it has the class frequencies of the training
+    images: see `stratification`. 0 for sets of classes, and for a validation part that came with the data.
+    """
+    if labels.ndim > 1 or (run.competition.load().valid is not None and run.recipe.split.folds is None):
+        return 0.0
+    labelled = {id for member, _ in run.answering for id in member.split.train}.union(run.split.holdout)
+    images = bootstrap.independent(len(labels), run.groups(run.split.holdout)) * len(labelled) / len(labels)
+    metric, keys = metric_of(run.competition.metric), run.competition.metric.arguments
+    probs, answers = fitted.cross_fitted(run, run.probs("holdout"), labels)
+    judged = answers if metric.input_kind == "answers" else probs.astype(np.float64)
+    weights = np.stack([np.ones(len(labels)), population_weights(labels, images)])
+    as_held, as_drawn = metric.weighted(judged, labels, weights, **keys)
+    return float(metric.sign * (as_held - as_drawn))
 
 
 def on_the_same_images(run: Run) -> list[Run]:
