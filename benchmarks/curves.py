@@ -21,7 +21,7 @@ from pathlib import Path
 
 from featherweight import atomic
 from featherweight.config import Competition, load_competition, load_recipe
-from featherweight.planning.candidates import FAST, RATE, SMALL, STORED, batch_size
+from featherweight.planning.candidates import FAST, SMALL, STORED, batches
 from featherweight.planning.curves import NUMBERS, PUBLISHED, TABLE
 from featherweight.runs import pipeline
 from featherweight.runs.request import RunRequest
@@ -53,8 +53,7 @@ def settings(network: str, epochs: int, images: int, arguments: argparse.Namespa
     if arguments.images:
         chosen.append(f"split.subset={images + HOLDOUT}")
     if NETWORKS[network][0] == FAST:
-        batch = batch_size(images)
-        chosen += [f"train.batch_size={batch}", f"optimizer.lr={batch * RATE:.6g}"]
+        chosen += batches(images)
     return chosen
 
 

@@ -36,7 +36,7 @@ from featherweight import paths
 from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.photos import Photos
-from featherweight.planning.candidates import FAST, RATE, batch_size
+from featherweight.planning.candidates import FAST, batches
 from featherweight.runs.run import Run
 
 TUNED, PROBE, FROM_NOTHING = "finetune_lite0", "probe_lite0", FAST
@@ -108,9 +108,8 @@ def from_scratch(like: Run, seed: int, arguments: argparse.Namespace, seconds: f
 
     The time of an epoch is the difference of two short runs, so that the fixed costs of a run cancel.
     """
-    batch = batch_size(len(like.split.train))
     settings = [f"image.size={SCRATCH}", "model.widths=[32,128,128]", "train.precision=native"]
-    settings += [f"train.batch_size={batch}", f"optimizer.lr={batch * RATE:.6g}"]
+    settings += batches(len(like.split.train))
 
     def lasting(epochs: int) -> list[str]:
         return [*settings, f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]

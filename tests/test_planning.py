@@ -19,7 +19,7 @@ from featherweight.data import pack_writer
 from featherweight.errors import UserError
 from featherweight.planning import auto, costs, curves, own_process, packing_time, pilots
 from featherweight.planning.auto import Clock
-from featherweight.planning.candidates import batch_size, filling, fine_tuned, from_scratch
+from featherweight.planning.candidates import batch_size, batches, filling, fine_tuned, from_scratch
 from featherweight.planning.costs import Cost, Machine, MeasuredCandidate
 from featherweight.planning.curves import Curves, MeasuredTraining
 from featherweight.planning.dataset_facts import DatasetFacts, describe
@@ -268,6 +268,8 @@ def test_too_little_time_is_refused_in_words():
 
 def test_small_sets_get_small_batches_and_large_ones_the_largest():
     assert [batch_size(images) for images in (100, 200, 500, 1000)] == [32, 64, 128, 256]
+    assert batches(1000) == ("train.batch_size=256", "optimizer.lr=0.24")
+    assert batches(45_000) == ("train.batch_size=512", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ BATCHES = (32, 64, 128, 256)
 FAST = "fastnet94_muon"  # recipe of all fast nets
 WIDTHS = {"fast net, narrow": (32, 128, 128), "fast net": (64, 256, 256), "fast net, wide": (128, 384, 384)}
 RATE = 0.24 / 256  # learning rate of the fast nets per image of a batch
+LARGE = 30_000  # images: of 45,000 the fast nets learn best in large batches at a low rate (docs/speed.md)
+IN_LARGE_BATCHES = ("train.batch_size=512", "optimizer.lr=0.12", "optimizer.rest_lr=0.5")
 ENLARGED, REDUCED = (96, 128), (128, 160, 224)  # px for pretrained networks: of small pictures, of photographs
 MANY = 8000  # photographs; if there are more, pretrained networks also see them at a smaller size
 BOLD = ("optimizer.lr=0.001", "optimizer.layer_decay=0.9")  # as in the recipe finetune_lite0_bold
@@ -32,7 +34,6 @@ class Candidate:
 
     Attributes:
         fixed: settings that do not depend on the length of training.
-        batch: batch size, for recipes whose learning rate depends on it.
         longest: epochs; longer trainings were not seen to improve.
         starts_published: true for pretrained weights.
     """
@@ -41,7 +42,6 @@ class Candidate:
     recipe: str
     size: int
     fixed: tuple[str, ...] = ()
-    batch: int | None = None
     longest: int = 400
     starts_published: bool = False
 
@@ -54,15 +54,20 @@ class Candidate:
         """Return `key=value` settings for that many epochs; 0 is a linear probe."""
         if epochs == 0:
             return [*self.fixed, "train.epochs=0", "warmup=null", "averages=[]", "ship=raw"]
-        settings = [*self.fixed, f"train.epochs={epochs}", f"train.evaluate_every={-(-epochs // 10)}"]
-        if self.batch is not None:
-            settings += [f"train.batch_size={self.batch}", f"optimizer.lr={self.batch * RATE:.6g}"]
-        return settings
+        return [*self.fixed, f"train.epochs={epochs}", f"train.evaluate_every={-(-epochs // 10)}"]
 
 
 def batch_size(images: int) -> int:
     """Return the largest batch size that leaves an epoch at least STEPS_PER_EPOCH steps."""
     return max((size for size in BATCHES if images // size >= STEPS_PER_EPOCH), default=BATCHES[0])
+
+
+def batches(images: int) -> tuple[str, ...]:
+    """Return the settings of the fast nets' batch size and learning rate for that many images."""
+    if images >= LARGE:
+        return IN_LARGE_BATCHES
+    size = batch_size(images)
+    return f"train.batch_size={size}", f"optimizer.lr={size * RATE:.6g}"
 
 
 def scratch_sizes(side: int) -> tuple[int, ...]:
@@ -87,11 +92,10 @@ def published_sizes(side: int, images: int) -> tuple[int, ...]:
 
 def from_scratch(facts: DatasetFacts) -> Iterator[Candidate]:
     """Yield networks with random weights: the fast nets in three widths, and the wide residual net."""
-    batch = batch_size(facts.images)
     for size in scratch_sizes(facts.side):
         own = _at(size, facts)
         for name, widths in WIDTHS.items():
-            yield Candidate(name, FAST, size, (*own, *_of_widths(widths)), batch)
+            yield Candidate(name, FAST, size, (*own, *batches(facts.images), *_of_widths(widths)))
         yield Candidate("WRN-16-4", "wrn16_4", size, (*own, "train.precision=native"))
 
 
@@ -109,7 +113,7 @@ def filling(facts: DatasetFacts, competition: Competition) -> Iterator[Candidate
             members, _ = solver.fill("fastnet", seen, seen.limit.parameters // part)
             shallow = [member.spec.arguments["widths"] for member in members if member.spec.arguments["depth"] == 2]
             for widths in shallow[:1]:
-                yield Candidate(name, FAST, size, (*own, *_of_widths(widths)), batch_size(facts.images))
+                yield Candidate(name, FAST, size, (*own, *batches(facts.images), *_of_widths(widths)))
 
 
 def _of_widths(widths: Sequence[int]) -> tuple[str, ...]:
