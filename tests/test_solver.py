@@ -148,9 +148,10 @@ def test_networks_of_timm_are_filled_by_width(home, capsys):
 
 @pytest.mark.some(2)
 @pytest.mark.parametrize(
-    "name", ["mobilenetv3_small_050", "ghostnet_050", "rexnetr_100", "repvit_m0_9", "convnext_atto"]
+    "name", ["mobilenetv3_small_050", "ghostnet_050", "tiny_vit_5m_224", "rexnetr_100", "repvit_m0_9", "convnext_atto"]
 )
 def test_width_multiplies_what_timm_makes(name):
+    """By half, too: tiny_vit's stages have 2, 4, 5 and 10 heads."""
     plain = built("timm", 3, 10, variant=name)
     assert built("timm", 3, 10, variant=name, width=0.5) < 0.7 * plain < plain
     assert built("timm", 3, 10, variant=name, width=1.0) == plain

@@ -33,6 +33,7 @@ def test_onnx(tmp_path):
 
 
 def test_weights_that_are_lists_or_sparse(tmp_path):
+    """As a Constant's attribute (GoPlasmatic/Orion#325: 0 counted), as a list of numbers, sparse."""
     values = numpy_helper.from_array(np.ones(5, np.float32), "s")
     places = numpy_helper.from_array(np.arange(5), "s_indices")
     sparse = helper.make_sparse_tensor(values, places, [10, 10])

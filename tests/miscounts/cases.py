@@ -131,6 +131,21 @@ def other_names() -> nn.Module:
     return nn.Sequential(Holding(lambda self, x: x * self.gain + self.shift, gain=numbers(6), shift=numbers(6)))
 
 
+def capsules() -> nn.Module:
+    """Make capsules of 4 numbers that predict capsules of 6, by a tensor called W."""
+    return Holding(lambda self, x: torch.einsum("bic,ijcd->bjd", x, self.W), W=numbers(5, 3, 4, 6))
+
+
+def two_kernels() -> nn.Module:
+    """Make a 1x1 and a 3x3 kernel that functions use, not layers."""
+
+    def does(self: Holding, x: Tensor) -> Tensor:
+        conv = nn.functional.conv2d
+        return conv(conv(x, self.weight1), self.weight2, padding=1)
+
+    return nn.Sequential(Holding(does, weight1=numbers(4, 3, 1, 1), weight2=numbers(3, 4, 3, 3)))
+
+
 def deep(levels: int) -> nn.Module:
     net: nn.Module = nn.Linear(4, 4)
     for _ in range(levels):
@@ -194,6 +209,8 @@ CASES = (
     Case("sksq96/pytorch-summary#131", "branches that share their layers", lambda: shared_conv(3), IMAGE, 112 + 3 * 10),
     Case("sksq96/pytorch-summary#143", "an LSTM", lstm, (3, 1, 5), 4 * (25 + 25 + 5 + 5)),
     Case("sksq96/pytorch-summary#142", "called neither weight nor bias", other_names, (1, 6), 12),
+    Case("sksq96/pytorch-summary#65", "a layer of the user's", lambda: nn.Sequential(capsules()), (1, 5, 4), 360),
+    Case("sksq96/pytorch-summary#95", "two kernels of the user's", two_kernels, IMAGE, 12 + 108),
     Case("sksq96/pytorch-summary#165", "several outputs",
          lambda: Holding(lambda s, x: torch.cat((s.one(x), s.two(x)), 1), one=nn.Conv2d(1, 1, 3),
                          two=nn.Conv2d(1, 2, 3)), (1, 1, 8, 8), 10 + 20),

@@ -49,6 +49,24 @@ def gptq(inputs: int, outputs: int) -> State:
     }
 
 
+def awq(inputs: int, outputs: int) -> State:
+    """Make a layer as AWQ packs it: eight outputs in an int32."""
+    return {
+        "l.qweight": torch.zeros(inputs, outputs // 8, dtype=torch.int32),
+        "l.qzeros": torch.zeros(inputs // 32, outputs // 8, dtype=torch.int32),
+        "l.scales": torch.rand(inputs // 32, outputs).half(),
+    }
+
+
+def mlx(outputs: int, inputs: int) -> State:
+    """Make a layer of 8 bits as MLX packs it: four weights in a uint32, and a scale and a bias per 64 weights."""
+    return {
+        "l.weight": torch.zeros(outputs, inputs // 4, dtype=torch.uint32),
+        "l.scales": torch.rand(outputs, inputs // 64).bfloat16(),
+        "l.biases": torch.rand(outputs, inputs // 64).bfloat16(),
+    }
+
+
 def aqlm(outputs: int, inputs: int, group: int = 8) -> State:
     """Make an AQLM layer: a 16-bit code per eight weights of an output, a codebook, and a scale per output."""
     return {
@@ -116,5 +134,16 @@ FILES = (
     File("huggingface/transformers#34317", "GPTQ layers, of which the embedding alone is seen",
          lambda: {"embed.weight": torch.rand(20, 64).half(), **gptq(64, 32), "norm.weight": torch.rand(64)},
          1280 + 2048 + 64),
+    File("huggingface/hub-docs#2704", "8 bits, four in a uint32",
+         lambda: {**mlx(16, 128), "norm.weight": torch.rand(9)}, 2048 + 9),
+    File("huggingface/transformers#30133", "4 bits stored as bfloat16",
+         lambda: four_bits(16, 64) | {"l.weight": torch.zeros(256, 1, dtype=torch.bfloat16)}, 1024),
+    File("huggingface/huggingface.js#1770", "AWQ and GPTQ, without what unpacks them",
+         lambda: {**awq(64, 32), **{f"m{key[1:]}": one for key, one in gptq(64, 32).items()}}, 2 * 2048),
+    File("AlexsJones/llmfit#1045", "int4 layers of AWQ beside an embedding",
+         lambda: {**awq(128, 16), "embed.weight": torch.rand(20, 128).half()}, 2048 + 2560),
+    File("NVIDIA-NeMo/Automodel#1290", "a base model of 4 bits, its head and its norm in full",
+         lambda: {**four_bits(32, 64), "norm.weight": torch.rand(64), "head.weight": torch.rand(10, 32)},
+         2048 + 64 + 320),
     File("karpathy/llama2.c#378", "a head under a second name", tied_names, 80 + 16),
 )  # fmt: skip

@@ -19,7 +19,7 @@ from featherweight.errors import UserError
 
 MULTIPLIERS = ("channel_multiplier", "model_width", "width_mult", "width")
 STAGES = ("dims", "embed_dims", "embed_dim")
-ROUND = 8  # channels of stages are multiples of this, if the variant's are
+ROUND = 8  # channels of stages are multiples of this, if the variant's are, and of their heads of attention
 
 
 def widened(variant: str, width: float, arguments: Mapping[str, Any]) -> nn.Module:
@@ -35,14 +35,26 @@ def widened(variant: str, width: float, arguments: Mapping[str, Any]) -> nn.Modu
     try:
         if stages is not None:
             channels = [one["num_chs"] for one in net.feature_info]
-            step = math.gcd(ROUND, *channels)
-            scaled = [max(step, round(own * width / step) * step) for own in channels]
+            heads = _heads(net)
+            steps = [math.lcm(math.gcd(ROUND, *channels), heads.get(own, 1)) for own in channels]
+            scaled = [max(step, round(own * width / step) * step) for own, step in zip(channels, steps, strict=True)]
             return timm.create_model(variant, **{**arguments, stages: scaled})
         entry = _entry(variant, width, {key: takes[key].default for key in MULTIPLIERS if key in takes})
         return entry(**arguments)
     except (TypeError, ValueError, AssertionError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"model.width: timm cannot make {variant} {width:g} times as wide ({told})") from None
+
+
+def _heads(net: nn.Module) -> dict[int, int]:
+    """Return the number of heads of attention by its number of channels, which must be a multiple of it."""
+    heads: dict[int, int] = {}
+    for module in net.modules():
+        number = getattr(module, "num_heads", None)
+        linear = next((one for one in module.modules() if isinstance(one, nn.Linear)), None)
+        if isinstance(number, int) and linear is not None:
+            heads.setdefault(linear.in_features, number)
+    return heads
 
 
 def _entry(variant: str, width: float, defaults: Mapping[str, float]) -> Callable[..., nn.Module]:
