@@ -87,6 +87,10 @@ HIDDEN = {
     "short lists": ({"model": NET, "w": torch.rand(70, 30).tolist()}, OWN + 2100),
     "very many short dicts": ({"model": NET, "w": [{"a": 0.5, "b": 1.5} for _ in range(6000)]}, OWN + 12_000),
     "a record longer than any": ({"model": NET, "losses": [0.5] * 20_000}, OWN + 20_000),
+    "an optimizer larger than any": ({"model": NET, "optimizer": {"w": torch.rand(200_000)}}, OWN + 200_000),
+    "a state larger than any": (
+        {"model": NET, "o": {"state": {0: {"exp_avg": torch.rand(200_000)}}, "param_groups": []}}, OWN + 200_000,
+    ),
     "bytes": ({"model": NET, "w": bytearray(500)}, OWN + 500),
     "attributes of a state": (with_attributes(), OWN + 500),
     "attributes of a parameter": (with_parameter(), OWN + 5 + 500),

@@ -58,6 +58,7 @@ COMPILED = {
 HOOKED = {"weight norm": (weight_norm, COUNT + 8), "spectral norm": (spectral_norm, COUNT), "pruned": (pruned, COUNT)}
 
 
+@pytest.mark.slow  # the first import of the compiler takes a minute
 @pytest.mark.parametrize("make", COMPILED.values(), ids=COMPILED)
 def test_what_the_compiler_adds_is_no_weight(make):
     found = weigh_anything(make(), IMAGES)

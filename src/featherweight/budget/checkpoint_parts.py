@@ -41,6 +41,7 @@ CURVES = frozenset(
         "histories", "log", "curve", "curves", "time", "times", "seconds", "epochs", "iterations", "iter", "iters",
     }
 )  # fmt: skip
+MOST, LOOSE = 8, 100_000  # an optimizer keeps at most MOST numbers for each of the model's, generators LOOSE in all
 TWISTER = 625  # whole numbers are the state of Python's generator
 WRAPPERS = frozenset(
     {"module", "_orig_mod", "model", "net", "_model", "state_dict", "weights", "params", "ema_state_dict"}
@@ -65,12 +66,14 @@ def parts_in(content: Any) -> Parts:
     """Sort all tensors of a checkpoint: mappings and lists of tensors, nested in any way, also in themselves.
 
     An averaged copy is told by its name and by a twin in the model for each of its tensors; without twins it counts.
+    So do the state and the records of training if they are larger than any.
     """
     parts = Parts()
     groups: dict[Path, dict[Path, Tensor]] = {}
+    training: Names = {}
     for path, tensor, trains in _tensors_in(content, parts):
         if trains:
-            parts.others[".".join(path)] = tensor
+            training[".".join(path)] = tensor
         else:
             groups.setdefault(_mark(path), {})[path] = tensor
     for path in _records(groups.get((), {})):
@@ -81,12 +84,19 @@ def parts_in(content: Any) -> Parts:
     plain = dict(parts.model)
     for mark, group in groups.items():
         (parts.averaged if _is_copy(mark, group, plain) else parts.model).update(_named(group))
-    recorded = sum(one.numel() for one in parts.records.values()) + len(parts.settings)
-    if recorded > max(RECORDED, sum(one.numel() for one in parts.model.values()) // 100):
+    model = _size(parts.model)
+    is_state = _size(training) <= MOST * (model + _size(parts.averaged)) + LOOSE
+    (parts.others if is_state or not parts.model else parts.model).update(training)
+    recorded = _size(parts.records) + len(parts.settings)
+    if recorded > max(RECORDED, model // 100):
         parts.model |= {**parts.records, "settings": _as_numbers(parts.settings)}
     else:
         parts.others |= parts.records
     return parts
+
+
+def _size(names: Names) -> int:
+    return sum(one.numel() for one in names.values())
 
 
 def _tensors_in(content: Any, parts: Parts) -> Iterator[tuple[Path, Tensor, bool]]:
