@@ -13,7 +13,7 @@ from featherweight.config import load_competition, load_recipe
 from featherweight.data import pack
 from featherweight.data.pack import Pack
 from featherweight.errors import UserError
-from featherweight.runs import expected_score, ledger, pipeline, selection, stored_probs
+from featherweight.runs import ledger, pipeline, selection, stored_probs, without_labels
 from featherweight.runs.ensemble import ensemble
 from featherweight.runs.request import RunRequest
 from featherweight.runs.run import Run
@@ -241,7 +241,7 @@ def test_scoring_a_run_deletes_no_file_of_another(runs):
 
 def test_another_seed_that_answered_other_images_says_nothing_of_these(runs):
     one, two = Run.find("one"), Run.find("two")
-    probs, test = one.probs("holdout"), one.probs("predict")
-    assert list(expected_score._by_agreement(one, 0.9, probs, test)) == ["agreement with two"]
+    test = one.probs("predict")
+    assert list(without_labels._by_agreement(one, 0.9, test)) == ["agreement with two"]
     (two.folder / "predict_ids.sha256").write_text("of other images, as many\n")
-    assert expected_score._by_agreement(one, 0.9, probs, test) == {}
+    assert without_labels._by_agreement(one, 0.9, test) == {}
