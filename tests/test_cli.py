@@ -134,6 +134,10 @@ ENDINGS = {  # those that ask Kaggle: test_submit_and_score.py, init in test_ini
     "check": (["check", "tiny"], "next: ./run.sh tiny --competition digits"),
     "models": (["models"], "next: ./run.sh models FAMILY for its keys, ./run.sh fill FAMILY to fill the limit"),
     "weigh": (["weigh", "timm/resnet18"], "next: with a limit, ./run.sh weigh WHAT --limit N"),
+    "models --pretrained": (
+        ["models", "--pretrained", "--count", "1"],
+        "next: ./run.sh check finetune --competition digits --set model.variant=hgnetv2_b1.ssld_stage2_ft_in1k",
+    ),
     "models wrn": (["models", "wrn"], "next: ./run.sh check RECIPE --set model.KEY=VALUE"),
     "fill": (
         ["fill", "cifar_resnet", "--count", "1"],

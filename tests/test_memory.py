@@ -52,8 +52,11 @@ def test_a_batch_that_does_not_fit_is_cut_into_parts_and_that_is_said(monkeypatc
 
 
 def test_what_no_cutting_makes_fit_is_refused(monkeypatch):
-    with pytest.raises(UserError, match=r"choose a smaller image\.size or model"):
+    with pytest.raises(UserError, match=r"choose a smaller image\.size, train\.batch_size or model"):
         large(5e8, monkeypatch)
+    with pytest.raises(UserError, match="even with 2 of 65536 images at a time"):  # their own pixels: 13 GB
+        large(1e10, monkeypatch, batch_size=65536)
+    assert large(3e10, monkeypatch, batch_size=65536).train.accumulate > 1
 
 
 def test_what_the_user_has_cut_is_not_cut_less(monkeypatch):

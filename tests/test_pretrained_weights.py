@@ -135,6 +135,7 @@ def test_files_that_cannot_be_read_safely(tmp_path, monkeypatch):
     (tmp_path / "cut.pth").write_bytes((tmp_path / "evil.pth").read_bytes()[:300])
     assert "damaged" in refused({"name": "timm/resnet18", "weights": "cut.pth"})
     assert "there is no file gone.pth" in refused({"name": "timm/resnet18", "weights": "gone.pth"})
+    assert "is a folder: name the file" in refused({"name": "timm/resnet18", "weights": str(tmp_path)})
     assert "./run.sh install not-there" in refused({"name": "timm/resnet18", "weights": "package:not_there"})
 
 

@@ -21,6 +21,7 @@ from featherweight.untrusted_files import gigabytes
 BASE = 0.8e9  # bytes of a process that has imported torch and timm, before its first step
 COPIES = 6  # of every parameter at most: weights, gradients, two moments, an average, the best so far
 SPARE = 1.5  # factor on the activations: for backward's results, augmentation, gaps between blocks
+INPUTS = 4  # float32 copies of a whole batch's images at most: as read, padded for a crop (1.6 times), as augmented
 HALVED = 0.6  # factor on them in bf16 or fp16: most take half, some stay in float32
 ROOM = 0.7  # fraction of the free memory that is planned for: other programs and kernels need some
 SMALL, PLENTY = 2**17, 8 * 2**30  # a batch of SMALL pixels fits into PLENTY bytes with any network within a limit
@@ -51,9 +52,12 @@ def activation_bytes(make: Callable[[], nn.Module], shape: Shape) -> int | None:
     return sum(int(storage.nbytes()) for address, storage in storages.items() if address not in own) // IMAGES
 
 
-def step_bytes(activations: int, parameters: int, images: int) -> int:
-    """Return the memory of a process that trains `images` at a time, in bytes."""
-    return int(BASE + SPARE * activations * images + 4 * COPIES * parameters)
+def step_bytes(activations: int, parameters: int, images: int, values: int) -> int:
+    """Return the memory of a process that trains `images` at a time, in bytes.
+
+    `activations`: bytes per image; `values`: numbers in the images of the whole batch, of which those are a part.
+    """
+    return int(BASE + SPARE * activations * images + 4 * INPUTS * values + 4 * COPIES * parameters)
 
 
 def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, parts: int = 1) -> Recipe:
@@ -76,7 +80,8 @@ def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, pa
     shared = parts if runtime.device.type == "cuda" else 1
 
     def needed(accumulate: int) -> int:
-        return step_bytes(each, parameters, -(-batch // (accumulate * shared)))
+        values = -(-batch // shared) * shape.channels * shape.size**2
+        return step_bytes(each, parameters, -(-batch // (accumulate * shared)), values)
 
     accumulate, most = recipe.train.accumulate, max(1, batch // (2 * parts))
     while needed(accumulate) > room and accumulate * 2 <= most:
@@ -84,7 +89,8 @@ def within_memory(recipe: Recipe, competition: Competition, runtime: Runtime, pa
     if needed(accumulate) > room:
         raise UserError(
             f"training at {shape.size} px needs about {gigabytes(needed(accumulate))} of memory even with "
-            f"{-(-batch // accumulate)} images at a time; it may use {left}: choose a smaller image.size or model"
+            f"{-(-batch // accumulate)} of {batch} images at a time; it may use {left}: choose a smaller image.size, "
+            "train.batch_size or model"
         )
     if accumulate == recipe.train.accumulate:
         return recipe

@@ -99,6 +99,8 @@ def weights_path(spec: Choice) -> tuple[Path, str]:
     file = Path(wanted).expanduser()
     path = next((one for one in (file, paths.home() / file) if one.is_file()), None)
     if path is None:
+        if file.is_dir():
+            raise UserError(f"model.weights: {file} is a folder: name the file of weights in it")
         raise UserError(f"model.weights: there is no file {file}, here or in {paths.home()}")
     return path, str(file)
 

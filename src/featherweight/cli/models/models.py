@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("next: ./run.sh check RECIPE --set model.KEY=VALUE")
         return 0
     if arguments.pretrained:
-        return _pretrained(config.load_competition(arguments.competition), arguments.count)
+        return _pretrained(config.load_competition(arguments.competition), arguments)
     groups: dict[str, list[str]] = {"best": [], "yours": [], "networks": []}
     for name in paths.config_names("recipes"):
         groups.setdefault(purpose.group(name), []).append(name)
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _pretrained(competition: Competition, count: int) -> int:
+def _pretrained(competition: Competition, arguments: argparse.Namespace) -> int:
     from featherweight.models import pretrained_nets
     from featherweight.report import tables
 
@@ -79,9 +80,10 @@ def _pretrained(competition: Competition, count: int) -> int:
     nets = pretrained_nets.fitting(limit.parameters, classes)
     if not nets:
         raise UserError(f"models: no network with pretrained weights has {limit.parameters:,} parameters or fewer")
-    tables.pretrained_nets(nets[:count], classes, limit.parameters)
+    tables.pretrained_nets(nets[: arguments.count], classes, limit.parameters)
     print(f"{len(nets)} fit the limit; accuracy, as published by timm, is top-1 on ImageNet-1k at the size shown")
     if not limit.allow_pretrained:
         print(f"{competition.title} does not allow pretrained weights (limit.allow_pretrained in its file)")
-    print(f"next: ./run.sh check RECIPE --set model=timm/{nets[0].model} --set model.pretrained=true")
+    there = shlex.quote(arguments.competition)
+    print(f"next: ./run.sh check finetune --competition {there} --set model.variant={nets[0].model}")
     return 0
