@@ -17,7 +17,7 @@ from featherweight.data import near_duplicates, numbered_names
 from featherweight.data.detect.detected import Detected
 from featherweight.data.image import Image, decode, fit
 from featherweight.data.listing import Samples
-from featherweight.errors import UserError
+from featherweight.errors import UserError, count_of
 
 MOST = 4000  # images that are looked at for near-duplicates when a competition is described; inspect looks at all
 SIDE = 32  # pixels, of the pictures that are compared
@@ -79,9 +79,12 @@ def _leak(sizes: Sequence[int]) -> str:
     """Return in words the groups, and the share of held-out images that would have related images in training."""
     total = sum(sizes)
     torn = sum(size * (1 - HELD_OUT ** (size - 1)) for size in sizes) / max(total, 1)
+    each = count_of(max(sizes), "image")
+    if min(sizes) < max(sizes):
+        each = f"{min(sizes):,} to {each}"
     return (
-        f"{len(sizes):,} groups of {min(sizes):,} to {max(sizes):,} images stay together; else {torn:.0%} of the held-"
-        f"out images would have related images in training"
+        f"{count_of(len(sizes), 'group')} of {each} stay together; else {torn:.0%} of the held-out images would have "
+        "related images in training"
     )
 
 
