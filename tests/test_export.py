@@ -176,7 +176,7 @@ def test_an_ensemble_of_folds_is_scored_by_whoever_held_a_picture_out(home, tmp_
     capsys.readouterr()
     assert main.main(["export", run.name, "--to", "script", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    assert f"holdout accuracy {run.result.holdout}; each picture by the folds that held it out" in told
+    assert f"holdout accuracy {run.result.holdout}; each image by the folds that held it out" in told
 
     (small := tmp_path / "x.int8.onnx").write_bytes(b"")
     labels = {}

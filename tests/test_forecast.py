@@ -11,7 +11,7 @@ def lines(forecast: TimeForecast, seconds_of_a_step: float, steps: int = 8) -> l
 def test_it_is_said_once_from_steps_after_the_first():
     said = lines(TimeForecast(1000, None), 2.0)
     assert [bool(line) for line in said] == [False, False, False, True, False, False, False, False]
-    assert said[3].startswith("  training takes about 33 minutes (996 steps of 2.0 s/step), ")
+    assert said[3].startswith("  training takes about 33 minutes (996 steps at 2.0 s/step), ")
     assert "auto" not in said[3]
 
 
