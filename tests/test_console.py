@@ -26,7 +26,7 @@ def test_a_time_is_said_in_the_unit_that_people_use(seconds, words):
 
 @pytest.mark.parametrize(
     ("per_second", "words"),
-    [(4242.0, "4,242 images/s"), (1.0, "1 images/s"), (0.125, "8.0 s/image"), (0, "- images/s")],
+    [(4242.0, "4,242 images/s"), (1.0, "1.0 images/s"), (0.125, "8.0 s/image"), (0, "- images/s")],
 )
 def test_slow_work_is_shown_in_seconds_per_unit(per_second, words):
     assert console.rate(per_second, "images") == words

@@ -86,9 +86,9 @@ def duration(seconds: float) -> str:
 
 
 def rate(per_second: float, unit: str) -> str:
-    """Return a rate as text: 12 steps/s or, if it is below one, 4.2 s/step."""
+    """Return a rate as text: 120 steps/s, 1.2 steps/s or, if it is below one, 4.2 s/step."""
     if per_second >= 1:
-        return f"{per_second:,.0f} {unit}/s"
+        return f"{per_second:,.{0 if per_second >= 10 else 1}f} {unit}/s"
     return f"{1 / per_second:,.1f} s/{unit.removesuffix('s')}" if per_second > 0 else f"- {unit}/s"
 
 
