@@ -1,6 +1,6 @@
 """The parts of a model that count, and their numbers.
 
-Every number counts that the shipped model was given by training or could have been: parameters, frozen or not, of any
+Every number that training gave the shipped model, or could have given it, counts: parameters, frozen or not, of any
 precision, shared ones once; everything else with numbers that can be reached from the model (tensors in attributes,
 containers, closures, hooks and class variables, arrays, bytes, long lists); and buffers that are not statistics of a
 normalisation layer, since such a buffer is a weight by another name (`roles`). Statistics are shown, and count only if

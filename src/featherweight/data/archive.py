@@ -27,8 +27,8 @@ MOST = 5_000_000  # members
 BOMB = 1000  # times its size: what unpacks to more than this, and to more than SMALL, was made to fill the disk
 SMALL = 2**30
 LONGEST_NAME, LONGEST_PATH = 240, 2000  # bytes; file systems take 255 and 4,096, and names are added to
-CONTROL = ("Cc", "Cs", "Zl", "Zp")  # letters that steer a terminal, are halves of others, or end lines
-TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # make gpj.exe of exe.jpg
+CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph separators
+BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # make gpj.exe of exe.jpg
 LONGEST_HEADER = 2**20  # bytes of a tar's extended header, which holds a name or a few facts
 
 
@@ -269,7 +269,7 @@ def _safe(name: str, shown: str) -> PurePosixPath:
         raise UserError(f"{shown}: refused: it contains a file called '{name}', which is not a valid name")
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise UserError(f"{shown}: refused: '{name}' would land outside its folder")
-    odd = next((x for x in name if unicodedata.category(x) in CONTROL or x in TURNING), None)
+    odd = next((x for x in name if unicodedata.category(x) in CONTROL or x in BIDI_CONTROLS), None)
     if odd is not None:
         raise UserError(f"{shown}: refused: the name {name!a} in it holds {odd!a}, which is no letter of a name")
     if max(len(os.fsencode(part)) for part in path.parts) > LONGEST_NAME or len(os.fsencode(name)) > LONGEST_PATH:

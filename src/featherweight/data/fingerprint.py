@@ -3,8 +3,8 @@
 Reading 50,000 files at every start would take too long. So what was learned from them is kept with their fingerprint:
 each file's path, size, and the times when its content (mtime) and anything about it (ctime) last changed. While all of
 these are the same the files are taken to be; else they are read again. A program can set a file's mtime back, but not
-its ctime: a changed file of the same size and mtime is noticed. Not noticed is a change that leaves the ctime as well,
-which takes a clock set back or writing past the file system.
+its ctime: a changed file of the same size and mtime is noticed. A change that leaves the ctime as well goes
+unnoticed; it takes a clock set back, or writing past the file system.
 """
 
 from __future__ import annotations

@@ -35,13 +35,14 @@ TOO_LARGE = 0.3  # of all images: a larger group is not one picture with its cop
 class ImageGroups:
     """Groups of images: those with the same number in `group`, int64 [N], are related. `by` says in words why, and
     `same` lists the images that show the same picture, in groups of two or more places. `apart` of these images are in
-    groups that are too large to be kept together.
+    groups that are too large to be kept together. `ungrouped` images of the training data are in no declared group.
     """
 
     group: NDArray[np.int64]
     by: list[str] = field(default_factory=list)
     same: list[list[int]] = field(default_factory=list)
     apart: int = 0
+    ungrouped: int = 0
 
     @property
     def is_related(self) -> NDArray[np.bool_]:
@@ -72,26 +73,26 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
     copies, by = sum(map(len, kept)), named.by
     if len(set(joined.tolist())) < len(set(named.group.tolist())):
         by = [*by, f"{copies:,} copies" + (" and near-duplicates" if len(joined) <= MOST else "")]
-    return ImageGroups(joined, by, same, sum(map(len, same)) - copies)
+    return ImageGroups(joined, by, same, sum(map(len, same)) - copies, named.ungrouped)
 
 
 def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> ImageGroups:
     """Return the groups that `find` finds without looking at pixels."""
     train = packs[0]
     ids, labels = [id for pack in packs for id in pack.ids], np.concatenate([_classes(pack) for pack in packs])
-    by = []
+    by, ungrouped = [], 0
     names = ids
     if declared is not None:
         names = [*declared, *ids[len(train) :]]
-        alone = sum(name == id for name, id in zip(declared, ids, strict=False))
-        by.append(DECLARED + (f", {count_of(alone, 'image')} in none" if alone else ""))
+        ungrouped = sum(name == id for name, id in zip(declared, ids, strict=False))
+        by.append(DECLARED + (f", {count_of(ungrouped, 'image')} in none" if ungrouped else ""))
     else:
         pattern = numbered_names.sequences(ids, [str(label) for label in labels])
         if pattern is not None:
             names = numbered_names.keys(ids, pattern) or ids
             by.append(f"numbered sequences by group: '{pattern}'")
     _, group = np.unique(np.array(names, dtype=object), return_inverse=True)
-    return ImageGroups(group, by)
+    return ImageGroups(group, by, ungrouped=ungrouped)
 
 
 def disputes(found: ImageGroups, packs: Sequence[Pack], classes: Sequence[str]) -> list[str]:

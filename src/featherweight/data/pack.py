@@ -44,8 +44,8 @@ class Pack:
 
     `groups` [N] says which images are related, if the source knows. If the images do not fit into memory, `images` is a
     `MappedRows`, which is indexed like an array. `folder` is the folder of the whole pack, if it is on disk, and
-    `content` the hash of the files that the whole pack was made of, if these are known: of other images under the same
-    ids it is another.
+    `content` the hash of the files that the whole pack was made of, if these are known: other images under the same ids
+    have another hash.
     """
 
     ids: list[str]

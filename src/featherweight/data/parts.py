@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from featherweight.config import Competition, Split
 
 
-FITTING = 0.5  # of the rows of a table of groups are of these images, or most of these images have a row
+FITTING = 0.5  # a table of groups must have this part of its rows for these images, or rows for most images
 
 Packs = tuple[LabelledPack, LabelledPack, LabelledPack | None]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featherweight.errors import UserError
 
 LEVELS = (255, 1023, 4095, 16383, 65535)  # white in pictures of 8, 10, 12, 14 and 16 bits
-DIM = 64  # fractions up to less than this are no 0 to 255
+DIM = 64  # fractional values whose maximum is below this are not on a scale of 0 to 255
 
 Limits = tuple[float, float]
 BYTES: Limits = (0.0, 255.0)

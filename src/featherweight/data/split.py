@@ -32,7 +32,7 @@ class Parts:
 
 
 def stratified_mask(ids: Sequence[str], labels: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Return True [N] for a `fraction` of each class, rounded, but never a whole class; more images change few."""
+    """Return True [N] for a `fraction` of each class, rounded, but never a whole class. More images move few others."""
     held = np.zeros(len(ids), dtype=bool)
     for places in _ranked(ids, labels, seed).values():
         held[places[: min(round(fraction * len(places)), len(places) - 1)]] = True
@@ -189,7 +189,7 @@ def _ranked(ids: Sequence[str], labels: Sequence[str], seed: int) -> dict[str, l
 def _quotas(sizes: Counter[str], wanted: float, total: int, seed: int) -> dict[str, int]:
     """Return how many images of each class to take: rounded fractions, or a number dealt by largest remainder.
 
-    Of classes too rare to give half an image, as many give one as the fraction asks for.
+    A class whose share is half an image or less gives one image with that probability.
     """
     if wanted < 1:
         exact = {label: wanted * size for label, size in sizes.items()}

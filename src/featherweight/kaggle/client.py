@@ -3,8 +3,8 @@
 The package (2.2.4) logs in when it is imported, prints to stdout, sets no time limits, ends the program when it can't
 log in, and reports a failed upload as success. Here stdout is caught, every request has a time limit, and every failure
 is one sentence: `UserError` for what the user can mend, `Unavailable` for what time or Kaggle must. No text that leaves
-this module holds a token, a key or a signed address. Reads are tried again (`PAUSES`), an upload never: `look_for`
-asks the listing whether it has arrived.
+this module holds a token, a key or a signed address. Reads and the transfer of a file are tried again (`PAUSES`); the
+request that makes a submission of the file never is: `look_for` asks the listing whether it has arrived.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from featherweight.kaggle.responses import (
 )
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # for each request: to reach the server, and between two bytes of answer
-PAUSES = (1.0, 3.0)  # seconds before a read is tried again after a dropped connection, a time-out or a server error
+PAUSES = (1.0, 3.0)  # seconds before a request is tried again after a dropped connection, a time-out or a server error
 LISTING_PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before each look for a new submission in the listing, which lags behind
 PAGE, PAGES = 100, 20  # submissions a page, and pages looked at
 SERVICE = "competitions.CompetitionApiService"
@@ -253,13 +253,13 @@ def guarded() -> Iterator[None]:
         HTTPAdapter.send = send  # type: ignore[method-assign]
 
 
-def repeated(read: Callable[[], T]) -> T:
+def repeated(request: Callable[[], T]) -> T:
     """Repeat a request without side effects until Kaggle answers; a 429 is not repeated, as it states its own wait."""
     for pause in PAUSES:
         try:
-            return read()
+            return request()
         except Unavailable as error:
             if status(error.__cause__) == 429:
                 raise
             time.sleep(pause)
-    return read()
+    return request()

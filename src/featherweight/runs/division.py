@@ -114,8 +114,9 @@ def faults(run: Run, data: Data, packs: Packs) -> tuple[list[str], NDArray[np.bo
     held = np.array([place[id] for id in holdout.ids])
     related = found.related_to(np.array([place[id] for id in train.ids]))[held]
     lines = []
-    if run.competition.groups is not None and "in none" in found.by[0]:
-        lines.append(f"groups: of {len(data.train):,} labelled images {found.by[0].removeprefix('declared groups, ')}")
+    if run.competition.groups is not None and found.ungrouped:
+        ungrouped = count_of(found.ungrouped, "image")
+        lines.append(f"groups: of {len(data.train):,} labelled images {ungrouped} in none")
     if related.mean() >= WARNED:
         if data.valid is not None and run.recipe.split.folds is None:
             cure = "the data came divided so"

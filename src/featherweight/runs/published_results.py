@@ -19,7 +19,7 @@ from featherweight.errors import UserError
 from featherweight.evaluation.metrics import metric_by_name
 from featherweight.runs import ledger, query
 
-WHOLE = 1000  # letters of a purpose, which pages do not cut short
+WHOLE = 1000  # characters of a purpose, which pages do not cut short
 MARKERS = re.compile(r"(<!-- results(?:: (?P<recipes>[^>]*?))? -->\n)(?P<table>.*?)(<!-- /results -->)", re.DOTALL)
 MODELS = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
 

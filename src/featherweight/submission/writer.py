@@ -28,7 +28,7 @@ def write(
     row_of = {id: row for row, id in enumerate(ids)}
     rows = [row_of[image] for image in form.images]
     text = io.StringIO()
-    # The csv module takes a bare carriage return for the reader's business, and the reader for a new row.
+    # The csv module writes a bare carriage return without quotes, and readers take it for the end of a row.
     returns = any("\r" in field for field in (*form.columns, *form.ids, *form.classes))
     writer = csv.writer(
         text,
@@ -50,7 +50,8 @@ def _fields(form: Form, probs: NDArray[np.floating], answers: Answers) -> Iterat
     if form.takes == "probabilities":
         order = [classes.index(name) for name in form.columns[1:]]
         certain = (probs.astype(np.float64).clip(0, 1) if form.several else normalized(probs))[:, order]
-        kept = _probability if form.several else "{:.8g}".format  # of one class, the others say how far from 1 it is
+        # Among several columns the others show how far from 1 a probability is, so it needs fewer digits.
+        kept = _probability if form.several else "{:.8g}".format
         yield from ([kept(p) for p in row] for row in certain.tolist())
     elif form.takes == "probability":
         yield from ([_probability(p)] for p in normalized(probs)[:, form.positive].tolist())
