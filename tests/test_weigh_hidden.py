@@ -63,6 +63,12 @@ HIDDEN = {
     "an index of weights": ({**NET, "position_ids": torch.randint(9, (500,))}, OWN + 500),
     "an index of zeros that are none": ({**NET, "token_type_ids": torch.arange(500)}, OWN + 500),
     "an index into no table": ({**NET, "relative_position_index": torch.randint(9, (500,))}, OWN + 500),
+    "coordinates of any values": ({**NET, "relative_coords_table": torch.rand(1, 250, 1, 2)}, OWN + 500),
+    "coordinates of many grids": ({**NET, "relative_coords_table": torch.rand(250, 1, 1, 2)}, OWN + 500),
+    "a statistic of one number beside many": (
+        {**NET, "bn.running_mean": torch.rand(8), "bn.running_var": torch.tensor(1.0)}, OWN + 9,
+    ),
+    "a long list and short ones": ({"model": NET, "w": [0.5] * 33 + [[0.5] * 32 for _ in range(40)]}, OWN + 1313),
     "a mask of nothing": ({**NET, "w_orig": torch.rand(1), "w_mask": torch.ones(500)}, OWN + 501),
     "vectors of no matrix": ({**NET, "w_orig": torch.rand(1), "w_u": torch.rand(500)}, OWN + 501),
     "scales of one weight": (
@@ -186,3 +192,7 @@ def test_modules_are_held_to_the_same():
     assert size(norm=nn.BatchNorm1d(6000)) == (24_001, 0)  # more than networks have
     assert size(norm=nn.BatchNorm1d(3000)) == (6000, 6001)
     assert size(rows=torch.rand(70, 30).tolist(), blocks=[[3, 16, 0.25]] * 16) == (2100, 0)
+    assert size(rows=[0.5] * 33 + [[0.5] * 32 for _ in range(40)]) == (1313, 0)
+    box = nn.Sequential()  # of torch, but no code of torch makes this
+    box.register_buffer("position_ids", torch.arange(500))
+    assert size(box=box) == (500, 0)

@@ -21,14 +21,15 @@ def numbers_in(thing: Any, summed: set[int]) -> list[Any]:
     if not isinstance(thing, CONTAINERS) or id(thing) in summed:
         return []
     own = own_numbers(thing)
-    if len(own) > FEW or not isinstance(thing, list | tuple):
-        return own if len(own) > FEW else []
+    own = own if len(own) > FEW else []
+    if not isinstance(thing, list | tuple):
+        return own
     short = list(_short_lists(thing, summed))
     within = [number for one in short for number in own_numbers(one)]
     if len(within) <= MANY:
-        return []
+        return own
     summed |= {id(one) for one in short}
-    return within
+    return own + within
 
 
 def own_numbers(thing: Any) -> list[Any]:
@@ -56,7 +57,7 @@ def _short_lists(outer: Any, summed: set[int]) -> Iterator[Any]:
 
 
 def are_indices(numbers: list[Any]) -> bool:
-    """True for the numbers of classes or images: whole, all different, and not much larger than there are many."""
+    """True for the numbers of classes or images: whole, all different, and all below 100 times their count."""
     if not numbers or any(type(one) is not int for one in numbers):
         return False
     return len(set(numbers)) == len(numbers) and min(numbers) >= 0 and max(numbers) < 100 * len(numbers)

@@ -27,6 +27,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 # Buffers of transformers that the code makes: whole numbers, and coordinates.
 INDICES = ("position_ids", "relative_position_index", "attention_bias_idxs", "token_type_ids")
 COORDINATES = "relative_coords_table"
+TABLES = ("relative_position_bias_table", COORDINATES, "attention_biases")  # that INDICES point into
 LIBRARIES = ("torch", "torchvision", "timm", "transformers")  # whose modules hold in such buffers what their names say
 NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm", "InstanceNorm1d", "InstanceNorm2d")
 LEAST, SHARE = 10_000, 0.05  # a network has fewer statistics than the larger: LEAST, or SHARE of its parameters
@@ -64,7 +65,8 @@ def role_of_buffer(module: nn.Module, name: str, buffer: Tensor, widths: Widths)
         own = max((one.numel() for one in module.parameters(recurse=False)), default=0)
         return "statistic" if size <= max(1, own) or (not own and widths.has(size)) else "weight"
     if type(module).__module__.partition(".")[0] in LIBRARIES:
-        if (name in INDICES and buffer.dtype == torch.int64) or name == COORDINATES:
+        beside = [table for one in TABLES if isinstance(table := getattr(module, one, None), Tensor)]
+        if _is_made(name, buffer, beside) and _names(type(module), name):
             return "made"
         if name in module._non_persistent_buffers_set and _names(type(module), name):
             return "made"
@@ -102,12 +104,9 @@ def roles(state: Mapping[str, Tensor]) -> dict[str, Role]:
 
 def _role(key: str, module: str, last: str, state: Mapping[str, Tensor], widths: Widths) -> Role:
     tensor, home = state[key], f"{module}." if module else ""
-    if last in INDICES and tensor.dtype == torch.int64:
-        tables = (f"{home}relative_position_bias_table", f"{home}{COORDINATES}", f"{home}attention_biases")
-        beside = [state[name] for name in tables if name in state]
-        return "made" if _is_index(last, tensor, beside) else "weight"
-    if last == COORDINATES:
-        return "made" if _is_grid(tensor) else "weight"
+    if last in (*INDICES, COORDINATES):
+        beside = [state[f"{home}{name}"] for name in TABLES if f"{home}{name}" in state]
+        return "made" if _is_made(last, tensor, beside) else "weight"
     if last in ("_u", "_v"):  # a spectral norm's, from which it works out one number
         return _of_spectral_norm(state.get(f"{module.rpartition('.')[0]}.original"), state, f"{home}_u", f"{home}_v")
     if last.endswith(("_u", "_v")):
@@ -117,7 +116,7 @@ def _role(key: str, module: str, last: str, state: Mapping[str, Tensor], widths:
         return "made" if pruned is not None and pruned.shape == tensor.shape and is_mask(tensor) else "weight"
     if last in ("n_averaged", "num_batches_tracked"):
         return "made" if tensor.numel() == 1 else "weight"
-    if last not in STATISTICS:
+    if last not in STATISTICS or tensor.dim() != 1:
         return "weight"
     pair = [state.get(f"{home}{one}") for one in STATISTICS[:2]]
     if any(one is None or one.dim() != 1 or len(one) != len(tensor) for one in pair):
@@ -135,6 +134,13 @@ def _of_spectral_norm(original: Tensor | None, state: Mapping[str, Tensor], left
     return "statistic" if len(pair[0]) * len(pair[1]) == original.numel() else "weight"
 
 
+def _is_made(name: str, tensor: Tensor, beside: Iterable[Tensor]) -> bool:
+    """True for indices and coordinates with the values that the code of transformers gives them."""
+    if name == COORDINATES:
+        return _is_grid(tensor)
+    return name in INDICES and tensor.dtype == torch.int64 and _is_index(name, tensor, beside)
+
+
 def _is_index(name: str, tensor: Tensor, beside: Iterable[Tensor]) -> bool:
     """True for the integers that the code makes: places one after the other, zeros, or places in a table beside it."""
     if tensor.is_meta or not _is_whole(tensor):
@@ -148,11 +154,20 @@ def _is_index(name: str, tensor: Tensor, beside: Iterable[Tensor]) -> bool:
 
 
 def _is_grid(tensor: Tensor) -> bool:
-    """True for coordinates [1, H, W, 2]: one is the same in a row, the other in a column."""
-    if tensor.is_meta or tensor.dim() != 4 or tensor.shape[-1] != 2 or not _is_whole(tensor):
+    """True for coordinates [1, H, W, 2], one the same in a row and the other in a column, at equal distances on the
+    logarithmic scale of Swin v2 (Liu et al. 2022, equation 4).
+    """
+    if tensor.is_meta or tensor.dim() != 4 or (tensor.shape[0], tensor.shape[-1]) != (1, 2) or not _is_whole(tensor):
         return tensor.is_meta
-    down, across = tensor[..., 0], tensor[..., 1]
-    return bool((down == down[:, :, :1]).all() and (across == across[:, :1]).all())
+    down, across = tensor.double().unbind(-1)
+    is_regular = all(_is_even(8 ** line.abs() * line.sign() - line.sign()) for line in (down[0, :, 0], across[0, 0]))
+    return is_regular and bool((down == down[:, :, :1]).all() and (across == across[:, :1]).all())
+
+
+def _is_even(line: Tensor) -> bool:
+    """True for values [N] at equal distances, as far as half precision tells."""
+    even = torch.linspace(float(line[0]), float(line[-1]), len(line), dtype=line.dtype)
+    return bool(((line - even).abs() <= 0.01 * line.abs().max()).all())
 
 
 def is_mask(tensor: Tensor) -> bool:
