@@ -299,6 +299,7 @@ DAMAGED = [
     ("decision.json", b'{"kind": "cut", "values": []}', "predict first digits", 2, "decision.json: the file is damaged; delete it, and"),
     ("leaderboard.json", b"{}", "report first", 2, "leaderboard.json: the file is damaged; delete it to continue without it"),
     ("result.json", b"{}", "report first", 2, "result.json: the file is damaged"),
+    ("result.json", b"{", "report first", 2, "delete it, and ./run.sh resume first scores it again"),
     ("result.json", b'{"holdout": 3}', "report first", 2, "delete it, and ./run.sh resume first scores it again"),
     ("recipe.yaml", b"model: {", "resume first", 2, "recipe.yaml"),
     ("competition.yaml", b"\x00", "resume first", 2, "competition.yaml"),

@@ -211,6 +211,15 @@ def test_what_joins_most_of_the_images_joins_none(monkeypatch):
     assert found.by == ["2 copies and near-duplicates"]
 
 
+def test_a_long_chain_of_groups_is_cut_and_other_copies_are_kept(monkeypatch):
+    train = plain(100)
+    monkeypatch.setattr(near_duplicates, "groups", lambda images, near: [[0, 20], [98, 99]])
+    found = image_groups.find(train, declared=["a"] * 20 + ["b"] * 15 + train.ids[35:])
+    assert found.apart == 2
+    assert found.ungrouped == 65
+    assert found.group[98] == found.group[99] != found.group[0] != found.group[20]
+
+
 def test_a_pack_is_looked_at_once(tmp_path, monkeypatch):
     train = plain(30)
     train.images[5] = train.images[3]

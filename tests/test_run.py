@@ -243,5 +243,6 @@ def test_another_seed_that_answered_other_images_says_nothing_of_these(runs):
     one, two = Run.find("one"), Run.find("two")
     test = one.probs("predict")
     assert list(without_labels._by_agreement(one, 0.9, test)) == ["agreement with two"]
-    (two.folder / "predict_ids.sha256").write_text("of other images, as many\n")
-    assert without_labels._by_agreement(one, 0.9, test) == {}
+    for note in (b"of other images, as many\n", b"\xff"):
+        (two.folder / "predict_ids.sha256").write_bytes(note)
+        assert without_labels._by_agreement(one, 0.9, test) == {}

@@ -69,7 +69,9 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
     kept = [pictures for pictures in same if len(pictures) <= largest]
     joined = _joined(named.group, kept)
     if np.bincount(joined).max() > largest:  # chains of groups that each share a picture with the next
-        kept, joined = [], named.group
+        chained = np.bincount(joined)[joined] > largest
+        kept = [pictures for pictures in kept if not chained[pictures[0]]]
+        joined = _joined(named.group, kept)
     copies, by = sum(map(len, kept)), named.by
     if len(set(joined.tolist())) < len(set(named.group.tolist())):
         by = [*by, f"{copies:,} copies" + (" and near-duplicates" if len(joined) <= MOST else "")]

@@ -131,7 +131,8 @@ def load_labelled(source: Choice, image: Image, classes: Sequence[str]) -> Data:
     """Load the labelled images only; images to predict are listed but not decoded."""
     listing: Listing = source(paths.data())
     valid = LabelledPack.of(_pack(listing.valid, image, classes, "valid", source)) if listing.valid else None
-    return Data(LabelledPack.of(_pack(listing.train, image, classes, "train", source)), None, valid)
+    train = LabelledPack.of(_pack(listing.train, image, classes, "train", source))
+    return Data(train, None, apart(train, valid))
 
 
 def decode_alike(one: Image, other: Image) -> bool:

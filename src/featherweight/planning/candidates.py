@@ -22,8 +22,8 @@ MANY = 8000  # photographs; if there are more, pretrained networks also see them
 BOLD = ("optimizer.lr=0.001", "optimizer.layer_decay=0.9")  # as in the recipe finetune_lite0_bold
 SMALL = 64  # px: pictures up to this side are enlarged for pretrained networks
 STORED = 256  # px of the shorter side at which photographs are stored
-LONGEST_TUNED = 30  # epochs of fine-tuning; more were not seen to help,
-IMAGES_TUNED = 64_000  # or images seen in all, if there are few
+LONGEST_TUNED = 30  # epochs of fine-tuning; more were not seen to help
+IMAGES_TUNED = 64_000  # small sets may take more epochs, up to this many images seen in all
 SHRUNK = (32, 64, 96, 128)  # px to which pictures are reduced for networks from scratch
 ALIKE = 1.25  # pictures must be larger than a reduced side by this factor to be reduced to it
 
@@ -128,10 +128,8 @@ def fine_tuned(facts: DatasetFacts) -> Iterator[Candidate]:
     """Yield networks with pretrained weights at several sizes: small images are enlarged, photographs are reduced."""
     for size in published_sizes(facts.side, facts.images):
         store = "null" if facts.side <= SMALL else str(max(STORED, size))
-        own: tuple[str, ...] = (
-            f"image.size={size}",
-            f"image.store={store}",
-        )  # float32: depthwise convolutions are slower in bf16
+        # train.precision is left out, so these stay in float32: depthwise convolutions are slower in bf16.
+        own: tuple[str, ...] = (f"image.size={size}", f"image.store={store}")
         if facts.several:  # a probe needs one class per image
             own += ("head={start: random, epochs: 1}",)
         for name, recipe in (("EfficientNet-Lite0", "finetune_lite0"), ("EfficientNet-B0", "finetune")):

@@ -40,8 +40,9 @@ class Result:
         if not run.is_finished:
             raise UserError(f"{run.name} is not finished: ./run.sh resume {run.name}")
         path = run.folder / "result.json"
-        with explained(path, f"{DAMAGED}; delete it, and ./run.sh resume {run.name} scores it again"):
-            stored = read_json(path)
+        again = f"delete it, and ./run.sh resume {run.name} scores it again"
+        with explained(path, f"{DAMAGED}; {again}"):
+            stored = read_json(path, again)
             metric = {"metric": run.competition.metric.name}  # older scores do not name it
             scores = {part: Score.read(metric | stored[part]) for part in PARTS if stored.get(part)}
             if run.metadata.format == 1 and "test" in scores and scores["test"].count != len(run.split.test):

@@ -51,7 +51,7 @@ def read(run: Run, part: str, ids: Sequence[str] | None = None, content: str = "
 def store(run: Run, part: str, probs: NDArray[np.float32], ids: Sequence[str], content: str = "") -> None:
     """Store the probabilities [N, K] of a part, and of which images [N] they are, with the `content` of their pack.
 
-    If they replace those of other images, the result is deleted, so that the run is scored again.
+    If they replace others, the result is deleted, so that the run is scored again.
     """
     file = path(run, part)
     if file.exists():
@@ -66,20 +66,25 @@ def store(run: Run, part: str, probs: NDArray[np.float32], ids: Sequence[str], c
 def of_same_images(one: Run, other: Run, part: str) -> bool:
     """True if the stored probabilities of both runs are of the same images of a part, in the same order.
 
-    Of older runs, which have not stored which images these are, only the numbers are compared.
+    Of older runs, which have not stored which images these are, only the numbers of images are compared.
     """
     own, others = read(one, part), read(other, part)
     if own is None or others is None or len(own) != len(others):
         return False
     notes = [_ids_file(run, part) for run in (one, other)]
-    known = [note.read_text().split() for note in notes if note.exists()]
+    known = [_lines(note) for note in notes if note.exists()]
     return len(known) < 2 or _agree(*known)
 
 
 def _is_of(run: Run, part: str, ids: Sequence[str], content: str) -> bool:
     """True if a part's stored probabilities are of these images, as far as is known."""
     note = _ids_file(run, part)
-    return not note.exists() or _agree(note.read_text().split(), [_checksum(ids), *filter(None, [content])])
+    return not note.exists() or _agree(_lines(note), [_checksum(ids), *filter(None, [content])])
+
+
+def _lines(note: Path) -> list[str]:
+    """Return the lines of a note; a damaged one has those of other images."""
+    return note.read_text(errors="replace").split()
 
 
 def _agree(one: Sequence[str], other: Sequence[str]) -> bool:
