@@ -387,7 +387,7 @@ def test_a_name_being_made_is_taken(finished, home):
 
 def test_an_ensemble_answers_by_the_models_it_was_made_of_or_not_at_all(finished, home, capsys):
     made, _ = ensemble.ensemble(["a", "b"], fit=False, name="both", command=["x"])
-    assert [(run.name, share) for run, share in made.answering] == [("a", 0.5), ("b", 0.5)]
+    assert [(run.name, share) for run, share in made.weighted_models] == [("a", 0.5), ("b", 0.5)]
     for file in ("weights.safetensors", "holdout_probs.npy", "predict_probs.npy"):  # as if trained anew
         shutil.copy(home / "runs" / "c" / file, home / "runs" / "a" / file)
     message = "both was made of another run called a than the one here now"

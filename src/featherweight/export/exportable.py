@@ -56,7 +56,7 @@ class ExportSource:
             Member(
                 each, each.load_model().eval(), fitted.temperature(each), weight, f"{index}.", _views(each, with_views)
             )
-            for index, (each, weight) in enumerate(run.answering)
+            for index, (each, weight) in enumerate(run.weighted_models)
         ]
         return cls(run, members)
 

@@ -39,7 +39,7 @@ def write(run: Run, path: Path) -> int:
     """
     if not run.weights.exists() and not (run.folder / "checkpoint.pt").exists():
         raise UserError(f"{run.name} has not trained yet, so there is nothing to bundle: ./run.sh resume {run.name}")
-    runs = [run, *(member for member, _ in run.answering if member is not run)]
+    runs = [run, *(member for member, _ in run.weighted_models if member is not run)]
     try:
         with ExitStack() as locked:
             for each in sorted(runs, key=lambda each: each.name):

@@ -21,7 +21,7 @@ from featherweight.errors import UserError, count_of
 from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, judge, metric_of
 from featherweight.runs import fitted, groups
-from featherweight.runs.metadata import WITHOUT, SplitIds, read_record
+from featherweight.runs.metadata import DELETE_TO_CONTINUE, SplitIds, read_record
 from featherweight.runs.run import Run
 
 FILE, OLD_FILE = "regrouped.json", "kin.json"
@@ -79,7 +79,7 @@ class RegroupedImages:
     def read(cls, run: Run) -> RegroupedImages | None:
         """Read it from a run's folder; None if no image has moved, or the run is older."""
         path = next((path for name in (FILE, OLD_FILE) if (path := run.folder / name).is_file()), None)
-        return None if path is None else read_record(path, cls, WITHOUT)
+        return None if path is None else read_record(path, cls, DELETE_TO_CONTINUE)
 
 
 def split(run: Run, data: Data) -> Packs:

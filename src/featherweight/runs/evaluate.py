@@ -101,7 +101,7 @@ def conclude(
 def record(run: Run) -> None:
     """Add a finished run's row to the ledger, unless it is there."""
     result, expected = run.result, Expected.read(run)
-    macs = sum(budget.weigh(each.recipe, each.competition, each.name).macs for each, _ in run.answering)
+    macs = sum(budget.weigh(each.recipe, each.competition, each.name).macs for each, _ in run.weighted_models)
     scores = {"holdout": result.holdout, "test": result.test, "predict": result.predict}
     columns: dict[str, object] = {}
     for part, score in scores.items():

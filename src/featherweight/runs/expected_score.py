@@ -25,7 +25,7 @@ from featherweight.evaluation.metrics import Metric, Score, metric_by_name
 from featherweight.evaluation.unlabelled import DomainFeatures
 from featherweight.runs import query, selection, stored_probs, without_labels
 from featherweight.runs.members import are_folds
-from featherweight.runs.metadata import WITHOUT, read_record
+from featherweight.runs.metadata import DELETE_TO_CONTINUE, read_record
 from featherweight.runs.run import Run
 from featherweight.runs.without_labels import Shift, error_under
 
@@ -122,7 +122,7 @@ class Expected:
     def read(cls, run: Run) -> Expected | None:
         """Read it from a run's folder; None if there is nothing to predict, or the run is older."""
         path = run.folder / "leaderboard.json"
-        return read_record(path, cls, WITHOUT) if path.is_file() else None
+        return read_record(path, cls, DELETE_TO_CONTINUE) if path.is_file() else None
 
     def store(self, run: Run) -> None:
         """Write it into a run's folder."""
@@ -154,19 +154,21 @@ def expect(
         share_is_stated=share is not None,
         start=None if usable is None else holdout,
     )
-    if are_folds([member for member, _ in run.answering]):
+    if are_folds([member for member, _ in run.weighted_models]):
         seen = _of_folds(run, labels, seen)
-    elif not any(one.recipe.pseudo for one, _ in run.answering):  # else some of the images to predict were trained on
+    elif not any(
+        one.recipe.pseudo for one, _ in run.weighted_models
+    ):  # else some of the images to predict were trained on
         seen = replace(seen, **vars(without_labels.shift_of(run, holdout, labels, features, usable)))
     return _adjusted_by_other_runs(run, holdout, labels, seen)
 
 
 def _of_folds(run: Run, labels: NDArray[Any], seen: Expected) -> Expected:
     """Return what the folds of an ensemble have seen: their mean shift and estimates, and what their mean gains."""
-    told = [expected for member, _ in run.answering if (expected := Expected.read(member))]
-    seen = replace(seen, folds=len(run.answering), fold_gain=without_labels.fold_gain(run, labels))
+    told = [expected for member, _ in run.weighted_models if (expected := Expected.read(member))]
+    seen = replace(seen, folds=len(run.weighted_models), fold_gain=without_labels.fold_gain(run, labels))
     aucs = [each.auc for each in told if each.auc]
-    if len(aucs) < len(run.answering):
+    if len(aucs) < len(run.weighted_models):
         return seen
     auc, low, high = (float(np.mean(ends)) for ends in zip(*aucs, strict=True))
     shift = Shift(

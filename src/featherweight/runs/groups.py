@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from featherweight import atomic
 from featherweight.evaluation.bootstrap import Groups
-from featherweight.runs.metadata import WITHOUT, read_json
+from featherweight.runs.metadata import DELETE_TO_CONTINUE, read_json
 from featherweight.untrusted_files import explained
 
 
@@ -36,7 +36,7 @@ def _names(folder: Path) -> dict[str, str]:
     path = folder / "groups.json"
     if not path.is_file():
         return {}
-    with explained(path, f"damaged; {WITHOUT}"):
+    with explained(path, f"damaged; {DELETE_TO_CONTINUE}"):
         return TypeAdapter(dict[str, str]).validate_python(read_json(path))
 
 

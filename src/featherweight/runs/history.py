@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featherweight.errors import UserError
-from featherweight.runs.metadata import DAMAGED, NO_WAY_ON
+from featherweight.runs.metadata import DAMAGED, RESTORE_OR_RESTART
 from featherweight.untrusted_files import explained
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FILE = "history.csv"
 EVERY_EPOCH = {"epoch", "lr", "train_loss", "holdout_loss", "holdout_score"}  # columns of every trained run
-WAY_ON = f"{DAMAGED}; {NO_WAY_ON}, or delete it to continue without"
+REMEDY = f"{DAMAGED}; {RESTORE_OR_RESTART}, or delete it to continue without"
 
 
 def read(run: Run) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def read(run: Run) -> pd.DataFrame:
     path = run.folder / FILE
     if not path.exists():
         raise UserError(f"{run.name} has not trained an epoch yet: ./run.sh resume {run.name}")
-    with explained(path, f"{WAY_ON} the curves"):
+    with explained(path, f"{REMEDY} the curves"):
         table = pd.read_csv(path).astype(float)
         if "seconds" not in table or not (run.members or set(table) >= EVERY_EPOCH):
             raise ValueError("columns of every epoch are missing")
@@ -38,7 +38,7 @@ def read(run: Run) -> pd.DataFrame:
 
 def minutes(folder: Path) -> float:
     """Return the training time in minutes; 0 before the first epoch."""
-    with explained(folder / FILE, f"{WAY_ON} it"):
+    with explained(folder / FILE, f"{REMEDY} it"):
         return float(_last_row(folder).get("seconds", 0)) / 60
 
 
@@ -46,7 +46,7 @@ def epochs(folder: Path) -> int | None:
     """Return the number of epochs trained, the last of which `train.steps` may have cut short; None if the run was not
     trained.
     """
-    with explained(folder / FILE, f"{WAY_ON} it"):
+    with explained(folder / FILE, f"{REMEDY} it"):
         row = _last_row(folder)
         return int(row["epoch"]) if "epoch" in row else None
 

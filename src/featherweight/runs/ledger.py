@@ -72,7 +72,7 @@ COLUMNS = (
 NUMBERS = frozenset(COLUMNS[COLUMNS.index("seed") : COLUMNS.index("minutes") + 1]) - {"metric"} | {"public", "private"}
 Row = dict[str, str]
 KNOWN = {"SENDING": 0, "LOST": 1, "REFUSED": 2, "PENDING": 3}  # states of a submission, in order, before it is scored
-WAY_ON = "restore it from a copy, or move it away to begin a new one"
+REMEDY = "restore it from a copy, or move it away to begin a new one"
 WHOLE = ("seed", "parameters", "limit", "macs", "epochs")
 
 
@@ -223,13 +223,13 @@ def _rows(file: Path | None = None) -> list[Row]:
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: this is not a ledger (not UTF-8 text, byte {error.start}); {WAY_ON}") from None
-    with explained(file, f"this is not a ledger; {WAY_ON}"):
+        raise UserError(f"{file}: this is not a ledger (not UTF-8 text, byte {error.start}); {REMEDY}") from None
+    with explained(file, f"this is not a ledger; {REMEDY}"):
         lines = list(csv.reader(io.StringIO(text, newline="")))
     header = lines[0] if lines else []
     if not {"date", "run"} <= set(header) or not set(header) <= set(COLUMNS):
         raise UserError(
-            f"{file}: row 1: this is not a ledger; expected the columns {','.join(COLUMNS[:6])},...; {WAY_ON}"
+            f"{file}: row 1: this is not a ledger; expected the columns {','.join(COLUMNS[:6])},...; {REMEDY}"
         )
     unlike: dict[tuple[str, ...], Row] = {}
     for number, line in enumerate(lines[1:], start=2):
@@ -240,7 +240,7 @@ def _rows(file: Path | None = None) -> list[Row]:
             raise UserError(f"{file}: row {number}: expected {len(header)} fields, got {len(line)}{conflict}")
         row = {**dict.fromkeys(COLUMNS, ""), **dict(zip(header, line, strict=True))}
         row["event"] = row["event"] or RUN
-        with explained(file, f"row {number}: its settings are damaged; {WAY_ON}"):
+        with explained(file, f"row {number}: its settings are damaged; {REMEDY}"):
             settings = json.loads(row["settings"] or "{}")
             if not isinstance(settings, dict):
                 raise ValueError("expected an object")

@@ -16,8 +16,8 @@ from featherweight.untrusted_files import explained, read_text
 
 PARTS = ("holdout", "test", "predict")  # parts of the data that a run predicts and is scored on
 DAMAGED = "the file is damaged"
-NO_WAY_ON = "restore it from a copy, or start a new run"
-WITHOUT = "delete it to continue without it"
+RESTORE_OR_RESTART = "restore it from a copy, or start a new run"
+DELETE_TO_CONTINUE = "delete it to continue without it"
 T = TypeVar("T")
 FORMAT = 3  # of a run's folder; before 2 its files had other names, before 3 related images could be separated
 
@@ -79,9 +79,9 @@ class SplitIds:
         return json.dumps({**record, **{k: v for k, v in (("test", self.test), ("content", self.content)) if v}}) + "\n"
 
 
-def read_record(path: Path, kind: type[T], way_on: str) -> T:
-    """Return the dataclass stored in a JSON file. Raises UserError for a damaged one, which ends in `way_on`."""
-    return _typed(path, kind, read_json(path, way_on), f"{DAMAGED}; {way_on}")
+def read_record(path: Path, kind: type[T], remedy: str) -> T:
+    """Return the dataclass stored in a JSON file. Raises UserError for a damaged one, which ends in `remedy`."""
+    return _typed(path, kind, read_json(path, remedy), f"{DAMAGED}; {remedy}")
 
 
 def _typed(path: Path, kind: type[T], content: dict[str, Any], what: str) -> T:
@@ -93,9 +93,9 @@ def _typed(path: Path, kind: type[T], content: dict[str, Any], what: str) -> T:
     return typed
 
 
-def read_json(path: Path, way_on: str = "") -> Any:
+def read_json(path: Path, remedy: str = "") -> Any:
     """Return the object stored in a JSON file. Raises UserError for a damaged one."""
-    what = f"{DAMAGED}; {way_on}" if way_on else DAMAGED
+    what = f"{DAMAGED}; {remedy}" if remedy else DAMAGED
     with explained(path, what):
         content = json.loads(read_text(path))
     if not isinstance(content, dict):

@@ -63,7 +63,7 @@ def _of_competition(name: str, run: Run) -> Pictures:
 
 def to_predict(competition: Competition, run: Run) -> tuple[Iterator[Shown], list[str]]:
     """Return a competition's images to predict, prepared for each member's image size, and their ids."""
-    shown = {each.competition.image for each, _ in run.answering}
+    shown = {each.competition.image for each, _ in run.weighted_models}
     packs = {image: pack.load_predict(competition.source, image, competition.classes) for image in shown}
     parts = {image: part for image, part in packs.items() if part is not None}
     if not parts:

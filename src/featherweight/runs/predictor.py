@@ -95,7 +95,7 @@ class Predictor(nn.Module):
         self.several = run.competition.target == "several"
         precision = run.recipe.train.precision
         self.runtime = devices.make_runtime(device or run.device, precision, run.metadata.threads)
-        self.members = [_member(*each, views) for each in run.answering]
+        self.members = [_member(*each, views) for each in run.weighted_models]
         self.models = nn.ModuleList(self.runtime.place(member.model).eval() for member in self.members)
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102

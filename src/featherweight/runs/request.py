@@ -186,8 +186,8 @@ def _names(name: str | None, default: str) -> Iterator[str]:
     if folder.is_dir() and not Run.exists(str(name)):
         raise UserError(f"{folder} exists and is not a run: move it away, or use another --name")
     made_at_once = Run.exists(str(name)) and Run.find(str(name)).is_ensemble
-    way_on = "" if made_at_once else f"./run.sh resume {name}, or "
-    raise UserError(f"there is a run called '{name}' already: {way_on}use another --name")
+    remedy = "" if made_at_once else f"./run.sh resume {name}, or "
+    raise UserError(f"there is a run called '{name}' already: {remedy}use another --name")
 
 
 def commit() -> str:

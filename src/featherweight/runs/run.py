@@ -39,7 +39,7 @@ from featherweight.models import Classifier, build
 from featherweight.models.custom_source import stored_sources
 from featherweight.runs import fitted, groups, history, ledger, stored_probs
 from featherweight.runs.elsewhere import data_here
-from featherweight.runs.metadata import DAMAGED, NO_WAY_ON, Metadata, SplitIds, read_json
+from featherweight.runs.metadata import DAMAGED, RESTORE_OR_RESTART, Metadata, SplitIds, read_json
 from featherweight.runs.result import Result
 from featherweight.runtime import device as devices
 from featherweight.training import checkpoint
@@ -151,11 +151,11 @@ class Run:
         soup = self.folder / "soup.json"
         if not soup.exists():
             return list(self.metadata.members)
-        with explained(soup, f"{DAMAGED}; {NO_WAY_ON}"):
+        with explained(soup, f"{DAMAGED}; {RESTORE_OR_RESTART}"):
             return TypeAdapter(list[str]).validate_python(read_json(soup)["members"])
 
     @cached_property
-    def answering(self) -> list[tuple[Run, float]]:
+    def weighted_models(self) -> list[tuple[Run, float]]:
         """The runs whose models predict, each with its weight: the run itself, or an ensemble's members.
 
         Raises UserError if another run has a member's name by now: an ensemble holds its members' weights.
@@ -190,7 +190,7 @@ class Run:
         path = self.folder / "split.json"
         if not self.is_divided:
             raise UserError(f"{self.name} has not divided its images yet: ./run.sh resume {self.name}")
-        with explained(path, f"{DAMAGED}; {NO_WAY_ON}"):
+        with explained(path, f"{DAMAGED}; {RESTORE_OR_RESTART}"):
             return TypeAdapter(SplitIds).validate_python(read_json(path))
 
     def groups(self, ids: Sequence[str]) -> Groups | None:
@@ -250,7 +250,7 @@ class Run:
         Raises OverBudget, and UserError if the weights do not fit the recipe.
         """
         if self.is_ensemble:
-            members = [member for member, _ in self.answering]
+            members = [member for member, _ in self.weighted_models]
             models = {member.name: member.load_model() for member in members}
             seen = {member.name: member.competition for member in members}
             weighed = budget.weigh_ensemble(models, self.competition, self.name, seen)
@@ -268,7 +268,7 @@ def _tensors(weights: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a weights file; none if it does not exist."""
     if not weights.exists():
         return {}
-    with explained(weights, f"{DAMAGED}; {NO_WAY_ON}"):
+    with explained(weights, f"{DAMAGED}; {RESTORE_OR_RESTART}"):
         return dict(safetensors.torch.load_file(weights))
 
 

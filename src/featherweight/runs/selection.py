@@ -15,7 +15,7 @@ from featherweight.evaluation.class_metrics import Answers
 from featherweight.evaluation.metrics import Score, metric_of
 from featherweight.evaluation.stratification import population_weights
 from featherweight.runs import fitted, query, stored_probs
-from featherweight.runs.metadata import WITHOUT, read_json
+from featherweight.runs.metadata import DELETE_TO_CONTINUE, read_json
 from featherweight.runs.run import Run
 from featherweight.schema import Choice
 from featherweight.training.early_stopping import values
@@ -80,7 +80,7 @@ def _inside_soup(run: Run) -> tuple[float, int]:
     soup = run.folder / "soup.json"
     if not soup.exists():
         return 0.0, 1
-    with explained(soup, WITHOUT):
+    with explained(soup, DELETE_TO_CONTINUE):
         about = read_json(soup)
         return float(about.get("optimism", 0.0)), int(about.get("compared", 1))
 
@@ -113,7 +113,7 @@ def of_stratification(run: Run, labels: NDArray[Any]) -> float:
     """
     if labels.ndim > 1 or (run.competition.load().valid is not None and run.recipe.split.folds is None):
         return 0.0
-    labelled = {id for member, _ in run.answering for id in member.split.train}.union(run.split.holdout)
+    labelled = {id for member, _ in run.weighted_models for id in member.split.train}.union(run.split.holdout)
     images = bootstrap.independent(len(labels), run.groups(run.split.holdout)) * len(labelled) / len(labels)
     metric, keys = metric_of(run.competition.metric), run.competition.metric.arguments
     probs, answers = fitted.cross_fitted(run, run.probs("holdout"), labels)

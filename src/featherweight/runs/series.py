@@ -90,7 +90,7 @@ def over_folds(done: Done, name: str, command: list[str]) -> list[str]:
 def _as_before(made: Run, runs: Sequence[Run]) -> str:
     """Return in words whether the run that is there is the mean of these folds, for today's images to predict."""
     try:
-        same = [run.folder for run, _ in made.answering] == [run.folder for run in runs]
+        same = [run.folder for run, _ in made.weighted_models] == [run.folder for run in runs]
         predict = made.competition.load().predict
         if same and predict is not None:
             made.probs("predict", predict.ids, predict.content)

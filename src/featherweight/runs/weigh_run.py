@@ -37,7 +37,7 @@ def weigh_anything(
         what = Run.find(str(what))
     size = what.weights.stat().st_size if what.weights.is_file() else 0
     if what.is_ensemble:
-        together = nn.ModuleDict({member.name: member.load_model() for member, _ in what.answering})
+        together = nn.ModuleDict({member.name: member.load_model() for member, _ in what.weighted_models})
         return budget.weigh_module(what.name, together, size=size)
     if example is None:
         own = what.competition.shape

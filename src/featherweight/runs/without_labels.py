@@ -102,7 +102,7 @@ def fold_gain(run: Run, labels: Answers) -> float:
         judged = fitted.decision(run)(probs) if metric.input_kind == "answers" else probs.astype(np.float64)
         return metric.sign * value(competition.metric, judged, true)
 
-    members, mean = [member.probs("predict") for member, _ in run.answering], run.probs("predict")
+    members, mean = [member.probs("predict") for member, _ in run.weighted_models], run.probs("predict")
     several = labels.ndim == 2
     calibrated = temper(mean, fit_temperature(run.probs("holdout"), labels), several=several)
     return unlabelled.gain_of_mean(members, mean, calibrated, score, several=several)

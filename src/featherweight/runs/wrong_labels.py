@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featherweight import atomic, paths
 from featherweight.errors import UserError
 from featherweight.evaluation.label_noise import label_noise
-from featherweight.runs.metadata import WITHOUT, read_record
+from featherweight.runs.metadata import DELETE_TO_CONTINUE, read_record
 from featherweight.runs.run import Run
 
 KEPT = 100  # suspects that are stored
@@ -54,7 +54,7 @@ class WrongLabels:
     def read(cls, run: Run) -> WrongLabels | None:
         """Read it from a run's folder; None if nothing was found, or the run is older."""
         path = run.folder / "labels.json"
-        return read_record(path, cls, WITHOUT) if path.is_file() else None
+        return read_record(path, cls, DELETE_TO_CONTINUE) if path.is_file() else None
 
 
 def latest(competition: str) -> tuple[Run, WrongLabels] | None:
