@@ -158,7 +158,7 @@ def recipe_of(option: Option, images: int, arguments: argparse.Namespace, seed: 
     """Return the base recipe with the option's change."""
     batch = max((size for size in BATCHES if images // size >= STEPS_PER_EPOCH), default=BATCHES[0])
     epochs = max(1, round(arguments.epochs * option.length))
-    words = ["model.widths=[32,128,128]", "train.precision=native", f"train.batch_size={batch}"]
+    words = ["model.widths=[32,128,128]", f"train.batch_size={batch}"]
     words += [f"optimizer.lr={batch * RATE:.6g}", f"train.epochs={epochs}", f"train.evaluate_every={epochs}"]
     words += [f"split.holdout={HOLDOUT if arguments.images else 0.2}", f"split.seed={seed}", f"seed={seed}"]
     words += [f"split.subset={images + HOLDOUT}"] if arguments.images else []

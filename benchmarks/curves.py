@@ -47,8 +47,6 @@ def settings(network: str, epochs: int, images: int, arguments: argparse.Namespa
     if network in PUBLISHED:
         store = "null" if small else str(STORED)
         chosen += [f"image.store={store}", *(["warmup=null", "averages=[]", "ship=raw"] if epochs == 0 else [])]
-    if network not in PUBLISHED:
-        chosen.append("train.precision=native")
     chosen += [f"split.holdout={HOLDOUT if arguments.images else 0.2}"]
     if arguments.images:
         chosen.append(f"split.subset={images + HOLDOUT}")

@@ -108,7 +108,7 @@ def from_scratch(like: Run, seed: int, arguments: argparse.Namespace, seconds: f
 
     The time of an epoch is the difference of two short runs, so that the fixed costs of a run cancel.
     """
-    settings = [f"image.size={SCRATCH}", "model.widths=[32,128,128]", "train.precision=native"]
+    settings = [f"image.size={SCRATCH}", "model.widths=[32,128,128]"]
     settings += batches(len(like.split.train))
 
     def lasting(epochs: int) -> list[str]:

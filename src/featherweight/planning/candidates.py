@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from featherweight import budget
@@ -95,8 +95,8 @@ def from_scratch(facts: DatasetFacts) -> Iterator[Candidate]:
     for size in scratch_sizes(facts.side):
         own = _at(size, facts)
         for name, widths in WIDTHS.items():
-            yield Candidate(name, FAST, size, (*own, *batches(facts.images), *_of_widths(widths)))
-        yield Candidate("WRN-16-4", "wrn16_4", size, (*own, "train.precision=native"))
+            yield Candidate(name, FAST, size, (*own, *batches(facts.images), f"model.widths={list(widths)}"))
+        yield Candidate("WRN-16-4", "wrn16_4", size, own)
 
 
 def filling(facts: DatasetFacts, competition: Competition) -> Iterator[Candidate]:
@@ -105,7 +105,7 @@ def filling(facts: DatasetFacts, competition: Competition) -> Iterator[Candidate
     """
     for size in scratch_sizes(facts.side):
         own = _at(size, facts)
-        widest = load_recipe(FAST, [*own, *_of_widths(WIDTHS["fast net, wide"])])
+        widest = load_recipe(FAST, [*own, f"model.widths={list(WIDTHS['fast net, wide'])}"])
         seen = competition.seen_by(widest)
         if budget.weigh(widest, seen, FAST).within_limit:
             continue
@@ -113,11 +113,7 @@ def filling(facts: DatasetFacts, competition: Competition) -> Iterator[Candidate
             members, _ = solver.fill("fastnet", seen, seen.limit.parameters // part)
             shallow = [member.spec.arguments["widths"] for member in members if member.spec.arguments["depth"] == 2]
             for widths in shallow[:1]:
-                yield Candidate(name, FAST, size, (*own, *batches(facts.images), *_of_widths(widths)))
-
-
-def _of_widths(widths: Sequence[int]) -> tuple[str, ...]:
-    return f"model.widths={list(widths)}", "train.precision=native"
+                yield Candidate(name, FAST, size, (*own, *batches(facts.images), f"model.widths={list(widths)}"))
 
 
 def _at(size: int, facts: DatasetFacts) -> tuple[str, ...]:
