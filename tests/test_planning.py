@@ -666,7 +666,7 @@ def test_a_large_batch_is_measured_in_the_parts_that_a_run_would_have(monkeypatc
     monkeypatch.setattr(Runtime, "free_memory", lambda self: 3_000_000_000)
     recipe = load_recipe("fastnet94", ["train.batch_size=1024", "image.size=64"])
     seen = DIGITS.seen_by(recipe)
-    cut = within_memory(recipe, seen, make_runtime("cpu"))
+    cut = within_memory(recipe, seen, make_runtime("cpu", recipe.train.precision))
     assert cut.train.accumulate > 1
     taken = []
     monkeypatch.setattr(
