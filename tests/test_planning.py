@@ -26,7 +26,8 @@ from featherweight.planning.dataset_facts import DatasetFacts, describe
 from featherweight.planning.own_process import Failed, in_own_process
 from featherweight.planning.packing_time import ListedImages
 from featherweight.planning.pilots import MirrorDrop, Pilot, PilotContext, piloted
-from featherweight.planning.plan import MARGIN, Findings, _for_these_classes, make, parameters_within_limit, write
+from featherweight.planning.plan import MARGIN, Findings, _for_these_classes, make, parameters_within_limit
+from featherweight.planning.plan_file import write
 from featherweight.runtime.device import Runtime, make_runtime
 from featherweight.training.deadline import evaluations
 from featherweight.training.head import Head
@@ -393,9 +394,10 @@ def test_the_command_plans_and_stores_a_recipe(command, home):
         (["--minutes", "-3"], "expected a time above 0"),
         (["--minutes", "nan"], "expected a time above 0"),
         (["--hours", "1e9"], "expected a time above 0"),
+        (["--minutes", "5", "--name", "a/b"], "--name a/b: expected a plain name"),
     ],
 )
-def test_odd_times_are_refused(words, complaint, home, capsys):
+def test_odd_words_are_refused_before_anything_is_planned(words, complaint, home, capsys):
     from featherweight.cli.main import main
 
     assert main(["auto", *words]) == 2
@@ -490,7 +492,9 @@ def test_what_is_packed_takes_no_time_and_a_run_decodes_for_kin_at_the_declared_
     listed, small = ListedImages(folders), folders.seen_by(load_recipe("fastnet94", ["image.size=16"]))
     assert listed.seconds_of_a_run(folders) == pytest.approx(45 * 0.32, rel=0.01)
     assert listed.seconds_of_a_run(small) == pytest.approx(45 * 0.16 + 40 * 0.32, rel=0.01)
+    assert listed.bytes_of_a_run(small) == 3 * (45 * 16**2 + 40 * 32**2)
     listed.load(small)
+    assert listed.bytes_of_a_run(small) == 3 * 40 * 32**2
     assert listed.seconds(small.image) == 0
     assert ListedImages(folders).seconds(small.image) == 0
     assert listed.seconds_of_a_run(small) == pytest.approx(40 * 0.32, rel=0.01)
@@ -550,6 +554,16 @@ def explode(recipe, competition, how):
     raise ValueError("a fault\nof ours")
 
 
+def interrupted(recipe, competition):
+    """Receive Ctrl-C in a worker process, as all processes of a terminal do."""
+    os.kill(os.getpid(), signal.SIGINT)
+    return "done"
+
+
+def test_ctrl_c_is_for_the_command_alone():
+    assert in_own_process(interrupted, load_recipe("tiny"), DIGITS, patience=60.0) == "done"
+
+
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
@@ -585,7 +599,7 @@ def test_candidates_have_their_time_to_be_measured_however_long_the_fork_server_
     monkeypatch.setattr(auto, "start_server", lambda: None)
     monkeypatch.setattr(auto, "wait_for_server", lambda: now.__setitem__(0, now[0] + 25))
     monkeypatch.setattr(costs, "measure", lambda *what: patiences.append(what[-1]) or refuse("too slow"))
-    with pytest.raises(UserError, match="no candidate can be trained"):
+    with pytest.raises(UserError, match="no network can be trained"):
         auto.plan(folders, 1, now[0], Machine("cpu", 1))
     assert patiences[0] == 30.0
 
@@ -634,6 +648,14 @@ def test_measuring_ends_in_its_part_of_the_time(monkeypatch):
     assert len(measured) == 2
     assert patiences == [100.0, 35.0]
     assert refused == ["fast net, wide at 8 px; WRN-16-4 at 8 px: not measured, for lack of time"]
+
+
+def test_measuring_tells_every_minute_how_far_it_is(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+    for _ in auto._telling(list(from_scratch(TASK))):
+        now[0] += 40
+    assert capsys.readouterr().out == "  measured: 2 of 4\n"
 
 
 def test_a_size_that_there_is_no_time_to_measure_is_estimated_by_another(monkeypatch):
@@ -712,8 +734,15 @@ def test_a_probe_that_takes_longer_than_there_is_time_is_refused(seconds, fits):
 
 def test_where_nothing_could_be_measured_the_reasons_are_told(folders, monkeypatch):
     monkeypatch.setattr(costs, "measure", lambda *what: refuse("ValueError: a fault"))
-    with pytest.raises(UserError, match=r"no candidate can be trained.*\n  fast net.*: ValueError: a fault"):
+    with pytest.raises(UserError, match=r"no network can be trained.*\n  fast net.*: ValueError: a fault"):
         auto.plan(folders, 5, time.monotonic(), Machine("cpu", 1))
+
+
+def test_a_plan_tells_the_disk_that_it_needs_and_the_time_that_it_leaves():
+    small = plan(36_000, cost=lambda recipe: Cost(0.001, 1e-4, 10**9, checkpoint=500_000_000)).lines()
+    assert any("; disk: 1,000 MB" in line for line in small)  # a new checkpoint beside the old one
+    assert any(re.search(r"^  9\.\d hours are left unused", line) for line in small)
+    assert not any("unused" in line for line in plan(60, step=0.1).lines())
 
 
 def test_a_plan_tells_what_pilots_found():

@@ -41,7 +41,12 @@ def is_live() -> bool:
 
 def say(line: str) -> None:
     """Print a line for the user; among a run's processes only the first one prints."""
-    if launcher.rank() == 0 and not _hushed:
+    if not _hushed:
+        _print(line)
+
+
+def _print(line: str) -> None:
+    if launcher.rank() == 0:
         console.print(printable(line), markup=False, soft_wrap=True)
 
 
@@ -63,7 +68,7 @@ _hushed = False
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Context in which `say` prints nothing, since the caller reports the result; the live line stays."""
+    """Context in which `say` prints nothing, since the caller reports the result; progress is still shown."""
     global _hushed
     before, _hushed = _hushed, True
     try:
@@ -148,7 +153,7 @@ class Progress:
         self._printed = now
         speed = (done - self._start) / (now - self._began)
         left = f", {duration((self._total - done) / speed)} left" if speed > 0 else ""
-        say(f"  {self._what}: {done:,} of {self._total:,} {self._unit}, {rate(speed, self._unit)}{left}")
+        _print(f"  {self._what}: {done:,} of {self._total:,} {self._unit}, {rate(speed, self._unit)}{left}")
 
     def __enter__(self) -> Self:
         self._bar.start()

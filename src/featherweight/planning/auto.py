@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from featherweight.config import Competition, Recipe, load_recipe
-from featherweight.console import duration, say
+from featherweight.console import PLAIN_SECONDS, duration, say
 from featherweight.data.pack import Data
 from featherweight.errors import UserError
 from featherweight.models.pretrained_weights import weights_path
@@ -34,7 +34,9 @@ from featherweight.planning.plan import (
     make,
     parameters_within_limit,
 )
+from featherweight.runtime.device import make_runtime
 
+OTHERS = "./run.sh models lists all recipes, and ./run.sh fill FAMILY finds networks within the limit"
 STARTED = 2.0  # seconds that Python needs to start
 LEAST = 1.0  # minutes; less is not enough to measure and train anything
 PLANNING = 1 / 3  # maximum share of the time for planning,
@@ -76,6 +78,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     facts = describe(competition, train, holdout, listed.data.predict)
     say(f"{duration(whole)} for {competition.title}: {facts}")
     wait_for_server()
+    make_runtime(machine.device, threads=machine.threads)  # refuses a device that this machine does not have
     clock = Clock(began, whole, max(began + PLANNING * whole, time.monotonic() + LEAST_PLANNING))
 
     refused: list[str] = []
@@ -87,7 +90,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     say(f"measuring {len(candidates)} candidates on this machine")
     measured = _measured(candidates, competition, clock, machine, refused)
     if not measured:
-        raise UserError("\n  ".join(["no candidate can be trained, of those that were measured", *refused[:4]]))
+        raise UserError("\n  ".join([f"no network can be trained here; {OTHERS}", *refused[:4]]))
     words: list[str] = []
     # Pilots are judged by training images: what is chosen by the holdout's would make its score too good.
     shown, judges, _ = listed.divided(load_recipe("fastnet94").split, Data(train, None))
@@ -95,7 +98,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     pilots = _pilots(measured, context, clock, words)
     curves = Curves(table()).and_pilots([_row(pilot, facts) for pilot in pilots if pilot.has_learned])
     findings = _findings(pilots, facts, words)
-    measured = [replace(one, packing=listed.seconds_of_a_run(_seen(one.candidate, competition))) for one in measured]
+    measured = [_with_packing(one, listed) for one in measured]
     planned = make(facts, competition, measured, clock.left(), curves, findings)
     return replace(planned, refused=[*refused, *planned.refused], found=words)
 
@@ -116,6 +119,12 @@ def _refuse_if_decoding_takes_all(
         f"network that sees them at {size} px. They are decoded only once: later runs reuse them. Give it "
         f"--minutes {max(enough, math.ceil(minutes) + 1)} or more"
     )
+
+
+def _with_packing(measured: MeasuredCandidate, listed: ListedImages) -> MeasuredCandidate:
+    """Return the candidate with the time and the disk that a run of it needs for decoded images."""
+    seen = _seen(measured.candidate, listed.competition)
+    return replace(measured, packing=listed.seconds_of_a_run(seen), packed=listed.bytes_of_a_run(seen))
 
 
 def _seen(candidate: Candidate, competition: Competition) -> Competition:
@@ -168,7 +177,7 @@ def _measured(
     measured: list[MeasuredCandidate] = []
     alike: dict[str, list[Candidate]] = defaultdict(list)  # candidates that are left out, by reason
     took: dict[bool, float] = {}  # seconds of the latest candidate with pretrained weights (True) and without
-    for candidate in candidates:
+    for candidate in _telling(candidates):
         recipe: Recipe = load_recipe(candidate.recipe, candidate.settings(1))
         seen = competition.seen_by(recipe)
         parameters = parameters_within_limit(recipe, seen, candidate.name)
@@ -192,6 +201,16 @@ def _measured(
         took[candidate.starts_published] = time.monotonic() - began
     refused += [f"{_by_name(left_out)}: {reason}" for reason, left_out in alike.items()]
     return measured
+
+
+def _telling(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+    """Yield the candidates, and print every minute how many are done."""
+    said = time.monotonic()
+    for done, candidate in enumerate(candidates):
+        if time.monotonic() - said >= PLAIN_SECONDS:
+            say(f"  measured: {done} of {len(candidates)}")
+            said = time.monotonic()
+        yield candidate
 
 
 def _by_name(candidates: Sequence[Candidate]) -> str:

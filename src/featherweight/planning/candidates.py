@@ -34,7 +34,7 @@ class Candidate:
 
     Attributes:
         fixed: settings that do not depend on the length of training.
-        longest: epochs; longer trainings were not seen to improve.
+        longest: the most epochs that are planned.
         starts_published: true for pretrained weights.
     """
 

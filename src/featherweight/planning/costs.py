@@ -46,12 +46,14 @@ class Cost:
         view: seconds to predict one image in one test-time view.
         memory: bytes that training adds to the process.
         on_gpu: bytes that it needs on the GPU.
+        checkpoint: bytes of a checkpoint.
     """
 
     step: float
     view: float
     memory: int
     on_gpu: int = 0
+    checkpoint: int = 0
 
     def at(self, size: int, measured: int) -> Cost:
         """Return the expected cost of the same network at another size, given the size it was `measured` at (both in
@@ -63,7 +65,7 @@ class Cost:
         pixels = (size / measured) ** 2
         slower = pixels * (LARGER if size > measured else 1.0)
         memory, on_gpu = round(self.memory * max(1.0, pixels)), round(self.on_gpu * max(1.0, pixels))
-        return Cost(self.step * slower, self.view * slower, memory, on_gpu)
+        return Cost(self.step * slower, self.view * slower, memory, on_gpu, self.checkpoint)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class MeasuredCandidate:
         parameters: of its network.
         cost: on this machine.
         packing: seconds in which a run of it decodes images.
+        packed: bytes that it stores of them.
         by_size: the image size in pixels from whose cost this one was estimated (None: it was measured itself).
     """
 
@@ -81,6 +84,7 @@ class MeasuredCandidate:
     parameters: int
     cost: Cost
     packing: float = 0.0
+    packed: int = 0
     by_size: int | None = None
 
 
@@ -118,7 +122,8 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     model = build(recipe.model, shape)
     with tempfile.TemporaryDirectory() as folder, hushed():
         examples = Examples(images, images.take(np.arange(1)), shape.num_classes, recipe.augment)
-        history = Trainer(short_recipe(recipe, STEPS + 1), model, examples, device, Path(folder)).fit()
+        trainer = Trainer(short_recipe(recipe, STEPS + 1), model, examples, device, Path(folder))
+        steps = trainer.fit()["seconds"].diff().iloc[1:]
     size = batch_within_memory(recipe.predict.batch_size, shape.size, shape.size, device)
     whole = take_rows(noise, np.arange(size) % batch)  # a whole batch, to need the memory of a run
     predict_probs([model], whole[:WARM], runtime=device, batch_size=size)
@@ -126,7 +131,14 @@ def _measured(recipe: Recipe, competition: Competition, machine: Machine) -> Cos
     predict_probs([model], whole, runtime=device, batch_size=size)
     view = (time.perf_counter() - began) / size
     on_gpu = torch.cuda.max_memory_allocated() if device.device.type == "cuda" else 0
-    return Cost(float(statistics.median(history["seconds"].diff().iloc[1:])), view, peak_memory() - before, on_gpu)
+    step = float(statistics.median(steps))
+    return Cost(step, view, peak_memory() - before, on_gpu, trainer.state.nbytes)
+
+
+def stored_bytes(image: Image) -> int:
+    """Return the bytes of one decoded image; of one that is stored as a photograph, with the usual proportions."""
+    height, width = (image.size,) * 2 if image.store is None else (image.store, round(PROPORTION * image.store))
+    return height * width * image.channels
 
 
 def _noise(count: int, image: Image) -> Any:
@@ -135,7 +147,7 @@ def _noise(count: int, image: Image) -> Any:
     if image.store is None:
         return random.integers(0, 256, (count, image.size, image.size, image.channels), dtype=np.uint8)
     height, width = image.store, round(PROPORTION * image.store)
-    size = height * width * image.channels
+    size = stored_bytes(image)
     rows = np.array([(0, place * size, height, width) for place in range(count)], dtype=np.int64)
     pixels = random.integers(0, 256, count * size, dtype=np.uint8)
     return Photos([pixels], rows, image.channels, image.evaluation_crop)

@@ -79,6 +79,8 @@ def in_own_process(work: Work[T], recipe: Recipe, competition: Competition, *mor
 def _work(
     work: Work[Any], recipe: dict[str, Any], competition: dict[str, Any], more: tuple[Any, ...], sender: Connection
 ) -> None:
+    # Ctrl-C ends the parent process, which kills this one. A trainer here would promise to save its state.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         sender.send((True, work(Recipe.model_validate(recipe), Competition.model_validate(competition), *more)))
     except Exception as error:  # reported by the parent process

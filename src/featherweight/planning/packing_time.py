@@ -1,5 +1,5 @@
-"""What a competition's source lists before anything is decoded, and how long decoding takes, estimated from a few
-images.
+"""What a competition's source lists before anything is decoded, and how much time and disk decoding takes, estimated
+from a few images.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from featherweight.data.listing import Listing, Samples, Stored
 from featherweight.data.pack import Data, LabelledPack
 from featherweight.data.parts import Packs, declared, divide_knowing
 from featherweight.errors import UserError
+from featherweight.planning.costs import stored_bytes
 from featherweight.runtime.cores import cores
 
 SAMPLE, FEWEST = 24, 4  # maximum and minimum number of images decoded to time one way of decoding
@@ -69,11 +70,26 @@ class ListedImages:
 
     def seconds(self, image: Image, parts: Sequence[str] = (*LABELLED, "predict")) -> float:
         """Return the seconds to decode these parts; what is decoded already takes none."""
-        left = [part for name, part in self._parts.items() if name in parts and not self._is_packed(name, image)]
+        left = self._left(image, parts)
         count = sum(len(part.samples.ids) for part in left)
         if not count:
             return 0.0
         return sum(part.reading for part in left) + count * self._of_one(image) / cores()
+
+    def _left(self, image: Image, parts: Sequence[str]) -> list[_Part]:
+        """Return those of these parts that are not decoded yet."""
+        return [part for name, part in self._parts.items() if name in parts and not self._is_packed(name, image)]
+
+    def bytes_of_a_run(self, seen: Competition) -> int:
+        """Return about how many bytes of images a run stores, at the size that it trains with and at the one in the
+        competition's file.
+        """
+        declared = seen.declared_image
+        twice = not pack.decode_alike(seen.image, declared)
+        kinds = [(seen.image, (*LABELLED, "predict")), *([(declared, LABELLED)] if twice else [])]
+        return sum(
+            stored_bytes(image) * len(part.samples.ids) for image, parts in kinds for part in self._left(image, parts)
+        )
 
     def seconds_of_a_run(self, seen: Competition) -> float:
         """Return the seconds in which a run decodes images and looks for related ones, at the size in the competition's

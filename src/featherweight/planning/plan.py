@@ -6,15 +6,13 @@ which gives the same bytes whenever it is trained.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from featherweight import atomic, budget, paths
+from featherweight import budget
 from featherweight.augment.table import MIRRORING
-from featherweight.config import Competition, Recipe, load_recipe, store
+from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import duration
 from featherweight.errors import OverBudget, UserError
 from featherweight.evaluation import tta
@@ -31,6 +29,7 @@ from featherweight.training.probe import rows_fitted
 MARGIN = 0.95  # of the time is planned; the rest is a reserve for a busy machine
 PROBE_SECONDS_PER_ROW = 1.5e-4  # used if no pilot has measured it
 FEW = 10  # epochs; if fewer fit, the last one may be cut
+UNUSED = 0.2  # of the time: if a plan leaves more than this, it says so
 SHORTEST = 0.25  # epochs of a network from scratch; in fewer it hardly sees the classes
 REST = 12.0  # seconds for the start, the CSV and the report
 
@@ -93,6 +92,7 @@ class Option:
     epochs: float
     step: float
     looking: float
+    disk: int  # bytes that a run writes
     by_size: int | None = None  # pixels, at which the network was timed in place of its own
 
     def seen(self, choices: Sequence[Choice]) -> list[Choice]:
@@ -148,12 +148,22 @@ class Plan:
             f"the plan: {best.line}",
             f"  batches of {recipe.train.batch_size}, {recipe.optimizer.name} at {recipe.optimizer.lr:g}; "  # type: ignore[attr-defined]
             f"augmentation: {augment}; test-time views: {views}",
-            f"  time: {best.timeline}; memory: {(peak_memory() + best.cost.memory) / 1e9:.1f} GB{on_gpu}",
+            f"  time: {best.timeline}; memory: {(peak_memory() + best.cost.memory) / 1e9:.1f} GB{on_gpu}; "
+            f"disk: {best.disk / 1e6:,.0f} MB",
+            *self._unused(),
             *(f"  {line}" for line in self.found),
         ]
         if len(self.options) > 1:
             words += ["instead of", *(f"  {option.line}" for option in self.options[1:])]
         return words + [f"  {reason}" for reason in self.refused]
+
+    def _unused(self) -> Iterator[str]:
+        """Yield a line if the best option leaves much of the time unused."""
+        left = self.seconds * MARGIN - self.best.timeline.total
+        if left > UNUSED * self.seconds:
+            most = f"this network is trained for {self.best.candidate.longest} epochs at most"
+            why = most if self.best.epochs >= self.best.candidate.longest else "an epoch of fine-tuning does not fit"
+            yield f"  {duration(left)} are left unused: {why}"
 
 
 def make(
@@ -245,6 +255,7 @@ def _option(
         epochs,
         cost.step * slowdown,
         looking,
+        measured.packed + 2 * cost.checkpoint,  # a new checkpoint is written beside the old one
         measured.by_size,
     )
 
@@ -273,28 +284,3 @@ def _for_these_classes(even: ScoreForecast, facts: DatasetFacts, at_chance: bool
     if not facts.several:  # a set of classes is not guessed
         value, low, high = max(value, guessed), max(low, guessed), max(high, guessed)
     return ScoreForecast((guessed + value) / 2, guessed, high) if at_chance else ScoreForecast(value, low, high)
-
-
-def write(plan: Plan, name: str, competition: str) -> Path:
-    """Store the plan's recipe, with every key, as `plans/<competition>/<name>.yaml`, with a number if that name is
-    taken.
-    """
-    folder = paths.home() / "plans" / competition
-    names = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
-    path = next(path for each in names if _is_free(path := folder / f"{each}.yaml", plan.best.recipe))
-    folder.mkdir(parents=True, exist_ok=True)
-    store(plan.best.recipe, path)
-    text = path.read_text()
-    comments = "".join(f"# {line}\n" for line in plan.lines())
-    atomic.write_text(path, comments + text)
-    return path
-
-
-def _is_free(path: Path, recipe: Recipe) -> bool:
-    """True if nothing is stored at the path, or the same recipe."""
-    if not path.exists():
-        return True
-    try:
-        return load_recipe(str(path)) == recipe
-    except UserError:  # edited, or of another version
-        return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -217,9 +218,12 @@ def train_model(
         device.processes.once(lambda: note_pretrained(run))
     if not run.weights.exists():
         examples = Examples(train, holdout, len(competition.classes), augmentations(recipe, competition), learned_from)
-        Trainer(recipe, model, examples, device, run.folder, competition.metric).fit(
-            watching, replace(deadline, noted=run.note_shortened) if deadline else None
-        )
+        trainer = Trainer(recipe, model, examples, device, run.folder, competition.metric)
+        if deadline:
+            trainer.fit(watching, replace(deadline, noted=run.note_shortened))
+        else:
+            name = shlex.quote(run.competition_name)
+            trainer.fit(watching, shorter=f"./run.sh auto --competition {name} --minutes 60")
         device.processes.once(lambda: checkpoint.save_weights(run.weights, model))
     if device.processes.first:  # here too after a kill between the two
         (run.folder / "checkpoint.pt").unlink(missing_ok=True)

@@ -182,12 +182,24 @@ def _names(name: str | None, default: str) -> Iterator[str]:
     yield name or default
     if name is None:
         yield from (f"{default}-{number}" for number in range(2, sys.maxsize))
-    folder = paths.runs() / str(name)
-    if folder.is_dir() and not Run.exists(str(name)):
-        raise UserError(f"{folder} exists and is not a run: move it away, or use another --name")
-    made_at_once = Run.exists(str(name)) and Run.find(str(name)).is_ensemble
+    else:
+        raise _taken(name)
+
+
+def refuse_name(name: str) -> None:
+    """Raise UserError for a name that a new run cannot have: not a plain name, or that of something that exists."""
+    paths.refuse_name(name, "--name")
+    if (paths.runs() / name).exists():
+        raise _taken(name)
+
+
+def _taken(name: str) -> UserError:
+    folder = paths.runs() / name
+    if folder.is_dir() and not Run.exists(name):
+        return UserError(f"{folder} exists and is not a run: move it away, or use another --name")
+    made_at_once = Run.exists(name) and Run.find(name).is_ensemble
     remedy = "" if made_at_once else f"./run.sh resume {name}, or "
-    raise UserError(f"there is a run called '{name}' already: {remedy}use another --name")
+    return UserError(f"there is a run called '{name}' already: {remedy}use another --name")
 
 
 def commit() -> str:

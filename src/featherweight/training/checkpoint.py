@@ -67,21 +67,26 @@ class TrainState:
 
     def save(self, path: Path) -> None:
         """Write the checkpoint atomically."""
-        save(
-            path,
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "averages": self.averages.state_dict(),
-                "best": self.best,
-                "losses": self.losses,
-                "answers": self.answers,
-                "step": self.step,
-                "seconds": self.seconds,
-                "history": self.history,
-            },
-        )
+        save(path, self._content())
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its tensors in bytes, which is about that of its checkpoint."""
+        return _nbytes(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averages": self.averages.state_dict(),
+            "best": self.best,
+            "losses": self.losses,
+            "answers": self.answers,
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
 
     def restore(self, path: Path) -> None:
         """Load the checkpoint, if there is one."""
@@ -110,6 +115,13 @@ class TrainState:
         trained = f"  train {row['train_accuracy']:.2%}" if known else ""
         loss = "" if math.isnan(row["train_loss"]) else f"loss {row['train_loss']:.4f}"
         return f"{loss}{trained}{holdout}".strip()
+
+
+def _nbytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.nbytes
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_nbytes, inner))
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

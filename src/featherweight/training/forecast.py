@@ -17,16 +17,19 @@ LONG = 3600.0  # seconds: of a longer training it is said how it could be shorte
 class TimeForecast:
     """Times the first steps of a training of `total` steps and estimates the rest, once.
 
-    `advise`: also say how a long training could take less time.
+    `shorter` is the command that plans a training of at most LONG seconds; it is named if this one takes longer.
     """
 
-    def __init__(self, total: int, progressive: Progressive | None, advise: bool = True) -> None:
-        self.total, self.progressive, self.advise = total, progressive, advise
+    def __init__(self, total: int, progressive: Progressive | None, shorter: str = "") -> None:
+        self.total, self.progressive, self.shorter = total, progressive, shorter
         self.first: tuple[int, float] | None = None
         self.done_once = False
 
-    def line(self, step: int, seconds: float) -> str:
-        """Return the forecast as text, once it is due after `step` steps and `seconds` of training; else ""."""
+    def line(self, step: int, seconds: float, checkpoint: int) -> str:
+        """Return the forecast as text, once it is due after `step` steps and `seconds` of training; else "".
+
+        `checkpoint` is the size of a checkpoint in bytes.
+        """
         if self.done_once:
             return ""
         if self.first is None:
@@ -39,10 +42,10 @@ class TimeForecast:
         left /= self.progressive.scale(step / self.total) ** 2 if self.progressive else 1.0
         if left < SOON:
             return ""
-        long = self.advise and left > LONG
-        more = f"; ./run.sh auto --minutes {LONG / 60:.0f} plans one that takes less" if long else ""
+        more = f"; {self.shorter} plans one that takes less" if self.shorter and left > LONG else ""
         steps = f"{self.total - step:,} steps at {rate(done / spent, 'steps')}"
-        return f"  training takes about {duration(left)} ({steps}), {peak_memory() / 1e9:.1f} GB of memory so far{more}"
+        room = f"{peak_memory() / 1e9:.1f} GB of memory so far, {checkpoint / 1e6:,.0f} MB of disk for checkpoints"
+        return f"  training takes about {duration(left)} ({steps}), {room}{more}"
 
 
 def remaining_area(progressive: Progressive | None, step: int, total: int) -> float:

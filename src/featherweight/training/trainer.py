@@ -92,7 +92,10 @@ class Trainer:
         )
 
     def fit(
-        self, watching: Callable[[Mapping[str, Any]], None] = lambda row: None, deadline: Deadline | None = None
+        self,
+        watching: Callable[[Mapping[str, Any]], None] = lambda row: None,
+        deadline: Deadline | None = None,
+        shorter: str = "",
     ) -> pd.DataFrame:
         """Train, and return one row per epoch, also written to `folder/history.csv`: loss, accuracy, macro F1 and the
         metric, of training images and holdout.
@@ -100,7 +103,7 @@ class Trainer:
         The values of training images come from the steps themselves: from augmented and mixed images (a mixed one has
         the class with the largest part) and from the weights before each step. Where the metric needs probabilities,
         only the holdout is scored. `watching` is called with each row; an exception in it ends the training. A
-        `deadline` may shorten it.
+        `deadline` may shorten it. `shorter` is the command that plans a shorter one (see `TimeForecast`).
 
         Raises DivergedError when the loss is no longer finite. Raises KeyboardInterrupt after Ctrl-C, with the state
         saved between two steps, or as it was last saved if the holdout was being scored for the last time.
@@ -112,7 +115,7 @@ class Trainer:
             self.losses_read_at = self.saved_at = self.timed_at = time.monotonic()
             self.epoch_began_at = 0
             self.shorten(deadline)
-            self.forecast = TimeForecast(self.length.total, self.recipe.progressive, advise=deadline is None)
+            self.forecast = TimeForecast(self.length.total, self.recipe.progressive, shorter)
             while (epoch := len(state.history)) < self.length.epochs:
                 self.set_mode(epoch)
                 for batch in self.batches(epoch):
@@ -260,7 +263,9 @@ class Trainer:
 
     def announce_forecast(self) -> None:
         """Once the first steps are timed, print the expected duration and memory, unless the training is short."""
-        line = self.forecast.line(self.state.step, self.state.seconds)
+        if self.forecast.done_once:
+            return
+        line = self.forecast.line(self.state.step, self.state.seconds, self.state.nbytes)
         if line:
             say(line)
 

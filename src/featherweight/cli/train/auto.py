@@ -43,14 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
     from featherweight.cli.train.finish import finish
     from featherweight.planning import auto
     from featherweight.planning.costs import Machine
-    from featherweight.planning.plan import write
-    from featherweight.runs.request import RunRequest
+    from featherweight.planning.plan_file import write
+    from featherweight.runs.request import RunRequest, refuse_name
 
+    if arguments.name is not None and not arguments.plan:
+        refuse_name(arguments.name)
     competition = config.load_competition(arguments.competition)
     plan = auto.plan(competition, minutes, began, Machine(arguments.device, arguments.threads))
     print("\n".join(plan.lines()))
     short = Path(arguments.competition).stem
-    path = write(plan, f"auto{minutes:g}m", short)
+    path = write(plan, f"auto{minutes:.10g}m", short)
     print(f"the plan is stored in {path}")
     if arguments.plan:
         print(f"next: ./run.sh {path} --competition {arguments.competition}")
