@@ -232,6 +232,7 @@ def test_the_word_train_may_be_left_out(home, capsys):
         ("tiny --sed 1", "did you mean --seed?"),
         ("tiny --gpu", "did you mean --device cuda?"),
         ("runs --epochs 5", "./run.sh runs --help shows all"),
+        ("auto --epochs 5", "--plan writes a recipe, whose keys you can change; ./run.sh auto --help shows all"),
         ("tiny --zzz", "./run.sh RECIPE --help shows all"),
     ],
 )
@@ -250,6 +251,7 @@ def test_an_unknown_option_is_answered_with_the_right_one(home, capsys, words, h
         ("check", "error: the following arguments are required: RECIPE; ./run.sh check --help shows what it takes"),
         ("tiny --seed x", "error: --seed: invalid int value: 'x'; ./run.sh RECIPE --help"),
         ("tiny more", "error: unexpected 'more'; ./run.sh RECIPE --help shows what it takes"),
+        ("auto cifar10", "error: unexpected 'cifar10'; did you mean --competition cifar10? ./run.sh auto --help shows"),
         ("completion fish", "error: shell: invalid choice: 'fish'"),
     ],
 )

@@ -447,6 +447,12 @@ def test_why_there_is_no_pilot_is_said(cost, seconds, left, why):
     assert re.search(why, reason)
 
 
+def test_images_too_few_to_judge_a_pilot_are_planned_for_without_one(folders):
+    listed = ListedImages(folders)
+    train = listed.data.train.take(np.arange(4))
+    assert auto._for_pilots(listed, train) == (train.ids, [])
+
+
 def test_where_views_are_dear_fewer_images_judge_a_pilot(monkeypatch):
     asked = []
     monkeypatch.setattr(pilots, "in_own_process", lambda *what, **patience: asked.append(what) or refuse("x"))
@@ -599,7 +605,7 @@ def test_candidates_have_their_time_to_be_measured_however_long_the_fork_server_
     monkeypatch.setattr(auto, "start_server", lambda: None)
     monkeypatch.setattr(auto, "wait_for_server", lambda: now.__setitem__(0, now[0] + 25))
     monkeypatch.setattr(costs, "measure", lambda *what: patiences.append(what[-1]) or refuse("too slow"))
-    with pytest.raises(UserError, match="no network can be trained"):
+    with pytest.raises(UserError, match="no network that can be trained"):
         auto.plan(folders, 1, now[0], Machine("cpu", 1))
     assert patiences[0] == 30.0
 
@@ -734,7 +740,7 @@ def test_a_probe_that_takes_longer_than_there_is_time_is_refused(seconds, fits):
 
 def test_where_nothing_could_be_measured_the_reasons_are_told(folders, monkeypatch):
     monkeypatch.setattr(costs, "measure", lambda *what: refuse("ValueError: a fault"))
-    with pytest.raises(UserError, match=r"no network can be trained.*\n  fast net.*: ValueError: a fault"):
+    with pytest.raises(UserError, match=r"no network that can be trained.*\n  fast net.*: ValueError: a fault"):
         auto.plan(folders, 5, time.monotonic(), Machine("cpu", 1))
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ def test_what_are_no_seeds_is_refused(text):
 
 
 @pytest.mark.usefixtures("few_digits")
-def test_several_seeds_are_several_runs_and_their_mean(home, capsys):
+def test_several_seeds_are_several_runs_and_their_mean(home, monkeypatch, capsys):
+    monkeypatch.setattr(series, "SOON", 0.0)
     assert main.main(["tiny", "--seeds", "0-2", *QUICK]) == 0
     rows = ledger.read()
     assert rows["run"].tolist() == ["tiny-digits-s0", "tiny-digits-s1", "tiny-digits-s2"]
@@ -34,6 +36,7 @@ def test_several_seeds_are_several_runs_and_their_mean(home, capsys):
     holdout = rows["holdout"].astype(float)
     out = capsys.readouterr().out
     assert f"holdout  {holdout.mean():.2%} ± {holdout.std():.2%}" in out
+    assert re.findall(r"(\d) of 3 runs are done; the others take about \d+ seconds?\n", out) == ["1", "2"]
 
     assert main.main(["tiny", "--seeds", "0-2", *QUICK]) == 0  # all of it is found done
     assert len(ledger.read()) == 3

@@ -1,4 +1,4 @@
-"""Suggest what to use instead of an unknown option: a recipe's key with `--set`, or another option."""
+"""Suggest what to use instead of an unknown word: a recipe's key with `--set`, or an option."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
+from featherweight import paths
 from featherweight.cli.commands import typed
 from featherweight.errors import UserError
 
@@ -49,7 +50,9 @@ def refuse(command: str, rest: Sequence[str], words: Sequence[str], options: Col
     """Raise UserError for `rest`, the part of `words` that `command` with its `options` does not know."""
     option = next((word for word in rest if word.startswith("-") and len(word) > 1), None)
     if option is None:
-        raise UserError(f"unexpected '{rest[0]}'; {typed(command)} --help shows what it takes")
+        named = "--competition" in options and rest[0] in paths.config_names("competitions")
+        hint = f"did you mean --competition {rest[0]}? " if named else ""
+        raise UserError(f"unexpected '{rest[0]}'; {hint}{typed(command)} --help shows what it takes")
     name, _, value = option.partition("=")
     if not value and words[-1] != option:
         following = words[list(words).index(option) + 1]
@@ -63,6 +66,8 @@ def _hint(options: Collection[str], name: str, value: str) -> str:
         return f"did you mean {option}? "
     if "--set" in options and (hint := _keys(plain)):
         return hint.replace("VALUE", value or "VALUE")
+    if "--plan" in options and plain in (*KEYS, *_by_last()):
+        return "--plan writes a recipe, whose keys you can change; "
     names = {option.lstrip("-").replace("-", "_"): option for option in options}
     pool = [*names, *(_by_last() if "--set" in options else ())]
     close = next(iter(difflib.get_close_matches(plain, pool, n=1, cutoff=0.7)), "")

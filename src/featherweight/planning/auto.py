@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from featherweight.config import Competition, Recipe, load_recipe
 from featherweight.console import PLAIN_SECONDS, duration, say
-from featherweight.data.pack import Data
+from featherweight.data.pack import Data, LabelledPack
 from featherweight.errors import UserError
 from featherweight.models.pretrained_weights import weights_path
 from featherweight.planning import costs
@@ -36,7 +36,7 @@ from featherweight.planning.plan import (
 )
 from featherweight.runtime.device import make_runtime
 
-OTHERS = "./run.sh models lists all recipes, and ./run.sh fill FAMILY finds networks within the limit"
+OVER = "over the limit"
 STARTED = 2.0  # seconds that Python needs to start
 LEAST = 1.0  # minutes; less is not enough to measure and train anything
 PLANNING = 1 / 3  # maximum share of the time for planning,
@@ -90,17 +90,29 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     say(f"measuring {len(candidates)} candidates on this machine")
     measured = _measured(candidates, competition, clock, machine, refused)
     if not measured:
-        raise UserError("\n  ".join([f"no network can be trained here; {OTHERS}", *refused[:4]]))
+        others = "; ./run.sh fill FAMILY finds networks within the limit, and ./run.sh models lists the families"
+        hint = others if all(OVER in reason for reason in refused) else ""
+        raise UserError("\n  ".join([f"auto knows no network that can be trained here{hint}", *refused[:4]]))
     words: list[str] = []
     # Pilots are judged by training images: what is chosen by the holdout's would make its score too good.
-    shown, judges, _ = listed.divided(load_recipe("fastnet94").split, Data(train, None))
-    context = PilotContext(facts, listed, shown.ids, judges.ids, machine)
+    context = PilotContext(facts, listed, *_for_pilots(listed, train), machine)
     pilots = _pilots(measured, context, clock, words)
     curves = Curves(table()).and_pilots([_row(pilot, facts) for pilot in pilots if pilot.has_learned])
     findings = _findings(pilots, facts, words)
     measured = [_with_packing(one, listed) for one in measured]
     planned = make(facts, competition, measured, clock.left(), curves, findings)
     return replace(planned, refused=[*refused, *planned.refused], found=words)
+
+
+def _for_pilots(listed: ListedImages, train: LabelledPack) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the ids of the training images that pilots learn from, and of those that judge them: none, if there are
+    too few images.
+    """
+    try:
+        shown, judges, _ = listed.divided(load_recipe("fastnet94").split, Data(train, None))
+    except UserError:
+        return train.ids, []
+    return shown.ids, judges.ids
 
 
 def _refuse_if_decoding_takes_all(
@@ -182,7 +194,7 @@ def _measured(
         seen = competition.seen_by(recipe)
         parameters = parameters_within_limit(recipe, seen, candidate.name)
         if parameters is None:
-            alike["over the limit"].append(candidate)
+            alike[OVER].append(candidate)
             continue
         began, left = time.monotonic(), clock.left(MEASURING)
         if candidate.starts_published not in took:  # at least one of each kind is tried

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from featherweight import paths
-from featherweight.console import say
+from featherweight.console import duration, say
 from featherweight.errors import UserError
 from featherweight.evaluation import decisions
 from featherweight.evaluation.metrics import Metric, judge
@@ -15,6 +16,7 @@ from featherweight.runs.metadata import PARTS
 from featherweight.runs.request import RunRequest
 from featherweight.runs.result import Result
 from featherweight.runs.run import Run
+from featherweight.training.forecast import SOON
 
 Done = list[tuple[Run, Result]]
 MOST = 1000  # runs of one series
@@ -36,9 +38,9 @@ def seeds(text: str) -> list[int]:
 
 def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambda run: None) -> Done:
     """Execute requests by the names of their runs, one after another; runs that exist are continued. `then` is called
-    with each run when it is done, before the next one begins.
+    with each run when it is done, before the next one begins. How long the others take is printed.
     """
-    done = []
+    done: Done = []
     for name, task in tasks.items():
         if Run.exists(name):
             run, seen = Run.find(name), task.competition.seen_by(task.recipe)
@@ -47,8 +49,12 @@ def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambd
                 raise UserError(f"there is a run called '{name}' already, of other settings; {mend}")
         else:
             run = task.start(name)
+        began, was_finished = time.monotonic(), run.is_finished
         done.append((run, pipeline.execute(run)))
         then(run)
+        left = (len(tasks) - len(done)) * (time.monotonic() - began)
+        if left >= SOON and not was_finished:
+            say(f"{len(done)} of {len(tasks)} runs are done; the others take about {duration(left)}")
     return done
 
 
