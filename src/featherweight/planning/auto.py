@@ -36,7 +36,7 @@ from featherweight.planning.plan import (
 )
 from featherweight.runtime.device import make_runtime
 
-OVER = "over the limit"
+OVER, LATE = "over the limit", "not measured, for lack of time"
 STARTED = 2.0  # seconds that Python needs to start
 LEAST = 1.0  # minutes; less is not enough to measure and train anything
 PLANNING = 1 / 3  # maximum share of the time for planning,
@@ -90,9 +90,7 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     say(f"measuring {len(candidates)} candidates on this machine")
     measured = _measured(candidates, competition, clock, machine, refused)
     if not measured:
-        others = "; ./run.sh fill FAMILY finds networks within the limit, and ./run.sh models lists the families"
-        hint = others if all(OVER in reason for reason in refused) else ""
-        raise UserError("\n  ".join([f"auto knows no network that can be trained here{hint}", *refused[:4]]))
+        raise UserError("\n  ".join([f"auto has no network that can be trained here{_hint(refused)}", *refused[:4]]))
     words: list[str] = []
     # Pilots are judged by training images: what is chosen by the holdout's would make its score too good.
     context = PilotContext(facts, listed, *_for_pilots(listed, train), machine)
@@ -102,6 +100,14 @@ def plan(competition: Competition, minutes: float, began: float, machine: Machin
     measured = [_with_packing(one, listed) for one in measured]
     planned = make(facts, competition, measured, clock.left(), curves, findings)
     return replace(planned, refused=[*refused, *planned.refused], found=words)
+
+
+def _hint(refused: Sequence[str]) -> str:
+    """Return what to do if no candidate could be measured, given the reasons."""
+    if any(LATE in reason for reason in refused):
+        return "; give it more time"
+    over = all(OVER in reason for reason in refused)
+    return "; ./run.sh fill FAMILY finds networks within the limit" if over else ""
 
 
 def _for_pilots(listed: ListedImages, train: LabelledPack) -> tuple[Sequence[str], Sequence[str]]:
@@ -204,7 +210,7 @@ def _measured(
             if (estimated := _estimated(candidate, parameters, measured)) is not None:
                 measured.append(estimated)
             else:
-                alike["not measured, for lack of time"].append(candidate)
+                alike[LATE].append(candidate)
             continue
         try:
             measured.append(MeasuredCandidate(candidate, parameters, costs.measure(recipe, seen, machine, left)))
@@ -261,7 +267,7 @@ def _pilots(
         if not alike or context.facts.several:  # the curves are not for sets of classes
             continue
         cheap = min(alike, key=lambda one: one.cost.view if published else one.cost.step)
-        say(f"  a pilot: {cheap.candidate.title}, {duration(seconds)}")
+        say(f"  a pilot: {cheap.candidate.title}, at most {duration(seconds)}")
         follows = published and any(not one.candidate.starts_published for one in measured)
         pilot = piloted(cheap, context, seconds, clock.planned - (seconds if follows else 0))
         line = str(pilot) if isinstance(pilot, Pilot) else f"left out: {pilot}"
