@@ -23,7 +23,6 @@ import torch
 from timm import create_model
 from timm.data import create_dataset, create_loader, resolve_data_config
 from timm.loss import LabelSmoothingCrossEntropy
-from timm.models import get_pretrained_cfg
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3, random_seed
@@ -70,14 +69,10 @@ EFFICIENTNET = Settings(
 )
 
 
-def timm_name(task: Asked) -> str:
-    """Return timm's name of the network."""
-    return TIMM_LITE0 if task.pretrained else task.network
-
-
 def network(task: Asked, settings: Settings, classes: int, device: Runtime) -> nn.Module:
     """Return the network; `lite0` has the package's pretrained weights."""
-    net: nn.Module = create_model(timm_name(task), num_classes=classes, **settings.model)
+    name = TIMM_LITE0 if task.pretrained else task.network
+    net: nn.Module = create_model(name, num_classes=classes, **settings.model)
     if task.pretrained:
         net.load_state_dict(published_weights(classes, task.size))
     return device.place(net)
@@ -145,17 +140,15 @@ def main(task: Asked) -> None:
     device = make_runtime("cpu", settings.precision, threads=1)
     torch.use_deterministic_algorithms(False)
     random_seed(task.seed)
-    data = resolve_data_config(
-        {"input_size": (3, task.size, task.size)}, pretrained_cfg=get_pretrained_cfg(timm_name(task)).to_dict()
-    )
-    batches = loader(task, "train", data, **settings.augmentation)
-    index_of = batches.dataset.reader.class_to_idx
+    index_of = create_dataset("", str(task.folder), "train").reader.class_to_idx
     names = sorted(index_of, key=index_of.__getitem__)
+    net = network(task, settings, len(names), device)
+    data = resolve_data_config({"input_size": (3, task.size, task.size)}, model=net)
+    batches = loader(task, "train", data, **settings.augmentation)
 
     def train(net: nn.Module, epochs: int, part: float = 1.0) -> nn.Module:
         return trained(net, batches, settings, device, (epochs, part))
 
-    net = network(task, settings, len(names), device)
     train(net, 1, 0.0)  # the first step selects kernels
     epoch = epoch_seconds(len(batches.dataset), lambda part: train(net, 1, part))
     began = spent()
