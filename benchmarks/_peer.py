@@ -56,7 +56,7 @@ def spent() -> float:
     return sum(one.ru_utime + one.ru_stime for one in both)
 
 
-def epoch_seconds(images: int, train: Callable[[float], None]) -> float:
+def epoch_seconds(images: int, train: Callable[[float], object]) -> float:
     """Return the processor time of an epoch of that many images, given `train`, which trains for a part of one."""
     part = min(1.0, PIECE / images)
     began = spent()

@@ -53,7 +53,7 @@ def run_all(tasks: Mapping[str, RunRequest], then: Callable[[Run], None] = lambd
         done.append((run, pipeline.execute(run)))
         then(run)
         left = (len(tasks) - len(done)) * (time.monotonic() - began)
-        if left >= SOON and not was_finished:
+        if left > SOON and not was_finished:
             say(f"{len(done)} of {len(tasks)} runs are done; the others take about {duration(left)}")
     return done
 
