@@ -85,7 +85,7 @@ HEAD = ",".join(["label", *(f"p{n}" for n in range(16))])
 ROW = ",".join(["a", *["0"] * 16])
 X, Y = npy(np.zeros((2, 8, 8, 3), np.uint8)), npy(np.array(["a", "b"]))
 DATA = np.zeros((2, 8, 8, 3), np.uint8)
-NO_FIT = "ROOT/l.csv does not fit together; mend it, or set source.faults: leave out\n  "
+NO_FIT = "ROOT/l.csv does not fit together; repair it, or set source.faults: leave out\n  "
 
 SOURCES = [
     # folders
@@ -106,13 +106,13 @@ SOURCES = [
     (
         FOLDERS,
         {"d/train/a/1.png": b""},
-        "1 of 1 training images cannot be read; mend or remove them, or set image.unreadable: leave out\n"
+        "1 of 1 training images cannot be read; repair or remove them, or set image.unreadable: leave out\n"
         "ROOT/d/train/a/1.png: cannot be read as an image (the file is empty)",
     ),
     (
         FOLDERS,
         {"d/train/a/1.png": "<html>"},
-        "1 of 1 training images cannot be read; mend or remove them, or set image.unreadable: leave out\n"
+        "1 of 1 training images cannot be read; repair or remove them, or set image.unreadable: leave out\n"
         "ROOT/d/train/a/1.png: cannot be read as an image (no image format that is known)",
     ),
     # label tables

@@ -249,7 +249,7 @@ def test_all_unreadable_images_are_named_at_once(home, folder):
         load()
     lines = str(error.value).splitlines()
     assert (
-        lines[0] == "25 of 31 training images cannot be read; mend or remove them, or set image.unreadable: leave out"
+        lines[0] == "25 of 31 training images cannot be read; repair or remove them, or set image.unreadable: leave out"
     )
     assert len(lines) == 5
     listed = (home / "data/.packs").glob("unreadable-*.txt")

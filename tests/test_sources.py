@@ -168,7 +168,7 @@ def test_every_fault_of_a_table_is_told_at_once(root, capsys):
     with pytest.raises(UserError) as error:
         load({**TABLE, "test": []})
     assert str(error.value) == (
-        f"{root}/d/labels.csv does not fit together; mend it, or set source.faults: leave out\n"
+        f"{root}/d/labels.csv does not fit together; repair it, or set source.faults: leave out\n"
         "  rows without a label (1): row 4 (3)\n"
         "  ids with several labels (1): 5 (a, b)\n"
         "  labels without an image (1): 4\n"

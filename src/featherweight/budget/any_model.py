@@ -45,7 +45,7 @@ def weigh_anything(what: Any, example: Tensor | None = None, shape: Shape = IMAG
     if isinstance(what, nn.Module):
         return weigh_module(type(getattr(what, "_orig_mod", what)).__name__, what, example)
     if isinstance(what, Mapping):
-        return _of_content("state", Path("state"), what if isinstance(what, dict) else dict(what), 0)
+        return _of_content("state", Path("state"), what if isinstance(what, dict) else dict(what), None)
     if not isinstance(what, str | Path):
         kind = what.__name__ if isinstance(what, type) else f"a {type(what).__name__}"
         raise UserError(f"cannot weigh {kind}: expected a module, the state of one, a file, or a name")
@@ -91,7 +91,7 @@ def _by_name(name: str, shape: Shape) -> nn.Module:
         return net
 
 
-def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, size: int = 0) -> ModelSize:
+def weigh_module(name: str, module: nn.Module, example: Tensor | None = None, size: int | None = None) -> ModelSize:
     """Return the size of a module; `size` is that of its file, in bytes. See `weigh_anything`."""
     if example is not None and any(nn.parameter.is_lazy(one) for one in module.parameters()):
         with torch.no_grad():
@@ -126,7 +126,7 @@ def macs_of(module: nn.Module, example: Tensor) -> int | None:
     return None
 
 
-def _of_content(name: str, path: Path, content: Any, size: int) -> ModelSize:
+def _of_content(name: str, path: Path, content: Any, size: int | None) -> ModelSize:
     with untrusted_files.explained(path, "its tensors cannot be counted"):
         parts = parts_in(content)
         if not parts.model:
@@ -134,7 +134,7 @@ def _of_content(name: str, path: Path, content: Any, size: int) -> ModelSize:
         return _of_parts(name, parts, size)
 
 
-def _of_parts(name: str, parts: Parts, size: int) -> ModelSize:
+def _of_parts(name: str, parts: Parts, size: int | None) -> ModelSize:
     state = parts.model
     packed, aside = unpacked(state)
     marks = roles(state)

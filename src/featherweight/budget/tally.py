@@ -21,9 +21,9 @@ class ModelSize:
 
     `parameters`: frozen or not, shared ones once, packed ones at their unpacked size. `statistics`: values in those of
     norms. `averaged`, `others`: values that a checkpoint holds beside the model: an averaged copy (EMA), and the rest,
-    mainly the optimizer's state. `bits` of storage of the parameters; `zeros`: how many are 0; `bytes` of the file, 0
-    without one. `score`: MicroNet's, see `score_of`. `macs`: multiply-adds for one image. `folded`: parameters after
-    batch norms are folded and branches merged.
+    mainly the optimizer's state. `bits` of storage of the parameters; `zeros`: how many are 0; `bytes` of the file.
+    `score`: MicroNet's, see `score_of`. `macs`: multiply-adds for one image. `folded`: parameters after batch norms are
+    folded and branches merged.
     """
 
     name: str
@@ -34,7 +34,7 @@ class ModelSize:
     bits: int | None = None
     zeros: int | None = None
     score: float | None = None
-    bytes: int = 0
+    bytes: int | None = None
     macs: int | None = None
     folded: int | None = None
 

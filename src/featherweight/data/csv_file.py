@@ -160,10 +160,20 @@ def _names_of_pixels(first: Sequence[str]) -> list[str]:
     row; empty for other tables.
     """
     count = len(first) - 1
-    square = any(math.isqrt(count // depth) ** 2 * depth == count >= FEWEST_PIXELS * depth for depth in (1, 3))
+    square = square_image(count)
+    large = square is not None and square[0] ** 2 >= FEWEST_PIXELS
     repeated = len(set(first)) < len(first)  # as headings never are
-    plain = square and repeated and number_of(first[0]) is not None and all(map(str.isdecimal, first))
+    plain = large and repeated and number_of(first[0]) is not None and all(map(str.isdecimal, first))
     return ["label", *map(str, range(count))] if plain else []
+
+
+def square_image(numbers: int) -> tuple[int, int] | None:
+    """Return side and channels (1 or 3) of the square image that has so many numbers; None if no image has."""
+    for channels in (1, 3):
+        side = math.isqrt(numbers // channels)
+        if side > 1 and side * side * channels == numbers:
+            return side, channels
+    return None
 
 
 def number_of(text: str) -> float | None:

@@ -27,7 +27,6 @@ VERSION = 1  # of the groups stored beside a pack: another search stores them an
 MOST = 200_000  # images in which near-duplicates are searched for before training; inspect searches any number
 LARGEST = 2**34  # bytes of images that are read for it
 FEW_BYTES = 2**24  # of images in memory only, whose groups are remembered
-DECLARED = "declared groups"
 TOO_LARGE = 0.3  # of all images: a larger group is not one picture with its copies
 
 
@@ -35,7 +34,8 @@ TOO_LARGE = 0.3  # of all images: a larger group is not one picture with its cop
 class ImageGroups:
     """Groups of images: those with the same number in `group`, int64 [N], are related. `by` says in words why, and
     `same` lists the images that show the same picture, in groups of two or more places. `apart` of these images are in
-    groups that are too large to be kept together. `ungrouped` images of the training data are in no declared group.
+    groups that are too large to be kept together. `are_declared`: the competition states the groups of the training
+    images; `ungrouped` of these are in none.
     """
 
     group: NDArray[np.int64]
@@ -43,12 +43,7 @@ class ImageGroups:
     same: list[list[int]] = field(default_factory=list)
     apart: int = 0
     ungrouped: int = 0
-
-    @property
-    def is_related(self) -> NDArray[np.bool_]:
-        """True [N] for images in a group of two or more."""
-        alone: NDArray[np.bool_] = np.bincount(self.group)[self.group] == 1
-        return ~alone
+    are_declared: bool = False
 
     def related_to(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return True [N] for the images at `places` and those related to them."""
@@ -75,7 +70,7 @@ def find(train: Pack, valid: Pack | None = None, declared: Sequence[str] | None 
     copies, by = sum(map(len, kept)), named.by
     if len(set(joined.tolist())) < len(set(named.group.tolist())):
         by = [*by, f"{copies:,} copies" + (" and near-duplicates" if len(joined) <= MOST else "")]
-    return ImageGroups(joined, by, same, sum(map(len, same)) - copies, named.ungrouped)
+    return ImageGroups(joined, by, same, sum(map(len, same)) - copies, named.ungrouped, named.are_declared)
 
 
 def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> ImageGroups:
@@ -87,14 +82,14 @@ def by_names(packs: Sequence[Pack], declared: Sequence[str] | None = None) -> Im
     if declared is not None:
         names = [*declared, *ids[len(train) :]]
         ungrouped = sum(name == id for name, id in zip(declared, ids, strict=False))
-        by.append(DECLARED + (f", {count_of(ungrouped, 'image')} in none" if ungrouped else ""))
+        by.append("declared groups" + (f", {count_of(ungrouped, 'image')} in none" if ungrouped else ""))
     else:
         pattern = numbered_names.sequences(ids, [str(label) for label in labels])
         if pattern is not None:
             names = numbered_names.keys(ids, pattern) or ids
             by.append(f"numbered sequences by group: '{pattern}'")
     _, group = np.unique(np.array(names, dtype=object), return_inverse=True)
-    return ImageGroups(group, by, ungrouped=ungrouped)
+    return ImageGroups(group, by, ungrouped=ungrouped, are_declared=declared is not None)
 
 
 def disputes(found: ImageGroups, packs: Sequence[Pack], classes: Sequence[str]) -> list[str]:

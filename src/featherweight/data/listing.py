@@ -101,7 +101,7 @@ class Faults:
             return
         listed = "\n".join(f"  {line}" for line in self.found)
         if not leave_out:
-            raise UserError(f"{self.where} does not fit together; mend it, or set source.faults: leave out\n{listed}")
+            raise UserError(f"{self.where} does not fit together; repair it, or set source.faults: leave out\n{listed}")
         say(f"{self.where}: left out\n{listed}")
 
 

@@ -152,7 +152,7 @@ def _report(faults: dict[int, str], samples: Samples, image: Image, place: Path,
         listed = place.with_name(f"unreadable{place.name.replace('.', '-')}.txt")
         atomic.write_text(listed, "\n".join(lines) + "\n")
         shown += f"\nall of them: {listed}"
-    raise UserError(f"{count}; mend or remove them, or set image.unreadable: leave out\n{shown}")
+    raise UserError(f"{count}; repair or remove them, or set image.unreadable: leave out\n{shown}")
 
 
 def _drop(folder: Path, gone: Sequence[int]) -> None:

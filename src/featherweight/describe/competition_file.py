@@ -262,7 +262,7 @@ def _listing(source: dict[str, Any], root: Path, report: Report) -> Listing:
         listing = choose({**source, "faults": "leave out"})(root)
         report.found.append(f"  {error}")
         report.assumed.append(
-            "  source.faults: stop, so training waits until the above is mended or this says: leave out"
+            "  source.faults: stop, so training waits until the above is repaired or this says: leave out"
         )
     return listing
 

@@ -78,12 +78,12 @@ def _by_pattern(train: Samples, pattern: str) -> str:
 def _leak(sizes: Sequence[int]) -> str:
     """Return in words the groups, and the share of held-out images that would have related images in training."""
     total = sum(sizes)
-    torn = sum(size * (1 - HELD_OUT ** (size - 1)) for size in sizes) / max(total, 1)
+    leaked = sum(size * (1 - HELD_OUT ** (size - 1)) for size in sizes) / max(total, 1)
     each = count_of(max(sizes), "image")
     if min(sizes) < max(sizes):
         each = f"{min(sizes):,} to {each}"
     return (
-        f"{count_of(len(sizes), 'group')} of {each} stay together; else {torn:.0%} of the held-out images would have "
+        f"{count_of(len(sizes), 'group')} of {each} stay together; else {leaked:.0%} of the held-out images would have "
         "related images in training"
     )
 

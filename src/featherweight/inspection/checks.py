@@ -50,15 +50,15 @@ class Inspection:
     groups: dict[str, str] = field(default_factory=dict)
 
 
-def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], torn: bool = False) -> Inspection:
+def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], ungrouped: bool = False) -> Inspection:
     """Check a competition's images. `held_out` [N] says which training images the usual split would score or, with
-    `torn`, would score if it separated related images.
+    `ungrouped`, would score if it separated related images.
     """
     train, predict = data.train, data.predict
     several = train.labels.ndim == 2
     counts = (train.labels.sum(0) if several else np.bincount(train.labels, minlength=len(classes))).tolist()
     channels = {name: _statistics(part.images) for name, part in (("train", train), ("predict", predict)) if part}
-    same, groups = copies(data, classes, held_out, torn=torn)
+    same, groups = copies(data, classes, held_out, ungrouped=ungrouped)
     findings = _balance(classes, counts) + same
     if predict is not None:
         findings += _shift(train, predict, image_groups.find(train).group, image_groups.find(predict).group)
@@ -66,7 +66,7 @@ def inspect(data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], tor
 
 
 def copies(
-    data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], near: bool = True, torn: bool = False
+    data: Data, classes: Sequence[str], held_out: NDArray[np.bool_], near: bool = True, ungrouped: bool = False
 ) -> tuple[list[Finding], dict[str, str]]:
     """Return findings about pictures that occur twice: in training, on both sides of the split, and among the images to
     predict; and the grouping that keeps those of training together, id to group. Without `near` only exact copies are
@@ -77,7 +77,7 @@ def copies(
     same_pictures = near_duplicates.groups(everything, near)
     inside = [[place for place in same if place < len(train)] for same in same_pictures]
     inside = [same for same in inside if len(same) > 1]
-    leak, groups = _leaks(train, inside, held_out, torn)
+    leak, groups = _leaks(train, inside, held_out, ungrouped)
     findings = _duplicates(train, classes, inside) + leak
     if predict is not None:
         across = [same for same in same_pictures if same[0] < len(train) <= same[-1]]
@@ -168,13 +168,13 @@ def _named(label: Any, classes: Sequence[str]) -> str:
 
 
 def _leaks(
-    train: LabelledPack, inside: Sequence[Sequence[int]], held_out: NDArray[np.bool_], only_if_torn: bool
+    train: LabelledPack, inside: Sequence[Sequence[int]], held_out: NDArray[np.bool_], ungrouped: bool
 ) -> tuple[list[Finding], dict[str, str]]:
     """Return copies on both sides of the split, and the grouping that keeps them together: id to group."""
-    torn = [same for same in inside if len({bool(held_out[place]) for place in same}) > 1]
-    if not torn:
+    leaked = [same for same in inside if len({bool(held_out[place]) for place in same}) > 1]
+    if not leaked:
         return [Finding("no image is on both sides of the split", "")], {}
-    scored = sum(int(held_out[place]) for same in torn for place in same)
+    scored = sum(int(held_out[place]) for same in leaked for place in same)
     share = scored / max(int(held_out.sum()), 1)
     groups = {train.ids[place]: train.ids[same[0]] for same in inside for place in same}
     pattern = _pattern(train, inside)
@@ -184,11 +184,11 @@ def _leaks(
         else "set in the competition file: groups: and the CSV that ./run.sh inspect writes"
     )
     detail = f"{scored:,} of {int(held_out.sum()):,} held-out images ({share:.1%}) have a copy that is trained on"
-    if only_if_torn:
+    if ungrouped:
         advice = f"every run keeps them together; to make this explicit, {advice}"
         title = "a split that separates duplicates would leak"
-        return [Finding(title, detail, advice, False, _rows(train, [], torn))], groups
-    return [Finding("the holdout leaks", detail, advice, True, _rows(train, [], torn))], groups
+        return [Finding(title, detail, advice, False, _rows(train, [], leaked))], groups
+    return [Finding("the holdout leaks", detail, advice, True, _rows(train, [], leaked))], groups
 
 
 def _pattern(train: LabelledPack, inside: Sequence[Sequence[int]]) -> str | None:

@@ -40,7 +40,7 @@ def inspect(name: str) -> Path:
     if data.valid is not None:  # the holdout of every run
         held_out = np.repeat([False, True], [len(data.train), len(data.valid)])
         data = Data(checks.join(data.train, data.valid), data.predict)
-    result = checks.inspect(data, competition.classes, held_out, torn=not came_divided)
+    result = checks.inspect(data, competition.classes, held_out, ungrouped=not came_divided)
     stem = Path(name).stem
     summary += _grouping(result, stem) + _wrong_labels(stem)
     page = paths.home() / "reports" / f"{stem}-data.html"

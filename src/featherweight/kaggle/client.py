@@ -2,9 +2,10 @@
 
 The package (2.2.4) logs in when it is imported, prints to stdout, sets no time limits, ends the program when it can't
 log in, and reports a failed upload as success. Here stdout is caught, every request has a time limit, and every failure
-is one sentence: `UserError` for what the user can mend, `Unavailable` for what time or Kaggle must. No text that leaves
-this module holds a token, a key or a signed address. Reads and the transfer of a file are tried again (`PAUSES`); the
-request that makes a submission of the file never is: `look_for` asks the listing whether it has arrived.
+is one sentence: `UserError` for what the user can repair, `Unavailable` for what time or Kaggle must. No text that
+leaves this module holds a token, a key or a signed address. Reads and the transfer of a file are tried again
+(`PAUSES`); the request that makes a submission of the file never is: `look_for` asks the listing whether it has
+arrived.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ COLUMNS: dict[str, tuple[str, Callable[[ModelSize], float | None]]] = {
     "zeros": ("zeros", lambda one: one.zeros),
     "score": ("score", lambda one: one.score),
     "macs": ("multiply-adds", lambda one: one.macs),
-    "bytes": ("bytes", lambda one: one.bytes or None),
+    "bytes": ("bytes", lambda one: one.bytes),
 }
 
 
@@ -65,7 +65,7 @@ def write_csv(path: Path, weights: Sequence[ModelSize], faults: Mapping[str, str
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["model", *COLUMNS, "verdict"])
     for one in weights:
-        amounts = [getattr(one, key) if key != "bytes" else one.bytes or None for key in COLUMNS]
+        amounts = [getattr(one, key) for key in COLUMNS]
         writer.writerow([one.name, *("" if number is None else number for number in amounts), verdict(one, limits)])
     for name, fault in faults.items():
         writer.writerow([name, *[""] * len(COLUMNS), f"not weighed: {fault}"])

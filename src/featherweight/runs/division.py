@@ -7,14 +7,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AliasChoices, Field
 
 from featherweight import atomic
 from featherweight.console import say
-from featherweight.data.image_groups import DECLARED, ImageGroups, disputes
+from featherweight.data.image_groups import ImageGroups, disputes
 from featherweight.data.pack import Data, LabelledPack
 from featherweight.data.parts import Packs, divide_knowing, labelled_groups
 from featherweight.errors import UserError, count_of
@@ -35,22 +36,24 @@ class RegroupedImages:
 
     Attributes:
         moved: images that are on another side than without it.
-        torn, held_out: without it `torn` of `held_out` images would have related ones in training.
+        leaked, held_out: without it `leaked` of `held_out` images would have related ones in training.
         agree: share of those related images in training that have the same class.
         by: what relates the images, in words.
+        are_declared: the competition states the groups.
         learned: share of the training images that the run answers rightly, if known.
     """
 
     moved: int
-    torn: int
+    leaked: Annotated[int, Field(validation_alias=AliasChoices("leaked", "torn"))]  # the name in earlier versions
     held_out: int
     agree: float
     by: str
+    are_declared: bool = False
     learned: float | None = None
 
     def __str__(self) -> str:
         stay = f"related images stay on one side ({self.by}): {self.moved:,} moved"
-        return stay if self.by.startswith(DECLARED) else f"{stay}; off with split.grouped=false"
+        return stay if self.are_declared else f"{stay}; off with split.grouped=false"
 
     def would_read(self, score: Score) -> float | None:
         """Return an upper bound of the holdout score if related images were separated; None unless the score is a share
@@ -59,14 +62,14 @@ class RegroupedImages:
         The separated images would be answered as well as their relatives in training at best, the others as well as
         now.
         """
-        share = self.torn / max(self.held_out, 1)
+        share = self.leaked / max(self.held_out, 1)
         counted = score.of.counts and score.of.input_kind == "answers"
-        torn = min(self.agree, 1.0 if self.learned is None else self.learned)
-        return share * max(torn, score.value) + (1 - share) * score.value if counted else None
+        right = min(self.agree, 1.0 if self.learned is None else self.learned)
+        return share * max(right, score.value) + (1 - share) * score.value if counted else None
 
     def summary(self, score: Score) -> str:
         """Return it in words, for the summary of a run of that holdout score."""
-        share, read = self.torn / max(self.held_out, 1), self.would_read(score)
+        share, read = self.leaked / max(self.held_out, 1), self.would_read(score)
         lost = f"{count_of(self.moved, 'image')} moved to one side of the split; otherwise {share:.1%} of the holdout "
         lost += "would have related images in training"
         return lost if read is None else f"{lost}, and the score could read up to {score.of.shown(read)}"
@@ -198,11 +201,11 @@ def _ids(data: Data) -> list[str]:
     return [id for pack in data.labelled for id in pack.ids]
 
 
-def _moved(packs: Packs, torn: Packs, data: Data, found: ImageGroups) -> RegroupedImages | None:
+def _moved(packs: Packs, ungrouped: Packs, data: Data, found: ImageGroups) -> RegroupedImages | None:
     """Return what has changed against a split that separates related images; None if nothing has."""
     place = {id: place for place, id in enumerate(_ids(data))}
     side, before = (np.full(len(place), -1) for _ in range(2))
-    for marks, divided in ((side, packs), (before, torn)):
+    for marks, divided in ((side, packs), (before, ungrouped)):
         for part, pack in enumerate(divided):
             marks[[place[id] for id in pack.ids] if pack is not None else []] = part
     moved = int((side != before).sum())
@@ -210,9 +213,8 @@ def _moved(packs: Packs, torn: Packs, data: Data, found: ImageGroups) -> Regroup
         return None
     trained, held = np.flatnonzero(before == 0), np.flatnonzero(before == 1)
     lost = held[found.related_to(trained)[held]]
-    return RegroupedImages(
-        moved, len(lost), len(held), _agreement(lost, trained, found, _labels(data)), "; ".join(found.by)
-    )
+    agree = _agreement(lost, trained, found, _labels(data))
+    return RegroupedImages(moved, len(lost), len(held), agree, "; ".join(found.by), found.are_declared)
 
 
 def _labels(data: Data) -> NDArray[Any]:

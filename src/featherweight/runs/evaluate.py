@@ -65,12 +65,12 @@ def conclude(
     labelled: Mapping[str, Labelled],
     predict: Sequence[str] | None,
     features: DomainFeatures | None = None,
-    torn: NDArray[np.bool_] | None = None,
+    leaked: NDArray[np.bool_] | None = None,
 ) -> Result:
     """Evaluate a run's labelled parts (the holdout always) and its images to predict, which are given by their ids, and
     store the scores in its folder; `record` comes next.
 
-    `features` tell whether the images to predict are shifted; without them the probabilities do. `torn` [N] are the
+    `features` tell whether the images to predict are shifted; without them the probabilities do. `leaked` [N] are the
     held-out images with related ones in training, if they are more than a few: the expected score is of the others.
     """
     ids, labels = labelled["holdout"]
@@ -86,8 +86,8 @@ def conclude(
     )
     expected = Expected.read(run)  # a finished run keeps its expectation, whatever has been trained since
     if expected is None:
-        start = result.holdout if torn is None else division.score_without(run, ids, labels, torn)
-        usable = None if torn is None else ~torn
+        start = result.holdout if leaked is None else division.score_without(run, ids, labels, leaked)
+        usable = None if leaked is None else ~leaked
         if start is not None:
             expected = expected_score.expect(run, start, labels, features, usable)
         if expected is not None:

@@ -144,10 +144,10 @@ def _run(run: Run, everyone: Processes, deadline: Deadline | None) -> Result:
     features = None
     if data.predict is not None and not run.is_finished:
         features = seen_as(competition, model, holdout, data.predict, device)
-    torn = related if related is not None and related.mean() >= division.WARNED else None
-    result = everyone.once(lambda: _conclude(run, weighed, labelled, data.predict, features, torn))
-    if torn is not None:
-        say(f"  {division.without_related(run, holdout, torn)}")
+    leaked = related if related is not None and related.mean() >= division.WARNED else None
+    result = everyone.once(lambda: _conclude(run, weighed, labelled, data.predict, features, leaked))
+    if leaked is not None:
+        say(f"  {division.without_related(run, holdout, leaked)}")
     return result
 
 
@@ -157,13 +157,13 @@ def _conclude(
     labelled: Mapping[str, LabelledPack],
     predict: Pack | None,
     features: DomainFeatures | None,
-    torn: NDArray[np.bool_] | None,
+    leaked: NDArray[np.bool_] | None,
 ) -> Result:
     """Do the stages from the stored probabilities to the ledger."""
     if run.recipe.predict.calibrate and not run.temperature.exists():
         fitted.fit_temperature(run, labelled["holdout"].labels)
     answers = {part: (images.ids, images.labels) for part, images in labelled.items()}
-    result = conclude(run, weighed, answers, None if predict is None else predict.ids, features, torn=torn)
+    result = conclude(run, weighed, answers, None if predict is None else predict.ids, features, leaked=leaked)
     try:
         record(run)
     except UserError as error:

@@ -35,7 +35,7 @@ def weigh_anything(
             _refuse_unknown(what)
             return budget.weigh_anything(what, example, shape)
         what = Run.find(str(what))
-    size = what.weights.stat().st_size if what.weights.is_file() else 0
+    size = what.weights.stat().st_size if what.weights.is_file() else None
     if what.is_ensemble:
         together = nn.ModuleDict({member.name: member.load_model() for member, _ in what.weighted_models})
         return budget.weigh_module(what.name, together, size=size)

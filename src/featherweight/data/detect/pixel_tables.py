@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featherweight.data import csv_file, json_records, tables
-from featherweight.data.csv_file import Table, examples
+from featherweight.data.csv_file import Table, examples, square_image
 from featherweight.data.detect import columns
 from featherweight.data.detect.columns import Context
 from featherweight.data.detect.detected import Detected, Hints
@@ -123,7 +122,7 @@ def _look(scan: Scan, name: str) -> Pixels | None:
     if len(start.header) < PIXELS:
         return None
     numbered = [one for one in start.header if re.search(r"\d+$", one)]
-    if numbered == start.header and _square(len(numbered) - 1) and not _square(len(numbered)):
+    if numbered == start.header and square_image(len(numbered) - 1) and not square_image(len(numbered)):
         numbered = numbered[1:]  # the class stands first
     named = sum(bool(PIXEL.search(one)) for one in numbered) > 0.9 * len(numbered)
     is_numbered = set(numbered)
@@ -132,11 +131,6 @@ def _look(scan: Scan, name: str) -> Pixels | None:
     numbers = numbers_of(sorted(cells))
     fitting = numbers is not None and (named or all(number >= 0 and number == int(number) for number in numbers))
     return Pixels(name, numbered, text, "columns", _some(start, text)) if len(numbered) >= PIXELS and fitting else None
-
-
-def _square(count: int) -> bool:
-    """True if a square image of 1 or 3 channels has so many pixels."""
-    return any(count % depth == 0 and math.isqrt(count // depth) ** 2 * depth == count for depth in (1, 3))
 
 
 def _cell(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -231,13 +230,12 @@ def _banded(table: pd.DataFrame, layout: Layout, path: Path) -> NDArray[np.uint8
 
 
 def _square(rows: NDArray[np.uint8], channels: str, path: Path) -> NDArray[np.uint8]:
-    count = rows.shape[1]
-    for depth in (1, 3):
-        side = math.isqrt(count // depth)
-        if side * side * depth == count and side > 1:
-            if depth == 1:
-                return rows.reshape(-1, side, side)
-            if channels == "last":
-                return rows.reshape(-1, side, side, depth)
-            return np.ascontiguousarray(rows.reshape(-1, depth, side, side).transpose(0, 2, 3, 1))
-    raise UserError(f"{path}: {count:,} pixel columns are not those of a square image of 1 or 3 channels")
+    square = csv_file.square_image(rows.shape[1])
+    if square is None:
+        raise UserError(f"{path}: {rows.shape[1]:,} pixel columns are not those of a square image of 1 or 3 channels")
+    side, depth = square
+    if depth == 1:
+        return rows.reshape(-1, side, side)
+    if channels == "last":
+        return rows.reshape(-1, side, side, depth)
+    return np.ascontiguousarray(rows.reshape(-1, depth, side, side).transpose(0, 2, 3, 1))
