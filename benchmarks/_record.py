@@ -97,7 +97,9 @@ def quotients(ones: Sequence[float], others: Sequence[float]) -> dict[str, float
 
 
 def paired(differences: Sequence[float]) -> dict[str, Any]:
-    """Return the mean of paired differences, its 95 % t interval, and the p-value of the paired t-test."""
+    """Return the mean of paired differences, its 95 % t interval, and the p-value of the paired t-test: 1 if all
+    differences are 0.
+    """
     import scipy.stats
 
     mean = statistics.mean(differences)
@@ -105,7 +107,7 @@ def paired(differences: Sequence[float]) -> dict[str, Any]:
         return {"mean": mean, "interval95": None, "p": None}
     error = statistics.stdev(differences) / len(differences) ** 0.5
     half = float(scipy.stats.t.ppf(0.975, len(differences) - 1)) * error
-    p = float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
+    p = float(scipy.stats.ttest_1samp(differences, 0.0).pvalue) if any(differences) else 1.0
     return {"mean": mean, "interval95": [mean - half, mean + half], "p": p}
 
 

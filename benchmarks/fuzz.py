@@ -34,6 +34,7 @@ def main() -> int:
         "--timeout",
         "0",
         "-v",
+        "--all",
         "tests/test_fuzz.py",
         "tests/test_kaggle_faults.py",
         "-k",

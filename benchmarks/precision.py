@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 import _record
+from _runs import trained
 from featherweight.config import load_competition
 from featherweight.evaluation.inference import predict_probs
 from featherweight.runs import division, predictions
@@ -52,16 +51,6 @@ class Outcome:
     prediction_seconds: dict[str, float]
 
 
-def trained(name: str, words: list[str]) -> Run:
-    """Return the finished run of that name; train or continue it if it is missing or was interrupted."""
-    command = [sys.executable, "-m", "featherweight"]
-    if not Run.exists(name):
-        subprocess.run([*command, *words, "--name", name], check=True, stdout=subprocess.DEVNULL)
-    elif not Run.find(name).is_finished:
-        subprocess.run([*command, "resume", name, "--no-report"], check=True, stdout=subprocess.DEVNULL)
-    return Run.find(name)
-
-
 def predicted(run: Run, precision: str, threads: int) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
     """Return the classes of the holdout as predicted in this precision and the true ones, int64 [N], and the seconds of
     processor time.
@@ -84,10 +73,9 @@ def measured(competition: str, seed: int, arguments: argparse.Namespace) -> Outc
         words += ["--seed", str(seed), "--set", f"split.seed={seed}", "--set", f"split.holdout={arguments.held}"]
         words += ["--set", f"train.precision={precision}"]
         words += [word for setting in arguments.set for word in ("--set", setting)]
-        words += ["--no-report"]
         settings = hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
         name = f"bench-precision-{Path(competition).stem}-{Path(arguments.recipe).stem}-{precision}-s{seed}-{settings}"
-        run = trained(name, words)
+        run = trained(name, *words)
         answers = {}
         for again in PRECISIONS:
             answers[again], truth, seconds = predicted(run, again, arguments.threads)

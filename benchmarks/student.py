@@ -16,8 +16,6 @@ not repeated.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import _record
+from _runs import trained
 from featherweight.config import load_competition
 from featherweight.runs.run import Run
 
@@ -41,20 +40,6 @@ class Scores:
     student: float
     labels: float
     seconds: dict[str, float]
-
-
-def trained(name: str, words: Sequence[str], arguments: argparse.Namespace) -> Run:
-    """Return the finished run of that name; train it if it is missing, continue it if it was interrupted."""
-    if not Run.exists(name):
-        command(*words, "--name", name, "--no-report", *changes(arguments))
-    elif not Run.find(name).is_finished:
-        command("resume", name, "--no-report")
-    return Run.find(name)
-
-
-def command(*words: str) -> None:
-    """Run a command of ours in a separate process."""
-    subprocess.run([sys.executable, "-m", "featherweight", *words], check=True, stdout=subprocess.DEVNULL)
 
 
 def changes(arguments: argparse.Namespace) -> list[str]:
@@ -84,7 +69,8 @@ def teachers(stem: str, competition: str, seed: int, arguments: argparse.Namespa
     else:
         words += ["--set", f"split.holdout={arguments.held}"]
         own = [["--seed", str(100 * seed + index)] for index in range(1, arguments.count + 1)]
-    return [trained(f"{stem}-teacher{index}", [*words, *more], arguments) for index, more in enumerate(own)]
+    words += changes(arguments)
+    return [trained(f"{stem}-teacher{index}", *words, *more) for index, more in enumerate(own)]
 
 
 def right(probs: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:
@@ -98,11 +84,11 @@ def measured(competition: str, seed: int, arguments: argparse.Namespace) -> Scor
     taught_by = teachers(stem, competition, seed, arguments)
     longer = lasting(arguments.longer * arguments.epochs)
     names = [run.name for run in taught_by]
-    words = ["student", *names, "--seed", str(seed), *longer]
-    student = trained(f"{stem}-student{arguments.longer}", words, arguments)
+    words = ["student", *names, "--seed", str(seed), *longer, *changes(arguments)]
+    student = trained(f"{stem}-student{arguments.longer}", *words)
     words = [arguments.recipe, "--competition", competition, "--threads", "1", "--seed", str(seed), *longer]
-    words += ["--set", f"split.holdout={arguments.held}", "--set", f"split.seed={seed}"]
-    labels = trained(f"{stem}-labels{arguments.longer}", words, arguments)
+    words += ["--set", f"split.holdout={arguments.held}", "--set", f"split.seed={seed}", *changes(arguments)]
+    labels = trained(f"{stem}-labels{arguments.longer}", *words)
 
     part = "test" if arguments.teachers == "folds" else "holdout"
     ids = getattr(taught_by[0].split, part)

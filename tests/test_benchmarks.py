@@ -12,7 +12,6 @@ import re
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +26,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import _airbench94 as airbench94
 import _record
+import _runs
 import linear
 import peers
 import race
@@ -34,6 +34,7 @@ import timed
 from _airbench94 import Outcome
 from featherweight.config import load_recipe
 from featherweight.data.pack import Pack
+from featherweight.training import trainer
 
 CPU = torch.device("cpu")
 
@@ -60,6 +61,24 @@ def test_what_benchmarks_take_from_the_record_is_there():
     texts = {path.name: path.read_text() for path in sorted((ROOT / "benchmarks").glob("*.py"))}
     used = {(name, word) for name, text in texts.items() for word in re.findall(r"\b_record\.(\w+)", text)}
     assert not {(name, word) for name, word in used if not hasattr(_record, word)}
+
+
+def test_what_does_not_differ_has_a_p_value_too():
+    assert _record.paired([0.0, 0.0, 0.0]) == {"mean": 0.0, "interval95": [0.0, 0.0], "p": 1.0}
+    assert _record.paired([1.0, 2.0, 3.0])["p"] == pytest.approx(0.0742, abs=1e-4)
+
+
+def test_a_run_is_trained_if_it_is_missing_and_continued_if_it_is_not_finished(monkeypatch):
+    asked = []
+    monkeypatch.setattr(_runs, "_command", lambda *words: asked.append(words))
+    monkeypatch.setattr(_runs.Run, "find", lambda name: SimpleNamespace(name=name, is_finished=name == "finished"))
+    monkeypatch.setattr(_runs.Run, "exists", lambda name: name != "missing")
+    assert [_runs.trained(name, "tiny").name for name in ("missing", "begun", "finished")] == [
+        "missing",
+        "begun",
+        "finished",
+    ]
+    assert asked == [("tiny", "--name", "missing", "--no-report"), ("resume", "begun", "--no-report")]
 
 
 def test_the_published_loader_shows_each_image_once_and_mirrors_all_in_odd_epochs():
@@ -131,19 +150,20 @@ def test_a_race_goes_on_with_what_was_kept_of_the_same_settings_alone():
 
 
 def test_the_time_of_a_step_leaves_out_what_a_run_starts_with(monkeypatch):
-    calls = []
+    calls, clock = [], [0.0]
 
     def slow(images, draws):
         calls.append(len(images))
-        time.sleep(0.02 if len(calls) > 1 else 1.0)  # the first one, as if it were compiled
+        clock[0] += 0.02 if len(calls) > 1 else 1.0  # the first one, as if it were compiled
         return images
 
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(timed.predictions, "augmentations", lambda recipe, competition: [slow])
     competition = SimpleNamespace(image=SimpleNamespace(channels=3, size=8), classes=["ant", "bee"])
     recipe = load_recipe("mlp", ["train.batch_size=4", "model.hidden=[4]", "train.steps=1", "train.precision=fp32"])
     seconds = timed.step_seconds(recipe, competition, noise(20), "cpu", 2)
     assert calls == [4] * 2 * timed.EPOCHS
-    assert 0.02 <= seconds < 0.1
+    assert seconds == pytest.approx(0.02)
 
 
 def test_epochs_of_a_mapped_file_are_fetched_from_the_disk_and_those_of_the_memory_are_not(tmp_path, monkeypatch):

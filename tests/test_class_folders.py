@@ -136,8 +136,8 @@ def test_which_folders_are_classes(tmp_path, names, wanted, said):
             "holds the same 3 folders",
         ),
         (["a/train", "a/test", "b/train", "b/test"], "holds the parts test, train"),
-        (["train", "thumbs", "masks"], ""),
-        (["train", "test"], ""),
+        (["train", "thumbs", "masks"], "12 images, as masks/0.png, and nothing that tells their classes"),
+        (["train", "test"], "8 images, as test/0.png, and nothing that tells their classes"),
     ],
 )
 def test_folders_that_may_be_no_classes_are_refused(tmp_path, names, message):

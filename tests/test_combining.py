@@ -160,6 +160,10 @@ def test_a_soup_of_frozen_norms_keeps_their_statistics(home):
     for name in statistics:
         assert torch.equal(made[name], parts[0][name])
     assert not all(torch.equal(made[name], parts[0][name]) for name in made)
+    make("c", "seed=2")  # its norms were trained
+    mixed = load_file(soup.soup(["a", "c"], greedy=False, name="other", command=["x"]).weights)
+    of_means = soup.mean([parts[0], load_file(Run.find("c").weights)])
+    assert not any(torch.allclose(mixed[name], of_means[name]) for name in statistics)
 
 
 def test_a_soup_of_folds_holds_out_what_they_kept_for_the_end(folds):

@@ -386,8 +386,10 @@ REAL = {
 }
 
 
-@pytest.mark.some(2)
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(
+    "name",
+    ["plant_seedlings64", "cifar10_lossless4k", pytest.param("streetview_julia", marks=pytest.mark.slow)],
+)
 def test_real_competitions(home, shared, name, capsys):
     archive = shared / f"{name}.tar.gz"
     kind, classes, size, train, test = REAL[name]

@@ -1,13 +1,15 @@
 """What `init` cannot read is refused with the file, what is wrong in it, and what to do."""
 
-import csv
 import io
 import struct
+import subprocess
 
 import numpy as np
 import pytest
 
+from described_layouts import classes_of, described, refused, table
 from drawn_pictures import picture
+from featherweight.data.csv_file import read
 from featherweight.data.image import Image, decode
 from featherweight.describe.competition_file import init
 from featherweight.errors import UserError
@@ -15,22 +17,10 @@ from featherweight.errors import UserError
 RANDOM = np.random.default_rng(0)
 
 
-def table(path, rows):
-    with path.open("w", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(rows)
-
-
-def refused(root, **options):
-    with pytest.raises(UserError) as error:
-        init(root, **options)
-    assert len(str(error.value).splitlines()) <= 5
-    return str(error.value)
-
-
 def test_a_table_that_names_no_image_is_named(root):
     for n in range(12):
         picture(root / f"images/a{n}.jpg", "JPEG")
-    table(root / "train.csv", [["image", "label"], *([f"b{n}.jpg", "xyz"[n % 3]] for n in range(12))])
+    table(root / "train.csv", ["image", "label"], [[f"b{n}.jpg", "xyz"[n % 3]] for n in range(12)])
     assert "train.csv was read: its first row, b0.jpg,x, names none of the images" in refused(root)
 
 
@@ -48,7 +38,10 @@ def test_a_table_that_names_images_is_not_said_to_name_none(root):
 def test_images_without_an_ending_are_told_with_the_command(root):
     for n in range(6):
         picture(root / f"train/{'ab'[n % 2]}/{n}", "JPEG")
-    assert "-exec mv {} {}.jpg" in refused(root)
+    subprocess.run(["bash", "-c", refused(root).splitlines()[1]], check=True)
+    assert sorted(classes_of(root, described(root)[1].train)) == sorted(
+        f"train/{'ab'[n % 2]}/{n}.jpg" for n in range(6)
+    )
 
 
 def test_parquet_files_of_images_are_told(root):
@@ -59,10 +52,14 @@ def test_parquet_files_of_images_are_told(root):
 
 
 def test_a_table_of_numbers_without_headings_is_told_with_the_command(root):
-    table(root / "train.csv", [[n % 3, *RANDOM.integers(0, 3, 63).tolist()] for n in range(12)])  # no square of pixels
+    rows = [[n % 3, *RANDOM.integers(0, 3, 63).tolist()] for n in range(12)]  # no square of pixels
+    table(root / "train.csv", rows[0], rows[1:])
     told = refused(root)
     assert "holds numbers, and no headings" in told
-    assert "seq -s, 0 62" in told
+    subprocess.run(["bash", "-c", told.splitlines()[-1]], check=True)
+    found = read(root / "train.csv")
+    assert found.header == ["label", *map(str, range(63))]
+    assert found.rows == [[*map(str, row)] for row in rows]
 
 
 def many_bands(bands):
@@ -106,8 +103,8 @@ def test_another_id_in_the_sample_is_no_target(root):
     for n in range(16):
         picture(root / f"{'train' if n < 12 else 'test'}/{n}.png")
     heads = ["image", "patient", "edema", "mass"]
-    table(root / "train.csv", [heads, *([n, f"p{n // 3}", n % 2, n % 3 // 2] for n in range(12))])
-    table(root / "sample_submission.csv", [heads, *([n, "p9", 0.5, 0.5] for n in range(12, 16))])
+    table(root / "train.csv", heads, [[n, f"p{n // 3}", n % 2, n % 3 // 2] for n in range(12)])
+    table(root / "sample_submission.csv", heads, [[n, "p9", 0.5, 0.5] for n in range(12, 16)])
     told = refused(root)
     assert "--label edema,mass to train it alone, with the sample moved away" in told
     (root / "sample_submission.csv").unlink()
@@ -117,8 +114,8 @@ def test_another_id_in_the_sample_is_no_target(root):
 def test_the_table_of_most_training_images_says_why_it_is_no_label_table(root):
     for n in range(40):
         picture(root / f"images/{n}.png")
-    table(root / "all_zeros_benchmark.csv", [["image", "round", "disc"], *([n, 0, 0] for n in range(32, 40))])
+    table(root / "all_zeros_benchmark.csv", ["image", "round", "disc"], [[n, 0, 0] for n in range(32, 40)])
     shares = RANDOM.random((32, 2)).round(6).tolist()
-    table(root / "training_solutions.csv", [["image", "round", "disc"], *([n, *shares[n]] for n in range(32))])
+    table(root / "training_solutions.csv", ["image", "round", "disc"], [[n, *shares[n]] for n in range(32)])
     told = refused(root)
     assert "training_solutions.csv: 'round' holds fractions" in told or "'disc' holds fractions" in told

@@ -46,12 +46,28 @@ def test_pseudo_values_of_a_mean_are_its_values_and_those_of_cells_those_of_imag
     assert np.allclose(np.sort(by_cells), np.sort(jackknife.pseudo_values(form(answers, true), 80)))
 
 
+def test_the_prediction_for_many_images_goes_on_from_that_for_fewer():
+    few, many = (intervals.predictive_interval(0.9, 100_000, intervals.WHOLE + by) for by in (0, 1))
+    assert many == pytest.approx(few, abs=2e-4)
+
+
+def test_groups_of_a_mean_contribute_by_their_size():
+    random = np.random.default_rng(0)
+    group = np.repeat(np.arange(60), random.integers(1, 30, 60))
+    values = random.random(60)[group]
+    mean = Mean(values)
+    closed, apart = jackknife.of_groups(mean, group), jackknife.of_groups(lambda counts: mean(counts), group)
+    assert closed.mean() == pytest.approx(values.mean())
+    assert closed.std() == pytest.approx(apart.std(), rel=0.03)
+
+
 def test_a_weighted_mean_contributes_to_first_order():
     random = np.random.default_rng(0)
     values, weights = random.random(400), random.uniform(1, 3, 400)
     closed = Mean(values, weights)
     apart = jackknife.pseudo_values(lambda counts: closed(counts), 400)
-    assert abs(closed.contributions.std() / apart.std() - 1) < 0.1 or len(apart) < 400
+    errors = [each.std() / len(each) ** 0.5 for each in (closed.contributions, apart)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.1)
     assert np.isclose(closed.contributions.mean(), closed(np.ones((1, 400)))[0])
 
 

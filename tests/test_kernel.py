@@ -102,6 +102,7 @@ def test_push_sends_waits_and_is_entered_by_its_version(workspace, fake_kaggle, 
     assert saved["datasetDataSources"] == [f"somebody/{SLUG}"]
     assert saved["competitionDataSources"] == ["tiny-weights"]
     assert saved["sessionTimeoutSeconds"] == 7200
+    assert fake_kaggle.uploads
     assert all(content for content in fake_kaggle.uploads.values())
 
     assert main.main(["submit", "first", "--kernel"]) == 0

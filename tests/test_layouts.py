@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import unicodedata
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import SHARED
-from drawn_pictures import picture
+from described_layouts import classes_of, described, pictures, refused, table
 from featherweight import config, paths, submission
 from featherweight.data.listing import Samples
 from featherweight.data.numbered_names import keys
@@ -32,18 +31,19 @@ REFUSED = {  # a real layout that is no task for this program, or of files that 
     "cdiscount-image-classification-challenge": "BSON files",
 }
 NEEDS = {"bengaliai-cv19": "pyarrow"}  # without it, the miniature is not drawn
+ALONE = ["planet-jpg-only", "gtsrb-official", "cub-200-2011"]  # of which each is the only one of its kind
 SLOW = ("digit-recognizer", "kannada-mnist", "statoil-iceberg-classifier-challenge", "fashionmnist-csv")
 # fmt: off
 READ = [
     "cassava-leaf-disease-classification", "aptos2019-blindness-detection", "dogs-vs-cats-redux-kernels-edition",
     "dog-breed-identification", "aerial-cactus-identification", "plant-pathology-2020-fgvc7",
-    "planet-understanding-the-amazon-from-space", "planet-jpg-only", "histopathologic-cancer-detection",
+    "planet-understanding-the-amazon-from-space", "histopathologic-cancer-detection",
     "state-farm-distracted-driver-detection", "humpback-whale-identification", "siim-isic-melanoma-classification",
     "leaf-classification", "intel-image-classification", "plant-seedlings-classification", "herbarium-2022-fgvc9",
-    "iwildcam-2020-fgvc7", "sorghum-id-fgvc-9", "gtsrb-official", "gtsrb-kaggle", "grey16-full", "grey16-12bit",
+    "iwildcam-2020-fgvc7", "sorghum-id-fgvc-9", "gtsrb-kaggle", "grey16-full", "grey16-12bit",
     "rgba-cmyk-palette", "exif-rotated", "cifar-10", "happy-whale-and-dolphin", "skin-cancer-mnist-ham10000",
     "imet-2020-fgvc7", "alaska2-image-steganalysis", "tiny-imagenet-200", "chest-xray-pneumonia", "fruits-360",
-    "asl-alphabet", "flower-102-folders", "cub-200-2011", "nih-sample",
+    "asl-alphabet", "flower-102-folders", "nih-sample",
 ]
 # fmt: on
 
@@ -56,8 +56,13 @@ def sets(classes):
     return set(classes.split()) if isinstance(classes, str) else set(classes)
 
 
-@pytest.mark.parametrize("name", [*READ, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW), *REFUSED])
-@pytest.mark.some(4)
+def marked(mark, names):
+    return [pytest.param(name, marks=mark) for name in names]
+
+
+@pytest.mark.parametrize(
+    "name", [*ALONE, *marked(pytest.mark.some(4), [*READ, *REFUSED]), *marked(pytest.mark.slow, SLOW)]
+)
 def test_a_real_layout_is_read_as_it_is(home, name):
     if not MAKER.is_file():
         pytest.skip("the miniatures of competitions are not on this machine")
@@ -92,8 +97,8 @@ def test_a_real_layout_is_read_as_it_is(home, name):
         assert of == truth["train"]
     known = train.groups or (keys(train.ids, competition.group) if competition.group else [])
     group_of = dict(zip(of, known, strict=True)) if truth["groups"] else {}
-    by_truth = sorted((group, group_of[file]) for file, group in truth["groups"].items())
-    assert all(one[1] == other[1] for one, other in pairwise(by_truth) if one[0] == other[0])
+    pairs = {(group, group_of[file]) for file, group in truth["groups"].items()}
+    assert len(pairs) == len({group for group, _ in pairs}) == len({group for _, group in pairs})
     if truth["flag"]:
         assert competition.metric.name == truth["flag"]
     if truth["test"]:
@@ -118,6 +123,8 @@ def _predicts_what_is_true(path, competition, test, truth):
         rows = [*csv.DictReader(stream)]
     for id, *values in map(dict.values, rows) if form.takes in ("labels", "ranked") else ():
         assert (values[0] if form.takes == "labels" else values[0].split()[0]) == truth[id]
+    for id, answer in map(dict.values, rows) if form.takes == "set" else ():
+        assert sets(answer) == sets(truth[id]) & {*competition.classes}
     for row in rows if form.takes == "probabilities" else ():
         assert float(row[truth[row[form.columns[0]]]]) > 0.9
     for row in rows if form.takes == "probability" else ():
@@ -128,36 +135,8 @@ def _predicts_what_is_true(path, competition, test, truth):
 # -------------------------------------------------------------------------------------------- kinds of layouts, by hand
 
 
-def pictures(root, names):
-    for name in names:
-        picture(root / name)
-
-
-def table(path, header, rows, delimiter=","):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream:
-        csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])
-
-
 def class_folders(root, each=4):
     pictures(root, [f"train/{name}/{name}{n}.png" for name in CLASSES for n in range(each)])
-
-
-def described(root, **options):
-    report = init(root, **{"mirror": False, **options})
-    competition = config.load_competition(str(report.path))
-    return competition, competition.source(paths.data()), "\n".join([*report.found, *report.assumed])
-
-
-def classes_of(root, samples):
-    return {os.path.relpath(path, root): name for path, name in zip(samples.images, samples.labels, strict=True)}
-
-
-def refused(root, **options):
-    with pytest.raises(UserError) as error:
-        init(root, **{"mirror": False, **options})
-    assert len(str(error.value).splitlines()) <= 5
-    return str(error.value)
 
 
 @pytest.mark.parametrize("outer", [("day1", "day2"), ("2023-05-01", "2023-05-02")])

@@ -385,7 +385,9 @@ def test_several_seeds_test_the_claims_and_are_logged(home, capsys):
     assert "corrected for 1 at once (Holm), significant below 0.05." in log
     assert "d_rmsprop" not in log
     assert f"`./run.sh {' '.join(words)} --seeds 0-1`" in log
-    for picture in re.findall(r"\]\((.*?)\)", log):
+    pictures = re.findall(r"\]\((.*?)\)", log)
+    assert pictures
+    for picture in pictures:
         assert (home / "submissions" / picture).stat().st_size < 150_000
     assert main.main([*words, "--seeds", "0-1"]) == 0
     assert (home / "submissions" / "LOG.md").read_text() == log  # nothing new, nothing added

@@ -281,3 +281,18 @@ def test_resamples_are_the_metric_of_the_images_drawn_and_the_same_images_for_al
 def test_top_1_is_the_accuracy_on_ties_too():
     probs, true = np.full((4, 3), 1 / 3), np.array([0, 1, 2, 0])
     assert METRICS["top_k"].value(probs, true, k=1) == METRICS["accuracy"].value(probs, true) == 0.5
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "matthews", "quadratic_kappa", "balanced_accuracy", "auc", "log_loss"])
+def test_answers_by_chance_have_the_score_that_follows_from_the_frequencies(metric):
+    probs, true = sample(5000, 4, sharpness=1)
+    answers, classes = (np.bincount(each, minlength=4) / 5000 for each in (best(probs), true))
+    expected = {
+        "accuracy": (answers * classes).sum(),
+        "balanced_accuracy": 1 / 4,
+        "auc": 1 / 2,
+        "log_loss": -(np.log(probs) @ classes).mean(),
+    }
+    judged = probs if metric in ("auc", "log_loss") else best(probs)
+    assert METRICS[metric].by_chance(judged, true, {}) == pytest.approx(expected.get(metric, 0), abs=0.02)
+    assert METRICS[metric].value(judged, true) != pytest.approx(expected.get(metric, 0), abs=0.1)

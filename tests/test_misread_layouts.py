@@ -1,60 +1,28 @@
 """Layouts in which an image could get another's class without a word: each is read rightly, or refused by name."""
 
-import csv
 import json
-import os
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from described_layouts import classes_of, described, pictures, refused, table
 from drawn_pictures import picture
-from featherweight import config, paths
 from featherweight.data.csv_file import read
 from featherweight.data.detect.id_column import counts_rows
 from featherweight.data.file_matching import match
 from featherweight.data.image import decode
 from featherweight.data.label_rows import split_set
-from featherweight.describe.competition_file import init
 from featherweight.errors import UserError
 
 CLASSES = ["healthy", "rust", "scab"]
 RANDOM = np.random.default_rng(0)
 
 
-def pictures(folder, names):
-    for name in names:
-        picture(folder / name)
-
-
-def table(path, header, rows, delimiter=","):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream:
-        csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])
-
-
 def class_folders(folder, classes=CLASSES, each=4):
     for name in classes:
         pictures(folder / name, [f"{name[0]}{n}.png" for n in range(each)])
-
-
-def described(root, **options):
-    """Run `init` on a folder; return the competition, its listing, and the messages."""
-    report = init(root, **{"mirror": False, **options})
-    competition = config.load_competition(str(report.path))
-    return competition, competition.source(paths.data()), "\n".join([*report.found, *report.assumed])
-
-
-def classes_of(root, samples):
-    """Return each image's class by its path below the folder."""
-    return {os.path.relpath(path, root): name for path, name in zip(samples.images, samples.labels, strict=True)}
-
-
-def refused(root, **options):
-    with pytest.raises(UserError) as error:
-        init(root, **{"mirror": False, **options})
-    return str(error.value)
 
 
 # --------------------------------------------------------------------------------------------------- ids that are paths

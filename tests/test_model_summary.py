@@ -88,16 +88,18 @@ def test_an_unknown_family_is_told(home, capsys):
     assert "there is no family 'resnt'; did you mean 'resnet'" in capsys.readouterr().err
 
 
-def test_recipes_of_one_model_are_weighed_once(monkeypatch):
+def test_recipes_of_one_model_at_one_size_are_weighed_once(monkeypatch):
     recipes = {
         "one": load_recipe("tiny"),
         "two": load_recipe("tiny", ["optimizer.lr=0.3"]),
         "other": load_recipe("mlp"),
+        "larger": load_recipe("mlp", ["image.size=40"]),
     }
     weighings = []
     real = budget.weigh
     monkeypatch.setattr(budget.count, "weigh", lambda *given: weighings.append(given[2]) or real(*given))
     found = budget.weigh_all(recipes, CIFAR)
-    assert weighings == ["one", "other"]
-    assert [one.name for one in found] == ["one", "two", "other"]
+    assert weighings == ["one", "other", "larger"]
+    assert [one.name for one in found] == ["one", "two", "other", "larger"]
     assert found[0].counted == found[1].counted
+    assert found[2].counted < found[3].counted

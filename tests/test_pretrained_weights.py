@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 from types import SimpleNamespace
 
@@ -106,11 +107,23 @@ def test_a_first_layer_of_another_kernel_or_width_is_refused(kernel, width, pref
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state = {prefix + name: tensor + 1 for name, tensor in before.items()}
     state[prefix + "0.weight"] = torch.ones(width, 3, kernel, kernel)
-    with pytest.raises(UserError, match="" if prefix else f"0.weight is {width}x3x{kernel}x{kernel} there, 8x1x7x7 h"):
+    shape = f"{width}x3x{kernel}x{kernel}"
+    wrong = f"is missing, and other.0.weight ({shape})" if prefix else f"0.weight is {shape} there, 8x1x7x7 here"
+    with pytest.raises(UserError, match=re.escape(wrong)):
         load_matching(net, state, "file", {"2.weight", "2.bias"}, {"0.weight"})
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     state[prefix + "0.weight"] = torch.ones(8, 3, 7, 7)
     assert load_matching(net, state, "file", {"2.weight", "2.bias"}, {"0.weight"}).adapted == ("0.weight",)
+
+
+@pytest.mark.parametrize("channels", [1, 6])
+def test_a_first_layer_for_other_channels_answers_grey_images_as_before(channels):
+    theirs = torch.nn.Conv2d(3, 8, 7)
+    net = torch.nn.Sequential(torch.nn.Conv2d(channels, 8, 7), torch.nn.Linear(8, 5))
+    state = net.state_dict() | {f"0.{name}": tensor for name, tensor in theirs.state_dict().items()}
+    load_matching(net, state, "file", {"1.weight", "1.bias"}, {"0.weight"})
+    grey = torch.rand(2, 1, 9, 9)
+    torch.testing.assert_close(net[0](grey.expand(-1, channels, -1, -1)), theirs(grey.expand(-1, 3, -1, -1)))
 
 
 def test_an_order_in_which_a_weight_meets_a_bias_is_no_match(tmp_path):

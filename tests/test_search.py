@@ -213,6 +213,7 @@ def test_candidates_are_scored_as_their_own_recipe_sees_the_images_and_related_o
     of_candidates = [(recipe.image.mirror, competition.image.mirror) for recipe, competition in seen if recipe.image]
     assert of_candidates
     assert all(wanted == given for wanted, given in of_candidates)
+    assert len(scored) > 1
     assert all(len(set(groups)) < len(groups) for groups in scored[1:])  # the first is the probe's
 
 
@@ -528,6 +529,7 @@ def test_a_candidate_whose_values_do_not_go_together_is_refused_with_the_reason(
     assert main.main(["search", "quick", "--trials", "3"]) == 0
     trials_of_all = study_of(home).get_trials()
     refused = [trial for trial in trials_of_all if "scales cannot be combined" in trial.user_attrs.get("refused", "")]
+    assert refused
     assert all(trial.state == optuna.trial.TrialState.PRUNED for trial in refused)
     assert len(trained(home)) - len(refused) == 3
 

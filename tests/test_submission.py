@@ -216,6 +216,14 @@ def test_one_column_holds_the_probability_of_the_positive_class(tmp_path):
     np.testing.assert_allclose(check(tmp_path / "s.csv", cats), probs[::-1], atol=1e-9)
 
 
+@pytest.mark.parametrize(("positive", "expected"), [(1, ["dog", "cat"]), (0, ["cat", "dog"])])
+def test_one_and_zero_in_a_solution_are_the_positive_class_and_the_other(home, positive, expected):
+    rules = competition(home).model_copy(update={"classes": ("cat", "dog")})
+    (home / "solution.csv").write_text("Id,Fruit\n007,1\n7,0\n")
+    answers, _ = submission.solution(home / "solution.csv", rules, dataclasses.replace(PETS, positive=positive))
+    assert [answers["007"], answers["7"]] == expected
+
+
 def test_one_column_is_scored_as_the_positive_class(home, tmp_path):
     pets = config.load_competition("digits").model_copy(update={"classes": ["cat", "dog"]})
     (tmp_path / "s.csv").write_text("Id,Dog\n007,0.2\n7,0.9\n")
