@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherweight.cli import main
-from featherweight.evaluation import intervals
 from featherweight.evaluation.label_noise import label_noise
 from featherweight.runs.division import RegroupedImages
 from featherweight.runs.expected_score import Expected
@@ -40,17 +39,18 @@ TROUBLES = (
     "torn on purpose",
 )
 FRAMES = 7  # of a picture, where images have groups
-WITHOUT_SHIFT = ("none", "tiny validation")
 RECIPES = {"tiny": ["tiny"], "tiny at half the rate": ["tiny", "--set", "optimizer.lr=0.05"]}
 PUBLIC = 0.3
 NAMED = "the score will be too good"  # printed by a run whose split separates related images
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def cells(seeds: range, troubles: Sequence[str]) -> Iterator[tuple[str, str, int, str]]:
-    """Yield (set, recipe, seed, trouble); every trouble occurs among the first few cells."""
-    for seed, recipe, trouble, name in itertools.product(seeds, RECIPES, troubles, SETS):
-        yield name, recipe, seed, trouble
+def cells(seeds: range, troubles: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the arguments of `cell`; every trouble occurs among the first few cells."""
+    return [
+        {"set": name, "recipe": recipe, "seed": seed, "trouble": trouble}
+        for seed, recipe, trouble, name in itertools.product(seeds, RECIPES, troubles, SETS)
+    ]
 
 
 def shapes(count: int, random: np.random.Generator) -> Labelled:
@@ -132,8 +132,9 @@ def unlike(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np
     return frames.clip(0, 255).astype(np.uint8)
 
 
-def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
+def cell(*, set: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
     """Train one run; return what it printed and what is true."""
+    name = set
     random = np.random.default_rng([SETS.index(name), TROUBLES.index(trouble), seed])
     clean = pictures(name, random)
     (images, labels), (test, answers) = troubled(*clean, trouble, random)
@@ -181,6 +182,8 @@ def cell(name: str, recipe: str, seed: int, trouble: str) -> dict[str, Any]:
         "auc": expected.auc,
         "shift named": expected.shifted,
         "groups named": NAMED in printed.getvalue(),
+        "expected": expected.private[0],
+        "by stratification": expected.by_stratification,
         "expected from": None if expected.start is None else [expected.start.value, expected.start.count],
         "estimates": expected.estimates,
         "labels": doubted,
@@ -226,74 +229,3 @@ def workspace(home: Path) -> Iterator[None]:
         yield
     finally:
         os.environ.pop("FEATHERWEIGHT_HOME") if before is None else os.environ.update(FEATHERWEIGHT_HOME=before)
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return, per trouble, how often each interval held (with a 95 % interval) and the error of the estimates."""
-    shares: dict[str, Any] = {"held": {}, "held or named": {}, "off": {}, "labels": {}, "error over 2 AUC - 1": {}}
-    for trouble in ("without shift", *TROUBLES):
-        some = [row for row in rows if row["trouble"] == trouble or (trouble, row["trouble"]) in ALIKE]
-        if not some:
-            continue
-        shares["held"][trouble] = {
-            part: [*share([row["held"][part] for row in some])] for part in ("validation", "public", "private")
-        }
-        named = [
-            row["held"]["private"] or row["shift named"] or row["groups named"] or row["labels"]["named"]
-            for row in some
-        ]
-        shares["held or named"][trouble] = [*share(named)]
-        doubts = [row["labels"] for row in some]
-        shares["labels"][trouble] = {
-            "named": sum(each["named"] for each in doubts),
-            "interval holds": sum(each["said"][1] <= each["true"] <= each["said"][2] for each in doubts),
-            "suspects": sum(each["suspects"] for each in doubts),
-            "suspects wrong": sum(each["suspects wrong"] for each in doubts),
-            "of confident learning": [sum(each["confident learning"][k] for each in doubts) for k in (1, 2)],
-        }
-        errors = [
-            {name.split(" with ")[0]: value - row["hidden"]["validation"] for name, value in row["estimates"].items()}
-            | {"holdout": row["holdout"][0] - row["hidden"]["validation"]}
-            for row in some
-        ]
-        shares["off"][trouble] = {
-            name: float(np.sqrt(np.mean([each[name] ** 2 for each in errors if name in each]))) for name in errors[0]
-        }
-        shares["error over 2 AUC - 1"][trouble] = error_over_shift(some)
-    shares["error over 2 AUC - 1"]["all"] = error_over_shift(rows)
-    return shares
-
-
-def error_over_shift(rows: Sequence[dict[str, Any]]) -> tuple[float, int]:
-    """Return the error of the mean label-free estimate, divided by 2 AUC - 1, and the number of runs.
-
-    The error is a root mean square over the runs that named a shift. `featherweight.runs.expected_score.ERROR` is set
-    from it.
-    """
-    parts = [
-        (float(np.mean(list(row["estimates"].values()))) - row["hidden"]["validation"]) / (2 * row["auc"][0] - 1)
-        for row in rows
-        if row["shift named"]
-    ]
-    return float(np.sqrt(np.mean(np.square(parts)))) if parts else 0.0, len(parts)
-
-
-ALIKE = {("without shift", trouble) for trouble in WITHOUT_SHIFT}
-
-
-def share(held: Sequence[bool]) -> tuple[float, float, float, int]:
-    """Return the fraction that is true, the two ends of its 95 % interval, and the number of values."""
-    return float(np.mean(held)), *intervals.proportion(sum(held), len(held)), len(held)
-
-
-def tell(shares: dict[str, Any]) -> None:
-    """Print a summary."""
-    for trouble, parts in shares["held"].items():
-        each = ", ".join(f"{part} {p:.0%} [{low:.0%}, {high:.0%}]" for part, (p, low, high, _) in parts.items())
-        named = shares["held or named"][trouble]
-        off = ", ".join(f"{name} {100 * error:.1f}" for name, error in shares["off"][trouble].items())
-        print(f"{trouble} ({named[3]} cells): held: {each}; private held or named {named[0]:.0%}")
-        print("  labels: " + ", ".join(f"{name} {value}" for name, value in shares["labels"][trouble].items()))
-        print(f"  root mean square error against the hidden score, in points: {off}")
-    error, runs = shares["error over 2 AUC - 1"]["all"]
-    print(f"root mean square error of the estimates in {runs} runs that named a shift: {error:.3f} times 2 AUC - 1")

@@ -8,13 +8,14 @@ import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from featherweight import paths
+from featherweight.console import Progress
 
 # Results go to the user's reports folder, which git ignores; with `./run.sh bench NAME --record` they go to
 # benchmarks/results/, which is part of this repository.
@@ -47,6 +48,27 @@ def earlier(name: str, out: Path = RESULTS) -> dict[str, Any]:
     path = out / _named(name)
     kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return kept
+
+
+def measured(
+    name: str,
+    what: str,
+    asked: Sequence[dict[str, Any]],
+    one: Callable[..., list[dict[str, Any]]],
+    out: Path = RESULTS,
+) -> list[dict[str, Any]]:
+    """Measure those of the cells `asked` that today's record lacks, and return the rows of all.
+
+    `one` is called with a cell's keys and returns its rows. The record is written after every cell.
+    """
+    rows: list[dict[str, Any]] = earlier(name, out).get("cells", [])
+    with Progress(name, len(asked), "cells") as bar:
+        for cell in asked:
+            if not any(all(row[key] == value for key, value in cell.items()) for row in rows):
+                rows += [cell | row for row in one(**cell)]
+                write(name, what, {"cells": rows}, out=out)
+            bar.advance(1)
+    return rows
 
 
 def _named(name: str) -> str:

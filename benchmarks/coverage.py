@@ -2,6 +2,7 @@
 
     ./run.sh bench coverage --draws 1000
     ./run.sh bench coverage --leaderboard 400    instead, simulate public and private scores: see `_leaderboards.py`
+    ./run.sh bench coverage --stratified 400     instead, hold out few images per class: see `_small_holdouts.py`
     ./run.sh bench coverage --cells 2 4          instead, train real runs with seeds 2 and 3: see `_cells.py`
 
 A cell is a kind of data (five classes with frequencies up to 3:1; two classes, one with a tenth of the images;
@@ -29,10 +30,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import _cell_summary
 import _cells
 import _leaderboards
 import _record
-from featherweight.console import Progress
+import _small_holdouts
 from featherweight.evaluation.metrics import METRICS
 
 COUNTS = (30, 100, 1000, 10_000)
@@ -156,61 +158,65 @@ def main() -> None:
     parser.add_argument("--troubles", nargs="*", default=list(_cells.TROUBLES), choices=_cells.TROUBLES, help=text)
     text = "instead, simulate this many public and private scores and compare them with the expected range"
     parser.add_argument("--leaderboard", type=int, metavar="DRAWS", help=text)
+    text = "instead, hold out few images per class this many times, with classifiers that take no time to fit"
+    parser.add_argument("--stratified", type=int, metavar="DRAWS", help=text)
     arguments = parser.parse_args()
     if arguments.leaderboard is not None:
         leaderboards(arguments.leaderboard, arguments.out)
         return
+    if arguments.stratified is not None:
+        small_holdouts(arguments.stratified, arguments.out)
+        return
     if arguments.cells is not None:
         real_runs(range(*arguments.cells), arguments.troubles, arguments.out)
         return
-    rows: list[dict[str, Any]] = _record.earlier("coverage", arguments.out).get("cells", [])
-    done = {(row["world"], row["classifier"], row["images"]) for row in rows}
-    wanted = [
-        (world, classifier, count)
+    asked = [
+        {"world": world, "classifier": classifier, "images": count}
         for count in arguments.images
         for world in arguments.worlds
         for classifier in arguments.classifiers
     ]
-    with Progress("coverage", len(wanted), "cells") as bar:
-        for world, classifier, count in wanted:
-            if (world, classifier, count) not in done:
-                common = {"world": world, "classifier": classifier, "images": count}
-                shares = cell(world, classifier, count, arguments.draws, arguments.metrics)
-                rows += [{"metric": metric, **common, **held} for metric, held in shares.items()]
-                _record.write("coverage", __doc__ or "", {"cells": rows}, out=arguments.out)
-            bar.advance(1)
+
+    def one(world: str, classifier: str, images: int) -> list[dict[str, Any]]:
+        shares = cell(world, classifier, images, arguments.draws, arguments.metrics)
+        return [{"metric": metric, **held} for metric, held in shares.items()]
+
+    rows = _record.measured("coverage", __doc__ or "", asked, one, arguments.out)
     tell(rows)
 
 
 def leaderboards(draws: int, out: Path) -> None:
     """Simulate the cells that are missing in today's record, and print the table."""
-    rows: list[dict[str, Any]] = _record.earlier("coverage-leaderboard", out).get("cells", [])
-    done = {(row["world"], row["classifier"], *row["sizes"]) for row in rows}
-    asked = list(itertools.product(WORLDS, _leaderboards.CLASSIFIERS, _leaderboards.SIZES))
-    with Progress("leaderboards", len(asked), "cells") as bar:
-        for name, classifier, sizes in asked:
-            world = WORLDS[name]
-            if (name, classifier, *sizes) not in done:
-                metrics = {one: keys(one, world) for one in _leaderboards.METRICS_ASKED if one in world.metrics()}
-                held = _leaderboards.cell(world.images, CLASSIFIERS[classifier], sizes, draws, metrics)
-                common = {"world": name, "classifier": classifier, "sizes": list(sizes)}
-                rows += [{"metric": metric, **common, **shares} for metric, shares in held.items()]
-                _record.write("coverage-leaderboard", _leaderboards.__doc__ or "", {"cells": rows}, out=out)
-            bar.advance(1)
-    for line in _leaderboards.table(rows):
-        print(line)
+    asked = [
+        {"world": name, "classifier": classifier, "sizes": list(sizes)}
+        for name, classifier, sizes in itertools.product(WORLDS, _leaderboards.CLASSIFIERS, _leaderboards.SIZES)
+    ]
+
+    def one(world: str, classifier: str, sizes: tuple[int, int]) -> list[dict[str, Any]]:
+        of = WORLDS[world]
+        metrics = {metric: keys(metric, of) for metric in _leaderboards.METRICS_ASKED if metric in of.metrics()}
+        held = _leaderboards.cell(of.images, CLASSIFIERS[classifier], sizes, draws, metrics)
+        return [{"metric": metric, **shares} for metric, shares in held.items()]
+
+    what = _leaderboards.__doc__ or ""
+    print("\n".join(_leaderboards.table(_record.measured("coverage-leaderboard", what, asked, one, out))))
+
+
+def small_holdouts(draws: int, out: Path) -> None:
+    """Draw the cells that are missing in today's record, and print the table."""
+
+    def one(**cell: Any) -> list[dict[str, Any]]:
+        return [{"draws": draws} | _small_holdouts.cell(**cell, draws=draws)]
+
+    what, asked = _small_holdouts.__doc__ or "", _small_holdouts.cells()
+    print("\n".join(_small_holdouts.table(_record.measured("coverage-stratified", what, asked, one, out))))
 
 
 def real_runs(seeds: range, troubles: Sequence[str], out: Path) -> None:
     """Train the cells that are missing in today's record, and print a summary."""
-    rows: list[dict[str, Any]] = _record.earlier("coverage-cells", out).get("cells", [])
-    done = {(row["set"], row["recipe"], row["seed"], row["trouble"]) for row in rows}
-    for one in _cells.cells(seeds, troubles):
-        if one not in done:
-            rows.append(_cells.cell(*one))
-            record = {"summary": _cells.summary(rows), "cells": rows}
-            _record.write("coverage-cells", _cells.__doc__ or "", record, out=out)
-    _cells.tell(_cells.summary(rows))
+    what, asked = _cells.__doc__ or "", _cells.cells(seeds, troubles)
+    rows = _record.measured("coverage-cells", what, asked, lambda **cell: [_cells.cell(**cell)], out)
+    _cell_summary.tell(_cell_summary.summary(rows))
 
 
 def tell(rows: Sequence[dict[str, Any]]) -> None:
